@@ -1,0 +1,42 @@
+//! Signed JSON over HTTPS: Standard Webhooks.
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::delivery::{Outgoing, Report};
+use crate::event::Event;
+use crate::time::Timestamp;
+
+#[derive(Debug, Clone)]
+pub struct WebhookSettings {
+    /// May hold a secret: never shown but for scheme and host.
+    pub url: Url,
+    /// One for each `v1,` signature; the newest first.
+    pub secrets: Vec<SigningSecret>,
+}
+
+/// `whsec_` and base64, at least 24 bytes.
+#[derive(Debug, Clone)]
+pub struct SigningSecret(#[expect(dead_code)] SecretString);
+
+#[derive(Debug)]
+pub struct WebhookChannel {
+    #[expect(dead_code)]
+    settings: WebhookSettings,
+}
+
+impl WebhookChannel {
+    #[must_use]
+    pub fn new(settings: WebhookSettings) -> Self {
+        Self { settings }
+    }
+
+    #[must_use]
+    pub fn render(&self, _events: &[Event]) -> String {
+        todo!()
+    }
+
+    pub async fn deliver(&self, _outgoing: Outgoing<'_>, _now: Timestamp) -> Report {
+        todo!()
+    }
+}

@@ -1,0 +1,137 @@
+//! What vetwatch tells: event types and their content, as it is stored and as every message carries it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+macro_rules! event_types {
+    ($($variant:ident = $name:literal,)*) => {
+        /// What happened. The names are public: routes, webhooks and views use them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum EventType { $($variant,)* }
+
+        impl EventType {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+event_types! {
+    Approved = "vetting.approved",
+    Denied = "vetting.denied",
+    Revoked = "vetting.revoked",
+    Vanished = "vetting.vanished",
+    Submitted = "vetting.submitted",
+    Changed = "vetting.changed",
+    Overdue = "vetting.overdue",
+    Unrecognized = "vetting.unrecognized",
+    Baseline = "monitor.baseline",
+    Blind = "monitor.blind",
+    Recovered = "monitor.recovered",
+    EndpointFailing = "monitor.endpoint_failing",
+    EndpointRecovered = "monitor.endpoint_recovered",
+    DeadLetter = "monitor.dead_letter",
+    CredentialExpiring = "monitor.credential_expiring",
+}
+
+impl EventType {
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.as_str() == name)
+    }
+
+    /// For the people who run vetwatch, whatever the routes say.
+    #[must_use]
+    pub fn is_for_operators(self) -> bool {
+        self == Self::Unrecognized || self.as_str().starts_with("monitor.")
+    }
+
+    /// Recorded, and sent only where a route names it: nobody wants mail for it unasked.
+    #[must_use]
+    pub fn is_quiet(self) -> bool {
+        matches!(self, Self::Submitted | Self::Changed)
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An event as it is stored: committed with the transition that it tells of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub kind: EventType,
+    pub occurred_at: Timestamp,
+    pub data: EventData,
+}
+
+/// The `data` object of a webhook. `event_id` is the same over all endpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventData {
+    pub event_id: Uuid,
+    pub partner: String,
+    #[serde(flatten)]
+    pub subject: Subject,
+    pub observed_at: Timestamp,
+    /// A message that somebody asked for with `test-send`.
+    pub test: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Subject {
+    Vetting(Box<VettingNews>),
+    Monitor(MonitorNews),
+}
+
+/// A change of one qualification of one customer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VettingNews {
+    pub customer: CustomerRef,
+    pub qualification: String,
+    /// The status before, as spelled; `absent`: no entry; null: an entry without status, or never seen before.
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// Microsoft's words.
+    pub vetting_reason: Option<String>,
+    pub vetting_created_at: Option<Timestamp>,
+    /// When it was last seen otherwise: the change happened between this and `observed_at`.
+    pub last_seen_before_at: Option<Timestamp>,
+    /// Which review this was, as far as vetwatch saw; Education allows three.
+    pub attempt: u32,
+    /// Of the answer that showed it; Microsoft's support asks for this.
+    pub correlation_id: Option<String>,
+    /// This is how the customer was when vetwatch first saw it.
+    #[serde(default)]
+    pub first_seen: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomerRef {
+    pub id: String,
+    pub name: String,
+    pub domain: String,
+    pub tags: Vec<String>,
+}
+
+/// News of vetwatch itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MonitorNews {
+    /// One line: what happened.
+    pub summary: String,
+    /// What it means and what to do, in sentences.
+    pub detail: String,
+    /// Figures, by name.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub figures: serde_json::Map<String, serde_json::Value>,
+}

@@ -1,0 +1,14 @@
+//! vetwatch tells a Cloud Solution Provider that Microsoft has decided on a customer's qualification.
+//!
+//! (The map of the crate is written below, last; see the modules in order.)
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod delivery;
+pub mod event;
+pub mod partner_center;
+pub mod qualification;
+pub mod sandbox;
+pub mod store;
+pub mod time;
