@@ -9,6 +9,7 @@ create table partner (
     watching_since integer not null,
     -- When the first complete customer list was taken over. Customers who join later are new customers.
     first_synced_at integer,
+    last_synced_at integer,
     -- When `monitor.baseline` was told.
     baseline_told_at integer,
     -- Nothing is asked before this time: throttled, or our credential was refused.
@@ -88,8 +89,9 @@ create table observation (
     told_reason text,
     told_created_at integer,
     told_attempt integer,
-    -- The entry is missing from answers since, and when the last look that counts was taken.
+    -- The entry is missing from answers since; when it was last there; when the last look that counts was taken.
     missing_since integer,
+    missing_after integer,
     missing_looks integer not null default 0,
     missing_looked_at integer,
     check ((missing_since is null) = (missing_looks = 0)),
@@ -174,6 +176,7 @@ create table delivery (
     unique (id, endpoint)
 ) strict;
 create index delivery_pending on delivery (endpoint, next_attempt_at) where state = 'pending';
+create index delivery_order on delivery (endpoint, sequence) where state = 'pending';
 create index delivery_state on delivery (state, finished_at);
 
 create table delivery_event (

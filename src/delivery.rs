@@ -1,10 +1,13 @@
 //! From the outbox to an endpoint.
 
+mod dispatcher;
 pub mod email;
 pub mod message;
 pub mod retry;
 pub mod route;
 pub mod webhook;
+
+pub use dispatcher::{Dispatcher, Round};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,8 +59,10 @@ pub enum Outcome {
     TryAgain { after: Option<Duration> },
     /// Trying again is senseless: no recipient will ever take it.
     Refused,
-    /// The endpoint as a whole is in trouble (cannot be reached, refuses our login): never a message's end.
+    /// The endpoint as a whole cannot be reached.
     Unavailable,
+    /// The endpoint does not let us in (a wrong password): never a message's end.
+    LoginRefused,
     /// The endpoint says that it is gone for good (HTTP 410).
     Gone,
 }

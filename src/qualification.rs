@@ -82,6 +82,12 @@ impl Entry {
         }
     }
 
+    /// The status word, compared.
+    #[must_use]
+    pub fn status_key(&self) -> Option<String> {
+        self.vetting_status.as_deref().map(key)
+    }
+
     /// The reason, compared: Microsoft writes the same one in several casings.
     #[must_use]
     pub fn reason_key(&self) -> Option<String> {

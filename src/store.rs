@@ -1,1 +1,121 @@
-//! The SQLite database.
+//! The SQLite database. All SQL lives below this module; nothing else names sqlx.
+//!
+//! Reads go through [`Store`]; every write goes through a [`WriteTx`]. There is one writer connection: writers in
+//! one process queue fairly for it, and `begin immediate` makes those of several processes wait for each other.
+
+mod housekeeping;
+mod listing;
+mod outbox;
+mod polling;
+mod vetting;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+use tracing::warn;
+
+pub use listing::ListedCustomer;
+pub use outbox::{Due, Finish};
+pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
+pub use vetting::Customer;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot open the database {path}")]
+    Open { path: PathBuf, source: std::io::Error },
+    #[error("the database {path} was written by a newer vetwatch or is damaged; nothing was changed")]
+    Migrate { path: PathBuf, source: sqlx::migrate::MigrateError },
+    #[error("the database failed")]
+    Sqlite(#[from] sqlx::Error),
+}
+
+impl Error {
+    /// Somebody else holds the database; it will be free again.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Sqlite(sqlx::Error::Database(error)) => {
+                // SQLITE_BUSY and SQLITE_LOCKED with their extended codes: the low byte says which.
+                error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) write: SqlitePool,
+    pub(crate) read: SqlitePool,
+}
+
+impl Store {
+    /// Opens the file, creates it where there is none, and brings its tables up to date.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Open { path: path.to_owned(), source };
+        // Two processes may start at once on a new file: one of them makes the tables.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let turn = File::open(folder).map_err(failed)?;
+        turn.lock().map_err(failed)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A verdict that was committed survives a power cut. It costs one fsync a transaction.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .busy_timeout(Duration::from_secs(5))
+            .optimize_on_close(true, 400)
+            .statement_cache_capacity(64)
+            .pragma("cache_size", "-2000")
+            .pragma("journal_size_limit", "67108864");
+        let pool = |size| SqlitePoolOptions::new().max_connections(size).min_connections(0).test_before_acquire(false);
+        let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&write).await.map_err(|source| Error::Migrate { path: path.to_owned(), source })?;
+        let read = pool(2).connect_lazy_with(options.create_if_missing(false).read_only(true));
+        drop(turn);
+        Ok(Self { write, read })
+    }
+
+    /// Begins a write. Waits for as long as somebody else holds the database.
+    pub async fn begin(&self) -> Result<WriteTx, Error> {
+        loop {
+            match self.write.begin_with("begin immediate").await.map_err(Error::from) {
+                Ok(tx) => return Ok(WriteTx { tx }),
+                Err(error) if error.is_busy() => warn!("another program holds the database; waiting for it"),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A number that changes when another process has written.
+    pub async fn data_version(&self) -> Result<i64, Error> {
+        // Asked on the writer: there our own writes do not count.
+        Ok(sqlx::query_scalar("pragma data_version").fetch_one(&self.write).await?)
+    }
+
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// A write transaction. Nothing of it happened unless [`commit`](Self::commit) returned; dropping it undoes it.
+/// None is ever alive across a network call.
+#[derive(Debug)]
+pub struct WriteTx {
+    pub(crate) tx: Transaction<'static, Sqlite>,
+}
+
+impl WriteTx {
+    pub async fn commit(self) -> Result<(), Error> {
+        Ok(self.tx.commit().await?)
+    }
+}

@@ -1,6 +1,15 @@
-//! When a message is tried again. Pure.
+//! When a message is tried again. Pure: chance is passed as a number.
 
 use std::time::Duration;
+
+use crate::delivery::Outcome;
+use crate::time::Timestamp;
+
+/// However an endpoint fails, it is asked again after this long at most.
+pub const LONGEST_PROBE: Duration = Duration::from_mins(5);
+
+/// A receiver that asks for a longer pause than this is asked again all the same.
+pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// `[retry]`.
 #[derive(Debug, Clone)]
@@ -15,7 +24,98 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             schedule: [5, 30, 120, 600, 1800, 3600].map(Duration::from_secs).to_vec(),
-            give_up_after: Duration::from_secs(7 * 24 * 3600),
+            give_up_after: Duration::from_hours(7 * 24),
+        }
+    }
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Delivered,
+    At(Timestamp),
+    /// Nobody will ever take it.
+    Refused,
+    /// Its time is over.
+    GivenUp,
+}
+
+impl Policy {
+    /// The pause after failure number `rung + 1`: the schedule's, and up to a fifth more, as `chance` (0 to 1) says,
+    /// so that what failed together does not come back together.
+    #[must_use]
+    pub fn pause(&self, rung: u32, chance: f64) -> Duration {
+        let last = self.schedule.len().saturating_sub(1);
+        let step = usize::try_from(rung).map_or(last, |rung| rung.min(last));
+        let pause = self.schedule.get(step).copied().unwrap_or(LONGEST_PROBE);
+        pause.mul_f64(1.0 + 0.2 * chance.clamp(0.0, 1.0))
+    }
+
+    /// What follows from an attempt. `rung`: how many failures went before it.
+    #[must_use]
+    pub fn next(&self, outcome: Outcome, rung: u32, first_due_at: Timestamp, now: Timestamp, chance: f64) -> Next {
+        let pause = self.pause(rung, chance);
+        let over = now.since(first_due_at) >= self.give_up_after;
+        match outcome {
+            Outcome::Accepted => Next::Delivered,
+            Outcome::Refused => Next::Refused,
+            // Our login or its address is wrong: that says nothing of the message, however long it lasts.
+            Outcome::LoginRefused | Outcome::Gone => Next::At(now.after(pause)),
+            Outcome::TryAgain { .. } | Outcome::Unavailable if over => Next::GivenUp,
+            Outcome::Unavailable => Next::At(now.after(pause)),
+            Outcome::TryAgain { after } => Next::At(now.after(pause.max(after.unwrap_or_default().min(LONGEST_WAIT)))),
+        }
+    }
+
+    /// The longest time ahead that an attempt can have been set to.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.schedule.iter().copied().max().unwrap_or_default().mul_f64(1.2).max(LONGEST_WAIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_millis(1_000_000);
+
+    #[test]
+    fn the_pauses_follow_the_schedule_and_the_last_one_repeats() {
+        let policy = Policy::default();
+        let pauses: Vec<u64> = (0..8).map(|rung| policy.pause(rung, 0.0).as_secs()).collect();
+        assert_eq!(pauses, [5, 30, 120, 600, 1800, 3600, 3600, 3600]);
+    }
+
+    #[test]
+    fn a_login_that_is_refused_is_never_the_messages_end() {
+        let later = START.after(Duration::from_hours(24 * 30));
+        let next = Policy::default().next(Outcome::LoginRefused, 99, START, later, 0.5);
+        assert!(matches!(next, Next::At(_)));
+    }
+
+    #[test]
+    fn a_receiver_may_ask_for_more_time_but_not_for_ever() {
+        let next = |after| Policy::default().next(Outcome::TryAgain { after }, 0, START, START, 0.0);
+        assert_eq!(next(Some(Duration::from_secs(60))), Next::At(START.after(Duration::from_secs(60))));
+        assert_eq!(next(Some(Duration::from_secs(1))), Next::At(START.after(Duration::from_secs(5))));
+        assert_eq!(next(Some(Duration::from_hours(999))), Next::At(START.after(LONGEST_WAIT)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_pause_is_bounded_and_a_failing_message_ends(rung in 0u32.., chance in -1.0..2.0, waited in 0u64..1_000_000) {
+            let policy = Policy::default();
+            let now = START.after(Duration::from_secs(waited));
+            match policy.next(Outcome::Unavailable, rung, START, now, chance) {
+                Next::At(at) => {
+                    prop_assert!(now.since(START) < policy.give_up_after);
+                    prop_assert!(at > now && at <= now.after(policy.longest()));
+                }
+                next => prop_assert_eq!(next, Next::GivenUp),
+            }
         }
     }
 }

@@ -1,0 +1,373 @@
+//! The parts, put together: from a configuration to running loops, and back down on SIGTERM.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::activity::{self, Progress};
+use crate::config::{Config, EndpointKind};
+use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
+use crate::partner_center::{self, Budget, Customers, PartnerCenter, PartnerSettings};
+use crate::poller::Poller;
+use crate::record::Intervals;
+use crate::roster::Roster;
+use crate::store::{self, Store};
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// A loop that has not come round for this long hangs; the watchdog is not fed then.
+const HUNG: Duration = Duration::from_mins(3);
+/// A long customer list takes its time.
+const LIST_HUNG: Duration = Duration::from_hours(1);
+/// How soon a change by another program is seen.
+const OTHERS: Duration = Duration::from_millis(400);
+const HOUSEKEEPING: Duration = Duration::from_hours(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("another vetwatch runs on {database} ({holder}); there may be only one, stop it first")]
+    Locked { database: PathBuf, holder: String },
+    #[error("cannot lock {path}")]
+    Lock { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("the connection to Partner Center cannot be set up")]
+    PartnerCenter(#[from] partner_center::SetupError),
+    #[error("the alarms cannot be set up")]
+    Alarms(#[from] tokio_cron_scheduler::JobSchedulerError),
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+    #[error("{0} ended by itself")]
+    Ended(String),
+}
+
+/// The right to poll and to send, held by one process at a time. The file says who; the kernel lets go of it with
+/// the process, however that ends.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+
+/// Takes the lock beside the database.
+pub fn lock(database: &Path) -> Result<Lock, Error> {
+    let path = lock_path(database);
+    let failed = |source| Error::Lock { path: path.clone(), source };
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let holder = io::read_to_string(&file).unwrap_or_default();
+            return Err(Error::Locked { database: database.to_owned(), holder: holder.trim().to_owned() });
+        }
+        Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
+    Ok(Lock(file))
+}
+
+/// Does a daemon run on this database?
+#[must_use]
+pub fn is_running(database: &Path) -> bool {
+    File::open(lock_path(database))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+fn lock_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// One loop for each partner, one for each endpoint, and what wakes them.
+#[derive(Debug)]
+pub struct Parts {
+    pub partners: Vec<PartnerParts>,
+    pub endpoints: Vec<EndpointParts>,
+}
+
+#[derive(Debug)]
+pub struct PartnerParts {
+    pub poller: Poller,
+    pub poke: Arc<Notify>,
+    pub roster: Roster,
+    /// The roster follows Partner Center's list.
+    pub synced: bool,
+    pub roster_poke: Arc<Notify>,
+}
+
+#[derive(Debug)]
+pub struct EndpointParts {
+    pub dispatcher: Dispatcher,
+    pub poke: Arc<Notify>,
+}
+
+/// Makes the parts that a configuration asks for. Once `stop` is cancelled they begin nothing new.
+pub async fn assemble(
+    config: &Config,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> Result<Parts, Error> {
+    let mut endpoints = Vec::new();
+    for endpoint in &config.endpoints {
+        let channel = match &endpoint.kind {
+            EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
+            EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
+        };
+        let dispatcher = Dispatcher {
+            endpoint: endpoint.name.clone(),
+            channel,
+            policy: config.retry.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            settings: endpoint.fingerprint(),
+            stop: stop.clone(),
+        };
+        endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
+    }
+    let routes = Arc::new(config.routes.clone());
+    let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
+    let mut partners = Vec::new();
+    for settings in &config.partners {
+        partners.push(partner(config, settings, store, clock, stop, &routes, &outbox).await?);
+    }
+    Ok(Parts { partners, endpoints })
+}
+
+async fn partner(
+    config: &Config,
+    settings: &PartnerSettings,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+    routes: &Arc<crate::delivery::route::Routes>,
+    outbox: &[Arc<Notify>],
+) -> Result<PartnerParts, Error> {
+    let mut tx = store.begin().await?;
+    let row = tx.partner(&settings.name, clock.now()).await?;
+    tx.commit().await?;
+    let budget = Arc::new(Budget::per_minute(settings.requests_per_minute));
+    let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
+    let schedule = &config.schedule;
+    let roster = Roster {
+        partner: row.id,
+        name: settings.name.clone(),
+        client: client.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        cron: schedule.customer_sync.clone(),
+        zone: schedule.timezone,
+    };
+    let poller = Poller {
+        partner: row,
+        client,
+        budget,
+        max_in_flight: settings.max_in_flight,
+        intervals: Intervals {
+            in_review: schedule.in_review,
+            settled: schedule.settled,
+            unqualified: schedule.unqualified,
+            second_look: schedule.second_look,
+            third_look: schedule.third_look,
+        },
+        routes: routes.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        outbox: outbox.to_vec(),
+        stop: stop.clone(),
+    };
+    Ok(PartnerParts {
+        poller,
+        poke: Arc::new(Notify::new()),
+        roster,
+        synced: settings.customers == Customers::All,
+        roster_poke: Arc::new(Notify::new()),
+    })
+}
+
+/// The daemon: runs until SIGTERM or SIGINT, then lets what is under way end.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let _lock = lock(&config.database)?;
+    let store = Store::open(&config.database).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stop = CancellationToken::new();
+    let mut loops = start(&config, &store, &clock, &stop).await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    info!("vetwatch {} runs", env!("CARGO_PKG_VERSION"));
+
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate()).map_err(Error::Signals)?,
+        signal(SignalKind::interrupt()).map_err(Error::Signals)?,
+    );
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = loops.join_next() => Some(ended),
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stop.cancel();
+    if let Some(ended) = ended {
+        let name = match ended {
+            Some(Ok(name)) => name,
+            Some(Err(panic)) => format!("a loop ({panic})"),
+            None => "everything".to_owned(),
+        };
+        error!("{name} ended by itself; stopping, so that it is started anew");
+        return Err(Error::Ended(name));
+    }
+    info!("stopping; what is under way may end (a second signal stops at once)");
+    tokio::select! {
+        () = async { while loops.join_next().await.is_some() {} } => info!("stopped"),
+        _ = terminate.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
+        _ = interrupt.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// Takes up what the last process left behind and starts every loop. The loops end once `stop` is cancelled.
+pub async fn start(
+    config: &Config,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> Result<JoinSet<String>, Error> {
+    recover(config, store, clock).await?;
+    let parts = assemble(config, store, clock, stop).await?;
+    let mut loops = Loops { tasks: JoinSet::new(), progress: Vec::new(), clock: clock.clone(), stop: stop.clone() };
+    let mut pokes = Vec::new();
+    let mut alarms = Vec::new();
+    for EndpointParts { dispatcher, poke } in parts.endpoints {
+        let (name, dispatcher) = (format!("endpoint {}", dispatcher.endpoint), Arc::new(dispatcher));
+        pokes.push(poke.clone());
+        loops.add(name, HUNG, poke, move || {
+            let dispatcher = dispatcher.clone();
+            async move { dispatcher.round().await.map(|round| round.next) }
+        });
+    }
+    for PartnerParts { poller, poke, roster, synced, roster_poke } in parts.partners {
+        let (name, poller) = (format!("partner {}", poller.partner.name), Arc::new(poller));
+        pokes.push(poke.clone());
+        loops.add(name, HUNG, poke.clone(), move || {
+            let poller = poller.clone();
+            async move { poller.round().await.map(|round| round.next) }
+        });
+        if synced {
+            alarms.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
+            let (name, roster) = (format!("customer list of {}", roster.name), Arc::new(roster));
+            loops.add(name, LIST_HUNG, roster_poke, move || {
+                let (roster, poke) = (roster.clone(), poke.clone());
+                async move {
+                    let next = roster.round().await;
+                    poke.notify_one();
+                    next
+                }
+            });
+        }
+    }
+    let Loops { tasks: mut loops, progress, .. } = loops;
+    let mut scheduler = activity::alarms(alarms).await?;
+    loops.spawn(see_others(store.clone(), pokes, stop.clone()));
+    loops.spawn(feed_watchdog(progress, stop.clone()));
+    loops.spawn(keep_house(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
+    let stop = stop.clone();
+    loops.spawn(async move {
+        stop.cancelled().await;
+        let _ = scheduler.shutdown().await;
+        "alarms".to_owned()
+    });
+    Ok(loops)
+}
+
+/// The loops that run, and how far they got.
+struct Loops {
+    tasks: JoinSet<String>,
+    progress: Vec<Arc<Progress>>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+}
+
+impl Loops {
+    fn add<F>(&mut self, name: String, patience: Duration, poke: Arc<Notify>, round: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<Option<Timestamp>, store::Error>> + Send,
+    {
+        let progress = Progress::new(name.clone(), patience);
+        self.progress.push(progress.clone());
+        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            activity::run(progress, poke, clock, stop, round).await;
+            name
+        });
+    }
+}
+
+/// What a process that died left behind is due at once.
+async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
+    let now = clock.now();
+    let mut tx = store.begin().await?;
+    let polls = tx.recover_polls(now).await?;
+    let deliveries = tx.recover_deliveries(now).await?;
+    for endpoint in &config.endpoints {
+        tx.resume_endpoint_if_changed(&endpoint.name, &endpoint.fingerprint()).await?;
+    }
+    tx.commit().await?;
+    if polls + deliveries > 0 {
+        info!(polls, deliveries, "vetwatch was stopped in the middle of its work, and takes it up again");
+    }
+    Ok(())
+}
+
+/// Pokes everybody when another program has written: a command may have made something due.
+async fn see_others(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationToken) -> String {
+    let mut seen = store.data_version().await.ok();
+    while stop.run_until_cancelled(tokio::time::sleep(OTHERS)).await.is_some() {
+        match store.data_version().await {
+            Ok(version) if seen != Some(version) => {
+                seen = Some(version);
+                pokes.iter().for_each(|poke| poke.notify_one());
+            }
+            Ok(_) => {}
+            Err(error) => debug!(error = &error as &dyn std::error::Error, "cannot see whether others have written"),
+        }
+    }
+    "the look at other writers".to_owned()
+}
+
+/// Feeds systemd's watchdog for as long as every loop comes round. A timer of its own would feed it for a process
+/// that does nothing else any more.
+async fn feed_watchdog(progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
+    if let Some(patience) = sd_notify::watchdog_enabled() {
+        while stop.run_until_cancelled(tokio::time::sleep(patience / 4)).await.is_some() {
+            match progress.iter().find(|activity| activity.is_hung()) {
+                None => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
+                Some(hung) => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
+            }
+        }
+    } else {
+        stop.cancelled().await;
+    }
+    "the watchdog".to_owned()
+}
+
+async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
+    while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING)).await.is_some() {
+        let forget = async {
+            let mut tx = store.begin().await?;
+            let gone = tx.forget_attempts(clock.now().before(keep_attempts)).await?;
+            tx.commit().await?;
+            store.tidy().await?;
+            Ok::<_, store::Error>(gone)
+        };
+        match forget.await {
+            Ok(gone) => debug!(gone, "old attempts forgotten"),
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up"),
+        }
+    }
+    "housekeeping".to_owned()
+}

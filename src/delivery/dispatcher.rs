@@ -1,0 +1,178 @@
+//! Takes what is due for one endpoint, hands it over, and notes what became of it. One loop for each endpoint: a
+//! hung one delays nobody else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::delivery::retry::{LONGEST_PROBE, Next, Policy};
+use crate::delivery::{Channel, Outcome, Outgoing, Report};
+use crate::store::{self, Due, Finish, Store, WriteTx};
+use crate::time::{Clock, Timestamp};
+
+/// No attempt lasts longer than this, whatever the other side does…
+const DEADLINE: Duration = Duration::from_secs(90);
+/// …so that a lease is never overtaken by its own attempt.
+const LEASE: Duration = Duration::from_mins(3);
+/// A round ends after so many messages or so long, so that the loop shows its progress.
+const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
+/// After so many failures in a row even an endpoint that can be reached is only probed.
+const FAILURES_TO_CLOSE: u32 = 3;
+
+pub struct Dispatcher {
+    pub endpoint: String,
+    pub channel: Channel,
+    pub policy: Policy,
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    /// What the endpoint's settings come to, without secrets: a paused endpoint is tried again when it changes.
+    pub settings: String,
+    /// No new attempt is begun once this is cancelled.
+    pub stop: CancellationToken,
+}
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Round {
+    pub accepted: u32,
+    pub failed: u32,
+    pub next: Option<Timestamp>,
+}
+
+impl Dispatcher {
+    /// Attempts what is due, in event order.
+    ///
+    /// # Errors
+    /// When the database fails. What was claimed then falls due again by itself.
+    pub async fn round(&self) -> Result<Round, store::Error> {
+        let mut round = Round::default();
+        let began = Instant::now();
+        while round.accepted + round.failed < ROUND.0 && began.elapsed() < ROUND.1 && !self.stop.is_cancelled() {
+            let now = self.clock.now();
+            round.next = self.next(now).await?;
+            if round.next.is_none_or(|at| at > now) {
+                return Ok(round);
+            }
+            let Some(due) = self.claim(now).await? else { continue };
+            let report = self.attempt(&due, now).await;
+            if report.outcome == Outcome::Accepted {
+                round.accepted += 1;
+            } else {
+                round.failed += 1;
+            }
+            self.finish(&due, &report).await;
+        }
+        round.next = Some(self.clock.now()); // there may be more
+        Ok(round)
+    }
+
+    async fn next(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
+        let longest = self.policy.longest().max(LEASE);
+        match self.store.next_attempt_at(&self.endpoint).await? {
+            Some(at) if at > now.after(longest) => {
+                warn!(endpoint = self.endpoint, "the clock was set back; what waited for the old time is due now");
+                let mut tx = self.store.begin().await?;
+                tx.clamp_deliveries(&self.endpoint, now.after(longest), now).await?;
+                tx.commit().await?;
+                Ok(Some(now))
+            }
+            next => Ok(next),
+        }
+    }
+
+    async fn claim(&self, now: Timestamp) -> Result<Option<Due>, store::Error> {
+        let mut tx = self.store.begin().await?;
+        let due = tx.claim_due(&self.endpoint, now, LEASE, |id, events| self.channel.render(id, events, now)).await?;
+        tx.commit().await?;
+        Ok(due)
+    }
+
+    async fn attempt(&self, due: &Due, now: Timestamp) -> Report {
+        let outgoing = Outgoing { id: due.id, message: &due.message, settled: &due.settled };
+        tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| Report {
+            outcome: Outcome::TryAgain { after: None },
+            detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
+            settled: due.settled.clone(),
+        })
+    }
+
+    /// Notes what an attempt came to. While the database refuses, the answer is kept and tried again: what was
+    /// accepted must not be sent once more for that.
+    async fn finish(&self, due: &Due, report: &Report) {
+        let mut pause = Duration::from_millis(100);
+        while let Err(error) = self.try_finish(due, report).await {
+            warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt cannot be stored yet");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn try_finish(&self, due: &Due, report: &Report) -> Result<(), store::Error> {
+        let now = self.clock.now();
+        let next = self.policy.next(report.outcome, due.rung, due.first_due_at, now, fastrand::f64());
+        let partly = due.settled.values().chain(report.settled.values()).any(|reply| reply.starts_with('5'));
+        let finish = match next {
+            Next::Delivered => Finish::Delivered { partly },
+            Next::At(at) => Finish::Again { at },
+            Next::Refused => Finish::Dead { refused: true },
+            Next::GivenUp => Finish::Dead { refused: false },
+        };
+        let mut tx = self.store.begin().await?;
+        tx.finish(due, finish, &report.settled, &report.detail, now).await?;
+        self.note_endpoint(&mut tx, due, report, now).await?;
+        tx.commit().await?;
+        self.log(due, report, next);
+        Ok(())
+    }
+
+    /// What an attempt says of the endpoint as a whole.
+    async fn note_endpoint(
+        &self,
+        tx: &mut WriteTx,
+        due: &Due,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        let name = &self.endpoint;
+        let probe_at = now.after(self.policy.pause(due.rung, fastrand::f64()).min(LONGEST_PROBE));
+        match report.outcome {
+            // A refusal of one message is an answer, too: somebody is there.
+            Outcome::Accepted | Outcome::Refused => tx.endpoint_accepted(name, now).await,
+            Outcome::Unavailable | Outcome::LoginRefused => {
+                tx.endpoint_failed(name, now, Some(probe_at), &report.detail).await
+            }
+            Outcome::TryAgain { .. } => {
+                let closes = tx.endpoint_failures(name).await? + 1 >= FAILURES_TO_CLOSE;
+                tx.endpoint_failed(name, now, closes.then_some(probe_at), &report.detail).await
+            }
+            Outcome::Gone => {
+                tx.endpoint_failed(name, now, None, &report.detail).await?;
+                tx.pause_endpoint(name, &self.settings, now).await
+            }
+        }
+    }
+
+    fn log(&self, due: &Due, report: &Report, next: Next) {
+        let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &report.detail);
+        match next {
+            Next::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
+            Next::At(at) if report.outcome == Outcome::Gone => {
+                error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch notifications redrive` is run");
+            }
+            Next::At(at) => warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}"),
+            Next::Refused | Next::GivenUp => error!(
+                delivery.id = %id, attempt,
+                "delivery to {endpoint} given up: {detail}; `vetwatch notifications redrive {id}` sends it again"
+            ),
+        }
+    }
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}

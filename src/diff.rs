@@ -1,0 +1,289 @@
+//! What changed, and whether it is news. Pure: the rules stand here and nowhere else, and nothing here knows of
+//! time, network or tables but what it is given.
+//!
+//! One [`Belief`] for each qualification of a customer; [`compare`] holds an answer against all of them.
+
+use std::time::Duration;
+
+use crate::event::EventType;
+use crate::qualification::{Entry, Snapshot, Status, Verdict};
+use crate::time::Timestamp;
+
+/// How a missing entry is written where a status is expected.
+pub const ABSENT: &str = "absent";
+
+/// What is believed of one qualification of one customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belief {
+    /// The name, as last spelled.
+    pub qualification: String,
+    /// `None`: confirmed absent.
+    pub entry: Option<Entry>,
+    /// When it was first seen in this status.
+    pub since: Timestamp,
+    pub review: Review,
+    /// The last verdict that was told, or taken over silently at first sight. Forgotten when an approval vanished:
+    /// its return is news.
+    pub told: Option<Told>,
+    pub missing: Option<Missing>,
+}
+
+/// The review that a belief is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Review {
+    /// Counted from 1, as far as we saw; 0: no review was ever seen.
+    pub attempt: u32,
+    /// Its create date, if one was ever shown.
+    pub created_at: Option<Timestamp>,
+    /// The create date, or else when we saw it begin.
+    pub submitted_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub verdict: Verdict,
+    pub reason_key: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub attempt: u32,
+}
+
+/// The entry was not in the last answer, and that is not believed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    pub since: Timestamp,
+    /// When the entry was last there.
+    pub after: Option<Timestamp>,
+    /// Looks that counted, and the last of them.
+    pub looks: u32,
+    pub looked_at: Timestamp,
+}
+
+/// A transition, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub event: EventType,
+    pub qualification: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub previous_reason: Option<String>,
+    pub previous_created_at: Option<Timestamp>,
+    pub review: Review,
+    /// When it was last seen otherwise.
+    pub last_seen_before_at: Option<Timestamp>,
+    /// The customer was never seen before.
+    pub first_seen: bool,
+}
+
+/// The circumstances of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    pub now: Timestamp,
+    /// When the customer was last understood; `None`: this is its first sight.
+    pub last_seen_at: Option<Timestamp>,
+    /// Reviews submitted later than this are news even at first sight; `None`: whatever is found is.
+    pub news_since: Option<Timestamp>,
+    pub second_look: Duration,
+    pub third_look: Duration,
+}
+
+/// Holds an answer against what is believed. Returns every belief as it is afterwards, with its change if there is
+/// one. An answer that says the same returns no change, whatever its spelling or order.
+#[must_use]
+pub fn compare(before: &[Belief], answer: &Snapshot, look: &Look) -> Vec<(Belief, Option<Change>)> {
+    let known = before.iter().map(|belief| {
+        match answer.entries().iter().find(|entry| entry.key() == crate::qualification::key(&belief.qualification)) {
+            Some(entry) => present(belief, entry, look),
+            None => missing(belief, look),
+        }
+    });
+    let is_known = |entry: &&Entry| before.iter().any(|b| crate::qualification::key(&b.qualification) == entry.key());
+    let new = answer.entries().iter().filter(|entry| !is_known(entry)).map(|entry| {
+        let never = Belief {
+            qualification: entry.qualification.clone(),
+            entry: None,
+            since: look.now,
+            review: Review::default(),
+            told: None,
+            missing: None,
+        };
+        if look.last_seen_at.is_none() { first_sight(&never, entry, look) } else { present(&never, entry, look) }
+    });
+    known.chain(new).collect()
+}
+
+/// The first sight of a customer is a silent baseline, unless its verdict is on a review that began on our watch.
+fn first_sight(never: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
+    let (belief, change) = present(never, entry, look);
+    let is_verdict = matches!(entry.status(), Status::Verdict(_));
+    let is_ours = look.news_since.is_none_or(|watching| entry.created_at.is_some_and(|created| created > watching));
+    let news = change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
+    let began_unseen = Review { submitted_at: entry.created_at, ..belief.review };
+    (Belief { review: began_unseen, ..belief }, news)
+}
+
+fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
+    let begins = before.begins(entry);
+    let review = if begins {
+        let seen_to_begin = (entry.status() == Status::InReview).then_some(look.now);
+        Review {
+            attempt: before.review.attempt + 1,
+            created_at: entry.created_at,
+            submitted_at: entry.created_at.or(seen_to_begin),
+        }
+    } else {
+        let created_at = before.review.created_at.or(entry.created_at);
+        Review { created_at, submitted_at: created_at.or(before.review.submitted_at), ..before.review }
+    };
+    // A date that was known stays known: an approval is often written without one.
+    let created_at = entry.created_at.or(if begins { None } else { review.created_at });
+    let entry = &Entry { created_at, ..entry.clone() };
+    let changed = begins || before.entry.as_ref().is_none_or(|old| !says_the_same(old, entry));
+    let same_status = before.entry.as_ref().is_some_and(|old| old.status_key() == entry.status_key());
+    let after = Belief {
+        qualification: entry.qualification.clone(),
+        entry: Some(entry.clone()),
+        since: if same_status && !begins { before.since } else { look.now },
+        review,
+        told: before.told.clone(),
+        missing: None,
+    };
+    if !changed {
+        return (after, None);
+    }
+    let event = event_of(before, entry, &review, begins);
+    let change = before.change(event, Some(entry), review, look.last_seen_at);
+    let told = match (event, entry.status()) {
+        (EventType::Approved | EventType::Denied | EventType::Revoked, Status::Verdict(verdict)) => {
+            Some(Told { verdict, reason_key: entry.reason_key(), created_at, attempt: review.attempt })
+        }
+        _ => after.told.clone(),
+    };
+    (Belief { told, ..after }, Some(change))
+}
+
+/// What a change to `entry` is called.
+fn event_of(before: &Belief, entry: &Entry, review: &Review, begins: bool) -> EventType {
+    // A create date before this review's: a copy of the past (replicas lag), or what is left of an earlier review.
+    let is_past = later(review.created_at, entry.created_at);
+    match entry.status() {
+        Status::Verdict(_) if is_past => EventType::Changed,
+        Status::Verdict(verdict) => match (verdict, &before.told) {
+            (Verdict::Denied, Some(told)) if told.verdict == Verdict::Approved => EventType::Revoked,
+            (_, Some(told)) if told.is(verdict, entry, review) => EventType::Changed,
+            (Verdict::Approved, _) => EventType::Approved,
+            (Verdict::Denied, _) => EventType::Denied,
+        },
+        Status::InReview if begins => EventType::Submitted,
+        _ => EventType::Changed,
+    }
+}
+
+/// An entry that is not in the answer. It is believed gone at the second look, an approval at the third; a look
+/// counts if it comes long enough after the one before.
+fn missing(before: &Belief, look: &Look) -> (Belief, Option<Change>) {
+    let Some(entry) = &before.entry else { return (before.clone(), None) };
+    let was_approved = entry.status() == Status::Verdict(Verdict::Approved);
+    let missing = match before.missing {
+        None => Missing { since: look.now, after: look.last_seen_at, looks: 1, looked_at: look.now },
+        Some(missing) => {
+            let pause = missing.pause(look.second_look, look.third_look);
+            if look.now < missing.looked_at {
+                Missing { looked_at: look.now, ..missing } // the clock was set back: wait once more, not for days
+            } else if look.now.since(missing.looked_at) < pause {
+                missing
+            } else {
+                Missing { looks: missing.looks + 1, looked_at: look.now, ..missing }
+            }
+        }
+    };
+    if missing.looks < if was_approved { 3 } else { 2 } {
+        return (Belief { missing: Some(missing), ..before.clone() }, None);
+    }
+    let event = match entry.status() {
+        Status::InReview => EventType::Vanished,
+        Status::Verdict(Verdict::Approved) => EventType::Revoked,
+        _ => EventType::Changed,
+    };
+    let change = before.change(event, None, before.review, missing.after);
+    let told = before.told.clone().filter(|_| event != EventType::Revoked);
+    (Belief { entry: None, since: look.now, told, missing: None, ..before.clone() }, Some(change))
+}
+
+impl Belief {
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.entry.as_ref().map(Entry::status)
+    }
+
+    /// Does a review begin with `entry`?
+    fn begins(&self, entry: &Entry) -> bool {
+        let after_the_end =
+            self.entry.is_none() || self.told.as_ref().is_some_and(|told| told.attempt == self.review.attempt);
+        match (entry.status(), self.review) {
+            (Status::None, _) => false,
+            (_, Review { attempt: 0, .. }) => true,
+            (status, Review { created_at, .. }) => match (entry.created_at, created_at) {
+                (Some(_), Some(_)) => later(entry.created_at, created_at),
+                _ => status == Status::InReview && after_the_end,
+            },
+        }
+    }
+
+    fn change(&self, event: EventType, to: Option<&Entry>, review: Review, since: Option<Timestamp>) -> Change {
+        let word = |entry: Option<&Entry>| match entry {
+            Some(entry) => entry.vetting_status.clone(),
+            None => Some(ABSENT.to_owned()),
+        };
+        let old = self.entry.as_ref();
+        Change {
+            event,
+            qualification: to.map_or(&self.qualification, |entry| &entry.qualification).clone(),
+            from: word(old),
+            to: word(to),
+            reason: to.and_then(|entry| entry.vetting_reason.clone()),
+            created_at: to.and_then(|entry| entry.created_at),
+            previous_reason: old.and_then(|entry| entry.vetting_reason.clone()),
+            previous_created_at: old.and_then(|entry| entry.created_at),
+            review,
+            last_seen_before_at: since,
+            first_seen: false,
+        }
+    }
+}
+
+impl Told {
+    /// Was this told already? A date that is unknown on one side is no difference; nor is an approval's reason.
+    fn is(&self, verdict: Verdict, entry: &Entry, review: &Review) -> bool {
+        self.verdict == verdict
+            && self.attempt == review.attempt
+            && same_date(self.created_at, entry.created_at)
+            && (verdict == Verdict::Approved || self.reason_key == entry.reason_key())
+    }
+}
+
+impl Missing {
+    /// How long after the last look the next one counts.
+    #[must_use]
+    pub fn pause(&self, second_look: Duration, third_look: Duration) -> Duration {
+        if self.looks == 1 { second_look } else { third_look }
+    }
+}
+
+fn says_the_same(a: &Entry, b: &Entry) -> bool {
+    a.status_key() == b.status_key() && a.reason_key() == b.reason_key() && same_date(a.created_at, b.created_at)
+}
+
+/// Equal to the second; an unknown date is no difference.
+fn same_date(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
+    a.zip(b).is_none_or(|(a, b)| a.as_secs() == b.as_secs())
+}
+
+/// Both known, and `a` later by a second at least.
+fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
+    a.zip(b).is_some_and(|(a, b)| a.as_secs() > b.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! Who is due → ask → record. One loop for each partner; a failed question changes nothing that is believed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::delivery::route::Routes;
+use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
+use crate::record::{self, Intervals};
+use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
+use crate::time::{Clock, Timestamp};
+
+/// A round takes at most so many customers, and begins no question after so long.
+const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
+/// Longer than a question can take: a customer whose question died with the process is due again by then.
+const LEASE: Duration = Duration::from_mins(5);
+/// Answers that say the same are committed together, this many or after this long.
+const BATCH: (usize, Duration) = (500, Duration::from_secs(1));
+/// A gate closes for this long at most, and nothing throttled or refused waits longer without another try.
+const LONGEST_GATE: Duration = Duration::from_hours(1);
+/// A customer is blind when three questions in a row over at least this long have failed.
+const BLIND_AFTER: Duration = Duration::from_hours(1);
+
+pub struct Poller {
+    pub partner: PartnerRow,
+    pub client: Arc<PartnerCenter>,
+    pub budget: Arc<Budget>,
+    pub max_in_flight: usize,
+    pub intervals: Intervals,
+    pub routes: Arc<Routes>,
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    /// Poked after a commit that queued something.
+    pub outbox: Vec<Arc<Notify>>,
+    /// No new question is asked once this is cancelled.
+    pub stop: CancellationToken,
+}
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Round {
+    pub unchanged: u32,
+    pub changed: u32,
+    pub failed: u32,
+    /// Taken, and given back without asking: the gate closed, or we are stopping.
+    pub not_asked: u32,
+    /// Transitions recorded.
+    pub transitions: u32,
+    pub next: Option<Timestamp>,
+}
+
+/// What became of one question.
+enum Asked {
+    Answer(Box<Answer>),
+    Error(Error),
+    Not,
+}
+
+impl Poller {
+    /// Asks the customers that are due, as many as the budget has for.
+    ///
+    /// # Errors
+    /// When the database fails. Who was not recorded then is due again after the lease.
+    pub async fn round(&self) -> Result<Round, store::Error> {
+        let mut round = Round::default();
+        let now = self.clock.now();
+        let gate = self.store.gate(self.partner.id).await?;
+        if let Some(gate) = &gate
+            && gate.closed_until > now
+            && gate.closed_until <= now.after(LONGEST_GATE)
+        {
+            round.next = Some(gate.closed_until);
+            return Ok(round);
+        }
+        round.next = self.next_due(now).await?;
+        if round.next.is_none_or(|due| due > now) {
+            return Ok(round);
+        }
+        let available = self.budget.available(now).min(ROUND.0);
+        if available == 0 {
+            round.next = Some(self.budget.ready_at(now));
+            return Ok(round);
+        }
+        // The first question after a pause asks for all whether the trouble is over.
+        let limit = if gate.is_some() { 1 } else { available };
+        let mut tx = self.store.begin().await?;
+        let due = tx.take_due_customers(self.partner.id, now, now.after(LEASE), limit).await?;
+        tx.commit().await?;
+
+        self.ask_all(due, &mut round).await?;
+        round.next = Some(self.clock.now()); // there may be more
+        Ok(round)
+    }
+
+    async fn ask_all(&self, due: Vec<DueCustomer>, round: &mut Round) -> Result<(), store::Error> {
+        let began = Instant::now();
+        // Set by the first answer that concerns everybody: nothing more is asked behind a closed gate.
+        let closed = CancellationToken::new();
+        let mut answers = std::pin::pin!(
+            stream::iter(due)
+                .map(|customer| {
+                    let closed = &closed;
+                    async move {
+                        let asked = if closed.is_cancelled() || began.elapsed() > ROUND.1 {
+                            Asked::Not
+                        } else {
+                            self.ask(&customer).await
+                        };
+                        (customer, asked)
+                    }
+                })
+                .buffer_unordered(self.max_in_flight)
+        );
+        let mut batch = Batch::default();
+        let mut gate: Option<(Timestamp, Error)> = None;
+        let mut good = false;
+        while let Some((customer, asked)) = answers.next().await {
+            match asked {
+                Asked::Answer(answer) => {
+                    good = true;
+                    if is_unchanged(&customer, &answer) {
+                        round.unchanged += 1;
+                        batch.unchanged.push(self.unchanged(&customer, &answer));
+                    } else {
+                        round.changed += 1;
+                        round.transitions += self.record(&customer, &answer).await?;
+                    }
+                }
+                Asked::Error(error) if error.is_partners_trouble() => {
+                    closed.cancel();
+                    batch.not_asked.push(customer.row);
+                    round.failed += 1;
+                    gate = Some((self.clock.now(), error));
+                }
+                Asked::Error(error) => {
+                    round.failed += 1;
+                    batch.failed.push(self.failed(&customer, &error));
+                }
+                Asked::Not => {
+                    round.not_asked += 1;
+                    batch.not_asked.push(customer.row);
+                }
+            }
+            if batch.is_full() {
+                self.commit(std::mem::take(&mut batch), None).await?;
+            }
+        }
+        if let Some((at, error)) = gate {
+            self.close_gate(at, &error, batch).await
+        } else {
+            self.commit(batch, None).await?;
+            if good { self.open_gate().await } else { Ok(()) }
+        }
+    }
+
+    async fn ask(&self, customer: &DueCustomer) -> Asked {
+        // A task of its own: an answer that makes us panic costs that answer.
+        let (client, id) = (self.client.clone(), customer.customer_id.clone());
+        let question = tokio::spawn(async move { client.qualifications(&id).await });
+        let abort = question.abort_handle();
+        tokio::select! {
+            answer = question => match answer {
+                Ok(Ok(answer)) => Asked::Answer(Box::new(answer)),
+                Ok(Err(error)) => Asked::Error(error),
+                Err(_panic) => Asked::Error(Error::Unreadable {
+                    what: "an answer that vetwatch stumbled over; please report it".to_owned(),
+                    correlation_id: None,
+                }),
+            },
+            () = self.stop.cancelled() => {
+                abort.abort();
+                Asked::Not
+            }
+        }
+    }
+
+    async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
+        let recorded =
+            record::record(&self.store, &self.partner, &self.routes, &self.intervals, customer.row, answer).await?;
+        if recorded.queued > 0 {
+            self.outbox.iter().for_each(|dispatcher| dispatcher.notify_one());
+        }
+        for (change, event) in &recorded.changes {
+            let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
+            info!(
+                customer.id = customer.customer_id, qualification = change.qualification,
+                attempt = change.review.attempt, correlation_id = %answer.correlation_id,
+                "{event}: from {} to {}", word(&change.from), word(&change.to)
+            );
+        }
+        Ok(u32::try_from(recorded.changes.len()).unwrap_or(u32::MAX))
+    }
+
+    fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {
+        Unchanged {
+            row: customer.row,
+            answer: answer.snapshot.fingerprint(),
+            began_at: answer.began_at.as_millis(),
+            seen_at: answer.ended_at.as_millis(),
+            next_poll_at: self.intervals.next(customer.class, answer.ended_at, fastrand::f64()).as_millis(),
+        }
+    }
+
+    fn failed(&self, customer: &DueCustomer, error: &Error) -> Failed {
+        let now = self.clock.now();
+        let seldom = matches!(error, Error::NoRelationship(_));
+        let usual = self.intervals.of(customer.class);
+        let pause = if seldom {
+            self.intervals.unqualified
+        } else {
+            Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
+        };
+        warn!(customer.id = customer.customer_id, "a customer could not be asked: {error}");
+        Failed {
+            row: customer.row,
+            at: now.as_millis(),
+            next_poll_at: now.after(pause.mul_f64(1.0 - 0.05 * fastrand::f64())).as_millis(),
+            error: error.to_string(),
+            seldom,
+            blind_after_ms: i64::try_from(BLIND_AFTER.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    async fn commit(&self, batch: Batch, due_at: Option<Timestamp>) -> Result<(), store::Error> {
+        if batch.unchanged.is_empty() && batch.failed.is_empty() && batch.not_asked.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.store.begin().await?;
+        tx.unchanged(&batch.unchanged).await?;
+        tx.failed(&batch.failed).await?;
+        tx.not_asked(&batch.not_asked, due_at.unwrap_or_else(|| self.clock.now())).await?;
+        tx.commit().await
+    }
+
+    /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
+    async fn close_gate(&self, at: Timestamp, error: &Error, batch: Batch) -> Result<(), store::Error> {
+        let closures = self.store.gate(self.partner.id).await?.map_or(0, |gate| gate.closures);
+        let first = self.intervals.in_review.min(Duration::from_mins(1));
+        let backoff = first
+            .saturating_mul(2_u32.saturating_pow(closures.min(16)))
+            .min(self.intervals.in_review.min(Duration::from_mins(15)));
+        // A throttled client waits as long as it was told; after the second time longer.
+        let pause = match error {
+            Error::Throttled { wait: Some(wait), .. } if closures == 0 => *wait,
+            Error::Throttled { wait: Some(wait), .. } => backoff.max(*wait),
+            _ => backoff,
+        };
+        let until = at.after(pause.min(LONGEST_GATE));
+        warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");
+        self.commit(batch, Some(until)).await?;
+        let mut tx = self.store.begin().await?;
+        tx.close_gate(self.partner.id, until, &error.to_string()).await?;
+        tx.commit().await
+    }
+
+    async fn open_gate(&self) -> Result<(), store::Error> {
+        if self.store.gate(self.partner.id).await?.is_none() {
+            return Ok(());
+        }
+        info!(partner = self.partner.name, "Partner Center answers again");
+        let mut tx = self.store.begin().await?;
+        tx.open_gate(self.partner.id).await?;
+        tx.commit().await
+    }
+
+    /// When the next customer is due. A clock that was set back must not put anybody out of reach for days.
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
+        let mut next = None;
+        for (class, first, last) in self.store.due_times(self.partner.id).await? {
+            let latest = now.after(self.longest_pause(class));
+            if last > latest {
+                warn!(
+                    partner = self.partner.name,
+                    class = class.as_str(),
+                    "the clock was set back; who waited for the old time is due now"
+                );
+                let mut tx = self.store.begin().await?;
+                tx.clamp_polls(self.partner.id, class, latest, now).await?;
+                tx.commit().await?;
+                next = Some(now);
+            }
+            next = [next, Some(first)].into_iter().flatten().min();
+        }
+        Ok(next)
+    }
+
+    fn longest_pause(&self, class: PollClass) -> Duration {
+        let usual = match class {
+            PollClass::SecondLook => self.intervals.second_look.max(self.intervals.third_look),
+            PollClass::Unqualified => self.intervals.unqualified,
+            class => self.intervals.of(class),
+        };
+        usual.max(LONGEST_GATE).max(LEASE)
+    }
+}
+
+/// Says the answer what is believed already, and does nothing follow from the time that has passed?
+fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
+    let expectation_is_over = customer.expected_until.is_some_and(|until| until <= answer.ended_at);
+    customer.class != PollClass::SecondLook
+        && !expectation_is_over
+        && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
+}
+
+/// What is committed together.
+struct Batch {
+    unchanged: Vec<Unchanged>,
+    failed: Vec<Failed>,
+    not_asked: Vec<i64>,
+    since: Instant,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { unchanged: Vec::new(), failed: Vec::new(), not_asked: Vec::new(), since: Instant::now() }
+    }
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.unchanged.len() + self.failed.len() >= BATCH.0 || self.since.elapsed() >= BATCH.1
+    }
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller").field("partner", &self.partner).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! The transaction that no verdict is lost in: what was observed, what changed, what is told of it and to whom, all
+//! of it or nothing.
+
+use std::time::Duration;
+
+use chrono::{Datelike, Weekday};
+use uuid::Uuid;
+
+use crate::delivery::route::{Matter, Routes};
+use crate::diff::{self, Belief, Change, Look};
+use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
+use crate::partner_center::Answer;
+use crate::qualification::Status;
+use crate::store::{self, Customer, PartnerRow, PollClass, Store};
+use crate::time::Timestamp;
+
+/// How often who is asked: `[schedule]`, as far as the poller needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    pub in_review: Duration,
+    pub settled: Duration,
+    pub unqualified: Duration,
+    pub second_look: Duration,
+    pub third_look: Duration,
+}
+
+/// How long news is expected after a denial, or after an entry is gone that may come back.
+const EXPECTED_BUSINESS_DAYS: u32 = 10;
+
+/// What an answer came to.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    pub changes: Vec<(Change, EventType)>,
+    /// Messages that were queued.
+    pub queued: usize,
+    /// The answer was older than what was recorded, or the customer was removed meanwhile: nothing happened.
+    pub dropped: bool,
+}
+
+/// Records an understood answer. Either everything that follows from it is committed, or nothing is and the same
+/// answer may be recorded again.
+pub async fn record(
+    store: &Store,
+    partner: &PartnerRow,
+    routes: &Routes,
+    intervals: &Intervals,
+    customer: i64,
+    answer: &Answer,
+) -> Result<Recorded, store::Error> {
+    let now = answer.ended_at;
+    let mut tx = store.begin().await?;
+    let Some(mut customer) = tx.customer(customer).await? else {
+        return Ok(Recorded { dropped: true, ..Recorded::default() });
+    };
+    // A recorded answer from the future means that the clock was set back; it says nothing of this one's age.
+    if customer.answer_began_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
+        return Ok(Recorded { dropped: true, ..Recorded::default() });
+    }
+    let look = Look {
+        now,
+        last_seen_at: customer.last_seen_at,
+        news_since: news_since(partner, tx.first_synced_at(partner.id).await?, &customer),
+        second_look: intervals.second_look,
+        third_look: intervals.third_look,
+    };
+    let before = tx.beliefs(customer.row).await?;
+    let steps = diff::compare(&before, &answer.snapshot, &look);
+
+    let mut recorded = Recorded::default();
+    for (belief, change) in &steps {
+        tx.save_belief(customer.row, belief).await?;
+        let Some(change) = change else { continue };
+        let (request, correlation) = (answer.request_id, answer.correlation_id);
+        let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
+        let event = event(partner, &customer, change, now, correlation);
+        tx.insert_event(&event, partner.id, Some(customer.row), Some(transition)).await?;
+        let matter = Matter {
+            event: event.kind,
+            partner: &partner.name,
+            qualification: Some(&change.qualification),
+            tags: &customer.tags,
+        };
+        for endpoint in routes.endpoints(&matter) {
+            tx.enqueue(&event, endpoint, now).await?;
+            recorded.queued += 1;
+        }
+        recorded.changes.push((change.clone(), event.kind));
+    }
+
+    customer.expected_until = expected_until(&customer, &steps, now);
+    let beliefs: Vec<_> = steps.into_iter().map(|(belief, _)| belief).collect();
+    customer.class = class(&beliefs, customer.expected_until, now);
+    let next = next_poll_at(&customer, &beliefs, intervals, now);
+    tx.understood(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
+    tx.commit().await?;
+    Ok(recorded)
+}
+
+/// From when on a review counts as begun on our watch: since the partner is watched, or, for a customer who joined
+/// after the first complete list, always.
+fn news_since(partner: &PartnerRow, first_synced_at: Option<Timestamp>, customer: &Customer) -> Option<Timestamp> {
+    let joined_later = first_synced_at.is_some_and(|synced| customer.added_at > synced);
+    (!joined_later).then_some(partner.watching_since)
+}
+
+fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timestamp, correlation_id: Uuid) -> Event {
+    let news = VettingNews {
+        customer: CustomerRef {
+            id: customer.customer_id.clone(),
+            name: customer.name.clone(),
+            domain: customer.domain.clone(),
+            tags: customer.tags.clone(),
+        },
+        qualification: change.qualification.clone(),
+        from: change.from.clone(),
+        to: change.to.clone(),
+        vetting_reason: change.reason.clone(),
+        vetting_created_at: change.created_at,
+        last_seen_before_at: change.last_seen_before_at,
+        attempt: change.review.attempt,
+        correlation_id: Some(correlation_id.to_string()),
+        first_seen: change.first_seen,
+    };
+    Event {
+        kind: change.event,
+        occurred_at: now,
+        data: EventData {
+            event_id: Uuid::now_v7(),
+            partner: partner.name.clone(),
+            subject: Subject::Vetting(Box::new(news)),
+            observed_at: now,
+            test: false,
+        },
+    }
+}
+
+/// A denial is often followed by a new submission, and an entry that is gone by its return: both are looked for.
+fn expected_until(customer: &Customer, steps: &[(Belief, Option<Change>)], now: Timestamp) -> Option<Timestamp> {
+    let mut expected = customer.expected_until.filter(|until| *until > now);
+    for (belief, change) in steps {
+        let Some(change) = change else { continue };
+        expected = match (change.event, belief.status()) {
+            (EventType::Denied | EventType::Revoked | EventType::Vanished, _) => {
+                Some(after_business_days(now, EXPECTED_BUSINESS_DAYS))
+            }
+            (EventType::Changed, None) => Some(after_business_days(now, EXPECTED_BUSINESS_DAYS)),
+            (_, Some(Status::InReview | Status::Verdict(_))) => None,
+            _ => expected,
+        };
+    }
+    expected
+}
+
+fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) -> PollClass {
+    if beliefs.iter().any(|belief| belief.missing.is_some()) {
+        PollClass::SecondLook
+    } else if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview))
+        || expected_until.is_some_and(|until| until > now)
+    {
+        PollClass::InReview
+    } else if beliefs.iter().any(|belief| belief.entry.is_some()) {
+        PollClass::Settled
+    } else {
+        PollClass::Unqualified
+    }
+}
+
+fn next_poll_at(customer: &Customer, beliefs: &[Belief], intervals: &Intervals, now: Timestamp) -> Timestamp {
+    let looks = beliefs.iter().filter_map(|belief| belief.missing);
+    let look = looks.map(|missing| missing.looked_at.after(missing.pause(intervals.second_look, intervals.third_look)));
+    let usual = intervals.next(customer.class, now, fastrand::f64());
+    match look.min() {
+        // A review beside the missing entry is still looked at as often as any.
+        Some(look) if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview)) => look.min(usual),
+        Some(look) => look,
+        None => usual,
+    }
+}
+
+impl Intervals {
+    #[must_use]
+    pub fn of(&self, class: PollClass) -> Duration {
+        match class {
+            PollClass::SecondLook | PollClass::InReview => self.in_review,
+            PollClass::Settled | PollClass::FirstSight => self.settled,
+            // Seldom is safe only where the activity log tells of submissions; nobody reads it yet.
+            PollClass::Unqualified => self.settled,
+        }
+    }
+
+    /// When a customer of this class is asked next: its interval, or up to a twentieth less, as `chance` (0 to 1)
+    /// says, so that nothing marches in step and nothing is later than promised.
+    #[must_use]
+    pub fn next(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
+        now.after(self.of(class).mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
+    }
+}
+
+fn after_business_days(from: Timestamp, days: u32) -> Timestamp {
+    let mut at = from;
+    let mut left = days;
+    while left > 0 {
+        at = at.after(Duration::from_hours(24));
+        if !matches!(at.to_utc().weekday(), Weekday::Sat | Weekday::Sun) {
+            left -= 1;
+        }
+    }
+    at
+}

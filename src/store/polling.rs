@@ -1,0 +1,320 @@
+//! Who is asked when, and what a question came to.
+
+use serde::Serialize;
+
+use super::{Error, Store, WriteTx};
+use crate::time::Timestamp;
+
+/// Why a customer is asked when it is asked. The order is the order in which a short budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollClass {
+    /// Something is missing from its last answer.
+    SecondLook,
+    /// A review is under way, or news is expected.
+    InReview,
+    /// Holds a qualification; none of them in review.
+    Settled,
+    /// Never understood yet.
+    FirstSight,
+    /// Holds none.
+    Unqualified,
+}
+
+impl PollClass {
+    pub const IN_ORDER: [Self; 5] =
+        [Self::SecondLook, Self::InReview, Self::Settled, Self::FirstSight, Self::Unqualified];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SecondLook => "second_look",
+            Self::InReview => "in_review",
+            Self::Settled => "settled",
+            Self::FirstSight => "first_sight",
+            Self::Unqualified => "unqualified",
+        }
+    }
+
+    pub(super) fn parse(name: &str) -> Self {
+        Self::IN_ORDER.into_iter().find(|class| class.as_str() == name).unwrap_or(Self::FirstSight)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct PartnerRow {
+    pub id: i64,
+    pub name: String,
+    /// When vetwatch first started with it.
+    pub watching_since: Timestamp,
+}
+
+/// Nothing is asked of a partner before this time.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub closed_until: Timestamp,
+    pub closures: u32,
+}
+
+/// A customer that is about to be asked.
+#[derive(Debug, Clone)]
+pub struct DueCustomer {
+    pub row: i64,
+    pub customer_id: String,
+    pub class: PollClass,
+    /// The fingerprint of its last understood answer.
+    pub answer: Option<String>,
+    pub expected_until: Option<Timestamp>,
+    pub poll_failures: u32,
+}
+
+/// An understood answer that says what is believed already.
+#[derive(Debug, Serialize)]
+pub struct Unchanged {
+    pub row: i64,
+    pub answer: String,
+    pub began_at: i64,
+    pub seen_at: i64,
+    pub next_poll_at: i64,
+}
+
+/// A question without an understood answer.
+#[derive(Debug, Serialize)]
+pub struct Failed {
+    pub row: i64,
+    pub at: i64,
+    pub next_poll_at: i64,
+    pub error: String,
+    /// The customer left us: it is asked seldom from now on.
+    pub seldom: bool,
+    /// Three failures over at least this long make it blind.
+    pub blind_after_ms: i64,
+}
+
+impl Store {
+    /// When the customer list was last taken over as a whole.
+    pub async fn last_synced_at(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!("select last_synced_at from partner where id = ?", partner)
+            .fetch_one(&self.read)
+            .await?;
+        Ok(at.map(Timestamp::from_millis))
+    }
+
+    /// The partner's gate, if it was ever closed since the last good answer.
+    pub async fn gate(&self, partner: i64) -> Result<Option<Gate>, Error> {
+        let row = sqlx::query!("select closed_until, closures from partner where id = ?", partner)
+            .fetch_one(&self.read)
+            .await?;
+        Ok(row.closed_until.map(|until| Gate {
+            closed_until: Timestamp::from_millis(until),
+            closures: u32::try_from(row.closures).unwrap_or(u32::MAX),
+        }))
+    }
+
+    /// For each class: when the first and the last of its customers are due.
+    pub async fn due_times(&self, partner: i64) -> Result<Vec<(PollClass, Timestamp, Timestamp)>, Error> {
+        let mut times = Vec::new();
+        for class in PollClass::IN_ORDER {
+            let name = class.as_str();
+            // Two look-ups in the index; one query with both aggregates would read all of it.
+            let row = sqlx::query!(
+                r#"select (select min(next_poll_at) from customer where partner = ?1 and poll_class = ?2
+                             and removed_at is null and paused_at is null) as "first: i64",
+                          (select max(next_poll_at) from customer where partner = ?1 and poll_class = ?2
+                             and removed_at is null and paused_at is null) as "last: i64""#,
+                partner,
+                name
+            )
+            .fetch_one(&self.read)
+            .await?;
+            if let (Some(first), Some(last)) = (row.first, row.last) {
+                times.push((class, Timestamp::from_millis(first), Timestamp::from_millis(last)));
+            }
+        }
+        Ok(times)
+    }
+}
+
+impl WriteTx {
+    /// The partner's row; made at its first start, which is when watching begins.
+    pub async fn partner(&mut self, name: &str, now: Timestamp) -> Result<PartnerRow, Error> {
+        let now = now.as_millis();
+        sqlx::query!("insert into partner (name, watching_since) values (?, ?) on conflict do nothing", name, now)
+            .execute(&mut *self.tx)
+            .await?;
+        let row = sqlx::query!(r#"select id as "id!", name, watching_since from partner where name = ?"#, name)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(PartnerRow { id: row.id, name: row.name, watching_since: Timestamp::from_millis(row.watching_since) })
+    }
+
+    /// When the first complete customer list of the partner was taken over.
+    pub async fn first_synced_at(&mut self, partner: i64) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!("select first_synced_at from partner where id = ?", partner)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(at.map(Timestamp::from_millis))
+    }
+
+    /// Takes up to `limit` customers that are due at `now`, the most urgent first, and moves each of them to
+    /// `lease_until` before it is asked: an answer that kills the process steps aside.
+    pub async fn take_due_customers(
+        &mut self,
+        partner: i64,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DueCustomer>, Error> {
+        let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
+        let mut due = Vec::new();
+        for class in PollClass::IN_ORDER {
+            let left = i64::from(limit) - i64::try_from(due.len()).unwrap_or(i64::MAX);
+            if left <= 0 {
+                break;
+            }
+            let name = class.as_str();
+            let rows = sqlx::query!(
+                r#"update customer set next_poll_at = ?1, asking_since = ?2 where id in (
+                       select id from customer
+                       where partner = ?3 and poll_class = ?4 and removed_at is null and paused_at is null
+                         and next_poll_at <= ?2
+                       order by next_poll_at limit ?5)
+                   returning id as "id!", customer_id, answer, expected_until, poll_failures"#,
+                lease_until,
+                now,
+                partner,
+                name,
+                left
+            )
+            .fetch_all(&mut *self.tx)
+            .await?;
+            due.extend(rows.into_iter().map(|row| DueCustomer {
+                row: row.id,
+                customer_id: row.customer_id,
+                class,
+                answer: row.answer,
+                expected_until: row.expected_until.map(Timestamp::from_millis),
+                poll_failures: u32::try_from(row.poll_failures).unwrap_or(u32::MAX),
+            }));
+        }
+        Ok(due)
+    }
+
+    /// Moves the times on of customers whose answer was the same. Never overwrites what is newer.
+    pub async fn unchanged(&mut self, answers: &[Unchanged]) -> Result<(), Error> {
+        let answers = serde_json::to_string(answers).unwrap_or_default();
+        sqlx::query!(
+            "update customer
+             set last_seen_at = j.seen_at, answer_began_at = j.began_at, next_poll_at = j.next_poll_at,
+                 asking_since = null, interrupted = 0,
+                 poll_failures = 0, failing_since = null, last_error = null, blind_since = null
+             from (select value ->> 'row' as row, value ->> 'answer' as answer, value ->> 'began_at' as began_at,
+                          value ->> 'seen_at' as seen_at, value ->> 'next_poll_at' as next_poll_at
+                   from json_each(?)) j
+             where customer.id = j.row and customer.answer = j.answer
+               and (customer.answer_began_at <= j.began_at or customer.answer_began_at > j.seen_at)",
+            answers
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes failed questions. They change nothing that is believed.
+    pub async fn failed(&mut self, failures: &[Failed]) -> Result<(), Error> {
+        let failures = serde_json::to_string(failures).unwrap_or_default();
+        sqlx::query!(
+            "update customer
+             set next_poll_at = j.next_poll_at, asking_since = null, interrupted = 0,
+                 poll_failures = poll_failures + 1, failing_since = coalesce(failing_since, j.at), last_error = j.error,
+                 poll_class = case when j.seldom then 'unqualified' else poll_class end,
+                 blind_since = case when blind_since is not null then blind_since
+                                    when poll_failures >= 2 and j.at - failing_since >= j.blind_after then failing_since end
+             from (select value ->> 'row' as row, value ->> 'at' as at, value ->> 'next_poll_at' as next_poll_at,
+                          value ->> 'error' as error, value ->> 'seldom' as seldom,
+                          value ->> 'blind_after_ms' as blind_after
+                   from json_each(?)) j
+             where customer.id = j.row",
+            failures
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Gives back customers that were taken and not asked.
+    pub async fn not_asked(&mut self, rows: &[i64], due_at: Timestamp) -> Result<(), Error> {
+        let (rows, due_at) = (serde_json::to_string(rows).unwrap_or_default(), due_at.as_millis());
+        sqlx::query!(
+            "update customer set next_poll_at = ?1, asking_since = null where id in (select value from json_each(?2))",
+            due_at,
+            rows
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// After a start: questions that the last process did not survive are due at once; from the fifth in a row on
+    /// they wait a minute, so that an answer that kills us does not keep the others from being asked.
+    pub async fn recover_polls(&mut self, now: Timestamp) -> Result<u64, Error> {
+        let now = now.as_millis();
+        let done = sqlx::query!(
+            "update customer
+             set interrupted = interrupted + 1, asking_since = null,
+                 next_poll_at = ?1 + case when interrupted < 4 then 0 else 60000 end
+             where asking_since is not null",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// A clock that was set back must not put anybody out of reach.
+    pub async fn clamp_polls(
+        &mut self,
+        partner: i64,
+        class: PollClass,
+        latest: Timestamp,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let (class, latest, now) = (class.as_str(), latest.as_millis(), now.as_millis());
+        let done = sqlx::query!(
+            "update customer set next_poll_at = ?1
+             where partner = ?2 and poll_class = ?3 and removed_at is null and paused_at is null and next_poll_at > ?4",
+            now,
+            partner,
+            class,
+            latest
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    pub async fn close_gate(&mut self, partner: i64, until: Timestamp, reason: &str) -> Result<(), Error> {
+        let until = until.as_millis();
+        sqlx::query!(
+            "update partner set closed_until = max(coalesce(closed_until, 0), ?1), closed_reason = ?2, closures = closures + 1
+             where id = ?3",
+            until,
+            reason,
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A good answer came: the next trouble is the first again.
+    pub async fn open_gate(&mut self, partner: i64) -> Result<(), Error> {
+        sqlx::query!(
+            "update partner set closed_until = null, closed_reason = null, closures = 0 where id = ?",
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,253 @@
+//! What is believed of a customer's qualifications, what changed, and what is told of it.
+
+use uuid::Uuid;
+
+use super::{Error, PollClass, WriteTx};
+use crate::diff::{Belief, Change, Missing, Review, Told};
+use crate::event::Event;
+use crate::qualification::{self, Entry, Verdict};
+use crate::time::Timestamp;
+
+/// A watched customer, as an answer about it finds it.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    pub row: i64,
+    pub customer_id: String,
+    pub name: String,
+    pub domain: String,
+    pub tags: Vec<String>,
+    pub class: PollClass,
+    pub added_at: Timestamp,
+    pub expected_until: Option<Timestamp>,
+    pub answer_began_at: Option<Timestamp>,
+    pub last_seen_at: Option<Timestamp>,
+}
+
+impl WriteTx {
+    /// The customer, unless it was removed meanwhile.
+    pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
+        let found = sqlx::query!(
+            r#"select id as "id!", customer_id, name, domain, tags, poll_class, added_at, expected_until,
+                      answer_began_at, last_seen_at
+               from customer where id = ? and removed_at is null"#,
+            row
+        )
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        Ok(found.map(|row| Customer {
+            row: row.id,
+            customer_id: row.customer_id,
+            name: row.name,
+            domain: row.domain,
+            tags: serde_json::from_str(&row.tags).unwrap_or_default(),
+            class: PollClass::parse(&row.poll_class),
+            added_at: Timestamp::from_millis(row.added_at),
+            expected_until: row.expected_until.map(Timestamp::from_millis),
+            answer_began_at: row.answer_began_at.map(Timestamp::from_millis),
+            last_seen_at: row.last_seen_at.map(Timestamp::from_millis),
+        }))
+    }
+
+    pub async fn beliefs(&mut self, customer: i64) -> Result<Vec<Belief>, Error> {
+        let rows = sqlx::query!(
+            "select qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
+                    attempt, attempt_created_at, submitted_at,
+                    told_verdict, told_reason, told_created_at, told_attempt,
+                    missing_since, missing_after, missing_looks, missing_looked_at
+             from observation where customer = ? order by id",
+            customer
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
+        let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        let beliefs = rows.into_iter().map(|row| Belief {
+            entry: (row.present == 1).then(|| Entry {
+                qualification: row.qualification.clone(),
+                vetting_status: row.vetting_status,
+                vetting_reason: row.vetting_reason,
+                created_at: at(row.vetting_created_at),
+            }),
+            qualification: row.qualification,
+            since: Timestamp::from_millis(row.status_since),
+            review: Review {
+                attempt: count(row.attempt),
+                created_at: at(row.attempt_created_at),
+                submitted_at: at(row.submitted_at),
+            },
+            told: row.told_verdict.as_deref().and_then(Verdict::parse).map(|verdict| Told {
+                verdict,
+                reason_key: row.told_reason,
+                created_at: at(row.told_created_at),
+                attempt: count(row.told_attempt.unwrap_or(0)),
+            }),
+            missing: row.missing_since.map(|since| Missing {
+                since: Timestamp::from_millis(since),
+                after: at(row.missing_after),
+                looks: count(row.missing_looks),
+                looked_at: Timestamp::from_millis(row.missing_looked_at.unwrap_or(since)),
+            }),
+        });
+        Ok(beliefs.collect())
+    }
+
+    pub async fn save_belief(&mut self, customer: i64, belief: &Belief) -> Result<(), Error> {
+        let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
+        let key = qualification::key(&belief.qualification);
+        let present = belief.entry.is_some();
+        let entry = belief.entry.as_ref();
+        let status = entry.and_then(|entry| entry.vetting_status.as_deref());
+        let reason = entry.and_then(|entry| entry.vetting_reason.as_deref());
+        let created_at = ms(entry.and_then(|entry| entry.created_at));
+        let since = belief.since.as_millis();
+        let review = &belief.review;
+        let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
+        let told = belief.told.as_ref();
+        let told_verdict = told.map(|told| told.verdict.as_str());
+        let told_reason = told.and_then(|told| told.reason_key.as_deref());
+        let told_created_at = ms(told.and_then(|told| told.created_at));
+        let told_attempt = told.map(|told| told.attempt);
+        let missing = belief.missing;
+        let missing_since = ms(missing.map(|missing| missing.since));
+        let missing_after = ms(missing.and_then(|missing| missing.after));
+        let missing_looks = missing.map_or(0, |missing| missing.looks);
+        let missing_looked_at = ms(missing.map(|missing| missing.looked_at));
+        sqlx::query!(
+            "insert into observation (customer, qualification, qualification_key, present,
+                 vetting_status, vetting_reason, vetting_created_at, status_since,
+                 attempt, attempt_created_at, submitted_at, told_verdict, told_reason, told_created_at, told_attempt,
+                 missing_since, missing_after, missing_looks, missing_looked_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             on conflict (customer, qualification_key) do update set
+                 qualification = excluded.qualification, present = excluded.present,
+                 vetting_status = excluded.vetting_status, vetting_reason = excluded.vetting_reason,
+                 vetting_created_at = excluded.vetting_created_at, status_since = excluded.status_since,
+                 attempt = excluded.attempt, attempt_created_at = excluded.attempt_created_at,
+                 submitted_at = excluded.submitted_at, told_verdict = excluded.told_verdict,
+                 told_reason = excluded.told_reason, told_created_at = excluded.told_created_at,
+                 told_attempt = excluded.told_attempt, missing_since = excluded.missing_since,
+                 missing_after = excluded.missing_after, missing_looks = excluded.missing_looks,
+                 missing_looked_at = excluded.missing_looked_at",
+            customer,
+            belief.qualification,
+            key,
+            present,
+            status,
+            reason,
+            created_at,
+            since,
+            review.attempt,
+            review_created_at,
+            submitted_at,
+            told_verdict,
+            told_reason,
+            told_created_at,
+            told_attempt,
+            missing_since,
+            missing_after,
+            missing_looks,
+            missing_looked_at
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that the customer was understood, and when it is asked next.
+    pub async fn understood(
+        &mut self,
+        customer: &Customer,
+        fingerprint: &str,
+        began_at: Timestamp,
+        seen_at: Timestamp,
+        next_poll_at: Timestamp,
+    ) -> Result<(), Error> {
+        let (began_at, seen_at, next_poll_at) = (began_at.as_millis(), seen_at.as_millis(), next_poll_at.as_millis());
+        let (class, expected) = (customer.class.as_str(), customer.expected_until.map(Timestamp::as_millis));
+        sqlx::query!(
+            "update customer
+             set answer = ?1, answer_began_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),
+                 next_poll_at = ?4, poll_class = ?5, expected_until = ?6, asking_since = null, interrupted = 0,
+                 poll_failures = 0, failing_since = null, last_error = null, blind_since = null
+             where id = ?7",
+            fingerprint,
+            began_at,
+            seen_at,
+            next_poll_at,
+            class,
+            expected,
+            customer.row
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Appends a transition with the answer that showed it. Returns its number.
+    pub async fn insert_transition(
+        &mut self,
+        customer: i64,
+        change: &Change,
+        observed_at: Timestamp,
+        raw_answer: &str,
+        request_id: Uuid,
+        correlation_id: Uuid,
+    ) -> Result<i64, Error> {
+        let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
+        let (created_at, previous_created_at) = (ms(change.created_at), ms(change.previous_created_at));
+        let (submitted_at, before) = (ms(change.review.submitted_at), ms(change.last_seen_before_at));
+        let observed_at = observed_at.as_millis();
+        let (request_id, correlation_id) = (request_id.to_string(), correlation_id.to_string());
+        let done = sqlx::query!(
+            "insert into transition (customer, qualification, from_status, to_status, vetting_reason, vetting_created_at,
+                 attempt, submitted_at, last_seen_before_at, observed_at, first_seen, raw_answer, request_id,
+                 correlation_id, previous_reason, previous_created_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            customer,
+            change.qualification,
+            change.from,
+            change.to,
+            change.reason,
+            created_at,
+            change.review.attempt,
+            submitted_at,
+            before,
+            observed_at,
+            change.first_seen,
+            raw_answer,
+            request_id,
+            correlation_id,
+            change.previous_reason,
+            previous_created_at
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.last_insert_rowid())
+    }
+
+    /// Stores an event. It is told by the deliveries that are queued with it.
+    pub async fn insert_event(
+        &mut self,
+        event: &Event,
+        partner: i64,
+        customer: Option<i64>,
+        transition: Option<i64>,
+    ) -> Result<(), Error> {
+        let (id, kind) = (event.data.event_id.to_string(), event.kind.as_str());
+        let occurred_at = event.occurred_at.as_millis();
+        let data = serde_json::to_string(&event.data).unwrap_or_default();
+        sqlx::query!(
+            "insert into event (id, type, transition, partner, customer, occurred_at, data) values (?, ?, ?, ?, ?, ?, ?)",
+            id,
+            kind,
+            transition,
+            partner,
+            customer,
+            occurred_at,
+            data
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}
