@@ -1,20 +1,62 @@
 //! vetwatch tells a Cloud Solution Provider that Microsoft has decided on a customer's qualification.
 //!
-//! (The map of the crate is written below, last; see the modules in order.)
+//! Microsoft vets a customer for days and then, silently, sets `vettingStatus` in Partner Center. vetwatch asks again
+//! and again, records each transition in SQLite, and sends a mail or a signed webhook when a review has ended.
+//!
+//! One process, one SQLite file, one writer. This page is the map; the modules below stand in the order in which a
+//! newcomer should read them.
+//!
+//! ```text
+//!             cron alarm ──poke──┐                                 ┌──poke── after each commit that queued something
+//!             due time ──────────┤                                 ├──────── due time of the earliest delivery
+//!                                ▼                                 ▼
+//!  ┌─ poller: a loop for each partner ──────────┐   ┌─ dispatcher: a loop for each endpoint ────────┐
+//!  │ take_due_customers(now, budget) [write tx] │   │ claim_due(endpoint, now)          [write tx 2] │
+//!  │   │  moved ahead before they are asked     │   │   │  the attempt is opened, the next one set  │
+//!  │   ▼                                        │   │   ▼                                           │
+//!  │ partner_center.qualifications(customer)    │   │ channel.deliver(message) ──► SMTP / HTTPS     │
+//!  │   │ JSON → Snapshot                        │   │   │ Report { outcome, detail, settled }       │
+//!  │   ▼                                        │   │   ▼                                           │
+//!  │ record(answer)               [write tx 1]  │   │ retry.next(outcome, rung, chance)             │
+//!  │   changes = diff(beliefs, snapshot)        │   │   ▼                                           │
+//!  │   belief, transition, event, delivery each │   │ finish(delivery, outcome)         [write tx 3] │
+//!  │   customer.next_poll_at ← later            │   └───────────────────────────────────────────────┘
+//!  └────────────────────────────────────────────┘     no write transaction is alive in a box that talks to the network
+//! ```
+//!
+//! What stays true, and where to see it:
+//!
+//! - **No verdict is lost**: [`record`] commits a transition and every message it causes in one transaction;
+//!   [`store`]'s `claim_due` opens an attempt before anything is sent and moves the next one a lease ahead, so the work
+//!   of a process that dies falls due by itself. There is no "running" state and nobody who has to clean up.
+//! - **Nothing is sent twice under two names**: a message is rendered and frozen at its first attempt; its id is the
+//!   delivery's, whatever happens.
+//! - **No false alarm**: only an `Ok(Answer)` of [`partner_center`] reaches [`diff`]; the rules of what is news are pure
+//!   code there, beside the table that tests them.
+//! - **Activation takes no input**: a poke, a due time and a restart run the same round ([`activity`]). Rounds are
+//!   bounded; tests call them and never sleep.
+//! - **What a restart must not forget is a row**: a partner's gate, an endpoint's closure, since when an entry is
+//!   missing, when watching began.
+//! - **Time, chance and addresses are arguments**: [`time::Clock`] is the one trait. The tests run the real HTTP, SMTP and
+//!   SQLite code against [`sandbox`], a simulated Partner Center.
 #![forbid(unsafe_code)]
 
-pub mod activity;
-pub mod cli;
-pub mod config;
-pub mod daemon;
-pub mod delivery;
-pub mod diff;
-pub mod event;
-pub mod partner_center;
-pub mod poller;
-pub mod qualification;
-pub mod record;
-pub mod roster;
-pub mod sandbox;
-pub mod store;
+// Words.
 pub mod time;
+pub mod qualification;
+pub mod event;
+pub mod diff;
+// From Partner Center into the database.
+pub mod partner_center;
+pub mod store;
+pub mod record;
+pub mod poller;
+pub mod roster;
+// From the database to people.
+pub mod delivery;
+// Put together.
+pub mod config;
+pub mod activity;
+pub mod daemon;
+pub mod cli;
+pub mod sandbox;

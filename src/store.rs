@@ -10,6 +10,7 @@ mod polling;
 mod vetting;
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ impl Store {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let turn = File::open(folder).map_err(failed)?;
         turn.lock().map_err(failed)?;
+        // Readable for the group (analysts), whatever the umask; SQLite gives its other files the same mode.
+        File::options().create(true).truncate(false).write(true).mode(0o640).open(path).map_err(failed)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -72,11 +75,17 @@ impl Store {
             .foreign_keys(true)
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .busy_timeout(Duration::from_secs(5))
-            .optimize_on_close(true, 400)
             .statement_cache_capacity(64)
             .pragma("cache_size", "-2000")
             .pragma("journal_size_limit", "67108864");
-        let pool = |size| SqlitePoolOptions::new().max_connections(size).min_connections(0).test_before_acquire(false);
+        // Connections stay: the data version that tells of other writers counts within one.
+        let pool = |size| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .test_before_acquire(false)
+                .idle_timeout(None)
+                .max_lifetime(None)
+        };
         let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
         sqlx::migrate!().run(&write).await.map_err(|source| Error::Migrate { path: path.to_owned(), source })?;
         let read = pool(2).connect_lazy_with(options.create_if_missing(false).read_only(true));
