@@ -1,7 +1,38 @@
-//! Partner Center's REST API.
+//! Partner Center's REST API: one client for each partner, over one budget.
+//!
+//! Only a 2xx answer of a documented shape becomes an [`Answer`]; everything else is an [`Error`], told apart by what
+//! the caller does about it. No call takes longer than its deadline, and none leaves the hosts of the configuration:
+//! redirects and links are not followed, proxies of the environment are not used.
 
+mod auth;
+pub mod budget;
+mod date;
+mod error;
+mod http;
+mod json;
+mod refusal;
+mod text;
+mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use secrecy::SecretString;
+use tokio::time::Instant;
 use url::Url;
+use uuid::Uuid;
+
+use self::auth::{Token, Tokens};
+pub use self::budget::Budget;
+pub use self::error::Error;
+use self::http::{Failure, Http, Reply};
+pub use self::refusal::Refusal;
+pub use self::wire::ListedCustomer;
+use self::wire::NotUnderstood;
+use crate::qualification::Snapshot;
+use crate::time::{Clock, Timestamp};
 
 /// `[[partner]]`: one tenant of Partner Center.
 #[derive(Debug, Clone)]
@@ -30,3 +61,271 @@ pub enum Customers {
     /// Only those added by hand.
     Listed,
 }
+
+/// The client of one partner. Its connections and its token are shared by all calls.
+pub struct PartnerCenter {
+    name: String,
+    api_url: Url,
+    http: Http,
+    tokens: Tokens,
+    deadline: Duration,
+}
+
+/// An answer that was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub snapshot: Snapshot,
+    /// The body as it was received, of a larger one the first 64 KiB.
+    pub raw: String,
+    /// Ours: new for each request.
+    pub request_id: Uuid,
+    /// The server's, or ours if it named none.
+    pub correlation_id: Uuid,
+    /// When the request that was answered began (after a 401: the second one).
+    pub began_at: Timestamp,
+    pub ended_at: Timestamp,
+}
+
+/// One page of the customer list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomerPage {
+    pub customers: Vec<ListedCustomer>,
+    /// `None`: the list ended as documented.
+    pub next: Option<Continuation>,
+}
+
+/// What asks for the next page. Of use only to the client that gave it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Continuation(HeaderValue);
+
+/// A client that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("the system's certificates cannot be used")]
+    Tls(#[from] reqwest::Error),
+    /// The setting's name.
+    #[error("`{0}` does not make an address")]
+    Address(&'static str),
+}
+
+const DEADLINE: Duration = Duration::from_mins(1);
+const PAGE: usize = 500;
+const QUALIFICATIONS_MAX: usize = 1024 * 1024;
+const PAGE_MAX: usize = 16 * 1024 * 1024;
+const RAW_MAX: usize = 64 * 1024;
+const CORRELATION: &str = "MS-CorrelationId";
+
+/// A 401 with these is no matter of the token's age: wrong audience, second factor missing.
+const NOT_THE_TOKENS_AGE: [&str; 2] = ["900420", "900421"];
+
+impl PartnerCenter {
+    /// Sends nothing.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be read, or an URL of the settings cannot be extended by a path.
+    pub fn new(mut settings: PartnerSettings, budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+        let http = Http::new(budget, clock)?;
+        // `/v1` is part of what is asked for. Written into the setting as well, it would be there twice.
+        if settings.api_url.path().trim_end_matches('/').ends_with("/v1") {
+            settings.api_url.path_segments_mut().map_err(|()| SetupError::Address("api_url"))?.pop_if_empty().pop();
+        }
+        let endpoint = below(&settings.login_url, &[&settings.tenant, "oauth2", "token"]);
+        let endpoint = endpoint.ok_or(SetupError::Address("tenant"))?;
+        below(&settings.api_url, &["v1"]).ok_or(SetupError::Address("api_url"))?;
+        let resource = resource(&settings.api_url);
+        let tokens = Tokens::new(http.clone(), endpoint, settings.client_id, settings.credential, resource);
+        Ok(Self { name: settings.name, api_url: settings.api_url, http, tokens, deadline: DEADLINE })
+    }
+
+    /// How long a call may take, its token included, instead of a minute.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// The partner's name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A customer's qualifications. At most two questions (a 401 renews the token once) and one or two token requests.
+    ///
+    /// # Errors
+    /// When there is no answer, or none that was understood: nothing is known about the customer then.
+    pub async fn qualifications(&self, customer_id: &str) -> Result<Answer, Error> {
+        let url = below(&self.api_url, &["v1", "customers", customer_id, "qualifications"]);
+        let call = self.get(url, None, QUALIFICATIONS_MAX).await?;
+        let snapshot = wire::qualifications(&call.reply.body).map_err(|why| call.unreadable(why))?;
+        let raw = text::scrub(&call.raw(), &[call.token.expose()]);
+        let Call { reply, request_id, correlation_id, .. } = call;
+        Ok(Answer { snapshot, raw, request_id, correlation_id, began_at: reply.began_at, ended_at: reply.ended_at })
+    }
+
+    /// A page of the partner's customers, 500 at most: the first, or the one that `after` asks for.
+    ///
+    /// # Errors
+    /// When there is no page, or none that was understood: the list is not complete then.
+    pub async fn customers(&self, after: Option<&Continuation>) -> Result<CustomerPage, Error> {
+        let url = below(&self.api_url, &["v1", "customers"]).map(|mut url| {
+            url.query_pairs_mut().append_pair("size", &PAGE.to_string());
+            if after.is_some() {
+                url.query_pairs_mut().append_pair("seekOperation", "Next");
+            }
+            url
+        });
+        let call = match self.get(url, after, PAGE_MAX).await {
+            // Microsoft's own tool takes this for the end: a token may be handed out on the last page.
+            Err(Error::Refused(answer))
+                if after.is_some() && (answer.status(), answer.code()) == (400, Some("2000")) =>
+            {
+                return Ok(CustomerPage { customers: Vec::new(), next: None });
+            }
+            outcome => outcome?,
+        };
+        let listed = wire::customers(&call.reply.body, PAGE).map_err(|why| call.unreadable(why))?;
+        let next = match listed.next.map(HeaderValue::try_from) {
+            Some(Ok(token)) => Some(Continuation(token)),
+            Some(Err(_)) => return Err(call.unreadable(NotUnderstood("a continuation token that fits no header"))),
+            None => None,
+        };
+        if next.is_some() && next.as_ref() == after {
+            return Err(call.unreadable(NotUnderstood("a page that names itself as the next one")));
+        }
+        Ok(CustomerPage { customers: listed.customers, next })
+    }
+
+    /// One GET with a token; a second one with another token if the first was refused.
+    async fn get(&self, url: Option<Url>, after: Option<&Continuation>, body_max: usize) -> Result<Call, Error> {
+        // `..` and the like would ask for something else.
+        let nowhere = || Error::Refused(Refusal::read(0, b"\"the customer's id makes no address\"", None, &[]));
+        let url = url.ok_or_else(nowhere)?;
+        let until = Instant::now() + self.deadline;
+        let mark = self.tokens.mark();
+        let token = self.tokens.current(mark, until).await?;
+        let call = self.ask(&url, token, after, body_max, until).await?;
+        if call.reply.status != 401 {
+            return call.into_answer();
+        }
+        let refusal = call.refusal();
+        if refusal.code().is_some_and(|code| NOT_THE_TOKENS_AGE.contains(&code)) {
+            return Err(Error::Credential(refusal));
+        }
+        match self.tokens.instead_of(&call.token, mark, until).await? {
+            Some(token) => self.ask(&url, token, after, body_max, until).await?.into_answer(),
+            None => Err(Error::Credential(refusal)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        url: &Url,
+        token: Arc<Token>,
+        after: Option<&Continuation>,
+        body_max: usize,
+        until: Instant,
+    ) -> Result<Call, Error> {
+        let (request_id, correlation_id) = (Uuid::new_v4(), Uuid::new_v4());
+        let request = self.http.client().get(url.clone());
+        let mut request = request
+            .bearer_auth(token.expose())
+            .header("Accept", "application/json")
+            .header("MS-RequestId", request_id.to_string())
+            .header(CORRELATION, correlation_id.to_string())
+            // Reasons are display text; in which language is not documented.
+            .header("X-Locale", "en-US")
+            .header("MS-PartnerCenter-Application", "vetwatch");
+        if let Some(Continuation(token)) = after {
+            request = request.header(wire::CONTINUATION, token.clone());
+        }
+        let reply = self.http.exchange(request, body_max, until).await.map_err(|failure| match failure {
+            Failure::TimedOut => Error::TimedOut { after: self.deadline, correlation_id: Some(correlation_id) },
+            Failure::Unreachable(why) => Error::Unreachable(text::scrub(&why, &[token.expose()])),
+            Failure::Broken(why) => Error::Unreadable { what: why, correlation_id: Some(correlation_id) },
+        })?;
+        if reply.status != 401 {
+            token.has_worked();
+        }
+        let correlation_id = reply.id(CORRELATION).unwrap_or(correlation_id);
+        Ok(Call { reply, token, request_id, correlation_id })
+    }
+}
+
+impl fmt::Debug for PartnerCenter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartnerCenter").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Continuation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Continuation")
+    }
+}
+
+/// A reply, and what asked for it.
+struct Call {
+    reply: Reply,
+    token: Arc<Token>,
+    request_id: Uuid,
+    correlation_id: Uuid,
+}
+
+impl Call {
+    fn into_answer(self) -> Result<Self, Error> {
+        if self.reply.is_success() { Ok(self) } else { Err(Error::of(self.refusal(), self.reply.retry_after())) }
+    }
+
+    fn refusal(&self) -> Refusal {
+        let Reply { status, body, .. } = &self.reply;
+        let refusal = Refusal::read(*status, body, Some(self.correlation_id), &[self.token.expose()]);
+        match status {
+            // Some say what is wrong with a token only here.
+            401 => {
+                let why = self.reply.header(WWW_AUTHENTICATE.as_str()).unwrap_or_default();
+                refusal.or_message(&text::scrub(why, &[self.token.expose()]))
+            }
+            300..=399 => refusal.or_message("a redirect, which is not followed: check `api_url`"),
+            _ => refusal,
+        }
+    }
+
+    fn unreadable(&self, why: NotUnderstood) -> Error {
+        // An error in a 200 may say more than that it is no answer.
+        let said = Refusal::read(self.reply.status, &self.reply.body, None, &[self.token.expose()]);
+        let what = if said.code().is_some() { format!("{}: {said}", why.0) } else { why.0.to_owned() };
+        Error::Unreadable { what, correlation_id: Some(self.correlation_id) }
+    }
+
+    fn raw(&self) -> String {
+        let body = &self.reply.body;
+        let mut raw = String::from_utf8_lossy(&body[..body.len().min(RAW_MAX)]).into_owned();
+        raw.truncate(raw.floor_char_boundary(RAW_MAX));
+        raw
+    }
+}
+
+/// The address of `segments` below `base`, each of them exactly one segment of the path. `None` if one is empty or
+/// would be taken for a step (`.`, `..`), or if `base` cannot be extended.
+fn below(base: &Url, segments: &[&str]) -> Option<Url> {
+    if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+        return None;
+    }
+    let mut url = base.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.path_segments_mut().ok()?.pop_if_empty().extend(segments);
+    Some(url)
+}
+
+/// What tokens are asked for: the API's own address in the cloud that it belongs to. Tokens do not work across clouds.
+fn resource(api_url: &Url) -> &'static str {
+    match api_url.host_str() {
+        Some("partner.partnercenterapi.microsoftonline.cn") => "https://partner.partnercenterapi.microsoftonline.cn",
+        _ => "https://api.partnercenter.microsoft.com",
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! How much may be sent to a partner's tenant.
+//!
+//! Microsoft does not publish the limit that applies to us, and says that requests made while throttled count against
+//! it. So we keep to a budget of our own, over everything that is sent: questions, pages, tokens.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// A token bucket that never makes anybody wait: the poller sizes its rounds with [`Budget::available`], and what must
+/// be sent beyond that (a token, the second request after a 401) puts it into debt, which later rounds pay.
+///
+/// Who sends only while something is available sends at most `requests_per_minute` in any 60 seconds (with a budget of
+/// one a minute: two), plus the debt that the window ends with.
+#[derive(Debug)]
+pub struct Budget(Mutex<Bucket>);
+
+#[derive(Debug)]
+struct Bucket {
+    /// Requests a minute that flow back in: what the burst leaves of the budget.
+    rate: i64,
+    /// In shares; negative is debt.
+    level: i64,
+    /// In shares.
+    most: i64,
+    /// When the level was last right.
+    at: Option<Timestamp>,
+}
+
+/// What a request costs. At a rate of `n` requests a minute, `n` shares flow back each millisecond: no fractions.
+const REQUEST: i64 = 60_000;
+
+/// Two tasks that read the clock in one order and come here in the other look like a clock that was set back this far.
+const RACE: Duration = Duration::from_secs(1);
+
+impl Budget {
+    /// A full budget. Zero counts as one request a minute.
+    #[must_use]
+    pub fn per_minute(requests: u32) -> Self {
+        let requests = i64::from(requests.max(1));
+        let burst = (requests / 30).max(1);
+        let most = burst * REQUEST;
+        Self(Mutex::new(Bucket { rate: (requests - burst).max(1), level: most, most, at: None }))
+    }
+
+    /// One request leaves now, whether or not there was anything left for it.
+    pub fn spend(&self, now: Timestamp) {
+        let mut bucket = self.at(now);
+        bucket.level = bucket.level.saturating_sub(REQUEST);
+    }
+
+    /// How many requests may leave now.
+    pub fn available(&self, now: Timestamp) -> u32 {
+        u32::try_from(self.at(now).level.max(0) / REQUEST).unwrap_or(u32::MAX)
+    }
+
+    /// When at least one request may leave: now, or later.
+    pub fn ready_at(&self, now: Timestamp) -> Timestamp {
+        let bucket = self.at(now);
+        let missing = u64::try_from(REQUEST.saturating_sub(bucket.level)).unwrap_or(0);
+        now.after(Duration::from_millis(missing.div_ceil(bucket.rate.unsigned_abs())))
+    }
+
+    /// The bucket with what has flowed back until `now`. A clock that was set back brings nothing and takes nothing; one
+    /// far ahead fills the bucket and no more.
+    fn at(&self, now: Timestamp) -> MutexGuard<'_, Bucket> {
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = bucket.at else {
+            bucket.at = Some(now);
+            return bucket;
+        };
+        if now < at && at.since(now) <= RACE {
+            return bucket;
+        }
+        let passed_ms = i64::try_from(now.since(at).as_millis()).unwrap_or(i64::MAX);
+        let back = passed_ms.saturating_mul(bucket.rate);
+        bucket.level = bucket.level.saturating_add(back).min(bucket.most);
+        bucket.at = Some(now);
+        bucket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_795_262_400_000);
+
+    #[test]
+    fn a_burst_is_two_seconds_worth_and_at_least_one() {
+        for (per_minute, burst) in [(0, 1), (1, 1), (29, 1), (60, 2), (300, 10), (u32::MAX, u32::MAX / 30)] {
+            assert_eq!(Budget::per_minute(per_minute).available(NOON), burst, "{per_minute} a minute");
+        }
+    }
+
+    #[test]
+    fn what_is_spent_flows_back_at_the_time_that_was_named() {
+        let budget = Budget::per_minute(1);
+        assert_eq!(budget.ready_at(NOON), NOON);
+        budget.spend(NOON);
+        let ready = budget.ready_at(NOON);
+        assert_eq!(ready, NOON.after(Duration::from_secs(60)));
+        assert_eq!(budget.available(ready.before(Duration::from_millis(1))), 0);
+        assert_eq!(budget.available(ready), 1);
+    }
+
+    #[test]
+    fn debt_is_paid_before_anything_is_available() {
+        let budget = Budget::per_minute(60);
+        for _ in 0..31 {
+            budget.spend(NOON);
+        }
+        assert_eq!(budget.ready_at(NOON), NOON.after(Duration::from_millis(31_035)), "30 requests at 58 a minute");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_neither_locks_the_budget_nor_gives_it_away() {
+        let budget = Budget::per_minute(60);
+        budget.spend(NOON);
+        budget.spend(NOON);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(budget.available(NOON.before(day)), 0);
+        assert!(budget.ready_at(NOON.before(day)) < NOON.before(day).after(Duration::from_secs(2)));
+        assert_eq!(budget.available(NOON.after(day * 10_000)), 2);
+        assert_eq!(budget.available(Timestamp::from_millis(i64::MAX)), 2);
+        assert_eq!(budget.available(Timestamp::from_millis(i64::MIN)), 2);
+    }
+
+    #[test]
+    fn tasks_that_race_for_the_budget_do_not_gain_from_it() {
+        let budget = Budget::per_minute(6000);
+        for _ in 0..200 {
+            budget.spend(NOON);
+        }
+        for _ in 0..10_000 {
+            assert_eq!(budget.available(NOON.after(Duration::from_millis(1))), 0);
+            assert_eq!(budget.available(NOON), 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn in_no_sixty_seconds_does_more_leave_than_the_budget(
+            per_minute in 1_u32..400,
+            waits_ms in prop::collection::vec(prop_oneof![0_u64..50, 0_u64..3000, Just(0), 50_000_u64..70_000], 1..600),
+        ) {
+            let budget = Budget::per_minute(per_minute);
+            let mut sent: Vec<Timestamp> = Vec::new();
+            let mut now = NOON;
+            for wait in waits_ms {
+                now = now.after(Duration::from_millis(wait));
+                for _ in 0..budget.available(now) {
+                    budget.spend(now);
+                    sent.push(now);
+                }
+                let window = sent.iter().filter(|at| now.since(**at) <= Duration::from_secs(60)).count();
+                prop_assert!(window <= per_minute.max(2) as usize, "{window} of {per_minute}");
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What can come of asking Partner Center, by what the caller does about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::refusal::Refusal;
+
+/// Why there is no answer. Nothing here changes what is believed of a customer.
+///
+/// The texts are for people: the HTTP status, Partner Center's code and words where there are any, and the correlation
+/// id that Microsoft's support asks for. Never a secret, a token, or the query of an URL; no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// We ask too much. Nobody at this partner is to be asked before the time is over (if it was said: at most an hour).
+    #[error("{answer}{}", Wait(*.wait))]
+    Throttled { wait: Option<Duration>, answer: Refusal },
+    /// Our credential, or a token fresh from it, was refused: a person must act, and nobody at this partner can be asked.
+    #[error("the credential was refused: {0}{advice}", advice = Advice(.0))]
+    Credential(Refusal),
+    /// The login server is in trouble or unreachable. It will be tried again; nobody at this partner can be asked now.
+    #[error("no token: {0}")]
+    NoToken(String),
+    /// We may not do this: with this customer, or ([`Error::is_partners_trouble`]) at all.
+    #[error("{0}")]
+    Forbidden(Refusal),
+    /// The customer has no relationship with this partner (any more).
+    #[error("{0}")]
+    NoRelationship(Refusal),
+    #[error("{0}")]
+    NotFound(Refusal),
+    /// Something came that is no answer: cut off, too large, not JSON, of no documented shape.
+    #[error("not understood: {what}{}", Correlation(*.correlation_id))]
+    Unreadable { what: String, correlation_id: Option<Uuid> },
+    /// Partner Center is in trouble (5xx, 408).
+    #[error("{0}")]
+    Server(Refusal),
+    /// The whole call, its token included, took longer than it may.
+    #[error("no answer within {}{}", humantime::format_duration(*.after), Correlation(*.correlation_id))]
+    TimedOut { after: Duration, correlation_id: Option<Uuid> },
+    /// No connection: DNS, TCP, TLS.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// Any other refusal, a redirect among them: asking the same again is senseless.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// Codes of a 403 that say that the partner as a whole is shut out: its programme is inactive (800039, 900149), the
+/// partner agreement is not accepted (900124), Conditional Access blocks us (900309), app-only is not allowed (900329).
+const PARTNER_IS_FORBIDDEN: [&str; 5] = ["800039", "900149", "900124", "900309", "900329"];
+
+impl Error {
+    /// Whether every other customer of the partner would meet the same error now, so that the rest need not be asked.
+    pub fn is_partners_trouble(&self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::Credential(_) | Self::NoToken(_) | Self::Unreachable(_) => true,
+            Self::Forbidden(answer) => answer.code().is_some_and(|code| PARTNER_IS_FORBIDDEN.contains(&code)),
+            Self::NoRelationship(_)
+            | Self::NotFound(_)
+            | Self::Unreadable { .. }
+            | Self::Server(_)
+            | Self::TimedOut { .. }
+            | Self::Refused(_) => false,
+        }
+    }
+
+    /// What a refusal of Partner Center means. A 401 is the credential's: by then the token was renewed.
+    pub(super) fn of(answer: Refusal, retry_after: Option<Duration>) -> Self {
+        match (answer.status(), answer.code()) {
+            (429, _) => Self::Throttled { wait: retry_after, answer },
+            // Says how long to stay away, so this is not trouble but a request.
+            (503, _) if retry_after.is_some() => Self::Throttled { wait: retry_after, answer },
+            (401, _) => Self::Credential(answer),
+            (403, Some("20002")) => Self::NoRelationship(answer),
+            (403, _) => Self::Forbidden(answer),
+            (404, _) => Self::NotFound(answer),
+            (408 | 500..=599, _) => Self::Server(answer),
+            _ => Self::Refused(answer),
+        }
+    }
+}
+
+/// `; asked to wait 57s`, or nothing.
+struct Wait(Option<Duration>);
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |wait| write!(f, "; asked to wait {}", humantime::format_duration(wait)))
+    }
+}
+
+/// ` (correlation id 7d24…)`, or nothing.
+pub(super) struct Correlation(pub(super) Option<Uuid>);
+
+impl fmt::Display for Correlation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |id| write!(f, " (correlation id {id})"))
+    }
+}
+
+/// What a person does about a refused credential.
+struct Advice<'a>(&'a Refusal);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let advice = match self.0.code() {
+            Some("AADSTS7000215") => "the client secret is wrong: the file must hold the secret's value, not its id",
+            Some("AADSTS7000222") => "the client secret has expired: make a new one in Entra ID, replace the file",
+            Some("AADSTS7000216" | "AADSTS7000218") => "no client secret was sent: is the file empty?",
+            Some("AADSTS700016") => "this tenant does not know the application: check `client_id` and `tenant`",
+            Some("AADSTS90002" | "AADSTS900023") => "there is no such tenant in this cloud: check `tenant` and `cloud`",
+            Some("AADSTS7000112") => {
+                "the application is disabled: enable it in Entra ID, under enterprise applications"
+            }
+            Some("AADSTS500011") => "this tenant does not know Partner Center: give the application its API permission",
+            Some("AADSTS53003") => "Conditional Access blocks the application: make an exception for it in Entra ID",
+            Some("900420") => "the token is for another service: check that `cloud` and `api_url` belong together",
+            Some("900421") => "Partner Center wants a sign-in with a second factor",
+            _ if self.0.is_from_login() => return Ok(()),
+            _ => {
+                "a fresh token is refused: is the application registered in Partner Center (account settings, app \
+                 management), as a web app, in this tenant and cloud?"
+            }
+        };
+        write!(f, "; {advice}")
+    }
+}

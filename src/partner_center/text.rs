@@ -1,0 +1,51 @@
+//! Text that a server wrote, made fit for a log line, a table and a person.
+
+/// At most `max_chars` characters in one line: no control characters, nothing that turns the reading direction or
+/// hides text, no runs of blanks. An ellipsis shows that something was cut off.
+pub(super) fn clean(text: &str, max_chars: usize) -> String {
+    let visible = text.chars().filter(|c| !is_invisible(*c)).map(|c| if c.is_control() { ' ' } else { c });
+    // Four bytes a character and room for blanks: what lies behind that is not worth looking at.
+    let bounded: String = visible.take(max_chars.saturating_mul(4)).collect();
+    let line = bounded.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= max_chars {
+        return line;
+    }
+    line.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Zero-width characters and those that override the direction of writing.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// Blacks out secrets that a server echoes, as they are and as a form spells them. Secrets too short to be ones are
+/// left alone: they would black out words.
+pub(super) fn scrub(text: &str, secrets: &[&str]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
+        let in_a_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        for spelling in [*secret, in_a_form.as_str()] {
+            if text.contains(spelling) {
+                text = text.replace(spelling, "***");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_server_writes_can_steer_a_terminal_or_forge_a_line() {
+        assert_eq!(clean("a\x1b[31mred\r\nerror: forged\u{202E}\u{200B} \t b", 300), "a [31mred error: forged b");
+        assert_eq!(clean("ééééé", 3), "éé…");
+        assert_eq!(clean("abc", 3), "abc");
+    }
+
+    #[test]
+    fn an_echoed_secret_is_blacked_out_in_both_spellings() {
+        assert_eq!(scrub("got a~b+c/d= and a%7Eb%2Bc%2Fd%3D", &["a~b+c/d="]), "got *** and ***");
+    }
+}

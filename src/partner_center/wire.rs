@@ -1,0 +1,185 @@
+//! JSON as Partner Center writes it, read into ours. An answer is understood as a whole or not at all: half of one
+//! would look like news.
+
+use serde::Deserialize;
+
+use super::date;
+use super::json::{Ambiguous, Json, Object, without_bom};
+use super::text::clean;
+use crate::qualification::{Entry, Snapshot};
+
+/// Why an answer was not understood, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotUnderstood(pub(super) &'static str);
+
+impl From<Ambiguous> for NotUnderstood {
+    fn from(_: Ambiguous) -> Self {
+        Self("a key occurs twice in one object")
+    }
+}
+
+/// Five qualifications are documented. Far more entries than that are a fault, and expensive to compare.
+const ENTRIES_MAX: usize = 100;
+
+/// Names and status words are of a few letters; a reason is a sentence.
+const WORD_MAX: usize = 200;
+const REASON_MAX: usize = 2000;
+
+/// A customer's qualifications, in any of the shapes that were documented over the years: a bare array (today's), an
+/// array in `qualifications` (early 2021, and still in the API's own description), a single object (the preview, in
+/// `PascalCase`; the answer to a submission).
+pub(super) fn qualifications(body: &[u8]) -> Result<Snapshot, NotUnderstood> {
+    if without_bom(body).trim_ascii().is_empty() {
+        return Err(NotUnderstood("the body is empty"));
+    }
+    let entries = match Json::parse(body).ok_or(NotUnderstood("the body is not JSON"))? {
+        Json::List(items) => list(&items)?,
+        Json::Object(object) => match (object.get("qualifications")?, object.get("qualification")?) {
+            (Some(Json::List(items)), None) => list(items)?,
+            (None, Some(_)) => vec![entry(&object)?],
+            (Some(_), None) => return Err(NotUnderstood("`qualifications` is not a list")),
+            (Some(_), Some(_)) => return Err(NotUnderstood("both `qualifications` and `qualification`")),
+            (None, None) => return Err(NotUnderstood("an object without a qualification")),
+        },
+        Json::Null => return Err(NotUnderstood("the body is `null`")),
+        _ => return Err(NotUnderstood("neither a list nor an object")),
+    };
+    Ok(Snapshot::of(entries))
+}
+
+fn list(items: &[Json]) -> Result<Vec<Entry>, NotUnderstood> {
+    if items.len() > ENTRIES_MAX {
+        return Err(NotUnderstood("more qualifications than there can be"));
+    }
+    let object = |item: &Json| item.as_object().ok_or(NotUnderstood("an entry that is not an object")).and_then(entry);
+    items.iter().map(object).collect()
+}
+
+fn entry(object: &Object) -> Result<Entry, NotUnderstood> {
+    let qualification =
+        word(object, "qualification", WORD_MAX)?.ok_or(NotUnderstood("an entry without a qualification"))?;
+    // Spelled `vettingCreatedDate` in the documentation of GET and `vettingCreateDate` everywhere else.
+    let dates = (object.get("vettingCreateDate")?, object.get("vettingCreatedDate")?);
+    let read = |date: Option<&Json>| date.and_then(Json::as_text).and_then(date::parse);
+    let created_at = match dates {
+        (Some(a), Some(b)) => read(Some(a)).filter(|at| read(Some(b)) == Some(*at)),
+        (a, b) => read(a.or(b)),
+    };
+    Ok(Entry {
+        qualification,
+        vetting_status: word(object, "vettingStatus", WORD_MAX)?,
+        vetting_reason: word(object, "vettingReason", REASON_MAX)?,
+        created_at,
+    })
+}
+
+/// A text that may be missing. A blank one is as good as missing; what is no text was not understood.
+fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, NotUnderstood> {
+    match object.get(key)? {
+        None => Ok(None),
+        Some(Json::Text(text)) => Ok(Some(clean(text, max_chars)).filter(|text| !text.is_empty())),
+        Some(_) => Err(NotUnderstood("something else where a text belongs")),
+    }
+}
+
+/// A page of the customer list. Fields beyond these are of no interest, and may be of any shape.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    items: Vec<Item>,
+    continuation_token: Option<String>,
+    links: Option<Links>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    id: Option<String>,
+    company_profile: Option<CompanyProfile>,
+    relationship_to_partner: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct CompanyProfile {
+    tenant_id: Option<String>,
+    company_name: Option<String>,
+    domain: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Links {
+    next: Option<Link>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Link {
+    headers: Option<Vec<Header>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Header {
+    key: String,
+    value: Option<String>,
+}
+
+/// A customer as Partner Center's list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedCustomer {
+    /// The tenant id, as spelled. Never empty.
+    pub id: String,
+    /// May be empty. In one line, without control characters.
+    pub name: String,
+    /// May be empty. In one line, without control characters.
+    pub domain: String,
+    /// `relationshipToPartner`, as spelled: `reseller` and others.
+    pub relationship: Option<String>,
+}
+
+/// The customers of one page, and the token that asks for the next one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) customers: Vec<ListedCustomer>,
+    pub(super) next: Option<String>,
+}
+
+/// The header that asks for the next page.
+pub(super) const CONTINUATION: &str = "MS-ContinuationToken";
+
+/// One page of customers, of at most `full` items.
+///
+/// `totalCount` is not looked at (it counts the page), nor is `links.next.uri` (it may lead to another host, and was
+/// seen both with and without `/v1`): the next page is asked for with the header alone. An empty page is the last one,
+/// whatever it says. A full page that names a successor but no token is not understood: to take it for the last one
+/// would lose customers.
+pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, NotUnderstood> {
+    let page: Page =
+        serde_json::from_slice(without_bom(body)).map_err(|_| NotUnderstood("the body is not a list of customers"))?;
+    let customers: Vec<ListedCustomer> = page.items.into_iter().map(customer).collect::<Result<_, _>>()?;
+    let link = page.links.and_then(|links| links.next);
+    let is_followed = link.is_some();
+    let in_link = link.and_then(|link| {
+        let headers = link.headers.unwrap_or_default();
+        headers.into_iter().find(|header| header.key.eq_ignore_ascii_case(CONTINUATION)).and_then(|header| header.value)
+    });
+    let next = in_link.or(page.continuation_token).filter(|token| !token.is_empty() && !customers.is_empty());
+    if next.is_none() && is_followed && customers.len() >= full {
+        return Err(NotUnderstood("a full page that names a next one, without a token to ask for it"));
+    }
+    Ok(Listed { customers, next })
+}
+
+fn customer(item: Item) -> Result<ListedCustomer, NotUnderstood> {
+    let profile = item.company_profile.unwrap_or_default();
+    let text = |text: Option<String>| text.map(|text| clean(&text, WORD_MAX)).filter(|text| !text.is_empty());
+    Ok(ListedCustomer {
+        id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(NotUnderstood("a customer without an id"))?,
+        name: text(profile.company_name).unwrap_or_default(),
+        domain: text(profile.domain).unwrap_or_default(),
+        relationship: text(item.relationship_to_partner),
+    })
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
