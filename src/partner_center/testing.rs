@@ -122,7 +122,7 @@ async fn serve(mut stream: TcpStream, decide: impl Fn(Asked) -> Say) -> Option<(
             Say::This(status, headers, body) => {
                 let mut head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n", body.len());
                 for (key, value) in headers {
-                    head.push_str(&format!("{key}: {value}\r\n"));
+                    head += &[key, ": ", &value, "\r\n"].concat();
                 }
                 stream.write_all(&[head.as_bytes(), b"\r\n", &body].concat()).await.ok()?;
             }

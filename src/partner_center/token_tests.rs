@@ -43,7 +43,7 @@ async fn many_who_ask_at_once_cause_one_token_request() {
             answer.unwrap();
         }
         assert_eq!(world.server.token_requests().len(), tokens);
-        world.clock.advance(Duration::from_secs(3600));
+        world.clock.advance(Duration::from_hours(1));
     }
 }
 
@@ -139,7 +139,7 @@ async fn a_login_server_that_hangs_does_not_hold_up_those_whose_token_holds() {
     })
     .await;
     world.client.qualifications("c-1").await.unwrap();
-    world.clock.advance(Duration::from_secs(56 * 60));
+    world.clock.advance(Duration::from_mins(56));
     let renewing = world.client.qualifications("c-1");
     let others = async {
         for _ in 0..3 {
