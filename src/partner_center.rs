@@ -108,7 +108,7 @@ pub enum SetupError {
     Address(&'static str),
 }
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const PAGE: usize = 500;
 const QUALIFICATIONS_MAX: usize = 1024 * 1024;
 const PAGE_MAX: usize = 16 * 1024 * 1024;
@@ -123,8 +123,12 @@ impl PartnerCenter {
     ///
     /// # Errors
     /// When the system's certificates cannot be read, or an URL of the settings cannot be extended by a path.
-    pub fn new(settings: PartnerSettings, budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+    pub fn new(mut settings: PartnerSettings, budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         let http = Http::new(budget, clock)?;
+        // `/v1` is part of what is asked for. Written into the setting as well, it would be there twice.
+        if settings.api_url.path().trim_end_matches('/').ends_with("/v1") {
+            settings.api_url.path_segments_mut().map_err(|()| SetupError::Address("api_url"))?.pop_if_empty().pop();
+        }
         let endpoint = below(&settings.login_url, &[&settings.tenant, "oauth2", "token"]);
         let endpoint = endpoint.ok_or(SetupError::Address("tenant"))?;
         below(&settings.api_url, &["v1"]).ok_or(SetupError::Address("api_url"))?;
@@ -179,7 +183,7 @@ impl PartnerCenter {
             outcome => outcome?,
         };
         let listed = wire::customers(&call.reply.body, PAGE).map_err(|why| call.unreadable(why))?;
-        let next = match listed.next.map(|token| HeaderValue::try_from(token)) {
+        let next = match listed.next.map(HeaderValue::try_from) {
             Some(Ok(token)) => Some(Continuation(token)),
             Some(Err(_)) => return Err(call.unreadable(NotUnderstood("a continuation token that fits no header"))),
             None => None,
@@ -196,7 +200,8 @@ impl PartnerCenter {
         let nowhere = || Error::Refused(Refusal::read(0, b"\"the customer's id makes no address\"", None, &[]));
         let url = url.ok_or_else(nowhere)?;
         let until = Instant::now() + self.deadline;
-        let token = self.tokens.current(until).await?;
+        let mark = self.tokens.mark();
+        let token = self.tokens.current(mark, until).await?;
         let call = self.ask(&url, token, after, body_max, until).await?;
         if call.reply.status != 401 {
             return call.into_answer();
@@ -205,7 +210,7 @@ impl PartnerCenter {
         if refusal.code().is_some_and(|code| NOT_THE_TOKENS_AGE.contains(&code)) {
             return Err(Error::Credential(refusal));
         }
-        match self.tokens.instead_of(&call.token, until).await? {
+        match self.tokens.instead_of(&call.token, mark, until).await? {
             Some(token) => self.ask(&url, token, after, body_max, until).await?.into_answer(),
             None => Err(Error::Credential(refusal)),
         }
@@ -275,8 +280,11 @@ impl Call {
         let refusal = Refusal::read(*status, body, Some(self.correlation_id), &[self.token.expose()]);
         match status {
             // Some say what is wrong with a token only here.
-            401 => refusal.or_message(self.reply.header(WWW_AUTHENTICATE.as_str())),
-            300..=399 => refusal.or_message(Some("a redirect, which is not followed: check `api_url`")),
+            401 => {
+                let why = self.reply.header(WWW_AUTHENTICATE.as_str()).unwrap_or_default();
+                refusal.or_message(&text::scrub(why, &[self.token.expose()]))
+            }
+            300..=399 => refusal.or_message("a redirect, which is not followed: check `api_url`"),
             _ => refusal,
         }
     }
@@ -318,4 +326,8 @@ fn resource(api_url: &Url) -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests;

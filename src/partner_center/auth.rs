@@ -18,18 +18,18 @@ use super::refusal::Refusal;
 use crate::time::Timestamp;
 
 /// A token is renewed this long before its end (after 80 % of its life, if that is later).
-const EARLY: Duration = Duration::from_secs(300);
+const EARLY: Duration = Duration::from_mins(5);
 
 /// When a renewal failed while the token still holds: how long until the next try.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 /// A token that was refused from the start, though it is fresh, is not replaced sooner than this: it is not the
 /// token's fault, and each customer's question would cost three requests.
-const REFUSED_AFRESH: Duration = Duration::from_secs(300);
+const REFUSED_AFRESH: Duration = Duration::from_mins(5);
 
 /// The life of a token that does not say, and the longest that is believed.
-const LIFE_UNSAID: Duration = Duration::from_secs(300);
-const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+const LIFE_UNSAID: Duration = Duration::from_mins(5);
+const LIFE_MAX: Duration = Duration::from_hours(24);
 
 /// Shorter than the deadline of a call, so that the outcome is known to all who wait for it.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -46,6 +46,9 @@ pub(super) struct Tokens {
     /// How many token requests have ended.
     ended: AtomicU64,
 }
+
+#[derive(Clone, Copy)]
+pub(super) struct Mark(u64);
 
 struct Kept {
     token: Arc<Token>,
@@ -90,11 +93,15 @@ impl Tokens {
         Self { http, endpoint, client_id, credential, resource, kept, flight, ended }
     }
 
+    /// Where a call begins: a token request that fails after this mark is not tried again on behalf of this call.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.ended.load(Ordering::SeqCst))
+    }
+
     /// A token that holds, by our clock. However many ask, one request is made; when it fails, all who waited for it
     /// get its error. A token that is due for renewal but has not ended yet is used while somebody renews it, and if
     /// the renewal fails.
-    pub(super) async fn current(&self, until: Instant) -> Result<Arc<Token>, Error> {
-        let ended = self.ended.load(Ordering::SeqCst);
+    pub(super) async fn current(&self, mark: Mark, until: Instant) -> Result<Arc<Token>, Error> {
         if let Some(token) = self.fresh() {
             return Ok(token);
         }
@@ -107,7 +114,7 @@ impl Tokens {
         if let Some(token) = self.fresh() {
             return Ok(token);
         }
-        let outcome = self.ask_unless_failed_since(&mut flight, ended, false, until).await;
+        let outcome = self.ask_unless_failed_since(&mut flight, mark, false, until).await;
         match (outcome, still_holds) {
             (Err(_), Some(token)) => {
                 if let Some(kept) = self.kept().as_mut() {
@@ -121,8 +128,12 @@ impl Tokens {
 
     /// A token in place of one that Partner Center refused: the one that somebody else got meanwhile, or a new one.
     /// `None` if it makes no sense to ask for one: the refused token was itself such a replacement a moment ago.
-    pub(super) async fn instead_of(&self, refused: &Arc<Token>, until: Instant) -> Result<Option<Arc<Token>>, Error> {
-        let ended = self.ended.load(Ordering::SeqCst);
+    pub(super) async fn instead_of(
+        &self,
+        refused: &Arc<Token>,
+        mark: Mark,
+        until: Instant,
+    ) -> Result<Option<Arc<Token>>, Error> {
         if let Some(token) = self.replaced(refused) {
             return Ok(Some(token));
         }
@@ -136,17 +147,17 @@ impl Tokens {
         }
         // Nobody is to be given it again, whatever becomes of the request.
         self.kept().take();
-        self.ask_unless_failed_since(&mut flight, ended, true, until).await.map(Some)
+        self.ask_unless_failed_since(&mut flight, mark, true, until).await.map(Some)
     }
 
     async fn ask_unless_failed_since(
         &self,
         failed: &mut Option<Failed>,
-        ended: u64,
+        mark: Mark,
         is_replacement: bool,
         until: Instant,
     ) -> Result<Arc<Token>, Error> {
-        if let Some(failed) = failed.as_ref().filter(|failed| failed.number > ended) {
+        if let Some(failed) = failed.as_ref().filter(|failed| failed.number > mark.0) {
             return Err(failed.error.clone());
         }
         let outcome = self.ask(is_replacement, until.min(Instant::now() + REQUEST)).await;

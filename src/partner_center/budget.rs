@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(budget.ready_at(NOON), NOON);
         budget.spend(NOON);
         let ready = budget.ready_at(NOON);
-        assert_eq!(ready, NOON.after(Duration::from_secs(60)));
+        assert_eq!(ready, NOON.after(Duration::from_mins(1)));
         assert_eq!(budget.available(ready.before(Duration::from_millis(1))), 0);
         assert_eq!(budget.available(ready), 1);
     }
@@ -121,7 +121,7 @@ mod tests {
         let budget = Budget::per_minute(60);
         budget.spend(NOON);
         budget.spend(NOON);
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         assert_eq!(budget.available(NOON.before(day)), 0);
         assert!(budget.ready_at(NOON.before(day)) < NOON.before(day).after(Duration::from_secs(2)));
         assert_eq!(budget.available(NOON.after(day * 10_000)), 2);
@@ -156,7 +156,7 @@ mod tests {
                     budget.spend(now);
                     sent.push(now);
                 }
-                let window = sent.iter().filter(|at| now.since(**at) <= Duration::from_secs(60)).count();
+                let window = sent.iter().filter(|at| now.since(**at) <= Duration::from_mins(1)).count();
                 prop_assert!(window <= per_minute.max(2) as usize, "{window} of {per_minute}");
             }
         }

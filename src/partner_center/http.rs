@@ -22,7 +22,7 @@ const REFUSALS_BODY: Duration = Duration::from_secs(5);
 const REFUSALS_BODY_MAX: usize = 64 * 1024;
 
 /// Nobody asks for more than this, and a mistyped header must not silence us for a year.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// One for each partner: its connections are kept and used again, for the login as well.
 #[derive(Clone)]

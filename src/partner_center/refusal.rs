@@ -37,8 +37,8 @@ impl Refusal {
     }
 
     /// The same, with a message in case it has none of its own.
-    pub(super) fn or_message(mut self, message: Option<&str>) -> Self {
-        self.message = self.message.or_else(|| message.map(|text| clean(text, MESSAGE_MAX)).filter(|m| !m.is_empty()));
+    pub(super) fn or_message(mut self, message: &str) -> Self {
+        self.message = self.message.or_else(|| Some(clean(message, MESSAGE_MAX)).filter(|text| !text.is_empty()));
         self
     }
 
@@ -204,9 +204,9 @@ mod tests {
 
     #[test]
     fn or_message_never_hides_what_the_server_said() {
-        let refusal = Refusal::read(401, br#"{"message":"said"}"#, None, &[]).or_message(Some("else"));
+        let refusal = Refusal::read(401, br#"{"message":"said"}"#, None, &[]).or_message("else");
         assert_eq!(refusal.message(), Some("said"));
-        assert_eq!(Refusal::read(401, b"", None, &[]).or_message(Some("else")).message(), Some("else"));
+        assert_eq!(Refusal::read(401, b"", None, &[]).or_message("else").message(), Some("else"));
     }
 
     proptest::proptest! {

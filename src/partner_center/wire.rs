@@ -182,4 +182,5 @@ fn customer(item: Item) -> Result<ListedCustomer, NotUnderstood> {
 
 #[cfg(test)]
 #[path = "wire_tests.rs"]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests;
