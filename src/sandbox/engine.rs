@@ -1,0 +1,260 @@
+//! One request from its arrival to its answer, without the network: what is logged, what is wrong with it, which
+//! fault it meets, and what Partner Center would say.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::header::{ACCEPT, AUTHORIZATION};
+use axum::http::{HeaderMap, Method, StatusCode};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::Options;
+use super::entra::{Authorization, Entra};
+use super::entry;
+use super::errors::{self, Reply};
+use super::fault::{self, Fault, Faults, Met};
+use super::log::{Kind, Progress, Record, RequestLog, Violation};
+use super::pages;
+use super::port::Severance;
+use super::throttle::Throttle;
+use super::world::World;
+use crate::time::Timestamp;
+
+/// A request, read.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn target(&self) -> Target<'_> {
+        let segments: Vec<&str> = self.path.split('/').skip(1).collect();
+        match (self.method.as_str(), segments.as_slice()) {
+            ("POST", [tenant, "oauth2", "token"]) => Target::Token { tenant, v2: false },
+            ("POST", [tenant, "oauth2", "v2.0", "token"]) => Target::Token { tenant, v2: true },
+            ("GET", ["v1", "customers"]) => Target::Customers,
+            ("GET", ["v1", "customers", id, "qualifications"]) => Target::Qualifications(id),
+            _ => Target::Unknown,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    Token { tenant: &'a str, v2: bool },
+    Customers,
+    Qualifications(&'a str),
+    Unknown,
+}
+
+impl Target<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Token { .. } => Kind::Token,
+            Self::Customers => Kind::Customers,
+            Self::Qualifications(_) => Kind::Qualifications,
+            Self::Unknown => Kind::Unknown,
+        }
+    }
+}
+
+/// A request that has been logged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) seq: u64,
+    pub(super) kind: Kind,
+    authorization: Authorization,
+}
+
+/// What is to be done about a request.
+pub(super) enum Plan {
+    Answer(Reply),
+    /// Answer after the pause: with this, or with what is right by then.
+    Wait(Pause, Option<Reply>),
+    Sever(Severance),
+}
+
+pub(super) enum Pause {
+    For(Duration),
+    /// Until the gate's sender is gone.
+    Held(watch::Receiver<()>),
+    Forever,
+}
+
+/// Everything behind the sandbox's one mutex.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) world: World,
+    pub(super) entra: Entra,
+    pub(super) faults: Faults,
+    pub(super) throttle: Throttle,
+    pub(super) log: RequestLog,
+}
+
+impl Engine {
+    pub(super) fn new(options: &Options) -> Self {
+        let Options { tenant, client_id, client_secret, .. } = options.clone();
+        Self {
+            world: World::default(),
+            entra: Entra::new(tenant, client_id, client_secret, options.token_lifetime),
+            faults: Faults::default(),
+            throttle: Throttle::of(options.throttle),
+            log: RequestLog::new(options.log_capacity),
+        }
+    }
+
+    pub(super) fn arrive(&mut self, call: &Call, now: Timestamp) -> (Arrival, Plan) {
+        let target = call.target();
+        let kind = target.kind();
+        let customer = if let Target::Qualifications(id) = target { Some(id) } else { None };
+        let authorization = if kind == Kind::Token {
+            Authorization::NotNeeded
+        } else {
+            self.entra.check(call.header(AUTHORIZATION.as_str()), now)
+        };
+        let throttled = if kind.is_api() { self.throttle.refuse(now) } else { None };
+        let met = if throttled.is_none() { self.faults.meet(kind, customer) } else { None };
+        let seq = self.log.arrive(Record {
+            seq: 0,
+            at: now,
+            method: call.method.to_string(),
+            path: if call.query.is_empty() { call.path.clone() } else { format!("{}?{}", call.path, call.query) },
+            kind,
+            customer: customer.map(str::to_owned),
+            authorization,
+            request_id: call.header("ms-requestid").map(str::to_owned),
+            correlation_id: call.header("ms-correlationid").map(str::to_owned),
+            fault: throttled.map(|_| "throttle").or(met.as_ref().map(|met| met.fault.name())),
+            status: None,
+            progress: Progress::Open,
+        });
+        for problem in self.problems(call, target) {
+            self.log.violation(Violation { seq, at: now, path: call.path.clone(), problem });
+        }
+        let arrival = Arrival { seq, kind, authorization };
+        let plan = match (throttled, met) {
+            (Some(wait_s), _) => Plan::Answer(errors::throttled(wait_s)),
+            (None, Some(met)) => self.spoil(met, call, arrival, now),
+            (None, None) => Plan::Answer(self.answer(call, arrival, now)),
+        };
+        (arrival, plan)
+    }
+
+    fn spoil(&mut self, met: Met, call: &Call, arrival: Arrival, now: Timestamp) -> Plan {
+        if let Some(reply) = met.fault.reply() {
+            return Plan::Answer(reply);
+        }
+        let mut now_if = |stale: bool| stale.then(|| self.answer(call, arrival, now));
+        match met.fault {
+            Fault::Hold { stale } => {
+                let early = now_if(stale);
+                // Without a gate it was released in the same instant.
+                Plan::Wait(met.gate.map_or(Pause::For(Duration::ZERO), Pause::Held), early)
+            }
+            Fault::Delay { by, stale } => Plan::Wait(Pause::For(by), now_if(stale)),
+            Fault::Cut => Plan::Answer(fault::cut(self.answer(call, arrival, now))),
+            Fault::Close => Plan::Sever(Severance::Close),
+            Fault::Reset => Plan::Sever(Severance::Reset),
+            _ => Plan::Wait(Pause::Forever, None),
+        }
+    }
+
+    /// What Partner Center says, all being well.
+    pub(super) fn answer(&mut self, call: &Call, arrival: Arrival, now: Timestamp) -> Reply {
+        let target = call.target();
+        if arrival.kind.is_api()
+            && let Some(refusal) = refuse(arrival.authorization)
+        {
+            return refusal;
+        }
+        match target {
+            Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, &call.body, now),
+            Target::Customers => pages::answer(&self.world, call),
+            Target::Qualifications(id) => self.qualifications(id),
+            Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
+        }
+    }
+
+    fn qualifications(&self, id: &str) -> Reply {
+        let Some(customer) = self.world.get(id) else {
+            return if Uuid::try_parse(id).is_ok() {
+                errors::standard(StatusCode::NOT_FOUND, 60003, "The customer was not found.")
+            } else {
+                errors::standard(StatusCode::BAD_REQUEST, 900_118, "The customer id is invalid.")
+            };
+        };
+        if customer.ended {
+            let text = "There is no commerce relationship between the partner and the customer.";
+            return errors::standard(StatusCode::FORBIDDEN, 20002, text);
+        }
+        match &customer.body {
+            Some(raw) => {
+                let mut reply = Reply::new(StatusCode::OK, errors::JSON, raw.bytes.clone());
+                reply.headers.clear();
+                reply.with(axum::http::header::CONTENT_TYPE, &raw.content_type)
+            }
+            None => Reply::new(StatusCode::OK, errors::JSON, entry::array(&customer.entries)),
+        }
+    }
+
+    /// What a careful client would have done otherwise.
+    fn problems(&mut self, call: &Call, target: Target<'_>) -> Vec<String> {
+        let mut problems = Vec::new();
+        match target {
+            Target::Unknown => problems.push(format!("{} is not known here", call.method)),
+            Target::Token { .. } => {
+                let form = call.header("content-type").unwrap_or_default();
+                if !form.starts_with("application/x-www-form-urlencoded") {
+                    problems.push("a token is asked for with a form".into());
+                }
+                if !call.query.is_empty() {
+                    problems.push("the token endpoint takes nothing in the query: it ends up in logs".into());
+                }
+            }
+            Target::Customers | Target::Qualifications(_) => {
+                let accepts = call.header(ACCEPT.as_str()).unwrap_or_default();
+                if !accepts.contains("application/json") {
+                    problems.push("Accept is not application/json: the service can answer XML as well".into());
+                }
+                match guid(call.header("ms-requestid")) {
+                    None => problems.push("MS-RequestId is not a GUID".into()),
+                    Some(id) if !self.log.is_new(id) => problems.push(format!("MS-RequestId {id} was used before")),
+                    Some(_) => {}
+                }
+                if guid(call.header("ms-correlationid")).is_none() {
+                    problems.push("MS-CorrelationId is not a GUID".into());
+                }
+                if let Target::Customers = target {
+                    problems.extend(pages::problems(call));
+                } else if !call.query.is_empty() {
+                    problems.push("qualifications take no query".into());
+                }
+            }
+        }
+        problems
+    }
+}
+
+/// Only the form with hyphens is a GUID in a header.
+pub(super) fn guid(header: Option<&str>) -> Option<Uuid> {
+    header.filter(|id| id.len() == 36).and_then(|id| Uuid::try_parse(id).ok())
+}
+
+fn refuse(authorization: Authorization) -> Option<Reply> {
+    let (code, text) = match authorization {
+        Authorization::Valid | Authorization::NotNeeded => return None,
+        Authorization::Missing => (800_001, "The partner token is missing."),
+        Authorization::WrongAudience => (900_420, "The token was issued for another audience."),
+        Authorization::Unknown | Authorization::Expired | Authorization::Revoked => (400, "Access denied."),
+    };
+    Some(errors::standard(StatusCode::UNAUTHORIZED, code, text))
+}

@@ -1,0 +1,132 @@
+//! The error bodies that Partner Center is documented or known to send.
+
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// An answer before it is put on the wire.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) payload: Payload,
+}
+
+/// How the body goes over the wire.
+#[derive(Debug, Clone)]
+pub(super) enum Payload {
+    Whole(Bytes),
+    /// `Content-Length` promises `promised` bytes; the connection ends after these.
+    Cut {
+        sent: Bytes,
+        promised: usize,
+    },
+}
+
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+
+impl Reply {
+    pub(super) fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Self { status, headers, payload: Payload::Whole(body.into()) }
+    }
+
+    pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        Self::new(status, JSON, serde_json::to_vec(body).unwrap_or_default())
+    }
+
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), payload: Payload::Whole(Bytes::new()) }
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
+    pub(super) fn body(&self) -> &Bytes {
+        match &self.payload {
+            Payload::Whole(body) => body,
+            Payload::Cut { sent, .. } => sent,
+        }
+    }
+}
+
+/// The shapes of error bodies that were seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorShape {
+    /// `{"code":"<string>","description":…,"data":[],"source":…}`: the documented one.
+    Standard,
+    /// `{"code":<integer>,"message":…,"description":…,"errorName":…,"isRetryable":…,"errorMessageExtended":…}`.
+    Extended,
+    /// `{"code":<integer>,"message":…}`.
+    Brief,
+    /// `{"statusCode":429,"message":…}`: the gateway in front of the API.
+    Gateway,
+    /// A bare JSON string.
+    Text,
+    Html,
+    /// No body.
+    None,
+}
+
+/// An error as it is documented.
+pub(super) fn standard(status: StatusCode, code: u32, description: &str) -> Reply {
+    body(status, code, description, ErrorShape::Standard)
+}
+
+pub(super) fn body(status: StatusCode, code: u32, text: &str, shape: ErrorShape) -> Reply {
+    let value = match shape {
+        ErrorShape::Standard => {
+            json!({"code": code.to_string(), "description": text, "data": [], "source": "PartnerFD"})
+        }
+        ErrorShape::Extended => json!({
+            "code": code,
+            "message": text,
+            "description": text,
+            "errorName": "Error",
+            "isRetryable": status.is_server_error(),
+            "errorMessageExtended": format!("InternalErrorCode={code}"),
+        }),
+        ErrorShape::Brief => json!({"code": code, "message": text}),
+        ErrorShape::Gateway => json!({"statusCode": status.as_u16(), "message": text}),
+        ErrorShape::Text => json!(text),
+        ErrorShape::Html => return Reply::new(status, "text/html", html(status)),
+        ErrorShape::None => return Reply::empty(status),
+    };
+    Reply::json(status, &value)
+}
+
+/// What a gateway or a captive portal shows.
+pub(super) fn html(status: StatusCode) -> String {
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let code = status.as_u16();
+    format!(
+        "<!DOCTYPE html>\r\n<html><head><title>{code} {reason}</title></head><body><h1>{reason}</h1></body></html>\r\n"
+    )
+}
+
+/// The code that a status usually comes with, and what it says.
+pub(super) fn usual(status: StatusCode) -> (u32, &'static str) {
+    match status.as_u16() {
+        400 => (3000, "The request contains an invalid property."),
+        401 => (400, "Access denied."),
+        403 => (2032, "Access denied: you do not have permission to access this resource."),
+        404 => (1000, "Resource not found."),
+        409 => (2001, "The resource was changed by somebody else."),
+        500 => (800_003, "An unexpected error occurred."),
+        _ => (900_192, "The service is temporarily unavailable. Try again later."),
+    }
+}
+
+/// 429 as the throttling guidance shows it.
+pub(super) fn throttled(wait_s: u64) -> Reply {
+    let message = format!("Rate limit is exceeded. Try again in {wait_s} seconds.");
+    body(StatusCode::TOO_MANY_REQUESTS, 429, &message, ErrorShape::Gateway)
+        .with(axum::http::header::RETRY_AFTER, &wait_s.to_string())
+}

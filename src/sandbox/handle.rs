@@ -1,0 +1,236 @@
+//! The sandbox by method calls, for whoever runs it in the same process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::bulk::Bulk;
+use super::engine::Engine;
+use super::entry::{self, EDUCATION};
+use super::fault::{ActiveFault, FaultRule};
+use super::log::{Counts, Kind, Record, RequestLog, Violation};
+use super::throttle::{Throttle, ThrottleSettings};
+use super::world::{Customer, CustomerDetails, Operation, RawBody, Step, WorldError};
+use super::{Error, Sandbox};
+use crate::time::Timestamp;
+
+/// A customer as the control API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CustomerView {
+    #[serde(flatten)]
+    pub details: CustomerDetails,
+    /// The relationship has ended.
+    pub ended: bool,
+    /// What an answer holds, unless a raw body is served.
+    pub entries: Value,
+    pub raw_body: bool,
+}
+
+impl CustomerView {
+    pub(super) fn of(customer: &Customer) -> Self {
+        Self {
+            details: customer.details.clone(),
+            ended: customer.ended,
+            entries: serde_json::from_slice(&entry::array(&customer.entries)).unwrap_or_default(),
+            raw_body: customer.body.is_some(),
+        }
+    }
+}
+
+/// Customers and what happens to them, now.
+impl Sandbox {
+    /// Adds a customer without a qualification; returns the id, made up if it was empty.
+    pub fn add_customer(&self, details: CustomerDetails) -> Result<String, WorldError> {
+        self.with(|engine, _| engine.world.add(details))
+    }
+
+    /// Adds many, with ids that are the same each time: those in review first, then the settled ones.
+    pub fn add_customers(&self, bulk: Bulk) -> Vec<String> {
+        self.with(|engine, now| engine.world.add_bulk(bulk, now))
+    }
+
+    pub fn customer(&self, id: &str) -> Option<CustomerView> {
+        self.with(|engine, _| engine.world.get(id).map(CustomerView::of))
+    }
+
+    /// Lets something happen to a customer.
+    pub fn apply(&self, id: &str, operation: Operation) -> Result<(), WorldError> {
+        self.with(|engine, now| engine.world.apply(id, operation, now))
+    }
+
+    /// A review of Education begins.
+    pub fn submit(&self, id: &str) -> Result<(), WorldError> {
+        self.apply(id, Operation::submit())
+    }
+
+    /// Education is approved.
+    pub fn approve(&self, id: &str) -> Result<(), WorldError> {
+        self.apply(id, Operation::approve())
+    }
+
+    /// Education is denied.
+    pub fn deny(&self, id: &str, reason: &str) -> Result<(), WorldError> {
+        self.apply(id, Operation::deny(reason))
+    }
+
+    /// The entry for Education vanishes.
+    pub fn withdraw(&self, id: &str) -> Result<(), WorldError> {
+        self.apply(id, Operation::Withdraw { qualification: EDUCATION.into() })
+    }
+
+    /// Sets one entry in any words, in place of those with the same `qualification`.
+    pub fn set_entry(&self, id: &str, entry: Value) -> Result<(), WorldError> {
+        self.apply(id, Operation::Entry { entry })
+    }
+
+    /// Sets all entries, in any words.
+    pub fn set_entries(&self, id: &str, entries: Vec<Value>) -> Result<(), WorldError> {
+        self.apply(id, Operation::Entries { entries })
+    }
+
+    /// Serves these bytes instead of the entries; `None`: the entries again.
+    pub fn set_body(&self, id: &str, body: Option<RawBody>) -> Result<(), WorldError> {
+        self.with(|engine, _| engine.world.set_body(id, body))
+    }
+
+    /// The customer is unknown from now on.
+    pub fn remove_customer(&self, id: &str) -> Result<(), WorldError> {
+        self.apply(id, Operation::Remove)
+    }
+
+    /// The customer is not listed any more, and 403/20002 when asked about.
+    pub fn end_relationship(&self, id: &str) -> Result<(), WorldError> {
+        self.apply(id, Operation::EndRelationship)
+    }
+
+    /// Gives a customer a script, in place of what is left of an earlier one.
+    pub fn timeline(&self, id: &str, steps: Vec<Step>) -> Result<(), WorldError> {
+        self.with(|engine, now| engine.world.timeline(id, steps, now))
+    }
+}
+
+/// What goes wrong.
+impl Sandbox {
+    /// Puts a fault in force and returns its number.
+    pub fn fault(&self, rule: FaultRule) -> u64 {
+        self.with(|engine, _| engine.faults.add(rule))
+    }
+
+    pub fn faults(&self) -> Vec<ActiveFault> {
+        self.with(|engine, _| engine.faults.list())
+    }
+
+    /// Ends a fault and answers the requests that it holds. False if there is none of that number.
+    pub fn release(&self, fault: u64) -> bool {
+        self.with(|engine, _| engine.faults.remove(fault))
+    }
+
+    /// Ends every fault and answers the requests that they hold.
+    pub fn clear_faults(&self) {
+        self.with(|engine, _| engine.faults.clear());
+    }
+
+    /// Limits the API's requests from now on, or no more.
+    pub fn throttle(&self, settings: Option<ThrottleSettings>) {
+        self.with(|engine, _| engine.throttle = Throttle::of(settings));
+    }
+
+    /// Makes every token given out so far worthless; returns how many there were.
+    pub fn revoke_tokens(&self) -> usize {
+        self.with(|engine, _| engine.entra.revoke())
+    }
+
+    /// Of tokens given out from now on.
+    pub fn set_token_lifetime(&self, lifetime: Duration) {
+        self.with(|engine, _| engine.entra.set_lifetime(lifetime));
+    }
+
+    /// The only secret that is good from now on. Tokens given out stay good.
+    pub fn set_client_secret(&self, secret: &str) {
+        self.with(|engine, _| engine.entra.set_secret(secret.into()));
+    }
+
+    /// The secret has passed its end date (AADSTS7000222), until another one is set.
+    pub fn expire_client_secret(&self) {
+        self.with(|engine, _| engine.entra.expire_secret());
+    }
+}
+
+/// Who asked what.
+impl Sandbox {
+    /// Reads the request log. Do not call the sandbox from within: its mutex is held.
+    pub fn log<R>(&self, read: impl FnOnce(&RequestLog) -> R) -> R {
+        self.with(|engine, _| read(&engine.log))
+    }
+
+    /// The requests that are still kept, oldest first.
+    pub fn requests(&self) -> Vec<Record> {
+        self.log(|log| log.after(0).cloned().collect())
+    }
+
+    /// Those about one customer, however the id is spelled.
+    pub fn requests_about(&self, customer: &str) -> Vec<Record> {
+        let about = |record: &&Record| record.customer.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(customer));
+        self.log(|log| log.after(0).filter(about).cloned().collect())
+    }
+
+    pub fn counts(&self) -> BTreeMap<Kind, Counts> {
+        self.log(|log| log.counts().clone())
+    }
+
+    /// Requests of this kind so far.
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.log(|log| log.count(kind))
+    }
+
+    /// Requests about this customer so far.
+    pub fn count_of(&self, customer: &str) -> u64 {
+        self.log(|log| log.count_of(customer))
+    }
+
+    /// What was wrong with requests, unknown ones included. A test ends by asserting that there is nothing.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.log(|log| log.violations().cloned().collect())
+    }
+
+    /// Requests for what Partner Center does not have.
+    pub fn unknown_requests(&self) -> Vec<Record> {
+        self.log(|log| log.after(0).filter(|record| record.kind == Kind::Unknown).cloned().collect())
+    }
+
+    /// Waits until the log says so; it is asked again at every change.
+    pub async fn wait_for<R>(
+        &self,
+        within: Duration,
+        mut answer: impl FnMut(&RequestLog) -> Option<R>,
+    ) -> Result<R, Error> {
+        let found = self.shared.wait_for(within, |engine| answer(&engine.log)).await;
+        found.ok_or_else(|| Error::TimedOut { within, last: self.log(last_lines) })
+    }
+
+    /// Waits until `nth` requests of this kind have arrived, counted from the sandbox's start.
+    pub async fn wait_for_requests(&self, kind: Kind, nth: u64, within: Duration) -> Result<(), Error> {
+        self.wait_for(within, |log| (log.count(kind) >= nth).then_some(())).await
+    }
+
+    /// Waits until `nth` requests about this customer have arrived, counted from the sandbox's start.
+    pub async fn wait_for_customer(&self, customer: &str, nth: u64, within: Duration) -> Result<(), Error> {
+        self.wait_for(within, |log| (log.count_of(customer) >= nth).then_some(())).await
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&mut Engine, Timestamp) -> R) -> R {
+        self.shared.with(work)
+    }
+}
+
+/// What was seen last, for whoever waited in vain.
+fn last_lines(log: &RequestLog) -> String {
+    let line = |record: &Record| {
+        let status = record.status.map_or("no answer".to_owned(), |status| status.to_string());
+        format!("  {} {} {} → {status}", record.at, record.method, record.path)
+    };
+    let lines: Vec<_> = log.after(log.last().saturating_sub(5)).map(line).collect();
+    if lines.is_empty() { "  none".into() } else { lines.join("\n") }
+}

@@ -1,0 +1,74 @@
+//! Requests a minute, as Partner Center limits them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Window {
+    /// A new minute begins with the first request after the last one ended.
+    #[default]
+    Fixed,
+    /// The last sixty seconds. Refused requests count as well: "immediate retries count against the quota".
+    Sliding,
+}
+
+/// A limit on the API's requests (not on tokens).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThrottleSettings {
+    pub requests_per_minute: u32,
+    #[serde(default)]
+    pub window: Window,
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    settings: Option<ThrottleSettings>,
+    began_at: Option<Timestamp>,
+    used: u32,
+    /// The newest `requests_per_minute` requests.
+    recent: VecDeque<Timestamp>,
+}
+
+impl Throttle {
+    pub(super) fn of(settings: Option<ThrottleSettings>) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    pub(super) fn settings(&self) -> Option<ThrottleSettings> {
+        self.settings
+    }
+
+    /// Counts a request; `Some` when it is refused: the whole seconds after which one would be let through.
+    pub(super) fn refuse(&mut self, now: Timestamp) -> Option<u64> {
+        let ThrottleSettings { requests_per_minute: limit, window } = self.settings?;
+        let free_at = match window {
+            Window::Fixed => {
+                // A clock that was set back begins a new minute as well.
+                let running = self.began_at.filter(|began| *began <= now && now < began.after(MINUTE));
+                let began = running.unwrap_or(now);
+                if running.is_none() {
+                    (self.began_at, self.used) = (Some(now), 0);
+                }
+                self.used = self.used.saturating_add(1);
+                (self.used > limit).then(|| began.after(MINUTE))
+            }
+            Window::Sliding => {
+                let full = self.recent.len() >= limit as usize;
+                let refused = full && self.recent.front().is_none_or(|oldest| now < oldest.after(MINUTE));
+                self.recent.push_back(now);
+                if full {
+                    self.recent.pop_front();
+                }
+                refused.then(|| self.recent.front().map_or(now, |oldest| oldest.after(MINUTE)))
+            }
+        }?;
+        Some(u64::try_from(free_at.since(now).as_millis().div_ceil(1000)).unwrap_or(60).max(1))
+    }
+}
