@@ -1,0 +1,206 @@
+//! From the outbox to people: what is sent, when it is tried again, and what becomes of it.
+
+use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::time::Clock;
+
+use crate::world::{World, hours, minutes, seconds};
+
+/// Ends the review of so many customers, and queues what is to be told.
+async fn verdicts(world: &mut World, count: usize) {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        let id = world.customer(&format!("School {n:02}")).await;
+        world.sandbox.submit(&id).unwrap();
+        ids.push(id);
+    }
+    world.poll().await;
+    for id in &ids {
+        world.sandbox.deny(id, "Not an Education Customer").unwrap();
+    }
+    world.pass(minutes(15));
+    assert_eq!(usize::try_from(world.poll().await).unwrap(), count);
+}
+
+#[tokio::test]
+async fn a_mail_server_that_is_down_at_the_moment_of_fifty_verdicts_gets_each_mail_once() {
+    let mut world = World::new().await;
+    world.mail.stop().await.unwrap();
+    verdicts(&mut world, 50).await;
+    let decided = world.clock.now();
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().len(), 50, "the webhooks did not wait for the mail server");
+    assert!(world.hook.hooks().iter().all(|hook| hook.received_at == decided));
+    // While it is down, one message at a time asks whether it is back: no herd.
+    for _ in 0..12 {
+        world.pass(minutes(5));
+        world.deliver().await;
+    }
+    let attempts = world.rows("select count(*) from attempt a join delivery d on d.id = a.delivery where d.endpoint = 'sales-mail'").await;
+    assert!(attempts[0].parse::<u32>().unwrap() <= 20, "{attempts:?} attempts at a closed endpoint");
+
+    world.mail.start_again().await.unwrap();
+    world.pass(minutes(5));
+    world.deliver().await;
+    let mut subjects = world.mailed();
+    assert_eq!(subjects.len(), 50);
+    subjects.sort();
+    subjects.dedup();
+    assert_eq!(subjects.len(), 50, "each once");
+    world.pass(hours(24 * 8));
+    world.deliver().await;
+    assert_eq!((world.mail.mails().len(), world.hook.hooks().len()), (50, 50));
+}
+
+#[tokio::test]
+async fn a_failing_receiver_is_tried_again_on_the_ladder_under_the_same_id_with_the_same_body() {
+    let mut world = World::new().await;
+    world.hook.script(HookAct::status(500), Some(3));
+    verdicts(&mut world, 1).await;
+    for pause in [0, 6, 36, 144] {
+        world.pass(seconds(pause));
+        world.deliver().await;
+    }
+    let hooks = world.hook.hooks();
+    assert_eq!(hooks.iter().map(|hook| hook.answered.unwrap()).collect::<Vec<_>>(), [500, 500, 500, 200]);
+    assert!(hooks.windows(2).all(|pair| pair[0].id() == pair[1].id() && pair[0].body == pair[1].body));
+    let stamps: Vec<_> = hooks.iter().map(|hook| hook.header("webhook-timestamp").unwrap().to_owned()).collect();
+    assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "signed anew: {stamps:?}");
+    assert!(hooks.iter().all(|hook| hook.signature.is_valid()));
+    assert_eq!(
+        world.rows("select state, attempts, events from v_deliveries where endpoint = 'crm'").await,
+        ["delivered | 4 | 1"]
+    );
+}
+
+#[tokio::test]
+async fn a_message_is_given_up_only_when_its_time_is_over_and_redriving_sends_the_same_one() {
+    let mut world = World::new().await;
+    world.hook.script(HookAct::status(500), None);
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    world.pass(hours(24 * 7 - 1));
+    world.deliver().await;
+    assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["pending"]);
+    world.pass(hours(2));
+    world.deliver().await;
+    assert_eq!(world.rows("select state, next_attempt_at from v_deliveries where endpoint = 'crm'").await, ["dead | null"]);
+    let (id, body) = (world.hook.hooks()[0].id().unwrap().to_owned(), world.hook.hooks()[0].body.clone());
+
+    world.hook.clear_script();
+    let mut tx = world.store.begin().await.unwrap();
+    tx.redrive(std::slice::from_ref(&id), world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.deliver().await;
+    let last = world.hook.hooks().pop().unwrap();
+    assert_eq!((last.id(), &last.body), (Some(id.as_str()), &body));
+    assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["delivered"]);
+}
+
+#[tokio::test]
+async fn a_mailbox_that_does_not_exist_ends_the_message_at_once() {
+    let mut world = World::new().await;
+    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such user".into())));
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    let row = world.rows("select state, attempts, last_error from v_deliveries where endpoint = 'sales-mail'").await;
+    assert!(row[0].starts_with("dead | 1 | ") && row[0].contains("no such user"), "{row:?}");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_hangs_up_after_data_gets_the_message_again_under_the_same_id() {
+    let mut world = World::new().await;
+    world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenClose).times(1));
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    world.pass(seconds(6));
+    world.deliver().await;
+    let ids: Vec<_> = world
+        .mail
+        .mails()
+        .iter()
+        .map(|mail| mail.text().lines().find(|line| line.starts_with("Message-ID:")).unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_for_good_is_paused_and_keeps_what_waits() {
+    let mut world = World::new().await;
+    world.hook.script(HookAct::status(410), Some(1));
+    verdicts(&mut world, 2).await;
+    world.deliver().await;
+    world.pass(hours(1));
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().len(), 1, "nothing more is sent there");
+    assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["pending", "pending"]);
+    world.restart().await;
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().len(), 1, "a restart under the same settings is no reason");
+    let id = world.hook.hooks()[0].id().unwrap().to_owned();
+    let mut tx = world.store.begin().await.unwrap();
+    tx.redrive(&[id], world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.deliver().await;
+    assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["delivered", "delivered"]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_a_crash_interrupted_is_repeated_at_once_and_costs_no_pause() {
+    let mut world = World::new().await;
+    world.hook.script(HookAct::Hang, Some(1));
+    verdicts(&mut world, 1).await;
+    {
+        let crm = &world.parts.endpoints[1].dispatcher;
+        tokio::select! {
+            _ = crm.round() => panic!("the receiver hangs"),
+            arrived = world.hook.wait_for(1, seconds(20)) => drop(arrived.unwrap()),
+        }
+    }
+    world.restart().await;
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().len(), 2);
+    assert_eq!(
+        world.rows("select d.state, d.attempts, d.rung, group_concat(a.outcome) from delivery d join attempt a on a.delivery = d.id where d.endpoint = 'crm' group by d.id").await,
+        ["delivered | 2 | 0 | interrupted,accepted"]
+    );
+}
+
+#[tokio::test]
+async fn a_message_that_kills_the_process_each_time_does_not_take_its_neighbours_along() {
+    let mut world = World::new().await;
+    verdicts(&mut world, 3).await;
+    world.hook.script(HookAct::Hang, Some(3));
+    for death in 1..=3 {
+        tokio::select! {
+            _ = world.parts.endpoints[1].dispatcher.round() => panic!("the receiver hangs"),
+            arrived = world.hook.wait_for(death, seconds(20)) => drop(arrived.unwrap()),
+        }
+        world.restart().await;
+    }
+    let poison = world.hook.hooks()[0].id().unwrap().to_owned();
+    assert!(world.hook.hooks().iter().all(|hook| hook.id() == Some(poison.as_str())));
+    world.deliver().await;
+    assert_eq!(
+        world.rows("select state, count(*) from v_deliveries where endpoint = 'crm' group by 1 order by 1").await,
+        ["delivered | 2", "pending | 1"]
+    );
+    world.pass(minutes(1));
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().pop().unwrap().id(), Some(poison.as_str()));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_puts_no_message_out_of_reach() {
+    let mut world = World::new().await;
+    verdicts(&mut world, 1).await;
+    world.hook.script(HookAct::status(500), Some(1));
+    world.pass(hours(24 * 400));
+    world.deliver().await;
+    world.clock.set(crate::world::START);
+    world.deliver().await;
+    world.pass(hours(2));
+    world.deliver().await;
+    assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["delivered"]);
+}

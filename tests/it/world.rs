@@ -1,0 +1,260 @@
+//! A world to test in: a simulated Partner Center, a mail server and a webhook receiver on loopback, a database in a
+//! folder of its own, and vetwatch's own loops, of which a test runs one round at a time at a time of its choice.
+
+use std::path::Path;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{Column, Row, ValueRef};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use vetwatch::config::{Config, CredentialDirs};
+use vetwatch::daemon::{self, Parts};
+use vetwatch::sandbox::mailbox::{Mail, Mailbox};
+use vetwatch::sandbox::receiver::{Hook, Receiver};
+use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
+use vetwatch::store::{NewCustomer, Store};
+use vetwatch::time::{Clock, ManualClock, Timestamp};
+
+pub(crate) const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr";
+
+/// A Monday morning.
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_763_974_800_000);
+
+pub(crate) fn hours(n: u64) -> Duration {
+    Duration::from_hours(n)
+}
+
+pub(crate) fn minutes(n: u64) -> Duration {
+    Duration::from_mins(n)
+}
+
+pub(crate) fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(crate) fn tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) mail: Mailbox,
+    pub(crate) hook: Receiver,
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) parts: Parts,
+    pub(crate) folder: TempDir,
+    customers: u32,
+    /// A test that sends nonsense on purpose says so.
+    pub(crate) forgive: bool,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with("", "").await
+    }
+
+    /// A world whose configuration has this more in `[schedule]`, and this more at its end.
+    pub(crate) async fn with(schedule: &str, more: &str) -> Self {
+        tls();
+        let clock = Arc::new(ManualClock::at(START));
+        let sandbox = Sandbox::start(Options::default(), clock.clone()).await.expect("a sandbox");
+        let mail = Mailbox::start(clock.clone()).await.expect("a mail server");
+        let hook = Receiver::start(Some(SIGNING_SECRET), clock.clone()).await.expect("a receiver");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("vetwatch.toml");
+        std::fs::write(folder.path().join("client-secret"), Options::default().client_secret).expect("a secret");
+        std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
+        let text = configuration(folder.path(), &sandbox, mail.address().port(), hook.url().as_str(), schedule, more);
+        std::fs::write(&path, text).expect("a configuration");
+        let config = Config::load(&path, &CredentialDirs::only(folder.path())).expect("a configuration without problems");
+        let store = Store::open(&config.database).await.expect("a database");
+        let parts = assemble(&config, &store, &clock).await;
+        Self { clock, sandbox, mail, hook, config, store, parts, folder, customers: 0, forgive: false }
+    }
+
+    /// A customer in Partner Center that vetwatch was told to watch. Returns its id.
+    pub(crate) async fn customer(&mut self, name: &str) -> String {
+        self.customers += 1;
+        let id = format!("{:08x}-0000-4000-8000-000000000000", self.customers);
+        let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
+        self.sandbox.add_customer(CustomerDetails::new(&id, name, &domain)).expect("a new customer");
+        let new = NewCustomer { partner: "emea", id: &id, name: Some(name), domain: Some(&domain), tags: None };
+        let mut tx = self.store.begin().await.expect("a transaction");
+        tx.add_customer(new, self.clock.now()).await.expect("a customer");
+        tx.commit().await.expect("a commit");
+        id
+    }
+
+    /// As [`Self::customer`], with a review that is going on and was seen.
+    pub(crate) async fn in_review(&mut self, name: &str) -> String {
+        let id = self.customer(name).await;
+        self.sandbox.submit(&id).expect("a customer");
+        self.poll().await;
+        id
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// Runs polling rounds until nobody is due. Returns how many transitions were recorded.
+    pub(crate) async fn poll(&self) -> u32 {
+        let mut transitions = 0;
+        for partner in &self.parts.partners {
+            loop {
+                let round = partner.poller.round().await.expect("a round");
+                transitions += round.transitions;
+                if round.next.is_none_or(|next| next > self.clock.now()) {
+                    break;
+                }
+            }
+        }
+        transitions
+    }
+
+    /// Lets the time pass that the longest usual interval takes, and polls.
+    pub(crate) async fn poll_later(&self) -> u32 {
+        self.pass(hours(24));
+        self.poll().await
+    }
+
+    /// Runs each endpoint's rounds until nothing is due there.
+    pub(crate) async fn deliver(&self) {
+        for endpoint in &self.parts.endpoints {
+            loop {
+                let round = endpoint.dispatcher.round().await.expect("a round");
+                if round.next.is_none_or(|next| next > self.clock.now()) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// As if the process had died and was started again: only the file is left.
+    pub(crate) async fn restart(&mut self) {
+        self.store.close().await;
+        self.store = Store::open(&self.config.database).await.expect("the database");
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        daemon::recover(&self.config, &self.store, &clock).await.expect("a recovery");
+        self.parts = assemble(&self.config, &self.store, &self.clock).await;
+    }
+
+    /// The rows of a query, each as its columns with ` | ` between.
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<String> {
+        rows(&self.store, sql).await
+    }
+
+    /// What arrived at the receiver so far: type, customer, reason.
+    pub(crate) fn hooked(&self) -> Vec<String> {
+        self.hook.hooks().iter().map(told).collect()
+    }
+
+    /// Subjects of the mails so far.
+    pub(crate) fn mailed(&self) -> Vec<String> {
+        self.mail.mails().iter().map(subject).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && !self.forgive {
+            assert_eq!(self.sandbox.unknown_requests(), [], "Partner Center does not know these requests");
+            assert_eq!(self.sandbox.violations(), [], "a careful client does not send these requests");
+        }
+    }
+}
+
+async fn assemble(config: &Config, store: &Store, clock: &Arc<ManualClock>) -> Parts {
+    let clock: Arc<dyn Clock> = clock.clone();
+    daemon::assemble(config, store, &clock, &CancellationToken::new()).await.expect("the parts")
+}
+
+pub(crate) fn configuration(folder: &Path, sandbox: &Sandbox, smtp: u16, hook: &str, schedule: &str, more: &str) -> String {
+    let Options { tenant, client_id, .. } = Options::default();
+    let (database, api) = (folder.join("vetwatch.db"), sandbox.url());
+    format!(
+        r#"
+[database]
+path = "{database}"
+
+[[partner]]
+name = "emea"
+tenant = "{tenant}"
+client_id = "{client_id}"
+api_url = "{api}"
+login_url = "{api}"
+customers = "listed"
+requests_per_minute = 60000
+[partner.credential]
+kind = "client-secret"
+client_secret_file = "client-secret"
+
+[schedule]
+{schedule}
+
+[smtp.office]
+host = "127.0.0.1"
+port = {smtp}
+tls = "none"
+
+[[endpoint]]
+name = "sales-mail"
+kind = "email"
+smtp = "office"
+from = "vetwatch@contoso.example"
+to = ["sales@contoso.example"]
+
+[[endpoint]]
+name = "crm"
+kind = "webhook"
+url = "{hook}"
+secret_file = "signing-secret"
+
+[[route]]
+events = ["vetting.approved", "vetting.denied", "vetting.revoked", "vetting.vanished"]
+endpoints = ["sales-mail", "crm"]
+
+[operators]
+endpoints = ["sales-mail", "crm"]
+{more}
+"#,
+        database = database.display()
+    )
+}
+
+pub(crate) async fn rows(store: &Store, sql: &str) -> Vec<String> {
+    let mut tx = store.begin().await.expect("a transaction");
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    let rows = sqlx::query(sql).fetch_all(tx.connection()).await.expect("a query");
+    let text = |row: &sqlx::sqlite::SqliteRow, n: usize| {
+        let value = row.try_get_raw(n).expect("a column");
+        if value.is_null() {
+            return "null".to_owned();
+        }
+        row.try_get::<String, _>(n)
+            .or_else(|_| row.try_get::<i64, _>(n).map(|n| n.to_string()))
+            .or_else(|_| row.try_get::<f64, _>(n).map(|n| n.to_string()))
+            .unwrap_or_else(|_| panic!("{} cannot be shown", row.column(n).name()))
+    };
+    rows.iter().map(|row| (0..row.len()).map(|n| text(row, n)).collect::<Vec<_>>().join(" | ")).collect()
+}
+
+/// Type, customer and reason of a webhook.
+pub(crate) fn told(hook: &Hook) -> String {
+    let json = hook.json();
+    let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    format!("{} {} {}", text("/type"), text("/data/customer/name"), text("/data/vetting_reason"))
+}
+
+pub(crate) fn subject(mail: &Mail) -> String {
+    let text = mail.text();
+    let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or("(none)");
+    subject.trim().to_owned()
+}
