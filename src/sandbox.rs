@@ -17,6 +17,7 @@
 //! [`mailbox`] and [`receiver`] are the other two peers: a mail server and a webhook receiver.
 
 pub mod bulk;
+mod collect;
 pub mod control;
 mod engine;
 pub mod entra;
@@ -25,8 +26,10 @@ mod errors;
 pub mod fault;
 mod handle;
 pub mod log;
+pub mod mailbox;
 mod pages;
 mod port;
+pub mod receiver;
 mod server;
 mod text;
 pub mod throttle;

@@ -54,6 +54,13 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Returns when the server is stopped.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
 impl axum::serve::Listener for Door {
     type Io = Wire;
     type Addr = SocketAddr;

@@ -7,6 +7,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::Authorization::{Expired, NotNeeded, Revoked, Valid, WrongAudience};
 use super::*;
 use crate::time::{ManualClock, Timestamp};
 
@@ -140,7 +141,6 @@ async fn a_token_is_good_for_partner_center_until_it_expires_or_is_revoked() {
     assert_eq!((status, &body["code"]), (401, &json!("900420")));
 
     let seen: Vec<_> = setup.sandbox.requests().iter().map(|record| record.authorization).collect();
-    use Authorization::{Expired, NotNeeded, Revoked, Valid, WrongAudience};
     assert_eq!(seen, [NotNeeded, Valid, Expired, NotNeeded, Valid, Revoked, NotNeeded, WrongAudience]);
     assert_eq!(setup.sandbox.violations(), []);
 }
