@@ -1,7 +1,24 @@
 //! The configuration file: TOML to [`Config`], or every problem at once.
+//!
+//! The text is parsed to a table, and each section is read by hand: what nobody asked for is an unknown key. A
+//! derived reader stops at the first mistake and cannot say what was meant.
 
+mod address;
+mod endpoint;
+mod outline;
+mod partner;
+mod problem;
+mod route;
+mod schedule;
+mod secret;
+mod section;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::delivery::email::EmailSettings;
@@ -10,9 +27,20 @@ use crate::delivery::route::Routes;
 use crate::delivery::webhook::WebhookSettings;
 use crate::partner_center::PartnerSettings;
 
+pub use outline::Outline;
+pub use problem::{Problem, Problems};
+pub use secret::CredentialDirs;
+
+use problem::Report;
+use section::{Context, Section};
+
+/// Where the database is unless the file says otherwise.
+pub const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
+
 /// A configuration that was checked: every name in it resolves, every secret was read.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Absolute if the file's own path was.
     pub database: PathBuf,
     pub partners: Vec<PartnerSettings>,
     pub schedule: Schedule,
@@ -23,7 +51,7 @@ pub struct Config {
     /// How long the details of attempts are kept.
     pub keep_attempts: Duration,
     /// What is allowed but probably not meant, for `check` to show.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Problem>,
 }
 
 /// `[schedule]`.
@@ -47,16 +75,119 @@ pub struct EndpointSettings {
     pub kind: EndpointKind,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum EndpointKind {
     Email(EmailSettings),
     Webhook(WebhookSettings),
 }
 
 impl EndpointSettings {
-    /// A text that changes when the endpoint's settings change, and tells nothing of its secrets.
+    /// A text that changes when the endpoint leads elsewhere. A digest: what it is made of may be secret.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        todo!()
+        let settings = match &self.kind {
+            EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
+            EndpointKind::Webhook(webhook) => webhook.url.to_string(),
+        };
+        let digest = ring::digest::digest(&ring::digest::SHA256, settings.as_bytes());
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest)
     }
+}
+
+/// A webhook's URL may be a secret, so only its host is shown.
+impl fmt::Debug for EndpointKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Email(settings) => f.debug_tuple("Email").field(settings).finish(),
+            Self::Webhook(settings) => f
+                .debug_struct("Webhook")
+                .field("host", &settings.url.host_str())
+                .field("secrets", &settings.secrets.len())
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file and the secrets that it names.
+    ///
+    /// # Errors
+    /// Every problem that was found, none of which shows a secret.
+    pub fn load(path: &Path, credentials: &CredentialDirs) -> Result<Self, Problems> {
+        let (report, file) = (Report::default(), file_name(path));
+        let config = open(path, &report).and_then(|table| {
+            let directory = path.parent().unwrap_or(Path::new(""));
+            let context = Context { report: &report, directory, credentials };
+            read(Section::new(&context, String::new(), table))
+        });
+        let (mut config, warnings) = report.finish(file, config)?;
+        config.warnings = warnings;
+        Ok(config)
+    }
+}
+
+/// In the order of the documentation, which is the order of the problems.
+fn read(mut root: Section<'_>) -> Option<Config> {
+    let database = database(&mut root);
+    let partners = partner::read(&mut root);
+    let schedule = schedule::schedule(root.section("schedule"), partners.loopback);
+    let servers = endpoint::servers(&mut root);
+    let endpoints = endpoint::read(&mut root, &servers);
+    let routes = route::read(&mut root, &endpoints, &partners.names);
+    let retry = schedule::retries(root.section("retry"));
+    let web = web(&mut root);
+    let keep_attempts = schedule::retention(root.section("retention"));
+    Some(Config {
+        database: database?,
+        partners: partners.settings,
+        schedule,
+        retry,
+        endpoints: endpoints.settings,
+        routes,
+        web,
+        keep_attempts,
+        warnings: Vec::new(),
+    })
+}
+
+/// A relative path starts where the file lies, not where somebody happened to stand.
+fn database(root: &mut Section<'_>) -> Option<PathBuf> {
+    let mut section = root.section("database");
+    let given = section.has("path");
+    let path = section.string("path");
+    let path = if given { path? } else { DATABASE.into() };
+    Some(section.context().directory.join(path))
+}
+
+fn web(root: &mut Section<'_>) -> Option<SocketAddr> {
+    let given = root.has("web");
+    let mut section = root.section("web");
+    if given {
+        section.demand(&["listen"]);
+        section.warning("", "this version has no status page yet and does not listen");
+    }
+    section.parsed("listen", |text| {
+        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", section::shown(text)))
+    })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The file as a table; `None` if that was reported to be impossible.
+fn open(path: &Path, report: &Report) -> Option<toml::Table> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| report.problem(String::new(), format!("{} cannot be read: {error}", path.display())))
+        .ok()?;
+    let error = match text.parse::<toml::Table>() {
+        Ok(table) => return Some(table),
+        Err(error) => error,
+    };
+    // Not the error as it displays itself: that repeats the line, which may hold a secret.
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    report.problem(format!("line {line}, column {column}"), error.message());
+    None
 }

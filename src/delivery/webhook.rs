@@ -19,6 +19,17 @@ pub struct WebhookSettings {
 #[derive(Debug, Clone)]
 pub struct SigningSecret(#[expect(dead_code)] SecretString);
 
+/// Why a text is no signing secret. Never holds it.
+#[derive(Debug, thiserror::Error)]
+#[error("is not base64 (expected `whsec_` and base64)")]
+pub struct SecretError;
+
+impl SigningSecret {
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        if text.starts_with("whsec_") { Ok(Self(text.into())) } else { Err(SecretError) }
+    }
+}
+
 #[derive(Debug)]
 pub struct WebhookChannel {
     #[expect(dead_code)]

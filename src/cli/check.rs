@@ -1,0 +1,310 @@
+//! `vetwatch check`: is this configuration good, and what will it do?
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem};
+use crate::delivery::email::Tls;
+use crate::delivery::route::Route;
+use crate::event::EventType;
+use crate::partner_center::Customers;
+
+/// The configuration is wrong (`EX_CONFIG`).
+pub const BAD_CONFIG: u8 = 78;
+
+/// What was found. As JSON it is what `check --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    /// The file's name.
+    pub file: String,
+    pub ok: bool,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+    /// What the configuration will do; only if there is no problem.
+    pub summary: Option<Summary>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    pub database: String,
+    pub partners: Vec<Named>,
+    pub endpoints: Vec<Named>,
+    pub events: Vec<Told>,
+}
+
+/// A name, and what hides behind it in a few words.
+#[derive(Debug, Serialize)]
+pub struct Named {
+    pub name: String,
+    pub is: String,
+}
+
+/// Where an event goes.
+#[derive(Debug, Serialize)]
+pub struct Told {
+    pub event: &'static str,
+    pub to: Vec<Destination>,
+}
+
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub struct Destination {
+    pub endpoint: String,
+    /// Why not always, for people: `tags: north`, `if no route takes it`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
+}
+
+/// Reads the file and the secrets; asks nobody.
+#[must_use]
+pub fn check(path: &Path, credentials: &CredentialDirs) -> Checked {
+    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    match Config::load(path, credentials) {
+        Ok(config) => {
+            let summary = Some(Summary::of(&config));
+            Checked { file, ok: true, problems: Vec::new(), warnings: config.warnings, summary }
+        }
+        Err(found) => {
+            Checked { file: found.file, ok: false, problems: found.problems, warnings: found.warnings, summary: None }
+        }
+    }
+}
+
+impl Checked {
+    /// 0, or 78 for a configuration that `run` would refuse.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.ok { 0 } else { BAD_CONFIG }
+    }
+
+    /// With a line end at its end, as is [`Checked::text`].
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "plain structures are always JSON")]
+    pub fn json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("plain structures are always JSON");
+        json.push('\n');
+        json
+    }
+
+    /// For people: every problem and warning, then what the configuration will do.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        for problem in &self.problems {
+            let _ = writeln!(text, "{}: {problem}", self.file);
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "{}: warning: {warning}", self.file);
+        }
+        let Some(summary) = &self.summary else {
+            let count = self.problems.len();
+            let _ = writeln!(text, "{}: {count} problem{}", self.file, if count == 1 { "" } else { "s" });
+            return text;
+        };
+        let _ = writeln!(text, "{}: OK\n\ndatabase {}", self.file, summary.database);
+        for (kind, named) in [("partner", &summary.partners), ("endpoint", &summary.endpoints)] {
+            for Named { name, is } in named {
+                let _ = writeln!(text, "{kind} {name}: {is}");
+            }
+        }
+        let _ = writeln!(text, "\nwho is told:");
+        let width = EventType::ALL.iter().map(|event| event.as_str().len()).max().unwrap_or(0);
+        for Told { event, to } in &summary.events {
+            let to: Vec<String> = to.iter().map(Destination::to_string).collect();
+            let to = if to.is_empty() { "nobody; it is recorded".into() } else { to.join(", ") };
+            let _ = writeln!(text, "  {event:width$}  {to}");
+        }
+        text
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.endpoint)?;
+        self.only.as_ref().map_or(Ok(()), |only| write!(f, " ({only})"))
+    }
+}
+
+impl Summary {
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let partners = config.partners.iter().map(|partner| {
+            let customers = match partner.customers {
+                Customers::All => "all customers",
+                Customers::Listed => "customers added by hand",
+            };
+            let host = partner.api_url.host_str().unwrap_or_default();
+            let budget = partner.requests_per_minute;
+            let is = format!("{} at {host}, {customers}, at most {budget} requests a minute", partner.tenant);
+            Named { name: partner.name.clone(), is }
+        });
+        let endpoints =
+            config.endpoints.iter().map(|endpoint| Named { name: endpoint.name.clone(), is: about(endpoint) });
+        let events =
+            EventType::ALL.iter().map(|event| Told { event: event.as_str(), to: destinations(config, *event) });
+        Self {
+            database: config.database.display().to_string(),
+            partners: partners.collect(),
+            endpoints: endpoints.collect(),
+            events: events.collect(),
+        }
+    }
+}
+
+fn about(endpoint: &EndpointSettings) -> String {
+    match &endpoint.kind {
+        EndpointKind::Email(email) => {
+            let to: Vec<String> = email.to.iter().map(|mailbox| mailbox.email.to_string()).collect();
+            let tls = match email.smtp.tls {
+                Tls::Starttls => "STARTTLS",
+                Tls::Implicit => "TLS",
+                Tls::None => "no TLS",
+            };
+            format!("mail to {} by {}:{} ({tls})", to.join(", "), email.smtp.host, email.smtp.port)
+        }
+        EndpointKind::Webhook(webhook) => {
+            // No more of the URL: it may be a secret.
+            let host = webhook.url.host_str().unwrap_or_default();
+            let count = webhook.secrets.len();
+            format!("webhook at {host}, signed with {count} secret{}", if count == 1 { "" } else { "s" })
+        }
+    }
+}
+
+/// As [`Routes::endpoints`](crate::delivery::route::Routes::endpoints) will decide, with the conditions spelled out.
+fn destinations(config: &Config, event: EventType) -> Vec<Destination> {
+    let mut to: Vec<Destination> = Vec::new();
+    // Who is told in any case needs no condition beside it.
+    let mut add = |endpoint: &String, only: Option<String>| match to.iter_mut().find(|told| told.endpoint == *endpoint)
+    {
+        Some(told) if told.only.is_none() || only.is_none() => told.only = None,
+        Some(told) => told.only = told.only.take().zip(only).map(|(one, other)| format!("{one}; or {other}")),
+        None => to.push(Destination { endpoint: endpoint.clone(), only }),
+    };
+    let routes = &config.routes;
+    if event.is_for_operators() {
+        routes.operators.iter().for_each(|endpoint| add(endpoint, None));
+    }
+    let takers: Vec<&Route> = routes.routes.iter().filter(|route| route.events.contains(&event)).collect();
+    for route in &takers {
+        route.endpoints.iter().for_each(|endpoint| add(endpoint, condition(route)));
+    }
+    if !event.is_for_operators() && !event.is_quiet() && takers.iter().all(|route| condition(route).is_some()) {
+        let only = if takers.is_empty() { None } else { Some("if no route takes it".into()) };
+        routes.operators.iter().for_each(|endpoint| add(endpoint, only.clone()));
+    }
+    to
+}
+
+/// `None`: the route takes its events from everybody.
+fn condition(route: &Route) -> Option<String> {
+    let lists = [("partners", &route.partners), ("qualifications", &route.qualifications), ("tags", &route.tags)];
+    let spelled: Vec<String> = lists
+        .into_iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(name, list)| format!("{name}: {}", list.join(" or ")))
+        .collect();
+    (!spelled.is_empty()).then(|| spelled.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/vetwatch.toml");
+
+    fn checked(text: &str) -> Checked {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = TempDir::new().unwrap();
+        let files = [
+            ("client-secret", "the-client-secret"),
+            ("smtp-password", "the-smtp-password"),
+            ("crm-url", "https://crm.contoso.example/the-secret-url"),
+            ("crm-signing-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u"),
+            ("vetwatch.toml", text),
+        ];
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        check(&dir.path().join("vetwatch.toml"), &CredentialDirs::only(dir.path()))
+    }
+
+    #[test]
+    fn a_good_file_says_what_it_will_do_and_shows_no_secret() {
+        let checked = checked(EXAMPLE);
+        assert_eq!(checked.exit_code(), 0);
+        for secret in ["the-client-secret", "the-smtp-password", "the-secret-url", "whsec"] {
+            assert!(!checked.text().contains(secret) && !checked.json().contains(secret));
+        }
+        insta::assert_snapshot!(checked.text(), @r#"
+    vetwatch.toml: OK
+
+    database /var/lib/vetwatch/vetwatch.db
+    partner emea: contoso.onmicrosoft.com at api.partnercenter.microsoft.com, all customers, at most 300 requests a minute
+    endpoint sales-mail: mail to education-sales@contoso.example by smtp.contoso.example:587 (STARTTLS)
+    endpoint ops-mail: mail to it-operations@contoso.example by smtp.contoso.example:587 (STARTTLS)
+    endpoint crm: webhook at crm.contoso.example, signed with 1 secret
+
+    who is told:
+      vetting.approved             sales-mail, crm
+      vetting.denied               sales-mail, crm
+      vetting.revoked              sales-mail, crm
+      vetting.vanished             sales-mail, crm
+      vetting.submitted            nobody; it is recorded
+      vetting.changed              nobody; it is recorded
+      vetting.overdue              sales-mail, crm
+      vetting.unrecognized         ops-mail, crm
+      monitor.baseline             ops-mail, crm
+      monitor.blind                ops-mail, crm
+      monitor.recovered            ops-mail, crm
+      monitor.endpoint_failing     ops-mail, crm
+      monitor.endpoint_recovered   ops-mail, crm
+      monitor.dead_letter          ops-mail, crm
+      monitor.credential_expiring  ops-mail, crm
+    "#);
+    }
+
+    #[test]
+    fn a_route_that_takes_only_some_says_whom() {
+        let north =
+            "[[route]]\nevents = ['vetting.approved', 'vetting.submitted', 'vetting.overdue']\nendpoints = ['crm']\n";
+        let north = format!("{north}qualifications = ['Education', 'Nonprofit']\ntags = ['north']\n");
+        let routes =
+            EXAMPLE.replace(", \"vetting.overdue\"", "").replace("[operators]", &format!("{north}\n[operators]"));
+        let told = checked(&routes).summary.unwrap().events;
+        let to = |event: EventType| {
+            let told = told.iter().find(|told| told.event == event.as_str()).unwrap();
+            told.to.iter().map(Destination::to_string).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(to(EventType::Approved), "sales-mail; crm", "somebody who is told in any case needs no condition");
+        assert_eq!(to(EventType::Submitted), "crm (qualifications: Education or Nonprofit, tags: north)");
+        let some = "crm (qualifications: Education or Nonprofit, tags: north; or if no route takes it)";
+        assert_eq!(to(EventType::Overdue), format!("{some}; ops-mail (if no route takes it)"));
+    }
+
+    #[test]
+    fn a_bad_file_ends_with_78_and_tells_everything() {
+        let checked = checked("[schedule]\nin_revew = \"15m\"\n[web]\nlisten = \"127.0.0.1:9464\"\n");
+        assert_eq!(checked.exit_code(), 78);
+        insta::assert_snapshot!(checked.text(), @r#"
+    vetwatch.toml: schedule.in_revew: unknown key; did you mean in_review?
+    vetwatch.toml: partner: at least one [[partner]] is needed: the tenant of Partner Center to watch
+    vetwatch.toml: endpoint: at least one [[endpoint]] is needed: where messages go
+    vetwatch.toml: operators: is missing: [operators] names the endpoints that hear of trouble
+    vetwatch.toml: warning: route: no route takes vetting.approved, vetting.denied, vetting.revoked, vetting.vanished, vetting.overdue: the operators get them
+    vetwatch.toml: warning: web: this version has no status page yet and does not listen
+    vetwatch.toml: 4 problems
+    "#);
+        let json: serde_json::Value = serde_json::from_str(&checked.json()).unwrap();
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["problems"][0]["path"], "schedule.in_revew");
+        assert_eq!(json["warnings"].as_array().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,192 @@
+//! `[smtp.NAME]` and `[[endpoint]]`: where messages go.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use lettre::message::Mailbox;
+use url::Url;
+
+use super::section::{Section, did_you_mean, shown};
+use super::{EndpointKind, EndpointSettings, address, partner};
+use crate::delivery::email::{EmailSettings, Login, SmtpSettings, Tls};
+use crate::delivery::webhook::{SigningSecret, WebhookSettings};
+
+/// The mail servers by name; `None`: its settings are wrong, which was reported.
+pub(super) type Servers = BTreeMap<String, Option<SmtpSettings>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    /// All that were named, whether their settings are good or not: what refers to them is not wrong too.
+    pub(super) names: Vec<String>,
+    pub(super) settings: Vec<EndpointSettings>,
+    /// The mail server of each endpoint that has one: two that hang on the same one fail together.
+    pub(super) servers: BTreeMap<String, String>,
+}
+
+pub(super) fn servers(root: &mut Section<'_>) -> Servers {
+    root.named_sections("smtp").into_iter().map(|(name, section)| (name, server(section))).collect()
+}
+
+fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
+    section.demand(&["host"]);
+    let host = section.parsed("host", |text| {
+        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        let valid = plain || text.parse::<IpAddr>().is_ok();
+        if valid {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("{} is no host name; the port has its own key", shown(text)))
+        }
+    });
+    let tls = section.choice("tls", &[("starttls", Tls::Starttls), ("implicit", Tls::Implicit), ("none", Tls::None)]);
+    let tls = tls.unwrap_or(Tls::Starttls);
+    if tls == Tls::None && host.as_deref().is_some_and(|host| !address::is_loopback_host(host)) {
+        section.problem("tls", "none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)");
+    }
+    let usual = match tls {
+        Tls::Starttls => 587,
+        Tls::Implicit => 465,
+        Tls::None => 25,
+    };
+    let port = section.integer("port", 1..=65535).unwrap_or(usual);
+    if section.has("username") {
+        section.demand_with("password_file", "is missing: it goes with username");
+    } else if section.has("password_file") {
+        section.demand_with("username", "is missing: it goes with password_file");
+    }
+    let username = section.string("username");
+    let password = section.secret("password_file");
+    let login = username.zip(password).map(|(username, password)| Login { username, password });
+    let ca_file = authorities(&mut section);
+    Some(SmtpSettings { host: host?, port, tls, login, ca_file })
+}
+
+fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
+    let path = section.context().directory.join(section.string("ca_file")?);
+    match fs::read_to_string(&path) {
+        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
+        Ok(_) => section.problem("ca_file", format!("{} holds no certificate in PEM", path.display())),
+        Err(error) => section.problem("ca_file", format!("{} cannot be read: {error}", path.display())),
+    }
+    None
+}
+
+pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
+    let mut endpoints = Endpoints::default();
+    root.demand_with("endpoint", "at least one [[endpoint]] is needed: where messages go");
+    let sections = root.sections("endpoint");
+    for mut section in sections {
+        section.demand(&["name", "kind"]);
+        let name = section.parsed("name", |name| {
+            let taken = endpoints.names.iter().any(|known| known == name);
+            endpoints.names.push(name.to_owned());
+            if taken {
+                Err(format!("{} is the name of another endpoint too", shown(name)))
+            } else {
+                partner::name(name)
+            }
+        });
+        let kind = match section.string("kind").as_deref() {
+            Some("email") => email(&mut section, servers, |server| {
+                endpoints.servers.extend(name.clone().map(|name| (name, server.to_owned())));
+            })
+            .map(EndpointKind::Email),
+            Some("webhook") => webhook(&mut section).map(EndpointKind::Webhook),
+            other => {
+                if let Some(kind) = other {
+                    let text = partner::unknown_kind(kind, &["email", "webhook"], &["teams", "slack", "ntfy"]);
+                    section.problem("kind", text);
+                }
+                section.ignore_rest();
+                None
+            }
+        };
+        endpoints.settings.extend(name.zip(kind).map(|(name, kind)| EndpointSettings { name, kind }));
+    }
+    for name in servers.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
+        root.warning(&format!("smtp.{}", shown(name)), "no endpoint uses this mail server");
+    }
+    endpoints
+}
+
+fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) -> Option<EmailSettings> {
+    section.demand(&["smtp", "from", "to"]);
+    let smtp = section.parsed("smtp", |name| {
+        uses(name);
+        servers.get(name).ok_or_else(|| {
+            let suggestion = did_you_mean(name, servers.keys().map(String::as_str));
+            format!("there is no [smtp.{}]{suggestion}", shown(name))
+        })
+    });
+    let from = section.parsed("from", mailbox);
+    let texts = section.some_strings("to");
+    let mut to: Vec<Mailbox> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let same = |known: &&Mailbox, new: &Mailbox| {
+            known.email.to_string().to_lowercase() == new.email.to_string().to_lowercase()
+        };
+        match mailbox(text) {
+            Ok(new) if to.iter().any(|known| same(&known, &new)) => {
+                section.problem(&format!("to[{index}]"), format!("{} is named twice", new.email));
+            }
+            Ok(new) => to.push(new),
+            Err(problem) => section.problem(&format!("to[{index}]"), problem),
+        }
+    }
+    Some(EmailSettings { smtp: smtp?.clone()?, from: from?, to })
+}
+
+fn mailbox(text: &str) -> Result<Mailbox, String> {
+    text.parse().map_err(|_| format!("{} is no mail address such as sales@contoso.example", shown(text)))
+}
+
+fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
+    section.unsupported("allow_networks", "leave it out");
+    section.demand(&["secret_file"]);
+    match (section.has("url"), section.has("url_file")) {
+        (true, true) => section.problem("url", "stands beside url_file; only one of them can be"),
+        (false, false) => section.demand_with("url", "is missing (or url_file, where the URL itself is a secret)"),
+        _ => {}
+    }
+    let written = section.parsed("url", |text| {
+        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        address::transport(&url).map_err(|problem| format!("{} {problem}", address::shown(&url)))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("holds a password; put the URL into a file and name that with url_file".into());
+        }
+        Ok(url)
+    });
+    let kept = section.secret("url_file").and_then(|secret| {
+        let checked = from_file(&secret);
+        checked.map_err(|problem| section.problem("url_file", format!("the URL in the file {problem}"))).ok()
+    });
+    let secrets = secrets(section);
+    Some(WebhookSettings { url: written.or(kept)?, secrets: secrets? })
+}
+
+/// Nothing of it is in the problem.
+fn from_file(secret: &secrecy::SecretString) -> Result<Url, String> {
+    use secrecy::ExposeSecret;
+    let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
+    address::transport(&url)?;
+    Ok(url)
+}
+
+/// One on each line, the newest first.
+fn secrets(section: &mut Section<'_>) -> Option<Vec<SigningSecret>> {
+    let text = section.secret_text("secret_file")?;
+    let mut secrets = Vec::new();
+    let mut good = true;
+    for (index, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+        match SigningSecret::parse(line) {
+            Ok(secret) => secrets.push(secret),
+            Err(error) => {
+                section.problem("secret_file", format!("line {} of the file {error}", index + 1));
+                good = false;
+            }
+        }
+    }
+    good.then_some(secrets)
+}

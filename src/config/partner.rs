@@ -1,0 +1,143 @@
+//! `[[partner]]`: the tenants of Partner Center.
+
+use url::Url;
+
+use super::address;
+use super::section::{Section, did_you_mean, shown};
+use crate::partner_center::{Credential, Customers, PartnerSettings};
+use crate::qualification;
+
+/// Microsoft's clouds: name, Partner Center, Entra ID.
+const CLOUDS: &[(&str, (&str, &str))] = &[
+    ("commercial", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.com/")),
+    // Partner Center of the US Government cloud is the commercial one; only the sign-in differs.
+    ("us-government", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.us/")),
+    ("china", ("https://partner.partnercenterapi.microsoftonline.cn/", "https://login.partner.microsoftonline.cn/")),
+];
+
+/// What Microsoft publishes for its customer resource.
+const MICROSOFTS_LIMIT: u32 = 500;
+
+#[derive(Debug, Default)]
+pub(super) struct Partners {
+    /// All that were named, whether their settings are good or not: what refers to them is not wrong too.
+    pub(super) names: Vec<String>,
+    pub(super) settings: Vec<PartnerSettings>,
+    /// Nobody but this machine is asked: what protects Microsoft does not count.
+    pub(super) loopback: bool,
+}
+
+pub(super) fn read(root: &mut Section<'_>) -> Partners {
+    let mut partners = Partners { loopback: true, ..Partners::default() };
+    root.demand_with("partner", "at least one [[partner]] is needed: the tenant of Partner Center to watch");
+    let sections = root.sections("partner");
+    if sections.is_empty() {
+        partners.loopback = false;
+    }
+    for mut section in sections {
+        section.demand(&["name", "tenant", "client_id", "credential"]);
+        let name = section.parsed("name", |text| {
+            // Compared as routes compare them.
+            let key = qualification::key(text);
+            let taken = partners.names.iter().any(|known| qualification::key(known) == key);
+            partners.names.push(text.to_owned());
+            let same = "is the name of another partner too; case and underscores make no difference";
+            if taken { Err(format!("{} {same}", shown(text))) } else { name(text) }
+        });
+        let urls = urls(&mut section);
+        partners.loopback &= urls.as_ref().is_some_and(|(api, _)| address::is_loopback(api));
+        partners.settings.extend(settings(section, name, urls));
+    }
+    partners
+}
+
+fn settings(mut section: Section<'_>, name: Option<String>, urls: Option<(Url, Url)>) -> Option<PartnerSettings> {
+    let tenant = section.parsed("tenant", word);
+    let client_id = section.parsed("client_id", word);
+    let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(300);
+    let abroad = urls.as_ref().is_some_and(|(api, _)| !address::is_loopback(api));
+    if requests_per_minute > MICROSOFTS_LIMIT && abroad {
+        let text = format!("{requests_per_minute} is more than the {MICROSOFTS_LIMIT} that Microsoft allows a tenant");
+        section.warning("requests_per_minute", text);
+    }
+    let max_in_flight = section.integer("max_in_flight", 1..=1000).unwrap_or(8);
+    let customers = section.choice("customers", &[("all", Customers::All), ("listed", Customers::Listed)]);
+    let credential_given = section.has("credential");
+    let credential_section = section.section("credential");
+    let credential = if credential_given { credential(credential_section) } else { None };
+    section.unsupported("user_credential", "leave it out: reading needs no user");
+    let (api_url, login_url) = urls?;
+    Some(PartnerSettings {
+        name: name?,
+        tenant: tenant?,
+        client_id: client_id?,
+        api_url,
+        login_url,
+        credential: credential?,
+        requests_per_minute,
+        max_in_flight,
+        customers: customers.unwrap_or(Customers::All),
+    })
+}
+
+/// Those of the cloud, unless named by hand. A secret must not travel to the other cloud because one of two keys was
+/// forgotten: without `cloud` they are named together.
+fn urls(section: &mut Section<'_>) -> Option<(Url, Url)> {
+    let (api_given, login_given, cloud_given) =
+        (section.has("api_url"), section.has("login_url"), section.has("cloud"));
+    if api_given && !cloud_given {
+        section.demand_with("login_url", "is missing: it goes with api_url");
+    } else if login_given && !cloud_given {
+        section.demand_with("api_url", "is missing: it goes with login_url");
+    }
+    let cloud = section.choice("cloud", CLOUDS);
+    let cloud = if cloud_given { cloud } else { CLOUDS.first().map(|(_, urls)| *urls) };
+    let api = section.parsed("api_url", address::base);
+    let api = if api_given { api } else { cloud.and_then(|(api, _)| Url::parse(api).ok()) };
+    let login = section.parsed("login_url", address::base);
+    let login = if login_given { login } else { cloud.and_then(|(_, login)| Url::parse(login).ok()) };
+    Some((api?, login?))
+}
+
+fn credential(mut section: Section<'_>) -> Option<Credential> {
+    const LATER: &[&str] = &["certificate", "workload-identity", "refresh-token"];
+    section.demand(&["kind"]);
+    let kind = section.string("kind");
+    match kind.as_deref() {
+        Some("client-secret") => {
+            section.demand(&["client_secret_file"]);
+            section.secret("client_secret_file").map(Credential::ClientSecret)
+        }
+        other => {
+            if let Some(kind) = other {
+                section.problem("kind", unknown_kind(kind, &["client-secret"], LATER));
+            }
+            section.ignore_rest();
+            None
+        }
+    }
+}
+
+/// For a `kind` that cannot be used: not yet, or not known at all.
+pub(super) fn unknown_kind(kind: &str, now: &[&str], later: &[&str]) -> String {
+    if later.contains(&kind) {
+        return format!("{kind} is not supported by this version yet; it knows {}", now.join(", "));
+    }
+    let suggestion = did_you_mean(kind, now.iter().copied());
+    format!("{} is not a kind that is known ({}){suggestion}", shown(kind), now.join(", "))
+}
+
+/// A name that is fit for logs, routes and file names.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let fit = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if fit {
+        Ok(text.into())
+    } else {
+        Err(format!("{} is not a name: up to 64 letters, digits, and . _ -", shown(text)))
+    }
+}
+
+/// A GUID or a domain. It becomes a piece of a URL.
+fn word(text: &str) -> Result<String, String> {
+    name(text).map_err(|_| format!("{} is neither a GUID nor a domain", shown(text)))
+}

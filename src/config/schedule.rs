@@ -1,0 +1,104 @@
+//! `[schedule]` and `[retry]`: how often.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use croner::parser::{CronParser, Seconds};
+
+use super::Schedule;
+use super::section::{Section, brief, did_you_mean, duration, shown};
+use crate::delivery::retry;
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// `loopback`: only this machine is asked, so there is no least.
+pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> Schedule {
+    let in_review = interval(&mut section, "in_review", 15 * MINUTE, loopback);
+    let settled = interval(&mut section, "settled", DAY, loopback);
+    let unqualified = interval(&mut section, "unqualified", 7 * DAY, loopback);
+    for (key, every) in [("settled", settled), ("unqualified", unqualified)] {
+        if every < in_review {
+            let text = format!("{} is more often than in_review ({})", brief(every), brief(in_review));
+            section.problem(key, text);
+        }
+    }
+    let sync = |text: &str| cron(text, loopback);
+    Schedule {
+        in_review,
+        settled,
+        unqualified,
+        activity_log: interval(&mut section, "activity_log", 5 * MINUTE, loopback),
+        second_look: interval(&mut section, "second_look", 2 * MINUTE, loopback),
+        third_look: interval(&mut section, "third_look", HOUR, loopback),
+        customer_sync: section.parsed("customer_sync", sync).unwrap_or_else(|| "0 0 3 * * *".into()),
+        timezone: section.parsed("timezone", timezone).unwrap_or(chrono_tz::UTC),
+    }
+}
+
+fn interval(section: &mut Section<'_>, key: &'static str, default: Duration, loopback: bool) -> Duration {
+    let every = section.parsed(key, |text| match duration(text)? {
+        // Microsoft is not to be hammered because somebody took seconds for minutes.
+        every if every < MINUTE && !loopback => Err(format!("{} is too often; the least is 1m", brief(every))),
+        every => Ok(every),
+    });
+    every.unwrap_or(default)
+}
+
+/// Six fields, as the scheduler reads them. What it would silently drop is refused: a date that never comes.
+fn cron(text: &str, loopback: bool) -> Result<String, String> {
+    let fields = text.split_whitespace().count();
+    if fields != 6 {
+        return Err(format!("{} has {fields} fields; six are needed, the seconds first", shown(text)));
+    }
+    let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
+    let cron = parser.parse(text).map_err(|error| format!("{} is no cron expression: {error}", shown(text)))?;
+    let minutely = text.split_whitespace().next().is_some_and(|seconds| seconds.parse::<u8>().is_ok());
+    if !minutely && !loopback {
+        return Err(format!("{} is too often; the first field, the seconds, must be one number", shown(text)));
+    }
+    // Any starting point will do: without a year, a date that does not come after one comes after none.
+    if cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).is_err() {
+        return Err(format!("{} is never: there is no such date", shown(text)));
+    }
+    Ok(text.into())
+}
+
+fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
+    text.parse().map_err(|_| {
+        let suggestion = did_you_mean(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+        format!("{} is no time zone such as Europe/Berlin{suggestion}", shown(text))
+    })
+}
+
+pub(super) fn retries(mut section: Section<'_>) -> retry::Policy {
+    let mut policy = retry::Policy::default();
+    let mut pauses = Vec::new();
+    for (index, text) in section.some_strings("schedule").iter().enumerate() {
+        match duration(text) {
+            Ok(pause) => pauses.push(pause),
+            Err(problem) => section.problem(&format!("schedule[{index}]"), problem),
+        }
+    }
+    if !pauses.is_empty() {
+        policy.schedule = pauses;
+    }
+    if let Some(after) = section.duration("give_up_after") {
+        if after < DAY {
+            let text = format!("what a receiver cannot take for {} is given up; an outage may be longer", brief(after));
+            section.warning("give_up_after", text);
+        }
+        policy.give_up_after = after;
+    }
+    policy
+}
+
+/// How long the details of attempts are kept.
+pub(super) fn retention(mut section: Section<'_>) -> Duration {
+    let attempts = section.parsed("attempts", |text| match duration(text)? {
+        kept if kept < DAY => Err(format!("{} is too short to look anything up; the least is 1d", brief(kept))),
+        kept => Ok(kept),
+    });
+    attempts.unwrap_or(180 * DAY)
+}

@@ -1,0 +1,294 @@
+//! Reads one table of the file: typed values, and whatever nobody asked for is an unknown key.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::problem::Report;
+use super::secret::CredentialDirs;
+
+/// What every section needs to be read.
+#[derive(Debug)]
+pub(super) struct Context<'c> {
+    pub(super) report: &'c Report,
+    /// Where the file lies: relative paths that are no secrets start here.
+    pub(super) directory: &'c Path,
+    pub(super) credentials: &'c CredentialDirs,
+}
+
+/// A table being read. A reader returns `None` where the key is absent *or* its value was reported as a problem.
+/// Keys that are left when the section is dropped are reported as unknown.
+#[derive(Debug)]
+pub(super) struct Section<'c> {
+    context: &'c Context<'c>,
+    path: String,
+    table: Table,
+    known: Vec<&'static str>,
+    missing: Vec<(&'static str, &'static str)>,
+    secrets: Vec<&'static str>,
+}
+
+impl<'c> Section<'c> {
+    pub(super) fn new(context: &'c Context<'c>, path: String, table: Table) -> Self {
+        Self { context, path, table, known: Vec::new(), missing: Vec::new(), secrets: Vec::new() }
+    }
+
+    pub(super) fn context(&self) -> &'c Context<'c> {
+        self.context
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    pub(super) fn problem(&self, key: &str, text: impl Into<String>) {
+        self.context.report.problem(join(&self.path, key), text);
+    }
+
+    pub(super) fn warning(&self, key: &str, text: impl Into<String>) {
+        self.context.report.warning(join(&self.path, key), text);
+    }
+
+    /// Reports the keys that are not there. To be called before they are read.
+    pub(super) fn demand(&mut self, keys: &[&'static str]) {
+        for key in keys {
+            self.demand_with(key, "is missing");
+        }
+    }
+
+    /// The same in other words.
+    pub(super) fn demand_with(&mut self, key: &'static str, text: &'static str) {
+        if !self.has(key) {
+            self.missing.push((key, text));
+        }
+    }
+
+    /// What is left is not looked at: it cannot be judged.
+    pub(super) fn ignore_rest(&mut self) {
+        self.table.clear();
+    }
+
+    /// A documented key that this version cannot honour. Ignoring it silently would be a lie.
+    pub(super) fn unsupported(&mut self, key: &'static str, instead: &str) {
+        if self.take(key).is_some() {
+            self.problem(key, format!("is not supported by this version yet; {instead}"));
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
+    fn wrong_type(&self, key: &str, wanted: &str, found: &Value) {
+        let article = if found.type_str().starts_with(['a', 'i']) { "an" } else { "a" };
+        self.problem(key, format!("must be {wanted}, not {article} {}", found.type_str()));
+    }
+
+    /// A text that is not empty and holds nothing that a terminal or a protocol obeys.
+    pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
+        let value = self.take(key)?;
+        self.text(key, value)
+    }
+
+    fn text(&self, key: &str, value: Value) -> Option<String> {
+        match value {
+            Value::String(text) if text.trim().is_empty() => self.problem(key, "is empty"),
+            Value::String(text) if text.chars().any(char::is_control) => self.problem(key, "holds a control character"),
+            Value::String(text) => return Some(text),
+            other => self.wrong_type(key, "a text in quotes", &other),
+        }
+        None
+    }
+
+    /// A text naming a secret's file: the key without `_file` gets its own problem.
+    pub(super) fn secret_path(&mut self, key: &'static str) -> Option<String> {
+        self.secrets.push(key);
+        self.string(key)
+    }
+
+    pub(super) fn parsed<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.string(key)?;
+        parse(&text).map_err(|problem| self.problem(key, problem)).ok()
+    }
+
+    /// One of the words, as its value.
+    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        self.parsed(key, |text| {
+            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+                let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                format!("{} is none of {}", shown(text), all.join(", "))
+            })
+        })
+    }
+
+    /// Texts like those of [`Section::string`]; an absent key is an empty list.
+    pub(super) fn strings(&mut self, key: &'static str) -> Vec<String> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                self.wrong_type(key, "a list of texts", &other);
+                return Vec::new();
+            }
+        };
+        let items = items.into_iter().enumerate();
+        items.filter_map(|(index, item)| self.text(&format!("{key}[{index}]"), item)).collect()
+    }
+
+    /// The same where a list without anything in it makes no sense.
+    pub(super) fn some_strings(&mut self, key: &'static str) -> Vec<String> {
+        if self.table.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
+            self.problem(key, "is an empty list");
+        }
+        self.strings(key)
+    }
+
+    pub(super) fn integer<T: TryFrom<i64>>(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<T> {
+        match self.take(key)? {
+            Value::Integer(number) if range.contains(&number) => return T::try_from(number).ok(),
+            Value::Integer(number) => {
+                self.problem(key, format!("{number} is not between {} and {}", range.start(), range.end()));
+            }
+            other => self.wrong_type(key, "a whole number", &other),
+        }
+        None
+    }
+
+    pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        self.parsed(key, duration)
+    }
+
+    /// `[key]`; an absent one is empty.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'c> {
+        let table = match self.take(key) {
+            None => Table::new(),
+            Some(Value::Table(table)) => table,
+            Some(other) => {
+                self.wrong_type(key, &format!("a section [{key}]"), &other);
+                Table::new()
+            }
+        };
+        Section::new(self.context, join(&self.path, key), table)
+    }
+
+    /// `[[key]]`, each one.
+    pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'c>> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                self.wrong_type(key, &format!("sections [[{key}]], with two brackets"), &other);
+                return Vec::new();
+            }
+        };
+        let mut sections = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let name = format!("{key}[{index}]");
+            match item {
+                Value::Table(table) => sections.push(Section::new(self.context, join(&self.path, &name), table)),
+                other => self.wrong_type(&name, &format!("a section [[{key}]]"), &other),
+            }
+        }
+        sections
+    }
+
+    /// `[key.NAME]`, each one with its name.
+    pub(super) fn named_sections(&mut self, key: &'static str) -> Vec<(String, Section<'c>)> {
+        let table = std::mem::take(&mut self.section(key).table);
+        let mut sections = Vec::new();
+        for (name, value) in table {
+            let path = format!("{key}.{}", bare(&name));
+            match value {
+                Value::Table(table) => {
+                    sections.push((name, Section::new(self.context, join(&self.path, &path), table)));
+                }
+                other => self.wrong_type(&path, &format!("a section [{path}]"), &other),
+            }
+        }
+        sections
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        let mut missing = std::mem::take(&mut self.missing);
+        for (key, _) in std::mem::take(&mut self.table) {
+            // The value is never shown: it may be a secret in the wrong place.
+            let as_file = self.secrets.iter().find(|secret| secret.strip_suffix("_file") == Some(&key));
+            let (meant, text) = if let Some(file) = as_file {
+                let text = format!(
+                    "a secret has no place in this file: write it into one of its own and name that with {file}"
+                );
+                (Some(*file), text)
+            } else {
+                let meant = closest(&key, self.known.iter().copied());
+                (meant, format!("unknown key{}", suggestion(meant)))
+            };
+            self.problem(&bare(&key), text);
+            // A key that was misspelt is one mistake, not two.
+            missing.retain(|(key, _)| Some(*key) != meant);
+        }
+        for (key, text) in missing {
+            self.problem(key, text);
+        }
+    }
+}
+
+/// A duration of more than nothing and at most ten years.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+    match humantime::parse_duration(text) {
+        Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", shown(text))),
+        Ok(Duration::ZERO) => Err(format!("{} must be longer than nothing", shown(text))),
+        Ok(time) if time > LONGEST => Err(format!("{} is longer than ten years", shown(text))),
+        Ok(time) => Ok(time),
+    }
+}
+
+/// As durations are written: without spaces.
+pub(super) fn brief(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}
+
+/// `; did you mean NAME?` if one of the names is close, else nothing.
+pub(super) fn did_you_mean<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> String {
+    suggestion(closest(word, names))
+}
+
+fn suggestion(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// The name that is most like the word, if a third of its letters at most differ.
+fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let word = word.to_lowercase();
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= name.chars().count() / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// A value in a problem: short, in quotes where its end would be in doubt, and nothing that a terminal obeys.
+pub(super) fn shown(text: &str) -> String {
+    let mut short: String =
+        text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    if text.chars().nth(80).is_some() {
+        short.push('…');
+    }
+    if short.contains(' ') { format!("\"{short}\"") } else { short }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() || key.is_empty() { format!("{path}{key}") } else { format!("{path}.{key}") }
+}
+
+/// A key as TOML writes it: in quotes unless it is plain.
+fn bare(key: &str) -> String {
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if plain { key.into() } else { format!("\"{}\"", shown(key).trim_matches('"')) }
+}

@@ -1,0 +1,270 @@
+//! What a file comes to.
+
+mod problems;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+use super::*;
+use crate::delivery::email::Tls;
+use crate::event::EventType;
+use crate::partner_center::{Credential, Customers};
+
+const EXAMPLE: &str = include_str!("../../deploy/vetwatch.toml");
+/// 24 bytes in base64: the shortest key that is accepted.
+const SIGNING: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u";
+
+/// A directory with the credentials that the example names, readable by their owner only.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(TempDir::new().unwrap());
+        desk.secret("client-secret", "the-client-secret\n");
+        desk.secret("smtp-password", "the-smtp-password\n");
+        desk.secret("crm-url", "https://crm.contoso.example/hooks/the-secret-url\n");
+        desk.secret("crm-signing-secret", &format!("{SIGNING}\n"));
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn secret(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn load(&self, text: &str) -> Result<Config, Problems> {
+        fs::write(self.path("vetwatch.toml"), text).unwrap();
+        Config::load(&self.path("vetwatch.toml"), &CredentialDirs::only(self.0.path()))
+    }
+
+    /// Every problem, the directory's name taken out.
+    fn problems(&self, text: &str) -> String {
+        let problems = self.load(text).expect_err("a configuration with problems").to_string();
+        problems.replace(&self.0.path().display().to_string(), "DIR")
+    }
+
+    /// What the example says with one text in place of another.
+    fn with(&self, old: &str, new: &str) -> Result<Config, Problems> {
+        assert!(EXAMPLE.contains(old), "the example has no {old}");
+        self.load(&EXAMPLE.replacen(old, new, 1))
+    }
+
+    fn warnings(&self, old: &str, new: &str) -> Vec<String> {
+        self.with(old, new).unwrap().warnings.iter().map(Problem::to_string).collect()
+    }
+
+    /// The one problem of the example with one text in place of another.
+    fn problem(&self, old: &str, new: &str) -> String {
+        let problems = self.with(old, new).expect_err("a configuration with a problem");
+        assert_eq!(problems.problems.len(), 1, "{problems}");
+        problems.to_string().replace(&self.0.path().display().to_string(), "DIR")
+    }
+}
+
+#[test]
+fn the_shipped_example_is_good_and_leaves_no_doubt() {
+    let config = Desk::new().load(EXAMPLE).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.database, PathBuf::from("/var/lib/vetwatch/vetwatch.db"));
+    let partner = &config.partners[0];
+    assert_eq!(partner.api_url.as_str(), "https://api.partnercenter.microsoft.com/");
+    assert_eq!(partner.login_url.as_str(), "https://login.microsoftonline.com/");
+    assert_eq!((partner.requests_per_minute, partner.max_in_flight), (300, 8));
+    assert_eq!(partner.customers, Customers::All);
+    let Credential::ClientSecret(secret) = &partner.credential;
+    assert_eq!(secret.expose_secret(), "the-client-secret", "without the line end");
+    let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
+    assert_eq!((email.smtp.port, email.smtp.tls), (587, Tls::Starttls));
+    assert_eq!(email.smtp.login.as_ref().unwrap().password.expose_secret(), "the-smtp-password");
+    let EndpointKind::Webhook(webhook) = &config.endpoints[2].kind else { panic!("not a webhook") };
+    assert_eq!((webhook.url.path(), webhook.secrets.len()), ("/hooks/the-secret-url", 1));
+    assert_eq!(config.routes.operators, ["ops-mail", "crm"]);
+    assert!(config.routes.routes[0].events.contains(&EventType::Denied));
+    assert!(config.web.is_none());
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let config = Desk::new().with("timezone = \"Europe/Amsterdam\"", "").unwrap();
+    let (minute, hour, day) = (Duration::from_mins(1), Duration::from_hours(1), Duration::from_hours(24));
+    let schedule = &config.schedule;
+    assert_eq!((schedule.in_review, schedule.settled, schedule.unqualified), (15 * minute, day, 7 * day));
+    assert_eq!((schedule.activity_log, schedule.second_look, schedule.third_look), (5 * minute, 2 * minute, hour));
+    assert_eq!((schedule.customer_sync.as_str(), schedule.timezone), ("0 0 3 * * *", chrono_tz::UTC));
+    assert_eq!(config.retry.schedule, [5, 30, 120, 600, 1800, 3600].map(Duration::from_secs));
+    assert_eq!((config.retry.give_up_after, config.keep_attempts), (7 * day, 180 * day));
+}
+
+/// The example says that a key which is commented out shows its default.
+#[test]
+fn the_defaults_that_the_example_shows_are_the_defaults() {
+    let shown: String = EXAMPLE
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !line.contains("no default")).unwrap_or(line)
+        })
+        .filter(|line| !["login_url", "partners", "qualifications", "tags"].iter().any(|key| line.starts_with(key)))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(shown.contains("\nin_review = \"15m\"") && shown.contains("\nport = 587"), "{shown}");
+    let desk = Desk::new();
+    assert_eq!(format!("{:?}", desk.load(&shown).unwrap()), format!("{:?}", desk.load(EXAMPLE).unwrap()));
+}
+
+#[test]
+fn against_loopback_there_is_no_least() {
+    let desk = Desk::new();
+    let here =
+        "api_url = 'http://127.0.0.1:8080/base'\nlogin_url = 'http://localhost:8080'\nrequests_per_minute = 60000\n";
+    let fast = "in_review = '1s'\nsettled = '1s'\nunqualified = '2s'\nsecond_look = '10ms'\nthird_look = '20ms'\n";
+    let text = EXAMPLE.replacen("# cloud", &format!("{here}# cloud"), 1).replacen(
+        "[schedule]",
+        &format!("[schedule]\ncustomer_sync = '*/5 * * * * *'\n{fast}"),
+        1,
+    );
+    let config = desk.load(&text).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.schedule.second_look, Duration::from_millis(10));
+    assert_eq!(config.partners[0].api_url.as_str(), "http://127.0.0.1:8080/base/", "paths are added to it");
+    let second = "[[partner]]\nname='b'\ntenant='t'\nclient_id='c'\ncredential={kind='client-secret',client_secret_file='client-secret'}";
+    let problems = desk.problems(&text.replacen("[schedule]", &format!("{second}\n[schedule]"), 1));
+    assert_eq!(problems.lines().count(), 6, "one partner abroad brings the least back\n{problems}");
+}
+
+#[test]
+fn each_cloud_has_its_own_addresses_and_by_hand_wins() {
+    let desk = Desk::new();
+    let urls = |lines: &str| {
+        let config = desk.with("# cloud", &format!("{lines}\n# cloud")).unwrap();
+        format!("{} {}", config.partners[0].api_url, config.partners[0].login_url)
+    };
+    assert_eq!(
+        urls("cloud = 'us-government'"),
+        "https://api.partnercenter.microsoft.com/ https://login.microsoftonline.us/"
+    );
+    assert_eq!(
+        urls("cloud = 'china'"),
+        "https://partner.partnercenterapi.microsoftonline.cn/ https://login.partner.microsoftonline.cn/"
+    );
+    let older = "cloud = 'china'\nlogin_url = 'https://login.chinacloudapi.cn'";
+    assert_eq!(urls(older), "https://partner.partnercenterapi.microsoftonline.cn/ https://login.chinacloudapi.cn/");
+}
+
+#[test]
+fn the_port_follows_from_the_encryption() {
+    let desk = Desk::new();
+    let port = |lines: &str| {
+        let config = desk.with("host = \"smtp.contoso.example\"", lines).unwrap();
+        let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
+        email.smtp.port
+    };
+    assert_eq!(port("host = 'smtp.contoso.example'\ntls = 'implicit'"), 465);
+    assert_eq!(port("host = '::1'\ntls = 'none'"), 25);
+    assert_eq!(port("host = 'localhost'\ntls = 'none'\nport = 2525"), 2525);
+}
+
+#[test]
+fn a_secret_is_looked_for_where_systemd_put_it_first() {
+    let desk = Desk::new();
+    let service = TempDir::new().unwrap();
+    let dirs = CredentialDirs { service: Some(service.path().into()), fallback: desk.0.path().into() };
+    desk.load(EXAMPLE).unwrap();
+    let secret = || {
+        let config = Config::load(&desk.path("vetwatch.toml"), &dirs).unwrap();
+        let Credential::ClientSecret(secret) = &config.partners[0].credential;
+        secret.expose_secret().to_owned()
+    };
+    assert_eq!(secret(), "the-client-secret", "the fallback");
+    fs::write(service.path().join("credentials_client-secret"), "of the loaded directory").unwrap();
+    assert_eq!(secret(), "of the loaded directory");
+    fs::write(service.path().join("client-secret"), "loaded by its name").unwrap();
+    assert_eq!(secret(), "loaded by its name");
+}
+
+#[test]
+fn a_webhook_can_have_several_secrets_while_one_is_replaced() {
+    let desk = Desk::new();
+    desk.secret("crm-signing-secret", &format!("{SIGNING}\r\n\r\n{SIGNING}\r\n"));
+    let config = desk.load(EXAMPLE).unwrap();
+    let EndpointKind::Webhook(webhook) = &config.endpoints[2].kind else { panic!("not a webhook") };
+    assert_eq!(webhook.secrets.len(), 2);
+    desk.secret("crm-signing-secret", &format!("{SIGNING}\nhunter2\n"));
+    let problems = desk.problems(EXAMPLE);
+    assert!(problems.contains("endpoint[2].secret_file: line 2") && !problems.contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn nothing_that_is_secret_is_in_the_debug_output() {
+    let shown = format!("{:#?}", Desk::new().load(EXAMPLE).unwrap());
+    for secret in ["the-client-secret", "the-smtp-password", "the-secret-url", "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert!(shown.contains("crm.contoso.example"), "the host may be seen: {shown}");
+}
+
+#[test]
+fn who_only_looks_at_the_database_needs_no_secret() {
+    let desk = Desk::new();
+    fs::write(desk.path("vetwatch.toml"), EXAMPLE.replace("kind = \"email\"", "kind = \"pigeon\"")).unwrap();
+    fs::remove_file(desk.path("client-secret")).unwrap();
+    let outline = Outline::load(&desk.path("vetwatch.toml")).unwrap();
+    assert_eq!(outline.database, PathBuf::from(DATABASE));
+    assert_eq!(
+        (outline.partners.join(" "), outline.endpoints.join(" ")),
+        ("emea".into(), "sales-mail ops-mail crm".into())
+    );
+}
+
+#[test]
+fn a_relative_database_lies_beside_the_file() {
+    let desk = Desk::new();
+    let config = desk.with("[database]", "[database]\npath = 'here.db'").unwrap();
+    assert_eq!(config.database, desk.path("here.db"));
+}
+
+/// The line, or what a slip of the hand leaves of it.
+fn slipped(line: &str, slip: u8) -> String {
+    let value = match slip {
+        0 => return String::new(),
+        1 => "\"\"",
+        2 => "0",
+        3 => "[]",
+        4 => "\"x\"",
+        5 => "[\"x\"]",
+        _ => return format!("{line}\n"),
+    };
+    let key = line.split_once(" = ").filter(|_| !line.starts_with('#')).map(|(key, _)| key);
+    key.map_or_else(|| format!("{line}\n"), |key| format!("{key} = {value}\n"))
+}
+
+proptest! {
+    /// A partner, an endpoint or a route that vanishes without a word would be the worst mistake of this module.
+    #[test]
+    fn nothing_is_dropped_without_a_problem(slips in proptest::collection::vec(0..200u8, EXAMPLE.lines().count())) {
+        let lines: Vec<String> = EXAMPLE.lines().zip(slips).map(|(line, slip)| slipped(line, slip)).collect();
+        let text = lines.concat();
+        if let Ok(config) = Desk::new().load(&text) {
+            let count = |header: &str| text.lines().filter(|line| line.starts_with(header)).count();
+            prop_assert_eq!(config.partners.len(), count("[[partner]]"));
+            prop_assert_eq!(config.endpoints.len(), count("[[endpoint]]"));
+            prop_assert_eq!(config.routes.routes.len(), count("[[route]]"));
+            prop_assert!(!config.routes.operators.is_empty());
+        }
+    }
+
+    /// Nor may any text make it panic.
+    #[test]
+    fn no_text_makes_it_panic(at in 0..EXAMPLE.len(), junk in "\\PC{0,12}") {
+        let at = (0..=at).rev().find(|at| EXAMPLE.is_char_boundary(*at)).unwrap_or(0);
+        let _ = Desk::new().load(&format!("{}{junk}{}", &EXAMPLE[..at], &EXAMPLE[at..]));
+    }
+}

@@ -1,0 +1,201 @@
+//! What an administrator is told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const BAD: &str = include_str!("bad.toml");
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_and_in_words() {
+    let desk = Desk::new();
+    desk.secret("empty", "\n\n");
+    let problems = desk.problems(BAD);
+    assert!(!problems.contains("hunter2"), "{problems}");
+    insta::assert_snapshot!(problems, @r#"
+    vetwatch.toml: partner[0].name: "emea north" is not a name: up to 64 letters, digits, and . _ -
+    vetwatch.toml: partner[0].cloud: comercial is none of commercial, us-government, china
+    vetwatch.toml: partner[0].tenant: is empty
+    vetwatch.toml: partner[0].client_id: must be a text in quotes, not an integer
+    vetwatch.toml: partner[0].requests_per_minute: 0 is not between 1 and 1000000
+    vetwatch.toml: partner[0].max_in_flight: must be a whole number, not a string
+    vetwatch.toml: partner[0].customers: some is none of all, listed
+    vetwatch.toml: partner[0].credential.client_secret: a secret has no place in this file: write it into one of its own and name that with client_secret_file
+    vetwatch.toml: partner[1].api_url: http://api.contoso.example/ is not https
+    vetwatch.toml: partner[1].tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain
+    vetwatch.toml: partner[1].credential.kind: certificate is not supported by this version yet; it knows client-secret
+    vetwatch.toml: partner[1].user_credential: is not supported by this version yet; leave it out: reading needs no user
+    vetwatch.toml: partner[1].login_url: is missing: it goes with api_url
+    vetwatch.toml: partner[2].name: APAC is the name of another partner too; case and underscores make no difference
+    vetwatch.toml: partner[2].api_url: https://api.contoso.example/?… holds more than a host and a path
+    vetwatch.toml: partner[2].login_url: is not a URL: relative URL without a base
+    vetwatch.toml: partner[2].credential.client_secret_file: /no/such/file cannot be read: No such file or directory (os error 2)
+    vetwatch.toml: partner[2].tenant: is missing
+    vetwatch.toml: schedule.in_review: 5s is too often; the least is 1m
+    vetwatch.toml: schedule.settled: "10 parsecs" is no duration such as 15m, 24h or 7d
+    vetwatch.toml: schedule.unqualified: 10m is more often than in_review (15m)
+    vetwatch.toml: schedule.second_look: 0s must be longer than nothing
+    vetwatch.toml: schedule.customer_sync: "0 3 * * *" has 5 fields; six are needed, the seconds first
+    vetwatch.toml: schedule.timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
+    vetwatch.toml: schedule.in_revew: unknown key; did you mean in_review?
+    vetwatch.toml: smtp.office.host: smtp.contoso.example:587 is no host name; the port has its own key
+    vetwatch.toml: smtp.office.password: a secret has no place in this file: write it into one of its own and name that with password_file
+    vetwatch.toml: smtp.relay.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
+    vetwatch.toml: smtp.relay.port: 70000 is not between 1 and 65535
+    vetwatch.toml: smtp.relay.ca_file: DIR/no-such.pem cannot be read: No such file or directory (os error 2)
+    vetwatch.toml: endpoint[0].smtp: there is no [smtp.offise]; did you mean office?
+    vetwatch.toml: endpoint[0].from: vetwatch is no mail address such as sales@contoso.example
+    vetwatch.toml: endpoint[0].to[1]: SALES@contoso.example is named twice
+    vetwatch.toml: endpoint[0].to[2]: nobody is no mail address such as sales@contoso.example
+    vetwatch.toml: endpoint[1].url: http://crm.example/hook is not https
+    vetwatch.toml: endpoint[1].secret_file: the file is empty
+    vetwatch.toml: endpoint[2].name: crm is the name of another endpoint too
+    vetwatch.toml: endpoint[2].url: stands beside url_file; only one of them can be
+    vetwatch.toml: endpoint[2].secret: a secret has no place in this file: write it into one of its own and name that with secret_file
+    vetwatch.toml: endpoint[3].kind: teams is not supported by this version yet; it knows email, webhook
+    vetwatch.toml: endpoint[4].kind: wehbook is not a kind that is known (email, webhook); did you mean webhook?
+    vetwatch.toml: route[0].events[0]: vetting.aproved is no event; did you mean vetting.approved?
+    vetwatch.toml: route[0].group_wait: is not supported by this version yet; leave it out
+    vetwatch.toml: route[0].quiet_hours: is not supported by this version yet; leave it out
+    vetwatch.toml: route[0].endpoints[0]: there is no endpoint sales-male; did you mean sales-mail?
+    vetwatch.toml: route[0].partners[0]: there is no partner emae
+    vetwatch.toml: route[1].endpoints: is an empty list
+    vetwatch.toml: route[1].events: is missing
+    vetwatch.toml: operators.endpoints: is missing
+    vetwatch.toml: retry.schedule[1]: soon is no duration such as 15m, 24h or 7d
+    vetwatch.toml: retry.give_up_after: must be a text in quotes, not an integer
+    vetwatch.toml: web.listen: localhost is no address such as 127.0.0.1:9464
+    vetwatch.toml: retention.attempts: 1h is too short to look anything up; the least is 1d
+    vetwatch.toml: databse: unknown key; did you mean database?
+    "#);
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
+    let desk = Desk::new();
+    let problems = desk.problems("[database]\npath = \"x\"\n[smtp.office]\npassword = hunter2 and more\n");
+    insta::assert_snapshot!(problems, @r#"
+    vetwatch.toml: line 4, column 12: string values must be quoted, expected literal string
+    "#);
+    let problems = desk.problems("[web]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n");
+    insta::assert_snapshot!(problems, @r#"
+    vetwatch.toml: line 3, column 1: duplicate key
+    "#);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_problem_with_its_full_path() {
+    let missing = Config::load(Path::new("/no/such/vetwatch.toml"), &CredentialDirs::only("/no/such")).unwrap_err();
+    insta::assert_snapshot!(missing, @r#"
+    vetwatch.toml: /no/such/vetwatch.toml cannot be read: No such file or directory (os error 2)
+    "#);
+}
+
+#[test]
+fn an_empty_file_is_told_what_is_needed() {
+    insta::assert_snapshot!(Desk::new().problems(""), @r#"
+    vetwatch.toml: partner: at least one [[partner]] is needed: the tenant of Partner Center to watch
+    vetwatch.toml: endpoint: at least one [[endpoint]] is needed: where messages go
+    vetwatch.toml: operators: is missing: [operators] names the endpoints that hear of trouble
+    "#);
+}
+
+#[test]
+fn one_mistake_makes_one_problem() {
+    let desk = Desk::new();
+    let table = [
+        ("tenant = \"contoso.onmicrosoft.com\"", "tenat = \"contoso.onmicrosoft.com\""),
+        ("[partner.credential]", "[partner.credentials]"),
+        ("host = \"smtp.contoso.example\"", "host = 'smtp.contoso.example'\ntls = 'none'"),
+        ("username = \"vetwatch\"", ""),
+        ("to = [\"it-operations@contoso.example\"]", "to = 'it-operations@contoso.example'"),
+        ("to = [\"it-operations@contoso.example\"]", "to = []"),
+        ("smtp = \"office\"", "smtp = 'offices'"),
+        ("url_file = \"crm-url\"", ""),
+        ("url_file = \"crm-url\"", "url = 'https://u:hunter2@crm.example/'"),
+        ("url_file = \"crm-url\"", "url = 'https://169.254.169.254/latest'"),
+        ("url_file = \"crm-url\"", "url = 'https://[::ffff:169.254.169.254]/latest'"),
+        ("url_file = \"crm-url\"", "url = 'http://hooks.example/T01/abcdefghijklmnopqrstuvwx?sig=hunter2'"),
+        ("url_file = \"crm-url\"", "url = 'crm.example/hook'"),
+        ("url_file = \"crm-url\"", "url_file = 'smtp-password'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nallow_networks = ['10.1.0.0/16']"),
+        ("secret_file = \"crm-signing-secret\"", "secret_file = 'smtp-password'"),
+        ("client_secret_file = \"client-secret\"", "client_secret_file = 'hunter2-pasted-here'"),
+        ("client_secret_file = \"client-secret\"", "client_secret_file = '.'"),
+        ("timezone = \"Europe/Amsterdam\"", "customer_sync = '0 0 9 31 2 *'"),
+        ("timezone = \"Europe/Amsterdam\"", "customer_sync = '* * * * * *'"),
+        ("timezone = \"Europe/Amsterdam\"", "customer_sync = '0 0 25 * * *'"),
+        ("timezone = \"Europe/Amsterdam\"", "settled = '5m'"),
+        ("timezone = \"Europe/Amsterdam\"", "in_review = '20y'"),
+        ("[operators]", "[operator]"),
+        ("[database]", "[[database]]"),
+        ("[[route]]", "[route]"),
+        ("[retention]", "[retention]\n\"a\\u001b[31m\" = 1"),
+        ("# tags = [\"north\"]", "tags = [\"n\\u001b[31m\"]"),
+    ];
+    let told: Vec<String> = table.iter().map(|(old, new)| desk.problem(old, new)).collect();
+    let told = told.join("\n");
+    assert!(!told.contains("hunter2") && !told.contains('\u{1b}'), "{told}");
+    insta::assert_snapshot!(told, @r#"
+    vetwatch.toml: partner[0].tenat: unknown key; did you mean tenant?
+    vetwatch.toml: partner[0].credentials: unknown key; did you mean credential?
+    vetwatch.toml: smtp.office.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
+    vetwatch.toml: smtp.office.username: is missing: it goes with password_file
+    vetwatch.toml: endpoint[1].to: must be a list of texts, not a string
+    vetwatch.toml: endpoint[1].to: is an empty list
+    vetwatch.toml: endpoint[0].smtp: there is no [smtp.offices]; did you mean office?
+    vetwatch.toml: endpoint[2].url: is missing (or url_file, where the URL itself is a secret)
+    vetwatch.toml: endpoint[2].url: holds a password; put the URL into a file and name that with url_file
+    vetwatch.toml: endpoint[2].url: https://169.254.169.254/latest names an address that vetwatch never talks to
+    vetwatch.toml: endpoint[2].url: https://[::ffff:a9fe:a9fe]/latest names an address that vetwatch never talks to
+    vetwatch.toml: endpoint[2].url: http://hooks.example/T01/…?… is not https
+    vetwatch.toml: endpoint[2].url: is not a URL: relative URL without a base
+    vetwatch.toml: endpoint[2].url_file: the URL in the file is not one: relative URL without a base
+    vetwatch.toml: endpoint[2].allow_networks: is not supported by this version yet; leave it out
+    vetwatch.toml: endpoint[2].secret_file: line 1 of the file is not base64 (expected `whsec_` and base64)
+    vetwatch.toml: partner[0].credential.client_secret_file: there is no file of this name in DIR
+    vetwatch.toml: partner[0].credential.client_secret_file: the file is no ordinary file
+    vetwatch.toml: schedule.customer_sync: "0 0 9 31 2 *" is never: there is no such date
+    vetwatch.toml: schedule.customer_sync: "* * * * * *" is too often; the first field, the seconds, must be one number
+    vetwatch.toml: schedule.customer_sync: "0 0 25 * * *" is no cron expression: Component error: Number out of bounds.
+    vetwatch.toml: schedule.settled: 5m is more often than in_review (15m)
+    vetwatch.toml: schedule.in_review: 20y is longer than ten years
+    vetwatch.toml: operator: unknown key; did you mean operators?
+    vetwatch.toml: database: must be a section [database], not an array
+    vetwatch.toml: route: must be sections [[route]], with two brackets, not a table
+    vetwatch.toml: retention."a�[31m": unknown key
+    vetwatch.toml: route[0].tags[0]: holds a control character
+    "#);
+}
+
+#[test]
+fn doubts_are_warnings() {
+    let desk = Desk::new();
+    desk.secret("open", &format!("{SIGNING}\n{SIGNING}\n"));
+    fs::set_permissions(desk.path("open"), fs::Permissions::from_mode(0o644)).unwrap();
+    let table = [
+        ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = ['crm']"),
+        ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = ['ops-mail', 'sales-mail']"),
+        ("\"vetting.vanished\", \"vetting.overdue\"", ""),
+        ("# qualifications = [\"Education\"]", "qualifications = ['Educaton', 'state_owned_entity']"),
+        ("# requests_per_minute = 300", "requests_per_minute = 900"),
+        ("# give_up_after = \"7d\"", "give_up_after = '1h'"),
+        ("secret_file = \"crm-signing-secret\"", "secret_file = 'open'"),
+        ("[retry]", "[web]\nlisten = '127.0.0.1:9464'\n[retry]"),
+        ("[retry]", "[smtp.spare]\nhost = 'localhost'\ntls = 'none'\n[retry]"),
+    ];
+    let told: Vec<String> = table.iter().flat_map(|(old, new)| desk.warnings(old, new)).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    operators.endpoints: is one endpoint only: when it fails, nobody hears of it; better two that fail apart
+    endpoint: ops-mail is never told of anything: neither a route nor [operators] names it
+    operators.endpoints: all hang on the mail server office: when it fails, nobody hears of it
+    route: no route takes vetting.vanished, vetting.overdue: the operators get them
+    route[0].qualifications[0]: Partner Center's documentation knows no Educaton; did you mean Education?
+    partner[0].requests_per_minute: 900 is more than the 500 that Microsoft allows a tenant
+    retry.give_up_after: what a receiver cannot take for 1h is given up; an outage may be longer
+    endpoint[2].secret_file: everybody on this machine can get at the file (mode 644)
+    web: this version has no status page yet and does not listen
+    smtp.spare: no endpoint uses this mail server
+    "#);
+}
