@@ -137,7 +137,8 @@ impl EmailChannel {
                     Tls::Implicit => "TLS",
                     Tls::None => "no TLS",
                 };
-                let login = login.as_ref().map_or("without login".to_owned(), |l| format!("logged in as {}", l.username));
+                let login =
+                    login.as_ref().map_or("without login".to_owned(), |l| format!("logged in as {}", l.username));
                 Ok(clean::line(&format!("{}: reached, {secured}, {login}", self.server()), Report::DETAIL_MAX))
             }
             Err(failure) => Err(self.failed(step, &failure)),
@@ -230,7 +231,9 @@ impl EmailChannel {
         said.extend(failure.map(|failure| self.failed(step, &failure)));
         said.extend(Some(last).filter(|last| !last.is_empty()));
         said.extend(deferred);
-        said.extend(settled.iter().filter(|(_, reply)| !reply.starts_with('2')).map(|(to, reply)| format!("{to}: {reply}")));
+        said.extend(
+            settled.iter().filter(|(_, reply)| !reply.starts_with('2')).map(|(to, reply)| format!("{to}: {reply}")),
+        );
         if said.is_empty() {
             said.push("every recipient was settled before".to_owned());
         }
@@ -281,7 +284,9 @@ async fn transact(
     }
     match answer {
         Ok(reply) => attempt.settle_all(&willing, &reply),
-        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => attempt.settle_all(&willing, &reply),
+        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => {
+            attempt.settle_all(&willing, &reply)
+        }
         Err(failure) => return Err(failure),
     }
     Ok(())

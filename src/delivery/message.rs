@@ -59,12 +59,13 @@ pub struct Fact {
     pub value: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How it is shown; what needs a person most comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tone {
-    Good,
     Bad,
     Warning,
+    Good,
     Plain,
 }
 
@@ -78,10 +79,10 @@ impl Message {
     pub fn of(events: &[Event]) -> Self {
         let items: Vec<_> = events.iter().map(item).collect();
         let (kind, subject) = match (events, items.as_slice()) {
-            ([event], [item]) if event.kind.as_str().starts_with("monitor.") => {
-                (event.kind.as_str(), format!("vetwatch: {}", item.headline))
+            ([event], [item]) => {
+                let about_us = matches!(event.data.subject, Subject::Monitor(_));
+                (event.kind.as_str(), format!("{}{}", if about_us { "vetwatch: " } else { "" }, item.headline))
             }
-            ([event], [item]) => (event.kind.as_str(), item.headline.clone()),
             _ => (DIGEST, digest_subject(&items)),
         };
         let test = events.iter().any(|event| event.data.test);
@@ -179,17 +180,18 @@ fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: 
     }
 }
 
-/// `2 denied, 1 approved: Contoso School, Fabrikam College and 1 more`.
+/// `1 denied, 2 approved: Contoso School, Fabrikam College and 1 more`; the worst first.
 fn digest_subject(items: &[Item]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<(Tone, &str), usize> = BTreeMap::new();
+    let mut names: Vec<String> = Vec::new();
     for item in items {
-        *counts.entry(&item.label).or_default() += 1;
+        *counts.entry((item.tone, &item.label)).or_default() += 1;
+        let name = clean::line(&item.title, 40);
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let counts: Vec<_> = counts.iter().map(|(label, count)| format!("{count} {}", label.to_lowercase())).collect();
-    let mut names: Vec<_> = items.iter().map(|item| clean::line(&item.title, 40)).collect();
-    names.dedup();
+    let counts: Vec<_> = counts.iter().map(|((_, label), count)| format!("{count} {}", label.to_lowercase())).collect();
     match names.as_slice() {
         [] => "vetwatch: nothing to tell".to_owned(),
         [first, second, third, rest @ ..] if !rest.is_empty() => {

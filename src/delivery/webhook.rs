@@ -109,8 +109,7 @@ impl WebhookChannel {
         match answer {
             Ok(answer) => self.answered(answer, now).await,
             Err(error) => {
-                let outcome =
-                    if error.is_connect() { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
+                let outcome = if error.is_connect() { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
                 self.reported(outcome, &chain(error.without_url()))
             }
         }

@@ -254,18 +254,12 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
 }
 
 /// The conversation in clear, up to the point where TLS begins. All that it read is dropped with it.
-async fn starttls(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    hello: &ClientId,
-    step: &mut Step,
-) -> Result<TcpStream, Failure> {
+async fn starttls(tcp: TcpStream, peer: SocketAddr, hello: &ClientId, step: &mut Step) -> Result<TcpStream, Failure> {
     let io = |error: std::io::Error| broken(error.to_string());
     let tcp = tcp.into_std().map_err(io)?;
     let clear = TcpStream::from_std(tcp.try_clone().map_err(io)?).map_err(io)?;
-    let mut clear = AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(clear, peer)), hello)
-        .await
-        .map_err(failure)?;
+    let mut clear =
+        AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(clear, peer)), hello).await.map_err(failure)?;
     *step = Step::Starttls;
     if !clear.server_info().supports_feature(Extension::StartTls) {
         return Err(broken("the server does not offer STARTTLS, and nothing is sent in clear"));
@@ -306,8 +300,7 @@ fn tls_config(ca_file: Option<&std::path::Path>) -> Result<rustls::ClientConfig,
             return Err(unreadable(&"it holds no certificate"));
         }
     }
-    let verifier =
-        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| error.to_string())?;
+    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| error.to_string())?;
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?

@@ -44,9 +44,13 @@ pub fn steps(event: EventType, news: &VettingNews) -> Vec<String> {
             "Nothing else to do: you hear from vetwatch when the review has ended.",
         ]),
         EventType::Overdue => own(&[
-            "Do not submit again: that does not speed it up, and only three requests are allowed for Education.",
+            "Do not submit again: that does not speed it up, and may use up a request.",
             "Open a support request in Partner Center and ask how the review stands. Give them the correlation ID \
              below.",
+        ]),
+        _ if news.from.as_deref().is_some_and(|from| qualification::key(from) == "denied") => own(&[
+            "Nothing, if the entry is gone: Partner Center goes back to \"None\" some time after a denial. It is \
+                   no approval.",
         ]),
         _ => own(&["Look at the customer's account page in Partner Center."]),
     }
@@ -181,7 +185,8 @@ fn revoked(news: &VettingNews) -> Vec<String> {
 }
 
 fn vanished(news: &VettingNews) -> Vec<String> {
-    let mut steps = own(&["Look at the customer's account page in Partner Center: after a denial it shows \"None\" and \
+    let mut steps =
+        own(&["Look at the customer's account page in Partner Center: after a denial it shows \"None\" and \
                            an Update button, and no reason any more."]);
     if is_education(news) {
         steps.push(CORRECT_DATA.to_owned());

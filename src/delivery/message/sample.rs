@@ -70,6 +70,7 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
 }
 
 fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Timestamp) -> Subject {
+    const MINUTES_15: Duration = Duration::from_secs(15 * 60);
     const DAYS_3: Duration = Duration::from_secs(3 * 24 * 3600);
     Subject::Vetting(Box::new(VettingNews {
         customer: CustomerRef {
@@ -82,8 +83,12 @@ fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Time
         from: from.map(str::to_owned),
         to: to.map(str::to_owned),
         vetting_reason: reason.map(str::to_owned),
-        vetting_created_at: (to != Some("absent")).then(|| now.before(DAYS_3)),
-        last_seen_before_at: Some(now.before(Duration::from_secs(15 * 60))),
+        vetting_created_at: match to {
+            Some("absent") => None,
+            Some("InReview") if from == Some("absent") => Some(now.before(MINUTES_15)),
+            _ => Some(now.before(DAYS_3)),
+        },
+        last_seen_before_at: Some(now.before(MINUTES_15)),
         attempt: 2,
         correlation_id: Some("7d24c9a2-51c8-4f6e-8a52-0c1f9b7e3d60".to_owned()),
         first_seen: false,

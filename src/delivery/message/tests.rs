@@ -45,7 +45,7 @@ fn what_a_person_reads_of_each_event() {
 fn every_documented_reason_has_advice_of_its_own() {
     let steps = |reason: &str| advice_for(reason, 1);
     for reason in REASONS {
-        insta::assert_snapshot!(format!("denied {}", reason.replace(' ', "_")), steps(reason).join("\n"));
+        insta::assert_snapshot!(format!("denied.{}", reason.replace(' ', "_")), steps(reason).join("\n"));
         assert_eq!(steps(&format!(" {} ", reason.to_uppercase())), steps(reason), "{reason} is compared without case");
     }
     let all: std::collections::BTreeSet<_> = REASONS.iter().map(|reason| steps(reason)).collect();

@@ -118,8 +118,8 @@ fn small(data: &EventData, news: &VettingNews) -> Vec<Fact> {
         fact("Customer's Microsoft ID", clean::line(&news.customer.id, 80)),
         fact("Partner Center account", clean::line(&data.partner, 80)),
     ];
-    let correlation = news.correlation_id.as_deref().map(|id| fact("Correlation ID", clean::line(id, 80)));
-    small.extend(correlation);
+    let correlation = news.correlation_id.as_deref().map_or("not known".to_owned(), |id| clean::line(id, 80));
+    small.push(fact("Correlation ID", correlation));
     small.push(fact("Event", data.event_id.to_string()));
     small
 }

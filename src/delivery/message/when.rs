@@ -29,7 +29,7 @@ pub fn span(after: Option<Timestamp>, until: Timestamp) -> String {
         format!("between {} and {} UTC on {day}", from.format("%H:%M"), to.format("%H:%M"))
     };
     let gap = until.since(after);
-    if gap > PROMPT { format!("{span}; this may be {} late", length(gap)) } else { span }
+    if gap > PROMPT { format!("{span}; this news may be up to {} late", length(gap)) } else { span }
 }
 
 /// `15 minutes`, `4 hours`, `3 days`: the largest unit of which there are two, rounded down.
@@ -58,10 +58,13 @@ mod tests {
         let cases = [
             ("2026-11-21T08:59:03Z", "between 08:59 and 09:14 UTC on 21 November 2026"),
             ("2026-11-21T09:14:01Z", "at 09:14 UTC on 21 November 2026"),
-            ("2026-11-21T06:14:00Z", "between 06:14 and 09:14 UTC on 21 November 2026; this may be 3 hours late"),
+            (
+                "2026-11-21T06:14:00Z",
+                "between 06:14 and 09:14 UTC on 21 November 2026; this news may be up to 3 hours late",
+            ),
             (
                 "2026-11-18T09:00:00Z",
-                "between 18 November 2026, 09:00 and 21 November 2026, 09:14 UTC; this may be 3 days late",
+                "between 18 November 2026, 09:00 and 21 November 2026, 09:14 UTC; this news may be up to 3 days late",
             ),
             ("2026-11-21T09:15:00Z", "not known; vetwatch saw it on 21 November 2026, 09:14 UTC"), // clock set back
         ];

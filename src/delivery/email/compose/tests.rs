@@ -66,7 +66,10 @@ fn the_mails_of_a_customer_are_one_thread_and_those_of_several_are_none() {
     let thread = |events: &[Event]| thread(events, "contoso.example");
     let denied = thread(&[event(EventType::Denied, "Contoso")]);
     assert!(denied.is_some());
-    assert_eq!(denied, thread(&[event(EventType::Approved, "Contoso Renamed"), event(EventType::Submitted, "Contoso")]));
+    assert_eq!(
+        denied,
+        thread(&[event(EventType::Approved, "Contoso Renamed"), event(EventType::Submitted, "Contoso")])
+    );
     let mut other = event(EventType::Denied, "Contoso");
     other.data.partner = "apac".to_owned();
     assert_ne!(denied, thread(std::slice::from_ref(&other)));
