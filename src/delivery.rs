@@ -56,8 +56,10 @@ pub enum Outcome {
     TryAgain { after: Option<Duration> },
     /// Trying again is senseless: no recipient will ever take it.
     Refused,
-    /// The endpoint as a whole is in trouble (cannot be reached, refuses our login): never a message's end.
+    /// The endpoint as a whole cannot be reached.
     Unavailable,
+    /// The endpoint does not let us in (a wrong password): never a message's end.
+    LoginRefused,
     /// The endpoint says that it is gone for good (HTTP 410).
     Gone,
 }

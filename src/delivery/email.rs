@@ -23,7 +23,7 @@ use crate::event::Event;
 use crate::time::Timestamp;
 
 /// The whole attempt, whatever the server does.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How long a session is kept for the next mail.
 const KEPT: Duration = Duration::from_secs(20);
 
@@ -177,11 +177,12 @@ impl EmailChannel {
     /// may well want no more on an old connection.
     async fn session_with_sender(&self, attempt: &mut Attempt, international: bool) -> Result<Session, Failure> {
         let from = &self.settings.from.email;
-        if let Some(mut session) = self.take_kept() {
-            if session.is_alive().await && session.sender(from, international).await.is_ok() {
-                attempt.step = Step::Sender;
-                return Ok(session);
-            }
+        if let Some(mut session) = self.take_kept()
+            && session.is_alive().await
+            && session.sender(from, international).await.is_ok()
+        {
+            attempt.step = Step::Sender;
+            return Ok(session);
         }
         let mut session = Session::open(&self.settings.smtp, &mut attempt.step).await?;
         attempt.step = Step::Sender;
@@ -220,7 +221,12 @@ impl EmailChannel {
         let mut all_settled = before.clone();
         all_settled.extend(settled.clone());
         let outcome = match &failure {
-            Some(Failure::Refused(reply)) if reply.is_about_us() || reply.is_policy() => Outcome::Unavailable,
+            Some(Failure::NoLogin) => Outcome::LoginRefused,
+            // Whatever we are refused for before there is a recipient or a message, it is not that.
+            Some(Failure::Refused(reply)) if reply.code >= 500 && [Step::Login, Step::Sender].contains(&step) => {
+                Outcome::LoginRefused
+            }
+            Some(Failure::Refused(reply)) if reply.is_about_us() || reply.is_policy() => Outcome::LoginRefused,
             Some(_) if step <= Step::Sender => Outcome::Unavailable,
             Some(_) => Outcome::TryAgain { after: None },
             None if self.open_recipients(&all_settled).next().is_some() => Outcome::TryAgain { after: None },
@@ -285,7 +291,7 @@ async fn transact(
     match answer {
         Ok(reply) => attempt.settle_all(&willing, &reply),
         Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => {
-            attempt.settle_all(&willing, &reply)
+            attempt.settle_all(&willing, &reply);
         }
         Err(failure) => return Err(failure),
     }

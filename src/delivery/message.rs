@@ -37,7 +37,7 @@ pub struct Item {
     pub label: String,
     /// `Contoso School`.
     pub title: String,
-    /// `Education`; may be empty.
+    /// `Education, attempt 2 of 3`; may be empty.
     pub about: String,
     /// All of that in one line, as in the subject.
     pub headline: String,
@@ -95,7 +95,7 @@ impl Message {
     pub fn text(&self) -> String {
         let mut text = String::new();
         if self.test {
-            text.push_str("THIS IS A TEST. Nothing has happened to the customer named here.\n\n");
+            text.push_str("THIS IS A TEST. Nothing has happened.\n\n");
         }
         if self.items.len() != 1 {
             push_lines(&mut text, &[&self.subject, ""]);

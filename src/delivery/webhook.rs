@@ -26,7 +26,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const BODY: Duration = Duration::from_secs(3);
 const BODY_MAX: usize = 4096;
 /// What `Retry-After` may ask for at most: a mistake there must not silence an endpoint for days.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 #[derive(Clone)]
 pub struct WebhookSettings {
@@ -77,7 +77,8 @@ impl WebhookChannel {
     /// The request's body. One event is told as itself; several (or none) as a digest of them.
     #[must_use]
     pub fn render(&self, events: &[Event]) -> String {
-        serde_json::to_string(&body(events)).expect("names, texts and times: all of it can be JSON")
+        // Names, texts and times: all of it can be JSON.
+        serde_json::to_string(&body(events)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
 
     /// One attempt, signed for `now`.
@@ -86,14 +87,12 @@ impl WebhookChannel {
             Ok(client) => client,
             Err(why) => return self.reported(Outcome::Unavailable, &format!("there is no HTTP client: {why}")),
         };
-        match timeout(self.deadline, self.attempt(client, outgoing, now)).await {
-            Ok(report) => report,
+        let attempt = timeout(self.deadline, self.attempt(client, outgoing, now)).await;
+        attempt.unwrap_or_else(|_| {
             // Connecting has a deadline of its own, so there was a connection.
-            Err(_) => {
-                let limit = humantime::format_duration(self.deadline);
-                self.reported(Outcome::TryAgain { after: None }, &format!("no answer within {limit}"))
-            }
-        }
+            let limit = humantime::format_duration(self.deadline);
+            self.reported(Outcome::TryAgain { after: None }, &format!("no answer within {limit}"))
+        })
     }
 
     async fn attempt(&self, client: &Client, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
@@ -110,7 +109,7 @@ impl WebhookChannel {
             Ok(answer) => self.answered(answer, now).await,
             Err(error) => {
                 let outcome = if error.is_connect() { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
-                self.reported(outcome, &chain(error.without_url()))
+                self.reported(outcome, &chain(&error.without_url()))
             }
         }
     }
@@ -128,10 +127,8 @@ impl WebhookChannel {
         let mut said = format!("HTTP {status}");
         if status.is_redirection() {
             let target = header(LOCATION).and_then(|to| self.settings.url.join(to).ok()).map(|to| origin(&to));
-            said.push_str(&format!(
-                ": it redirects{}, and redirects are not followed; configure the final URL",
-                target.map(|origin| format!(" to {origin}")).unwrap_or_default(),
-            ));
+            let to = target.map(|origin| format!(" to {origin}")).unwrap_or_default();
+            said = format!("{said}: it redirects{to}, and redirects are not followed; configure the final URL");
         } else {
             let body = timeout(BODY, beginning(answer)).await.unwrap_or_default();
             if !body.trim().is_empty() {
@@ -158,7 +155,7 @@ fn client(deadline: Duration) -> Result<Client, String> {
         .no_gzip() // an answer only explains; nothing is gained by unpacking it
         .connect_timeout(CONNECT.min(deadline / 2))
         .build() // a guard over addresses would enter here, as `dns_resolver`
-        .map_err(chain)
+        .map_err(|error| chain(&error))
 }
 
 #[derive(Serialize)]
@@ -222,7 +219,7 @@ async fn beginning(mut answer: Response) -> String {
 }
 
 /// An error and its causes, each once: reqwest's own text says little more than "error sending request".
-fn chain(error: reqwest::Error) -> String {
+fn chain(error: &reqwest::Error) -> String {
     let mut said = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -127,7 +127,7 @@ async fn deliver(channel: &WebhookChannel) -> Report {
 async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> Report {
     let mut event = sample::event(EventType::Denied, Uuid::from_u128(1), "emea", now);
     if let vetwatch::event::Subject::Vetting(news) = &mut event.data.subject {
-        news.customer.name = "École \"大学\"\r\n</script>".to_owned();
+        "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
     let message = channel.render(&[event]);
     let report = channel.deliver(Outgoing { id: ID, message: &message, settled: &BTreeMap::new() }, now).await;

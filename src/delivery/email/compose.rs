@@ -108,7 +108,7 @@ fn thread(events: &[Event], domain: &str) -> Option<String> {
         return None;
     }
     let hash = digest::digest(&digest::SHA256, format!("{partner}\0{id}").as_bytes());
-    let short: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let short = Uuid::from_slice(hash.as_ref().get(..16)?).ok()?.simple();
     Some(format!("<customer-{short}@{domain}>"))
 }
 

@@ -87,6 +87,8 @@ impl Reply {
 pub(super) enum Failure {
     /// The server said no: 4xx or 5xx.
     Refused(Reply),
+    /// The server offers no way to log in that we know.
+    NoLogin,
     /// There is no telling what the server thinks: no connection, no (sensible) answer, no trust.
     Broken(String),
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused(reply) => &reply.text,
+            Self::NoLogin => "the server offers neither AUTH PLAIN nor AUTH LOGIN",
             Self::Broken(why) => why,
         })
     }
@@ -132,7 +135,7 @@ impl Session {
                 AsyncSmtpConnection::connect_with_transport(Box::new(Wire::greeted(tls, peer)), &hello).await
             }
         };
-        let smtp = smtp.map_err(failure)?;
+        let smtp = smtp.map_err(|error| failure(&error))?;
         let mut session = Self { smtp, broken: false };
         if let Some(login) = &settings.login {
             *step = Step::Login;
@@ -144,7 +147,7 @@ impl Session {
     async fn login(&mut self, login: &Login) -> Result<(), Failure> {
         const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
         if self.smtp.server_info().get_auth_mechanism(&MECHANISMS).is_none() {
-            return Err(broken("the server offers neither AUTH PLAIN nor AUTH LOGIN"));
+            return Err(Failure::NoLogin);
         }
         let password = login.password.expose_secret();
         let credentials = Credentials::new(login.username.clone(), password.to_owned());
@@ -154,6 +157,7 @@ impl Session {
         self.reply(answer, 2).map(drop).map_err(|failure| match failure {
             Failure::Refused(reply) => Failure::Refused(Reply { text: hide(reply.text), ..reply }),
             Failure::Broken(why) => Failure::Broken(hide(why)),
+            Failure::NoLogin => Failure::NoLogin,
         })
     }
 
@@ -196,7 +200,7 @@ impl Session {
 
     /// The answer, if its first digit is the one that means yes here.
     fn reply(&mut self, answer: Result<Response, lettre::transport::smtp::Error>, yes: u16) -> Result<Reply, Failure> {
-        let answer = answer.map_err(failure).and_then(|response| {
+        let answer = answer.map_err(|error| failure(&error)).and_then(|response| {
             let code = u16::from(response.code());
             let words: Vec<_> = response.message().collect();
             let reply = Reply { code, text: format!("{code} {}", words.join(" ")) };
@@ -213,8 +217,8 @@ fn broken(why: impl Into<String>) -> Failure {
     Failure::Broken(why.into())
 }
 
-fn failure(error: lettre::transport::smtp::Error) -> Failure {
-    let cause = std::error::Error::source(&error).map(ToString::to_string);
+fn failure(error: &lettre::transport::smtp::Error) -> Failure {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
     match error.status() {
         Some(code) => {
             let code = u16::from(code);
@@ -258,13 +262,14 @@ async fn starttls(tcp: TcpStream, peer: SocketAddr, hello: &ClientId, step: &mut
     let io = |error: std::io::Error| broken(error.to_string());
     let tcp = tcp.into_std().map_err(io)?;
     let clear = TcpStream::from_std(tcp.try_clone().map_err(io)?).map_err(io)?;
-    let mut clear =
-        AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(clear, peer)), hello).await.map_err(failure)?;
+    let mut clear = AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(clear, peer)), hello)
+        .await
+        .map_err(|error| failure(&error))?;
     *step = Step::Starttls;
     if !clear.server_info().supports_feature(Extension::StartTls) {
         return Err(broken("the server does not offer STARTTLS, and nothing is sent in clear"));
     }
-    clear.command(Starttls).await.map_err(failure)?;
+    clear.command(Starttls).await.map_err(|error| failure(&error))?;
     drop(clear);
     TcpStream::from_std(tcp).map_err(io)
 }
@@ -280,11 +285,10 @@ async fn handshake(settings: &SmtpSettings, tcp: TcpStream, step: &mut Step) -> 
     let config = tokio::task::spawn_blocking(move || tls_config(ca_file.as_deref())).await;
     let config = config.map_err(|error| broken(error.to_string()))?.map_err(broken)?;
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
-        let hint = match error.to_string().contains("UnknownIssuer") {
-            true => " (if its certificate is from a CA of your own, name that in ca_file)",
-            false => "",
-        };
-        broken(format!("{error}{hint}"))
+        let why = error.to_string();
+        let own = why.contains("UnknownIssuer");
+        let hint = if own { " (if its certificate is from a CA of your own, name that in ca_file)" } else { "" };
+        broken(format!("{why}{hint}"))
     })
 }
 

@@ -134,9 +134,9 @@ fn denied(news: &VettingNews) -> Vec<String> {
     steps
 }
 
-const CORRECT_DATA: &str = "Compare legal name, address, website and e-mail domain in the customer's Microsoft 365 \
-     admin center with its official registration, and correct them there (needs the customer's Global Administrator; \
-     it cannot be done in Partner Center). The primary domain should resemble the name.";
+const CORRECT_DATA: &str = "In the customer's Microsoft 365 admin center, correct legal name, address, website and \
+     e-mail domain to match its official registration (needs the customer's Global Administrator; it cannot be done \
+     in Partner Center). The primary domain should resemble the name.";
 
 fn not_eligible(place: &str) -> String {
     format!(

@@ -5,7 +5,7 @@
 /// the writing direction or hides text. Longer text ends in `…`.
 #[must_use]
 pub fn line(text: &str, max: usize) -> String {
-    let visible: String = text.chars().filter_map(|c| harmless(if breaks(c) { ' ' } else { c })).collect();
+    let visible: String = text.chars().map(|c| if breaks(c) { ' ' } else { c }).filter(|c| !is_harmful(*c)).collect();
     let words: Vec<_> = visible.split_whitespace().collect();
     shorten(words.join(" "), max)
 }
@@ -21,17 +21,14 @@ fn breaks(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-fn harmless(c: char) -> Option<char> {
-    match c {
-        c if c.is_control() => None,
-        // Direction marks, embeddings, overrides and isolates: "gnp.exe" can be made to read "exe.png".
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}' => None,
-        // Invisible: soft hyphen, zero width space, word joiner, byte order mark, fillers, tags. The zero width
-        // (non-)joiners stay: Persian and Indic names need them.
-        '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{3164}' => None,
-        '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => None,
-        c => Some(c),
-    }
+fn is_harmful(c: char) -> bool {
+    // Direction marks, embeddings, overrides and isolates: "gnp.exe" can be made to read "exe.png".
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}');
+    // Soft hyphen, fillers, zero width space, word joiner, byte order mark, annotations, tags. The zero width
+    // (non-)joiners stay: Persian and Indic names need them.
+    let hides = matches!(c, '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}')
+        || matches!(c, '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || turns || hides
 }
 
 fn shorten(mut text: String, max: usize) -> String {

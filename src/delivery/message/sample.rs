@@ -70,8 +70,8 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
 }
 
 fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Timestamp) -> Subject {
-    const MINUTES_15: Duration = Duration::from_secs(15 * 60);
-    const DAYS_3: Duration = Duration::from_secs(3 * 24 * 3600);
+    const MINUTES_15: Duration = Duration::from_mins(15);
+    const DAYS_3: Duration = Duration::from_hours(72);
     Subject::Vetting(Box::new(VettingNews {
         customer: CustomerRef {
             id: "b1d5a3c0-7e6f-4f0e-9c1b-2a8d54e7f913".to_owned(),

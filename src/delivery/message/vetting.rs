@@ -18,7 +18,13 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
         headline: format!("{label}: {title} – {qualification}{aside}"),
         what: what(event, news, &title, &qualification),
         label,
-        about: qualification,
+        about: match event {
+            EventType::Revoked | EventType::Changed | EventType::Unrecognized => qualification,
+            _ if counted(news) => {
+                format!("{qualification}, attempt {} of {}", news.attempt, advice::EDUCATION_ATTEMPTS)
+            }
+            _ => qualification,
+        },
         reason,
         facts: facts(event, data, news, occurred_at),
         steps: advice::steps(event, news),
@@ -72,7 +78,7 @@ fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &st
 
 fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Timestamp) -> Vec<Fact> {
     let mut facts = Vec::new();
-    if news.attempt > 0 && advice::is_education(news) {
+    if counted(news) {
         let allowed = advice::EDUCATION_ATTEMPTS;
         facts.push(fact("Attempt", format!("{} of {allowed}, as far as vetwatch saw", news.attempt)));
     } else if news.attempt > 1 {
@@ -110,6 +116,11 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
         facts.push(fact("Tags", clean::line(&news.customer.tags.join(", "), 200)));
     }
     facts
+}
+
+/// Whether the limit of three applies to it, and it is known which of them it was.
+fn counted(news: &VettingNews) -> bool {
+    news.attempt > 0 && advice::is_education(news)
 }
 
 /// For those who follow it up: nobody reads these on a phone.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::time::Timestamp;
 
 /// Past this the reader is told how late the news may be.
-const PROMPT: Duration = Duration::from_secs(3600);
+const PROMPT: Duration = Duration::from_hours(1);
 
 /// `21 November 2026, 09:14 UTC`.
 #[must_use]
