@@ -1,14 +1,31 @@
-//! Mail over SMTP.
+//! Mail over SMTP: one conversation for a mail, in which every recipient has an answer of its own.
 
+mod compose;
+mod session;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use lettre::address::Address;
 use lettre::message::Mailbox;
 use secrecy::SecretString;
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::delivery::{Outgoing, Report};
+use self::session::{Failure, Reply, Session, Step};
+use crate::delivery::message::clean;
+use crate::delivery::{Outcome, Outgoing, Report};
 use crate::event::Event;
 use crate::time::Timestamp;
+
+/// The whole attempt, whatever the server does.
+const DEADLINE: Duration = Duration::from_mins(1);
+/// How long a session is kept for the next mail.
+const KEPT: Duration = Duration::from_secs(20);
 
 /// A mail server: `[smtp.NAME]`.
 #[derive(Debug, Clone)]
@@ -42,24 +59,256 @@ pub struct EmailSettings {
     pub to: Vec<Mailbox>,
 }
 
-#[derive(Debug)]
 pub struct EmailChannel {
-    #[expect(dead_code)]
     settings: EmailSettings,
+    deadline: Duration,
+    /// The session of the last mail, for the next one.
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    session: Option<Session>,
+    /// Counts the sessions that were put here: whoever ends one after a while must not end a later one.
+    turn: u64,
+}
+
+impl fmt::Debug for EmailChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmailChannel").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What an attempt has come to so far. It lives outside of the conversation, so that it is known when the deadline
+/// cuts that off.
+struct Attempt {
+    step: Step,
+    /// Accepted or refused for good, in this attempt.
+    settled: BTreeMap<String, String>,
+    /// Recipients who shall be tried again, and why.
+    deferred: Vec<String>,
+    /// The last word on the message itself.
+    last: String,
 }
 
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {
-        Self { settings }
+        Self { settings, deadline: DEADLINE, kept: Arc::default() }
     }
 
+    /// Another hard deadline for an attempt than 60 seconds.
     #[must_use]
-    pub fn render(&self, _id: Uuid, _events: &[Event], _now: Timestamp) -> String {
-        todo!()
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
-    pub async fn deliver(&self, _outgoing: Outgoing<'_>) -> Report {
-        todo!()
+    /// The mail, complete: `Message-ID` is `id` at the sender's domain.
+    #[must_use]
+    pub fn render(&self, id: Uuid, events: &[Event], now: Timestamp) -> String {
+        compose::mail(&self.settings.from, &self.settings.to, id, events, now)
     }
+
+    /// One attempt at those recipients that are not settled. Each value in `settled` begins with the code of the
+    /// server's reply: 2xx has taken it, 5xx never will.
+    pub async fn deliver(&self, outgoing: Outgoing<'_>) -> Report {
+        let mut attempt =
+            Attempt { step: Step::Lookup, settled: BTreeMap::new(), deferred: Vec::new(), last: String::new() };
+        let failure = match timeout(self.deadline, self.attempt(outgoing, &mut attempt)).await {
+            Ok(result) => result.err(),
+            Err(_) => Some(self.too_late()),
+        };
+        self.report(attempt, failure, outgoing.settled)
+    }
+
+    /// Speaks to the server up to the login, and says how that went in words.
+    ///
+    /// # Errors
+    /// Which step failed, and why; without secrets.
+    pub async fn probe(&self) -> Result<String, String> {
+        let mut step = Step::Lookup;
+        let opened = timeout(self.deadline, Session::open(&self.settings.smtp, &mut step)).await;
+        match opened.unwrap_or_else(|_| Err(self.too_late())) {
+            Ok(session) => {
+                session.quit().await;
+                let SmtpSettings { tls, login, .. } = &self.settings.smtp;
+                let secured = match tls {
+                    Tls::Starttls => "STARTTLS",
+                    Tls::Implicit => "TLS",
+                    Tls::None => "no TLS",
+                };
+                let login =
+                    login.as_ref().map_or("without login".to_owned(), |l| format!("logged in as {}", l.username));
+                Ok(clean::line(&format!("{}: reached, {secured}, {login}", self.server()), Report::DETAIL_MAX))
+            }
+            Err(failure) => Err(self.failed(step, &failure)),
+        }
+    }
+
+    fn server(&self) -> String {
+        format!("{}:{}", self.settings.smtp.host, self.settings.smtp.port)
+    }
+
+    fn too_late(&self) -> Failure {
+        Failure::Broken(format!("no answer within {}", humantime::format_duration(self.deadline)))
+    }
+
+    fn failed(&self, step: Step, failure: &Failure) -> String {
+        clean::line(&format!("{}, {step}: {failure}", self.server()), Report::DETAIL_MAX)
+    }
+
+    async fn attempt(&self, outgoing: Outgoing<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
+        let open: Vec<&Address> = self.open_recipients(outgoing.settled).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let international = open.iter().copied().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
+        let mut session = self.session_with_sender(attempt, international).await?;
+        let result = transact(&mut session, &open, outgoing, attempt).await;
+        self.keep(session);
+        result
+    }
+
+    fn open_recipients(&self, settled: &BTreeMap<String, String>) -> impl Iterator<Item = &Address> {
+        self.settings.to.iter().map(|mailbox| &mailbox.email).filter(|a| !settled.contains_key(&a.to_string()))
+    }
+
+    /// A session in which the sender was accepted: the kept one, or a new one if that fails in any way. A server
+    /// may well want no more on an old connection.
+    async fn session_with_sender(&self, attempt: &mut Attempt, international: bool) -> Result<Session, Failure> {
+        let from = &self.settings.from.email;
+        if let Some(mut session) = self.take_kept()
+            && session.is_alive().await
+            && session.sender(from, international).await.is_ok()
+        {
+            attempt.step = Step::Sender;
+            return Ok(session);
+        }
+        let mut session = Session::open(&self.settings.smtp, &mut attempt.step).await?;
+        attempt.step = Step::Sender;
+        session.sender(from, international).await?;
+        Ok(session)
+    }
+
+    fn take_kept(&self) -> Option<Session> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).session.take()
+    }
+
+    /// Keeps the session for the next mail, and says goodbye to the server if none comes for a while.
+    fn keep(&self, session: Session) {
+        if session.broken {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.session = Some(session);
+        kept.turn += 1;
+        let (turn, kept) = (kept.turn, Arc::downgrade(&self.kept));
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT).await;
+            let idle = kept.upgrade().and_then(|kept| {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.turn == turn { kept.session.take() } else { None }
+            });
+            if let Some(session) = idle {
+                session.quit().await;
+            }
+        });
+    }
+
+    fn report(&self, attempt: Attempt, failure: Option<Failure>, before: &BTreeMap<String, String>) -> Report {
+        let Attempt { step, settled, deferred, last } = attempt;
+        let took = |replies: &BTreeMap<String, String>| replies.values().any(|reply| reply.starts_with('2'));
+        let mut all_settled = before.clone();
+        all_settled.extend(settled.clone());
+        let outcome = match &failure {
+            Some(Failure::NoLogin) => Outcome::LoginRefused,
+            // Whatever we are refused for before there is a recipient or a message, it is not that.
+            Some(Failure::Refused(reply)) if reply.code >= 500 && [Step::Login, Step::Sender].contains(&step) => {
+                Outcome::LoginRefused
+            }
+            Some(Failure::Refused(reply)) if reply.is_about_us() || reply.is_policy() => Outcome::LoginRefused,
+            Some(_) if step <= Step::Sender => Outcome::Unavailable,
+            Some(_) => Outcome::TryAgain { after: None },
+            None if self.open_recipients(&all_settled).next().is_some() => Outcome::TryAgain { after: None },
+            None if took(&all_settled) => Outcome::Accepted,
+            None => Outcome::Refused,
+        };
+        let mut said = Vec::new();
+        said.extend(failure.map(|failure| self.failed(step, &failure)));
+        said.extend(Some(last).filter(|last| !last.is_empty()));
+        said.extend(deferred);
+        said.extend(
+            settled.iter().filter(|(_, reply)| !reply.starts_with('2')).map(|(to, reply)| format!("{to}: {reply}")),
+        );
+        if said.is_empty() {
+            said.push("every recipient was settled before".to_owned());
+        }
+        Report { outcome, detail: clean::line(&said.join("; "), Report::DETAIL_MAX), settled }
+    }
+}
+
+/// The mail itself, after the sender was accepted. What it fails with is about the whole conversation; what is said
+/// of a recipient or of the message is noted in `attempt`.
+async fn transact(
+    session: &mut Session,
+    open: &[&Address],
+    outgoing: Outgoing<'_>,
+    attempt: &mut Attempt,
+) -> Result<(), Failure> {
+    attempt.step = Step::Recipients;
+    let mut willing = Vec::new();
+    let mut refusals: Vec<(&Address, Reply)> = Vec::new();
+    for to in open {
+        match session.recipient(to).await {
+            Ok(_) => willing.push(*to),
+            Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => refusals.push((to, reply)),
+            Err(Failure::Refused(reply)) if reply.code < 500 && reply.code != 421 => {
+                attempt.deferred.push(format!("{to}: {}", short(&reply)));
+            }
+            Err(failure) => {
+                attempt.settle(&refusals);
+                return Err(failure);
+            }
+        }
+    }
+    // A server that will not relay for us says so of each recipient. That is the endpoint's trouble, unless it has
+    // taken the message for somebody else.
+    let taken_before = outgoing.settled.values().any(|reply| reply.starts_with('2'));
+    let all_for_policy = refusals.len() == open.len() && refusals.iter().all(|(_, reply)| reply.is_policy());
+    if let (false, true, Some((_, reply))) = (taken_before, all_for_policy, refusals.first()) {
+        return Err(Failure::Refused(reply.clone()));
+    }
+    attempt.settle(&refusals);
+    if willing.is_empty() {
+        return Ok(());
+    }
+    attempt.step = Step::Data;
+    let mut answer = session.announce().await;
+    if answer.is_ok() {
+        attempt.step = Step::Content;
+        answer = session.content(outgoing.message).await;
+    }
+    match answer {
+        Ok(reply) => attempt.settle_all(&willing, &reply),
+        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => {
+            attempt.settle_all(&willing, &reply);
+        }
+        Err(failure) => return Err(failure),
+    }
+    Ok(())
+}
+
+impl Attempt {
+    fn settle(&mut self, refusals: &[(&Address, Reply)]) {
+        self.settled.extend(refusals.iter().map(|(to, reply)| (to.to_string(), short(reply))));
+    }
+
+    fn settle_all(&mut self, recipients: &[&Address], reply: &Reply) {
+        self.last = short(reply);
+        self.settled.extend(recipients.iter().map(|to| (to.to_string(), short(reply))));
+    }
+}
+
+fn short(reply: &Reply) -> String {
+    clean::line(&reply.text, 200)
 }

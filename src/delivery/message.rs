@@ -1,1 +1,205 @@
-//! What a message says. Pure.
+//! What a message says: one for an event, or one for several that were grouped. Pure; the channels put it into
+//! their own form. The reader is a busy person with a phone: the subject and the first line say it all.
+
+pub mod advice;
+pub mod clean;
+pub mod sample;
+mod vetting;
+pub mod when;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
+use crate::time::Timestamp;
+
+/// The type of a message that tells of several events.
+pub const DIGEST: &str = "vetting.digest";
+
+/// A message for people. All of its text is clean (see [`clean`]), and none of it is escaped for any format.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Message {
+    /// The event's type, or [`DIGEST`].
+    pub kind: &'static str,
+    /// Somebody asked for it with `test-send`; the subject says so as well.
+    pub test: bool,
+    pub subject: String,
+    pub items: Vec<Item>,
+}
+
+/// What is told of one event.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Item {
+    pub tone: Tone,
+    /// `Denied`.
+    pub label: String,
+    /// `Contoso School`.
+    pub title: String,
+    /// `Education, attempt 2 of 3`; may be empty.
+    pub about: String,
+    /// All of that in one line, as in the subject.
+    pub headline: String,
+    /// What happened, in sentences.
+    pub what: String,
+    /// Microsoft's words.
+    pub reason: Option<String>,
+    pub facts: Vec<Fact>,
+    pub steps: Vec<String>,
+    /// To Partner Center.
+    pub link: Option<String>,
+    /// Facts for those who follow it up.
+    pub small: Vec<Fact>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fact {
+    pub name: String,
+    pub value: String,
+}
+
+/// How it is shown; what needs a person most comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tone {
+    Bad,
+    Warning,
+    Good,
+    Plain,
+}
+
+fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
+    Fact { name: name.into(), value: value.into() }
+}
+
+impl Message {
+    /// What `events` say. Without any there is nothing to say, and the message says that.
+    #[must_use]
+    pub fn of(events: &[Event]) -> Self {
+        let items: Vec<_> = events.iter().map(item).collect();
+        let (kind, subject) = match (events, items.as_slice()) {
+            ([event], [item]) => {
+                let about_us = matches!(event.data.subject, Subject::Monitor(_));
+                (event.kind.as_str(), format!("{}{}", if about_us { "vetwatch: " } else { "" }, item.headline))
+            }
+            _ => (DIGEST, digest_subject(&items)),
+        };
+        let test = events.iter().any(|event| event.data.test);
+        let subject = if test { format!("[TEST] {subject}") } else { subject };
+        Self { kind, test, subject, items }
+    }
+
+    /// The message as plain text, its first line the news itself.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if self.test {
+            text.push_str("THIS IS A TEST. Nothing has happened.\n\n");
+        }
+        if self.items.len() != 1 {
+            push_lines(&mut text, &[&self.subject, ""]);
+        }
+        for (index, item) in self.items.iter().enumerate() {
+            if index > 0 {
+                text.push_str("\n----------------------------------------\n\n");
+            }
+            item.write_text(&mut text);
+        }
+        text
+    }
+}
+
+fn push_lines(text: &mut String, lines: &[&str]) {
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+}
+
+impl Item {
+    fn write_text(&self, text: &mut String) {
+        push_lines(text, &[&self.headline, "", &self.what, ""]);
+        if let Some(reason) = &self.reason {
+            push_lines(text, &[&format!("Microsoft's reason: {reason}"), ""]);
+        }
+        let written = |facts: &[Fact], text: &mut String| {
+            for Fact { name, value } in facts {
+                let _ = writeln!(text, "{name}: {value}"); // writing to a String does not fail
+            }
+        };
+        written(&self.facts, text);
+        if !self.steps.is_empty() {
+            push_lines(text, &["", "What to do next"]);
+            for (index, step) in self.steps.iter().enumerate() {
+                let _ = writeln!(text, "{}. {step}", index + 1);
+            }
+        }
+        if let Some(link) = &self.link {
+            push_lines(text, &["", &format!("Open in Partner Center: {link}")]);
+        }
+        text.push('\n');
+        written(&self.small, text);
+    }
+}
+
+fn item(event: &Event) -> Item {
+    match &event.data.subject {
+        Subject::Vetting(news) => vetting::item(event.kind, &event.data, news, event.occurred_at),
+        Subject::Monitor(news) => monitor(event.kind, &event.data, news, event.occurred_at),
+    }
+}
+
+fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: Timestamp) -> Item {
+    let (tone, label) = match event {
+        EventType::Recovered | EventType::EndpointRecovered => (Tone::Good, "Works again"),
+        EventType::Baseline => (Tone::Plain, "vetwatch has begun to watch"),
+        _ => (Tone::Warning, "vetwatch needs attention"),
+    };
+    let title = clean::line(&news.summary, 200);
+    let mut facts = vec![fact("When", when::moment(occurred_at))];
+    facts.extend(news.figures.iter().map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        fact(clean::line(&name.replace('_', " "), 60), clean::line(&value, 300))
+    }));
+    Item {
+        tone,
+        label: label.to_owned(),
+        headline: title.clone(),
+        title,
+        about: String::new(),
+        what: clean::lines(&news.detail, 4000),
+        reason: None,
+        facts,
+        steps: Vec::new(),
+        link: None,
+        small: vec![
+            fact("Partner Center account", clean::line(&data.partner, 80)),
+            fact("Event", data.event_id.to_string()),
+        ],
+    }
+}
+
+/// `1 denied, 2 approved: Contoso School, Fabrikam College and 1 more`; the worst first.
+fn digest_subject(items: &[Item]) -> String {
+    let mut counts: BTreeMap<(Tone, &str), usize> = BTreeMap::new();
+    let mut names: Vec<String> = Vec::new();
+    for item in items {
+        *counts.entry((item.tone, &item.label)).or_default() += 1;
+        let name = clean::line(&item.title, 40);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let counts: Vec<_> = counts.iter().map(|((_, label), count)| format!("{count} {}", label.to_lowercase())).collect();
+    match names.as_slice() {
+        [] => "vetwatch: nothing to tell".to_owned(),
+        [first, second, third, rest @ ..] if !rest.is_empty() => {
+            format!("{}: {first}, {second}, {third} and {} more", counts.join(", "), rest.len())
+        }
+        names => format!("{}: {}", counts.join(", "), names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

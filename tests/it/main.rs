@@ -1,6 +1,8 @@
 //! The tests that need more than one part, in one binary: a file a theme.
-#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod delivery;
+mod email;
+mod peers;
 mod polling;
+mod webhook;
 mod world;

@@ -1,0 +1,138 @@
+//! Events to a complete mail (RFC 5322), as every attempt will send it: ASCII only, CRLF at every line's end.
+
+use std::sync::LazyLock;
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MessageBuilder, MultiPart, SinglePart};
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+use ring::digest;
+use tracing::error;
+use uuid::Uuid;
+
+use crate::delivery::message::Message;
+use crate::event::{Event, Subject};
+use crate::qualification;
+use crate::time::Timestamp;
+
+static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
+    let mut templates = Environment::new();
+    // The name's ending makes it escape whatever is put in.
+    templates.add_template("mail.html", include_str!("../templates/mail.html"))?;
+    Ok(templates)
+});
+
+/// The mail that tells `events` to `to`.
+///
+/// Its `Message-ID` is `id` at the sender's domain. It cannot fail: without the HTML form it is plain text, and
+/// without a header that a library objects to it is a mail with the headers that are needed.
+pub(super) fn mail(from: &Mailbox, to: &[Mailbox], id: Uuid, events: &[Event], now: Timestamp) -> String {
+    let message = Message::of(events);
+    let html = html(&message).inspect_err(|error| error!(%error, "the mail's HTML form failed; it goes as plain text"));
+    let composed = compose(from, to, id, events, now, &message, html.ok());
+    let text = composed.unwrap_or_else(|error| {
+        error!(%error, "a mail could not be composed as usual; it goes in its simplest form");
+        simplest(from, to, id, now, &message)
+    });
+    with_crlf(&text)
+}
+
+fn html(message: &Message) -> Result<String, String> {
+    let templates = TEMPLATES.as_ref().map_err(ToString::to_string)?;
+    let template = templates.get_template("mail.html").map_err(|error| error.to_string())?;
+    template.render(Value::from(Serde(message))).map_err(|error| error.to_string())
+}
+
+fn compose(
+    from: &Mailbox,
+    to: &[Mailbox],
+    id: Uuid,
+    events: &[Event],
+    now: Timestamp,
+    message: &Message,
+    html: Option<String>,
+) -> Result<String, lettre::error::Error> {
+    let domain = from.email.domain();
+    let since_epoch = Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(0));
+    let mut mail = lettre::Message::builder()
+        .from(from.clone())
+        .date(UNIX_EPOCH + since_epoch)
+        .message_id(Some(message_id(from, id)))
+        .subject(message.subject.clone());
+    for recipient in to {
+        mail = mail.to(recipient.clone());
+    }
+    if let Some(root) = thread(events, domain) {
+        mail = mail.in_reply_to(root.clone()).references(root);
+    }
+    mail = header(mail, "List-Id", &format!("vetwatch <vetwatch.{domain}>"));
+    mail = header(mail, "Auto-Submitted", "auto-generated"); // RFC 3834: no out-of-office answers
+    mail = header(mail, "X-Auto-Response-Suppress", "OOF, AutoReply"); // Exchange's word for the same
+    mail = header(mail, "X-Vetwatch-Event", message.kind);
+    let text = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(message.text());
+    let mail = match html {
+        Some(html) => mail.multipart(
+            MultiPart::alternative()
+                .boundary(format!("vetwatch-{}", id.simple()))
+                .singlepart(text)
+                .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(html)),
+        ),
+        None => mail.singlepart(text),
+    }?;
+    Ok(String::from_utf8_lossy(&mail.formatted()).into_owned())
+}
+
+fn message_id(from: &Mailbox, id: Uuid) -> String {
+    format!("<{id}@{}>", from.email.domain())
+}
+
+/// Leaves the header out if the name is not one; the names here are.
+fn header(mail: MessageBuilder, name: &str, value: &str) -> MessageBuilder {
+    match HeaderName::new_from_ascii(name.to_owned()) {
+        Ok(name) => mail.raw_header(HeaderValue::new(name, value.to_owned())),
+        Err(_) => mail,
+    }
+}
+
+/// The id of a mail that never was, to which all of a customer's mails are answers: mail programs then show them
+/// as one thread. None if the events are of several customers, or of none.
+fn thread(events: &[Event], domain: &str) -> Option<String> {
+    let customer = |event: &Event| match &event.data.subject {
+        Subject::Vetting(news) => Some((event.data.partner.clone(), qualification::key(&news.customer.id))),
+        Subject::Monitor(_) => None,
+    };
+    let (partner, id) = customer(events.first()?)?;
+    if events.iter().any(|event| customer(event).as_ref() != Some(&(partner.clone(), id.clone()))) {
+        return None;
+    }
+    let hash = digest::digest(&digest::SHA256, format!("{partner}\0{id}").as_bytes());
+    let short = Uuid::from_slice(hash.as_ref().get(..16)?).ok()?.simple();
+    Some(format!("<customer-{short}@{domain}>"))
+}
+
+/// The mail with nothing in it that could fail.
+fn simplest(from: &Mailbox, to: &[Mailbox], id: Uuid, now: Timestamp, message: &Message) -> String {
+    let to: Vec<_> = to.iter().map(|mailbox| mailbox.email.to_string()).collect();
+    let body = base64::engine::general_purpose::STANDARD.encode(message.text());
+    let lines: Vec<_> = body.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
+    format!(
+        "From: {}\nTo: {}\nSubject: vetwatch: {}\nDate: {}\nMessage-ID: {}\nAuto-Submitted: auto-generated\n\
+         MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n{}\n",
+        from.email,
+        to.join(",\n "),
+        message.kind,
+        now.to_utc().to_rfc2822(),
+        message_id(from, id),
+        lines.join("\n"),
+    )
+}
+
+/// A bare line feed is no line's end to a mail server, but to some it is: what the two make of it differs.
+fn with_crlf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+use super::*;
+use crate::delivery::message::sample;
+use crate::event::EventType;
+
+const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0002);
+
+fn now() -> Timestamp {
+    serde_json::from_value("2026-11-21T09:14:05.000Z".into()).unwrap()
+}
+
+fn event(kind: EventType, name: &str) -> Event {
+    let mut event = sample::event(kind, Uuid::from_u128(1), "emea", now());
+    event.data.test = false;
+    if let Subject::Vetting(news) = &mut event.data.subject {
+        news.customer.name = name.to_owned();
+    }
+    event
+}
+
+fn addresses() -> (Mailbox, Vec<Mailbox>) {
+    let to = ["Jürgen Grüß <sales@contoso.example>", "it@contoso.example"].map(|text| text.parse().unwrap());
+    ("vetwatch <vetwatch@contoso.example>".parse().unwrap(), to.to_vec())
+}
+
+fn render(events: &[Event]) -> String {
+    let (from, to) = addresses();
+    mail(&from, &to, ID, events, now())
+}
+
+fn head(mail: &str) -> &str {
+    mail.split_once("\r\n\r\n").unwrap().0
+}
+
+#[test]
+fn the_head_of_a_mail() {
+    let mail = render(&[event(EventType::Denied, "École Zürich")]);
+    insta::assert_snapshot!(head(&mail).replace("\r\n", "\n"));
+}
+
+#[test]
+fn the_html_form_of_a_mail() {
+    let message = Message::of(&[event(EventType::Denied, "<script>alert('x')</script> & \"Sons\"")]);
+    insta::assert_snapshot!(html(&message).unwrap());
+}
+
+#[test]
+fn a_mail_is_ascii_with_whole_line_ends_and_short_lines() {
+    for kind in EventType::ALL {
+        let mail = render(&[event(*kind, "École\r\nBcc: x@example.com\n.\n 大学 \u{1b}[0m")]);
+        assert!(mail.is_ascii(), "{kind}");
+        assert_eq!(mail.matches('\n').count(), mail.matches("\r\n").count(), "{kind}: a bare line feed");
+        assert_eq!(mail.matches('\r').count(), mail.matches("\r\n").count(), "{kind}: a bare carriage return");
+        assert!(mail.lines().all(|line| line.len() <= 998), "{kind}: a line too long for SMTP");
+        assert!(!head(&mail).lines().any(|line| line.to_lowercase().starts_with("bcc")), "{kind}: {}", head(&mail));
+    }
+}
+
+#[test]
+fn the_same_events_make_the_same_bytes() {
+    let events = [event(EventType::Denied, "Contoso"), event(EventType::Approved, "Contoso")];
+    assert_eq!(render(&events), render(&events));
+}
+
+#[test]
+fn the_mails_of_a_customer_are_one_thread_and_those_of_several_are_none() {
+    let thread = |events: &[Event]| thread(events, "contoso.example");
+    let denied = thread(&[event(EventType::Denied, "Contoso")]);
+    assert!(denied.is_some());
+    assert_eq!(
+        denied,
+        thread(&[event(EventType::Approved, "Contoso Renamed"), event(EventType::Submitted, "Contoso")])
+    );
+    let mut other = event(EventType::Denied, "Contoso");
+    other.data.partner = "apac".to_owned();
+    assert_ne!(denied, thread(std::slice::from_ref(&other)));
+    assert_eq!(thread(&[event(EventType::Denied, "Contoso"), other]), None);
+    assert_eq!(thread(&[event(EventType::Blind, "")]), None);
+    assert_eq!(thread(&[]), None);
+}
+
+#[test]
+fn without_its_html_form_a_mail_is_plain_text() {
+    let (from, to) = addresses();
+    let events = [event(EventType::Denied, "Contoso")];
+    let mail = compose(&from, &to, ID, &events, now(), &Message::of(&events), None).unwrap();
+    assert!(head(&mail).contains("Content-Type: text/plain"), "{}", head(&mail));
+    assert!(mail.contains("Microsoft's reason: Not an Education Customer"), "{mail}");
+}
+
+#[test]
+fn a_mail_that_cannot_be_composed_goes_in_its_simplest_form() {
+    let (from, _) = addresses();
+    let mail = mail(&from, &[], ID, &[event(EventType::Denied, "Zürich")], now()); // the library wants a recipient
+    assert!(head(&mail).contains("Message-ID: <01934a5b-6c7d-7000-8000-000000000002@contoso.example>"));
+    assert!(mail.is_ascii(), "{mail}");
+    let body = mail.split_once("\r\n\r\n").unwrap().1.replace("\r\n", "");
+    let text = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
+    assert!(String::from_utf8(text).unwrap().starts_with("Denied: Zürich – Education"));
+}

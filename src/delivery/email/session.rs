@@ -1,0 +1,315 @@
+//! A session with a mail server: from its name to a login, then one mail after another.
+//!
+//! lettre speaks SMTP; the connection below it is ours, for three reasons. What was sent in clear before STARTTLS
+//! must not be read as an answer after it (lettre keeps its buffer over the handshake). Nagle's algorithm has to be
+//! off, or each mail waits 40 ms for a delayed acknowledgement. And replies need to be made harmless: see [`Wire`].
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::address::Address;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset, Starttls};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use lettre::transport::smtp::response::Response;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls_platform_verifier::Verifier;
+use secrecy::ExposeSecret;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::wire::Wire;
+use super::{Login, SmtpSettings, Tls};
+
+/// For each address of the server: one that does not answer must not keep us from the next.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How far a session has come: what was being done when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    Lookup,
+    Connect,
+    Greeting,
+    Starttls,
+    Handshake,
+    Login,
+    Sender,
+    Recipients,
+    Data,
+    Content,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lookup => "looking up its name",
+            Self::Connect => "connecting",
+            Self::Greeting => "waiting for its greeting",
+            Self::Starttls => "asking for STARTTLS",
+            Self::Handshake => "securing the connection (TLS)",
+            Self::Login => "logging in",
+            Self::Sender => "naming the sender",
+            Self::Recipients => "naming the recipients",
+            Self::Data => "announcing the message",
+            Self::Content => "sending the message",
+        })
+    }
+}
+
+/// What a server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) code: u16,
+    /// With the code.
+    pub(super) text: String,
+}
+
+impl Reply {
+    /// A refusal of what we do or who we are, not of a recipient or a message: unknown command, out of sequence
+    /// ("503 AUTH first"), authentication required or too weak.
+    pub(super) fn is_about_us(&self) -> bool {
+        matches!(self.code, 500 | 502 | 503 | 530 | 535 | 538)
+    }
+
+    /// Security or policy (RFC 3463, x.7.x): "relay access denied", "client was not authenticated".
+    pub(super) fn is_policy(&self) -> bool {
+        self.text.split(' ').nth(1).is_some_and(|status| status.starts_with("5.7."))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The server said no: 4xx or 5xx.
+    Refused(Reply),
+    /// The server offers no way to log in that we know.
+    NoLogin,
+    /// There is no telling what the server thinks: no connection, no (sensible) answer, no trust.
+    Broken(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(reply) => &reply.text,
+            Self::NoLogin => "the server offers neither AUTH PLAIN nor AUTH LOGIN",
+            Self::Broken(why) => why,
+        })
+    }
+}
+
+pub(super) struct Session {
+    smtp: AsyncSmtpConnection,
+    /// An answer was missing or made no sense: the connection is of no more use.
+    pub(super) broken: bool,
+}
+
+impl Session {
+    /// Connects and logs in as `settings` says. Never speaks in clear where TLS was asked for, and never sends a
+    /// password in clear but to this machine.
+    pub(super) async fn open(settings: &SmtpSettings, step: &mut Step) -> Result<Self, Failure> {
+        let hello = ClientId::default();
+        let (tcp, peer) = connect(settings, step).await?;
+        *step = Step::Greeting;
+        let smtp = match settings.tls {
+            Tls::None => {
+                if !peer.ip().is_loopback() {
+                    return Err(broken("tls = \"none\" is for this machine only, and the server is another one"));
+                }
+                AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(tcp, peer)), &hello).await
+            }
+            Tls::Implicit => {
+                let tls = handshake(settings, tcp, step).await?;
+                *step = Step::Greeting;
+                AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(tls, peer)), &hello).await
+            }
+            Tls::Starttls => {
+                let tcp = starttls(tcp, peer, &hello, step).await?;
+                let tls = handshake(settings, tcp, step).await?;
+                *step = Step::Greeting;
+                AsyncSmtpConnection::connect_with_transport(Box::new(Wire::greeted(tls, peer)), &hello).await
+            }
+        };
+        let smtp = smtp.map_err(|error| failure(&error))?;
+        let mut session = Self { smtp, broken: false };
+        if let Some(login) = &settings.login {
+            *step = Step::Login;
+            session.login(login).await?;
+        }
+        Ok(session)
+    }
+
+    async fn login(&mut self, login: &Login) -> Result<(), Failure> {
+        const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+        if self.smtp.server_info().get_auth_mechanism(&MECHANISMS).is_none() {
+            return Err(Failure::NoLogin);
+        }
+        let password = login.password.expose_secret();
+        let credentials = Credentials::new(login.username.clone(), password.to_owned());
+        let answer = self.smtp.auth(&MECHANISMS, &credentials).await;
+        // A server that does not understand a command may repeat it, and this one holds the password.
+        let hide = |text: String| redact(&text, &login.username, password);
+        self.reply(answer, 2).map(drop).map_err(|failure| match failure {
+            Failure::Refused(reply) => Failure::Refused(Reply { text: hide(reply.text), ..reply }),
+            Failure::Broken(why) => Failure::Broken(hide(why)),
+            Failure::NoLogin => Failure::NoLogin,
+        })
+    }
+
+    /// Whether the session is still good for another mail; forgets what a mail before left half done.
+    pub(super) async fn is_alive(&mut self) -> bool {
+        !self.broken && self.smtp.command(Rset).await.is_ok()
+    }
+
+    /// `MAIL FROM`.
+    pub(super) async fn sender(&mut self, from: &Address, international: bool) -> Result<Reply, Failure> {
+        let smtputf8 = international && self.smtp.server_info().supports_feature(Extension::SmtpUtfEight);
+        let parameters = if smtputf8 { vec![MailParameter::SmtpUtfEight] } else { Vec::new() };
+        let answer = self.smtp.command(Mail::new(Some(from.clone()), parameters)).await;
+        self.reply(answer, 2)
+    }
+
+    /// `RCPT TO`.
+    pub(super) async fn recipient(&mut self, to: &Address) -> Result<Reply, Failure> {
+        let answer = self.smtp.command(Rcpt::new(to.clone(), Vec::new())).await;
+        self.reply(answer, 2)
+    }
+
+    /// `DATA`, up to the server's "go ahead".
+    pub(super) async fn announce(&mut self) -> Result<Reply, Failure> {
+        let answer = self.smtp.command(Data).await;
+        self.reply(answer, 3)
+    }
+
+    /// The message itself, up to the server's word that it has taken it.
+    pub(super) async fn content(&mut self, message: &str) -> Result<Reply, Failure> {
+        // lettre ends the last line itself.
+        let message = message.strip_suffix("\r\n").unwrap_or(message);
+        let answer = self.smtp.message(message.as_bytes()).await;
+        self.reply(answer, 2)
+    }
+
+    pub(super) async fn quit(mut self) {
+        let _ = timeout(Duration::from_secs(2), self.smtp.quit()).await; // it is over either way
+    }
+
+    /// The answer, if its first digit is the one that means yes here.
+    fn reply(&mut self, answer: Result<Response, lettre::transport::smtp::Error>, yes: u16) -> Result<Reply, Failure> {
+        let answer = answer.map_err(|error| failure(&error)).and_then(|response| {
+            let code = u16::from(response.code());
+            let words: Vec<_> = response.message().collect();
+            let reply = Reply { code, text: format!("{code} {}", words.join(" ")) };
+            if code / 100 == yes { Ok(reply) } else { Err(broken(format!("an unexpected answer: {}", reply.text))) }
+        });
+        // 421: the server closes the connection.
+        self.broken |= matches!(&answer, Err(Failure::Broken(_)))
+            || matches!(&answer, Err(Failure::Refused(reply)) if reply.code == 421);
+        answer
+    }
+}
+
+fn broken(why: impl Into<String>) -> Failure {
+    Failure::Broken(why.into())
+}
+
+fn failure(error: &lettre::transport::smtp::Error) -> Failure {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    match error.status() {
+        Some(code) => {
+            let code = u16::from(code);
+            Failure::Refused(Reply { code, text: format!("{code} {}", cause.unwrap_or_default()).trim().to_owned() })
+        }
+        None if cause.as_deref() == Some("incomplete response") => broken("the server closed the connection"),
+        None => broken(cause.unwrap_or_else(|| error.to_string())),
+    }
+}
+
+/// `text` without the password, plain or as AUTH PLAIN and AUTH LOGIN send it.
+fn redact(text: &str, username: &str, password: &str) -> String {
+    use base64::Engine as _;
+    let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    let forms = [encode(format!("\0{username}\0{password}")), encode(password.to_owned()), password.to_owned()];
+    forms.iter().filter(|form| !form.is_empty()).fold(text.to_owned(), |text, form| text.replace(form, "[hidden]"))
+}
+
+/// A connection to the first address that answers.
+async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream, SocketAddr), Failure> {
+    *step = Step::Lookup;
+    let addresses = tokio::net::lookup_host((settings.host.as_str(), settings.port)).await;
+    let addresses = addresses.map_err(|error| broken(error.to_string()))?;
+    *step = Step::Connect;
+    let mut last = broken("the name has no address");
+    for address in addresses {
+        match timeout(CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                tcp.set_nodelay(true).map_err(|error| broken(error.to_string()))?;
+                return Ok((tcp, address));
+            }
+            Ok(Err(error)) => last = broken(format!("{}: {error}", address.ip())),
+            Err(_) => last = broken(format!("{}: no answer", address.ip())),
+        }
+    }
+    Err(last)
+}
+
+/// The conversation in clear, up to the point where TLS begins. All that it read is dropped with it.
+async fn starttls(tcp: TcpStream, peer: SocketAddr, hello: &ClientId, step: &mut Step) -> Result<TcpStream, Failure> {
+    let io = |error: std::io::Error| broken(error.to_string());
+    let tcp = tcp.into_std().map_err(io)?;
+    let clear = TcpStream::from_std(tcp.try_clone().map_err(io)?).map_err(io)?;
+    let mut clear = AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(clear, peer)), hello)
+        .await
+        .map_err(|error| failure(&error))?;
+    *step = Step::Starttls;
+    if !clear.server_info().supports_feature(Extension::StartTls) {
+        return Err(broken("the server does not offer STARTTLS, and nothing is sent in clear"));
+    }
+    clear.command(Starttls).await.map_err(|error| failure(&error))?;
+    drop(clear);
+    TcpStream::from_std(tcp).map_err(io)
+}
+
+async fn handshake(settings: &SmtpSettings, tcp: TcpStream, step: &mut Step) -> Result<TlsStream<TcpStream>, Failure> {
+    *step = Step::Handshake;
+    let name = match settings.host.parse::<IpAddr>() {
+        Ok(ip) => ServerName::from(ip),
+        Err(_) => ServerName::try_from(settings.host.clone()).map_err(|error| broken(error.to_string()))?,
+    };
+    let ca_file = settings.ca_file.clone();
+    // Reads files, so that renewed certificates count at the next connection.
+    let config = tokio::task::spawn_blocking(move || tls_config(ca_file.as_deref())).await;
+    let config = config.map_err(|error| broken(error.to_string()))?.map_err(broken)?;
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
+        let why = error.to_string();
+        let own = why.contains("UnknownIssuer");
+        let hint = if own { " (if its certificate is from a CA of your own, name that in ca_file)" } else { "" };
+        broken(format!("{why}{hint}"))
+    })
+}
+
+fn tls_config(ca_file: Option<&std::path::Path>) -> Result<rustls::ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut extra = Vec::new();
+    if let Some(path) = ca_file {
+        let unreadable = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
+            extra.push(certificate.map_err(|error| unreadable(&error))?);
+        }
+        if extra.is_empty() {
+            return Err(unreadable(&"it holds no certificate"));
+        }
+    }
+    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| error.to_string())?;
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous() // not: it is the system's own verifier
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(config)
+}

@@ -1,0 +1,104 @@
+//! An event of each type as it might have happened: for test messages, examples and what is shown beforehand.
+
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::event::{CustomerRef, Event, EventData, EventType, MonitorNews, Subject, VettingNews};
+use crate::time::Timestamp;
+
+/// An event of `kind` as of `now`, marked as a test, about a customer that does not exist.
+#[must_use]
+pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> Event {
+    let subject = match kind {
+        EventType::Approved => vetting(Some("InReview"), Some("Approved"), None, now),
+        EventType::Denied => vetting(Some("InReview"), Some("Denied"), Some("Not an Education Customer"), now),
+        EventType::Revoked => vetting(Some("Approved"), Some("Denied"), Some("No longer an Education Customer"), now),
+        EventType::Vanished => vetting(Some("InReview"), Some("absent"), None, now),
+        EventType::Submitted => vetting(Some("absent"), Some("InReview"), None, now),
+        EventType::Changed => vetting(Some("Denied"), Some("absent"), None, now),
+        EventType::Overdue => vetting(Some("InReview"), Some("InReview"), None, now),
+        EventType::Unrecognized => monitor(
+            "Partner Center reports a status that vetwatch does not know: \"Expired\"",
+            "It is kept and shown, and taken for no verdict. Nobody is told when a review ends with this word; look \
+             at these customers in Partner Center.",
+            &json!({"status": "Expired", "customers": 3}),
+        ),
+        EventType::Baseline => monitor(
+            "vetwatch has looked at all customers once",
+            "From now on it tells what changes. What was decided before is recorded and not told.",
+            &json!({"watched": 1240, "in_review": 7, "overdue": 1, "approved": 310, "denied": 22}),
+        ),
+        EventType::Blind => monitor(
+            "No good answer from Partner Center for 30 minutes",
+            "The application's secret is refused (AADSTS7000222: it has expired). Nothing is lost: verdicts are told \
+             once Partner Center answers again. Make a new client secret and put it into the credential file.",
+            &json!({"failed_asks": 42}),
+        ),
+        EventType::Recovered => monitor(
+            "Partner Center answers again",
+            "vetwatch was blind for 2 hours. What changed meanwhile is told now, with the time it was last seen \
+             otherwise.",
+            &json!({}),
+        ),
+        EventType::EndpointFailing => monitor(
+            "The endpoint sales-mail has not delivered for 15 minutes",
+            "mail.contoso.example:587, logging in: 535 5.7.8 authentication failed. Nothing is lost: what waits is \
+             sent once it works again.",
+            &json!({"endpoint": "sales-mail", "waiting": 4}),
+        ),
+        EventType::EndpointRecovered => monitor(
+            "The endpoint sales-mail delivers again",
+            "All that waited for it has been sent.",
+            &json!({"endpoint": "sales-mail"}),
+        ),
+        EventType::DeadLetter => monitor(
+            "A message to sales-mail was given up",
+            "education-sales@contoso.example: 550 5.1.1 no such mailbox. Correct the endpoint, then send it again \
+             with `vetwatch notifications redrive`.",
+            &json!({"endpoint": "sales-mail", "attempts": 1}),
+        ),
+        EventType::CredentialExpiring => monitor(
+            "The client secret of emea ends in 14 days",
+            "Make a new one in Microsoft Entra and put it into the credential file; vetwatch is blind after that day.",
+            &json!({"days": 14}),
+        ),
+    };
+    let data = EventData { event_id, partner: partner.to_owned(), subject, observed_at: now, test: true };
+    Event { kind, occurred_at: now, data }
+}
+
+fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Timestamp) -> Subject {
+    const MINUTES_15: Duration = Duration::from_mins(15);
+    const DAYS_3: Duration = Duration::from_hours(72);
+    Subject::Vetting(Box::new(VettingNews {
+        customer: CustomerRef {
+            id: "b1d5a3c0-7e6f-4f0e-9c1b-2a8d54e7f913".to_owned(),
+            name: "Contoso School".to_owned(),
+            domain: "contoso.example".to_owned(),
+            tags: vec!["north".to_owned()],
+        },
+        qualification: "Education".to_owned(),
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+        vetting_reason: reason.map(str::to_owned),
+        vetting_created_at: match to {
+            Some("absent") => None,
+            Some("InReview") if from == Some("absent") => Some(now.before(MINUTES_15)),
+            _ => Some(now.before(DAYS_3)),
+        },
+        last_seen_before_at: Some(now.before(MINUTES_15)),
+        attempt: 2,
+        correlation_id: Some("7d24c9a2-51c8-4f6e-8a52-0c1f9b7e3d60".to_owned()),
+        first_seen: false,
+    }))
+}
+
+fn monitor(summary: &str, detail: &str, figures: &serde_json::Value) -> Subject {
+    Subject::Monitor(MonitorNews {
+        summary: summary.to_owned(),
+        detail: detail.to_owned(),
+        figures: figures.as_object().cloned().unwrap_or_default(),
+    })
+}

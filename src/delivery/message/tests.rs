@@ -1,0 +1,152 @@
+use uuid::Uuid;
+
+use super::*;
+use crate::event::VettingNews;
+
+const REASONS: [&str; 7] = [
+    "Not an Education Customer",
+    "No longer an Education Customer",
+    "Not an Education Customer - After Review",
+    "Restricted being an Education Customer",
+    "Not an Academic Domain",
+    "Not an eligible Library",
+    "Not an eligible Museum",
+];
+
+fn event(kind: EventType) -> Event {
+    let now = serde_json::from_value("2026-11-21T09:14:03.120Z".into()).unwrap();
+    let mut event = sample::event(kind, Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0001), "emea", now);
+    event.data.test = false;
+    event
+}
+
+fn vetting(kind: EventType, change: impl FnOnce(&mut VettingNews)) -> Event {
+    let mut event = event(kind);
+    match &mut event.data.subject {
+        Subject::Vetting(news) => change(news),
+        Subject::Monitor(_) => panic!("{kind} is not of a customer"),
+    }
+    event
+}
+
+fn read(events: &[Event]) -> String {
+    let message = Message::of(events);
+    format!("Subject: {}\n\n{}", message.subject, message.text())
+}
+
+#[test]
+fn what_a_person_reads_of_each_event() {
+    for kind in EventType::ALL {
+        insta::assert_snapshot!(kind.as_str(), read(&[event(*kind)]));
+    }
+}
+
+#[test]
+fn every_documented_reason_has_advice_of_its_own() {
+    let steps = |reason: &str| advice_for(reason, 1);
+    for reason in REASONS {
+        insta::assert_snapshot!(format!("denied.{}", reason.replace(' ', "_")), steps(reason).join("\n"));
+        assert_eq!(steps(&format!(" {} ", reason.to_uppercase())), steps(reason), "{reason} is compared without case");
+    }
+    let all: std::collections::BTreeSet<_> = REASONS.iter().map(|reason| steps(reason)).collect();
+    assert_eq!(all.len(), REASONS.len(), "two reasons share their advice");
+    assert_eq!(steps("Not an Education Customer – After Review"), steps("Not an Education Customer - After Review"));
+    assert_eq!(steps("Something that Microsoft thought of later"), steps("Not an Education Customer"));
+}
+
+fn advice_for(reason: &str, attempt: u32) -> Vec<String> {
+    let event = vetting(EventType::Denied, |news| {
+        news.vetting_reason = Some(reason.to_owned());
+        news.attempt = attempt;
+    });
+    Message::of(&[event]).items.remove(0).steps
+}
+
+#[test]
+fn nobody_is_told_to_ask_again_when_the_three_requests_are_used_up() {
+    for reason in REASONS {
+        for attempt in [3, 4] {
+            let steps = advice_for(reason, attempt).join("\n");
+            assert!(!steps.contains("Then press Update"), "{reason}, attempt {attempt}: {steps}");
+            assert!(steps.contains("support request"), "{reason}, attempt {attempt}: {steps}");
+        }
+    }
+    assert!(advice_for(REASONS[0], 2).join("\n").contains("the last of three requests"));
+    assert!(advice_for(REASONS[0], 1).join("\n").contains("2 of three requests are left"));
+}
+
+#[test]
+fn an_approval_that_was_taken_back_without_a_word_says_what_is_known() {
+    let event = vetting(EventType::Revoked, |news| {
+        news.to = Some("absent".to_owned());
+        news.vetting_reason = None;
+    });
+    insta::assert_snapshot!(read(&[event]));
+}
+
+#[test]
+fn late_news_and_first_sight_are_said_in_words() {
+    let event = vetting(EventType::Approved, |news| {
+        news.qualification = "GovernmentCommunityCloud".to_owned();
+        news.from = None;
+        news.first_seen = true;
+        news.attempt = 1;
+        news.last_seen_before_at = Some(serde_json::from_value("2026-11-20T18:00:00Z".into()).unwrap());
+    });
+    insta::assert_snapshot!(read(&[event]));
+}
+
+#[test]
+fn several_events_make_one_message() {
+    let other = vetting(EventType::Approved, |news| news.customer.name = "Fabrikam College".to_owned());
+    insta::assert_snapshot!(read(&[event(EventType::Denied), other, event(EventType::Submitted)]));
+    assert_eq!(Message::of(&[]).kind, DIGEST);
+}
+
+#[test]
+fn a_test_message_says_so_in_the_subject_and_at_the_top() {
+    let mut test = event(EventType::Denied);
+    test.data.test = true;
+    let message = Message::of(&[test]);
+    assert!(message.subject.starts_with("[TEST] Denied: Contoso School"), "{}", message.subject);
+    assert!(message.text().starts_with("THIS IS A TEST."), "{}", message.text());
+}
+
+#[test]
+fn nothing_in_a_name_reaches_another_line_or_a_terminal() {
+    let evil = "Evil\r\nBcc: all@example.com\r\n\r\n\u{1b}]0;owned\u{7}\u{202e}School";
+    let event = vetting(EventType::Denied, |news| {
+        news.customer.name = evil.to_owned();
+        news.customer.domain = evil.to_owned();
+        news.customer.id = "../evil?x=1&y#z\r\n".to_owned();
+        news.customer.tags = vec![evil.to_owned()];
+        news.qualification = evil.to_owned();
+        news.vetting_reason = Some(evil.to_owned());
+        news.correlation_id = Some(evil.to_owned());
+        news.to = Some(evil.to_owned());
+    });
+    let message = Message::of(&[event]);
+    let text = message.text();
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n') && !text.contains('\u{202e}'), "{text:?}");
+    assert!(!text.lines().any(|line| line.starts_with("Bcc")), "{text}");
+    assert!(!message.subject.contains(['\r', '\n']), "{:?}", message.subject);
+    let link = message.items[0].link.clone().unwrap();
+    assert_eq!(
+        link,
+        "https://partner.microsoft.com/dashboard/v2/customers/%2E%2E%2Fevil%3Fx%3D1%26y%23z%0D%0A/account"
+    );
+}
+
+#[test]
+fn a_customer_without_a_visible_name_goes_by_its_domain() {
+    let event = vetting(EventType::Approved, |news| news.customer.name = " \u{200b}\u{202e} ".to_owned());
+    assert_eq!(Message::of(&[event]).subject, "Approved: contoso.example – Education");
+}
+
+#[test]
+fn subjects_stay_readable_whatever_the_name() {
+    let event = vetting(EventType::Denied, |news| news.customer.name = "Sehr lange Schule ".repeat(100));
+    let subject = Message::of(&[event]).subject;
+    assert!(subject.len() < 300, "{} bytes", subject.len());
+    assert!(subject.contains("Not an Education Customer"), "{subject}");
+}

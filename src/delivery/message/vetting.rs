@@ -1,0 +1,174 @@
+//! What is said of one customer's qualification.
+
+use super::{Fact, Item, Tone, advice, clean, fact, when};
+use crate::event::{CustomerRef, EventData, EventType, VettingNews};
+use crate::qualification;
+use crate::time::Timestamp;
+
+const ABSENT: &str = "absent";
+
+pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Timestamp) -> Item {
+    let (tone, label, aside) = verdict(event, news, occurred_at);
+    let title = name(&news.customer);
+    let qualification = clean::line(&news.qualification, 60);
+    let reason = news.vetting_reason.as_deref().map(|reason| clean::line(reason, 300)).filter(|r| !r.is_empty());
+    let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
+    Item {
+        tone,
+        headline: format!("{label}: {title} – {qualification}{aside}"),
+        what: what(event, news, &title, &qualification),
+        label,
+        about: match event {
+            EventType::Revoked | EventType::Changed | EventType::Unrecognized => qualification,
+            _ if counted(news) => {
+                format!("{qualification}, attempt {} of {}", news.attempt, advice::EDUCATION_ATTEMPTS)
+            }
+            _ => qualification,
+        },
+        reason,
+        facts: facts(event, data, news, occurred_at),
+        steps: advice::steps(event, news),
+        link: Some(link(&news.customer.id)),
+        small: small(data, news),
+        title,
+    }
+}
+
+/// The word for it, and what is worth a bracket in the subject.
+fn verdict(event: EventType, news: &VettingNews, occurred_at: Timestamp) -> (Tone, String, Option<String>) {
+    let reason = news.vetting_reason.as_deref().map(|reason| clean::line(reason, 80)).filter(|r| !r.is_empty());
+    let waiting = news.vetting_created_at.map(|created| format!("for {}", when::length(occurred_at.since(created))));
+    let change = format!("{} → {}", word(news.from.as_deref()), word(news.to.as_deref()));
+    let (tone, label, aside) = match event {
+        EventType::Approved => (Tone::Good, "Approved", None),
+        EventType::Denied => (Tone::Bad, "Denied", reason),
+        EventType::Revoked if is(news.to.as_deref(), ABSENT) => (Tone::Bad, "Revoked", Some("entry gone".to_owned())),
+        EventType::Revoked => (Tone::Bad, "Revoked", reason),
+        EventType::Vanished => (Tone::Warning, "Probably denied", Some("review gone".to_owned())),
+        EventType::Submitted => (Tone::Plain, "In review", None),
+        EventType::Overdue => (Tone::Warning, "Still in review", waiting),
+        EventType::Unrecognized => (Tone::Warning, "Unknown status", Some(word(news.to.as_deref()))),
+        _ => (Tone::Plain, "Changed", Some(change)),
+    };
+    (tone, label.to_owned(), aside)
+}
+
+fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &str) -> String {
+    let (from, to) = (word(news.from.as_deref()), word(news.to.as_deref()));
+    match event {
+        EventType::Approved => format!("Microsoft has approved {customer} for {qualification}."),
+        EventType::Denied => format!("Microsoft has denied {customer} the qualification {qualification}."),
+        EventType::Revoked if is(news.to.as_deref(), ABSENT) => format!(
+            "{customer} was approved for {qualification}, and Partner Center does not list that qualification any more."
+        ),
+        EventType::Revoked => format!("{customer} was approved for {qualification}, and Microsoft has now denied it."),
+        EventType::Vanished => format!(
+            "The review of {customer} for {qualification} is gone from Partner Center without a verdict. That probably \
+             means that Microsoft has denied it: the portal shows \"None\" after a denial."
+        ),
+        EventType::Submitted => format!("Microsoft has begun to review {customer} for {qualification}."),
+        EventType::Overdue => format!("Microsoft is still reviewing {customer} for {qualification}."),
+        EventType::Unrecognized => format!(
+            "Partner Center reports the status \"{to}\" for {customer}, {qualification}. vetwatch does not know that \
+             word, and takes it for no verdict."
+        ),
+        _ => format!("{customer}, {qualification}: Partner Center now says {to}; before, {from}."),
+    }
+}
+
+fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Timestamp) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    if counted(news) {
+        let allowed = advice::EDUCATION_ATTEMPTS;
+        facts.push(fact("Attempt", format!("{} of {allowed}, as far as vetwatch saw", news.attempt)));
+    } else if news.attempt > 1 {
+        facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", news.attempt)));
+    }
+    let submitted = news.vetting_created_at.map(|created| {
+        let took = when::length(occurred_at.since(created));
+        match event {
+            EventType::Overdue => fact("Submitted", format!("{}, {took} ago", when::moment(created))),
+            EventType::Approved | EventType::Denied | EventType::Vanished if occurred_at > created => {
+                fact("Submitted", format!("{}; it took {took}", when::moment(created)))
+            }
+            _ => fact("Submitted", when::moment(created)),
+        }
+    });
+    match event {
+        EventType::Overdue | EventType::Unrecognized => facts.push(fact("Seen", when::moment(data.observed_at))),
+        _ => {
+            let name = match event {
+                EventType::Approved | EventType::Denied | EventType::Revoked => "Decided",
+                _ => "Changed",
+            };
+            facts.push(fact(name, when::span(news.last_seen_before_at, data.observed_at)));
+        }
+    }
+    facts.extend(submitted);
+    if news.first_seen {
+        facts.push(fact("Note", "first seen with this status: vetwatch had not seen this customer before"));
+    }
+    let domain = clean::line(&news.customer.domain, 100);
+    if !domain.is_empty() {
+        facts.push(fact("Domain", domain));
+    }
+    if !news.customer.tags.is_empty() {
+        facts.push(fact("Tags", clean::line(&news.customer.tags.join(", "), 200)));
+    }
+    facts
+}
+
+/// Whether the limit of three applies to it, and it is known which of them it was.
+fn counted(news: &VettingNews) -> bool {
+    news.attempt > 0 && advice::is_education(news)
+}
+
+/// For those who follow it up: nobody reads these on a phone.
+fn small(data: &EventData, news: &VettingNews) -> Vec<Fact> {
+    let mut small = vec![
+        fact("Customer's Microsoft ID", clean::line(&news.customer.id, 80)),
+        fact("Partner Center account", clean::line(&data.partner, 80)),
+    ];
+    let correlation = news.correlation_id.as_deref().map_or("not known".to_owned(), |id| clean::line(id, 80));
+    small.push(fact("Correlation ID", correlation));
+    small.push(fact("Event", data.event_id.to_string()));
+    small
+}
+
+/// What the customer is called: by its domain or id if it has no name that can be seen.
+fn name(customer: &CustomerRef) -> String {
+    [&customer.name, &customer.domain, &customer.id]
+        .into_iter()
+        .map(|text| clean::line(text, 120))
+        .find(|text| !text.is_empty())
+        .unwrap_or_else(|| "a customer without name".to_owned())
+}
+
+fn is(status: Option<&str>, word: &str) -> bool {
+    status.is_some_and(|status| qualification::key(status) == word)
+}
+
+/// A status for people.
+fn word(status: Option<&str>) -> String {
+    match status {
+        None => "no status".to_owned(),
+        Some(_) if is(status, ABSENT) => "no entry".to_owned(),
+        Some(_) if is(status, "inreview") => "in review".to_owned(),
+        Some(other) => clean::line(other, 60),
+    }
+}
+
+/// The customer's account page. Microsoft documents no form for such links; this one is what its portal shows in
+/// the address bar.
+fn link(customer_id: &str) -> String {
+    use std::fmt::Write as _;
+    let mut link = "https://partner.microsoft.com/dashboard/v2/customers/".to_owned();
+    for byte in customer_id.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') {
+            link.push(char::from(byte));
+        } else {
+            let _ = write!(link, "%{byte:02X}"); // writing to a String does not fail
+        }
+    }
+    link + "/account"
+}

@@ -1,0 +1,76 @@
+//! When something happened, in words. UTC: the readers of one mail may sit in several zones.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// Past this the reader is told how late the news may be.
+const PROMPT: Duration = Duration::from_hours(1);
+
+/// `21 November 2026, 09:14 UTC`.
+#[must_use]
+pub fn moment(at: Timestamp) -> String {
+    at.to_utc().format("%-d %B %Y, %H:%M UTC").to_string()
+}
+
+/// `between 08:59 and 09:14 UTC on 21 November 2026`, and how late that may be if it is over an hour.
+#[must_use]
+pub fn span(after: Option<Timestamp>, until: Timestamp) -> String {
+    let Some(after) = after.filter(|after| *after <= until) else {
+        return format!("not known; vetwatch saw it on {}", moment(until));
+    };
+    let (from, to) = (after.to_utc(), until.to_utc());
+    let day = to.format("%-d %B %Y");
+    let span = if from.date_naive() != to.date_naive() {
+        format!("between {} and {}", from.format("%-d %B %Y, %H:%M"), to.format("%-d %B %Y, %H:%M UTC"))
+    } else if from.format("%H:%M").to_string() == to.format("%H:%M").to_string() {
+        format!("at {} UTC on {day}", to.format("%H:%M"))
+    } else {
+        format!("between {} and {} UTC on {day}", from.format("%H:%M"), to.format("%H:%M"))
+    };
+    let gap = until.since(after);
+    if gap > PROMPT { format!("{span}; this news may be up to {} late", length(gap)) } else { span }
+}
+
+/// `15 minutes`, `4 hours`, `3 days`: the largest unit of which there are two, rounded down.
+#[must_use]
+pub fn length(span: Duration) -> String {
+    let minutes = span.as_secs() / 60;
+    let (count, unit) = match minutes {
+        0..120 => (minutes, "minute"),
+        120..2880 => (minutes / 60, "hour"),
+        _ => (minutes / 1440, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        serde_json::from_value(text.into()).unwrap()
+    }
+
+    #[test]
+    fn a_span_says_no_more_than_is_known() {
+        let until = at("2026-11-21T09:14:03Z");
+        let cases = [
+            ("2026-11-21T08:59:03Z", "between 08:59 and 09:14 UTC on 21 November 2026"),
+            ("2026-11-21T09:14:01Z", "at 09:14 UTC on 21 November 2026"),
+            (
+                "2026-11-21T06:14:00Z",
+                "between 06:14 and 09:14 UTC on 21 November 2026; this news may be up to 3 hours late",
+            ),
+            (
+                "2026-11-18T09:00:00Z",
+                "between 18 November 2026, 09:00 and 21 November 2026, 09:14 UTC; this news may be up to 3 days late",
+            ),
+            ("2026-11-21T09:15:00Z", "not known; vetwatch saw it on 21 November 2026, 09:14 UTC"), // clock set back
+        ];
+        for (after, said) in cases {
+            assert_eq!(span(Some(at(after)), until), said);
+        }
+        assert_eq!(span(None, until), "not known; vetwatch saw it on 21 November 2026, 09:14 UTC");
+    }
+}

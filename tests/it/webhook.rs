@@ -1,0 +1,269 @@
+//! Webhooks to a server that does what it is told, verified by a library that is not ours.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+use vetwatch::delivery::message::sample;
+use vetwatch::delivery::webhook::{SigningSecret, WebhookChannel, WebhookSettings};
+use vetwatch::delivery::{Outcome, Outgoing, Report};
+use vetwatch::event::EventType;
+use vetwatch::time::{Clock as _, SystemClock, Timestamp};
+
+use crate::peers::{Certificates, MailServer, run, verify_webhook};
+
+const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0003);
+const TRY_AGAIN: Outcome = Outcome::TryAgain { after: None };
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+struct Request {
+    line: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+/// What the receiver does with a request.
+#[derive(Debug, Clone)]
+enum Then {
+    Answer(String),
+    Silence,
+    HangUp,
+    /// The beginning of an answer, then the same bytes for ever.
+    Endless(String),
+}
+
+struct Receiver {
+    port: u16,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Receiver {
+    async fn new(then: Then) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::<Mutex<Vec<Request>>>::default();
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, then.clone(), Arc::clone(&seen)));
+            }
+        });
+        Self { port, requests }
+    }
+
+    async fn answering(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}");
+        Self::new(Then::Answer(answer)).await
+    }
+
+    fn channel(&self) -> WebhookChannel {
+        channel(&format!("http://127.0.0.1:{}/hooks/T0KEN-abc?sig=S3CRET", self.port), &[])
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+async fn serve(mut stream: TcpStream, then: Then, seen: Arc<Mutex<Vec<Request>>>) {
+    let mut bytes = Vec::new();
+    let request = loop {
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk).await.unwrap_or(0);
+        bytes.extend_from_slice(&chunk[..read]);
+        if let Some(request) = parse(&bytes) {
+            break request;
+        }
+        if read == 0 {
+            return;
+        }
+    };
+    seen.lock().unwrap().push(request);
+    match then {
+        Then::Answer(answer) => drop(stream.write_all(answer.as_bytes()).await),
+        Then::HangUp => (),
+        Then::Silence => std::future::pending().await,
+        Then::Endless(beginning) => {
+            let _ = stream.write_all(beginning.as_bytes()).await;
+            while stream.write_all(&[b'x'; 8192]).await.is_ok() {}
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Request> {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines().map(str::to_owned);
+    let line = lines.next()?;
+    let headers: BTreeMap<_, _> = lines
+        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned())))
+        .collect();
+    let length: usize = headers.get("content-length")?.parse().ok()?;
+    (body.len() >= length).then(|| Request { line, headers, body: body.to_owned() })
+}
+
+fn channel(url: &str, secrets: &[&str]) -> WebhookChannel {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let secrets = secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect();
+    WebhookChannel::new(WebhookSettings { url: url.parse().unwrap(), secrets })
+}
+
+fn now() -> Timestamp {
+    serde_json::from_value("2026-11-21T09:00:00.000Z".into()).unwrap()
+}
+
+async fn deliver(channel: &WebhookChannel) -> Report {
+    deliver_at(channel, now()).await
+}
+
+async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> Report {
+    let mut event = sample::event(EventType::Denied, Uuid::from_u128(1), "emea", now);
+    if let vetwatch::event::Subject::Vetting(news) = &mut event.data.subject {
+        "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
+    }
+    let message = channel.render(&[event]);
+    let report = channel.deliver(Outgoing { id: ID, message: &message, settled: &BTreeMap::new() }, now).await;
+    let shown = format!("{report:?} {channel:?}");
+    assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");
+    assert!(report.detail.len() <= Report::DETAIL_MAX && !report.detail.contains(char::is_control), "{report:?}");
+    report
+}
+
+#[tokio::test]
+async fn signatures_hold_before_the_eyes_of_an_independent_library() {
+    let receiver = Receiver::answering("204 No Content", "", "").await;
+    let secret = |byte| format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode([byte; 32]));
+    let (new, old) = (secret(1), secret(2));
+    let channel = channel(&format!("http://127.0.0.1:{}/", receiver.port), &[&new, &old]);
+    let first = SystemClock.now();
+    assert_eq!(deliver_at(&channel, first).await.outcome, Outcome::Accepted);
+    assert_eq!(deliver_at(&channel, first.after(Duration::from_secs(90))).await.outcome, Outcome::Accepted);
+
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 2);
+    for request in &requests {
+        assert_eq!(request.line, "POST / HTTP/1.1");
+        assert_eq!(request.headers["content-type"], "application/json");
+        assert_eq!(request.headers["webhook-id"], ID.to_string());
+        assert_eq!(request.headers["user-agent"], concat!("vetwatch/", env!("CARGO_PKG_VERSION")));
+        for secret in [&new, &old] {
+            let understood = verify_webhook(secret, &request.headers, &request.body).unwrap();
+            assert_eq!(understood["type"], "vetting.denied");
+            assert_eq!(understood["data"]["customer"]["name"], "École \"大学\"\r\n</script>");
+        }
+        let error = verify_webhook(&secret(3), &request.headers, &request.body).unwrap_err();
+        assert!(error.contains("not verified"), "{error}");
+        let changed = request.body.replace("Denied", "Approved");
+        assert!(verify_webhook(&new, &request.headers, &changed).is_err());
+    }
+    assert_ne!(requests[0].headers["webhook-timestamp"], requests[1].headers["webhook-timestamp"]);
+    assert_ne!(requests[0].headers["webhook-signature"], requests[1].headers["webhook-signature"]);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Receiver::answering("200 OK", "", "").await;
+    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let location = format!("location: http://127.0.0.1:{}/elsewhere?T0KEN\r\n", target.port);
+        let receiver = Receiver::answering(status, &location, "").await;
+        let report = deliver(&receiver.channel()).await;
+        assert_eq!(report.outcome, TRY_AGAIN);
+        assert!(report.detail.contains("redirects are not followed"), "{}", report.detail);
+        assert!(report.detail.contains(&format!("to http://127.0.0.1:{}", target.port)), "{}", report.detail);
+    }
+    assert!(target.requests().is_empty());
+}
+
+#[tokio::test]
+async fn each_status_has_its_consequence() {
+    let wait = |seconds| Outcome::TryAgain { after: Some(Duration::from_secs(seconds)) };
+    for (status, headers, outcome) in [
+        ("200 OK", "", Outcome::Accepted),
+        ("202 Accepted", "", Outcome::Accepted),
+        ("410 Gone", "", Outcome::Gone),
+        ("429 Too Many Requests", "retry-after: 120\r\n", wait(120)),
+        ("429 Too Many Requests", "retry-after: 999999\r\n", wait(3600)),
+        ("429 Too Many Requests", "", TRY_AGAIN),
+        ("503 Service Unavailable", "retry-after: Sat, 21 Nov 2026 09:05:00 GMT\r\n", wait(300)),
+        ("503 Service Unavailable", "retry-after: soon\r\n", TRY_AGAIN),
+        ("400 Bad Request", "", TRY_AGAIN),
+        ("404 Not Found", "", TRY_AGAIN),
+        ("500 Internal Server Error", "", TRY_AGAIN),
+    ] {
+        let receiver = Receiver::answering(status, headers, "why\u{1b}[31m: /hooks/T0KEN-abc?sig=S3CRET").await;
+        let report = deliver(&receiver.channel()).await;
+        assert_eq!(report.outcome, outcome, "{status} {headers}");
+        assert!(report.detail.contains(&format!("HTTP {status}: why[31m: [hidden]")), "{}", report.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_cannot_be_reached_is_unavailable() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let report = deliver(&channel(&format!("http://127.0.0.1:{port}/hooks/T0KEN-abc"), &[])).await;
+    assert_eq!(report.outcome, Outcome::Unavailable);
+    assert!(report.detail.contains("refused"), "{}", report.detail);
+
+    let report = deliver(&channel("https://no-such-host.invalid/hooks/T0KEN-abc", &[])).await;
+    assert_eq!(report.outcome, Outcome::Unavailable, "{}", report.detail);
+
+    // Its certificate is of a CA that nobody trusts; that it speaks SMTP behind it does not matter.
+    let server = MailServer::secured("implicit", &Certificates::new());
+    let report = deliver(&channel(&format!("https://localhost:{}/hooks/T0KEN-abc", server.port), &[])).await;
+    assert_eq!(report.outcome, Outcome::Unavailable);
+    assert!(report.detail.contains("certificate"), "{}", report.detail);
+}
+
+#[tokio::test]
+async fn a_receiver_that_falls_silent_or_hangs_up_gets_the_message_again() {
+    let receiver = Receiver::new(Then::Silence).await;
+    let begun = Instant::now();
+    let report = deliver(&receiver.channel().with_deadline(Duration::from_millis(400))).await;
+    assert_eq!(report.outcome, TRY_AGAIN);
+    assert!(report.detail.contains("no answer within 400ms"), "{}", report.detail);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+
+    let receiver = Receiver::new(Then::HangUp).await;
+    let report = deliver(&receiver.channel()).await;
+    assert_eq!(report.outcome, TRY_AGAIN, "{}", report.detail);
+    let receiver = Receiver::new(Then::Answer("HTTP/1.1 2".to_owned())).await;
+    assert_eq!(deliver(&receiver.channel()).await.outcome, TRY_AGAIN);
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_read_no_further_than_it_helps() {
+    let head = "HTTP/1.1 500 Internal Server Error\r\ntransfer-encoding: identity\r\n\r\n";
+    for (beginning, outcome) in [
+        (head.to_owned(), TRY_AGAIN),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_owned(), Outcome::Accepted),
+        ("HTTP/1.1 200 OK\r\nx: ".to_owned(), TRY_AGAIN), // a header without end
+    ] {
+        let receiver = Receiver::new(Then::Endless(beginning.clone())).await;
+        let begun = Instant::now();
+        let report = deliver(&receiver.channel()).await;
+        assert_eq!(report.outcome, outcome, "{beginning}: {}", report.detail);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{beginning}: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_does_not_undo_the_status() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthe beginning";
+    let receiver = Receiver::new(Then::Answer(answer.to_owned())).await;
+    assert_eq!(deliver(&receiver.channel()).await.outcome, Outcome::Accepted);
+}
+
+#[test]
+fn the_published_schema_describes_the_published_examples() {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let checked = run("check_schema.py", &schemas, &serde_json::Value::Null).unwrap();
+    assert!(checked.as_str().is_some_and(|text| text.trim().ends_with("examples")), "{checked}");
+}
