@@ -1,1 +1,65 @@
-//! The SQLite database.
+//! The SQLite database. All SQL lives below this module; nothing else names sqlx.
+//!
+//! A stub: the seam that the commands need.
+
+pub mod redrive;
+pub mod reports;
+pub mod roster;
+
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
+use sqlx::{Sqlite, Transaction};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    #[error("the database cannot be brought up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl Error {
+    /// Somebody else holds the database: the same may work a moment later.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        // SQLITE_BUSY and SQLITE_LOCKED are the low byte of the extended code.
+        error.code().and_then(|code| code.parse::<i64>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) read: SqlitePool,
+    pub(crate) write: SqlitePool,
+}
+
+#[derive(Debug)]
+pub struct WriteTx {
+    pub(crate) tx: Transaction<'static, Sqlite>,
+}
+
+impl Store {
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal);
+        let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&write).await?;
+        let read = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        Ok(Self { read, write })
+    }
+
+    pub async fn begin(&self) -> Result<WriteTx, Error> {
+        Ok(WriteTx { tx: self.write.begin_with("begin immediate").await? })
+    }
+}
+
+impl WriteTx {
+    pub async fn commit(self) -> Result<(), Error> {
+        Ok(self.tx.commit().await?)
+    }
+}
