@@ -1,3 +1,96 @@
-//! The command line.
+//! The command line: what people type, and what the process answers.
+//!
+//! Each command has a file of its own, whose function takes the [`Context`] and its arguments, prints through
+//! [`output::Output`] and returns an [`Exit`] or a [`Failure`]. Only [`main`] turns those into a process's end.
 
+mod args;
 pub mod check;
+pub mod context;
+mod csv;
+mod customers;
+pub mod demo;
+pub mod failure;
+mod generate;
+mod history;
+mod load;
+mod logging;
+mod notifications;
+pub mod output;
+pub mod poll;
+pub mod privileges;
+pub mod run;
+pub mod sandbox;
+mod status;
+pub mod sync;
+pub mod text;
+mod when;
+mod which;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+pub use args::{Cli, Command};
+pub use context::Context;
+pub use failure::{Exit, Failure};
+
+/// Runs what the arguments say and returns the process's exit code. Everything that failed was said on stderr.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, arguments.iter().any(|argument| argument == "--json")),
+    };
+    let json = cli.json;
+    match start(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print(json);
+            failure.exit.into()
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<Exit, Failure> {
+    logging::start(&cli)?;
+    // Fails only if it was installed before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let context = Context::new(cli.config, cli.json);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start").because(error.to_string()))?;
+    runtime.block_on(dispatch(&context, cli.command))
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Demo(args) => demo::demo(context, args).await,
+        Command::Run(args) => run::run(context, args).await,
+        Command::Check(args) => check::run(context, &args),
+        Command::Sandbox(args) => sandbox::sandbox(context, args).await,
+        Command::Customers(command) => customers::customers(context, command).await,
+        Command::Poll(args) => poll::poll(context, args).await,
+        Command::Status(args) => status::status(context, args).await,
+        Command::History(args) => history::history(context, args).await,
+        Command::Notifications(command) => notifications::notifications(context, command).await,
+        Command::Completions { shell } => generate::completions(context, shell),
+        Command::Man { directory } => generate::man(context, &directory),
+    }
+}
+
+/// What clap has to say: help and version on stdout, wrong usage on stderr.
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    if json && error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let text = error.render().to_string();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let what = lines.next().unwrap_or("wrong usage").trim_start_matches("error: ").to_owned();
+        Failure::new(Exit::Usage, what).listing(lines.map(|line| line.trim().to_owned())).print(true);
+        return Exit::Usage.into();
+    }
+    // A reader that went away (`| head`) is no failure.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}

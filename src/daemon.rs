@@ -1,8 +1,7 @@
 //! The parts, put together: from a configuration to running loops, and back down on SIGTERM.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use crate::activity::{self, Progress};
 use crate::config::{Config, EndpointKind};
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
+use crate::lock;
 use crate::partner_center::{self, Budget, Customers, PartnerCenter, PartnerSettings};
 use crate::poller::Poller;
 use crate::record::Intervals;
@@ -32,10 +32,10 @@ const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("another vetwatch runs on {database} ({holder}); there may be only one, stop it first")]
-    Locked { database: PathBuf, holder: String },
-    #[error("cannot lock {path}")]
-    Lock { path: PathBuf, source: io::Error },
+    #[error("another vetwatch runs on {}", .0.display())]
+    Locked(PathBuf),
+    #[error("cannot lock {}", database.display())]
+    Lock { database: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("the connection to Partner Center cannot be set up")]
@@ -46,41 +46,6 @@ pub enum Error {
     Signals(#[source] io::Error),
     #[error("{0} ended by itself")]
     Ended(String),
-}
-
-/// The right to poll and to send, held by one process at a time. The file says who; the kernel lets go of it with
-/// the process, however that ends.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not read")] File);
-
-/// Takes the lock beside the database.
-pub fn lock(database: &Path) -> Result<Lock, Error> {
-    let path = lock_path(database);
-    let failed = |source| Error::Lock { path: path.clone(), source };
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let holder = io::read_to_string(&file).unwrap_or_default();
-            return Err(Error::Locked { database: database.to_owned(), holder: holder.trim().to_owned() });
-        }
-        Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
-    Ok(Lock(file))
-}
-
-/// Does a daemon run on this database?
-#[must_use]
-pub fn is_running(database: &Path) -> bool {
-    File::open(lock_path(database))
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
-}
-
-fn lock_path(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
 }
 
 /// One loop for each partner, one for each endpoint, and what wakes them.
@@ -192,7 +157,9 @@ async fn partner(
 
 /// The daemon: runs until SIGTERM or SIGINT, then lets what is under way end.
 pub async fn run(config: Config) -> Result<(), Error> {
-    let _lock = lock(&config.database)?;
+    let database = &config.database;
+    let held = lock::take(database).map_err(|source| Error::Lock { database: database.clone(), source })?;
+    let _held = held.ok_or_else(|| Error::Locked(database.clone()))?;
     let store = Store::open(&config.database).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stop = CancellationToken::new();
@@ -226,7 +193,6 @@ pub async fn run(config: Config) -> Result<(), Error> {
         _ = terminate.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
         _ = interrupt.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
     }
-    store.close().await;
     Ok(())
 }
 
@@ -307,8 +273,8 @@ impl Loops {
     }
 }
 
-/// What a process that died left behind is due at once.
-async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
+/// Takes up what a process that died left behind: it is due at once. Only for who holds the lock.
+pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
     let mut tx = store.begin().await?;
     let polls = tx.recover_polls(now).await?;

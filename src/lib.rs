@@ -56,6 +56,7 @@ pub mod roster;
 pub mod delivery;
 // Put together.
 pub mod config;
+pub mod lock;
 pub mod activity;
 pub mod daemon;
 pub mod cli;

@@ -52,7 +52,20 @@ pub struct Round {
     pub not_asked: u32,
     /// Transitions recorded.
     pub transitions: u32,
+    /// Partner Center refused us as a whole: a person must act.
+    pub refused: bool,
     pub next: Option<Timestamp>,
+}
+
+impl Round {
+    pub fn add(&mut self, other: &Self) {
+        self.unchanged += other.unchanged;
+        self.changed += other.changed;
+        self.failed += other.failed;
+        self.not_asked += other.not_asked;
+        self.transitions += other.transitions;
+        self.refused |= other.refused;
+    }
 }
 
 /// What became of one question.
@@ -98,6 +111,27 @@ impl Poller {
         Ok(round)
     }
 
+    /// Asks these customers now, whether or not they are due: as many of them, from the first on, as the budget has
+    /// for. `taken` says how many that were.
+    pub async fn ask_now(&self, rows: &[i64]) -> Result<(usize, Round), store::Error> {
+        let mut round = Round::default();
+        let now = self.clock.now();
+        if let Some(gate) = self.store.gate(self.partner.id).await?
+            && gate.closed_until > now
+        {
+            round.next = Some(gate.closed_until);
+            return Ok((0, round));
+        }
+        let limit = usize::try_from(self.budget.available(now)).map_or(BATCH.0, |tokens| tokens.min(BATCH.0));
+        let rows = &rows[..limit.min(rows.len())];
+        round.next = Some(if rows.is_empty() { self.budget.ready_at(now) } else { now });
+        let mut tx = self.store.begin().await?;
+        let taken = tx.take_customers(self.partner.id, rows, now, now.after(LEASE)).await?;
+        tx.commit().await?;
+        self.ask_all(taken, &mut round).await?;
+        Ok((rows.len(), round))
+    }
+
     async fn ask_all(&self, due: Vec<DueCustomer>, round: &mut Round) -> Result<(), store::Error> {
         let began = Instant::now();
         // Set by the first answer that concerns everybody: nothing more is asked behind a closed gate.
@@ -136,6 +170,7 @@ impl Poller {
                     closed.cancel();
                     batch.not_asked.push(customer.row);
                     round.failed += 1;
+                    round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
                     gate = Some((self.clock.now(), error));
                 }
                 Asked::Error(error) => {

@@ -7,6 +7,9 @@ mod housekeeping;
 mod listing;
 mod outbox;
 mod polling;
+pub mod redrive;
+pub mod reports;
+pub mod roster;
 mod vetting;
 
 use std::fs::File;
@@ -31,6 +34,10 @@ pub enum Error {
     Open { path: PathBuf, source: std::io::Error },
     #[error("the database {path} was written by a newer vetwatch or is damaged; nothing was changed")]
     Migrate { path: PathBuf, source: sqlx::migrate::MigrateError },
+    #[error(
+        "the database {path} was written by an older vetwatch; start the daemon once, or run the command as the service's user"
+    )]
+    Older { path: PathBuf },
     #[error("the database failed")]
     Sqlite(#[from] sqlx::Error),
 }
@@ -93,6 +100,19 @@ impl Store {
         Ok(Self { write, read })
     }
 
+    /// Opens a file that is there, for reading only: makes nothing, waits for nobody.
+    pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        let current = sqlx::migrate!().iter().map(|migration| migration.version).max();
+        let found =
+            sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations").fetch_one(&pool).await?;
+        if found < current {
+            return Err(Error::Older { path: path.to_owned() });
+        }
+        Ok(Self { write: pool.clone(), read: pool })
+    }
+
     /// Begins a write. Waits for as long as somebody else holds the database.
     pub async fn begin(&self) -> Result<WriteTx, Error> {
         loop {
@@ -110,6 +130,8 @@ impl Store {
         Ok(sqlx::query_scalar("pragma data_version").fetch_one(&self.write).await?)
     }
 
+    /// Closes every connection. The program itself never does: SQLite would take the `-wal` and `-shm` files away
+    /// with the last one, and who may only read could not open the database any more until somebody writes.
     pub async fn close(&self) {
         self.read.close().await;
         self.write.close().await;

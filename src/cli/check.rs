@@ -5,14 +5,41 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::cli::{Context, Exit, Failure};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem};
 use crate::delivery::email::Tls;
 use crate::delivery::route::Route;
 use crate::event::EventType;
 use crate::partner_center::Customers;
 
-/// The configuration is wrong (`EX_CONFIG`).
-pub const BAD_CONFIG: u8 = 78;
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Also speak to Partner Center and to the mail servers
+    #[arg(long)]
+    pub live: bool,
+}
+
+/// What is wrong goes to stderr, as everywhere; what the configuration will do to stdout.
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let checked = check(&context.config_path, &CredentialDirs::from_env());
+    if context.json {
+        context.out.write(&checked.json())?;
+    } else if checked.ok {
+        context.out.write(&checked.text())?;
+    } else {
+        // If nobody reads it, the exit code still speaks.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), checked.text().as_bytes());
+    }
+    if !checked.ok {
+        return Ok(Exit::Configuration);
+    }
+    if args.live {
+        return Err(Failure::new(Exit::Failed, "cannot try the connections")
+            .because("`check --live` is not supported by this version yet")
+            .advise("the file itself is good; `vetwatch poll` tries Partner Center"));
+    }
+    Ok(Exit::Done)
+}
 
 /// What was found. As JSON it is what `check --json` prints.
 #[derive(Debug, Serialize)]
@@ -72,12 +99,6 @@ pub fn check(path: &Path, credentials: &CredentialDirs) -> Checked {
 }
 
 impl Checked {
-    /// 0, or 78 for a configuration that `run` would refuse.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        if self.ok { 0 } else { BAD_CONFIG }
-    }
-
     /// With a line end at its end, as is [`Checked::text`].
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "plain structures are always JSON")]
@@ -239,7 +260,7 @@ mod tests {
     #[test]
     fn a_good_file_says_what_it_will_do_and_shows_no_secret() {
         let checked = checked(EXAMPLE);
-        assert_eq!(checked.exit_code(), 0);
+        assert!(checked.ok);
         for secret in ["the-client-secret", "the-smtp-password", "the-secret-url", "whsec"] {
             assert!(!checked.text().contains(secret) && !checked.json().contains(secret));
         }
@@ -292,7 +313,7 @@ mod tests {
     #[test]
     fn a_bad_file_ends_with_78_and_tells_everything() {
         let checked = checked("[schedule]\nin_revew = \"15m\"\n[web]\nlisten = \"127.0.0.1:9464\"\n");
-        assert_eq!(checked.exit_code(), 78);
+        assert!(!checked.ok);
         insta::assert_snapshot!(checked.text(), @r#"
     vetwatch.toml: schedule.in_revew: unknown key; did you mean in_review?
     vetwatch.toml: partner: at least one [[partner]] is needed: the tenant of Partner Center to watch

@@ -53,6 +53,7 @@ pub struct PartnerRow {
 #[derive(Debug, Clone)]
 pub struct Gate {
     pub closed_until: Timestamp,
+    pub reason: String,
     pub closures: u32,
 }
 
@@ -102,13 +103,23 @@ impl Store {
 
     /// The partner's gate, if it was ever closed since the last good answer.
     pub async fn gate(&self, partner: i64) -> Result<Option<Gate>, Error> {
-        let row = sqlx::query!("select closed_until, closures from partner where id = ?", partner)
+        let row = sqlx::query!("select closed_until, closed_reason, closures from partner where id = ?", partner)
             .fetch_one(&self.read)
             .await?;
         Ok(row.closed_until.map(|until| Gate {
             closed_until: Timestamp::from_millis(until),
+            reason: row.closed_reason.unwrap_or_default(),
             closures: u32::try_from(row.closures).unwrap_or(u32::MAX),
         }))
+    }
+
+    /// Everybody who is watched, and not paused.
+    pub async fn watched(&self, partner: i64) -> Result<Vec<i64>, Error> {
+        let rows = sqlx::query_scalar!(
+            r#"select id as "id!" from customer where partner = ? and removed_at is null and paused_at is null order by next_poll_at"#,
+            partner
+        );
+        Ok(rows.fetch_all(&self.read).await?)
     }
 
     /// For each class: when the first and the last of its customers are due.
@@ -173,13 +184,14 @@ impl WriteTx {
                 break;
             }
             let name = class.as_str();
-            let rows = sqlx::query!(
+            let rows = sqlx::query_as!(
+                Taken,
                 r#"update customer set next_poll_at = ?1, asking_since = ?2 where id in (
                        select id from customer
                        where partner = ?3 and poll_class = ?4 and removed_at is null and paused_at is null
                          and next_poll_at <= ?2
                        order by next_poll_at limit ?5)
-                   returning id as "id!", customer_id, answer, expected_until, poll_failures"#,
+                   returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures"#,
                 lease_until,
                 now,
                 partner,
@@ -188,16 +200,35 @@ impl WriteTx {
             )
             .fetch_all(&mut *self.tx)
             .await?;
-            due.extend(rows.into_iter().map(|row| DueCustomer {
-                row: row.id,
-                customer_id: row.customer_id,
-                class,
-                answer: row.answer,
-                expected_until: row.expected_until.map(Timestamp::from_millis),
-                poll_failures: u32::try_from(row.poll_failures).unwrap_or(u32::MAX),
-            }));
+            due.extend(rows.into_iter().map(DueCustomer::from));
         }
         Ok(due)
+    }
+
+    /// Takes these customers, as if they were due.
+    pub async fn take_customers(
+        &mut self,
+        partner: i64,
+        rows: &[i64],
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Vec<DueCustomer>, Error> {
+        let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
+        let rows = serde_json::to_string(rows).unwrap_or_default();
+        let taken = sqlx::query_as!(
+            Taken,
+            r#"update customer set next_poll_at = ?1, asking_since = ?2
+               where partner = ?3 and removed_at is null and paused_at is null
+                 and id in (select value from json_each(?4))
+               returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures"#,
+            lease_until,
+            now,
+            partner,
+            rows
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        Ok(taken.into_iter().map(DueCustomer::from).collect())
     }
 
     /// Moves the times on of customers whose answer was the same. Never overwrites what is newer.
@@ -316,5 +347,28 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         Ok(())
+    }
+}
+
+/// A row of `customer`, just taken.
+struct Taken {
+    row: i64,
+    customer_id: String,
+    poll_class: String,
+    answer: Option<String>,
+    expected_until: Option<i64>,
+    poll_failures: i64,
+}
+
+impl From<Taken> for DueCustomer {
+    fn from(taken: Taken) -> Self {
+        Self {
+            row: taken.row,
+            customer_id: taken.customer_id,
+            class: PollClass::parse(&taken.poll_class),
+            answer: taken.answer,
+            expected_until: taken.expected_until.map(Timestamp::from_millis),
+            poll_failures: u32::try_from(taken.poll_failures).unwrap_or(u32::MAX),
+        }
     }
 }

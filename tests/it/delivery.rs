@@ -1,7 +1,8 @@
 //! From the outbox to people: what is sent, when it is tried again, and what becomes of it.
 
 use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::receiver::{HookAct, Signature};
+use vetwatch::store::redrive::Redrive;
 use vetwatch::time::Clock;
 
 use crate::world::{World, hours, minutes, seconds};
@@ -36,7 +37,9 @@ async fn a_mail_server_that_is_down_at_the_moment_of_fifty_verdicts_gets_each_ma
         world.pass(minutes(5));
         world.deliver().await;
     }
-    let attempts = world.rows("select count(*) from attempt a join delivery d on d.id = a.delivery where d.endpoint = 'sales-mail'").await;
+    let attempts = world
+        .rows("select count(*) from attempt a join delivery d on d.id = a.delivery where d.endpoint = 'sales-mail'")
+        .await;
     assert!(attempts[0].parse::<u32>().unwrap() <= 20, "{attempts:?} attempts at a closed endpoint");
 
     world.mail.start_again().await.unwrap();
@@ -66,7 +69,7 @@ async fn a_failing_receiver_is_tried_again_on_the_ladder_under_the_same_id_with_
     assert!(hooks.windows(2).all(|pair| pair[0].id() == pair[1].id() && pair[0].body == pair[1].body));
     let stamps: Vec<_> = hooks.iter().map(|hook| hook.header("webhook-timestamp").unwrap().to_owned()).collect();
     assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "signed anew: {stamps:?}");
-    assert!(hooks.iter().all(|hook| hook.signature.is_valid()));
+    assert!(hooks.iter().all(|hook| hook.signature == Signature::Valid));
     assert_eq!(
         world.rows("select state, attempts, events from v_deliveries where endpoint = 'crm'").await,
         ["delivered | 4 | 1"]
@@ -84,12 +87,15 @@ async fn a_message_is_given_up_only_when_its_time_is_over_and_redriving_sends_th
     assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["pending"]);
     world.pass(hours(2));
     world.deliver().await;
-    assert_eq!(world.rows("select state, next_attempt_at from v_deliveries where endpoint = 'crm'").await, ["dead | null"]);
+    assert_eq!(
+        world.rows("select state, next_attempt_at from v_deliveries where endpoint = 'crm'").await,
+        ["dead | null"]
+    );
     let (id, body) = (world.hook.hooks()[0].id().unwrap().to_owned(), world.hook.hooks()[0].body.clone());
 
     world.hook.clear_script();
     let mut tx = world.store.begin().await.unwrap();
-    tx.redrive(std::slice::from_ref(&id), world.clock.now()).await.unwrap();
+    tx.redrive(Redrive::One { id: &id, force: false }, world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     world.deliver().await;
     let last = world.hook.hooks().pop().unwrap();
@@ -140,7 +146,7 @@ async fn a_receiver_that_is_gone_for_good_is_paused_and_keeps_what_waits() {
     assert_eq!(world.hook.hooks().len(), 1, "a restart under the same settings is no reason");
     let id = world.hook.hooks()[0].id().unwrap().to_owned();
     let mut tx = world.store.begin().await.unwrap();
-    tx.redrive(&[id], world.clock.now()).await.unwrap();
+    tx.redrive(Redrive::One { id: &id, force: false }, world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     world.deliver().await;
     assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["delivered", "delivered"]);

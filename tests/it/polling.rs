@@ -39,7 +39,11 @@ async fn a_review_that_ends_is_told_once_to_every_endpoint_with_microsofts_reaso
     assert_eq!(mails.len(), 1);
     assert!(mails[0].text().contains("Not an Education Customer"), "{}", mails[0].text());
     assert_eq!(
-        world.rows("select customer_name, from_status, to_status, vetting_reason, attempt, event_type from v_transitions").await,
+        world
+            .rows(
+                "select customer_name, from_status, to_status, vetting_reason, attempt, event_type from v_transitions"
+            )
+            .await,
         ["Contoso School | InReview | Denied | Not an Education Customer | 1 | vetting.denied"]
     );
     assert_eq!(
@@ -170,7 +174,12 @@ async fn a_refused_credential_is_not_tried_in_a_loop() {
     world.sandbox.set_client_secret("sandbox-secret");
     world.pass(minutes(2));
     world.poll().await;
-    assert_eq!(world.rows("select count(*), (select closed_reason from partner) from customer where last_seen_at is not null").await, ["20 | null"]);
+    assert_eq!(
+        world
+            .rows("select count(*), (select closed_reason from partner) from customer where last_seen_at is not null")
+            .await,
+        ["20 | null"]
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::{Column, Row, ValueRef};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{Column, ConnectOptions, Row, ValueRef};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use vetwatch::config::{Config, CredentialDirs};
@@ -14,7 +15,8 @@ use vetwatch::daemon::{self, Parts};
 use vetwatch::sandbox::mailbox::{Mail, Mailbox};
 use vetwatch::sandbox::receiver::{Hook, Receiver};
 use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
-use vetwatch::store::{NewCustomer, Store};
+use vetwatch::store::Store;
+use vetwatch::store::roster::NewCustomer;
 use vetwatch::time::{Clock, ManualClock, Timestamp};
 
 pub(crate) const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr";
@@ -73,7 +75,8 @@ impl World {
         std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
         let text = configuration(folder.path(), &sandbox, mail.address().port(), hook.url().as_str(), schedule, more);
         std::fs::write(&path, text).expect("a configuration");
-        let config = Config::load(&path, &CredentialDirs::only(folder.path())).expect("a configuration without problems");
+        let config =
+            Config::load(&path, &CredentialDirs::only(folder.path())).expect("a configuration without problems");
         let store = Store::open(&config.database).await.expect("a database");
         let parts = assemble(&config, &store, &clock).await;
         Self { clock, sandbox, mail, hook, config, store, parts, folder, customers: 0, forgive: false }
@@ -148,7 +151,7 @@ impl World {
 
     /// The rows of a query, each as its columns with ` | ` between.
     pub(crate) async fn rows(&self, sql: &str) -> Vec<String> {
-        rows(&self.store, sql).await
+        rows(&self.config.database, sql).await
     }
 
     /// What arrived at the receiver so far: type, customer, reason.
@@ -176,7 +179,14 @@ async fn assemble(config: &Config, store: &Store, clock: &Arc<ManualClock>) -> P
     daemon::assemble(config, store, &clock, &CancellationToken::new()).await.expect("the parts")
 }
 
-pub(crate) fn configuration(folder: &Path, sandbox: &Sandbox, smtp: u16, hook: &str, schedule: &str, more: &str) -> String {
+pub(crate) fn configuration(
+    folder: &Path,
+    sandbox: &Sandbox,
+    smtp: u16,
+    hook: &str,
+    schedule: &str,
+    more: &str,
+) -> String {
     let Options { tenant, client_id, .. } = Options::default();
     let (database, api) = (folder.join("vetwatch.db"), sandbox.url());
     format!(
@@ -229,18 +239,18 @@ endpoints = ["sales-mail", "crm"]
     )
 }
 
-pub(crate) async fn rows(store: &Store, sql: &str) -> Vec<String> {
-    let mut tx = store.begin().await.expect("a transaction");
-    let sql = sqlx::AssertSqlSafe(sql.to_owned());
-    let rows = sqlx::query(sql).fetch_all(tx.connection()).await.expect("a query");
-    let text = |row: &sqlx::sqlite::SqliteRow, n: usize| {
-        let value = row.try_get_raw(n).expect("a column");
-        if value.is_null() {
+/// As an analyst's tool would read: through a connection of its own.
+pub(crate) async fn rows(database: &Path, sql: &str) -> Vec<String> {
+    let mut reader =
+        SqliteConnectOptions::new().filename(database).read_only(true).connect().await.expect("a database");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut reader).await.expect("a query");
+    let text = |row: &SqliteRow, n: usize| {
+        if row.try_get_raw(n).expect("a column").is_null() {
             return "null".to_owned();
         }
         row.try_get::<String, _>(n)
             .or_else(|_| row.try_get::<i64, _>(n).map(|n| n.to_string()))
-            .or_else(|_| row.try_get::<f64, _>(n).map(|n| n.to_string()))
+            .or_else(|_| row.try_get::<f64, _>(n).map(|n| format!("{n:?}")))
             .unwrap_or_else(|_| panic!("{} cannot be shown", row.column(n).name()))
     };
     rows.iter().map(|row| (0..row.len()).map(|n| text(row, n)).collect::<Vec<_>>().join(" | ")).collect()

@@ -1,0 +1,256 @@
+//! What can be typed. The texts are the manual: `--help`, the manual pages and the completions are made of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::cli::when::Since;
+use crate::cli::{check, demo, run, sandbox};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done · 1 failed · 2 usage · 3 `status`: attention needed · 4 not found
+  5 refused by Partner Center · 75 try again later · 78 configuration";
+
+/// Tells a Cloud Solution Provider that Microsoft has decided on a customer's qualification
+#[derive(Debug, Parser)]
+#[command(name = "vetwatch", version, max_term_width = 100, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "VETWATCH_CONFIG",
+        default_value = "/etc/vetwatch/vetwatch.toml"
+    )]
+    pub config: PathBuf,
+    /// Print JSON instead of text; errors too, as one object on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log what vetwatch does; twice: what its libraries do as well. `RUST_LOG` says it more finely
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show everything on this machine: a simulated Partner Center, mail and webhooks; nothing to configure
+    #[command(after_help = "Examples:\n  vetwatch demo\n  vetwatch demo --duration 20s")]
+    Demo(demo::Args),
+    /// Run the daemon in the foreground
+    #[command(after_help = "Examples:\n  vetwatch run\n  vetwatch --config ./vetwatch.toml run -v")]
+    Run(run::Args),
+    /// Validate the configuration: every problem at once
+    #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
+    Check(check::Args),
+    /// The roster: who is watched
+    #[command(subcommand)]
+    Customers(CustomersCommand),
+    /// Ask Partner Center now, about everybody or those named
+    ///
+    /// Records and queues as the daemon does. Beside a running daemon the customers become due instead, and the daemon
+    /// asks within its budget.
+    #[command(
+        after_help = "Examples:\n  vetwatch poll\n  vetwatch poll contoso.onmicrosoft.com \"Fabrikam University\""
+    )]
+    Poll(PollArgs),
+    /// One screen: in review, decided lately, what vetwatch cannot see or deliver; exit 3 if that needs attention
+    #[command(
+        after_help = "Examples:\n  vetwatch status\n  vetwatch status \"Contoso School\"\n  vetwatch status --json | jq .attention"
+    )]
+    Status(CustomerArgs),
+    /// What changed, newest first
+    #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
+                            vetwatch history --since 2026-11-01 --format csv > november.csv")]
+    History(HistoryArgs),
+    /// Messages: delivered, waiting, given up
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
+    /// Run the simulated Partner Center on its own, for rehearsals
+    #[command(after_help = "Examples:\n  vetwatch sandbox")]
+    Sandbox(sandbox::Args),
+    /// Print the completions for a shell
+    #[command(after_help = "Examples:\n  vetwatch completions bash > /etc/bash_completion.d/vetwatch")]
+    Completions { shell: Shell },
+    /// Write the manual pages into a directory
+    #[command(after_help = "Examples:\n  vetwatch man /usr/local/share/man/man1")]
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// Somebody, or everybody.
+#[derive(Debug, Args)]
+pub struct CustomerArgs {
+    /// A tenant id, a domain or a name
+    pub customer: Option<String>,
+    /// Only this partner of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PollArgs {
+    /// Tenant ids, domains or names; nobody named: everybody
+    #[arg(value_name = "CUSTOMER")]
+    pub customers: Vec<String>,
+    /// Only this partner of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    pub who: CustomerArgs,
+    /// Since then: `30d`, `12h`, `2026-11-01`, `2026-11-01T08:00:00Z`. Dates without a zone are UTC
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+    /// How to print it
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// An array of the rows of the view `v_transitions`
+    Json,
+    /// The same rows for a spreadsheet
+    Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CustomersCommand {
+    /// Who is watched
+    #[command(after_help = "Examples:\n  vetwatch customers list\n  vetwatch customers list --tag north --json")]
+    List {
+        /// Only those who carry this tag
+        #[arg(long)]
+        tag: Option<String>,
+        /// Only this partner of the configuration
+        #[arg(long, value_name = "NAME")]
+        partner: Option<String>,
+    },
+    /// Watch a customer from now on; of one who is watched already, change name, domain and tags
+    #[command(
+        after_help = "Examples:\n  vetwatch customers add 8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab --name \"Contoso School\" \
+                            --domain contoso.onmicrosoft.com --tag north"
+    )]
+    Add(AddArgs),
+    /// Stop watching; the history stays, and a later `add` begins anew
+    #[command(after_help = "Examples:\n  vetwatch customers remove contoso.onmicrosoft.com")]
+    Remove(SomeCustomers),
+    /// Ask nothing about a customer for the time being
+    #[command(after_help = "Examples:\n  vetwatch customers pause \"Contoso School\"")]
+    Pause(SomeCustomers),
+    /// Go on with a paused customer, where it was
+    #[command(after_help = "Examples:\n  vetwatch customers resume \"Contoso School\"")]
+    Resume(SomeCustomers),
+    /// Take over Partner Center's list of customers now
+    #[command(after_help = "Examples:\n  vetwatch customers sync\n  vetwatch customers sync --partner emea")]
+    Sync {
+        /// Only this partner of the configuration
+        #[arg(long, value_name = "NAME")]
+        partner: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The customer's tenant id, a GUID
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The customer's name, as messages show it
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The tenant's domain
+    #[arg(long)]
+    pub domain: Option<String>,
+    /// For routes and lists; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// The partner of the configuration; needed where there are several
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SomeCustomers {
+    /// Tenant ids, domains or names
+    #[arg(value_name = "CUSTOMER", required = true)]
+    pub customers: Vec<String>,
+    /// The partner of the configuration, where a name alone is ambiguous
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NotificationsCommand {
+    /// Messages, newest first
+    #[command(after_help = "Examples:\n  vetwatch notifications list --state dead\n  \
+                            vetwatch notifications list --endpoint crm --since 2d --json")]
+    List {
+        #[arg(long, value_enum)]
+        state: Option<State>,
+        /// Only to this endpoint
+        #[arg(long, value_name = "NAME")]
+        endpoint: Option<String>,
+        /// Made since then: `2d`, `2026-11-01`, `2026-11-01T08:00:00Z`
+        #[arg(long, value_name = "TIME")]
+        since: Option<Since>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// One message: what it tells, each attempt, and what was or will be sent
+    #[command(after_help = "Examples:\n  vetwatch notifications show 0193b7c2-51aa")]
+    Show {
+        /// Its id, or enough of the beginning
+        id: String,
+    },
+    /// Send again what was given up: the same message under the same id
+    #[command(after_help = "Examples:\n  vetwatch notifications redrive 0193b7c2-51aa\n  \
+                            vetwatch notifications redrive --endpoint crm\n  vetwatch notifications redrive --since 2026-11-20")]
+    Redrive(RedriveArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct RedriveArgs {
+    /// Its id, or enough of the beginning
+    #[arg(conflicts_with_all = ["endpoint", "since"])]
+    pub id: Option<String>,
+    /// All dead letters of this endpoint
+    #[arg(long, value_name = "NAME")]
+    pub endpoint: Option<String>,
+    /// All dead letters of messages made since then
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+    /// Send even what was delivered; its receivers get it twice, under the same id
+    #[arg(long, requires = "id")]
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    Pending,
+    Delivered,
+    Dead,
+}
+
+impl State {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What every command needs: where the configuration is, how to print, what time it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cli::load::load_config;
+use crate::cli::output::Output;
+use crate::cli::privileges;
+use crate::cli::{Exit, Failure};
+use crate::config::Config;
+use crate::store::Store;
+use crate::time::{Clock, SystemClock, Timestamp};
+
+pub struct Context {
+    pub config_path: PathBuf,
+    /// Print JSON instead of text.
+    pub json: bool,
+    pub clock: Arc<dyn Clock>,
+    pub out: Output,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("config_path", &self.config_path)
+            .field("json", &self.json)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    #[must_use]
+    pub fn new(config_path: PathBuf, json: bool) -> Self {
+        Self { config_path, json, clock: Arc::new(SystemClock), out: Output::stdout() }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The configuration with its secrets. Read it before [`Context::store`]: that gives root's rights away.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] with every problem at once.
+    pub fn config(&self) -> Result<Config, Failure> {
+        load_config(&self.config_path)
+    }
+
+    /// The database, made if need be, opened as the service's user.
+    pub async fn store(&self, config: &Config) -> Result<Store, Failure> {
+        privileges::become_owner_of(&config.database)?;
+        Store::open(&config.database).await.map_err(|error| {
+            let mut failure = Failure::from(error);
+            if failure.exit == Exit::Failed {
+                failure.what = format!("cannot open the database {}", config.database.display());
+                failure.advice = Some("is its directory there, and may this user write to it?".into());
+            }
+            failure
+        })
+    }
+
+    /// The database that is there already: a command that only reads does not make one.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`] if there is none.
+    pub async fn existing_store(&self, config: &Config) -> Result<Store, Failure> {
+        privileges::become_owner_of(&config.database)?;
+        if !is_there(&config.database)? {
+            return Err(Failure::new(Exit::NotFound, format!("there is no database at {}", config.database.display()))
+                .advise("the daemon (`vetwatch run`) or `vetwatch customers add` makes it"));
+        }
+        self.store(config).await
+    }
+}
+
+fn is_there(database: &Path) -> Result<bool, Failure> {
+    database.try_exists().map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot look for the database {}", database.display()))
+            .because(error.to_string())
+            .advise("run the command as root or as a member of the service's group")
+    })
+}

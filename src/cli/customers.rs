@@ -1,0 +1,214 @@
+//! `vetwatch customers`: the roster.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::cli::args::{AddArgs, CustomersCommand, SomeCustomers};
+use crate::cli::which::{self, Among, Customer};
+use crate::cli::{Context, Exit, Failure, sync, text, when};
+use crate::config::Config;
+use crate::partner_center::Customers;
+use crate::store::Store;
+use crate::store::reports::CustomerRow;
+use crate::store::roster::{Added, NewCustomer};
+
+pub(super) async fn customers(context: &Context, command: CustomersCommand) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    match command {
+        CustomersCommand::List { tag, partner } => list(context, &config, tag.as_deref(), partner.as_deref()).await,
+        CustomersCommand::Add(args) => add(context, &config, &args).await,
+        CustomersCommand::Remove(who) => change(context, &config, &who, Change::Remove).await,
+        CustomersCommand::Pause(who) => change(context, &config, &who, Change::Pause).await,
+        CustomersCommand::Resume(who) => change(context, &config, &who, Change::Resume).await,
+        CustomersCommand::Sync { partner } => {
+            if partner.is_some() {
+                which::configured_partner(&config, partner.as_deref())?;
+            }
+            let store = context.store(&config).await?;
+            sync::sync_now(context, &config, &store, partner.as_deref()).await
+        }
+    }
+}
+
+async fn list(context: &Context, config: &Config, tag: Option<&str>, partner: Option<&str>) -> Result<Exit, Failure> {
+    let store = context.existing_store(config).await?;
+    which::partner(config, &store, partner).await?;
+    let rows = store.customers(None, partner, tag).await?;
+    if context.json {
+        context.out.json(&rows)?;
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
+        context
+            .out
+            .line("Nobody. `vetwatch customers add` or `vetwatch customers sync` puts customers on the roster.")?;
+        return Ok(Exit::Done);
+    }
+    let header = ["CUSTOMER", "DOMAIN", "TENANT ID", "PARTNER", "TAGS", "STATE"];
+    let cells = rows.into_iter().map(|row| {
+        let state = state(&row);
+        vec![row.name, row.domain, row.customer_id, row.partner, row.tags.unwrap_or_default().replace(',', " "), state]
+    });
+    context.out.write(&context.out.table(&header, cells))?;
+    Ok(Exit::Done)
+}
+
+/// In a word or two, how the watch of a customer stands.
+fn state(row: &CustomerRow) -> String {
+    match (&row.blind_since, row.paused) {
+        (_, true) => "paused".into(),
+        (Some(since), false) => format!("blind since {}", when::minute(since)),
+        (None, false) => row.poll_class.replace('_', " "),
+    }
+}
+
+async fn add(context: &Context, config: &Config, args: &AddArgs) -> Result<Exit, Failure> {
+    let partner = which::configured_partner(config, args.partner.as_deref())?;
+    let id = tenant_id(&args.id)?;
+    let tags = tags(&args.tags)?;
+    let store = context.store(config).await?;
+    let new = NewCustomer {
+        partner,
+        id,
+        name: args.name.as_deref().map(str::trim),
+        domain: args.domain.as_deref().map(str::trim),
+        tags: (!tags.is_empty()).then_some(tags.as_slice()),
+    };
+    let mut tx = store.begin().await?;
+    let added = tx.add_customer(new, context.now()).await?;
+    tx.commit().await?;
+
+    let who = which::customers(&store, &[id.to_owned()], Some(partner), Among::Watched).await?.remove(0);
+    if context.json {
+        let row = store.customers(Some(&who.rows), None, None).await?.pop();
+        let result = if added == Added::New { "added" } else { "updated" };
+        context.out.json(&json!({ "result": result, "customer": row }))?;
+        return Ok(Exit::Done);
+    }
+    let label = text::clean(who.label());
+    context.out.line(&match added {
+        Added::New => format!("{label} ({partner}) is watched from now on."),
+        Added::Known { paused: false } => {
+            format!("{label} ({partner}) was watched already; name, domain and tags are as you said.")
+        }
+        Added::Known { paused: true } => format!(
+            "{label} ({partner}) was on the roster already; name, domain and tags are as you said. \
+             It is paused: `vetwatch customers resume {}` goes on.",
+            who.id
+        ),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A tenant id as Partner Center writes it; kept as spelled.
+fn tenant_id(text: &str) -> Result<&str, Failure> {
+    let id = text.trim();
+    // `Uuid` also reads braces, URNs and bare digits, which Partner Center does not.
+    if id.len() == 36 && Uuid::try_parse(id).is_ok() {
+        return Ok(id);
+    }
+    Err(Failure::new(Exit::Usage, format!("\"{id}\" is not a tenant id"))
+        .because("it is a GUID, such as 8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab")
+        .advise("Partner Center shows it on the customer's account page as \"Microsoft ID\""))
+}
+
+/// Each once. The view joins them with commas, so they hold none.
+fn tags(texts: &[String]) -> Result<Vec<String>, Failure> {
+    let mut tags: Vec<String> = Vec::new();
+    for tag in texts.iter().map(|tag| tag.trim()) {
+        if tag.is_empty() || tag.contains(|c: char| c == ',' || c.is_control()) {
+            return Err(Failure::new(Exit::Usage, format!("\"{tag}\" is not a tag"))
+                .because("a tag is a word or two without commas; repeat --tag for several"));
+        }
+        if !tags.iter().any(|known| known == tag) {
+            tags.push(tag.to_owned());
+        }
+    }
+    Ok(tags)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Remove,
+    Pause,
+    Resume,
+}
+
+/// All of those named, or none: one unknown name changes nothing.
+async fn change(context: &Context, config: &Config, who: &SomeCustomers, change: Change) -> Result<Exit, Failure> {
+    let store = context.existing_store(config).await?;
+    which::partner(config, &store, who.partner.as_deref()).await?;
+    let found = which::customers(&store, &who.customers, who.partner.as_deref(), Among::Watched).await?;
+    let changed = apply(context, &store, &found, change).await?;
+    if context.json {
+        let results = found.iter().zip(&changed).map(|(customer, changed)| {
+            json!({ "partner": customer.partner, "customer_id": customer.id, "name": customer.name, "changed": changed })
+        });
+        context.out.json(&results.collect::<Vec<_>>())?;
+        return Ok(Exit::Done);
+    }
+    for (customer, changed) in found.iter().zip(changed) {
+        context.out.line(&said(config, customer, change, changed))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn apply(context: &Context, store: &Store, found: &[Customer], change: Change) -> Result<Vec<bool>, Failure> {
+    let now = context.now();
+    let mut changed = Vec::new();
+    let mut tx = store.begin().await?;
+    for row in found.iter().filter_map(|customer| customer.watched) {
+        changed.push(match change {
+            Change::Remove => tx.remove_customer(row, now).await?,
+            Change::Pause => tx.pause(row, now).await?,
+            Change::Resume => tx.resume(row, now).await?,
+        });
+    }
+    tx.commit().await?;
+    Ok(changed)
+}
+
+fn said(config: &Config, customer: &Customer, change: Change, changed: bool) -> String {
+    let label = text::clean(customer.label());
+    let synced =
+        config.partners.iter().any(|partner| partner.name == customer.partner && partner.customers == Customers::All);
+    match (change, changed) {
+        (Change::Remove, _) if synced => format!(
+            "{label} is not watched any more until the next sync of {}, which takes over everybody in Partner Center; \
+             `vetwatch customers pause` lasts.",
+            customer.partner
+        ),
+        (Change::Remove, _) => format!("{label} is not watched any more; its history stays."),
+        (Change::Pause, true) => format!("{label} is paused: nothing is asked about it."),
+        (Change::Pause, false) => format!("{label} was paused already."),
+        (Change::Resume, true) => format!("{label} is asked about again, now."),
+        (Change::Resume, false) => format!("{label} was not paused."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_id_is_a_guid_and_kept_as_spelled() {
+        let id = "8A2c4f6e-1b3d-4c5a-9e7f-0123456789ab";
+        assert_eq!(tenant_id(&format!(" {id} ")).unwrap(), id);
+        for wrong in [
+            "",
+            "contoso.onmicrosoft.com",
+            "{8A2c4f6e-1b3d-4c5a-9e7f-0123456789ab}",
+            "8A2c4f6e1b3d4c5a9e7f0123456789ab",
+        ] {
+            let failure = tenant_id(wrong).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.why.unwrap().contains("GUID"));
+        }
+    }
+
+    #[test]
+    fn tags_hold_no_comma_and_are_kept_once() {
+        assert_eq!(tags(&["north".into(), " vip ".into(), "north".into()]).unwrap(), ["north", "vip"]);
+        assert_eq!(tags(&["a,b".into()]).unwrap_err().exit, Exit::Usage);
+    }
+}

@@ -1,0 +1,194 @@
+//! How a command ends: the exit codes, which are kept, and what is said when it could not be done.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::text;
+use crate::store;
+
+/// The exit codes that scripts and service managers rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    /// `status` only: blind somewhere, or dead letters.
+    Attention = 3,
+    NotFound = 4,
+    /// By Partner Center.
+    Refused = 5,
+    /// `EX_TEMPFAIL`.
+    TryAgain = 75,
+    /// `EX_CONFIG`; the service is not restarted.
+    Configuration = 78,
+}
+
+impl Exit {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Attention => "attention",
+            Self::NotFound => "not_found",
+            Self::Refused => "refused",
+            Self::TryAgain => "try_again",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What could not be done, why, and what to do. Never a secret, a token or a whole webhook URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub exit: Exit,
+    pub what: String,
+    pub why: Option<String>,
+    /// Each problem, each candidate: one line each.
+    pub list: Vec<String>,
+    pub advice: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), why: None, list: Vec::new(), advice: None }
+    }
+
+    #[must_use]
+    pub fn because(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    #[must_use]
+    pub fn listing(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.list.extend(lines);
+        self
+    }
+
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    fn message(&self) -> String {
+        match &self.why {
+            Some(why) => format!("{}: {why}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
+    /// As lines for people, without anything that would move a terminal's cursor.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut said = format!("vetwatch: {}\n", text::clean(&self.message()));
+        for line in &self.list {
+            let _ = writeln!(said, "  {}", text::clean(line));
+        }
+        if let Some(advice) = &self.advice {
+            let _ = writeln!(said, "{}", text::clean(advice));
+        }
+        said
+    }
+
+    /// As one object on one line.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let error = json!({
+            "kind": self.exit.kind(),
+            "exit_code": self.exit as u8,
+            "message": self.message(),
+            "details": self.list,
+            "advice": self.advice,
+        });
+        text::inert_json(&json!({ "error": error }).to_string()) + "\n"
+    }
+
+    /// Says it on stderr. If nobody reads that, the exit code still speaks.
+    pub fn print(&self, json: bool) {
+        let said = if json { self.to_json() } else { self.to_text() };
+        let _ = std::io::stderr().write_all(said.as_bytes());
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        let why = chain(&error);
+        if error.is_busy() {
+            return Self::new(Exit::TryAgain, "the database is busy")
+                .because(why)
+                .advise("another program holds it in a transaction; try again in a moment");
+        }
+        Self::new(Exit::Failed, "the database cannot be used").because(why)
+    }
+}
+
+/// An error and its causes on one line. Some libraries repeat the cause in their own text: it is said once.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = error.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Failure {
+        Failure::new(Exit::NotFound, "cannot find \"x\u{1b}[2J\"")
+            .because("nobody\nhas that name")
+            .listing(["Contoso\u{202e}".to_owned()])
+            .advise("see `vetwatch customers list`")
+    }
+
+    #[test]
+    fn a_failure_says_what_why_and_what_to_do_without_terminal_escapes() {
+        insta::assert_snapshot!(failure().to_text(), @r#"
+        vetwatch: cannot find "x�[2J": nobody has that name
+          Contoso�
+        see `vetwatch customers list`
+        "#);
+    }
+
+    #[test]
+    fn with_json_a_failure_is_one_object_on_one_line() {
+        let line = failure().to_json();
+        assert_eq!(line.lines().count(), 1);
+        assert!(!line.contains('\u{202e}'), "{line}");
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["error"]["exit_code"], 4);
+        assert_eq!(object["error"]["kind"], "not_found");
+        assert_eq!(object["error"]["details"][0], "Contoso\u{202e}");
+    }
+
+    #[test]
+    fn a_cause_that_the_error_repeats_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open: file is missing")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("file is missing")]
+        struct Inner;
+        assert_eq!(chain(&Outer(Inner)), "cannot open: file is missing");
+    }
+}

@@ -1,0 +1,155 @@
+//! `vetwatch history`: what changed, newest first.
+
+use serde_json::Value;
+
+use crate::cli::args::{Format, HistoryArgs};
+use crate::cli::output::Output;
+use crate::cli::which::{self, Among};
+use crate::cli::{Context, Exit, Failure, csv, when};
+use crate::store::reports::{TransitionFilter, TransitionRow};
+
+pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit, Failure> {
+    let format = match (args.format, context.json) {
+        (None, false) => Format::Table,
+        (None | Some(Format::Json), _) => Format::Json,
+        (Some(format), false) => format,
+        (Some(_), true) => {
+            return Err(Failure::new(Exit::Usage, "--json and another --format cannot be had together"));
+        }
+    };
+    let config = context.config()?;
+    let store = context.existing_store(&config).await?;
+    let partner = args.who.partner.as_deref();
+    which::partner(&config, &store, partner).await?;
+    let who = which::customers(&store, args.who.customer.as_slice(), partner, Among::Ever).await?;
+    let filter = TransitionFilter {
+        since: args.since.map(|since| since.at(context.now())),
+        customers: who.first().map(|customer| customer.rows.as_slice()),
+        partner,
+        limit: None,
+    };
+    let rows = store.transitions(filter).await?;
+    match format {
+        Format::Json => context.out.json(&rows)?,
+        Format::Csv => context.out.write(&to_csv(&rows))?,
+        Format::Table if rows.is_empty() => context.out.line("Nothing changed.")?,
+        Format::Table => context.out.write(&table(&context.out, &rows))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The columns that fit a screen, the partner's only where there are several. An entry without status shows as `-`, as
+/// does never seen before.
+pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
+    let several = rows.iter().any(|row| row.partner != rows[0].partner);
+    let mut header = vec!["SEEN (UTC)", "CUSTOMER", "QUALIFICATION", "CHANGE", "TRY", "REASON"];
+    if several {
+        header.insert(2, "PARTNER");
+    }
+    let status = |status: &Option<String>| status.clone().unwrap_or_else(|| "-".into());
+    let cells = rows.iter().map(|row| {
+        let name = if row.customer_name.is_empty() { &row.customer_id } else { &row.customer_name };
+        let mut cells = vec![
+            when::minute(&row.observed_at),
+            name.clone(),
+            row.qualification.clone(),
+            format!("{} → {}", status(&row.from_status), status(&row.to_status)),
+            row.attempt.to_string(),
+            row.vetting_reason.clone().unwrap_or_default(),
+        ];
+        if several {
+            cells.insert(2, row.partner.clone());
+        }
+        cells
+    });
+    out.table(&header, cells)
+}
+
+/// The columns of `v_transitions` in their order; null is an empty cell.
+fn to_csv(rows: &[TransitionRow]) -> String {
+    const COLUMNS: [&str; 15] = [
+        "transition_id",
+        "observed_at",
+        "last_seen_before_at",
+        "partner",
+        "customer_id",
+        "customer_name",
+        "qualification",
+        "from_status",
+        "to_status",
+        "vetting_reason",
+        "vetting_created_at",
+        "attempt",
+        "event_type",
+        "event_id",
+        "correlation_id",
+    ];
+    let mut table = csv::record(COLUMNS);
+    for row in rows {
+        let row = serde_json::to_value(row).unwrap_or_default();
+        let cells = COLUMNS.map(|column| match &row[column] {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        table += &csv::record(cells.iter().map(String::as_str));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::reports::fixture;
+    use crate::time::Timestamp;
+
+    #[tokio::test]
+    async fn the_newest_come_first_and_since_and_customer_narrow_them() {
+        let filled = fixture::filled().await;
+        let ids = async |filter| {
+            let rows = filled.store.transitions(filter).await.unwrap();
+            rows.iter().map(|row| row.transition_id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(TransitionFilter::default()).await, [11, 10, 9, 8, 7, 6, 5, 4, 12, 3, 2, 1]);
+        let since = when::instant("2026-11-19T16:00:00Z");
+        assert_eq!(ids(TransitionFilter { since, ..TransitionFilter::default() }).await, [11, 10, 9]);
+        let removed = TransitionFilter { customers: Some(&[5]), limit: Some(2), ..TransitionFilter::default() };
+        assert_eq!(ids(removed).await, [3, 2]);
+        assert_eq!(ids(TransitionFilter { partner: Some("amer"), ..TransitionFilter::default() }).await, [11]);
+    }
+
+    #[tokio::test]
+    async fn csv_has_the_views_columns_and_no_formula() {
+        let filled = fixture::filled().await;
+        let view = filled.store.columns_of("v_transitions").await.unwrap();
+        let rows = filled.store.transitions(TransitionFilter { customers: Some(&[4]), ..TransitionFilter::default() });
+        let text = to_csv(&rows.await.unwrap());
+        insta::assert_snapshot!(text.replace("\r\n", "⏎\n"));
+        assert_eq!(text.lines().next().unwrap(), view.join(","));
+    }
+
+    #[test]
+    fn a_row_is_readable_at_100_columns() {
+        let row = TransitionRow {
+            transition_id: 1,
+            observed_at: Timestamp::from_millis(1_795_262_400_000).to_string(),
+            last_seen_before_at: None,
+            partner: "emea".into(),
+            customer_id: String::new(),
+            customer_name: "Technische Universität Oberammergau".into(),
+            qualification: "GovernmentCommunityCloud".into(),
+            from_status: Some("InReview".into()),
+            to_status: Some("Approved".into()),
+            vetting_reason: Some("Not an Education Customer - After Review".into()),
+            vetting_created_at: None,
+            attempt: 2,
+            event_type: None,
+            event_id: None,
+            correlation_id: None,
+        };
+        let elsewhere = TransitionRow { partner: "amer".into(), vetting_reason: None, ..row.clone() };
+        let shown = table(&Output::plain(100), &[row.clone(), elsewhere]);
+        assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+        insta::assert_snapshot!(shown + "\n" + &table(&Output::plain(100), &[row]));
+    }
+}

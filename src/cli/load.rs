@@ -1,0 +1,17 @@
+//! Reading the configuration for a command.
+
+use std::path::Path;
+
+use crate::cli::{Exit, Failure};
+use crate::config::{Config, CredentialDirs, Problems};
+
+/// The configuration with its secrets, or every problem at once.
+pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
+    Config::load(path, &CredentialDirs::from_env()).map_err(|problems| bad(path, &problems))
+}
+
+fn bad(path: &Path, problems: &Problems) -> Failure {
+    Failure::new(Exit::Configuration, format!("cannot use {}", path.display()))
+        .listing(problems.problems.iter().map(|problem| format!("{}: {problem}", problems.file)))
+        .advise("`vetwatch check` shows this list; `--config FILE` or VETWATCH_CONFIG names another file")
+}

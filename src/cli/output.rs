@@ -1,0 +1,169 @@
+//! Printing. Nothing else in the crate writes to stdout.
+
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use serde::Serialize;
+
+use crate::cli::{Exit, Failure, text};
+
+/// A column no wider than this (`2026-11-20 14:03`, `InReview → Approved`) is never broken.
+const UNBROKEN: u16 = 19;
+
+/// Between two columns.
+const GAP: u16 = 2;
+
+/// A longer word (`GovernmentCommunityCloud` is the longest that Microsoft uses) may be broken.
+const LONGEST_WORD: u16 = 24;
+
+/// Standard output.
+#[derive(Debug)]
+pub struct Output {
+    pub style: Style,
+    /// How wide a table may be.
+    width: u16,
+    /// The reader went away: whatever follows is for nobody.
+    closed: AtomicBool,
+}
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    colour: bool,
+}
+
+impl Style {
+    pub const PLAIN: Self = Self { colour: false };
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    #[must_use]
+    pub fn heading(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    #[must_use]
+    pub fn good(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    #[must_use]
+    pub fn bad(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    #[must_use]
+    pub fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}
+
+impl Output {
+    /// Colours only on a terminal, and not if `NO_COLOR` is set; tables as wide as the terminal, or 100 columns.
+    #[must_use]
+    pub fn stdout() -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        let colour = std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
+        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let width = columns.or_else(|| terminal_size::terminal_size().map(|(width, _)| width.0)).unwrap_or(100);
+        Self { style: Style { colour }, width: width.max(60), closed: AtomicBool::new(false) }
+    }
+
+    /// No colours, tables of this width.
+    #[must_use]
+    pub fn plain(width: u16) -> Self {
+        Self { style: Style::PLAIN, width, closed: AtomicBool::new(false) }
+    }
+
+    /// Writes all of it. A reader that went away (`| head`) is no failure: the rest is dropped.
+    pub fn write(&self, text: &str) -> Result<(), Failure> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.closed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(Failure::new(Exit::Failed, "cannot print the result").because(error.to_string())),
+        }
+    }
+
+    pub fn line(&self, text: &str) -> Result<(), Failure> {
+        self.write(&format!("{text}\n"))
+    }
+
+    /// Indented JSON, with nothing in it that acts on a terminal.
+    pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::new(Exit::Failed, "cannot print the result").because(error.to_string()))?;
+        self.line(&text::inert_json(&json))
+    }
+
+    /// A table without borders; its cells are cleaned, and wrapped where it would be wider than the terminal.
+    #[must_use]
+    pub fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
+        if !header.is_empty() {
+            table.set_header(header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        }
+        for row in rows {
+            table.add_row(row.iter().map(|cell| text::clean(cell).into_owned()).collect::<Vec<_>>());
+        }
+        for (column, constraint) in constraints(&mut table, self.width).into_iter().enumerate() {
+            if let Some(column) = table.column_mut(column) {
+                column.set_padding((0, GAP)).set_constraint(constraint);
+            }
+        }
+        table.trim_fmt() + "\n"
+    }
+}
+
+/// A time, a number or a word that is broken over two lines is hard to read; names and reasons are not. Where the width
+/// does not even hold every word, long ones are broken.
+fn constraints(table: &mut Table, width: u16) -> Vec<ColumnConstraint> {
+    let words: Vec<u16> = (0..table.column_count()).map(|column| longest_word(table, column)).collect();
+    let widest = table.column_max_content_widths();
+    let least = |limit: u16| {
+        let columns = widest.iter().zip(&words);
+        columns.map(move |(widest, word)| if *widest <= UNBROKEN { *widest } else { limit.min(*word) } + GAP)
+    };
+    let fits = |limit: &u16| least(*limit).map(u32::from).sum::<u32>() <= u32::from(width);
+    let limit = [LONGEST_WORD, 16, 12].into_iter().find(fits).unwrap_or(8);
+    let bounds = widest.iter().zip(least(limit));
+    let constraint = |(widest, least): (&u16, u16)| {
+        if *widest <= UNBROKEN {
+            return ColumnConstraint::ContentWidth;
+        }
+        ColumnConstraint::LowerBoundary(Width::Fixed(least))
+    };
+    bounds.map(constraint).collect()
+}
+
+/// In characters, the header's included.
+fn longest_word(table: &Table, column: usize) -> u16 {
+    let cells = table.column_cells_with_header_iter(column).flatten().map(comfy_table::Cell::content);
+    let longest = cells.filter_map(|text| text.split(' ').map(|word| word.chars().count()).max()).max();
+    u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_stays_within_its_width_and_its_cells_cannot_act() {
+        let rows = [vec!["2026-11-20 14:03".into(), "Contoso\u{1b}[31m School of a long name".into(), "x ".repeat(80)]];
+        let shown = Output::plain(60).table(&["SEEN", "CUSTOMER", "REASON"], rows);
+        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+        assert!(!shown.contains('\u{1b}'), "{shown}");
+        assert!(shown.starts_with("SEEN"), "{shown}");
+    }
+}

@@ -1,0 +1,139 @@
+//! `vetwatch poll`: ask now.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::args::PollArgs;
+use crate::cli::which::{self, Among, Customer};
+use crate::cli::{Context, Exit, Failure, run, sync, text};
+use crate::config::Config;
+use crate::daemon;
+use crate::lock;
+use crate::poller::Round;
+use crate::store::{Gate, Store};
+
+pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let store = context.store(&config).await?;
+    let partner = args.partner.as_deref();
+    which::partner(&config, &store, partner).await?;
+    let named = which::customers(&store, &args.customers, partner, Among::Watched).await?;
+    if let Some(paused) = named.iter().find(|customer| customer.paused) {
+        return Err(Failure::new(Exit::Failed, format!("{} is not asked about", paused.label()))
+            .because("it is paused")
+            .advise(format!("`vetwatch customers resume {}` goes on with it, now", paused.id)));
+    }
+    let rows: Vec<i64> = named.iter().filter_map(|customer| customer.watched).collect();
+    let rows = (!named.is_empty()).then_some(rows.as_slice());
+
+    // A daemon that starts while we ask is refused, and we are while it runs: one budget, one who records.
+    let held = lock::take(&config.database).map_err(|error| {
+        let path = lock::path(&config.database);
+        Failure::new(Exit::Failed, format!("cannot lock {}", path.display())).because(error.to_string())
+    })?;
+    // Either way they are due: a process that dies on the way leaves them to the next one.
+    let mut tx = store.begin().await?;
+    let due = tx.make_due(rows, partner, context.now()).await?;
+    tx.commit().await?;
+    match held {
+        // Held until all is asked.
+        Some(_held) => poll_now(context, &config, &store, rows, partner).await,
+        None => told_daemon(context, &named, due),
+    }
+}
+
+fn told_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exit, Failure> {
+    if context.json {
+        context.out.json(&json!({ "asked_by": "daemon", "due": due }))?;
+        return Ok(Exit::Done);
+    }
+    let who = match named {
+        [customer] => format!("{} is", text::clean(customer.label())),
+        _ if due == 1 => "1 customer is".into(),
+        _ => format!("{due} customers are"),
+    };
+    context
+        .out
+        .line(&format!("{who} due now; the running daemon asks within its budget. `vetwatch status` shows it."))?;
+    Ok(Exit::Done)
+}
+
+/// Asks each of these customers once, as the daemon would; without `rows` everybody (of `partner`).
+async fn poll_now(
+    context: &Context,
+    config: &Config,
+    store: &Store,
+    rows: Option<&[i64]>,
+    partner: Option<&str>,
+) -> Result<Exit, Failure> {
+    let mut tx = store.begin().await?;
+    tx.recover_polls(context.now()).await?;
+    tx.commit().await?;
+    let parts =
+        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+    let mut done = Round::default();
+    let mut stopped = None;
+    for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
+        if rows.is_none() && part.synced && store.last_synced_at(part.poller.partner.id).await?.is_none() {
+            // Nobody can be asked about who is not known yet.
+            part.roster.sync().await.map_err(|error| sync::failure(&part.roster.name, error))?;
+        }
+        let watched = store.watched(part.poller.partner.id).await?;
+        let mut left: Vec<i64> = match rows {
+            Some(rows) => rows.iter().copied().filter(|row| watched.contains(row)).collect(),
+            None => watched,
+        };
+        while !left.is_empty() {
+            let (taken, round) = part.poller.ask_now(&left).await?;
+            left.drain(..taken);
+            done.add(&round);
+            let gate = store.gate(part.poller.partner.id).await?.filter(|gate| gate.closed_until > context.now());
+            if let Some(gate) = gate {
+                let not_asked = u32::try_from(left.len()).unwrap_or(u32::MAX);
+                done.not_asked = done.not_asked.saturating_add(not_asked);
+                stopped = Some((part.poller.partner.name.clone(), gate));
+                break;
+            }
+            let pause = round.next.map_or(Duration::ZERO, |next| next.since(context.now()));
+            tokio::time::sleep(pause).await; // the budget
+        }
+    }
+    report(context, &done, stopped)
+}
+
+fn report(context: &Context, done: &Round, stopped: Option<(String, Gate)>) -> Result<Exit, Failure> {
+    let asked = done.unchanged + done.changed + done.failed;
+    if context.json {
+        context.out.json(&json!({
+            "asked_by": "this command", "asked": asked, "transitions": done.transitions,
+            "failed": done.failed, "not_asked": done.not_asked,
+        }))?;
+    } else {
+        let transitions = match done.transitions {
+            0 => "nothing changed".to_owned(),
+            1 => "1 change recorded".to_owned(),
+            n => format!("{n} changes recorded"),
+        };
+        let customers = if asked == 1 { "1 customer".to_owned() } else { format!("{asked} customers") };
+        context.out.line(&format!("Asked about {customers}: {transitions}, {} failed.", done.failed))?;
+        if done.transitions > 0 {
+            context.out.line("The messages are queued; the daemon (`vetwatch run`) sends them.")?;
+        }
+    }
+    if let Some((partner, gate)) = stopped {
+        let exit = if done.refused { Exit::Refused } else { Exit::TryAgain };
+        return Err(Failure::new(exit, format!("{partner}: {} customers were not asked about", done.not_asked))
+            .because(gate.reason)
+            .advise(format!("nothing is asked there before {}", gate.closed_until)));
+    }
+    if done.failed > 0 {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{} of {asked} customers could not be asked about", done.failed),
+        )
+        .advise("`vetwatch customers list` and `vetwatch status CUSTOMER` show why"));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,258 @@
+//! `vetwatch status`: one screen for a person, and an exit code for a script.
+
+mod screen;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::args::CustomerArgs;
+use crate::cli::which::{self, Among, Customer};
+use crate::cli::{Context, Exit, Failure, when};
+use crate::config::{Config, Schedule};
+use crate::store::Store;
+use crate::store::reports::{
+    CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, TransitionFilter,
+    TransitionRow,
+};
+use crate::time::Timestamp;
+
+/// How far back `decided` looks.
+const LATELY: Duration = Duration::from_hours(7 * 24);
+
+/// A gate that closed so many times in a row had no good answer in between: more than a throttled minute.
+const CLOSURES_THAT_BLIND: i64 = 2;
+
+/// Everything on the screen, and what `--json` prints.
+#[derive(Debug, Serialize)]
+struct Overview {
+    now: Timestamp,
+    /// Null: this user may not know.
+    daemon_running: Option<bool>,
+    /// Why the exit code is 3: a sentence each; empty: it is 0.
+    attention: Vec<String>,
+    in_review: Vec<CurrentRow>,
+    decided: Vec<DecisionRow>,
+    blind: Vec<CustomerRow>,
+    partners: Vec<Partner>,
+    endpoints: Vec<EndpointState>,
+    /// The newest hundred.
+    dead_letters: Vec<DeliveryRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct Partner {
+    #[serde(flatten)]
+    state: PartnerState,
+    /// The budget; null: the configuration does not name this partner any more.
+    requests_per_minute: Option<u32>,
+    /// What the schedule asks for, on average.
+    scheduled_per_minute: f64,
+}
+
+pub(super) async fn status(context: &Context, args: CustomerArgs) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let store = context.existing_store(&config).await?;
+    let partner = args.partner.as_deref();
+    which::partner(&config, &store, partner).await?;
+    let who = which::customers(&store, args.customer.as_slice(), partner, Among::Watched).await?;
+    if let [customer] = who.as_slice() {
+        return of_one(context, &store, customer).await;
+    }
+    let running = crate::lock::daemon_runs(&config.database);
+    let overview = overview(&config, &store, running, context.now(), partner).await?;
+    if context.json {
+        context.out.json(&overview)?;
+    } else {
+        context.out.write(&screen::of_all(&context.out, &overview))?;
+    }
+    Ok(if overview.attention.is_empty() { Exit::Done } else { Exit::Attention })
+}
+
+async fn overview(
+    config: &Config,
+    store: &Store,
+    daemon_running: Option<bool>,
+    now: Timestamp,
+    partner: Option<&str>,
+) -> Result<Overview, Failure> {
+    let shown = |name: &str| partner.is_none_or(|wanted| wanted == name);
+    let budget = |name: &str| config.partners.iter().find(|p| p.name == name).map(|p| p.requests_per_minute);
+    let states = store.partner_states(now).await?.into_iter().filter(|state| shown(&state.partner));
+    let partners: Vec<Partner> = states
+        .map(|state| Partner {
+            requests_per_minute: budget(&state.partner),
+            scheduled_per_minute: scheduled_per_minute(&config.schedule, &state),
+            state,
+        })
+        .collect();
+    let mut in_review = store.in_review().await?;
+    in_review.retain(|row| shown(&row.partner));
+    let mut decided = store.decisions(now.before(LATELY)).await?;
+    decided.retain(|row| shown(&row.partner));
+    let mut blind = store.blind_customers().await?;
+    // Nobody asks for a partner that left the configuration.
+    blind.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
+    let endpoints = store.endpoint_states().await?;
+    let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), ..DeliveryFilter::default() };
+    let dead_letters = store.deliveries(dead).await?;
+    let attention = attention(config, &partners, &blind, &endpoints);
+    Ok(Overview { now, daemon_running, attention, in_review, decided, blind, partners, endpoints, dead_letters })
+}
+
+/// What a person must know of: where vetwatch is blind, and what it could not tell.
+fn attention(config: &Config, partners: &[Partner], blind: &[CustomerRow], endpoints: &[EndpointState]) -> Vec<String> {
+    let mut said = Vec::new();
+    for Partner { state, .. } in partners.iter().filter(|partner| partner.requests_per_minute.is_some()) {
+        let why = state.closed_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        if let Some(since) = state.blind_since {
+            said.push(format!("{}: blind since {}{why}", state.partner, when::minute(&since.to_string())));
+        } else if state.closures >= CLOSURES_THAT_BLIND {
+            said.push(format!("{}: no good answer after {} pauses{why}", state.partner, state.closures));
+        }
+    }
+    match blind.len() {
+        0 => {}
+        1 => said.push("1 customer cannot be read".into()),
+        n => said.push(format!("{n} customers cannot be read")),
+    }
+    for endpoint in endpoints.iter().filter(|state| config.endpoints.iter().any(|e| e.name == state.endpoint)) {
+        if endpoint.paused_at.is_some() {
+            let name = &endpoint.endpoint;
+            said.push(format!(
+                "{name} says that it is gone: nothing is sent until its configuration changes or \
+                 `vetwatch notifications redrive --endpoint {name}`"
+            ));
+        }
+    }
+    match endpoints.iter().map(|endpoint| endpoint.dead).sum::<i64>() {
+        0 => {}
+        1 => said.push("1 message was given up: `vetwatch notifications list --state dead`".into()),
+        n => said.push(format!("{n} messages were given up: `vetwatch notifications list --state dead`")),
+    }
+    said
+}
+
+fn scheduled_per_minute(schedule: &Schedule, state: &PartnerState) -> f64 {
+    let rate = |customers: i64, every: Duration| {
+        let customers = u32::try_from(customers).unwrap_or(u32::MAX);
+        f64::from(customers) / (every.as_secs_f64().max(1.0) / 60.0)
+    };
+    rate(state.in_review, schedule.in_review)
+        + rate(state.settled, schedule.settled)
+        + rate(state.unqualified, schedule.unqualified)
+}
+
+/// One customer: what `--json` prints.
+#[derive(Debug, Serialize)]
+struct OneCustomer {
+    customer: CustomerRow,
+    qualifications: Vec<CurrentRow>,
+    /// The newest ten.
+    transitions: Vec<TransitionRow>,
+}
+
+async fn of_one(context: &Context, store: &Store, who: &Customer) -> Result<Exit, Failure> {
+    let gone = || Failure::new(Exit::NotFound, format!("{} was removed just now", who.label()));
+    let customer = store.customers(Some(&who.rows), None, None).await?.pop().ok_or_else(gone)?;
+    let qualifications = store.current(Some((&who.partner, &who.key))).await?;
+    let filter = TransitionFilter { customers: Some(&who.rows), limit: Some(10), ..TransitionFilter::default() };
+    let transitions = store.transitions(filter).await?;
+    let blind = customer.blind_since.is_some() && !customer.paused;
+    let one = OneCustomer { customer, qualifications, transitions };
+    if context.json {
+        context.out.json(&one)?;
+    } else {
+        context.out.write(&screen::of_one(&context.out, &one, context.now()))?;
+    }
+    Ok(if blind { Exit::Attention } else { Exit::Done })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Output;
+    use crate::config::{EndpointKind, EndpointSettings};
+    use crate::delivery::retry;
+    use crate::delivery::route::Routes;
+    use crate::delivery::webhook::WebhookSettings;
+    use crate::partner_center::{Credential, Customers, PartnerSettings};
+    use crate::store::reports::fixture;
+
+    /// A configuration that names both partners, and one endpoint of those in the database.
+    fn config() -> Config {
+        let url = url::Url::parse("https://api.partnercenter.microsoft.com").unwrap();
+        let partner = |name: &str| PartnerSettings {
+            name: name.into(),
+            tenant: "contoso.onmicrosoft.com".into(),
+            client_id: String::new(),
+            api_url: url.clone(),
+            login_url: url.clone(),
+            credential: Credential::ClientSecret(String::new().into()),
+            requests_per_minute: 300,
+            max_in_flight: 8,
+            customers: Customers::All,
+        };
+        Config {
+            database: "vetwatch.db".into(),
+            partners: vec![partner("emea"), partner("amer")],
+            schedule: Schedule {
+                in_review: Duration::from_mins(15),
+                settled: Duration::from_hours(24),
+                unqualified: Duration::from_hours(7 * 24),
+                activity_log: Duration::from_mins(5),
+                second_look: Duration::from_mins(2),
+                third_look: Duration::from_hours(1),
+                customer_sync: "0 0 3 * * *".into(),
+                timezone: chrono_tz::UTC,
+            },
+            retry: retry::Policy::default(),
+            endpoints: vec![EndpointSettings {
+                name: "crm".into(),
+                kind: EndpointKind::Webhook(WebhookSettings { url, secrets: Vec::new() }),
+            }],
+            routes: Routes::default(),
+            web: None,
+            keep_attempts: Duration::from_hours(180 * 24),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_screen_shows_what_matters_oldest_review_first() {
+        let filled = fixture::filled().await;
+        let overview = overview(&config(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
+        let shown = screen::of_all(&Output::plain(100), &overview);
+        assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+        insta::assert_snapshot!(shown);
+    }
+
+    #[tokio::test]
+    async fn nothing_wrong_needs_no_attention() {
+        let empty = fixture::empty().await;
+        let overview = overview(&config(), &empty.store, Some(false), fixture::now(), None).await.unwrap();
+        assert_eq!(overview.attention, Vec::<String>::new());
+        insta::assert_snapshot!(screen::of_all(&Output::plain(100), &overview));
+    }
+
+    #[tokio::test]
+    async fn a_partner_narrows_the_screen_to_its_own() {
+        let filled = fixture::filled().await;
+        let overview = overview(&config(), &filled.store, None, fixture::now(), Some("emea")).await.unwrap();
+        assert_eq!(overview.partners.len(), 1);
+        assert!(overview.in_review.iter().all(|row| row.partner == "emea"));
+        assert!(!overview.attention.iter().any(|said| said.contains("amer")), "{:?}", overview.attention);
+    }
+
+    #[tokio::test]
+    async fn one_customer_shows_state_error_and_history() {
+        let filled = fixture::filled().await;
+        let who = which::customers(&filled.store, &["ecole.example".into()], None, Among::Watched).await.unwrap();
+        let customer = filled.store.customers(Some(&who[0].rows), None, None).await.unwrap().remove(0);
+        let qualifications = filled.store.current(Some((&who[0].partner, &who[0].key))).await.unwrap();
+        let filter = TransitionFilter { customers: Some(&who[0].rows), ..TransitionFilter::default() };
+        let transitions = filled.store.transitions(filter).await.unwrap();
+        let one = OneCustomer { customer, qualifications, transitions };
+        insta::assert_snapshot!(screen::of_one(&Output::plain(100), &one, fixture::now()));
+    }
+}

@@ -1,0 +1,177 @@
+//! The status as text.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{OneCustomer, Overview};
+use crate::cli::output::Output;
+use crate::cli::{history, text, when};
+use crate::store::reports::{CurrentRow, EndpointState};
+use crate::time::Timestamp;
+
+/// More than this of one kind does not fit on a screen; `--json` has them all.
+const SHOWN: usize = 10;
+
+pub(super) fn of_all(out: &Output, all: &Overview) -> String {
+    let style = out.style;
+    let daemon = match all.daemon_running {
+        Some(true) => style.good("the daemon runs"),
+        Some(false) => style.bad("no daemon runs"),
+        None => "whether the daemon runs, this user may not know".into(),
+    };
+    let mut page = format!("{} UTC, {daemon}\n", when::minute(&all.now.to_string()));
+    if !all.attention.is_empty() {
+        let said = all.attention.iter().map(|said| vec!["!".into(), said.clone()]);
+        for line in out.table(&[], said).lines() {
+            let _ = writeln!(page, "{}", style.bad(line));
+        }
+    }
+
+    let rows = all.in_review.iter().map(|row| {
+        let since = instant(row.vetting_created_at.as_deref()).or(instant(Some(&row.status_since)));
+        vec![ago(since, all.now), name(row), row.partner.clone(), row.qualification.clone(), row.attempt.to_string()]
+    });
+    let header = ["FOR", "CUSTOMER", "PARTNER", "QUALIFICATION", "TRY"];
+    section(out, &mut page, "In review", &header, rows.collect(), "nobody");
+
+    let rows = all.decided.iter().map(|row| {
+        vec![
+            when::minute(&row.decided_before),
+            row.outcome.clone(),
+            if row.customer_name.is_empty() { row.customer_id.clone() } else { row.customer_name.clone() },
+            row.qualification.clone(),
+            row.vetting_reason.clone().unwrap_or_default(),
+        ]
+    });
+    let header = ["SEEN (UTC)", "VERDICT", "CUSTOMER", "QUALIFICATION", "REASON"];
+    section(out, &mut page, "Decided in the last 7 days", &header, rows.collect(), "nothing");
+
+    if !all.blind.is_empty() {
+        let rows = all.blind.iter().map(|row| {
+            let name = if row.name.is_empty() { &row.customer_id } else { &row.name };
+            let since = row.blind_since.as_deref().map(when::minute).unwrap_or_default();
+            vec![since, name.clone(), row.partner.clone(), row.last_error.clone().unwrap_or_default()]
+        });
+        section(out, &mut page, "Blind", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
+    }
+
+    let rows = all.partners.iter().map(|partner| {
+        let state = &partner.state;
+        let gate = match (state.closed_until, &state.closed_reason) {
+            (Some(until), Some(why)) if until > all.now => {
+                format!("closed until {}: {why}", when::minute(&until.to_string()))
+            }
+            _ => "open".into(),
+        };
+        let due = match state.due_since {
+            Some(since) => format!("{} since {}", state.due, ago(Some(since), all.now)),
+            None => "0".into(),
+        };
+        let budget = partner
+            .requests_per_minute
+            .map_or("not configured".into(), |n| format!("{:.1} of {n}/min", partner.scheduled_per_minute));
+        let watched = match state.paused {
+            0 => state.customers.to_string(),
+            paused => format!("{} ({paused} paused)", state.customers),
+        };
+        vec![state.partner.clone(), watched, due, ago(state.last_answer_at, all.now), budget, gate]
+    });
+    let header = ["PARTNER", "CUSTOMERS", "DUE", "LAST ANSWER", "BUDGET", "GATE"];
+    section(out, &mut page, "Partners", &header, rows.collect(), "none was asked yet");
+
+    let rows = all.endpoints.iter().map(|endpoint| {
+        let next = endpoint.next_attempt_at.map(|next| when::minute(&next.to_string())).unwrap_or_default();
+        let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.now)).unwrap_or_default();
+        let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
+        vec![endpoint.endpoint.clone(), pending, oldest, next, dead, standing(endpoint)]
+    });
+    let header = ["ENDPOINT", "WAITING", "OLDEST", "NEXT (UTC)", "GIVEN UP", "STATE"];
+    section(out, &mut page, "Messages", &header, rows.collect(), "none were sent yet");
+    page
+}
+
+pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String {
+    let style = out.style;
+    let row = &one.customer;
+    let title = if row.name.is_empty() { &row.customer_id } else { &row.name };
+    let mut page = format!("{}\n", style.heading(&text::clean(title)));
+    let mut line = |label: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(page, "  {label:<15}{}", text::clean(value));
+        }
+    };
+    line("tenant id", &row.customer_id);
+    line("domain", &row.domain);
+    line("partner", &row.partner);
+    line("tags", &row.tags.clone().unwrap_or_default().replace(',', " "));
+    line("last answer", &row.last_seen_at.as_deref().map_or("never".into(), |at| at_and_ago(at, now)));
+    let next = match (&row.next_poll_at, row.paused) {
+        (_, true) => "paused: `vetwatch customers resume` goes on".into(),
+        (Some(next), false) if instant(Some(next)).is_some_and(|next| next <= now) => "now".into(),
+        (Some(next), false) => format!("{} UTC ({})", when::minute(next), row.poll_class.replace('_', " ")),
+        (None, false) => "-".into(),
+    };
+    line("next question", &next);
+    if let Some(since) = &row.blind_since {
+        line("blind since", &at_and_ago(since, now));
+    }
+    if let Some(error) = &row.last_error {
+        line("last error", &format!("{error} ({} in a row)", row.poll_failures));
+    }
+
+    let rows = one.qualifications.iter().map(|row| {
+        let since = format!("{} ({})", when::minute(&row.status_since), ago(instant(Some(&row.status_since)), now));
+        let status = row.vetting_status.clone().unwrap_or_else(|| "-".into());
+        let reason = row.vetting_reason.clone().unwrap_or_default();
+        vec![row.qualification.clone(), status, since, row.attempt.to_string(), reason]
+    });
+    let header = ["QUALIFICATION", "STATUS", "SINCE (UTC)", "TRY", "REASON"];
+    section(out, &mut page, "Holds", &header, rows.collect(), "no qualification");
+
+    match one.transitions.as_slice() {
+        [] => page += "\nNothing changed yet.\n",
+        rows => {
+            let _ = write!(page, "\n{}\n{}", style.heading("Lately"), history::table(out, rows));
+        }
+    }
+    page
+}
+
+fn section(out: &Output, page: &mut String, title: &str, header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
+    let title = out.style.heading(title);
+    if rows.is_empty() {
+        let _ = writeln!(page, "\n{title}: {nothing}");
+        return;
+    }
+    let count = rows.len();
+    let _ = write!(page, "\n{title} ({count})\n{}", out.table(header, rows.into_iter().take(SHOWN)));
+    if count > SHOWN {
+        let _ = writeln!(page, "… and {} more", count - SHOWN);
+    }
+}
+
+fn standing(endpoint: &EndpointState) -> String {
+    let why = endpoint.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match (endpoint.paused_at, endpoint.closed_since) {
+        (Some(since), _) => format!("gone since {}{why}", when::minute(&since.to_string())),
+        (None, Some(since)) => format!("cannot be reached since {}{why}", when::minute(&since.to_string())),
+        (None, None) => "open".into(),
+    }
+}
+
+fn name(row: &CurrentRow) -> String {
+    if row.customer_name.is_empty() { row.customer_id.clone() } else { row.customer_name.clone() }
+}
+
+fn instant(view_time: Option<&str>) -> Option<Timestamp> {
+    view_time.and_then(when::instant)
+}
+
+fn ago(instant: Option<Timestamp>, now: Timestamp) -> String {
+    instant.map_or("never".into(), |instant| when::span(now.since(instant)))
+}
+
+fn at_and_ago(view_time: &str, now: Timestamp) -> String {
+    let since = instant(Some(view_time)).map_or(Duration::ZERO, |instant| now.since(instant));
+    format!("{} UTC ({} ago)", when::minute(view_time), when::span(since))
+}

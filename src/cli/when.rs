@@ -1,0 +1,99 @@
+//! Times as people type and read them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, NaiveTime};
+
+use crate::time::Timestamp;
+
+/// `--since`: so long ago, or from an instant on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    Ago(Duration),
+    At(Timestamp),
+}
+
+impl Since {
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(ago) => now.before(ago),
+            Self::At(instant) => instant,
+        }
+    }
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(instant.to_utc().into()));
+        }
+        if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            return Ok(Self::At(day.and_time(NaiveTime::MIN).and_utc().into()));
+        }
+        humantime::parse_duration(text).map(Self::Ago).map_err(|_| {
+            "write a length of time (30d, 12h, 2weeks), a day (2026-11-01, UTC) or a time (2026-11-01T08:00:00Z)".into()
+        })
+    }
+}
+
+/// A view's time to the minute: `2026-11-20 14:03`.
+#[must_use]
+pub(super) fn minute(view_time: &str) -> String {
+    match DateTime::parse_from_rfc3339(view_time) {
+        Ok(instant) => instant.to_utc().format("%Y-%m-%d %H:%M").to_string(),
+        Err(_) => view_time.to_owned(),
+    }
+}
+
+/// What the view's time is as a [`Timestamp`]; `None` if it is not one.
+#[must_use]
+pub(super) fn instant(view_time: &str) -> Option<Timestamp> {
+    DateTime::parse_from_rfc3339(view_time).ok().map(|instant| instant.to_utc().into())
+}
+
+/// A length of time by its two largest units: `12d 4h`, `3m 20s`, `0s`.
+#[must_use]
+pub(super) fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let units = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);
+    let said = units[first..].iter().take(2).filter(|(n, _)| *n > 0);
+    let said: Vec<_> = said.map(|(n, unit)| format!("{n}{unit}")).collect();
+    if said.is_empty() { "0s".into() } else { said.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_takes_a_length_of_time_a_day_or_a_time() {
+        let now = instant("2026-11-21T12:00:00Z").unwrap();
+        let at = |text: &str| text.parse::<Since>().map(|since| since.at(now).to_string());
+        assert_eq!(at("30d").unwrap(), "2026-10-22T12:00:00.000Z");
+        assert_eq!(at("1h 30m").unwrap(), "2026-11-21T10:30:00.000Z");
+        assert_eq!(at("2026-11-01").unwrap(), "2026-11-01T00:00:00.000Z");
+        assert_eq!(at(" 2026-11-01T08:00:00+02:00 ").unwrap(), "2026-11-01T06:00:00.000Z");
+        assert_eq!(at("2000000years").unwrap_or_default().is_empty(), at("2000000years").is_err());
+        for wrong in ["", "yesterday", "2026-13-01", "-3d", "30"] {
+            assert!(at(wrong).unwrap_err().contains("2026-11-01"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn spans_are_said_in_two_units() {
+        let said = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!([said(0), said(59), said(200), said(3600)], ["0s", "59s", "3m 20s", "1h"]);
+        assert_eq!([said(86400 * 12 + 4 * 3600 + 59), said(86400 + 60)], ["12d 4h", "1d"]);
+    }
+
+    #[test]
+    fn a_views_time_is_shown_to_the_minute() {
+        assert_eq!(minute("2026-11-20T14:03:59.999Z"), "2026-11-20 14:03");
+    }
+}

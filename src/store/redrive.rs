@@ -1,0 +1,189 @@
+//! Sending again what was given up.
+
+use crate::store::{Error, WriteTx};
+use crate::time::Timestamp;
+
+/// Which deliveries are to be sent again.
+#[derive(Debug, Clone, Copy)]
+pub enum Redrive<'a> {
+    /// This one, by its whole id. A delivered one only if `force`.
+    One { id: &'a str, force: bool },
+    /// The dead letters of an endpoint, of a time, or both.
+    Dead {
+        endpoint: Option<&'a str>,
+        /// Made at or after this.
+        since: Option<Timestamp>,
+    },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redriven {
+    /// These are pending and due now: id and endpoint, oldest first.
+    Again(Vec<(String, String)>),
+    /// No such delivery, or no dead letter.
+    NothingMatched,
+    /// It is being sent at this moment, or the process died while sending it: it is tried again anyway.
+    UnderWay,
+    /// It was delivered; only `force` sends it again.
+    Delivered,
+}
+
+impl WriteTx {
+    /// The same row, id and body with a new ladder, due now. Its endpoint is no longer paused, and probed now if it is
+    /// closed. Recipients that took the message are left alone; those that refused it are asked again (somebody may
+    /// have made the mailbox), and of a delivered message that is forced, everybody is.
+    pub async fn redrive(&mut self, which: Redrive<'_>, now: Timestamp) -> Result<Redriven, Error> {
+        let ids = match which {
+            Redrive::One { id, force } => match self.state_of(id).await? {
+                None => return Ok(Redriven::NothingMatched),
+                Some((state, under_way)) if state == "pending" && under_way => return Ok(Redriven::UnderWay),
+                Some((state, _)) if state == "delivered" && !force => return Ok(Redriven::Delivered),
+                Some(_) => vec![id.to_owned()],
+            },
+            Redrive::Dead { endpoint, since } => self.dead_letters(endpoint, since).await?,
+        };
+        if ids.is_empty() {
+            return Ok(Redriven::NothingMatched);
+        }
+        self.send_again(&ids, now).await.map(Redriven::Again)
+    }
+
+    async fn state_of(&mut self, id: &str) -> Result<Option<(String, bool)>, Error> {
+        let row = sqlx::query!(
+            r#"select d.state, exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
+               from delivery d where d.id = ?1"#,
+            id,
+        );
+        let row = row.fetch_optional(&mut *self.tx).await?;
+        Ok(row.map(|row| (row.state, row.under_way)))
+    }
+
+    async fn dead_letters(&mut self, endpoint: Option<&str>, since: Option<Timestamp>) -> Result<Vec<String>, Error> {
+        let since = since.map_or(i64::MIN, Timestamp::as_millis);
+        let ids = sqlx::query_scalar!(
+            "select id from delivery
+             where state = 'dead' and (?1 is null or endpoint = ?1) and created_at >= ?2
+             order by sequence",
+            endpoint,
+            since,
+        );
+        Ok(ids.fetch_all(&mut *self.tx).await?)
+    }
+
+    async fn send_again(&mut self, ids: &[String], now: Timestamp) -> Result<Vec<(String, String)>, Error> {
+        let now = now.as_millis();
+        let list = serde_json::json!(ids).to_string();
+        // The right sides see the row as it was: `state` below is the old one.
+        sqlx::query!(
+            "update delivery
+             set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, rung = 0, interrupted = 0,
+                 finished_at = null,
+                 settled = case when state = 'delivered' then '{}'
+                           else (select json_group_object(key, value) from json_each(settled) where value like '2%') end
+             where id in (select value from json_each(?1))",
+            list,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "update endpoint
+             set paused_at = null, paused_settings = null, probe_at = case when closed_since is not null then ?2 end
+             where name in (select endpoint from delivery where id in (select value from json_each(?1)))",
+            list,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        let told = sqlx::query!(
+            "select id, endpoint from delivery where id in (select value from json_each(?1)) order by sequence",
+            list,
+        );
+        let told = told.fetch_all(&mut *self.tx).await?;
+        Ok(told.into_iter().map(|row| (row.id, row.endpoint)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::reports::fixture::{self, now};
+    use crate::store::reports::{DeliveryDetail, DeliveryFilter};
+
+    const DELIVERED: &str = "0193b000-0000-7000-8000-000000000001";
+    const DEAD_MAIL: &str = "0193b000-0000-7000-8000-000000000002";
+    const PENDING: &str = "0193b000-0000-7000-8000-000000000003";
+    const DEAD_WEBHOOK: &str = "0193b000-0000-7000-8000-000000000004";
+    const UNDER_WAY: &str = "0193c000-0000-7000-8000-000000000005";
+
+    async fn redrive(store: &Store, which: Redrive<'_>) -> Redriven {
+        let mut tx = store.begin().await.unwrap();
+        let redriven = tx.redrive(which, now()).await.unwrap();
+        tx.commit().await.unwrap();
+        redriven
+    }
+
+    async fn shown(store: &Store, id: &str) -> DeliveryDetail {
+        store.delivery(id).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_redrive_is_the_same_row_and_body_with_a_new_ladder() {
+        let filled = fixture::filled().await;
+        let before = shown(&filled.store, DEAD_MAIL).await;
+        let one = Redrive::One { id: DEAD_MAIL, force: false };
+        let again = Redriven::Again(vec![(DEAD_MAIL.into(), "sales-mail".into())]);
+        assert_eq!(redrive(&filled.store, one).await, again);
+        let after = shown(&filled.store, DEAD_MAIL).await;
+        assert_eq!((after.message, after.delivery.attempts), (before.message, before.delivery.attempts));
+        assert_eq!(
+            (after.delivery.state.as_str(), after.delivery.next_attempt_at),
+            ("pending", Some(now().to_string()))
+        );
+        assert_eq!((after.first_due_at, after.delivery.finished_at), (now(), None));
+        // Who took it does not get it twice; who refused it is asked again.
+        assert_eq!(after.settled, serde_json::json!({ "a@contoso.example": "250 queued" }));
+    }
+
+    #[tokio::test]
+    async fn a_delivered_message_goes_out_again_only_by_force_and_one_under_way_never() {
+        let filled = fixture::filled().await;
+        let delivered = |force| Redrive::One { id: DELIVERED, force };
+        assert_eq!(redrive(&filled.store, delivered(false)).await, Redriven::Delivered);
+        assert!(matches!(redrive(&filled.store, delivered(true)).await, Redriven::Again(_)));
+        assert_eq!(shown(&filled.store, DELIVERED).await.settled, serde_json::json!({}));
+        let under_way = Redrive::One { id: UNDER_WAY, force: true };
+        assert_eq!(redrive(&filled.store, under_way).await, Redriven::UnderWay);
+        let unknown = Redrive::One { id: "ffffffff", force: true };
+        assert_eq!(redrive(&filled.store, unknown).await, Redriven::NothingMatched);
+    }
+
+    #[tokio::test]
+    async fn dead_letters_are_chosen_by_endpoint_and_by_time() {
+        let filled = fixture::filled().await;
+        let since = Some(Timestamp::from_millis(now().as_millis() - 2 * 24 * 3_600_000));
+        let none = Redrive::Dead { endpoint: Some("crm"), since };
+        assert_eq!(redrive(&filled.store, none).await, Redriven::NothingMatched);
+        let lately = Redrive::Dead { endpoint: None, since };
+        assert_eq!(
+            redrive(&filled.store, lately).await,
+            Redriven::Again(vec![(DEAD_MAIL.into(), "sales-mail".into())])
+        );
+        let crm = Redrive::Dead { endpoint: Some("crm"), since: None };
+        assert_eq!(redrive(&filled.store, crm).await, Redriven::Again(vec![(DEAD_WEBHOOK.into(), "crm".into())]));
+        let dead = DeliveryFilter { state: Some("dead"), ..DeliveryFilter::default() };
+        assert!(filled.store.deliveries(dead).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_redrive_opens_an_endpoint_that_was_paused_and_probes_a_closed_one_now() {
+        let filled = fixture::filled().await;
+        assert!(matches!(redrive(&filled.store, Redrive::One { id: PENDING, force: false }).await, Redriven::Again(_)));
+        let endpoints = filled.store.endpoint_states().await.unwrap();
+        let crm = endpoints.iter().find(|endpoint| endpoint.endpoint == "crm").unwrap();
+        assert_eq!(crm.paused_at, None);
+        assert!(crm.closed_since.is_some(), "only a success opens it");
+    }
+}

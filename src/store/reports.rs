@@ -1,0 +1,260 @@
+//! What people ask the database, read-only: the queries behind the commands.
+//!
+//! Rows that a view describes carry the view's column names, because `--json` prints them as they are and analysts
+//! meet the same names in SQL. Their times are the view's texts; what only the commands need are [`Timestamp`]s.
+
+mod deliveries;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod overview;
+
+use serde::Serialize;
+
+pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, EventRow};
+pub use overview::{EndpointState, PartnerState};
+
+use crate::store::{Error, Store};
+use crate::time::Timestamp;
+
+/// A row of `v_current`.
+#[derive(Debug, Clone, Serialize)]
+pub struct CurrentRow {
+    pub partner: String,
+    pub customer_id: String,
+    pub customer_name: String,
+    pub customer_domain: String,
+    pub qualification: String,
+    pub vetting_status: Option<String>,
+    pub vetting_reason: Option<String>,
+    pub vetting_created_at: Option<String>,
+    pub status_since: String,
+    pub attempt: i64,
+    pub last_seen_at: Option<String>,
+    pub next_poll_at: Option<String>,
+    pub missing_since: Option<String>,
+}
+
+/// A row of `v_transitions`.
+#[derive(Debug, Clone, Serialize)]
+pub struct TransitionRow {
+    pub transition_id: i64,
+    pub observed_at: String,
+    pub last_seen_before_at: Option<String>,
+    pub partner: String,
+    pub customer_id: String,
+    pub customer_name: String,
+    pub qualification: String,
+    pub from_status: Option<String>,
+    pub to_status: Option<String>,
+    pub vetting_reason: Option<String>,
+    pub vetting_created_at: Option<String>,
+    pub attempt: i64,
+    pub event_type: Option<String>,
+    pub event_id: Option<String>,
+    pub correlation_id: Option<String>,
+}
+
+/// A row of `v_decisions`.
+#[derive(Debug, Clone, Serialize)]
+pub struct DecisionRow {
+    pub partner: String,
+    pub customer_id: String,
+    pub customer_name: String,
+    pub qualification: String,
+    pub attempt: i64,
+    pub submitted_at: Option<String>,
+    pub decided_after: Option<String>,
+    pub decided_before: String,
+    pub outcome: String,
+    pub vetting_reason: Option<String>,
+    pub hours_in_review: Option<f64>,
+}
+
+/// A row of `v_customers`.
+#[derive(Debug, Clone, Serialize)]
+pub struct CustomerRow {
+    pub partner: String,
+    pub customer_id: String,
+    pub name: String,
+    pub domain: String,
+    /// Joined by commas; null: none.
+    pub tags: Option<String>,
+    pub paused: bool,
+    pub last_seen_at: Option<String>,
+    pub next_poll_at: Option<String>,
+    pub poll_failures: i64,
+    pub blind_since: Option<String>,
+    pub last_error: Option<String>,
+    pub poll_class: String,
+    pub added_at: String,
+}
+
+/// A customer as somebody may name it on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownCustomer {
+    /// The row: one from each `add` to its `remove`.
+    pub row: i64,
+    pub partner: String,
+    pub customer_id: String,
+    pub customer_key: String,
+    pub name: String,
+    pub domain: String,
+    pub removed: bool,
+    pub paused: bool,
+}
+
+/// Which transitions; the default is all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TransitionFilter<'a> {
+    /// Observed at or after this.
+    pub since: Option<Timestamp>,
+    /// Of these rows of `customer`.
+    pub customers: Option<&'a [i64]>,
+    pub partner: Option<&'a str>,
+    /// At most this many, the newest.
+    pub limit: Option<u32>,
+}
+
+impl Store {
+    /// The names of all partners that were ever watched.
+    pub async fn partner_names(&self) -> Result<Vec<String>, Error> {
+        Ok(sqlx::query_scalar!("select name from partner order by name").fetch_all(&self.read).await?)
+    }
+
+    /// Everybody on the roster, the removed included, oldest row first.
+    pub async fn known_customers(&self) -> Result<Vec<KnownCustomer>, Error> {
+        let rows = sqlx::query_as!(
+            KnownCustomer,
+            r#"select c.id as row, p.name as partner, c.customer_id, c.customer_key, c.name, c.domain,
+                      c.removed_at is not null as "removed!: bool", c.paused_at is not null as "paused!: bool"
+               from customer c join partner p on p.id = c.partner
+               order by c.id"#,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+
+    /// Watched customers by name; `rows` narrows them to these rows, `tag` to those that carry it.
+    pub async fn customers(
+        &self,
+        rows: Option<&[i64]>,
+        partner: Option<&str>,
+        tag: Option<&str>,
+    ) -> Result<Vec<CustomerRow>, Error> {
+        let rows = rows.map(json_list);
+        let found = sqlx::query_as!(
+            CustomerRow,
+            r#"select v.partner as "partner!", v.customer_id as "customer_id!", v.name as "name!", v.domain as "domain!",
+                      v.tags as "tags: String", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
+                      v.next_poll_at as "next_poll_at: String", v.poll_failures as "poll_failures!: i64",
+                      v.blind_since as "blind_since: String", v.last_error as "last_error: String",
+                      v.poll_class as "poll_class!", v.added_at as "added_at!: String"
+               from v_customers v
+               join partner p on p.name = v.partner
+               join customer c on c.partner = p.id and c.customer_key = lower(v.customer_id) and c.removed_at is null
+               where (?1 is null or c.id in (select value from json_each(?1)))
+                 and (?2 is null or p.name = ?2)
+                 and (?3 is null or exists (select 1 from json_each(c.tags) where lower(value) = lower(?3)))
+               order by v.partner, lower(v.name), v.customer_id"#,
+            rows,
+            partner,
+            tag,
+        );
+        Ok(found.fetch_all(&self.read).await?)
+    }
+
+    /// Customers that could not be read for a while, longest first.
+    pub async fn blind_customers(&self) -> Result<Vec<CustomerRow>, Error> {
+        let mut blind = self.customers(None, None, None).await?;
+        blind.retain(|customer| customer.blind_since.is_some() && !customer.paused);
+        blind.sort_by(|a, b| a.blind_since.cmp(&b.blind_since));
+        Ok(blind)
+    }
+
+    /// What customers hold now. `customer`: the partner and the compared id; `None`: everybody.
+    pub async fn current(&self, customer: Option<(&str, &str)>) -> Result<Vec<CurrentRow>, Error> {
+        let (partner, key) = customer.unzip();
+        let rows = sqlx::query_as!(
+            CurrentRow,
+            r#"select partner as "partner!", customer_id as "customer_id!", customer_name as "customer_name!",
+                      customer_domain as "customer_domain!", qualification as "qualification!",
+                      vetting_status as "vetting_status: String", vetting_reason as "vetting_reason: String",
+                      vetting_created_at as "vetting_created_at: String", status_since as "status_since!: String",
+                      attempt as "attempt!: i64", last_seen_at as "last_seen_at: String",
+                      next_poll_at as "next_poll_at: String", missing_since as "missing_since: String"
+               from v_current
+               where ?1 is null or (partner = ?1 and lower(customer_id) = ?2)
+               order by partner, lower(customer_name), customer_id, qualification"#,
+            partner,
+            key,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+
+    /// What is in review now, by the time it was submitted (or, where that is unknown, first seen so): oldest first.
+    pub async fn in_review(&self) -> Result<Vec<CurrentRow>, Error> {
+        let rows = sqlx::query_as!(
+            CurrentRow,
+            r#"select partner as "partner!", customer_id as "customer_id!", customer_name as "customer_name!",
+                      customer_domain as "customer_domain!", qualification as "qualification!",
+                      vetting_status as "vetting_status: String", vetting_reason as "vetting_reason: String",
+                      vetting_created_at as "vetting_created_at: String", status_since as "status_since!: String",
+                      attempt as "attempt!: i64", last_seen_at as "last_seen_at: String",
+                      next_poll_at as "next_poll_at: String", missing_since as "missing_since: String"
+               from v_current
+               where replace(lower(vetting_status), '_', '') = 'inreview'
+               order by coalesce(vetting_created_at, status_since), partner, customer_id"#,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+
+    /// Verdicts that were seen at or after `since`, newest first.
+    pub async fn decisions(&self, since: Timestamp) -> Result<Vec<DecisionRow>, Error> {
+        let since = since.to_string();
+        let rows = sqlx::query_as!(
+            DecisionRow,
+            r#"select partner as "partner!", customer_id as "customer_id!", customer_name as "customer_name!",
+                      qualification as "qualification!", attempt as "attempt!: i64",
+                      submitted_at as "submitted_at: String", decided_after as "decided_after: String",
+                      decided_before as "decided_before!: String", outcome as "outcome!: String",
+                      vetting_reason as "vetting_reason: String", hours_in_review as "hours_in_review: f64"
+               from v_decisions where decided_before >= ?1
+               order by decided_before desc"#,
+            since,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+
+    /// Transitions, newest first.
+    pub async fn transitions(&self, filter: TransitionFilter<'_>) -> Result<Vec<TransitionRow>, Error> {
+        let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
+        let customers = filter.customers.map(json_list);
+        let limit = filter.limit.map_or(-1, i64::from);
+        let rows = sqlx::query_as!(
+            TransitionRow,
+            r#"select transition_id as "transition_id!: i64", observed_at as "observed_at!: String",
+                      last_seen_before_at as "last_seen_before_at: String", partner as "partner!",
+                      customer_id as "customer_id!", customer_name as "customer_name!", qualification as "qualification!",
+                      from_status as "from_status: String", to_status as "to_status: String",
+                      vetting_reason as "vetting_reason: String", vetting_created_at as "vetting_created_at: String",
+                      attempt as "attempt!: i64", event_type as "event_type: String", event_id as "event_id: String",
+                      correlation_id as "correlation_id: String"
+               from v_transitions
+               where transition_id in (select t.id from transition t
+                                       where t.observed_at >= ?1
+                                         and (?2 is null or t.customer in (select value from json_each(?2))))
+                 and (?3 is null or partner = ?3)
+               order by observed_at desc, transition_id desc
+               limit ?4"#,
+            since,
+            customers,
+            filter.partner,
+            limit,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+}
+
+/// A list as `json_each` takes it: SQLite has no array parameters.
+pub(super) fn json_list(rows: &[i64]) -> String {
+    serde_json::json!(rows).to_string()
+}

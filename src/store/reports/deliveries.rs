@@ -1,0 +1,157 @@
+//! Deliveries: what was to be told to whom, and what came of it.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::store::{Error, Store};
+use crate::time::Timestamp;
+
+/// A row of `v_deliveries`, and what it is about.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeliveryRow {
+    pub delivery_id: String,
+    pub endpoint: String,
+    pub state: String,
+    pub attempts: i64,
+    pub events: i64,
+    pub created_at: String,
+    pub next_attempt_at: Option<String>,
+    pub finished_at: Option<String>,
+    pub last_error: Option<String>,
+    /// The first of its events: its type, and the customer or the one line it says.
+    pub about: Option<String>,
+}
+
+/// Which deliveries; the default is all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeliveryFilter<'a> {
+    pub state: Option<&'a str>,
+    pub endpoint: Option<&'a str>,
+    /// Made at or after this.
+    pub since: Option<Timestamp>,
+    /// At most this many, the newest.
+    pub limit: Option<u32>,
+    /// This one only.
+    pub id: Option<&'a str>,
+}
+
+/// All that is known of one delivery. Nothing secret ever is in there.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeliveryDetail {
+    #[serde(flatten)]
+    pub delivery: DeliveryRow,
+    pub first_due_at: Timestamp,
+    pub events_told: Vec<EventRow>,
+    pub attempts_made: Vec<AttemptRow>,
+    /// Recipients that took or refused it for good, with what they replied.
+    pub settled: Value,
+    /// As every attempt sends it; null: it was not begun.
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct EventRow {
+    pub event_id: String,
+    pub event_type: String,
+    pub occurred_at: Timestamp,
+    pub data: Value,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct AttemptRow {
+    pub number: i64,
+    pub began_at: Timestamp,
+    /// Null: under way, or the process died in it.
+    pub ended_at: Option<Timestamp>,
+    pub outcome: Option<String>,
+    pub response: Option<String>,
+}
+
+impl Store {
+    /// Deliveries, newest first.
+    pub async fn deliveries(&self, filter: DeliveryFilter<'_>) -> Result<Vec<DeliveryRow>, Error> {
+        let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
+        let limit = filter.limit.map_or(-1, i64::from);
+        let rows = sqlx::query_as!(
+            DeliveryRow,
+            r#"select v.delivery_id as "delivery_id!", v.endpoint as "endpoint!", v.state as "state!",
+                      v.attempts as "attempts!: i64", v.events as "events!: i64", v.created_at as "created_at!: String",
+                      v.next_attempt_at as "next_attempt_at: String", v.finished_at as "finished_at: String",
+                      v.last_error as "last_error: String",
+                      concat_ws(' ', e.type || ':', c.name, json_extract(e.data, '$.qualification'),
+                                case when c.id is null then json_extract(e.data, '$.summary') end,
+                                case when v.events > 1 then '(+' || (v.events - 1) || ')' end) as "about: String"
+               from delivery d
+               join v_deliveries v on v.delivery_id = d.id
+               left join event e on e.id = (select min(de.event) from delivery_event de where de.delivery = d.id)
+               left join customer c on c.id = e.customer
+               where (?1 is null or d.state = ?1) and (?2 is null or d.endpoint = ?2) and d.created_at >= ?3
+                 and (?4 is null or d.id = ?4)
+               order by d.sequence desc
+               limit ?5"#,
+            filter.state,
+            filter.endpoint,
+            since,
+            filter.id,
+            limit,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+
+    /// The ids that begin with `prefix` (lower case), at most `limit` of them.
+    pub async fn delivery_ids(&self, prefix: &str, limit: u32) -> Result<Vec<String>, Error> {
+        // Ids are hexadecimal digits and hyphens, all of which sort before `g`.
+        let rows = sqlx::query_scalar!(
+            "select id from delivery where id >= ?1 and id < ?1 || 'g' order by id limit ?2",
+            prefix,
+            limit,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+
+    /// Everything about one delivery, named by its whole id.
+    pub async fn delivery(&self, id: &str) -> Result<Option<DeliveryDetail>, Error> {
+        let Some(delivery) = self.deliveries(DeliveryFilter { id: Some(id), ..DeliveryFilter::default() }).await?.pop()
+        else {
+            return Ok(None);
+        };
+        let frozen = sqlx::query!("select first_due_at, settled, message from delivery where id = ?1", id);
+        let frozen = frozen.fetch_one(&self.read).await?;
+        let events = sqlx::query!(
+            "select e.id, e.type as kind, e.occurred_at, e.data from event e
+             join delivery_event de on de.event = e.id
+             where de.delivery = ?1 order by e.occurred_at, e.id",
+            id,
+        );
+        let events_told = events.fetch_all(&self.read).await?.into_iter().map(|row| EventRow {
+            event_id: row.id,
+            event_type: row.kind,
+            occurred_at: Timestamp::from_millis(row.occurred_at),
+            data: parsed(row.data),
+        });
+        let attempts = sqlx::query!(
+            "select number, began_at, ended_at, outcome, response from attempt where delivery = ?1 order by number",
+            id,
+        );
+        let attempts_made = attempts.fetch_all(&self.read).await?.into_iter().map(|row| AttemptRow {
+            number: row.number,
+            began_at: Timestamp::from_millis(row.began_at),
+            ended_at: row.ended_at.map(Timestamp::from_millis),
+            outcome: row.outcome,
+            response: row.response,
+        });
+        Ok(Some(DeliveryDetail {
+            delivery,
+            first_due_at: Timestamp::from_millis(frozen.first_due_at),
+            events_told: events_told.collect(),
+            attempts_made: attempts_made.collect(),
+            settled: parsed(frozen.settled),
+            message: frozen.message,
+        }))
+    }
+}
+
+/// A column that the table's constraint keeps valid.
+fn parsed(json: String) -> Value {
+    serde_json::from_str(&json).unwrap_or(Value::String(json))
+}

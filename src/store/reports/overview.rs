@@ -1,0 +1,132 @@
+//! How the work stands: partners and endpoints.
+
+use serde::Serialize;
+
+use crate::store::{Error, Store};
+use crate::time::Timestamp;
+
+/// A partner's gate and what is to be asked of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartnerState {
+    pub partner: String,
+    /// Nothing is asked before; may lie in the past.
+    pub closed_until: Option<Timestamp>,
+    pub closed_reason: Option<String>,
+    /// How many times in a row the gate closed without a good answer in between.
+    pub closures: i64,
+    /// The operators were told that this partner cannot be read, and not yet that it can be again.
+    pub blind_since: Option<Timestamp>,
+    pub customers: i64,
+    pub paused: i64,
+    /// Not paused and in review (or a second look is due), settled, unqualified (or never seen).
+    pub in_review: i64,
+    pub settled: i64,
+    pub unqualified: i64,
+    /// Customers whose time has come, and since when the first of them waits.
+    pub due: i64,
+    pub due_since: Option<Timestamp>,
+    /// The newest understood answer.
+    pub last_answer_at: Option<Timestamp>,
+}
+
+/// An endpoint's queue and whether anything can be delivered to it.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndpointState {
+    pub endpoint: String,
+    pub pending: i64,
+    pub dead: i64,
+    /// When its oldest pending message was made.
+    pub oldest_pending_at: Option<Timestamp>,
+    pub next_attempt_at: Option<Timestamp>,
+    /// It cannot be reached since.
+    pub closed_since: Option<Timestamp>,
+    /// It said that it is gone: nothing is sent until its configuration changes or somebody redrives.
+    pub paused_at: Option<Timestamp>,
+    pub last_accepted_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+}
+
+fn at(milliseconds: Option<i64>) -> Option<Timestamp> {
+    milliseconds.map(Timestamp::from_millis)
+}
+
+impl Store {
+    /// Every partner that was ever watched, by name.
+    pub async fn partner_states(&self, now: Timestamp) -> Result<Vec<PartnerState>, Error> {
+        let now = now.as_millis();
+        let rows = sqlx::query!(
+            r#"select p.name, p.closed_until, p.closed_reason, p.closures,
+                      (select case e.type when 'monitor.blind' then e.occurred_at end
+                       from event e
+                       where e.partner = p.id and e.customer is null
+                         and e.type in ('monitor.blind', 'monitor.recovered')
+                       order by e.occurred_at desc, e.id desc limit 1) as "blind_since: i64",
+                      count(c.id) as "customers!: i64",
+                      count(c.paused_at) as "paused!: i64",
+                      count(*) filter (where c.paused_at is null and c.poll_class in ('second_look', 'in_review')) as "in_review!: i64",
+                      count(*) filter (where c.paused_at is null and c.poll_class = 'settled') as "settled!: i64",
+                      count(*) filter (where c.paused_at is null and c.poll_class in ('first_sight', 'unqualified')) as "unqualified!: i64",
+                      count(*) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due!: i64",
+                      min(c.next_poll_at) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due_since: i64",
+                      max(c.last_seen_at) as "last_answer_at: i64"
+               from partner p left join customer c on c.partner = p.id and c.removed_at is null
+               group by p.id order by p.name"#,
+            now,
+        );
+        let states = rows.fetch_all(&self.read).await?.into_iter().map(|row| PartnerState {
+            partner: row.name,
+            closed_until: at(row.closed_until),
+            closed_reason: row.closed_reason,
+            closures: row.closures,
+            blind_since: at(row.blind_since),
+            customers: row.customers,
+            paused: row.paused,
+            in_review: row.in_review,
+            settled: row.settled,
+            unqualified: row.unqualified,
+            due: row.due,
+            due_since: at(row.due_since),
+            last_answer_at: at(row.last_answer_at),
+        });
+        Ok(states.collect())
+    }
+
+    /// Every endpoint that something is remembered of or waits for, by name.
+    pub async fn endpoint_states(&self) -> Result<Vec<EndpointState>, Error> {
+        let rows = sqlx::query!(
+            r#"with known (name) as (select name from endpoint
+                                     union select endpoint from delivery where state in ('pending', 'dead'))
+               select k.name as "name!: String",
+                      (select count(*) from delivery d where d.endpoint = k.name and d.state = 'pending') as "pending!: i64",
+                      (select count(*) from delivery d where d.endpoint = k.name and d.state = 'dead') as "dead!: i64",
+                      (select min(d.created_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "oldest: i64",
+                      (select min(d.next_attempt_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "next: i64",
+                      e.closed_since as "closed_since: i64", e.paused_at as "paused_at: i64",
+                      e.last_accepted_at as "last_accepted_at: i64", e.last_error as "last_error: String"
+               from known k left join endpoint e on e.name = k.name
+               order by k.name"#,
+        );
+        let states = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointState {
+            endpoint: row.name,
+            pending: row.pending,
+            dead: row.dead,
+            oldest_pending_at: at(row.oldest),
+            next_attempt_at: at(row.next),
+            closed_since: at(row.closed_since),
+            paused_at: at(row.paused_at),
+            last_accepted_at: at(row.last_accepted_at),
+            last_error: row.last_error,
+        });
+        Ok(states.collect())
+    }
+
+    /// Whether anything was ever to be delivered to an endpoint of this name.
+    pub async fn has_endpoint(&self, name: &str) -> Result<bool, Error> {
+        let known = sqlx::query_scalar!(
+            r#"select exists (select 1 from endpoint where name = ?1)
+                   or exists (select 1 from delivery where endpoint = ?1) as "known!: bool""#,
+            name,
+        );
+        Ok(known.fetch_one(&self.read).await?)
+    }
+}

@@ -1,0 +1,235 @@
+//! The roster as people change it from the command line.
+
+use crate::store::{Error, WriteTx};
+use crate::time::Timestamp;
+
+/// Who is to be watched, and what is known of them.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCustomer<'a> {
+    pub partner: &'a str,
+    /// The tenant id, as spelled.
+    pub id: &'a str,
+    /// `None`: leave as it is, or empty if new.
+    pub name: Option<&'a str>,
+    pub domain: Option<&'a str>,
+    pub tags: Option<&'a [String]>,
+}
+
+/// What `add_customer` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    New,
+    /// It was watched already: its name, domain and tags are now as told.
+    Known {
+        paused: bool,
+    },
+}
+
+impl WriteTx {
+    /// Puts a customer on the roster, due now; one that is watched already is only renamed and tagged. One that was
+    /// removed earlier gets a new row: its watch begins anew. A partner that never ran is watched from now on.
+    pub async fn add_customer(&mut self, customer: NewCustomer<'_>, now: Timestamp) -> Result<Added, Error> {
+        let now = now.as_millis();
+        let key = customer.id.to_lowercase();
+        let tags = customer.tags.map(|tags| serde_json::json!(tags).to_string());
+        sqlx::query!(
+            "insert into partner (name, watching_since) values (?1, ?2) on conflict (name) do nothing",
+            customer.partner,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        let known = sqlx::query!(
+            r#"update customer
+               set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'listed'
+               where partner = (select id from partner where name = ?1) and customer_key = ?2 and removed_at is null
+               returning paused_at is not null as "paused!: bool""#,
+            customer.partner,
+            key,
+            customer.name,
+            customer.domain,
+            tags,
+        )
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        if let Some(known) = known {
+            return Ok(Added::Known { paused: known.paused });
+        }
+        sqlx::query!(
+            "insert into customer (partner, customer_id, customer_key, name, domain, tags, source, added_at, next_poll_at)
+             select id, ?2, ?3, coalesce(?4, ''), coalesce(?5, ''), coalesce(?6, '[]'), 'listed', ?7, ?7
+             from partner where name = ?1",
+            customer.partner,
+            customer.id,
+            key,
+            customer.name,
+            customer.domain,
+            tags,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(Added::New)
+    }
+
+    /// Ends the watch of a row of `customer`; its history stays. False: it was removed already.
+    pub async fn remove_customer(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+        let now = now.as_millis();
+        let done = sqlx::query!("update customer set removed_at = ?2 where id = ?1 and removed_at is null", row, now)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Nothing is asked about a paused customer. False: it was paused already, or is not watched.
+    pub async fn pause(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+        let now = now.as_millis();
+        let done = sqlx::query!(
+            "update customer set paused_at = ?2 where id = ?1 and removed_at is null and paused_at is null",
+            row,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Goes on where it was, and is due now. False: it was not paused, or is not watched.
+    pub async fn resume(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+        let now = now.as_millis();
+        let done = sqlx::query!(
+            "update customer set paused_at = null, next_poll_at = ?2
+             where id = ?1 and removed_at is null and paused_at is not null",
+            row,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Makes watched customers due now: these rows, or (`None`) everybody of `partner`, or everybody. Paused ones
+    /// stay paused, and a partner's closed gate stays closed. Returns how many are due.
+    pub async fn make_due(
+        &mut self,
+        rows: Option<&[i64]>,
+        partner: Option<&str>,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let now = now.as_millis();
+        let rows = rows.map(super::reports::json_list);
+        let done = sqlx::query!(
+            "update customer set next_poll_at = min(next_poll_at, ?3)
+             where removed_at is null and paused_at is null
+               and (?1 is null or id in (select value from json_each(?1)))
+               and (?2 is null or partner = (select id from partner where name = ?2))",
+            rows,
+            partner,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::store::reports::fixture::{self, now};
+    use crate::store::reports::{CustomerRow, TransitionFilter};
+
+    const CONTOSO: NewCustomer<'static> = NewCustomer {
+        partner: "emea",
+        id: "C0000000-0000-4000-8000-000000000001",
+        name: None,
+        domain: None,
+        tags: None,
+    };
+
+    async fn add(store: &Store, customer: NewCustomer<'_>) -> Added {
+        let mut tx = store.begin().await.unwrap();
+        let added = tx.add_customer(customer, now()).await.unwrap();
+        tx.commit().await.unwrap();
+        added
+    }
+
+    async fn contoso(store: &Store) -> CustomerRow {
+        let mut rows = store.customers(None, Some("emea"), None).await.unwrap();
+        rows.retain(|row| row.customer_id.eq_ignore_ascii_case(CONTOSO.id));
+        assert_eq!(rows.len(), 1);
+        rows.remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_new_customer_is_due_now_and_its_id_stays_as_spelled() {
+        let empty = fixture::empty().await;
+        let tags = ["north".to_owned()];
+        let new = NewCustomer { name: Some("Contoso"), tags: Some(&tags), ..CONTOSO };
+        assert_eq!(add(&empty.store, new).await, Added::New);
+        let row = contoso(&empty.store).await;
+        assert_eq!(
+            (row.customer_id.as_str(), row.name.as_str(), row.tags.as_deref()),
+            (CONTOSO.id, "Contoso", Some("north"))
+        );
+        assert_eq!((row.next_poll_at, row.poll_class.as_str()), (Some(now().to_string()), "first_sight"));
+    }
+
+    #[tokio::test]
+    async fn adding_one_that_is_watched_changes_only_what_was_said() {
+        let filled = fixture::filled().await;
+        let id = CONTOSO.id.to_lowercase();
+        let renamed = NewCustomer { id: &id, name: Some("Contoso Elementary"), ..CONTOSO };
+        assert_eq!(add(&filled.store, renamed).await, Added::Known { paused: false });
+        let row = contoso(&filled.store).await;
+        assert_eq!(
+            (row.name.as_str(), row.domain.as_str(), row.tags.as_deref()),
+            ("Contoso Elementary", "contoso.example", Some("north"))
+        );
+        assert_eq!((row.customer_id.as_str(), row.poll_class.as_str()), (CONTOSO.id, "in_review"));
+    }
+
+    #[tokio::test]
+    async fn a_removed_customer_keeps_its_history_and_begins_anew_when_added() {
+        let filled = fixture::filled().await;
+        let mut tx = filled.store.begin().await.unwrap();
+        assert!(tx.remove_customer(1, now()).await.unwrap());
+        assert!(!tx.remove_customer(1, now()).await.unwrap());
+        tx.commit().await.unwrap();
+        assert!(filled.store.current(Some(("emea", &CONTOSO.id.to_lowercase()))).await.unwrap().is_empty());
+        let history = TransitionFilter { customers: Some(&[1]), ..TransitionFilter::default() };
+        assert_eq!(filled.store.transitions(history).await.unwrap().len(), 3);
+
+        assert_eq!(add(&filled.store, CONTOSO).await, Added::New);
+        assert_eq!(contoso(&filled.store).await.last_seen_at, None);
+    }
+
+    #[tokio::test]
+    async fn pausing_and_resuming_twice_changes_nothing_more() {
+        let filled = fixture::filled().await;
+        let later = now().after(Duration::from_hours(1));
+        let mut tx = filled.store.begin().await.unwrap();
+        assert_eq!((tx.pause(1, now()).await.unwrap(), tx.pause(1, later).await.unwrap()), (true, false));
+        assert_eq!((tx.resume(1, now()).await.unwrap(), tx.resume(1, later).await.unwrap()), (true, false));
+        tx.commit().await.unwrap();
+        let row = contoso(&filled.store).await;
+        assert_eq!((row.paused, row.next_poll_at), (false, Some(now().to_string())));
+    }
+
+    #[tokio::test]
+    async fn everybody_but_the_paused_becomes_due_and_nobody_later_than_before() {
+        let filled = fixture::filled().await;
+        let mut tx = filled.store.begin().await.unwrap();
+        assert_eq!(tx.make_due(Some(&[1, 4, 5]), None, now()).await.unwrap(), 1);
+        assert_eq!(tx.make_due(None, Some("amer"), now()).await.unwrap(), 1);
+        assert_eq!(tx.make_due(None, None, now()).await.unwrap(), 4);
+        tx.commit().await.unwrap();
+        let due = filled.store.partner_states(now()).await.unwrap();
+        assert_eq!(due.iter().map(|partner| partner.due).collect::<Vec<_>>(), [1, 3]);
+        // École was overdue already: its turn stays ahead of the others.
+        assert_eq!(due[1].due_since, Some(now().before(Duration::from_hours(1))));
+    }
+}
