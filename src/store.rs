@@ -95,15 +95,14 @@ impl Store {
         };
         let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
         sqlx::migrate!().run(&write).await.map_err(|source| Error::Migrate { path: path.to_owned(), source })?;
-        let read = pool(2).connect_lazy_with(options.create_if_missing(false).read_only(true));
+        let read = pool(2).connect_lazy_with(reading(path));
         drop(turn);
         Ok(Self { write, read })
     }
 
     /// Opens a file that is there, for reading only: makes nothing, waits for nobody.
     pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
-        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(reading(path)).await?;
         let current = sqlx::migrate!().iter().map(|migration| migration.version).max();
         let found =
             sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations").fetch_one(&pool).await?;
@@ -136,6 +135,10 @@ impl Store {
         self.read.close().await;
         self.write.close().await;
     }
+}
+
+fn reading(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5))
 }
 
 /// A write transaction. Nothing of it happened unless [`commit`](Self::commit) returned; dropping it undoes it.

@@ -200,9 +200,9 @@ async fn a_message_that_kills_the_process_each_time_does_not_take_its_neighbours
 #[tokio::test]
 async fn a_clock_that_was_set_back_puts_no_message_out_of_reach() {
     let mut world = World::new().await;
+    world.pass(hours(24 * 400));
     verdicts(&mut world, 1).await;
     world.hook.script(HookAct::status(500), Some(1));
-    world.pass(hours(24 * 400));
     world.deliver().await;
     world.clock.set(crate::world::START);
     world.deliver().await;
