@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, redirect};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 pub use self::signature::{SecretError, SigningSecret};
@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Of that, until there is a connection: past it the endpoint counts as unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
-/// For the answer's body, which only explains: its status has been read by then.
+/// For the answer's body, which only explains.
 const BODY: Duration = Duration::from_secs(3);
 const BODY_MAX: usize = 4096;
 /// What `Retry-After` may ask for at most: a mistake there must not silence an endpoint for days.
@@ -87,34 +87,31 @@ impl WebhookChannel {
             Ok(client) => client,
             Err(why) => return self.reported(Outcome::Unavailable, &format!("there is no HTTP client: {why}")),
         };
-        let attempt = timeout(self.deadline, self.attempt(client, outgoing, now)).await;
-        attempt.unwrap_or_else(|_| {
-            // Connecting has a deadline of its own, so there was a connection.
-            let limit = humantime::format_duration(self.deadline);
-            self.reported(Outcome::TryAgain { after: None }, &format!("no answer within {limit}"))
-        })
-    }
-
-    async fn attempt(&self, client: &Client, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
-        let answer = client
+        let end = Instant::now() + self.deadline;
+        let sent = client
             .post(self.settings.url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", outgoing.id.to_string())
             .header("webhook-timestamp", now.as_secs().to_string())
             .header("webhook-signature", signature::header(&self.settings.secrets, outgoing.id, now, outgoing.message))
             .body(outgoing.message.to_owned())
-            .send()
-            .await;
-        match answer {
-            Ok(answer) => self.answered(answer, now).await,
-            Err(error) => {
+            .send();
+        match timeout_at(end, sent).await {
+            Ok(Ok(answer)) => self.answered(answer, now, end).await,
+            Ok(Err(error)) => {
                 let outcome = if error.is_connect() { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
                 self.reported(outcome, &chain(&error.without_url()))
+            }
+            // Connecting has a deadline of its own, so there was a connection.
+            Err(_) => {
+                let limit = humantime::format_duration(self.deadline);
+                self.reported(Outcome::TryAgain { after: None }, &format!("no answer within {limit}"))
             }
         }
     }
 
-    async fn answered(&self, answer: Response, now: Timestamp) -> Report {
+    /// What follows from an answer. Its status has come by now, so nothing that its body does can change that.
+    async fn answered(&self, answer: Response, now: Timestamp, end: Instant) -> Report {
         let status = answer.status();
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let after = header(RETRY_AFTER).and_then(|text| retry_after(text, now));
@@ -130,7 +127,9 @@ impl WebhookChannel {
             let to = target.map(|origin| format!(" to {origin}")).unwrap_or_default();
             said = format!("{said}: it redirects{to}, and redirects are not followed; configure the final URL");
         } else {
-            let body = timeout(BODY, beginning(answer)).await.unwrap_or_default();
+            let mut body = Vec::new();
+            let _ = timeout_at(end.min(Instant::now() + BODY), read_beginning(answer, &mut body)).await; // or what has come
+            let body = String::from_utf8_lossy(&body);
             if !body.trim().is_empty() {
                 said.push_str(": ");
                 said.push_str(&body);
@@ -207,15 +206,13 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// The first bytes of an answer's body. The rest is not read: it may have no end.
-async fn beginning(mut answer: Response) -> String {
-    let mut bytes = Vec::new();
+async fn read_beginning(mut answer: Response, bytes: &mut Vec<u8>) {
     while bytes.len() < BODY_MAX {
         match answer.chunk().await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX - bytes.len())]),
             Ok(None) | Err(_) => break,
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// An error and its causes, each once: reqwest's own text says little more than "error sending request".
