@@ -49,8 +49,18 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal);
         let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!().run(&write).await?;
-        let read = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        let read = SqlitePoolOptions::new().max_connections(2).connect_with(options.read_only(true)).await?;
         Ok(Self { read, write })
+    }
+
+    /// Closes the database and leaves its write-ahead log, even an empty one: without it, analysts who may only read
+    /// cannot open the database (SQLite would have to make the log first). The last connection removes the log if it
+    /// can write; so the writer goes first, and the readers, who cannot, last.
+    pub async fn close(&self) {
+        let reader = self.read.acquire().await;
+        self.write.close().await;
+        drop(reader);
+        self.read.close().await;
     }
 
     pub async fn begin(&self) -> Result<WriteTx, Error> {
@@ -61,5 +71,21 @@ impl Store {
 impl WriteTx {
     pub async fn commit(self) -> Result<(), Error> {
         Ok(self.tx.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_database_leaves_its_log_so_that_analysts_can_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("vetwatch.db")).await.unwrap();
+        store.begin().await.unwrap().commit().await.unwrap();
+        store.partner_names().await.unwrap();
+        store.close().await;
+        assert!(directory.path().join("vetwatch.db-wal").exists());
+        assert!(directory.path().join("vetwatch.db-shm").exists());
     }
 }

@@ -1,7 +1,7 @@
 //! What every command needs: where the configuration is, how to print, what time it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli::load::load_config;
 use crate::cli::output::Output;
@@ -17,6 +17,7 @@ pub struct Context {
     pub json: bool,
     pub clock: Arc<dyn Clock>,
     pub out: Output,
+    opened: Mutex<Option<Store>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -31,7 +32,7 @@ impl std::fmt::Debug for Context {
 impl Context {
     #[must_use]
     pub fn new(config_path: PathBuf, json: bool) -> Self {
-        Self { config_path, json, clock: Arc::new(SystemClock), out: Output::stdout() }
+        Self { config_path, json, clock: Arc::new(SystemClock), out: Output::stdout(), opened: Mutex::new(None) }
     }
 
     #[must_use]
@@ -50,14 +51,24 @@ impl Context {
     /// The database, made if need be, opened as the service's user.
     pub async fn store(&self, config: &Config) -> Result<Store, Failure> {
         privileges::become_owner_of(&config.database)?;
-        Store::open(&config.database).await.map_err(|error| {
+        let store = Store::open(&config.database).await.map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.exit == Exit::Failed {
                 failure.what = format!("cannot open the database {}", config.database.display());
                 failure.advice = Some("is its directory there, and may this user write to it?".into());
             }
             failure
-        })
+        })?;
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        Ok(store)
+    }
+
+    /// Closes the database in order, if this command opened it.
+    pub async fn close(&self) {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(store) = opened {
+            store.close().await;
+        }
     }
 
     /// The database that is there already: a command that only reads does not make one.
