@@ -62,7 +62,11 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "cannot start").because(error.to_string()))?;
-    runtime.block_on(dispatch(&context, cli.command))
+    runtime.block_on(async {
+        let end = dispatch(&context, cli.command).await;
+        context.close().await;
+        end
+    })
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {

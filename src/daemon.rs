@@ -1,7 +1,7 @@
 //! The parts, put together: from a configuration to running loops, and back down on SIGTERM.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,8 +158,7 @@ async fn partner(
 /// The daemon: runs until SIGTERM or SIGINT, then lets what is under way end.
 pub async fn run(config: Config) -> Result<(), Error> {
     let database = &config.database;
-    let held = lock::take(database).map_err(|source| Error::Lock { database: database.clone(), source })?;
-    let _held = held.ok_or_else(|| Error::Locked(database.clone()))?;
+    let _held = take_lock(database).await?;
     let store = Store::open(&config.database).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stop = CancellationToken::new();
@@ -193,7 +192,20 @@ pub async fn run(config: Config) -> Result<(), Error> {
         _ = terminate.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
         _ = interrupt.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
     }
+    store.close().await;
     Ok(())
+}
+
+/// `status` looks at the lock for an instant; that is no other daemon.
+async fn take_lock(database: &Path) -> Result<lock::Lock, Error> {
+    for _ in 0..10 {
+        match lock::take(database) {
+            Ok(Some(held)) => return Ok(held),
+            Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(source) => return Err(Error::Lock { database: database.to_owned(), source }),
+        }
+    }
+    Err(Error::Locked(database.to_owned()))
 }
 
 /// Takes up what the last process left behind and starts every loop. The loops end once `stop` is cancelled.

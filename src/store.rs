@@ -129,11 +129,14 @@ impl Store {
         Ok(sqlx::query_scalar("pragma data_version").fetch_one(&self.write).await?)
     }
 
-    /// Closes every connection. The program itself never does: SQLite would take the `-wal` and `-shm` files away
-    /// with the last one, and who may only read could not open the database any more until somebody writes.
+    /// Closes every connection, the writer before the last reader: SQLite takes the `-wal` and `-shm` files away with
+    /// a last connection that may write, and who may only read could not open the database any more until somebody
+    /// writes.
     pub async fn close(&self) {
-        self.read.close().await;
+        let reader = self.read.acquire().await;
         self.write.close().await;
+        drop(reader);
+        self.read.close().await;
     }
 }
 
@@ -151,5 +154,21 @@ pub struct WriteTx {
 impl WriteTx {
     pub async fn commit(self) -> Result<(), Error> {
         Ok(self.tx.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_database_leaves_its_log_so_that_analysts_can_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("vetwatch.db")).await.unwrap();
+        store.begin().await.unwrap().commit().await.unwrap();
+        store.partner_names().await.unwrap();
+        store.close().await;
+        assert!(directory.path().join("vetwatch.db-wal").exists());
+        assert!(directory.path().join("vetwatch.db-shm").exists());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::cli::when::Since;
@@ -222,7 +222,8 @@ pub enum NotificationsCommand {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
+#[group(skip)]
+#[command(group(ArgGroup::new("which").required(true).multiple(true).args(["id", "endpoint", "since"])))]
 pub struct RedriveArgs {
     /// Its id, or enough of the beginning
     #[arg(conflicts_with_all = ["endpoint", "since"])]

@@ -1,13 +1,13 @@
 //! What every command needs: where the configuration is, how to print, what time it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cli::load::load_config;
+use crate::cli::load::{load_config, load_outline};
 use crate::cli::output::Output;
 use crate::cli::privileges;
 use crate::cli::{Exit, Failure};
-use crate::config::Config;
+use crate::config::{Config, Outline};
 use crate::store::Store;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -17,6 +17,7 @@ pub struct Context {
     pub json: bool,
     pub clock: Arc<dyn Clock>,
     pub out: Output,
+    opened: Mutex<Option<Store>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -31,7 +32,7 @@ impl std::fmt::Debug for Context {
 impl Context {
     #[must_use]
     pub fn new(config_path: PathBuf, json: bool) -> Self {
-        Self { config_path, json, clock: Arc::new(SystemClock), out: Output::stdout() }
+        Self { config_path, json, clock: Arc::new(SystemClock), out: Output::stdout(), opened: Mutex::new(None) }
     }
 
     #[must_use]
@@ -50,28 +51,65 @@ impl Context {
     /// The database, made if need be, opened as the service's user.
     pub async fn store(&self, config: &Config) -> Result<Store, Failure> {
         privileges::become_owner_of(&config.database)?;
-        Store::open(&config.database).await.map_err(|error| {
+        let store = Store::open(&config.database).await.map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.exit == Exit::Failed {
                 failure.what = format!("cannot open the database {}", config.database.display());
                 failure.advice = Some("is its directory there, and may this user write to it?".into());
             }
             failure
-        })
+        })?;
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        Ok(store)
     }
 
-    /// The database that is there already: a command that only reads does not make one.
+    /// Closes the database in order, if this command opened it.
+    pub async fn close(&self) {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(store) = opened {
+            store.close().await;
+        }
+    }
+
+    /// The database that is there already, for reading only: neither its writer's lock nor the right to write is
+    /// needed, so an analyst may.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`] if there is none.
+    pub async fn reading_store(&self, database: &Path) -> Result<Store, Failure> {
+        privileges::become_owner_of(database)?;
+        if !is_there(database)? {
+            return Err(no_database(database));
+        }
+        let store = Store::open_to_read(database).await?;
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        Ok(store)
+    }
+
+    /// The names in the configuration, without its secrets: an analyst may not read those.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] if not even these can be read.
+    pub fn outline(&self) -> Result<Outline, Failure> {
+        load_outline(&self.config_path)
+    }
+
+    /// The database that is there already: a command that only changes does not make one.
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
     pub async fn existing_store(&self, config: &Config) -> Result<Store, Failure> {
         privileges::become_owner_of(&config.database)?;
         if !is_there(&config.database)? {
-            return Err(Failure::new(Exit::NotFound, format!("there is no database at {}", config.database.display()))
-                .advise("the daemon (`vetwatch run`) or `vetwatch customers add` makes it"));
+            return Err(no_database(&config.database));
         }
         self.store(config).await
     }
+}
+
+fn no_database(database: &Path) -> Failure {
+    Failure::new(Exit::NotFound, format!("there is no database at {}", database.display()))
+        .advise("the daemon (`vetwatch run`) or `vetwatch customers add` makes it")
 }
 
 fn is_there(database: &Path) -> Result<bool, Failure> {

@@ -1,11 +1,12 @@
 //! `vetwatch customers`: the roster.
 
+use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::cli::args::{AddArgs, CustomersCommand, SomeCustomers};
 use crate::cli::which::{self, Among, Customer};
-use crate::cli::{Context, Exit, Failure, sync, text, when};
+use crate::cli::{Context, Exit, Failure, sync, text};
 use crate::config::Config;
 use crate::partner_center::Customers;
 use crate::store::Store;
@@ -44,22 +45,47 @@ async fn list(context: &Context, config: &Config, tag: Option<&str>, partner: Op
             .line("Nobody. `vetwatch customers add` or `vetwatch customers sync` puts customers on the roster.")?;
         return Ok(Exit::Done);
     }
-    let header = ["CUSTOMER", "DOMAIN", "TENANT ID", "PARTNER", "TAGS", "STATE"];
+    let several = rows.iter().any(|row| row.partner != rows[0].partner);
+    let mut header = vec!["TENANT ID", "CUSTOMER", "TAGS", "STATE"];
+    if several {
+        header.insert(2, "PARTNER");
+    }
     let cells = rows.into_iter().map(|row| {
-        let state = state(&row);
-        vec![row.name, row.domain, row.customer_id, row.partner, row.tags.unwrap_or_default().replace(',', " "), state]
+        let state = state(&row).to_owned();
+        let name = match (row.name.as_str(), row.domain.as_str()) {
+            (name, "") => name.to_owned(),
+            ("", domain) => domain.to_owned(),
+            (name, domain) => format!("{name} ({domain})"),
+        };
+        let mut cells = vec![row.customer_id, name, row.tags.unwrap_or_default().replace(',', " "), state];
+        if several {
+            cells.insert(2, row.partner);
+        }
+        cells
     });
     context.out.write(&context.out.table(&header, cells))?;
     Ok(Exit::Done)
 }
 
 /// In a word or two, how the watch of a customer stands.
-fn state(row: &CustomerRow) -> String {
-    match (&row.blind_since, row.paused) {
-        (_, true) => "paused".into(),
-        (Some(since), false) => format!("blind since {}", when::minute(since)),
-        (None, false) => row.poll_class.replace('_', " "),
+fn state(row: &CustomerRow) -> &'static str {
+    match row.poll_class.as_str() {
+        _ if row.paused => "paused",
+        _ if row.blind_since.is_some() => "blind",
+        "in_review" => "in review",
+        "second_look" => "second look",
+        "first_sight" => "not asked yet",
+        "settled" => "settled",
+        _ => "unqualified",
     }
+}
+
+/// What `add --json` prints.
+#[derive(Serialize)]
+struct AddResult {
+    /// `added` or `updated`.
+    result: &'static str,
+    customer: Option<CustomerRow>,
 }
 
 async fn add(context: &Context, config: &Config, args: &AddArgs) -> Result<Exit, Failure> {
@@ -81,8 +107,9 @@ async fn add(context: &Context, config: &Config, args: &AddArgs) -> Result<Exit,
     let who = which::customers(&store, &[id.to_owned()], Some(partner), Among::Watched).await?.remove(0);
     if context.json {
         let row = store.customers(Some(&who.rows), None, None).await?.pop();
-        let result = if added == Added::New { "added" } else { "updated" };
-        context.out.json(&json!({ "result": result, "customer": row }))?;
+        context
+            .out
+            .json(&AddResult { result: if added == Added::New { "added" } else { "updated" }, customer: row })?;
         return Ok(Exit::Done);
     }
     let label = text::clean(who.label());

@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use crate::cli::{Exit, Failure};
-use crate::config::{Config, CredentialDirs, Problems};
+use crate::config::{Config, Outline, CredentialDirs, Problems};
 
 /// The configuration with its secrets, or every problem at once.
 pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
     Config::load(path, &CredentialDirs::from_env()).map_err(|problems| bad(path, &problems))
+}
+
+/// What commands need that only look at the database.
+pub(super) fn load_outline(path: &Path) -> Result<Outline, Failure> {
+    Outline::load(path).map_err(|problems| bad(path, &problems))
 }
 
 fn bad(path: &Path, problems: &Problems) -> Failure {

@@ -219,9 +219,10 @@ async fn known_endpoint(config: &Config, store: &Store, name: &str) -> Result<()
     if config.endpoints.iter().any(|endpoint| endpoint.name == name) || store.has_endpoint(name).await? {
         return Ok(());
     }
-    let names: Vec<_> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    let names = config.endpoints.iter().map(|endpoint| endpoint.name.clone());
     Err(Failure::new(Exit::NotFound, format!("there is no endpoint \"{name}\""))
-        .because(format!("the configuration names {}", names.join(", "))))
+        .because("neither the configuration nor any message names it; the configuration has")
+        .listing(names))
 }
 
 #[cfg(test)]

@@ -111,13 +111,13 @@ impl Output {
     pub fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
-        if !header.is_empty() {
+        if header.iter().any(|name| !name.is_empty()) {
             table.set_header(header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         }
         for row in rows {
             table.add_row(row.iter().map(|cell| text::clean(cell).into_owned()).collect::<Vec<_>>());
         }
-        for (column, constraint) in constraints(&mut table, self.width).into_iter().enumerate() {
+        for (column, constraint) in constraints(&mut table, header, self.width).into_iter().enumerate() {
             if let Some(column) = table.column_mut(column) {
                 column.set_padding((0, GAP)).set_constraint(constraint);
             }
@@ -126,25 +126,26 @@ impl Output {
     }
 }
 
-/// A time, a number or a word that is broken over two lines is hard to read; names and reasons are not. Where the width
-/// does not even hold every word, long ones are broken.
-fn constraints(table: &mut Table, width: u16) -> Vec<ColumnConstraint> {
+/// A time, a number or a word that is broken over two lines is hard to read, and an id cannot be copied; names and
+/// reasons can. Where the width does not even hold every word, long ones are broken.
+fn constraints(table: &mut Table, header: &[&str], width: u16) -> Vec<ColumnConstraint> {
     let words: Vec<u16> = (0..table.column_count()).map(|column| longest_word(table, column)).collect();
     let widest = table.column_max_content_widths();
+    let whole: Vec<bool> =
+        widest.iter().zip(header).map(|(widest, name)| *widest <= UNBROKEN || name.ends_with(" ID")).collect();
     let least = |limit: u16| {
         let columns = widest.iter().zip(&words);
-        columns.map(move |(widest, word)| if *widest <= UNBROKEN { *widest } else { limit.min(*word) } + GAP)
+        columns.zip(&whole).map(move |((widest, word), whole)| if *whole { *widest } else { limit.min(*word) } + GAP)
     };
     let fits = |limit: &u16| least(*limit).map(u32::from).sum::<u32>() <= u32::from(width);
     let limit = [LONGEST_WORD, 16, 12].into_iter().find(fits).unwrap_or(8);
-    let bounds = widest.iter().zip(least(limit));
-    let constraint = |(widest, least): (&u16, u16)| {
-        if *widest <= UNBROKEN {
+    let constraint = |(whole, least): (&bool, u16)| {
+        if *whole {
             return ColumnConstraint::ContentWidth;
         }
         ColumnConstraint::LowerBoundary(Width::Fixed(least))
     };
-    bounds.map(constraint).collect()
+    whole.iter().zip(least(limit)).map(constraint).collect()
 }
 
 /// In characters, the header's included.

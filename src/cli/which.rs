@@ -86,9 +86,9 @@ pub(super) fn configured_partner<'a>(config: &'a Config, name: Option<&str>) -> 
 }
 
 fn no_such_partner(config: &Config, name: &str) -> Failure {
-    let names: Vec<_> = config.partners.iter().map(|partner| partner.name.as_str()).collect();
     Failure::new(Exit::NotFound, format!("there is no partner \"{name}\""))
-        .because(format!("the configuration names {}", names.join(", ")))
+        .because("the configuration has")
+        .listing(config.partners.iter().map(|partner| partner.name.clone()))
 }
 
 /// All rows of one customer, oldest first.

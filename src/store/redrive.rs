@@ -132,6 +132,8 @@ mod tests {
     #[tokio::test]
     async fn a_redrive_is_the_same_row_and_body_with_a_new_ladder() {
         let filled = fixture::filled().await;
+        let stuck = sqlx::query!("update delivery set rung = 4, interrupted = 3 where id = ?1", DEAD_MAIL);
+        stuck.execute(&filled.store.write).await.unwrap();
         let before = shown(&filled.store, DEAD_MAIL).await;
         let one = Redrive::One { id: DEAD_MAIL, force: false };
         let again = Redriven::Again(vec![(DEAD_MAIL.into(), "sales-mail".into())]);
@@ -142,6 +144,9 @@ mod tests {
             (after.delivery.state.as_str(), after.delivery.next_attempt_at),
             ("pending", Some(now().to_string()))
         );
+        let ladder = sqlx::query!("select rung, interrupted from delivery where id = ?1", DEAD_MAIL);
+        let ladder = ladder.fetch_one(&filled.store.read).await.unwrap();
+        assert_eq!((ladder.rung, ladder.interrupted), (0, 0));
         assert_eq!((after.first_due_at, after.delivery.finished_at), (now(), None));
         // Who took it does not get it twice; who refused it is asked again.
         assert_eq!(after.settled, serde_json::json!({ "a@contoso.example": "250 queued" }));
@@ -185,5 +190,7 @@ mod tests {
         let crm = endpoints.iter().find(|endpoint| endpoint.endpoint == "crm").unwrap();
         assert_eq!(crm.paused_at, None);
         assert!(crm.closed_since.is_some(), "only a success opens it");
+        let probe = sqlx::query_scalar!("select probe_at from endpoint where name = 'crm'");
+        assert_eq!(probe.fetch_one(&filled.store.read).await.unwrap(), Some(now().as_millis()));
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     let mut page = format!("{} UTC, {daemon}\n", when::minute(&all.now.to_string()));
     if !all.attention.is_empty() {
         let said = all.attention.iter().map(|said| vec!["!".into(), said.clone()]);
-        for line in out.table(&[], said).lines() {
+        for line in out.table(&["", ""], said).lines() {
             let _ = writeln!(page, "{}", style.bad(line));
         }
     }
