@@ -2,7 +2,9 @@
 //!
 //! `GET /control` answers the page below, with the sandbox's own address in the examples.
 //!
+//! ```text
 #![doc = include_str!("control.txt")]
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
