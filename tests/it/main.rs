@@ -5,5 +5,6 @@ mod delivery;
 mod email;
 mod peers;
 mod polling;
+mod sequence;
 mod webhook;
 mod world;
