@@ -187,10 +187,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
         return Err(Error::Ended(name));
     }
     info!("stopping; what is under way may end (a second signal stops at once)");
+    let again = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
     tokio::select! {
         () = async { while loops.join_next().await.is_some() {} } => info!("stopped"),
-        _ = terminate.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
-        _ = interrupt.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
+        () = again => {
+            loops.shutdown().await;
+            warn!("stopped at once; what was under way is taken up at the next start");
+        }
     }
     store.close().await;
     Ok(())
@@ -308,7 +316,9 @@ async fn see_others(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationTok
         match store.data_version().await {
             Ok(version) if seen != Some(version) => {
                 seen = Some(version);
-                pokes.iter().for_each(|poke| poke.notify_one());
+                for poke in &pokes {
+                    poke.notify_one();
+                }
             }
             Ok(_) => {}
             Err(error) => debug!(error = &error as &dyn std::error::Error, "cannot see whether others have written"),

@@ -141,7 +141,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
             let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
             if text("/data/customer/name") == name {
                 let news = format!("{} {}", text("/type"), text("/data/vetting_reason"));
-                hooked.arrived(hook.id().unwrap(), &text("/data/event_id"), news, hook.answered == Some(200));
+                hooked.arrived(hook.id().unwrap(), &text("/data/event_id"), &news, hook.answered == Some(200));
             }
         }
         prop_assert_eq!(&hooked.in_order(), &model.news, "webhooks of {}", &name);
@@ -210,7 +210,7 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, deaths: &m
                     world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("451 4.7.1 later".into())).times(2));
                 }
                 MailFate::TakeThenClose => {
-                    world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenClose).times(1))
+                    world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenClose).times(1));
                 }
                 MailFate::Down => world.mail.stop().await.unwrap(),
             }
@@ -351,13 +351,13 @@ struct Arrival {
 }
 
 impl Told {
-    fn arrived(&mut self, id: &str, event: &str, news: String, accepted: bool) {
+    fn arrived(&mut self, id: &str, event: &str, news: &str, accepted: bool) {
         let arrival = self.by_id.entry(id.to_owned()).or_insert_with(|| Arrival {
             event: event.to_owned(),
-            news: news.clone(),
+            news: news.to_owned(),
             accepted: 0,
         });
-        assert_eq!((arrival.event.as_str(), &arrival.news), (event, &news), "one id, two messages");
+        assert_eq!((arrival.event.as_str(), arrival.news.as_str()), (event, news), "one id, two messages");
         arrival.accepted += u32::from(accepted);
     }
 
