@@ -28,6 +28,7 @@ const HUNG: Duration = Duration::from_mins(3);
 const LIST_HUNG: Duration = Duration::from_hours(1);
 /// How soon a change by another program is seen.
 const OTHERS: Duration = Duration::from_millis(400);
+const MINUTE: Duration = Duration::from_mins(1);
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -297,6 +298,7 @@ impl Loops {
 pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
     let mut tx = store.begin().await?;
+    tx.forgive_downtime(now).await?;
     let polls = tx.recover_polls(now).await?;
     let deliveries = tx.recover_deliveries(now).await?;
     for endpoint in &config.endpoints {
@@ -344,17 +346,24 @@ async fn feed_watchdog(progress: Vec<Arc<Progress>>, stop: CancellationToken) ->
 }
 
 async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
-    while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING)).await.is_some() {
-        let forget = async {
+    let mut tidied = clock.now();
+    while stop.run_until_cancelled(tokio::time::sleep(MINUTE)).await.is_some() {
+        let now = clock.now();
+        let housework = async {
             let mut tx = store.begin().await?;
-            let gone = tx.forget_attempts(clock.now().before(keep_attempts)).await?;
+            tx.runs(now).await?;
+            let is_time = now.since(tidied) >= HOUSEKEEPING || now < tidied;
+            let gone = if is_time { tx.forget_attempts(now.before(keep_attempts)).await? } else { 0 };
             tx.commit().await?;
-            store.tidy().await?;
-            Ok::<_, store::Error>(gone)
+            if is_time {
+                store.tidy().await?;
+                debug!(gone, "old attempts forgotten");
+                tidied = now;
+            }
+            Ok::<_, store::Error>(())
         };
-        match forget.await {
-            Ok(gone) => debug!(gone, "old attempts forgotten"),
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up"),
+        if let Err(error) = housework.await {
+            warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up");
         }
     }
     "housekeeping".to_owned()

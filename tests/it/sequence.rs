@@ -110,7 +110,8 @@ fn cases() -> u32 {
 }
 
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut world = World::new().await;
+    // Giving up has tests of its own.
+    let mut world = World::with("", "[retry]\ngive_up_after = \"9000d\"").await;
     let mut reviews = Vec::new();
     for n in 0..CUSTOMERS {
         reviews.push(Review { id: world.customer(&format!("School {n}")).await, state: "absent" });
@@ -147,7 +148,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         prop_assert_eq!(&hooked.in_order(), &model.news, "webhooks of {}", &name);
         let events: BTreeSet<_> = hooked.by_id.values().map(|arrival| &arrival.event).collect();
         prop_assert_eq!(events.len(), hooked.by_id.len(), "an event under two ids");
-        let repeats = hooked.by_id.values().map(|arrival| arrival.accepted - 1).sum::<u32>();
+        let repeats = hooked.by_id.values().map(|arrival| arrival.accepted.saturating_sub(1)).sum::<u32>();
         prop_assert!(repeats <= deaths, "{} repeats of accepted webhooks, {} deaths", repeats, deaths);
         prop_assert_eq!(mailed(&world, &name), model.news.len(), "mails about {}", &name);
     }
