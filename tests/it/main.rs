@@ -1,10 +1,14 @@
 //! The tests that need more than one part, in one binary: a file a theme.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod contention;
+mod crash;
 mod delivery;
 mod email;
 mod peers;
 mod polling;
+mod process;
 mod sequence;
+mod service;
 mod webhook;
 mod world;
