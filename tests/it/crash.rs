@@ -15,7 +15,8 @@ use vetwatch::sandbox::receiver::{Hook, HookAct, Signature};
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Timestamp;
 
-use crate::process::{Daemon, Town, eventually, now};
+use crate::process::{Daemon, SOON, Town, eventually, now};
+use crate::world::seconds;
 use reviews::{Reviews, Step, of_hook, of_mail};
 
 /// Everybody is asked five times a second, and what fails is tried again soon.
@@ -69,10 +70,86 @@ async fn killed_when_a_mail_arrives_it_loses_no_verdict_and_repeats_it_under_the
 async fn killed_at_any_instant_it_loses_no_verdict_and_repeats_it_under_the_same_id_only() {
     use Moment::{Answered, Asked, HookAnswered, Hooked, MailAnswered, Mailed, Random};
     let kills = std::env::var("VETWATCH_KILLS").map_or(40, |count| count.parse().expect("VETWATCH_KILLS is a number"));
-    let moments = [
-        Random, Asked, Random, Hooked, Random, MailAnswered, Random, HookAnswered, Random, Mailed, Random, Answered,
-    ];
+    let moments =
+        [Random, Asked, Random, Hooked, Random, MailAnswered, Random, HookAnswered, Random, Mailed, Random, Answered];
     Campaign::new(4).await.run(kills, &moments).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_was_interrupted_is_tried_again_within_a_second_of_the_start() {
+    const TRIES: usize = 7;
+    let town = Town::new("in_review = \"100ms\"", "").await;
+    let ids = town.in_review(TRIES).await;
+    let (mut hooked, mut mailed) = (Vec::new(), Vec::new());
+    for id in &ids {
+        town.hook.script(HookAct::Hang, Some(1));
+        town.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenHang).times(1));
+        let daemon = town.running().await;
+        let (hooks, mails) = (town.hook.hooks().len(), town.mail.mails().len());
+        town.sandbox.deny(id, "Not an Education Customer").unwrap();
+        town.hook.wait_for(hooks + 1, SOON).await.unwrap();
+        town.mail.wait_for(mails + 1, SOON).await.unwrap();
+        daemon.kill();
+
+        let daemon = town.start();
+        let started_at = daemon.started_at;
+        town.delivered(mailed.len() + 1).await;
+        daemon.kill();
+        let hooks = town.hook.hooks().split_off(hooks);
+        let mails = town.mail.mails().split_off(mails);
+        assert_eq!((hooks.len(), mails.len()), (2, 2), "{hooks:#?} {mails:#?}");
+        assert_eq!((hooks[0].id(), &mails[0].raw), (hooks[1].id(), &mails[1].raw));
+        let began = town.rows("select max(began_at) from attempt where number = 2 group by delivery order by 1").await;
+        let began = began.last().expect("an attempt").parse().map(Timestamp::from_millis).unwrap();
+        assert!(began >= started_at && began <= hooks[1].received_at.max(mails[1].received_at));
+        hooked.push(hooks[1].received_at.since(started_at));
+        mailed.push(mails[1].received_at.since(started_at));
+    }
+    for (channel, mut pauses) in [("webhooks", hooked), ("mails", mailed)] {
+        println!("{channel} came again so long after the start: {pauses:?}");
+        pauses.sort();
+        assert!(pauses[TRIES / 2] < seconds(1), "{channel}: {pauses:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_along() {
+    let town = Town::new("in_review = \"100ms\"", "").await;
+    let ids = town.in_review(5).await;
+    town.hook.script(HookAct::Delay(Duration::from_millis(500)), None);
+    ids.iter().for_each(|id| town.sandbox.deny(id, "Not an Education Customer").unwrap());
+    let mut poison: Option<String> = None;
+    let mut deaths = 0;
+    let daemon = loop {
+        let daemon = town.start();
+        let since = daemon.started_at;
+        let next = town.hook.wait_for_those(1, SOON, |hook| hook.received_at >= since).await.unwrap().remove(0);
+        let id = next.id().expect("an id").to_owned();
+        if *poison.get_or_insert(id.clone()) != id {
+            break daemon;
+        }
+        daemon.kill();
+        deaths += 1;
+        assert!(deaths < 10, "it is always the same: {:#?}", town.hook.hooks());
+    };
+    let poison = poison.expect("a message");
+    let others = |hook: &Hook| hook.answered.is_some() && hook.id() != Some(&poison);
+    let others: BTreeSet<_> =
+        town.hook.wait_for_those(4, SOON, others).await.unwrap().into_iter().map(|hook| hook.body).collect();
+    assert_eq!(others.len(), 4);
+    town.mail.wait_for_those(5, SOON, |mail| mail.acknowledged).await.unwrap();
+    town.until(
+        "select endpoint, state, count(*) from v_deliveries group by 1, 2 order by 1, 2",
+        &["crm | delivered | 4", "crm | pending | 1", "sales-mail | delivered | 5"],
+    )
+    .await;
+    let waits = town
+        .rows("select id, next_attempt_at - unixepoch() * 1000 > 30000 from delivery where state = 'pending'")
+        .await;
+    assert_eq!(waits, [format!("{poison} | 1")], "the poison waits for a minute");
+    assert_eq!(town.hook.hooks().iter().filter(|hook| hook.id() == Some(&poison)).count(), deaths);
+    println!("it killed the daemon {deaths} times");
+    daemon.stop().await;
 }
 
 struct Campaign {
@@ -200,10 +277,10 @@ impl Moment {
             Self::Asked => {
                 let hold = FaultRule::on(Kind::Qualifications, Fault::Hold { stale: false });
                 sandbox.fault(hold.times(1).skip(rng.u64(..16)));
-                let held = sandbox.wait_for(PATIENCE, |log| {
+                let question = sandbox.wait_for(PATIENCE, |log| {
                     log.after(0).any(|record| record.at >= since && record.fault == Some("hold")).then_some(())
                 });
-                held.await.expect("a question");
+                question.await.expect("a question");
             }
             Self::Answered => {
                 let answered = |log: &vetwatch::sandbox::RequestLog| {
@@ -242,8 +319,10 @@ impl Town {
     async fn until_told(&self, steps: &[Step]) {
         eventually("everything that was decided is delivered", PATIENCE, async || {
             let left = self
-                .rows("select endpoint, state, attempts, interrupted, (next_attempt_at - unixepoch() * 1000) / 1000
-                       from delivery where state <> 'delivered' limit 5")
+                .rows(
+                    "select endpoint, state, attempts, interrupted, (next_attempt_at - unixepoch() * 1000) / 1000
+                       from delivery where state <> 'delivered' limit 5",
+                )
                 .await;
             let recorded = self.rows("select count(*) from v_transitions").await;
             if left.is_empty() && recorded == [steps.len().to_string()] {

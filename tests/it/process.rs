@@ -34,11 +34,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// Waits until `look` finds something; `what` and what `look` saw last stand in the complaint.
-pub(crate) async fn eventually<T>(
-    what: &str,
-    within: Duration,
-    mut look: impl AsyncFnMut() -> Result<T, String>,
-) -> T {
+pub(crate) async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let end = Instant::now() + within;
     loop {
         match look().await {
