@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::{Exit, Failure};
-use crate::config::{Config, Outline, CredentialDirs, Problems};
+use crate::config::{Config, CredentialDirs, Outline, Problems};
 
 /// The configuration with its secrets, or every problem at once.
 pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {

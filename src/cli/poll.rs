@@ -16,9 +16,12 @@ use crate::store::{Gate, Store};
 
 pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let store = context.store(&config).await?;
     let partner = args.partner.as_deref();
-    which::partner(&config, &store, partner).await?;
+    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
+    if partner.is_some() {
+        which::configured_partner(&configured, partner)?;
+    }
+    let store = context.store(&config.database).await?;
     let named = which::customers(&store, &args.customers, partner, Among::Watched).await?;
     if let Some(paused) = named.iter().find(|customer| customer.paused) {
         return Err(Failure::new(Exit::Failed, format!("{} is not asked about", paused.label()))
