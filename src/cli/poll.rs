@@ -127,9 +127,15 @@ fn report(context: &Context, done: &Round, stopped: Option<(String, Gate)>) -> R
     }
     if let Some((partner, gate)) = stopped {
         let exit = if done.refused { Exit::Refused } else { Exit::TryAgain };
-        return Err(Failure::new(exit, format!("{partner}: {} customers were not asked about", done.not_asked))
+        let left = match done.not_asked {
+            0 => None,
+            1 => Some("1 customer was not asked about".to_owned()),
+            n => Some(format!("{n} customers were not asked about")),
+        };
+        return Err(Failure::new(exit, format!("nothing more is asked of {partner} for now"))
             .because(gate.reason)
-            .advise(format!("nothing is asked there before {}", gate.closed_until)));
+            .listing(left)
+            .advise(format!("nothing is asked there before {}; whoever is due is asked then", gate.closed_until)));
     }
     if done.failed > 0 {
         return Err(Failure::new(
