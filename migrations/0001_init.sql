@@ -221,6 +221,12 @@ create table endpoint (
     check ((closed_since is null) = (probe_at is null))
 ) strict, without rowid;
 
+-- One row: until when vetwatch is known to have run. The time that it did not run counts against nobody.
+create table daemon (
+    id integer primary key check (id = 1),
+    ran_until integer not null
+) strict;
+
 ---------------------------------------------------------------------------------------------------------------
 -- The views: ISO 8601 in UTC, readable names. Documented in the README; changing one is a breaking change.
 

@@ -28,6 +28,7 @@ const HUNG: Duration = Duration::from_mins(3);
 const LIST_HUNG: Duration = Duration::from_hours(1);
 /// How soon a change by another program is seen.
 const OTHERS: Duration = Duration::from_millis(400);
+const MINUTE: Duration = Duration::from_mins(1);
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -187,10 +188,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
         return Err(Error::Ended(name));
     }
     info!("stopping; what is under way may end (a second signal stops at once)");
+    let again = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
     tokio::select! {
         () = async { while loops.join_next().await.is_some() {} } => info!("stopped"),
-        _ = terminate.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
-        _ = interrupt.recv() => warn!("stopped at once; what was under way is taken up at the next start"),
+        () = again => {
+            loops.shutdown().await;
+            warn!("stopped at once; what was under way is taken up at the next start");
+        }
     }
     store.close().await;
     Ok(())
@@ -289,6 +298,7 @@ impl Loops {
 pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
     let mut tx = store.begin().await?;
+    tx.forgive_downtime(now).await?;
     let polls = tx.recover_polls(now).await?;
     let deliveries = tx.recover_deliveries(now).await?;
     for endpoint in &config.endpoints {
@@ -308,7 +318,9 @@ async fn see_others(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationTok
         match store.data_version().await {
             Ok(version) if seen != Some(version) => {
                 seen = Some(version);
-                pokes.iter().for_each(|poke| poke.notify_one());
+                for poke in &pokes {
+                    poke.notify_one();
+                }
             }
             Ok(_) => {}
             Err(error) => debug!(error = &error as &dyn std::error::Error, "cannot see whether others have written"),
@@ -334,17 +346,24 @@ async fn feed_watchdog(progress: Vec<Arc<Progress>>, stop: CancellationToken) ->
 }
 
 async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
-    while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING)).await.is_some() {
-        let forget = async {
+    let mut tidied = clock.now();
+    while stop.run_until_cancelled(tokio::time::sleep(MINUTE)).await.is_some() {
+        let now = clock.now();
+        let housework = async {
             let mut tx = store.begin().await?;
-            let gone = tx.forget_attempts(clock.now().before(keep_attempts)).await?;
+            tx.runs(now).await?;
+            let is_time = now.since(tidied) >= HOUSEKEEPING || now < tidied;
+            let gone = if is_time { tx.forget_attempts(now.before(keep_attempts)).await? } else { 0 };
             tx.commit().await?;
-            store.tidy().await?;
-            Ok::<_, store::Error>(gone)
+            if is_time {
+                store.tidy().await?;
+                debug!(gone, "old attempts forgotten");
+                tidied = now;
+            }
+            Ok::<_, store::Error>(())
         };
-        match forget.await {
-            Ok(gone) => debug!(gone, "old attempts forgotten"),
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up"),
+        if let Err(error) = housework.await {
+            warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up");
         }
     }
     "housekeeping".to_owned()

@@ -182,9 +182,8 @@ impl Intervals {
     pub fn of(&self, class: PollClass) -> Duration {
         match class {
             PollClass::SecondLook | PollClass::InReview => self.in_review,
-            PollClass::Settled | PollClass::FirstSight => self.settled,
-            // Seldom is safe only where the activity log tells of submissions; nobody reads it yet.
-            PollClass::Unqualified => self.settled,
+            // Who holds none could be asked seldom where the activity log tells of submissions; nobody reads it yet.
+            PollClass::Settled | PollClass::FirstSight | PollClass::Unqualified => self.settled,
         }
     }
 

@@ -59,10 +59,9 @@ impl Policy {
         match outcome {
             Outcome::Accepted => Next::Delivered,
             Outcome::Refused => Next::Refused,
-            // Our login or its address is wrong: that says nothing of the message, however long it lasts.
-            Outcome::LoginRefused | Outcome::Gone => Next::At(now.after(pause)),
             Outcome::TryAgain { .. } | Outcome::Unavailable if over => Next::GivenUp,
-            Outcome::Unavailable => Next::At(now.after(pause)),
+            // Our login or its address is wrong: that says nothing of the message, however long it lasts.
+            Outcome::LoginRefused | Outcome::Gone | Outcome::Unavailable => Next::At(now.after(pause)),
             Outcome::TryAgain { after } => Next::At(now.after(pause.max(after.unwrap_or_default().min(LONGEST_WAIT)))),
         }
     }
@@ -99,7 +98,7 @@ mod tests {
     #[test]
     fn a_receiver_may_ask_for_more_time_but_not_for_ever() {
         let next = |after| Policy::default().next(Outcome::TryAgain { after }, 0, START, START, 0.0);
-        assert_eq!(next(Some(Duration::from_secs(60))), Next::At(START.after(Duration::from_secs(60))));
+        assert_eq!(next(Some(Duration::from_mins(1))), Next::At(START.after(Duration::from_mins(1))));
         assert_eq!(next(Some(Duration::from_secs(1))), Next::At(START.after(Duration::from_secs(5))));
         assert_eq!(next(Some(Duration::from_hours(999))), Next::At(START.after(LONGEST_WAIT)));
     }

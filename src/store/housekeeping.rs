@@ -4,6 +4,32 @@ use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
 impl WriteTx {
+    /// Notes that vetwatch runs.
+    pub async fn runs(&mut self, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "insert into daemon (id, ran_until) values (1, ?1) on conflict (id) do update set ran_until = ?1",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// At start: the time that vetwatch did not run does not count towards giving a message up. Nobody tried to
+    /// send it then.
+    pub async fn forgive_downtime(&mut self, now: Timestamp) -> Result<(), Error> {
+        let now_ms = now.as_millis();
+        sqlx::query!(
+            "update delivery set first_due_at = min(?1, first_due_at + ?1 - d.ran_until)
+             from daemon d where delivery.state = 'pending' and d.ran_until < ?1",
+            now_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        self.runs(now).await
+    }
+
     /// Forgets attempts that ended before `before`, a bounded number at a time. Returns how many.
     pub async fn forget_attempts(&mut self, before: Timestamp) -> Result<u64, Error> {
         let before = before.as_millis();

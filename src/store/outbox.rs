@@ -90,13 +90,7 @@ impl WriteTx {
                 .fetch_one(&mut *self.tx)
                 .await?;
         let id = Uuid::parse_str(&row.id).unwrap_or_default();
-        let message = match row.message {
-            Some(frozen) => frozen,
-            None => {
-                let events = self.events_of(&row.id).await?;
-                render(id, &events)
-            }
-        };
+        let message = if let Some(frozen) = row.message { frozen } else { render(id, &self.events_of(&row.id).await?) };
         let attempt = row.attempts + 1;
         sqlx::query!(
             "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3 where id = ?4",

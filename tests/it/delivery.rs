@@ -104,6 +104,21 @@ async fn a_message_is_given_up_only_when_its_time_is_over_and_redriving_sends_th
 }
 
 #[tokio::test]
+async fn the_time_that_vetwatch_did_not_run_does_not_count_towards_giving_up() {
+    let mut world = World::new().await;
+    world.restart().await; // it runs
+    verdicts(&mut world, 1).await;
+    world.pass(hours(24 * 30)); // the machine is off over the holidays
+    world.restart().await;
+    world.hook.script(HookAct::status(500), Some(1));
+    world.deliver().await;
+    assert_eq!(world.rows("select state, attempts from v_deliveries where endpoint = 'crm'").await, ["pending | 1"]);
+    world.pass(seconds(6));
+    world.deliver().await;
+    assert_eq!(world.rows("select state, attempts from v_deliveries where endpoint = 'crm'").await, ["delivered | 2"]);
+}
+
+#[tokio::test]
 async fn a_mailbox_that_does_not_exist_ends_the_message_at_once() {
     let mut world = World::new().await;
     world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such user".into())));

@@ -7,5 +7,6 @@ mod email;
 mod peers;
 mod polling;
 mod readme;
+mod sequence;
 mod webhook;
 mod world;

@@ -1,5 +1,7 @@
 //! From Partner Center to the outbox: what is asked, what is believed, what is queued.
 
+use std::collections::BTreeMap;
+
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Clock;
 
@@ -116,8 +118,8 @@ async fn no_answer_but_a_good_one_changes_what_is_believed() {
         Fault::Cut,
         Fault::Close,
         Fault::Reset,
-        Fault::Custom { status: 200, headers: Default::default(), body: r#"{"code":3000,"description":"no"}"#.into() },
-        Fault::Custom { status: 200, headers: Default::default(), body: r#"[{"vettingStatus":"Denied"}]"#.into() },
+        Fault::Custom { status: 200, headers: BTreeMap::default(), body: r#"{"code":3000,"description":"no"}"#.into() },
+        Fault::Custom { status: 200, headers: BTreeMap::default(), body: r#"[{"vettingStatus":"Denied"}]"#.into() },
     ];
     faults.extend([400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504].map(Fault::status));
     for fault in faults {

@@ -1,0 +1,369 @@
+//! Random sequences of what can happen (reviews, polls, faults, deliveries that succeed, fail or die, time, restarts,
+//! clocks that are set), held against a naive model: every verdict that was seen is told in the end, once, to every
+//! endpoint, under one id, and nothing else is.
+//!
+//! What was *seen* is read from the database after each step; what follows from it, the model says by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use serde_json::Value;
+use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::{Fault, FaultRule, Kind};
+use vetwatch::time::Clock;
+
+use crate::world::{World, hours, minutes, seconds};
+
+const CUSTOMERS: usize = 3;
+const REASONS: [&str; 3] = ["Not an Education Customer", "Not an Academic Domain", "Not an eligible Library"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// What Microsoft and the customer do next; the number chooses among what is possible.
+    Vet {
+        customer: usize,
+        choice: u8,
+    },
+    /// Time passes, and who is due is asked; with a fault, some get no good answer.
+    Poll {
+        minutes: u64,
+        fault: Option<u8>,
+    },
+    /// The process dies while it asks.
+    DieAsking,
+    /// What is due is sent.
+    Deliver {
+        hook: HookFate,
+        mail: MailFate,
+    },
+    /// The process dies while the receiver has the message.
+    DieSending {
+        hang: bool,
+    },
+    Pass {
+        minutes: u64,
+    },
+    Restart,
+    /// Our clock is set, theirs is not.
+    SetClock {
+        hours: i64,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum HookFate {
+    Ok,
+    Status(u16),
+    CloseAfter,
+    Down,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum MailFate {
+    Ok,
+    Later,
+    TakeThenClose,
+    Down,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let hook = prop_oneof![
+        4 => Just(HookFate::Ok),
+        1 => Just(HookFate::Status(500)),
+        1 => Just(HookFate::Status(404)),
+        1 => Just(HookFate::CloseAfter),
+        1 => Just(HookFate::Down),
+    ];
+    let mail = prop_oneof![
+        4 => Just(MailFate::Ok),
+        1 => Just(MailFate::Later),
+        1 => Just(MailFate::TakeThenClose),
+        1 => Just(MailFate::Down),
+    ];
+    prop_oneof![
+        6 => (0..CUSTOMERS, any::<u8>()).prop_map(|(customer, choice)| Step::Vet { customer, choice }),
+        6 => (prop::sample::select(vec![3_u64, 16, 1500]), prop::option::weighted(0.3, any::<u8>()))
+            .prop_map(|(minutes, fault)| Step::Poll { minutes, fault }),
+        1 => Just(Step::DieAsking),
+        4 => (hook, mail).prop_map(|(hook, mail)| Step::Deliver { hook, mail }),
+        1 => any::<bool>().prop_map(|hang| Step::DieSending { hang }),
+        1 => (1_u64..3000).prop_map(|minutes| Step::Pass { minutes }),
+        1 => Just(Step::Restart),
+        1 => (-60_i64..60).prop_map(|hours| Step::SetClock { hours }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_verdict_that_was_seen_is_told_once_whatever_happens(steps in prop::collection::vec(step(), 1..50)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(play(steps))?;
+    }
+}
+
+/// `tests/campaign sequences N` asks for more.
+fn cases() -> u32 {
+    std::env::var("VETWATCH_SEQUENCES").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
+}
+
+async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    // Giving up has tests of its own.
+    let mut world = World::with("", "[retry]\ngive_up_after = \"9000d\"").await;
+    let mut reviews = Vec::new();
+    for n in 0..CUSTOMERS {
+        reviews.push(Review { id: world.customer(&format!("School {n}")).await, state: "absent" });
+    }
+    let mut models = vec![Model::default(); CUSTOMERS];
+    let mut deaths = 0;
+    world.poll().await;
+    for step in steps {
+        take(&mut world, &mut reviews, &step, &mut deaths).await;
+        observe(&world, &reviews, &mut models).await;
+    }
+    // The dust settles: everything works again, and time passes.
+    clear(&world).await;
+    world.restart().await;
+    for _ in 0..40 {
+        world.pass(hours(6)); // ten days: longer than the longest interval and any clock that was set back
+        world.poll().await;
+        world.deliver().await;
+        observe(&world, &reviews, &mut models).await;
+    }
+
+    for (n, (review, model)) in reviews.iter().zip(&models).enumerate() {
+        prop_assert_eq!(&believed(&world, &review.id).await, review.state, "what is believed of school {}", n);
+        let name = format!("School {n}");
+        let mut hooked = Told::default();
+        for hook in world.hook.hooks() {
+            let json = hook.json();
+            let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+            if text("/data/customer/name") == name {
+                let news = format!("{} {}", text("/type"), text("/data/vetting_reason"));
+                hooked.arrived(hook.id().unwrap(), &text("/data/event_id"), &news, hook.answered == Some(200));
+            }
+        }
+        prop_assert_eq!(&hooked.in_order(), &model.news, "webhooks of {}", &name);
+        let events: BTreeSet<_> = hooked.by_id.values().map(|arrival| &arrival.event).collect();
+        prop_assert_eq!(events.len(), hooked.by_id.len(), "an event under two ids");
+        let repeats = hooked.by_id.values().map(|arrival| arrival.accepted.saturating_sub(1)).sum::<u32>();
+        prop_assert!(repeats <= deaths, "{} repeats of accepted webhooks, {} deaths", repeats, deaths);
+        prop_assert_eq!(mailed(&world, &name), model.news.len(), "mails about {}", &name);
+    }
+    let unfinished =
+        world.rows("select endpoint, state, last_error from v_deliveries where state <> 'delivered'").await;
+    prop_assert_eq!(unfinished, [""; 0]);
+    Ok(())
+}
+
+/// Different mails about a customer, by their Message-ID.
+fn mailed(world: &World, name: &str) -> usize {
+    let mails = world.mail.mails();
+    let about = mails.iter().map(vetwatch::sandbox::mailbox::Mail::text).filter(|text| text.contains(name));
+    let ids = about.filter_map(|text| text.lines().find(|line| line.starts_with("Message-ID:")).map(str::to_owned));
+    ids.collect::<BTreeSet<_>>().len()
+}
+
+async fn take(world: &mut World, reviews: &mut [Review], step: &Step, deaths: &mut u32) {
+    match *step {
+        Step::Vet { customer, choice } => reviews[customer].go_on(world, choice).await,
+        Step::Poll { minutes: n, fault } => {
+            if let Some(choice) = fault {
+                let faults = [
+                    Fault::Garbage,
+                    Fault::Empty,
+                    Fault::Cut,
+                    Fault::status(500),
+                    Fault::status(403),
+                    Fault::throttled(seconds(90)),
+                ];
+                let fault = faults[usize::from(choice) % faults.len()].clone();
+                world.sandbox.fault(FaultRule::on(Kind::Qualifications, fault).times(u64::from(choice % 3) + 1));
+            }
+            world.pass(minutes(n));
+            world.poll().await;
+            world.sandbox.clear_faults();
+        }
+        Step::DieAsking => {
+            let asked = world.sandbox.count(Kind::Qualifications);
+            world.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::Hold { stale: false }));
+            world.pass(minutes(16));
+            let poller = &world.parts.partners[0].poller;
+            tokio::select! {
+                round = poller.round() => drop(round.unwrap()), // nobody was due
+                arrived = world.sandbox.wait_for_requests(Kind::Qualifications, asked + 1, seconds(20)) => arrived.unwrap(),
+            }
+            world.restart().await;
+            world.sandbox.clear_faults();
+        }
+        Step::Deliver { hook, mail } => {
+            match hook {
+                HookFate::Ok => {}
+                HookFate::Status(status) => world.hook.script(HookAct::status(status), Some(2)),
+                HookFate::CloseAfter => world.hook.script(HookAct::CloseAfter, Some(1)),
+                HookFate::Down => world.hook.stop().await.unwrap(),
+            }
+            match mail {
+                MailFate::Ok => {}
+                MailFate::Later => {
+                    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("451 4.7.1 later".into())).times(2));
+                }
+                MailFate::TakeThenClose => {
+                    world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenClose).times(1));
+                }
+                MailFate::Down => world.mail.stop().await.unwrap(),
+            }
+            world.deliver().await;
+            clear(world).await;
+        }
+        Step::DieSending { hang } => {
+            *deaths += 1;
+            let arrived = world.hook.hooks().len();
+            if hang {
+                world.hook.script(HookAct::Hang, Some(1));
+            }
+            tokio::select! {
+                round = world.parts.endpoints[1].dispatcher.round() => drop(round.unwrap()), // nothing was due, or it was too quick
+                hooks = world.hook.wait_for(arrived + 1, seconds(20)) => drop(hooks.unwrap()),
+            }
+            world.restart().await;
+            clear(world).await;
+        }
+        Step::Pass { minutes: n } => world.pass(minutes(n)),
+        Step::Restart => world.restart().await,
+        Step::SetClock { hours: by } => {
+            let now = world.clock.now();
+            world.clock.set(if by < 0 {
+                now.before(hours(by.unsigned_abs()))
+            } else {
+                now.after(hours(by.unsigned_abs()))
+            });
+        }
+    }
+}
+
+async fn clear(world: &World) {
+    world.hook.clear_script();
+    world.mail.clear_script();
+    world.hook.start_again().await.unwrap();
+    world.mail.start_again().await.unwrap();
+}
+
+/// What is going on at Partner Center.
+#[derive(Debug)]
+struct Review {
+    id: String,
+    state: &'static str,
+}
+
+impl Review {
+    async fn go_on(&mut self, world: &World, choice: u8) {
+        world.pass(minutes(1)); // no two reviews begin in the same second
+        let reason = REASONS[usize::from(choice / 8) % REASONS.len()];
+        let sandbox = &world.sandbox;
+        // An entry goes only after its denial was seen: the model does not know of second looks.
+        let denial_was_seen = believed(world, &self.id).await == "Denied";
+        let (state, done) = match (self.state, choice % 2) {
+            ("absent", _) | ("Denied", 0) => ("InReview", sandbox.submit(&self.id)),
+            ("InReview", 0) => ("Approved", sandbox.approve(&self.id)),
+            ("InReview" | "Approved", _) => ("Denied", sandbox.deny(&self.id, reason)),
+            _ if denial_was_seen => ("absent", sandbox.withdraw(&self.id)),
+            _ => ("InReview", sandbox.submit(&self.id)),
+        };
+        done.unwrap();
+        self.state = state;
+    }
+}
+
+/// Feeds each model what was seen since.
+async fn observe(world: &World, reviews: &[Review], models: &mut [Model]) {
+    for (review, model) in reviews.iter().zip(models) {
+        let answer =
+            world.rows(&format!("select answer from customer where customer_id = '{}'", review.id)).await.remove(0);
+        if answer != "null" {
+            model.sees(serde_json::from_str(&answer).unwrap());
+        }
+    }
+}
+
+async fn believed(world: &World, id: &str) -> String {
+    let sql = format!("select vetting_status from v_current where customer_id = '{id}'");
+    world.rows(&sql).await.pop().unwrap_or_else(|| "absent".to_owned())
+}
+
+/// What should be told of a customer, given what was seen of it. Naive: one qualification, honest dates.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    last: Value,
+    review: Option<i64>,
+    attempt: u32,
+    told: Option<(&'static str, u32, String)>,
+    news: Vec<String>,
+}
+
+impl Model {
+    /// `answer`: rows of qualification, status, reason, create date.
+    fn sees(&mut self, answer: Value) {
+        if answer == self.last {
+            return;
+        }
+        let entry = answer.get(0).cloned();
+        self.last = answer;
+        let Some(entry) = entry else { return };
+        let (status, reason) = (entry[1].as_str().unwrap().to_owned(), entry[2].as_str().unwrap_or("-").to_owned());
+        let date = entry[3].as_i64();
+        let is_new = self.attempt == 0
+            || date.zip(self.review).is_some_and(|(date, review)| date > review)
+            || (date.is_some() && self.review.is_none() && status == "inreview");
+        if is_new {
+            self.attempt += 1;
+            self.review = date;
+        }
+        self.review = self.review.or(date);
+        let said = REASONS.iter().find(|known| known.to_lowercase() == reason).unwrap_or(&"-");
+        let event = match (status.as_str(), &self.told) {
+            ("approved", Some(("Approved", attempt, _))) if *attempt == self.attempt => None,
+            ("approved", _) => Some(("Approved", "vetting.approved")),
+            ("denied", Some(("Approved", ..))) => Some(("Denied", "vetting.revoked")),
+            ("denied", Some(("Denied", attempt, told))) if *attempt == self.attempt && *told == reason => None,
+            ("denied", _) => Some(("Denied", "vetting.denied")),
+            _ => None,
+        };
+        if let Some((verdict, event)) = event {
+            self.told = Some((verdict, self.attempt, reason));
+            self.news.push(format!("{event} {said}"));
+        }
+    }
+}
+
+/// What arrived, by id, in the order of the first arrivals' events.
+#[derive(Debug, Default)]
+struct Told {
+    by_id: BTreeMap<String, Arrival>,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    event: String,
+    news: String,
+    accepted: u32,
+}
+
+impl Told {
+    fn arrived(&mut self, id: &str, event: &str, news: &str, accepted: bool) {
+        let arrival = self.by_id.entry(id.to_owned()).or_insert_with(|| Arrival {
+            event: event.to_owned(),
+            news: news.to_owned(),
+            accepted: 0,
+        });
+        assert_eq!((arrival.event.as_str(), arrival.news.as_str()), (event, news), "one id, two messages");
+        arrival.accepted += u32::from(accepted);
+    }
+
+    /// Ids of version 7 count up.
+    fn in_order(&self) -> Vec<String> {
+        self.by_id.values().map(|arrival| arrival.news.clone()).collect()
+    }
+}
