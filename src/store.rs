@@ -108,14 +108,16 @@ impl Store {
 
     /// Opens a file that is there, for reading only: makes nothing, waits for nobody.
     pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
-        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(reading(path)).await?;
+        let pool = || SqlitePoolOptions::new().max_connections(2);
+        let read = pool().connect_with(reading(path)).await?;
         let current = sqlx::migrate!().iter().map(|migration| migration.version).max();
         let found =
-            sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations").fetch_one(&pool).await?;
+            sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations").fetch_one(&read).await?;
         if found < current {
             return Err(Error::Older { path: path.to_owned() });
         }
-        Ok(Self { write: pool.clone(), read: pool })
+        // A pool of its own, which nobody uses: `close` waits for the writer while it holds a reader.
+        Ok(Self { write: pool().connect_lazy_with(reading(path)), read })
     }
 
     /// Begins a write. Waits for as long as somebody else holds the database.
@@ -176,5 +178,17 @@ mod tests {
         store.close().await;
         assert!(directory.path().join("vetwatch.db-wal").exists());
         assert!(directory.path().join("vetwatch.db-shm").exists());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_was_opened_to_read_can_be_closed_and_never_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vetwatch.db");
+        Store::open(&path).await.unwrap().close().await;
+        let store = Store::open_to_read(&path).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        assert!(tx.partner("emea", crate::time::Timestamp::from_millis(0)).await.is_err());
+        drop(tx);
+        store.close().await;
     }
 }

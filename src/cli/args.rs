@@ -144,7 +144,7 @@ pub enum CustomersCommand {
                             --domain contoso.onmicrosoft.com --tag north"
     )]
     Add(AddArgs),
-    /// Stop watching; the history stays, and a later `add` begins anew
+    /// Stop watching; the history stays. No sync brings the customer back; a later `add` does, and begins anew
     #[command(after_help = "Examples:\n  vetwatch customers remove contoso.onmicrosoft.com")]
     Remove(SomeCustomers),
     /// Ask nothing about a customer for the time being

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::{Context, Exit, Failure};
+use crate::cli::{Context, Exit, Failure, text};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem};
 use crate::delivery::email::Tls;
 use crate::delivery::route::Route;
@@ -105,7 +105,7 @@ impl Checked {
     pub fn json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("plain structures are always JSON");
         json.push('\n');
-        json
+        text::inert_json(&json)
     }
 
     /// For people: every problem and warning, then what the configuration will do.

@@ -49,12 +49,12 @@ impl Context {
     }
 
     /// The database, made if need be, opened as the service's user.
-    pub async fn store(&self, config: &Config) -> Result<Store, Failure> {
-        privileges::become_owner_of(&config.database)?;
-        let store = Store::open(&config.database).await.map_err(|error| {
+    pub async fn store(&self, database: &Path) -> Result<Store, Failure> {
+        privileges::become_owner_of(database)?;
+        let store = Store::open(database).await.map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.exit == Exit::Failed {
-                failure.what = format!("cannot open the database {}", config.database.display());
+                failure.what = format!("cannot open the database {}", database.display());
                 failure.advice = Some("is its directory there, and may this user write to it?".into());
             }
             failure
@@ -86,7 +86,7 @@ impl Context {
         Ok(store)
     }
 
-    /// The names in the configuration, without its secrets: an analyst may not read those.
+    /// What the configuration says without its secrets: an analyst may not read those.
     ///
     /// # Errors
     /// [`Exit::Configuration`] if not even these can be read.
@@ -98,12 +98,12 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
-    pub async fn existing_store(&self, config: &Config) -> Result<Store, Failure> {
-        privileges::become_owner_of(&config.database)?;
-        if !is_there(&config.database)? {
-            return Err(no_database(&config.database));
+    pub async fn existing_store(&self, database: &Path) -> Result<Store, Failure> {
+        privileges::become_owner_of(database)?;
+        if !is_there(database)? {
+            return Err(no_database(database));
         }
-        self.store(config).await
+        self.store(database).await
     }
 }
 

@@ -7,33 +7,28 @@ use uuid::Uuid;
 use crate::cli::args::{AddArgs, CustomersCommand, SomeCustomers};
 use crate::cli::which::{self, Among, Customer};
 use crate::cli::{Context, Exit, Failure, sync, text};
-use crate::config::Config;
-use crate::partner_center::Customers;
+use crate::config::Outline;
 use crate::store::Store;
 use crate::store::reports::CustomerRow;
 use crate::store::roster::{Added, NewCustomer};
 
 pub(super) async fn customers(context: &Context, command: CustomersCommand) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    match command {
-        CustomersCommand::List { tag, partner } => list(context, &config, tag.as_deref(), partner.as_deref()).await,
-        CustomersCommand::Add(args) => add(context, &config, &args).await,
-        CustomersCommand::Remove(who) => change(context, &config, &who, Change::Remove).await,
-        CustomersCommand::Pause(who) => change(context, &config, &who, Change::Pause).await,
-        CustomersCommand::Resume(who) => change(context, &config, &who, Change::Resume).await,
-        CustomersCommand::Sync { partner } => {
-            if partner.is_some() {
-                which::configured_partner(&config, partner.as_deref())?;
-            }
-            let store = context.store(&config).await?;
-            sync::sync_now(context, &config, &store, partner.as_deref()).await
+    let (who, change) = match command {
+        CustomersCommand::Sync { partner } => return sync::sync(context, partner.as_deref()).await,
+        CustomersCommand::List { tag, partner } => {
+            return list(context, &context.outline()?, tag.as_deref(), partner.as_deref()).await;
         }
-    }
+        CustomersCommand::Add(args) => return add(context, &context.outline()?, &args).await,
+        CustomersCommand::Remove(who) => (who, Change::Remove),
+        CustomersCommand::Pause(who) => (who, Change::Pause),
+        CustomersCommand::Resume(who) => (who, Change::Resume),
+    };
+    apply_to(context, &context.outline()?, &who, change).await
 }
 
-async fn list(context: &Context, config: &Config, tag: Option<&str>, partner: Option<&str>) -> Result<Exit, Failure> {
-    let store = context.existing_store(config).await?;
-    which::partner(config, &store, partner).await?;
+async fn list(context: &Context, outline: &Outline, tag: Option<&str>, partner: Option<&str>) -> Result<Exit, Failure> {
+    let store = context.reading_store(&outline.database).await?;
+    which::partner(&outline.partners, &store, partner).await?;
     let rows = store.customers(None, partner, tag).await?;
     if context.json {
         context.out.json(&rows)?;
@@ -88,11 +83,11 @@ struct AddResult {
     customer: Option<CustomerRow>,
 }
 
-async fn add(context: &Context, config: &Config, args: &AddArgs) -> Result<Exit, Failure> {
-    let partner = which::configured_partner(config, args.partner.as_deref())?;
+async fn add(context: &Context, outline: &Outline, args: &AddArgs) -> Result<Exit, Failure> {
+    let partner = which::configured_partner(&outline.partners, args.partner.as_deref())?;
     let id = tenant_id(&args.id)?;
     let tags = tags(&args.tags)?;
-    let store = context.store(config).await?;
+    let store = context.store(&outline.database).await?;
     let new = NewCustomer {
         partner,
         id,
@@ -162,9 +157,9 @@ enum Change {
 }
 
 /// All of those named, or none: one unknown name changes nothing.
-async fn change(context: &Context, config: &Config, who: &SomeCustomers, change: Change) -> Result<Exit, Failure> {
-    let store = context.existing_store(config).await?;
-    which::partner(config, &store, who.partner.as_deref()).await?;
+async fn apply_to(context: &Context, outline: &Outline, who: &SomeCustomers, change: Change) -> Result<Exit, Failure> {
+    let store = context.existing_store(&outline.database).await?;
+    which::partner(&outline.partners, &store, who.partner.as_deref()).await?;
     let found = which::customers(&store, &who.customers, who.partner.as_deref(), Among::Watched).await?;
     let changed = apply(context, &store, &found, change).await?;
     if context.json {
@@ -175,7 +170,7 @@ async fn change(context: &Context, config: &Config, who: &SomeCustomers, change:
         return Ok(Exit::Done);
     }
     for (customer, changed) in found.iter().zip(changed) {
-        context.out.line(&said(config, customer, change, changed))?;
+        context.out.line(&said(customer, change, changed))?;
     }
     Ok(Exit::Done)
 }
@@ -195,17 +190,14 @@ async fn apply(context: &Context, store: &Store, found: &[Customer], change: Cha
     Ok(changed)
 }
 
-fn said(config: &Config, customer: &Customer, change: Change, changed: bool) -> String {
+fn said(customer: &Customer, change: Change, changed: bool) -> String {
     let label = text::clean(customer.label());
-    let synced =
-        config.partners.iter().any(|partner| partner.name == customer.partner && partner.customers == Customers::All);
     match (change, changed) {
-        (Change::Remove, _) if synced => format!(
-            "{label} is not watched any more until the next sync of {}, which takes over everybody in Partner Center; \
-             `vetwatch customers pause` lasts.",
-            customer.partner
+        (Change::Remove, _) => format!(
+            "{label} is not watched any more; its history stays. No sync brings it back: \
+             `vetwatch customers add {}` does, and begins anew.",
+            customer.id
         ),
-        (Change::Remove, _) => format!("{label} is not watched any more; its history stays."),
         (Change::Pause, true) => format!("{label} is paused: nothing is asked about it."),
         (Change::Pause, false) => format!("{label} was paused already."),
         (Change::Resume, true) => format!("{label} is asked about again, now."),

@@ -17,10 +17,10 @@ pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit
             return Err(Failure::new(Exit::Usage, "--json and another --format cannot be had together"));
         }
     };
-    let config = context.config()?;
-    let store = context.existing_store(&config).await?;
+    let outline = context.outline()?;
+    let store = context.reading_store(&outline.database).await?;
     let partner = args.who.partner.as_deref();
-    which::partner(&config, &store, partner).await?;
+    which::partner(&outline.partners, &store, partner).await?;
     let who = which::customers(&store, args.who.customer.as_slice(), partner, Among::Ever).await?;
     let filter = TransitionFilter {
         since: args.since.map(|since| since.at(context.now())),

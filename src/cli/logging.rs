@@ -10,7 +10,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{Cli, Command, Exit, Failure};
 
-/// Starts logging. The daemon says what it does; other commands only what went wrong; `-v` more of both.
+/// Starts logging. The daemon says what it does; other commands only what went wrong; `-v` more of both. With `--json`
+/// each line is an object.
 pub(super) fn start(cli: &Cli) -> Result<(), Failure> {
     let registry = tracing_subscriber::registry().with(filter(cli)?);
     if stderr_is_the_journal()
@@ -21,8 +22,12 @@ pub(super) fn start(cli: &Cli) -> Result<(), Failure> {
     }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // The time is RFC 3339 in UTC, as everywhere in vetwatch.
-    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
-    registry.with(stderr).init();
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    if cli.json {
+        registry.with(stderr.json()).init();
+    } else {
+        registry.with(stderr.with_ansi(colour)).init();
+    }
     Ok(())
 }
 
@@ -37,6 +42,8 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
     let daemon = matches!(cli.command, Command::Run(_));
     Ok(EnvFilter::new(match cli.verbose {
         0 if daemon => "info,sqlx=warn",
+        // What stands on stderr then is one object: the error.
+        0 if cli.json => "off",
         0 => "warn",
         1 => "vetwatch=debug,info,sqlx=warn",
         _ => "debug",

@@ -7,14 +7,20 @@ use serde_json::json;
 use crate::cli::args::{NotificationsCommand, RedriveArgs};
 use crate::cli::output::Style;
 use crate::cli::{Context, Exit, Failure, text, when};
-use crate::config::Config;
+use crate::config::Outline;
 use crate::store::Store;
 use crate::store::redrive::{Redrive, Redriven};
 use crate::store::reports::{DeliveryDetail, DeliveryFilter, DeliveryRow};
 
 pub(super) async fn notifications(context: &Context, command: NotificationsCommand) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let store = context.existing_store(&config).await?;
+    let outline = context.outline()?;
+    // Only who changes something waits for another writer, and needs the right to write.
+    let store = match command {
+        NotificationsCommand::List { .. } | NotificationsCommand::Show { .. } => {
+            context.reading_store(&outline.database).await?
+        }
+        NotificationsCommand::Redrive(_) => context.existing_store(&outline.database).await?,
+    };
     match command {
         NotificationsCommand::List { state, endpoint, since, limit } => {
             let filter = DeliveryFilter {
@@ -25,22 +31,22 @@ pub(super) async fn notifications(context: &Context, command: NotificationsComma
                 limit: Some(limit.saturating_add(1)),
                 id: None,
             };
-            list(context, &config, &store, filter, limit as usize).await
+            list(context, &outline, &store, filter, limit as usize).await
         }
         NotificationsCommand::Show { id } => show(context, &store, &id).await,
-        NotificationsCommand::Redrive(args) => redrive(context, &config, &store, &args).await,
+        NotificationsCommand::Redrive(args) => redrive(context, &outline, &store, &args).await,
     }
 }
 
 async fn list(
     context: &Context,
-    config: &Config,
+    outline: &Outline,
     store: &Store,
     filter: DeliveryFilter<'_>,
     limit: usize,
 ) -> Result<Exit, Failure> {
     if let Some(name) = filter.endpoint {
-        known_endpoint(config, store, name).await?;
+        known_endpoint(outline, store, name).await?;
     }
     let mut rows = store.deliveries(filter).await?;
     let more = rows.len() > limit;
@@ -159,9 +165,9 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
     page
 }
 
-async fn redrive(context: &Context, config: &Config, store: &Store, args: &RedriveArgs) -> Result<Exit, Failure> {
+async fn redrive(context: &Context, outline: &Outline, store: &Store, args: &RedriveArgs) -> Result<Exit, Failure> {
     if let Some(name) = &args.endpoint {
-        known_endpoint(config, store, name).await?;
+        known_endpoint(outline, store, name).await?;
     }
     let now = context.now();
     let id = match &args.id {
@@ -177,7 +183,7 @@ async fn redrive(context: &Context, config: &Config, store: &Store, args: &Redri
     tx.commit().await?;
     let name = id.as_deref().unwrap_or_default();
     match redriven {
-        Redriven::Again(again) => told(context, config, &again),
+        Redriven::Again(again) => told(context, outline, &again),
         Redriven::NothingMatched => Err(Failure::new(Exit::NotFound, "nothing is sent again")
             .because("no dead letter matches")
             .advise("`vetwatch notifications list --state dead` shows them")),
@@ -190,7 +196,7 @@ async fn redrive(context: &Context, config: &Config, store: &Store, args: &Redri
     }
 }
 
-fn told(context: &Context, config: &Config, again: &[(String, String)]) -> Result<Exit, Failure> {
+fn told(context: &Context, outline: &Outline, again: &[(String, String)]) -> Result<Exit, Failure> {
     if context.json {
         let again = again.iter().map(|(id, endpoint)| json!({ "delivery_id": id, "endpoint": endpoint }));
         context.out.json(&json!({ "redriven": again.collect::<Vec<_>>() }))?;
@@ -203,7 +209,7 @@ fn told(context: &Context, config: &Config, again: &[(String, String)]) -> Resul
     let plural = if again.len() == 1 { "message is" } else { "messages are" };
     let _ = writeln!(said, "{} {plural} due now; the daemon sends them.", again.len());
     let mut gone: Vec<_> =
-        again.iter().map(|(_, name)| name).filter(|name| !config.endpoints.iter().any(|e| e.name == **name)).collect();
+        again.iter().map(|(_, name)| name).filter(|name| !outline.endpoints.contains(name)).collect();
     gone.sort_unstable();
     gone.dedup();
     for name in gone {
@@ -215,14 +221,13 @@ fn told(context: &Context, config: &Config, again: &[(String, String)]) -> Resul
 }
 
 /// A name that was mistyped is not the same as an endpoint without messages.
-async fn known_endpoint(config: &Config, store: &Store, name: &str) -> Result<(), Failure> {
-    if config.endpoints.iter().any(|endpoint| endpoint.name == name) || store.has_endpoint(name).await? {
+async fn known_endpoint(outline: &Outline, store: &Store, name: &str) -> Result<(), Failure> {
+    if outline.endpoints.iter().any(|known| known == name) || store.has_endpoint(name).await? {
         return Ok(());
     }
-    let names = config.endpoints.iter().map(|endpoint| endpoint.name.clone());
     Err(Failure::new(Exit::NotFound, format!("there is no endpoint \"{name}\""))
         .because("neither the configuration nor any message names it; the configuration has")
-        .listing(names))
+        .listing(outline.endpoints.iter().cloned()))
 }
 
 #[cfg(test)]

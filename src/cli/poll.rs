@@ -16,9 +16,12 @@ use crate::store::{Gate, Store};
 
 pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let store = context.store(&config).await?;
     let partner = args.partner.as_deref();
-    which::partner(&config, &store, partner).await?;
+    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
+    if partner.is_some() {
+        which::configured_partner(&configured, partner)?;
+    }
+    let store = context.store(&config.database).await?;
     let named = which::customers(&store, &args.customers, partner, Among::Watched).await?;
     if let Some(paused) = named.iter().find(|customer| customer.paused) {
         return Err(Failure::new(Exit::Failed, format!("{} is not asked about", paused.label()))
@@ -124,9 +127,15 @@ fn report(context: &Context, done: &Round, stopped: Option<(String, Gate)>) -> R
     }
     if let Some((partner, gate)) = stopped {
         let exit = if done.refused { Exit::Refused } else { Exit::TryAgain };
-        return Err(Failure::new(exit, format!("{partner}: {} customers were not asked about", done.not_asked))
+        let left = match done.not_asked {
+            0 => None,
+            1 => Some("1 customer was not asked about".to_owned()),
+            n => Some(format!("{n} customers were not asked about")),
+        };
+        return Err(Failure::new(exit, format!("nothing more is asked of {partner} for now"))
             .because(gate.reason)
-            .advise(format!("nothing is asked there before {}", gate.closed_until)));
+            .listing(left)
+            .advise(format!("nothing is asked there before {}; whoever is due is asked then", gate.closed_until)));
     }
     if done.failed > 0 {
         return Err(Failure::new(

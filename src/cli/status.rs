@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::args::CustomerArgs;
 use crate::cli::which::{self, Among, Customer};
 use crate::cli::{Context, Exit, Failure, when};
-use crate::config::{Config, Schedule};
+use crate::config::Outline;
 use crate::store::Store;
 use crate::store::reports::{
     CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, TransitionFilter,
@@ -51,16 +51,16 @@ struct Partner {
 }
 
 pub(super) async fn status(context: &Context, args: CustomerArgs) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let store = context.existing_store(&config).await?;
+    let outline = context.outline()?;
+    let store = context.reading_store(&outline.database).await?;
     let partner = args.partner.as_deref();
-    which::partner(&config, &store, partner).await?;
+    which::partner(&outline.partners, &store, partner).await?;
     let who = which::customers(&store, args.customer.as_slice(), partner, Among::Watched).await?;
     if let [customer] = who.as_slice() {
         return of_one(context, &store, customer).await;
     }
-    let running = crate::lock::daemon_runs(&config.database);
-    let overview = overview(&config, &store, running, context.now(), partner).await?;
+    let running = crate::lock::daemon_runs(&outline.database);
+    let overview = overview(&outline, &store, running, context.now(), partner).await?;
     if context.json {
         context.out.json(&overview)?;
     } else {
@@ -70,19 +70,19 @@ pub(super) async fn status(context: &Context, args: CustomerArgs) -> Result<Exit
 }
 
 async fn overview(
-    config: &Config,
+    outline: &Outline,
     store: &Store,
     daemon_running: Option<bool>,
     now: Timestamp,
     partner: Option<&str>,
 ) -> Result<Overview, Failure> {
     let shown = |name: &str| partner.is_none_or(|wanted| wanted == name);
-    let budget = |name: &str| config.partners.iter().find(|p| p.name == name).map(|p| p.requests_per_minute);
+    let budget = |name: &str| outline.budgets.get(name).copied();
     let states = store.partner_states(now).await?.into_iter().filter(|state| shown(&state.partner));
     let partners: Vec<Partner> = states
         .map(|state| Partner {
             requests_per_minute: budget(&state.partner),
-            scheduled_per_minute: scheduled_per_minute(&config.schedule, &state),
+            scheduled_per_minute: scheduled_per_minute(outline, &state),
             state,
         })
         .collect();
@@ -96,12 +96,17 @@ async fn overview(
     let endpoints = store.endpoint_states().await?;
     let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
-    let attention = attention(config, &partners, &blind, &endpoints);
+    let attention = attention(outline, &partners, &blind, &endpoints);
     Ok(Overview { now, daemon_running, attention, in_review, decided, blind, partners, endpoints, dead_letters })
 }
 
 /// What a person must know of: where vetwatch is blind, and what it could not tell.
-fn attention(config: &Config, partners: &[Partner], blind: &[CustomerRow], endpoints: &[EndpointState]) -> Vec<String> {
+fn attention(
+    outline: &Outline,
+    partners: &[Partner],
+    blind: &[CustomerRow],
+    endpoints: &[EndpointState],
+) -> Vec<String> {
     let mut said = Vec::new();
     for Partner { state, .. } in partners.iter().filter(|partner| partner.requests_per_minute.is_some()) {
         let why = state.closed_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -116,7 +121,7 @@ fn attention(config: &Config, partners: &[Partner], blind: &[CustomerRow], endpo
         1 => said.push("1 customer cannot be read".into()),
         n => said.push(format!("{n} customers cannot be read")),
     }
-    for endpoint in endpoints.iter().filter(|state| config.endpoints.iter().any(|e| e.name == state.endpoint)) {
+    for endpoint in endpoints.iter().filter(|state| outline.endpoints.contains(&state.endpoint)) {
         if endpoint.paused_at.is_some() {
             let name = &endpoint.endpoint;
             said.push(format!(
@@ -133,14 +138,13 @@ fn attention(config: &Config, partners: &[Partner], blind: &[CustomerRow], endpo
     said
 }
 
-fn scheduled_per_minute(schedule: &Schedule, state: &PartnerState) -> f64 {
+/// As [`Intervals`](crate::record::Intervals) has it: who holds nothing is asked as often as the settled.
+fn scheduled_per_minute(outline: &Outline, state: &PartnerState) -> f64 {
     let rate = |customers: i64, every: Duration| {
         let customers = u32::try_from(customers).unwrap_or(u32::MAX);
         f64::from(customers) / (every.as_secs_f64().max(1.0) / 60.0)
     };
-    rate(state.in_review, schedule.in_review)
-        + rate(state.settled, schedule.settled)
-        + rate(state.unqualified, schedule.unqualified)
+    rate(state.in_review, outline.in_review) + rate(state.settled + state.unqualified, outline.settled)
 }
 
 /// One customer: what `--json` prints.
@@ -172,56 +176,24 @@ async fn of_one(context: &Context, store: &Store, who: &Customer) -> Result<Exit
 mod tests {
     use super::*;
     use crate::cli::output::Output;
-    use crate::config::{EndpointKind, EndpointSettings};
-    use crate::delivery::retry;
-    use crate::delivery::route::Routes;
-    use crate::delivery::webhook::WebhookSettings;
-    use crate::partner_center::{Credential, Customers, PartnerSettings};
     use crate::store::reports::fixture;
 
     /// A configuration that names both partners, and one endpoint of those in the database.
-    fn config() -> Config {
-        let url = url::Url::parse("https://api.partnercenter.microsoft.com").unwrap();
-        let partner = |name: &str| PartnerSettings {
-            name: name.into(),
-            tenant: "contoso.onmicrosoft.com".into(),
-            client_id: String::new(),
-            api_url: url.clone(),
-            login_url: url.clone(),
-            credential: Credential::ClientSecret(String::new().into()),
-            requests_per_minute: 300,
-            max_in_flight: 8,
-            customers: Customers::All,
-        };
-        Config {
+    fn outline() -> Outline {
+        Outline {
             database: "vetwatch.db".into(),
-            partners: vec![partner("emea"), partner("amer")],
-            schedule: Schedule {
-                in_review: Duration::from_mins(15),
-                settled: Duration::from_hours(24),
-                unqualified: Duration::from_hours(7 * 24),
-                activity_log: Duration::from_mins(5),
-                second_look: Duration::from_mins(2),
-                third_look: Duration::from_hours(1),
-                customer_sync: "0 0 3 * * *".into(),
-                timezone: chrono_tz::UTC,
-            },
-            retry: retry::Policy::default(),
-            endpoints: vec![EndpointSettings {
-                name: "crm".into(),
-                kind: EndpointKind::Webhook(WebhookSettings { url, secrets: Vec::new() }),
-            }],
-            routes: Routes::default(),
-            web: None,
-            keep_attempts: Duration::from_hours(180 * 24),
-            warnings: Vec::new(),
+            partners: vec!["emea".into(), "amer".into()],
+            endpoints: vec!["crm".into()],
+            budgets: [("emea".to_owned(), 300), ("amer".to_owned(), 300)].into(),
+            in_review: Duration::from_mins(15),
+            settled: Duration::from_hours(24),
         }
     }
 
     #[tokio::test]
     async fn the_screen_shows_what_matters_oldest_review_first() {
         let filled = fixture::filled().await;
-        let overview = overview(&config(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
+        let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
         let shown = screen::of_all(&Output::plain(100), &overview);
         assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
         insta::assert_snapshot!(shown);
@@ -230,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_wrong_needs_no_attention() {
         let empty = fixture::empty().await;
-        let overview = overview(&config(), &empty.store, Some(false), fixture::now(), None).await.unwrap();
+        let overview = overview(&outline(), &empty.store, Some(false), fixture::now(), None).await.unwrap();
         assert_eq!(overview.attention, Vec::<String>::new());
         insta::assert_snapshot!(screen::of_all(&Output::plain(100), &overview));
     }
@@ -238,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_partner_narrows_the_screen_to_its_own() {
         let filled = fixture::filled().await;
-        let overview = overview(&config(), &filled.store, None, fixture::now(), Some("emea")).await.unwrap();
+        let overview = overview(&outline(), &filled.store, None, fixture::now(), Some("emea")).await.unwrap();
         assert_eq!(overview.partners.len(), 1);
         assert!(overview.in_review.iter().all(|row| row.partner == "emea"));
         assert!(!overview.attention.iter().any(|said| said.contains("amer")), "{:?}", overview.attention);

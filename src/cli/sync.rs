@@ -4,22 +4,21 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::chain;
-use crate::cli::{Context, Exit, Failure, run};
-use crate::config::Config;
+use crate::cli::{Context, Exit, Failure, run, which};
 use crate::daemon;
 use crate::partner_center;
 use crate::roster;
-use crate::store::Store;
 
 /// Takes over the list of `partner`, or of every partner that is watched as a whole.
-pub(super) async fn sync_now(
-    context: &Context,
-    config: &Config,
-    store: &Store,
-    partner: Option<&str>,
-) -> Result<Exit, Failure> {
+pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
+    if partner.is_some() {
+        which::configured_partner(&configured, partner)?;
+    }
+    let store = context.store(&config.database).await?;
     let parts =
-        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+        daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let mut done = Vec::new();
     for part in parts.partners {
         let roster = part.roster;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::cli::{Exit, Failure};
-use crate::config::Config;
 use crate::store::Store;
 use crate::store::reports::KnownCustomer;
 
@@ -62,33 +61,34 @@ pub(super) async fn customers(
 }
 
 /// The partner that `--partner` names: in the configuration, or in the database from earlier on.
-pub(super) async fn partner(config: &Config, store: &Store, name: Option<&str>) -> Result<(), Failure> {
+pub(super) async fn partner(configured: &[String], store: &Store, name: Option<&str>) -> Result<(), Failure> {
     let Some(name) = name else { return Ok(()) };
-    if config.partners.iter().any(|partner| partner.name == name)
-        || store.partner_names().await?.iter().any(|n| n == name)
-    {
+    let is_named = |names: &[String]| names.iter().any(|known| known == name);
+    if is_named(configured) || is_named(&store.partner_names().await?) {
         return Ok(());
     }
-    Err(no_such_partner(config, name))
+    Err(no_such_partner(configured, name))
 }
 
 /// The configured partner that a change is for: the one that `--partner` names, or the only one there is.
-pub(super) fn configured_partner<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a str, Failure> {
-    match (name, config.partners.as_slice()) {
-        (None, [only]) => Ok(&only.name),
-        (None, partners) => Err(Failure::new(Exit::Usage, "several partners are configured: say which one")
-            .listing(partners.iter().map(|partner| format!("--partner {}", partner.name)))),
-        (Some(name), partners) => match partners.iter().find(|partner| partner.name == name) {
-            Some(partner) => Ok(&partner.name),
-            None => Err(no_such_partner(config, name)),
+pub(super) fn configured_partner<'a>(configured: &'a [String], name: Option<&str>) -> Result<&'a str, Failure> {
+    match (name, configured) {
+        (None, [only]) => Ok(only),
+        (None, []) => Err(Failure::new(Exit::Configuration, "the configuration names no partner")
+            .advise("`vetwatch check` says what a [[partner]] needs")),
+        (None, several) => Err(Failure::new(Exit::Usage, "several partners are configured: say which one")
+            .listing(several.iter().map(|partner| format!("--partner {partner}")))),
+        (Some(name), partners) => match partners.iter().find(|partner| *partner == name) {
+            Some(partner) => Ok(partner),
+            None => Err(no_such_partner(configured, name)),
         },
     }
 }
 
-fn no_such_partner(config: &Config, name: &str) -> Failure {
+fn no_such_partner(configured: &[String], name: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("there is no partner \"{name}\""))
         .because("the configuration has")
-        .listing(config.partners.iter().map(|partner| partner.name.clone()))
+        .listing(configured.iter().cloned())
 }
 
 /// All rows of one customer, oldest first.

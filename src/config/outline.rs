@@ -1,11 +1,15 @@
 //! The few names that a command needs which only looks at the database.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Value;
 
 use super::problem::{Problems, Report};
 use super::secret::CredentialDirs;
-use super::section::{Context, Section};
-use super::{database, file_name, open};
+use super::section::{Context, Section, duration};
+use super::{database, file_name, open, partner, schedule};
 
 /// What `status`, `history` and their like need. Reading it opens no secret, so an analyst may, and a mistake
 /// elsewhere in the file does not hide what the database knows.
@@ -16,6 +20,12 @@ pub struct Outline {
     pub partners: Vec<String>,
     /// Their names, as far as they are written.
     pub endpoints: Vec<String>,
+    /// Requests a minute, by the partner's name. What cannot be read here counts as its default: that is `check`'s
+    /// to tell.
+    pub budgets: BTreeMap<String, u32>,
+    /// How often customers are asked; likewise.
+    pub in_review: Duration,
+    pub settled: Duration,
 }
 
 impl Outline {
@@ -26,16 +36,27 @@ impl Outline {
         let directory = path.parent().unwrap_or(Path::new(""));
         let credentials = CredentialDirs::only(directory);
         let outline = open(path, &report).and_then(|table| {
-            let names = |key: &str| {
-                let sections = table.get(key).and_then(toml::Value::as_array).into_iter().flatten();
-                sections.filter_map(|section| section.get("name")?.as_str().map(str::to_owned)).collect()
+            let sections = |key: &str| table.get(key).and_then(Value::as_array).into_iter().flatten();
+            let name = |section: &Value| section.get("name")?.as_str().map(str::to_owned);
+            let budget = |section: &Value| {
+                let written = section.get("requests_per_minute").and_then(Value::as_integer);
+                let budget = written.and_then(|written| u32::try_from(written).ok());
+                Some((name(section)?, budget.unwrap_or(partner::REQUESTS_PER_MINUTE)))
             };
-            let (partners, endpoints) = (names("partner"), names("endpoint"));
+            let every = |key: &str, default: Duration| {
+                let written = table.get("schedule").and_then(|schedule| schedule.get(key)?.as_str());
+                written.and_then(|written| duration(written).ok()).unwrap_or(default)
+            };
+            let partners = sections("partner").filter_map(name).collect();
+            let endpoints = sections("endpoint").filter_map(name).collect();
+            let budgets = sections("partner").filter_map(budget).collect();
+            let in_review = every("in_review", schedule::IN_REVIEW);
+            let settled = every("settled", schedule::SETTLED);
             let context = Context { report: &report, directory, credentials: &credentials };
             let mut root = Section::new(&context, String::new(), table);
             let database = database(&mut root);
             root.ignore_rest();
-            Some(Self { database: database?, partners, endpoints })
+            Some(Self { database: database?, partners, endpoints, budgets, in_review, settled })
         });
         report.finish(file, outline).map(|(outline, _)| outline)
     }

@@ -15,6 +15,9 @@ const CLOUDS: &[(&str, (&str, &str))] = &[
     ("china", ("https://partner.partnercenterapi.microsoftonline.cn/", "https://login.partner.microsoftonline.cn/")),
 ];
 
+/// The budget by default.
+pub(super) const REQUESTS_PER_MINUTE: u32 = 300;
+
 /// What Microsoft publishes for its customer resource.
 const MICROSOFTS_LIMIT: u32 = 500;
 
@@ -54,7 +57,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Partners {
 fn settings(mut section: Section<'_>, name: Option<String>, urls: Option<(Url, Url)>) -> Option<PartnerSettings> {
     let tenant = section.parsed("tenant", word);
     let client_id = section.parsed("client_id", word);
-    let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(300);
+    let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(REQUESTS_PER_MINUTE);
     let abroad = urls.as_ref().is_some_and(|(api, _)| !address::is_loopback(api));
     if requests_per_minute > MICROSOFTS_LIMIT && abroad {
         let text = format!("{requests_per_minute} is more than the {MICROSOFTS_LIMIT} that Microsoft allows a tenant");

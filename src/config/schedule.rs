@@ -9,14 +9,18 @@ use super::Schedule;
 use super::section::{Section, brief, did_you_mean, duration, shown};
 use crate::delivery::retry;
 
+/// How often by default.
+pub(super) const IN_REVIEW: Duration = Duration::from_mins(15);
+pub(super) const SETTLED: Duration = Duration::from_hours(24);
+
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// `loopback`: only this machine is asked, so there is no least.
 pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> Schedule {
-    let in_review = interval(&mut section, "in_review", 15 * MINUTE, loopback);
-    let settled = interval(&mut section, "settled", DAY, loopback);
+    let in_review = interval(&mut section, "in_review", IN_REVIEW, loopback);
+    let settled = interval(&mut section, "settled", SETTLED, loopback);
     let unqualified = interval(&mut section, "unqualified", 7 * DAY, loopback);
     for (key, every) in [("settled", settled), ("unqualified", unqualified)] {
         if every < in_review {

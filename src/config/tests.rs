@@ -222,6 +222,18 @@ fn who_only_looks_at_the_database_needs_no_secret() {
         (outline.partners.join(" "), outline.endpoints.join(" ")),
         ("emea".into(), "sales-mail ops-mail crm".into())
     );
+    assert_eq!((outline.budgets["emea"], outline.in_review, outline.settled), (300, 15 * minute(), 24 * 60 * minute()));
+
+    let odd = "[[partner]]\nname = 'emea'\nrequests_per_minute = 'many'\n[[partner]]\nname = 'amer'\n\
+               requests_per_minute = 60\n[schedule]\nin_review = 5\nsettled = '12h'\n";
+    fs::write(desk.path("vetwatch.toml"), odd).unwrap();
+    let outline = Outline::load(&desk.path("vetwatch.toml")).unwrap();
+    assert_eq!((outline.budgets["emea"], outline.budgets["amer"]), (300, 60));
+    assert_eq!((outline.in_review, outline.settled), (15 * minute(), 12 * 60 * minute()));
+}
+
+fn minute() -> Duration {
+    Duration::from_mins(1)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The tests that need more than one part, in one binary: a file a theme.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod cli;
 mod contention;
 mod crash;
 mod delivery;
@@ -8,6 +9,7 @@ mod email;
 mod peers;
 mod polling;
 mod process;
+mod readme;
 mod sequence;
 mod service;
 mod webhook;

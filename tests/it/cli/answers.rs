@@ -1,0 +1,82 @@
+//! What every command has in common: exit codes, errors, readers that go away, `check`, completions and manuals.
+
+use std::fs;
+use std::process::Stdio;
+
+use super::{Desk, SECRETS};
+
+#[tokio::test]
+async fn wrong_usage_is_2_and_with_json_one_object() {
+    let desk = Desk::new().await;
+    for arguments in [
+        &["pol"][..],
+        &["history", "--sinc", "1d"],
+        &["notifications", "redrive"],
+        &["notifications", "redrive", "0193", "--endpoint", "crm"],
+        &["customers", "add"],
+        &["notifications", "list", "--limit", "0"],
+    ] {
+        assert_eq!(desk.run(arguments).await.exits(2).out, "");
+        let error = desk.run(&[arguments, &["--json"]].concat()).await.exits(2).error();
+        assert_eq!(error["kind"], "usage", "{error}");
+    }
+    assert!(desk.run(&["--help"]).await.exits(0).out.contains("Exit codes:"));
+    assert!(desk.run(&["--version"]).await.exits(0).out.starts_with("vetwatch "));
+}
+
+#[tokio::test]
+async fn a_check_tells_every_problem_at_once_and_no_secret() {
+    let desk = Desk::new().await;
+    let said = desk.run(&["check"]).await.exits(0).out;
+    assert!(said.starts_with("vetwatch.toml: ") && said.contains("webhook at 127.0.0.1"), "{said}");
+    assert_eq!(desk.json(&["check"]).await["ok"], true);
+
+    let good = fs::read_to_string(desk.path("vetwatch.toml")).unwrap();
+    let bad = good
+        .replace("in_review =", "in_revew =")
+        .replace("client_secret_file = \"client-secret\"", &format!("client_secret = \"{}\"", SECRETS[0]))
+        .replace("kind = \"webhook\"", "kind = \"pigeon\"");
+    fs::write(desk.path("vetwatch.toml"), bad).unwrap();
+    let said = desk.run(&["check"]).await.exits(78);
+    for seen in ["did you mean in_review?", "a secret has no place in this file", "pigeon"] {
+        assert!(said.err.contains(seen), "{seen} is not in {said:?}");
+    }
+    let checked = desk.run(&["check", "--json"]).await.exits(78).json();
+    assert!(checked["problems"].as_array().unwrap().len() >= 3, "{checked}");
+    for command in [&["run"][..], &["poll"], &["customers", "sync"]] {
+        let error = desk.run(&[command, &["--json"]].concat()).await.exits(78).error();
+        assert_eq!(error["details"].as_array().unwrap().len(), checked["problems"].as_array().unwrap().len());
+    }
+    fs::remove_file(desk.path("vetwatch.toml")).unwrap();
+    desk.run(&["status"]).await.exits(78);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_failure() {
+    let mut desk = Desk::new().await;
+    for n in 0..40 {
+        desk.stranger(&format!("School {n}"));
+    }
+    desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(0);
+    for arguments in
+        [&["customers", "list"][..], &["customers", "list", "--json"], &["completions", "bash"], &["--help"]]
+    {
+        let mut child = desk.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        // The reading end is closed before a word was written.
+        drop(child.stdout.take());
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn completions_and_manuals_are_generated() {
+    let desk = Desk::new().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = desk.run(&["completions", shell]).await.exits(0).out;
+        assert!(script.contains("vetwatch") && script.contains("notifications"), "{shell}");
+    }
+    let pages = desk.path("man1");
+    desk.run(&["man", pages.to_str().unwrap()]).await.exits(0);
+    assert!(fs::read_to_string(pages.join("vetwatch-poll.1")).unwrap().contains(".SH"));
+}

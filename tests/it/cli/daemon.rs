@@ -1,0 +1,171 @@
+//! Commands beside a daemon: the screen, the history, the messages.
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+
+use super::{Desk, EVIL};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// `vetwatch run` as a process of its own, killed if the test ends before it.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(desk: &Desk, more: &[&str]) -> Self {
+        // Into a file: nobody reads a pipe meanwhile.
+        let log = File::create(desk.path("log")).unwrap();
+        Self(desk.command(&[&["run"], more].concat()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    /// Asks it to stop, and waits for that. Returns what it logged.
+    async fn stop(mut self, desk: &Desk) -> String {
+        let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+        let deadline = Instant::now() + WAIT;
+        let status = loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the daemon does not stop");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let log = fs::read_to_string(desk.path("log")).unwrap();
+        desk.keep(&log);
+        assert_eq!(status.code(), Some(0), "{log}");
+        log
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messages() {
+    let mut desk = Desk::new().await;
+    let (school, evil) = (desk.customer("Contoso School").await, desk.customer(EVIL).await);
+    desk.sandbox.submit(&school).unwrap();
+    desk.sandbox.submit(&evil).unwrap();
+    let daemon = Daemon::start(&desk, &[]);
+    desk.until("select vetting_status from v_current", &["InReview", "InReview"]).await;
+    let screen = desk.run(&["status"]).await.exits(0).out;
+    assert!(screen.contains("the daemon runs") && screen.contains("In review (2)"), "{screen}");
+
+    desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
+    desk.hook.wait_for(1, WAIT).await.unwrap();
+    desk.mail.wait_for(1, WAIT).await.unwrap();
+    desk.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such user".into())));
+    desk.sandbox.approve(&evil).unwrap();
+    desk.until("select endpoint from v_deliveries where state = 'dead'", &["sales-mail"]).await;
+    desk.until("select count(*) from v_deliveries where state = 'delivered'", &["3"]).await;
+
+    let screen = desk.run(&["status"]).await.exits(3).out;
+    for seen in ["1 message was given up", "Not an Academic Domain", "Denied", "Approved", "Decided in the last 7"] {
+        assert!(screen.contains(seen), "{seen} is not on\n{screen}");
+    }
+    let status = desk.run(&["status", "--json"]).await.exits(3).json();
+    assert_eq!((status["attention"].as_array().unwrap().len(), &status["daemon_running"]), (1, &Value::Bool(true)));
+    desk.assert_columns(&status["decided"], "v_decisions", &[]).await;
+    desk.assert_columns(&status["dead_letters"], "v_deliveries", &["about"]).await;
+    let one = desk.json(&["status", "Contoso School"]).await;
+    desk.assert_columns(&one["qualifications"], "v_current", &[]).await;
+    desk.assert_columns(&one["transitions"], "v_transitions", &[]).await;
+    desk.run(&["status", "nobody"]).await.exits(4);
+
+    history(&desk).await;
+    let dead = messages(&desk).await;
+
+    // Sent again, it is the same message, and the daemon sees that it is due.
+    desk.mail.clear_script();
+    let again = desk.json(&["notifications", "redrive", &dead]).await;
+    assert_eq!(again["redriven"][0]["delivery_id"], dead.as_str());
+    desk.until("select count(*) from v_deliveries where state = 'delivered'", &["4"]).await;
+    let mails = desk.mail.wait_for(2, WAIT).await.unwrap();
+    assert!(mails[1].text().contains(&format!("Message-ID: <{dead}@")), "{}", mails[1].text());
+    let screen = desk.run(&["status"]).await.exits(0).out;
+    assert!(!screen.contains('!'), "{screen}");
+    assert!(desk.run(&["notifications", "redrive", &dead]).await.exits(1).err.contains("--force"));
+    desk.run(&["notifications", "redrive", &dead, "--force"]).await.exits(0);
+    desk.mail.wait_for(3, WAIT).await.unwrap();
+    desk.run(&["notifications", "redrive", "--endpoint", "crm"]).await.exits(4);
+    desk.run(&["notifications", "redrive", "--endpoint", "pigeon"]).await.exits(4);
+
+    // Beside a daemon nobody else asks, and no second daemon runs.
+    let asked = desk.json(&["poll", "Contoso School"]).await;
+    assert_eq!((&asked["asked_by"], &asked["due"]), (&"daemon".into(), &1.into()));
+    let second = desk.run(&["run", "--json"]).await.exits(1);
+    assert!(second.error()["message"].as_str().unwrap().contains("another vetwatch runs"), "{second:?}");
+    daemon.stop(&desk).await;
+    assert!(desk.run(&["status"]).await.exits(0).out.contains("no daemon runs"));
+}
+
+async fn history(desk: &Desk) {
+    let table = desk.run(&["history"]).await.exits(0).out;
+    assert!(table.contains("InReview → Denied") && table.contains("Not an Academic Domain"), "{table}");
+    let rows = desk.json(&["history"]).await;
+    desk.assert_columns(&rows, "v_transitions", &[]).await;
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    assert_eq!(desk.run(&["history", "--format", "json"]).await.exits(0).json(), rows);
+    let csv = desk.run(&["history", "contoso school", "--format", "csv"]).await.exits(0).out;
+    let columns = desk.rows("select name from pragma_table_info('v_transitions')").await.join(",");
+    assert_eq!(csv.split("\r\n").count(), 3, "{csv}");
+    assert!(csv.starts_with(&columns) && csv.contains(",Denied,Not an Academic Domain,"), "{csv}");
+    assert_eq!(desk.run(&["history", "--since", "2999-01-01"]).await.exits(0).out, "Nothing changed.\n");
+    assert_eq!(desk.json(&["history", "--since", "1h"]).await, rows);
+    desk.run(&["history", "--since", "yesterday"]).await.exits(2);
+    desk.run(&["history", "--format", "csv", "--json"]).await.exits(2);
+    desk.run(&["history", "nobody"]).await.exits(4);
+}
+
+/// Returns the id of the dead letter.
+async fn messages(desk: &Desk) -> String {
+    let listed = desk.json(&["notifications", "list"]).await;
+    desk.assert_columns(&listed, "v_deliveries", &["about"]).await;
+    assert_eq!(listed.as_array().unwrap().len(), 4);
+    assert_eq!(desk.json(&["notifications", "list", "--limit", "1"]).await[0], listed[0]);
+    let dead = desk.json(&["notifications", "list", "--state", "dead", "--endpoint", "sales-mail"]).await;
+    let id = dead[0]["delivery_id"].as_str().unwrap().to_owned();
+    let text = desk.run(&["notifications", "list"]).await.exits(0).out;
+    assert!(text.contains(&id) && text.contains("given up") && text.contains("no such user"), "{text}");
+    desk.run(&["notifications", "list", "--endpoint", "pigeon"]).await.exits(4);
+    desk.run(&["notifications", "list", "--state", "lost"]).await.exits(2);
+
+    let page = desk.run(&["notifications", "show", &id]).await.exits(0).out;
+    assert!(page.contains("vetting.approved") && page.contains("no such user") && page.contains("Subject: "), "{page}");
+    let shown = desk.json(&["notifications", "show", &id[..id.len() - 1]]).await;
+    assert_eq!((&shown["delivery_id"], &shown["state"]), (&dead[0]["delivery_id"], &"dead".into()));
+    assert_eq!(shown["attempts_made"].as_array().unwrap().len(), 1);
+    let several = desk.run(&["notifications", "show", &id[..2], "--json"]).await.exits(4).error();
+    assert_eq!(several["details"].as_array().unwrap().len(), 4, "{several}");
+    desk.run(&["notifications", "show", "ffff"]).await.exits(4);
+    id
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_even_when_the_libraries_talk_and_everything_fails() {
+    let mut desk = Desk::new().await;
+    let school = desk.customer("Contoso School").await;
+    desk.sandbox.submit(&school).unwrap();
+    let daemon = Daemon::start(&desk, &["-vv"]);
+    desk.until("select vetting_status from v_current", &["InReview"]).await;
+    // A token is refused, the receiver hangs up, the webhook's address stands in nobody's error.
+    desk.sandbox.revoke_tokens();
+    desk.hook.stop().await.unwrap();
+    desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
+    desk.until("select last_error is not null from v_deliveries where endpoint = 'crm'", &["1"]).await;
+    desk.sandbox.set_client_secret("another");
+    desk.sandbox.revoke_tokens();
+    desk.until("select closed_reason is not null from partner", &["1"]).await;
+    let log = daemon.stop(&desk).await;
+    assert!(log.contains("DEBUG"), "the libraries were to talk: {log}");
+    for arguments in [["status", "-vv"], ["poll", "-vv"], ["history", "-vv"], ["check", "-vv"]] {
+        desk.run(&arguments).await;
+    }
+}
