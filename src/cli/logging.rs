@@ -37,6 +37,8 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
     let daemon = matches!(cli.command, Command::Run(_));
     Ok(EnvFilter::new(match cli.verbose {
         0 if daemon => "info,sqlx=warn",
+        // What goes wrong there goes wrong on purpose, and the demo says so itself.
+        0 if matches!(cli.command, Command::Demo(_)) => "error",
         0 => "warn",
         1 => "vetwatch=debug,info,sqlx=warn",
         _ => "debug",

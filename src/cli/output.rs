@@ -95,6 +95,11 @@ impl Output {
         }
     }
 
+    /// Nobody reads any more: what runs until it is told to end may end.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         self.write(&format!("{text}\n"))
     }
