@@ -20,6 +20,7 @@ pub mod poll;
 pub mod privileges;
 pub mod run;
 pub mod sandbox;
+mod signals;
 mod status;
 pub mod sync;
 pub mod text;

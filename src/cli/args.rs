@@ -39,7 +39,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show everything on this machine: a simulated Partner Center, mail and webhooks; nothing to configure
-    #[command(after_help = "Examples:\n  vetwatch demo\n  vetwatch demo --duration 20s")]
+    #[command(after_help = "Examples:\n  vetwatch demo\n  vetwatch demo --duration 20s\n  vetwatch demo --keep ./demo")]
     Demo(demo::Args),
     /// Run the daemon in the foreground
     #[command(after_help = "Examples:\n  vetwatch run\n  vetwatch --config ./vetwatch.toml run -v")]
@@ -71,7 +71,9 @@ pub enum Command {
     #[command(subcommand)]
     Notifications(NotificationsCommand),
     /// Run the simulated Partner Center on its own, for rehearsals
-    #[command(after_help = "Examples:\n  vetwatch sandbox")]
+    #[command(
+        after_help = "Examples:\n  vetwatch sandbox\n  vetwatch sandbox --listen 127.0.0.1:8765 --customers 50 --in-review 5 --settled 20"
+    )]
     Sandbox(sandbox::Args),
     /// Print the completions for a shell
     #[command(after_help = "Examples:\n  vetwatch completions bash > /etc/bash_completion.d/vetwatch")]

@@ -1,15 +1,188 @@
-//! A stub: the seam between the command line and `vetwatch demo`.
+//! `vetwatch demo`: everything on this machine, nothing to configure.
+//!
+//! Only Partner Center, the mail server and the receiver are simulated. The daemon is the real one, started from a real
+//! configuration file; what is shown of it is what its database says and what arrived.
 
+mod cast;
+mod letter;
+mod show;
+mod stage;
+mod story;
+mod tally;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::SignalKind;
+use tokio::time::Instant;
+
+use crate::cli::signals::Signals;
 use crate::cli::{Context, Exit, Failure};
+use show::Show;
+use stage::Stage;
+use story::Story;
+use tally::{Summary, Tally};
+use watch::{Happening, Watch, What};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// End by itself after this time
+    /// End by itself after this time, at best 8s or more; without it the demo runs until Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub duration: Option<std::time::Duration>,
+    pub duration: Option<Duration>,
+    /// Put configuration and database into this new folder, and leave them there
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
 }
 
-#[expect(clippy::unused_async)]
-pub async fn demo(_context: &Context, _args: Args) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "`vetwatch demo` is not built yet"))
+/// How often it is looked whether something has happened.
+const TICK: Duration = Duration::from_millis(50);
+/// A pass of the story, if nobody is in a hurry.
+const PASS: Duration = Duration::from_secs(24);
+/// The first look at eight customers on loopback.
+const FIRST_LOOK: Duration = Duration::from_secs(30);
+/// At the end, what was said is still delivered: for so long after the time is over, or after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(5);
+const GRACE_WHEN_ASKED: Duration = Duration::from_secs(2);
+
+pub async fn demo(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let deadline = args.duration.and_then(|duration| began.checked_add(duration));
+    let hurry = args.duration.map_or(PASS, |duration| duration.mul_f64(0.8).min(PASS));
+    let pace = (hurry / 40).clamp(Duration::from_millis(200), Duration::from_millis(500));
+    let mut signals = Signals::of(&[SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()])?;
+    let mut stage = Stage::set(context.clock.clone(), args.keep.as_deref(), pace).await?;
+    let mut run = Run {
+        context,
+        show: Show::new(&context.out, context.json, context.now()),
+        story: Story::prepare(&stage, context.now())?,
+        watch: Watch::from(context.now()),
+        tally: Tally::default(),
+    };
+    let asked = run.play(&mut stage, &mut signals, began, deadline).await?;
+    let summary = run.tally.summary(&run.watch.pending(&stage).await?);
+    run.show.summary(&summary, &stage, context.now())?;
+    tokio::select! {
+        ended = stage.end() => ended?,
+        // The second one: what is left is dropped, the folder included.
+        () = signals.next() => {}
+    }
+    judge(&summary, asked)
+}
+
+/// What the exit code says: that the messages have come.
+fn judge(summary: &Summary, asked: bool) -> Result<Exit, Failure> {
+    let failed = |why: String| Err(Failure::new(Exit::Failed, "the demo did not go as it should").because(why));
+    if summary.lost > 0 {
+        return failed(format!("{} messages were lost; please report it", summary.lost));
+    }
+    if summary.signatures_not_verified > 0 {
+        return failed(format!("{} signatures were not valid; please report it", summary.signatures_not_verified));
+    }
+    if !asked && (summary.approvals_delivered == 0 || summary.denials_delivered == 0) {
+        let (approvals, denials) = (summary.approvals_delivered, summary.denials_delivered);
+        let why = format!("within the time, {approvals} approvals and {denials} denials were delivered");
+        return failed(why).map_err(|failure: Failure| failure.advise("give it more time: --duration 20s"));
+    }
+    Ok(Exit::Done)
+}
+
+struct Run<'c> {
+    context: &'c Context,
+    show: Show<'c>,
+    story: Story,
+    watch: Watch,
+    tally: Tally,
+}
+
+impl Run<'_> {
+    /// Returns when it is over: true if somebody asked for that.
+    async fn play(
+        &mut self,
+        stage: &mut Stage,
+        signals: &mut Signals,
+        began: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<bool, Failure> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.show.stage(stage, &self.story, self.context.now())?;
+        stage.begin().await?;
+        let mut watching = false;
+        // Nothing new after this instant, and why.
+        let mut ending: Option<(Instant, bool)> = None;
+        loop {
+            let mut asked = tokio::select! {
+                _ = ticks.tick() => false,
+                () = signals.next() => true,
+                failure = stage.broken() => return Err(failure),
+            };
+            if asked && ending.is_some() {
+                return Ok(true);
+            }
+            asked |= self.context.out.is_closed();
+            let now = Instant::now();
+            let over = deadline.is_some_and(|deadline| now >= deadline);
+            if ending.is_none() && (asked || over) {
+                if stage.bring_mail_up().await? {
+                    self.tell(What::MailServer(story::BACK.to_owned()))?;
+                }
+                ending = Some((now + if asked { GRACE_WHEN_ASKED } else { GRACE }, asked));
+            }
+            if watching {
+                let settled = ending.is_some() && self.watch.pending(stage).await?.is_empty();
+                self.look(stage).await?;
+                match ending {
+                    Some((until, asked)) => {
+                        if now >= until || settled && (asked || self.story.is_calm()) {
+                            return Ok(asked);
+                        }
+                    }
+                    None => self.go_on(stage).await?,
+                }
+            } else if let Some((_, asked)) = ending {
+                return Ok(asked);
+            } else if self.baseline(stage).await? {
+                watching = true;
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+                let pass = left.map_or(PASS, |left| left.mul_f64(0.8).min(PASS));
+                let last_call = deadline.zip(left).map(|(deadline, left)| deadline - left.mul_f64(0.1));
+                self.story.begin(pass, last_call);
+            } else if now >= began + FIRST_LOOK {
+                return Err(Failure::new(Exit::Failed, "vetwatch does not get to see its customers")
+                    .advise("-v shows what it does"));
+            }
+        }
+    }
+
+    async fn look(&mut self, stage: &Stage) -> Result<(), Failure> {
+        for happening in self.watch.look(stage, self.context.now()).await? {
+            self.story.note(&happening.what);
+            self.tally.note(&happening.what);
+            self.show.happening(&happening)?;
+        }
+        Ok(())
+    }
+
+    async fn go_on(&mut self, stage: &mut Stage) -> Result<(), Failure> {
+        for what in self.story.step(stage, self.context.now()).await? {
+            self.tell(what)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, what: What) -> Result<(), Failure> {
+        self.show.happening(&Happening { at: self.context.now(), what })
+    }
+
+    /// Shows how it stood when vetwatch first looked, once it has looked at everybody. False: not yet.
+    async fn baseline(&self, stage: &Stage) -> Result<bool, Failure> {
+        let customers = stage.store.customers(None, None, None).await?;
+        if customers.len() < story::CUSTOMERS || customers.iter().any(|customer| customer.last_seen_at.is_none()) {
+            return Ok(false);
+        }
+        let rows = stage.store.current(None).await?;
+        self.show.baseline(&rows, customers.len(), self.context.now())?;
+        Ok(true)
+    }
 }

@@ -41,9 +41,11 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
     }
     let daemon = matches!(cli.command, Command::Run(_));
     Ok(EnvFilter::new(match cli.verbose {
-        0 if daemon => "info,sqlx=warn",
+        0 if daemon => "info,sqlx=warn,tokio_cron_scheduler=warn",
         // What stands on stderr then is one object: the error.
         0 if cli.json => "off",
+        // What goes wrong there goes wrong on purpose, and the demo says so itself.
+        0 if matches!(cli.command, Command::Demo(_)) => "error",
         0 => "warn",
         1 => "vetwatch=debug,info,sqlx=warn",
         _ => "debug",

@@ -62,14 +62,16 @@ impl Style {
 }
 
 impl Output {
-    /// Colours only on a terminal, and not if `NO_COLOR` is set; tables as wide as the terminal, or 100 columns.
+    /// Colours only on a terminal, and not if `NO_COLOR` is set; tables as wide as the terminal, and one line a row for
+    /// a program that reads them.
     #[must_use]
     pub fn stdout() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         let colour = std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        let width = columns.or_else(|| terminal_size::terminal_size().map(|(width, _)| width.0)).unwrap_or(100);
+        let terminal = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
+        let width = columns.or_else(terminal).unwrap_or(1000);
         Self { style: Style { colour }, width: width.max(60), closed: AtomicBool::new(false) }
     }
 
@@ -93,6 +95,11 @@ impl Output {
             }
             Err(error) => Err(Failure::new(Exit::Failed, "cannot print the result").because(error.to_string())),
         }
+    }
+
+    /// Nobody reads any more: what runs until it is told to end may end.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     pub fn line(&self, text: &str) -> Result<(), Failure> {

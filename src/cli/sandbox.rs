@@ -1,11 +1,141 @@
-//! A stub: the seam between the command line and `vetwatch sandbox`.
+//! `vetwatch sandbox`: the simulated Partner Center on its own, for rehearsals.
 
-use crate::cli::{Context, Exit, Failure};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::signal::unix::SignalKind;
+
+use crate::cli::failure::chain;
+use crate::cli::signals::Signals;
+use crate::cli::{Context, Exit, Failure, text};
+use crate::sandbox::{Bulk, Error, Options, Sandbox, ThrottleSettings, Window};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A loopback address; without it a free port of 127.0.0.1
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// So many invented customers to begin with; 0, or as many as the next two options need
+    #[arg(long, value_name = "N")]
+    pub customers: Option<usize>,
+    /// So many of them with Education in review
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub in_review: usize,
+    /// So many of them with Education approved or denied
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub settled: usize,
+    /// How long an access token is good for
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub token_lifetime: Duration,
+    /// Answer 429 beyond so many requests a minute
+    #[arg(long, value_name = "RPM", value_parser = clap::value_parser!(u32).range(1..))]
+    pub throttle: Option<u32>,
+    /// Take the client secret from this file; do not use a real one
+    #[arg(long, value_name = "FILE")]
+    pub client_secret_file: Option<PathBuf>,
+}
 
-#[expect(clippy::unused_async)]
-pub async fn sandbox(_context: &Context, _args: Args) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "`vetwatch sandbox` is not built yet"))
+pub async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let mut signals = Signals::of(&[SignalKind::interrupt(), SignalKind::terminate()])?;
+    let needed = args.in_review.saturating_add(args.settled);
+    let count = args.customers.unwrap_or(needed);
+    if count < needed {
+        return Err(Failure::new(Exit::Usage, format!("--customers {count} is too few"))
+            .because(format!("{} in review and {} settled are {needed}", args.in_review, args.settled)));
+    }
+    let usual = Options::default();
+    let client_secret = match &args.client_secret_file {
+        Some(file) => secret(file)?,
+        None => usual.client_secret.clone(),
+    };
+    let options = Options {
+        listen: args.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        client_secret,
+        token_lifetime: args.token_lifetime,
+        throttle: args
+            .throttle
+            .map(|requests_per_minute| ThrottleSettings { requests_per_minute, window: Window::default() }),
+        ..usual
+    };
+    let sandbox = Sandbox::start(options.clone(), context.clock.clone()).await.map_err(failure)?;
+    let made = sandbox.add_customers(Bulk { count, in_review: args.in_review, settled: args.settled });
+    say(context, &sandbox, &options, args.client_secret_file.as_deref(), made.len())?;
+    signals.next().await;
+    tokio::select! {
+        () = sandbox.shutdown() => {}
+        () = signals.next() => {}
+    }
+    Ok(Exit::Done)
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::NotLoopback(_) => Failure::new(Exit::Usage, error.to_string()),
+        error => Failure::new(Exit::Failed, "cannot start")
+            .because(chain(&error))
+            .advise("without --listen it takes a free port; another program, or another sandbox, may have this one"),
+    }
+}
+
+fn secret(file: &Path) -> Result<String, Failure> {
+    let failed = |why: String| Failure::new(Exit::Failed, format!("cannot use {}", file.display())).because(why);
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.trim().is_empty() || secret.contains('\n') {
+        return Err(failed("it must hold one line, the secret".to_owned()));
+    }
+    Ok(secret.to_owned())
+}
+
+/// Where it is, who may ask, and what to type. A secret from a file is not repeated.
+fn say(
+    context: &Context,
+    sandbox: &Sandbox,
+    options: &Options,
+    secret_file: Option<&Path>,
+    count: usize,
+) -> Result<(), Failure> {
+    let Options { tenant, client_id, client_secret, .. } = options;
+    let url = sandbox.url();
+    if context.json {
+        let mut object = json!({
+            "url": url, "tenant": tenant, "client_id": client_id, "control": format!("{url}control"), "customers": count,
+        });
+        match secret_file {
+            Some(file) => object["client_secret_file"] = json!(file),
+            None => object["client_secret"] = json!(client_secret),
+        }
+        return context.out.line(&text::inert_json(&object.to_string()));
+    }
+    let style = context.out.style;
+    let path = secret_file.unwrap_or(Path::new("sandbox-secret"));
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned();
+    let (secret, write) = if secret_file.is_some() {
+        (format!("the one in {file}"), String::new())
+    } else {
+        (
+            client_secret.clone(),
+            format!("\nThe secret in its file:\n  (umask 077; echo {client_secret} > sandbox-secret)\n"),
+        )
+    };
+    let customers = match count {
+        0 => "no customers yet".to_owned(),
+        1 => "one customer".to_owned(),
+        count => format!("{count} customers"),
+    };
+    let page = include_str!("sandbox.txt")
+        .replace("{url}", url.as_str())
+        .replace("{tenant}", tenant)
+        .replace("{client_id}", client_id)
+        .replace("{customers}", &customers)
+        .replace("{new}", "11111111-2222-4333-8444-555555555555")
+        .replace("{configuration}", &style.heading("For the configuration"))
+        .replace("{rehearsal}", &style.heading("To rehearse"))
+        .replace("{all}", &style.heading("All that can be done"))
+        .replace("{write}", &write)
+        .replace("{secret}", &secret)
+        .replace("{file}", &toml::Value::from(file).to_string());
+    context.out.write(&page)
 }

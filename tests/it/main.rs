@@ -5,6 +5,7 @@ mod cli;
 mod contention;
 mod crash;
 mod delivery;
+mod demo;
 mod email;
 mod peers;
 mod polling;

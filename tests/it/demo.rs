@@ -1,0 +1,244 @@
+//! `vetwatch demo` and `vetwatch sandbox`, as a visitor starts them.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// The shipped binary if `VETWATCH_BIN` names it, or else the one of this build.
+fn vetwatch(arguments: &[&str]) -> Command {
+    let program = std::env::var_os("VETWATCH_BIN").map_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into(), PathBuf::from);
+    let mut command = Command::new(program);
+    command.args(arguments).env_remove("RUST_LOG").env_remove("VETWATCH_CONFIG").env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A demo whose temporary files go into `folder`.
+fn demo(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = vetwatch(&[&["demo"], arguments].concat());
+    command.env("TMPDIR", folder);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn is_empty(folder: &Path) -> bool {
+    folder.read_dir().unwrap().next().is_none()
+}
+
+#[test]
+fn the_demo_shows_an_approval_and_a_denial_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = demo(folder.path(), &["--duration", "8s"]).output().unwrap();
+    let (said, complained) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said}{complained}");
+    assert_eq!(complained, "", "{said}");
+    for wanted in [
+        "vetwatch        Northwind Library, Education: InReview → Approved\n",
+        "│ Subject: Approved: Northwind Library – Education\n",
+        "│ Microsoft has approved Northwind Library for Education.\n",
+        "│ Subject: Denied: Fabrikam College – Education (Not an Academic Domain)\n",
+        "│ Microsoft's reason: Not an Academic Domain\n",
+        "webhook         vetting.denied Fabrikam College, signature verified\n",
+        "│   \"type\": \"vetting.approved\",\n",
+        "  lost         0\n",
+        "  told twice   0\n",
+    ] {
+        assert!(said.contains(wanted), "{wanted:?} is missing:\n{said}");
+    }
+    assert!(!said.contains('\u{1b}'), "colours without a terminal:\n{said}");
+    assert!(is_empty(folder.path()), "{:?} is left", folder.path().read_dir().unwrap().collect::<Vec<_>>());
+}
+
+#[test]
+fn two_demos_at_once_do_not_meet_and_each_tells_the_whole_story() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || demo(folder.path(), &["--duration", "15s", "--json"]).spawn().unwrap();
+    for demo in [start(), start()] {
+        let output = demo.wait_with_output().unwrap();
+        let complained = text(&output.stderr);
+        assert_eq!((output.status.code(), complained.as_str()), (Some(0), ""), "{}", text(&output.stdout));
+        let lines = lines(&output);
+        let kinds = |pointer: &str| -> Vec<_> {
+            lines.iter().filter_map(|line| line.pointer(pointer)).map(|kind| kind.as_str().unwrap()).collect()
+        };
+        let told = ["approved", "denied", "approved", "approved", "revoked"].map(|kind| format!("vetting.{kind}"));
+        assert_eq!(kinds("/mail/kind"), told, "the mails");
+        assert_eq!(kinds("/body/type"), told, "the webhooks");
+        let summary = lines.last().unwrap();
+        assert_eq!(
+            (&summary["kind"], &summary["lost"], &summary["repeated"]),
+            (&"summary".into(), &0.into(), &0.into())
+        );
+        assert_eq!(summary["signatures_verified"], 5);
+        // The mail server was away at the moment of the third verdict.
+        let late: Vec<_> = lines.iter().filter(|line| line["attempts"].as_u64() > Some(1)).collect();
+        assert_eq!(late.len(), 1, "{late:?}");
+        assert!(late[0]["mail"]["subject"].as_str().unwrap().contains("Wingtip Town Council"), "{late:?}");
+    }
+    assert!(is_empty(folder.path()));
+}
+
+#[test]
+fn a_demo_that_was_too_short_to_deliver_anything_says_so_and_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = demo(folder.path(), &["--duration", "1ms"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("0 approvals and 0 denials were delivered"), "{}", text(&output.stderr));
+    assert!(is_empty(folder.path()));
+}
+
+#[test]
+fn a_demo_without_end_ends_cleanly_when_told_to() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let folder = tempfile::tempdir().unwrap();
+        let (running, mut out) = Running::start(&mut demo(folder.path(), &["--json"]));
+        let mut line = String::new();
+        while !line.contains("\"kind\":\"transition\"") {
+            line.clear();
+            assert!(out.read_line(&mut line).unwrap() > 0, "it ended by itself");
+        }
+        running.tell(signal);
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        assert_eq!(running.code(), Some(0), "{signal}: {rest}");
+        let summary: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+        assert_eq!((&summary["kind"], &summary["lost"]), (&"summary".into(), &0.into()), "{signal}");
+        assert!(is_empty(folder.path()), "{signal}");
+    }
+}
+
+#[test]
+fn a_demo_whose_reader_goes_away_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, out) = Running::start(&mut demo(folder.path(), &[]));
+    drop(out);
+    assert_eq!(running.code(), Some(0));
+    assert!(is_empty(folder.path()));
+}
+
+#[test]
+fn what_is_to_be_kept_is_kept_and_nothing_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("it's kept");
+    let arguments = ["--duration", "3s", "--keep", kept.to_str().unwrap()];
+    let first = demo(folder.path(), &arguments).output().unwrap();
+    assert!(text(&first.stdout).contains("Kept: "), "{}{}", text(&first.stdout), text(&first.stderr));
+    assert!(kept.join("vetwatch.db").exists());
+    let config = kept.join("vetwatch.toml");
+    let check = vetwatch(&["check", "--config", config.to_str().unwrap()]).output().unwrap();
+    assert_eq!(check.status.code(), Some(0), "{}{}", text(&check.stdout), text(&check.stderr));
+    let second = demo(folder.path(), &arguments).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("is not empty"), "{}", text(&second.stderr));
+}
+
+/// Kills what it started, should a test fail.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(command: &mut Command) -> (Self, BufReader<ChildStdout>) {
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        (Self(Some(child)), out)
+    }
+
+    fn tell(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.0.as_ref().unwrap().id()).unwrap())
+    }
+
+    /// The exit code, once it ends; that takes no longer than a delivery.
+    fn code(mut self) -> Option<i32> {
+        let (pid, mut child) = (self.pid(), self.0.take().unwrap());
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || tell.send(child.wait()));
+        let Ok(status) = told.recv_timeout(Duration::from_secs(20)) else {
+            kill(pid, Signal::SIGKILL).unwrap();
+            panic!("it does not end");
+        };
+        status.unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_sandbox_says_where_it_is_answers_and_ends_when_told_to() {
+    crate::world::tls();
+    let arguments = ["sandbox", "--json", "--customers", "5", "--in-review", "2", "--settled", "2"];
+    let (running, mut out) = Running::start(&mut vetwatch(&arguments));
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let said: Value = serde_json::from_str(&line).unwrap();
+    let url = said["url"].as_str().unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", said["client_id"].as_str().unwrap()),
+        ("client_secret", said["client_secret"].as_str().unwrap()),
+        ("resource", "https://graph.windows.net"),
+    ];
+    let login = format!("{url}{}/oauth2/token", said["tenant"].as_str().unwrap());
+    let answer = http.post(login).form(&form).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    let customers = http.get(format!("{url}control/customers")).send().await.unwrap();
+    assert_eq!(customers.json::<Value>().await.unwrap()["total"], 5);
+    running.tell(Signal::SIGTERM);
+    assert_eq!(running.code(), Some(0));
+}
+
+#[test]
+fn the_first_line_of_the_sandbox_is_its_address_and_what_it_prints_is_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = vetwatch(&["sandbox", "--listen", "127.0.0.1:0"]);
+    let (running, mut out) = Running::start(command.current_dir(folder.path()));
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    let url = first.trim_end().strip_prefix("listening on ").unwrap();
+    assert!(url.starts_with("http://127.0.0.1:") && url.ends_with('/'), "{url}");
+    running.tell(Signal::SIGINT);
+    assert_eq!(running.code(), Some(0));
+    let mut page = String::new();
+    out.read_to_string(&mut page).unwrap();
+    let (_, from_here) = page.split_once("[[partner]]").unwrap();
+    let (snippet, _) = from_here.split_once("\nThe secret").unwrap();
+    let endpoint = "[[endpoint]]\nname = \"crm\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\n\
+                    secret_file = \"/dev/null/x\"\n[operators]\nendpoints = [\"crm\"]\n"
+        .replace("/dev/null/x", folder.path().join("signing-secret").to_str().unwrap());
+    std::fs::write(folder.path().join("signing-secret"), crate::world::SIGNING_SECRET).unwrap();
+    std::fs::write(folder.path().join("sandbox-secret"), "sandbox-secret\n").unwrap();
+    let config = folder.path().join("vetwatch.toml");
+    std::fs::write(&config, format!("[[partner]]{snippet}\n{endpoint}")).unwrap();
+    let check = vetwatch(&["check", "--config", config.to_str().unwrap()]).output().unwrap();
+    assert_eq!(check.status.code(), Some(0), "{snippet}\n{}{}", text(&check.stdout), text(&check.stderr));
+}
+
+#[test]
+fn a_sandbox_is_for_this_machine_only() {
+    let output = vetwatch(&["sandbox", "--listen", "0.0.0.0:0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("not a loopback address"), "{}", text(&output.stderr));
+}
