@@ -108,7 +108,7 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
 
 async fn history(desk: &Desk) {
     let table = desk.run(&["history"]).await.exits(0).out;
-    assert!(table.contains("InReview → Denied") && table.contains("Not an Academic Domain"), "{table}");
+    assert!(table.contains("InReview → Denied") && table.contains("Not an Academic"), "{table}");
     let rows = desk.json(&["history"]).await;
     desk.assert_columns(&rows, "v_transitions", &[]).await;
     assert_eq!(rows.as_array().unwrap().len(), 2);
