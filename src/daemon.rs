@@ -160,6 +160,11 @@ async fn partner(
 pub async fn run(config: Config) -> Result<(), Error> {
     let database = &config.database;
     let _held = take_lock(database).await?;
+    // Before anything begins that is to end well.
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate()).map_err(Error::Signals)?,
+        signal(SignalKind::interrupt()).map_err(Error::Signals)?,
+    );
     let store = Store::open(&config.database).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stop = CancellationToken::new();
@@ -167,10 +172,6 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("vetwatch {} runs", env!("CARGO_PKG_VERSION"));
 
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate()).map_err(Error::Signals)?,
-        signal(SignalKind::interrupt()).map_err(Error::Signals)?,
-    );
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -260,7 +261,7 @@ pub async fn start(
     let Loops { tasks: mut loops, progress, .. } = loops;
     let mut scheduler = activity::alarms(alarms).await?;
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));
-    loops.spawn(feed_watchdog(progress, stop.clone()));
+    loops.spawn(watchdog(progress, stop.clone()));
     loops.spawn(keep_house(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
     let stop = stop.clone();
     loops.spawn(async move {
@@ -329,20 +330,27 @@ async fn see_others(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationTok
     "the look at other writers".to_owned()
 }
 
-/// Feeds systemd's watchdog for as long as every loop comes round. A timer of its own would feed it for a process
-/// that does nothing else any more.
-async fn feed_watchdog(progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
+/// Feeds systemd's watchdog, if there is one.
+async fn watchdog(progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
     if let Some(patience) = sd_notify::watchdog_enabled() {
-        while stop.run_until_cancelled(tokio::time::sleep(patience / 4)).await.is_some() {
-            match progress.iter().find(|activity| activity.is_hung()) {
-                None => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
-                Some(hung) => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
-            }
-        }
+        let feed = || drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
+        stop.run_until_cancelled(feed_watchdog(&progress, patience / 4, feed)).await;
     } else {
         stop.cancelled().await;
     }
     "the watchdog".to_owned()
+}
+
+/// Feeds for as long as every loop comes round. A timer of its own would feed for a process that does nothing else
+/// any more.
+async fn feed_watchdog(progress: &[Arc<Progress>], every: Duration, feed: impl Fn()) {
+    loop {
+        tokio::time::sleep(every).await;
+        match progress.iter().find(|activity| activity.is_hung()) {
+            None => feed(),
+            Some(hung) => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
+        }
+    }
 }
 
 async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
@@ -367,4 +375,42 @@ async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration
         }
     }
     "housekeeping".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Two loops, one of which hangs from its fifth round on: how often the watchdog is fed in so long.
+    async fn fed(hangs: bool, within: Duration) -> u32 {
+        let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
+        let mut loops = Loops { tasks: JoinSet::new(), progress: Vec::new(), clock, stop };
+        for hangs in [false, hangs] {
+            let mut rounds = 0;
+            loops.add("a loop".to_owned(), Duration::from_millis(300), Arc::new(Notify::new()), move || {
+                rounds += 1;
+                async move {
+                    if hangs && rounds >= 5 {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(Some(SystemClock.now().after(Duration::from_millis(20))))
+                }
+            });
+        }
+        let times = AtomicU32::new(0);
+        let feed = || {
+            times.fetch_add(1, Ordering::Relaxed);
+        };
+        let _ = tokio::time::timeout(within, feed_watchdog(&loops.progress, Duration::from_millis(20), feed)).await;
+        times.into_inner()
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_is_fed_while_every_loop_comes_round_and_not_when_one_hangs() {
+        let (good, bad) = tokio::join!(fed(false, Duration::from_secs(3)), fed(true, Duration::from_secs(3)));
+        // The hung one comes round for 80 ms and is trusted for 300 more: some 20 times of 150.
+        assert!(bad >= 1 && bad < good / 2, "fed {good} times while all is well, {bad} times with a loop that hangs");
+    }
 }

@@ -72,19 +72,23 @@ impl Store {
         let turn = File::open(folder).map_err(failed)?;
         turn.lock().map_err(failed)?;
         // Readable for the group (analysts), whatever the umask; SQLite gives its other files the same mode.
-        File::options().create(true).truncate(false).write(true).mode(0o640).open(path).map_err(failed)?;
-        let options = SqliteConnectOptions::new()
+        let file = File::options().create(true).truncate(false).write(true).mode(0o640).open(path).map_err(failed)?;
+        let is_new = file.metadata().map_err(failed)?.len() == 0;
+        let mut options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A verdict that was committed survives a power cut. It costs one fsync a transaction.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .busy_timeout(Duration::from_secs(5))
             .statement_cache_capacity(64)
             .pragma("cache_size", "-2000")
             .pragma("journal_size_limit", "67108864");
+        if is_new {
+            // To say so again would be a write: a command that only reads would wait for whoever writes.
+            options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
+        }
         // Connections stay: the data version that tells of other writers counts within one.
         let pool = |size| {
             SqlitePoolOptions::new()

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod cli;
+mod contention;
+mod crash;
 mod delivery;
 mod email;
 mod peers;
 mod polling;
+mod process;
 mod readme;
 mod sequence;
+mod service;
 mod webhook;
 mod world;

@@ -111,7 +111,7 @@ fn cases() -> u32 {
 
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     // Giving up has tests of its own.
-    let mut world = World::with("", "[retry]\ngive_up_after = \"9000d\"").await;
+    let mut world = World::with("", "[retry]\ngive_up_after = \"3000d\"").await;
     let mut reviews = Vec::new();
     for n in 0..CUSTOMERS {
         reviews.push(Review { id: world.customer(&format!("School {n}")).await, state: "absent" });

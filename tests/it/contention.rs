@@ -1,0 +1,219 @@
+//! Others at the database: who holds it, who reads it for long, who changes something in it beside the daemon.
+
+use std::fs::{Permissions, metadata, set_permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, query, query_scalar};
+use tempfile::TempDir;
+use tokio::time::sleep;
+use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::{CustomerDetails, Kind};
+
+use crate::process::{SOON, Town, complaint, eventually, now};
+use crate::world::seconds;
+
+const REASON: &str = "Not an Education Customer";
+/// Everybody is asked often.
+const OFTEN: &str = "in_review = \"200ms\"";
+
+async fn somebody(database: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(database).connect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_somebody_holds_for_ten_seconds_costs_nothing_but_time() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(8).await;
+    let daemon = town.running().await;
+    // One message is under way when it begins.
+    town.hook.script(HookAct::Delay(Duration::from_millis(500)), Some(1));
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.hook.wait_for(1, SOON).await.unwrap();
+    town.until("select state from v_deliveries where endpoint = 'sales-mail'", &["delivered"]).await;
+
+    let mut somebody = somebody(&town.database).await;
+    query("begin immediate").execute(&mut somebody).await.unwrap();
+    ids[1..7].iter().for_each(|id| town.sandbox.deny(id, REASON).unwrap());
+    let pause = ["customers", "pause", &ids[7]];
+    let (held, paused, status) = tokio::join!(
+        async {
+            sleep(seconds(10)).await;
+            let told = (town.hook.hooks().len(), town.mail.mails().len());
+            query("rollback").execute(&mut somebody).await.unwrap();
+            (told, now())
+        },
+        town.run_beside(&pause),
+        async {
+            let began = now();
+            (town.run_beside(&["status"]).await, now().since(began))
+        },
+    );
+    let (told, released_at) = held;
+    assert_eq!(told, (1, 1), "nothing is told that is not recorded");
+    assert!(status.0.status.success() && status.1 < seconds(4), "{:?}: {}", status.1, complaint(&status.0));
+    town.delivered(7).await;
+    println!("all was told {:?} after the database was free again", now().since(released_at));
+    assert_eq!((town.hook.hooks().len(), town.mail.mails().len()), (7, 7), "nothing came twice");
+    assert_eq!(town.rows("select distinct attempts from v_deliveries").await, ["1"]);
+
+    let is_paused = town.rows(&format!("select paused from v_customers where customer_id = '{}'", ids[7])).await;
+    match paused.status.code() {
+        Some(0) => assert_eq!(is_paused, ["1"]),
+        Some(75) => assert_eq!(is_paused, ["0"]),
+        _ => panic!("{}", complaint(&paused)),
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_never_ends_costs_nothing_but_disk() {
+    const VERDICTS: usize = 300;
+    let town = Town::new("in_review = \"3s\"", "").await;
+    let ids = town.in_review(VERDICTS + 100).await;
+    let daemon = town.running().await;
+    let mut reader = somebody(&town.database).await;
+    query("begin").execute(&mut reader).await.unwrap();
+    let seen = "select count(*) from v_transitions";
+    assert_eq!(query_scalar::<_, i64>(seen).fetch_one(&mut reader).await.unwrap(), 0);
+    let wal = town.database.with_file_name("vetwatch.db-wal");
+    let size = |path: &Path| metadata(path).unwrap().len();
+    let before = size(&town.database);
+
+    ids[..VERDICTS].iter().for_each(|id| town.sandbox.deny(id, REASON).unwrap());
+    town.delivered(VERDICTS).await;
+    let writes: u64 = town.rows("select count(*) * 2 from attempt").await[0].parse().unwrap();
+    assert_eq!(query_scalar::<_, i64>(seen).fetch_one(&mut reader).await.unwrap(), 0, "it reads what it read");
+    let grown = size(&wal);
+    println!("{writes} writes of deliveries alone; -wal is {grown} bytes long, the database {before}");
+    assert!(grown > 8 << 20, "the reader keeps nothing from being taken over: -wal is {grown} bytes long");
+    assert_eq!(size(&town.database), before);
+
+    query("rollback").execute(&mut reader).await.unwrap();
+    ids[VERDICTS..].iter().for_each(|id| town.sandbox.deny(id, REASON).unwrap());
+    town.delivered(VERDICTS + 100).await;
+    assert!(size(&town.database) > before, "the log is taken over into the database again");
+    let now_long = size(&wal);
+    assert!(now_long < grown + (2 << 20), "-wal is written from its beginning again: {now_long} bytes");
+    let told = (town.hook.hooks().len(), town.mail.mails().len());
+    assert_eq!(told, (VERDICTS + 100, VERDICTS + 100), "each once");
+    assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_changes_is_seen_by_the_daemon_within_a_second() {
+    let town = Town::new("in_review = \"1h\"", "[retry]\nschedule = [\"50ms\"]\ngive_up_after = \"200ms\"\n").await;
+    let ids = town.in_review(3).await;
+    let daemon = town.running().await;
+
+    let new = "99999999-0000-4000-8000-000000000000";
+    town.sandbox.add_customer(CustomerDetails::new(new, "New School", "new.example")).unwrap();
+    town.tell(&["customers", "add", new, "--name", "New School"]);
+    let told_at = now();
+    town.sandbox.wait_for_customer(new, 1, SOON).await.unwrap();
+    let add = now().since(told_at);
+
+    town.hook.script(HookAct::status(500), None);
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    assert_eq!(town.tell(&["poll", &ids[0]])["asked_by"], "daemon");
+    let told_at = now();
+    town.sandbox.wait_for_customer(&ids[0], 2, SOON).await.unwrap();
+    let poll = now().since(told_at);
+
+    town.until("select state from v_deliveries where endpoint = 'crm'", &["dead"]).await;
+    town.hook.clear_script();
+    let failed = town.hook.hooks();
+    town.tell(&["notifications", "redrive", "--endpoint", "crm"]);
+    let told_at = now();
+    let all = town.hook.wait_for(failed.len() + 1, SOON).await.unwrap();
+    let redrive = now().since(told_at);
+    assert!(all.iter().all(|hook| hook.id() == failed[0].id() && hook.body == failed[0].body));
+    town.delivered(1).await;
+
+    town.tell(&["customers", "pause", &ids[1]]);
+    town.tell(&["poll"]);
+    town.sandbox.wait_for_customer(&ids[2], 2, SOON).await.unwrap();
+    let told_at = now();
+    town.tell(&["customers", "resume", &ids[1]]);
+    town.sandbox.wait_for_customer(&ids[1], 2, SOON).await.unwrap();
+    let asked = town.sandbox.requests_about(&ids[1]);
+    assert!(asked[1].at >= told_at, "it was asked while it was paused: {asked:#?}");
+    daemon.stop().await;
+    println!("seen after: add {add:?}, poll {poll:?}, redrive {redrive:?}");
+    assert!(
+        [add, poll, redrive].iter().all(|pause| *pause < seconds(1)),
+        "add {add:?}, poll {poll:?}, redrive {redrive:?}"
+    );
+    assert_eq!(town.sandbox.count(Kind::Unknown), 0);
+}
+
+/// Nobody has these numbers.
+const SERVICE: u32 = 64_301;
+const GROUP: u32 = 64_302;
+const ANALYST: u32 = 64_303;
+
+/// What somebody of the service's group, who may not write, reads with SQLite's own program.
+fn analyst_reads(database: &Path, sql: &str) -> Result<String, String> {
+    let output = Command::new("setpriv")
+        .args([format!("--reuid={ANALYST}"), format!("--regid={GROUP}"), "--clear-groups".into(), "sqlite3".into()])
+        .arg(format!("file:{}?mode=ro", database.display()))
+        .arg(sql)
+        .output()
+        .unwrap();
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    Err(complaint(&output))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not() {
+    let folder = TempDir::new().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    if chown(&home, Some(SERVICE), Some(GROUP)).is_err() {
+        println!("skipped: only root can be somebody else");
+        return;
+    }
+    set_permissions(&home, Permissions::from_mode(0o750)).unwrap();
+    set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let town = Town::with(folder, Some(&home), OFTEN, "").await;
+    // The first command makes the database, as the service's user.
+    let ids: Vec<_> = (1..=2).map(|n| format!("{n:08x}-0000-4000-8000-000000000000")).collect();
+    for id in &ids {
+        town.sandbox.add_customer(CustomerDetails::new(id, "Contoso School", "contoso.example")).unwrap();
+        town.sandbox.submit(id).unwrap();
+        town.tell(&["customers", "add", id, "--name", "Contoso School"]);
+    }
+    let reads = |sql: &str, expected: &str, when: &str| {
+        assert_eq!(analyst_reads(&town.database, sql).as_deref(), Ok(expected), "{when}");
+    };
+    let known = "select count(*) from v_customers";
+    reads(known, "2", "after a command, before the daemon ever ran");
+    town.tell(&["poll"]);
+    reads("select count(*) from v_current", "2", "after another command");
+
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    eventually("the verdict is read", SOON, async || {
+        let seen = analyst_reads(&town.database, "select outcome from v_decisions");
+        if seen.as_deref() == Ok("Denied") { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+    town.delivered(1).await;
+    daemon.stop().await;
+    reads("select state from v_deliveries where endpoint = 'crm'", "delivered", "after SIGTERM");
+    town.tell(&["customers", "pause", &ids[1]]);
+    reads("select sum(paused) from v_customers", "1", "after a command without a daemon");
+    town.running().await.kill();
+    reads(known, "2", "after SIGKILL");
+    for name in ["vetwatch.db", "vetwatch.db-wal", "vetwatch.db-shm"] {
+        let mode = metadata(home.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o640, "{name} is {mode:o}");
+    }
+    assert!(analyst_reads(&town.database, "delete from customer").is_err());
+}

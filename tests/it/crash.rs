@@ -1,0 +1,335 @@
+//! The daemon is killed with SIGKILL by its surroundings, again and again, while Microsoft decides. No verdict is
+//! lost, and none comes under two names.
+//!
+//! `tests/campaign kills 1000` does the same a thousand times.
+
+mod reviews;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::sleep;
+use vetwatch::sandbox::mailbox::{Mail, MailAct, MailRule, Stage};
+use vetwatch::sandbox::receiver::{Hook, HookAct, Signature};
+use vetwatch::sandbox::{Fault, FaultRule, Kind};
+use vetwatch::time::Timestamp;
+
+use crate::process::{Daemon, SOON, Town, eventually, now};
+use crate::world::seconds;
+use reviews::{Reviews, Step, of_hook, of_mail};
+
+/// Everybody is asked five times a second, and what fails is tried again soon.
+const SCHEDULE: &str = "in_review = \"200ms\"\nsettled = \"200ms\"";
+const MORE: &str = "
+[[route]]
+events = [\"vetting.submitted\"]
+endpoints = [\"sales-mail\", \"crm\"]
+[retry]
+schedule = [\"100ms\"]
+";
+const CUSTOMERS: usize = 12;
+/// A message, or a customer, that seems to kill the process waits for a minute. That is not what is tested here, but
+/// bad luck may bring it about.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// When the daemon is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// Partner Center has a question and has not answered.
+    Asked,
+    /// Partner Center has just answered.
+    Answered,
+    /// The receiver has read a webhook and has not answered.
+    Hooked,
+    HookAnswered,
+    /// The mail server has a message after DATA and has not said so.
+    Mailed,
+    MailAnswered,
+    /// Up to 150 ms after the start, or after it was ready.
+    Random,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_when_partner_center_is_asked_it_loses_and_repeats_no_verdict() {
+    Campaign::new(1).await.run(24, &[Moment::Asked, Moment::Answered]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_when_a_webhook_arrives_it_loses_no_verdict_and_repeats_it_under_the_same_id_only() {
+    Campaign::new(2).await.run(24, &[Moment::Hooked, Moment::HookAnswered]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_when_a_mail_arrives_it_loses_no_verdict_and_repeats_it_under_the_same_id_only() {
+    Campaign::new(3).await.run(24, &[Moment::Mailed, Moment::MailAnswered]).await;
+}
+
+/// As many kills as VETWATCH_KILLS says.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_instant_it_loses_no_verdict_and_repeats_it_under_the_same_id_only() {
+    use Moment::{Answered, Asked, HookAnswered, Hooked, MailAnswered, Mailed, Random};
+    let kills = std::env::var("VETWATCH_KILLS").map_or(40, |count| count.parse().expect("VETWATCH_KILLS is a number"));
+    let moments =
+        [Random, Asked, Random, Hooked, Random, MailAnswered, Random, HookAnswered, Random, Mailed, Random, Answered];
+    Campaign::new(4).await.run(kills, &moments).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_was_interrupted_is_tried_again_within_a_second_of_the_start() {
+    const TRIES: usize = 7;
+    let town = Town::new("in_review = \"100ms\"", "").await;
+    let ids = town.in_review(TRIES).await;
+    let (mut hooked, mut mailed) = (Vec::new(), Vec::new());
+    for id in &ids {
+        town.hook.script(HookAct::Hang, Some(1));
+        town.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenHang).times(1));
+        let daemon = town.running().await;
+        let (hooks, mails) = (town.hook.hooks().len(), town.mail.mails().len());
+        town.sandbox.deny(id, "Not an Education Customer").unwrap();
+        town.hook.wait_for(hooks + 1, SOON).await.unwrap();
+        town.mail.wait_for(mails + 1, SOON).await.unwrap();
+        daemon.kill();
+
+        let daemon = town.start();
+        let started_at = daemon.started_at;
+        town.delivered(mailed.len() + 1).await;
+        daemon.kill();
+        let hooks = town.hook.hooks().split_off(hooks);
+        let mails = town.mail.mails().split_off(mails);
+        assert_eq!((hooks.len(), mails.len()), (2, 2), "{hooks:#?} {mails:#?}");
+        assert_eq!((hooks[0].id(), &mails[0].raw), (hooks[1].id(), &mails[1].raw));
+        let began = town.rows("select max(began_at) from attempt where number = 2 group by delivery order by 1").await;
+        let began = began.last().expect("an attempt").parse().map(Timestamp::from_millis).unwrap();
+        assert!(began >= started_at && began <= hooks[1].received_at.max(mails[1].received_at));
+        hooked.push(hooks[1].received_at.since(started_at));
+        mailed.push(mails[1].received_at.since(started_at));
+    }
+    for (channel, mut pauses) in [("webhooks", hooked), ("mails", mailed)] {
+        println!("{channel} came again so long after the start: {pauses:?}");
+        pauses.sort();
+        assert!(pauses[TRIES / 2] < seconds(1), "{channel}: {pauses:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_along() {
+    let town = Town::new("in_review = \"100ms\"", "").await;
+    let ids = town.in_review(5).await;
+    town.hook.script(HookAct::Delay(Duration::from_millis(500)), None);
+    ids.iter().for_each(|id| town.sandbox.deny(id, "Not an Education Customer").unwrap());
+    let mut poison: Option<String> = None;
+    let mut deaths = 0;
+    let daemon = loop {
+        let daemon = town.start();
+        let since = daemon.started_at;
+        let next = town.hook.wait_for_those(1, SOON, |hook| hook.received_at >= since).await.unwrap().remove(0);
+        let id = next.id().expect("an id").to_owned();
+        if *poison.get_or_insert(id.clone()) != id {
+            break daemon;
+        }
+        daemon.kill();
+        deaths += 1;
+        assert!(deaths < 10, "it is always the same: {:#?}", town.hook.hooks());
+    };
+    let poison = poison.expect("a message");
+    let others = |hook: &Hook| hook.answered.is_some() && hook.id() != Some(&poison);
+    let others: BTreeSet<_> =
+        town.hook.wait_for_those(4, SOON, others).await.unwrap().into_iter().map(|hook| hook.body).collect();
+    assert_eq!(others.len(), 4);
+    town.mail.wait_for_those(5, SOON, |mail| mail.acknowledged).await.unwrap();
+    town.until(
+        "select endpoint, state, count(*) from v_deliveries group by 1, 2 order by 1, 2",
+        &["crm | delivered | 4", "crm | pending | 1", "sales-mail | delivered | 5"],
+    )
+    .await;
+    let waits = town
+        .rows("select id, next_attempt_at - unixepoch() * 1000 > 30000 from delivery where state = 'pending'")
+        .await;
+    assert_eq!(waits, [format!("{poison} | 1")], "the poison waits for a minute");
+    assert_eq!(town.hook.hooks().iter().filter(|hook| hook.id() == Some(&poison)).count(), deaths);
+    println!("it killed the daemon {deaths} times");
+    daemon.stop().await;
+}
+
+struct Campaign {
+    town: Town,
+    reviews: Reviews,
+    rng: Rng,
+}
+
+impl Campaign {
+    async fn new(number: u64) -> Self {
+        let seed = std::env::var("VETWATCH_SEED")
+            .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("VETWATCH_SEED is a number"));
+        println!("VETWATCH_SEED={seed}");
+        let mut rng = Rng::with_seed(seed ^ number);
+        let town = Town::new(SCHEDULE, MORE).await;
+        let reviews = Reviews::begin(&town, CUSTOMERS, rng.fork()).await;
+        Self { town, reviews, rng }
+    }
+
+    async fn run(mut self, kills: usize, moments: &[Moment]) {
+        let began = now();
+        for kill in 0..kills {
+            let moment = moments[kill % moments.len()];
+            let daemon = self.town.start();
+            // Microsoft decides all along.
+            tokio::select! {
+                () = self.reviews.go_on(&self.town) => unreachable!("Microsoft never ends"),
+                () = moment.of(&self.town, &mut self.rng, daemon.started_at, daemon) => {}
+            }
+        }
+        let steps = self.reviews.end();
+        let daemon = self.town.running().await;
+        self.town.until_told(&steps).await;
+        daemon.stop().await;
+        let repeated = self.check(&steps, kills).await;
+        println!(
+            "{kills} kills, {} verdicts and {} submissions, {} messages, {repeated} of them repeated, {} s",
+            steps.iter().filter(|step| step.is_verdict()).count(),
+            steps.iter().filter(|step| !step.is_verdict()).count(),
+            2 * steps.len(),
+            now().since(began).as_secs()
+        );
+    }
+
+    /// Returns how many arrivals were repetitions.
+    async fn check(&self, steps: &[Step], kills: usize) -> usize {
+        let hooks = self.town.hook.hooks();
+        let mails = self.town.mail.mails();
+        assert!(hooks.iter().all(|hook| hook.signature == Signature::Valid), "a signature is wrong");
+        // What arrived, by what it tells: the ids that it came under, and what was said.
+        let mut by_hook = BTreeMap::<_, BTreeSet<_>>::new();
+        let mut by_mail = BTreeMap::<_, BTreeSet<_>>::new();
+        for hook in &hooks {
+            let (step, event) = of_hook(hook);
+            let id = hook.id().expect("webhook-id").to_owned();
+            by_hook.entry(step).or_default().insert((id, event, String::from_utf8_lossy(&hook.body).into_owned()));
+        }
+        for mail in &mails {
+            let (step, event, id) = of_mail(mail);
+            by_mail.entry(step).or_default().insert((id, event, mail.text()));
+        }
+        let expected: BTreeSet<_> = steps.iter().cloned().collect();
+        assert_eq!(by_hook.keys().cloned().collect::<BTreeSet<_>>(), expected, "what the receiver was told");
+        assert_eq!(by_mail.keys().cloned().collect::<BTreeSet<_>>(), expected, "what the mail server was told");
+        for step in steps {
+            let (hooked, mailed) = (&by_hook[step], &by_mail[step]);
+            assert_eq!((hooked.len(), mailed.len()), (1, 1), "{step:?} has one name: {hooked:#?} {mailed:#?}");
+            let (hooked, mailed) = (hooked.first().expect("one"), mailed.first().expect("one"));
+            assert_eq!(hooked.1, mailed.1, "{step:?} is one event");
+        }
+        let names: BTreeSet<_> = by_hook.values().chain(by_mail.values()).flatten().map(|told| &told.0).collect();
+        assert_eq!(names.len(), 2 * steps.len(), "each message has a name of its own");
+        // One message to an endpoint is under way at a time: no kill repeats two.
+        let repeated = [hooks.len() - steps.len(), mails.len() - steps.len()];
+        assert!(repeated.iter().all(|repeated| *repeated <= kills), "{repeated:?} repetitions after {kills} kills");
+
+        let mut recorded = self.town.rows("select customer_id, event_type, attempt from v_transitions").await;
+        recorded.sort();
+        let mut wanted: Vec<_> = steps.iter().map(Step::row).collect();
+        wanted.sort();
+        assert_eq!(recorded, wanted, "each transition once");
+        assert_eq!(self.town.rows("pragma integrity_check").await, ["ok"]);
+        assert_eq!(self.town.rows("pragma foreign_key_check").await, [""; 0]);
+        repeated.iter().sum()
+    }
+}
+
+impl Moment {
+    /// Kills the daemon at this moment.
+    async fn of(self, town: &Town, rng: &mut Rng, start: Timestamp, mut daemon: Daemon) {
+        if matches!(self, Self::Random) {
+            if rng.bool() {
+                daemon.ready().await;
+            }
+            sleep(Duration::from_micros(rng.u64(..150_000))).await;
+            daemon.kill();
+            return;
+        }
+        // A life in which nothing is got done would make what is under way look like poison.
+        let hooks = |since, counts: fn(&Hook) -> bool| {
+            town.hook.wait_for_those(1, PATIENCE, move |hook| hook.received_at >= since && counts(hook))
+        };
+        let mails = |since, counts: fn(&Mail) -> bool| {
+            town.mail.wait_for_those(1, PATIENCE, move |mail| mail.received_at >= since && counts(mail))
+        };
+        for _ in 0..2 {
+            let since = now();
+            let worked = async {
+                hooks(since, |hook| hook.answered.is_some()).await.expect("a webhook");
+                mails(since, |mail| mail.acknowledged).await.expect("a mail");
+            };
+            worked.await;
+        }
+        let sandbox = &town.sandbox;
+        let asked = sandbox.wait_for(PATIENCE, |log| {
+            let mut asked = BTreeMap::<_, u32>::new();
+            let ours = log.after(0).filter(|record| record.at > start && record.kind == Kind::Qualifications);
+            ours.for_each(|record| *asked.entry(record.customer.clone()).or_default() += 1);
+            (asked.len() == CUSTOMERS && asked.values().any(|times| *times > 1)).then_some(())
+        });
+        asked.await.expect("a whole round of questions");
+
+        let since = now();
+        match self {
+            Self::Asked => {
+                let hold = FaultRule::on(Kind::Qualifications, Fault::Hold { stale: false });
+                sandbox.fault(hold.times(1).skip(rng.u64(..16)));
+                let question = sandbox.wait_for(PATIENCE, |log| {
+                    log.after(0).any(|record| record.at >= since && record.fault == Some("hold")).then_some(())
+                });
+                question.await.expect("a question");
+            }
+            Self::Answered => {
+                let answered = |log: &vetwatch::sandbox::RequestLog| {
+                    log.counts().get(&Kind::Qualifications).map_or(0, |counts| counts.statuses.values().sum::<u64>())
+                };
+                let wanted = sandbox.log(answered) + rng.u64(1..20);
+                sandbox.wait_for(PATIENCE, |log| (answered(log) >= wanted).then_some(())).await.expect("an answer");
+            }
+            Self::Hooked => {
+                town.hook.script(HookAct::Hang, Some(1));
+                hooks(since, |hook| hook.answered.is_none()).await.expect("a webhook");
+            }
+            Self::HookAnswered => {
+                hooks(since, |hook| hook.answered.is_some()).await.expect("a webhook");
+                sleep(Duration::from_micros(rng.u64(..3000))).await;
+            }
+            Self::Mailed => {
+                town.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenHang).times(1));
+                mails(since, |mail| !mail.acknowledged).await.expect("a mail");
+            }
+            Self::MailAnswered => {
+                mails(since, |mail| mail.acknowledged).await.expect("a mail");
+                sleep(Duration::from_micros(rng.u64(..3000))).await;
+            }
+            Self::Random => {}
+        }
+        daemon.kill();
+        sandbox.clear_faults();
+        town.hook.clear_script();
+        town.mail.clear_script();
+    }
+}
+
+impl Town {
+    /// Waits until all of this is recorded and delivered.
+    async fn until_told(&self, steps: &[Step]) {
+        eventually("everything that was decided is delivered", PATIENCE, async || {
+            let left = self
+                .rows(
+                    "select endpoint, state, attempts, interrupted, (next_attempt_at - unixepoch() * 1000) / 1000
+                       from delivery where state <> 'delivered' limit 5",
+                )
+                .await;
+            let recorded = self.rows("select count(*) from v_transitions").await;
+            if left.is_empty() && recorded == [steps.len().to_string()] {
+                return Ok(());
+            }
+            Err(format!("{recorded:?} of {} recorded; not delivered are {left:#?}", steps.len()))
+        })
+        .await;
+    }
+}

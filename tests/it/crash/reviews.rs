@@ -1,0 +1,164 @@
+//! Microsoft's side of a campaign: reviews that begin and end for as long as it lasts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use vetwatch::sandbox::mailbox::Mail;
+use vetwatch::sandbox::receiver::Hook;
+use vetwatch::time::Timestamp;
+
+use super::PATIENCE;
+use crate::process::{Town, now};
+
+/// One thing that Microsoft did, and that is to be told: a review began, or ended.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Step {
+    pub(super) customer: String,
+    pub(super) attempt: u64,
+    /// The type of the event, without `vetting.`.
+    pub(super) what: String,
+}
+
+impl Step {
+    pub(super) fn is_verdict(&self) -> bool {
+        self.what != "submitted"
+    }
+
+    /// As `customer_id, event_type, attempt` are shown.
+    pub(super) fn row(&self) -> String {
+        format!("{} | vetting.{} | {}", self.customer, self.what, self.attempt)
+    }
+}
+
+/// What a webhook tells, and the event's id.
+pub(super) fn of_hook(hook: &Hook) -> (Step, String) {
+    let json = hook.json();
+    let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let step = Step {
+        customer: text("/data/customer/id"),
+        attempt: json.pointer("/data/attempt").and_then(Value::as_u64).unwrap_or_default(),
+        what: text("/type").trim_start_matches("vetting.").to_owned(),
+    };
+    (step, text("/data/event_id"))
+}
+
+/// What a mail tells, the event's id, and the mail's own.
+pub(super) fn of_mail(mail: &Mail) -> (Step, String, String) {
+    let text = mail.text();
+    let after = |label: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(label));
+        found.unwrap_or_else(|| panic!("no {label:?} in {text}")).trim().to_owned()
+    };
+    let what = match after("Subject: ").split(':').next() {
+        Some("In review") => "submitted".to_owned(),
+        Some("Approval revoked") => "revoked".to_owned(),
+        word => word.unwrap_or_default().to_lowercase(),
+    };
+    let attempt = after("Attempt: ").chars().take_while(char::is_ascii_digit).collect::<String>();
+    let step =
+        Step { customer: after("Customer's Microsoft ID: "), attempt: attempt.parse().unwrap_or_default(), what };
+    (step, after("Event: "), after("Message-ID: "))
+}
+
+/// Reviews of some customers. The next thing happens to a customer a little after its last one was told, so that each
+/// is seen: two that fall between two questions would be one.
+pub(super) struct Reviews {
+    rng: Rng,
+    customers: BTreeMap<String, Customer>,
+    /// What happened since the beginning.
+    done: Vec<Step>,
+    told: BTreeSet<Step>,
+    looked_until: Timestamp,
+}
+
+#[derive(Default)]
+struct Customer {
+    attempt: u64,
+    approved: bool,
+    in_review: bool,
+}
+
+impl Reviews {
+    /// Puts customers on the roster whose first review is going on and was seen.
+    pub(super) async fn begin(town: &Town, count: usize, rng: Rng) -> Self {
+        let ids = town.in_review_since_long(count).await;
+        let customer = |id| (id, Customer { attempt: 1, approved: false, in_review: true });
+        let customers = ids.into_iter().map(customer).collect();
+        Self { rng, customers, done: Vec::new(), told: BTreeSet::new(), looked_until: now() }
+    }
+
+    /// Never ends; may be broken off at any point.
+    pub(super) async fn go_on(&mut self, town: &Town) {
+        if self.done.is_empty() {
+            for id in self.customers.keys().cloned().collect::<Vec<_>>() {
+                self.next(town, &id);
+            }
+        }
+        loop {
+            let since = self.looked_until;
+            let told = |hook: &Hook| hook.received_at >= since && !self.told.contains(&of_hook(hook).0);
+            let Ok(hooks) = town.hook.wait_for_those(1, PATIENCE, told).await else { continue };
+            // Sometimes at once, sometimes when everybody has been asked again, sometimes while nothing runs.
+            if self.rng.bool() {
+                sleep(Duration::from_millis(self.rng.u64(..100))).await;
+            }
+            for hook in hooks {
+                let (step, _) = of_hook(&hook);
+                self.looked_until = hook.received_at;
+                if self.told.insert(step.clone()) && self.done.iter().rev().any(|done| *done == step) {
+                    self.next(town, &step.customer);
+                }
+            }
+        }
+    }
+
+    /// What happened in all.
+    pub(super) fn end(&mut self) -> Vec<Step> {
+        std::mem::take(&mut self.done)
+    }
+
+    fn next(&mut self, town: &Town, id: &str) {
+        let customer = self.customers.get_mut(id).expect("a customer of ours");
+        let mut reason = Value::Null;
+        let (what, status) = if !customer.in_review {
+            customer.attempt += 1;
+            ("submitted", "InReview")
+        } else if self.rng.bool() {
+            ("approved", "Approved")
+        } else {
+            reason = json!("Not an Education Customer");
+            (if customer.approved { "revoked" } else { "denied" }, "Denied")
+        };
+        customer.in_review = !customer.in_review;
+        if !customer.in_review {
+            customer.approved = status == "Approved";
+        }
+        let mut entry = entry(status, customer.attempt);
+        if !reason.is_null() {
+            entry["vettingReason"] = reason;
+        }
+        town.sandbox.set_entry(id, entry).expect("an entry");
+        self.done.push(Step { customer: id.to_owned(), attempt: customer.attempt, what: what.to_owned() });
+    }
+}
+
+/// Create dates tell reviews apart, and know no fractions of a second: here they are hours apart.
+fn entry(status: &str, attempt: u64) -> Value {
+    let created = Timestamp::from_millis(1_700_000_000_000).after(Duration::from_hours(attempt));
+    json!({ "qualification": "Education", "vettingStatus": status, "vettingCreatedDate": created })
+}
+
+impl Town {
+    /// As [`Town::in_review`], with the create date of a campaign's first review.
+    async fn in_review_since_long(&self, count: usize) -> Vec<String> {
+        let ids = self.on_the_roster(count).await;
+        for id in &ids {
+            self.sandbox.set_entry(id, entry("InReview", 1)).expect("an entry");
+        }
+        self.tell(&["poll"]);
+        ids
+    }
+}

@@ -1,0 +1,302 @@
+//! The program as it is shipped, as a child of the test. Partner Center, the mail server and the receiver are in the
+//! test's own process, so that they can stop or kill the daemon at an instant of their choice.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use vetwatch::sandbox::mailbox::Mailbox;
+use vetwatch::sandbox::receiver::Receiver;
+use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
+use vetwatch::store::Store;
+use vetwatch::store::roster::NewCustomer;
+use vetwatch::time::{Clock as _, SystemClock, Timestamp};
+
+use crate::world::{SIGNING_SECRET, configuration, rows, tls};
+
+/// How long anything may take that is to happen at once. Only a test that fails waits so long.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// Lines of the log that a failed test shows.
+const SHOWN: usize = 80;
+
+/// What is asked again while a test waits for something that nobody tells it of.
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
+
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// Waits until `look` finds something; `what` and what `look` saw last stand in the complaint.
+pub(crate) async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let end = Instant::now() + within;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < end, "{what}: not within {within:?}; seen last: {seen}"),
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Everything around the daemon, and the folder that it lives in.
+pub(crate) struct Town {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) mail: Mailbox,
+    pub(crate) hook: Receiver,
+    pub(crate) database: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) folder: TempDir,
+    log: Log,
+}
+
+impl Town {
+    /// A town whose configuration has this in `[schedule]`, and this more at its end.
+    pub(crate) async fn new(schedule: &str, more: &str) -> Self {
+        Self::with(TempDir::new().expect("a folder"), None, schedule, more).await
+    }
+
+    /// As [`Self::new`], with the database in a folder of its own.
+    pub(crate) async fn with(folder: TempDir, database: Option<&Path>, schedule: &str, more: &str) -> Self {
+        tls();
+        let clock = Arc::new(SystemClock);
+        let sandbox = Sandbox::start(Options::default(), clock.clone()).await.expect("a sandbox");
+        let mail = Mailbox::start(clock.clone()).await.expect("a mail server");
+        let hook = Receiver::start(Some(SIGNING_SECRET), clock).await.expect("a receiver");
+        std::fs::write(folder.path().join("client-secret"), Options::default().client_secret).expect("a secret");
+        std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
+        let home = database.unwrap_or(folder.path());
+        let (port, url) = (mail.address().port(), hook.url());
+        let text = configuration(home, &sandbox, port, url.as_str(), schedule, more);
+        let (config, database) = (folder.path().join("vetwatch.toml"), home.join("vetwatch.db"));
+        std::fs::write(&config, text).expect("a configuration");
+        Self { sandbox, mail, hook, database, config, folder, log: Log::default() }
+    }
+
+    /// Customers with a review that is going on and was seen; see [`Self::on_the_roster`].
+    pub(crate) async fn in_review(&self, count: usize) -> Vec<String> {
+        let ids = self.on_the_roster(count).await;
+        for id in &ids {
+            self.sandbox.submit(id).expect("a customer");
+        }
+        self.tell(&["poll"]);
+        ids
+    }
+
+    /// Customers in Partner Center that vetwatch was told to watch. Returns their ids. To be called while no daemon
+    /// runs.
+    pub(crate) async fn on_the_roster(&self, count: usize) -> Vec<String> {
+        let store = Store::open(&self.database).await.expect("a database");
+        let mut tx = store.begin().await.expect("a transaction");
+        let mut ids = Vec::new();
+        for n in 1..=count {
+            let (id, name) = (format!("{n:08x}-0000-4000-8000-000000000000"), format!("School {n:04}"));
+            let domain = format!("school-{n:04}.example");
+            self.sandbox.add_customer(CustomerDetails::new(&id, &name, &domain)).expect("a new customer");
+            let new = NewCustomer { partner: "emea", id: &id, name: Some(&name), domain: Some(&domain), tags: None };
+            tx.add_customer(new, now()).await.expect("a customer");
+            ids.push(id);
+        }
+        tx.commit().await.expect("a commit");
+        store.close().await;
+        ids
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let binary = std::env::var_os("VETWATCH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into());
+        let mut command = Command::new(binary);
+        command.arg("--config").arg(&self.config).args(arguments).env_clear().stdin(Stdio::null());
+        command.env("CREDENTIALS_DIRECTORY", self.folder.path());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program")
+    }
+
+    /// As [`Self::run`], without stopping the surroundings meanwhile.
+    pub(crate) async fn run_beside(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        let running = tokio::task::spawn_blocking(move || command.output().expect("the program"));
+        timeout(SOON, running).await.unwrap_or_else(|_| panic!("{arguments:?} does not end")).expect("a thread")
+    }
+
+    /// Runs a command that must succeed; returns what it says with `--json`.
+    pub(crate) fn tell(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", complaint(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// Starts the daemon. It is not ready yet.
+    pub(crate) fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let started_at = now();
+        let mut child = command.spawn().expect("the daemon");
+        self.log.add(format!("--- started at {started_at} as {}", child.id()));
+        let ready = watch::Sender::new(false);
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (log, tell) = (self.log.clone(), ready.clone());
+        // Ends with the child.
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if line.ends_with(concat!("vetwatch ", env!("CARGO_PKG_VERSION"), " runs")) {
+                    tell.send_replace(true);
+                }
+                log.add(line);
+            }
+        });
+        Daemon { child, started_at, ready: ready.subscribe(), log: self.log.clone() }
+    }
+
+    /// Starts the daemon and waits until it says that it runs.
+    pub(crate) async fn running(&self) -> Daemon {
+        let mut daemon = self.start();
+        daemon.ready().await;
+        daemon
+    }
+
+    /// What the daemons have logged, the newest lines.
+    pub(crate) fn log(&self) -> String {
+        self.log.shown()
+    }
+
+    /// Waits for a line of the log.
+    pub(crate) async fn logged(&self, text: &str) {
+        eventually(text, SOON, async || {
+            let log = self.log.shown();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<String> {
+        rows(&self.database, sql).await
+    }
+
+    /// Waits until a query says just this.
+    pub(crate) async fn until(&self, sql: &str, expected: &[&str]) {
+        eventually(sql, SOON, async || {
+            let seen = self.rows(sql).await;
+            if seen == expected { Ok(()) } else { Err(format!("{seen:?}, not {expected:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until so many messages were delivered to each endpoint, and none waits.
+    pub(crate) async fn delivered(&self, each: usize) {
+        let each = each.to_string();
+        let expected = [format!("crm | delivered | {each}"), format!("sales-mail | delivered | {each}")];
+        self.until(
+            "select endpoint, state, count(*) from v_deliveries group by 1, 2 order by 1, 2",
+            &expected.each_ref().map(String::as_str),
+        )
+        .await;
+    }
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log, its last {SHOWN} lines:\n{}", self.log.shown());
+            return;
+        }
+        assert_eq!(self.sandbox.unknown_requests(), [], "Partner Center does not know these requests");
+        assert_eq!(self.sandbox.violations(), [], "a careful client does not send these requests");
+    }
+}
+
+/// What a command said, for complaints.
+pub(crate) fn complaint(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+    format!("{}; stdout: {}; stderr: {}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// The newest lines of what was logged, over all lives of the daemon.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<VecDeque<String>>>);
+
+impl Log {
+    fn add(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() >= SHOWN {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    fn shown(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A daemon. It is killed when this is dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    /// Before it was started.
+    pub(crate) started_at: Timestamp,
+    ready: watch::Receiver<bool>,
+    log: Log,
+}
+
+impl Daemon {
+    pub(crate) async fn ready(&mut self) {
+        let ready = timeout(SOON, self.ready.wait_for(|ready| *ready)).await;
+        assert!(matches!(ready, Ok(Ok(_))), "the daemon does not say that it runs:\n{}", self.log.shown());
+    }
+
+    /// SIGKILL: it does nothing more from here on.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let told = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().expect("kill");
+        assert!(told.success(), "{told}");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        eventually("the daemon ends", SOON, async || {
+            self.child.try_wait().expect("a child").ok_or_else(|| self.log.shown())
+        })
+        .await
+    }
+
+    /// SIGTERM, and a good end.
+    pub(crate) async fn stop(mut self) {
+        self.terminate();
+        let status = self.ended().await;
+        assert!(status.success(), "{status}:\n{}", self.log.shown());
+    }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

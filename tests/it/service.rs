@@ -1,0 +1,208 @@
+//! The daemon as systemd sees it: how it starts, stops and is told so.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
+use tokio::time::timeout;
+use vetwatch::sandbox::Kind;
+use vetwatch::sandbox::receiver::HookAct;
+
+use crate::process::{SOON, Town, complaint, now};
+use crate::world::seconds;
+
+const REASON: &str = "Not an Education Customer";
+/// Everybody is asked often.
+const OFTEN: &str = "in_review = \"100ms\"";
+/// Nobody is asked unless somebody says so.
+const SELDOM: &str = "in_review = \"1h\"";
+
+/// The next message to the service manager.
+async fn told(socket: &UnixDatagram) -> String {
+    let mut text = [0; 1000];
+    let length = timeout(SOON, socket.recv(&mut text)).await.expect("the service manager hears nothing").unwrap();
+    String::from_utf8_lossy(&text[..length]).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_hears_when_it_works_that_it_works_and_when_it_stops() {
+    let town = Town::new(OFTEN, "").await;
+    town.in_review(1).await;
+    let path = town.folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
+    let mut daemon = town.start_with(&environment);
+    assert_eq!(told(&socket).await, "READY=1");
+    assert_eq!(town.tell(&["poll"])["asked_by"], "daemon", "it works");
+    let since = now();
+    for _ in 0..5 {
+        assert_eq!(told(&socket).await, "WATCHDOG=1");
+    }
+    let took = now().since(since);
+    assert!(took > Duration::from_millis(300), "fed five times in {took:?}, and not as if somebody waited for it");
+    daemon.terminate();
+    let last = loop {
+        match told(&socket).await.as_str() {
+            "WATCHDOG=1" => {}
+            other => break other.to_owned(),
+        }
+    };
+    assert_eq!(last, "STOPPING=1");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_a_delivery_in_flight_end() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(2).await;
+    let mut daemon = town.running().await;
+    town.hook.script(HookAct::Delay(seconds(1)), Some(1));
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.hook.wait_for(1, SOON).await.unwrap();
+    daemon.terminate();
+    assert_eq!(daemon.ended().await.code(), Some(0), "{}", town.log());
+    assert_eq!(town.hook.hooks()[0].answered, Some(200), "it waited for the answer");
+    let delivered = town.rows("select state, attempts from v_deliveries where endpoint = 'crm'").await;
+    assert_eq!(delivered, ["delivered | 1"]);
+
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[1], REASON).unwrap();
+    town.delivered(2).await;
+    assert_eq!((town.hook.hooks().len(), town.mail.mails().len()), (2, 2), "nothing was repeated");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sigterm_stops_at_once_and_the_next_start_takes_up_what_was_under_way() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(1).await;
+    let mut daemon = town.running().await;
+    town.hook.script(HookAct::Hang, Some(1));
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.hook.wait_for(1, SOON).await.unwrap();
+    daemon.terminate();
+    town.logged("stopping; what is under way may end").await;
+    assert!(daemon.runs());
+    let since = now();
+    daemon.terminate();
+    assert_eq!(daemon.ended().await.code(), Some(0), "{}", town.log());
+    assert!(now().since(since) < seconds(5));
+
+    let daemon = town.running().await;
+    town.delivered(1).await;
+    let hooks = town.hook.hooks();
+    assert_eq!(hooks.len(), 2, "{hooks:#?}");
+    assert_eq!((hooks[0].id(), &hooks[0].body), (hooks[1].id(), &hooks[1].body));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_configuration_ends_with_78_and_is_not_tried_again() {
+    let town = Town::new("in_review = \"soon\"", "").await;
+    let output = town.run(&["run"]);
+    assert_eq!(output.status.code(), Some(78), "{}", complaint(&output));
+    assert!(complaint(&output).contains("schedule.in_review"), "{}", complaint(&output));
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/vetwatch.service");
+    let unit = std::fs::read_to_string(unit).unwrap();
+    assert!(unit.lines().any(|line| line == "RestartPreventExitStatus=78"), "{unit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_is_refused_and_the_first_goes_on() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(1).await;
+    let daemon = town.running().await;
+    let second = town.run_beside(&["run"]).await;
+    assert_eq!(second.status.code(), Some(1), "{}", complaint(&second));
+    assert!(complaint(&second).contains("another vetwatch runs on"), "{}", complaint(&second));
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_nobody_is_asked_who_is_not_due() {
+    let town = Town::new(SELDOM, "").await;
+    let ids = town.in_review(5).await;
+    let asked = |town: &Town| ids.iter().map(|id| town.sandbox.count_of(id)).collect::<Vec<_>>();
+    assert_eq!(asked(&town), [1; 5]);
+    town.running().await.stop().await;
+    town.running().await.kill();
+    let daemon = town.running().await;
+    // A sign of life, so that there was an opportunity.
+    town.tell(&["poll", &ids[0]]);
+    town.sandbox.wait_for_customer(&ids[0], 2, SOON).await.unwrap();
+    assert_eq!(asked(&town), [2, 1, 1, 1, 1]);
+    daemon.stop().await;
+    assert_eq!(asked(&town), [2, 1, 1, 1, 1]);
+    assert_eq!(town.sandbox.count(Kind::Qualifications), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost() {
+    let folder = TempDir::new().unwrap();
+    let Some(disk) = Disk::mount(folder.path().join("disk")) else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    let town = Town::with(folder, Some(&disk.0), OFTEN, "").await;
+    let ids = town.in_review(3).await;
+    let daemon = town.running().await;
+    town.hook.script(HookAct::Delay(seconds(1)), Some(1));
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.hook.wait_for(1, SOON).await.unwrap();
+    town.until("select state from v_deliveries where endpoint = 'sales-mail'", &["delivered"]).await;
+    disk.fill();
+    town.sandbox.deny(&ids[1], REASON).unwrap();
+    town.hook.wait_for_those(1, SOON, |hook| hook.answered.is_some()).await.unwrap();
+    town.logged("the outcome of an attempt cannot be stored yet").await;
+    town.logged("partner emea: a round failed").await;
+    assert_eq!((town.hook.hooks().len(), town.mail.mails().len()), (1, 1), "what is not stored is not told");
+    let deliveries = town.rows("select endpoint, state from v_deliveries order by 1").await;
+    assert_eq!(deliveries, ["crm | pending", "sales-mail | delivered"]);
+
+    disk.empty();
+    town.sandbox.deny(&ids[2], REASON).unwrap();
+    town.delivered(3).await;
+    assert_eq!((town.hook.hooks().len(), town.mail.mails().len()), (3, 3), "what was accepted is not sent again");
+    assert_eq!(town.rows("select distinct attempts from v_deliveries").await, ["1"]);
+    assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
+    daemon.stop().await;
+}
+
+/// A small disk of its own.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None`: this user may not.
+    fn mount(path: PathBuf) -> Option<Self> {
+        std::fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=4m,mode=0755", "vetwatch-test"]).arg(&path).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(path))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Until not a byte more fits.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.filler()).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a daemon of a failed test may still be there.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
