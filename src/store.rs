@@ -20,7 +20,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 use tracing::warn;
 
 pub use listing::ListedCustomer;
@@ -89,11 +89,13 @@ impl Store {
             // To say so again would be a write: a command that only reads would wait for whoever writes.
             options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
         }
-        // Connections stay: the data version that tells of other writers counts within one.
+        // Connections stay: the data version that tells of other writers counts within one. But where SQLite itself has
+        // undone a transaction (the disk was full), sqlx waits for its end for ever: such a connection is replaced.
         let pool = |size| {
             SqlitePoolOptions::new()
                 .max_connections(size)
                 .test_before_acquire(false)
+                .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
                 .idle_timeout(None)
                 .max_lifetime(None)
         };

@@ -37,7 +37,9 @@ async fn a_database_that_somebody_holds_for_ten_seconds_costs_nothing_but_time()
 
     let mut somebody = somebody(&town.database).await;
     query("begin immediate").execute(&mut somebody).await.unwrap();
-    ids[1..7].iter().for_each(|id| town.sandbox.deny(id, REASON).unwrap());
+    for id in &ids[1..7] {
+        town.sandbox.deny(id, REASON).unwrap();
+    }
     let pause = ["customers", "pause", &ids[7]];
     let (held, paused, status) = tokio::join!(
         async {
@@ -56,7 +58,7 @@ async fn a_database_that_somebody_holds_for_ten_seconds_costs_nothing_but_time()
     assert_eq!(told, (1, 1), "nothing is told that is not recorded");
     assert!(status.0.status.success() && status.1 < seconds(4), "{:?}: {}", status.1, complaint(&status.0));
     town.delivered(7).await;
-    println!("all was told {:?} after the database was free again", now().since(released_at));
+    eprintln!("all was told {:?} after the database was free again", now().since(released_at));
     assert_eq!((town.hook.hooks().len(), town.mail.mails().len()), (7, 7), "nothing came twice");
     assert_eq!(town.rows("select distinct attempts from v_deliveries").await, ["1"]);
 
@@ -72,6 +74,7 @@ async fn a_database_that_somebody_holds_for_ten_seconds_costs_nothing_but_time()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_never_ends_costs_nothing_but_disk() {
     const VERDICTS: usize = 300;
+    const MEGABYTE: u64 = 1 << 20;
     let town = Town::new("in_review = \"3s\"", "").await;
     let ids = town.in_review(VERDICTS + 100).await;
     let daemon = town.running().await;
@@ -83,21 +86,25 @@ async fn a_reader_that_never_ends_costs_nothing_but_disk() {
     let size = |path: &Path| metadata(path).unwrap().len();
     let before = size(&town.database);
 
-    ids[..VERDICTS].iter().for_each(|id| town.sandbox.deny(id, REASON).unwrap());
+    for id in &ids[..VERDICTS] {
+        town.sandbox.deny(id, REASON).unwrap();
+    }
     town.delivered(VERDICTS).await;
     let writes: u64 = town.rows("select count(*) * 2 from attempt").await[0].parse().unwrap();
     assert_eq!(query_scalar::<_, i64>(seen).fetch_one(&mut reader).await.unwrap(), 0, "it reads what it read");
     let grown = size(&wal);
-    println!("{writes} writes of deliveries alone; -wal is {grown} bytes long, the database {before}");
-    assert!(grown > 8 << 20, "the reader keeps nothing from being taken over: -wal is {grown} bytes long");
-    assert_eq!(size(&town.database), before);
+    eprintln!("{writes} writes of deliveries alone; -wal is {grown} bytes long, the database {before}");
+    assert!(grown > 8 * MEGABYTE, "the reader keeps nothing from being taken over: -wal is {grown} bytes long");
+    assert!(size(&town.database) < before + MEGABYTE);
 
     query("rollback").execute(&mut reader).await.unwrap();
-    ids[VERDICTS..].iter().for_each(|id| town.sandbox.deny(id, REASON).unwrap());
+    for id in &ids[VERDICTS..] {
+        town.sandbox.deny(id, REASON).unwrap();
+    }
     town.delivered(VERDICTS + 100).await;
-    assert!(size(&town.database) > before, "the log is taken over into the database again");
+    assert!(size(&town.database) > before + MEGABYTE, "the log is taken over into the database again");
     let now_long = size(&wal);
-    assert!(now_long < grown + (2 << 20), "-wal is written from its beginning again: {now_long} bytes");
+    assert!(now_long < grown + MEGABYTE, "-wal is written from its beginning again: {now_long} bytes");
     let told = (town.hook.hooks().len(), town.mail.mails().len());
     assert_eq!(told, (VERDICTS + 100, VERDICTS + 100), "each once");
     assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
@@ -143,7 +150,7 @@ async fn what_a_command_changes_is_seen_by_the_daemon_within_a_second() {
     let asked = town.sandbox.requests_about(&ids[1]);
     assert!(asked[1].at >= told_at, "it was asked while it was paused: {asked:#?}");
     daemon.stop().await;
-    println!("seen after: add {add:?}, poll {poll:?}, redrive {redrive:?}");
+    eprintln!("seen after: add {add:?}, poll {poll:?}, redrive {redrive:?}");
     assert!(
         [add, poll, redrive].iter().all(|pause| *pause < seconds(1)),
         "add {add:?}, poll {poll:?}, redrive {redrive:?}"
@@ -176,7 +183,7 @@ async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not()
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
     if chown(&home, Some(SERVICE), Some(GROUP)).is_err() {
-        println!("skipped: only root can be somebody else");
+        eprintln!("skipped: only root can be somebody else");
         return;
     }
     set_permissions(&home, Permissions::from_mode(0o750)).unwrap();

@@ -65,7 +65,7 @@ async fn killed_when_a_mail_arrives_it_loses_no_verdict_and_repeats_it_under_the
     Campaign::new(3).await.run(24, &[Moment::Mailed, Moment::MailAnswered]).await;
 }
 
-/// As many kills as VETWATCH_KILLS says.
+/// As many kills as `VETWATCH_KILLS` says.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_instant_it_loses_no_verdict_and_repeats_it_under_the_same_id_only() {
     use Moment::{Answered, Asked, HookAnswered, Hooked, MailAnswered, Mailed, Random};
@@ -106,7 +106,7 @@ async fn a_delivery_that_was_interrupted_is_tried_again_within_a_second_of_the_s
         mailed.push(mails[1].received_at.since(started_at));
     }
     for (channel, mut pauses) in [("webhooks", hooked), ("mails", mailed)] {
-        println!("{channel} came again so long after the start: {pauses:?}");
+        eprintln!("{channel} came again so long after the start: {pauses:?}");
         pauses.sort();
         assert!(pauses[TRIES / 2] < seconds(1), "{channel}: {pauses:?}");
     }
@@ -117,7 +117,9 @@ async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_
     let town = Town::new("in_review = \"100ms\"", "").await;
     let ids = town.in_review(5).await;
     town.hook.script(HookAct::Delay(Duration::from_millis(500)), None);
-    ids.iter().for_each(|id| town.sandbox.deny(id, "Not an Education Customer").unwrap());
+    for id in &ids {
+        town.sandbox.deny(id, "Not an Education Customer").unwrap();
+    }
     let mut poison: Option<String> = None;
     let mut deaths = 0;
     let daemon = loop {
@@ -148,7 +150,7 @@ async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_
         .await;
     assert_eq!(waits, [format!("{poison} | 1")], "the poison waits for a minute");
     assert_eq!(town.hook.hooks().iter().filter(|hook| hook.id() == Some(&poison)).count(), deaths);
-    println!("it killed the daemon {deaths} times");
+    eprintln!("it killed the daemon {deaths} times");
     daemon.stop().await;
 }
 
@@ -162,7 +164,7 @@ impl Campaign {
     async fn new(number: u64) -> Self {
         let seed = std::env::var("VETWATCH_SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("VETWATCH_SEED is a number"));
-        println!("VETWATCH_SEED={seed}");
+        eprintln!("VETWATCH_SEED={seed}");
         let mut rng = Rng::with_seed(seed ^ number);
         let town = Town::new(SCHEDULE, MORE).await;
         let reviews = Reviews::begin(&town, CUSTOMERS, rng.fork()).await;
@@ -185,7 +187,7 @@ impl Campaign {
         self.town.until_told(&steps).await;
         daemon.stop().await;
         let repeated = self.check(&steps, kills).await;
-        println!(
+        eprintln!(
             "{kills} kills, {} verdicts and {} submissions, {} messages, {repeated} of them repeated, {} s",
             steps.iter().filter(|step| step.is_verdict()).count(),
             steps.iter().filter(|step| !step.is_verdict()).count(),

@@ -22,7 +22,7 @@ use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 use crate::world::{SIGNING_SECRET, configuration, rows, tls};
 
 /// How long anything may take that is to happen at once. Only a test that fails waits so long.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// Lines of the log that a failed test shows.
 const SHOWN: usize = 80;
 

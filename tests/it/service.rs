@@ -145,7 +145,7 @@ async fn after_a_restart_nobody_is_asked_who_is_not_due() {
 async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost() {
     let folder = TempDir::new().unwrap();
     let Some(disk) = Disk::mount(folder.path().join("disk")) else {
-        println!("skipped: nothing can be mounted here");
+        eprintln!("skipped: nothing can be mounted here");
         return;
     };
     let town = Town::with(folder, Some(&disk.0), OFTEN, "").await;
