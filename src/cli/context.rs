@@ -54,7 +54,10 @@ impl Context {
         let store = Store::open(database).await.map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.exit == Exit::Failed {
-                failure.what = format!("cannot open the database {}", database.display());
+                let path = database.display().to_string();
+                if !failure.why.as_ref().is_some_and(|why| why.contains(&path)) {
+                    failure.what = format!("cannot open the database {path}");
+                }
                 failure.advice = Some("is its directory there, and may this user write to it?".into());
             }
             failure

@@ -141,7 +141,7 @@ impl Desk {
         let id = child.id();
         // Meanwhile Partner Center answers.
         let end = tokio::task::spawn_blocking(move || child.wait_with_output());
-        let Ok(output) = tokio::time::timeout(Duration::from_secs(60), end).await else {
+        let Ok(output) = tokio::time::timeout(Duration::from_mins(1), end).await else {
             let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
             panic!("{arguments:?} does not end");
         };
@@ -151,7 +151,7 @@ impl Desk {
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         };
-        *printed.lock().unwrap() += &format!("{}{}", said.out, said.err);
+        printed.lock().unwrap().extend([said.out.as_str(), said.err.as_str()]);
         assert!(!said.err.contains("panicked"), "{arguments:?}: {said:#?}");
         said
     }

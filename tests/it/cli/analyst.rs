@@ -43,6 +43,7 @@ async fn who_may_only_read_sees_everything_without_secrets_and_without_waiting_f
     ] {
         let said = desk.run(arguments).await.exits(1);
         assert!(said.err.contains("may this user write to it?"), "{arguments:?}: {said:?}");
+        assert_eq!(said.err.matches("vetwatch.db").count(), 1, "said once: {said:?}");
     }
     let said = desk.run(&["poll"]).await.exits(78);
     assert!(said.err.contains("client_secret_file"), "{said:?}");
