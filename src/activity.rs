@@ -56,7 +56,7 @@ impl Progress {
 
 /// Runs `round` until `stop`. A round says when the next one is due; `None`: nothing is.
 ///
-/// A round that fails is told in the log and tried again, soon at first, then every [`LONGEST_REST`].
+/// A round that fails is told in the log and tried again, soon at first, then every 20 seconds.
 pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Option<Timestamp>, E>>>(
     progress: Arc<Progress>,
     poke: Arc<Notify>,

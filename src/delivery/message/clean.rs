@@ -10,7 +10,7 @@ pub fn line(text: &str, max: usize) -> String {
     shorten(words.join(" "), max)
 }
 
-/// Like [`line`], but line breaks stay.
+/// Like [`line()`], but line breaks stay.
 #[must_use]
 pub fn lines(text: &str, max: usize) -> String {
     let clean: Vec<_> = text.lines().map(|text| line(text, max)).collect();
