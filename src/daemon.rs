@@ -16,7 +16,7 @@ use crate::config::{Config, EndpointKind};
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
 use crate::lock;
 use crate::partner_center::{self, Budget, Customers, PartnerCenter, PartnerSettings};
-use crate::poller::Poller;
+use crate::poller::{Asked, Poller};
 use crate::record::Intervals;
 use crate::roster::Roster;
 use crate::store::{self, Store};
@@ -144,6 +144,7 @@ async fn partner(
         routes: routes.clone(),
         store: store.clone(),
         clock: clock.clone(),
+        asked: Asked::default(),
         outbox: outbox.to_vec(),
         stop: stop.clone(),
     };

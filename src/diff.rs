@@ -86,6 +86,8 @@ pub struct Look {
     pub news_since: Option<Timestamp>,
     pub second_look: Duration,
     pub third_look: Duration,
+    /// So much disappeared at once, since then, that nothing is believed to be gone for the time being.
+    pub implausible_since: Option<Timestamp>,
 }
 
 /// Holds an answer against what is believed. Returns every belief as it is afterwards, with its change if there is
@@ -184,21 +186,18 @@ fn event_of(before: &Belief, entry: &Entry, review: &Review, begins: bool) -> Ev
 /// counts if it comes long enough after the one before.
 fn missing(before: &Belief, look: &Look) -> (Belief, Option<Change>) {
     let Some(entry) = &before.entry else { return (before.clone(), None) };
-    let was_approved = entry.status() == Status::Verdict(Verdict::Approved);
+    let first = Missing { since: look.now, after: look.last_seen_at, looks: 1, looked_at: look.now };
     let missing = match before.missing {
-        None => Missing { since: look.now, after: look.last_seen_at, looks: 1, looked_at: look.now },
-        Some(missing) => {
-            let pause = missing.pause(look.second_look, look.third_look);
-            if look.now < missing.looked_at {
-                Missing { looked_at: look.now, ..missing } // the clock was set back: wait once more, not for days
-            } else if look.now.since(missing.looked_at) < pause {
-                missing
-            } else {
-                Missing { looks: missing.looks + 1, looked_at: look.now, ..missing }
-            }
-        }
+        None => first,
+        // The clock was set back: wait once more, not for days.
+        Some(missing) if look.now < missing.looked_at => Missing { looked_at: look.now, ..missing },
+        Some(missing) if look.now < missing.next_look_at(look) => missing,
+        Some(missing) if missing.begins_anew(look) => Missing { since: missing.since, after: missing.after, ..first },
+        Some(missing) => Missing { looks: missing.looks + 1, looked_at: look.now, ..missing },
     };
-    if missing.looks < if was_approved { 3 } else { 2 } {
+    let was_approved = entry.status() == Status::Verdict(Verdict::Approved);
+    let enough = if was_approved && look.implausible_since.is_none() { 3 } else { 2 };
+    if missing.looks < enough || missing.begins_anew(look) {
         return (Belief { missing: Some(missing), ..before.clone() }, None);
     }
     let event = match entry.status() {
@@ -215,6 +214,13 @@ impl Belief {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.entry.as_ref().map(Entry::status)
+    }
+
+    /// A status word that is not documented.
+    #[must_use]
+    pub fn unknown_word(&self) -> Option<&str> {
+        let entry = self.entry.as_ref().filter(|entry| entry.status() == Status::Unknown)?;
+        entry.vetting_status.as_deref()
     }
 
     /// Does a review begin with `entry`?
@@ -263,11 +269,23 @@ impl Told {
     }
 }
 
+/// While answers are implausible, looks count only after this long, and then this far apart.
+const DOUBT: Duration = Duration::from_hours(1);
+
 impl Missing {
-    /// How long after the last look the next one counts.
+    /// When the next look counts.
     #[must_use]
-    pub fn pause(&self, second_look: Duration, third_look: Duration) -> Duration {
-        if self.looks == 1 { second_look } else { third_look }
+    pub fn next_look_at(&self, look: &Look) -> Timestamp {
+        match look.implausible_since {
+            Some(since) if self.looked_at < since.after(DOUBT) => since.after(DOUBT),
+            Some(_) => self.looked_at.after(DOUBT),
+            None => self.looked_at.after(if self.looks == 1 { look.second_look } else { look.third_look }),
+        }
+    }
+
+    /// The looks so far were taken when answers had just become implausible: none of them counts.
+    fn begins_anew(&self, look: &Look) -> bool {
+        look.implausible_since.is_some_and(|since| self.looked_at < since.after(DOUBT))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who is due → ask → record. One loop for each partner; a failed question changes nothing that is believed.
 
+mod asked;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::delivery::route::Routes;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
-use crate::record::{self, Intervals};
+use crate::record::{self, Intervals, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
 use crate::time::{Clock, Timestamp};
 
@@ -27,6 +29,8 @@ const LONGEST_GATE: Duration = Duration::from_hours(1);
 /// A customer is blind when three questions in a row over at least this long have failed.
 const BLIND_AFTER: Duration = Duration::from_hours(1);
 
+pub use asked::Asked;
+
 pub struct Poller {
     pub partner: PartnerRow,
     pub client: Arc<PartnerCenter>,
@@ -36,6 +40,8 @@ pub struct Poller {
     pub routes: Arc<Routes>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
+    /// Answers within the last hour.
+    pub asked: Asked,
     /// Poked after a commit that queued something.
     pub outbox: Vec<Arc<Notify>>,
     /// No new question is asked once this is cancelled.
@@ -69,7 +75,7 @@ impl Round {
 }
 
 /// What became of one question.
-enum Asked {
+enum Question {
     Answer(Box<Answer>),
     Error(Error),
     Not,
@@ -83,6 +89,7 @@ impl Poller {
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
         let now = self.clock.now();
+        self.poke_outbox(unrecognized::tell(&self.store, &self.partner, &self.routes, now).await?);
         let gate = self.store.gate(self.partner.id).await?;
         if let Some(gate) = &gate
             && gate.closed_until > now
@@ -142,7 +149,7 @@ impl Poller {
                     let closed = &closed;
                     async move {
                         let asked = if closed.is_cancelled() || began.elapsed() > ROUND.1 {
-                            Asked::Not
+                            Question::Not
                         } else {
                             self.ask(&customer).await
                         };
@@ -156,28 +163,29 @@ impl Poller {
         let mut good = false;
         while let Some((customer, asked)) = answers.next().await {
             match asked {
-                Asked::Answer(answer) => {
+                Question::Answer(answer) => {
                     good = true;
+                    let understood = self.asked.count(answer.ended_at);
                     if is_unchanged(&customer, &answer) {
                         round.unchanged += 1;
                         batch.unchanged.push(self.unchanged(&customer, &answer));
                     } else {
                         round.changed += 1;
-                        round.transitions += self.record(&customer, &answer).await?;
+                        round.transitions += self.record(&customer, &answer, understood).await?;
                     }
                 }
-                Asked::Error(error) if error.is_partners_trouble() => {
+                Question::Error(error) if error.is_partners_trouble() => {
                     closed.cancel();
                     batch.not_asked.push(customer.row);
                     round.failed += 1;
                     round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
                     gate = Some((self.clock.now(), error));
                 }
-                Asked::Error(error) => {
+                Question::Error(error) => {
                     round.failed += 1;
                     batch.failed.push(self.failed(&customer, &error));
                 }
-                Asked::Not => {
+                Question::Not => {
                     round.not_asked += 1;
                     batch.not_asked.push(customer.row);
                 }
@@ -194,33 +202,32 @@ impl Poller {
         }
     }
 
-    async fn ask(&self, customer: &DueCustomer) -> Asked {
+    async fn ask(&self, customer: &DueCustomer) -> Question {
         // A task of its own: an answer that makes us panic costs that answer.
         let (client, id) = (self.client.clone(), customer.customer_id.clone());
         let question = tokio::spawn(async move { client.qualifications(&id).await });
         let abort = question.abort_handle();
         tokio::select! {
             answer = question => match answer {
-                Ok(Ok(answer)) => Asked::Answer(Box::new(answer)),
-                Ok(Err(error)) => Asked::Error(error),
-                Err(_panic) => Asked::Error(Error::Unreadable {
+                Ok(Ok(answer)) => Question::Answer(Box::new(answer)),
+                Ok(Err(error)) => Question::Error(error),
+                Err(_panic) => Question::Error(Error::Unreadable {
                     what: "an answer that vetwatch stumbled over; please report it".to_owned(),
                     correlation_id: None,
                 }),
             },
             () = self.stop.cancelled() => {
                 abort.abort();
-                Asked::Not
+                Question::Not
             }
         }
     }
 
-    async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
+    async fn record(&self, customer: &DueCustomer, answer: &Answer, asked: u64) -> Result<u32, store::Error> {
         let recorded =
-            record::record(&self.store, &self.partner, &self.routes, &self.intervals, customer.row, answer).await?;
-        if recorded.queued > 0 {
-            self.outbox.iter().for_each(|dispatcher| dispatcher.notify_one());
-        }
+            record::record(&self.store, &self.partner, &self.routes, &self.intervals, asked, customer.row, answer)
+                .await?;
+        self.poke_outbox(recorded.queued);
         for (change, event) in &recorded.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
             info!(
@@ -230,6 +237,14 @@ impl Poller {
             );
         }
         Ok(u32::try_from(recorded.changes.len()).unwrap_or(u32::MAX))
+    }
+
+    fn poke_outbox(&self, queued: usize) {
+        if queued > 0 {
+            for dispatcher in &self.outbox {
+                dispatcher.notify_one();
+            }
+        }
     }
 
     fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {

@@ -1,17 +1,20 @@
 //! The transaction that no verdict is lost in: what was observed, what changed, what is told of it and to whom, all
 //! of it or nothing.
 
+pub mod unrecognized;
+
 use std::time::Duration;
 
 use chrono::{Datelike, Weekday};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::delivery::route::{Matter, Routes};
 use crate::diff::{self, Belief, Change, Look};
 use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
-use crate::qualification::Status;
-use crate::store::{self, Customer, PartnerRow, PollClass, Store};
+use crate::qualification::{self, Status};
+use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// How often who is asked: `[schedule]`, as far as the poller needs it.
@@ -44,6 +47,7 @@ pub async fn record(
     partner: &PartnerRow,
     routes: &Routes,
     intervals: &Intervals,
+    asked: u64,
     customer: i64,
     answer: &Answer,
 ) -> Result<Recorded, store::Error> {
@@ -56,19 +60,24 @@ pub async fn record(
     if customer.answer_began_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
         return Ok(Recorded { dropped: true, ..Recorded::default() });
     }
+    let before = tx.beliefs(customer.row).await?;
+    let implausible_since = brake(&mut tx, partner.id, &customer, &before, answer, asked).await?;
     let look = Look {
         now,
         last_seen_at: customer.last_seen_at,
         news_since: news_since(partner, tx.first_synced_at(partner.id).await?, &customer),
         second_look: intervals.second_look,
         third_look: intervals.third_look,
+        implausible_since,
     };
-    let before = tx.beliefs(customer.row).await?;
     let steps = diff::compare(&before, &answer.snapshot, &look);
 
     let mut recorded = Recorded::default();
     for (belief, change) in &steps {
         tx.save_belief(customer.row, belief).await?;
+        if let Some(word) = belief.unknown_word() {
+            tx.unknown_word(partner.id, &qualification::key(word), word, now).await?;
+        }
         let Some(change) = change else { continue };
         let (request, correlation) = (answer.request_id, answer.correlation_id);
         let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
@@ -90,7 +99,7 @@ pub async fn record(
     customer.expected_until = expected_until(&customer, &steps, now);
     let beliefs: Vec<_> = steps.into_iter().map(|(belief, _)| belief).collect();
     customer.class = class(&beliefs, customer.expected_until, now);
-    let next = next_poll_at(&customer, &beliefs, intervals, now);
+    let next = next_poll_at(&customer, &beliefs, intervals, &look);
     tx.understood(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
     tx.commit().await?;
     Ok(recorded)
@@ -165,16 +174,57 @@ fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) 
     }
 }
 
-fn next_poll_at(customer: &Customer, beliefs: &[Belief], intervals: &Intervals, now: Timestamp) -> Timestamp {
-    let looks = beliefs.iter().filter_map(|belief| belief.missing);
-    let look = looks.map(|missing| missing.looked_at.after(missing.pause(intervals.second_look, intervals.third_look)));
-    let usual = intervals.next(customer.class, now, fastrand::f64());
-    match look.min() {
+fn next_poll_at(customer: &Customer, beliefs: &[Belief], intervals: &Intervals, look: &Look) -> Timestamp {
+    let next_look = beliefs.iter().filter_map(|belief| Some(belief.missing?.next_look_at(look))).min();
+    let usual = intervals.next(customer.class, look.now, fastrand::f64());
+    match next_look {
         // A review beside the missing entry is still looked at as often as any.
-        Some(look) if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview)) => look.min(usual),
-        Some(look) => look,
+        Some(next_look) if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview)) => {
+            next_look.min(usual)
+        }
+        Some(next_look) => next_look,
         None => usual,
     }
+}
+
+/// More customers than this, and more than one in so many of those asked, do not lose an entry within an hour.
+const PLAUSIBLE: (u64, u64) = (5, 50);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// The plausibility brake: since when so many entries have disappeared at once that it is rather Partner Center that
+/// is not well. Looked at whenever an entry disappears or comes back.
+async fn brake(
+    tx: &mut WriteTx,
+    partner: i64,
+    customer: &Customer,
+    before: &[Belief],
+    answer: &Answer,
+    asked: u64,
+) -> Result<Option<Timestamp>, store::Error> {
+    let now = answer.ended_at;
+    let is_gone = |belief: &Belief| {
+        belief.entry.is_some() && answer.snapshot.get(&qualification::key(&belief.qualification)).is_none()
+    };
+    let loses = before.iter().any(is_gone);
+    if !loses && before.iter().all(|belief| belief.missing.is_none()) {
+        return Ok(None); // it says nothing of that
+    }
+    let (since, accepted) = tx.implausible_since(partner, now).await?;
+    if accepted {
+        return Ok(None);
+    }
+    let lost = tx.customers_that_lost(partner, customer.row, now.before(HOUR)).await? + u64::from(loses);
+    let is_implausible = lost > PLAUSIBLE.0 && lost * PLAUSIBLE.1 > asked;
+    let new = is_implausible.then(|| since.unwrap_or(now));
+    if new != since {
+        tx.set_implausible_since(partner, new).await?;
+        if new.is_some() {
+            warn!(lost, asked, "so many customers lost an entry within an hour that none is believed to be gone");
+        } else {
+            info!("answers are plausible again");
+        }
+    }
+    Ok(new)
 }
 
 impl Intervals {

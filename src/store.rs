@@ -6,6 +6,7 @@
 mod housekeeping;
 mod listing;
 mod outbox;
+mod plausibility;
 mod polling;
 pub mod redrive;
 pub mod reports;

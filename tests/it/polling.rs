@@ -255,3 +255,88 @@ async fn an_answer_that_was_under_way_when_a_newer_one_was_recorded_is_dropped()
     assert_eq!(world.rows("select vetting_status from v_current").await, ["Denied"]);
     assert_eq!(world.rows("select event_type from v_transitions").await, ["vetting.denied"]);
 }
+
+/// Sixty customers in review and one settled, all seen.
+async fn town() -> (World, Vec<String>) {
+    let mut world = World::new().await;
+    let mut ids = Vec::new();
+    for n in 0..61 {
+        let id = world.customer(&format!("School {n:02}")).await;
+        world.sandbox.submit(&id).unwrap();
+        ids.push(id);
+    }
+    world.sandbox.approve(&ids[60]).unwrap();
+    world.poll().await;
+    (world, ids)
+}
+
+fn nothing() -> Fault {
+    Fault::Custom { status: 200, headers: BTreeMap::default(), body: "[]".into() }
+}
+
+#[tokio::test]
+async fn a_brownout_of_empty_answers_is_not_believed_and_asks_no_more_than_usual() {
+    let (world, ids) = town().await;
+    world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
+    let before = world.sandbox.count(Kind::Qualifications);
+    let mut transitions = 0;
+    for _ in 0..61 {
+        world.pass(minutes(2));
+        transitions += world.poll().await;
+    }
+    assert!(transitions <= 5, "{transitions} were believed to be gone");
+    let asked = world.sandbox.count(Kind::Qualifications) - before;
+    assert!(asked <= 61 * 12, "{asked} questions in two hours");
+    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+    world.sandbox.clear_faults();
+    world.sandbox.deny(&ids[0], "Not an eligible Museum").unwrap();
+    for _ in 0..8 {
+        world.pass(minutes(15));
+        world.poll().await;
+    }
+    world.deliver().await;
+    assert_eq!(world.hooked(), ["vetting.denied School 00 Not an eligible Museum"]);
+    assert_eq!(world.rows("select implausible_since from partner").await, ["null"]);
+}
+
+#[tokio::test]
+async fn what_is_really_gone_is_believed_after_two_more_looks_an_hour_apart_or_when_a_person_says_so() {
+    for accept in [false, true] {
+        let (world, ids) = town().await;
+        for id in &ids[..20] {
+            world.sandbox.withdraw(id).unwrap();
+        }
+        let mut gone = 0;
+        let mut times = 0;
+        while gone < 20 {
+            world.pass(minutes(15));
+            gone += world.poll().await;
+            times += 1;
+            assert!(times < 20, "{gone} after {times} quarters of an hour");
+            if accept && times == 2 {
+                let mut tx = world.store.begin().await.unwrap();
+                tx.accept_absence(world.parts.partners[0].poller.partner.id, world.clock.now().after(hours(1))).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        }
+        assert!(if accept { times <= 4 } else { times > 8 }, "accept: {accept}, after {times} quarters of an hour");
+    }
+}
+
+#[tokio::test]
+async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_customers_have_it() {
+    let (world, ids) = town().await;
+    for id in &ids[..3] {
+        world.sandbox.set_entry(id, serde_json::json!({"qualification": "Education", "vettingStatus": "PendingDocuments"})).unwrap();
+    }
+    for _ in 0..6 {
+        world.pass(minutes(15));
+        world.poll().await;
+    }
+    world.deliver().await;
+    let hooks = world.hook.hooks();
+    assert_eq!(hooks.len(), 1, "{:?}", world.hooked());
+    let json = hooks[0].json();
+    assert_eq!(json["type"], "vetting.unrecognized");
+    assert_eq!(json["data"]["figures"], serde_json::json!({"vetting_status": "PendingDocuments", "customers": 3}));
+}
