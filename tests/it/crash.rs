@@ -76,6 +76,22 @@ async fn killed_at_any_instant_it_loses_no_verdict_and_repeats_it_under_the_same
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn killed_while_it_makes_its_database_it_starts_all_the_same() {
+    for _ in 0..3 {
+        let town = Town::new(SCHEDULE, MORE).await;
+        for _ in 0..8 {
+            let daemon = town.start();
+            sleep(Duration::from_micros(fastrand::u64(..50_000))).await;
+            daemon.kill();
+        }
+        let daemon = town.running().await;
+        assert_eq!(town.rows("select count(*) from v_customers").await, ["0"]);
+        assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_was_interrupted_is_tried_again_within_a_second_of_the_start() {
     const TRIES: usize = 7;
     let town = Town::new("in_review = \"100ms\"", "").await;
