@@ -70,16 +70,17 @@ impl Roster {
 
     /// Takes over the whole list: all of it in one transaction, or nothing.
     pub async fn sync(&self) -> Result<Summary, Error> {
-        let mut listed = Vec::new();
+        let mut pages: Vec<Vec<ListedCustomer>> = Vec::new();
         let mut after = None;
         loop {
             let page = self.client.customers(after.as_ref()).await?;
-            listed.extend(page.customers.into_iter().map(|customer| ListedCustomer {
+            let listed = page.customers.into_iter().map(|customer| ListedCustomer {
                 key: crate::qualification::key(&customer.id),
                 id: customer.id,
                 name: customer.name,
                 domain: customer.domain,
-            }));
+            });
+            pages.push(listed.collect());
             after = page.next;
             if after.is_none() {
                 break;
@@ -87,9 +88,10 @@ impl Roster {
         }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let added = tx.take_over_list(self.partner, &listed, now).await?;
+        let added = tx.take_over_list(self.partner, &pages, now).await?;
         tx.commit().await?;
-        Ok(Summary { listed: u64::try_from(listed.len()).unwrap_or(u64::MAX), added })
+        let listed: usize = pages.iter().map(Vec::len).sum();
+        Ok(Summary { listed: u64::try_from(listed).unwrap_or(u64::MAX), added })
     }
 
     fn next_after(&self, last: Timestamp) -> Option<Timestamp> {
