@@ -75,7 +75,6 @@ impl Roster {
         loop {
             let page = self.client.customers(after.as_ref()).await?;
             let listed = page.customers.into_iter().map(|customer| ListedCustomer {
-                key: crate::qualification::key(&customer.id),
                 id: customer.id,
                 name: customer.name,
                 domain: customer.domain,

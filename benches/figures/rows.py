@@ -117,7 +117,7 @@ def memory(bench: Bench) -> list[Figure]:
     """What the daemon keeps resident once it has listed and asked everybody."""
     figures = []
     for count, most, times in ((5_000, 20, bench.times(3, 1)), (bench.times(100_000, 10_000), 60, 1)):
-        settled, peaks, took = [], [], []
+        settled, peaks, took, again = [], [], [], []
         for _ in range(times):
             with (
                 bench.world("memory", count, count // 100, count * 9 // 100) as (peer, folder),
@@ -131,12 +131,14 @@ def memory(bench: Bench) -> list[Figure]:
                     took.append(time.monotonic() - began)
                     time.sleep(3)  # what is freed late is freed by now
                     resident = machine.memory(daemon.pid)
+                again.append(vetwatch.run("customers", "sync")[0].wall)
             settled.append(resident["VmRSS"])
             peaks.append(resident["VmHWM"])
         beside = f"first sweep: {number(statistics.median(took))} s"
         figures += [
             Figure(f"resident with {count:,} customers, all asked", "MB", settled, most=most, beside=beside),
             Figure("… at most so far (`VmHWM`), the list's arrival included", "MB", peaks),
+            Figure("… their list taken over again (`customers sync`)", "s", again),
         ]
     return figures
 
