@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -128,6 +128,7 @@ async fn partner(
         clock: clock.clone(),
         cron: schedule.customer_sync.clone(),
         zone: schedule.timezone,
+        retry_at: Mutex::new(None),
     };
     let poller = Poller {
         partner: row,

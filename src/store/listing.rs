@@ -3,16 +3,24 @@
 use serde::Serialize;
 
 use super::{Error, WriteTx};
+use crate::qualification::key;
 use crate::time::Timestamp;
 
 /// A customer of the list.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedCustomer {
     pub id: String,
-    /// The id, as compared.
-    pub key: String,
     pub name: String,
     pub domain: String,
+}
+
+/// As the statements read it.
+#[derive(Serialize)]
+struct Row<'a> {
+    /// The id, as compared.
+    key: String,
+    #[serde(flatten)]
+    customer: &'a ListedCustomer,
 }
 
 impl WriteTx {
@@ -41,7 +49,8 @@ impl WriteTx {
     }
 
     async fn take_over_page(&mut self, partner: i64, page: &[ListedCustomer], now: Timestamp) -> Result<u64, Error> {
-        let (rows, now) = (serde_json::to_string(page).unwrap_or_default(), now.as_millis());
+        let rows: Vec<_> = page.iter().map(|customer| Row { key: key(&customer.id), customer }).collect();
+        let (rows, now) = (serde_json::to_string(&rows).unwrap_or_default(), now.as_millis());
         sqlx::query!(
             // Written so that the list is gone through once, each customer looked up: SQLite's own choice is to go
             // through all of the list for each customer, and nobody else can write for as long as that takes.

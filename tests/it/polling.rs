@@ -255,3 +255,20 @@ async fn an_answer_that_was_under_way_when_a_newer_one_was_recorded_is_dropped()
     assert_eq!(world.rows("select vetting_status from v_current").await, ["Denied"]);
     assert_eq!(world.rows("select event_type from v_transitions").await, ["vetting.denied"]);
 }
+
+#[tokio::test]
+async fn a_customer_list_that_cannot_be_read_is_not_asked_for_in_a_loop() {
+    let mut world = World::new().await;
+    world.customer("Contoso School").await;
+    world.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(500)));
+    let roster = &world.parts.partners[0].roster;
+    for _ in 0..15 {
+        roster.round().await.unwrap();
+        world.pass(seconds(20));
+    }
+    assert_eq!(world.sandbox.count(Kind::Customers), 1);
+    world.sandbox.clear_faults();
+    roster.round().await.unwrap();
+    roster.round().await.unwrap();
+    assert_eq!(world.sandbox.count(Kind::Customers), 2);
+}
