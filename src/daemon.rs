@@ -208,7 +208,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 }
 
 /// `status` looks at the lock for an instant; that is no other daemon.
-async fn take_lock(database: &Path) -> Result<lock::Lock, Error> {
+pub async fn take_lock(database: &Path) -> Result<lock::Lock, Error> {
     for _ in 0..10 {
         match lock::take(database) {
             Ok(Some(held)) => return Ok(held),
@@ -248,11 +248,13 @@ pub async fn start(
         });
         if synced {
             alarms.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
+            let stop_lists = stop.clone();
             let (name, roster) = (format!("customer list of {}", roster.name), Arc::new(roster));
             loops.add(name, LIST_HUNG, roster_poke, move || {
-                let (roster, poke) = (roster.clone(), poke.clone());
+                let (roster, poke, stop) = (roster.clone(), poke.clone(), stop_lists.clone());
                 async move {
-                    let next = roster.round().await;
+                    // A list takes minutes; whoever stops does not wait for it.
+                    let next = stop.run_until_cancelled(roster.round()).await.unwrap_or(Ok(None));
                     poke.notify_one();
                     next
                 }

@@ -58,10 +58,10 @@ impl Roster {
         if due.is_none_or(|due| due > now) {
             return Ok(due);
         }
-        // Whoever was told to stay away stays away with all questions. Capped: the clock may have been set back.
+        // Whoever was told to stay away stays away with all questions. A time farther ahead
+        // than any that was asked for means that the clock was set back.
         let gate = self.store.gate(self.partner).await?.map(|gate| gate.closed_until);
-        let wait = gate.max(self.retry_at()).map(|at| at.min(now.after(LONGEST_WAIT)));
-        if let Some(at) = wait.filter(|at| *at > now) {
+        if let Some(at) = gate.max(self.retry_at()).filter(|at| *at > now && *at <= now.after(LONGEST_WAIT)) {
             return Ok(Some(at));
         }
         match self.sync().await {

@@ -104,6 +104,11 @@ fn answers_and_their_news() {
             "submitted#2 approved#2 changed#2 changed#2",
         ),
         ("a date that appears is no news", "InReview InReview@-1 Denied@-1:x Denied:x", "denied#1"),
+        (
+            "a stale review without its date begins nothing",
+            "InReview@-1 Denied@-1:x InReview@-1 InReview Denied@-1:x",
+            "denied#1 changed#1 changed#1",
+        ),
         ("a date written otherwise is no news", "Approved@-1 Approved Approved@-1", ""),
     ];
     for (name, answers, expected) in table {

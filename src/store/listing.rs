@@ -37,11 +37,14 @@ impl WriteTx {
         for page in pages {
             added += self.take_over_page(partner, page, now).await?;
         }
-        let now = now.as_millis();
+        let (now, has_any) = (now.as_millis(), pages.iter().any(|page| !page.is_empty()));
         sqlx::query!(
-            "update partner set first_synced_at = coalesce(first_synced_at, ?1), last_synced_at = ?1 where id = ?2",
+            "update partner set last_synced_at = ?1, first_synced_at = case when ?3 then coalesce(first_synced_at, ?1) else first_synced_at end
+             where id = ?2",
             now,
-            partner
+            partner,
+            // Of an empty list nobody can be new: the right to read it may just have been given.
+            has_any
         )
         .execute(&mut *self.tx)
         .await?;

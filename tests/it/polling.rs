@@ -272,3 +272,21 @@ async fn a_customer_list_that_cannot_be_read_is_not_asked_for_in_a_loop() {
     roster.round().await.unwrap();
     assert_eq!(world.sandbox.count(Kind::Customers), 2);
 }
+
+#[tokio::test]
+async fn a_failure_in_between_takes_nobody_out_of_the_second_look_or_the_review() {
+    let mut world = World::new().await;
+    let school = world.in_review("Contoso School").await;
+    world.sandbox.withdraw(&school).unwrap();
+    world.pass(minutes(15));
+    world.poll().await; // missing
+    world.sandbox.fault(FaultRule::about(&school, Fault::error(403, 20002)).times(1));
+    world.pass(minutes(3));
+    world.poll().await; // no relationship, for once
+    for _ in 0..9 {
+        world.pass(hours(24));
+        world.poll().await;
+    }
+    world.deliver().await;
+    assert_eq!(world.hooked(), ["vetting.vanished Contoso School -"]);
+}
