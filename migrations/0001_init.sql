@@ -123,7 +123,8 @@ create table transition (
     correlation_id text,
     previous_reason text,
     previous_created_at integer,
-    check (first_seen = 1 or from_status is not to_status or previous_reason is not vetting_reason
+    -- `absent` may also be a word of Partner Center's.
+    check (first_seen = 1 or from_status = 'absent' or from_status is not to_status or previous_reason is not vetting_reason
            or previous_created_at is not vetting_created_at)
 ) strict;
 create index transition_customer on transition (customer, observed_at);
@@ -286,8 +287,9 @@ from transition t
 join event e on e.transition = t.id
 join customer c on c.id = t.customer
 join partner p on p.id = c.partner
-where e.type in ('vetting.approved', 'vetting.denied')
-   or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview');
+where t.first_seen = 0
+  and (e.type in ('vetting.approved', 'vetting.denied')
+       or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview'));
 
 create view v_deliveries as
 select d.id as delivery_id,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -128,6 +128,7 @@ async fn partner(
         clock: clock.clone(),
         cron: schedule.customer_sync.clone(),
         zone: schedule.timezone,
+        retry_at: Mutex::new(None),
     };
     let poller = Poller {
         partner: row,
@@ -208,7 +209,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 }
 
 /// `status` looks at the lock for an instant; that is no other daemon.
-async fn take_lock(database: &Path) -> Result<lock::Lock, Error> {
+pub async fn take_lock(database: &Path) -> Result<lock::Lock, Error> {
     for _ in 0..10 {
         match lock::take(database) {
             Ok(Some(held)) => return Ok(held),
@@ -248,11 +249,13 @@ pub async fn start(
         });
         if synced {
             alarms.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
+            let stop_lists = stop.clone();
             let (name, roster) = (format!("customer list of {}", roster.name), Arc::new(roster));
             loops.add(name, LIST_HUNG, roster_poke, move || {
-                let (roster, poke) = (roster.clone(), poke.clone());
+                let (roster, poke, stop) = (roster.clone(), poke.clone(), stop_lists.clone());
                 async move {
-                    let next = roster.round().await;
+                    // A list takes minutes; whoever stops does not wait for it.
+                    let next = stop.run_until_cancelled(roster.round()).await.unwrap_or(Ok(None));
                     poke.notify_one();
                     next
                 }

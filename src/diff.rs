@@ -232,7 +232,7 @@ impl Belief {
             (_, Review { attempt: 0, .. }) => true,
             (status, Review { created_at, .. }) => match (entry.created_at, created_at) {
                 (Some(_), Some(_)) => later(entry.created_at, created_at),
-                _ => status == Status::InReview && after_the_end,
+                _ => status == Status::InReview && after_the_end && self.status() != Some(Status::InReview),
             },
         }
     }

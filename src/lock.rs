@@ -38,7 +38,9 @@ pub fn daemon_runs(database: &Path) -> Option<bool> {
 /// The lock file of a database. It stays when its holder ends; only the lock on it counts.
 #[must_use]
 pub fn path(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
+    // One lock for one file, however it is named.
+    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let mut path = real.into_os_string();
     path.push(".lock");
     path.into()
 }

@@ -113,7 +113,7 @@ impl Poller {
         let due = tx.take_due_customers(self.partner.id, now, now.after(LEASE), limit).await?;
         tx.commit().await?;
 
-        self.ask_all(due, &mut round).await?;
+        self.ask_all(due, &mut round, ROUND.1).await?;
         round.next = Some(self.clock.now()); // there may be more
         Ok(round)
     }
@@ -135,11 +135,16 @@ impl Poller {
         let mut tx = self.store.begin().await?;
         let taken = tx.take_customers(self.partner.id, rows, now, now.after(LEASE)).await?;
         tx.commit().await?;
-        self.ask_all(taken, &mut round).await?;
+        self.ask_all(taken, &mut round, Duration::MAX).await?; // whoever asked for it waits
         Ok((rows.len(), round))
     }
 
-    async fn ask_all(&self, due: Vec<DueCustomer>, round: &mut Round) -> Result<(), store::Error> {
+    async fn ask_all(
+        &self,
+        due: Vec<DueCustomer>,
+        round: &mut Round,
+        begin_within: Duration,
+    ) -> Result<(), store::Error> {
         let began = Instant::now();
         // Set by the first answer that concerns everybody: nothing more is asked behind a closed gate.
         let closed = CancellationToken::new();
@@ -148,7 +153,7 @@ impl Poller {
                 .map(|customer| {
                     let closed = &closed;
                     async move {
-                        let asked = if closed.is_cancelled() || began.elapsed() > ROUND.1 {
+                        let asked = if closed.is_cancelled() || began.elapsed() > begin_within {
                             Question::Not
                         } else {
                             self.ask(&customer).await
@@ -354,6 +359,7 @@ impl Poller {
 fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
     let expectation_is_over = customer.expected_until.is_some_and(|until| until <= answer.ended_at);
     customer.class != PollClass::SecondLook
+        && customer.poll_failures == 0 // a failure may have moved it to another class
         && !expectation_is_over
         && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
 }

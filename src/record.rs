@@ -145,19 +145,16 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
 
 /// A denial is often followed by a new submission, and an entry that is gone by its return: both are looked for.
 fn expected_until(customer: &Customer, steps: &[(Belief, Option<Change>)], now: Timestamp) -> Option<Timestamp> {
-    let mut expected = customer.expected_until.filter(|until| *until > now);
-    for (belief, change) in steps {
-        let Some(change) = change else { continue };
-        expected = match (change.event, belief.status()) {
-            (EventType::Denied | EventType::Revoked | EventType::Vanished, _) => {
-                Some(after_business_days(now, EXPECTED_BUSINESS_DAYS))
-            }
-            (EventType::Changed, None) => Some(after_business_days(now, EXPECTED_BUSINESS_DAYS)),
-            (_, Some(Status::InReview | Status::Verdict(_))) => None,
-            _ => expected,
-        };
+    let changes = || steps.iter().filter_map(|(belief, change)| Some((change.as_ref()?.event, belief.status())));
+    let is_looked_for = |(event, status): (EventType, Option<Status>)| {
+        matches!(event, EventType::Denied | EventType::Revoked | EventType::Vanished)
+            || (event == EventType::Changed && status.is_none())
+    };
+    if changes().any(is_looked_for) {
+        return Some(after_business_days(now, EXPECTED_BUSINESS_DAYS));
     }
-    expected
+    let has_come = changes().any(|(_, status)| matches!(status, Some(Status::InReview | Status::Verdict(_))));
+    customer.expected_until.filter(|until| *until > now && !has_come)
 }
 
 fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) -> PollClass {

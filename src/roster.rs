@@ -1,7 +1,7 @@
 //! Who is a customer: Partner Center's list, taken over by cron. Nobody is removed by an answer.
 
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -13,6 +13,7 @@ use crate::time::{Clock, Timestamp};
 
 /// A list that could not be read is asked for again after this long.
 const RETRY: Duration = Duration::from_mins(5);
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,6 +33,8 @@ pub struct Roster {
     /// Cron with seconds, in `zone`.
     pub cron: String,
     pub zone: Tz,
+    /// After a failure nothing is asked before this time, however often a round comes.
+    pub retry_at: Mutex<Option<Timestamp>>,
 }
 
 /// What a sync found.
@@ -55,6 +58,12 @@ impl Roster {
         if due.is_none_or(|due| due > now) {
             return Ok(due);
         }
+        // Whoever was told to stay away stays away with all questions. A time farther ahead
+        // than any that was asked for means that the clock was set back.
+        let gate = self.store.gate(self.partner).await?.map(|gate| gate.closed_until);
+        if let Some(at) = gate.max(self.retry_at()).filter(|at| *at > now && *at <= now.after(LONGEST_WAIT)) {
+            return Ok(Some(at));
+        }
         match self.sync().await {
             Ok(summary) => {
                 info!(partner = self.name, listed = summary.listed, added = summary.added, "customer list taken over");
@@ -62,7 +71,13 @@ impl Roster {
             }
             Err(Error::PartnerCenter(error)) => {
                 warn!(partner = self.name, "the customer list could not be read; nothing was changed: {error}");
-                Ok(Some(now.after(RETRY)))
+                let wait = match error {
+                    partner_center::Error::Throttled { wait: Some(wait), .. } => wait.max(RETRY),
+                    _ => RETRY,
+                };
+                let at = Some(now.after(wait));
+                *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+                Ok(at)
             }
             Err(Error::Store(error)) => Err(error),
         }
@@ -70,16 +85,16 @@ impl Roster {
 
     /// Takes over the whole list: all of it in one transaction, or nothing.
     pub async fn sync(&self) -> Result<Summary, Error> {
-        let mut listed = Vec::new();
+        let mut pages: Vec<Vec<ListedCustomer>> = Vec::new();
         let mut after = None;
         loop {
             let page = self.client.customers(after.as_ref()).await?;
-            listed.extend(page.customers.into_iter().map(|customer| ListedCustomer {
-                key: crate::qualification::key(&customer.id),
+            let listed = page.customers.into_iter().map(|customer| ListedCustomer {
                 id: customer.id,
                 name: customer.name,
                 domain: customer.domain,
-            }));
+            });
+            pages.push(listed.collect());
             after = page.next;
             if after.is_none() {
                 break;
@@ -87,9 +102,14 @@ impl Roster {
         }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let added = tx.take_over_list(self.partner, &listed, now).await?;
+        let added = tx.take_over_list(self.partner, &pages, now).await?;
         tx.commit().await?;
-        Ok(Summary { listed: u64::try_from(listed.len()).unwrap_or(u64::MAX), added })
+        let listed: usize = pages.iter().map(Vec::len).sum();
+        Ok(Summary { listed: u64::try_from(listed).unwrap_or(u64::MAX), added })
+    }
+
+    fn retry_at(&self) -> Option<Timestamp> {
+        *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_after(&self, last: Timestamp) -> Option<Timestamp> {

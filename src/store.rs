@@ -72,9 +72,16 @@ impl Store {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let turn = File::open(folder).map_err(failed)?;
         turn.lock().map_err(failed)?;
-        // Readable for the group (analysts), whatever the umask; SQLite gives its other files the same mode.
-        let file = File::options().create(true).truncate(false).write(true).mode(0o640).open(path).map_err(failed)?;
-        let is_new = file.metadata().map_err(failed)?.len() == 0;
+        // Readable for the group (analysts), whatever the umask; SQLite gives its other files the same mode. The file is
+        // never opened beside SQLite: closing any descriptor of it drops the locks of all, and the next program that
+        // comes by would take itself for the only one and delete the log that we write to.
+        match File::options().create_new(true).write(true).mode(0o640).open(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        // Said now and in words; SQLite would open it for reading, and fail at the first write.
+        nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(|error| failed(error.into()))?;
+        let is_new = std::fs::metadata(path).map_err(failed)?.len() == 0;
         let mut options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -169,6 +176,25 @@ impl WriteTx {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_opens_the_database_for_writing_and_leaves_takes_nothing_along() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vetwatch.db");
+        Store::open(&path).await.unwrap().close().await; // the file is there, as at every start but the first
+        let store = Store::open(&path).await.unwrap();
+        let count = || {
+            let sql = "select count(*) from partner";
+            let done = std::process::Command::new("sqlite3").arg(&path).arg(sql).output().unwrap();
+            String::from_utf8(done.stdout).unwrap().trim().to_owned()
+        };
+        assert_eq!(count(), "0");
+        assert!(directory.path().join("vetwatch.db-wal").exists(), "the log that is being written to");
+        let mut tx = store.begin().await.unwrap();
+        tx.partner("emea", crate::time::Timestamp::from_millis(1)).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(count(), "1");
+    }
 
     #[tokio::test]
     async fn a_closed_database_leaves_its_log_so_that_analysts_can_read() {

@@ -10,7 +10,6 @@ use crate::cli::which::{self, Among, Customer};
 use crate::cli::{Context, Exit, Failure, run, sync, text};
 use crate::config::Config;
 use crate::daemon;
-use crate::lock;
 use crate::poller::Round;
 use crate::store::{Gate, Store};
 
@@ -32,10 +31,11 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
     let rows = (!named.is_empty()).then_some(rows.as_slice());
 
     // A daemon that starts while we ask is refused, and we are while it runs: one budget, one who records.
-    let held = lock::take(&config.database).map_err(|error| {
-        let path = lock::path(&config.database);
-        Failure::new(Exit::Failed, format!("cannot lock {}", path.display())).because(error.to_string())
-    })?;
+    let held = match daemon::take_lock(&config.database).await {
+        Ok(held) => Some(held),
+        Err(daemon::Error::Locked(_)) => None,
+        Err(error) => return Err(run::failure(error)),
+    };
     // Either way they are due: a process that dies on the way leaves them to the next one.
     let mut tx = store.begin().await?;
     let due = tx.make_due(rows, partner, context.now()).await?;

@@ -130,6 +130,11 @@ fn attention(
             ));
         }
     }
+    let is_forgotten = |state: &&EndpointState| state.pending > 0 && !outline.endpoints.contains(&state.endpoint);
+    for EndpointState { endpoint, pending, .. } in endpoints.iter().filter(is_forgotten) {
+        let wait = if *pending == 1 { "message waits" } else { "messages wait" };
+        said.push(format!("{pending} {wait} for {endpoint}, which is not configured: was it renamed?"));
+    }
     match endpoints.iter().map(|endpoint| endpoint.dead).sum::<i64>() {
         0 => {}
         1 => said.push("1 message was given up: `vetwatch notifications list --state dead`".into()),

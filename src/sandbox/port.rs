@@ -251,7 +251,7 @@ impl Port {
             *state = State::Lost;
         }
         if matches!(*state, State::Lost) {
-            *state = State::Closed(bind(self.address)?);
+            *state = State::Closed(bind_again(self.address).await?);
         }
         Ok(())
     }
@@ -265,7 +265,7 @@ impl Port {
                 return Ok(());
             }
             State::Closed(socket) => socket,
-            State::Lost => bind(self.address)?,
+            State::Lost => bind_again(self.address).await?,
         };
         let tcp = socket.listen(1024)?;
         let (stop, open) = (self.dropped.child_token(), TaskTracker::new());
@@ -294,4 +294,18 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
+}
+
+/// Binds a port that was ours a moment ago. A process that is forked at that moment holds our listener as well until it
+/// runs its program.
+async fn bind_again(address: SocketAddr) -> io::Result<TcpSocket> {
+    for _ in 0..200 {
+        match bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            bound => return bound,
+        }
+    }
+    bind(address)
 }

@@ -3,16 +3,24 @@
 use serde::Serialize;
 
 use super::{Error, WriteTx};
+use crate::qualification::key;
 use crate::time::Timestamp;
 
 /// A customer of the list.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedCustomer {
     pub id: String,
-    /// The id, as compared.
-    pub key: String,
     pub name: String,
     pub domain: String,
+}
+
+/// As the statements read it.
+#[derive(Serialize)]
+struct Row<'a> {
+    /// The id, as compared.
+    key: String,
+    #[serde(flatten)]
+    customer: &'a ListedCustomer,
 }
 
 impl WriteTx {
@@ -21,15 +29,40 @@ impl WriteTx {
     pub async fn take_over_list(
         &mut self,
         partner: i64,
-        listed: &[ListedCustomer],
+        pages: &[Vec<ListedCustomer>],
         now: Timestamp,
     ) -> Result<u64, Error> {
-        let (rows, now) = (serde_json::to_string(listed).unwrap_or_default(), now.as_millis());
+        let mut added = 0;
+        // Page by page: as one text, a large list would cost more memory than all else, and the allocator keeps it.
+        for page in pages {
+            added += self.take_over_page(partner, page, now).await?;
+        }
+        let (now, has_any) = (now.as_millis(), pages.iter().any(|page| !page.is_empty()));
         sqlx::query!(
-            "update customer set name = j.name, domain = j.domain
-             from (select value ->> 'key' as key, value ->> 'name' as name, value ->> 'domain' as domain from json_each(?2)) j
-             where customer.partner = ?1 and customer.customer_key = j.key and customer.removed_at is null
-               and (customer.name is not j.name or customer.domain is not j.domain)",
+            "update partner set last_synced_at = ?1, first_synced_at = case when ?3 then coalesce(first_synced_at, ?1) else first_synced_at end
+             where id = ?2",
+            now,
+            partner,
+            // Of an empty list nobody can be new: the right to read it may just have been given.
+            has_any
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(added)
+    }
+
+    async fn take_over_page(&mut self, partner: i64, page: &[ListedCustomer], now: Timestamp) -> Result<u64, Error> {
+        let rows: Vec<_> = page.iter().map(|customer| Row { key: key(&customer.id), customer }).collect();
+        let (rows, now) = (serde_json::to_string(&rows).unwrap_or_default(), now.as_millis());
+        sqlx::query!(
+            // Written so that the list is gone through once, each customer looked up: SQLite's own choice is to go
+            // through all of the list for each customer, and nobody else can write for as long as that takes.
+            "with j as materialized (
+                 select c.id, value ->> 'name' as name, value ->> 'domain' as domain
+                 from json_each(?2) cross join customer c
+                   on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
+                 where c.name is not value ->> 'name' or c.domain is not value ->> 'domain')
+             update customer set name = j.name, domain = j.domain from j where customer.id = j.id",
             partner,
             rows
         )
@@ -46,15 +79,7 @@ impl WriteTx {
             now
         )
         .execute(&mut *self.tx)
-        .await?
-        .rows_affected();
-        sqlx::query!(
-            "update partner set first_synced_at = coalesce(first_synced_at, ?1), last_synced_at = ?1 where id = ?2",
-            now,
-            partner
-        )
-        .execute(&mut *self.tx)
         .await?;
-        Ok(added)
+        Ok(added.rows_affected())
     }
 }

@@ -342,13 +342,14 @@ impl WriteTx {
 
     /// At start: attempts that the last process did not survive are over, and their deliveries due at once. That
     /// costs no pause of the schedule. From the third in a row on it waits: a message that kills the process must
-    /// not take its neighbours along.
+    /// not take its neighbours along. One that was only under way beside it waits for another time than its own.
     pub async fn recover_deliveries(&mut self, now: Timestamp) -> Result<u64, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
             "update delivery
              set interrupted = interrupted + 1,
-                 next_attempt_at = ?1 + case interrupted when 0 then 0 when 1 then 0 when 2 then 60000 when 3 then 600000 else 3600000 end
+                 next_attempt_at = ?1 + case when interrupted < 2 then 0 else sequence * 7919 % 30000
+                     + case interrupted when 2 then 60000 when 3 then 600000 else 3600000 end end
              where state = 'pending' and id in (select delivery from attempt where ended_at is null)",
             now
         )

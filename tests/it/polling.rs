@@ -340,3 +340,38 @@ async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_cu
     assert_eq!(json["type"], "vetting.unrecognized");
     assert_eq!(json["data"]["figures"], serde_json::json!({"vetting_status": "PendingDocuments", "customers": 3}));
 }
+
+#[tokio::test]
+async fn a_customer_list_that_cannot_be_read_is_not_asked_for_in_a_loop() {
+    let mut world = World::new().await;
+    world.customer("Contoso School").await;
+    world.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(500)));
+    let roster = &world.parts.partners[0].roster;
+    for _ in 0..15 {
+        roster.round().await.unwrap();
+        world.pass(seconds(20));
+    }
+    assert_eq!(world.sandbox.count(Kind::Customers), 1);
+    world.sandbox.clear_faults();
+    roster.round().await.unwrap();
+    roster.round().await.unwrap();
+    assert_eq!(world.sandbox.count(Kind::Customers), 2);
+}
+
+#[tokio::test]
+async fn a_failure_in_between_takes_nobody_out_of_the_second_look_or_the_review() {
+    let mut world = World::new().await;
+    let school = world.in_review("Contoso School").await;
+    world.sandbox.withdraw(&school).unwrap();
+    world.pass(minutes(15));
+    world.poll().await; // missing
+    world.sandbox.fault(FaultRule::about(&school, Fault::error(403, 20002)).times(1));
+    world.pass(minutes(3));
+    world.poll().await; // no relationship, for once
+    for _ in 0..9 {
+        world.pass(hours(24));
+        world.poll().await;
+    }
+    world.deliver().await;
+    assert_eq!(world.hooked(), ["vetting.vanished Contoso School -"]);
+}

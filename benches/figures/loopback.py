@@ -1,0 +1,150 @@
+"""What stands around vetwatch where instants are measured: a relay before Partner Center, a receiver of webhooks.
+
+Plain sockets and one thread for each connection: an instant is taken right before an answer is handed to the kernel,
+or right after a request was read to its end, on one clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+
+def _read_message(connection: socket.socket, buffer: bytearray) -> bytes | None:
+    """One HTTP message with a length, head and body; None at the end of the connection."""
+    while (end := buffer.find(b"\r\n\r\n")) < 0:
+        if not (more := connection.recv(65536)):
+            return None
+        buffer += more
+    length = 0
+    for line in bytes(buffer[:end]).split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            length = int(value)
+    whole = end + 4 + length
+    while len(buffer) < whole:
+        if not (more := connection.recv(65536)):
+            return None
+        buffer += more
+    message = bytes(buffer[:whole])
+    del buffer[:whole]
+    return message
+
+
+class _Server:
+    """Serves each connection with `self.serve` until `close`."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.open.add(connection)
+                threading.Thread(target=self._run, args=(connection,), daemon=True).start()
+
+    def _run(self, connection: socket.socket) -> None:
+        # A peer that was killed resets its connections.
+        with contextlib.suppress(OSError), connection:
+            self.serve(connection)
+        self.open.discard(connection)
+
+    def serve(self, connection: socket.socket) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        for connection in [self.listener, *self.open]:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Relay(_Server):
+    """Hands on what it is sent, and remembers when each customer's last answer was handed over."""
+
+    def __init__(self, url: str) -> None:
+        host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
+        self.upstream = (host, int(port))
+        self.answered: dict[str, int] = {}
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def serve(self, connection: socket.socket) -> None:
+        sent, received = bytearray(), bytearray()
+        with socket.create_connection(self.upstream) as upstream:
+            upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while (request := _read_message(connection, sent)) is not None:
+                upstream.sendall(request)
+                if (answer := _read_message(upstream, received)) is None:
+                    return
+                path = request.split(b" ", 2)[1].decode().split("/")
+                customer = path[3] if path[-1] == "qualifications" else ""
+                self.answered[customer] = time.monotonic_ns()
+                connection.sendall(answer)
+
+
+@dataclass
+class Hook:
+    """A webhook, and when it had arrived (`time.monotonic_ns`)."""
+
+    at: int
+    id: str
+    customer: str
+
+
+class Receiver(_Server):
+    """Takes webhooks. While `holding`, it answers none."""
+
+    def __init__(self) -> None:
+        self.hooks: queue.Queue[Hook] = queue.Queue()
+        self.holding = False
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    def serve(self, connection: socket.socket) -> None:
+        buffer = bytearray()
+        while (request := _read_message(connection, buffer)) is not None:
+            at = time.monotonic_ns()
+            holding = self.holding
+            self.hooks.put(_hook(request, at))
+            if holding:
+                connection.recv(1)  # until the other side is gone
+                return
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def next(self, within: float = 20) -> Hook | None:
+        with contextlib.suppress(queue.Empty):
+            return self.hooks.get(timeout=within)
+        return None
+
+
+def _hook(request: bytes, at: int) -> Hook:
+    head, _, body = request.partition(b"\r\n\r\n")
+    lines = (line.partition(b":") for line in head.split(b"\r\n"))
+    ids = [value.strip().decode() for name, _, value in lines if name.lower() == b"webhook-id"]
+    customer = json.loads(body)["data"].get("customer", {}).get("id", "")
+    return Hook(at, ids[0] if ids else "", customer)
+
+

@@ -1,0 +1,79 @@
+"""The simulated Partner Center, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .processes import Failed, ending, environment
+
+# No proxy between us and loopback, whatever the environment says.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass
+class Peer:
+    url: str
+    tenant: str
+    client_id: str
+    client_secret: str
+
+    def control(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + "control/" + path, data=data)
+        with _direct.open(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def add(self, count: int, in_review: int, settled: int) -> None:
+        self.control("customers", {"count": count, "in_review": in_review, "settled": settled})
+
+    def ids(self, limit: int) -> list[str]:
+        return [customer["id"] for customer in self.control(f"customers?limit={limit}")["customers"]]
+
+    def in_review(self, limit: int) -> list[str]:
+        listed = self.control(f"customers?limit={limit}")["customers"]
+        return [c["id"] for c in listed if any(e.get("vettingStatus") == "InReview" for e in c["entries"])]
+
+    def approve(self, customer: str) -> None:
+        self.control(f"customers/{customer}/approve", {})
+
+    def questions(self) -> int:
+        """How often somebody's qualifications were asked for so far."""
+        return self.control("counters")["kinds"].get("qualifications", {}).get("requests", 0)
+
+    def statuses(self) -> dict[str, int]:
+        return self.control("counters")["kinds"].get("qualifications", {}).get("statuses", {})
+
+    def token(self) -> str:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.client_id,
+            "client_secret": self.client_secret,
+            "resource": "https://api.partnercenter.microsoft.com",
+        }
+        data = urllib.parse.urlencode(form).encode()
+        with _direct.open(f"{self.url}{self.tenant}/oauth2/token", data=data, timeout=60) as answer:
+            return json.load(answer)["access_token"]
+
+
+@contextlib.contextmanager
+def running(program: Path, log: Path) -> Iterator[Peer]:
+    """A sandbox without customers. It ends with us, since its standard input does."""
+    with log.open("wb") as errors:
+        command = [program, "--serve"]
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment()
+        )
+        with ending(child):
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            if not line:
+                raise Failed("the simulated Partner Center did not start:\n" + log.read_text(errors="replace"))
+            yield Peer(**json.loads(line))

@@ -1,0 +1,105 @@
+"""vetwatch as an operator would set it up, in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .peer import Peer
+from .processes import Failed, Usage, ending, environment, tail, timed, until
+
+SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
+
+
+class Vetwatch:
+    def __init__(self, program: Path, folder: Path, peer: Peer, api: str, hook: str) -> None:
+        """Asks `api` (the peer, or a relay before it) and tells `hook`."""
+        folder.mkdir()
+        self.program, self.folder = program, folder
+        self.database, self.configuration = folder / "vetwatch.db", folder / "vetwatch.toml"
+        self.log = folder / "vetwatch.log"
+        (folder / "client-secret").write_text(peer.client_secret)
+        (folder / "signing-secret").write_text(SIGNING_SECRET)
+        # Everything that is not named has its default; the budget is what a sandbox may be asked for.
+        self.configuration.write_text(f"""
+[database]
+path = "{self.database}"
+
+[[partner]]
+name = "emea"
+tenant = "{peer.tenant}"
+client_id = "{peer.client_id}"
+api_url = "{api}"
+login_url = "{api}"
+requests_per_minute = 1000000
+[partner.credential]
+kind = "client-secret"
+client_secret_file = "{folder / "client-secret"}"
+
+[[endpoint]]
+name = "crm"
+kind = "webhook"
+url = "{hook}"
+secret_file = "{folder / "signing-secret"}"
+
+[[route]]
+events = ["vetting.approved", "vetting.denied", "vetting.revoked", "vetting.vanished"]
+endpoints = ["crm"]
+
+[operators]
+endpoints = ["crm"]
+""")
+
+    def command(self, *arguments: str) -> list[str | Path]:
+        return [self.program, "--config", self.configuration, "--json", *arguments]
+
+    def run(self, *arguments: str) -> tuple[Usage, Any]:
+        """Runs a command to its end; what it printed, and what it cost."""
+        log = self.folder / "command.log"
+        usage = timed(self.command(*arguments), log)
+        try:
+            return usage, json.loads(log.read_text())
+        except ValueError as error:
+            raise Failed(f"vetwatch {' '.join(arguments)} printed no JSON:\n{tail(log)}") from error
+
+    def poll_all(self, count: int) -> Usage:
+        """Asks everybody once, and makes sure that everybody was asked and every answer recorded."""
+        before = now_ms()
+        usage, said = self.run("poll")
+        seen = self.ask("select count(*) from customer where last_seen_at >= ? and poll_failures = 0", before)
+        if said.get("asked") != count or said.get("failed") != 0 or seen != count:
+            raise Failed(f"of {count} customers {seen} were recorded; the command said {said}")
+        return usage
+
+    @contextlib.contextmanager
+    def daemon(self, settled: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs the daemon for as long as the block; by its beginning it has started, unless that is measured."""
+        with self.log.open("wb") as log:
+            command = [self.program, "--config", self.configuration, "run"]
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
+        with ending(child):
+            if settled:
+                until(f"a daemon that runs, in {self.log}", lambda: b" runs\n" in self.log.read_bytes())
+            yield child
+
+    def ask(self, query: str, *values: Any) -> Any:
+        """The one value that a query answers, through a connection of its own; None while there is no database."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)) as reader:
+                return reader.execute(query, values).fetchone()[0]
+        except sqlite3.OperationalError:
+            return None
+
+    def wait_until_nothing_is_pending(self) -> None:
+        pending = "select count(*) from delivery where state = 'pending'"
+        until("an empty outbox", lambda: self.ask(pending) == 0, within=30)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
