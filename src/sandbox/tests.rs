@@ -1,6 +1,9 @@
 //! The sandbox seen from outside: over HTTP, as the client sees it.
 
 mod faults;
+mod listing;
+mod quirks;
+mod sending;
 
 use std::sync::Arc;
 use std::time::Duration;
