@@ -1,4 +1,5 @@
-//! One qualification of a simulated customer. How it is written is the matter of [`writing`](super::writing).
+//! One qualification of a simulated customer. How it is written, [`manner`](super::manner) says;
+//! one in the caller's own words is written as it is.
 
 use serde_json::Value;
 

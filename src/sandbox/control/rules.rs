@@ -14,12 +14,13 @@ use super::super::throttle::{Throttle, ThrottleSettings};
 use super::{Answer, App, Refusal, bad, done, ok, read, strictly};
 
 fn rule<T: DeserializeOwned + Serialize>(body: &[u8]) -> Result<Rule<T>, Refusal> {
-    let rule: Rule<T> = strictly(&read(body)?)?;
-    let shares = [rule.share, rule.of_customers];
-    if shares.into_iter().flatten().any(|share| !(0.0..=1.0).contains(&share)) {
-        return Err(bad("a share is a number from 0 to 1"));
+    let command = read(body)?;
+    for name in ["share", "of_customers", "misses", "twice"] {
+        if command[name].as_f64().is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            return Err(bad(format!("{name} is a number from 0 to 1")));
+        }
     }
-    Ok(rule)
+    strictly(&command)
 }
 
 pub(super) async fn faults(State(shared): App) -> Answer {
