@@ -6,7 +6,7 @@
 //! ```text
 //!  HTTP ──► server ──► engine ──► world (customers, entries, timelines)   pure state; time is an argument
 //!             │          ├──────► entra (tokens)
-//!             │          ├──────► faults, throttle
+//!             │          ├──────► faults, quirks, throttle
 //!             │          └──────► log (requests, counters, violations)
 //!             └─ waits, cuts, severs: what the engine planned
 //! ```
@@ -25,15 +25,24 @@ pub mod entry;
 mod errors;
 pub mod fault;
 mod handle;
+mod history;
+mod hours;
 pub mod log;
 pub mod mailbox;
+pub mod manner;
+mod operation;
 mod pages;
 mod port;
+pub mod quirk;
 pub mod receiver;
+mod respond;
+pub mod rule;
+mod sending;
 mod server;
 mod text;
 pub mod throttle;
 pub mod world;
+mod writing;
 
 use std::fmt;
 use std::io;
@@ -48,10 +57,14 @@ pub use entra::Authorization;
 pub use errors::ErrorShape;
 pub use fault::{ActiveFault, Fault, FaultRule};
 pub use handle::CustomerView;
-pub use log::{Counts, Kind, Progress, Record, RequestLog, Violation};
+pub use hours::Hour;
+pub use log::{Counts, Kind, Progress, Record, RequestLog, Shown, Violation};
+pub use manner::{Listing, Sending, Writing};
+pub use operation::{Created, Operation, Place, Step, When};
 pub use pages::LARGEST_PAGE;
-pub use throttle::{ThrottleSettings, Window};
-pub use world::{CustomerDetails, Operation, RawBody, Step, When, World, WorldError};
+pub use quirk::{ActiveQuirk, Quirk, QuirkRule};
+pub use throttle::{RetryAfter, ThrottleSettings, Window};
+pub use world::{CustomerDetails, RawBody, World, WorldError};
 
 use crate::time::Clock;
 use engine::Engine;

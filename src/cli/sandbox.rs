@@ -10,7 +10,7 @@ use tokio::signal::unix::SignalKind;
 use crate::cli::failure::chain;
 use crate::cli::signals::Signals;
 use crate::cli::{Context, Exit, Failure, text};
-use crate::sandbox::{Bulk, Error, Options, Sandbox, ThrottleSettings, Window};
+use crate::sandbox::{Bulk, Error, Options, RetryAfter, Sandbox, ThrottleSettings, Window};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -54,9 +54,11 @@ pub async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failure> {
         listen: args.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         client_secret,
         token_lifetime: args.token_lifetime,
-        throttle: args
-            .throttle
-            .map(|requests_per_minute| ThrottleSettings { requests_per_minute, window: Window::default() }),
+        throttle: args.throttle.map(|requests_per_minute| ThrottleSettings {
+            requests_per_minute,
+            window: Window::default(),
+            retry_after: RetryAfter::default(),
+        }),
         ..usual
     };
     let sandbox = Sandbox::start(options.clone(), context.clock.clone()).await.map_err(failure)?;

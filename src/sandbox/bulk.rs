@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 
 use super::entry::{EDUCATION, Entry, Vetting};
+use super::rule::scrambled;
 use super::world::CustomerDetails;
 use crate::time::Timestamp;
 
@@ -72,12 +73,4 @@ pub(super) fn details(n: u64) -> CustomerDetails {
     let (name, kind) = (pick(NAMES, n), pick(KINDS, n / NAMES.len() as u64));
     let domain = format!("{}-{n}.example", name.to_lowercase());
     CustomerDetails::new("", format!("{name} {kind} {n}"), domain)
-}
-
-/// `SplitMix64`: ids that look random and are the same everywhere.
-fn scrambled(n: u64) -> u64 {
-    let mut z = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

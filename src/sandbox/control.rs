@@ -6,9 +6,11 @@
 #![doc = include_str!("control.txt")]
 //! ```
 
+mod asked;
+mod rules;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -22,16 +24,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::bulk::Bulk;
-use super::fault::FaultRule;
 use super::handle::CustomerView;
-use super::log::{Kind, Record};
+use super::operation::{Operation, Step, When};
 use super::server::Shared;
-use super::text;
-use super::throttle::{Throttle, ThrottleSettings};
-use super::world::{CustomerDetails, Operation, RawBody, Step, When, WorldError};
-
-/// A long poll ends after this at the latest.
-const LONGEST_WAIT: Duration = Duration::from_mins(10);
+use super::world::{CustomerDetails, RawBody, WorldError};
 
 type App = State<Arc<Shared>>;
 type Answer = Result<Response, Refusal>;
@@ -45,15 +41,18 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/customers/{id}/timeline", put(timeline).delete(clear_timeline))
         .route("/customers/{id}/raw", put(raw_body).delete(clear_raw_body))
         .route("/customers/{id}/{operation}", post(operate))
-        .route("/faults", get(faults).post(add_fault).delete(clear_faults))
-        .route("/faults/{id}", delete(release))
-        .route("/throttle", get(show_throttle).put(set_throttle).delete(clear_throttle))
+        .route("/faults", get(rules::faults).post(rules::add_fault).delete(rules::clear_faults))
+        .route("/faults/{id}", delete(rules::release))
+        .route("/quirks", get(rules::quirks).post(rules::add_quirk).delete(rules::clear_quirks))
+        .route("/quirks/{id}", delete(rules::end_quirk))
+        .route("/throttle", get(rules::show_throttle).put(rules::set_throttle).delete(rules::clear_throttle))
         .route("/tokens", delete(revoke_tokens))
         .route("/secret", put(set_secret).delete(expire_secret))
-        .route("/requests", get(requests))
-        .route("/wait", get(wait))
-        .route("/counters", get(counters))
-        .route("/violations", get(violations))
+        .route("/requests", get(asked::requests))
+        .route("/wait", get(asked::wait))
+        .route("/counters", get(asked::counters))
+        .route("/hours", get(asked::hours))
+        .route("/violations", get(asked::violations))
         .fallback(async || {
             Refusal(StatusCode::NOT_FOUND, "there is no such path; GET /control shows those there are".into())
         })
@@ -202,49 +201,12 @@ async fn raw_body(State(shared): App, Path(id): Path<String>, headers: HeaderMap
     let told = !content_type.is_empty() && content_type != "application/x-www-form-urlencoded";
     let content_type = if told { content_type } else { super::errors::JSON }.to_owned();
     let raw = RawBody { content_type, bytes: body.to_vec() };
-    shared.with(|engine, _| engine.world.set_body(&id, Some(raw)))?;
+    shared.with(|engine, now| engine.world.set_body(&id, Some(raw), now))?;
     done()
 }
 
 async fn clear_raw_body(State(shared): App, Path(id): Path<String>) -> Answer {
-    shared.with(|engine, _| engine.world.set_body(&id, None))?;
-    done()
-}
-
-async fn faults(State(shared): App) -> Answer {
-    ok(&json!({"faults": shared.with(|engine, _| engine.faults.list())}))
-}
-
-async fn add_fault(State(shared): App, body: Bytes) -> Answer {
-    let rule: FaultRule = strictly(&read(&body)?)?;
-    ok(&json!({"id": shared.with(|engine, _| engine.faults.add(rule))}))
-}
-
-async fn clear_faults(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.faults.clear());
-    done()
-}
-
-async fn release(State(shared): App, Path(id): Path<String>) -> Answer {
-    let number = id.parse().map_err(|_| bad(format!("{id:?} is not the number of a fault")))?;
-    if shared.with(|engine, _| engine.faults.remove(number)) {
-        return done();
-    }
-    Err(Refusal(StatusCode::NOT_FOUND, format!("there is no fault {number}")))
-}
-
-async fn show_throttle(State(shared): App) -> Answer {
-    ok(&json!({"throttle": shared.with(|engine, _| engine.throttle.settings())}))
-}
-
-async fn set_throttle(State(shared): App, body: Bytes) -> Answer {
-    let settings: ThrottleSettings = strictly(&read(&body)?)?;
-    shared.with(|engine, _| engine.throttle = Throttle::of(Some(settings)));
-    done()
-}
-
-async fn clear_throttle(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.throttle = Throttle::default());
+    shared.with(|engine, now| engine.world.set_body(&id, None, now))?;
     done()
 }
 
@@ -266,70 +228,7 @@ async fn expire_secret(State(shared): App) -> Answer {
     done()
 }
 
-/// What requests somebody is interested in.
-struct Filter {
-    kind: Option<Kind>,
-    customer: Option<String>,
-}
-
-impl Filter {
-    fn of(query: &BTreeMap<String, String>) -> Result<Self, Refusal> {
-        let read = |kind: &String| serde_json::from_value(json!(kind)).map_err(unreadable);
-        Ok(Self { kind: query.get("kind").map(read).transpose()?, customer: query.get("customer").cloned() })
-    }
-
-    fn takes(&self, record: &Record) -> bool {
-        self.kind.is_none_or(|kind| kind == record.kind)
-            && self.customer.as_ref().is_none_or(|wanted| {
-                record.customer.as_deref().is_some_and(|customer| customer.eq_ignore_ascii_case(wanted))
-            })
-    }
-}
-
 fn number(query: &BTreeMap<String, String>, name: &str) -> Result<Option<u64>, Refusal> {
     let read = |text: &String| text.parse().map_err(|_| bad(format!("{name}={text} is not a number")));
     query.get(name).map(read).transpose()
-}
-
-fn duration(query: &BTreeMap<String, String>) -> Result<Duration, Refusal> {
-    let wait = query.get("wait").map(|text| text::parse(text).map_err(bad)).transpose()?;
-    Ok(wait.unwrap_or_default().min(LONGEST_WAIT))
-}
-
-async fn requests(State(shared): App, Query(query): Parameters) -> Answer {
-    let (filter, after) = (Filter::of(&query)?, number(&query, "after")?.unwrap_or(0));
-    let limit = usize::try_from(number(&query, "limit")?.unwrap_or(1000)).unwrap_or(usize::MAX);
-    // Only newer requests are looked at when asked again.
-    let mut seen = after;
-    let look = |engine: &mut super::engine::Engine| {
-        let log = &engine.log;
-        let found: Vec<_> = log.after(seen).filter(|r| filter.takes(r)).take(limit).cloned().collect();
-        seen = log.last();
-        (!found.is_empty()).then_some(found)
-    };
-    let found = shared.wait_for(duration(&query)?, look).await.unwrap_or_default();
-    let last = found.last().map_or(after, |record| record.seq);
-    ok(&json!({"last": last, "requests": found}))
-}
-
-async fn wait(State(shared): App, Query(query): Parameters) -> Answer {
-    let (filter, nth) = (Filter::of(&query)?, number(&query, "nth")?.unwrap_or(1));
-    let count = |log: &super::log::RequestLog| match (&filter.customer, filter.kind) {
-        (Some(customer), _) => log.count_of(customer),
-        (None, Some(kind)) => log.count(kind),
-        (None, None) => log.last(),
-    };
-    let reached = shared.wait_for(duration(&query)?, |engine| (count(&engine.log) >= nth).then_some(())).await;
-    ok(&json!({"reached": reached.is_some(), "count": shared.with(|engine, _| count(&engine.log))}))
-}
-
-async fn counters(State(shared): App) -> Answer {
-    ok(&shared.with(|engine, _| json!({"requests": engine.log.last(), "kinds": engine.log.counts()})))
-}
-
-async fn violations(State(shared): App) -> Answer {
-    ok(&shared.with(|engine, _| {
-        let kept: Vec<_> = engine.log.violations().collect();
-        json!({"violations": kept, "count": engine.log.violated()})
-    }))
 }

@@ -4,21 +4,25 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::header::{ACCEPT, AUTHORIZATION};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
 use axum::http::{HeaderMap, Method, StatusCode};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Options;
 use super::entra::{Authorization, Entra};
-use super::entry;
+use super::entry::Entry;
 use super::errors::{self, Reply};
 use super::fault::{self, Fault, Faults, Met};
 use super::log::{Kind, Progress, Record, RequestLog, Violation};
+use super::manner::Unqualified;
 use super::pages;
 use super::port::Severance;
+use super::quirk::{Manner, Quirks, View};
+use super::sending;
 use super::throttle::Throttle;
-use super::world::World;
+use super::world::{State, World};
+use super::writing;
 use crate::time::Timestamp;
 
 /// A request, read.
@@ -68,11 +72,12 @@ impl Target<'_> {
 }
 
 /// A request that has been logged.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) seq: u64,
     pub(super) kind: Kind,
     authorization: Authorization,
+    manner: Option<Box<Manner>>,
 }
 
 /// What is to be done about a request.
@@ -96,6 +101,7 @@ pub(super) struct Engine {
     pub(super) world: World,
     pub(super) entra: Entra,
     pub(super) faults: Faults,
+    pub(super) quirks: Quirks,
     pub(super) throttle: Throttle,
     pub(super) log: RequestLog,
 }
@@ -107,6 +113,7 @@ impl Engine {
             world: World::default(),
             entra: Entra::new(tenant, client_id, client_secret, options.token_lifetime),
             faults: Faults::default(),
+            quirks: Quirks::default(),
             throttle: Throttle::of(options.throttle),
             log: RequestLog::new(options.log_capacity),
         }
@@ -122,7 +129,8 @@ impl Engine {
             self.entra.check(call.header(AUTHORIZATION.as_str()), now)
         };
         let throttled = if kind.is_api() { self.throttle.refuse(now) } else { None };
-        let met = if throttled.is_none() { self.faults.meet(kind, customer) } else { None };
+        let met = if throttled.is_none() { self.faults.meet(kind, customer, now) } else { None };
+        let manner = if throttled.is_none() { self.quirks.meet(kind, customer, now) } else { None };
         let seq = self.log.arrive(Record {
             seq: 0,
             at: now,
@@ -134,24 +142,25 @@ impl Engine {
             request_id: call.header("ms-requestid").map(str::to_owned),
             correlation_id: call.header("ms-correlationid").map(str::to_owned),
             fault: throttled.map(|_| "throttle").or(met.as_ref().map(|met| met.fault.name())),
+            shown: manner.as_ref().map(|manner| manner.view.shown()).unwrap_or_default(),
             status: None,
             progress: Progress::Open,
         });
         for problem in self.problems(call, target) {
             self.log.violation(Violation { seq, at: now, path: call.path.clone(), problem });
         }
-        let arrival = Arrival { seq, kind, authorization };
+        let arrival = Arrival { seq, kind, authorization, manner };
         let plan = match (throttled, met) {
-            (Some(wait_s), _) => Plan::Answer(errors::throttled(wait_s)),
-            (None, Some(met)) => self.spoil(met, call, arrival, now),
-            (None, None) => Plan::Answer(self.answer(call, arrival, now)),
+            (Some(wait_s), _) => Plan::Answer(self.throttle.answer(wait_s, now)),
+            (None, Some(met)) => self.spoil(met, call, &arrival, now),
+            (None, None) => Plan::Answer(self.answer(call, &arrival, now)),
         };
         (arrival, plan)
     }
 
-    fn spoil(&mut self, met: Met, call: &Call, arrival: Arrival, now: Timestamp) -> Plan {
-        if let Some(reply) = met.fault.reply() {
-            return Plan::Answer(reply);
+    fn spoil(&mut self, met: Met, call: &Call, arrival: &Arrival, now: Timestamp) -> Plan {
+        if let Some(reply) = met.fault.reply(now) {
+            return Plan::Answer(dressed(reply, call, arrival));
         }
         let mut now_if = |stale: bool| stale.then(|| self.answer(call, arrival, now));
         match met.fault {
@@ -168,23 +177,23 @@ impl Engine {
         }
     }
 
-    /// What Partner Center says, all being well.
-    pub(super) fn answer(&mut self, call: &Call, arrival: Arrival, now: Timestamp) -> Reply {
-        let target = call.target();
-        if arrival.kind.is_api()
-            && let Some(refusal) = refuse(arrival.authorization)
-        {
-            return refusal;
-        }
-        match target {
-            Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, &call.body, now),
-            Target::Customers => pages::answer(&self.world, call),
-            Target::Qualifications(id) => self.qualifications(id),
-            Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
-        }
+    /// What Partner Center says, all being well, in the manner that the request met.
+    pub(super) fn answer(&mut self, call: &Call, arrival: &Arrival, now: Timestamp) -> Reply {
+        let refusal = if arrival.kind.is_api() { refuse(arrival.authorization) } else { None };
+        let reply = refusal.unwrap_or_else(|| {
+            let usual = Manner::default();
+            let manner = arrival.manner.as_deref().unwrap_or(&usual);
+            match call.target() {
+                Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, &call.body, now),
+                Target::Customers => pages::answer(&self.world, call, &manner.listing),
+                Target::Qualifications(id) => self.qualifications(id, manner, now),
+                Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
+            }
+        });
+        dressed(reply, call, arrival)
     }
 
-    fn qualifications(&self, id: &str) -> Reply {
+    fn qualifications(&self, id: &str, manner: &Manner, now: Timestamp) -> Reply {
         let Some(customer) = self.world.get(id) else {
             return if Uuid::try_parse(id).is_ok() {
                 errors::standard(StatusCode::NOT_FOUND, 60003, "The customer was not found.")
@@ -192,17 +201,31 @@ impl Engine {
                 errors::standard(StatusCode::BAD_REQUEST, 900_118, "The customer id is invalid.")
             };
         };
-        if customer.ended {
+        let State { ended, entries, body } = match manner.view {
+            View::Past(ago) => self.world.state_at(customer, now.before(ago)),
+            View::Present | View::Nothing => &customer.state,
+        };
+        if *ended {
             let text = "There is no commerce relationship between the partner and the customer.";
             return errors::standard(StatusCode::FORBIDDEN, 20002, text);
         }
-        match &customer.body {
-            Some(raw) => {
-                let mut reply = Reply::new(StatusCode::OK, errors::JSON, raw.bytes.clone());
+        let ok = |body: Vec<u8>| Reply::new(StatusCode::OK, errors::JSON, body);
+        match (body, manner.view, manner.writing.unqualified) {
+            (_, View::Nothing, _) => ok(writing::body(&[], &manner.writing)),
+            (Some(raw), ..) => {
+                let mut reply = ok(raw.bytes.clone());
                 reply.headers.clear();
                 reply.with(axum::http::header::CONTENT_TYPE, &raw.content_type)
             }
-            None => Reply::new(StatusCode::OK, errors::JSON, entry::array(&customer.entries)),
+            (None, _, Some(unqualified)) if entries.is_empty() => match unqualified {
+                Unqualified::None => ok(writing::body(&[Entry::none()], &manner.writing)),
+                Unqualified::Null => ok(b"null".to_vec()),
+                Unqualified::Braces => ok(b"{}".to_vec()),
+                Unqualified::Empty => ok(Vec::new()),
+                Unqualified::NoContent => Reply::empty(StatusCode::NO_CONTENT),
+                Unqualified::NotFound => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
+            },
+            (None, ..) => ok(writing::body(entries, &manner.writing)),
         }
     }
 
@@ -241,6 +264,14 @@ impl Engine {
             }
         }
         problems
+    }
+}
+
+fn dressed(reply: Reply, call: &Call, arrival: &Arrival) -> Reply {
+    let takes_gzip = call.header(ACCEPT_ENCODING.as_str()).is_some_and(|encodings| encodings.contains("gzip"));
+    match arrival.manner.as_ref().and_then(|manner| manner.sending.as_ref()) {
+        Some(sending) => sending::dress(reply, sending, takes_gzip),
+        None => reply,
     }
 }
 

@@ -1,10 +1,14 @@
 //! The error bodies that Partner Center is documented or known to send.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+use super::manner::{Framing, Ids};
 
 /// An answer before it is put on the wire.
 #[derive(Debug, Clone)]
@@ -12,6 +16,7 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) payload: Payload,
+    pub(super) transfer: Transfer,
 }
 
 /// How the body goes over the wire.
@@ -23,6 +28,18 @@ pub(super) enum Payload {
         sent: Bytes,
         promised: usize,
     },
+    /// This over and over, after an opening bracket.
+    Endless(Bytes),
+}
+
+/// How the bytes are dealt out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Transfer {
+    /// So many at a time, with a pause in between.
+    pub(super) pieces: Option<(usize, Duration)>,
+    /// `None`: with a `Content-Length`.
+    pub(super) framing: Option<Framing>,
+    pub(super) ids: Option<Ids>,
 }
 
 pub(super) const JSON: &str = "application/json; charset=utf-8";
@@ -30,7 +47,7 @@ pub(super) const JSON: &str = "application/json; charset=utf-8";
 impl Reply {
     pub(super) fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        Self { status, headers, payload: Payload::Whole(body.into()) }
+        Self { status, headers, payload: Payload::Whole(body.into()), transfer: Transfer::default() }
     }
 
     pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
@@ -38,7 +55,7 @@ impl Reply {
     }
 
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), payload: Payload::Whole(Bytes::new()) }
+        Self { status, headers: Vec::new(), payload: Payload::Whole(Bytes::new()), transfer: Transfer::default() }
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {
@@ -51,7 +68,7 @@ impl Reply {
     pub(super) fn body(&self) -> &Bytes {
         match &self.payload {
             Payload::Whole(body) => body,
-            Payload::Cut { sent, .. } => sent,
+            Payload::Cut { sent, .. } | Payload::Endless(sent) => sent,
         }
     }
 }
@@ -122,11 +139,4 @@ pub(super) fn usual(status: StatusCode) -> (u32, &'static str) {
         500 => (800_003, "An unexpected error occurred."),
         _ => (900_192, "The service is temporarily unavailable. Try again later."),
     }
-}
-
-/// 429 as the throttling guidance shows it.
-pub(super) fn throttled(wait_s: u64) -> Reply {
-    let message = format!("Rate limit is exceeded. Try again in {wait_s} seconds.");
-    body(StatusCode::TOO_MANY_REQUESTS, 429, &message, ErrorShape::Gateway)
-        .with(axum::http::header::RETRY_AFTER, &wait_s.to_string())
 }

@@ -11,7 +11,10 @@ use tokio::sync::watch;
 
 use super::errors::{self, ErrorShape, Payload, Reply};
 use super::log::Kind;
+use super::rule::{Active, Rule, Rules};
+use super::sending;
 use super::text;
+use crate::time::Timestamp;
 
 /// What goes wrong. In the control API: `{"fault": "status", "status": 503}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +32,9 @@ pub enum Fault {
         /// As it is: seconds or a date.
         #[serde(default)]
         retry_after: Option<String>,
+        /// So long after the answer, written as a date. In place of `retry_after`.
+        #[serde(default, with = "text::optional")]
+        retry_after_date: Option<Duration>,
     },
     /// No answer, until the client goes away (ten minutes at most).
     Hang,
@@ -60,6 +66,10 @@ pub enum Fault {
     Object,
     /// 200 and a page.
     Html,
+    /// 200 and a JSON array that never ends.
+    Endless,
+    /// 200 and an empty JSON array, 64 KiB long as gzip and 64 MiB when unpacked.
+    Bomb,
     /// Anything.
     Custom {
         #[serde(default = "ok")]
@@ -77,18 +87,24 @@ fn ok() -> u16 {
 
 impl Fault {
     pub fn status(status: u16) -> Self {
-        Self::Status { status, code: None, message: None, shape: None, retry_after: None }
+        Self::Status { status, code: None, message: None, shape: None, retry_after: None, retry_after_date: None }
     }
 
     /// An error with this documented code, in the documented shape.
     pub fn error(status: u16, code: u32) -> Self {
-        Self::Status { status, code: Some(code), message: None, shape: None, retry_after: None }
+        Self::Status { status, code: Some(code), message: None, shape: None, retry_after: None, retry_after_date: None }
     }
 
     /// 429 with `Retry-After`, as Partner Center's gateway sends it.
     pub fn throttled(wait: Duration) -> Self {
         let retry_after = Some(wait.as_secs().to_string());
-        Self::Status { status: 429, code: None, message: None, shape: None, retry_after }
+        Self::Status { status: 429, code: None, message: None, shape: None, retry_after, retry_after_date: None }
+    }
+
+    /// 429 with `Retry-After` as a date, `wait` after the answer.
+    pub fn throttled_with_a_date(wait: Duration) -> Self {
+        let retry_after_date = Some(wait);
+        Self::Status { status: 429, code: None, message: None, shape: None, retry_after: None, retry_after_date }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -105,22 +121,29 @@ impl Fault {
             Self::Null => "null",
             Self::Object => "object",
             Self::Html => "html",
+            Self::Endless => "endless",
+            Self::Bomb => "bomb",
             Self::Custom { .. } => "custom",
         }
     }
 
     /// The answer, for faults that need nothing but themselves.
-    pub(super) fn reply(&self) -> Option<Reply> {
-        let text = |body: &'static str| Reply::new(StatusCode::OK, errors::JSON, body);
+    pub(super) fn reply(&self, now: Timestamp) -> Option<Reply> {
+        let body = |body: &'static str| Reply::new(StatusCode::OK, errors::JSON, body);
         Some(match self {
-            Self::Status { status, code, message, shape, retry_after } => {
-                error_reply(*status, *code, message.as_deref(), *shape, retry_after.as_deref())
+            Self::Status { status, code, message, shape, retry_after, retry_after_date } => {
+                // Gateways round up: a date that is too early would be another refusal.
+                let second = Duration::from_millis(999);
+                let date = retry_after_date.map(|wait| text::http_date(now.after(wait + second)));
+                error_reply(*status, *code, message.as_deref(), *shape, date.as_deref().or(retry_after.as_deref()))
             }
             Self::Garbage => Reply::new(StatusCode::OK, errors::JSON, &b"\x1f\x8b\xfe{\"qualification\x00: [}<"[..]),
-            Self::Empty => text(""),
-            Self::Null => text("null"),
-            Self::Object => text("{}"),
+            Self::Empty => body(""),
+            Self::Null => body("null"),
+            Self::Object => body("{}"),
             Self::Html => Reply::new(StatusCode::OK, "text/html", errors::html(StatusCode::OK)),
+            Self::Endless => sending::endless(),
+            Self::Bomb => sending::bomb(),
             Self::Custom { status, headers, body } => {
                 let body = Bytes::copy_from_slice(body.as_bytes());
                 let mut reply = Reply::new(valid(*status), errors::JSON, body);
@@ -165,7 +188,9 @@ fn error_reply(
 }
 
 fn throttle_text(retry_after: Option<&str>) -> String {
-    format!("Rate limit is exceeded. Try again in {} seconds.", retry_after.unwrap_or("57"))
+    // A date would not fit the sentence; 57 is the documentation's sample.
+    let wait_s = retry_after.filter(|wait| wait.parse::<u64>().is_ok()).unwrap_or("57");
+    format!("Rate limit is exceeded. Try again in {wait_s} seconds.")
 }
 
 /// The first half of an answer, and the promise of the whole.
@@ -176,58 +201,8 @@ pub(super) fn cut(reply: Reply) -> Reply {
     Reply { payload: Payload::Cut { sent, promised }, ..reply }
 }
 
-/// Which requests meet a fault. The first rule that matches a request counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FaultRule {
-    /// `None`: any request.
-    #[serde(default)]
-    pub on: Option<Kind>,
-    /// `None`: whoever is asked about.
-    #[serde(default)]
-    pub customer: Option<String>,
-    /// Lets so many matching requests pass first.
-    #[serde(default)]
-    pub skip: u64,
-    /// How many requests meet it; `None`: all until it is cleared.
-    #[serde(default)]
-    pub times: Option<u64>,
-    #[serde(flatten)]
-    pub fault: Fault,
-}
-
-impl FaultRule {
-    /// All requests of a kind, until cleared.
-    pub fn on(kind: Kind, fault: Fault) -> Self {
-        Self { on: Some(kind), customer: None, skip: 0, times: None, fault }
-    }
-
-    /// All requests about a customer, until cleared.
-    pub fn about(customer: impl Into<String>, fault: Fault) -> Self {
-        Self { on: None, customer: Some(customer.into()), skip: 0, times: None, fault }
-    }
-
-    #[must_use]
-    pub fn times(mut self, times: u64) -> Self {
-        self.times = Some(times);
-        self
-    }
-
-    #[must_use]
-    pub fn skip(mut self, skip: u64) -> Self {
-        self.skip = skip;
-        self
-    }
-}
-
-/// A rule in force, as the control API lists it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ActiveFault {
-    pub id: u64,
-    /// Requests that met it.
-    pub met: u64,
-    #[serde(flatten)]
-    pub rule: FaultRule,
-}
+pub type FaultRule = Rule<Fault>;
+pub type ActiveFault = Active<Fault>;
 
 /// What a request met.
 pub(super) struct Met {
@@ -238,88 +213,39 @@ pub(super) struct Met {
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    last: u64,
-    anybody: Vec<ActiveFault>,
-    /// By id in lower case: a fault for one customer costs the others nothing.
-    customers: HashMap<String, Vec<ActiveFault>>,
+    rules: Rules<Fault>,
     gates: HashMap<u64, watch::Sender<()>>,
 }
 
 impl Faults {
-    pub(super) fn add(&mut self, rule: FaultRule) -> u64 {
-        self.last += 1;
-        let id = self.last;
-        if matches!(rule.fault, Fault::Hold { .. }) {
+    pub(super) fn add(&mut self, rule: FaultRule, now: Timestamp) -> u64 {
+        let holds = matches!(rule.what, Fault::Hold { .. });
+        let id = self.rules.add(rule, now);
+        if holds {
             self.gates.insert(id, watch::Sender::new(()));
         }
-        let list = match &rule.customer {
-            Some(customer) => self.customers.entry(customer.to_lowercase()).or_default(),
-            None => &mut self.anybody,
-        };
-        list.push(ActiveFault { id, met: 0, rule });
         id
     }
 
     /// Ends a fault and lets go of what it holds. False if there is none of that number.
     pub(super) fn remove(&mut self, id: u64) -> bool {
+        // What a fault of the past holds is still held: the gate stays until it is released.
         let held = self.gates.remove(&id).is_some();
-        let mut found = false;
-        for list in self.customers.values_mut().chain([&mut self.anybody]) {
-            list.retain(|fault| fault.id != id || std::mem::replace(&mut found, true));
-        }
-        self.customers.retain(|_, list| !list.is_empty());
-        held || found
+        self.rules.remove(id) || held
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self { last: self.last, ..Self::default() };
+        self.gates.clear();
+        self.rules.clear();
     }
 
-    pub(super) fn list(&self) -> Vec<ActiveFault> {
-        let mut all: Vec<_> = self.customers.values().flatten().chain(&self.anybody).cloned().collect();
-        all.sort_by_key(|fault| fault.id);
-        all
+    pub(super) fn list(&self, now: Timestamp) -> Vec<ActiveFault> {
+        self.rules.list(now)
     }
 
     /// The fault that this request meets, if any; counts it.
-    pub(super) fn meet(&mut self, kind: Kind, customer: Option<&str>) -> Option<Met> {
-        if !self.customers.is_empty()
-            && let Some(key) = customer.map(str::to_lowercase)
-            && let Some(list) = self.customers.get_mut(&key)
-        {
-            let met = first(list, kind, &self.gates);
-            if list.is_empty() {
-                self.customers.remove(&key);
-            }
-            if met.is_some() {
-                return met;
-            }
-        }
-        first(&mut self.anybody, kind, &self.gates)
+    pub(super) fn meet(&mut self, kind: Kind, customer: Option<&str>, now: Timestamp) -> Option<Met> {
+        let (id, fault) = self.rules.meet(kind, customer, now, |_| true)?;
+        Some(Met { fault, gate: self.gates.get(&id).map(watch::Sender::subscribe) })
     }
-}
-
-fn first(list: &mut Vec<ActiveFault>, kind: Kind, gates: &HashMap<u64, watch::Sender<()>>) -> Option<Met> {
-    for index in 0..list.len() {
-        let ActiveFault { id, met, rule } = &mut list[index];
-        if rule.on.is_some_and(|on| on != kind) || rule.times == Some(0) {
-            continue;
-        }
-        if rule.skip > 0 {
-            rule.skip -= 1;
-            continue;
-        }
-        *met += 1;
-        let gate = gates.get(id).map(watch::Sender::subscribe);
-        let fault = rule.fault.clone();
-        if let Some(times) = &mut rule.times {
-            *times -= 1;
-            if *times == 0 {
-                // What it holds is still held: the gate stays until it is released.
-                list.remove(index);
-            }
-        }
-        return Some(Met { fault, gate });
-    }
-    None
 }

@@ -8,11 +8,16 @@ use serde_json::Value;
 
 use super::bulk::Bulk;
 use super::engine::Engine;
-use super::entry::{self, EDUCATION};
+use super::entry::EDUCATION;
 use super::fault::{ActiveFault, FaultRule};
+use super::hours::Hour;
 use super::log::{Counts, Kind, Record, RequestLog, Violation};
+use super::manner::Writing;
+use super::operation::{Created, Operation, Place, Step};
+use super::quirk::{ActiveQuirk, Quirk, QuirkRule};
 use super::throttle::{Throttle, ThrottleSettings};
-use super::world::{Customer, CustomerDetails, Operation, RawBody, Step, WorldError};
+use super::world::{Customer, CustomerDetails, RawBody, WorldError};
+use super::writing;
 use super::{Error, Sandbox};
 use crate::time::Timestamp;
 
@@ -23,6 +28,8 @@ pub struct CustomerView {
     pub details: CustomerDetails,
     /// The relationship has ended.
     pub ended: bool,
+    /// Left out of the customer list.
+    pub unlisted: bool,
     /// What an answer holds, unless a raw body is served.
     pub entries: Value,
     pub raw_body: bool,
@@ -32,9 +39,11 @@ impl CustomerView {
     pub(super) fn of(customer: &Customer) -> Self {
         Self {
             details: customer.details.clone(),
-            ended: customer.ended,
-            entries: serde_json::from_slice(&entry::array(&customer.entries)).unwrap_or_default(),
-            raw_body: customer.body.is_some(),
+            ended: customer.state.ended,
+            unlisted: customer.unlisted,
+            entries: serde_json::from_slice(&writing::body(&customer.state.entries, &Writing::default()))
+                .unwrap_or_default(),
+            raw_body: customer.state.body.is_some(),
         }
     }
 }
@@ -92,7 +101,20 @@ impl Sandbox {
 
     /// Serves these bytes instead of the entries; `None`: the entries again.
     pub fn set_body(&self, id: &str, body: Option<RawBody>) -> Result<(), WorldError> {
-        self.with(|engine, _| engine.world.set_body(id, body))
+        self.with(|engine, now| engine.world.set_body(id, body, now))
+    }
+
+    /// One more entry of Education, beside those there are, after them.
+    pub fn add_entry(
+        &self,
+        id: &str,
+        status: Option<&str>,
+        reason: Option<&str>,
+        created: Option<Created>,
+    ) -> Result<(), WorldError> {
+        let (status, reason) = (status.map(str::to_owned), reason.map(str::to_owned));
+        let (qualification, beside) = (EDUCATION.to_owned(), Some(Place::Last));
+        self.apply(id, Operation::Set { qualification, status, reason, created, beside })
     }
 
     /// The customer is unknown from now on.
@@ -115,11 +137,11 @@ impl Sandbox {
 impl Sandbox {
     /// Puts a fault in force and returns its number.
     pub fn fault(&self, rule: FaultRule) -> u64 {
-        self.with(|engine, _| engine.faults.add(rule))
+        self.with(|engine, now| engine.faults.add(rule, now))
     }
 
     pub fn faults(&self) -> Vec<ActiveFault> {
-        self.with(|engine, _| engine.faults.list())
+        self.with(|engine, now| engine.faults.list(now))
     }
 
     /// Ends a fault and answers the requests that it holds. False if there is none of that number.
@@ -130,6 +152,29 @@ impl Sandbox {
     /// Ends every fault and answers the requests that they hold.
     pub fn clear_faults(&self) {
         self.with(|engine, _| engine.faults.clear());
+    }
+
+    /// Puts a quirk in force and returns its number.
+    pub fn quirk(&self, rule: QuirkRule) -> u64 {
+        self.with(|engine, now| engine.quirks.add(rule, now))
+    }
+
+    pub fn quirks(&self) -> Vec<ActiveQuirk> {
+        self.with(|engine, now| engine.quirks.list(now))
+    }
+
+    /// Ends a quirk. False if there is none of that number.
+    pub fn end_quirk(&self, quirk: u64) -> bool {
+        self.with(|engine, _| engine.quirks.remove(quirk))
+    }
+
+    pub fn clear_quirks(&self) {
+        self.with(|engine, _| engine.quirks.clear());
+    }
+
+    /// A brownout: from now on, for so long, nobody has a qualification. Returns the quirk's number.
+    pub fn storm(&self, lasts: Duration) -> u64 {
+        self.quirk(QuirkRule::all(Quirk::Nothing).lasts(lasts))
     }
 
     /// Limits the API's requests from now on, or no more.
@@ -188,6 +233,11 @@ impl Sandbox {
     /// Requests about this customer so far.
     pub fn count_of(&self, customer: &str) -> u64 {
         self.log(|log| log.count_of(customer))
+    }
+
+    /// Requests by the hour of the clock in which they arrived, oldest first; hours without any are left out.
+    pub fn hours(&self) -> Vec<Hour> {
+        self.log(|log| log.hours().collect())
     }
 
     /// What was wrong with requests, unknown ones included. A test ends by asserting that there is nothing.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::entra::Authorization;
+use super::hours::{Hour, Hours};
 use crate::time::Timestamp;
 
 /// What a request is for.
@@ -41,6 +42,18 @@ pub enum Progress {
     Severed,
 }
 
+/// Which state of a customer an answer shows, where nothing goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    #[default]
+    Present,
+    /// As from a replica that lags behind.
+    Past,
+    /// As if there were no qualification.
+    Nothing,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Record {
     /// Counts all requests from 1.
@@ -57,6 +70,7 @@ pub struct Record {
     pub correlation_id: Option<String>,
     /// The fault that was applied; `throttle` when the limit refused it.
     pub fault: Option<&'static str>,
+    pub shown: Shown,
     pub status: Option<u16>,
     pub progress: Progress,
 }
@@ -94,6 +108,7 @@ pub struct RequestLog {
     last: u64,
     ring: VecDeque<Record>,
     counts: BTreeMap<Kind, Counts>,
+    hours: Hours,
     by_customer: HashMap<String, u64>,
     violations: VecDeque<Violation>,
     violated: u64,
@@ -107,6 +122,7 @@ impl RequestLog {
             last: 0,
             ring: VecDeque::new(),
             counts: BTreeMap::new(),
+            hours: Hours::default(),
             by_customer: HashMap::new(),
             violations: VecDeque::new(),
             violated: 0,
@@ -126,6 +142,11 @@ impl RequestLog {
 
     pub fn counts(&self) -> &BTreeMap<Kind, Counts> {
         &self.counts
+    }
+
+    /// Requests by the hour of the clock in which they arrived, oldest first.
+    pub fn hours(&self) -> impl DoubleEndedIterator<Item = Hour> {
+        self.hours.all()
     }
 
     /// Requests for this customer so far, however the id was spelled.
@@ -153,6 +174,7 @@ impl RequestLog {
     pub(super) fn arrive(&mut self, mut record: Record) -> u64 {
         self.last += 1;
         record.seq = self.last;
+        self.hours.count(record.at, record.kind);
         let counts = self.counts.entry(record.kind).or_default();
         counts.requests += 1;
         match record.fault {

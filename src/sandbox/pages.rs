@@ -1,5 +1,7 @@
 //! The customer list, page by page.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -7,6 +9,8 @@ use serde::Serialize;
 
 use super::engine::Call;
 use super::errors::{self, Reply};
+use super::manner::{Continuation, LastPage, LinkUri, Listing};
+use super::rule::belongs;
 use super::world::{Customer, World};
 
 /// The service's largest page.
@@ -14,6 +18,10 @@ pub const LARGEST_PAGE: usize = 500;
 
 /// Prefixes a continuation token, so that another text is not taken for one.
 const TOKEN_MARK: &str = "after:";
+
+/// Who is left out and who is listed twice are drawn apart.
+const MISSED: u64 = u64::MAX;
+const TWICE: u64 = u64::MAX - 1;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,7 +38,7 @@ struct Page<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Item<'a> {
-    id: &'a str,
+    id: Cow<'a, str>,
     company_profile: CompanyProfile<'a>,
     relationship_to_partner: &'a str,
     attributes: Attributes,
@@ -39,7 +47,7 @@ struct Item<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CompanyProfile<'a> {
-    tenant_id: &'a str,
+    tenant_id: Cow<'a, str>,
     domain: &'a str,
     company_name: &'a str,
 }
@@ -104,63 +112,132 @@ pub(super) fn problems(call: &Call) -> Option<String> {
     }
 }
 
-pub(super) fn answer(world: &World, call: &Call) -> Reply {
+pub(super) fn answer(world: &World, call: &Call, listing: &Listing) -> Reply {
     let query = query(call);
-    let Some(size) = size(&query) else {
+    let Some(asked) = size(&query) else {
         let text = format!("The property size is invalid: it must be between 1 and {LARGEST_PAGE}.");
         return errors::standard(StatusCode::BAD_REQUEST, 3000, &text);
     };
     // The header alone does not page: whoever forgets the operation gets the first page again.
     let token = call.header("ms-continuationtoken").filter(|_| query.seeks_next);
-    let after = match token.map(read_token) {
+    let begin = match token.map(Place::read) {
         Some(None) => {
             return errors::standard(StatusCode::BAD_REQUEST, 3000, "The continuation token is invalid.");
         }
-        Some(after) => after,
-        None => None,
+        Some(Some(place)) => place,
+        None => Place::default(),
     };
-    let mut customers: Vec<_> = world.listed(after.as_deref()).take(size + 1).collect();
-    let more = customers.len() > size;
-    customers.truncate(size);
-    let next = customers.last().filter(|_| more).map(|last| token_after(&last.details.id));
-    Reply::json(StatusCode::OK, &page(&customers, size, call, next.as_deref()))
+    let page = cut(world, &begin, asked, listing);
+    let last_page = listing.last_page.unwrap_or_default();
+    if page.customers.is_empty() && token.is_some() && last_page == LastPage::Error {
+        return errors::standard(StatusCode::BAD_REQUEST, 2000, "There are no more items.");
+    }
+    let following = |last: &&Customer| Place { seen: page.seen, after: last.details.id.to_lowercase() };
+    let next = match last_page {
+        _ if page.more => page.customers.last().map(following),
+        LastPage::Clean => None,
+        LastPage::EmptyPage | LastPage::Error => page.customers.last().map(following),
+        LastPage::Again => Some(Place::default()),
+    };
+    let next = next.map(|place| place.token());
+    Reply::json(StatusCode::OK, &written(&page.customers, asked, call, next.as_deref(), listing))
 }
 
-fn page<'a>(customers: &[&'a Customer], size: usize, call: &Call, next: Option<&'a str>) -> Page<'a> {
+struct Cut<'a> {
+    customers: Vec<&'a Customer>,
+    /// How many customers were listed up to here.
+    seen: usize,
+    more: bool,
+}
+
+fn cut<'a>(world: &'a World, begin: &Place, asked: usize, listing: &Listing) -> Cut<'a> {
+    let size = asked.min(listing.page_size.unwrap_or(asked)).max(1);
+    let shown =
+        |customer: &&Customer| !listing.misses.is_some_and(|share| belongs(&customer.details.id, share, MISSED));
+    let mut customers = Vec::with_capacity(size);
+    if begin.seen > 0 {
+        // At least one is new, or the list would never end.
+        let again = listing.overlap.unwrap_or(0).min(size - 1);
+        customers.extend(world.listed_down_from(&begin.after).filter(shown).take(again));
+        customers.reverse();
+    }
+    let left = listing.ends_after.map_or(usize::MAX, |end| end.saturating_sub(begin.seen));
+    let new = (size - customers.len()).min(left);
+    let after = (begin.seen > 0).then_some(begin.after.as_str());
+    let mut following = world.listed(after).filter(shown);
+    let repeated = customers.len();
+    customers.extend(following.by_ref().take(new));
+    let added = customers.len() - repeated;
+    if added == 0 {
+        customers.clear();
+    }
+    Cut { customers, seen: begin.seen + added, more: added < left && following.next().is_some() }
+}
+
+fn written<'a>(
+    customers: &[&'a Customer],
+    size: usize,
+    call: &Call,
+    next: Option<&'a str>,
+    listing: &'a Listing,
+) -> Page<'a> {
     let link = |uri, headers| Link { uri, method: "GET", headers };
-    let items = customers.iter().map(|customer| {
+    let mut items = Vec::with_capacity(customers.len());
+    for customer in customers {
         let details = &customer.details;
-        Item {
-            id: &details.id,
+        let item = |id: Cow<'a, str>| Item {
             company_profile: CompanyProfile {
-                tenant_id: &details.id,
+                tenant_id: id.clone(),
                 domain: &details.domain,
                 company_name: &details.name,
             },
+            id,
             relationship_to_partner: &details.relationship,
             attributes: Attributes { object_type: "Customer" },
+        };
+        items.push(item(Cow::Borrowed(&details.id)));
+        if listing.twice.is_some_and(|share| belongs(&details.id, share, TWICE)) {
+            items.push(item(Cow::Owned(details.id.to_uppercase())));
         }
-    });
+    }
+    let prefix = match listing.uri.unwrap_or_default() {
+        LinkUri::V1 => "/v1",
+        LinkUri::Bare => "",
+    };
+    let host = listing.host.as_deref().unwrap_or_default();
+    let place = listing.continuation.unwrap_or_default();
     Page {
-        total_count: customers.len(),
-        items: items.collect(),
+        total_count: items.len(),
+        items,
         links: Links {
-            this: link(format!("/v1/customers?{}", call.query), Vec::new()),
-            next: next.map(|value| {
+            this: link(format!("{prefix}/customers?{}", call.query), Vec::new()),
+            next: next.filter(|_| place != Continuation::Body).map(|value| {
                 let headers = vec![Header { key: "MS-ContinuationToken", value }];
-                link(format!("/v1/customers?size={size}&seekOperation=Next"), headers)
+                link(format!("{host}{prefix}/customers?size={size}&seekOperation=Next"), headers)
             }),
         },
         attributes: Attributes { object_type: "Collection" },
-        continuation_token: next,
+        continuation_token: next.filter(|_| place != Continuation::Link),
     }
 }
 
-fn token_after(id: &str) -> String {
-    BASE64_STANDARD.encode(format!("{TOKEN_MARK}{}", id.to_lowercase()))
+/// Where a page begins.
+#[derive(Debug, Default)]
+struct Place {
+    /// How many customers the pages before have listed.
+    seen: usize,
+    /// The last one of them.
+    after: String,
 }
 
-fn read_token(token: &str) -> Option<String> {
-    let text = String::from_utf8(BASE64_STANDARD.decode(token).ok()?).ok()?;
-    text.strip_prefix(TOKEN_MARK).map(str::to_owned)
+impl Place {
+    fn token(&self) -> String {
+        BASE64_STANDARD.encode(format!("{TOKEN_MARK}{}:{}", self.seen, self.after))
+    }
+
+    fn read(token: &str) -> Option<Self> {
+        let text = String::from_utf8(BASE64_STANDARD.decode(token).ok()?).ok()?;
+        let (seen, after) = text.strip_prefix(TOKEN_MARK)?.split_once(':')?;
+        Some(Self { seen: seen.parse().ok()?, after: after.to_owned() })
+    }
 }

@@ -1,27 +1,19 @@
 //! The engine on the network: reads requests, waits where a fault wants it, writes answers.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CONTENT_LENGTH, DATE, HeaderName};
-use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD_NO_PAD;
-use futures_util::stream;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::control;
-use super::engine::{Arrival, Call, Engine, Pause, Plan, guid};
-use super::errors::{Payload, Reply};
+use super::engine::{Call, Engine, Pause, Plan};
 use super::log::{Kind, Progress};
 use super::port::{Line, Severance};
+use super::respond::respond;
 use crate::time::{Clock, Timestamp};
 
 /// A request that hangs is given up after this, so that a forgotten client does not keep its connection for ever.
@@ -83,7 +75,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 /// Notes in the log that nobody waits for the answer any more, unless it was finished.
 struct Ticket {
     shared: Arc<Shared>,
-    arrival: Arrival,
+    seq: u64,
+    kind: Kind,
     open: bool,
 }
 
@@ -94,7 +87,7 @@ impl Ticket {
 
     fn close(&mut self, progress: Progress, status: Option<u16>) {
         self.open = false;
-        let Arrival { seq, kind, .. } = self.arrival;
+        let (seq, kind) = (self.seq, self.kind);
         self.shared.with(|engine, _| engine.log.finish(seq, kind, progress, status));
         self.shared.tell();
     }
@@ -122,13 +115,13 @@ async fn serve(
         body: axum::body::to_bytes(body, LARGEST_BODY).await.unwrap_or_default(),
     };
     let (arrival, plan) = shared.with(|engine, now| engine.arrive(&call, now));
-    let ticket = Ticket { shared: Arc::clone(&shared), arrival, open: true };
+    let ticket = Ticket { shared: Arc::clone(&shared), seq: arrival.seq, kind: arrival.kind, open: true };
     shared.tell();
     let reply = match plan {
         Plan::Answer(reply) => Ok(reply),
         Plan::Sever(how) => Err(how),
         Plan::Wait(pause, early) => match wait(pause, &line).await {
-            Ok(()) => Ok(early.unwrap_or_else(|| shared.with(|engine, now| engine.answer(&call, arrival, now)))),
+            Ok(()) => Ok(early.unwrap_or_else(|| shared.with(|engine, now| engine.answer(&call, &arrival, now)))),
             Err(how) => Err(how),
         },
     };
@@ -168,49 +161,4 @@ async fn wait(pause: Pause, line: &Line) -> Result<(), Severance> {
         result = over => result,
         () = line.stopped() => Err(Severance::Close),
     }
-}
-
-fn respond(reply: Reply, kind: Kind, asked: &HeaderMap, now: Timestamp) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = reply.status;
-    let headers = response.headers_mut();
-    if kind.is_api() {
-        for name in ["ms-requestid", "ms-correlationid"] {
-            let id = guid(asked.get(name).and_then(|value| value.to_str().ok())).unwrap_or_else(Uuid::new_v4);
-            insert(headers, name, &id.to_string());
-        }
-        let vector = BASE64_STANDARD_NO_PAD.encode(fastrand::u128(..).to_be_bytes());
-        insert(headers, "ms-cv", &format!("{vector}.0"));
-        insert(headers, "ms-serverid", "00001");
-    }
-    insert(headers, DATE.as_str(), &now.to_utc().format("%a, %d %b %Y %H:%M:%S GMT").to_string());
-    for (name, value) in reply.headers {
-        headers.insert(name, value);
-    }
-    match reply.payload {
-        Payload::Whole(body) => *response.body_mut() = Body::from(body),
-        Payload::Cut { sent, promised } => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(promised));
-            *response.body_mut() = Body::from_stream(cut_off(sent));
-        }
-    }
-    response
-}
-
-fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
-        headers.insert(name, value);
-    }
-}
-
-/// Sends these bytes and ends the connection.
-fn cut_off(sent: Bytes) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
-    stream::unfold(Some(sent), |left| async move {
-        if let Some(sent) = left {
-            return Some((Ok(sent), None));
-        }
-        // The server writes what it has when the body has nothing more yet; an error would throw it away.
-        tokio::task::yield_now().await;
-        Some((Err(io::ErrorKind::ConnectionAborted.into()), None))
-    })
 }

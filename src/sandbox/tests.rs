@@ -1,6 +1,9 @@
 //! The sandbox seen from outside: over HTTP, as the client sees it.
 
 mod faults;
+mod listing;
+mod quirks;
+mod sending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -297,6 +300,11 @@ async fn the_control_api_does_what_the_methods_do() {
         ("POST", "faults", json!({"fault": "hang", "by": "3s"}), 400),
         ("POST", "faults", json!({"fault": "delay", "by": "soon"}), 400),
         ("POST", "faults", json!(7), 400),
+        ("POST", "faults", json!({"fault": "null", "share": 30}), 400),
+        ("POST", "quirks", json!({"quirk": "writing", "shapes": "wrapper"}), 400),
+        ("POST", "quirks", json!({"quirk": "writing", "shape": "circle"}), 400),
+        ("POST", "quirks", json!({"quirk": "listing", "misses": 10}), 400),
+        ("DELETE", "quirks/99", json!({}), 404),
         ("DELETE", "faults/99", json!({}), 404),
         ("GET", "nothing", json!({}), 404),
         ("PATCH", "faults", json!({}), 405),

@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use serde::{Deserialize, Serialize};
 
+use super::errors::{self, ErrorShape, Reply};
+use super::text;
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,6 +27,21 @@ pub struct ThrottleSettings {
     pub requests_per_minute: u32,
     #[serde(default)]
     pub window: Window,
+    #[serde(default)]
+    pub retry_after: RetryAfter,
+}
+
+/// How a refusal says when to come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryAfter {
+    /// Whole seconds, as documented.
+    #[default]
+    Seconds,
+    /// A date, as HTTP allows it.
+    Date,
+    /// Not at all, but in the message.
+    Omitted,
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -45,9 +64,21 @@ impl Throttle {
         self.settings
     }
 
+    /// 429 as the throttling guidance shows it, with `Retry-After` as set.
+    pub(super) fn answer(&self, wait_s: u64, now: Timestamp) -> Reply {
+        let message = format!("Rate limit is exceeded. Try again in {wait_s} seconds.");
+        let reply = errors::body(StatusCode::TOO_MANY_REQUESTS, 429, &message, ErrorShape::Gateway);
+        match self.settings.map(|settings| settings.retry_after).unwrap_or_default() {
+            RetryAfter::Seconds => reply.with(RETRY_AFTER, &wait_s.to_string()),
+            // The date is in whole seconds, and one that is too early would be another refusal.
+            RetryAfter::Date => reply.with(RETRY_AFTER, &text::http_date(now.after(Duration::from_secs(wait_s + 1)))),
+            RetryAfter::Omitted => reply,
+        }
+    }
+
     /// Counts a request; `Some` when it is refused: the whole seconds after which one would be let through.
     pub(super) fn refuse(&mut self, now: Timestamp) -> Option<u64> {
-        let ThrottleSettings { requests_per_minute: limit, window } = self.settings?;
+        let ThrottleSettings { requests_per_minute: limit, window, .. } = self.settings?;
         let free_at = match window {
             Window::Fixed => {
                 // A clock that was set back begins a new minute as well.

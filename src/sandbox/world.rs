@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::bulk::{self, Bulk};
-use super::entry::{EDUCATION, Entry, STATE_OWNED, Vetting};
-use super::text;
+use super::entry::{Entry, STATE_OWNED, Vetting};
+use super::history::History;
+use super::operation::{Created, Operation, Place, Step, When};
 use crate::time::Timestamp;
 
 /// What the customer list says of a customer.
@@ -44,120 +43,23 @@ pub struct RawBody {
     pub bytes: Vec<u8>,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct Customer {
-    pub(super) details: CustomerDetails,
+/// What the answers to questions about a customer are made of.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
     /// The relationship ended: not listed any more, and 403/20002 when asked about.
     pub(super) ended: bool,
     pub(super) entries: Vec<Entry>,
     pub(super) body: Option<RawBody>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Customer {
+    pub(super) details: CustomerDetails,
+    pub(super) state: State,
+    /// Not in the customer list, though answered for.
+    pub(super) unlisted: bool,
     /// Which timeline is current; steps of an earlier one are void.
     timeline: u64,
-}
-
-/// Something that happens to a customer. In the control API: `{"do": "deny", "reason": "…"}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
-pub enum Operation {
-    /// A review begins now: `InReview` (`StateOwnedEntity`: declared). Replaces the entry of before.
-    Submit {
-        #[serde(default = "education")]
-        qualification: String,
-    },
-    /// The entry keeps the create date of its review.
-    Approve {
-        #[serde(default = "education")]
-        qualification: String,
-    },
-    Deny {
-        #[serde(default = "education")]
-        qualification: String,
-        #[serde(default = "not_education")]
-        reason: String,
-    },
-    /// The entry is absent from now on.
-    Withdraw {
-        #[serde(default = "education")]
-        qualification: String,
-    },
-    /// One entry in any words; replaces the entries of the same `qualification`.
-    Entry {
-        entry: Value,
-    },
-    /// All entries in any words, several of one qualification if so wished.
-    Entries {
-        entries: Vec<Value>,
-    },
-    /// A text that is served instead of the entries, as it is.
-    Body {
-        body: String,
-        #[serde(default = "json")]
-        content_type: String,
-    },
-    /// Back to the entries.
-    ClearBody,
-    Rename {
-        name: String,
-    },
-    EndRelationship,
-    RestoreRelationship,
-    /// The customer is unknown from now on: 404.
-    Remove,
-}
-
-fn education() -> String {
-    EDUCATION.into()
-}
-
-fn not_education() -> String {
-    "Not an Education Customer".into()
-}
-
-fn json() -> String {
-    "application/json; charset=utf-8".into()
-}
-
-impl Operation {
-    pub fn submit() -> Self {
-        Self::Submit { qualification: education() }
-    }
-
-    pub fn approve() -> Self {
-        Self::Approve { qualification: education() }
-    }
-
-    pub fn deny(reason: impl Into<String>) -> Self {
-        Self::Deny { qualification: education(), reason: reason.into() }
-    }
-
-    pub fn withdraw() -> Self {
-        Self::Withdraw { qualification: education() }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum When {
-    /// After the step before (the first one: after the timeline was given).
-    After(#[serde(with = "text")] Duration),
-    At(Timestamp),
-}
-
-/// A line of a customer's script.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    pub when: When,
-    pub operation: Operation,
-}
-
-impl Step {
-    pub fn after(wait: Duration, operation: Operation) -> Self {
-        Self { when: When::After(wait), operation }
-    }
-
-    pub fn at(time: Timestamp, operation: Operation) -> Self {
-        Self { when: When::At(time), operation }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +78,8 @@ pub struct World {
     customers: BTreeMap<String, Customer>,
     /// What will happen, by time and then in the order given.
     agenda: BTreeMap<(Timestamp, u64), (String, u64, Operation)>,
+    /// What was true before; only of customers to whom something happened.
+    history: History,
     /// Numbers steps and timelines.
     numbered: u64,
     /// Customers made up so far.
@@ -207,8 +111,8 @@ impl World {
         if self.customers.contains_key(&key) {
             return Err(WorldError::Exists(id));
         }
-        let customer = Customer { details, ended: false, entries: Vec::new(), body: None, timeline: 0 };
-        self.customers.insert(key, customer);
+        self.history.forget(&key);
+        self.customers.insert(key, Customer { details, state: State::default(), unlisted: false, timeline: 0 });
         Ok(id)
     }
 
@@ -220,7 +124,7 @@ impl World {
             let entries = bulk.entries(index, now);
             let Ok(id) = self.add(CustomerDetails { id: String::new(), ..details }) else { continue };
             if let Some(customer) = self.customers.get_mut(&id) {
-                customer.entries = entries;
+                customer.state.entries = entries;
             }
             ids.push(id);
         }
@@ -228,9 +132,12 @@ impl World {
     }
 
     pub fn apply(&mut self, id: &str, operation: Operation, now: Timestamp) -> Result<(), WorldError> {
-        check(&operation)?;
+        operation.check()?;
         let key = id.to_lowercase();
         let customer = self.customers.get_mut(&key).ok_or_else(|| WorldError::Unknown(id.into()))?;
+        if operation.changes_answers() {
+            self.history.remember(&key, &customer.state, now);
+        }
         match operation {
             Operation::Submit { qualification } => {
                 let declared = Entry { qualification: qualification.clone(), vetting: Vetting::Declared };
@@ -246,32 +153,51 @@ impl World {
                 let created_at = customer.created_at(&qualification).unwrap_or(now);
                 customer.put(Entry { qualification, vetting: Vetting::Denied { created_at, reason } });
             }
-            Operation::Withdraw { qualification } => customer.entries.retain(|entry| !entry.is_of(&qualification)),
-            Operation::Entry { entry } => customer.put(raw(entry)),
-            Operation::Entries { entries } => customer.entries = entries.into_iter().map(raw).collect(),
-            Operation::Body { body, content_type } => {
-                customer.body = Some(RawBody { content_type, bytes: body.into_bytes() });
+            Operation::Withdraw { qualification } => {
+                customer.state.entries.retain(|entry| !entry.is_of(&qualification));
             }
-            Operation::ClearBody => customer.body = None,
+            Operation::Set { qualification, status, reason, created, beside } => {
+                let created_at = created.map(|created| match created {
+                    Created::Ago(ago) => now.before(ago),
+                    Created::At(time) => time,
+                });
+                let entry = Entry { qualification, vetting: Vetting::Stated { status, reason, created_at } };
+                match beside {
+                    None => customer.put(entry),
+                    Some(Place::First) => customer.state.entries.insert(0, entry),
+                    Some(Place::Last) => customer.state.entries.push(entry),
+                }
+            }
+            Operation::Entry { entry } => customer.put(Entry::raw(entry)),
+            Operation::Entries { entries } => customer.state.entries = entries.into_iter().map(Entry::raw).collect(),
+            Operation::Body { body, content_type } => {
+                customer.state.body = Some(RawBody { content_type, bytes: body.into_bytes() });
+            }
+            Operation::ClearBody => customer.state.body = None,
             Operation::Rename { name } => customer.details.name = name,
-            Operation::EndRelationship => customer.ended = true,
-            Operation::RestoreRelationship => customer.ended = false,
+            Operation::EndRelationship => customer.state.ended = true,
+            Operation::RestoreRelationship => customer.state.ended = false,
+            Operation::Unlist => customer.unlisted = true,
+            Operation::Relist => customer.unlisted = false,
             Operation::Remove => {
                 self.customers.remove(&key);
+                self.history.forget(&key);
             }
         }
         Ok(())
     }
 
-    pub fn set_body(&mut self, id: &str, body: Option<RawBody>) -> Result<(), WorldError> {
-        let customer = self.customers.get_mut(&id.to_lowercase()).ok_or_else(|| WorldError::Unknown(id.into()))?;
-        customer.body = body;
+    pub fn set_body(&mut self, id: &str, body: Option<RawBody>, now: Timestamp) -> Result<(), WorldError> {
+        let key = id.to_lowercase();
+        let customer = self.customers.get_mut(&key).ok_or_else(|| WorldError::Unknown(id.into()))?;
+        self.history.remember(&key, &customer.state, now);
+        customer.state.body = body;
         Ok(())
     }
 
     /// Gives a customer a script, in place of what is left of an earlier one.
     pub fn timeline(&mut self, id: &str, steps: Vec<Step>, now: Timestamp) -> Result<(), WorldError> {
-        steps.iter().try_for_each(|step| check(&step.operation))?;
+        steps.iter().try_for_each(|step| step.operation.check())?;
         let key = id.to_lowercase();
         let customer = self.customers.get_mut(&key).ok_or_else(|| WorldError::Unknown(id.into()))?;
         self.numbered += 1;
@@ -304,47 +230,45 @@ impl World {
         self.customers.get(id).or_else(|| self.customers.get(&id.to_lowercase()))
     }
 
+    /// What was true of a customer at that time: the oldest that is known, if it lies further back.
+    pub(super) fn state_at<'a>(&'a self, customer: &'a Customer, at: Timestamp) -> &'a State {
+        self.history.at(&customer.details.id, at).unwrap_or(&customer.state)
+    }
+
     /// Listed customers in the order of their ids, from the one after `after`.
     pub(super) fn listed(&self, after: Option<&str>) -> impl Iterator<Item = &Customer> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.customers.range::<str, _>((from, Bound::Unbounded)).map(|(_, customer)| customer).filter(|c| !c.ended)
+        self.customers.range::<str, _>((from, Bound::Unbounded)).map(|(_, customer)| customer).filter(|c| c.is_listed())
+    }
+
+    /// Listed customers backwards from this one.
+    pub(super) fn listed_down_from(&self, last: &str) -> impl Iterator<Item = &Customer> {
+        let down = self.customers.range::<str, _>((Bound::Unbounded, Bound::Included(last))).rev();
+        down.map(|(_, customer)| customer).filter(|c| c.is_listed())
     }
 }
 
 impl Customer {
+    fn is_listed(&self) -> bool {
+        !self.state.ended && !self.unlisted
+    }
+
     fn put(&mut self, entry: Entry) {
-        match self.entries.iter().position(|known| known.is_of(&entry.qualification)) {
+        match self.state.entries.iter().position(|known| known.is_of(&entry.qualification)) {
             Some(at) => {
                 let name = entry.qualification.clone();
-                self.entries[at] = entry;
+                self.state.entries[at] = entry;
                 let mut index = 0;
-                self.entries.retain(|known| {
+                self.state.entries.retain(|known| {
                     index += 1;
                     index - 1 == at || !known.is_of(&name)
                 });
             }
-            None => self.entries.push(entry),
+            None => self.state.entries.push(entry),
         }
     }
 
     fn created_at(&self, qualification: &str) -> Option<Timestamp> {
-        self.entries.iter().find(|entry| entry.is_of(qualification)).and_then(Entry::created_at)
-    }
-}
-
-fn raw(value: Value) -> Entry {
-    let name = value.as_object().and_then(|entry| {
-        entry.iter().find(|(name, _)| name.eq_ignore_ascii_case("qualification")).and_then(|(_, name)| name.as_str())
-    });
-    Entry { qualification: name.unwrap_or_default().to_owned(), vetting: Vetting::Raw(value) }
-}
-
-/// A single entry must say which one it replaces; a whole list may hold anything.
-fn check(operation: &Operation) -> Result<(), WorldError> {
-    match operation {
-        Operation::Entry { entry } if raw(entry.clone()).qualification.is_empty() => {
-            Err(WorldError::NotAnEntry(entry.to_string()))
-        }
-        _ => Ok(()),
+        self.state.entries.iter().find(|entry| entry.is_of(qualification)).and_then(Entry::created_at)
     }
 }

@@ -72,7 +72,7 @@ async fn a_client_that_goes_away_is_noticed() {
 #[tokio::test]
 async fn the_throttle_says_how_long_and_keeps_its_word() {
     for window in [Window::Fixed, Window::Sliding] {
-        let throttle = Some(ThrottleSettings { requests_per_minute: 3, window });
+        let throttle = Some(ThrottleSettings { requests_per_minute: 3, window, retry_after: RetryAfter::Seconds });
         let setup = Setup::with(Options { throttle, ..Options::default() }).await;
         let (path, token) = (about(&setup.customer()), setup.token().await);
         for _ in 0..3 {

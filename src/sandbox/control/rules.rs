@@ -1,0 +1,83 @@
+//! What goes wrong and what is odd, put in force and ended.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::super::fault::FaultRule;
+use super::super::quirk::QuirkRule;
+use super::super::rule::Rule;
+use super::super::throttle::{Throttle, ThrottleSettings};
+use super::{Answer, App, Refusal, bad, done, ok, read, strictly};
+
+fn rule<T: DeserializeOwned + Serialize>(body: &[u8]) -> Result<Rule<T>, Refusal> {
+    let command = read(body)?;
+    for name in ["share", "of_customers", "misses", "twice"] {
+        if command[name].as_f64().is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            return Err(bad(format!("{name} is a number from 0 to 1")));
+        }
+    }
+    strictly(&command)
+}
+
+pub(super) async fn faults(State(shared): App) -> Answer {
+    ok(&json!({"faults": shared.with(|engine, now| engine.faults.list(now))}))
+}
+
+pub(super) async fn add_fault(State(shared): App, body: Bytes) -> Answer {
+    let rule: FaultRule = rule(&body)?;
+    ok(&json!({"id": shared.with(|engine, now| engine.faults.add(rule, now))}))
+}
+
+pub(super) async fn clear_faults(State(shared): App) -> Answer {
+    shared.with(|engine, _| engine.faults.clear());
+    done()
+}
+
+pub(super) async fn release(State(shared): App, Path(id): Path<String>) -> Answer {
+    let number = id.parse().map_err(|_| bad(format!("{id:?} is not the number of a fault")))?;
+    if shared.with(|engine, _| engine.faults.remove(number)) {
+        return done();
+    }
+    Err(Refusal(StatusCode::NOT_FOUND, format!("there is no fault {number}")))
+}
+
+pub(super) async fn quirks(State(shared): App) -> Answer {
+    ok(&json!({"quirks": shared.with(|engine, now| engine.quirks.list(now))}))
+}
+
+pub(super) async fn add_quirk(State(shared): App, body: Bytes) -> Answer {
+    let rule: QuirkRule = rule(&body)?;
+    ok(&json!({"id": shared.with(|engine, now| engine.quirks.add(rule, now))}))
+}
+
+pub(super) async fn clear_quirks(State(shared): App) -> Answer {
+    shared.with(|engine, _| engine.quirks.clear());
+    done()
+}
+
+pub(super) async fn end_quirk(State(shared): App, Path(id): Path<String>) -> Answer {
+    let number = id.parse().map_err(|_| bad(format!("{id:?} is not the number of a quirk")))?;
+    if shared.with(|engine, _| engine.quirks.remove(number)) {
+        return done();
+    }
+    Err(Refusal(StatusCode::NOT_FOUND, format!("there is no quirk {number}")))
+}
+
+pub(super) async fn show_throttle(State(shared): App) -> Answer {
+    ok(&json!({"throttle": shared.with(|engine, _| engine.throttle.settings())}))
+}
+
+pub(super) async fn set_throttle(State(shared): App, body: Bytes) -> Answer {
+    let settings: ThrottleSettings = strictly(&read(&body)?)?;
+    shared.with(|engine, _| engine.throttle = Throttle::of(Some(settings)));
+    done()
+}
+
+pub(super) async fn clear_throttle(State(shared): App) -> Answer {
+    shared.with(|engine, _| engine.throttle = Throttle::default());
+    done()
+}
