@@ -12,6 +12,7 @@ pub mod demo;
 pub mod failure;
 mod generate;
 mod history;
+mod import;
 mod load;
 mod logging;
 mod notifications;

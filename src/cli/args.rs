@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::when::Since;
@@ -155,6 +155,15 @@ pub enum CustomersCommand {
     /// Go on with a paused customer, where it was
     #[command(after_help = "Examples:\n  vetwatch customers resume \"Contoso School\"")]
     Resume(SomeCustomers),
+    /// Watch the customers of a CSV file; of those who are watched already, change what the file says
+    ///
+    /// The first line names the columns, in any order: `id` (the tenant id), and any of `name`, `domain`, `tags`
+    /// (separated by `;` or `|`) and `contact`. Of a customer who is watched already an empty cell changes nothing. If
+    /// one line is wrong, nothing is imported, and every wrong line is named.
+    #[command(after_help = "Examples:\n  vetwatch customers import customers.csv --dry-run\n  \
+                            vetwatch customers import customers.csv --partner emea\n  \
+                            crm-export | vetwatch customers import -")]
+    Import(ImportArgs),
     /// Take over Partner Center's list of customers now
     #[command(after_help = "Examples:\n  vetwatch customers sync\n  vetwatch customers sync --partner emea")]
     Sync {
@@ -178,6 +187,19 @@ pub struct AddArgs {
     /// For routes and lists; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
+    /// The partner of the configuration; needed where there are several
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A CSV file in UTF-8; `-` is standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// The partner of the configuration; needed where there are several
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::cli::args::{AddArgs, CustomersCommand, SomeCustomers};
 use crate::cli::which::{self, Among, Customer};
-use crate::cli::{Context, Exit, Failure, sync, text};
+use crate::cli::{Context, Exit, Failure, import, sync, text};
 use crate::config::Outline;
 use crate::store::Store;
 use crate::store::reports::CustomerRow;
@@ -18,6 +18,7 @@ pub(super) async fn customers(context: &Context, command: CustomersCommand) -> R
         CustomersCommand::List { tag, partner } => {
             return list(context, &context.outline()?, tag.as_deref(), partner.as_deref()).await;
         }
+        CustomersCommand::Import(args) => return import::import(context, &args).await,
         CustomersCommand::Add(args) => return add(context, &context.outline()?, &args).await,
         CustomersCommand::Remove(who) => (who, Change::Remove),
         CustomersCommand::Pause(who) => (who, Change::Pause),
@@ -125,20 +126,31 @@ async fn add(context: &Context, outline: &Outline, args: &AddArgs) -> Result<Exi
 /// A tenant id as Partner Center writes it; kept as spelled.
 fn tenant_id(text: &str) -> Result<&str, Failure> {
     let id = text.trim();
-    // `Uuid` also reads braces, URNs and bare digits, which Partner Center does not.
-    if id.len() == 36 && Uuid::try_parse(id).is_ok() {
+    if guid(id).is_some() {
         return Ok(id);
     }
     Err(Failure::new(Exit::Usage, format!("\"{id}\" is not a tenant id"))
-        .because("it is a GUID, such as 8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab")
+        .because(format!("it is a GUID, such as {EXAMPLE_ID}"))
         .advise("Partner Center shows it on the customer's account page as \"Microsoft ID\""))
 }
 
-/// Each once. The view joins them with commas, so they hold none.
+pub(super) const EXAMPLE_ID: &str = "8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab";
+
+/// A GUID with its hyphens. `Uuid` also reads braces, URNs and bare digits, which Partner Center does not.
+pub(super) fn guid(text: &str) -> Option<Uuid> {
+    (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
+}
+
+/// The view joins them with commas, so they hold none.
+pub(super) fn is_tag(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c == ',' || c.is_control())
+}
+
+/// Each once.
 fn tags(texts: &[String]) -> Result<Vec<String>, Failure> {
     let mut tags: Vec<String> = Vec::new();
     for tag in texts.iter().map(|tag| tag.trim()) {
-        if tag.is_empty() || tag.contains(|c: char| c == ',' || c.is_control()) {
+        if !is_tag(tag) {
             return Err(Failure::new(Exit::Usage, format!("\"{tag}\" is not a tag"))
                 .because("a tag is a word or two without commas; repeat --tag for several"));
         }

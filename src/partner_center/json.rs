@@ -41,12 +41,17 @@ impl Json {
 impl Object {
     /// The value of a key, in whatever casing it was written. `null` is as good as absent.
     pub(super) fn get(&self, key: &str) -> Result<Option<&Json>, Ambiguous> {
-        let mut found = self.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+        let mut found = self.all(key);
         let first = found.next();
         if found.next().is_some() {
             return Err(Ambiguous);
         }
         Ok(first.filter(|value| **value != Json::Null))
+    }
+
+    /// Every value of a key, in whatever casing it was written.
+    pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &Json> {
+        self.0.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
     }
 }
 

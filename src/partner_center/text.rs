@@ -13,9 +13,11 @@ pub(super) fn clean(text: &str, max_chars: usize) -> String {
     line.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Zero-width characters and those that override the direction of writing.
+/// Characters without a width, those that override the direction of writing, and those that nobody sees.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+    matches!(c,
+        '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+        | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
 /// Blacks out secrets that a server echoes, as they are and as a form spells them. Secrets too short to be ones are
@@ -39,7 +41,10 @@ mod tests {
 
     #[test]
     fn nothing_that_a_server_writes_can_steer_a_terminal_or_forge_a_line() {
-        assert_eq!(clean("a\x1b[31mred\r\nerror: forged\u{202E}\u{200B} \t b", 300), "a [31mred error: forged b");
+        assert_eq!(
+            clean("a\x1b[31mred\r\nerror: forged\u{202E}\u{200B}\u{E0041}\u{61C} \t b", 300),
+            "a [31mred error: forged b"
+        );
         assert_eq!(clean("ééééé", 3), "éé…");
         assert_eq!(clean("abc", 3), "abc");
     }

@@ -7,6 +7,7 @@ use super::date;
 use super::json::{Ambiguous, Json, Object, without_bom};
 use super::text::clean;
 use crate::qualification::{Entry, Snapshot};
+use crate::time::Timestamp;
 
 /// Why an answer was not understood, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,19 +59,22 @@ fn list(items: &[Json]) -> Result<Vec<Entry>, NotUnderstood> {
 fn entry(object: &Object) -> Result<Entry, NotUnderstood> {
     let qualification =
         word(object, "qualification", WORD_MAX)?.ok_or(NotUnderstood("an entry without a qualification"))?;
-    // Spelled `vettingCreatedDate` in the documentation of GET and `vettingCreateDate` everywhere else.
-    let dates = (object.get("vettingCreateDate")?, object.get("vettingCreatedDate")?);
-    let read = |date: Option<&Json>| date.and_then(Json::as_text).and_then(date::parse);
-    let created_at = match dates {
-        (Some(a), Some(b)) => read(Some(a)).filter(|at| read(Some(b)) == Some(*at)),
-        (a, b) => read(a.or(b)),
-    };
     Ok(Entry {
         qualification,
         vetting_status: word(object, "vettingStatus", WORD_MAX)?,
         vetting_reason: word(object, "vettingReason", REASON_MAX)?,
-        created_at,
+        created_at: created_at(object),
     })
+}
+
+/// When an entry was created: what all of its dates say that can be read. Nothing that is wrong with a date costs more
+/// than the date; where two of them contradict each other (they are compared to the second), neither is believed.
+fn created_at(object: &Object) -> Option<Timestamp> {
+    // Spelled `vettingCreatedDate` in the documentation of GET and `vettingCreateDate` everywhere else.
+    let written = ["vettingCreateDate", "vettingCreatedDate"].into_iter().flat_map(|key| object.all(key));
+    let mut dates = written.filter_map(Json::as_text).filter_map(date::parse);
+    let first = dates.next()?;
+    dates.all(|date| date.as_secs() == first.as_secs()).then_some(first)
 }
 
 /// A text that may be missing. A blank one is as good as missing; what is no text was not understood.
@@ -184,3 +188,8 @@ fn customer(item: Item) -> Result<ListedCustomer, NotUnderstood> {
 #[path = "wire_tests.rs"]
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests;
+
+#[cfg(test)]
+#[path = "wire_fuzz.rs"]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod fuzz;

@@ -68,6 +68,12 @@ fn a_missing_status_is_none_and_an_odd_date_costs_only_itself() {
     assert_eq!(both(one, one), "E - 2020-12-03T10:37:38.000Z");
     assert_eq!(both("null", one), "E - 2020-12-03T10:37:38.000Z");
     assert_eq!(both(one, two), "E -", "which one is meant cannot be told");
+    for unreadable in [r#""soon""#, "17", "[]", r#""07/09/2020: 00:00:00""#, r#""0001-01-01T00:00:00""#] {
+        assert_eq!(both(unreadable, one), "E - 2020-12-03T10:37:38.000Z", "{unreadable} says nothing");
+        assert_eq!(both(one, unreadable), "E - 2020-12-03T10:37:38.000Z", "{unreadable} says nothing");
+    }
+    let twice = r#"{"qualification":"E","vettingStatus":"Denied","vettingCreateDate":1,"VettingCreateDate":"x"}"#;
+    assert_eq!(told(twice.as_bytes()), "E Denied", "not even a date that is there twice costs the status");
     for blank in [r#""""#, r#""  ""#, "null"] {
         assert_eq!(told(format!(r#"[{{"qualification":"E","vettingStatus":{blank}}}]"#).as_bytes()), "E -");
     }

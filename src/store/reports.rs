@@ -79,6 +79,8 @@ pub struct CustomerRow {
     pub domain: String,
     /// Joined by commas; null: none.
     pub tags: Option<String>,
+    /// May be empty.
+    pub contact: String,
     pub paused: bool,
     pub last_seen_at: Option<String>,
     pub next_poll_at: Option<String>,
@@ -144,7 +146,7 @@ impl Store {
         let found = sqlx::query_as!(
             CustomerRow,
             r#"select v.partner as "partner!", v.customer_id as "customer_id!", v.name as "name!", v.domain as "domain!",
-                      v.tags as "tags: String", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
+                      v.tags as "tags: String", v.contact as "contact!", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
                       v.next_poll_at as "next_poll_at: String", v.poll_failures as "poll_failures!: i64",
                       v.blind_since as "blind_since: String", v.last_error as "last_error: String",
                       v.poll_class as "poll_class!", v.added_at as "added_at!: String"

@@ -1,5 +1,7 @@
 //! The roster as people change it from the command line.
 
+use serde::Serialize;
+
 use crate::store::{Error, WriteTx};
 use crate::time::Timestamp;
 
@@ -23,6 +25,28 @@ pub enum Added {
     Known {
         paused: bool,
     },
+}
+
+/// A customer of an import. `None`: leave as it is, or empty if new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedCustomer {
+    /// The tenant id, as spelled.
+    pub id: String,
+    pub name: Option<String>,
+    pub domain: Option<String>,
+    pub tags: Option<Vec<String>>,
+    pub contact: Option<String>,
+}
+
+/// What an import came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    pub added: u64,
+    /// Of those added: had been removed before.
+    pub returned: u64,
+    pub updated: u64,
+    /// Were watched already, and just so.
+    pub unchanged: u64,
 }
 
 impl WriteTx {
@@ -70,6 +94,97 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         Ok(Added::New)
+    }
+
+    /// Does for many customers at once what [`add_customer`](Self::add_customer) does for one, and adds to `imported`
+    /// what came of it. No two of them may have the same id.
+    pub async fn import_customers(
+        &mut self,
+        partner: &str,
+        customers: &[ImportedCustomer],
+        now: Timestamp,
+        imported: &mut Imported,
+    ) -> Result<(), Error> {
+        let (rows, now) = (as_rows(customers), now.as_millis());
+        sqlx::query!(
+            "insert into partner (name, watching_since) values (?1, ?2) on conflict (name) do nothing",
+            partner,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        let partner = sqlx::query_scalar!(r#"select id as "id!" from partner where name = ?1"#, partner)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        let known = sqlx::query!(
+            r#"select count(*) filter (where is_watched) as "watched!: i64",
+                      count(*) filter (where not is_watched and was_watched) as "returned!: i64"
+               from (
+                   select exists (select 1 from customer c
+                                  where c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null) as is_watched,
+                          exists (select 1 from customer c
+                                  where c.customer_key = value ->> 'key' and c.partner = ?1) as was_watched
+                   from json_each(?2)
+               )"#,
+            partner,
+            rows,
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        let updated = sqlx::query!(
+            // The cross joins say where to begin: SQLite would look through the whole list for each customer there is.
+            "with j as materialized (
+                 select c.id as row, value ->> 'name' as name, value ->> 'domain' as domain, value ->> 'tags' as tags,
+                        value ->> 'contact' as contact
+                 from json_each(?2)
+                 cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
+             )
+             update customer
+             set name = coalesce(j.name, customer.name), domain = coalesce(j.domain, customer.domain),
+                 tags = coalesce(j.tags, customer.tags), contact = coalesce(j.contact, customer.contact)
+             from j
+             where customer.id = j.row
+               and (customer.name <> j.name or customer.domain <> j.domain or customer.tags <> j.tags
+                    or customer.contact <> j.contact)",
+            partner,
+            rows,
+        )
+        .execute(&mut *self.tx)
+        .await?
+        .rows_affected();
+        // Who was in Partner Center's list only is now also wanted by hand.
+        sqlx::query!(
+            "update customer set source = 'listed'
+             where source <> 'listed' and id in (
+                 select c.id
+                 from json_each(?2)
+                 cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
+             )",
+            partner,
+            rows,
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        let added = sqlx::query!(
+            "insert into customer (partner, customer_id, customer_key, name, domain, tags, contact, source, added_at, next_poll_at)
+             select ?1, value ->> 'id', value ->> 'key', coalesce(value ->> 'name', ''), coalesce(value ->> 'domain', ''),
+                    coalesce(value ->> 'tags', '[]'), coalesce(value ->> 'contact', ''), 'listed', ?3, ?3
+             from json_each(?2)
+             where not exists (select 1 from customer c
+                               where c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null)",
+            partner,
+            rows,
+            now,
+        )
+        .execute(&mut *self.tx)
+        .await?
+        .rows_affected();
+        let watched = u64::try_from(known.watched).unwrap_or(0);
+        imported.added += added;
+        imported.returned += u64::try_from(known.returned).unwrap_or(0);
+        imported.updated += updated;
+        imported.unchanged += watched.saturating_sub(updated);
+        Ok(())
     }
 
     /// Ends the watch of a row of `customer`; its history stays. False: it was removed already.
@@ -131,6 +246,31 @@ impl WriteTx {
         .await?;
         Ok(done.rows_affected())
     }
+}
+
+/// As a statement reads them.
+fn as_rows(customers: &[ImportedCustomer]) -> String {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        id: &'a str,
+        key: String,
+        name: Option<&'a str>,
+        domain: Option<&'a str>,
+        /// A list, as the table keeps it.
+        tags: Option<String>,
+        contact: Option<&'a str>,
+    }
+    fn row(customer: &ImportedCustomer) -> Row<'_> {
+        Row {
+            key: customer.id.to_lowercase(),
+            id: &customer.id,
+            name: customer.name.as_deref(),
+            domain: customer.domain.as_deref(),
+            tags: customer.tags.as_ref().map(|tags| serde_json::json!(tags).to_string()),
+            contact: customer.contact.as_deref(),
+        }
+    }
+    serde_json::to_string(&customers.iter().map(row).collect::<Vec<_>>()).unwrap_or_default()
 }
 
 #[cfg(test)]

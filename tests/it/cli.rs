@@ -6,6 +6,7 @@
 mod analyst;
 mod answers;
 mod daemon;
+mod import;
 mod poll;
 mod roster;
 

@@ -179,7 +179,8 @@ fn every_test_that_the_readme_names_exists() {
     }
 }
 
-fn read(folder: &Path, into: &mut String) {
+/// Adds all of the Rust sources below a folder.
+pub(crate) fn read(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

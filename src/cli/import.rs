@@ -1,0 +1,159 @@
+//! `vetwatch customers import`: the roster from a CSV file, all of it or nothing.
+
+mod table;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::path::Path;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use self::table::{Problem, Table};
+use crate::cli::args::ImportArgs;
+use crate::cli::{Context, Exit, Failure, which};
+use crate::store::roster::{Imported, ImportedCustomer};
+
+/// So many customers go into the database with one statement.
+const AT_ONCE: usize = 1000;
+
+pub(super) async fn import(context: &Context, args: &ImportArgs) -> Result<Exit, Failure> {
+    let outline = context.outline()?;
+    let partner = which::configured_partner(&outline.partners, args.partner.as_deref())?;
+    // Opened before root's rights are given away: the file may be the administrator's own.
+    let mut file = open(&args.file).map_err(|error| unreadable(&args.file, &error))?;
+    // Read twice, so that wrong lines are told before the database is touched, and no more than a few rows are held.
+    let rows = check(&args.file, &file)?;
+    file.rewind().map_err(|error| unreadable(&args.file, &error))?;
+    let imported = if args.dry_run && !outline.database.try_exists().unwrap_or(true) {
+        Imported { added: rows, ..Imported::default() }
+    } else {
+        write(context, &outline.database, partner, args, &file).await?
+    };
+    if context.json {
+        let mut told = json!(imported);
+        told["partner"] = json!(partner);
+        told["dry_run"] = json!(args.dry_run);
+        context.out.json(&told)?;
+    } else {
+        context.out.line(&said(partner, imported, args.dry_run))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The file, from its beginning and fit to be read twice: standard input and pipes are kept in a file that has no name.
+fn open(path: &Path) -> io::Result<File> {
+    let spool = |input: &mut dyn io::Read| {
+        let mut file = tempfile::tempfile()?;
+        io::copy(input, &mut file)?;
+        file.rewind()?;
+        Ok(file)
+    };
+    if path == Path::new("-") {
+        return spool(&mut io::stdin().lock());
+    }
+    let mut file = File::open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { spool(&mut file) }
+}
+
+/// How many rows there are.
+///
+/// # Errors
+/// With every line that is wrong.
+fn check(path: &Path, file: &File) -> Result<u64, Failure> {
+    let mut lines: HashMap<Uuid, u64> = HashMap::new();
+    let mut wrong = Vec::new();
+    let mut rows = 0;
+    let mut tell = |problem| match problem {
+        Problem::Line { line, why } => {
+            wrong.push(format!("line {line}: {why}"));
+            Ok(())
+        }
+        Problem::Io(error) => Err(unreadable(path, &error)),
+    };
+    match Table::open(file) {
+        Err(problem) => tell(problem)?,
+        Ok(mut table) => loop {
+            match table.next() {
+                Ok(None) => break,
+                Ok(Some(row)) => {
+                    rows += 1;
+                    if let Some(earlier) = lines.get(&row.guid) {
+                        let why = format!("the same id as in line {earlier}");
+                        tell(Problem::Line { line: row.line, why })?;
+                    } else {
+                        lines.insert(row.guid, row.line);
+                    }
+                }
+                Err(problem) => tell(problem)?,
+            }
+        },
+    }
+    if wrong.is_empty() {
+        return Ok(rows);
+    }
+    let what = match wrong.len() {
+        1 => format!("nothing was imported: {} has a line that is wrong", name(path)),
+        n => format!("nothing was imported: {} has {n} lines that are wrong", name(path)),
+    };
+    Err(Failure::new(Exit::Failed, what).listing(wrong).advise("see `vetwatch customers import --help`"))
+}
+
+/// All rows in one transaction, which is undone at a dry run.
+async fn write(
+    context: &Context,
+    database: &Path,
+    partner: &str,
+    args: &ImportArgs,
+    file: &File,
+) -> Result<Imported, Failure> {
+    let changed = |_| {
+        let what = format!("nothing was imported: {} was changed while it was read", name(&args.file));
+        Failure::new(Exit::TryAgain, what).advise("try again once nobody writes to it")
+    };
+    let store = context.store(database).await?;
+    let mut table = Table::open(file).map_err(changed)?;
+    let (mut imported, now) = (Imported::default(), context.now());
+    let mut tx = store.begin().await?;
+    loop {
+        let mut customers: Vec<ImportedCustomer> = Vec::with_capacity(AT_ONCE);
+        while customers.len() < AT_ONCE
+            && let Some(row) = table.next().map_err(changed)?
+        {
+            customers.push(row.customer);
+        }
+        if customers.is_empty() {
+            break;
+        }
+        tx.import_customers(partner, &customers, now, &mut imported).await?;
+    }
+    if !args.dry_run {
+        tx.commit().await?;
+    }
+    Ok(imported)
+}
+
+fn said(partner: &str, imported: Imported, dry_run: bool) -> String {
+    let Imported { added, returned, updated, unchanged } = imported;
+    let again = match returned {
+        0 => String::new(),
+        n => format!(" ({n} of them had been removed before, and are watched anew)"),
+    };
+    if dry_run {
+        return format!(
+            "{partner}: {added} customers would be added{again}, {updated} updated, {unchanged} left as they are. \
+             Nothing was changed."
+        );
+    }
+    format!("{partner}: {added} customers added{again}, {updated} updated, {unchanged} left as they were.")
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("nothing was imported: {} cannot be read", name(path)))
+        .because(error.to_string())
+}
+
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+}

@@ -1,0 +1,230 @@
+//! The file of `customers import`: CSV as RFC 4180 describes it, whose first line names the columns.
+//!
+//! A row is taken or refused as a whole, and a file as well: whoever reads it tells every refused row at once.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use csv::{ByteRecord, Position, Reader, ReaderBuilder};
+use uuid::Uuid;
+
+use crate::cli::customers::{EXAMPLE_ID, guid, is_tag};
+use crate::store::roster::ImportedCustomer;
+
+/// The columns that there may be; only the first one must.
+pub(super) const COLUMNS: [&str; 5] = ["id", "name", "domain", "tags", "contact"];
+
+/// In characters. A quote that is missing makes a cell of all that follows.
+const CELL_MAX: usize = 500;
+
+/// Rows are read from it one by one; it holds none.
+pub(super) struct Table<R> {
+    reader: Reader<Lines<R>>,
+    record: ByteRecord,
+    /// Where the columns of `COLUMNS` are.
+    places: [Option<usize>; COLUMNS.len()],
+    width: usize,
+}
+
+/// A row that can be imported.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub line: u64,
+    pub guid: Uuid,
+    pub customer: ImportedCustomer,
+}
+
+/// Why nothing can be taken from a file or from one of its lines, for people.
+#[derive(Debug)]
+pub(super) enum Problem {
+    Line {
+        line: u64,
+        why: String,
+    },
+    /// It could not be read to its end.
+    Io(io::Error),
+}
+
+impl<R: Read> Table<R> {
+    /// Reads the first line.
+    ///
+    /// # Errors
+    /// With everything that is wrong with the names of the columns.
+    pub(super) fn open(input: R) -> Result<Self, Problem> {
+        let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Lines::of(input));
+        let mut record = ByteRecord::new();
+        if !reader.read_byte_record(&mut record).map_err(broken)? {
+            return Err(Problem::Line { line: 1, why: format!("the file is empty; {}", names_of_columns()) });
+        }
+        let line = line_of(&mut reader, &record);
+        let places = places(&record).map_err(|why| Problem::Line { line, why })?;
+        Ok(Self { reader, width: record.len(), record, places })
+    }
+
+    /// The next row; `None` at the end. Rows of nothing but empty cells, which spreadsheets like to leave, are skipped.
+    ///
+    /// # Errors
+    /// With everything that is wrong with the row; the next call goes on behind it.
+    pub(super) fn next(&mut self) -> Result<Option<Row>, Problem> {
+        while self.reader.read_byte_record(&mut self.record).map_err(broken)? {
+            if self.record.iter().any(|cell| !cell.trim_ascii().is_empty()) {
+                let line = line_of(&mut self.reader, &self.record);
+                return self.row(line).map(Some).map_err(|why| Problem::Line { line, why: why.join("; ") });
+            }
+        }
+        Ok(None)
+    }
+
+    fn row(&self, line: u64) -> Result<Row, Vec<String>> {
+        if self.record.len() != self.width {
+            let (seen, wanted) = (self.record.len(), self.width);
+            let advice = if seen > wanted { ": a cell that holds a comma is written in double quotes" } else { "" };
+            return Err(vec![format!("{seen} cells where the first line has {wanted}{advice}")]);
+        }
+        let mut wrong = Vec::new();
+        let mut take = |column: usize| {
+            let cell = self.places[column].and_then(|place| self.record.get(place)).unwrap_or_default();
+            cell_text(cell).map_err(|why| wrong.push(format!("{} {why}", COLUMNS[column]))).ok().flatten()
+        };
+        let [id, name, domain, tags, contact] = std::array::from_fn(&mut take);
+        let guid = id.as_deref().and_then(guid);
+        match &id {
+            Some(id) if guid.is_none() => {
+                wrong.push(format!("\"{id}\" is not a tenant id, which is a GUID such as {EXAMPLE_ID}"));
+            }
+            None if wrong.is_empty() => wrong.push("no tenant id".into()),
+            _ => {}
+        }
+        let tags = tags.map(|text| split_tags(&text).map_err(|why| wrong.push(why)).unwrap_or_default());
+        match (guid, id) {
+            (Some(guid), Some(id)) if wrong.is_empty() => {
+                let tags = tags.filter(|tags| !tags.is_empty());
+                Ok(Row { line, guid, customer: ImportedCustomer { id, name, domain, tags, contact } })
+            }
+            _ => Err(wrong),
+        }
+    }
+}
+
+/// A cell without blanks around it; `None` if nothing is left.
+fn cell_text(cell: &[u8]) -> Result<Option<String>, String> {
+    let text = std::str::from_utf8(cell).map_err(|_| "is not UTF-8; save the file as \"CSV UTF-8\"".to_owned())?.trim();
+    if text.contains(['\n', '\r']) {
+        return Err("goes over several lines; is a double quote missing?".into());
+    }
+    if text.chars().nth(CELL_MAX).is_some() {
+        return Err(format!("is longer than {CELL_MAX} characters"));
+    }
+    if text.contains(char::is_control) {
+        return Err("holds a control character".into());
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// Each once, in their order.
+fn split_tags(text: &str) -> Result<Vec<String>, String> {
+    let mut tags: Vec<String> = Vec::new();
+    for tag in text.split([';', '|']).map(str::trim).filter(|tag| !tag.is_empty()) {
+        if !is_tag(tag) {
+            return Err(format!("\"{tag}\" is not a tag: tags are separated by semicolons, and hold no comma"));
+        }
+        if !tags.iter().any(|known| known == tag) {
+            tags.push(tag.to_owned());
+        }
+    }
+    Ok(tags)
+}
+
+/// Where each column is, or everything that is wrong with their names.
+fn places(header: &ByteRecord) -> Result<[Option<usize>; COLUMNS.len()], String> {
+    let cells: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
+    if header.iter().next().is_some_and(|cell| cell.starts_with(b"\xFF\xFE") || cell.starts_with(b"\xFE\xFF")) {
+        return Err("the file is UTF-16; save it as \"CSV UTF-8\"".into());
+    }
+    if let ([only], Some(separator)) = (cells.as_slice(), cells[0].chars().find(|c| matches!(c, ';' | '\t'))) {
+        let name = if separator == ';' { "semicolons" } else { "tabs" };
+        if only.split(separator).any(|cell| COLUMNS.contains(&cell.trim().to_lowercase().as_str())) {
+            return Err(format!("cells are separated by commas, not by {name}"));
+        }
+    }
+    if cells.iter().any(|cell| guid(cell).is_some()) {
+        return Err(format!("a customer where the names of the columns belong; {}", names_of_columns()));
+    }
+    let (mut places, mut wrong) = ([None; COLUMNS.len()], Vec::new());
+    for (place, cell) in cells.iter().enumerate() {
+        let name = cell.to_lowercase();
+        match COLUMNS.iter().position(|column| *column == name) {
+            Some(column) if places[column].is_some() => wrong.push(format!("the column {name} is there twice")),
+            Some(column) => places[column] = Some(place),
+            None if name.is_empty() => wrong.push(format!("the column {} has no name", place + 1)),
+            None => wrong.push(format!("unknown column \"{cell}\"{}", suggestion(&name))),
+        }
+    }
+    if places[0].is_none() {
+        wrong.push("there is no column id".into());
+    }
+    if wrong.is_empty() { Ok(places) } else { Err(format!("{}; {}", wrong.join("; "), names_of_columns())) }
+}
+
+fn names_of_columns() -> String {
+    format!("the first line names the columns: {}; only id is needed", COLUMNS.join(", "))
+}
+
+/// `, did you mean COLUMN?` for what holds a column's name (`customer_id`) or nearly is one.
+fn suggestion(name: &str) -> String {
+    let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).collect();
+    let holds = |column: &&&str| words.contains(*column) || (column.len() > 2 && name.contains(**column));
+    let near = |column: &&&str| strsim::damerau_levenshtein(name, column) <= column.len().div_ceil(3);
+    let meant = COLUMNS.iter().find(holds).or_else(|| COLUMNS.iter().find(near));
+    meant.map_or_else(String::new, |column| format!(", did you mean {column}?"))
+}
+
+/// The number of the line in which a record begins that was just read, as an editor shows it.
+fn line_of<R: Read>(reader: &mut Reader<Lines<R>>, record: &ByteRecord) -> u64 {
+    reader.get_mut().number(record.position().map_or(0, Position::byte))
+}
+
+/// Counts lines, for the reader of CSV counts a blank one and the second half of `\r\n` to the record that follows.
+struct Lines<R> {
+    input: R,
+    /// What was read and not counted yet, and where in the file it begins.
+    ahead: VecDeque<u8>,
+    begin: u64,
+    line: u64,
+}
+
+impl<R> Lines<R> {
+    fn of(input: R) -> Self {
+        Self { input, ahead: VecDeque::new(), begin: 0, line: 1 }
+    }
+
+    /// In which line the first byte after `offset` stands that ends no line. Offsets only grow.
+    fn number(&mut self, offset: u64) -> u64 {
+        let before = usize::try_from(offset.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.ahead.len());
+        let ends = self.ahead.range(before..).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let counted = self.ahead.drain(..before + ends);
+        self.begin += (before + ends) as u64;
+        self.line += counted.filter(|byte| *byte == b'\n').count() as u64;
+        self.line
+    }
+}
+
+impl<R: Read> Read for Lines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.ahead.extend(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// With `flexible`, reading bytes fails only where the file does.
+fn broken(error: csv::Error) -> Problem {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Problem::Io(error),
+        other => Problem::Io(io::Error::other(format!("{other:?}"))),
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
