@@ -348,7 +348,7 @@ impl WriteTx {
         let done = sqlx::query!(
             "update delivery
              set interrupted = interrupted + 1,
-                 next_attempt_at = ?1 + case when interrupted < 2 then 0 else sequence * 7919 % 30000
+                 next_attempt_at = ?1 + case when interrupted < 2 then 0 else sequence * 7919 % 12000
                      + case interrupted when 2 then 60000 when 3 then 600000 else 3600000 end end
              where state = 'pending' and id in (select delivery from attempt where ended_at is null)",
             now

@@ -207,7 +207,7 @@ async fn a_message_that_kills_the_process_each_time_does_not_take_its_neighbours
         world.rows("select state, count(*) from v_deliveries where endpoint = 'crm' group by 1 order by 1").await,
         ["delivered | 2", "pending | 1"]
     );
-    world.pass(minutes(1));
+    world.pass(seconds(72));
     world.deliver().await;
     assert_eq!(world.hook.hooks().pop().unwrap().id(), Some(poison.as_str()));
 }
