@@ -2,8 +2,8 @@
 
 -- So many customers lost an entry within an hour that nothing is recorded as absent since then.
 alter table partner add column implausible_since integer;
--- Until then a person has said that entries that are missing are gone.
-alter table partner add column absence_accepted_until integer;
+-- When a person said that entries that were missing are gone.
+alter table partner add column absence_accepted_at integer;
 
 create index observation_missing on observation (missing_since) where missing_since is not null;
 create index observation_gone on observation (status_since) where present = 0;

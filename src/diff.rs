@@ -86,8 +86,19 @@ pub struct Look {
     pub news_since: Option<Timestamp>,
     pub second_look: Duration,
     pub third_look: Duration,
-    /// So much disappeared at once, since then, that nothing is believed to be gone for the time being.
-    pub implausible_since: Option<Timestamp>,
+    pub doubt: Doubt,
+}
+
+/// How far an answer is doubted that lacks an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// A second look is needed, for an approval a third.
+    Usual,
+    /// So much disappeared at once, since then, that only looks count that are taken an hour later, and then an hour
+    /// apart.
+    ImplausibleSince(Timestamp),
+    /// What was missing then is gone, says a person.
+    AcceptedAt(Timestamp),
 }
 
 /// Holds an answer against what is believed. Returns every belief as it is afterwards, with its change if there is
@@ -191,13 +202,17 @@ fn missing(before: &Belief, look: &Look) -> (Belief, Option<Change>) {
         None => first,
         // The clock was set back: wait once more, not for days.
         Some(missing) if look.now < missing.looked_at => Missing { looked_at: look.now, ..missing },
+        Some(missing) if missing.is_accepted(look) => missing,
         Some(missing) if look.now < missing.next_look_at(look) => missing,
         Some(missing) if missing.begins_anew(look) => Missing { since: missing.since, after: missing.after, ..first },
         Some(missing) => Missing { looks: missing.looks + 1, looked_at: look.now, ..missing },
     };
     let was_approved = entry.status() == Status::Verdict(Verdict::Approved);
-    let enough = if was_approved && look.implausible_since.is_none() { 3 } else { 2 };
-    if missing.looks < enough || missing.begins_anew(look) {
+    let enough = match look.doubt {
+        Doubt::Usual | Doubt::AcceptedAt(_) if was_approved => 3,
+        _ => 2,
+    };
+    if !missing.is_accepted(look) && (missing.looks < enough || missing.begins_anew(look)) {
         return (Belief { missing: Some(missing), ..before.clone() }, None);
     }
     let event = match entry.status() {
@@ -276,16 +291,22 @@ impl Missing {
     /// When the next look counts.
     #[must_use]
     pub fn next_look_at(&self, look: &Look) -> Timestamp {
-        match look.implausible_since {
-            Some(since) if self.looked_at < since.after(DOUBT) => since.after(DOUBT),
-            Some(_) => self.looked_at.after(DOUBT),
-            None => self.looked_at.after(if self.looks == 1 { look.second_look } else { look.third_look }),
+        match look.doubt {
+            Doubt::ImplausibleSince(since) if self.looked_at < since.after(DOUBT) => since.after(DOUBT),
+            Doubt::ImplausibleSince(_) => self.looked_at.after(DOUBT),
+            Doubt::Usual | Doubt::AcceptedAt(_) => {
+                self.looked_at.after(if self.looks == 1 { look.second_look } else { look.third_look })
+            }
         }
     }
 
     /// The looks so far were taken when answers had just become implausible: none of them counts.
     fn begins_anew(&self, look: &Look) -> bool {
-        look.implausible_since.is_some_and(|since| self.looked_at < since.after(DOUBT))
+        matches!(look.doubt, Doubt::ImplausibleSince(since) if self.looked_at < since.after(DOUBT))
+    }
+
+    fn is_accepted(&self, look: &Look) -> bool {
+        matches!(look.doubt, Doubt::AcceptedAt(at) if self.since <= at)
     }
 }
 

@@ -108,7 +108,10 @@ pub enum SetupError {
     Address(&'static str),
 }
 
+/// For a call, which is a token now and then and one or two questions.
 const DEADLINE: Duration = Duration::from_mins(1);
+/// For one answer. A round waits for its slowest, and no longer than who is in review may be late.
+const ANSWER: Duration = Duration::from_secs(30);
 const PAGE: usize = 500;
 const QUALIFICATIONS_MAX: usize = 1024 * 1024;
 const PAGE_MAX: usize = 16 * 1024 * 1024;
@@ -237,8 +240,10 @@ impl PartnerCenter {
         if let Some(Continuation(token)) = after {
             request = request.header(wire::CONTINUATION, token.clone());
         }
+        let after = self.deadline.min(ANSWER);
+        let until = until.min(Instant::now() + after);
         let reply = self.http.exchange(request, body_max, until).await.map_err(|failure| match failure {
-            Failure::TimedOut => Error::TimedOut { after: self.deadline, correlation_id: Some(correlation_id) },
+            Failure::TimedOut => Error::TimedOut { after, correlation_id: Some(correlation_id) },
             Failure::Unreachable(why) => Error::Unreachable(text::scrub(&why, &[token.expose()])),
             Failure::Broken(why) => Error::Unreadable { what: why, correlation_id: Some(correlation_id) },
         })?;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::delivery::route::Routes;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
-use crate::record::{self, Intervals, unrecognized};
+use crate::record::{self, Intervals, brake, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
 use crate::time::{Clock, Timestamp};
 
@@ -90,6 +90,7 @@ impl Poller {
         let mut round = Round::default();
         let now = self.clock.now();
         self.poke_outbox(unrecognized::tell(&self.store, &self.partner, &self.routes, now).await?);
+        brake::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
         let gate = self.store.gate(self.partner.id).await?;
         if let Some(gate) = &gate
             && gate.closed_until > now
@@ -170,13 +171,23 @@ impl Poller {
             match asked {
                 Question::Answer(answer) => {
                     good = true;
-                    let understood = self.asked.count(answer.ended_at);
+                    self.asked.count(answer.ended_at);
                     if is_unchanged(&customer, &answer) {
                         round.unchanged += 1;
                         batch.unchanged.push(self.unchanged(&customer, &answer));
                     } else {
-                        round.changed += 1;
-                        round.transitions += self.record(&customer, &answer, understood).await?;
+                        match self.record(&customer, &answer).await {
+                            Ok(transitions) => {
+                                round.changed += 1;
+                                round.transitions += transitions;
+                            }
+                            // It costs this answer, and not those that came with it.
+                            Err(error) if error.is_of_the_data() => {
+                                round.failed += 1;
+                                batch.failed.push(self.failed(&customer, &error, false));
+                            }
+                            Err(error) => return Err(error),
+                        }
                     }
                 }
                 Question::Error(error) if error.is_partners_trouble() => {
@@ -188,7 +199,8 @@ impl Poller {
                 }
                 Question::Error(error) => {
                     round.failed += 1;
-                    batch.failed.push(self.failed(&customer, &error));
+                    let seldom = matches!(error, Error::NoRelationship(_));
+                    batch.failed.push(self.failed(&customer, &error, seldom));
                 }
                 Question::Not => {
                     round.not_asked += 1;
@@ -228,7 +240,8 @@ impl Poller {
         }
     }
 
-    async fn record(&self, customer: &DueCustomer, answer: &Answer, asked: u64) -> Result<u32, store::Error> {
+    async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
+        let asked = self.asked.within_hour(answer.ended_at);
         let recorded =
             record::record(&self.store, &self.partner, &self.routes, &self.intervals, asked, customer.row, answer)
                 .await?;
@@ -262,9 +275,9 @@ impl Poller {
         }
     }
 
-    fn failed(&self, customer: &DueCustomer, error: &Error) -> Failed {
+    fn failed(&self, customer: &DueCustomer, error: &dyn std::error::Error, seldom: bool) -> Failed {
         let now = self.clock.now();
-        let seldom = matches!(error, Error::NoRelationship(_));
+        let error = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         let usual = self.intervals.of(customer.class);
         let pause = if seldom {
             self.intervals.unqualified
@@ -276,7 +289,7 @@ impl Poller {
             row: customer.row,
             at: now.as_millis(),
             next_poll_at: now.after(pause.mul_f64(1.0 - 0.05 * fastrand::f64())).as_millis(),
-            error: error.to_string(),
+            error,
             seldom,
             blind_after_ms: i64::try_from(BLIND_AFTER.as_millis()).unwrap_or(i64::MAX),
         }
@@ -357,10 +370,9 @@ impl Poller {
 
 /// Says the answer what is believed already, and does nothing follow from the time that has passed?
 fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
-    let expectation_is_over = customer.expected_until.is_some_and(|until| until <= answer.ended_at);
     customer.class != PollClass::SecondLook
         && customer.poll_failures == 0 // a failure may have moved it to another class
-        && !expectation_is_over
+        && !record::is_expectation_over(customer.expected_until, customer.class, answer.ended_at)
         && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
 }
 

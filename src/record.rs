@@ -1,12 +1,12 @@
 //! The transaction that no verdict is lost in: what was observed, what changed, what is told of it and to whom, all
 //! of it or nothing.
 
+pub mod brake;
 pub mod unrecognized;
 
 use std::time::Duration;
 
 use chrono::{Datelike, Weekday};
-use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::delivery::route::{Matter, Routes};
@@ -14,7 +14,7 @@ use crate::diff::{self, Belief, Change, Look};
 use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
 use crate::qualification::{self, Status};
-use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
+use crate::store::{self, Customer, PartnerRow, PollClass, Store};
 use crate::time::Timestamp;
 
 /// How often who is asked: `[schedule]`, as far as the poller needs it.
@@ -29,6 +29,8 @@ pub struct Intervals {
 
 /// How long news is expected after a denial, or after an entry is gone that may come back.
 const EXPECTED_BUSINESS_DAYS: u32 = 10;
+/// Who held something is asked as often as the settled for so long after that.
+const SETTLED_AFTER: Duration = Duration::from_hours(24 * 90);
 
 /// What an answer came to.
 #[derive(Debug, Default)]
@@ -61,14 +63,14 @@ pub async fn record(
         return Ok(Recorded { dropped: true, ..Recorded::default() });
     }
     let before = tx.beliefs(customer.row).await?;
-    let implausible_since = brake(&mut tx, partner.id, &customer, &before, answer, asked).await?;
+    let doubt = brake::doubt(&mut tx, partner.id, &customer, &before, answer, asked).await?;
     let look = Look {
         now,
         last_seen_at: customer.last_seen_at,
         news_since: news_since(partner, tx.first_synced_at(partner.id).await?, &customer),
         second_look: intervals.second_look,
         third_look: intervals.third_look,
-        implausible_since,
+        doubt,
     };
     let steps = diff::compare(&before, &answer.snapshot, &look);
 
@@ -154,7 +156,15 @@ fn expected_until(customer: &Customer, steps: &[(Belief, Option<Change>)], now: 
         return Some(after_business_days(now, EXPECTED_BUSINESS_DAYS));
     }
     let has_come = changes().any(|(_, status)| matches!(status, Some(Status::InReview | Status::Verdict(_))));
-    customer.expected_until.filter(|until| *until > now && !has_come)
+    customer.expected_until.filter(|until| until.after(SETTLED_AFTER) > now && !has_come)
+}
+
+/// Is a customer of this class asked at another interval from now on, though nothing has changed?
+pub(crate) fn is_expectation_over(expected_until: Option<Timestamp>, class: PollClass, now: Timestamp) -> bool {
+    expected_until.is_some_and(|until| match class {
+        PollClass::InReview => until <= now,
+        _ => until.after(SETTLED_AFTER) <= now,
+    })
 }
 
 fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) -> PollClass {
@@ -164,7 +174,7 @@ fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) 
         || expected_until.is_some_and(|until| until > now)
     {
         PollClass::InReview
-    } else if beliefs.iter().any(|belief| belief.entry.is_some()) {
+    } else if expected_until.is_some() || beliefs.iter().any(|belief| belief.entry.is_some()) {
         PollClass::Settled
     } else {
         PollClass::Unqualified
@@ -182,46 +192,6 @@ fn next_poll_at(customer: &Customer, beliefs: &[Belief], intervals: &Intervals, 
         Some(next_look) => next_look,
         None => usual,
     }
-}
-
-/// More customers than this, and more than one in so many of those asked, do not lose an entry within an hour.
-const PLAUSIBLE: (u64, u64) = (5, 50);
-const HOUR: Duration = Duration::from_hours(1);
-
-/// The plausibility brake: since when so many entries have disappeared at once that it is rather Partner Center that
-/// is not well. Looked at whenever an entry disappears or comes back.
-async fn brake(
-    tx: &mut WriteTx,
-    partner: i64,
-    customer: &Customer,
-    before: &[Belief],
-    answer: &Answer,
-    asked: u64,
-) -> Result<Option<Timestamp>, store::Error> {
-    let now = answer.ended_at;
-    let is_gone = |belief: &Belief| {
-        belief.entry.is_some() && answer.snapshot.get(&qualification::key(&belief.qualification)).is_none()
-    };
-    let loses = before.iter().any(is_gone);
-    if !loses && before.iter().all(|belief| belief.missing.is_none()) {
-        return Ok(None); // it says nothing of that
-    }
-    let (since, accepted) = tx.implausible_since(partner, now).await?;
-    if accepted {
-        return Ok(None);
-    }
-    let lost = tx.customers_that_lost(partner, customer.row, now.before(HOUR)).await? + u64::from(loses);
-    let is_implausible = lost > PLAUSIBLE.0 && lost * PLAUSIBLE.1 > asked;
-    let new = is_implausible.then(|| since.unwrap_or(now));
-    if new != since {
-        tx.set_implausible_since(partner, new).await?;
-        if new.is_some() {
-            warn!(lost, asked, "so many customers lost an entry within an hour that none is believed to be gone");
-        } else {
-            info!("answers are plausible again");
-        }
-    }
-    Ok(new)
 }
 
 impl Intervals {

@@ -44,6 +44,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// The trouble is with what was to be stored, not with the database: it would fail again.
+    #[must_use]
+    pub fn is_of_the_data(&self) -> bool {
+        match self {
+            // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH with their extended codes.
+            Self::Sqlite(sqlx::Error::Database(error)) => error
+                .code()
+                .and_then(|code| code.parse::<i32>().ok())
+                .is_some_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20)),
+            Self::Sqlite(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => true,
+            _ => false,
+        }
+    }
+
     /// Somebody else holds the database; it will be free again.
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -104,6 +104,9 @@ pub struct PollArgs {
     /// Only this partner of the configuration
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
+    /// Believe that the entries that are missing from the answers are gone, however many they are: asks those customers
+    #[arg(long, conflicts_with = "customers")]
+    pub accept: bool,
 }
 
 #[derive(Debug, Args)]

@@ -38,7 +38,15 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
     };
     // Either way they are due: a process that dies on the way leaves them to the next one.
     let mut tx = store.begin().await?;
-    let due = tx.make_due(rows, partner, context.now()).await?;
+    let (accepted, due);
+    let rows = if args.accept {
+        accepted = tx.accept_absence(partner, context.now()).await?;
+        due = u64::try_from(accepted.len()).unwrap_or(u64::MAX);
+        Some(accepted.as_slice())
+    } else {
+        due = tx.make_due(rows, partner, context.now()).await?;
+        rows
+    };
     tx.commit().await?;
     match held {
         // Held until all is asked.

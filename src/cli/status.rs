@@ -112,6 +112,14 @@ fn attention(
         let why = state.closed_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         if let Some(since) = state.blind_since {
             said.push(format!("{}: blind since {}{why}", state.partner, when::minute(&since.to_string())));
+        } else if let Some(since) = state.implausible_since {
+            said.push(format!(
+                "{0}: implausible answers since {1}: {2} customers lost an entry at once, so none is believed to be gone \
+                 until two looks an hour apart agree, or `vetwatch poll --accept --partner {0}`",
+                state.partner,
+                when::minute(&since.to_string()),
+                state.missing
+            ));
         } else if state.closures >= CLOSURES_THAT_BLIND {
             said.push(format!("{}: no good answer after {} pauses{why}", state.partner, state.closures));
         }

@@ -106,7 +106,7 @@ fn look(now: Timestamp, last_seen_at: Option<Timestamp>) -> Look {
         news_since: Some(WATCHING),
         second_look,
         third_look: Duration::from_hours(1),
-        implausible_since: None,
+        doubt: Doubt::Usual,
     }
 }
 

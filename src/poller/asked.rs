@@ -13,8 +13,7 @@ const HOUR_MINUTES: i64 = 60;
 pub struct Asked(Mutex<VecDeque<(i64, u64)>>);
 
 impl Asked {
-    /// Counts one at `now` and returns how many there were within the hour.
-    pub fn count(&self, now: Timestamp) -> u64 {
+    pub fn count(&self, now: Timestamp) {
         let minute = now.as_millis().div_euclid(MINUTE_MS);
         let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Both ends: the clock may have been set back.
@@ -23,6 +22,12 @@ impl Asked {
             Some((at, count)) if *at == minute => *count += 1,
             _ => minutes.push_back((minute, 1)),
         }
-        minutes.iter().map(|(_, count)| count).sum()
+    }
+
+    /// How many there were within the hour.
+    pub fn within_hour(&self, now: Timestamp) -> u64 {
+        let minute = now.as_millis().div_euclid(MINUTE_MS);
+        let minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        minutes.iter().filter(|(at, _)| *at > minute - HOUR_MINUTES && *at <= minute).map(|(_, count)| count).sum()
     }
 }

@@ -1,7 +1,16 @@
 //! How much disappears at once, and words that nobody knows.
 
-use super::{Error, Store, WriteTx};
+use super::{Error, PollClass, Store, WriteTx};
 use crate::time::Timestamp;
+
+/// What stands against believing that entries are gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Brake {
+    /// Since when the partner's answers are implausible.
+    pub implausible_since: Option<Timestamp>,
+    /// When a person said that what was missing was gone.
+    pub accepted_at: Option<Timestamp>,
+}
 
 /// A word that waits to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,22 +22,14 @@ pub struct UnknownWord {
 }
 
 impl WriteTx {
-    /// Since when the partner's answers are implausible; `None` also while a person accepts them.
-    pub async fn implausible_since(
-        &mut self,
-        partner: i64,
-        now: Timestamp,
-    ) -> Result<(Option<Timestamp>, bool), Error> {
-        let now = now.as_millis();
-        let row = sqlx::query!(
-            r#"select implausible_since, coalesce(absence_accepted_until > ?1, false) as "accepted!: bool"
-               from partner where id = ?2"#,
-            now,
-            partner
-        )
-        .fetch_one(&mut *self.tx)
-        .await?;
-        Ok((row.implausible_since.map(Timestamp::from_millis), row.accepted))
+    pub async fn brake(&mut self, partner: i64) -> Result<Brake, Error> {
+        let row = sqlx::query!("select implausible_since, absence_accepted_at from partner where id = ?", partner)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(Brake {
+            implausible_since: row.implausible_since.map(Timestamp::from_millis),
+            accepted_at: row.absence_accepted_at.map(Timestamp::from_millis),
+        })
     }
 
     pub async fn set_implausible_since(&mut self, partner: i64, since: Option<Timestamp>) -> Result<(), Error> {
@@ -39,36 +40,87 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Customers other than this one that miss an entry now, or lost one since.
-    pub async fn customers_that_lost(&mut self, partner: i64, besides: i64, since: Timestamp) -> Result<u64, Error> {
-        let since = since.as_millis();
+    /// Customers (other than this one) that miss an entry now, or lost one since; counted up to `most`.
+    pub async fn customers_that_lost(
+        &mut self,
+        partner: i64,
+        besides: Option<i64>,
+        since: Timestamp,
+        most: u64,
+    ) -> Result<u64, Error> {
+        let (since, most) = (since.as_millis(), i64::try_from(most).unwrap_or(i64::MAX));
         let lost = sqlx::query_scalar!(
             r#"select count(*) as "n!: i64" from (
-                   select o.customer from observation o where o.missing_since is not null
-                   union
-                   select o.customer from observation o where o.present = 0 and o.status_since >= ?1)
-               l join customer c on c.id = l.customer
-               where c.partner = ?2 and c.id <> ?3 and c.removed_at is null"#,
+                   select distinct c.id from (
+                       select customer from observation where missing_since is not null
+                       union all
+                       select customer from observation where present = 0 and status_since >= ?1) lost
+                   join customer c on c.id = lost.customer
+                   where c.partner = ?2 and c.id is not ?3 and c.removed_at is null
+                   limit ?4)"#,
             since,
             partner,
-            besides
+            besides,
+            most
         )
         .fetch_one(&mut *self.tx)
         .await?;
         Ok(u64::try_from(lost).unwrap_or(0))
     }
 
-    /// Entries that are missing are gone, says a person, until then.
-    pub async fn accept_absence(&mut self, partner: i64, until: Timestamp) -> Result<(), Error> {
-        let until = until.as_millis();
+    /// Makes up to `most` other customers due that hold an entry: those in review first.
+    pub async fn call_witnesses(
+        &mut self,
+        partner: i64,
+        besides: i64,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (now, mut left) = (now.as_millis(), u64::from(most));
+        for class in [PollClass::InReview, PollClass::Settled] {
+            let (class, most) = (class.as_str(), i64::try_from(left).unwrap_or(i64::MAX));
+            let done = sqlx::query!(
+                "update customer set next_poll_at = ?1 where id in (
+                     select c.id from customer c
+                     where c.partner = ?2 and c.poll_class = ?3 and c.removed_at is null and c.paused_at is null
+                       and c.next_poll_at > ?1 and c.asking_since is null and c.id <> ?4
+                       and exists (select 1 from observation o where o.customer = c.id and o.present = 1)
+                     order by c.next_poll_at desc limit ?5)",
+                now,
+                partner,
+                class,
+                besides,
+                most
+            )
+            .execute(&mut *self.tx)
+            .await?;
+            left = left.saturating_sub(done.rows_affected());
+        }
+        Ok(())
+    }
+
+    /// What is missing from answers is gone, says a person; the next look believes it. Returns who is due for it now.
+    pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<i64>, Error> {
+        let now = now.as_millis();
         sqlx::query!(
-            "update partner set absence_accepted_until = ?, implausible_since = null where id = ?",
-            until,
+            "update partner set absence_accepted_at = ?1, implausible_since = null where ?2 is null or name = ?2",
+            now,
             partner
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(())
+        let due = sqlx::query_scalar!(
+            r#"update customer set next_poll_at = ?1
+               where removed_at is null and paused_at is null
+                 and id in (select customer from observation where missing_since is not null)
+                 and partner in (select id from partner where ?2 is null or name = ?2)
+               returning id as "row!""#,
+            now,
+            partner
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        Ok(due)
     }
 
     /// Notes a status word that is not documented.
@@ -119,6 +171,14 @@ impl WriteTx {
 }
 
 impl Store {
+    /// Since when so much is missing that it is not believed.
+    pub async fn implausible_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
+        let since = sqlx::query_scalar!("select implausible_since from partner where id = ?", partner)
+            .fetch_one(&self.read)
+            .await?;
+        Ok(since.map(Timestamp::from_millis))
+    }
+
     /// Is there a word to be told?
     pub async fn has_unknown_words(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
         let before = before.as_millis();

@@ -9,6 +9,7 @@ mod delivery;
 mod demo;
 mod email;
 mod peers;
+mod plausibility;
 mod polling;
 mod process;
 mod readme;

@@ -156,6 +156,13 @@ impl World {
         rows(&self.config.database, sql).await
     }
 
+    /// Does something to the database behind everybody's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let mut writer =
+            SqliteConnectOptions::new().filename(&self.config.database).connect().await.expect("a database");
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut writer).await.expect("a statement");
+    }
+
     /// What arrived at the receiver so far: type, customer, reason.
     pub(crate) fn hooked(&self) -> Vec<String> {
         self.hook.hooks().iter().map(told).collect()

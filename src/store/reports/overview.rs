@@ -16,6 +16,10 @@ pub struct PartnerState {
     pub closures: i64,
     /// The operators were told that this partner cannot be read, and not yet that it can be again.
     pub blind_since: Option<Timestamp>,
+    /// So many entries are missing since then that none is believed to be gone.
+    pub implausible_since: Option<Timestamp>,
+    /// Customers whose last answer lacked an entry.
+    pub missing: i64,
     pub customers: i64,
     pub paused: i64,
     /// Not paused and in review (or a second look is due), settled, unqualified (or never seen).
@@ -61,6 +65,8 @@ impl Store {
                        where e.partner = p.id and e.customer is null
                          and e.type in ('monitor.blind', 'monitor.recovered')
                        order by e.occurred_at desc, e.id desc limit 1) as "blind_since: i64",
+                      p.implausible_since,
+                      count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null)) as "missing!: i64",
                       count(c.id) as "customers!: i64",
                       count(c.paused_at) as "paused!: i64",
                       count(*) filter (where c.paused_at is null and c.poll_class in ('second_look', 'in_review')) as "in_review!: i64",
@@ -79,6 +85,8 @@ impl Store {
             closed_reason: row.closed_reason,
             closures: row.closures,
             blind_since: at(row.blind_since),
+            implausible_since: at(row.implausible_since),
+            missing: row.missing,
             customers: row.customers,
             paused: row.paused,
             in_review: row.in_review,

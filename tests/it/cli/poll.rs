@@ -90,3 +90,25 @@ async fn a_partner_center_that_is_away_or_throttles_is_to_be_tried_again() {
     );
     assert_eq!(desk.sandbox.count(Kind::Qualifications), 1, "nobody is asked behind a closed gate");
 }
+
+#[tokio::test]
+async fn so_much_that_is_gone_at_once_needs_a_persons_word() {
+    let mut desk = Desk::with("in_review = \"100ms\"", |text| text).await;
+    let ids: Vec<_> = (0..7).map(|n| desk.stranger(&format!("School {n}"))).collect();
+    desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(0);
+    for id in &ids {
+        desk.sandbox.submit(id).unwrap();
+    }
+    desk.run(&["poll"]).await.exits(0);
+    for id in &ids {
+        desk.sandbox.withdraw(id).unwrap();
+    }
+    assert_eq!(desk.json(&["poll"]).await["transitions"], 0);
+    let said = desk.run(&["status"]).await.exits(3).out;
+    assert!(said.contains("implausible answers since") && said.contains("7 customers lost an entry"), "{said}");
+    assert!(said.contains("`vetwatch poll --accept --partner emea`"), "{said}");
+    desk.run(&["poll", "--accept", "School 1"]).await.exits(2);
+    assert_eq!(desk.json(&["poll", "--accept", "--partner", "emea"]).await["transitions"], 7);
+    assert_eq!(desk.rows("select distinct event_type from v_transitions").await, ["vetting.vanished"]);
+    assert_eq!(desk.json(&["status"]).await["attention"], json!([]));
+}

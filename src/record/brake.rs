@@ -1,0 +1,84 @@
+//! The plausibility brake: entries of many customers that disappear at once are rather Partner Center's trouble.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::diff::{Belief, Doubt};
+use crate::partner_center::Answer;
+use crate::qualification;
+use crate::store::{self, Customer, Store, WriteTx};
+use crate::time::Timestamp;
+
+/// More customers than this, and more than one in so many of those asked, do not lose an entry within an hour.
+const PLAUSIBLE: (u64, u64) = (5, 50);
+const HOUR: Duration = Duration::from_hours(1);
+/// When an entry disappears, so many others are asked before it is believed: as many as pull the brake.
+const WITNESSES: u32 = 6;
+
+/// How far an answer without an entry is doubted. `asked`: answers within the last hour.
+pub(super) async fn doubt(
+    tx: &mut WriteTx,
+    partner: i64,
+    customer: &Customer,
+    before: &[Belief],
+    answer: &Answer,
+    asked: u64,
+) -> Result<Doubt, store::Error> {
+    let now = answer.ended_at;
+    let is_gone = |belief: &&Belief| {
+        belief.entry.is_some() && answer.snapshot.get(&qualification::key(&belief.qualification)).is_none()
+    };
+    let loses = before.iter().any(|belief| is_gone(&belief));
+    if !loses && before.iter().all(|belief| belief.missing.is_none()) {
+        return Ok(Doubt::Usual); // it says nothing of that
+    }
+    let brake = tx.brake(partner).await?;
+    if let Some(accepted_at) = brake.accepted_at.filter(|at| *at <= now && now < at.after(HOUR)) {
+        return Ok(Doubt::AcceptedAt(accepted_at));
+    }
+    let least = plausible(asked);
+    let others = tx.customers_that_lost(partner, Some(customer.row), now.before(HOUR), least + 1).await?;
+    let since = (others + u64::from(loses) > least).then(|| brake.implausible_since.unwrap_or(now));
+    if since != brake.implausible_since {
+        tx.set_implausible_since(partner, since).await?;
+        tell(since.is_some());
+    }
+    match since {
+        Some(since) => Ok(Doubt::ImplausibleSince(since)),
+        None => {
+            // With few in review, the first of many would have its second look before the others had their first.
+            if before.iter().filter(is_gone).any(|belief| belief.missing.is_none()) {
+                tx.call_witnesses(partner, customer.row, WITNESSES, now).await?;
+            }
+            Ok(Doubt::Usual)
+        }
+    }
+}
+
+/// Lets the brake go once no more is missing, or has lately been lost, than is plausible.
+pub async fn release(store: &Store, partner: i64, asked: u64, now: Timestamp) -> Result<(), store::Error> {
+    if store.implausible_since(partner).await?.is_none() {
+        return Ok(());
+    }
+    let mut tx = store.begin().await?;
+    let least = plausible(asked);
+    if tx.customers_that_lost(partner, None, now.before(HOUR), least + 1).await? <= least {
+        tx.set_implausible_since(partner, None).await?;
+        tx.commit().await?;
+        tell(false);
+    }
+    Ok(())
+}
+
+fn plausible(asked: u64) -> u64 {
+    PLAUSIBLE.0.max(asked / PLAUSIBLE.1)
+}
+
+fn tell(is_implausible: bool) {
+    if is_implausible {
+        warn!("more customers lost an entry within an hour than is plausible: none is believed to be gone");
+    } else {
+        info!("answers are plausible again");
+    }
+}

@@ -1,0 +1,158 @@
+//! How much may disappear at once before it is Partner Center that is not well, and words that nobody knows.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use vetwatch::sandbox::{Fault, FaultRule, Kind};
+use vetwatch::time::Clock;
+
+use crate::world::{World, hours, minutes};
+
+/// Sixty customers in review and one settled, all seen.
+async fn town() -> (World, Vec<String>) {
+    let mut world = World::new().await;
+    let mut ids = Vec::new();
+    for n in 0..61 {
+        let id = world.customer(&format!("School {n:02}")).await;
+        world.sandbox.submit(&id).unwrap();
+        ids.push(id);
+    }
+    world.sandbox.approve(&ids[60]).unwrap();
+    world.poll().await;
+    (world, ids)
+}
+
+fn nothing() -> Fault {
+    Fault::Custom { status: 200, headers: BTreeMap::default(), body: "[]".into() }
+}
+
+#[tokio::test]
+async fn a_brownout_of_empty_answers_is_not_believed_and_asks_no_more_than_usual() {
+    let (world, ids) = town().await;
+    world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
+    let before = world.sandbox.count(Kind::Qualifications);
+    let mut transitions = 0;
+    for _ in 0..61 {
+        world.pass(minutes(2));
+        transitions += world.poll().await;
+    }
+    assert_eq!(transitions, 0);
+    let asked = world.sandbox.count(Kind::Qualifications) - before;
+    assert!(asked <= 61 * 12, "{asked} questions in two hours");
+    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+    world.sandbox.clear_faults();
+    world.sandbox.deny(&ids[0], "Not an eligible Museum").unwrap();
+    for _ in 0..8 {
+        world.pass(minutes(15));
+        world.poll().await;
+    }
+    world.deliver().await;
+    assert_eq!(world.hooked(), ["vetting.denied School 00 Not an eligible Museum"]);
+    assert_eq!(world.rows("select implausible_since from partner").await, ["null"]);
+}
+
+#[tokio::test]
+async fn the_first_of_many_that_lose_an_entry_is_not_believed_before_others_were_asked() {
+    let (world, ids) = town().await;
+    world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
+    // One is asked as the trouble begins. All others would be a quarter of an hour later.
+    let row = world.rows(&format!("select id from customer where customer_id = '{}'", ids[7])).await[0].parse().unwrap();
+    world.parts.partners[0].poller.ask_now(&[row]).await.unwrap();
+    assert_eq!(world.poll().await, 0);
+    let witnesses = ids.iter().filter(|id| **id != ids[7] && world.sandbox.count_of(id) > 1).count();
+    assert!((6..60).contains(&witnesses), "{witnesses} others were asked");
+    world.pass(minutes(3));
+    assert_eq!(world.poll().await, 0);
+    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+}
+
+#[tokio::test]
+async fn what_is_really_gone_is_believed_after_two_more_looks_an_hour_apart_or_when_a_person_says_so() {
+    for accept in [false, true] {
+        let (world, ids) = town().await;
+        for id in &ids[..20] {
+            world.sandbox.withdraw(id).unwrap();
+        }
+        let mut gone = 0;
+        let mut times = 0;
+        while gone < 20 {
+            world.pass(minutes(15));
+            gone += world.poll().await;
+            times += 1;
+            assert!(times < 20, "{gone} after {times} quarters of an hour");
+            if accept && times == 2 {
+                let mut tx = world.store.begin().await.unwrap();
+                tx.accept_absence(None, world.clock.now()).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        }
+        assert!(if accept { times == 3 } else { times > 8 }, "accept: {accept}, after {times} quarters of an hour");
+    }
+}
+
+#[tokio::test]
+async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_customers_have_it() {
+    let (world, ids) = town().await;
+    for id in &ids[..3] {
+        world.sandbox.set_entry(id, json!({"qualification": "Education", "vettingStatus": "PendingDocuments"})).unwrap();
+    }
+    for _ in 0..6 {
+        world.pass(minutes(15));
+        world.poll().await;
+    }
+    world.deliver().await;
+    let hooks = world.hook.hooks();
+    assert_eq!(hooks.len(), 1, "{:?}", world.hooked());
+    let json = hooks[0].json();
+    assert_eq!(json["type"], "vetting.unrecognized");
+    assert_eq!(json["data"]["figures"], json!({"vetting_status": "PendingDocuments", "customers": 3}));
+}
+
+#[tokio::test]
+async fn news_is_expected_for_ten_business_days_after_a_denial_and_its_absence_and_then_seldom() {
+    let mut world = World::with("in_review = \"15m\"\nsettled = \"24h\"\nunqualified = \"7d\"", "").await;
+    let school = world.in_review("Contoso School").await;
+    let class = async |world: &World| world.rows("select poll_class from customer").await.remove(0);
+    world.sandbox.withdraw(&school).unwrap();
+    for time in [minutes(15), minutes(3)] {
+        world.pass(time);
+        world.poll().await;
+    }
+    for (days, expected) in [(0, "in_review"), (13, "in_review"), (2, "settled"), (80, "settled"), (11, "unqualified")] {
+        world.pass(hours(24 * days));
+        world.poll().await;
+        assert_eq!(class(&world).await, expected, "after {days} more days");
+    }
+    world.sandbox.submit(&school).unwrap();
+    world.pass(hours(24 * 7));
+    world.poll().await;
+    assert_eq!(class(&world).await, "in_review");
+    world.deliver().await;
+    assert_eq!(world.hooked(), ["vetting.vanished Contoso School -"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_stored_costs_itself_and_nobody_elses() {
+    let mut world = World::new().await;
+    let mut ids = Vec::new();
+    for n in 0..8 {
+        ids.push(world.in_review(&format!("School {n}")).await);
+    }
+    world
+        .execute(
+            "create trigger nothing_of_school_3 before insert on transition
+             when new.customer = (select id from customer where name = 'School 3')
+             begin select raise(abort, 'no room for it'); end",
+        )
+        .await;
+    for id in &ids {
+        world.sandbox.deny(id, "Not an Academic Domain").unwrap();
+    }
+    world.pass(minutes(15));
+    assert_eq!(world.poll().await, 7);
+    let failed = world.rows("select name, last_error from v_customers where poll_failures > 0").await;
+    assert!(matches!(failed.as_slice(), [one] if one.starts_with("School 3") && one.contains("no room")), "{failed:?}");
+    world.execute("drop trigger nothing_of_school_3").await;
+    world.pass(minutes(15));
+    assert_eq!(world.poll().await, 1);
+}
