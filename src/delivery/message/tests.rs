@@ -97,6 +97,12 @@ fn late_news_and_first_sight_are_said_in_words() {
 }
 
 #[test]
+fn a_fourth_attempt_is_not_one_of_three() {
+    let message = Message::of(&[vetting(EventType::Denied, |news| news.attempt = 4)]);
+    assert!(message.items[0].about.ends_with("attempt 4, after the 3 that are allowed"), "{}", message.items[0].about);
+}
+
+#[test]
 fn several_events_make_one_message() {
     let other = vetting(EventType::Approved, |news| news.customer.name = "Fabrikam College".to_owned());
     insta::assert_snapshot!(read(&[event(EventType::Denied), other, event(EventType::Submitted)]));

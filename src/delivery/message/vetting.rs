@@ -21,7 +21,7 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
         about: match event {
             EventType::Revoked | EventType::Changed | EventType::Unrecognized => qualification,
             _ if counted(news) => {
-                format!("{qualification}, attempt {} of {}", news.attempt, advice::EDUCATION_ATTEMPTS)
+                format!("{qualification}, attempt {}", of_those_allowed(news.attempt))
             }
             _ => qualification,
         },
@@ -79,8 +79,7 @@ fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &st
 fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Timestamp) -> Vec<Fact> {
     let mut facts = Vec::new();
     if counted(news) {
-        let allowed = advice::EDUCATION_ATTEMPTS;
-        facts.push(fact("Attempt", format!("{} of {allowed}, as far as vetwatch saw", news.attempt)));
+        facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", of_those_allowed(news.attempt))));
     } else if news.attempt > 1 {
         facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", news.attempt)));
     }
@@ -121,6 +120,14 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
 /// Whether the limit of three applies to it, and it is known which of them it was.
 fn counted(news: &VettingNews) -> bool {
     news.attempt > 0 && advice::is_education(news)
+}
+
+/// `2 of 3`. Support may allow more.
+fn of_those_allowed(attempt: u32) -> String {
+    match advice::EDUCATION_ATTEMPTS {
+        allowed if attempt > allowed => format!("{attempt}, after the {allowed} that are allowed"),
+        allowed => format!("{attempt} of {allowed}"),
+    }
 }
 
 /// For those who follow it up: nobody reads these on a phone.
