@@ -285,7 +285,7 @@ impl Told {
 }
 
 /// While answers are implausible, looks count only after this long, and then this far apart.
-const DOUBT: Duration = Duration::from_hours(1);
+pub const DOUBT: Duration = Duration::from_hours(1);
 
 impl Missing {
     /// When the next look counts.

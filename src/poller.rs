@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::delivery::route::Routes;
+use crate::diff;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
 use crate::record::{self, Intervals, brake, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
@@ -337,7 +338,8 @@ impl Poller {
         tx.commit().await
     }
 
-    /// When the next customer is due. A clock that was set back must not put anybody out of reach for days.
+    /// When the next customer is due. Nobody waits for longer than the schedule says: not after the clock was set back,
+    /// and not under a schedule that became shorter.
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
         let mut next = None;
         for (class, first, last) in self.store.due_times(self.partner.id).await? {
@@ -346,10 +348,14 @@ impl Poller {
                 warn!(
                     partner = self.partner.name,
                     class = class.as_str(),
-                    "the clock was set back; who waited for the old time is due now"
+                    "who waits longer than the schedule says is asked within its interval: was the clock set back?"
                 );
+                let spread = match class {
+                    PollClass::SecondLook | PollClass::InReview => Duration::ZERO,
+                    class => self.intervals.of(class),
+                };
                 let mut tx = self.store.begin().await?;
-                tx.clamp_polls(self.partner.id, class, latest, now).await?;
+                tx.clamp_polls(self.partner.id, class, latest, now, spread).await?;
                 tx.commit().await?;
                 next = Some(now);
             }
@@ -360,11 +366,11 @@ impl Poller {
 
     fn longest_pause(&self, class: PollClass) -> Duration {
         let usual = match class {
-            PollClass::SecondLook => self.intervals.second_look.max(self.intervals.third_look),
+            PollClass::SecondLook => self.intervals.second_look.max(self.intervals.third_look).max(diff::DOUBT),
             PollClass::Unqualified => self.intervals.unqualified,
             class => self.intervals.of(class),
         };
-        usual.max(LONGEST_GATE).max(LEASE)
+        usual.max(LEASE)
     }
 }
 

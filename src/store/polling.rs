@@ -1,5 +1,7 @@
 //! Who is asked when, and what a question came to.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Error, Store, WriteTx};
@@ -302,22 +304,25 @@ impl WriteTx {
         Ok(done.rows_affected())
     }
 
-    /// A clock that was set back must not put anybody out of reach.
+    /// Makes who waits for a time after `latest` due within `spread` from now on.
     pub async fn clamp_polls(
         &mut self,
         partner: i64,
         class: PollClass,
         latest: Timestamp,
         now: Timestamp,
+        spread: Duration,
     ) -> Result<u64, Error> {
         let (class, latest, now) = (class.as_str(), latest.as_millis(), now.as_millis());
+        let spread = i64::try_from(spread.as_millis()).unwrap_or(i64::MAX).max(1);
         let done = sqlx::query!(
-            "update customer set next_poll_at = ?1
+            "update customer set next_poll_at = ?1 + (id * 7919000) % ?5
              where partner = ?2 and poll_class = ?3 and removed_at is null and paused_at is null and next_poll_at > ?4",
             now,
             partner,
             class,
-            latest
+            latest,
+            spread
         )
         .execute(&mut *self.tx)
         .await?;

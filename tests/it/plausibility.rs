@@ -56,7 +56,8 @@ async fn the_first_of_many_that_lose_an_entry_is_not_believed_before_others_were
     let (world, ids) = town().await;
     world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
     // One is asked as the trouble begins. All others would be a quarter of an hour later.
-    let row = world.rows(&format!("select id from customer where customer_id = '{}'", ids[7])).await[0].parse().unwrap();
+    let row =
+        world.rows(&format!("select id from customer where customer_id = '{}'", ids[7])).await[0].parse().unwrap();
     world.parts.partners[0].poller.ask_now(&[row]).await.unwrap();
     assert_eq!(world.poll().await, 0);
     let witnesses = ids.iter().filter(|id| **id != ids[7] && world.sandbox.count_of(id) > 1).count();
@@ -94,7 +95,10 @@ async fn what_is_really_gone_is_believed_after_two_more_looks_an_hour_apart_or_w
 async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_customers_have_it() {
     let (world, ids) = town().await;
     for id in &ids[..3] {
-        world.sandbox.set_entry(id, json!({"qualification": "Education", "vettingStatus": "PendingDocuments"})).unwrap();
+        world
+            .sandbox
+            .set_entry(id, json!({"qualification": "Education", "vettingStatus": "PendingDocuments"}))
+            .unwrap();
     }
     for _ in 0..6 {
         world.pass(minutes(15));
@@ -118,7 +122,8 @@ async fn news_is_expected_for_ten_business_days_after_a_denial_and_its_absence_a
         world.pass(time);
         world.poll().await;
     }
-    for (days, expected) in [(0, "in_review"), (13, "in_review"), (2, "settled"), (80, "settled"), (11, "unqualified")] {
+    for (days, expected) in [(0, "in_review"), (13, "in_review"), (2, "settled"), (80, "settled"), (11, "unqualified")]
+    {
         world.pass(hours(24 * days));
         world.poll().await;
         assert_eq!(class(&world).await, expected, "after {days} more days");

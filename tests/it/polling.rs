@@ -236,6 +236,16 @@ async fn a_clock_that_was_set_back_makes_nobody_deaf() {
 }
 
 #[tokio::test]
+async fn a_small_step_back_of_the_clock_delays_nobody_in_review() {
+    let mut world = World::new().await;
+    let school = world.in_review("Contoso School").await;
+    world.clock.set(world.clock.now().before(minutes(40)));
+    world.sandbox.deny(&school, "Not an eligible Library").unwrap();
+    world.pass(minutes(15));
+    assert_eq!(world.poll().await, 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_was_under_way_when_a_newer_one_was_recorded_is_dropped() {
     let mut world = World::new().await;
     let school = world.in_review("Contoso School").await;
