@@ -223,3 +223,6 @@ fn after_business_days(from: Timestamp, days: u32) -> Timestamp {
     }
     at
 }
+
+#[cfg(test)]
+mod tests;

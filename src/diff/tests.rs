@@ -1,3 +1,5 @@
+mod properties;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -119,35 +121,4 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         vetting_reason: reason,
         created_at: day.map(|day| Timestamp::from_millis(WATCHING.as_millis() + day * 86_400_000)),
     })
-}
-
-proptest! {
-    #[test]
-    fn the_same_answer_twice_is_never_news(answers in prop::collection::vec(prop::collection::vec(any_entry(), 1..4), 1..8)) {
-        let (mut beliefs, mut last) = (Vec::new(), None);
-        for (hour, answer) in answers.iter().enumerate() {
-            for again in [false, true] {
-                let now = at(3600 * u64::try_from(hour).unwrap() + u64::from(again));
-                let steps = compare(&beliefs, &Snapshot::of(answer.clone()), &look(now, last));
-                prop_assert!(!again || steps.iter().all(|(_, change)| change.is_none()));
-                beliefs = steps.into_iter().map(|(belief, _)| belief).collect();
-                last = Some(now);
-            }
-        }
-    }
-
-    #[test]
-    fn attempts_only_go_up_and_only_by_one(answers in prop::collection::vec(prop::collection::vec(any_entry(), 0..4), 1..12)) {
-        let (mut beliefs, mut last): (Vec<Belief>, _) = (Vec::new(), None);
-        for (hour, answer) in answers.into_iter().enumerate() {
-            let now = at(7200 * u64::try_from(hour).unwrap());
-            let after: Vec<_> = compare(&beliefs, &Snapshot::of(answer), &look(now, last)).into_iter().map(|(b, _)| b).collect();
-            for (old, new) in beliefs.iter().zip(&after) {
-                prop_assert!(new.review.attempt == old.review.attempt || new.review.attempt == old.review.attempt + 1);
-            }
-            prop_assert!(after.len() >= beliefs.len());
-            beliefs = after;
-            last = Some(now);
-        }
-    }
 }

@@ -44,16 +44,14 @@ pub(super) async fn doubt(
         tx.set_implausible_since(partner, since).await?;
         tell(since.is_some());
     }
-    match since {
-        Some(since) => Ok(Doubt::ImplausibleSince(since)),
-        None => {
-            // With few in review, the first of many would have its second look before the others had their first.
-            if before.iter().filter(is_gone).any(|belief| belief.missing.is_none()) {
-                tx.call_witnesses(partner, customer.row, WITNESSES, now).await?;
-            }
-            Ok(Doubt::Usual)
-        }
+    if let Some(since) = since {
+        return Ok(Doubt::ImplausibleSince(since));
     }
+    // With few in review, the first of many would have its second look before the others had their first.
+    if before.iter().filter(is_gone).any(|belief| belief.missing.is_none()) {
+        tx.call_witnesses(partner, customer.row, WITNESSES, now).await?;
+    }
+    Ok(Doubt::Usual)
 }
 
 /// Lets the brake go once no more is missing, or has lately been lost, than is plausible.
