@@ -15,5 +15,6 @@ mod process;
 mod readme;
 mod sequence;
 mod service;
+mod upgrade;
 mod webhook;
 mod world;

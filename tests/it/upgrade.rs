@@ -1,0 +1,52 @@
+//! A database that an older vetwatch wrote is taken over as it is.
+
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
+use vetwatch::store::Store;
+
+use crate::world::rows;
+
+const VIEWS: [&str; 5] = ["v_current", "v_transitions", "v_decisions", "v_deliveries", "v_customers"];
+
+/// As the first release left it: only its tables and views, filled.
+async fn first_release(path: &Path) {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut database: SqliteConnection = options.connect().await.unwrap();
+    let mut migrator = sqlx::migrate!();
+    migrator.migrations.to_mut().retain(|migration| migration.version == 1);
+    migrator.run(&mut database).await.unwrap();
+    let rows = include_str!("../data/first-release.sql");
+    sqlx::raw_sql(AssertSqlSafe(rows.to_owned())).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+}
+
+/// What the views show, by the columns that the first release had.
+async fn shown(path: &Path, columns: &[String]) -> Vec<Vec<String>> {
+    let mut shown = Vec::new();
+    for (view, columns) in VIEWS.iter().zip(columns) {
+        shown.push(rows(path, &format!("select {columns} from {view} order by 1, 2, 3")).await);
+    }
+    shown
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_release_is_taken_over_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vetwatch.db");
+    first_release(&path).await;
+    let mut columns = Vec::new();
+    for view in VIEWS {
+        columns
+            .push(rows(&path, &format!("select group_concat(name) from pragma_table_info('{view}')")).await.remove(0));
+    }
+    let before = shown(&path, &columns).await;
+    assert!(before.iter().all(|rows| !rows.is_empty()), "{before:#?}");
+    for _ in 0..2 {
+        drop(Store::open(&path).await.unwrap());
+        assert_eq!(shown(&path, &columns).await, before);
+    }
+    assert_eq!(rows(&path, "pragma integrity_check").await, ["ok"]);
+    assert_eq!(rows(&path, "select count(*) from pragma_foreign_key_check").await, ["0"]);
+}
