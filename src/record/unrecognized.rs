@@ -29,8 +29,9 @@ pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Tim
         let news = MonitorNews {
             summary: format!("Partner Center writes a vetting status that vetwatch does not know: {}", word.spelled),
             detail: format!(
-                "{customers} it now. It is kept and shown as it is, and never taken for a verdict. Look at what it means in \
-                 Partner Center, and whether there is a newer vetwatch; this is told once for each word."
+                "{customers} it now. It is kept and shown as it is, and never taken for a verdict: nobody is told when a \
+                 review ends with this word. Look at what it means in Partner Center, and whether there is a newer \
+                 vetwatch. This is told once for each word."
             ),
             figures: serde_json::Map::from_iter([
                 ("vetting_status".to_owned(), word.spelled.clone().into()),

@@ -20,10 +20,10 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
         EventType::Changed => vetting(Some("Denied"), Some("absent"), None, now),
         EventType::Overdue => vetting(Some("InReview"), Some("InReview"), None, now),
         EventType::Unrecognized => monitor(
-            "Partner Center reports a status that vetwatch does not know: \"Expired\"",
-            "It is kept and shown, and taken for no verdict. Nobody is told when a review ends with this word; look \
-             at these customers in Partner Center.",
-            &json!({"status": "Expired", "customers": 3}),
+            "Partner Center writes a vetting status that vetwatch does not know: Expired",
+            "3 customers have it now. It is kept and shown as it is, and never taken for a verdict: nobody is told when a \
+             review ends with this word. Look at what it means in Partner Center, and whether there is a newer vetwatch.",
+            &json!({"vetting_status": "Expired", "customers": 3}),
         ),
         EventType::Baseline => monitor(
             "vetwatch has looked at all customers once",

@@ -25,15 +25,7 @@ fn channel(url: &str) -> WebhookChannel {
 fn the_published_examples_are_what_is_sent() {
     let channel = channel("https://crm.example/");
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/examples");
-    let told = [
-        EventType::Approved,
-        EventType::Denied,
-        EventType::Revoked,
-        EventType::Vanished,
-        EventType::Submitted,
-        EventType::Changed,
-    ];
-    let examples = told.iter().map(|kind| (kind.as_str(), vec![event(*kind)]));
+    let examples = EventType::ALL.iter().map(|kind| (kind.as_str(), vec![event(*kind)]));
     for (name, events) in examples.chain([(DIGEST, vec![event(EventType::Denied), event(EventType::Approved)])]) {
         let sent: serde_json::Value = serde_json::from_str(&channel.render(&events)).unwrap();
         let file = folder.join(format!("{name}.json"));
