@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::activity::{self, Progress};
+use crate::alarms::Alarms;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
 use crate::lock;
@@ -54,6 +55,7 @@ pub enum Error {
 pub struct Parts {
     pub partners: Vec<PartnerParts>,
     pub endpoints: Vec<EndpointParts>,
+    pub alarms: Alarms,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,15 @@ pub async fn assemble(
     for settings in &config.partners {
         partners.push(partner(config, settings, store, clock, stop, &routes, &outbox).await?);
     }
-    Ok(Parts { partners, endpoints })
+    let alarms = Alarms {
+        partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
+        endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint.clone()).collect(),
+        routes,
+        store: store.clone(),
+        clock: clock.clone(),
+        outbox,
+    };
+    Ok(Parts { partners, endpoints, alarms })
 }
 
 async fn partner(
@@ -262,6 +272,11 @@ pub async fn start(
             });
         }
     }
+    let watch = Arc::new(parts.alarms);
+    loops.add("the watch over all that".to_owned(), HUNG, Arc::new(Notify::new()), move || {
+        let watch = watch.clone();
+        async move { watch.round().await }
+    });
     let Loops { tasks: mut loops, progress, .. } = loops;
     let mut scheduler = activity::alarms(alarms).await?;
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));

@@ -53,6 +53,7 @@ pub mod record;
 pub mod poller;
 pub mod roster;
 // From the database to people.
+pub mod alarms;
 pub mod delivery;
 // Put together.
 pub mod config;

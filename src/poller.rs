@@ -27,6 +27,10 @@ const LEASE: Duration = Duration::from_mins(5);
 const BATCH: (usize, Duration) = (500, Duration::from_secs(1));
 /// A gate closes for this long at most, and nothing throttled or refused waits longer without another try.
 const LONGEST_GATE: Duration = Duration::from_hours(1);
+/// Without a good answer for so long, others are asked whether it is the partner or its customers…
+const DOUBT_SIGHT: Duration = Duration::from_mins(10);
+/// …as many in a round.
+const WITNESSES: u32 = 2;
 /// A customer is blind when three questions in a row over at least this long have failed.
 const BLIND_AFTER: Duration = Duration::from_hours(1);
 
@@ -167,7 +171,7 @@ impl Poller {
         );
         let mut batch = Batch::default();
         let mut gate: Option<(Timestamp, Error)> = None;
-        let mut good = false;
+        let (mut good, mut failure) = (false, None);
         while let Some((customer, asked)) = answers.next().await {
             match asked {
                 Question::Answer(answer) => {
@@ -193,6 +197,7 @@ impl Poller {
                 }
                 Question::Error(error) if error.is_partners_trouble() => {
                     closed.cancel();
+                    failure = Some(error.to_string());
                     batch.not_asked.push(customer.row);
                     round.failed += 1;
                     round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
@@ -201,6 +206,7 @@ impl Poller {
                 Question::Error(error) => {
                     round.failed += 1;
                     let seldom = matches!(error, Error::NoRelationship(_));
+                    failure = Some(error.to_string());
                     batch.failed.push(self.failed(&customer, &error, seldom));
                 }
                 Question::Not => {
@@ -213,10 +219,38 @@ impl Poller {
             }
         }
         if let Some((at, error)) = gate {
-            self.close_gate(at, &error, batch).await
+            self.close_gate(at, &error, batch).await?;
         } else {
             self.commit(batch, None).await?;
-            if good { self.open_gate().await } else { Ok(()) }
+            if good {
+                self.open_gate().await?;
+            }
+        }
+        self.note_sight(good, failure).await
+    }
+
+    /// Since when there has been no good answer at all.
+    async fn note_sight(&self, good: bool, failure: Option<String>) -> Result<(), store::Error> {
+        let (partner, now) = (self.partner.id, self.clock.now());
+        let since = self.store.failing_since(partner).await?;
+        let is_long = since.is_some_and(|since| now.since(since) >= DOUBT_SIGHT);
+        match failure {
+            None if !good || since.is_none() => Ok(()),
+            Some(_) if good && since.is_none() => Ok(()),
+            _ if good => {
+                let mut tx = self.store.begin().await?;
+                tx.partner_answered(partner, now, is_long).await?;
+                tx.commit().await
+            }
+            failure => {
+                let mut tx = self.store.begin().await?;
+                tx.partner_failed(partner, now, &failure.unwrap_or_default()).await?;
+                if is_long {
+                    // Is it these customers, or all of them? Who held something lately can tell.
+                    tx.call_witnesses(partner, None, WITNESSES, now).await?;
+                }
+                tx.commit().await
+            }
         }
     }
 

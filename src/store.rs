@@ -3,6 +3,7 @@
 //! Reads go through [`Store`]; every write goes through a [`WriteTx`]. There is one writer connection: writers in
 //! one process queue fairly for it, and `begin immediate` makes those of several processes wait for each other.
 
+pub mod alarms;
 mod housekeeping;
 mod listing;
 mod outbox;

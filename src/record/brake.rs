@@ -49,7 +49,7 @@ pub(super) async fn doubt(
     }
     // With few in review, the first of many would have its second look before the others had their first.
     if before.iter().filter(is_gone).any(|belief| belief.missing.is_none()) {
-        tx.call_witnesses(partner, customer.row, WITNESSES, now).await?;
+        tx.call_witnesses(partner, Some(customer.row), WITNESSES, now).await?;
     }
     Ok(Doubt::Usual)
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
+use serde_json::json;
 
-use crate::delivery::route::{Matter, Routes};
-use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
+use crate::alarms::{self, Alarm};
+use crate::delivery::route::Routes;
+use crate::event::EventType;
 use crate::store::{self, PartnerRow, Store};
 use crate::time::Timestamp;
 
@@ -26,35 +27,19 @@ pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Tim
         } else {
             format!("{} customers have", word.customers)
         };
-        let news = MonitorNews {
+        let alarm = Alarm {
+            kind: EventType::Unrecognized,
+            partner,
             summary: format!("Partner Center writes a vetting status that vetwatch does not know: {}", word.spelled),
             detail: format!(
                 "{customers} it now. It is kept and shown as it is, and never taken for a verdict: nobody is told when a \
                  review ends with this word. Look at what it means in Partner Center, and whether there is a newer \
                  vetwatch. This is told once for each word."
             ),
-            figures: serde_json::Map::from_iter([
-                ("vetting_status".to_owned(), word.spelled.clone().into()),
-                ("customers".to_owned(), word.customers.into()),
-            ]),
+            figures: json!({ "vetting_status": word.spelled, "customers": word.customers }),
+            not_over: None,
         };
-        let event = Event {
-            kind: EventType::Unrecognized,
-            occurred_at: now,
-            data: EventData {
-                event_id: Uuid::now_v7(),
-                partner: partner.name.clone(),
-                subject: Subject::Monitor(news),
-                observed_at: now,
-                test: false,
-            },
-        };
-        tx.insert_event(&event, partner.id, None, None).await?;
-        let matter = Matter { event: event.kind, partner: &partner.name, qualification: None, tags: &[] };
-        for endpoint in routes.endpoints(&matter) {
-            tx.enqueue(&event, endpoint, now).await?;
-            queued += 1;
-        }
+        queued += alarms::tell(&mut tx, routes, alarm, now).await?;
     }
     tx.commit().await?;
     Ok(queued)

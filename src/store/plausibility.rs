@@ -69,7 +69,7 @@ impl WriteTx {
     }
 
     /// Makes up to `most` other customers due that hold an entry: those in review first.
-    pub async fn call_witnesses(&mut self, partner: i64, besides: i64, most: u32, now: Timestamp) -> Result<(), Error> {
+    pub async fn call_witnesses(&mut self, partner: i64, besides: Option<i64>, most: u32, now: Timestamp) -> Result<(), Error> {
         let (now, mut left) = (now.as_millis(), u64::from(most));
         for class in [PollClass::InReview, PollClass::Settled] {
             let (class, most) = (class.as_str(), i64::try_from(left).unwrap_or(i64::MAX));
@@ -77,7 +77,7 @@ impl WriteTx {
                 "update customer set next_poll_at = ?1 where id in (
                      select c.id from customer c
                      where c.partner = ?2 and c.poll_class = ?3 and c.removed_at is null and c.paused_at is null
-                       and c.next_poll_at > ?1 and c.asking_since is null and c.id <> ?4
+                       and c.next_poll_at > ?1 and c.poll_failures = 0 and c.asking_since is null and c.id is not ?4
                        and exists (select 1 from observation o where o.customer = c.id and o.present = 1)
                      order by c.next_poll_at desc limit ?5)",
                 now,

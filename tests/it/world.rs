@@ -142,6 +142,20 @@ impl World {
         }
     }
 
+    /// Lets time pass as the daemon does: asks, delivers and watches every few minutes.
+    pub(crate) async fn live(&self, time: Duration) {
+        let step = minutes(5);
+        let mut left = time;
+        while left > Duration::ZERO {
+            self.pass(step.min(left));
+            left = left.saturating_sub(step);
+            self.poll().await;
+            self.deliver().await;
+            self.parts.alarms.round().await.expect("a look");
+            self.deliver().await;
+        }
+    }
+
     /// As if the process had died and was started again: only the file is left.
     pub(crate) async fn restart(&mut self) {
         self.store.close().await;

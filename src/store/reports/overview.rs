@@ -60,12 +60,7 @@ impl Store {
         let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select p.name, p.closed_until, p.closed_reason, p.closures,
-                      (select case e.type when 'monitor.blind' then e.occurred_at end
-                       from event e
-                       where e.partner = p.id and e.customer is null
-                         and e.type in ('monitor.blind', 'monitor.recovered')
-                       order by e.occurred_at desc, e.id desc limit 1) as "blind_since: i64",
-                      p.implausible_since,
+                      p.blind_since, p.implausible_since,
                       count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null)) as "missing!: i64",
                       count(c.id) as "customers!: i64",
                       count(c.paused_at) as "paused!: i64",

@@ -1,0 +1,102 @@
+//! What the people who run vetwatch must hear of: that it is blind, that an endpoint delivers nothing, that a message
+//! was given up; and that it is over. Each is told once, whatever dies in between: what was told is marked in the
+//! transaction that queues the message.
+//!
+//! Looks at what the poller and the dispatchers have noted in the database, and knows nothing else.
+
+mod customers;
+mod endpoints;
+mod partners;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::delivery::route::{Matter, Routes};
+use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
+use crate::store::{self, PartnerRow, Store, WriteTx};
+use crate::time::{Clock, Timestamp};
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(20);
+
+pub struct Alarms {
+    pub partners: Vec<PartnerRow>,
+    /// The endpoints of the configuration.
+    pub endpoints: Vec<String>,
+    pub routes: Arc<Routes>,
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    /// Poked after a commit that queued something.
+    pub outbox: Vec<Arc<Notify>>,
+}
+
+/// What is to be told.
+#[derive(Debug)]
+pub struct Alarm<'a> {
+    pub kind: EventType,
+    pub partner: &'a PartnerRow,
+    pub summary: String,
+    pub detail: String,
+    pub figures: Value,
+    /// The endpoint that this is about: another one tells of it.
+    pub not_over: Option<&'a str>,
+}
+
+impl Alarms {
+    /// Tells what has not been told yet.
+    pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
+        let now = self.clock.now();
+        let mut queued = 0;
+        for partner in &self.partners {
+            queued += self.watch_partner(partner, now).await?;
+            queued += self.watch_customers(partner, now).await?;
+        }
+        queued += self.watch_endpoints(now).await?;
+        if queued > 0 {
+            for dispatcher in &self.outbox {
+                dispatcher.notify_one();
+            }
+        }
+        Ok(Some(now.after(EVERY)))
+    }
+}
+
+/// Queues an alarm. Returns for how many endpoints.
+pub async fn tell(
+    tx: &mut WriteTx,
+    routes: &Routes,
+    alarm: Alarm<'_>,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    let Alarm { kind, partner, summary, detail, figures, not_over } = alarm;
+    let matter = Matter { event: kind, partner: &partner.name, qualification: None, tags: &[] };
+    let endpoints: Vec<_> =
+        routes.endpoints(&matter).into_iter().filter(|endpoint| Some(*endpoint) != not_over).collect();
+    let figures = if let Value::Object(figures) = figures { figures } else { Map::new() };
+    let event = Event {
+        kind,
+        occurred_at: now,
+        data: EventData {
+            event_id: Uuid::now_v7(),
+            partner: partner.name.clone(),
+            subject: Subject::Monitor(MonitorNews { summary, detail, figures }),
+            observed_at: now,
+            test: false,
+        },
+    };
+    tx.insert_event(&event, partner.id, None, None).await?;
+    for endpoint in &endpoints {
+        tx.enqueue(&event, endpoint, now).await?;
+    }
+    Ok(endpoints.len())
+}
+
+impl std::fmt::Debug for Alarms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alarms").field("partners", &self.partners).finish_non_exhaustive()
+    }
+}

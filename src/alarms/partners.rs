@@ -1,0 +1,93 @@
+//! A partner that cannot be read, or whose answers cannot be believed.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{error, info};
+
+use super::{Alarm, Alarms, tell};
+use crate::delivery::message::when;
+use crate::event::EventType;
+use crate::store::{self, PartnerRow};
+use crate::time::Timestamp;
+
+/// No good answer for this long, while asking.
+pub(super) const BLIND_AFTER: Duration = Duration::from_mins(30);
+
+impl Alarms {
+    pub(super) async fn watch_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let sight = self.store.partner_sight(partner.id).await?;
+        let failing = sight.failing_since.filter(|since| now.since(*since) >= BLIND_AFTER);
+        let (since, alarm) = match (sight.blind_since, sight.implausible_since, failing) {
+            (None, Some(since), _) => (Some(since), implausible(partner, since)),
+            (None, None, Some(since)) => (Some(since), blind(partner, since, &sight.last_failure.unwrap_or_default(), now)),
+            (Some(since), None, _) if sight.failing_since.is_none() => (None, recovered(partner, since, now)),
+            _ => return Ok(0),
+        };
+        let mut tx = self.store.begin().await?;
+        match since {
+            Some(since) => tx.partner_is_blind(partner.id, since).await?,
+            None => tx.partner_recovered(partner.id, now).await?,
+        }
+        if since.is_some() {
+            error!(partner = partner.name, "{}", alarm.summary);
+        } else {
+            info!(partner = partner.name, "{}", alarm.summary);
+        }
+        let queued = tell(&mut tx, &self.routes, alarm, now).await?;
+        tx.commit().await?;
+        Ok(queued)
+    }
+}
+
+fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, now: Timestamp) -> Alarm<'a> {
+    Alarm {
+        kind: EventType::Blind,
+        partner,
+        summary: format!("No good answer from Partner Center for {}", when::length(now.since(since))),
+        detail: format!(
+            "vetwatch asks for {} and has had no good answer since {}. The last one: {why}. No verdict is lost by that, \
+             but it is told late: once Partner Center answers again, with the two times between which it fell. \
+             `vetwatch status` shows how it stands.",
+            partner.name,
+            when::moment(since)
+        ),
+        figures: json!({ "since": since }),
+        not_over: None,
+    }
+}
+
+fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
+    Alarm {
+        kind: EventType::Blind,
+        partner,
+        summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
+        detail: format!(
+            "Since {} Partner Center answers for more customers of {1} than is plausible that a qualification is gone. \
+             Most likely that is its own trouble, so nothing is recorded as gone until two looks an hour apart agree. \
+             Look at some of the customers in Partner Center (`vetwatch status` says how many there are); if it is true, \
+             `vetwatch poll --accept --partner {1}` says so. Verdicts are told as ever.",
+            when::moment(since),
+            partner.name
+        ),
+        figures: json!({ "since": since }),
+        not_over: None,
+    }
+}
+
+fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_> {
+    let length = when::length(now.since(since));
+    Alarm {
+        kind: EventType::Recovered,
+        partner,
+        summary: format!("Partner Center can be read again, after {length}"),
+        detail: format!(
+            "vetwatch could not read {} from {} on. What was decided meanwhile is told now, with the two times between \
+             which it fell.",
+            partner.name,
+            when::moment(since)
+        ),
+        figures: json!({ "since": since, "minutes": now.since(since).as_secs() / 60 }),
+        not_over: None,
+    }
+}

@@ -1,0 +1,277 @@
+//! What operators must hear of, and what they have heard of already.
+
+use super::{Error, Store, WriteTx};
+use crate::time::Timestamp;
+
+/// Whether a partner can be read.
+#[derive(Debug, Clone)]
+pub struct PartnerSight {
+    /// The first question without a good answer since the last good one.
+    pub failing_since: Option<Timestamp>,
+    pub last_failure: Option<String>,
+    /// So much is missing from its answers that they are not believed.
+    pub implausible_since: Option<Timestamp>,
+    /// The operators know that it cannot be read since then.
+    pub blind_since: Option<Timestamp>,
+    pub recovered_at: Option<Timestamp>,
+    /// Customers of whom nobody was told yet: since when there are any that cannot be read, or can be again.
+    pub unreadable_at: Option<Timestamp>,
+    pub readable_at: Option<Timestamp>,
+    /// How many those are.
+    pub unreadable: i64,
+    pub readable: i64,
+    /// When the operators were last told of customers that cannot be read, and how many of these are left.
+    pub customers_told_at: Option<Timestamp>,
+    pub known_unreadable: i64,
+}
+
+/// A customer that cannot be read, or can be again.
+#[derive(Debug, Clone)]
+pub struct SightedCustomer {
+    pub row: i64,
+    pub name: String,
+    pub last_error: Option<String>,
+}
+
+/// Whether an endpoint takes messages.
+#[derive(Debug, Clone)]
+pub struct EndpointSight {
+    pub name: String,
+    pub closed_since: Option<Timestamp>,
+    pub paused_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+    pub failing_told_at: Option<Timestamp>,
+    pub dead_told_at: Option<Timestamp>,
+    pub pending: i64,
+}
+
+/// Messages that were given up and of whom nobody was told yet.
+#[derive(Debug, Clone)]
+pub struct Dead {
+    pub count: i64,
+    /// When the first of them ended.
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    /// The last of them, and why.
+    pub last_error: Option<String>,
+    pub id: String,
+    /// All of them told of vetwatch itself.
+    pub monitor_only: bool,
+}
+
+impl Store {
+    pub async fn partner_sight(&self, partner: i64) -> Result<PartnerSight, Error> {
+        let row = sqlx::query!(
+            r#"select p.failing_since, p.last_failure, p.implausible_since, p.blind_since, p.recovered_at,
+                      p.unreadable_at, p.readable_at,
+                      count(*) filter (where c.blind_since is not null and c.blind_told_at is null) as "unreadable!: i64",
+                      count(*) filter (where c.blind_since is null and c.blind_told_at is not null) as "readable!: i64",
+                      count(*) filter (where c.blind_since is not null and c.blind_told_at is not null) as "known!: i64",
+                      max(c.blind_told_at) as "told_at: i64"
+               from partner p
+               left join customer c on c.partner = p.id and (c.blind_since is not null or c.blind_told_at is not null)
+                                   and c.removed_at is null and c.paused_at is null
+               where p.id = ? group by p.id"#,
+            partner
+        )
+        .fetch_one(&self.read)
+        .await?;
+        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
+        Ok(PartnerSight {
+            failing_since: at(row.failing_since),
+            last_failure: row.last_failure,
+            implausible_since: at(row.implausible_since),
+            blind_since: at(row.blind_since),
+            recovered_at: at(row.recovered_at),
+            unreadable_at: at(row.unreadable_at),
+            readable_at: at(row.readable_at),
+            unreadable: row.unreadable,
+            readable: row.readable,
+            customers_told_at: at(row.told_at),
+            known_unreadable: row.known,
+        })
+    }
+
+    /// Since when no question had a good answer.
+    pub async fn failing_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
+        let since = sqlx::query_scalar!("select failing_since from partner where id = ?", partner)
+            .fetch_one(&self.read)
+            .await?;
+        Ok(since.map(Timestamp::from_millis))
+    }
+
+    pub async fn endpoint_sights(&self) -> Result<Vec<EndpointSight>, Error> {
+        let rows = sqlx::query!(
+            r#"select e.name, e.closed_since, e.paused_at, e.last_error, e.failing_told_at, e.dead_told_at,
+                      (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64"
+               from endpoint e order by e.name"#
+        );
+        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
+        let sights = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointSight {
+            name: row.name,
+            closed_since: at(row.closed_since),
+            paused_at: at(row.paused_at),
+            last_error: row.last_error,
+            failing_told_at: at(row.failing_told_at),
+            dead_told_at: at(row.dead_told_at),
+            pending: row.pending,
+        });
+        Ok(sights.collect())
+    }
+
+    /// What was given up at this endpoint after `told`. That a message of a given-up message was given up itself is
+    /// told to nobody: it would never end.
+    pub async fn dead_since(&self, endpoint: &str, told: Option<Timestamp>) -> Result<Option<Dead>, Error> {
+        let told = told.map_or(0, Timestamp::as_millis);
+        let row = sqlx::query!(
+            r#"select count(*) as "count!: i64", min(finished_at) as "first: i64", max(finished_at) as "last: i64",
+                      max(not monitor) as "any_vetting: bool"
+               from (select d.finished_at, (select e.type from delivery_event de join event e on e.id = de.event
+                                            where de.delivery = d.id limit 1) like 'monitor.%' as monitor
+                     from delivery d
+                     where d.endpoint = ?1 and d.state = 'dead' and d.finished_at > ?2
+                       and not exists (select 1 from delivery_event de join event e on e.id = de.event
+                                       where de.delivery = d.id and e.type = 'monitor.dead_letter'))"#,
+            endpoint,
+            told
+        )
+        .fetch_one(&self.read)
+        .await?;
+        let (Some(first), Some(last)) = (row.first, row.last) else { return Ok(None) };
+        let newest = sqlx::query!(
+            "select id, last_error from delivery where endpoint = ? and state = 'dead' and finished_at = ? limit 1",
+            endpoint,
+            last
+        )
+        .fetch_one(&self.read)
+        .await?;
+        Ok(Some(Dead {
+            count: row.count,
+            first_at: Timestamp::from_millis(first),
+            last_at: Timestamp::from_millis(last),
+            last_error: newest.last_error,
+            id: newest.id,
+            monitor_only: row.any_vetting != Some(true),
+        }))
+    }
+}
+
+impl WriteTx {
+    /// A question had no good answer, and none has had since.
+    pub async fn partner_failed(&mut self, partner: i64, now: Timestamp, why: &str) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "update partner set failing_since = coalesce(failing_since, ?), last_failure = ? where id = ?",
+            now,
+            why,
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A good answer. After a long time without one, who could not be asked meanwhile is due.
+    pub async fn partner_answered(&mut self, partner: i64, now: Timestamp, due: bool) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!("update partner set failing_since = null, last_failure = null where id = ?", partner)
+            .execute(&mut *self.tx)
+            .await?;
+        if due {
+            sqlx::query!(
+                "update customer set next_poll_at = ?1
+                 where partner = ?2 and removed_at is null and paused_at is null and poll_failures > 0
+                   and next_poll_at > ?1 and asking_since is null",
+                now,
+                partner
+            )
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        Ok(())
+    }
+
+    pub async fn partner_is_blind(&mut self, partner: i64, since: Timestamp) -> Result<(), Error> {
+        let since = since.as_millis();
+        sqlx::query!("update partner set blind_since = ? where id = ?", since, partner).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    pub async fn partner_recovered(&mut self, partner: i64, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!("update partner set blind_since = null, recovered_at = ? where id = ?", now, partner)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Since when there are customers to be told of.
+    pub async fn gathering(
+        &mut self,
+        partner: i64,
+        unreadable_at: Option<Timestamp>,
+        readable_at: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let (unreadable, readable) = (unreadable_at.map(Timestamp::as_millis), readable_at.map(Timestamp::as_millis));
+        sqlx::query!(
+            "update partner set unreadable_at = ?, readable_at = ? where id = ?",
+            unreadable,
+            readable,
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Customers that cannot be read, by name; from now on the operators know of them.
+    pub async fn take_unreadable(&mut self, partner: i64, now: Timestamp) -> Result<Vec<SightedCustomer>, Error> {
+        let now = now.as_millis();
+        let mut taken = sqlx::query_as!(
+            SightedCustomer,
+            r#"update customer set blind_told_at = ?
+               where partner = ? and blind_since is not null and blind_told_at is null
+                 and removed_at is null and paused_at is null
+               returning id as "row!", name, last_error"#,
+            now,
+            partner
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        taken.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(taken)
+    }
+
+    /// Customers that can be read again, by name.
+    pub async fn take_readable(&mut self, partner: i64) -> Result<Vec<SightedCustomer>, Error> {
+        let mut taken = sqlx::query_as!(
+            SightedCustomer,
+            r#"update customer set blind_told_at = null
+               where partner = ? and blind_since is null and blind_told_at is not null
+                 and removed_at is null and paused_at is null
+               returning id as "row!", name, last_error"#,
+            partner
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        taken.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(taken)
+    }
+
+    pub async fn endpoint_told(&mut self, endpoint: &str, failing_at: Option<Timestamp>) -> Result<(), Error> {
+        let at = failing_at.map(Timestamp::as_millis);
+        sqlx::query!("update endpoint set failing_told_at = ? where name = ?", at, endpoint)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Dead letters up to `until` were told.
+    pub async fn dead_told(&mut self, endpoint: &str, until: Timestamp) -> Result<(), Error> {
+        let until = until.as_millis();
+        sqlx::query!("update endpoint set dead_told_at = ? where name = ?", until, endpoint)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+}

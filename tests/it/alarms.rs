@@ -1,0 +1,142 @@
+//! What operators hear of trouble: once, over an endpoint that works, and once more when it is over.
+
+use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::{Fault, FaultRule, Kind};
+
+use crate::world::{World, hours, minutes};
+
+impl World {
+    /// Type and summary of what the receiver got from vetwatch about itself.
+    fn alarms(&self) -> Vec<String> {
+        let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
+        let monitor = hooks.filter(|json| json["type"].as_str().is_some_and(|kind| kind.starts_with("monitor.")));
+        monitor.map(|json| format!("{}: {}", json["type"].as_str().unwrap(), json["data"]["summary"].as_str().unwrap())).collect()
+    }
+
+    async fn town(&mut self, count: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        for n in 0..count {
+            let id = self.customer(&format!("School {n:03}")).await;
+            self.sandbox.submit(&id).unwrap();
+            ids.push(id);
+        }
+        self.poll().await;
+        ids
+    }
+}
+
+#[tokio::test]
+async fn a_partner_that_cannot_be_read_is_told_once_and_its_recovery_once_and_its_customers_never() {
+    let mut world = World::new().await;
+    let ids = world.town(20).await;
+    world.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::status(500)));
+    world.live(minutes(30)).await;
+    world.sandbox.deny(&ids[0], "Not an Academic Domain").unwrap();
+    world.live(hours(3)).await;
+    world.restart().await;
+    world.live(hours(1)).await;
+    let told = world.alarms();
+    assert!(matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: No good answer from Partner Center for 3")), "{told:#?}");
+    assert_eq!(world.rows("select count(*) > 0 from v_customers where blind_since is not null").await, ["1"]);
+    world.sandbox.clear_faults();
+    world.live(hours(8)).await;
+    let told = world.alarms();
+    assert!(matches!(&told[1..], [one] if one == "monitor.recovered: Partner Center can be read again, after 4 hours"), "{told:#?}");
+    assert!(world.hooked().contains(&"vetting.denied School 000 Not an Academic Domain".to_owned()));
+    assert_eq!(world.mailed().len(), 3, "as many by mail");
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_told_with_what_it_means() {
+    let mut world = World::new().await;
+    world.town(3).await;
+    world.sandbox.revoke_tokens();
+    world.sandbox.fault(FaultRule::on(Kind::Token, Fault::error(401, 7_000_222)));
+    world.live(hours(1)).await;
+    assert_eq!(world.alarms().len(), 1);
+    let json = world.hook.hooks().pop().unwrap().json();
+    let detail = json["data"]["detail"].as_str().unwrap();
+    assert!(detail.contains("No verdict is lost by that"), "{detail}");
+}
+
+#[tokio::test]
+async fn three_hundred_of_five_thousand_customers_that_cannot_be_read_are_one_message() {
+    // A tenth of them, for time's sake.
+    let mut world = World::new().await;
+    let ids = world.town(500).await;
+    for id in &ids[..30] {
+        world.sandbox.fault(FaultRule::about(id, Fault::status(403)));
+    }
+    world.live(hours(5)).await;
+    assert_eq!(world.alarms(), ["monitor.blind: 30 customers cannot be read"]);
+    let json = world.hook.hooks().pop().unwrap().json();
+    let detail = json["data"]["detail"].as_str().unwrap();
+    assert!(detail.contains("School 000, School 001") && detail.contains("and 20 more"), "{detail}");
+    world.sandbox.clear_faults();
+    world.live(hours(2)).await;
+    assert_eq!(world.alarms()[1..], ["monitor.recovered: 30 customers can be read again"]);
+}
+
+#[tokio::test]
+async fn one_customer_that_cannot_be_read_does_not_make_a_small_partner_blind() {
+    let mut world = World::new().await;
+    let ids = world.town(3).await;
+    for id in &ids[1..] {
+        world.sandbox.approve(id).unwrap(); // asked once a day
+    }
+    world.live(minutes(15)).await;
+    world.sandbox.fault(FaultRule::about(&ids[0], Fault::status(404)));
+    world.live(hours(3)).await;
+    assert_eq!(world.alarms(), ["monitor.blind: 1 customer cannot be read"]);
+}
+
+#[tokio::test]
+async fn implausible_answers_are_told_once() {
+    let mut world = World::new().await;
+    let ids = world.town(20).await;
+    for id in &ids[..10] {
+        world.sandbox.withdraw(id).unwrap();
+    }
+    world.live(hours(1)).await;
+    let told = world.alarms();
+    assert!(matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: Implausible answers")), "{told:#?}");
+    world.live(hours(6)).await;
+    assert_eq!(world.alarms().len(), 2, "{:#?}", world.alarms());
+    assert_eq!(world.rows("select count(*) from v_transitions where event_type = 'vetting.vanished'").await, ["10"]);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_delivers_nothing_is_told_over_another_one_and_so_is_its_return() {
+    let mut world = World::new().await;
+    let ids = world.town(2).await;
+    world.hook.script(HookAct::status(500), None);
+    world.sandbox.deny(&ids[0], "Not an Academic Domain").unwrap();
+    world.live(hours(2)).await;
+    world.restart().await;
+    world.live(hours(1)).await;
+    let failing = |world: &World| world.mailed().into_iter().filter(|subject| subject.contains("endpoint")).collect::<Vec<_>>();
+    let told = failing(&world);
+    assert!(matches!(told.as_slice(), [one] if one.contains("crm has not delivered since")), "{told:#?}");
+    world.hook.clear_script();
+    world.live(hours(1)).await;
+    let told = failing(&world);
+    assert!(matches!(&told[1..], [one] if one.contains("crm delivers again")), "{told:#?}");
+    assert!(!world.alarms().iter().any(|alarm| alarm.contains("endpoint_failing")), "nobody is told over what fails");
+}
+
+#[tokio::test]
+async fn messages_that_were_given_up_are_told_over_another_endpoint_together_and_never_about_themselves() {
+    let mut world = World::new().await;
+    let ids = world.town(12).await;
+    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())));
+    for id in &ids {
+        world.sandbox.deny(id, "Not an Academic Domain").unwrap();
+    }
+    world.live(hours(4)).await;
+    assert_eq!(world.alarms(), ["monitor.dead_letter: 12 messages to sales-mail were given up"]);
+    // The operators' mail is refused as well. That is told nowhere, or it would never end.
+    world.hook.script(HookAct::status(400), None);
+    world.live(hours(24 * 8)).await;
+    assert!(world.hook.hooks().len() < 80 && world.rows("select count(*) from event").await[0].parse::<u32>().unwrap() < 40);
+}
