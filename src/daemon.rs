@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -126,8 +127,9 @@ async fn partner(
 ) -> Result<PartnerParts, Error> {
     let mut tx = store.begin().await?;
     let row = tx.partner(&settings.name, clock.now()).await?;
+    let limit = tx.slowed(row.id).await?;
     tx.commit().await?;
-    let budget = Arc::new(Budget::per_minute(settings.requests_per_minute));
+    let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
     let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
     let schedule = &config.schedule;
     let roster = Roster {
@@ -156,6 +158,7 @@ async fn partner(
         store: store.clone(),
         clock: clock.clone(),
         asked: Asked::default(),
+        limit: AtomicU32::new(limit.unwrap_or(0)),
         outbox: outbox.to_vec(),
         stop: stop.clone(),
     };

@@ -3,6 +3,7 @@
 mod asked;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -47,6 +48,8 @@ pub struct Poller {
     pub clock: Arc<dyn Clock>,
     /// Answers within the last hour.
     pub asked: Asked,
+    /// The lowered limit that is stored, 0: none.
+    pub limit: AtomicU32,
     /// Poked after a commit that queued something.
     pub outbox: Vec<Arc<Notify>>,
     /// No new question is asked once this is cancelled.
@@ -96,6 +99,12 @@ impl Poller {
         let now = self.clock.now();
         self.poke_outbox(unrecognized::tell(&self.store, &self.partner, &self.routes, now).await?);
         brake::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
+        let limit = self.budget.limit(now);
+        if self.limit.swap(limit.unwrap_or(0), Ordering::Relaxed) != limit.unwrap_or(0) {
+            let mut tx = self.store.begin().await?;
+            tx.slowed_to(self.partner.id, limit).await?;
+            tx.commit().await?;
+        }
         let gate = self.store.gate(self.partner.id).await?;
         if let Some(gate) = &gate
             && gate.closed_until > now
@@ -343,6 +352,9 @@ impl Poller {
 
     /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
     async fn close_gate(&self, at: Timestamp, error: &Error, batch: Batch) -> Result<(), store::Error> {
+        if matches!(error, Error::Throttled { .. }) {
+            self.budget.slow_down(at);
+        }
         let closures = self.store.gate(self.partner.id).await?.map_or(0, |gate| gate.closures);
         let first = self.intervals.in_review.min(Duration::from_mins(1));
         let backoff = first

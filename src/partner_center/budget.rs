@@ -3,6 +3,7 @@
 //! Microsoft does not publish the limit that applies to us, and says that requests made while throttled count against
 //! it. So we keep to a budget of our own, over everything that is sent: questions, pages, tokens.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,14 +12,20 @@ use crate::time::Timestamp;
 /// A token bucket that never makes anybody wait: the poller sizes its rounds with [`Budget::available`], and what must
 /// be sent beyond that (a token, the second request after a 401) puts it into debt, which later rounds pay.
 ///
-/// Who sends only while something is available sends at most `requests_per_minute` in any 60 seconds (with a budget of
-/// one a minute: two), plus the debt that the window ends with.
+/// Who sends only while something is available sends at most its limit in any 60 seconds (with a limit of one a minute:
+/// two), plus the debt that the window ends with. The limit is what was configured; after Microsoft throttled us it is a
+/// tenth less than what we had sent in the minute before, and comes back by a fiftieth of the configured one a minute.
 #[derive(Debug)]
 pub struct Budget(Mutex<Bucket>);
 
 #[derive(Debug)]
 struct Bucket {
-    /// Requests a minute that flow back in: what the burst leaves of the budget.
+    /// Requests a minute.
+    configured: i64,
+    limit: i64,
+    /// When the limit last went down or came back by a step; `None`: it is what was configured.
+    stepped_at: Option<Timestamp>,
+    /// Requests a minute that flow back in: what the burst leaves of the limit.
     rate: i64,
     /// In shares; negative is debt.
     level: i64,
@@ -26,6 +33,8 @@ struct Bucket {
     most: i64,
     /// When the level was last right.
     at: Option<Timestamp>,
+    /// What was sent lately, by second.
+    sent: VecDeque<(i64, i64)>,
 }
 
 /// What a request costs. At a rate of `n` requests a minute, `n` shares flow back each millisecond: no fractions.
@@ -33,21 +42,47 @@ const REQUEST: i64 = 60_000;
 
 /// Two tasks that read the clock in one order and come here in the other look like a clock that was set back this far.
 const RACE: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+/// The limit never goes below a twentieth of what was configured, and comes back by a fiftieth of it.
+const LEAST: i64 = 20;
+const STEP: i64 = 50;
 
 impl Budget {
     /// A full budget. Zero counts as one request a minute.
     #[must_use]
     pub fn per_minute(requests: u32) -> Self {
-        let requests = i64::from(requests.max(1));
-        let burst = (requests / 30).max(1);
-        let most = burst * REQUEST;
-        Self(Mutex::new(Bucket { rate: (requests - burst).max(1), level: most, most, at: None }))
+        let mut bucket = Bucket {
+            configured: i64::from(requests.max(1)),
+            limit: 0,
+            stepped_at: None,
+            rate: 0,
+            level: i64::MAX,
+            most: 0,
+            at: None,
+            sent: VecDeque::new(),
+        };
+        bucket.set_limit(bucket.configured);
+        Self(Mutex::new(bucket))
+    }
+
+    /// Takes up a limit from before a restart.
+    #[must_use]
+    pub fn limited_to(self, limit: Option<u32>, now: Timestamp) -> Self {
+        if let Some(limit) = limit {
+            let mut bucket = self.at(now);
+            if i64::from(limit) < bucket.configured {
+                bucket.set_limit(i64::from(limit.max(1)));
+                bucket.stepped_at = Some(now);
+            }
+        }
+        self
     }
 
     /// One request leaves now, whether or not there was anything left for it.
     pub fn spend(&self, now: Timestamp) {
         let mut bucket = self.at(now);
         bucket.level = bucket.level.saturating_sub(REQUEST);
+        bucket.count(now);
     }
 
     /// How many requests may leave now.
@@ -60,6 +95,22 @@ impl Budget {
         let bucket = self.at(now);
         let missing = u64::try_from(REQUEST.saturating_sub(bucket.level)).unwrap_or(0);
         now.after(Duration::from_millis(missing.div_ceil(bucket.rate.unsigned_abs())))
+    }
+
+    /// Microsoft throttles us: less from now on.
+    pub fn slow_down(&self, now: Timestamp) {
+        let mut bucket = self.at(now);
+        let lately = bucket.sent_lately(now);
+        let least = (bucket.configured / LEAST).max(1);
+        let limit = (bucket.limit.min(lately) * 9 / 10).max(least);
+        bucket.set_limit(limit);
+        bucket.stepped_at = Some(now);
+    }
+
+    /// Requests a minute, if that is less than what was configured.
+    pub fn limit(&self, now: Timestamp) -> Option<u32> {
+        let bucket = self.at(now);
+        bucket.stepped_at.and(u32::try_from(bucket.limit).ok())
     }
 
     /// The bucket with what has flowed back until `now`. A clock that was set back brings nothing and takes nothing; one
@@ -77,7 +128,50 @@ impl Budget {
         let back = passed_ms.saturating_mul(bucket.rate);
         bucket.level = bucket.level.saturating_add(back).min(bucket.most);
         bucket.at = Some(now);
+        bucket.come_back(now);
         bucket
+    }
+}
+
+impl Bucket {
+    fn set_limit(&mut self, limit: i64) {
+        let burst = (limit / 30).max(1);
+        self.limit = limit;
+        self.most = burst.saturating_mul(REQUEST);
+        self.level = self.level.min(self.most);
+        self.rate = (limit - burst).max(1);
+    }
+
+    /// Comes back towards what was configured.
+    fn come_back(&mut self, now: Timestamp) {
+        let Some(stepped_at) = self.stepped_at else { return };
+        if now < stepped_at {
+            self.stepped_at = Some(now); // the clock was set back
+            return;
+        }
+        let minutes = i64::try_from(now.since(stepped_at).as_secs() / MINUTE.as_secs()).unwrap_or(i64::MAX);
+        if minutes == 0 {
+            return;
+        }
+        let step = (self.configured / STEP).max(1);
+        let limit = self.limit.saturating_add(step.saturating_mul(minutes)).min(self.configured);
+        self.set_limit(limit);
+        self.stepped_at = (limit < self.configured).then_some(now);
+    }
+
+    fn count(&mut self, now: Timestamp) {
+        let second = now.as_secs();
+        match self.sent.back_mut() {
+            Some((at, sent)) if *at >= second => *sent += 1,
+            _ => self.sent.push_back((second, 1)),
+        }
+        while self.sent.front().is_some_and(|(at, _)| *at <= second - 60) {
+            self.sent.pop_front();
+        }
+    }
+
+    fn sent_lately(&self, now: Timestamp) -> i64 {
+        self.sent.iter().filter(|(at, _)| *at > now.as_secs() - 60).map(|(_, sent)| sent).sum()
     }
 }
 
@@ -127,6 +221,26 @@ mod tests {
         assert_eq!(budget.available(NOON.after(day * 10_000)), 2);
         assert_eq!(budget.available(Timestamp::from_millis(i64::MAX)), 2);
         assert_eq!(budget.available(Timestamp::from_millis(i64::MIN)), 2);
+    }
+
+    #[test]
+    fn after_throttling_it_goes_down_to_less_than_was_sent_and_comes_back_slowly() {
+        let budget = Budget::per_minute(1000);
+        assert_eq!(budget.limit(NOON), None);
+        for _ in 0..500 {
+            budget.spend(NOON);
+        }
+        let soon = NOON.after(Duration::from_secs(30));
+        budget.slow_down(soon);
+        assert_eq!(budget.limit(soon), Some(450));
+        assert_eq!(budget.limit(soon.after(MINUTE)), Some(470));
+        assert_eq!(budget.limit(soon.after(MINUTE * 20)), Some(850));
+        assert_eq!(budget.limit(soon.after(MINUTE * 28)), None);
+        // Throttled without having sent much: others of the tenant have.
+        budget.slow_down(soon.after(MINUTE * 60));
+        assert_eq!(budget.limit(soon.after(MINUTE * 60)), Some(50));
+        assert_eq!(Budget::per_minute(1000).limited_to(Some(50), NOON).limit(NOON), Some(50));
+        assert_eq!(Budget::per_minute(40).limited_to(Some(50), NOON).limit(NOON), None);
     }
 
     #[test]

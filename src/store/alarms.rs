@@ -191,6 +191,19 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Requests a minute after Microsoft throttled us; `None`: what is configured.
+    pub async fn slowed_to(&mut self, partner: i64, limit: Option<u32>) -> Result<(), Error> {
+        sqlx::query!("update partner set slowed_to = ? where id = ?", limit, partner).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    pub async fn slowed(&mut self, partner: i64) -> Result<Option<u32>, Error> {
+        let limit = sqlx::query_scalar!("select slowed_to from partner where id = ?", partner)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
+    }
+
     pub async fn partner_is_blind(&mut self, partner: i64, since: Timestamp) -> Result<(), Error> {
         let since = since.as_millis();
         sqlx::query!("update partner set blind_since = ? where id = ?", since, partner).execute(&mut *self.tx).await?;

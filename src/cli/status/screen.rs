@@ -70,6 +70,10 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         let budget = partner
             .requests_per_minute
             .map_or("not configured".into(), |n| format!("{:.1} of {n}/min", partner.scheduled_per_minute));
+        let budget = match state.slowed_to {
+            Some(limit) => format!("{budget}, slowed to {limit}"),
+            None => budget,
+        };
         let watched = match state.paused {
             0 => state.customers.to_string(),
             paused => format!("{} ({paused} paused)", state.customers),

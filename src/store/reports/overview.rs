@@ -20,6 +20,8 @@ pub struct PartnerState {
     pub implausible_since: Option<Timestamp>,
     /// Customers whose last answer lacked an entry.
     pub missing: i64,
+    /// Requests a minute since Microsoft throttled us; null: what is configured.
+    pub slowed_to: Option<i64>,
     pub customers: i64,
     pub paused: i64,
     /// Not paused and in review (or a second look is due), settled, unqualified (or never seen).
@@ -60,7 +62,7 @@ impl Store {
         let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select p.name, p.closed_until, p.closed_reason, p.closures,
-                      p.blind_since, p.implausible_since,
+                      p.blind_since, p.implausible_since, p.slowed_to,
                       count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null)) as "missing!: i64",
                       count(c.id) as "customers!: i64",
                       count(c.paused_at) as "paused!: i64",
@@ -82,6 +84,7 @@ impl Store {
             blind_since: at(row.blind_since),
             implausible_since: at(row.implausible_since),
             missing: row.missing,
+            slowed_to: row.slowed_to,
             customers: row.customers,
             paused: row.paused,
             in_review: row.in_review,
