@@ -66,12 +66,7 @@ impl Alarms {
 }
 
 /// Queues an alarm. Returns for how many endpoints.
-pub async fn tell(
-    tx: &mut WriteTx,
-    routes: &Routes,
-    alarm: Alarm<'_>,
-    now: Timestamp,
-) -> Result<usize, store::Error> {
+pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Timestamp) -> Result<usize, store::Error> {
     let Alarm { kind, partner, summary, detail, figures, not_over } = alarm;
     let matter = Matter { event: kind, partner: &partner.name, qualification: None, tags: &[] };
     let endpoints: Vec<_> =

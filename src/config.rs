@@ -25,6 +25,7 @@ use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
 use crate::delivery::webhook::WebhookSettings;
+use crate::heartbeat::Heartbeat;
 use crate::partner_center::PartnerSettings;
 
 pub use outline::Outline;
@@ -47,6 +48,8 @@ pub struct Config {
     pub retry: retry::Policy,
     pub endpoints: Vec<EndpointSettings>,
     pub routes: Routes,
+    /// Where to say that vetwatch is alive.
+    pub heartbeat: Option<Heartbeat>,
     pub web: Option<SocketAddr>,
     /// How long the details of attempts are kept.
     pub keep_attempts: Duration,
@@ -133,7 +136,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let schedule = schedule::schedule(root.section("schedule"), partners.loopback);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);
-    let routes = route::read(&mut root, &endpoints, &partners.names);
+    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names);
     let retry = schedule::retries(root.section("retry"));
     let web = web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));
@@ -144,6 +147,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         retry,
         endpoints: endpoints.settings,
         routes,
+        heartbeat,
         web,
         keep_attempts,
         warnings: Vec::new(),

@@ -283,6 +283,9 @@ pub async fn start(
     let Loops { tasks: mut loops, progress, .. } = loops;
     let mut scheduler = activity::alarms(alarms).await?;
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));
+    if let Some(heartbeat) = config.heartbeat.clone() {
+        loops.spawn(heartbeat.beat(progress.clone(), stop.clone()));
+    }
     loops.spawn(watchdog(progress, stop.clone()));
     loops.spawn(keep_house(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
     let stop = stop.clone();

@@ -59,6 +59,7 @@ pub mod delivery;
 pub mod config;
 pub mod lock;
 pub mod activity;
+pub mod heartbeat;
 pub mod daemon;
 pub mod cli;
 pub mod sandbox;

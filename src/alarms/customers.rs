@@ -29,7 +29,8 @@ impl Alarms {
         let unreadable = since(sees && sight.unreadable > 0, sight.unreadable_at, now);
         let readable = since(sees && sight.readable > 0, sight.readable_at, now);
         let lost = unreadable.is_some_and(|at| now.since(at) >= GATHER) && may_tell(&sight, now);
-        let found = readable.is_some_and(|at| now.since(at) >= if sight.known_unreadable == 0 { GATHER } else { PAUSE });
+        let found =
+            readable.is_some_and(|at| now.since(at) >= if sight.known_unreadable == 0 { GATHER } else { PAUSE });
         if !lost && !found && unreadable == sight.unreadable_at && readable == sight.readable_at {
             return Ok(0);
         }

@@ -96,7 +96,8 @@ fn failing<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, now: Timestamp
         ),
         (None, closed) => (
             closed.unwrap_or(now),
-            "Nothing is lost: what waits is tried again, at least every five minutes, and sent once it works.".to_owned(),
+            "Nothing is lost: what waits is tried again, at least every five minutes, and sent once it works."
+                .to_owned(),
         ),
     };
     Alarm {

@@ -20,7 +20,9 @@ impl Alarms {
         let failing = sight.failing_since.filter(|since| now.since(*since) >= BLIND_AFTER);
         let (since, alarm) = match (sight.blind_since, sight.implausible_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
-            (None, None, Some(since)) => (Some(since), blind(partner, since, &sight.last_failure.unwrap_or_default(), now)),
+            (None, None, Some(since)) => {
+                (Some(since), blind(partner, since, &sight.last_failure.unwrap_or_default(), now))
+            }
             (Some(since), None, _) if sight.failing_since.is_none() => (None, recovered(partner, since, now)),
             _ => return Ok(0),
         };

@@ -159,7 +159,7 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
         Ok(url)
     });
     let kept = section.secret("url_file").and_then(|secret| {
-        let checked = from_file(&secret);
+        let checked = url_of(&secret);
         checked.map_err(|problem| section.problem("url_file", format!("the URL in the file {problem}"))).ok()
     });
     let secrets = secrets(section);
@@ -167,7 +167,7 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
 }
 
 /// Nothing of it is in the problem.
-fn from_file(secret: &secrecy::SecretString) -> Result<Url, String> {
+pub(super) fn url_of(secret: &secrecy::SecretString) -> Result<Url, String> {
     use secrecy::ExposeSecret;
     let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
     address::transport(&url)?;

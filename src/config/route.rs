@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::endpoint::Endpoints;
+use super::endpoint::{self, Endpoints};
 use super::section::{Section, did_you_mean, duration, shown};
 use crate::delivery::route::{Route, Routes};
 use crate::event::EventType;
+use crate::heartbeat::Heartbeat;
 use crate::qualification;
 
 /// What Partner Center's documentation lists. An open set: others are a doubt, not a problem.
 const QUALIFICATIONS: &[&str] = &["Education", "GovernmentCommunityCloud", "StateOwnedEntity", "Nonprofit"];
 
-pub(super) fn read(root: &mut Section<'_>, endpoints: &Endpoints, partners: &[String]) -> Routes {
+pub(super) fn read(root: &mut Section<'_>, endpoints: &Endpoints, partners: &[String]) -> (Routes, Option<Heartbeat>) {
     let sections = root.sections("route");
     let routes: Vec<Route> = sections.into_iter().map(|section| route(section, &endpoints.names, partners)).collect();
     let given = root.has("operators");
@@ -23,9 +24,13 @@ pub(super) fn read(root: &mut Section<'_>, endpoints: &Endpoints, partners: &[St
     }
     let operators = known(&mut section, "endpoints", &endpoints.names);
     doubt(&section, &operators, endpoints);
+    let heartbeat = section.secret("heartbeat_url_file").and_then(|secret| {
+        let url = endpoint::url_of(&secret);
+        url.map_err(|problem| section.problem("heartbeat_url_file", format!("the URL in the file {problem}"))).ok()
+    });
     let routes = Routes { routes, operators };
     left_over(root, &routes, &endpoints.names);
-    routes
+    (routes, heartbeat.map(Heartbeat))
 }
 
 fn route(mut section: Section<'_>, endpoints: &[String], partners: &[String]) -> Route {

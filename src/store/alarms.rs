@@ -198,9 +198,8 @@ impl WriteTx {
     }
 
     pub async fn slowed(&mut self, partner: i64) -> Result<Option<u32>, Error> {
-        let limit = sqlx::query_scalar!("select slowed_to from partner where id = ?", partner)
-            .fetch_one(&mut *self.tx)
-            .await?;
+        let limit =
+            sqlx::query_scalar!("select slowed_to from partner where id = ?", partner).fetch_one(&mut *self.tx).await?;
         Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
     }
 

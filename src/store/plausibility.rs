@@ -69,7 +69,13 @@ impl WriteTx {
     }
 
     /// Makes up to `most` other customers due that hold an entry: those in review first.
-    pub async fn call_witnesses(&mut self, partner: i64, besides: Option<i64>, most: u32, now: Timestamp) -> Result<(), Error> {
+    pub async fn call_witnesses(
+        &mut self,
+        partner: i64,
+        besides: Option<i64>,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let (now, mut left) = (now.as_millis(), u64::from(most));
         for class in [PollClass::InReview, PollClass::Settled] {
             let (class, most) = (class.as_str(), i64::try_from(left).unwrap_or(i64::MAX));

@@ -11,7 +11,9 @@ impl World {
     fn alarms(&self) -> Vec<String> {
         let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
         let monitor = hooks.filter(|json| json["type"].as_str().is_some_and(|kind| kind.starts_with("monitor.")));
-        monitor.map(|json| format!("{}: {}", json["type"].as_str().unwrap(), json["data"]["summary"].as_str().unwrap())).collect()
+        monitor
+            .map(|json| format!("{}: {}", json["type"].as_str().unwrap(), json["data"]["summary"].as_str().unwrap()))
+            .collect()
     }
 
     async fn town(&mut self, count: usize) -> Vec<String> {
@@ -37,12 +39,18 @@ async fn a_partner_that_cannot_be_read_is_told_once_and_its_recovery_once_and_it
     world.restart().await;
     world.live(hours(1)).await;
     let told = world.alarms();
-    assert!(matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: No good answer from Partner Center for 3")), "{told:#?}");
+    assert!(
+        matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: No good answer from Partner Center for 3")),
+        "{told:#?}"
+    );
     assert_eq!(world.rows("select count(*) > 0 from v_customers where blind_since is not null").await, ["1"]);
     world.sandbox.clear_faults();
     world.live(hours(8)).await;
     let told = world.alarms();
-    assert!(matches!(&told[1..], [one] if one == "monitor.recovered: Partner Center can be read again, after 4 hours"), "{told:#?}");
+    assert!(
+        matches!(&told[1..], [one] if one == "monitor.recovered: Partner Center can be read again, after 4 hours"),
+        "{told:#?}"
+    );
     assert!(world.hooked().contains(&"vetting.denied School 000 Not an Academic Domain".to_owned()));
     assert_eq!(world.mailed().len(), 3, "as many by mail");
 }
@@ -115,7 +123,8 @@ async fn an_endpoint_that_delivers_nothing_is_told_over_another_one_and_so_is_it
     world.live(hours(2)).await;
     world.restart().await;
     world.live(hours(1)).await;
-    let failing = |world: &World| world.mailed().into_iter().filter(|subject| subject.contains("endpoint")).collect::<Vec<_>>();
+    let failing =
+        |world: &World| world.mailed().into_iter().filter(|subject| subject.contains("endpoint")).collect::<Vec<_>>();
     let told = failing(&world);
     assert!(matches!(told.as_slice(), [one] if one.contains("crm has not delivered since")), "{told:#?}");
     world.hook.clear_script();
@@ -138,5 +147,7 @@ async fn messages_that_were_given_up_are_told_over_another_endpoint_together_and
     // The operators' mail is refused as well. That is told nowhere, or it would never end.
     world.hook.script(HookAct::status(400), None);
     world.live(hours(24 * 8)).await;
-    assert!(world.hook.hooks().len() < 80 && world.rows("select count(*) from event").await[0].parse::<u32>().unwrap() < 40);
+    assert!(
+        world.hook.hooks().len() < 80 && world.rows("select count(*) from event").await[0].parse::<u32>().unwrap() < 40
+    );
 }

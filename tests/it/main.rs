@@ -3,6 +3,7 @@
 
 mod alarms;
 mod answers;
+mod budget;
 mod cli;
 mod contention;
 mod crash;

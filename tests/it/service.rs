@@ -56,6 +56,20 @@ async fn systemd_hears_when_it_works_that_it_works_and_when_it_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_says_that_it_lives_and_its_url_is_in_no_log() {
+    let town = Town::new(OFTEN, "heartbeat_url_file = \"heartbeat\"").await;
+    let url = town.hook.url().join("/ping/0123-s3cr3t").unwrap();
+    std::fs::write(town.folder.path().join("heartbeat"), url.as_str()).unwrap();
+    town.hook.script(HookAct::status(500), Some(1));
+    let daemon = town.running().await;
+    let beat = town.hook.wait_for(1, SOON).await.unwrap().remove(0);
+    assert!(beat.body.is_empty() && beat.id().is_none(), "{beat:?}");
+    daemon.stop().await;
+    let log = town.log();
+    assert!(log.contains("the heartbeat to http://127.0.0.1") && !log.contains("s3cr3t"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_a_delivery_in_flight_end() {
     let town = Town::new(OFTEN, "").await;
     let ids = town.in_review(2).await;

@@ -64,6 +64,11 @@ impl World {
 
     /// A world whose configuration has this more in `[schedule]`, and this more at its end.
     pub(crate) async fn with(schedule: &str, more: &str) -> Self {
+        Self::edited(schedule, more, |text| text).await
+    }
+
+    /// …and is changed like this.
+    pub(crate) async fn edited(schedule: &str, more: &str, edit: impl FnOnce(String) -> String) -> Self {
         tls();
         let clock = Arc::new(ManualClock::at(START));
         let theirs = Arc::new(ManualClock::at(START));
@@ -75,7 +80,7 @@ impl World {
         std::fs::write(folder.path().join("client-secret"), Options::default().client_secret).expect("a secret");
         std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
         let text = configuration(folder.path(), &sandbox, mail.address().port(), hook.url().as_str(), schedule, more);
-        std::fs::write(&path, text).expect("a configuration");
+        std::fs::write(&path, edit(text)).expect("a configuration");
         let config =
             Config::load(&path, &CredentialDirs::only(folder.path())).expect("a configuration without problems");
         let store = Store::open(&config.database).await.expect("a database");

@@ -1,0 +1,69 @@
+//! A sign of life to a service that raises the alarm when it stays away (Healthchecks and its like): vetwatch cannot
+//! tell anybody that it is dead itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, redirect};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use url::{Position, Url};
+
+use crate::activity::Progress;
+
+const FIRST: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// `[operators] heartbeat_url_file`. Whoever knows the URL can pretend to be us, so it is not shown.
+#[derive(Clone)]
+pub struct Heartbeat(pub Url);
+
+impl Heartbeat {
+    /// Sends one a minute for as long as every loop comes round.
+    pub(crate) async fn beat(self, progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
+        let client = Client::builder()
+            .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
+            .no_proxy() // proxies come from the configuration only
+            .redirect(redirect::Policy::none())
+            .timeout(DEADLINE)
+            .build();
+        let (mut pause, mut failed) = (FIRST, false);
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            pause = EVERY;
+            if progress.iter().any(|activity| activity.is_hung()) {
+                continue;
+            }
+            let said = match &client {
+                Ok(client) => self.send(client).await,
+                Err(error) => Err(error.to_string()),
+            };
+            // Once for each outage: the log is not the place where this is noticed.
+            if let (Err(why), false) = (&said, failed) {
+                warn!("the heartbeat to {} was not taken: {why}", self.place());
+            }
+            failed = said.is_err();
+        }
+        "the heartbeat".to_owned()
+    }
+
+    async fn send(&self, client: &Client) -> Result<(), String> {
+        let answer = client.post(self.0.clone()).send().await.map_err(|error| {
+            let why = if error.is_timeout() { "no answer in time" } else { "it cannot be reached" };
+            why.to_owned()
+        })?;
+        if answer.status().is_success() { Ok(()) } else { Err(format!("HTTP {}", answer.status())) }
+    }
+
+    /// Scheme and host.
+    fn place(&self) -> &str {
+        &self.0[..Position::BeforePath]
+    }
+}
+
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Heartbeat({})", self.place())
+    }
+}
