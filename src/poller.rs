@@ -1,6 +1,8 @@
 //! Who is due → ask → record. One loop for each partner; a failed question changes nothing that is believed.
 
 mod asked;
+mod batch;
+mod gate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::delivery::route::Routes;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
-use crate::record::{self, Intervals, unrecognized};
+use crate::record::{self, Intervals, baseline, departure, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
 use crate::time::{Clock, Timestamp};
 
@@ -22,20 +24,20 @@ use crate::time::{Clock, Timestamp};
 const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
 /// Longer than a question can take: a customer whose question died with the process is due again by then.
 const LEASE: Duration = Duration::from_mins(5);
-/// Answers that say the same are committed together, this many or after this long.
-const BATCH: (usize, Duration) = (500, Duration::from_secs(1));
-/// A gate closes for this long at most, and nothing throttled or refused waits longer without another try.
-const LONGEST_GATE: Duration = Duration::from_hours(1);
 /// A customer is blind when three questions in a row over at least this long have failed.
 const BLIND_AFTER: Duration = Duration::from_hours(1);
 
 pub use asked::Asked;
+use batch::{BATCH, Batch};
+pub(crate) use gate::{LONGEST_GATE, pause};
 
 pub struct Poller {
     pub partner: PartnerRow,
     pub client: Arc<PartnerCenter>,
     pub budget: Arc<Budget>,
     pub max_in_flight: usize,
+    /// The roster follows Partner Center's list.
+    pub synced: bool,
     pub intervals: Intervals,
     pub routes: Arc<Routes>,
     pub store: Store,
@@ -89,7 +91,7 @@ impl Poller {
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
         let now = self.clock.now();
-        self.poke_outbox(unrecognized::tell(&self.store, &self.partner, &self.routes, now).await?);
+        self.tell(now).await?;
         let gate = self.store.gate(self.partner.id).await?;
         if let Some(gate) = &gate
             && gate.closed_until > now
@@ -136,7 +138,19 @@ impl Poller {
         let taken = tx.take_customers(self.partner.id, rows, now, now.after(LEASE)).await?;
         tx.commit().await?;
         self.ask_all(taken, &mut round, Duration::MAX).await?; // whoever asked for it waits
+        self.tell(self.clock.now()).await?;
         Ok((rows.len(), round))
+    }
+
+    /// Queues what follows from how everybody stands rather than from one answer.
+    async fn tell(&self, now: Timestamp) -> Result<(), store::Error> {
+        let (store, partner, routes) = (&self.store, &self.partner, &self.routes);
+        departure::give_up(store, partner, now).await?;
+        let queued = unrecognized::tell(store, partner, routes, now).await?
+            + departure::tell(store, partner, routes, now).await?
+            + baseline::tell(store, partner, self.synced, routes, now).await?;
+        self.poke_outbox(queued);
+        Ok(())
     }
 
     async fn ask_all(
@@ -253,21 +267,28 @@ impl Poller {
     }
 
     fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {
+        let next = if customer.left && customer.class == PollClass::Unqualified {
+            self.intervals.seldom(answer.ended_at, fastrand::f64())
+        } else {
+            self.intervals.next(customer.class, answer.ended_at, fastrand::f64())
+        };
         Unchanged {
             row: customer.row,
             answer: answer.snapshot.fingerprint(),
             began_at: answer.began_at.as_millis(),
             seen_at: answer.ended_at.as_millis(),
-            next_poll_at: self.intervals.next(customer.class, answer.ended_at, fastrand::f64()).as_millis(),
+            next_poll_at: next.as_millis(),
         }
     }
 
     fn failed(&self, customer: &DueCustomer, error: &Error) -> Failed {
         let now = self.clock.now();
-        let seldom = matches!(error, Error::NoRelationship(_));
+        let no_relationship = matches!(error, Error::NoRelationship(_));
         let usual = self.intervals.of(customer.class);
-        let pause = if seldom {
+        let pause = if no_relationship && (customer.refused || customer.left) {
             self.intervals.unqualified
+        } else if no_relationship {
+            self.intervals.second_look.min(usual) // for once, it may be a mistake
         } else {
             Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
         };
@@ -277,7 +298,7 @@ impl Poller {
             at: now.as_millis(),
             next_poll_at: now.after(pause.mul_f64(1.0 - 0.05 * fastrand::f64())).as_millis(),
             error: error.to_string(),
-            seldom,
+            no_relationship,
             blind_after_ms: i64::try_from(BLIND_AFTER.as_millis()).unwrap_or(i64::MAX),
         }
     }
@@ -296,17 +317,7 @@ impl Poller {
     /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
     async fn close_gate(&self, at: Timestamp, error: &Error, batch: Batch) -> Result<(), store::Error> {
         let closures = self.store.gate(self.partner.id).await?.map_or(0, |gate| gate.closures);
-        let first = self.intervals.in_review.min(Duration::from_mins(1));
-        let backoff = first
-            .saturating_mul(2_u32.saturating_pow(closures.min(16)))
-            .min(self.intervals.in_review.min(Duration::from_mins(15)));
-        // A throttled client waits as long as it was told; after the second time longer.
-        let pause = match error {
-            Error::Throttled { wait: Some(wait), .. } if closures == 0 => *wait,
-            Error::Throttled { wait: Some(wait), .. } => backoff.max(*wait),
-            _ => backoff,
-        };
-        let until = at.after(pause.min(LONGEST_GATE));
+        let until = at.after(pause(error, closures, self.intervals.in_review));
         warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");
         self.commit(batch, Some(until)).await?;
         let mut tx = self.store.begin().await?;
@@ -362,26 +373,6 @@ fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
         && customer.poll_failures == 0 // a failure may have moved it to another class
         && !expectation_is_over
         && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
-}
-
-/// What is committed together.
-struct Batch {
-    unchanged: Vec<Unchanged>,
-    failed: Vec<Failed>,
-    not_asked: Vec<i64>,
-    since: Instant,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self { unchanged: Vec::new(), failed: Vec::new(), not_asked: Vec::new(), since: Instant::now() }
-    }
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.unchanged.len() + self.failed.len() >= BATCH.0 || self.since.elapsed() >= BATCH.1
-    }
 }
 
 impl std::fmt::Debug for Poller {

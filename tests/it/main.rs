@@ -12,6 +12,7 @@ mod peers;
 mod polling;
 mod process;
 mod readme;
+mod roster;
 mod sequence;
 mod service;
 mod webhook;
