@@ -46,6 +46,14 @@ pub struct Alarm<'a> {
     pub not_over: Option<&'a str>,
 }
 
+impl<'a> Alarm<'a> {
+    #[must_use]
+    pub fn of(kind: EventType, partner: &'a PartnerRow, news: MonitorNews) -> Self {
+        let MonitorNews { summary, detail, figures } = news;
+        Self { kind, partner, summary, detail, figures: Value::Object(figures), not_over: None }
+    }
+}
+
 impl Alarms {
     /// Tells what has not been told yet.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {

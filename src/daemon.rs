@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -140,13 +140,15 @@ async fn partner(
         clock: clock.clone(),
         cron: schedule.customer_sync.clone(),
         zone: schedule.timezone,
-        retry_at: Mutex::new(None),
+        synced: settings.customers == Customers::All,
+        in_review: schedule.in_review,
     };
     let poller = Poller {
         partner: row,
         client,
         budget,
         max_in_flight: settings.max_in_flight,
+        synced: settings.customers == Customers::All,
         intervals: Intervals {
             in_review: schedule.in_review,
             settled: schedule.settled,

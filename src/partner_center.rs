@@ -95,7 +95,7 @@ pub struct CustomerPage {
 }
 
 /// What asks for the next page. Of use only to the client that gave it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Continuation(HeaderValue);
 
 /// A client that cannot be set up.

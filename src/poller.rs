@@ -1,6 +1,8 @@
 //! Who is due → ask → record. One loop for each partner; a failed question changes nothing that is believed.
 
 mod asked;
+mod batch;
+mod gate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +18,7 @@ use tracing::{info, warn};
 use crate::delivery::route::Routes;
 use crate::diff;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
-use crate::record::{self, Intervals, brake, unrecognized};
+use crate::record::{self, Intervals, baseline, brake, departure, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
 use crate::time::{Clock, Timestamp};
 
@@ -24,10 +26,6 @@ use crate::time::{Clock, Timestamp};
 const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
 /// Longer than a question can take: a customer whose question died with the process is due again by then.
 const LEASE: Duration = Duration::from_mins(5);
-/// Answers that say the same are committed together, this many or after this long.
-const BATCH: (usize, Duration) = (500, Duration::from_secs(1));
-/// A gate closes for this long at most, and nothing throttled or refused waits longer without another try.
-const LONGEST_GATE: Duration = Duration::from_hours(1);
 /// Without a good answer for so long, others are asked whether it is the partner or its customers…
 const DOUBT_SIGHT: Duration = Duration::from_mins(10);
 /// …as many in a round.
@@ -36,12 +34,16 @@ const WITNESSES: u32 = 2;
 const BLIND_AFTER: Duration = Duration::from_hours(1);
 
 pub use asked::Asked;
+use batch::{BATCH, Batch};
+pub(crate) use gate::{LONGEST_GATE, pause};
 
 pub struct Poller {
     pub partner: PartnerRow,
     pub client: Arc<PartnerCenter>,
     pub budget: Arc<Budget>,
     pub max_in_flight: usize,
+    /// The roster follows Partner Center's list.
+    pub synced: bool,
     pub intervals: Intervals,
     pub routes: Arc<Routes>,
     pub store: Store,
@@ -97,7 +99,7 @@ impl Poller {
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
         let now = self.clock.now();
-        self.poke_outbox(unrecognized::tell(&self.store, &self.partner, &self.routes, now).await?);
+        self.tell(now).await?;
         brake::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
         let limit = self.budget.limit(now);
         if self.limit.swap(limit.unwrap_or(0), Ordering::Relaxed) != limit.unwrap_or(0) {
@@ -151,7 +153,19 @@ impl Poller {
         let taken = tx.take_customers(self.partner.id, rows, now, now.after(LEASE)).await?;
         tx.commit().await?;
         self.ask_all(taken, &mut round, Duration::MAX).await?; // whoever asked for it waits
+        self.tell(self.clock.now()).await?;
         Ok((rows.len(), round))
+    }
+
+    /// Queues what follows from how everybody stands rather than from one answer.
+    async fn tell(&self, now: Timestamp) -> Result<(), store::Error> {
+        let (store, partner, routes) = (&self.store, &self.partner, &self.routes);
+        departure::give_up(store, partner, now).await?;
+        let queued = unrecognized::tell(store, partner, routes, now).await?
+            + departure::tell(store, partner, routes, now).await?
+            + baseline::tell(store, partner, self.synced, routes, now).await?;
+        self.poke_outbox(queued);
+        Ok(())
     }
 
     async fn ask_all(
@@ -214,9 +228,9 @@ impl Poller {
                 }
                 Question::Error(error) => {
                     round.failed += 1;
-                    let seldom = matches!(error, Error::NoRelationship(_));
+                    let no_relationship = matches!(error, Error::NoRelationship(_));
                     failure = Some(error.to_string());
-                    batch.failed.push(self.failed(&customer, &error, seldom));
+                    batch.failed.push(self.failed(&customer, &error, no_relationship));
                 }
                 Question::Not => {
                     round.not_asked += 1;
@@ -310,21 +324,28 @@ impl Poller {
     }
 
     fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {
+        let next = if customer.left && customer.class == PollClass::Unqualified {
+            self.intervals.seldom(answer.ended_at, fastrand::f64())
+        } else {
+            self.intervals.next(customer.class, answer.ended_at, fastrand::f64())
+        };
         Unchanged {
             row: customer.row,
             answer: answer.snapshot.fingerprint(),
             began_at: answer.began_at.as_millis(),
             seen_at: answer.ended_at.as_millis(),
-            next_poll_at: self.intervals.next(customer.class, answer.ended_at, fastrand::f64()).as_millis(),
+            next_poll_at: next.as_millis(),
         }
     }
 
-    fn failed(&self, customer: &DueCustomer, error: &dyn std::error::Error, seldom: bool) -> Failed {
+    fn failed(&self, customer: &DueCustomer, error: &dyn std::error::Error, no_relationship: bool) -> Failed {
         let now = self.clock.now();
         let error = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         let usual = self.intervals.of(customer.class);
-        let pause = if seldom {
+        let pause = if no_relationship && (customer.refused || customer.left) {
             self.intervals.unqualified
+        } else if no_relationship {
+            self.intervals.second_look.min(usual) // for once, it may be a mistake
         } else {
             Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
         };
@@ -334,7 +355,7 @@ impl Poller {
             at: now.as_millis(),
             next_poll_at: now.after(pause.mul_f64(1.0 - 0.05 * fastrand::f64())).as_millis(),
             error,
-            seldom,
+            no_relationship,
             blind_after_ms: i64::try_from(BLIND_AFTER.as_millis()).unwrap_or(i64::MAX),
         }
     }
@@ -352,21 +373,8 @@ impl Poller {
 
     /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
     async fn close_gate(&self, at: Timestamp, error: &Error, batch: Batch) -> Result<(), store::Error> {
-        if matches!(error, Error::Throttled { .. }) {
-            self.budget.slow_down(at);
-        }
         let closures = self.store.gate(self.partner.id).await?.map_or(0, |gate| gate.closures);
-        let first = self.intervals.in_review.min(Duration::from_mins(1));
-        let backoff = first
-            .saturating_mul(2_u32.saturating_pow(closures.min(16)))
-            .min(self.intervals.in_review.min(Duration::from_mins(15)));
-        // A throttled client waits as long as it was told; after the second time longer.
-        let pause = match error {
-            Error::Throttled { wait: Some(wait), .. } if closures == 0 => *wait,
-            Error::Throttled { wait: Some(wait), .. } => backoff.max(*wait),
-            _ => backoff,
-        };
-        let until = at.after(pause.min(LONGEST_GATE));
+        let until = at.after(pause(error, closures, self.intervals.in_review));
         warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");
         self.commit(batch, Some(until)).await?;
         let mut tx = self.store.begin().await?;
@@ -426,26 +434,6 @@ fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
         && customer.poll_failures == 0 // a failure may have moved it to another class
         && !record::is_expectation_over(customer.expected_until, customer.class, answer.ended_at)
         && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
-}
-
-/// What is committed together.
-struct Batch {
-    unchanged: Vec<Unchanged>,
-    failed: Vec<Failed>,
-    not_asked: Vec<i64>,
-    since: Instant,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self { unchanged: Vec::new(), failed: Vec::new(), not_asked: Vec::new(), since: Instant::now() }
-    }
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.unchanged.len() + self.failed.len() >= BATCH.0 || self.since.elapsed() >= BATCH.1
-    }
 }
 
 impl std::fmt::Debug for Poller {

@@ -1,7 +1,9 @@
 //! The transaction that no verdict is lost in: what was observed, what changed, what is told of it and to whom, all
 //! of it or nothing.
 
+pub mod baseline;
 pub mod brake;
+pub mod departure;
 pub mod unrecognized;
 
 use std::time::Duration;
@@ -101,7 +103,10 @@ pub async fn record(
     customer.expected_until = expected_until(&customer, &steps, now);
     let beliefs: Vec<_> = steps.into_iter().map(|(belief, _)| belief).collect();
     customer.class = class(&beliefs, customer.expected_until, now);
-    let next = next_poll_at(&customer, &beliefs, intervals, &look);
+    let mut next = next_poll_at(&customer, &beliefs, intervals, &look);
+    if customer.unlisted && customer.class != PollClass::SecondLook {
+        (customer.class, next) = (PollClass::Unqualified, intervals.seldom(now, fastrand::f64()));
+    }
     tx.understood(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
     tx.commit().await?;
     Ok(recorded)
@@ -204,6 +209,12 @@ impl Intervals {
         }
     }
 
+    /// When a customer who left is asked next.
+    #[must_use]
+    pub fn seldom(&self, now: Timestamp, chance: f64) -> Timestamp {
+        now.after(self.unqualified.mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
+    }
+
     /// When a customer of this class is asked next: its interval, or up to a twentieth less, as `chance` (0 to 1)
     /// says, so that nothing marches in step and nothing is later than promised.
     #[must_use]
@@ -212,7 +223,7 @@ impl Intervals {
     }
 }
 
-fn after_business_days(from: Timestamp, days: u32) -> Timestamp {
+pub(crate) fn after_business_days(from: Timestamp, days: u32) -> Timestamp {
     let mut at = from;
     let mut left = days;
     while left > 0 {

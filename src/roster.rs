@@ -1,24 +1,42 @@
 //! Who is a customer: Partner Center's list, taken over by cron. Nobody is removed by an answer.
+//!
+//! A list is taken over page by page: whoever is in it is a customer, whatever becomes of the rest. Only a list that is
+//! complete (see `measure`) says of anybody that it is missing, and only the second one a day later that it left; even
+//! then it is still asked, seldom.
 
+mod measure;
+
+use std::collections::HashSet;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 use tracing::{info, warn};
 
+use self::measure::{A_DAY, Measured, measure};
 use crate::partner_center::{self, PartnerCenter};
-use crate::store::{self, ListedCustomer, Store};
+use crate::poller::{LONGEST_GATE, pause};
+use crate::qualification::key;
+use crate::store::{self, Gate, ListedCustomer, Store};
 use crate::time::{Clock, Timestamp};
 
-/// A list that could not be read is asked for again after this long.
+/// A list that could not be read is asked for again after this long, then after twice as long.
 const RETRY: Duration = Duration::from_mins(5);
-const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// Five million customers. A list that goes on is none.
+const PAGES: u32 = 10_000;
+/// Somebody may be inserted while the list is read, and shift others onto the next page; not so many times in a row.
+const PAGES_WITHOUT_NEWS: u32 = 20;
+/// So many of those who are missing are named.
+const NAMED: usize = 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// `read`: customers of the pages before, who were taken over.
     #[error("the customer list could not be read")]
-    PartnerCenter(#[from] partner_center::Error),
+    PartnerCenter { source: partner_center::Error, read: u64 },
+    #[error("nothing is asked of Partner Center before {}: {}", .0.closed_until, .0.reason)]
+    Closed(Gate),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -33,24 +51,49 @@ pub struct Roster {
     /// Cron with seconds, in `zone`.
     pub cron: String,
     pub zone: Tz,
-    /// After a failure nothing is asked before this time, however often a round comes.
-    pub retry_at: Mutex<Option<Timestamp>>,
+    /// The roster follows the list: who is missing from it, left.
+    pub synced: bool,
+    /// How long the gate closes depends on it.
+    pub in_review: Duration,
 }
 
 /// What a sync found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Summary {
-    /// Customers in the list.
+    /// Customers in the list, each once.
     pub listed: u64,
-    /// Of these, not watched before.
+    /// Of these, not on the roster before.
     pub added: u64,
+    /// Of these, missing from the last complete list.
+    pub returned: u64,
+    /// Whether the list counts: it is not much shorter than the last complete one.
+    pub complete: bool,
+    /// How many customers the last complete list before held.
+    pub expected: Option<u64>,
+    /// On the roster, in a list before, and not in this one; who left already does not count.
+    pub missing: u64,
+    /// The first ten of them.
+    pub missing_names: Vec<String>,
+    /// Of the missing, so for a day: they left. Asked seldom from now on.
+    pub left: u64,
+}
+
+/// How far a sync got.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    pub pages: u32,
+    pub customers: usize,
 }
 
 impl Roster {
     /// Syncs if it is time to.
+    ///
+    /// # Errors
+    /// When the database fails. What Partner Center refuses is noted and tried again later.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
         let now = self.clock.now();
-        let due = match self.store.last_synced_at(self.partner).await? {
+        let state = self.store.list_state(self.partner).await?;
+        let due = match state.read_at {
             // A sync from the future: the clock was set back.
             Some(last) if last <= now => self.next_after(last),
             _ => Some(now),
@@ -58,58 +101,159 @@ impl Roster {
         if due.is_none_or(|due| due > now) {
             return Ok(due);
         }
-        // Whoever was told to stay away stays away with all questions. A time farther ahead
-        // than any that was asked for means that the clock was set back.
-        let gate = self.store.gate(self.partner).await?.map(|gate| gate.closed_until);
-        if let Some(at) = gate.max(self.retry_at()).filter(|at| *at > now && *at <= now.after(LONGEST_WAIT)) {
+        if let Some(at) = state.retry_at.filter(|at| is_ahead(*at, now)) {
             return Ok(Some(at));
         }
-        match self.sync().await {
+        match self.sync(|_| {}).await {
             Ok(summary) => {
-                info!(partner = self.name, listed = summary.listed, added = summary.added, "customer list taken over");
+                self.log(&summary);
                 Ok(self.next_after(now))
             }
-            Err(Error::PartnerCenter(error)) => {
-                warn!(partner = self.name, "the customer list could not be read; nothing was changed: {error}");
-                let wait = match error {
-                    partner_center::Error::Throttled { wait: Some(wait), .. } => wait.max(RETRY),
-                    _ => RETRY,
-                };
-                let at = Some(now.after(wait));
-                *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
-                Ok(at)
+            Err(Error::Closed(gate)) => Ok(Some(gate.closed_until)),
+            Err(Error::PartnerCenter { source, read }) => {
+                warn!(
+                    partner = self.name,
+                    read, "the customer list could not be read to its end; nobody is counted as missing: {source}"
+                );
+                Ok(self.store.list_state(self.partner).await?.retry_at)
             }
             Err(Error::Store(error)) => Err(error),
         }
     }
 
-    /// Takes over the whole list: all of it in one transaction, or nothing.
-    pub async fn sync(&self) -> Result<Summary, Error> {
-        let mut pages: Vec<Vec<ListedCustomer>> = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.client.customers(after.as_ref()).await?;
-            let listed = page.customers.into_iter().map(|customer| ListedCustomer {
-                id: customer.id,
-                name: customer.name,
-                domain: customer.domain,
-            });
-            pages.push(listed.collect());
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
+    /// Reads the whole list and takes it over. Whoever was told to stay away stays away with this question as well.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] while the partner's gate is closed; [`Error::PartnerCenter`] if the list did not come to its
+    /// end: whoever was in it is taken over, nobody is counted as missing, and it is noted when to try again.
+    pub async fn sync(&self, progress: impl Fn(Progress)) -> Result<Summary, Error> {
+        let gate = self.store.gate(self.partner).await?;
+        if let Some(gate) = gate.as_ref().filter(|gate| is_ahead(gate.closed_until, self.clock.now())) {
+            return Err(Error::Closed(gate.clone()));
         }
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let added = tx.take_over_list(self.partner, &pages, now).await?;
-        tx.commit().await?;
-        let listed: usize = pages.iter().map(Vec::len).sum();
-        Ok(Summary { listed: u64::try_from(listed).unwrap_or(u64::MAX), added })
+        let mut summary = Summary::default();
+        let mut listed = HashSet::new();
+        if let Err(error) = self.read(&mut summary, &mut listed, progress).await {
+            if let Error::PartnerCenter { source, .. } = &error {
+                self.failed(source, gate.as_ref()).await?;
+            }
+            return Err(error);
+        }
+        self.end(&mut summary, &listed, gate.is_some()).await?;
+        Ok(summary)
     }
 
-    fn retry_at(&self) -> Option<Timestamp> {
-        *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes page after page over. `listed`: the ids, as compared.
+    async fn read(
+        &self,
+        summary: &mut Summary,
+        listed: &mut HashSet<String>,
+        progress: impl Fn(Progress),
+    ) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        let mut after = None;
+        let mut without_news = 0;
+        for pages in 1.. {
+            let failed = |source| Error::PartnerCenter { source, read: summary.listed };
+            let page = self.client.customers(after.as_ref()).await.map_err(failed)?;
+            let before = listed.len();
+            listed.extend(page.customers.iter().map(|customer| key(&customer.id)));
+            without_news = if listed.len() > before { 0 } else { without_news + 1 };
+            let customers: Vec<_> = page
+                .customers
+                .into_iter()
+                .map(|customer| ListedCustomer { id: customer.id, name: customer.name, domain: customer.domain })
+                .collect();
+            if !customers.is_empty() {
+                let mut tx = self.store.begin().await?;
+                let taken = tx.take_page(self.partner, &customers, self.clock.now()).await?;
+                tx.commit().await?;
+                summary.added += taken.added;
+                summary.returned += taken.returned;
+            }
+            summary.listed = u64::try_from(listed.len()).unwrap_or(u64::MAX);
+            progress(Progress { pages, customers: listed.len() });
+            let Some(next) = page.next else { break };
+            if pages >= PAGES || without_news >= PAGES_WITHOUT_NEWS || !seen.insert(next.clone()) {
+                let what = format!("the customer list goes in a circle; {pages} pages were read");
+                let source = partner_center::Error::Unreadable { what, correlation_id: None };
+                return Err(Error::PartnerCenter { source, read: summary.listed });
+            }
+            after = Some(next);
+        }
+        Ok(())
+    }
+
+    /// What follows from a list that ended as documented, in one transaction.
+    async fn end(&self, summary: &mut Summary, listed: &HashSet<String>, opens_gate: bool) -> Result<(), store::Error> {
+        let now = self.clock.now();
+        let state = self.store.list_state(self.partner).await?;
+        let measured = measure(summary.listed, state.size, state.short, now);
+        summary.expected = state.size;
+        summary.complete = measured == Measured::Complete;
+        let mut missing = Vec::new();
+        if summary.complete && self.synced {
+            missing = self.store.unlisted(self.partner, listed).await?;
+            missing.retain(|customer| !customer.left);
+        }
+        // Since later than now: the clock was set back.
+        let is_new = |since: Option<Timestamp>| since.is_none_or(|since| since > now);
+        let new: Vec<i64> =
+            missing.iter().filter(|customer| is_new(customer.since)).map(|customer| customer.row).collect();
+        let is_long = |since: Timestamp| now.since(since) >= A_DAY;
+        let left = missing.iter().filter(|customer| customer.since.is_some_and(is_long));
+        let left: Vec<i64> = left.map(|customer| customer.row).collect();
+
+        let mut tx = self.store.begin().await?;
+        if opens_gate {
+            tx.open_gate(self.partner).await?;
+        }
+        match measured {
+            Measured::Complete => {
+                tx.miss(&new, now).await?;
+                tx.leave_unlisted(&left, now).await?;
+                tx.list_was_complete(self.partner, summary.listed, now).await?;
+            }
+            Measured::Short { since, size } => tx.list_was_short(self.partner, (since, size), now).await?,
+        }
+        tx.commit().await?;
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        (summary.missing, summary.left) = (count(missing.len()), count(left.len()));
+        summary.missing_names = missing.into_iter().take(NAMED).map(|customer| customer.label).collect();
+        Ok(())
+    }
+
+    /// What concerns everybody closes the partner's gate; either way the list is left alone for a while.
+    async fn failed(&self, error: &partner_center::Error, gate: Option<&Gate>) -> Result<(), store::Error> {
+        let now = self.clock.now();
+        let failures = self.store.list_state(self.partner).await?.failures;
+        let mut wait = RETRY.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(LONGEST_GATE);
+        let mut tx = self.store.begin().await?;
+        if error.is_partners_trouble() {
+            let closed = pause(error, gate.map_or(0, |gate| gate.closures), self.in_review);
+            warn!(partner = self.name, until = %now.after(closed), "nothing is asked of Partner Center for a while: {error}");
+            tx.close_gate(self.partner, now.after(closed), &error.to_string()).await?;
+            wait = wait.max(closed);
+        }
+        tx.list_failed(self.partner, now.after(wait), &error.to_string()).await?;
+        tx.commit().await
+    }
+
+    fn log(&self, summary: &Summary) {
+        let Summary { listed, added, returned, missing, left, .. } = summary;
+        if summary.complete {
+            info!(partner = self.name, listed, added, returned, missing, left, "customer list taken over");
+        } else {
+            let expected = summary.expected.unwrap_or(0);
+            warn!(
+                partner = self.name,
+                listed,
+                expected,
+                added,
+                returned,
+                "the customer list is much shorter than the last one; nobody is counted as missing by it"
+            );
+        }
     }
 
     fn next_after(&self, last: Timestamp) -> Option<Timestamp> {
@@ -117,6 +261,11 @@ impl Roster {
         let next = cron.find_next_occurrence(&last.to_utc().with_timezone(&self.zone), false).ok()?;
         Some(next.to_utc().into())
     }
+}
+
+/// A time farther ahead than any that was asked for means that the clock was set back.
+fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > now && at <= now.after(LONGEST_GATE)
 }
 
 impl std::fmt::Debug for Roster {

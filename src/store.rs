@@ -4,6 +4,7 @@
 //! one process queue fairly for it, and `begin immediate` makes those of several processes wait for each other.
 
 pub mod alarms;
+mod departures;
 mod housekeeping;
 mod listing;
 mod outbox;
@@ -25,7 +26,8 @@ use sqlx::sqlite::{
 use sqlx::{Connection as _, Sqlite, Transaction};
 use tracing::warn;
 
-pub use listing::ListedCustomer;
+pub use departures::{LostReview, Standing};
+pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use outbox::{Due, Finish};
 pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use vetting::Customer;

@@ -53,7 +53,7 @@ async fn list(context: &Context, outline: &Outline, tag: Option<&str>, partner: 
             ("", domain) => domain.to_owned(),
             (name, domain) => format!("{name} ({domain})"),
         };
-        let mut cells = vec![row.customer_id, name, row.tags.unwrap_or_default().replace(',', " "), state];
+        let mut cells = vec![row.customer_id, name, row.tags.replace(',', " "), state];
         if several {
             cells.insert(2, row.partner);
         }
@@ -66,6 +66,8 @@ async fn list(context: &Context, outline: &Outline, tag: Option<&str>, partner: 
 /// In a word or two, how the watch of a customer stands.
 fn state(row: &CustomerRow) -> &'static str {
     match row.poll_class.as_str() {
+        _ if row.left_since.is_some() && row.paused => "left, not asked",
+        _ if row.left_since.is_some() => "left",
         _ if row.paused => "paused",
         _ if row.blind_since.is_some() => "blind",
         "in_review" => "in review",

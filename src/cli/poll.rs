@@ -87,9 +87,9 @@ async fn poll_now(
     let mut done = Round::default();
     let mut stopped = None;
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
-        if rows.is_none() && part.synced && store.last_synced_at(part.poller.partner.id).await?.is_none() {
+        if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
             // Nobody can be asked about who is not known yet.
-            part.roster.sync().await.map_err(|error| sync::failure(&part.roster.name, error))?;
+            sync::one(&part.roster).await?;
         }
         let watched = store.watched(part.poller.partner.id).await?;
         let mut left: Vec<i64> = match rows {

@@ -1,13 +1,16 @@
 //! `vetwatch customers sync`: takes over Partner Center's list now.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::chain;
-use crate::cli::{Context, Exit, Failure, run, which};
+use crate::cli::{Context, Exit, Failure, run, text, which};
 use crate::daemon;
 use crate::partner_center;
-use crate::roster;
+use crate::roster::{self, Progress, Roster, Summary};
+use crate::store::Gate;
 
 /// Takes over the list of `partner`, or of every partner that is watched as a whole.
 pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exit, Failure> {
@@ -23,12 +26,16 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
     for part in parts.partners {
         let roster = part.roster;
         if partner.map_or(part.synced, |wanted| wanted == roster.name) {
-            let summary = roster.sync().await.map_err(|error| failure(&roster.name, error))?;
+            let summary = one(&roster).await?;
             done.push((roster.name, summary));
         }
     }
     if context.json {
-        let done = done.iter().map(|(name, s)| json!({ "partner": name, "listed": s.listed, "added": s.added }));
+        let done = done.iter().map(|(name, summary)| {
+            let mut object = json!(summary);
+            object["partner"] = json!(name);
+            object
+        });
         context.out.json(&done.collect::<Vec<_>>())?;
     } else if done.is_empty() {
         context.out.line(
@@ -36,23 +43,76 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
         )?;
     } else {
         for (name, summary) in done {
-            context
-                .out
-                .line(&format!("{name}: {} customers listed, {} of them new.", summary.listed, summary.added))?;
+            context.out.write(&said(&name, &summary))?;
         }
     }
     Ok(Exit::Done)
 }
 
+/// Takes over one partner's list, and says on a terminal how far it is.
+pub(super) async fn one(roster: &Roster) -> Result<Summary, Failure> {
+    let shows = std::io::stderr().is_terminal();
+    let progress = |at: Progress| {
+        if shows {
+            // Whoever cannot be shown the progress is not told of that either.
+            let _ = write!(std::io::stderr(), "\r{}: {} customers, page {}", roster.name, at.customers, at.pages);
+        }
+    };
+    let outcome = roster.sync(progress).await;
+    if shows {
+        let _ = write!(std::io::stderr(), "\r\u{1b}[K");
+    }
+    outcome.map_err(|error| failure(&roster.name, error))
+}
+
+/// The summary for people, in whole lines.
+fn said(partner: &str, summary: &Summary) -> String {
+    use std::fmt::Write as _; // writing to a String does not fail
+
+    let Summary { listed, added, returned, missing, left, .. } = summary;
+    let mut said = format!("{partner}: {listed} customers listed, {added} of them new.\n");
+    if *returned > 0 {
+        let _ = writeln!(said, "{returned} who were missing from the last list are back.");
+    }
+    if !summary.complete {
+        let expected = summary.expected.unwrap_or(0);
+        let _ = writeln!(
+            said,
+            "The last complete list held {expected}, so this one does not count as complete: nobody is taken for \
+             missing. If customers really left, the next list a day from now says the same, and counts."
+        );
+    }
+    if *missing > 0 {
+        let names: Vec<_> = summary.missing_names.iter().map(|name| text::clean(name)).collect();
+        let more = missing.saturating_sub(u64::try_from(names.len()).unwrap_or(u64::MAX));
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let _ = writeln!(said, "Missing: {}{more}.", names.join(", "));
+    }
+    if *left > 0 {
+        let _ = writeln!(said, "{left} of the missing have been so for a day: asked seldom from now on, for 90 days.");
+    }
+    said
+}
+
 pub(super) fn failure(partner: &str, error: roster::Error) -> Failure {
     match error {
         roster::Error::Store(error) => error.into(),
-        roster::Error::PartnerCenter(error) => {
-            let exit = exit_of(&error);
-            Failure::new(exit, format!("cannot read the customer list of {partner}; nothing was changed"))
-                .because(chain(&error))
+        roster::Error::Closed(gate) => closed(partner, &gate),
+        roster::Error::PartnerCenter { source, read } => {
+            let outcome = match read {
+                0 => "nothing was changed".to_owned(),
+                read => format!("the {read} customers read until then are on the roster, and nobody counts as missing"),
+            };
+            Failure::new(exit_of(&source), format!("cannot read the customer list of {partner}; {outcome}"))
+                .because(chain(&source))
         }
     }
+}
+
+fn closed(partner: &str, gate: &Gate) -> Failure {
+    Failure::new(Exit::TryAgain, format!("the customer list of {partner} is not asked for now; nothing was changed"))
+        .because(gate.reason.clone())
+        .advise(format!("nothing is asked there before {}; try again then", gate.closed_until))
 }
 
 /// What a script is told of a refusal.

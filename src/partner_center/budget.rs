@@ -25,6 +25,7 @@ struct Bucket {
     limit: i64,
     /// When the limit last went down or came back by a step; `None`: it is what was configured.
     stepped_at: Option<Timestamp>,
+    lowered_at: Option<Timestamp>,
     /// Requests a minute that flow back in: what the burst leaves of the limit.
     rate: i64,
     /// In shares; negative is debt.
@@ -42,6 +43,7 @@ const REQUEST: i64 = 60_000;
 
 /// Two tasks that read the clock in one order and come here in the other look like a clock that was set back this far.
 const RACE: Duration = Duration::from_secs(1);
+const TOGETHER: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_mins(1);
 /// The limit never goes below a twentieth of what was configured, and comes back by a fiftieth of it.
 const LEAST: i64 = 20;
@@ -55,6 +57,7 @@ impl Budget {
             configured: i64::from(requests.max(1)),
             limit: 0,
             stepped_at: None,
+            lowered_at: None,
             rate: 0,
             level: i64::MAX,
             most: 0,
@@ -100,6 +103,10 @@ impl Budget {
     /// Microsoft throttles us: less from now on.
     pub fn slow_down(&self, now: Timestamp) {
         let mut bucket = self.at(now);
+        // Several requests that were under way are refused together.
+        if bucket.lowered_at.replace(now).is_some_and(|at| at <= now && now.since(at) < TOGETHER) {
+            return;
+        }
         let lately = bucket.sent_lately(now);
         let least = (bucket.configured / LEAST).max(1);
         let limit = (bucket.limit.min(lately) * 9 / 10).max(least);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -91,6 +91,9 @@ impl Http {
         self.budget.spend(began_at);
         let mut response = timeout_at(until, request.send()).await.map_err(|_| Failure::TimedOut)?.map_err(failure)?;
         let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.budget.slow_down(self.now());
+        }
         let mut body = Vec::new();
         if status.is_success() {
             timeout_at(until, read(&mut response, &mut body, body_max)).await.map_err(|_| Failure::TimedOut)??;

@@ -45,6 +45,7 @@ fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
         added_at: NOW,
         expected_until,
         answer_began_at: None,
+        unlisted: false,
         last_seen_at: None,
     }
 }

@@ -69,6 +69,10 @@ pub struct DueCustomer {
     pub answer: Option<String>,
     pub expected_until: Option<Timestamp>,
     pub poll_failures: u32,
+    /// It answers that there is no relationship, since its last understood answer.
+    pub refused: bool,
+    /// It left: asked seldom.
+    pub left: bool,
 }
 
 /// An understood answer that says what is believed already.
@@ -88,21 +92,13 @@ pub struct Failed {
     pub at: i64,
     pub next_poll_at: i64,
     pub error: String,
-    /// The customer left us: it is asked seldom from now on.
-    pub seldom: bool,
+    /// 403/20002: whoever says so twice in a row left, and is asked seldom from now on.
+    pub no_relationship: bool,
     /// Three failures over at least this long make it blind.
     pub blind_after_ms: i64,
 }
 
 impl Store {
-    /// When the customer list was last taken over as a whole.
-    pub async fn last_synced_at(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
-        let at = sqlx::query_scalar!("select last_synced_at from partner where id = ?", partner)
-            .fetch_one(&self.read)
-            .await?;
-        Ok(at.map(Timestamp::from_millis))
-    }
-
     /// The partner's gate, if it was ever closed since the last good answer.
     pub async fn gate(&self, partner: i64) -> Result<Option<Gate>, Error> {
         let row = sqlx::query!("select closed_until, closed_reason, closures from partner where id = ?", partner)
@@ -193,7 +189,8 @@ impl WriteTx {
                        where partner = ?3 and poll_class = ?4 and removed_at is null and paused_at is null
                          and next_poll_at <= ?2
                        order by next_poll_at limit ?5)
-                   returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures"#,
+                   returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures,
+                             refused_since is not null as "refused!: bool", left_since is not null as "left!: bool""#,
                 lease_until,
                 now,
                 partner,
@@ -222,7 +219,8 @@ impl WriteTx {
             r#"update customer set next_poll_at = ?1, asking_since = ?2
                where partner = ?3 and removed_at is null and paused_at is null
                  and id in (select value from json_each(?4))
-               returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures"#,
+               returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures,
+                             refused_since is not null as "refused!: bool", left_since is not null as "left!: bool""#,
             lease_until,
             now,
             partner,
@@ -260,11 +258,18 @@ impl WriteTx {
             "update customer
              set next_poll_at = j.next_poll_at, asking_since = null, interrupted = 0,
                  poll_failures = poll_failures + 1, failing_since = coalesce(failing_since, j.at), last_error = j.error,
-                 poll_class = case when j.seldom then 'unqualified' else poll_class end,
-                 blind_since = case when blind_since is not null then blind_since
+                 poll_class = case when j.no_relationship and (refused_since is not null or left_since is not null)
+                                   then 'unqualified' else poll_class end,
+                 refused_since = case when j.no_relationship then coalesce(refused_since, j.at) else refused_since end,
+                 left_since = case when j.no_relationship and refused_since is not null
+                                   then coalesce(left_since, j.at) else left_since end,
+                 left_why = case when j.no_relationship and refused_since is not null
+                                 then coalesce(left_why, 'refused') else left_why end,
+                 blind_since = case when left_since is not null or (j.no_relationship and refused_since is not null) then null
+                                    when blind_since is not null then blind_since
                                     when poll_failures >= 2 and j.at - failing_since >= j.blind_after then failing_since end
              from (select value ->> 'row' as row, value ->> 'at' as at, value ->> 'next_poll_at' as next_poll_at,
-                          value ->> 'error' as error, value ->> 'seldom' as seldom,
+                          value ->> 'error' as error, value ->> 'no_relationship' as no_relationship,
                           value ->> 'blind_after_ms' as blind_after
                    from json_each(?)) j
              where customer.id = j.row",
@@ -363,6 +368,8 @@ struct Taken {
     answer: Option<String>,
     expected_until: Option<i64>,
     poll_failures: i64,
+    refused: bool,
+    left: bool,
 }
 
 impl From<Taken> for DueCustomer {
@@ -374,6 +381,8 @@ impl From<Taken> for DueCustomer {
             answer: taken.answer,
             expected_until: taken.expected_until.map(Timestamp::from_millis),
             poll_failures: u32::try_from(taken.poll_failures).unwrap_or(u32::MAX),
+            refused: taken.refused,
+            left: taken.left,
         }
     }
 }

@@ -77,8 +77,8 @@ pub struct CustomerRow {
     pub customer_id: String,
     pub name: String,
     pub domain: String,
-    /// Joined by commas; null: none.
-    pub tags: Option<String>,
+    /// Joined by commas; empty: none.
+    pub tags: String,
     /// May be empty.
     pub contact: String,
     pub paused: bool,
@@ -89,6 +89,8 @@ pub struct CustomerRow {
     pub last_error: Option<String>,
     pub poll_class: String,
     pub added_at: String,
+    /// It left Partner Center's list, or refuses to answer.
+    pub left_since: Option<String>,
 }
 
 /// A customer as somebody may name it on the command line.
@@ -146,10 +148,10 @@ impl Store {
         let found = sqlx::query_as!(
             CustomerRow,
             r#"select v.partner as "partner!", v.customer_id as "customer_id!", v.name as "name!", v.domain as "domain!",
-                      v.tags as "tags: String", v.contact as "contact!", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
+                      v.tags as "tags!: String", v.contact as "contact!", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
                       v.next_poll_at as "next_poll_at: String", v.poll_failures as "poll_failures!: i64",
                       v.blind_since as "blind_since: String", v.last_error as "last_error: String",
-                      v.poll_class as "poll_class!", v.added_at as "added_at!: String"
+                      v.poll_class as "poll_class!", v.added_at as "added_at!: String", v.left_since as "left_since: String"
                from v_customers v
                join partner p on p.name = v.partner
                join customer c on c.partner = p.id and c.customer_key = lower(v.customer_id) and c.removed_at is null

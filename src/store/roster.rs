@@ -65,7 +65,14 @@ impl WriteTx {
         .await?;
         let known = sqlx::query!(
             r#"update customer
-               set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'listed'
+               set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'listed',
+                   -- Wanted by hand: whoever left is asked again, whatever the list says.
+                   was_listed = case when left_since is null then was_listed else 0 end,
+                   unlisted_since = case when left_since is null then unlisted_since end,
+                   answer = case when left_since is null then answer end,
+                   next_poll_at = case when left_since is null then next_poll_at else ?6 end,
+                   paused_at = case when given_up_at is null then paused_at end,
+                   given_up_at = null, left_since = null, left_why = null, refused_since = null
                where partner = (select id from partner where name = ?1) and customer_key = ?2 and removed_at is null
                returning paused_at is not null as "paused!: bool""#,
             customer.partner,
@@ -73,6 +80,7 @@ impl WriteTx {
             customer.name,
             customer.domain,
             tags,
+            now,
         )
         .fetch_optional(&mut *self.tx)
         .await?;
@@ -152,16 +160,25 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?
         .rows_affected();
-        // Who was in Partner Center's list only is now also wanted by hand.
+        // Who was in Partner Center's list only is now also wanted by hand; whoever left is asked again.
         sqlx::query!(
-            "update customer set source = 'listed'
-             where source <> 'listed' and id in (
+            "update customer
+             set source = 'listed',
+                 was_listed = case when left_since is null then was_listed else 0 end,
+                 unlisted_since = case when left_since is null then unlisted_since end,
+                 answer = case when left_since is null then answer end,
+                 next_poll_at = case when left_since is null then next_poll_at else ?3 end,
+                 paused_at = case when given_up_at is null then paused_at end,
+                 given_up_at = null, left_since = null, left_why = null,
+                 refused_since = case when left_since is null then refused_since end
+             where (source <> 'listed' or left_since is not null) and id in (
                  select c.id
                  from json_each(?2)
                  cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
              )",
             partner,
             rows,
+            now,
         )
         .execute(&mut *self.tx)
         .await?;
@@ -200,7 +217,9 @@ impl WriteTx {
     pub async fn pause(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
-            "update customer set paused_at = ?2 where id = ?1 and removed_at is null and paused_at is null",
+            // Whom vetwatch gave up by itself, a person pauses: a list does not bring that one back then.
+            "update customer set paused_at = ?2, given_up_at = null
+             where id = ?1 and removed_at is null and (paused_at is null or given_up_at is not null)",
             row,
             now,
         )
@@ -213,7 +232,16 @@ impl WriteTx {
     pub async fn resume(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
-            "update customer set paused_at = null, next_poll_at = ?2
+            // Whom vetwatch gave up has another 90 days.
+            "update customer
+             set paused_at = null, next_poll_at = ?2,
+                 was_listed = case when given_up_at is null then was_listed else 0 end,
+                 unlisted_since = case when given_up_at is null then unlisted_since end,
+                 answer = case when given_up_at is null then answer end,
+                 left_since = case when given_up_at is null then left_since end,
+                 left_why = case when given_up_at is null then left_why end,
+                 refused_since = case when given_up_at is null then refused_since end,
+                 given_up_at = null
              where id = ?1 and removed_at is null and paused_at is not null",
             row,
             now,
@@ -311,10 +339,7 @@ mod tests {
         let new = NewCustomer { name: Some("Contoso"), tags: Some(&tags), ..CONTOSO };
         assert_eq!(add(&empty.store, new).await, Added::New);
         let row = contoso(&empty.store).await;
-        assert_eq!(
-            (row.customer_id.as_str(), row.name.as_str(), row.tags.as_deref()),
-            (CONTOSO.id, "Contoso", Some("north"))
-        );
+        assert_eq!((row.customer_id.as_str(), row.name.as_str(), row.tags.as_str()), (CONTOSO.id, "Contoso", "north"));
         assert_eq!((row.next_poll_at, row.poll_class.as_str()), (Some(now().to_string()), "first_sight"));
     }
 
@@ -326,8 +351,8 @@ mod tests {
         assert_eq!(add(&filled.store, renamed).await, Added::Known { paused: false });
         let row = contoso(&filled.store).await;
         assert_eq!(
-            (row.name.as_str(), row.domain.as_str(), row.tags.as_deref()),
-            ("Contoso Elementary", "contoso.example", Some("north"))
+            (row.name.as_str(), row.domain.as_str(), row.tags.as_str()),
+            ("Contoso Elementary", "contoso.example", "north")
         );
         assert_eq!((row.customer_id.as_str(), row.poll_class.as_str()), (CONTOSO.id, "in_review"));
     }

@@ -21,6 +21,8 @@ pub struct Customer {
     pub expected_until: Option<Timestamp>,
     pub answer_began_at: Option<Timestamp>,
     pub last_seen_at: Option<Timestamp>,
+    /// It left Partner Center's list: asked seldom, whatever it answers.
+    pub unlisted: bool,
 }
 
 impl WriteTx {
@@ -28,7 +30,7 @@ impl WriteTx {
     pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
         let found = sqlx::query!(
             r#"select id as "id!", customer_id, name, domain, tags, poll_class, added_at, expected_until,
-                      answer_began_at, last_seen_at
+                      answer_began_at, last_seen_at, left_why is 'unlisted' as "unlisted!: bool"
                from customer where id = ? and removed_at is null"#,
             row
         )
@@ -45,6 +47,7 @@ impl WriteTx {
             expected_until: row.expected_until.map(Timestamp::from_millis),
             answer_began_at: row.answer_began_at.map(Timestamp::from_millis),
             last_seen_at: row.last_seen_at.map(Timestamp::from_millis),
+            unlisted: row.unlisted,
         }))
     }
 
@@ -168,7 +171,12 @@ impl WriteTx {
             "update customer
              set answer = ?1, answer_began_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),
                  next_poll_at = ?4, poll_class = ?5, expected_until = ?6, asking_since = null, interrupted = 0,
-                 poll_failures = 0, failing_since = null, last_error = null, blind_since = null
+                 poll_failures = 0, failing_since = null, last_error = null, blind_since = null,
+                 refused_since = null,
+                 -- Who refused to answer is back by answering; who left the list is not.
+                 left_since = case left_why when 'unlisted' then left_since end,
+                 left_noted_at = case left_why when 'unlisted' then left_noted_at end,
+                 left_why = case left_why when 'unlisted' then left_why end
              where id = ?7",
             fingerprint,
             began_at,

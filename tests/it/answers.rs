@@ -151,7 +151,7 @@ fn every_trap_is_sprung_by_an_answer_or_a_test_that_exists() {
 async fn nothing_is_asked_but_tokens_pages_of_customers_and_qualifications() {
     let mut world = World::new().await;
     let school = world.in_review("Contoso School").await;
-    world.parts.partners[0].roster.sync().await.unwrap();
+    world.parts.partners[0].roster.sync(|_| {}).await.unwrap();
     for change in 0..3 {
         world.pass(hours(1));
         world.poll().await;

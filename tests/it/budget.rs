@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vetwatch::sandbox::{CustomerDetails, Kind, ThrottleSettings, Window};
+use vetwatch::sandbox::{CustomerDetails, Kind, RetryAfter, ThrottleSettings, Window};
 use vetwatch::store::roster::{Imported, ImportedCustomer};
 use vetwatch::time::Clock;
 
@@ -37,7 +37,7 @@ async fn use_to_the_full(window: Window) {
     world.sandbox.throttle(Some(ThrottleSettings {
         requests_per_minute: LIMIT,
         window,
-        retry_after: Default::default(),
+        retry_after: RetryAfter::Seconds,
     }));
     let (poller, end) = (&world.parts.partners[0].poller, world.clock.now().after(minutes(u64::from(MINUTES))));
     let (mut closed_until, mut behind_gate) = (None, 0);
@@ -54,7 +54,7 @@ async fn use_to_the_full(window: Window) {
     }
     let (calls, refused) =
         (world.sandbox.count(Kind::Qualifications), world.sandbox.counts()[&Kind::Qualifications].throttled);
-    let share = calls as f64 / f64::from(MINUTES * LIMIT);
+    let share = f64::from(u32::try_from(calls).unwrap()) / f64::from(MINUTES * LIMIT);
     eprintln!("{window:?}: {calls} calls, {refused} refused, {:.1} % of what is allowed", share * 100.0);
     assert_eq!(behind_gate, 0);
     assert!(refused * 100 < calls, "{refused} of {calls} were refused");

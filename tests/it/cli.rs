@@ -24,9 +24,10 @@ use tempfile::TempDir;
 use vetwatch::sandbox::mailbox::Mailbox;
 use vetwatch::sandbox::receiver::Receiver;
 use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
+use vetwatch::store::Store;
 use vetwatch::time::{Clock, SystemClock};
 
-use crate::world::{self, SIGNING_SECRET, rows, tls};
+use crate::world::{self, SIGNING_SECRET, rows, tell_baseline, tls};
 
 /// What must never be seen: the client secret, a piece of the webhook's address, the key that signs, and the beginning
 /// of every access token.
@@ -119,6 +120,8 @@ impl Desk {
     pub(crate) async fn customer(&mut self, name: &str) -> String {
         let id = self.stranger(name);
         let domain = format!("school{}.example", self.customers);
+        Store::open(&self.path("vetwatch.db")).await.unwrap().close().await;
+        tell_baseline(&self.path("vetwatch.db")).await;
         self.run(&["customers", "add", &id, "--name", name, "--domain", &domain]).await.exits(0);
         id
     }

@@ -15,6 +15,7 @@ mod plausibility;
 mod polling;
 mod process;
 mod readme;
+mod roster;
 mod sequence;
 mod service;
 mod upgrade;

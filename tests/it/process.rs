@@ -19,7 +19,7 @@ use vetwatch::store::Store;
 use vetwatch::store::roster::NewCustomer;
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
-use crate::world::{SIGNING_SECRET, configuration, rows, tls};
+use crate::world::{SIGNING_SECRET, configuration, rows, tell_baseline, tls};
 
 /// How long anything may take that is to happen at once. Only a test that fails waits so long.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -105,6 +105,7 @@ impl Town {
         }
         tx.commit().await.expect("a commit");
         store.close().await;
+        tell_baseline(&self.database).await;
         ids
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{Column, ConnectOptions, Row, ValueRef};
+use sqlx::{Column, ConnectOptions, Connection as _, Row, ValueRef};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use vetwatch::config::{Config, CredentialDirs};
@@ -69,6 +69,18 @@ impl World {
 
     /// …and is changed like this.
     pub(crate) async fn edited(schedule: &str, more: &str, edit: impl FnOnce(String) -> String) -> Self {
+        let world = Self::unseen(schedule, more, edit).await;
+        tell_baseline(&world.config.database).await;
+        world
+    }
+
+    /// A world whose partner is watched as a whole, and was never looked at.
+    pub(crate) async fn synced() -> Self {
+        Self::unseen("", "", |text| text.replace("customers = \"listed\"", "customers = \"all\"")).await
+    }
+
+    /// A world of which the operators were told nothing yet, its configuration changed so.
+    pub(crate) async fn unseen(schedule: &str, more: &str, change: impl FnOnce(String) -> String) -> Self {
         tls();
         let clock = Arc::new(ManualClock::at(START));
         let theirs = Arc::new(ManualClock::at(START));
@@ -80,7 +92,7 @@ impl World {
         std::fs::write(folder.path().join("client-secret"), Options::default().client_secret).expect("a secret");
         std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
         let text = configuration(folder.path(), &sandbox, mail.address().port(), hook.url().as_str(), schedule, more);
-        std::fs::write(&path, edit(text)).expect("a configuration");
+        std::fs::write(&path, change(text)).expect("a configuration");
         let config =
             Config::load(&path, &CredentialDirs::only(folder.path())).expect("a configuration without problems");
         let store = Store::open(&config.database).await.expect("a database");
@@ -88,12 +100,18 @@ impl World {
         Self { clock, theirs, sandbox, mail, hook, config, store, parts, _folder: folder, customers: 0 }
     }
 
-    /// A customer in Partner Center that vetwatch was told to watch. Returns its id.
-    pub(crate) async fn customer(&mut self, name: &str) -> String {
+    /// A customer in Partner Center whom vetwatch does not know yet. Returns its id.
+    pub(crate) fn stranger(&mut self, name: &str) -> String {
         self.customers += 1;
         let id = format!("{:08x}-0000-4000-8000-000000000000", self.customers);
         let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
-        self.sandbox.add_customer(CustomerDetails::new(&id, name, &domain)).expect("a new customer");
+        self.sandbox.add_customer(CustomerDetails::new(&id, name, &domain)).expect("a new customer")
+    }
+
+    /// A customer in Partner Center that vetwatch was told to watch. Returns its id.
+    pub(crate) async fn customer(&mut self, name: &str) -> String {
+        let id = self.stranger(name);
+        let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
         let new = NewCustomer { partner: "emea", id: &id, name: Some(name), domain: Some(&domain), tags: None };
         let mut tx = self.store.begin().await.expect("a transaction");
         tx.add_customer(new, self.clock.now()).await.expect("a customer");
@@ -265,6 +283,15 @@ endpoints = ["sales-mail", "crm"]
 "#,
         database = database.display()
     )
+}
+
+/// As if the operators had been told of the first look at the partner before: most tests are about something else.
+pub(crate) async fn tell_baseline(database: &Path) {
+    let mut writer = SqliteConnectOptions::new().filename(database).connect().await.expect("a database");
+    let sql = "insert into partner (name, watching_since, baseline_told_at) values ('emea', unixepoch() * 1000, 1)
+               on conflict (name) do update set baseline_told_at = 1";
+    sqlx::query(sql).execute(&mut writer).await.expect("a partner");
+    writer.close().await.expect("an end");
 }
 
 /// As an analyst's tool would read: through a connection of its own.

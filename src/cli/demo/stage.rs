@@ -122,6 +122,13 @@ impl Stage {
             .map_err(|error| failed("cannot lock", &config.database, &error))?
             .ok_or_else(|| run::failure(daemon::Error::Locked(config.database.clone())))?;
         let store = Store::open(&config.database).await?;
+        // The demo shows the first look itself; what is mailed is what changes.
+        let mut tx = store.begin().await?;
+        for partner in &config.partners {
+            let partner = tx.partner(&partner.name, clock.now()).await?;
+            tx.mark_baseline(partner.id, clock.now()).await?;
+        }
+        tx.commit().await?;
         Ok(Self {
             loops: JoinSet::new(),
             stop: CancellationToken::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{OneCustomer, Overview};
 use crate::cli::output::Output;
 use crate::cli::{history, text, when};
-use crate::store::reports::{CurrentRow, EndpointState};
+use crate::store::reports::{CurrentRow, EndpointState, PartnerState};
 use crate::time::Timestamp;
 
 /// More than this of one kind does not fit on a screen; `--json` has them all.
@@ -82,6 +82,11 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     });
     let header = ["PARTNER", "CUSTOMERS", "DUE", "LAST ANSWER", "BUDGET", "GATE"];
     section(out, &mut page, "Partners", &header, rows.collect(), "none was asked yet");
+    for partner in &all.partners {
+        if let Some(said) = list(&partner.state) {
+            let _ = writeln!(page, "{}", text::clean(&said));
+        }
+    }
 
     let rows = all.endpoints.iter().map(|endpoint| {
         let next = endpoint.next_attempt_at.map(|next| when::minute(&next.to_string())).unwrap_or_default();
@@ -107,7 +112,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     line("tenant id", &row.customer_id);
     line("domain", &row.domain);
     line("partner", &row.partner);
-    line("tags", &row.tags.clone().unwrap_or_default().replace(',', " "));
+    line("tags", &row.tags.replace(',', " "));
     line("last answer", &row.last_seen_at.as_deref().map_or("never".into(), |at| at_and_ago(at, now)));
     let next = match (&row.next_poll_at, row.paused) {
         (_, true) => "paused: `vetwatch customers resume` goes on".into(),
@@ -116,6 +121,9 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         (None, false) => "-".into(),
     };
     line("next question", &next);
+    if let Some(since) = &row.left_since {
+        line("left", &format!("{}; asked seldom, for 90 days", at_and_ago(since, now)));
+    }
     if let Some(since) = &row.blind_since {
         line("blind since", &at_and_ago(since, now));
     }
@@ -152,6 +160,24 @@ fn section(out: &Output, page: &mut String, title: &str, header: &[&str], rows: 
     if count > SHOWN {
         let _ = writeln!(page, "… and {} more", count - SHOWN);
     }
+}
+
+/// What is to be said of the customer list, if anything is.
+fn list(state: &PartnerState) -> Option<String> {
+    let complete = state.list_complete_at.map_or("never".into(), |at| when::minute(&at.to_string()));
+    let partner = &state.partner;
+    if let Some(error) = &state.list_error {
+        let retry = state.list_retry_at.map(|at| when::minute(&at.to_string())).unwrap_or_default();
+        return Some(format!(
+            "{partner}: the customer list could not be read, again at {retry} (last complete: {complete}): {error}"
+        ));
+    }
+    let (since, size) = (state.list_short_since?, state.list_short_size?);
+    let (since, expected) = (when::minute(&since.to_string()), state.list_size.unwrap_or(0));
+    Some(format!(
+        "{partner}: since {since} the customer list holds {size} instead of {expected} customers; nobody is counted as \
+         missing by it (last complete: {complete})"
+    ))
 }
 
 fn standing(endpoint: &EndpointState) -> String {

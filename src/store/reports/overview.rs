@@ -33,6 +33,17 @@ pub struct PartnerState {
     pub due_since: Option<Timestamp>,
     /// The newest understood answer.
     pub last_answer_at: Option<Timestamp>,
+    /// Of these customers: they left Partner Center's list, or refuse to answer.
+    pub left: i64,
+    /// The last complete customer list, and how many it held.
+    pub list_complete_at: Option<Timestamp>,
+    pub list_size: Option<i64>,
+    /// Since then lists end, and are so much shorter that nobody is counted as missing by them.
+    pub list_short_since: Option<Timestamp>,
+    pub list_short_size: Option<i64>,
+    /// Why the list could not be read the last time, and when it is tried again.
+    pub list_error: Option<String>,
+    pub list_retry_at: Option<Timestamp>,
 }
 
 /// An endpoint's queue and whether anything can be delivered to it.
@@ -71,7 +82,9 @@ impl Store {
                       count(*) filter (where c.paused_at is null and c.poll_class in ('first_sight', 'unqualified')) as "unqualified!: i64",
                       count(*) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due!: i64",
                       min(c.next_poll_at) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due_since: i64",
-                      max(c.last_seen_at) as "last_answer_at: i64"
+                      max(c.last_seen_at) as "last_answer_at: i64",
+                      count(c.left_since) as "left!: i64",
+                      p.last_synced_at, p.list_size, p.short_since, p.short_size, p.list_error, p.list_retry_at
                from partner p left join customer c on c.partner = p.id and c.removed_at is null
                group by p.id order by p.name"#,
             now,
@@ -93,6 +106,13 @@ impl Store {
             due: row.due,
             due_since: at(row.due_since),
             last_answer_at: at(row.last_answer_at),
+            left: row.left,
+            list_complete_at: at(row.last_synced_at),
+            list_size: row.list_size,
+            list_short_since: at(row.short_since),
+            list_short_size: row.short_size,
+            list_error: row.list_error,
+            list_retry_at: at(row.list_retry_at),
         });
         Ok(states.collect())
     }

@@ -1,6 +1,9 @@
 //! `vetwatch customers`.
 
+use std::time::Duration;
+
 use serde_json::json;
+use vetwatch::sandbox::{Fault, FaultRule, Kind, Operation};
 
 use super::{Desk, EVIL};
 
@@ -47,7 +50,11 @@ async fn a_sync_takes_over_who_is_new_and_brings_nobody_back() {
     let said = desk.run(&["customers", "sync"]).await.exits(0).out;
     assert!(said.contains("--partner NAME"), "nobody is synced unasked: {said}");
     let synced = desk.json(&["customers", "sync", "--partner", "emea"]).await;
-    assert_eq!(synced, json!([{ "partner": "emea", "listed": 2, "added": 2 }]));
+    assert_eq!(
+        synced,
+        json!([{ "partner": "emea", "listed": 2, "added": 2, "returned": 0, "complete": true, "expected": null,
+                 "missing": 0, "missing_names": [], "left": 0 }])
+    );
     desk.run(&["customers", "remove", &id]).await.exits(0);
     desk.stranger("Fabrikam");
     let said = desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(0).out;
@@ -68,4 +75,74 @@ async fn a_list_that_cannot_be_read_says_why_and_changes_nothing() {
     desk.sandbox.stop().await.unwrap();
     desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(75);
     assert_eq!(desk.rows("select count(*) from v_customers").await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_sync_says_who_is_missing_and_when_a_list_does_not_count() {
+    let mut desk = Desk::with("", |text| text.replace("customers = \"listed\"", "customers = \"all\"")).await;
+    let ids: Vec<_> = (0..40).map(|n| desk.stranger(&format!("School {n:02}"))).collect();
+    let evil = desk.stranger(EVIL);
+    assert_eq!(desk.run(&["customers", "sync"]).await.exits(0).out, "emea: 41 customers listed, 41 of them new.\n");
+    for id in [&ids[3], &evil] {
+        desk.sandbox.apply(id, Operation::Unlist).unwrap();
+    }
+    let said = desk.run(&["customers", "sync"]).await.exits(0).out;
+    assert!(
+        said.contains("39 customers listed, 0 of them new.\nMissing: Evil") && said.contains(", School 03.\n"),
+        "{said}"
+    );
+    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("School 03"), "still on the roster");
+    desk.sandbox.apply(&ids[3], Operation::Relist).unwrap();
+    let said = desk.run(&["customers", "sync"]).await.exits(0).out;
+    assert!(said.contains("\n1 who were missing from the last list are back.\nMissing: Evil"), "{said}");
+
+    for id in &ids[10..25] {
+        desk.sandbox.apply(id, Operation::Unlist).unwrap();
+    }
+    let short = desk.json(&["customers", "sync"]).await;
+    assert_eq!(
+        (&short[0]["complete"], &short[0]["listed"], &short[0]["expected"]),
+        (&json!(false), &json!(25), &json!(40))
+    );
+    assert!(desk.run(&["customers", "sync"]).await.exits(0).out.contains("does not count as complete"));
+    let said = desk.run(&["status"]).await.exits(0).out;
+    assert!(said.contains("the customer list holds 25 instead of 40 customers"), "{said}");
+    let said = desk.run(&["customers", "sync"]).await.exits(0);
+    assert_eq!(said.err, "", "progress is for terminals");
+}
+
+#[tokio::test]
+async fn a_throttled_list_is_not_asked_for_again_before_its_time_by_anybody() {
+    let mut desk = Desk::with("", |text| text.replace("customers = \"listed\"", "customers = \"all\"")).await;
+    desk.stranger("Contoso School");
+    desk.sandbox.fault(FaultRule::on(Kind::Customers, Fault::throttled(Duration::from_mins(5))).times(1));
+    desk.run(&["poll"]).await.exits(75);
+    for command in [&["poll"][..], &["customers", "sync"]] {
+        let said = desk.run(command).await.exits(75).err;
+        assert!(said.contains("the customer list of emea is not asked for now") && said.contains("429"), "{said}");
+        assert!(said.contains("nothing is asked there before 20"), "{said}");
+    }
+    assert_eq!((desk.sandbox.count(Kind::Customers), desk.sandbox.count(Kind::Qualifications)), (1, 0));
+}
+
+#[tokio::test]
+async fn who_left_is_shown_as_such_and_watched_again_when_a_person_says_so() {
+    let mut desk = Desk::with("in_review = \"20ms\"\nsettled = \"20ms\"\nsecond_look = \"20ms\"", |text| text).await;
+    let id = desk.customer("Contoso School").await;
+    desk.sandbox.end_relationship(&id).unwrap();
+    for _ in 0..2 {
+        desk.run(&["poll"]).await.exits(1);
+    }
+    let said = desk.run(&["customers", "list"]).await.exits(0).out;
+    assert!(said.contains("  left"), "{said}");
+    let said = desk.run(&["status", "Contoso School"]).await.exits(0).out;
+    assert!(said.contains("asked seldom, for 90 days") && said.contains("20002"), "{said}");
+    let listed = desk.json(&["customers", "list"]).await;
+    assert!(listed[0]["left_since"].is_string() && listed[0]["tags"] == "", "{listed}");
+    desk.run(&["customers", "add", &id]).await.exits(0);
+    let listed = desk.json(&["customers", "list"]).await;
+    assert!(listed[0]["left_since"].is_null(), "{listed}");
+    desk.sandbox.apply(&id, Operation::RestoreRelationship).unwrap();
+    desk.run(&["poll"]).await.exits(0);
+    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("unqualified"));
 }

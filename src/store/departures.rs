@@ -1,0 +1,186 @@
+//! Customers who left, and the first complete look at a partner: both are told once.
+
+use super::{Error, Store, WriteTx};
+use crate::time::Timestamp;
+
+/// A review that can no longer be followed, because its customer left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostReview {
+    pub customer_id: String,
+    /// Its name, or what there is instead.
+    pub label: String,
+    pub qualification: String,
+    /// Submitted, or first seen so.
+    pub since: Timestamp,
+    /// Missing from the list; else it refuses to answer.
+    pub unlisted: bool,
+}
+
+/// How a partner's customers stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub watched: i64,
+    pub paused: i64,
+    /// Customers without an understood answer so far, and with a failed one.
+    pub not_asked: i64,
+    /// Customers with at least one such entry.
+    pub in_review: i64,
+    pub approved: i64,
+    pub denied: i64,
+    /// Each review that is going on, oldest first: whose, for what, since when.
+    pub reviews: Vec<(String, String, Timestamp)>,
+}
+
+impl Store {
+    /// Whether somebody left of whom it was not looked at yet whether that is to be told. Costs a look-up.
+    pub async fn has_unnoted_departures(&self, partner: i64) -> Result<bool, Error> {
+        let any = sqlx::query_scalar!(
+            r#"select exists (select 1 from customer
+                              where partner = ? and left_since is not null and left_noted_at is null and removed_at is null
+                             ) as "any!: bool""#,
+            partner
+        );
+        Ok(any.fetch_one(&self.read).await?)
+    }
+
+    /// Whether somebody who is still asked left at or before `before`. Costs a look-up.
+    pub async fn has_long_departed(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
+        let before = before.as_millis();
+        let any = sqlx::query_scalar!(
+            r#"select exists (select 1 from customer
+                              where partner = ?1 and left_since <= ?2 and left_since is not null and removed_at is null
+                                and paused_at is null) as "any!: bool""#,
+            partner,
+            before
+        );
+        Ok(any.fetch_one(&self.read).await?)
+    }
+
+    /// Whether everybody was asked once, and that is not told yet. `synced`: everybody is whom the list holds.
+    pub async fn is_baseline_due(&self, partner: i64, synced: bool) -> Result<bool, Error> {
+        let due = sqlx::query_scalar!(
+            // In this order it costs a look-up or two: while somebody waits for a first question, that one is found at
+            // once (who failed waits longer than who was not asked).
+            r#"select case
+                   when p.baseline_told_at is not null or (?2 and p.first_synced_at is null) then 0
+                   when exists (select 1 from customer
+                                where partner = ?1 and poll_class = 'first_sight' and removed_at is null
+                                  and paused_at is null and poll_failures = 0) then 0
+                   else exists (select 1 from customer
+                                where partner = ?1 and removed_at is null and paused_at is null
+                                  and last_seen_at is not null)
+               end as "due!: bool"
+               from partner p where p.id = ?1"#,
+            partner,
+            synced
+        );
+        Ok(due.fetch_one(&self.read).await?)
+    }
+}
+
+impl WriteTx {
+    /// The reviews of those who left and were not noted yet, oldest first; from now on they are.
+    pub async fn note_departures(&mut self, partner: i64, now: Timestamp) -> Result<Vec<LostReview>, Error> {
+        let lost = sqlx::query!(
+            r#"select c.customer_id, o.qualification, c.left_why is 'unlisted' as "unlisted!: bool",
+                      coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
+                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
+               from customer c join observation o on o.customer = c.id
+               where c.partner = ?1 and c.left_since is not null and c.left_noted_at is null and c.removed_at is null
+                 and o.present = 1 and replace(lower(o.vetting_status), '_', '') = 'inreview'
+               order by "since!: i64", c.id"#,
+            partner
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let now = now.as_millis();
+        sqlx::query!(
+            "update customer set left_noted_at = ?2
+             where partner = ?1 and left_since is not null and left_noted_at is null and removed_at is null",
+            partner,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        let lost = lost.into_iter().map(|row| LostReview {
+            customer_id: row.customer_id,
+            label: row.label,
+            qualification: row.qualification,
+            since: Timestamp::from_millis(row.since),
+            unlisted: row.unlisted,
+        });
+        Ok(lost.collect())
+    }
+
+    /// Nobody is asked any more who left at or before `before`. Returns how many that are.
+    pub async fn give_up_departed(&mut self, partner: i64, before: Timestamp, now: Timestamp) -> Result<u64, Error> {
+        let (before, now) = (before.as_millis(), now.as_millis());
+        let done = sqlx::query!(
+            "update customer set paused_at = ?3, given_up_at = ?3
+             where partner = ?1 and left_since <= ?2 and left_since is not null and removed_at is null and paused_at is null",
+            partner,
+            before,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Marks the first complete look as told. False: it was.
+    pub async fn mark_baseline(&mut self, partner: i64, now: Timestamp) -> Result<bool, Error> {
+        let now = now.as_millis();
+        let done = sqlx::query!(
+            "update partner set baseline_told_at = ?2 where id = ?1 and baseline_told_at is null",
+            partner,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// How everybody stands. Goes through all of them.
+    pub async fn standing(&mut self, partner: i64) -> Result<Standing, Error> {
+        let watched = sqlx::query!(
+            r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
+                      count(*) filter (where last_seen_at is null and poll_failures > 0) as "not_asked!: i64"
+               from customer where partner = ? and removed_at is null"#,
+            partner
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        let counts = sqlx::query!(
+            r#"select count(distinct case when word = 'inreview' then customer end) as "in_review!: i64",
+                      count(distinct case when word = 'approved' then customer end) as "approved!: i64",
+                      count(distinct case when word = 'denied' then customer end) as "denied!: i64"
+               from (select o.customer, replace(lower(o.vetting_status), '_', '') as word
+                     from observation o join customer c on c.id = o.customer
+                     where c.partner = ? and c.removed_at is null and o.present = 1)"#,
+            partner
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        let reviews = sqlx::query!(
+            r#"select coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
+                      o.qualification, coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
+               from observation o join customer c on c.id = o.customer
+               where c.partner = ? and c.removed_at is null and o.present = 1
+                 and replace(lower(o.vetting_status), '_', '') = 'inreview'
+               order by "since!: i64", c.id"#,
+            partner
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let reviews = reviews.into_iter().map(|row| (row.label, row.qualification, Timestamp::from_millis(row.since)));
+        Ok(Standing {
+            watched: watched.watched,
+            paused: watched.paused,
+            not_asked: watched.not_asked,
+            in_review: counts.in_review,
+            approved: counts.approved,
+            denied: counts.denied,
+            reviews: reviews.collect(),
+        })
+    }
+}
