@@ -8,6 +8,7 @@ mod crash;
 mod delivery;
 mod demo;
 mod email;
+mod model;
 mod peers;
 mod polling;
 mod process;
