@@ -130,13 +130,11 @@ impl Model {
             2 => self.world.hook.script(HookAct::CloseBefore, Some(1)),
             3 => self.world.hook.script(HookAct::ResetAfter, Some(1)),
             4 => self.world.hook.stop().await.unwrap(),
-            5 => self.world.mail.stop().await.unwrap(),
             _ => {}
         }
-        self.world.deliver().await;
+        self.deliver().await;
         self.world.hook.clear_script();
         self.world.hook.start_again().await.unwrap();
-        self.world.mail.start_again().await.unwrap();
     }
 
     /// Nobody answers, for minutes or for days.

@@ -6,8 +6,12 @@ use vetwatch::sandbox::{Created, Operation, Sandbox};
 use vetwatch::time::Timestamp;
 
 pub(super) const NO_LONGER: &str = "No longer an Education Customer";
-const REASONS: [&str; 4] =
-    ["Not an Education Customer", "Not an Academic Domain", "Not an eligible Library", "Restricted being an Education Customer"];
+const REASONS: [&str; 4] = [
+    "Not an Education Customer",
+    "Not an Academic Domain",
+    "Not an eligible Library",
+    "Restricted being an Education Customer",
+];
 const AFTER_REVIEW: &str = " - After Review";
 
 /// What is true of one qualification. Reviews are counted from 1.
@@ -88,12 +92,7 @@ impl Customer {
             2 => (State::Approved { review: 1 }, vec![submitted]),
             _ => (State::Denied { review: 1, reason: reason(rng) }, vec![submitted]),
         };
-        self.tracks.push(Track {
-            qualification,
-            created,
-            story: vec![(now, state.clone())],
-            unlike_news_since: now,
-        });
+        self.tracks.push(Track { qualification, created, story: vec![(now, state.clone())], unlike_news_since: now });
         if state != State::Absent {
             self.show(self.tracks.len() - 1, sandbox);
         }
