@@ -16,4 +16,5 @@ mod readme;
 mod sequence;
 mod service;
 mod webhook;
+mod week;
 mod world;

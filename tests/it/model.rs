@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use serde_json::Value;
 use vetwatch::qualification::key;
-use vetwatch::sandbox::{Kind, Shown};
+use vetwatch::sandbox::{Kind, RequestLog, Shown};
 use vetwatch::time::{Clock, Timestamp};
 
 use self::reader::{News, Reader};
@@ -159,7 +159,8 @@ impl Model {
             90..93 => self.outage().await,
             93..95 => self.overtake().await,
             95..97 => self.die_asking().await,
-            97..99 => self.set_clock(),
+            97 => self.set_clock(),
+            98 => self.ask_now().await,
             _ => {
                 self.seen.note(&self.world, "restart");
                 self.world.restart().await;
@@ -189,7 +190,21 @@ impl Model {
             *self.rng.choice(&[(1, 3), (3, 2), (16, 1), (16, 2), (65, 1), (65, 2), (25 * 60, 1)]).unwrap();
         for _ in 0..times {
             self.pass_and_poll(minutes(every)).await;
+            if self.rng.u8(..6) == 0 {
+                self.ask_now().await;
+            }
         }
+    }
+
+    /// Somebody does not want to wait until a customer is due.
+    async fn ask_now(&mut self) {
+        let wait = seconds(self.rng.u64(5..200));
+        self.world.pass(wait);
+        self.seen.note(&self.world, "all are asked by hand");
+        let poller = &self.world.parts.partners[0].poller;
+        let rows = self.world.store.watched(poller.partner.id).await.unwrap();
+        poller.ask_now(&rows).await.unwrap();
+        self.seen.read(&self.world);
     }
 
     async fn pass_and_poll(&mut self, time: Duration) {
@@ -240,7 +255,7 @@ impl Model {
         let changes = self.world.rows(&changes).await;
         for customer in &self.customers {
             for track in &customer.tracks {
-                let mut reader = Reader::new(customer.dates);
+                let mut reader = Reader::new(customer.dates, &track.created);
                 for answer in &self.seen.answers[&customer.id] {
                     let nothing = State::Absent;
                     let shows = if answer.nothing { &nothing } else { track.at(answer.theirs) };
@@ -296,6 +311,9 @@ impl Model {
                 at,
                 text: format!("{} {}", text("/type"), text("/data/vetting_reason")),
                 attempt: json["data"]["attempt"].as_u64().and_then(|n| n.try_into().ok()),
+                created: serde_json::from_value::<Option<Timestamp>>(json["data"]["vetting_created_at"].clone())
+                    .unwrap()
+                    .map(Timestamp::as_secs),
                 sure: true,
             };
             let about = (text("/data/customer/id"), key(&text("/data/qualification")));
@@ -322,7 +340,7 @@ impl Seen {
             let good = new.filter(|record| record.fault.is_none() && record.status == Some(200));
             good.map(|record| (record.customer.clone().unwrap(), record.at, record.shown)).collect()
         });
-        self.read = world.sandbox.log(|log| log.last());
+        self.read = world.sandbox.log(RequestLog::last);
         for (id, at, shown) in found {
             let (theirs, current) = if shown == Shown::Past { (at.before(lag), false) } else { (at, true) };
             let answer = Answer { ours, theirs, current, nothing: shown == Shown::Nothing };
@@ -340,7 +358,8 @@ impl Seen {
 fn matches(wanted: &[News], told: &[News]) -> bool {
     let Some((first, rest)) = wanted.split_first() else { return told.is_empty() };
     let is_told = told.first().is_some_and(|told| {
-        (told.at, &told.text) == (first.at, &first.text) && first.attempt.is_none_or(|n| told.attempt == Some(n))
+        (told.at, &told.text, told.created) == (first.at, &first.text, first.created)
+            && first.attempt.is_none_or(|n| told.attempt == Some(n))
     });
     (is_told && matches(rest, &told[1..])) || (!first.sure && matches(rest, told))
 }

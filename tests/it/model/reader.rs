@@ -15,6 +15,8 @@ pub(super) struct News {
     pub(super) text: String,
     /// How many reviews had begun by then, as far as dates show it.
     pub(super) attempt: Option<u32>,
+    /// The create date, in seconds: an approval without one has that of its review.
+    pub(super) created: Option<i64>,
     /// False: a replica that lagged behind showed it, and nobody else did. It may be told.
     pub(super) sure: bool,
 }
@@ -27,13 +29,17 @@ struct Gone {
 }
 
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     dates: Dates,
+    /// When each review was submitted.
+    created: &'a [Timestamp],
     /// What the answers showed, absences only once they are believed. `None`: no answer yet.
     seen: Option<State>,
     /// The review that is going on or was the last.
     review: u32,
     attempts: u32,
+    /// The last review whose date was shown.
+    last_dated: Option<u32>,
     /// The last verdict that was told: review, word, reason.
     told: Option<(u32, &'static str, String)>,
     gone: Option<Gone>,
@@ -42,9 +48,21 @@ pub(super) struct Reader {
     pub(super) changes: Vec<&'static str>,
 }
 
-impl Reader {
-    pub(super) fn new(dates: Dates) -> Self {
-        Self { dates, seen: None, review: 0, attempts: 0, told: None, gone: None, news: vec![], changes: vec![] }
+impl<'a> Reader<'a> {
+    pub(super) fn new(dates: Dates, created: &'a [Timestamp]) -> Self {
+        let (review, attempts, last_dated, told) = (0, 0, None, None);
+        Self {
+            dates,
+            created,
+            seen: None,
+            review,
+            attempts,
+            last_dated,
+            told,
+            gone: None,
+            news: vec![],
+            changes: vec![],
+        }
     }
 
     /// One more answer; `current`: not one from the past.
@@ -60,6 +78,13 @@ impl Reader {
         }
         self.gone = None;
         let shown_review = self.review_of(shows, &before);
+        let shows_date = match shows {
+            State::Approved { .. } => self.dates == Dates::Always,
+            _ => self.dates != Dates::Never,
+        };
+        if shows_date {
+            self.last_dated = self.last_dated.max(Some(shown_review));
+        }
         if shown_review > self.review {
             self.attempts += 1;
             self.review = shown_review;
@@ -91,7 +116,8 @@ impl Reader {
         };
         self.told = Some(verdict);
         if !first {
-            self.tell(at, text, current);
+            let created = self.last_dated.map(|review| self.created[review as usize - 1].as_secs());
+            self.tell(at, text, created, current);
         }
     }
 
@@ -116,18 +142,18 @@ impl Reader {
         self.seen = Some(State::Absent);
         self.changes.push("absent");
         match before {
-            State::InReview { .. } => self.tell(at, "vetting.vanished -".into(), true),
+            State::InReview { .. } => self.tell(at, "vetting.vanished -".into(), None, true),
             State::Approved { .. } => {
                 self.told = None; // it would be news if it came back
-                self.tell(at, "vetting.revoked -".into(), true);
+                self.tell(at, "vetting.revoked -".into(), None, true);
             }
             State::Denied { .. } | State::Absent => {}
         }
     }
 
-    fn tell(&mut self, at: Timestamp, text: String, sure: bool) {
+    fn tell(&mut self, at: Timestamp, text: String, created: Option<i64>, sure: bool) {
         let attempt = (self.dates == Dates::Always).then_some(self.attempts);
-        self.news.push(News { at, text, attempt, sure });
+        self.news.push(News { at, text, attempt, created, sure });
     }
 
     /// To which review does an entry belong, as far as a reader can tell?
@@ -146,9 +172,8 @@ impl Reader {
 
     fn says_the_same(&self, a: &State, b: &State) -> bool {
         match (self.dates, a, b) {
-            (Dates::Always, ..) => a == b,
             (Dates::Never, State::Denied { reason: a, .. }, State::Denied { reason: b, .. }) => a == b,
-            (Dates::NotOnApproval, State::InReview { .. } | State::Denied { .. }, _) => a == b,
+            (Dates::Always, ..) | (Dates::NotOnApproval, State::InReview { .. } | State::Denied { .. }, _) => a == b,
             _ => a.word() == b.word(),
         }
     }

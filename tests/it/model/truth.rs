@@ -117,8 +117,9 @@ impl Customer {
                 Some(before @ (State::InReview { .. } | State::Denied { .. })) => before,
                 _ => submitted,
             },
-            (State::InReview { .. } | State::Denied { .. }, 0..=1) if fragile => State::Absent,
-            (State::Approved { .. }, 0..=2) if fragile => State::Absent,
+            (State::InReview { .. } | State::Denied { .. }, 0..=1) | (State::Approved { .. }, 0..=2) if fragile => {
+                State::Absent
+            }
             (State::InReview { review }, 0..=5) => State::Denied { review: *review, reason: reason(rng) },
             (State::InReview { review }, _) => State::Approved { review: *review },
             (State::Approved { review }, 3..=6) => State::Denied { review: *review, reason: NO_LONGER.into() },
