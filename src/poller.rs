@@ -48,7 +48,7 @@ pub struct Poller {
     pub routes: Arc<Routes>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// Answers within the last hour.
+    /// Answers within the last hour about customers who have something to lose.
     pub asked: Asked,
     /// The lowered limit that is stored, 0: none.
     pub limit: AtomicU32,
@@ -199,7 +199,9 @@ impl Poller {
             match asked {
                 Question::Answer(answer) => {
                     good = true;
-                    self.asked.count(answer.ended_at);
+                    if matches!(customer.class, PollClass::SecondLook | PollClass::InReview | PollClass::Settled) {
+                        self.asked.count(answer.ended_at);
+                    }
                     if is_unchanged(&customer, &answer) {
                         round.unchanged += 1;
                         batch.unchanged.push(self.unchanged(&customer, &answer));

@@ -188,7 +188,10 @@ fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) 
 
 fn next_poll_at(customer: &Customer, beliefs: &[Belief], intervals: &Intervals, look: &Look) -> Timestamp {
     let next_look = beliefs.iter().filter_map(|belief| Some(belief.missing?.next_look_at(look))).min();
-    let usual = intervals.next(customer.class, look.now, fastrand::f64());
+    let usual = match look.last_seen_at {
+        None => intervals.after_first_sight(customer.class, look.now, fastrand::f64()),
+        Some(_) => intervals.next(customer.class, look.now, fastrand::f64()),
+    };
     match next_look {
         // A review beside the missing entry is still looked at as often as any.
         Some(next_look) if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview)) => {
@@ -213,6 +216,14 @@ impl Intervals {
     #[must_use]
     pub fn seldom(&self, now: Timestamp, chance: f64) -> Timestamp {
         now.after(self.unqualified.mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
+    }
+
+    /// When a customer is asked for the second time. All that were found in one sweep would be asked in one sweep every
+    /// day; so each gets a time of its own, as `chance` (0 to 1) says, within the interval of its class.
+    #[must_use]
+    pub fn after_first_sight(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
+        let usual = self.of(class);
+        now.after(usual.mul_f64(chance.clamp(0.0, 1.0)).max(usual.min(self.in_review)))
     }
 
     /// When a customer of this class is asked next: its interval, or up to a twentieth less, as `chance` (0 to 1)

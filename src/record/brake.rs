@@ -16,7 +16,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// When an entry disappears, so many others are asked before it is believed: as many as pull the brake.
 const WITNESSES: u32 = 6;
 
-/// How far an answer without an entry is doubted. `asked`: answers within the last hour.
+/// How far an answer without an entry is doubted. `asked`: answers within the last
+/// hour about customers who have something to lose.
 pub(super) async fn doubt(
     tx: &mut WriteTx,
     partner: i64,

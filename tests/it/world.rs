@@ -132,6 +132,11 @@ impl World {
         self.theirs.advance(time);
     }
 
+    /// What time it is at Partner Center.
+    pub(crate) fn theirs(&self) -> Timestamp {
+        self.theirs.now()
+    }
+
     /// Runs polling rounds until nobody is due. Returns how many transitions were recorded.
     pub(crate) async fn poll(&self) -> u32 {
         let mut transitions = 0;

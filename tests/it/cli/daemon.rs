@@ -168,6 +168,9 @@ async fn no_secret_is_logged_even_when_the_libraries_talk_and_everything_fails()
     desk.until("select closed_reason is not null from partner", &["1"]).await;
     let log = daemon.stop(&desk).await;
     assert!(log.contains("DEBUG"), "the libraries were to talk: {log}");
+    // Logs go to more people than messages do: a customer is an id there.
+    assert!(!log.contains("Contoso School"), "a customer's name was logged: {log}");
+    assert!(log.contains(&school), "nobody can tell from the log who was decided about: {log}");
     for arguments in [["status", "-vv"], ["poll", "-vv"], ["history", "-vv"], ["check", "-vv"]] {
         desk.run(&arguments).await;
     }

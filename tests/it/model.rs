@@ -1,0 +1,365 @@
+//! Random sequences from a model of Partner Center: **every verdict that stays visible for two polls is told exactly
+//! once, and nothing else is.**
+//!
+//! The model decides what becomes of some customers (reviews, verdicts, second reviews, revocations, entries that
+//! vanish and return) and lets happen to vetwatch what happens to such a daemon: awkward answers, failures, outages,
+//! lagging replicas, spells of `200 []`, restarts, deaths, a clock that is set, a receiver that fails. What is to be told
+//! follows from what the model decided and from the sandbox's log of who was answered when; what vetwatch believes is
+//! not looked at, and none of its code has a say.
+//!
+//! *Visible for a poll* is what an answer shows that is good (200, complete, of a documented shape) and true at its
+//! time. An answer from the past, or one that was overtaken by a newer one, is no poll: what it alone shows may be told
+//! or not. One poll suffices in fact, and the news must name its time; two are promised.
+//!
+//! - A verdict (approved, denied, revoked) is visible where the entry is; the same one again is no news, with `- After
+//!   Review` in its reason it is another. Without create dates a new review shows only in an `InReview` in between.
+//! - An absence is visible for two polls if answers in a row show it two minutes apart, for an approval a third one an
+//!   hour later: then `InReview` has vanished and an approval is revoked. A `Denied` that vanishes is no news.
+//! - Where lagging replicas answer, they lag only behind what can be told from news. One that shows an approval again
+//!   after its revocation, or a reason before `- After Review`, is indistinguishable from a change of mind.
+//! - At most five customers lose entries: many at once are another matter (the plausibility brake, see `polling`).
+//!
+//! `VETWATCH_SEED=N VETWATCH_CASES=1` repeats a case, `tests/campaign model N` plays N of them.
+
+mod reader;
+mod trouble;
+mod truth;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::Value;
+use vetwatch::qualification::key;
+use vetwatch::sandbox::{Kind, RequestLog, Shown};
+use vetwatch::time::{Clock, Timestamp};
+
+use self::reader::{News, Reader};
+use self::truth::{Customer, Dates, State};
+use crate::world::{World, hours, minutes, seconds};
+
+/// How many, unless `VETWATCH_CASES` says otherwise, and from which seed, unless `VETWATCH_SEED` does.
+const CASES: u64 = 120;
+const SEED: u64 = 20_261_121;
+/// What happens in a case before the dust settles.
+const STEPS: u32 = 40;
+
+#[test]
+fn every_verdict_that_stays_visible_for_two_polls_is_told_exactly_once_and_nothing_else_is() {
+    let given = |name: &str, usual: u64| {
+        std::env::var(name).map_or(usual, |given| given.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let (cases, seed) = (given("VETWATCH_CASES", CASES), given("VETWATCH_SEED", SEED));
+    eprintln!("VETWATCH_SEED={seed}");
+    let (began, next, told) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+    let failed = AtomicU64::new(u64::MAX);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from).min(8) {
+            scope.spawn(|| {
+                loop {
+                    let case = next.fetch_add(1, Ordering::Relaxed);
+                    if case >= cases || failed.load(Ordering::Relaxed) != u64::MAX {
+                        break;
+                    }
+                    let number = seed.wrapping_add(case);
+                    match catch_unwind(AssertUnwindSafe(|| play(number))) {
+                        Ok(news) => drop(told.fetch_add(news, Ordering::Relaxed)),
+                        Err(panic) => {
+                            failed.store(number, Ordering::Relaxed);
+                            eprintln!("repeat with VETWATCH_SEED={number} VETWATCH_CASES=1");
+                            resume_unwind(panic);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let told = told.into_inner();
+    eprintln!("{cases} cases in {:?}, {told} messages", began.elapsed());
+    assert!(told > cases * 5, "hardly anything was told: {told} messages in {cases} cases");
+}
+
+/// One case; returns how many messages came of it.
+fn play(seed: u64) -> u64 {
+    fastrand::seed(seed); // the jitter of this thread
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut model = Model::new(seed).await;
+        for _ in 0..STEPS {
+            model.step().await;
+        }
+        model.settle().await;
+        model.judge().await
+    })
+}
+
+/// A good answer about a customer.
+struct Answer {
+    /// By our clock.
+    ours: Timestamp,
+    /// What it shows is true, or was at this time of theirs.
+    theirs: Timestamp,
+    current: bool,
+    nothing: bool,
+}
+
+struct Model {
+    world: World,
+    rng: Rng,
+    customers: Vec<Customer>,
+    seen: Seen,
+}
+
+#[derive(Default)]
+struct Seen {
+    answers: BTreeMap<String, Vec<Answer>>,
+    /// The log has been read so far.
+    read: u64,
+    /// How far replicas lag, while some do.
+    lag: Duration,
+    /// What happened, for whoever has to find out why.
+    diary: String,
+}
+
+impl Model {
+    async fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        // Giving up has tests of its own.
+        let mut world = World::with("", "[retry]\ngive_up_after = \"3000d\"").await;
+        let count = if rng.u8(..10) == 0 { rng.usize(8..=20) } else { rng.usize(5..=7) };
+        let mut customers = Vec::new();
+        for n in 0..count {
+            let id = world.customer(&format!("School {n}")).await;
+            let dates = *rng.choice(&[Dates::Always, Dates::Always, Dates::NotOnApproval, Dates::Never]).unwrap();
+            let mut customer = Customer::new(id, dates, n < 5);
+            let now = world.theirs();
+            if rng.u8(..4) == 0 {
+                customer.declare(&world.sandbox);
+            }
+            customer.hold("Education", &mut rng, &world.sandbox, now);
+            if rng.u8(..3) == 0 {
+                customer.hold("GovernmentCommunityCloud", &mut rng, &world.sandbox, now);
+            }
+            customers.push(customer);
+        }
+        let mut model = Self { world, rng, customers, seen: Seen::default() };
+        model.poll().await; // the baseline
+        model
+    }
+
+    async fn step(&mut self) {
+        match self.rng.u8(..100) {
+            0..45 => self.decide(),
+            45..70 => self.run().await,
+            70..82 => self.run_in_trouble().await,
+            82..90 => self.deliver_in_trouble().await,
+            90..93 => self.outage().await,
+            93..95 => self.overtake().await,
+            95..97 => self.die_asking().await,
+            97 => self.set_clock(),
+            98 => self.ask_now().await,
+            _ => {
+                self.seen.note(&self.world, "restart");
+                self.world.restart().await;
+            }
+        }
+    }
+
+    /// Some of the customers' stories go on.
+    fn decide(&mut self) {
+        for _ in 0..self.rng.u8(1..4) {
+            // No two reviews begin in the same second.
+            let wait = seconds(self.rng.u64(1..90));
+            self.world.pass(wait);
+            let index = self.rng.usize(..self.customers.len());
+            self.decide_about(index);
+        }
+    }
+
+    fn decide_about(&mut self, index: usize) {
+        let now = self.world.theirs();
+        self.customers[index].go_on(&mut self.rng, &self.world.sandbox, now);
+    }
+
+    /// Time passes, and who is due is asked.
+    async fn run(&mut self) {
+        let (every, times) =
+            *self.rng.choice(&[(1, 3), (3, 2), (16, 1), (16, 2), (65, 1), (65, 2), (25 * 60, 1)]).unwrap();
+        for _ in 0..times {
+            self.pass_and_poll(minutes(every)).await;
+            if self.rng.u8(..6) == 0 {
+                self.ask_now().await;
+            }
+        }
+    }
+
+    /// Somebody does not want to wait until a customer is due.
+    async fn ask_now(&mut self) {
+        let wait = seconds(self.rng.u64(5..200));
+        self.world.pass(wait);
+        self.seen.note(&self.world, "all are asked by hand");
+        let poller = &self.world.parts.partners[0].poller;
+        let rows = self.world.store.watched(poller.partner.id).await.unwrap();
+        poller.ask_now(&rows).await.unwrap();
+        self.seen.read(&self.world);
+    }
+
+    async fn pass_and_poll(&mut self, time: Duration) {
+        self.world.pass(time);
+        self.poll().await;
+    }
+
+    async fn poll(&mut self) {
+        self.world.poll().await;
+        self.seen.read(&self.world);
+    }
+
+    fn set_clock(&mut self) {
+        let now = self.world.clock.now();
+        let by = if self.rng.bool() { seconds(self.rng.u64(1..100)) } else { minutes(self.rng.u64(2..300)) };
+        self.seen.note(&self.world, &format!("the clock is set by {by:?}"));
+        self.world.clock.set(if self.rng.bool() { now.before(by) } else { now.after(by) });
+    }
+
+    /// To the receiver only: a mail takes a conversation, and `sequence` has them.
+    async fn deliver(&self) {
+        let crm = &self.world.parts.endpoints[1].dispatcher;
+        while crm.round().await.expect("a round").next.is_some_and(|next| next <= self.world.clock.now()) {}
+    }
+
+    /// Everything works again, and time passes: longer than the longest interval.
+    async fn settle(&mut self) {
+        self.seen.note(&self.world, "the dust settles");
+        self.world.sandbox.clear_quirks();
+        self.world.restart().await;
+        for wait in [hours(25), hours(8 * 24)] {
+            // With the time for a second and a third look.
+            for wait in [wait, minutes(3), minutes(65)] {
+                self.pass_and_poll(wait).await;
+            }
+            self.deliver().await;
+        }
+        self.deliver().await;
+    }
+
+    /// Holds what was told against what was to be told.
+    async fn judge(&self) -> u64 {
+        let mut count = 0;
+        let told = self.told();
+        let about = "customer_id || ' ' || lower(replace(qualification, '_', ''))";
+        let current = self.world.rows(&format!("select {about}, vetting_status from v_current")).await;
+        let changes = format!("select {about}, to_status from v_transitions order by transition_id");
+        let changes = self.world.rows(&changes).await;
+        for customer in &self.customers {
+            for track in &customer.tracks {
+                let mut reader = Reader::new(customer.dates, &track.created);
+                for answer in &self.seen.answers[&customer.id] {
+                    let nothing = State::Absent;
+                    let shows = if answer.nothing { &nothing } else { track.at(answer.theirs) };
+                    reader.reads(answer.ours, shows, answer.current);
+                }
+                let nobody = Vec::new();
+                let told = told.get(&(customer.id.clone(), key(track.qualification))).unwrap_or(&nobody);
+                count += told.len() as u64;
+                let story = || {
+                    let about = |line: &&str| line.contains(&customer.id[..8]) || !line.contains(" answered ");
+                    let diary: Vec<_> = self.seen.diary.lines().filter(about).collect();
+                    format!(
+                        "{} {}, dates {:?}\nstory: {:#?}\n{}\nto be told: {:#?}\ntold: {told:#?}",
+                        customer.id,
+                        track.qualification,
+                        customer.dates,
+                        track.story,
+                        diary.join("\n"),
+                        reader.news
+                    )
+                };
+                assert!(matches(&reader.news, told), "{}", story());
+                let about = format!("{} {}", customer.id, key(track.qualification));
+                let of = |rows: &[String]| -> Vec<String> {
+                    let row = |row: &String| Some(key(row.strip_prefix(&about)?.strip_prefix(" | ")?));
+                    rows.iter().filter_map(row).collect()
+                };
+                let believed = of(&current).pop().unwrap_or_else(|| key("absent"));
+                assert_eq!(believed, key(track.now().word()), "what is believed in the end; {}", story());
+                let seen: Vec<_> = reader.changes.iter().map(|word| key(word)).collect();
+                assert_eq!(of(&changes), seen, "what changed; {}", story());
+            }
+        }
+        let unfinished = "select last_error from v_deliveries where endpoint = 'crm' and state <> 'delivered'";
+        assert_eq!(self.world.rows(unfinished).await, [""; 0]);
+        count
+    }
+
+    /// What the receiver took, by customer and qualification: each event once, or it fails.
+    fn told(&self) -> BTreeMap<(String, String), Vec<News>> {
+        let (mut ids, mut events) = (BTreeMap::<String, u32>::new(), BTreeMap::new());
+        for hook in self.world.hook.hooks() {
+            let json = hook.json();
+            let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+            // Before a connection is closed a message need not have been read.
+            if hook.answered != Some(200) || !text("/type").starts_with("vetting.") {
+                continue;
+            }
+            let id = hook.id().unwrap().to_owned();
+            *ids.entry(id.clone()).or_default() += 1;
+            let at: Timestamp = serde_json::from_value(json["data"]["observed_at"].clone()).unwrap();
+            let news = News {
+                at,
+                text: format!("{} {}", text("/type"), text("/data/vetting_reason")),
+                attempt: json["data"]["attempt"].as_u64().and_then(|n| n.try_into().ok()),
+                created: serde_json::from_value::<Option<Timestamp>>(json["data"]["vetting_created_at"].clone())
+                    .unwrap()
+                    .map(Timestamp::as_secs),
+                sure: true,
+            };
+            let about = (text("/data/customer/id"), key(&text("/data/qualification")));
+            let other = events.insert(text("/data/event_id"), (id.clone(), about, news));
+            assert!(other.is_none_or(|(known, ..)| known == id), "an event under two ids");
+        }
+        assert!(ids.values().all(|times| *times == 1), "a message was taken twice: {ids:?}");
+        let mut told = BTreeMap::<_, Vec<News>>::new();
+        // Ids of version 7 count up.
+        for (_, about, news) in events.into_values() {
+            told.entry(about).or_default().push(news);
+        }
+        told
+    }
+}
+
+impl Seen {
+    /// Takes over who was answered since; while no clock has moved.
+    fn read(&mut self, world: &World) {
+        let ours = world.clock.now();
+        let (read, lag) = (self.read, self.lag);
+        let found: Vec<_> = world.sandbox.log(|log| {
+            let new = log.after(read).filter(|record| record.kind == Kind::Qualifications);
+            let good = new.filter(|record| record.fault.is_none() && record.status == Some(200));
+            good.map(|record| (record.customer.clone().unwrap(), record.at, record.shown)).collect()
+        });
+        self.read = world.sandbox.log(RequestLog::last);
+        for (id, at, shown) in found {
+            let (theirs, current) = if shown == Shown::Past { (at.before(lag), false) } else { (at, true) };
+            let answer = Answer { ours, theirs, current, nothing: shown == Shown::Nothing };
+            let _ = writeln!(self.diary, "{ours} {} answered {theirs} {shown:?}", &id[..8]);
+            self.answers.entry(id).or_default().push(answer);
+        }
+    }
+
+    fn note(&mut self, world: &World, what: &str) {
+        let _ = writeln!(self.diary, "{} {what}", world.clock.now());
+    }
+}
+
+/// All that is sure was told, in this order, and nothing but what may be.
+fn matches(wanted: &[News], told: &[News]) -> bool {
+    let Some((first, rest)) = wanted.split_first() else { return told.is_empty() };
+    let is_told = told.first().is_some_and(|told| {
+        (told.at, &told.text, told.created) == (first.at, &first.text, first.created)
+            && first.attempt.is_none_or(|n| told.attempt == Some(n))
+    });
+    (is_told && matches(rest, &told[1..])) || (!first.sure && matches(rest, told))
+}

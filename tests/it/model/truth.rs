@@ -1,0 +1,181 @@
+//! What the model of Partner Center decides about its customers, and when.
+
+use fastrand::Rng;
+use serde_json::json;
+use vetwatch::sandbox::{Created, Operation, Sandbox};
+use vetwatch::time::Timestamp;
+
+pub(super) const NO_LONGER: &str = "No longer an Education Customer";
+const REASONS: [&str; 4] = [
+    "Not an Education Customer",
+    "Not an Academic Domain",
+    "Not an eligible Library",
+    "Restricted being an Education Customer",
+];
+const AFTER_REVIEW: &str = " - After Review";
+
+/// What is true of one qualification. Reviews are counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    Absent,
+    InReview { review: u32 },
+    Approved { review: u32 },
+    Denied { review: u32, reason: String },
+}
+
+impl State {
+    /// As the views show it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::InReview { .. } => "InReview",
+            Self::Approved { .. } => "Approved",
+            Self::Denied { .. } => "Denied",
+        }
+    }
+}
+
+/// Which entries of a customer show the create date of their review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dates {
+    Always,
+    /// As the documentation's samples of Education.
+    NotOnApproval,
+    Never,
+}
+
+/// One qualification of one customer, through time.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) qualification: &'static str,
+    /// When each review was submitted, the first one first.
+    pub(super) created: Vec<Timestamp>,
+    /// What became true when.
+    pub(super) story: Vec<(Timestamp, State)>,
+    /// The last time at which a verdict or an absence took the place of what nobody can tell from it: a replica that
+    /// still shows what was before looks like another change of mind.
+    pub(super) unlike_news_since: Timestamp,
+}
+
+impl Track {
+    pub(super) fn now(&self) -> &State {
+        &self.story.last().expect("a beginning").1
+    }
+
+    pub(super) fn at(&self, time: Timestamp) -> &State {
+        let begun = self.story.iter().rev().find(|(since, _)| *since <= time);
+        &begun.unwrap_or(&self.story[0]).1
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Customer {
+    pub(super) id: String,
+    pub(super) dates: Dates,
+    /// Its entries may vanish. Few do: what many at once lose is not believed, which has tests of its own.
+    pub(super) fragile: bool,
+    pub(super) tracks: Vec<Track>,
+    changes: u32,
+}
+
+impl Customer {
+    pub(super) fn new(id: String, dates: Dates, fragile: bool) -> Self {
+        Self { id, dates, fragile, tracks: Vec::new(), changes: 0 }
+    }
+
+    /// One more qualification, whose state is older than vetwatch.
+    pub(super) fn hold(&mut self, qualification: &'static str, rng: &mut Rng, sandbox: &Sandbox, now: Timestamp) {
+        let submitted = now.before(std::time::Duration::from_hours(rng.u64(1..200)));
+        let (state, created) = match rng.u8(if self.fragile { 0..4 } else { 1..4 }) {
+            0 => (State::Absent, vec![]),
+            1 => (State::InReview { review: 1 }, vec![submitted]),
+            2 => (State::Approved { review: 1 }, vec![submitted]),
+            _ => (State::Denied { review: 1, reason: reason(rng) }, vec![submitted]),
+        };
+        self.tracks.push(Track { qualification, created, story: vec![(now, state.clone())], unlike_news_since: now });
+        if state != State::Absent {
+            self.show(self.tracks.len() - 1, sandbox);
+        }
+    }
+
+    /// What Microsoft or the customer does next about one of the qualifications.
+    pub(super) fn go_on(&mut self, rng: &mut Rng, sandbox: &Sandbox, now: Timestamp) {
+        // The sandbox remembers 32 states of a customer.
+        if self.changes > 28 {
+            return;
+        }
+        self.changes += 1;
+        let index = rng.usize(..self.tracks.len());
+        let (fragile, track) = (self.fragile, &mut self.tracks[index]);
+        let new_review = u32::try_from(track.created.len()).unwrap() + 1;
+        let submitted = State::InReview { review: new_review };
+        let before = track.story.len().checked_sub(2).map(|n| track.story[n].1.clone());
+        let state = track.now().clone();
+        let next = match (&state, rng.u8(..10)) {
+            // The entry is there again, as it was.
+            (State::Absent, 0..=1) => match before {
+                Some(before @ (State::InReview { .. } | State::Denied { .. })) => before,
+                _ => submitted,
+            },
+            (State::InReview { .. } | State::Denied { .. }, 0..=1) | (State::Approved { .. }, 0..=2) if fragile => {
+                State::Absent
+            }
+            (State::InReview { review }, 0..=5) => State::Denied { review: *review, reason: reason(rng) },
+            (State::InReview { review }, _) => State::Approved { review: *review },
+            (State::Approved { review }, 3..=6) => State::Denied { review: *review, reason: NO_LONGER.into() },
+            (State::Denied { review, reason }, 6..=7) if reason != NO_LONGER && !reason.ends_with(AFTER_REVIEW) => {
+                State::Denied { review: *review, reason: format!("{reason}{AFTER_REVIEW}") }
+            }
+            (State::Denied { review, reason }, 8..=9) if reason != NO_LONGER => State::Approved { review: *review },
+            (State::Absent | State::Approved { .. } | State::Denied { .. }, _) => submitted,
+        };
+        let is_verdict = |state: &State| matches!(state, State::Approved { .. } | State::Denied { .. });
+        if next == (State::InReview { review: new_review }) {
+            track.created.push(now);
+        }
+        let looks_like_news = match (&state, &next) {
+            (State::InReview { .. } | State::Approved { .. }, State::Absent) => false,
+            (State::Absent, State::InReview { .. }) => true,
+            (from, to) => !(is_verdict(from) && is_verdict(to)),
+        };
+        if !looks_like_news {
+            track.unlike_news_since = now;
+        }
+        track.story.push((now, next));
+        self.show(index, sandbox);
+    }
+
+    /// Would a replica that answers what was true then say what can be told from news?
+    pub(super) fn may_lag_to(&self, then: Timestamp) -> bool {
+        self.dates == Dates::Always && self.tracks.iter().all(|track| track.unlike_news_since < then)
+    }
+
+    /// Puts what is true of a qualification into the sandbox.
+    fn show(&self, index: usize, sandbox: &Sandbox) {
+        let track = &self.tracks[index];
+        let set = |status: &str, reason: Option<String>, review: u32, dated: bool| Operation::Set {
+            qualification: track.qualification.into(),
+            status: Some(status.into()),
+            reason,
+            created: dated.then(|| Created::At(track.created[review as usize - 1])),
+            beside: None,
+        };
+        let dated = self.dates != Dates::Never;
+        let operation = match track.now() {
+            State::Absent => Operation::Withdraw { qualification: track.qualification.into() },
+            State::InReview { review } => set("InReview", None, *review, dated),
+            State::Approved { review } => set("Approved", None, *review, self.dates == Dates::Always),
+            State::Denied { review, reason } => set("Denied", Some(reason.clone()), *review, dated),
+        };
+        sandbox.apply(&self.id, operation).unwrap();
+    }
+
+    /// An entry that is never vetted, to stand beside the others.
+    pub(super) fn declare(&self, sandbox: &Sandbox) {
+        sandbox.set_entry(&self.id, json!({"qualification": "StateOwnedEntity"})).unwrap();
+    }
+}
+
+fn reason(rng: &mut Rng) -> String {
+    (*rng.choice(&REASONS).expect("reasons")).to_owned()
+}

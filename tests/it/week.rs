@@ -1,0 +1,240 @@
+//! A large partner through time: how often Partner Center is asked, hour by hour and minute by minute as the sandbox
+//! counts, and how soon what it says is told. In these tests the clock goes as fast as the questions are answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::Value;
+use vetwatch::sandbox::{Bulk, Kind, Operation, Step};
+use vetwatch::store::roster::{Imported, ImportedCustomer};
+use vetwatch::time::{Clock, Timestamp};
+
+use crate::world::{START, World, hours, minutes};
+
+/// Vetwatch looks at least so often whether anybody is due. What is told may be so much later than the interval.
+const TICK: Duration = Duration::from_mins(1);
+const IN_REVIEW: Duration = Duration::from_mins(15);
+
+/// What product.md allows for 5,000 customers, 50 of them in review and 450 settled, with the activity log.
+const CALLS_AN_HOUR: u64 = 300;
+/// Until the activity log is read, the 4,500 who hold no qualification are asked once a day instead of once a week:
+/// `Intervals::of` says so, and whoever changes it sets this to 0. (An interval is up to a twentieth shorter.)
+const WITHOUT_ACTIVITY_LOG: u64 = 4500 * 20 / (19 * 24) - 4500 / (7 * 24);
+
+/// A partner with so many customers, in this order: in review, settled (approved and denied in turn), without a
+/// qualification. Vetwatch has not asked about any of them yet.
+struct Town {
+    world: World,
+    ids: Vec<String>,
+    in_review: usize,
+}
+
+impl Town {
+    async fn of(bulk: Bulk, requests_per_minute: u32) -> Self {
+        let mut world = World::new().await;
+        let ids = world.sandbox.add_customers(bulk);
+        let customer = |id: &String| ImportedCustomer {
+            id: id.clone(),
+            name: Some(id.clone()),
+            domain: None,
+            tags: None,
+            contact: None,
+        };
+        let customers: Vec<_> = ids.iter().map(customer).collect();
+        let mut tx = world.store.begin().await.unwrap();
+        let mut imported = Imported::default();
+        tx.import_customers("emea", &customers, world.clock.now(), &mut imported).await.unwrap();
+        tx.commit().await.unwrap();
+        world.config.partners[0].requests_per_minute = requests_per_minute;
+        world.restart().await;
+        Self { world, ids, in_review: bulk.in_review }
+    }
+
+    /// The daemon runs for so long.
+    async fn run(&self, time: Duration) {
+        let end = self.world.theirs().after(time);
+        let partner = &self.world.parts.partners[0].poller;
+        loop {
+            let (now, theirs) = (self.world.clock.now(), self.world.theirs());
+            let round = partner.round().await.unwrap();
+            if round.transitions > 0 {
+                self.deliver().await;
+            }
+            let wait = match round.next {
+                Some(next) if next <= now => continue,
+                // The budget is spent.
+                Some(next) if partner.budget.available(now) == 0 => next.since(now).min(TICK),
+                _ => TICK,
+            };
+            if theirs >= end {
+                return;
+            }
+            self.world.pass(wait.min(end.since(theirs)));
+        }
+    }
+
+    async fn deliver(&self) {
+        let crm = &self.world.parts.endpoints[1].dispatcher;
+        while crm.round().await.unwrap().next.is_some_and(|next| next <= self.world.clock.now()) {}
+    }
+
+    /// Verdicts about those in review, at times of chance within `time` from now on: when, and who.
+    fn verdicts(&self, count: usize, time: Duration, rng: &mut Rng) -> BTreeMap<String, Timestamp> {
+        let mut ids: Vec<_> = self.ids[..self.in_review].to_vec();
+        rng.shuffle(&mut ids);
+        let mut fall = BTreeMap::new();
+        for id in ids.into_iter().take(count) {
+            let wait = time.mul_f64(rng.f64());
+            let verdict = if rng.bool() { Operation::approve() } else { Operation::deny("Not an Academic Domain") };
+            self.world.sandbox.timeline(&id, vec![Step::after(wait, verdict)]).unwrap();
+            fall.insert(id, self.world.theirs().after(wait));
+        }
+        fall
+    }
+
+    /// Each of these verdicts was told, once and within an interval after it fell or `not_before` that; and nothing else.
+    fn assert_told(&self, fallen: &BTreeMap<String, Timestamp>, not_before: Timestamp) {
+        let mut told = BTreeMap::new();
+        for hook in self.world.hook.hooks() {
+            let json = hook.json();
+            let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+            let (id, kind) = (text("/data/customer/id"), text("/type"));
+            let fell = fallen.get(&id).unwrap_or_else(|| panic!("{kind} for {id}, whom nothing befell"));
+            assert!(["vetting.approved", "vetting.denied"].contains(&kind.as_str()), "{kind} for {id}");
+            assert_eq!(told.insert(id, hook.received_at), None, "told twice");
+            let late = hook.received_at.since((*fell).max(not_before));
+            assert!(late <= IN_REVIEW + TICK, "{kind} was told {late:?} after it fell");
+        }
+        assert_eq!(told.keys().collect::<BTreeSet<_>>(), fallen.keys().collect(), "who was told of");
+    }
+
+    /// Whoever was found in review is asked again and again, never later than after the interval.
+    fn assert_nobody_in_review_starves(&self, from: Timestamp, to: Timestamp) {
+        let mut asked = BTreeMap::<String, Vec<Timestamp>>::new();
+        self.world.sandbox.log(|log| {
+            for record in log.after(0).filter(|record| from <= record.at && record.at <= to) {
+                asked.entry(record.customer.clone().unwrap_or_default()).or_default().push(record.at);
+            }
+        });
+        for id in &self.ids[..self.in_review] {
+            let mut times = asked.remove(id).unwrap_or_default();
+            times.push(to);
+            for pair in times.windows(2) {
+                let pause = pair[1].since(pair[0]);
+                assert!(pause <= IN_REVIEW + minutes(1), "{id} was not asked for {pause:?} from {}", pair[0]);
+            }
+        }
+    }
+
+    /// In no sixty seconds was more sent than the budget allows.
+    fn assert_within_budget(&self, per_minute: usize) {
+        let times: Vec<_> = self.world.sandbox.log(|log| log.after(0).map(|record| record.at).collect());
+        assert!(times.len() < 10_000, "the log does not hold all requests");
+        for (index, at) in times.iter().enumerate() {
+            let after_it = times[index..].iter().take_while(|later| later.since(*at) < minutes(1)).count();
+            assert!(after_it <= per_minute, "{after_it} requests within a minute from {at}");
+        }
+    }
+}
+
+/// The hours that a simulation takes, unless `VETWATCH_HOURS` says otherwise: `tests/campaign week` asks for all of it.
+fn given_hours() -> u64 {
+    std::env::var("VETWATCH_HOURS").map_or(4, |given| given.parse().expect("VETWATCH_HOURS is a number"))
+}
+
+#[tokio::test]
+async fn five_thousand_customers_take_few_calls_an_hour_and_every_verdict_is_told_within_its_interval() {
+    fastrand::seed(1); // the jitter
+    let mut rng = Rng::with_seed(2);
+    let town = Town::of(Bulk { count: 5000, in_review: 50, settled: 450 }, 300).await;
+    let time = hours(given_hours());
+    town.run(minutes(20)).await;
+    let seen = town.world.rows("select count(*) from customer where last_seen_at is not null").await;
+    assert_eq!(seen, ["5000"], "the first sweep takes no longer than the budget makes it");
+    town.assert_within_budget(301); // one token
+    town.assert_nobody_in_review_starves(START, town.world.theirs());
+    let in_an_hour = "select count(*) from customer where poll_class <> 'in_review' group by next_poll_at / 3600000";
+    let due: Vec<u32> = town.world.rows(in_an_hour).await.iter().map(|count| count.parse().unwrap()).collect();
+    assert!(due.len() >= 24 && due.iter().all(|count| *count < 300), "one sweep a day: {due:?}");
+    let verdicts = town.verdicts(30, time.saturating_sub(hours(1)), &mut rng);
+    town.run(time.saturating_sub(minutes(20))).await;
+
+    town.assert_told(&verdicts, START);
+    let calls: Vec<_> = town.world.sandbox.hours().iter().map(vetwatch::sandbox::Hour::calls).collect();
+    eprintln!("calls an hour: {calls:?}");
+    // The first hour holds the first sweep.
+    let most = CALLS_AN_HOUR + WITHOUT_ACTIVITY_LOG;
+    assert!(calls[1..].iter().all(|calls| *calls <= most), "more than {most}: {calls:?}");
+}
+
+#[tokio::test]
+async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_no_stampede() {
+    fastrand::seed(3);
+    let mut rng = Rng::with_seed(4);
+    // As bad as it can be: shortly after so many were asked of whom most have nothing to lose.
+    let town = Town::of(Bulk { count: 5000, in_review: 50, settled: 450 }, 300).await;
+    town.run(minutes(20)).await;
+    let (began, brownout) = (town.world.theirs(), hours(2));
+    let verdicts = town.verdicts(20, brownout, &mut rng);
+    town.world.sandbox.storm(brownout);
+    let mut implausible = 0;
+    for _ in 0..12 {
+        town.run(minutes(10)).await;
+        implausible += town.world.rows("select 1 from partner where implausible_since is not null").await.len();
+    }
+    assert!(implausible >= 11, "{implausible} of 12 times it was noticed that the answers are implausible");
+    let believed = "select event_type, count(*) from v_transitions group by 1";
+    assert_eq!(town.world.rows(believed).await, [""; 0], "nobody lost anything");
+    let ended = town.world.theirs();
+    town.run(IN_REVIEW + TICK).await;
+    town.assert_told(&verdicts, ended);
+    town.run(hours(1)).await;
+    town.assert_told(&verdicts, ended);
+
+    assert_eq!(town.world.rows("select count(*) from partner where implausible_since is not null").await, ["0"]);
+    let missing = "select count(*) from observation where missing_since is not null";
+    eprintln!("still missing: {:?}", town.world.rows(missing).await);
+    let hours = town.world.sandbox.hours();
+    let calls: Vec<_> =
+        hours.iter().filter(|hour| hour.starts_at > began).map(vetwatch::sandbox::Hour::calls).collect();
+    eprintln!("calls an hour: {calls:?}");
+    let most = CALLS_AN_HOUR + WITHOUT_ACTIVITY_LOG + 100;
+    assert!(calls.iter().all(|calls| *calls <= most), "more than {most}: {calls:?}");
+}
+
+/// Ten thousand at 60 a minute are three hours, as a hundred thousand at 300 are five and a half.
+#[tokio::test]
+async fn a_first_sweep_a_suspend_and_clocks_that_are_set_keep_to_the_budget_and_starve_nobody_in_review() {
+    fastrand::seed(5);
+    let town = Town::of(Bulk { count: 10_000, in_review: 30, settled: 300 }, 60).await;
+    let began = town.world.theirs();
+    let phase = minutes(20);
+    town.run(phase).await;
+    let seen = town.world.rows("select count(*) from customer where last_seen_at is not null").await;
+    let seen: u32 = seen[0].parse().unwrap();
+    assert!((1100..=1200).contains(&seen), "{seen} in {phase:?}: the budget is used, and no more");
+    town.assert_nobody_in_review_starves(began, town.world.theirs());
+
+    // The machine sleeps in the middle of it.
+    town.world.pass(hours(8));
+    let resumed = town.world.theirs();
+    town.run(phase).await;
+    let within_a_minute: BTreeSet<_> = town.world.sandbox.log(|log| {
+        let soon = log.after(0).filter(|record| resumed <= record.at && record.at <= resumed.after(minutes(1)));
+        soon.filter_map(|record| record.customer.clone()).collect()
+    });
+    assert!(town.ids[..30].iter().all(|id| within_a_minute.contains(id)), "those in review are asked first");
+    town.assert_nobody_in_review_starves(resumed, town.world.theirs());
+
+    for back in [hours(2), minutes(1)] {
+        let from = town.world.theirs();
+        town.world.clock.set(town.world.clock.now().before(back));
+        town.run(phase).await;
+        town.assert_nobody_in_review_starves(from, town.world.theirs());
+        let asked = town.world.sandbox.log(|log| log.after(0).filter(|record| record.at >= from).count());
+        assert!(asked >= 20 * 57, "{asked} questions in twenty minutes after a clock that was set back by {back:?}");
+    }
+    town.assert_within_budget(61); // one token
+    assert!(town.world.sandbox.count(Kind::Token) < 20);
+}
