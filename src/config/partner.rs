@@ -1,10 +1,12 @@
 //! `[[partner]]`: the tenants of Partner Center.
 
+use std::path::Path;
+
 use url::Url;
 
-use super::address;
 use super::section::{Section, did_you_mean, shown};
-use crate::partner_center::{Credential, Customers, PartnerSettings};
+use super::{address, credential};
+use crate::partner_center::{Customers, PartnerSettings, TokenFile};
 use crate::qualification;
 
 /// Microsoft's clouds: name, Partner Center, Entra ID.
@@ -30,7 +32,8 @@ pub(super) struct Partners {
     pub(super) loopback: bool,
 }
 
-pub(super) fn read(root: &mut Section<'_>) -> Partners {
+/// `tokens` is where refresh tokens are kept.
+pub(super) fn read(root: &mut Section<'_>, tokens: &Path) -> Partners {
     let mut partners = Partners { loopback: true, ..Partners::default() };
     root.demand_with("partner", "at least one [[partner]] is needed: the tenant of Partner Center to watch");
     let sections = root.sections("partner");
@@ -49,12 +52,17 @@ pub(super) fn read(root: &mut Section<'_>) -> Partners {
         });
         let urls = urls(&mut section);
         partners.loopback &= urls.as_ref().is_some_and(|(api, _)| address::is_loopback(api));
-        partners.settings.extend(settings(section, name, urls));
+        partners.settings.extend(settings(section, name, urls, tokens));
     }
     partners
 }
 
-fn settings(mut section: Section<'_>, name: Option<String>, urls: Option<(Url, Url)>) -> Option<PartnerSettings> {
+fn settings(
+    mut section: Section<'_>,
+    name: Option<String>,
+    urls: Option<(Url, Url)>,
+    tokens: &Path,
+) -> Option<PartnerSettings> {
     let tenant = section.parsed("tenant", word);
     let client_id = section.parsed("client_id", word);
     let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(REQUESTS_PER_MINUTE);
@@ -67,8 +75,18 @@ fn settings(mut section: Section<'_>, name: Option<String>, urls: Option<(Url, U
     let customers = section.choice("customers", &[("all", Customers::All), ("listed", Customers::Listed)]);
     let credential_given = section.has("credential");
     let credential_section = section.section("credential");
-    let credential = if credential_given { credential(credential_section) } else { None };
-    section.unsupported("user_credential", "leave it out: reading needs no user");
+    let file = name.as_deref().map(|name| TokenFile::new(tokens, name));
+    let credential = if credential_given { credential::read(credential_section, file.clone()) } else { None };
+    let user_given = section.has("user_credential");
+    let user_section = section.section("user_credential");
+    let user_credential = if user_given {
+        if credential.as_ref().is_some_and(|credential| credential.user.is_some()) {
+            section.warning("user_credential", "is not needed: the other credential is a user's as well");
+        }
+        Some(credential::read_user(user_section, file, credential.as_ref()))
+    } else {
+        None
+    };
     let (api_url, login_url) = urls?;
     Some(PartnerSettings {
         name: name?,
@@ -77,6 +95,7 @@ fn settings(mut section: Section<'_>, name: Option<String>, urls: Option<(Url, U
         api_url,
         login_url,
         credential: credential?,
+        user_credential: user_credential.map_or(Some(None), |given| given.map(Some))?,
         requests_per_minute,
         max_in_flight,
         customers: customers.unwrap_or(Customers::All),
@@ -100,25 +119,6 @@ fn urls(section: &mut Section<'_>) -> Option<(Url, Url)> {
     let login = section.parsed("login_url", address::base);
     let login = if login_given { login } else { cloud.and_then(|(_, login)| Url::parse(login).ok()) };
     Some((api?, login?))
-}
-
-fn credential(mut section: Section<'_>) -> Option<Credential> {
-    const LATER: &[&str] = &["certificate", "workload-identity", "refresh-token"];
-    section.demand(&["kind"]);
-    let kind = section.string("kind");
-    match kind.as_deref() {
-        Some("client-secret") => {
-            section.demand(&["client_secret_file"]);
-            section.secret("client_secret_file").map(Credential::ClientSecret)
-        }
-        other => {
-            if let Some(kind) = other {
-                section.problem("kind", unknown_kind(kind, &["client-secret"], LATER));
-            }
-            section.ignore_rest();
-            None
-        }
-    }
 }
 
 /// For a `kind` that cannot be used: not yet, or not known at all.

@@ -33,8 +33,7 @@ struct Sequence {
     joined: bool,
 }
 
-const NAMES: [(&str, &str); 3] =
-    [("GCC", "GovernmentCommunityCloud"), ("SOE", "StateOwnedEntity"), ("None", "None")];
+const NAMES: [(&str, &str); 3] = [("GCC", "GovernmentCommunityCloud"), ("SOE", "StateOwnedEntity"), ("None", "None")];
 
 impl Sequence {
     fn play(&self) -> String {

@@ -5,6 +5,7 @@ mod answers;
 mod cli;
 mod contention;
 mod crash;
+mod credentials;
 mod delivery;
 mod demo;
 mod email;

@@ -315,7 +315,9 @@ async fn what_is_really_gone_is_believed_after_two_more_looks_an_hour_apart_or_w
             assert!(times < 20, "{gone} after {times} quarters of an hour");
             if accept && times == 2 {
                 let mut tx = world.store.begin().await.unwrap();
-                tx.accept_absence(world.parts.partners[0].poller.partner.id, world.clock.now().after(hours(1))).await.unwrap();
+                tx.accept_absence(world.parts.partners[0].poller.partner.id, world.clock.now().after(hours(1)))
+                    .await
+                    .unwrap();
                 tx.commit().await.unwrap();
             }
         }
@@ -327,7 +329,10 @@ async fn what_is_really_gone_is_believed_after_two_more_looks_an_hour_apart_or_w
 async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_customers_have_it() {
     let (world, ids) = town().await;
     for id in &ids[..3] {
-        world.sandbox.set_entry(id, serde_json::json!({"qualification": "Education", "vettingStatus": "PendingDocuments"})).unwrap();
+        world
+            .sandbox
+            .set_entry(id, serde_json::json!({"qualification": "Education", "vettingStatus": "PendingDocuments"}))
+            .unwrap();
     }
     for _ in 0..6 {
         world.pass(minutes(15));
