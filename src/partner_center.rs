@@ -57,6 +57,9 @@ pub struct PartnerSettings {
     pub client_id: String,
     pub api_url: Url,
     pub login_url: Url,
+    /// What tokens are asked for: the API's own address in its cloud, whatever way leads there. Tokens do not work
+    /// across clouds.
+    pub resource: &'static str,
     pub credential: Credential,
     /// Who asks for what only users may: submitting. Reading does without.
     pub user_credential: Option<Credential>,
@@ -129,6 +132,10 @@ pub enum SetupError {
     #[error("`{0}` does not make an address")]
     Address(&'static str),
 }
+
+/// What tokens are for, in every cloud but China's: the US Government cloud signs in elsewhere and asks the same API.
+pub const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
+pub const RESOURCE_IN_CHINA: &str = "https://partner.partnercenterapi.microsoftonline.cn";
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const PAGE: usize = 500;
@@ -348,14 +355,6 @@ fn below(base: &Url, segments: &[&str]) -> Option<Url> {
     url.set_fragment(None);
     url.path_segments_mut().ok()?.pop_if_empty().extend(segments);
     Some(url)
-}
-
-/// What tokens are asked for: the API's own address in the cloud that it belongs to. Tokens do not work across clouds.
-fn resource(api_url: &Url) -> &'static str {
-    match api_url.host_str() {
-        Some("partner.partnercenterapi.microsoftonline.cn") => "https://partner.partnercenterapi.microsoftonline.cn",
-        _ => "https://api.partnercenter.microsoft.com",
-    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
     Check(check::Args),
     /// Sign in a user (App+User), with a code to type into a browser; stores the refresh token
-    #[command(after_help = "Examples:\n  sudo vetwatch login\n  sudo vetwatch login emea")]
+    #[command(after_help = "Examples:\n  vetwatch login\n  sudo vetwatch login emea")]
     Login(login::Args),
     /// The roster: who is watched
     #[command(subcommand)]

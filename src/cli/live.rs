@@ -125,7 +125,7 @@ impl Walk<'_> {
             self.note(outcome.0, outcome.1)?;
         }
         let client = self.client(settings)?;
-        let token = client.sign_in().await.map_err(refused).map(|()| self.token(settings));
+        let token = client.sign_in().await.map_err(|error| refused(&error)).map(|()| self.token(settings));
         self.note("token", token)?;
         let page = client.customers(None).await;
         let customers = page.map(|page| {
@@ -135,7 +135,7 @@ impl Walk<'_> {
         });
         let (text, listed) = match customers {
             Ok((text, listed)) => (Ok(text), listed),
-            Err(error) => (Err(refused(error)), Vec::new()),
+            Err(error) => (Err(refused(&error)), Vec::new()),
         };
         self.note("customers", text)?;
         let ids: Vec<String> = listed.into_iter().take(CUSTOMERS).map(|customer| customer.id).collect();
@@ -159,7 +159,7 @@ impl Walk<'_> {
             None => client.sign_in().await,
         };
         let text = asked
-            .map_err(refused)
+            .map_err(|error| refused(&error))
             .map(|()| format!("may read customers and qualifications; a user is signed in{}", self.ends(&user)));
         self.note("rights", text)
     }
@@ -211,17 +211,17 @@ async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String,
                 return Ok(format!("understood; customer {id} has {entries}"));
             }
             Err(error @ (Error::NoRelationship(_) | Error::NotFound(_))) => left = Some(error),
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(refused(&error)),
         }
     }
     match left {
         None => Ok("there is no customer to ask about yet".to_owned()),
-        Some(error) => Err(refused(error)),
+        Some(error) => Err(refused(&error)),
     }
 }
 
-fn refused(error: Error) -> (Exit, String) {
+fn refused(error: &Error) -> (Exit, String) {
     let rights = matches!(error, Error::Forbidden(_));
-    let text = chain(&error);
-    (sync::exit_of(&error), if rights { format!("the rights are missing: {text}") } else { text })
+    let text = chain(error);
+    (sync::exit_of(error), if rights { format!("the rights are missing: {text}") } else { text })
 }

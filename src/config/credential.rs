@@ -24,7 +24,7 @@ const KEYS: [(&str, &str, &[&str]); 3] = [
 /// `file` is where the refresh token is kept; `None` if the partner's name is no good, and then nothing is made.
 pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
     match kind(&mut section, &[SECRET, CERTIFICATE, PLATFORM, USER])? {
-        USER => users(section, file, None),
+        USER => users(section, file),
         kind => proof(&mut section, kind, kind).map(|proof| Credential { proof, user: None }),
     }
 }
@@ -36,26 +36,27 @@ pub(super) fn read_user(
     apps: Option<&Credential>,
 ) -> Option<Credential> {
     kind(&mut section, &[USER])?;
-    users(section, file, Some(apps))
+    if given(&section).is_some() {
+        return users(section, file);
+    }
+    misplaced(&mut section, USER, USER);
+    Some(Credential { proof: apps?.proof.clone(), user: Some(file?) })
 }
 
-/// `apps`: whose proof counts if there is none; `None` if there must be one.
-fn users(mut section: Section<'_>, file: Option<TokenFile>, apps: Option<Option<&Credential>>) -> Option<Credential> {
-    let given = KEYS.iter().find(|(_, key, _)| section.has(key)).map(|(kind, _, _)| *kind);
-    let proof = match (given, apps) {
-        (Some(given), _) => proof(&mut section, given, USER),
-        (None, Some(apps)) => {
-            misplaced(&mut section, USER, USER);
-            apps.map(|credential| credential.proof.clone())
-        }
-        (None, None) => {
-            let text = "is missing: a refresh token is of use only to the application that it was given to, which \
-                        proves itself with client_secret_file, certificate_file or federated_token_file";
-            section.demand_with("client_secret_file", text);
-            proof(&mut section, SECRET, USER)
-        }
-    };
+fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
+    let given = given(&section);
+    if given.is_none() {
+        let text = "is missing: a refresh token is of use only to the application that it was given to, which proves \
+                    itself with client_secret_file, certificate_file or federated_token_file";
+        section.demand_with("client_secret_file", text);
+    }
+    let proof = proof(&mut section, given.unwrap_or(SECRET), USER);
     Some(Credential { proof: proof?, user: Some(file?) })
+}
+
+/// Which proof the section has the key of.
+fn given(section: &Section<'_>) -> Option<&'static str> {
+    KEYS.iter().find(|(_, key, _)| section.has(key)).map(|(kind, _, _)| *kind)
 }
 
 /// What is left is not looked at if the kind is not known: it cannot be judged.

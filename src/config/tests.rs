@@ -145,7 +145,11 @@ fn each_cloud_has_its_own_addresses_and_by_hand_wins() {
     let desk = Desk::new();
     let urls = |lines: &str| {
         let config = desk.with("# cloud", &format!("{lines}\n# cloud")).unwrap();
-        format!("{} {}", config.partners[0].api_url, config.partners[0].login_url)
+        let partner = &config.partners[0];
+        let is_chinas = partner.resource == "https://partner.partnercenterapi.microsoftonline.cn";
+        assert_eq!(is_chinas, lines.contains("cn") || lines.contains("china"), "{lines}");
+        assert!(is_chinas || partner.resource == "https://api.partnercenter.microsoft.com");
+        format!("{} {}", partner.api_url, partner.login_url)
     };
     assert_eq!(
         urls("cloud = 'us-government'"),
@@ -157,6 +161,15 @@ fn each_cloud_has_its_own_addresses_and_by_hand_wins() {
     );
     let older = "cloud = 'china'\nlogin_url = 'https://login.chinacloudapi.cn'";
     assert_eq!(urls(older), "https://partner.partnercenterapi.microsoftonline.cn/ https://login.chinacloudapi.cn/");
+    let by_hand = "https://partner.partnercenterapi.microsoftonline.cn/ https://login.chinacloudapi.cn/";
+    assert_eq!(
+        urls(
+            "api_url = 'https://partner.partnercenterapi.microsoftonline.cn'\nlogin_url = 'https://login.chinacloudapi.cn'"
+        ),
+        by_hand
+    );
+    let gateway = "cloud = 'china'\napi_url = 'https://gateway.contoso.example'";
+    assert_eq!(urls(gateway), "https://gateway.contoso.example/ https://login.partner.microsoftonline.cn/");
 }
 
 #[test]

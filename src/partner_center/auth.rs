@@ -167,13 +167,12 @@ impl Tokens {
 
     /// One token request; of a user at most two, of which the first redeems the refresh token.
     async fn ask(&self, is_replacement: bool, until: Instant) -> Result<Token, Error> {
-        let token = match &self.user {
-            Some(file) => refresh::redeem(Arc::clone(&self.login), file.clone(), until).await,
-            None => {
-                let form = [("grant_type", "client_credentials"), ("resource", self.login.resource)];
-                let granted = self.login.grant(Version::V1, &form, until).await;
-                granted.map(|granted| granted.token).map_err(|denied| denied.error)
-            }
+        let token = if let Some(file) = &self.user {
+            refresh::redeem(Arc::clone(&self.login), file.clone(), until).await
+        } else {
+            let form = [("grant_type", "client_credentials"), ("resource", self.login.resource)];
+            let granted = self.login.grant(Version::V1, &form, until).await;
+            granted.map(|granted| granted.token).map_err(|denied| denied.error)
         };
         token.map(|token| Token { is_replacement, ..token })
     }

@@ -14,7 +14,7 @@ use super::error::Error;
 use super::http::{Failure, Http, Reply};
 use super::json::{Json, Object};
 use super::refusal::Refusal;
-use super::{PartnerSettings, SetupError, below, resource, token_file};
+use super::{PartnerSettings, SetupError, below, token_file};
 
 /// The life of a token that does not say, and the longest that is believed.
 const LIFE_UNSAID: Duration = Duration::from_mins(5);
@@ -73,7 +73,7 @@ impl Login {
             device_code: at(&["oauth2", "v2.0", "devicecode"])?,
             client_id: settings.client_id.clone(),
             proof,
-            resource: resource(&settings.api_url),
+            resource: settings.resource,
         })
     }
 

@@ -43,6 +43,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "the sign-in was revoked (a new password, or an administrator): `vetwatch login PARTNER` signs in again",
     ),
     ("AADSTS70000", "the refresh token is not valid (any more): `vetwatch login PARTNER` signs in again"),
+    ("AADSTS9002313", "the refresh token is spoilt: `vetwatch login PARTNER` signs in again"),
     ("AADSTS65001", "nobody consented: an administrator grants the application's permissions in Entra ID"),
     ("AADSTS65004", "the person did not consent: sign in again and accept, or let an administrator consent"),
     ("AADSTS50105", "this user may not use the application: assign the user to it in Entra ID"),

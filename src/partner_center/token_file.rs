@@ -63,7 +63,11 @@ impl TokenFile {
     /// Waits for the lock until `until`; `None` means that the time is over. Makes the directory.
     pub(super) async fn lock(&self, until: Instant) -> io::Result<Option<Held>> {
         if let Some(directory) = self.0.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            // Not those above it: they are other people's, too.
+            match DirBuilder::new().mode(0o700).create(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
         }
         // Not the token's file itself: that is replaced, and its lock would go with it.
         let path = beside(&self.0, "lock");

@@ -24,7 +24,10 @@ pub struct X509 {
 
 impl fmt::Debug for X509 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("X509").field("thumbprint", &self.thumbprint).field("ends_at", &self.ends_at).finish()
+        f.debug_struct("X509")
+            .field("thumbprint", &self.thumbprint)
+            .field("ends_at", &self.ends_at)
+            .finish_non_exhaustive()
     }
 }
 

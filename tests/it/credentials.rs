@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use vetwatch::config::{Config, CredentialDirs};
 use vetwatch::daemon;
 use vetwatch::partner_center::{
-    Budget, Certificate, Credential, Customers, Error, PartnerCenter, PartnerSettings, Proof, TokenFile,
+    Budget, Certificate, Credential, Customers, Error, PartnerCenter, PartnerSettings, Proof, RESOURCE, TokenFile,
 };
 use vetwatch::sandbox::{CustomerDetails, Kind, Options, Sandbox};
 use vetwatch::store::Store;
@@ -56,6 +56,7 @@ impl Office {
             client_id,
             api_url: self.sandbox.url(),
             login_url: self.sandbox.url(),
+            resource: RESOURCE,
             credential,
             user_credential: None,
             requests_per_minute: 60_000,
@@ -216,7 +217,7 @@ async fn several_partners_have_each_their_own_credential_and_none_suffers_from_a
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     std::fs::write(folder.path().join("wrong-secret"), "wrong-secret").unwrap();
-    let (mut partners, mut sandboxes) = (String::new(), Vec::new());
+    let (mut partners, mut sandboxes) = (Vec::new(), Vec::new());
     for (name, credential) in [
         ("amer", "kind = 'client-secret'\nclient_secret_file = 'wrong-secret'"),
         ("apac", "kind = 'client-secret'\nclient_secret_file = 'client-secret'"),
@@ -228,16 +229,17 @@ async fn several_partners_have_each_their_own_credential_and_none_suffers_from_a
         sandbox.add_customer(CustomerDetails::new(SCHOOL, name, "school.example")).unwrap();
         let Options { tenant, client_id, .. } = Options::default();
         let url = sandbox.url();
-        partners += &format!(
+        partners.push(format!(
             "[[partner]]\nname = '{name}'\ntenant = '{tenant}'\nclient_id = '{client_id}'\napi_url = '{url}'\n\
              login_url = '{url}'\ncustomers = 'listed'\n[partner.credential]\n{credential}\n"
-        );
+        ));
         let new = NewCustomer { partner: name, id: SCHOOL, name: Some(name), domain: None, tags: None };
         let mut tx = store.begin().await.unwrap();
         tx.add_customer(new, clock.now()).await.unwrap();
         tx.commit().await.unwrap();
         sandboxes.push(sandbox);
     }
+    let partners = partners.concat();
     let text = format!(
         "[database]\npath = '{}'\n{partners}\n[[endpoint]]\nname = 'crm'\nkind = 'webhook'\nurl = 'http://127.0.0.1:9/'\n\
          secret_file = 'signing-secret'\n[operators]\nendpoints = ['crm']\n",
