@@ -29,8 +29,7 @@ pub(super) async fn redeem(login: Arc<Login>, file: TokenFile, until: Instant) -
             return Err(Error::Credential(Refusal::ours("nobody has signed in for this partner")));
         };
         held.prepare(&kept).map_err(|error| failed("no refresh token is redeemed that cannot be stored:", &error))?;
-        let token = redeem_held(&login, &held, &kept, until).await?;
-        Ok(token)
+        redeem_held(&login, &held, &kept, until).await
     });
     task.await.unwrap_or_else(|_| Err(Error::NoToken("renewing the token was interrupted".into())))
 }
@@ -50,8 +49,13 @@ async fn redeem_held(login: &Login, held: &Held, kept: &Kept, until: Instant) ->
             }
             Err(denied) => return Err(denied.error),
         };
-        if let Some(replacement) = granted.refresh_token {
-            let new = Kept::replaced(token, replacement, login.http.now());
+        let new = match granted.refresh_token {
+            Some(replacement) => Some(Kept::replaced(token, replacement, login.http.now())),
+            // The one that is worth nothing need not be tried again.
+            None if refused.is_some() => Some(Kept { current: token.clone(), previous: None, ..*kept }),
+            None => None,
+        };
+        if let Some(new) = new {
             held.replace(&new).map_err(|error| {
                 Error::NoToken(format!("the new refresh token cannot be stored, so nothing is done with it: {error}"))
             })?;

@@ -79,6 +79,13 @@ async fn when_the_new_token_is_worth_nothing_the_one_before_is_tried_once() {
     office.clock.advance(hours(1));
     office.client(office.user()).qualifications(SCHOOL).await.expect("an answer");
     assert_eq!(office.token_requests(), 3, "and from then on the new one");
+
+    let office = Office::new().await;
+    office.sandbox.set_sign_ins(rotating(Rotation::Never));
+    let good = office.sandbox.sign_in();
+    office.keep("1.spoilt", Some(&good));
+    office.client(office.user()).qualifications(SCHOOL).await.expect("an answer");
+    assert_eq!(office.kept(), (good, None), "where there is no replacement, it takes the place of the spoilt one");
 }
 
 #[tokio::test]

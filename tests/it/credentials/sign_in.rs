@@ -136,3 +136,41 @@ async fn ctrl_c_ends_a_sign_in() {
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     assert!(complaint(&output).contains("given up; nothing was changed"), "{}", complaint(&output));
 }
+
+/// In a rehearsal there is no test that approves.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sandboxs_users_and_certificates_are_there_for_curl() {
+    let town = Town::with_credential(USER).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let at = |path: &str| town.sandbox.url().join(&format!("control/{path}")).unwrap();
+    let settings = r#"{"rotation":"strict","mfa":false,"mfa_refusal":"code","interval":"2s","code_lifetime":"1m"}"#;
+    for (request, status) in [
+        (client.put(at("sign-ins")).body(settings), 200),
+        (client.put(at("sign-ins")).body(r#"{"rotations":"strict"}"#), 400),
+        (client.put(at("certificates")).body(super::APP), 200),
+        (client.put(at("certificates")).body("no certificate"), 400),
+        (client.delete(at("certificates")), 200),
+        (client.put(at("federated-token")).body("a.b.c"), 200),
+        (client.delete(at("federated-token")), 200),
+        (client.delete(at("sign-ins")), 200),
+        (client.post(at("devices/NOBODY/approve")), 404),
+        (client.post(at("devices/NOBODY/marry")), 400),
+    ] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{:?}", answer.text().await);
+    }
+    let approve = async {
+        let code = eventually("a device waits", SOON, async || {
+            let text = client.get(at("devices")).send().await.unwrap().text().await.unwrap();
+            let json: Value = serde_json::from_str(&text).unwrap();
+            json["devices"][0]["user_code"].as_str().map(str::to_owned).ok_or(text)
+        })
+        .await;
+        let path = format!("devices/{}/approve", code.to_lowercase());
+        assert_eq!(client.post(at(&path)).send().await.unwrap().status(), 200);
+    };
+    let (login, ()) = tokio::join!(town.run_beside(&["login"]), approve);
+    assert!(login.status.success(), "{}", complaint(&login));
+    let warned = complaint(&login).contains("Warning: this was without a second factor");
+    assert!(warned, "{}", complaint(&login));
+}
