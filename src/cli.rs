@@ -13,8 +13,10 @@ pub mod failure;
 mod generate;
 mod history;
 mod import;
+pub mod live;
 mod load;
 mod logging;
+pub mod login;
 mod notifications;
 pub mod output;
 pub mod poll;
@@ -75,7 +77,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     match command {
         Command::Demo(args) => demo::demo(context, args).await,
         Command::Run(args) => run::run(context, args).await,
-        Command::Check(args) => check::run(context, &args),
+        Command::Check(args) => check::run(context, &args).await,
+        Command::Login(args) => login::login(context, args).await,
         Command::Sandbox(args) => sandbox::sandbox(context, args).await,
         Command::Customers(command) => customers::customers(context, command).await,
         Command::Poll(args) => poll::poll(context, args).await,

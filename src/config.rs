@@ -4,6 +4,7 @@
 //! derived reader stops at the first mistake and cannot say what was meant.
 
 mod address;
+mod credential;
 mod endpoint;
 mod outline;
 mod partner;
@@ -37,6 +38,9 @@ use section::{Context, Section};
 
 /// Where the database is unless the file says otherwise.
 pub const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
+
+/// Where refresh tokens are kept: a directory beside the database.
+pub const TOKENS: &str = "tokens";
 
 /// A configuration that was checked: every name in it resolves, every secret was read.
 #[derive(Debug, Clone)]
@@ -132,7 +136,9 @@ impl Config {
 /// In the order of the documentation, which is the order of the problems.
 fn read(mut root: Section<'_>) -> Option<Config> {
     let database = database(&mut root);
-    let partners = partner::read(&mut root);
+    // Without a database there is a problem already.
+    let home = database.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let partners = partner::read(&mut root, &home.join(TOKENS));
     let schedule = schedule::schedule(root.section("schedule"), partners.loopback);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);

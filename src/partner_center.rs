@@ -6,31 +6,46 @@
 
 mod auth;
 pub mod budget;
+mod certificate;
+mod credential;
 mod date;
+mod device;
 mod error;
 mod http;
 mod json;
+mod login;
+mod meaning;
+mod reach;
+mod refresh;
 mod refusal;
 mod text;
+mod token_file;
 mod wire;
+mod x509;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
-use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
 use self::auth::{Token, Tokens};
 pub use self::budget::Budget;
+pub use self::certificate::{Certificate, Unusable};
+pub use self::credential::{Credential, Expiry, Proof};
+pub use self::device::{DeviceLogin, Prompt, SignInError, SignedIn};
 pub use self::error::Error;
 use self::http::{Failure, Http, Reply};
+use self::login::Login;
+pub use self::reach::{Hop, reach};
 pub use self::refusal::Refusal;
+pub use self::token_file::TokenFile;
 pub use self::wire::ListedCustomer;
 use self::wire::NotUnderstood;
+pub use self::x509::X509;
 use crate::qualification::Snapshot;
 use crate::time::{Clock, Timestamp};
 
@@ -42,15 +57,25 @@ pub struct PartnerSettings {
     pub client_id: String,
     pub api_url: Url,
     pub login_url: Url,
+    /// What tokens are asked for: the API's own address in its cloud, whatever way leads there. Tokens do not work
+    /// across clouds.
+    pub resource: &'static str,
     pub credential: Credential,
+    /// Who asks for what only users may: submitting. Reading does without.
+    pub user_credential: Option<Credential>,
     pub requests_per_minute: u32,
     pub max_in_flight: usize,
     pub customers: Customers,
 }
 
-#[derive(Debug, Clone)]
-pub enum Credential {
-    ClientSecret(SecretString),
+impl PartnerSettings {
+    /// The same for what only users may; `None`: no user is configured.
+    #[must_use]
+    pub fn as_user(&self) -> Option<Self> {
+        let credential = [self.user_credential.as_ref(), Some(&self.credential)].into_iter().flatten();
+        let credential = credential.into_iter().find(|credential| credential.user.is_some())?.clone();
+        Some(Self { credential, user_credential: None, ..self.clone() })
+    }
 }
 
 /// Where the roster comes from.
@@ -108,6 +133,10 @@ pub enum SetupError {
     Address(&'static str),
 }
 
+/// What tokens are for, in every cloud but China's: the US Government cloud signs in elsewhere and asks the same API.
+pub const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
+pub const RESOURCE_IN_CHINA: &str = "https://partner.partnercenterapi.microsoftonline.cn";
+
 /// For a call, which is a token now and then and one or two questions.
 const DEADLINE: Duration = Duration::from_mins(1);
 /// For one answer. A round waits for its slowest, and no longer than who is in review may be late.
@@ -118,8 +147,8 @@ const PAGE_MAX: usize = 16 * 1024 * 1024;
 const RAW_MAX: usize = 64 * 1024;
 const CORRELATION: &str = "MS-CorrelationId";
 
-/// A 401 with these is no matter of the token's age: wrong audience, second factor missing.
-const NOT_THE_TOKENS_AGE: [&str; 2] = ["900420", "900421"];
+/// A 401 with this is no matter of the token's age: it is for another audience.
+const WRONG_AUDIENCE: &str = "900420";
 
 impl PartnerCenter {
     /// Sends nothing.
@@ -132,11 +161,9 @@ impl PartnerCenter {
         if settings.api_url.path().trim_end_matches('/').ends_with("/v1") {
             settings.api_url.path_segments_mut().map_err(|()| SetupError::Address("api_url"))?.pop_if_empty().pop();
         }
-        let endpoint = below(&settings.login_url, &[&settings.tenant, "oauth2", "token"]);
-        let endpoint = endpoint.ok_or(SetupError::Address("tenant"))?;
         below(&settings.api_url, &["v1"]).ok_or(SetupError::Address("api_url"))?;
-        let resource = resource(&settings.api_url);
-        let tokens = Tokens::new(http.clone(), endpoint, settings.client_id, settings.credential, resource);
+        let Credential { proof, user } = settings.credential.clone();
+        let tokens = Tokens::new(Login::new(http.clone(), &settings, proof)?, user);
         Ok(Self { name: settings.name, api_url: settings.api_url, http, tokens, deadline: DEADLINE })
     }
 
@@ -149,6 +176,14 @@ impl PartnerCenter {
     /// The partner's name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Gets a token, unless there is one that holds.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn sign_in(&self) -> Result<(), Error> {
+        self.tokens.current(self.tokens.mark(), Instant::now() + self.deadline).await.map(drop)
     }
 
     /// A customer's qualifications. At most two questions (a 401 renews the token once) and one or two token requests.
@@ -210,7 +245,11 @@ impl PartnerCenter {
             return call.into_answer();
         }
         let refusal = call.refusal();
-        if refusal.code().is_some_and(|code| NOT_THE_TOKENS_AGE.contains(&code)) {
+        if refusal.is_missing_mfa() {
+            // Somebody may sign in anew: the next call shall see that.
+            self.tokens.forget(&call.token);
+        }
+        if refusal.code() == Some(WRONG_AUDIENCE) || refusal.is_missing_mfa() {
             return Err(Error::Credential(refusal));
         }
         match self.tokens.instead_of(&call.token, mark, until).await? {
@@ -286,8 +325,9 @@ impl Call {
         match status {
             // Some say what is wrong with a token only here.
             401 => {
-                let why = self.reply.header(WWW_AUTHENTICATE.as_str()).unwrap_or_default();
-                refusal.or_message(&text::scrub(why, &[self.token.expose()]))
+                let header = self.reply.header(WWW_AUTHENTICATE.as_str());
+                let why: Vec<&str> = self.reply.reason.as_deref().into_iter().chain(header).collect();
+                refusal.or_message(&text::scrub(&why.join("; "), &[self.token.expose()]))
             }
             300..=399 => refusal.or_message("a redirect, which is not followed: check `api_url`"),
             _ => refusal,
@@ -320,14 +360,6 @@ fn below(base: &Url, segments: &[&str]) -> Option<Url> {
     url.set_fragment(None);
     url.path_segments_mut().ok()?.pop_if_empty().extend(segments);
     Some(url)
-}
-
-/// What tokens are asked for: the API's own address in the cloud that it belongs to. Tokens do not work across clouds.
-fn resource(api_url: &Url) -> &'static str {
-    match api_url.host_str() {
-        Some("partner.partnercenterapi.microsoftonline.cn") => "https://partner.partnercenterapi.microsoftonline.cn",
-        _ => "https://api.partnercenter.microsoft.com",
-    }
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use bulk::Bulk;
-pub use entra::Authorization;
+pub use entra::{Authorization, Decision, Device, MfaRefusal, Rotation, SignIns};
 pub use errors::ErrorShape;
 pub use fault::{ActiveFault, Fault, FaultRule};
 pub use handle::CustomerView;

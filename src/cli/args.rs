@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::when::Since;
-use crate::cli::{check, demo, run, sandbox};
+use crate::cli::{check, demo, login, run, sandbox};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -47,6 +47,9 @@ pub enum Command {
     /// Validate the configuration: every problem at once
     #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
     Check(check::Args),
+    /// Sign in a user (App+User), with a code to type into a browser; stores the refresh token
+    #[command(after_help = "Examples:\n  vetwatch login\n  sudo vetwatch login emea")]
+    Login(login::Args),
     /// The roster: who is watched
     #[command(subcommand)]
     Customers(CustomersCommand),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::{Context, Exit, Failure, text};
-use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem};
+use crate::cli::{Context, Exit, Failure, live, privileges, text};
+use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
 use crate::delivery::email::Tls;
 use crate::delivery::route::Route;
 use crate::event::EventType;
@@ -20,8 +20,11 @@ pub struct Args {
 }
 
 /// What is wrong goes to stderr, as everywhere; what the configuration will do to stdout.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let checked = check(&context.config_path, &CredentialDirs::from_env());
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let mut checked = check(&context.config_path, &CredentialDirs::from_env());
+    if checked.ok && args.live {
+        return try_it(context, &mut checked).await;
+    }
     if context.json {
         context.out.write(&checked.json())?;
     } else if checked.ok {
@@ -30,15 +33,23 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         // If nobody reads it, the exit code still speaks.
         let _ = std::io::Write::write_all(&mut std::io::stderr(), checked.text().as_bytes());
     }
-    if !checked.ok {
-        return Ok(Exit::Configuration);
+    Ok(if checked.ok { Exit::Done } else { Exit::Configuration })
+}
+
+async fn try_it(context: &Context, checked: &mut Checked) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    // A user's token is replaced by the use of it, and the daemon's user must be able to do that again.
+    privileges::become_owner_of(&config.database)?;
+    if !context.json {
+        context.out.write(&checked.text())?;
     }
-    if args.live {
-        return Err(Failure::new(Exit::Failed, "cannot try the connections")
-            .because("`check --live` is not supported by this version yet")
-            .advise("the file itself is good; `vetwatch poll` tries Partner Center"));
+    let steps = live::walk(context, &config).await?;
+    let end = live::end(&steps);
+    checked.live = Some(steps);
+    if context.json {
+        context.out.write(&checked.json())?;
     }
-    Ok(Exit::Done)
+    end
 }
 
 /// What was found. As JSON it is what `check --json` prints.
@@ -51,6 +62,9 @@ pub struct Checked {
     pub warnings: Vec<Problem>,
     /// What the configuration will do; only if there is no problem.
     pub summary: Option<Summary>,
+    /// What was tried, with `--live`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<Vec<live::Step>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,10 +104,11 @@ pub fn check(path: &Path, credentials: &CredentialDirs) -> Checked {
     match Config::load(path, credentials) {
         Ok(config) => {
             let summary = Some(Summary::of(&config));
-            Checked { file, ok: true, problems: Vec::new(), warnings: config.warnings, summary }
+            Checked { file, ok: true, problems: Vec::new(), warnings: config.warnings, summary, live: None }
         }
         Err(found) => {
-            Checked { file: found.file, ok: false, problems: found.problems, warnings: found.warnings, summary: None }
+            let Problems { file, problems, warnings } = found;
+            Checked { file, ok: false, problems, warnings, summary: None, live: None }
         }
     }
 }

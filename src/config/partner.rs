@@ -1,18 +1,27 @@
 //! `[[partner]]`: the tenants of Partner Center.
 
+use std::path::Path;
+
 use url::Url;
 
-use super::address;
 use super::section::{Section, did_you_mean, shown};
-use crate::partner_center::{Credential, Customers, PartnerSettings};
+use super::{address, credential};
+use crate::partner_center::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA, TokenFile};
 use crate::qualification;
 
-/// Microsoft's clouds: name, Partner Center, Entra ID.
-const CLOUDS: &[(&str, (&str, &str))] = &[
-    ("commercial", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.com/")),
+/// Microsoft's clouds: name, Partner Center, Entra ID, what tokens are for.
+const CLOUDS: &[(&str, (&str, &str, &str))] = &[
+    ("commercial", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.com/", RESOURCE)),
     // Partner Center of the US Government cloud is the commercial one; only the sign-in differs.
-    ("us-government", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.us/")),
-    ("china", ("https://partner.partnercenterapi.microsoftonline.cn/", "https://login.partner.microsoftonline.cn/")),
+    ("us-government", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.us/", RESOURCE)),
+    (
+        "china",
+        (
+            "https://partner.partnercenterapi.microsoftonline.cn/",
+            "https://login.partner.microsoftonline.cn/",
+            RESOURCE_IN_CHINA,
+        ),
+    ),
 ];
 
 /// The budget by default.
@@ -30,7 +39,8 @@ pub(super) struct Partners {
     pub(super) loopback: bool,
 }
 
-pub(super) fn read(root: &mut Section<'_>) -> Partners {
+/// `tokens` is where refresh tokens are kept.
+pub(super) fn read(root: &mut Section<'_>, tokens: &Path) -> Partners {
     let mut partners = Partners { loopback: true, ..Partners::default() };
     root.demand_with("partner", "at least one [[partner]] is needed: the tenant of Partner Center to watch");
     let sections = root.sections("partner");
@@ -48,17 +58,22 @@ pub(super) fn read(root: &mut Section<'_>) -> Partners {
             if taken { Err(format!("{} {same}", shown(text))) } else { name(text) }
         });
         let urls = urls(&mut section);
-        partners.loopback &= urls.as_ref().is_some_and(|(api, _)| address::is_loopback(api));
-        partners.settings.extend(settings(section, name, urls));
+        partners.loopback &= urls.as_ref().is_some_and(|urls| address::is_loopback(&urls.api));
+        partners.settings.extend(settings(section, name, urls, tokens));
     }
     partners
 }
 
-fn settings(mut section: Section<'_>, name: Option<String>, urls: Option<(Url, Url)>) -> Option<PartnerSettings> {
+fn settings(
+    mut section: Section<'_>,
+    name: Option<String>,
+    urls: Option<Urls>,
+    tokens: &Path,
+) -> Option<PartnerSettings> {
     let tenant = section.parsed("tenant", word);
     let client_id = section.parsed("client_id", word);
     let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(REQUESTS_PER_MINUTE);
-    let abroad = urls.as_ref().is_some_and(|(api, _)| !address::is_loopback(api));
+    let abroad = urls.as_ref().is_some_and(|urls| !address::is_loopback(&urls.api));
     if requests_per_minute > MICROSOFTS_LIMIT && abroad {
         let text = format!("{requests_per_minute} is more than the {MICROSOFTS_LIMIT} that Microsoft allows a tenant");
         section.warning("requests_per_minute", text);
@@ -67,25 +82,43 @@ fn settings(mut section: Section<'_>, name: Option<String>, urls: Option<(Url, U
     let customers = section.choice("customers", &[("all", Customers::All), ("listed", Customers::Listed)]);
     let credential_given = section.has("credential");
     let credential_section = section.section("credential");
-    let credential = if credential_given { credential(credential_section) } else { None };
-    section.unsupported("user_credential", "leave it out: reading needs no user");
-    let (api_url, login_url) = urls?;
+    let file = name.as_deref().map(|name| TokenFile::new(tokens, name));
+    let credential = if credential_given { credential::read(credential_section, file.clone()) } else { None };
+    let user_given = section.has("user_credential");
+    let user_section = section.section("user_credential");
+    let user_credential = if user_given {
+        if credential.as_ref().is_some_and(|credential| credential.user.is_some()) {
+            section.warning("user_credential", "is not needed: the other credential is a user's as well");
+        }
+        Some(credential::read_user(user_section, file, credential.as_ref()))
+    } else {
+        None
+    };
+    let Urls { api: api_url, login: login_url, resource } = urls?;
     Some(PartnerSettings {
         name: name?,
         tenant: tenant?,
         client_id: client_id?,
         api_url,
         login_url,
+        resource,
         credential: credential?,
+        user_credential: user_credential.map_or(Some(None), |given| given.map(Some))?,
         requests_per_minute,
         max_in_flight,
         customers: customers.unwrap_or(Customers::All),
     })
 }
 
+struct Urls {
+    api: Url,
+    login: Url,
+    resource: &'static str,
+}
+
 /// Those of the cloud, unless named by hand. A secret must not travel to the other cloud because one of two keys was
 /// forgotten: without `cloud` they are named together.
-fn urls(section: &mut Section<'_>) -> Option<(Url, Url)> {
+fn urls(section: &mut Section<'_>) -> Option<Urls> {
     let (api_given, login_given, cloud_given) =
         (section.has("api_url"), section.has("login_url"), section.has("cloud"));
     if api_given && !cloud_given {
@@ -96,29 +129,18 @@ fn urls(section: &mut Section<'_>) -> Option<(Url, Url)> {
     let cloud = section.choice("cloud", CLOUDS);
     let cloud = if cloud_given { cloud } else { CLOUDS.first().map(|(_, urls)| *urls) };
     let api = section.parsed("api_url", address::base);
-    let api = if api_given { api } else { cloud.and_then(|(api, _)| Url::parse(api).ok()) };
+    let api = if api_given { api } else { cloud.and_then(|(api, _, _)| Url::parse(api).ok()) };
     let login = section.parsed("login_url", address::base);
-    let login = if login_given { login } else { cloud.and_then(|(_, login)| Url::parse(login).ok()) };
-    Some((api?, login?))
-}
-
-fn credential(mut section: Section<'_>) -> Option<Credential> {
-    const LATER: &[&str] = &["certificate", "workload-identity", "refresh-token"];
-    section.demand(&["kind"]);
-    let kind = section.string("kind");
-    match kind.as_deref() {
-        Some("client-secret") => {
-            section.demand(&["client_secret_file"]);
-            section.secret("client_secret_file").map(Credential::ClientSecret)
-        }
-        other => {
-            if let Some(kind) = other {
-                section.problem("kind", unknown_kind(kind, &["client-secret"], LATER));
-            }
-            section.ignore_rest();
-            None
-        }
-    }
+    let login = if login_given { login } else { cloud.and_then(|(_, login, _)| Url::parse(login).ok()) };
+    let (api, login) = (api?, login?);
+    // By hand nobody said which cloud it is; China's may be known by its name.
+    let chinas = RESOURCE_IN_CHINA.strip_prefix("https://");
+    let resource = match cloud {
+        Some((_, _, resource)) if cloud_given => resource,
+        _ if api.host_str() == chinas => RESOURCE_IN_CHINA,
+        _ => RESOURCE,
+    };
+    Some(Urls { api, login, resource })
 }
 
 /// For a `kind` that cannot be used: not yet, or not known at all.

@@ -80,6 +80,11 @@ impl Section<'_> {
 
     /// Everything in the file that `key` names, without line ends at its end; never empty.
     pub(super) fn secret_text(&mut self, key: &'static str) -> Option<String> {
+        self.secret_file(key).map(|(_, text)| text)
+    }
+
+    /// The same, and where the file is.
+    pub(super) fn secret_file(&mut self, key: &'static str) -> Option<(PathBuf, String)> {
         let name = self.secret_path(key)?;
         let found = self.context().credentials.find(&name).and_then(|path| {
             let (text, mode) = read(&path).map_err(|problem| {
@@ -87,17 +92,17 @@ impl Section<'_> {
                 let subject = if Path::new(&name).is_absolute() { shown(&name) } else { "the file".into() };
                 format!("{subject} {problem}")
             })?;
-            Ok((text, mode))
+            Ok((path, text, mode))
         });
         match found {
-            Ok((text, mode)) => {
+            Ok((path, text, mode)) => {
                 if mode & 0o007 != 0 {
                     self.warning(
                         key,
                         format!("everybody on this machine can get at the file (mode {:03o})", mode & 0o777),
                     );
                 }
-                Some(text)
+                Some((path, text))
             }
             Err(problem) => {
                 self.problem(key, problem);

@@ -77,6 +77,13 @@ impl<'c> Section<'c> {
         }
     }
 
+    /// A key that is known, and makes no sense here.
+    pub(super) fn misplaced(&mut self, key: &'static str, why: &str) {
+        if self.table.remove(key).is_some() {
+            self.problem(key, why);
+        }
+    }
+
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.table.remove(key)

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::delivery::email::Tls;
 use crate::event::EventType;
-use crate::partner_center::{Credential, Customers};
+use crate::partner_center::{Credential, Customers, Proof};
 
 const EXAMPLE: &str = include_str!("../../deploy/vetwatch.toml");
 /// 24 bytes in base64: the shortest key that is accepted.
@@ -80,7 +80,7 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     assert_eq!(partner.login_url.as_str(), "https://login.microsoftonline.com/");
     assert_eq!((partner.requests_per_minute, partner.max_in_flight), (300, 8));
     assert_eq!(partner.customers, Customers::All);
-    let Credential::ClientSecret(secret) = &partner.credential;
+    let Proof::ClientSecret { secret, ends_at: None } = &partner.credential.proof else { panic!("not a secret") };
     assert_eq!(secret.expose_secret(), "the-client-secret", "without the line end");
     let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
     assert_eq!((email.smtp.port, email.smtp.tls), (587, Tls::Starttls));
@@ -145,7 +145,11 @@ fn each_cloud_has_its_own_addresses_and_by_hand_wins() {
     let desk = Desk::new();
     let urls = |lines: &str| {
         let config = desk.with("# cloud", &format!("{lines}\n# cloud")).unwrap();
-        format!("{} {}", config.partners[0].api_url, config.partners[0].login_url)
+        let partner = &config.partners[0];
+        let is_chinas = partner.resource == "https://partner.partnercenterapi.microsoftonline.cn";
+        assert_eq!(is_chinas, lines.contains("cn") || lines.contains("china"), "{lines}");
+        assert!(is_chinas || partner.resource == "https://api.partnercenter.microsoft.com");
+        format!("{} {}", partner.api_url, partner.login_url)
     };
     assert_eq!(
         urls("cloud = 'us-government'"),
@@ -157,6 +161,15 @@ fn each_cloud_has_its_own_addresses_and_by_hand_wins() {
     );
     let older = "cloud = 'china'\nlogin_url = 'https://login.chinacloudapi.cn'";
     assert_eq!(urls(older), "https://partner.partnercenterapi.microsoftonline.cn/ https://login.chinacloudapi.cn/");
+    let by_hand = "https://partner.partnercenterapi.microsoftonline.cn/ https://login.chinacloudapi.cn/";
+    assert_eq!(
+        urls(
+            "api_url = 'https://partner.partnercenterapi.microsoftonline.cn'\nlogin_url = 'https://login.chinacloudapi.cn'"
+        ),
+        by_hand
+    );
+    let gateway = "cloud = 'china'\napi_url = 'https://gateway.contoso.example'";
+    assert_eq!(urls(gateway), "https://gateway.contoso.example/ https://login.partner.microsoftonline.cn/");
 }
 
 #[test]
@@ -180,7 +193,7 @@ fn a_secret_is_looked_for_where_systemd_put_it_first() {
     desk.load(EXAMPLE).unwrap();
     let secret = || {
         let config = Config::load(&desk.path("vetwatch.toml"), &dirs).unwrap();
-        let Credential::ClientSecret(secret) = &config.partners[0].credential;
+        let Proof::ClientSecret { secret, .. } = &config.partners[0].credential.proof else { panic!("not a secret") };
         secret.expose_secret().to_owned()
     };
     assert_eq!(secret(), "the-client-secret", "the fallback");
@@ -279,4 +292,59 @@ proptest! {
         let at = (0..=at).rev().find(|at| EXAMPLE.is_char_boundary(*at)).unwrap_or(0);
         let _ = Desk::new().load(&format!("{}{junk}{}", &EXAMPLE[..at], &EXAMPLE[at..]));
     }
+}
+
+#[test]
+fn every_kind_of_credential_is_read() {
+    let desk = Desk::new();
+    desk.secret("both.pem", include_str!("../../tests/data/certificates/app.pem"));
+    desk.secret("a.key", include_str!("../../tests/data/certificates/app-pkcs1.key"));
+    let old = "kind = \"client-secret\"                # client-secret | certificate | workload-identity | refresh-token\n\
+               client_secret_file = \"client-secret\"\n";
+    let read = |lines: &str| desk.with(old, &format!("{lines}\n")).unwrap().partners.remove(0);
+    let about = |lines: &str| {
+        let partner = read(lines);
+        let proof = match &partner.credential.proof {
+            Proof::ClientSecret { ends_at, .. } => format!("secret until {ends_at:?}"),
+            Proof::Certificate(certificate) => format!("certificate until {}", certificate.ends_at()),
+            Proof::WorkloadIdentity(path) => format!("platform by {}", path.file_name().unwrap().display()),
+        };
+        let file = |credential: Option<&Credential>| {
+            credential.and_then(|credential| Some(credential.user.as_ref()?.path().display().to_string()))
+        };
+        (proof, file(Some(&partner.credential)), file(partner.user_credential.as_ref()))
+    };
+    let tokens = || Some("/var/lib/vetwatch/tokens/emea".to_owned());
+    let ends = include_str!("../../tests/data/certificates/app.dates").trim().split(' ').nth(1).unwrap();
+    let certificate = format!("certificate until {ends}");
+    let secret = "kind = 'client-secret'\nclient_secret_file = 'client-secret'";
+    for (lines, proof, file, users) in [
+        (
+            format!("{secret}\nclient_secret_expires = '2027-01-31'"),
+            "secret until Some(2027-01-31T00:00:00.000Z)",
+            None,
+            None,
+        ),
+        ("kind = 'certificate'\ncertificate_file = 'both.pem'".into(), certificate.as_str(), None, None),
+        (
+            "kind = 'certificate'\ncertificate_file = 'both.pem'\nprivate_key_file = 'a.key'".into(),
+            &certificate,
+            None,
+            None,
+        ),
+        (
+            "kind = 'workload-identity'\nfederated_token_file = 'client-secret'".into(),
+            "platform by client-secret",
+            None,
+            None,
+        ),
+        ("kind = 'refresh-token'\ncertificate_file = 'both.pem'".into(), &certificate, tokens(), None),
+        (format!("{secret}\n[partner.user_credential]\nkind = 'refresh-token'"), "secret until None", None, tokens()),
+    ] {
+        assert_eq!(about(&lines), (proof.to_owned(), file, users), "{lines}");
+    }
+    let both = format!("{secret}\n[partner.user_credential]\nkind = 'refresh-token'\ncertificate_file = 'both.pem'");
+    let user = read(&both).as_user().unwrap().credential;
+    assert!(matches!(user.proof, Proof::Certificate(_)) && user.user.is_some(), "the user's own proof counts");
+    assert!(read(secret).as_user().is_none());
 }

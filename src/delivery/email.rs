@@ -79,6 +79,15 @@ impl fmt::Debug for EmailChannel {
     }
 }
 
+/// How far [`EmailChannel::probe`] got, and why no farther.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Unreached {
+    text: String,
+    /// The server was there, and did not let us in.
+    pub at_login: bool,
+}
+
 /// What an attempt has come to so far. It lives outside of the conversation, so that it is known when the deadline
 /// cuts that off.
 struct Attempt {
@@ -125,7 +134,7 @@ impl EmailChannel {
     ///
     /// # Errors
     /// Which step failed, and why; without secrets.
-    pub async fn probe(&self) -> Result<String, String> {
+    pub async fn probe(&self) -> Result<String, Unreached> {
         let mut step = Step::Lookup;
         let opened = timeout(self.deadline, Session::open(&self.settings.smtp, &mut step)).await;
         match opened.unwrap_or_else(|_| Err(self.too_late())) {
@@ -141,7 +150,10 @@ impl EmailChannel {
                     login.as_ref().map_or("without login".to_owned(), |l| format!("logged in as {}", l.username));
                 Ok(clean::line(&format!("{}: reached, {secured}, {login}", self.server()), Report::DETAIL_MAX))
             }
-            Err(failure) => Err(self.failed(step, &failure)),
+            Err(failure) => {
+                let at_login = step == Step::Login && !matches!(failure, Failure::Broken(_));
+                Err(Unreached { text: self.failed(step, &failure), at_login })
+            }
         }
     }
 

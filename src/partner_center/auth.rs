@@ -7,14 +7,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
-use url::Url;
-use uuid::Uuid;
 
-use super::Credential;
 use super::error::Error;
-use super::http::{Failure, Http, Reply};
-use super::json::{Json, Object};
-use super::refusal::Refusal;
+use super::login::{Login, Version};
+use super::refresh;
+use super::token_file::TokenFile;
 use crate::time::Timestamp;
 
 /// A token is renewed this long before its end (after 80 % of its life, if that is later).
@@ -27,19 +24,13 @@ const RENEW_AGAIN: Duration = Duration::from_secs(30);
 /// token's fault, and each customer's question would cost three requests.
 const REFUSED_AFRESH: Duration = Duration::from_mins(5);
 
-/// The life of a token that does not say, and the longest that is believed.
-const LIFE_UNSAID: Duration = Duration::from_mins(5);
-const LIFE_MAX: Duration = Duration::from_hours(24);
-
 /// Shorter than the deadline of a call, so that the outcome is known to all who wait for it.
 const REQUEST: Duration = Duration::from_secs(30);
 
 pub(super) struct Tokens {
-    http: Http,
-    endpoint: Url,
-    client_id: String,
-    credential: Credential,
-    resource: &'static str,
+    login: Arc<Login>,
+    /// `None`: the application asks for itself.
+    user: Option<TokenFile>,
     kept: StdMutex<Option<Kept>>,
     /// Held by the one who asks for a token; the failure of the latest request, if it failed.
     flight: Mutex<Option<Failed>>,
@@ -72,6 +63,11 @@ pub(super) struct Token {
 }
 
 impl Token {
+    pub(super) fn new(token: &str, obtained_at: Timestamp, life: Duration) -> Self {
+        let (secret, ends_at) = (SecretString::from(token), obtained_at.after(life));
+        Self { secret, obtained_at, ends_at, is_replacement: false, worked: AtomicBool::new(false) }
+    }
+
     pub(super) fn expose(&self) -> &str {
         self.secret.expose_secret()
     }
@@ -82,15 +78,9 @@ impl Token {
 }
 
 impl Tokens {
-    pub(super) fn new(
-        http: Http,
-        endpoint: Url,
-        client_id: String,
-        credential: Credential,
-        resource: &'static str,
-    ) -> Self {
+    pub(super) fn new(login: Login, user: Option<TokenFile>) -> Self {
         let (kept, flight, ended) = (StdMutex::default(), Mutex::default(), AtomicU64::default());
-        Self { http, endpoint, client_id, credential, resource, kept, flight, ended }
+        Self { login: Arc::new(login), user, kept, flight, ended }
     }
 
     /// Where a call begins: a token request that fails after this mark is not tried again on behalf of this call.
@@ -118,7 +108,7 @@ impl Tokens {
         match (outcome, still_holds) {
             (Err(_), Some(token)) => {
                 if let Some(kept) = self.kept().as_mut() {
-                    kept.renew_at = self.http.now().after(RENEW_AGAIN);
+                    kept.renew_at = self.login.http.now().after(RENEW_AGAIN);
                 }
                 Ok(token)
             }
@@ -137,7 +127,7 @@ impl Tokens {
         if let Some(token) = self.replaced(refused) {
             return Ok(Some(token));
         }
-        let is_young = self.http.now().since(refused.obtained_at) < REFUSED_AFRESH;
+        let is_young = self.login.http.now().since(refused.obtained_at) < REFUSED_AFRESH;
         if refused.is_replacement && is_young && !refused.worked.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -148,6 +138,11 @@ impl Tokens {
         // Nobody is to be given it again, whatever becomes of the request.
         self.kept().take();
         self.ask_unless_failed_since(&mut flight, mark, true, until).await.map(Some)
+    }
+
+    /// Nobody is to be given this one again.
+    pub(super) fn forget(&self, token: &Arc<Token>) {
+        self.kept().take_if(|kept| Arc::ptr_eq(&kept.token, token));
     }
 
     async fn ask_unless_failed_since(
@@ -170,27 +165,16 @@ impl Tokens {
         Ok(token)
     }
 
-    /// One token request.
+    /// One token request; of a user at most two, of which the first redeems the refresh token.
     async fn ask(&self, is_replacement: bool, until: Instant) -> Result<Token, Error> {
-        let Credential::ClientSecret(secret) = &self.credential;
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_id", &self.client_id),
-            ("client_secret", secret.expose_secret()),
-            ("resource", self.resource),
-        ];
-        let id = Uuid::new_v4();
-        let request = self.http.client().post(self.endpoint.clone()).form(&form);
-        let request = request.header("Accept", "application/json").header("client-request-id", id.to_string());
-        let reply = self.http.exchange(request, 64 * 1024, until).await.map_err(|failure| match failure {
-            Failure::TimedOut => Error::NoToken("the login server did not answer in time".into()),
-            Failure::Unreachable(why) => Error::NoToken(format!("the login server cannot be reached: {why}")),
-            Failure::Broken(why) => Error::NoToken(format!("the login server's answer broke off: {why}")),
-        })?;
-        if !reply.is_success() {
-            return Err(refused(&reply, id, secret.expose_secret()));
-        }
-        read(&reply, is_replacement).ok_or_else(|| Error::NoToken("the login server's answer is not a token".into()))
+        let token = if let Some(file) = &self.user {
+            refresh::redeem(Arc::clone(&self.login), file.clone(), until).await
+        } else {
+            let form = [("grant_type", "client_credentials"), ("resource", self.login.resource)];
+            let granted = self.login.grant(Version::V1, &form, until).await;
+            granted.map(|granted| granted.token).map_err(|denied| denied.error)
+        };
+        token.map(|token| Token { is_replacement, ..token })
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
@@ -198,12 +182,12 @@ impl Tokens {
     }
 
     fn fresh(&self) -> Option<Arc<Token>> {
-        let now = self.http.now();
+        let now = self.login.http.now();
         self.kept().as_ref().filter(|kept| now < kept.renew_at).map(|kept| Arc::clone(&kept.token))
     }
 
     fn unended(&self) -> Option<Arc<Token>> {
-        let now = self.http.now();
+        let now = self.login.http.now();
         self.kept().as_ref().map(|kept| &kept.token).filter(|token| now < token.ends_at).cloned()
     }
 
@@ -215,40 +199,4 @@ impl Tokens {
 /// The caller's deadline passed while somebody else was asking for the token.
 fn timed_out() -> Error {
     Error::NoToken("the login server did not answer in time".into())
-}
-
-/// The login server's no: for now (5xx, 408, a redirect, "temporarily unavailable"), or for good.
-fn refused(reply: &Reply, id: Uuid, secret: &str) -> Error {
-    let answer = Refusal::read(reply.status, &reply.body, Some(id), &[secret]);
-    let body = Json::parse(&reply.body);
-    let error = body.as_ref().and_then(Json::as_object).and_then(|object| object.get("error").ok().flatten());
-    let is_temporary = error.and_then(Json::as_text) == Some("temporarily_unavailable");
-    match reply.status {
-        429 => Error::Throttled { wait: reply.retry_after(), answer },
-        503 if reply.retry_after().is_some() => Error::Throttled { wait: reply.retry_after(), answer },
-        400..=499 if reply.status != 408 && !is_temporary => Error::Credential(answer),
-        _ => Error::NoToken(answer.to_string()),
-    }
-}
-
-/// A token that can be put into a header, and its life: `expires_in`, which v1 writes as a string and v2 as a number.
-fn read(reply: &Reply, is_replacement: bool) -> Option<Token> {
-    let body = Json::parse(&reply.body)?;
-    let object: &Object = body.as_object()?;
-    let token = object.get("access_token").ok()??.as_text()?;
-    let is_bearer = match object.get("token_type").ok()? {
-        Some(kind) => kind.as_text()?.eq_ignore_ascii_case("bearer"),
-        None => true,
-    };
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) || !is_bearer {
-        return None;
-    }
-    let life = match object.get("expires_in").ok()? {
-        Some(Json::Number(seconds) | Json::Text(seconds)) => seconds.trim().parse().map(Duration::from_secs).ok(),
-        _ => None,
-    };
-    let obtained_at = reply.began_at;
-    let ends_at = obtained_at.after(life.unwrap_or(LIFE_UNSAID).min(LIFE_MAX));
-    let secret = SecretString::from(token);
-    Some(Token { secret, obtained_at, ends_at, is_replacement, worked: AtomicBool::new(false) })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::meaning::Advice;
 use super::refusal::Refusal;
 
 /// Why there is no answer. Nothing here changes what is believed of a customer.
@@ -17,13 +18,13 @@ pub enum Error {
     #[error("{answer}{}", Wait(*.wait))]
     Throttled { wait: Option<Duration>, answer: Refusal },
     /// Our credential, or a token fresh from it, was refused: a person must act, and nobody at this partner can be asked.
-    #[error("the credential was refused: {0}{advice}", advice = Advice(.0))]
+    #[error("{before}{0}{advice}", before = RefusedBy(.0), advice = Advice::on_credential(.0))]
     Credential(Refusal),
     /// The login server is in trouble or unreachable. It will be tried again; nobody at this partner can be asked now.
     #[error("no token: {0}")]
     NoToken(String),
     /// We may not do this: with this customer, or ([`Error::is_partners_trouble`]) at all.
-    #[error("{0}")]
+    #[error("{0}{advice}", advice = Advice::on(.0))]
     Forbidden(Refusal),
     /// The customer has no relationship with this partner (any more).
     #[error("{0}")]
@@ -100,30 +101,11 @@ impl fmt::Display for Correlation {
     }
 }
 
-/// What a person does about a refused credential.
-struct Advice<'a>(&'a Refusal);
+/// Who refused the credential; nothing if nobody was asked.
+struct RefusedBy<'a>(&'a Refusal);
 
-impl fmt::Display for Advice<'_> {
+impl fmt::Display for RefusedBy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let advice = match self.0.code() {
-            Some("AADSTS7000215") => "the client secret is wrong: the file must hold the secret's value, not its id",
-            Some("AADSTS7000222") => "the client secret has expired: make a new one in Entra ID, replace the file",
-            Some("AADSTS7000216" | "AADSTS7000218") => "no client secret was sent: is the file empty?",
-            Some("AADSTS700016") => "this tenant does not know the application: check `client_id` and `tenant`",
-            Some("AADSTS90002" | "AADSTS900023") => "there is no such tenant in this cloud: check `tenant` and `cloud`",
-            Some("AADSTS7000112") => {
-                "the application is disabled: enable it in Entra ID, under enterprise applications"
-            }
-            Some("AADSTS500011") => "this tenant does not know Partner Center: give the application its API permission",
-            Some("AADSTS53003") => "Conditional Access blocks the application: make an exception for it in Entra ID",
-            Some("900420") => "the token is for another service: check that `cloud` and `api_url` belong together",
-            Some("900421") => "Partner Center wants a sign-in with a second factor",
-            _ if self.0.is_from_login() => return Ok(()),
-            _ => {
-                "a fresh token is refused: is the application registered in Partner Center (account settings, app \
-                 management), as a web app, in this tenant and cloud?"
-            }
-        };
-        write!(f, "; {advice}")
+        f.write_str(if self.0.status() == 0 { "" } else { "the credential was refused: " })
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Http {
 /// What came back, whatever its status.
 pub(super) struct Reply {
     pub(super) status: u16,
+    /// What stands behind the status, if it is not what always stands there.
+    pub(super) reason: Option<String>,
     pub(super) headers: HeaderMap,
     /// What arrived of the body; of an answer (2xx) all of it.
     pub(super) body: Vec<u8>,
@@ -102,8 +104,10 @@ impl Http {
             // The status says enough; what did not arrive is not missed.
             let _ = timeout_at(until, read(&mut response, &mut body, REFUSALS_BODY_MAX)).await;
         }
+        let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
+        let reason = reason.map(|reason| clean(&String::from_utf8_lossy(reason.as_bytes()), 100));
         let headers = std::mem::take(response.headers_mut());
-        Ok(Reply { status: status.as_u16(), headers, body, began_at, ended_at: self.now() })
+        Ok(Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() })
     }
 }
 

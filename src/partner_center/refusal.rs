@@ -36,6 +36,11 @@ impl Refusal {
         }
     }
 
+    /// Ours: nobody was asked.
+    pub(super) fn ours(message: &str) -> Self {
+        Self { status: 0, code: None, message: Some(clean(message, MESSAGE_MAX)), correlation_id: None }
+    }
+
     /// The same, with a message in case it has none of its own.
     pub(super) fn or_message(mut self, message: &str) -> Self {
         self.message = self.message.or_else(|| Some(clean(message, MESSAGE_MAX)).filter(|text| !text.is_empty()));
@@ -60,6 +65,19 @@ impl Refusal {
     /// What Microsoft's support asks for.
     pub fn correlation_id(&self) -> Option<Uuid> {
         self.correlation_id
+    }
+
+    /// Whether a user's second factor is missing. A new token would be without it as well: only a new sign-in helps.
+    /// Documented is a 401 that says so behind its status (`MFA required`) or in a header, without a body; seen was the
+    /// code 900421; the login server has codes of its own.
+    pub fn is_missing_mfa(&self) -> bool {
+        const CODES: [&str; 6] = ["900421", "AADSTS50072", "AADSTS50074", "AADSTS50076", "AADSTS50079", "AADSTS50158"];
+        let says_so = |text: &str| {
+            let text = text.to_ascii_lowercase();
+            text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "mfa") || text.contains("multi-factor")
+        };
+        self.code().is_some_and(|code| CODES.contains(&code))
+            || (self.status == 401 && !self.is_from_login() && self.message().is_some_and(says_so))
     }
 
     pub(super) fn is_from_login(&self) -> bool {

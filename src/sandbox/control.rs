@@ -7,6 +7,7 @@
 //! ```
 
 mod asked;
+mod credentials;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -46,8 +47,13 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/quirks", get(rules::quirks).post(rules::add_quirk).delete(rules::clear_quirks))
         .route("/quirks/{id}", delete(rules::end_quirk))
         .route("/throttle", get(rules::show_throttle).put(rules::set_throttle).delete(rules::clear_throttle))
-        .route("/tokens", delete(revoke_tokens))
-        .route("/secret", put(set_secret).delete(expire_secret))
+        .route("/tokens", delete(credentials::revoke_tokens))
+        .route("/secret", put(credentials::set_secret).delete(credentials::expire_secret))
+        .route("/certificates", put(credentials::register).delete(credentials::forget))
+        .route("/federated-token", put(credentials::trust).delete(credentials::distrust))
+        .route("/sign-ins", get(credentials::sign_ins).put(credentials::set_sign_ins).delete(credentials::revoke))
+        .route("/devices", get(credentials::devices))
+        .route("/devices/{code}/{decision}", post(credentials::decide))
         .route("/requests", get(asked::requests))
         .route("/wait", get(asked::wait))
         .route("/counters", get(asked::counters))
@@ -207,24 +213,6 @@ async fn raw_body(State(shared): App, Path(id): Path<String>, headers: HeaderMap
 
 async fn clear_raw_body(State(shared): App, Path(id): Path<String>) -> Answer {
     shared.with(|engine, now| engine.world.set_body(&id, None, now))?;
-    done()
-}
-
-async fn revoke_tokens(State(shared): App) -> Answer {
-    ok(&json!({"revoked": shared.with(|engine, _| engine.entra.revoke())}))
-}
-
-async fn set_secret(State(shared): App, body: Bytes) -> Answer {
-    let command = read(&body)?;
-    let Some(secret) = command.get("client_secret").and_then(Value::as_str) else {
-        return Err(bad(r#"a secret is {"client_secret": "…"}"#));
-    };
-    shared.with(|engine, _| engine.entra.set_secret(secret.to_owned()));
-    done()
-}
-
-async fn expire_secret(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.entra.expire_secret());
     done()
 }
 

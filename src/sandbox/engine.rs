@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Options;
-use super::entra::{Authorization, Entra};
+use super::entra::{Authorization, Entra, MfaRefusal};
 use super::entry::Entry;
 use super::errors::{self, Reply};
 use super::fault::{self, Fault, Faults, Met};
@@ -45,6 +45,7 @@ impl Call {
         match (self.method.as_str(), segments.as_slice()) {
             ("POST", [tenant, "oauth2", "token"]) => Target::Token { tenant, v2: false },
             ("POST", [tenant, "oauth2", "v2.0", "token"]) => Target::Token { tenant, v2: true },
+            ("POST", [tenant, "oauth2", "v2.0", "devicecode"]) => Target::DeviceCode { tenant },
             ("GET", ["v1", "customers"]) => Target::Customers,
             ("GET", ["v1", "customers", id, "qualifications"]) => Target::Qualifications(id),
             _ => Target::Unknown,
@@ -55,6 +56,7 @@ impl Call {
 #[derive(Debug, Clone, Copy)]
 enum Target<'a> {
     Token { tenant: &'a str, v2: bool },
+    DeviceCode { tenant: &'a str },
     Customers,
     Qualifications(&'a str),
     Unknown,
@@ -63,7 +65,7 @@ enum Target<'a> {
 impl Target<'_> {
     fn kind(self) -> Kind {
         match self {
-            Self::Token { .. } => Kind::Token,
+            Self::Token { .. } | Self::DeviceCode { .. } => Kind::Token,
             Self::Customers => Kind::Customers,
             Self::Qualifications(_) => Kind::Qualifications,
             Self::Unknown => Kind::Unknown,
@@ -179,12 +181,15 @@ impl Engine {
 
     /// What Partner Center says, all being well, in the manner that the request met.
     pub(super) fn answer(&mut self, call: &Call, arrival: &Arrival, now: Timestamp) -> Reply {
-        let refusal = if arrival.kind.is_api() { refuse(arrival.authorization) } else { None };
+        let refusal =
+            if arrival.kind.is_api() { refuse(arrival.authorization, self.entra.mfa_refusal()) } else { None };
         let reply = refusal.unwrap_or_else(|| {
             let usual = Manner::default();
             let manner = arrival.manner.as_deref().unwrap_or(&usual);
+            let host = call.header("host").unwrap_or_default();
             match call.target() {
-                Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, &call.body, now),
+                Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, host, &call.body, now),
+                Target::DeviceCode { tenant } => self.entra.device_code(tenant, host, &call.body, now),
                 Target::Customers => pages::answer(&self.world, call, &manner.listing),
                 Target::Qualifications(id) => self.qualifications(id, manner, now),
                 Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
@@ -234,7 +239,7 @@ impl Engine {
         let mut problems = Vec::new();
         match target {
             Target::Unknown => problems.push(format!("{} is not known here", call.method)),
-            Target::Token { .. } => {
+            Target::Token { .. } | Target::DeviceCode { .. } => {
                 let form = call.header("content-type").unwrap_or_default();
                 if !form.starts_with("application/x-www-form-urlencoded") {
                     problems.push("a token is asked for with a form".into());
@@ -280,11 +285,17 @@ pub(super) fn guid(header: Option<&str>) -> Option<Uuid> {
     header.filter(|id| id.len() == 36).and_then(|id| Uuid::try_parse(id).ok())
 }
 
-fn refuse(authorization: Authorization) -> Option<Reply> {
+fn refuse(authorization: Authorization, mfa: MfaRefusal) -> Option<Reply> {
     let (code, text) = match authorization {
         Authorization::Valid | Authorization::NotNeeded => return None,
         Authorization::Missing => (800_001, "The partner token is missing."),
         Authorization::WrongAudience => (900_420, "The token was issued for another audience."),
+        Authorization::NoMfa if mfa == MfaRefusal::Header => {
+            let mut reply = Reply::empty(StatusCode::UNAUTHORIZED);
+            reply.reason = Some("Unauthorized - MFA required");
+            return Some(reply.with(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
+        }
+        Authorization::NoMfa => (900_421, "The token was issued without multi-factor authentication."),
         Authorization::Unknown | Authorization::Expired | Authorization::Revoked => (400, "Access denied."),
     };
     Some(errors::standard(StatusCode::UNAUTHORIZED, code, text))

@@ -14,6 +14,8 @@ use super::manner::{Framing, Ids};
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    /// Behind the status, in place of what always stands there.
+    pub(super) reason: Option<&'static str>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) payload: Payload,
     pub(super) transfer: Transfer,
@@ -47,7 +49,7 @@ pub(super) const JSON: &str = "application/json; charset=utf-8";
 impl Reply {
     pub(super) fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        Self { status, headers, payload: Payload::Whole(body.into()), transfer: Transfer::default() }
+        Self { status, reason: None, headers, payload: Payload::Whole(body.into()), transfer: Transfer::default() }
     }
 
     pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
@@ -55,7 +57,13 @@ impl Reply {
     }
 
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), payload: Payload::Whole(Bytes::new()), transfer: Transfer::default() }
+        Self {
+            status,
+            reason: None,
+            headers: Vec::new(),
+            payload: Payload::Whole(Bytes::new()),
+            transfer: Transfer::default(),
+        }
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {

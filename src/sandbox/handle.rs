@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::bulk::Bulk;
 use super::engine::Engine;
+use super::entra::{Decision, Device, SignIns};
 use super::entry::EDUCATION;
 use super::fault::{ActiveFault, FaultRule};
 use super::hours::Hour;
@@ -195,6 +196,41 @@ impl Sandbox {
     /// The only secret that is good from now on. Tokens given out stay good.
     pub fn set_client_secret(&self, secret: &str) {
         self.with(|engine, _| engine.entra.set_secret(secret.into()));
+    }
+
+    /// Beside those that are registered already. False if it is no certificate (PEM) for an RSA key.
+    pub fn register_certificate(&self, pem: &str) -> bool {
+        self.with(|engine, _| engine.entra.register_certificate(pem))
+    }
+
+    /// What the platform's token has to be; `None`: no platform is trusted.
+    pub fn set_federated_token(&self, token: Option<&str>) {
+        self.with(|engine, _| engine.entra.set_federated(token.map(str::to_owned)));
+    }
+
+    /// How users sign in, and what becomes of their refresh tokens, from now on.
+    pub fn set_sign_ins(&self, settings: SignIns) {
+        self.with(|engine, _| engine.entra.set_sign_ins(settings));
+    }
+
+    /// A refresh token, as if somebody had signed in.
+    pub fn sign_in(&self) -> String {
+        self.with(|engine, now| engine.entra.sign_in(now))
+    }
+
+    /// Ends every sign-in, as a new password does (AADSTS50173); returns how many there were.
+    pub fn revoke_sign_ins(&self) -> usize {
+        self.with(|engine, _| engine.entra.revoke_sign_ins())
+    }
+
+    /// Devices that wait for somebody to type their code.
+    pub fn devices(&self) -> Vec<Device> {
+        self.with(|engine, _| engine.entra.devices())
+    }
+
+    /// What somebody does about a device's code. False if nobody waits with that one.
+    pub fn decide(&self, user_code: &str, decision: Decision) -> bool {
+        self.with(|engine, _| engine.entra.decide(user_code, decision))
     }
 
     /// The secret has passed its end date (AADSTS7000222), until another one is set.

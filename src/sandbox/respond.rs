@@ -22,6 +22,9 @@ use crate::time::Timestamp;
 pub(super) fn respond(reply: Reply, kind: Kind, asked: &HeaderMap, now: Timestamp) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = reply.status;
+    if let Some(reason) = reply.reason {
+        response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(reason.as_bytes()));
+    }
     let Transfer { pieces, framing, ids } = reply.transfer;
     if framing == Some(Framing::Http10) {
         *response.version_mut() = Version::HTTP_10;

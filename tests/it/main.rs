@@ -7,6 +7,7 @@ mod budget;
 mod cli;
 mod contention;
 mod crash;
+mod credentials;
 mod delivery;
 mod demo;
 mod email;

@@ -79,6 +79,34 @@ impl Town {
         Self { sandbox, mail, hook, database, config, folder, log: Log::default() }
     }
 
+    /// Another credential than the secret; everybody is asked ten times a second.
+    pub(crate) async fn with_credential(credential: &str) -> Self {
+        let town = Self::new("in_review = \"100ms\"\nsettled = \"100ms\"", "").await;
+        town.change("kind = \"client-secret\"\nclient_secret_file = \"client-secret\"", credential);
+        town
+    }
+
+    /// Puts another text in place of one in the configuration.
+    pub(crate) fn change(&self, old: &str, new: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("a configuration");
+        assert!(text.contains(old), "no {old} in {text}");
+        std::fs::write(&self.config, text.replace(old, new)).expect("a configuration");
+    }
+
+    /// Puts a refresh token where `login` does.
+    pub(crate) fn keep_sign_in(&self) {
+        let tokens = self.folder.path().join("tokens");
+        std::fs::create_dir_all(&tokens).expect("a directory");
+        let text = serde_json::json!({ "refresh_token": self.sandbox.sign_in(), "obtained_at": now() });
+        std::fs::write(tokens.join("emea"), text.to_string()).expect("a file");
+    }
+
+    /// Starts a command whose end somebody else waits for.
+    pub(crate) fn start_command(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program")
+    }
+
     /// Customers with a review that is going on and was seen; see [`Self::on_the_roster`].
     pub(crate) async fn in_review(&self, count: usize) -> Vec<String> {
         let ids = self.on_the_roster(count).await;

@@ -24,12 +24,15 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml: partner[0].credential.client_secret: a secret has no place in this file: write it into one of its own and name that with client_secret_file
     vetwatch.toml: partner[1].api_url: http://api.contoso.example/ is not https
     vetwatch.toml: partner[1].tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain
-    vetwatch.toml: partner[1].credential.kind: certificate is not supported by this version yet; it knows client-secret
-    vetwatch.toml: partner[1].user_credential: is not supported by this version yet; leave it out: reading needs no user
+    vetwatch.toml: partner[1].credential.client_secret_expires: goes with client-secret, and the kind is certificate
+    vetwatch.toml: partner[1].credential.certificate_file: there is no file of this name in DIR
+    vetwatch.toml: partner[1].user_credential.kind: client-secret is no kind for a user; it is refresh-token
     vetwatch.toml: partner[1].login_url: is missing: it goes with api_url
     vetwatch.toml: partner[2].name: APAC is the name of another partner too; case and underscores make no difference
     vetwatch.toml: partner[2].api_url: https://api.contoso.example/?… holds more than a host and a path
     vetwatch.toml: partner[2].login_url: is not a URL: relative URL without a base
+    vetwatch.toml: partner[2].credential.federated_token_file: stands beside a client-secret; the application proves itself in one way
+    vetwatch.toml: partner[2].credential.client_secret_expires: soon is no day such as 2027-01-31
     vetwatch.toml: partner[2].credential.client_secret_file: /no/such/file cannot be read: No such file or directory (os error 2)
     vetwatch.toml: partner[2].tenant: is missing
     vetwatch.toml: schedule.in_review: 5s is too often; the least is 1m
@@ -197,5 +200,59 @@ fn doubts_are_warnings() {
     endpoint[2].secret_file: everybody on this machine can get at the file (mode 644)
     web: this version has no status page yet and does not listen
     smtp.spare: no endpoint uses this mail server
+    "#);
+}
+
+#[test]
+fn what_a_credential_lacks_or_has_too_much_of_is_told() {
+    let desk = Desk::new();
+    for (name, text) in [
+        ("app.pem", include_str!("../../../tests/data/certificates/app.pem")),
+        ("other.key", include_str!("../../../tests/data/certificates/other.pem")),
+        ("short.pem", include_str!("../../../tests/data/certificates/short.pem")),
+        ("encrypted.key", include_str!("../../../tests/data/certificates/encrypted.key")),
+    ] {
+        desk.secret(name, text);
+    }
+    let table = [
+        "kind = 'certificat'",
+        "kind = 'certificate'",
+        "kind = 'certificate'\ncertificate_file = 'app.pem'\nclient_secret_file = 'client-secret'",
+        "kind = 'certificate'\ncertificate_file = 'app.pem'\nprivate_key_file = 'other.key'",
+        "kind = 'certificate'\ncertificate_file = 'app.pem'\nprivate_key_file = 'encrypted.key'",
+        "kind = 'certificate'\ncertificate_file = 'short.pem'",
+        "kind = 'certificate'\ncertificate_file = 'client-secret'",
+        "kind = 'certificate'\ncertificate = 'hunter2'",
+        "kind = 'workload-identity'",
+        "kind = 'workload-identity'\nfederated_token_file = '/no/such/token'",
+        "kind = 'refresh-token'",
+        "kind = 'refresh-token'\nclient_secret_file = 'client-secret'\ncertificate_file = 'app.pem'",
+        "kind = 'client-secret'\nclient_secret_file = 'client-secret'\nclient_secret_expires = '31.1.2027'",
+        "kind = 'client-secret'\nclient_secret_file = 'client-secret'\n[partner.user_credential]\nkind = 'certificate'",
+        "kind = 'client-secret'\nclient_secret_file = 'client-secret'\n[partner.user_credential]\nkind = 'refresh-token'\nprivate_key_file = 'x'",
+        "kind = 'client-secret'\nclient_secret_file = 'client-secret'\n[partner.user_credential]",
+    ];
+    let old = "kind = \"client-secret\"                # client-secret | certificate | workload-identity | refresh-token\n\
+               client_secret_file = \"client-secret\"\n";
+    let told: Vec<String> = table.iter().map(|new| desk.problem(old, &format!("{new}\n"))).collect();
+    let told = told.join("\n");
+    assert!(!told.contains("hunter2"), "{told}");
+    insta::assert_snapshot!(told, @r#"
+    vetwatch.toml: partner[0].credential.kind: certificat is not a kind that is known (client-secret, certificate, workload-identity, refresh-token); did you mean certificate?
+    vetwatch.toml: partner[0].credential.certificate_file: is missing
+    vetwatch.toml: partner[0].credential.client_secret_file: goes with client-secret, and the kind is certificate
+    vetwatch.toml: partner[0].credential.private_key_file: the private key and the certificate do not belong together
+    vetwatch.toml: partner[0].credential.private_key_file: the private key is encrypted; vetwatch starts with nobody there to type a passphrase: store it without
+    vetwatch.toml: partner[0].credential.certificate_file: the private key is too short or too long: 2048 to 4096 bits
+    vetwatch.toml: partner[0].credential.certificate_file: the file holds no certificate (-----BEGIN CERTIFICATE-----)
+    vetwatch.toml: partner[0].credential.certificate: a secret has no place in this file: write it into one of its own and name that with certificate_file
+    vetwatch.toml: partner[0].credential.federated_token_file: is missing
+    vetwatch.toml: partner[0].credential.federated_token_file: /no/such/token cannot be read: No such file or directory (os error 2)
+    vetwatch.toml: partner[0].credential.client_secret_file: is missing: a refresh token is of use only to the application that it was given to, which proves itself with client_secret_file, certificate_file or federated_token_file
+    vetwatch.toml: partner[0].credential.certificate_file: stands beside a client-secret; the application proves itself in one way
+    vetwatch.toml: partner[0].credential.client_secret_expires: 31.1.2027 is no day such as 2027-01-31
+    vetwatch.toml: partner[0].user_credential.kind: certificate is no kind for a user; it is refresh-token
+    vetwatch.toml: partner[0].user_credential.private_key_file: goes with certificate, and the kind is refresh-token
+    vetwatch.toml: partner[0].user_credential.kind: is missing
     "#);
 }

@@ -21,7 +21,7 @@ async fn a_wrong_password_is_the_endpoints_trouble_and_is_not_shown() {
     let report = deliver(&channel).await;
     assert_eq!(report.outcome, Outcome::LoginRefused);
     assert!(report.detail.contains("logging in: 535"), "{}", report.detail);
-    let probe = channel.probe().await.unwrap_err();
+    let probe = channel.probe().await.unwrap_err().to_string();
     assert!(probe.contains("logging in: 535"), "{probe}");
     assert!(!format!("{report:?} {probe} {channel:?}").contains("hunter2"));
 }

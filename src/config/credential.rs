@@ -1,0 +1,127 @@
+//! `[partner.credential]` and `[partner.user_credential]`: who asks Partner Center.
+
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+
+use super::partner::unknown_kind;
+use super::section::{Section, shown};
+use crate::partner_center::{Certificate, Credential, Proof, TokenFile};
+use crate::time::Timestamp;
+
+const SECRET: &str = "client-secret";
+const CERTIFICATE: &str = "certificate";
+const PLATFORM: &str = "workload-identity";
+const USER: &str = "refresh-token";
+
+/// The key that makes each kind, and those that go with it.
+const KEYS: [(&str, &str, &[&str]); 3] = [
+    (SECRET, "client_secret_file", &["client_secret_expires"]),
+    (CERTIFICATE, "certificate_file", &["private_key_file"]),
+    (PLATFORM, "federated_token_file", &[]),
+];
+
+/// `file` is where the refresh token is kept; `None` if the partner's name is no good, and then nothing is made.
+pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
+    match kind(&mut section, &[SECRET, CERTIFICATE, PLATFORM, USER])? {
+        USER => users(section, file),
+        kind => proof(&mut section, kind, kind).map(|proof| Credential { proof, user: None }),
+    }
+}
+
+/// A user's, where the application proves itself as it does elsewhere unless the section says otherwise.
+pub(super) fn read_user(
+    mut section: Section<'_>,
+    file: Option<TokenFile>,
+    apps: Option<&Credential>,
+) -> Option<Credential> {
+    kind(&mut section, &[USER])?;
+    if given(&section).is_some() {
+        return users(section, file);
+    }
+    misplaced(&mut section, USER, USER);
+    Some(Credential { proof: apps?.proof.clone(), user: Some(file?) })
+}
+
+fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
+    let given = given(&section);
+    if given.is_none() {
+        let text = "is missing: a refresh token is of use only to the application that it was given to, which proves \
+                    itself with client_secret_file, certificate_file or federated_token_file";
+        section.demand_with("client_secret_file", text);
+    }
+    let proof = proof(&mut section, given.unwrap_or(SECRET), USER);
+    Some(Credential { proof: proof?, user: Some(file?) })
+}
+
+/// Which proof the section has the key of.
+fn given(section: &Section<'_>) -> Option<&'static str> {
+    KEYS.iter().find(|(_, key, _)| section.has(key)).map(|(kind, _, _)| *kind)
+}
+
+/// What is left is not looked at if the kind is not known: it cannot be judged.
+fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
+    section.demand(&["kind"]);
+    let found = section.string("kind").and_then(|kind| {
+        let found = kinds.iter().find(|known| **known == kind).copied();
+        if found.is_none() {
+            let text = match kinds {
+                [only] => format!("{} is no kind for a user; it is {only}", shown(&kind)),
+                _ => unknown_kind(&kind, kinds, &[]),
+            };
+            section.problem("kind", text);
+        }
+        found
+    });
+    if found.is_none() {
+        section.ignore_rest();
+    }
+    found
+}
+
+/// Reads the keys of one kind of proof, and complains of those of the others.
+fn proof(section: &mut Section<'_>, proof: &str, kind: &str) -> Option<Proof> {
+    misplaced(section, proof, kind);
+    match proof {
+        SECRET => {
+            if kind != USER {
+                section.demand(&["client_secret_file"]);
+            }
+            let ends_at = section.parsed("client_secret_expires", day);
+            section.secret("client_secret_file").map(|secret| Proof::ClientSecret { secret, ends_at })
+        }
+        CERTIFICATE => {
+            section.demand(&["certificate_file"]);
+            let certificates = section.secret_text("certificate_file");
+            let apart = section.has("private_key_file");
+            let key = if apart { section.secret_text("private_key_file") } else { certificates.clone() };
+            let read = Certificate::from_pem(&certificates?, &key?);
+            let place = |keys| if keys && apart { "private_key_file" } else { "certificate_file" };
+            let read = read.map_err(|why| section.problem(place(why.is_the_keys()), why.to_string()));
+            read.ok().map(Arc::new).map(Proof::Certificate)
+        }
+        _ => {
+            section.demand(&["federated_token_file"]);
+            section.secret_file("federated_token_file").map(|(path, _)| Proof::WorkloadIdentity(path))
+        }
+    }
+}
+
+/// The keys of every other proof.
+fn misplaced(section: &mut Section<'_>, proof: &str, kind: &str) {
+    for (other, key, more) in KEYS.iter().filter(|(other, _, _)| *other != proof) {
+        for key in [&[*key], *more].concat() {
+            let text = match kind {
+                USER if proof != USER => format!("stands beside a {proof}; the application proves itself in one way"),
+                _ => format!("goes with {other}, and the kind is {kind}"),
+            };
+            section.misplaced(key, &text);
+        }
+    }
+}
+
+/// The beginning of a day in UTC: a warning that comes hours early is better than one that comes late.
+fn day(text: &str) -> Result<Timestamp, String> {
+    let date: NaiveDate = text.parse().map_err(|_| format!("{} is no day such as 2027-01-31", shown(text)))?;
+    Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into())
+}

@@ -1,0 +1,164 @@
+//! The login server: one request for a token, and what its answer means.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+use url::Url;
+use uuid::Uuid;
+
+use super::auth::Token;
+use super::credential::Proof;
+use super::error::Error;
+use super::http::{Failure, Http, Reply};
+use super::json::{Json, Object};
+use super::refusal::Refusal;
+use super::{PartnerSettings, SetupError, below, token_file};
+
+/// The life of a token that does not say, and the longest that is believed.
+const LIFE_UNSAID: Duration = Duration::from_mins(5);
+const LIFE_MAX: Duration = Duration::from_hours(24);
+
+/// An application of a tenant, as the login server of its cloud knows it.
+pub(super) struct Login {
+    pub(super) http: Http,
+    /// What Microsoft documents for Partner Center: v1, with `resource`.
+    v1: Url,
+    /// For signing in with a device code: v2, with `scope`.
+    v2: Url,
+    device_code: Url,
+    client_id: String,
+    proof: Proof,
+    pub(super) resource: &'static str,
+}
+
+/// Which of the token endpoints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// What was granted.
+pub(super) struct Granted {
+    pub(super) token: Token,
+    /// Only a user's grants bring one, and not every one of them.
+    pub(super) refresh_token: Option<SecretString>,
+}
+
+/// What was not.
+pub(super) struct Denied {
+    /// OAuth's word for it, such as `invalid_grant`, if the server said one.
+    pub(super) word: Option<String>,
+    pub(super) error: Error,
+}
+
+impl Denied {
+    fn failed(why: impl Into<String>) -> Self {
+        Self { word: None, error: Error::NoToken(why.into()) }
+    }
+}
+
+impl Login {
+    pub(super) fn new(http: Http, settings: &PartnerSettings, proof: Proof) -> Result<Self, SetupError> {
+        let at = |segments: &[&str]| {
+            let segments = [&[settings.tenant.as_str()], segments].concat();
+            below(&settings.login_url, &segments).ok_or(SetupError::Address("tenant"))
+        };
+        Ok(Self {
+            http,
+            v1: at(&["oauth2", "token"])?,
+            v2: at(&["oauth2", "v2.0", "token"])?,
+            device_code: at(&["oauth2", "v2.0", "devicecode"])?,
+            client_id: settings.client_id.clone(),
+            proof,
+            resource: settings.resource,
+        })
+    }
+
+    /// One token request, with the application's proof of who it is.
+    pub(super) async fn grant(
+        &self,
+        version: Version,
+        form: &[(&str, &str)],
+        until: Instant,
+    ) -> Result<Granted, Denied> {
+        let endpoint = if version == Version::V1 { &self.v1 } else { &self.v2 };
+        let proof = self.proof.fields(&self.client_id, endpoint, self.http.now()).await.map_err(Denied::failed)?;
+        let proof: Vec<(&str, &str)> = proof.iter().map(|(name, value)| (*name, Cow::as_ref(value))).collect();
+        let reply = self.post(endpoint, &[form, &proof].concat(), until).await?;
+        read(&reply).ok_or_else(|| Denied::failed("the login server's answer is not a token"))
+    }
+
+    /// Asks for a code that a person types in.
+    pub(super) async fn device_code(&self, scope: &str, until: Instant) -> Result<Reply, Denied> {
+        self.post(&self.device_code, &[("scope", scope)], until).await
+    }
+
+    /// Nothing but a success comes back. What was sent is blacked out of what is said about anything else.
+    async fn post(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<Reply, Denied> {
+        let form = [form, &[("client_id", &self.client_id)]].concat();
+        let id = Uuid::new_v4();
+        let request = self.http.client().post(endpoint.clone()).form(&form);
+        let request = request.header("Accept", "application/json").header("client-request-id", id.to_string());
+        let reply = self.http.exchange(request, 64 * 1024, until).await.map_err(|failure| match failure {
+            Failure::TimedOut => Denied::failed("the login server did not answer in time"),
+            Failure::Unreachable(why) => Denied::failed(format!("the login server cannot be reached: {why}")),
+            Failure::Broken(why) => Denied::failed(format!("the login server's answer broke off: {why}")),
+        })?;
+        if reply.is_success() {
+            return Ok(reply);
+        }
+        let is_secret =
+            |name: &str| matches!(name, "client_secret" | "client_assertion" | "refresh_token" | "device_code");
+        let secrets: Vec<&str> = form.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| *value).collect();
+        Err(refused(&reply, id, &secrets))
+    }
+}
+
+/// The login server's no: for now (5xx, 408, a redirect, "temporarily unavailable"), or for good.
+fn refused(reply: &Reply, id: Uuid, secrets: &[&str]) -> Denied {
+    let answer = Refusal::read(reply.status, &reply.body, Some(id), secrets);
+    let body = Json::parse(&reply.body);
+    let word = body.as_ref().and_then(Json::as_object).and_then(|object| object.get("error").ok().flatten());
+    let word = word.and_then(Json::as_text).map(str::to_owned);
+    let is_temporary = word.as_deref() == Some("temporarily_unavailable");
+    let error = match reply.status {
+        429 => Error::Throttled { wait: reply.retry_after(), answer },
+        503 if reply.retry_after().is_some() => Error::Throttled { wait: reply.retry_after(), answer },
+        400..=499 if reply.status != 408 && !is_temporary => Error::Credential(answer),
+        _ => Error::NoToken(answer.to_string()),
+    };
+    Denied { word, error }
+}
+
+/// A token that can be put into a header, and its life: `expires_in`, which v1 writes as a string and v2 as a number.
+fn read(reply: &Reply) -> Option<Granted> {
+    let body = Json::parse(&reply.body)?;
+    let object: &Object = body.as_object()?;
+    let token = object.get("access_token").ok()??.as_text()?;
+    let is_bearer = match object.get("token_type").ok()? {
+        Some(kind) => kind.as_text()?.eq_ignore_ascii_case("bearer"),
+        None => true,
+    };
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) || !is_bearer {
+        return None;
+    }
+    let refresh_token = match object.get("refresh_token").ok()? {
+        Some(Json::Text(token)) if token_file::is_token(token) => Some(SecretString::from(token.as_str())),
+        // Taking the access token and dropping a replacement that we do not understand would lose the sign-in.
+        Some(Json::Text(token)) if !token.is_empty() => return None,
+        _ => None,
+    };
+    let life = seconds(object, "expires_in").unwrap_or(LIFE_UNSAID).min(LIFE_MAX);
+    Some(Granted { token: Token::new(token, reply.began_at, life), refresh_token })
+}
+
+/// Seconds, as a number or as a text.
+pub(super) fn seconds(object: &Object, key: &str) -> Option<Duration> {
+    match object.get(key).ok()? {
+        Some(Json::Number(seconds) | Json::Text(seconds)) => seconds.trim().parse().map(Duration::from_secs).ok(),
+        _ => None,
+    }
+}
