@@ -4,11 +4,13 @@
 //!
 //! Looks at what the poller and the dispatchers have noted in the database, and knows nothing else.
 
+mod credentials;
 mod customers;
 mod endpoints;
 mod partners;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -17,6 +19,7 @@ use uuid::Uuid;
 
 use crate::delivery::route::{Matter, Routes};
 use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
+use crate::partner_center::Credential;
 use crate::store::{self, PartnerRow, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
@@ -25,6 +28,9 @@ const EVERY: Duration = Duration::from_secs(20);
 
 pub struct Alarms {
     pub partners: Vec<PartnerRow>,
+    /// Of each partner.
+    pub credentials: Vec<Vec<Credential>>,
+    pub looked_at_credentials: AtomicI64,
     /// The endpoints of the configuration.
     pub endpoints: Vec<String>,
     pub routes: Arc<Routes>,
@@ -44,13 +50,15 @@ pub struct Alarm<'a> {
     pub figures: Value,
     /// The endpoint that this is about: another one tells of it.
     pub not_over: Option<&'a str>,
+    /// It is told only once under this name.
+    pub once: Option<String>,
 }
 
 impl<'a> Alarm<'a> {
     #[must_use]
     pub fn of(kind: EventType, partner: &'a PartnerRow, news: MonitorNews) -> Self {
         let MonitorNews { summary, detail, figures } = news;
-        Self { kind, partner, summary, detail, figures: Value::Object(figures), not_over: None }
+        Self { kind, partner, summary, detail, figures: Value::Object(figures), not_over: None, once: None }
     }
 }
 
@@ -64,6 +72,7 @@ impl Alarms {
             queued += self.watch_customers(partner, now).await?;
         }
         queued += self.watch_endpoints(now).await?;
+        queued += self.watch_credentials(now).await?;
         if queued > 0 {
             for dispatcher in &self.outbox {
                 dispatcher.notify_one();
@@ -75,7 +84,7 @@ impl Alarms {
 
 /// Queues an alarm. Returns for how many endpoints.
 pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Timestamp) -> Result<usize, store::Error> {
-    let Alarm { kind, partner, summary, detail, figures, not_over } = alarm;
+    let Alarm { kind, partner, summary, detail, figures, not_over, once } = alarm;
     let matter = Matter { event: kind, partner: &partner.name, qualification: None, tags: &[] };
     let endpoints: Vec<_> =
         routes.endpoints(&matter).into_iter().filter(|endpoint| Some(*endpoint) != not_over).collect();
@@ -92,6 +101,9 @@ pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Time
         },
     };
     tx.insert_event(&event, partner.id, None, None).await?;
+    if let Some(once) = &once {
+        tx.told_once(&event, once).await?;
+    }
     for endpoint in &endpoints {
         tx.enqueue(&event, endpoint, now).await?;
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicI64, AtomicU32};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +17,7 @@ use crate::alarms::Alarms;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
 use crate::lock;
-use crate::partner_center::{self, Budget, Customers, PartnerCenter, PartnerSettings};
+use crate::partner_center::{self, Budget, Credential, Customers, PartnerCenter, PartnerSettings};
 use crate::poller::{Asked, Poller};
 use crate::record::Intervals;
 use crate::roster::Roster;
@@ -108,12 +108,18 @@ pub async fn assemble(
     let alarms = Alarms {
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint.clone()).collect(),
+        credentials: config.partners.iter().map(credentials).collect(),
+        looked_at_credentials: AtomicI64::new(0),
         routes,
         store: store.clone(),
         clock: clock.clone(),
         outbox,
     };
     Ok(Parts { partners, endpoints, alarms })
+}
+
+fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
+    std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
 }
 
 async fn partner(

@@ -80,6 +80,7 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[SightedCustomer]) ->
         ),
         figures: json!({ "customers": customers.len() }),
         not_over: None,
+        once: None,
     }
 }
 
@@ -96,6 +97,7 @@ fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[SightedCustomer]) -> Al
         ),
         figures: json!({ "customers": customers.len() }),
         not_over: None,
+        once: None,
     }
 }
 

@@ -107,6 +107,7 @@ fn failing<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, now: Timestamp
         detail: format!("{why}. {} waiting for it. {advice}", messages(sight.pending)),
         figures: json!({ "endpoint": sight.name, "waiting": sight.pending, "since": since }),
         not_over: Some(&sight.name),
+        once: None,
     }
 }
 
@@ -121,6 +122,7 @@ fn recovered<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, told: Timest
         ),
         figures: json!({ "endpoint": sight.name }),
         not_over: None,
+        once: None,
     }
 }
 
@@ -142,6 +144,7 @@ fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, dead: &Dead) 
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         not_over: Some(name),
+        once: None,
     }
 }
 

@@ -56,6 +56,7 @@ fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, now: Timestam
         ),
         figures: json!({ "since": since }),
         not_over: None,
+        once: None,
     }
 }
 
@@ -74,6 +75,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
         ),
         figures: json!({ "since": since }),
         not_over: None,
+        once: None,
     }
 }
 
@@ -91,5 +93,6 @@ fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_
         ),
         figures: json!({ "since": since, "minutes": now.since(since).as_secs() / 60 }),
         not_over: None,
+        once: None,
     }
 }

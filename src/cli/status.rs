@@ -20,6 +20,9 @@ use crate::time::Timestamp;
 /// How far back `decided` looks.
 const LATELY: Duration = Duration::from_hours(7 * 24);
 
+/// A credential that ends so soon needs attention.
+const SOON: Duration = Duration::from_hours(24 * 14);
+
 /// A gate that closed so many times in a row had no good answer in between: more than a throttled minute.
 const CLOSURES_THAT_BLIND: i64 = 2;
 
@@ -96,12 +99,13 @@ async fn overview(
     let endpoints = store.endpoint_states().await?;
     let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
-    let attention = attention(outline, &partners, &blind, &endpoints);
+    let attention = attention(now, outline, &partners, &blind, &endpoints);
     Ok(Overview { now, daemon_running, attention, in_review, decided, blind, partners, endpoints, dead_letters })
 }
 
 /// What a person must know of: where vetwatch is blind, and what it could not tell.
 fn attention(
+    now: Timestamp,
     outline: &Outline,
     partners: &[Partner],
     blind: &[CustomerRow],
@@ -122,6 +126,17 @@ fn attention(
             ));
         } else if state.closures >= CLOSURES_THAT_BLIND {
             said.push(format!("{}: no good answer after {} pauses{why}", state.partner, state.closures));
+        }
+    }
+    for Partner { state, .. } in partners {
+        for end in state.credentials.iter().filter(|end| end.at <= now.after(SOON)) {
+            let when = when::minute(&end.at.to_string());
+            said.push(format!(
+                "{}: its {} {} {when}",
+                state.partner,
+                end.of,
+                if end.at <= now { "ended" } else { "ends" }
+            ));
         }
     }
     match blind.len() {

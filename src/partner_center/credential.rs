@@ -35,7 +35,7 @@ pub enum Proof {
 }
 
 /// Something that ends on a day that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Expiry {
     /// `client secret`, `certificate`, `refresh token`
     pub of: &'static str,

@@ -38,6 +38,7 @@ pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Tim
             ),
             figures: json!({ "vetting_status": word.spelled, "customers": word.customers }),
             not_over: None,
+            once: None,
         };
         queued += alarms::tell(&mut tx, routes, alarm, now).await?;
     }

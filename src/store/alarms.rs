@@ -1,6 +1,8 @@
 //! What operators must hear of, and what they have heard of already.
 
 use super::{Error, Store, WriteTx};
+use crate::event::Event;
+use crate::partner_center::Expiry;
 use crate::time::Timestamp;
 
 /// Whether a partner can be read.
@@ -188,6 +190,27 @@ impl WriteTx {
             .execute(&mut *self.tx)
             .await?;
         }
+        Ok(())
+    }
+
+    /// When the partner's credentials end.
+    pub async fn note_credentials(&mut self, partner: i64, ends: &[Expiry]) -> Result<(), Error> {
+        let ends = serde_json::to_string(ends).unwrap_or_default();
+        sqlx::query!("update partner set credentials = ?1 where id = ?2 and credentials is not ?1", ends, partner)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Was an event told under this name?
+    pub async fn was_told(&mut self, once: &str) -> Result<bool, Error> {
+        let told = sqlx::query_scalar!(r#"select exists (select 1 from event where once = ?) as "told!: bool""#, once);
+        Ok(told.fetch_one(&mut *self.tx).await?)
+    }
+
+    pub async fn told_once(&mut self, event: &Event, once: &str) -> Result<(), Error> {
+        let id = event.data.event_id.to_string();
+        sqlx::query!("update event set once = ? where id = ?", once, id).execute(&mut *self.tx).await?;
         Ok(())
     }
 

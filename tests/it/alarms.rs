@@ -4,7 +4,7 @@ use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 
-use crate::world::{World, hours, minutes};
+use crate::world::{START, World, hours, minutes};
 
 impl World {
     /// Type and summary of what the receiver got from vetwatch about itself.
@@ -150,4 +150,26 @@ async fn messages_that_were_given_up_are_told_over_another_endpoint_together_and
     assert!(
         world.hook.hooks().len() < 80 && world.rows("select count(*) from event").await[0].parse::<u32>().unwrap() < 40
     );
+}
+
+#[tokio::test]
+async fn a_secret_that_is_about_to_end_is_told_five_times_before_and_once_when_it_has() {
+    let end = START.after(hours(24 * 40)).to_string();
+    let known = |text: String| {
+        text.replace("client_secret_file", &format!("client_secret_expires = \"{}\"\nclient_secret_file", &end[..10]))
+    };
+    let mut world = World::edited("", "", known).await;
+    for day in 0..45 {
+        world.pass(hours(24));
+        world.parts.alarms.round().await.unwrap();
+        world.parts.alarms.round().await.unwrap();
+        world.deliver().await;
+        if day == 20 {
+            world.restart().await;
+        }
+    }
+    let told = world.alarms();
+    assert_eq!(told.len(), 6, "{told:#?}");
+    assert!(told[0].contains("The client secret of emea ends in") && told[5].ends_with("has ended"), "{told:#?}");
+    assert_eq!(world.rows("select json_extract(credentials, '$[0].of') from partner").await, ["client secret"]);
 }

@@ -1,6 +1,6 @@
 //! How the work stands: partners and endpoints.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::store::{Error, Store};
 use crate::time::Timestamp;
@@ -20,6 +20,8 @@ pub struct PartnerState {
     pub implausible_since: Option<Timestamp>,
     /// Customers whose last answer lacked an entry.
     pub missing: i64,
+    /// When its credentials end, as far as the daemon knows: `{"of", "at"}`.
+    pub credentials: Vec<CredentialEnd>,
     /// Requests a minute since Microsoft throttled us; null: what is configured.
     pub slowed_to: Option<i64>,
     pub customers: i64,
@@ -44,6 +46,13 @@ pub struct PartnerState {
     /// Why the list could not be read the last time, and when it is tried again.
     pub list_error: Option<String>,
     pub list_retry_at: Option<Timestamp>,
+}
+
+/// A secret, certificate or refresh token, and when it ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CredentialEnd {
+    pub of: String,
+    pub at: Timestamp,
 }
 
 /// An endpoint's queue and whether anything can be delivered to it.
@@ -73,7 +82,7 @@ impl Store {
         let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select p.name, p.closed_until, p.closed_reason, p.closures,
-                      p.blind_since, p.implausible_since, p.slowed_to,
+                      p.blind_since, p.implausible_since, p.slowed_to, p.credentials,
                       count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null)) as "missing!: i64",
                       count(c.id) as "customers!: i64",
                       count(c.paused_at) as "paused!: i64",
@@ -98,6 +107,7 @@ impl Store {
             implausible_since: at(row.implausible_since),
             missing: row.missing,
             slowed_to: row.slowed_to,
+            credentials: serde_json::from_str(&row.credentials).unwrap_or_default(),
             customers: row.customers,
             paused: row.paused,
             in_review: row.in_review,
