@@ -59,7 +59,7 @@ impl Alarms {
     }
 }
 
-fn ends<'a>(partner: &'a PartnerRow, end: Expiry, left: Duration) -> Alarm<'a> {
+fn ends(partner: &PartnerRow, end: Expiry, left: Duration) -> Alarm<'_> {
     let (of, name) = (end.of, &partner.name);
     let summary = if left.is_zero() {
         format!("The {of} of {name} has ended")

@@ -46,7 +46,7 @@ fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
         expected_until,
         answer_began_at: None,
         unlisted: false,
-        last_seen_at: None,
+        last_seen_at: Some(NOW),
     }
 }
 

@@ -196,7 +196,8 @@ async fn a_list_in_trouble_is_left_alone_longer_and_longer_and_polls_go_on() {
     let asked = world.sandbox.count(Kind::Customers);
     assert!((6..=10).contains(&asked), "{asked} times in six hours");
     assert_eq!(world.rows("select closed_until from partner").await, ["null"]);
-    assert_eq!(world.sandbox.count(Kind::Qualifications), 1, "asked once, a day at a time");
+    // Once, and once more at a time of its own within the first day.
+    assert!((1..=2).contains(&world.sandbox.count(Kind::Qualifications)));
     world.sandbox.clear_faults();
     world.pass(hours(1));
     round(&world).await;
