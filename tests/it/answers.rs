@@ -103,6 +103,31 @@ async fn every_answer_of_the_table_means_what_the_table_says() {
     assert_eq!(world.sandbox.count_of(&school), answers.len() as u64);
 }
 
+/// Every body of the table, good ones above all, under every status that is no success.
+#[tokio::test]
+async fn whatever_an_answer_says_that_is_no_success_it_changes_no_status() {
+    let seed: u64 = std::env::var("VETWATCH_SEED").map_or(29, |seed| seed.parse().unwrap());
+    let (mut rng, mut world) = (fastrand::Rng::with_seed(seed), World::new().await);
+    let school = world.in_review("Contoso School").await;
+    let mut bodies: Vec<String> = answers().into_iter().map(|answer| answer.body).collect();
+    bodies.push(r#"[{"qualification":"Education","vettingStatus":"Denied","vettingReason":"x"}]"#.to_owned());
+    let before = world.rows("select vetting_status, vetting_created_at, status_since from v_current").await;
+    for _ in 0..300 {
+        let status = if rng.bool() { rng.u16(300..600) } else { [401, 403, 404, 429, 500, 503][rng.usize(..6)] };
+        let body = &bodies[rng.usize(..bodies.len())];
+        let custom = json!({ "fault": "custom", "status": status, "body": body });
+        world.sandbox.fault(FaultRule::about(&school, serde_json::from_value::<Fault>(custom).unwrap()).times(1));
+        // Longer than any gate is closed and any customer left alone.
+        world.pass(hours(25 * 7));
+        let transitions = world.poll().await;
+        let after = world.rows("select vetting_status, vetting_created_at, status_since from v_current").await;
+        assert_eq!((transitions, &after), (0, &before), "VETWATCH_SEED={seed}: HTTP {status}: {body}");
+        world.sandbox.clear_faults();
+    }
+    world.deliver().await;
+    assert!(!world.hooked().iter().any(|told| told.starts_with("vetting.")), "{:?}", world.hooked());
+}
+
 #[test]
 fn each_answer_of_the_table_has_a_name_of_its_own() {
     let mut names = BTreeSet::new();
