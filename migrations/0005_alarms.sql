@@ -2,6 +2,7 @@
 
 -- The first question without a good answer since the last good one, and what the last one said.
 alter table partner add column failing_since integer;
+alter table partner add column last_failed_at integer;
 alter table partner add column last_failure text;
 -- The operators know that the partner cannot be read, since when it cannot, and when it last could again.
 alter table partner add column blind_since integer;

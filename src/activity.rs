@@ -29,17 +29,31 @@ pub struct Progress {
     patience: Duration,
     began: Instant,
     last_ms: AtomicU64,
+    /// When a round last did what it was to do.
+    done_ms: AtomicU64,
 }
 
 impl Progress {
     #[must_use]
     pub fn new(name: String, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { name, patience, began: Instant::now(), last_ms: AtomicU64::new(0) })
+        Arc::new(Self { name, patience, began: Instant::now(), last_ms: AtomicU64::new(0), done_ms: AtomicU64::new(0) })
     }
 
     fn beat(&self) {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn done(&self) {
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.done_ms.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// No round has come to a good end for so long that it hangs, or fails each time.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        let done = Duration::from_millis(self.done_ms.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(done) > self.patience
     }
 
     #[must_use]
@@ -70,6 +84,7 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
         let rest = match round().await {
             Ok(next) => {
                 failures = 0;
+                progress.done();
                 next.map_or(LONGEST_REST, |at| at.since(clock.now())).min(LONGEST_REST)
             }
             Err(error) => {

@@ -178,8 +178,13 @@ fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Chang
 
 /// What a change to `entry` is called.
 fn event_of(before: &Belief, entry: &Entry, review: &Review, begins: bool) -> EventType {
-    // A create date before this review's: a copy of the past (replicas lag), or what is left of an earlier review.
-    let is_past = later(review.created_at, entry.created_at);
+    // A create date before this review's, and of a verdict that was told or of one before it: a copy of the past
+    // (replicas lag), or what is left of an earlier review. Any other was never told, whatever became of the date.
+    let is_of_the_told = |told: &Told| {
+        later(told.created_at, entry.created_at)
+            || told.attempt < review.attempt && told.created_at.is_some() && !later(entry.created_at, told.created_at)
+    };
+    let is_past = later(review.created_at, entry.created_at) && before.told.as_ref().is_some_and(is_of_the_told);
     match entry.status() {
         Status::Verdict(_) if is_past => EventType::Changed,
         Status::Verdict(verdict) => match (verdict, &before.told) {

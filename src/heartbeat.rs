@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Heartbeat(pub Url);
 
 impl Heartbeat {
-    /// Sends one a minute for as long as every loop comes round.
+    /// Sends one a minute for as long as every loop comes to the end of its rounds.
     pub(crate) async fn beat(self, progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
         let client = Client::builder()
             .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
@@ -32,7 +32,7 @@ impl Heartbeat {
         let (mut pause, mut failed) = (FIRST, false);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
-            if progress.iter().any(|activity| activity.is_hung()) {
+            if progress.iter().any(|activity| activity.is_stuck()) {
                 continue;
             }
             let said = match &client {

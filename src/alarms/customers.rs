@@ -16,6 +16,8 @@ use crate::time::Timestamp;
 const GATHER: Duration = Duration::from_mins(20);
 /// After a message the next ones are gathered for this long.
 const PAUSE: Duration = Duration::from_hours(6);
+/// So many more than before do not wait for that.
+const MANY: i64 = 50;
 /// As many are named.
 const NAMED: usize = 10;
 
@@ -23,8 +25,8 @@ impl Alarms {
     pub(super) async fn watch_customers(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let sight = self.store.partner_sight(partner.id).await?;
         // Whoever could not be read because nobody could is asked again first.
-        let settled = sight.recovered_at.is_none_or(|at| now.since(at) >= GATHER);
-        let fails = sight.failing_since.is_some_and(|since| now.since(since) >= BLIND_AFTER);
+        let settled = sight.recovered_at.is_none_or(|at| at > now || now.since(at) >= GATHER);
+        let fails = sight.failing_for() >= BLIND_AFTER;
         let sees = sight.blind_since.is_none() && !fails && settled;
         let unreadable = since(sees && sight.unreadable > 0, sight.unreadable_at, now);
         let readable = since(sees && sight.readable > 0, sight.readable_at, now);
@@ -57,7 +59,8 @@ fn since(any: bool, known: Option<Timestamp>, now: Timestamp) -> Option<Timestam
 
 /// Not again soon, unless it has become much worse.
 fn may_tell(sight: &PartnerSight, now: Timestamp) -> bool {
-    sight.customers_told_at.is_none_or(|told| now.since(told) >= PAUSE || sight.unreadable >= sight.known_unreadable)
+    let much_worse = sight.unreadable >= MANY.max(sight.known_unreadable);
+    sight.customers_told_at.is_none_or(|told| told > now || now.since(told) >= PAUSE || much_worse)
 }
 
 fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[SightedCustomer]) -> Alarm<'a> {

@@ -17,7 +17,7 @@ pub(super) const BLIND_AFTER: Duration = Duration::from_mins(30);
 impl Alarms {
     pub(super) async fn watch_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let sight = self.store.partner_sight(partner.id).await?;
-        let failing = sight.failing_since.filter(|since| now.since(*since) >= BLIND_AFTER);
+        let failing = sight.failing_since.filter(|_| sight.failing_for() >= BLIND_AFTER);
         let (since, alarm) = match (sight.blind_since, sight.implausible_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
             (None, None, Some(since)) => {
@@ -86,8 +86,8 @@ fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_
         partner,
         summary: format!("Partner Center can be read again, after {length}"),
         detail: format!(
-            "vetwatch could not read {} from {} on. What was decided meanwhile is told now, with the two times between \
-             which it fell.",
+            "vetwatch was blind for {} from {} on. What it could not see or believe meanwhile is told now, with the two \
+             times between which it fell.",
             partner.name,
             when::moment(since)
         ),

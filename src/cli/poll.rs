@@ -130,7 +130,7 @@ fn report(context: &Context, done: &Round, stopped: Option<(String, Gate)>) -> R
         let customers = if asked == 1 { "1 customer".to_owned() } else { format!("{asked} customers") };
         context.out.line(&format!("Asked about {customers}: {transitions}, {} failed.", done.failed))?;
         if done.transitions > 0 {
-            context.out.line("The messages are queued; the daemon (`vetwatch run`) sends them.")?;
+            context.out.line("What is to be told of it is queued; the daemon (`vetwatch run`) sends it.")?;
         }
     }
     if let Some((partner, gate)) = stopped {

@@ -35,12 +35,16 @@ pub(super) async fn doubt(
         return Ok(Doubt::Usual); // it says nothing of that
     }
     let brake = tx.brake(partner).await?;
-    if let Some(accepted_at) = brake.accepted_at.filter(|at| *at <= now && now < at.after(HOUR)) {
+    let accepted = brake.accepted_at.filter(|at| *at <= now && now < at.after(HOUR));
+    let was_missing = |at: Timestamp| before.iter().any(|belief| belief.missing.is_some_and(|m| m.since <= at));
+    if let Some(accepted_at) = accepted.filter(|at| was_missing(*at)) {
         return Ok(Doubt::AcceptedAt(accepted_at));
     }
     let least = plausible(asked);
-    let others = tx.customers_that_lost(partner, Some(customer.row), now.before(HOUR), least + 1).await?;
-    let since = (others + u64::from(loses) > least).then(|| brake.implausible_since.unwrap_or(now));
+    let others = tx.customers_that_lost(partner, Some(customer.row), now, accepted, least + 1).await?;
+    // A time from the future: the clock was set back.
+    let began = brake.implausible_since.map_or(now, |since| since.min(now));
+    let since = (others + u64::from(loses) > least).then_some(began);
     if since != brake.implausible_since {
         tx.set_implausible_since(partner, since).await?;
         tell(since.is_some());
@@ -62,7 +66,7 @@ pub async fn release(store: &Store, partner: i64, asked: u64, now: Timestamp) ->
     }
     let mut tx = store.begin().await?;
     let least = plausible(asked);
-    if tx.customers_that_lost(partner, None, now.before(HOUR), least + 1).await? <= least {
+    if tx.customers_that_lost(partner, None, now, None, least + 1).await? <= least {
         tx.set_implausible_since(partner, None).await?;
         tx.commit().await?;
         tell(false);

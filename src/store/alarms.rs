@@ -1,5 +1,7 @@
 //! What operators must hear of, and what they have heard of already.
 
+use std::time::Duration;
+
 use super::{Error, Store, WriteTx};
 use crate::event::Event;
 use crate::partner_center::Expiry;
@@ -10,6 +12,8 @@ use crate::time::Timestamp;
 pub struct PartnerSight {
     /// The first question without a good answer since the last good one.
     pub failing_since: Option<Timestamp>,
+    /// The last of them.
+    pub last_failed_at: Option<Timestamp>,
     pub last_failure: Option<String>,
     /// So much is missing from its answers that they are not believed.
     pub implausible_since: Option<Timestamp>,
@@ -61,10 +65,18 @@ pub struct Dead {
     pub monitor_only: bool,
 }
 
+impl PartnerSight {
+    /// For how long every question has failed: while nothing is asked, nothing fails.
+    #[must_use]
+    pub fn failing_for(&self) -> Duration {
+        self.failing_since.zip(self.last_failed_at).map_or(Duration::ZERO, |(first, last)| last.since(first))
+    }
+}
+
 impl Store {
     pub async fn partner_sight(&self, partner: i64) -> Result<PartnerSight, Error> {
         let row = sqlx::query!(
-            r#"select p.failing_since, p.last_failure, p.implausible_since, p.blind_since, p.recovered_at,
+            r#"select p.failing_since, p.last_failed_at, p.last_failure, p.implausible_since, p.blind_since, p.recovered_at,
                       p.unreadable_at, p.readable_at,
                       count(*) filter (where c.blind_since is not null and c.blind_told_at is null) as "unreadable!: i64",
                       count(*) filter (where c.blind_since is null and c.blind_told_at is not null) as "readable!: i64",
@@ -81,6 +93,7 @@ impl Store {
         let at = |time: Option<i64>| time.map(Timestamp::from_millis);
         Ok(PartnerSight {
             failing_since: at(row.failing_since),
+            last_failed_at: at(row.last_failed_at),
             last_failure: row.last_failure,
             implausible_since: at(row.implausible_since),
             blind_since: at(row.blind_since),
@@ -163,7 +176,9 @@ impl WriteTx {
     pub async fn partner_failed(&mut self, partner: i64, now: Timestamp, why: &str) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
-            "update partner set failing_since = coalesce(failing_since, ?), last_failure = ? where id = ?",
+            // A time from the future: the clock was set back.
+            "update partner set failing_since = min(coalesce(failing_since, ?1), ?1), last_failed_at = ?1, last_failure = ?2
+             where id = ?3",
             now,
             why,
             partner
@@ -176,7 +191,7 @@ impl WriteTx {
     /// A good answer. After a long time without one, who could not be asked meanwhile is due.
     pub async fn partner_answered(&mut self, partner: i64, now: Timestamp, due: bool) -> Result<(), Error> {
         let now = now.as_millis();
-        sqlx::query!("update partner set failing_since = null, last_failure = null where id = ?", partner)
+        sqlx::query!("update partner set failing_since = null, last_failed_at = null, last_failure = null where id = ?", partner)
             .execute(&mut *self.tx)
             .await?;
         if due {

@@ -59,13 +59,13 @@ impl Store {
     /// Whether everybody was asked once, and that is not told yet. `synced`: everybody is whom the list holds.
     pub async fn is_baseline_due(&self, partner: i64, synced: bool) -> Result<bool, Error> {
         let due = sqlx::query_scalar!(
-            // In this order it costs a look-up or two: while somebody waits for a first question, that one is found at
-            // once (who failed waits longer than who was not asked).
+            // In this order it costs a look-up or two: while somebody waits for a first good answer, that one is found at
+            // once. Who cannot be read for an hour is not waited for.
             r#"select case
                    when p.baseline_told_at is not null or (?2 and p.first_synced_at is null) then 0
                    when exists (select 1 from customer
                                 where partner = ?1 and poll_class = 'first_sight' and removed_at is null
-                                  and paused_at is null and poll_failures = 0) then 0
+                                  and paused_at is null and blind_since is null and left_since is null) then 0
                    else exists (select 1 from customer
                                 where partner = ?1 and removed_at is null and paused_at is null
                                   and last_seen_at is not null)

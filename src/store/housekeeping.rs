@@ -27,6 +27,22 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
+        // Nor does it make anybody's trouble longer than it was seen to be.
+        sqlx::query!(
+            "update partner set failing_since = failing_since + ?1 - d.ran_until,
+                                last_failed_at = last_failed_at + ?1 - d.ran_until
+             from daemon d where failing_since is not null and d.ran_until < ?1",
+            now_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "update endpoint set closed_since = min(?1, closed_since + ?1 - d.ran_until)
+             from daemon d where closed_since is not null and d.ran_until < ?1",
+            now_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
         self.runs(now).await
     }
 

@@ -151,7 +151,7 @@ impl WriteTx {
              where id in (select c.id
                           from json_each(?2) cross join customer c
                             on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-                          where c.unlisted_since is not null)",
+                          where c.unlisted_since is not null or c.left_why = 'refused')",
             partner,
             rows,
             now
@@ -192,7 +192,7 @@ impl WriteTx {
         sqlx::query!(
             // A second look that is under way comes to its end first.
             "update customer
-             set left_since = coalesce(left_since, ?2), left_why = 'unlisted', blind_since = null,
+             set left_since = coalesce(left_since, ?2), left_why = 'unlisted', blind_since = null, blind_told_at = null,
                  poll_class = case poll_class when 'second_look' then poll_class else 'unqualified' end
              where id in (select value from json_each(?1))",
             rows,

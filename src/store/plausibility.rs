@@ -1,7 +1,11 @@
 //! How much disappears at once, and words that nobody knows.
 
+use std::time::Duration;
+
 use super::{Error, PollClass, Store, WriteTx};
 use crate::time::Timestamp;
+
+const HOUR: Duration = Duration::from_hours(1);
 
 /// What stands against believing that entries are gone.
 #[derive(Debug, Clone, Copy)]
@@ -40,25 +44,34 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Customers (other than this one) that miss an entry now, or lost one since; counted up to `most`.
+    /// Customers (other than this one) that miss an entry, or lost one within the hour; counted up to `most`. What was
+    /// missing when a person accepted that, and what is gone since, does not count.
     pub async fn customers_that_lost(
         &mut self,
         partner: i64,
         besides: Option<i64>,
-        since: Timestamp,
+        now: Timestamp,
+        accepted: Option<Timestamp>,
         most: u64,
     ) -> Result<u64, Error> {
-        let (since, most) = (since.as_millis(), i64::try_from(most).unwrap_or(i64::MAX));
+        // Looks at what is missing are an hour apart at most; who is not looked at any more says nothing.
+        let (gone, looked) = (now.before(HOUR).as_millis(), now.before(2 * HOUR).as_millis());
+        let accepted = accepted.map(Timestamp::as_millis);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
         let lost = sqlx::query_scalar!(
             r#"select count(*) as "n!: i64" from (
                    select distinct c.id from (
-                       select customer from observation where missing_since is not null
+                       select customer from observation
+                       where missing_since is not null and missing_looked_at >= ?2 and missing_since > coalesce(?3, 0)
                        union all
-                       select customer from observation where present = 0 and status_since >= ?1) lost
+                       select customer from observation where present = 0 and status_since >= ?1 and ?3 is null) lost
                    join customer c on c.id = lost.customer
-                   where c.partner = ?2 and c.id is not ?3 and c.removed_at is null
-                   limit ?4)"#,
-            since,
+                   where c.partner = ?4 and c.id is not ?5 and c.removed_at is null and c.paused_at is null
+                     and c.left_since is null
+                   limit ?6)"#,
+            gone,
+            looked,
+            accepted,
             partner,
             besides,
             most

@@ -257,7 +257,7 @@ impl WriteTx {
         sqlx::query!(
             "update customer
              set next_poll_at = j.next_poll_at, asking_since = null, interrupted = 0,
-                 poll_failures = poll_failures + 1, failing_since = coalesce(failing_since, j.at), last_error = j.error,
+                 poll_failures = poll_failures + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
                  poll_class = case when j.no_relationship and (refused_since is not null or left_since is not null)
                                    then 'unqualified' else poll_class end,
                  refused_since = case when j.no_relationship then coalesce(refused_since, j.at) else refused_since end,
@@ -265,6 +265,7 @@ impl WriteTx {
                                    then coalesce(left_since, j.at) else left_since end,
                  left_why = case when j.no_relationship and refused_since is not null
                                  then coalesce(left_why, 'refused') else left_why end,
+                 blind_told_at = case when j.no_relationship and refused_since is not null then null else blind_told_at end,
                  blind_since = case when left_since is not null or (j.no_relationship and refused_since is not null) then null
                                     when blind_since is not null then blind_since
                                     when poll_failures >= 2 and j.at - failing_since >= j.blind_after then failing_since end
