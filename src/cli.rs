@@ -25,8 +25,10 @@ pub mod run;
 pub mod sandbox;
 mod signals;
 mod status;
+pub mod submit;
 pub mod sync;
 pub mod text;
+pub mod validation;
 mod when;
 mod which;
 
@@ -83,6 +85,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Customers(command) => customers::customers(context, command).await,
         Command::Poll(args) => poll::poll(context, args).await,
         Command::Status(args) => status::status(context, args).await,
+        Command::Submit(args) => submit::submit(context, args).await,
+        Command::ValidationCodes(args) => validation::codes(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Notifications(command) => notifications::notifications(context, command).await,
         Command::Completions { shell } => generate::completions(context, shell),

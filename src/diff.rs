@@ -107,20 +107,14 @@ pub enum Doubt {
 pub fn compare(before: &[Belief], answer: &Snapshot, look: &Look) -> Vec<(Belief, Option<Change>)> {
     let known = before.iter().map(|belief| {
         match answer.entries().iter().find(|entry| entry.key() == crate::qualification::key(&belief.qualification)) {
+            Some(entry) if look.last_seen_at.is_none() && belief.entry.is_none() => awaited(belief, entry, look),
             Some(entry) => present(belief, entry, look),
             None => missing(belief, look),
         }
     });
     let is_known = |entry: &&Entry| before.iter().any(|b| crate::qualification::key(&b.qualification) == entry.key());
     let new = answer.entries().iter().filter(|entry| !is_known(entry)).map(|entry| {
-        let never = Belief {
-            qualification: entry.qualification.clone(),
-            entry: None,
-            since: look.now,
-            review: Review::default(),
-            told: None,
-            missing: None,
-        };
+        let never = Belief::never(&entry.qualification, look.now);
         if look.last_seen_at.is_none() { first_sight(&never, entry, look) } else { present(&never, entry, look) }
     });
     known.chain(new).collect()
@@ -134,6 +128,13 @@ fn first_sight(never: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Ch
     let news = change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
     let began_unseen = Review { submitted_at: entry.created_at, ..belief.review };
     (Belief { review: began_unseen, ..belief }, news)
+}
+
+/// The first sight of a customer, in a qualification that we know was submitted on our watch: whatever it shows is news,
+/// and nobody knows what it was before.
+fn awaited(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
+    let (belief, change) = present(before, entry, look);
+    (belief, change.map(|change| Change { from: None, first_seen: true, ..change }))
 }
 
 fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
@@ -231,6 +232,19 @@ fn missing(before: &Belief, look: &Look) -> (Belief, Option<Change>) {
 }
 
 impl Belief {
+    /// Of a qualification that was never seen.
+    #[must_use]
+    pub fn never(qualification: &str, now: Timestamp) -> Self {
+        Self {
+            qualification: qualification.to_owned(),
+            entry: None,
+            since: now,
+            review: Review::default(),
+            told: None,
+            missing: None,
+        }
+    }
+
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.entry.as_ref().map(Entry::status)

@@ -18,8 +18,10 @@ mod meaning;
 mod reach;
 mod refresh;
 mod refusal;
+mod submission;
 mod text;
 mod token_file;
+mod validation;
 mod wire;
 mod x509;
 
@@ -27,12 +29,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::RequestBuilder;
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
-use self::auth::{Token, Tokens};
+use self::auth::{Mark, Token, Tokens};
 pub use self::budget::Budget;
 pub use self::certificate::{Certificate, Unusable};
 pub use self::credential::{Credential, Expiry, Proof};
@@ -42,7 +45,9 @@ use self::http::{Failure, Http, Reply};
 use self::login::Login;
 pub use self::reach::{Hop, reach};
 pub use self::refusal::Refusal;
+pub use self::submission::{NotSubmitted, Segment, Submission, Submitted};
 pub use self::token_file::TokenFile;
+pub use self::validation::ValidationCode;
 pub use self::wire::ListedCustomer;
 use self::wire::NotUnderstood;
 pub use self::x509::X509;
@@ -234,8 +239,6 @@ impl PartnerCenter {
 
     /// One GET with a token; a second one with another token if the first was refused.
     async fn get(&self, url: Option<Url>, after: Option<&Continuation>, body_max: usize) -> Result<Call, Error> {
-        // `..` and the like would ask for something else.
-        let nowhere = || Error::Refused(Refusal::read(0, b"\"the customer's id makes no address\"", None, &[]));
         let url = url.ok_or_else(nowhere)?;
         let until = Instant::now() + self.deadline;
         let mark = self.tokens.mark();
@@ -244,6 +247,12 @@ impl PartnerCenter {
         if call.reply.status != 401 {
             return call.into_answer();
         }
+        let token = self.token_instead(&call, mark, until).await?;
+        self.ask(&url, token, after, body_max, until).await?.into_answer()
+    }
+
+    /// Another token in place of the one that was refused with a 401, if another one can help.
+    async fn token_instead(&self, call: &Call, mark: Mark, until: Instant) -> Result<Arc<Token>, Error> {
         let refusal = call.refusal();
         if refusal.is_missing_mfa() {
             // Somebody may sign in anew: the next call shall see that.
@@ -252,10 +261,7 @@ impl PartnerCenter {
         if refusal.code() == Some(WRONG_AUDIENCE) || refusal.is_missing_mfa() {
             return Err(Error::Credential(refusal));
         }
-        match self.tokens.instead_of(&call.token, mark, until).await? {
-            Some(token) => self.ask(&url, token, after, body_max, until).await?.into_answer(),
-            None => Err(Error::Credential(refusal)),
-        }
+        self.tokens.instead_of(&call.token, mark, until).await?.ok_or(Error::Credential(refusal))
     }
 
     async fn ask(
@@ -267,15 +273,7 @@ impl PartnerCenter {
         until: Instant,
     ) -> Result<Call, Error> {
         let (request_id, correlation_id) = (Uuid::new_v4(), Uuid::new_v4());
-        let request = self.http.client().get(url.clone());
-        let mut request = request
-            .bearer_auth(token.expose())
-            .header("Accept", "application/json")
-            .header("MS-RequestId", request_id.to_string())
-            .header(CORRELATION, correlation_id.to_string())
-            // Reasons are display text; in which language is not documented.
-            .header("X-Locale", "en-US")
-            .header("MS-PartnerCenter-Application", "vetwatch");
+        let mut request = with_headers(self.http.client().get(url.clone()), &token, request_id, correlation_id);
         if let Some(Continuation(token)) = after {
             request = request.header(wire::CONTINUATION, token.clone());
         }
@@ -347,6 +345,22 @@ impl Call {
         raw.truncate(raw.floor_char_boundary(RAW_MAX));
         raw
     }
+}
+
+fn with_headers(request: RequestBuilder, token: &Token, request_id: Uuid, correlation_id: Uuid) -> RequestBuilder {
+    request
+        .bearer_auth(token.expose())
+        .header("Accept", "application/json")
+        .header("MS-RequestId", request_id.to_string())
+        .header(CORRELATION, correlation_id.to_string())
+        // Reasons are display text; in which language is not documented.
+        .header("X-Locale", "en-US")
+        .header("MS-PartnerCenter-Application", "vetwatch")
+}
+
+/// `..` and the like would ask for something else.
+fn nowhere() -> Error {
+    Error::Refused(Refusal::read(0, b"\"the customer's id makes no address\"", None, &[]))
 }
 
 /// The address of `segments` below `base`, each of them exactly one segment of the path. `None` if one is empty or

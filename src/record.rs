@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod brake;
 pub mod departure;
+pub mod submission;
 pub mod unrecognized;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::diff::{self, Belief, Change, Look};
 use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
 use crate::qualification::{self, Status};
-use crate::store::{self, Customer, PartnerRow, PollClass, Store};
+use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// How often who is asked: `[schedule]`, as far as the poller needs it.
@@ -76,8 +77,31 @@ pub async fn record(
     };
     let steps = diff::compare(&before, &answer.snapshot, &look);
 
+    let recorded = tell(&mut tx, partner, routes, &customer, answer, &steps).await?;
+    customer.expected_until = expected_until(&customer, &steps, now);
+    let beliefs: Vec<_> = steps.into_iter().map(|(belief, _)| belief).collect();
+    customer.class = class(&beliefs, customer.expected_until, now);
+    let mut next = next_poll_at(&customer, &beliefs, intervals, &look);
+    if customer.unlisted && customer.class != PollClass::SecondLook {
+        (customer.class, next) = (PollClass::Unqualified, intervals.seldom(now, fastrand::f64()));
+    }
+    tx.understood(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
+    tx.commit().await?;
+    Ok(recorded)
+}
+
+/// Saves what is believed now, and each change with its event and the messages it makes.
+async fn tell(
+    tx: &mut WriteTx,
+    partner: &PartnerRow,
+    routes: &Routes,
+    customer: &Customer,
+    answer: &Answer,
+    steps: &[(Belief, Option<Change>)],
+) -> Result<Recorded, store::Error> {
+    let now = answer.ended_at;
     let mut recorded = Recorded::default();
-    for (belief, change) in &steps {
+    for (belief, change) in steps {
         tx.save_belief(customer.row, belief).await?;
         if let Some(word) = belief.unknown_word() {
             tx.unknown_word(partner.id, &qualification::key(word), word, now).await?;
@@ -85,7 +109,7 @@ pub async fn record(
         let Some(change) = change else { continue };
         let (request, correlation) = (answer.request_id, answer.correlation_id);
         let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
-        let event = event(partner, &customer, change, now, correlation);
+        let event = event(partner, customer, change, now, correlation);
         tx.insert_event(&event, partner.id, Some(customer.row), Some(transition)).await?;
         let matter = Matter {
             event: event.kind,
@@ -99,16 +123,6 @@ pub async fn record(
         }
         recorded.changes.push((change.clone(), event.kind));
     }
-
-    customer.expected_until = expected_until(&customer, &steps, now);
-    let beliefs: Vec<_> = steps.into_iter().map(|(belief, _)| belief).collect();
-    customer.class = class(&beliefs, customer.expected_until, now);
-    let mut next = next_poll_at(&customer, &beliefs, intervals, &look);
-    if customer.unlisted && customer.class != PollClass::SecondLook {
-        (customer.class, next) = (PollClass::Unqualified, intervals.seldom(now, fastrand::f64()));
-    }
-    tx.understood(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
-    tx.commit().await?;
     Ok(recorded)
 }
 

@@ -39,6 +39,7 @@ mod respond;
 pub mod rule;
 mod sending;
 mod server;
+mod submissions;
 mod text;
 pub mod throttle;
 pub mod world;

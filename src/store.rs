@@ -13,6 +13,7 @@ mod polling;
 pub mod redrive;
 pub mod reports;
 pub mod roster;
+mod submission;
 mod vetting;
 
 use std::fs::File;
@@ -30,6 +31,7 @@ pub use departures::{LostReview, Standing};
 pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use outbox::{Due, Finish};
 pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
+pub use submission::Expected;
 pub use vetting::Customer;
 
 #[derive(Debug, thiserror::Error)]

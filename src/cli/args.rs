@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::when::Since;
-use crate::cli::{check, demo, login, run, sandbox};
+use crate::cli::{check, demo, login, run, sandbox, submit, validation};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -73,6 +73,20 @@ pub enum Command {
     /// Messages: delivered, waiting, given up
     #[command(subcommand)]
     Notifications(NotificationsCommand),
+    /// Ask Microsoft for the vetting of a customer's qualification, as a user (App+User)
+    ///
+    /// The one command that writes at Partner Center. Shows what will be sent and asks before it sends; what Microsoft
+    /// decides is told like any verdict. Education may be asked for three times per customer: a fourth attempt, as far
+    /// as vetwatch saw, is refused here, and so is one while a review is going on.
+    #[command(
+        after_help = "Examples:\n  vetwatch submit \"Contoso School\" Education --segment K12 --website contoso.edu\n  \
+                            vetwatch submit contoso.onmicrosoft.com StateOwnedEntity --yes\n  \
+                            pass show gcc-code | vetwatch submit \"City of Contoso\" GovernmentCommunityCloud --validation-code - --yes"
+    )]
+    Submit(submit::Args),
+    /// Codes for `GovernmentCommunityCloud`, and what is left of them
+    #[command(after_help = "Examples:\n  vetwatch validation-codes\n  vetwatch validation-codes --partner amer --json")]
+    ValidationCodes(validation::Args),
     /// Run the simulated Partner Center on its own, for rehearsals
     #[command(
         after_help = "Examples:\n  vetwatch sandbox\n  vetwatch sandbox --listen 127.0.0.1:8765 --customers 50 --in-review 5 --settled 20"

@@ -89,6 +89,18 @@ impl Http {
         body_max: usize,
         until: Instant,
     ) -> Result<Reply, Failure> {
+        let (reply, body) = self.converse(request, body_max, until).await?;
+        body.map(|()| reply)
+    }
+
+    /// The same for a request whose status alone says that it was carried out: what became of an answer's body is told
+    /// beside it.
+    pub(super) async fn converse(
+        &self,
+        request: RequestBuilder,
+        body_max: usize,
+        until: Instant,
+    ) -> Result<(Reply, Result<(), Failure>), Failure> {
         let began_at = self.now();
         self.budget.spend(began_at);
         let mut response = timeout_at(until, request.send()).await.map_err(|_| Failure::TimedOut)?.map_err(failure)?;
@@ -96,9 +108,10 @@ impl Http {
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.budget.slow_down(self.now());
         }
-        let mut body = Vec::new();
+        let (mut body, mut came) = (Vec::new(), Ok(()));
         if status.is_success() {
-            timeout_at(until, read(&mut response, &mut body, body_max)).await.map_err(|_| Failure::TimedOut)??;
+            let read = timeout_at(until, read(&mut response, &mut body, body_max)).await;
+            came = read.unwrap_or(Err(Failure::TimedOut));
         } else {
             let until = until.min(Instant::now() + REFUSALS_BODY);
             // The status says enough; what did not arrive is not missed.
@@ -107,7 +120,7 @@ impl Http {
         let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
         let reason = reason.map(|reason| clean(&String::from_utf8_lossy(reason.as_bytes()), 100));
         let headers = std::mem::take(response.headers_mut());
-        Ok(Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() })
+        Ok((Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() }, came))
     }
 }
 

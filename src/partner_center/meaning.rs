@@ -70,6 +70,39 @@ const MEANINGS: &[(&str, &str)] = &[
     ("900416", "Partner Center has locked this customer"),
 ];
 
+/// What a refused submission means, by status and code. Microsoft documents no code for a submission that comes at the
+/// wrong time; these are the general ones.
+const SUBMISSIONS: &[(u16, &str, &str)] = &[
+    (400, "3000", VALUE),
+    (400, "800002", VALUE),
+    (400, "900126", VALUE),
+    (400, "900118", "Partner Center does not take the customer's id for one: compare it in `vetwatch customers list`"),
+    (403, "20002", "the customer has no relationship with this partner (any more): invite it in Partner Center first"),
+    (404, "1000", UNKNOWN),
+    (404, "60003", UNKNOWN),
+];
+
+const VALUE: &str = "a value was not accepted: check the segment, the website, or the validation code (`vetwatch \
+                     validation-codes` shows those there are)";
+const UNKNOWN: &str = "Partner Center does not know the customer: compare its id in `vetwatch customers list`";
+const CONFLICT: &str = "it conflicts with how the customer stands: in review or approved already, Education beside \
+                        GovernmentCommunityCloud, or all three requests used; `vetwatch poll CUSTOMER` and Partner \
+                        Center show which";
+const UNDOCUMENTED: &str = "Microsoft does not document what this means: its words, and the correlation id for its \
+                            support, are all there is";
+
+/// On a submission that was refused.
+pub(super) fn of_submission(refusal: &Refusal) -> Option<&'static str> {
+    let (status, code) = (refusal.status(), refusal.code().unwrap_or_default());
+    let known =
+        SUBMISSIONS.iter().find(|(of, known, _)| (*of, *known) == (status, code)).map(|(_, _, meaning)| *meaning);
+    known.or(match status {
+        0 => None,
+        409 => Some(CONFLICT),
+        _ => Some(UNDOCUMENTED),
+    })
+}
+
 const MFA: &str = "the user signed in without a second factor, which Partner Center demands of users: `vetwatch login \
                    PARTNER` signs in again, with it; where none was asked for, require it of this user in Entra ID";
 const NO_USER: &str = "`vetwatch login PARTNER` signs in";
@@ -118,6 +151,9 @@ mod tests {
         for (n, (code, _)) in MEANINGS.iter().enumerate() {
             assert!(MEANINGS.iter().skip(n + 1).all(|(other, _)| other != code), "{code} twice");
             assert!(readme.contains(&format!("`{code}`")), "{code} is not in the README");
+        }
+        for (status, code, _) in SUBMISSIONS {
+            assert!(readme.contains(&format!("{status} `{code}`")), "{status} `{code}` is not in the README");
         }
     }
 }

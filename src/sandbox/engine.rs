@@ -20,6 +20,8 @@ use super::pages;
 use super::port::Severance;
 use super::quirk::{Manner, Quirks, View};
 use super::sending;
+use super::submissions;
+use super::submissions::{Outcome, Submissions};
 use super::throttle::Throttle;
 use super::world::{State, World};
 use super::writing;
@@ -48,6 +50,8 @@ impl Call {
             ("POST", [tenant, "oauth2", "v2.0", "devicecode"]) => Target::DeviceCode { tenant },
             ("GET", ["v1", "customers"]) => Target::Customers,
             ("GET", ["v1", "customers", id, "qualifications"]) => Target::Qualifications(id),
+            ("POST", ["v1", "customers", id, "qualifications"]) => Target::Submission(id),
+            ("GET", ["v1", "customers", "all", "validations"]) => Target::Validations,
             _ => Target::Unknown,
         }
     }
@@ -59,6 +63,8 @@ enum Target<'a> {
     DeviceCode { tenant: &'a str },
     Customers,
     Qualifications(&'a str),
+    Submission(&'a str),
+    Validations,
     Unknown,
 }
 
@@ -68,6 +74,8 @@ impl Target<'_> {
             Self::Token { .. } | Self::DeviceCode { .. } => Kind::Token,
             Self::Customers => Kind::Customers,
             Self::Qualifications(_) => Kind::Qualifications,
+            Self::Submission(_) => Kind::Submissions,
+            Self::Validations => Kind::Validations,
             Self::Unknown => Kind::Unknown,
         }
     }
@@ -106,6 +114,7 @@ pub(super) struct Engine {
     pub(super) quirks: Quirks,
     pub(super) throttle: Throttle,
     pub(super) log: RequestLog,
+    pub(super) submissions: Submissions,
 }
 
 impl Engine {
@@ -118,13 +127,14 @@ impl Engine {
             quirks: Quirks::default(),
             throttle: Throttle::of(options.throttle),
             log: RequestLog::new(options.log_capacity),
+            submissions: Submissions::default(),
         }
     }
 
     pub(super) fn arrive(&mut self, call: &Call, now: Timestamp) -> (Arrival, Plan) {
         let target = call.target();
         let kind = target.kind();
-        let customer = if let Target::Qualifications(id) = target { Some(id) } else { None };
+        let customer = if let Target::Qualifications(id) | Target::Submission(id) = target { Some(id) } else { None };
         let authorization = if kind == Kind::Token {
             Authorization::NotNeeded
         } else {
@@ -148,7 +158,7 @@ impl Engine {
             status: None,
             progress: Progress::Open,
         });
-        for problem in self.problems(call, target) {
+        for problem in self.problems(call, target, seq) {
             self.log.violation(Violation { seq, at: now, path: call.path.clone(), problem });
         }
         let arrival = Arrival { seq, kind, authorization, manner };
@@ -162,6 +172,10 @@ impl Engine {
 
     fn spoil(&mut self, met: Met, call: &Call, arrival: &Arrival, now: Timestamp) -> Plan {
         if let Some(reply) = met.fault.reply(now) {
+            // A success says that it was carried out, in whatever words.
+            if arrival.kind == Kind::Submissions && reply.status.is_success() {
+                self.answer(call, arrival, now);
+            }
             return Plan::Answer(dressed(reply, call, arrival));
         }
         let mut now_if = |stale: bool| stale.then(|| self.answer(call, arrival, now));
@@ -173,6 +187,10 @@ impl Engine {
             }
             Fault::Delay { by, stale } => Plan::Wait(Pause::For(by), now_if(stale)),
             Fault::Cut => Plan::Answer(fault::cut(self.answer(call, arrival, now))),
+            Fault::Lost => {
+                self.answer(call, arrival, now);
+                Plan::Sever(Severance::Close)
+            }
             Fault::Close => Plan::Sever(Severance::Close),
             Fault::Reset => Plan::Sever(Severance::Reset),
             _ => Plan::Wait(Pause::Forever, None),
@@ -192,27 +210,45 @@ impl Engine {
                 Target::DeviceCode { tenant } => self.entra.device_code(tenant, host, &call.body, now),
                 Target::Customers => pages::answer(&self.world, call, &manner.listing),
                 Target::Qualifications(id) => self.qualifications(id, manner, now),
+                Target::Submission(id) => self.submission(id, call, manner, now),
+                Target::Validations => Reply::json(StatusCode::OK, &self.submissions.codes),
                 Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
             }
         });
         dressed(reply, call, arrival)
     }
 
+    fn submission(&mut self, id: &str, call: &Call, manner: &Manner, now: Timestamp) -> Reply {
+        if !self.entra.is_user(call.header(AUTHORIZATION.as_str())) {
+            return errors::standard(StatusCode::FORBIDDEN, 900_329, "App-only access is not supported.");
+        }
+        let Some(customer) = self.world.get(id) else { return unknown(id) };
+        if customer.state.ended {
+            return no_relationship();
+        }
+        let request_id = guid(call.header("ms-requestid"));
+        let (entries, writing) = (&customer.state.entries, &manner.writing);
+        match self.submissions.take(id, call, request_id, entries) {
+            Outcome::Again(reply) | Outcome::Refused(reply) => reply,
+            Outcome::Taken(operation) => {
+                // It exists, and the operation needs no check.
+                let _ = self.world.apply(id, operation.clone(), now);
+                let entries = self.world.get(id).map(|customer| customer.state.entries.as_slice()).unwrap_or_default();
+                let reply = Submissions::answer(&operation, entries, writing);
+                self.submissions.keep(request_id, call, &reply);
+                reply
+            }
+        }
+    }
+
     fn qualifications(&self, id: &str, manner: &Manner, now: Timestamp) -> Reply {
-        let Some(customer) = self.world.get(id) else {
-            return if Uuid::try_parse(id).is_ok() {
-                errors::standard(StatusCode::NOT_FOUND, 60003, "The customer was not found.")
-            } else {
-                errors::standard(StatusCode::BAD_REQUEST, 900_118, "The customer id is invalid.")
-            };
-        };
+        let Some(customer) = self.world.get(id) else { return unknown(id) };
         let State { ended, entries, body } = match manner.view {
             View::Past(ago) => self.world.state_at(customer, now.before(ago)),
             View::Present | View::Nothing => &customer.state,
         };
         if *ended {
-            let text = "There is no commerce relationship between the partner and the customer.";
-            return errors::standard(StatusCode::FORBIDDEN, 20002, text);
+            return no_relationship();
         }
         let ok = |body: Vec<u8>| Reply::new(StatusCode::OK, errors::JSON, body);
         match (body, manner.view, manner.writing.unqualified) {
@@ -235,7 +271,7 @@ impl Engine {
     }
 
     /// What a careful client would have done otherwise.
-    fn problems(&mut self, call: &Call, target: Target<'_>) -> Vec<String> {
+    fn problems(&mut self, call: &Call, target: Target<'_>, seq: u64) -> Vec<String> {
         let mut problems = Vec::new();
         match target {
             Target::Unknown => problems.push(format!("{} is not known here", call.method)),
@@ -248,13 +284,17 @@ impl Engine {
                     problems.push("the token endpoint takes nothing in the query: it ends up in logs".into());
                 }
             }
-            Target::Customers | Target::Qualifications(_) => {
+            Target::Customers | Target::Qualifications(_) | Target::Submission(_) | Target::Validations => {
                 let accepts = call.header(ACCEPT.as_str()).unwrap_or_default();
                 if !accepts.contains("application/json") {
                     problems.push("Accept is not application/json: the service can answer XML as well".into());
                 }
                 match guid(call.header("ms-requestid")) {
                     None => problems.push("MS-RequestId is not a GUID".into()),
+                    Some(id) if matches!(target, Target::Submission(_)) => {
+                        let is_new = self.log.is_new(id);
+                        problems.extend(self.submissions.problem(id, is_new, &self.log, call, seq));
+                    }
                     Some(id) if !self.log.is_new(id) => problems.push(format!("MS-RequestId {id} was used before")),
                     Some(_) => {}
                 }
@@ -266,10 +306,26 @@ impl Engine {
                 } else if !call.query.is_empty() {
                     problems.push("qualifications take no query".into());
                 }
+                if matches!(target, Target::Submission(_)) {
+                    problems.extend(submissions::of_another_contract(call));
+                }
             }
         }
         problems
     }
+}
+
+fn unknown(id: &str) -> Reply {
+    if Uuid::try_parse(id).is_ok() {
+        errors::standard(StatusCode::NOT_FOUND, 60003, "The customer was not found.")
+    } else {
+        errors::standard(StatusCode::BAD_REQUEST, 900_118, "The customer id is invalid.")
+    }
+}
+
+fn no_relationship() -> Reply {
+    let text = "There is no commerce relationship between the partner and the customer.";
+    errors::standard(StatusCode::FORBIDDEN, 20002, text)
 }
 
 fn dressed(reply: Reply, call: &Call, arrival: &Arrival) -> Reply {

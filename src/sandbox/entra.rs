@@ -150,6 +150,13 @@ impl Entra {
         }
     }
 
+    /// Whether the request is a user's, rather than an application's own.
+    pub(super) fn is_user(&self, header: Option<&str>) -> bool {
+        let token =
+            header.and_then(|header| header.split_once(' ')).and_then(|(_, token)| self.tokens.get(token.trim()));
+        token.is_some_and(|token| token.user.is_some())
+    }
+
     pub(super) fn mfa_refusal(&self) -> MfaRefusal {
         self.users.settings.mfa_refusal
     }

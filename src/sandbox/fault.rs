@@ -52,6 +52,8 @@ pub enum Fault {
     },
     /// The right answer, of which only the first half arrives before the connection ends.
     Cut,
+    /// The request is carried out, and the connection is closed without an answer.
+    Lost,
     /// The connection is closed without an answer.
     Close,
     /// The connection is reset without an answer.
@@ -114,6 +116,7 @@ impl Fault {
             Self::Hold { .. } => "hold",
             Self::Delay { .. } => "delay",
             Self::Cut => "cut",
+            Self::Lost => "lost",
             Self::Close => "close",
             Self::Reset => "reset",
             Self::Garbage => "garbage",
@@ -155,7 +158,15 @@ impl Fault {
                 }
                 reply
             }
-            Self::Hang | Self::Hold { .. } | Self::Delay { .. } | Self::Cut | Self::Close | Self::Reset => return None,
+            Self::Hang
+            | Self::Hold { .. }
+            | Self::Delay { .. }
+            | Self::Cut
+            | Self::Lost
+            | Self::Close
+            | Self::Reset => {
+                return None;
+            }
         })
     }
 }

@@ -208,6 +208,16 @@ impl Sandbox {
         self.with(|engine, _| engine.entra.set_federated(token.map(str::to_owned)));
     }
 
+    /// The validation codes there are, in place of the usual one; each can be used as often as it says.
+    pub fn set_validation_codes(&self, codes: Vec<Value>) {
+        self.with(|engine, _| engine.submissions.codes = codes);
+    }
+
+    /// Submissions that Partner Center took of this customer's Education: each costs one of three attempts.
+    pub fn attempts_of(&self, customer: &str) -> u32 {
+        self.with(|engine, _| engine.submissions.attempts_of(customer))
+    }
+
     /// How users sign in, and what becomes of their refresh tokens, from now on.
     pub fn set_sign_ins(&self, settings: SignIns) {
         self.with(|engine, _| engine.entra.set_sign_ins(settings));

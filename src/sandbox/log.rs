@@ -17,6 +17,9 @@ pub enum Kind {
     /// A page of the customer list.
     Customers,
     Qualifications,
+    /// `POST …/qualifications`.
+    Submissions,
+    Validations,
     /// Something that Partner Center does not have, or that this sandbox does not know.
     Unknown,
 }
@@ -24,7 +27,7 @@ pub enum Kind {
 impl Kind {
     /// Behind the bearer token, the throttle and the API's headers.
     pub(super) fn is_api(self) -> bool {
-        matches!(self, Self::Customers | Self::Qualifications)
+        matches!(self, Self::Customers | Self::Qualifications | Self::Submissions | Self::Validations)
     }
 }
 
@@ -217,6 +220,13 @@ impl RequestLog {
         if self.violations.len() < KEPT_VIOLATIONS {
             self.violations.push_back(violation);
         }
+    }
+
+    /// Of a request that is still kept: how it ended.
+    pub(super) fn end_of(&self, seq: u64) -> Option<(Progress, Option<u16>)> {
+        let first = self.ring.front()?.seq;
+        let index = usize::try_from(seq.checked_sub(first)?).ok()?;
+        self.ring.get(index).map(|record| (record.progress, record.status))
     }
 
     /// Remembers an id; false if it was used before.

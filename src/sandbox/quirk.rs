@@ -17,7 +17,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "quirk", rename_all = "snake_case")]
 pub enum Quirk {
-    /// How qualifications are written.
+    /// How qualifications are written; of the answer to a submission the shape: `array` and `object` hold the new entry
+    /// alone, `wrapper` all of them.
     Writing(Writing),
     /// What is odd about the customer list.
     Listing(Listing),
@@ -35,7 +36,8 @@ pub enum Quirk {
 impl Quirk {
     fn concerns(&self, kind: Kind) -> bool {
         match self {
-            Self::Writing(_) | Self::Past { .. } | Self::Nothing => kind == Kind::Qualifications,
+            Self::Writing(_) => matches!(kind, Kind::Qualifications | Kind::Submissions),
+            Self::Past { .. } | Self::Nothing => kind == Kind::Qualifications,
             Self::Listing(_) => kind == Kind::Customers,
             Self::Sending(_) => true,
         }

@@ -4,6 +4,7 @@ mod faults;
 mod listing;
 mod quirks;
 mod sending;
+mod submissions;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -151,7 +151,7 @@ impl WriteTx {
              where id in (select c.id
                           from json_each(?2) cross join customer c
                             on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-                          where c.unlisted_since is not null or c.left_why = 'refused')",
+                          where c.unlisted_since is not null)",
             partner,
             rows,
             now

@@ -170,8 +170,8 @@ fn every_trap_is_sprung_by_an_answer_or_a_test_that_exists() {
     }
 }
 
-/// Submissions, audit records, validation codes, webhooks and the state of the account are other matters: whatever
-/// begins to ask for them comes by here, and by the traps that lie there.
+/// Audit records, webhooks and the state of the account are other matters: whatever begins to ask for them comes by here,
+/// and by the traps that lie there. Submissions and validation codes are for commands that a person gives.
 #[tokio::test]
 async fn nothing_is_asked_but_tokens_pages_of_customers_and_qualifications() {
     let mut world = World::new().await;

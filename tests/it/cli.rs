@@ -9,6 +9,7 @@ mod daemon;
 mod import;
 mod poll;
 mod roster;
+mod submit;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -8,7 +8,7 @@ use vetwatch::sandbox::{Created, Fault, FaultRule, Operation};
 use vetwatch::store::Store;
 
 use super::round;
-use crate::world::{World, hours, rows};
+use crate::world::{World, hours, minutes, rows};
 
 /// In review for so many days.
 fn waits(days: u64) -> Operation {
@@ -51,6 +51,11 @@ async fn the_first_complete_look_says_how_everybody_stands_and_is_told_once() {
     assert_eq!(told(&world).await, [Value::Null; 0], "no list yet");
     round(&world).await;
     world.poll().await;
+    assert_eq!(told(&world).await, [Value::Null; 0], "one may only have failed for a moment");
+    for _ in 0..12 {
+        world.pass(minutes(10));
+        world.poll().await;
+    }
     let baseline = told(&world).await;
     assert_eq!(baseline.len(), 1);
     let figures =

@@ -1,0 +1,316 @@
+//! `vetwatch submit`: asks Microsoft for a vetting, and sees to it that the outcome is news.
+
+mod args;
+
+use std::io::{self, BufRead, IsTerminal as _, Write};
+use std::sync::Arc;
+
+use serde_json::json;
+
+pub use self::args::Args;
+use self::args::{submission, with_code_from_stdin};
+use crate::cli::failure::chain;
+use crate::cli::which::{self, Among, Customer};
+use crate::cli::{Context, Exit, Failure, run, sync, text, when};
+use crate::config::Config;
+use crate::daemon;
+use crate::diff::Belief;
+use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
+use crate::poller::pause;
+use crate::qualification::{Status, key};
+use crate::record::{self, Recorded};
+use crate::store::{Expected, Store};
+use tokio_util::sync::CancellationToken;
+
+/// Microsoft takes so many requests for a customer's Education, and then no more.
+const ATTEMPTS: u32 = 3;
+
+/// What will be sent, and about whom.
+struct Plan<'a> {
+    customer: &'a Customer,
+    submission: &'a Submission,
+    /// How the qualification stands, as far as we know.
+    belief: Option<Belief>,
+}
+
+impl Plan<'_> {
+    fn attempt(&self) -> u32 {
+        self.belief.as_ref().map_or(0, |belief| belief.review.attempt) + 1
+    }
+
+    fn is_education(&self) -> bool {
+        matches!(self.submission, Submission::Education { .. })
+    }
+
+    fn attempt_in_words(&self) -> String {
+        let of = if self.is_education() { format!(" of {ATTEMPTS}") } else { String::new() };
+        format!("{}{of}, as far as vetwatch saw", self.attempt())
+    }
+
+    fn stands(&self) -> &str {
+        let entry = self.belief.as_ref().and_then(|belief| belief.entry.as_ref());
+        entry.map_or("none that vetwatch saw", |entry| {
+            entry.vetting_status.as_deref().unwrap_or("held, without a status")
+        })
+    }
+}
+
+pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let submission = submission(&args)?;
+    let asks = !args.yes;
+    if asks && !io::stdin().is_terminal() {
+        return Err(Failure::new(Exit::Usage, "nothing was sent: there is no terminal to ask on")
+            .advise("`--yes` submits without asking"));
+    }
+    let submission = with_code_from_stdin(&args, submission)?;
+    let config = context.config()?;
+    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
+    if args.partner.is_some() {
+        which::configured_partner(&configured, args.partner.as_deref())?;
+    }
+    let store = context.existing_store(&config.database).await?;
+    let named = [args.customer.clone()];
+    let customers = which::customers(&store, &named, args.partner.as_deref(), Among::Watched).await?;
+    let [customer] = customers.as_slice() else {
+        return Err(Failure::new(Exit::NotFound, "no customer is named"));
+    };
+    let user = as_user(&config, &customer.partner)?;
+    let Some(row) = customer.watched else {
+        return Err(Failure::new(Exit::NotFound, format!("{} is not watched", customer.label())));
+    };
+    let beliefs = store.begin().await?.beliefs(row).await?;
+    let wanted = key(submission.qualification());
+    let belief = beliefs.into_iter().find(|belief| key(&belief.qualification) == wanted);
+    let plan = Plan { customer, submission: &submission, belief };
+    refuse_in_vain(&plan, args.force)?;
+    let asked = |plan| confirmed(plan, &mut io::stdin().lock(), &mut io::stderr());
+    if asks && !asked(&plan).map_err(|error| Failure::new(Exit::Failed, "cannot ask").because(error.to_string()))? {
+        return Err(Failure::new(Exit::Failed, "nothing was sent").because("you did not say yes"));
+    }
+    send(context, &config, &store, user, &plan, row).await
+}
+
+/// Submitting is for users alone.
+fn as_user(config: &Config, partner: &str) -> Result<PartnerSettings, Failure> {
+    let settings = config.partners.iter().find(|settings| settings.name == partner).ok_or_else(|| {
+        Failure::new(Exit::Configuration, format!("the partner \"{partner}\" is not in the configuration any more"))
+    })?;
+    settings.as_user().ok_or_else(|| {
+        Failure::new(Exit::Configuration, format!("nothing was sent: no user is configured for {partner}"))
+            .because("only a user may submit (App+User)")
+            .advise(
+                "give the partner `[partner.user_credential]` with `kind = \"refresh-token\"`, and sign in with \
+                 `vetwatch login`",
+            )
+    })
+}
+
+/// A submission that would be wasted.
+fn refuse_in_vain(plan: &Plan<'_>, force: bool) -> Result<(), Failure> {
+    let (customer, name) = (plan.customer.label(), plan.submission.qualification());
+    if plan.customer.paused {
+        return Err(Failure::new(Exit::Failed, format!("nothing was sent: {customer} is paused"))
+            .because("nobody would see the outcome")
+            .advise(format!("`vetwatch customers resume {}` goes on with it", plan.customer.id)));
+    }
+    if force {
+        return Ok(());
+    }
+    if plan.belief.as_ref().and_then(Belief::status) == Some(Status::InReview) {
+        return Err(Failure::new(Exit::Failed, format!("nothing was sent: {name} of {customer} is in review"))
+            .because("another submission would change nothing, and may cost one of the attempts")
+            .advise("wait for the verdict, which is told; `--force` submits all the same"));
+    }
+    if plan.is_education() && plan.attempt() > ATTEMPTS {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("nothing was sent: {customer} has used all {ATTEMPTS} attempts"),
+        )
+        .because(format!("this would be attempt {}", plan.attempt_in_words()))
+        .advise("Microsoft's support can verify by hand; `--force` submits all the same"));
+    }
+    Ok(())
+}
+
+/// Asks the person, who sees what will be sent.
+fn confirmed(plan: &Plan<'_>, answers: &mut impl BufRead, shown: &mut impl Write) -> io::Result<bool> {
+    let Plan { customer, submission, .. } = plan;
+    let mut lines = vec![
+        ("customer", customer.label().to_owned()),
+        ("id", format!("{} ({})", customer.id, customer.partner)),
+        ("qualification", format!("{}, now: {}", submission.qualification(), plan.stands())),
+        ("attempt", plan.attempt_in_words()),
+    ];
+    if let Submission::Education { segment, website } = submission {
+        lines.push(("segment", segment.as_str().to_owned()));
+        lines.push(("website", website.clone().unwrap_or_else(|| "none".to_owned())));
+    }
+    for (name, value) in lines {
+        writeln!(shown, "{name:>15}  {}", text::clean(&value))?;
+    }
+    write!(shown, "Submit this to Microsoft? [y/N] ")?;
+    shown.flush()?;
+    let mut answer = String::new();
+    answers.read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+async fn send(
+    context: &Context,
+    config: &Config,
+    store: &Store,
+    user: PartnerSettings,
+    plan: &Plan<'_>,
+    row: i64,
+) -> Result<Exit, Failure> {
+    let parts =
+        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+    let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
+    let poller = part.ok_or_else(|| Failure::new(Exit::Configuration, "the partner is not configured"))?.poller;
+    let gate = store.gate(poller.partner.id).await?;
+    if let Some(gate) = gate.as_ref().filter(|gate| gate.closed_until > context.now()) {
+        return Err(Failure::new(Exit::TryAgain, format!("nothing was sent: {} is left alone for now", user.name))
+            .because(gate.reason.clone())
+            .advise(format!("nothing is sent there before {}; submit again then", gate.closed_until)));
+    }
+    let client = PartnerCenter::new(user, Arc::clone(&poller.budget), context.clock.clone())
+        .map_err(|error| run::failure(error.into()))?;
+    tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
+    // A process that dies from here on leaves a customer that is asked about.
+    let expected = record::submission::begin(store, row, context.now()).await?;
+    let expected = expected.ok_or_else(|| {
+        Failure::new(Exit::NotFound, format!("nothing was sent: {} was removed meanwhile", plan.customer.label()))
+    })?;
+    let qualification = plan.submission.qualification();
+    match client.submit(&plan.customer.id, plan.submission).await {
+        Ok(submitted) => {
+            let answer = (submitted.answer.as_ref(), submitted.ended_at);
+            let (partner, routes, intervals) = (&poller.partner, &poller.routes, &poller.intervals);
+            let taken = record::submission::taken(store, partner, routes, intervals, &expected, qualification, answer);
+            let recorded = taken.await.map_err(|error| {
+                let why = chain(&error);
+                Failure { why: Some(why), ..error.into() }
+                    .advise("Microsoft took the submission: do not submit again; its outcome will be told")
+            })?;
+            say(context, plan, &submitted, &recorded)
+        }
+        Err(error) => {
+            if let Error::Throttled { .. } = error.error {
+                let closures = gate.map_or(0, |gate| gate.closures);
+                let until = context.now().after(pause(&error.error, closures, poller.intervals.in_review));
+                let mut tx = store.begin().await?;
+                tx.close_gate(poller.partner.id, until, &error.to_string()).await?;
+                tx.commit().await?;
+            }
+            Err(failed(context, store, plan, &expected, &error).await?)
+        }
+    }
+}
+
+fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Recorded) -> Result<Exit, Failure> {
+    let (customer, name) = (plan.customer, plan.submission.qualification());
+    let entry = submitted.answer.as_ref().and_then(|answer| answer.snapshot.get(&key(name)));
+    let status = entry.and_then(|entry| entry.vetting_status.as_deref());
+    let attempt = recorded.changes.first().map_or_else(|| plan.attempt(), |(change, _)| change.review.attempt);
+    if context.json {
+        context.out.json(&json!({
+            "partner": customer.partner,
+            "customer": { "id": customer.id, "name": customer.name },
+            "qualification": name,
+            "submitted": true,
+            "attempt": attempt,
+            "answer_understood": entry.is_some(),
+            "vetting_status": status,
+            "vetting_created_at": entry.and_then(|entry| entry.created_at),
+            "request_id": submitted.request_id,
+            "correlation_id": submitted.correlation_id,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let stands = match (entry, status) {
+        (Some(entry), Some(status)) => {
+            let since = entry.created_at.map(|at| format!(" since {}", when::minute(&at.to_string())));
+            format!("It is {}{} now.", text::clean(status), since.unwrap_or_default())
+        }
+        (Some(_), None) => "It is held now, without a status.".to_owned(),
+        (None, _) => "The answer did not say how it stands; vetwatch looks soon.".to_owned(),
+    };
+    context.out.line(&format!(
+        "Microsoft took the submission: {name} of {}. {stands}\nThe outcome is told when Microsoft decides; the \
+         correlation id is {}.",
+        text::clean(customer.label()),
+        submitted.correlation_id
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// What is said of a submission that was not taken, or of which nobody knows.
+async fn failed(
+    context: &Context,
+    store: &Store,
+    plan: &Plan<'_>,
+    expected: &Expected,
+    error: &NotSubmitted,
+) -> Result<Failure, Failure> {
+    let (customer, name) = (plan.customer, plan.submission.qualification());
+    if error.may_have_arrived {
+        record::submission::unclear(store, expected, name, context.now()).await?;
+        // Not 75: a script would submit again, and that may cost an attempt.
+        let what = format!("nobody knows whether Microsoft took the submission of {name} for {}", customer.label());
+        return Ok(Failure::new(Exit::Failed, what).because(chain(&error.error)).advise(format!(
+            "it may have arrived, and nothing is sent again by itself; `vetwatch poll {}` shows it, and the outcome is \
+             told",
+            customer.id
+        )));
+    }
+    record::submission::refused(store, expected).await?;
+    let what = format!("{name} of {} was not submitted", customer.label());
+    let failure = Failure::new(sync::exit_of(&error.error), what).because(chain(&error.error));
+    Ok(match (error.remedy(), &error.error) {
+        (Some(remedy), _) => failure.advise(remedy),
+        (None, Error::Throttled { .. }) => {
+            failure.advise("Partner Center is left alone for a while; submit again then")
+        }
+        (None, _) => failure,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partner_center::Segment;
+
+    #[test]
+    fn a_person_sees_what_is_sent_and_only_a_yes_sends_it() {
+        let customer = Customer {
+            partner: "emea".into(),
+            id: "c-1".into(),
+            key: "c-1".into(),
+            name: "Contoso\u{1b}[2J School".into(),
+            rows: vec![1],
+            watched: Some(1),
+            paused: false,
+        };
+        let submission = Submission::Education { segment: Segment::K12, website: Some("contoso.edu".into()) };
+        let plan = Plan { customer: &customer, submission: &submission, belief: None };
+        let ask = |answer: &str| {
+            let mut shown = Vec::new();
+            let yes = confirmed(&plan, &mut answer.as_bytes(), &mut shown).unwrap();
+            (yes, String::from_utf8(shown).unwrap())
+        };
+        insta::assert_snapshot!(ask("y\n").1, @r"
+               customer  Contoso�[2J School
+                     id  c-1 (emea)
+          qualification  Education, now: none that vetwatch saw
+                attempt  1 of 3, as far as vetwatch saw
+                segment  K12
+                website  contoso.edu
+        Submit this to Microsoft? [y/N] 
+        ");
+        for (answer, yes) in
+            [("y\n", true), (" YES \n", true), ("\n", false), ("n\n", false), ("", false), ("yep\n", false)]
+        {
+            assert_eq!(ask(answer).0, yes, "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `vetwatch validation-codes`: what `submit` needs for `GovernmentCommunityCloud`.
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::failure::chain;
+use crate::cli::{Context, Exit, Failure, run, sync, which};
+use crate::daemon;
+use crate::partner_center::{Error, ValidationCode};
+use crate::poller::{Poller, pause};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this partner of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
+
+/// Prints the codes of every partner that can be asked; one that cannot fails the command afterwards.
+pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
+    if args.partner.is_some() {
+        which::configured_partner(&configured, args.partner.as_deref())?;
+    }
+    let store = context.store(&config.database).await?;
+    let parts =
+        daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+    let (mut found, mut failure) = (Vec::new(), None);
+    for part in parts.partners {
+        let poller = part.poller;
+        if args.partner.as_deref().is_some_and(|name| name != poller.partner.name) {
+            continue;
+        }
+        match of_partner(context, &poller).await {
+            Ok(codes) => found.extend(codes.into_iter().map(|code| (poller.partner.name.clone(), code))),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    match failure {
+        Some(failure) if found.is_empty() => return Err(failure),
+        _ => show(context, &found)?,
+    }
+    failure.map_or(Ok(Exit::Done), Err)
+}
+
+async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<ValidationCode>, Failure> {
+    let (partner, name) = (poller.partner.id, &poller.partner.name);
+    let what = format!("cannot read the validation codes of {name}");
+    let gate = poller.store.gate(partner).await?;
+    if let Some(gate) = gate.as_ref().filter(|gate| gate.closed_until > context.now()) {
+        return Err(Failure::new(Exit::TryAgain, what)
+            .because(gate.reason.clone())
+            .advise(format!("nothing is asked there before {}; try again then", gate.closed_until)));
+    }
+    tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
+    match poller.client.validation_codes().await {
+        Ok(codes) => Ok(codes),
+        Err(error) => {
+            if let Error::Throttled { .. } = error {
+                let closures = gate.map_or(0, |gate| gate.closures);
+                let until = context.now().after(pause(&error, closures, poller.intervals.in_review));
+                let mut tx = poller.store.begin().await?;
+                tx.close_gate(partner, until, &error.to_string()).await?;
+                tx.commit().await?;
+            }
+            Err(Failure::new(sync::exit_of(&error), what).because(chain(&error)))
+        }
+    }
+}
+
+fn show(context: &Context, found: &[(String, ValidationCode)]) -> Result<(), Failure> {
+    if context.json {
+        let codes = found.iter().map(|(partner, code)| {
+            let mut object = json!(code);
+            object["partner"] = json!(partner);
+            object
+        });
+        return context.out.json(&codes.collect::<Vec<_>>());
+    }
+    if found.is_empty() {
+        return context.out.line(
+            "There are no validation codes. Microsoft gives one for a customer whose eligibility form for \
+             GovernmentCommunityCloud was approved.",
+        );
+    }
+    let number = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+    let rows = found.iter().map(|(partner, code)| {
+        let organization = code.organization_name.clone().unwrap_or_default();
+        let (left, most) = (number(code.remaining_creates), number(code.max_creates));
+        vec![partner.clone(), code.validation_id.clone(), organization, left, most]
+    });
+    context.out.write(&context.out.table(&["PARTNER", "CODE", "ORGANIZATION", "LEFT", "OF"], rows))
+}

@@ -1,0 +1,81 @@
+//! A customer for whom a vetting was asked for: news is expected.
+
+use super::{Error, WriteTx};
+use crate::time::Timestamp;
+
+/// How a customer was put on expected news, and how it was before.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    pub customer: i64,
+    until: i64,
+    before: Option<i64>,
+    class: String,
+}
+
+impl WriteTx {
+    /// Expects news of the customer until then, asks about it as often as about one in review, and not later than
+    /// `due_at`. `None`: it was removed.
+    pub async fn expect_news(
+        &mut self,
+        customer: i64,
+        until: Timestamp,
+        due_at: Timestamp,
+    ) -> Result<Option<Expected>, Error> {
+        let (until, due_at) = (until.as_millis(), due_at.as_millis());
+        let row = sqlx::query!(
+            "select expected_until, poll_class from customer where id = ? and removed_at is null",
+            customer
+        )
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        sqlx::query!(
+            "update customer
+             set expected_until = ?1, next_poll_at = min(next_poll_at, ?2),
+                 poll_class = case poll_class when 'second_look' then poll_class else 'in_review' end
+             where id = ?3",
+            until,
+            due_at,
+            customer
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        let (before, class) = (row.expected_until, row.poll_class);
+        Ok(Some(Expected { customer, until, before, class }))
+    }
+
+    /// Undoes that, unless what was expected has come meanwhile. The customer is still asked about once.
+    pub async fn expect_as_before(&mut self, expected: &Expected) -> Result<(), Error> {
+        sqlx::query!(
+            "update customer set expected_until = ?1, poll_class = ?2
+             where id = ?3 and expected_until = ?4 and poll_class = 'in_review'",
+            expected.before,
+            expected.class,
+            expected.customer,
+            expected.until
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that a submission left: answers to questions that began before `now` are of the past, and the next answer
+    /// is compared in full, whatever the last one said.
+    pub async fn submitted(&mut self, expected: &Expected, now: Timestamp, due_at: Timestamp) -> Result<(), Error> {
+        let (now, due_at) = (now.as_millis(), due_at.as_millis());
+        sqlx::query!(
+            "update customer
+             set expected_until = ?1, next_poll_at = ?2, answer_began_at = ?3,
+                 answer = case when answer is not null then '' end,
+                 poll_class = case poll_class when 'second_look' then poll_class else 'in_review' end
+             where id = ?4",
+            expected.until,
+            due_at,
+            now,
+            expected.customer
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}
