@@ -151,10 +151,12 @@ fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Chang
         Review { created_at, submitted_at: created_at.or(before.review.submitted_at), ..before.review }
     };
     // A date that was known stays known: an approval is often written without one.
-    let created_at = entry.created_at.or(if begins { None } else { review.created_at });
+    let same = before.entry.as_ref().filter(|old| old.status_key() == entry.status_key());
+    let known = || same.and_then(|old| old.created_at).or(review.created_at);
+    let created_at = entry.created_at.or_else(|| if begins { None } else { known() });
     let entry = &Entry { created_at, ..entry.clone() };
     let changed = begins || before.entry.as_ref().is_none_or(|old| !says_the_same(old, entry));
-    let same_status = before.entry.as_ref().is_some_and(|old| old.status_key() == entry.status_key());
+    let same_status = same.is_some();
     let after = Belief {
         qualification: entry.qualification.clone(),
         entry: Some(entry.clone()),

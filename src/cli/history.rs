@@ -42,15 +42,16 @@ pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit
 /// does never seen before.
 pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
     let several = rows.iter().any(|row| row.partner != rows[0].partner);
-    let mut header = vec!["SEEN (UTC)", "CUSTOMER", "QUALIFICATION", "CHANGE", "TRY", "REASON"];
+    let mut header = vec!["SEEN (UTC)", "NOT BEFORE", "CUSTOMER", "QUALIFICATION", "CHANGE", "TRY", "REASON"];
     if several {
-        header.insert(2, "PARTNER");
+        header.insert(3, "PARTNER");
     }
     let status = |status: &Option<String>| status.clone().unwrap_or_else(|| "-".into());
     let cells = rows.iter().map(|row| {
         let name = if row.customer_name.is_empty() { &row.customer_id } else { &row.customer_name };
         let mut cells = vec![
             when::minute(&row.observed_at),
+            not_before(row),
             name.clone(),
             row.qualification.clone(),
             format!("{} → {}", status(&row.from_status), status(&row.to_status)),
@@ -58,11 +59,21 @@ pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
             row.vetting_reason.clone().unwrap_or_default(),
         ];
         if several {
-            cells.insert(2, row.partner.clone());
+            cells.insert(3, row.partner.clone());
         }
         cells
     });
     out.table(&header, cells)
+}
+
+/// When it was last seen otherwise: the time alone on the same day.
+fn not_before(row: &TransitionRow) -> String {
+    let Some(before) = &row.last_seen_before_at else { return "-".into() };
+    let (before, seen) = (when::minute(before), when::minute(&row.observed_at));
+    match (before.split_once(' '), seen.split_once(' ')) {
+        (Some((day, time)), Some((seen_on, _))) if day == seen_on => time.to_owned(),
+        _ => before,
+    }
 }
 
 /// The columns of `v_transitions` in their order; null is an empty cell.

@@ -191,9 +191,12 @@ impl WriteTx {
     /// A good answer. After a long time without one, who could not be asked meanwhile is due.
     pub async fn partner_answered(&mut self, partner: i64, now: Timestamp, due: bool) -> Result<(), Error> {
         let now = now.as_millis();
-        sqlx::query!("update partner set failing_since = null, last_failed_at = null, last_failure = null where id = ?", partner)
-            .execute(&mut *self.tx)
-            .await?;
+        sqlx::query!(
+            "update partner set failing_since = null, last_failed_at = null, last_failure = null where id = ?",
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
         if due {
             sqlx::query!(
                 "update customer set next_poll_at = ?1
