@@ -52,6 +52,7 @@ pub mod store;
 pub mod record;
 pub mod poller;
 pub mod roster;
+pub mod activity_log;
 // From the database to people.
 pub mod alarms;
 pub mod delivery;

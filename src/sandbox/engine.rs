@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Options;
+use super::audit;
 use super::entra::{Authorization, Entra};
 use super::entry::Entry;
 use super::errors::{self, Reply};
@@ -46,6 +47,7 @@ impl Call {
             ("POST", [tenant, "oauth2", "token"]) => Target::Token { tenant, v2: false },
             ("POST", [tenant, "oauth2", "v2.0", "token"]) => Target::Token { tenant, v2: true },
             ("GET", ["v1", "customers"]) => Target::Customers,
+            ("GET", ["v1", "auditrecords"]) => Target::AuditRecords,
             ("GET", ["v1", "customers", id, "qualifications"]) => Target::Qualifications(id),
             _ => Target::Unknown,
         }
@@ -57,6 +59,7 @@ enum Target<'a> {
     Token { tenant: &'a str, v2: bool },
     Customers,
     Qualifications(&'a str),
+    AuditRecords,
     Unknown,
 }
 
@@ -66,6 +69,7 @@ impl Target<'_> {
             Self::Token { .. } => Kind::Token,
             Self::Customers => Kind::Customers,
             Self::Qualifications(_) => Kind::Qualifications,
+            Self::AuditRecords => Kind::AuditRecords,
             Self::Unknown => Kind::Unknown,
         }
     }
@@ -186,6 +190,7 @@ impl Engine {
             match call.target() {
                 Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, &call.body, now),
                 Target::Customers => pages::answer(&self.world, call, &manner.listing),
+                Target::AuditRecords => audit::answer(&self.world.audit, call, &manner.auditing, now),
                 Target::Qualifications(id) => self.qualifications(id, manner, now),
                 Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
             }
@@ -243,7 +248,7 @@ impl Engine {
                     problems.push("the token endpoint takes nothing in the query: it ends up in logs".into());
                 }
             }
-            Target::Customers | Target::Qualifications(_) => {
+            Target::Customers | Target::Qualifications(_) | Target::AuditRecords => {
                 let accepts = call.header(ACCEPT.as_str()).unwrap_or_default();
                 if !accepts.contains("application/json") {
                     problems.push("Accept is not application/json: the service can answer XML as well".into());
@@ -256,10 +261,11 @@ impl Engine {
                 if guid(call.header("ms-correlationid")).is_none() {
                     problems.push("MS-CorrelationId is not a GUID".into());
                 }
-                if let Target::Customers = target {
-                    problems.extend(pages::problems(call));
-                } else if !call.query.is_empty() {
-                    problems.push("qualifications take no query".into());
+                match target {
+                    Target::Customers => problems.extend(pages::problems(call)),
+                    Target::AuditRecords => problems.extend(audit::problems(call)),
+                    _ if !call.query.is_empty() => problems.push("qualifications take no query".into()),
+                    _ => {}
                 }
             }
         }

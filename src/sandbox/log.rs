@@ -17,6 +17,8 @@ pub enum Kind {
     /// A page of the customer list.
     Customers,
     Qualifications,
+    /// A page of the activity log.
+    AuditRecords,
     /// Something that Partner Center does not have, or that this sandbox does not know.
     Unknown,
 }
@@ -24,7 +26,7 @@ pub enum Kind {
 impl Kind {
     /// Behind the bearer token, the throttle and the API's headers.
     pub(super) fn is_api(self) -> bool {
-        matches!(self, Self::Customers | Self::Qualifications)
+        matches!(self, Self::Customers | Self::Qualifications | Self::AuditRecords)
     }
 }
 
