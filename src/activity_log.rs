@@ -124,7 +124,8 @@ impl ActivityLog {
             return Ok(Look::next(self.refused(&state, A_DAY, "there is no activity log in this cloud").await?));
         }
         let gate = self.store.gate(self.partner).await?;
-        if let Some(gate) = gate.as_ref().filter(|gate| gate.closed_until > now && gate.closed_until <= now.after(LONGEST_GATE))
+        if let Some(gate) =
+            gate.as_ref().filter(|gate| gate.closed_until > now && gate.closed_until <= now.after(LONGEST_GATE))
         {
             return Ok(Look::next(gate.closed_until));
         }
@@ -214,7 +215,8 @@ impl ActivityLog {
         if complete && (state.refused || state.failing_since.is_some()) {
             info!(partner = self.name, "the activity log can be read again");
         }
-        for (expected, added) in [found].into_iter().filter(|(expected, added)| expected + added > 0) {
+        let (expected, added) = found;
+        if expected + added > 0 {
             info!(partner = self.name, expected, added, "the activity log tells of submissions and new customers");
         }
         Ok(found)

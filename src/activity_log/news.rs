@@ -66,7 +66,8 @@ impl Act {
     /// later. Who became a customer and holds nothing yet will submit something soon.
     fn expects(&self, customer: &Acted, now: Timestamp) -> Option<Timestamp> {
         let submitted = self.submitted_at.filter(|at| customer.submitted_at.is_none_or(|known| known < *at));
-        let is_seen = |at: Timestamp| customer.in_review || customer.began_at.is_some_and(|began| began.after(CLOCKS) >= at);
+        let is_seen =
+            |at: Timestamp| customer.in_review || customer.began_at.is_some_and(|began| began.after(CLOCKS) >= at);
         let joined = self.joined_at.filter(|_| customer.began_at.is_none() && customer.expected_until.is_none());
         let at = submitted.filter(|at| !is_seen(*at)).max(joined)?;
         Some(until(at, now)).filter(|until| customer.expected_until.is_none_or(|known| known < *until))

@@ -34,11 +34,26 @@ pub(super) struct Reading {
     pub(super) seen: Option<HashSet<i64>>,
     may_stop: bool,
     stopped: bool,
+    order: Order,
+}
+
+/// In which order operations came.
+#[derive(Debug, Default)]
+struct Order {
     count: usize,
     last: Option<Timestamp>,
-    /// No operation so far was newer than the one before it; and one was older.
-    descends: bool,
+    /// One was newer than the one before it; one was older.
+    rises: bool,
     falls: bool,
+}
+
+impl Order {
+    fn note(&mut self, at: Timestamp) {
+        self.count += 1;
+        self.rises |= self.last.is_some_and(|last| at > last);
+        self.falls |= self.last.is_some_and(|last| at < last);
+        self.last = Some(at);
+    }
 }
 
 impl Reading {
@@ -55,10 +70,7 @@ impl Reading {
             seen: None,
             may_stop,
             stopped: false,
-            count: 0,
-            last: None,
-            descends: true,
-            falls: false,
+            order: Order::default(),
         }
     }
 
@@ -73,7 +85,7 @@ impl Reading {
     }
 
     pub(super) fn shows_newest_first(&self) -> bool {
-        self.descends && self.falls && self.count >= ENOUGH
+        !self.order.rises && self.order.falls && self.order.count >= ENOUGH
     }
 
     /// Whether it is time to know what was seen: there is more than this page.
@@ -98,17 +110,14 @@ impl Reading {
             let what = format!("the activity log goes in a circle; {} pages were read", self.pages);
             return Err(Error::Unreadable { what, correlation_id: None });
         }
-        self.stopped = self.may_stop && is_known && self.descends && self.after.is_some();
+        self.stopped = self.may_stop && is_known && !self.order.rises && self.after.is_some();
         Ok(())
     }
 
     /// Whether it was seen before.
     fn operation(&mut self, operation: &Operation, now: Timestamp) -> bool {
         let at = operation.at;
-        self.count += 1;
-        self.descends &= self.last.is_none_or(|last| at <= last);
-        self.falls |= self.last.is_some_and(|last| at < last);
-        self.last = Some(at);
+        self.order.note(at);
         self.newest = self.newest.max(Some(at));
         Act::note(&mut self.acts, operation, now);
         let is_seen = self.seen.as_ref().is_some_and(|seen| seen.contains(&operation.digest));

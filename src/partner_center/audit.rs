@@ -81,7 +81,7 @@ impl PartnerCenter {
         };
         let page = operations(&call.reply.body, PAGE).map_err(|why| call.unreadable(why))?;
         let next = call.continuation(page.next, after)?;
-        Ok(OperationPage { operations: page.operations, odd: page.odd, next })
+        Ok(OperationPage { operations: page.read, odd: page.odd, next })
     }
 
     /// Whether there is an activity log in this cloud: 21Vianet's has none.
@@ -93,7 +93,7 @@ impl PartnerCenter {
 /// What one page holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Operations {
-    pub(super) operations: Vec<Operation>,
+    pub(super) read: Vec<Operation>,
     /// Records that could not be read.
     pub(super) odd: usize,
     pub(super) next: Option<String>,
@@ -107,7 +107,7 @@ pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, NotUnde
     let no_list = || NotUnderstood("the body is not a list of audit records");
     let Some(Json::Object(page)) = Json::parse(without_bom(body)) else { return Err(no_list()) };
     let Some(Json::List(items)) = page.get("items")? else { return Err(no_list()) };
-    let operations: Vec<_> =
+    let read: Vec<_> =
         items.iter().filter_map(|item| item.as_object().and_then(|record| operation(record).ok().flatten())).collect();
     let link = page.get("links")?.and_then(Json::as_object).map_or(Ok(None), |links| links.get("next"))?;
     let in_body = page.get("continuationToken")?.and_then(Json::as_text);
@@ -115,7 +115,7 @@ pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, NotUnde
     if next.is_none() && link.is_some() && items.len() >= full {
         return Err(NotUnderstood("a full page that names a next one, without a token to ask for it"));
     }
-    Ok(Operations { odd: items.len() - operations.len(), next: next.map(str::to_owned), operations })
+    Ok(Operations { odd: items.len() - read.len(), next: next.map(str::to_owned), read })
 }
 
 fn token(link: &Json) -> Option<&str> {

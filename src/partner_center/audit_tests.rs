@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::OperationKind::{Departure, NewCustomer, Other, Submission};
 use super::*;
 
 const SCHOOL: &str = "b1d50000-0000-4000-8000-000000000001";
@@ -29,8 +30,8 @@ fn a_submission_is_known_in_every_spelling_and_never_says_more_than_that_it_was_
         let mut record = record();
         record["operationType"] = word.into();
         let page = page(&[record]);
-        let [operation] = page.operations.as_slice() else { panic!("{page:?}") };
-        assert_eq!((operation.kind, operation.is_done), (OperationKind::Submission, true), "{word}");
+        let [operation] = page.read.as_slice() else { panic!("{page:?}") };
+        assert_eq!((operation.kind, operation.is_done), (Submission, true), "{word}");
         assert_eq!(operation.at.to_string(), "2026-11-21T09:14:03.123Z");
         assert_eq!((operation.customer_id.as_str(), operation.customer_name.as_str()), (SCHOOL, "Contoso School"));
     }
@@ -39,7 +40,7 @@ fn a_submission_is_known_in_every_spelling_and_never_says_more_than_that_it_was_
     {
         let mut record = record();
         record["operationStatus"] = status.into();
-        assert_eq!(page(&[record]).operations[0].is_done, is_done, "{status}");
+        assert_eq!(page(&[record]).read[0].is_done, is_done, "{status}");
     }
 }
 
@@ -64,9 +65,8 @@ fn an_odd_record_costs_itself_and_a_type_that_nobody_knows_costs_nothing() {
         with("operationType", json!("remove_partner_customer_relationship")),
         record(),
     ]);
-    let kinds: Vec<_> = page.operations.iter().map(|operation| operation.kind).collect();
+    let kinds: Vec<_> = page.read.iter().map(|operation| operation.kind).collect();
     assert_eq!((page.odd, page.next), (7, None));
-    use OperationKind::{Departure, NewCustomer, Other, Submission};
     assert_eq!(kinds, [Other, Submission, NewCustomer, Departure, Submission]);
 }
 
@@ -76,7 +76,7 @@ fn a_record_without_an_id_is_told_from_others_by_what_it_says() {
         let mut record = record();
         record.as_object_mut().unwrap().remove("id");
         record[key] = value.into();
-        page(&[record]).operations[0].digest
+        page(&[record]).read[0].digest
     };
     let same = without("userPrincipalName", "sales@contoso.example");
     assert_eq!(same, without("partnerId", "another"));
@@ -92,7 +92,8 @@ fn a_record_without_an_id_is_told_from_others_by_what_it_says() {
 
 #[test]
 fn the_next_page_is_where_the_customer_list_has_it_and_a_page_that_is_none_is_not_understood() {
-    let link = json!({"items": [record()], "links": {"next": {"headers": [{"key": "ms-continuationtoken", "value": "t"}]}}});
+    let link =
+        json!({"items": [record()], "links": {"next": {"headers": [{"key": "ms-continuationtoken", "value": "t"}]}}});
     let body = json!({"items": [record()], "continuationToken": "t"});
     for page in [&link, &body] {
         assert_eq!(operations(page.to_string().as_bytes(), 500).unwrap().next.as_deref(), Some("t"));

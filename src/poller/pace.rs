@@ -28,7 +28,11 @@ impl Poller {
         let mut tx = self.store.begin().await?;
         tx.log_counts(self.partner.id, is_read, every, now).await?;
         tx.commit().await?;
-        info!(partner = self.partner.name, "customers without a qualification are asked every {} now", humantime::format_duration(every));
+        info!(
+            partner = self.partner.name,
+            "customers without a qualification are asked every {} now",
+            humantime::format_duration(every)
+        );
         Ok(())
     }
 }

@@ -62,7 +62,7 @@ proptest! {
         let expected = expected.map(|days| Timestamp::from_millis(NOW.as_millis() + days * 86_400_000));
         let class = class(&beliefs, expected, NOW);
         let look = Look {
-            now: NOW, last_seen_at: None, submitted_at: None, news_since: None, second_look: INTERVALS.second_look,
+            now: NOW, last_seen_at: Some(NOW), submitted_at: None, news_since: None, second_look: INTERVALS.second_look,
             third_look: INTERVALS.third_look, doubt: Doubt::Usual,
         };
         let next = next_poll_at(&customer(expected, class), &beliefs, &INTERVALS, &look).since(NOW);

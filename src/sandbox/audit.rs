@@ -34,7 +34,12 @@ struct Entry {
 
 #[derive(Debug)]
 enum What {
-    Done { operation: &'static str, customer_id: String, customer_name: String, new_value: String },
+    Done {
+        operation: &'static str,
+        customer_id: String,
+        customer_name: String,
+        new_value: String,
+    },
     /// In the caller's own words.
     Raw(Value),
 }

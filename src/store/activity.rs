@@ -99,7 +99,8 @@ impl Store {
 
     /// The digests of the operations that were seen and are still read again.
     pub async fn seen_operations(&self, partner: i64) -> Result<HashSet<i64>, Error> {
-        let seen = sqlx::query_scalar!(r#"select operation as "operation!" from activity_seen where partner = ?"#, partner);
+        let seen =
+            sqlx::query_scalar!(r#"select operation as "operation!" from activity_seen where partner = ?"#, partner);
         Ok(seen.fetch_all(&self.read).await?.into_iter().collect())
     }
 

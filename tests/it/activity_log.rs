@@ -50,10 +50,11 @@ async fn class(world: &World, id: &str) -> String {
     world.rows(&format!("select poll_class from customer where customer_id = '{id}'")).await.remove(0)
 }
 
-/// A world that was seen, and whose log was read.
+/// A world that was seen, and whose log was read, with a customer who has been one for long.
 async fn known() -> (World, String) {
     let mut world = World::new().await;
     let school = world.customer("Contoso School").await;
+    world.pass(hours(20 * DAY));
     world.poll().await;
     look(&world).await;
     world.pass(hours(1));
@@ -95,7 +96,9 @@ async fn a_submission_of_an_unqualified_customer_is_noticed_by_the_next_look_and
 async fn a_submission_that_does_not_show_yet_is_looked_for_until_it_does_or_ten_business_days_are_over() {
     let (world, school) = known().await;
     // A record without anything behind it.
-    world.sandbox.add_record(json!({"operationType": "UpdateCustomerQualification", "customerId": school.to_uppercase(),
+    world
+        .sandbox
+        .add_record(json!({"operationType": "UpdateCustomerQualification", "customerId": school.to_uppercase(),
         "operationStatus": "progress", "customerName": "x"}));
     assert_eq!(look_later(&world).await.expected, 1);
     let asked = world.sandbox.count_of(&school);
@@ -117,11 +120,15 @@ async fn a_submission_that_does_not_show_yet_is_looked_for_until_it_does_or_ten_
 #[tokio::test]
 async fn only_what_was_done_counts_and_garbage_costs_only_itself() {
     let (world, school) = known().await;
-    for (status, kind) in [("failed", "update_customer_qualification"), ("succeeded", "update_customer_spending_budget")] {
+    for (status, kind) in
+        [("failed", "update_customer_qualification"), ("succeeded", "update_customer_spending_budget")]
+    {
         let record = json!({"operationType": kind, "customerId": school, "operationStatus": status});
         world.sandbox.add_record(record);
     }
-    for odd in [json!({}), json!({"operationType": 7}), json!({"operationType": "x", "operationDate": "2199-01-01T00:00:00Z"})] {
+    for odd in
+        [json!({}), json!({"operationType": 7}), json!({"operationType": "x", "operationDate": "2199-01-01T00:00:00Z"})]
+    {
         world.sandbox.add_record(odd);
     }
     let decided = json!({"operationType": "update_customer_qualification", "customerId": school, "operationStatus": "decline",
@@ -137,7 +144,8 @@ async fn only_what_was_done_counts_and_garbage_costs_only_itself() {
         world.sandbox.fault(FaultRule::on(Kind::AuditRecords, fault).times(1));
         world.pass(hours(1));
         look(&world).await;
-        let state = world.rows("select activity_log_error is null, activity_log_counts, closed_until from partner").await;
+        let state =
+            world.rows("select activity_log_error is null, activity_log_counts, closed_until from partner").await;
         assert_eq!(state, ["0 | 1 | null"], "{body}");
     }
     world.pass(hours(2));
@@ -147,9 +155,7 @@ async fn only_what_was_done_counts_and_garbage_costs_only_itself() {
 
 #[tokio::test]
 async fn no_record_is_lost_in_any_order_and_a_look_stops_where_everything_was_seen() {
-    for (order, pages_allowed) in
-        [(Order::NewestFirst, 1..=2), (Order::OldestFirst, 12..=24), (Order::None, 12..=24)]
-    {
+    for (order, pages_allowed) in [(Order::NewestFirst, 1..=2), (Order::OldestFirst, 12..=24), (Order::None, 12..=24)] {
         let mut world = World::new().await;
         let mut schools = Vec::new();
         for n in 0..6 {
@@ -216,7 +222,9 @@ async fn a_look_that_breaks_off_keeps_what_it_found_and_forgets_nothing() {
     let (world, school) = known().await;
     let cursor = world.rows("select activity_log_cursor from partner").await;
     world.sandbox.submit(&school).unwrap();
-    world.execute("create trigger t before update of submitted_at on customer begin select raise(abort, 'no'); end").await;
+    world
+        .execute("create trigger t before update of submitted_at on customer begin select raise(abort, 'no'); end")
+        .await;
     world.pass(minutes(5));
     world.parts.partners[0].activity_log.round().await.unwrap_err();
     assert_eq!(world.rows("select activity_log_cursor from partner").await, cursor);
@@ -274,6 +282,7 @@ async fn from_one_interval_to_the_other_nobody_is_asked_in_one_sweep_and_nobody_
     for n in 0..300 {
         world.customer(&format!("School {n:03}")).await;
     }
+    world.pass(hours(20 * DAY));
     world.poll().await;
     // Read, refused, read…: what lies ahead of everybody is never longer than the interval, and evenly spread.
     for (is_read, every) in [(true, 7 * DAY), (false, DAY), (true, 7 * DAY), (false, DAY)] {
@@ -288,12 +297,18 @@ async fn from_one_interval_to_the_other_nobody_is_asked_in_one_sweep_and_nobody_
         world.poll().await;
         assert!(world.sandbox.count(Kind::Qualifications) - before < 10, "no stampede");
         let now = world.clock.now().as_millis();
-        let sql = format!("select (next_poll_at - {now}) * 8 / {} as part, count(*) from customer group by 1", every * 3_600_000);
+        let sql = format!(
+            "select (next_poll_at - {now}) * 8 / {} as part, count(*) from customer group by 1",
+            every * 3_600_000
+        );
         let parts = world.rows(&sql).await;
         assert!((7..=9).contains(&parts.len()), "{parts:?}");
         for part in parts {
             let (part, count) = part.split_once(" | ").unwrap();
-            assert!((0..8).contains(&part.parse::<i64>().unwrap()) && count.parse::<u32>().unwrap() < 80, "{part}: {count}");
+            assert!(
+                (0..8).contains(&part.parse::<i64>().unwrap()) && count.parse::<u32>().unwrap() < 80,
+                "{part}: {count}"
+            );
         }
     }
 }
@@ -336,7 +351,9 @@ async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once(
     world.pass(minutes(1));
     world.sandbox.end_relationship(&gone).unwrap();
     for odd in ["../../x", "", "00000000-0000-0000-0000-000000000000"] {
-        world.sandbox.add_record(json!({"operationType": "add_customer", "customerId": odd, "operationStatus": "succeeded"}));
+        world
+            .sandbox
+            .add_record(json!({"operationType": "add_customer", "customerId": odd, "operationStatus": "succeeded"}));
     }
     let found = look_later(&world).await;
     assert_eq!((found.added, look_later(&world).await.added), (1, 0));
@@ -345,7 +362,11 @@ async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once(
     world.sandbox.deny(&new, "Not an Academic Domain").unwrap();
     world.poll().await;
     world.deliver().await;
-    assert!(world.hooked().contains(&"vetting.denied Fabrikam College Not an Academic Domain".to_owned()), "{:?}", world.hooked());
+    assert!(
+        world.hooked().contains(&"vetting.denied Fabrikam College Not an Academic Domain".to_owned()),
+        "{:?}",
+        world.hooked()
+    );
 
     // Whom a person removed stays removed; and whom nobody listed is nobody's business where only some are watched.
     let mut tx = world.store.begin().await.unwrap();
@@ -372,7 +393,10 @@ async fn a_verdict_at_first_sight_is_news_if_the_log_saw_the_submission_on_our_w
         if submitted {
             world.sandbox.submit(&school).unwrap();
         } else {
-            world.sandbox.set_entry(&school, json!({"qualification": "Education", "vettingStatus": "InReview"})).unwrap();
+            world
+                .sandbox
+                .set_entry(&school, json!({"qualification": "Education", "vettingStatus": "InReview"}))
+                .unwrap();
         }
         world.sandbox.approve(&school).unwrap(); // written without a date
         look_later(&world).await;

@@ -185,7 +185,11 @@ fn activity_log(state: &PartnerState) -> Option<String> {
     let error = state.activity_log_error.as_ref()?;
     let since = state.activity_log_failing_since.map(|at| when::minute(&at.to_string())).unwrap_or_default();
     let retry = state.activity_log_retry_at.map(|at| when::minute(&at.to_string())).unwrap_or_default();
-    let so = if state.activity_log_counts { "" } else { ", so customers without a qualification are asked as often as the settled" };
+    let so = if state.activity_log_counts {
+        ""
+    } else {
+        ", so customers without a qualification are asked as often as the settled"
+    };
     Some(format!("{}: the activity log cannot be read since {since}, again at {retry}{so}: {error}", state.partner))
 }
 

@@ -17,7 +17,8 @@ async fn log(setup: &Setup, token: &str, query: &str) -> Result<Vec<String>, u16
         let page: Value = answer.json().await.unwrap();
         let Some(items) = page["items"].as_array() else { return Err(status) };
         let text = |item: &Value, key: &str| item[key].as_str().unwrap_or("-").to_owned();
-        found.extend(items.iter().map(|item| format!("{} {}", text(item, "operationType"), text(item, "customerName"))));
+        found
+            .extend(items.iter().map(|item| format!("{} {}", text(item, "operationType"), text(item, "customerName"))));
         next = page["links"]["next"]["headers"][0]["value"].clone();
         if next.is_null() {
             return Ok(found);
