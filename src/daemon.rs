@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::activity::{self, Progress};
+use crate::activity_log::{ActivityLog, Look, UnderWay};
 use crate::alarms::Alarms;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
@@ -67,6 +68,7 @@ pub struct PartnerParts {
     /// The roster follows Partner Center's list.
     pub synced: bool,
     pub roster_poke: Arc<Notify>,
+    pub activity_log: ActivityLog,
 }
 
 #[derive(Debug)]
@@ -149,6 +151,19 @@ async fn partner(
         synced: settings.customers == Customers::All,
         in_review: schedule.in_review,
     };
+    let activity_log = ActivityLog {
+        partner: row.id,
+        name: settings.name.clone(),
+        client: client.clone(),
+        budget: budget.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        every: schedule.activity_log,
+        unqualified: schedule.unqualified,
+        in_review: schedule.in_review,
+        synced: settings.customers == Customers::All,
+        under_way: UnderWay::default(),
+    };
     let poller = Poller {
         partner: row,
         client,
@@ -161,7 +176,9 @@ async fn partner(
             unqualified: schedule.unqualified,
             second_look: schedule.second_look,
             third_look: schedule.third_look,
+            log_is_read: false,
         },
+        log_is_read: AtomicBool::new(false),
         routes: routes.clone(),
         store: store.clone(),
         clock: clock.clone(),
@@ -176,6 +193,7 @@ async fn partner(
         roster,
         synced: settings.customers == Customers::All,
         roster_poke: Arc::new(Notify::new()),
+        activity_log,
     })
 }
 
@@ -261,12 +279,24 @@ pub async fn start(
             async move { dispatcher.round().await.map(|round| round.next) }
         });
     }
-    for PartnerParts { poller, poke, roster, synced, roster_poke } in parts.partners {
+    for PartnerParts { poller, poke, roster, synced, roster_poke, activity_log } in parts.partners {
         let (name, poller) = (format!("partner {}", poller.partner.name), Arc::new(poller));
         pokes.push(poke.clone());
         loops.add(name, HUNG, poke.clone(), move || {
             let poller = poller.clone();
             async move { poller.round().await.map(|round| round.next) }
+        });
+        let (asks, stop_looks) = (poke.clone(), stop.clone());
+        let (name, log) = (format!("activity log of {}", activity_log.name), Arc::new(activity_log));
+        loops.add(name, LIST_HUNG, Arc::new(Notify::new()), move || {
+            let (log, asks, stop) = (log.clone(), asks.clone(), stop_looks.clone());
+            async move {
+                let look = stop.run_until_cancelled(log.round()).await.unwrap_or(Ok(Look::default()))?;
+                if look.has_found() {
+                    asks.notify_one();
+                }
+                Ok(look.next)
+            }
         });
         if synced {
             alarms.push((roster.cron.clone(), roster.zone, roster_poke.clone()));

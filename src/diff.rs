@@ -84,6 +84,8 @@ pub struct Look {
     pub last_seen_at: Option<Timestamp>,
     /// Reviews submitted later than this are news even at first sight; `None`: whatever is found is.
     pub news_since: Option<Timestamp>,
+    /// When something was last submitted for this customer, as the activity log has it.
+    pub submitted_at: Option<Timestamp>,
     pub second_look: Duration,
     pub third_look: Duration,
     pub doubt: Doubt,
@@ -124,7 +126,9 @@ pub fn compare(before: &[Belief], answer: &Snapshot, look: &Look) -> Vec<(Belief
 fn first_sight(never: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
     let (belief, change) = present(never, entry, look);
     let is_verdict = matches!(entry.status(), Status::Verdict(_));
-    let is_ours = look.news_since.is_none_or(|watching| entry.created_at.is_some_and(|created| created > watching));
+    // An approval is often written without a date; the activity log has the submission's.
+    let submitted = entry.created_at.or(look.submitted_at);
+    let is_ours = look.news_since.is_none_or(|watching| submitted.is_some_and(|submitted| submitted > watching));
     let news = change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
     let began_unseen = Review { submitted_at: entry.created_at, ..belief.review };
     (Belief { review: began_unseen, ..belief }, news)

@@ -33,6 +33,8 @@
 //!   delivery's, whatever happens.
 //! - **No false alarm**: only an `Ok(Answer)` of [`partner_center`] reaches [`diff`]; the rules of what is news are pure
 //!   code there, beside the table that tests them.
+//! - **Only a customer's own answer is believed**: the customer list and the activity log ([`roster`], [`activity_log`])
+//!   only say who is a customer and who is asked sooner.
 //! - **Activation takes no input**: a poke, a due time and a restart run the same round ([`activity`]). Rounds are
 //!   bounded; tests call them and never sleep.
 //! - **What a restart must not forget is a row**: a partner's gate, an endpoint's closure, since when an entry is
@@ -52,6 +54,7 @@ pub mod store;
 pub mod record;
 pub mod poller;
 pub mod roster;
+pub mod activity_log;
 // From the database to people.
 pub mod alarms;
 pub mod delivery;

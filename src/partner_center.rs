@@ -4,6 +4,7 @@
 //! the caller does about it. No call takes longer than its deadline, and none leaves the hosts of the configuration:
 //! redirects and links are not followed, proxies of the environment are not used.
 
+mod audit;
 mod auth;
 pub mod budget;
 mod certificate;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
+pub use self::audit::{Operation, OperationKind, OperationPage};
 use self::auth::{Mark, Token, Tokens};
 pub use self::budget::Budget;
 pub use self::certificate::{Certificate, Unusable};
@@ -150,6 +152,8 @@ const PAGE: usize = 500;
 const QUALIFICATIONS_MAX: usize = 1024 * 1024;
 const PAGE_MAX: usize = 16 * 1024 * 1024;
 const RAW_MAX: usize = 64 * 1024;
+/// Microsoft's cloud in China, run by 21Vianet.
+const CHINA: &str = "partner.partnercenterapi.microsoftonline.cn";
 const CORRELATION: &str = "MS-CorrelationId";
 
 /// A 401 with this is no matter of the token's age: it is for another audience.
@@ -216,25 +220,25 @@ impl PartnerCenter {
             }
             url
         });
-        let call = match self.get(url, after, PAGE_MAX).await {
+        let Some(call) = self.page(url, after).await? else {
+            return Ok(CustomerPage { customers: Vec::new(), next: None });
+        };
+        let listed = wire::customers(&call.reply.body, PAGE).map_err(|why| call.unreadable(why))?;
+        let next = call.continuation(listed.next, after)?;
+        Ok(CustomerPage { customers: listed.customers, next })
+    }
+
+    /// `None`: there is no page behind the last one.
+    async fn page(&self, url: Option<Url>, after: Option<&Continuation>) -> Result<Option<Call>, Error> {
+        match self.get(url, after, PAGE_MAX).await {
             // Microsoft's own tool takes this for the end: a token may be handed out on the last page.
             Err(Error::Refused(answer))
                 if after.is_some() && (answer.status(), answer.code()) == (400, Some("2000")) =>
             {
-                return Ok(CustomerPage { customers: Vec::new(), next: None });
+                Ok(None)
             }
-            outcome => outcome?,
-        };
-        let listed = wire::customers(&call.reply.body, PAGE).map_err(|why| call.unreadable(why))?;
-        let next = match listed.next.map(HeaderValue::try_from) {
-            Some(Ok(token)) => Some(Continuation(token)),
-            Some(Err(_)) => return Err(call.unreadable(NotUnderstood("a continuation token that fits no header"))),
-            None => None,
-        };
-        if next.is_some() && next.as_ref() == after {
-            return Err(call.unreadable(NotUnderstood("a page that names itself as the next one")));
+            outcome => outcome.map(Some),
         }
-        Ok(CustomerPage { customers: listed.customers, next })
     }
 
     /// One GET with a token; a second one with another token if the first was refused.
@@ -337,6 +341,17 @@ impl Call {
         let said = Refusal::read(self.reply.status, &self.reply.body, None, &[self.token.expose()]);
         let what = if said.code().is_some() { format!("{}: {said}", why.0) } else { why.0.to_owned() };
         Error::Unreadable { what, correlation_id: Some(self.correlation_id) }
+    }
+
+    /// What asks for the page behind the one that `after` asked for.
+    fn continuation(&self, next: Option<String>, after: Option<&Continuation>) -> Result<Option<Continuation>, Error> {
+        let Some(next) = next else { return Ok(None) };
+        let unfit = |_| self.unreadable(NotUnderstood("a continuation token that fits no header"));
+        let next = HeaderValue::try_from(next).map(Continuation).map_err(unfit)?;
+        if Some(&next) == after {
+            return Err(self.unreadable(NotUnderstood("a page that names itself as the next one")));
+        }
+        Ok(Some(next))
     }
 
     fn raw(&self) -> String {

@@ -3,9 +3,10 @@
 mod asked;
 mod batch;
 mod gate;
+mod pace;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -45,6 +46,8 @@ pub struct Poller {
     /// The roster follows Partner Center's list.
     pub synced: bool,
     pub intervals: Intervals,
+    /// The activity log tells of submissions, as far as the last round knows.
+    pub log_is_read: AtomicBool,
     pub routes: Arc<Routes>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
@@ -99,6 +102,7 @@ impl Poller {
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
         let now = self.clock.now();
+        self.follow_log(now).await?;
         self.tell(now).await?;
         brake::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
         let limit = self.budget.limit(now);
@@ -140,6 +144,7 @@ impl Poller {
     pub async fn ask_now(&self, rows: &[i64]) -> Result<(usize, Round), store::Error> {
         let mut round = Round::default();
         let now = self.clock.now();
+        self.follow_log(now).await?;
         if let Some(gate) = self.store.gate(self.partner.id).await?
             && gate.closed_until > now
         {
@@ -303,7 +308,7 @@ impl Poller {
     async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
         let asked = self.asked.within_hour(answer.ended_at);
         let recorded =
-            record::record(&self.store, &self.partner, &self.routes, &self.intervals, asked, customer.row, answer)
+            record::record(&self.store, &self.partner, &self.routes, &self.intervals(), asked, customer.row, answer)
                 .await?;
         self.poke_outbox(recorded.queued);
         for (change, event) in &recorded.changes {
@@ -327,12 +332,13 @@ impl Poller {
 
     fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {
         let next = if customer.left && customer.class == PollClass::Unqualified {
-            self.intervals.seldom(answer.ended_at, fastrand::f64())
+            self.intervals().seldom(answer.ended_at, fastrand::f64())
         } else {
-            self.intervals.next(customer.class, answer.ended_at, fastrand::f64())
+            self.intervals().next(customer.class, answer.ended_at, fastrand::f64())
         };
         Unchanged {
             row: customer.row,
+            class: customer.class.as_str(),
             answer: answer.snapshot.fingerprint(),
             began_at: answer.began_at.as_millis(),
             seen_at: answer.ended_at.as_millis(),
@@ -343,11 +349,11 @@ impl Poller {
     fn failed(&self, customer: &DueCustomer, error: &dyn std::error::Error, no_relationship: bool) -> Failed {
         let now = self.clock.now();
         let error = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-        let usual = self.intervals.of(customer.class);
+        let usual = self.intervals().of(customer.class);
         let pause = if no_relationship && (customer.refused || customer.left) {
-            self.intervals.unqualified
+            self.intervals().unqualified
         } else if no_relationship {
-            self.intervals.second_look.min(usual) // for once, it may be a mistake
+            self.intervals().second_look.min(usual) // for once, it may be a mistake
         } else {
             Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
         };
@@ -376,7 +382,7 @@ impl Poller {
     /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
     async fn close_gate(&self, at: Timestamp, error: &Error, batch: Batch) -> Result<(), store::Error> {
         let closures = self.store.gate(self.partner.id).await?.map_or(0, |gate| gate.closures);
-        let until = at.after(pause(error, closures, self.intervals.in_review));
+        let until = at.after(pause(error, closures, self.intervals().in_review));
         warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");
         self.commit(batch, Some(until)).await?;
         let mut tx = self.store.begin().await?;
@@ -408,7 +414,7 @@ impl Poller {
                 );
                 let spread = match class {
                     PollClass::SecondLook | PollClass::InReview => Duration::ZERO,
-                    class => self.intervals.of(class),
+                    class => self.intervals().of(class),
                 };
                 let mut tx = self.store.begin().await?;
                 tx.clamp_polls(self.partner.id, class, latest, now, spread).await?;
@@ -422,9 +428,9 @@ impl Poller {
 
     fn longest_pause(&self, class: PollClass) -> Duration {
         let usual = match class {
-            PollClass::SecondLook => self.intervals.second_look.max(self.intervals.third_look).max(diff::DOUBT),
-            PollClass::Unqualified => self.intervals.unqualified,
-            class => self.intervals.of(class),
+            PollClass::SecondLook => self.intervals().second_look.max(self.intervals().third_look).max(diff::DOUBT),
+            PollClass::Unqualified => self.intervals().unqualified,
+            class => self.intervals().of(class),
         };
         usual.max(LEASE)
     }

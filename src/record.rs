@@ -28,10 +28,12 @@ pub struct Intervals {
     pub unqualified: Duration,
     pub second_look: Duration,
     pub third_look: Duration,
+    /// The activity log tells of submissions, so who holds nothing is asked seldom.
+    pub log_is_read: bool,
 }
 
 /// How long news is expected after a denial, or after an entry is gone that may come back.
-const EXPECTED_BUSINESS_DAYS: u32 = 10;
+pub(crate) const EXPECTED_BUSINESS_DAYS: u32 = 10;
 /// Who held something is asked as often as the settled for so long after that.
 const SETTLED_AFTER: Duration = Duration::from_hours(24 * 90);
 
@@ -70,6 +72,7 @@ pub async fn record(
     let look = Look {
         now,
         last_seen_at: customer.last_seen_at,
+        submitted_at: customer.submitted_at,
         news_since: news_since(partner, tx.first_synced_at(partner.id).await?, &customer),
         second_look: intervals.second_look,
         third_look: intervals.third_look,
@@ -221,7 +224,7 @@ impl Intervals {
     pub fn of(&self, class: PollClass) -> Duration {
         match class {
             PollClass::SecondLook | PollClass::InReview => self.in_review,
-            // Who holds none could be asked seldom where the activity log tells of submissions; nobody reads it yet.
+            PollClass::Unqualified if self.log_is_read => self.unqualified,
             PollClass::Settled | PollClass::FirstSight | PollClass::Unqualified => self.settled,
         }
     }

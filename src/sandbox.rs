@@ -16,6 +16,7 @@
 //!
 //! [`mailbox`] and [`receiver`] are the other two peers: a mail server and a webhook receiver.
 
+mod audit;
 pub mod bulk;
 mod collect;
 pub mod control;
@@ -60,7 +61,7 @@ pub use fault::{ActiveFault, Fault, FaultRule};
 pub use handle::CustomerView;
 pub use hours::Hour;
 pub use log::{Counts, Kind, Progress, Record, RequestLog, Shown, Violation};
-pub use manner::{Listing, Sending, Writing};
+pub use manner::{Auditing, Listing, Order, Sending, Writing};
 pub use operation::{Created, Operation, Place, Step, When};
 pub use pages::LARGEST_PAGE;
 pub use quirk::{ActiveQuirk, Quirk, QuirkRule};

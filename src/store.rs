@@ -3,6 +3,7 @@
 //! Reads go through [`Store`]; every write goes through a [`WriteTx`]. There is one writer connection: writers in
 //! one process queue fairly for it, and `begin immediate` makes those of several processes wait for each other.
 
+mod activity;
 pub mod alarms;
 mod departures;
 mod housekeeping;
@@ -27,6 +28,7 @@ use sqlx::sqlite::{
 use sqlx::{Connection as _, Sqlite, Transaction};
 use tracing::warn;
 
+pub use activity::{Acted, LogRead, LogState, Newcomer, SeenOperation};
 pub use departures::{LostReview, Standing};
 pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use outbox::{Due, Finish};

@@ -166,13 +166,17 @@ fn attention(
     said
 }
 
-/// As [`Intervals`](crate::record::Intervals) has it: who holds nothing is asked as often as the settled.
+/// As [`Intervals`](crate::record::Intervals) has it: who holds nothing is asked as often as the settled, unless the
+/// activity log tells of submissions.
 fn scheduled_per_minute(outline: &Outline, state: &PartnerState) -> f64 {
     let rate = |customers: i64, every: Duration| {
         let customers = u32::try_from(customers).unwrap_or(u32::MAX);
         f64::from(customers) / (every.as_secs_f64().max(1.0) / 60.0)
     };
-    rate(state.in_review, outline.in_review) + rate(state.settled + state.unqualified, outline.settled)
+    let unqualified = if state.activity_log_counts { outline.unqualified } else { outline.settled };
+    rate(state.in_review, outline.in_review)
+        + rate(state.settled, outline.settled)
+        + rate(state.unqualified, unqualified)
 }
 
 /// One customer: what `--json` prints.
@@ -215,6 +219,7 @@ mod tests {
             budgets: [("emea".to_owned(), 300), ("amer".to_owned(), 300)].into(),
             in_review: Duration::from_mins(15),
             settled: Duration::from_hours(24),
+            unqualified: Duration::from_hours(7 * 24),
         }
     }
 

@@ -26,6 +26,7 @@ pub struct Outline {
     /// How often customers are asked; likewise.
     pub in_review: Duration,
     pub settled: Duration,
+    pub unqualified: Duration,
 }
 
 impl Outline {
@@ -52,11 +53,12 @@ impl Outline {
             let budgets = sections("partner").filter_map(budget).collect();
             let in_review = every("in_review", schedule::IN_REVIEW);
             let settled = every("settled", schedule::SETTLED);
+            let unqualified = every("unqualified", schedule::UNQUALIFIED);
             let context = Context { report: &report, directory, credentials: &credentials };
             let mut root = Section::new(&context, String::new(), table);
             let database = database(&mut root);
             root.ignore_rest();
-            Some(Self { database: database?, partners, endpoints, budgets, in_review, settled })
+            Some(Self { database: database?, partners, endpoints, budgets, in_review, settled, unqualified })
         });
         report.finish(file, outline).map(|(outline, _)| outline)
     }

@@ -12,6 +12,7 @@ use crate::delivery::retry;
 /// How often by default.
 pub(super) const IN_REVIEW: Duration = Duration::from_mins(15);
 pub(super) const SETTLED: Duration = Duration::from_hours(24);
+pub(super) const UNQUALIFIED: Duration = Duration::from_hours(7 * 24);
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -21,7 +22,7 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> Schedule {
     let in_review = interval(&mut section, "in_review", IN_REVIEW, loopback);
     let settled = interval(&mut section, "settled", SETTLED, loopback);
-    let unqualified = interval(&mut section, "unqualified", 7 * DAY, loopback);
+    let unqualified = interval(&mut section, "unqualified", UNQUALIFIED, loopback);
     for (key, every) in [("settled", settled), ("unqualified", unqualified)] {
         if every < in_review {
             let text = format!("{} is more often than in_review ({})", brief(every), brief(in_review));

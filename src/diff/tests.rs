@@ -104,6 +104,7 @@ fn look(now: Timestamp, last_seen_at: Option<Timestamp>) -> Look {
     Look {
         now,
         last_seen_at,
+        submitted_at: None,
         news_since: Some(WATCHING),
         second_look,
         third_look: Duration::from_hours(1),

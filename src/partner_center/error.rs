@@ -67,6 +67,15 @@ impl Error {
         }
     }
 
+    /// Whether nothing at all can be asked now, whatever it is about: throttled, no token, no connection.
+    pub fn stops_everything(&self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::NoToken(_) | Self::Unreachable(_) => true,
+            Self::Credential(answer) => answer.is_from_login(),
+            _ => false,
+        }
+    }
+
     /// What a refusal of Partner Center means. A 401 is the credential's: by then the token was renewed.
     pub(super) fn of(answer: Refusal, retry_after: Option<Duration>) -> Self {
         match (answer.status(), answer.code()) {

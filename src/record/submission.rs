@@ -80,6 +80,7 @@ pub async fn taken(
         let look = Look {
             now: answer.ended_at,
             last_seen_at: customer.last_seen_at,
+            submitted_at: customer.submitted_at,
             news_since: Some(partner.watching_since),
             second_look: intervals.second_look,
             third_look: intervals.third_look,

@@ -11,6 +11,7 @@ const INTERVALS: Intervals = Intervals {
     unqualified: Duration::from_hours(24 * 7),
     second_look: Duration::from_mins(2),
     third_look: Duration::from_hours(1),
+    log_is_read: false,
 };
 
 fn belief() -> impl Strategy<Value = Belief> {
@@ -45,6 +46,7 @@ fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
         added_at: NOW,
         expected_until,
         answer_began_at: None,
+        submitted_at: None,
         unlisted: false,
         last_seen_at: Some(NOW),
     }
@@ -60,7 +62,7 @@ proptest! {
         let expected = expected.map(|days| Timestamp::from_millis(NOW.as_millis() + days * 86_400_000));
         let class = class(&beliefs, expected, NOW);
         let look = Look {
-            now: NOW, last_seen_at: Some(NOW), news_since: None, second_look: INTERVALS.second_look,
+            now: NOW, last_seen_at: Some(NOW), submitted_at: None, news_since: None, second_look: INTERVALS.second_look,
             third_look: INTERVALS.third_look, doubt: Doubt::Usual,
         };
         let next = next_poll_at(&customer(expected, class), &beliefs, &INTERVALS, &look).since(NOW);

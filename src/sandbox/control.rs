@@ -42,6 +42,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/customers/{id}/timeline", put(timeline).delete(clear_timeline))
         .route("/customers/{id}/raw", put(raw_body).delete(clear_raw_body))
         .route("/customers/{id}/{operation}", post(operate))
+        .route("/records", post(add_record))
         .route("/faults", get(rules::faults).post(rules::add_fault).delete(rules::clear_faults))
         .route("/faults/{id}", delete(rules::release))
         .route("/quirks", get(rules::quirks).post(rules::add_quirk).delete(rules::clear_quirks))
@@ -150,8 +151,15 @@ async fn add_customers(State(shared): App, body: Bytes) -> Answer {
         return ok(&json!({"added": ids.len(), "first": ids.first(), "last": ids.last()}));
     }
     let details: CustomerDetails = strictly(&command)?;
-    let id = shared.with(|engine, _| engine.world.add(details))?;
+    let id = shared.with(|engine, now| engine.world.add(details, now))?;
     ok(&json!({"id": id}))
+}
+
+/// A record of the activity log, in any words.
+async fn add_record(State(shared): App, body: Bytes) -> Answer {
+    let record = read(&body)?;
+    shared.with(|engine, now| engine.world.audit.raw(record, now));
+    done()
 }
 
 async fn customer(State(shared): App, Path(id): Path<String>) -> Answer {

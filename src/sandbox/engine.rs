@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Options;
+use super::audit;
 use super::entra::{Authorization, Entra, MfaRefusal};
 use super::entry::Entry;
 use super::errors::{self, Reply};
@@ -49,6 +50,7 @@ impl Call {
             ("POST", [tenant, "oauth2", "v2.0", "token"]) => Target::Token { tenant, v2: true },
             ("POST", [tenant, "oauth2", "v2.0", "devicecode"]) => Target::DeviceCode { tenant },
             ("GET", ["v1", "customers"]) => Target::Customers,
+            ("GET", ["v1", "auditrecords"]) => Target::AuditRecords,
             ("GET", ["v1", "customers", id, "qualifications"]) => Target::Qualifications(id),
             ("POST", ["v1", "customers", id, "qualifications"]) => Target::Submission(id),
             ("GET", ["v1", "customers", "all", "validations"]) => Target::Validations,
@@ -65,6 +67,7 @@ enum Target<'a> {
     Qualifications(&'a str),
     Submission(&'a str),
     Validations,
+    AuditRecords,
     Unknown,
 }
 
@@ -76,6 +79,7 @@ impl Target<'_> {
             Self::Qualifications(_) => Kind::Qualifications,
             Self::Submission(_) => Kind::Submissions,
             Self::Validations => Kind::Validations,
+            Self::AuditRecords => Kind::AuditRecords,
             Self::Unknown => Kind::Unknown,
         }
     }
@@ -209,6 +213,7 @@ impl Engine {
                 Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, host, &call.body, now),
                 Target::DeviceCode { tenant } => self.entra.device_code(tenant, host, &call.body, now),
                 Target::Customers => pages::answer(&self.world, call, &manner.listing),
+                Target::AuditRecords => audit::answer(&self.world.audit, call, &manner.auditing, now),
                 Target::Qualifications(id) => self.qualifications(id, manner, now),
                 Target::Submission(id) => self.submission(id, call, manner, now),
                 Target::Validations => Reply::json(StatusCode::OK, &self.submissions.codes),
@@ -284,7 +289,11 @@ impl Engine {
                     problems.push("the token endpoint takes nothing in the query: it ends up in logs".into());
                 }
             }
-            Target::Customers | Target::Qualifications(_) | Target::Submission(_) | Target::Validations => {
+            Target::Customers
+            | Target::Qualifications(_)
+            | Target::Submission(_)
+            | Target::Validations
+            | Target::AuditRecords => {
                 let accepts = call.header(ACCEPT.as_str()).unwrap_or_default();
                 if !accepts.contains("application/json") {
                     problems.push("Accept is not application/json: the service can answer XML as well".into());
@@ -301,10 +310,11 @@ impl Engine {
                 if guid(call.header("ms-correlationid")).is_none() {
                     problems.push("MS-CorrelationId is not a GUID".into());
                 }
-                if let Target::Customers = target {
-                    problems.extend(pages::problems(call));
-                } else if !call.query.is_empty() {
-                    problems.push("qualifications take no query".into());
+                match target {
+                    Target::Customers => problems.extend(pages::problems(call)),
+                    Target::AuditRecords => problems.extend(audit::problems(call)),
+                    _ if !call.query.is_empty() => problems.push("qualifications take no query".into()),
+                    _ => {}
                 }
                 if matches!(target, Target::Submission(_)) {
                     problems.extend(submissions::of_another_contract(call));

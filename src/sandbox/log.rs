@@ -20,6 +20,8 @@ pub enum Kind {
     /// `POST …/qualifications`.
     Submissions,
     Validations,
+    /// A page of the activity log.
+    AuditRecords,
     /// Something that Partner Center does not have, or that this sandbox does not know.
     Unknown,
 }
@@ -27,7 +29,10 @@ pub enum Kind {
 impl Kind {
     /// Behind the bearer token, the throttle and the API's headers.
     pub(super) fn is_api(self) -> bool {
-        matches!(self, Self::Customers | Self::Qualifications | Self::Submissions | Self::Validations)
+        matches!(
+            self,
+            Self::Customers | Self::Qualifications | Self::Submissions | Self::Validations | Self::AuditRecords
+        )
     }
 }
 

@@ -188,6 +188,33 @@ pub enum LastPage {
     Again,
 }
 
+/// How the activity log is written.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Auditing {
+    pub order: Option<Order>,
+    /// At most so many on a page, however many were asked for.
+    pub page_size: Option<usize>,
+    /// Records appear so long after they are dated.
+    #[serde(with = "text::optional")]
+    pub lag: Option<Duration>,
+    pub without_ids: bool,
+    /// Of operation types; left out: `update_customer_qualification`.
+    pub words: Option<Keys>,
+    /// `endDate` is the first day that is left out, not the last that is shown.
+    pub end_is_exclusive: bool,
+}
+
+/// In which order records come: no documentation says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    #[default]
+    NewestFirst,
+    OldestFirst,
+    None,
+}
+
 /// How an answer goes over the wire.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::log::{Kind, Shown};
-use super::manner::{Listing, Sending, Writing};
+use super::manner::{Auditing, Listing, Sending, Writing};
 use super::rule::{Active, Rule, Rules};
 use super::text;
 use crate::time::Timestamp;
@@ -22,6 +22,8 @@ pub enum Quirk {
     Writing(Writing),
     /// What is odd about the customer list.
     Listing(Listing),
+    /// How the activity log is written.
+    Auditing(Auditing),
     /// How any answer is sent, a fault's as well.
     Sending(Sending),
     /// A replica that lags behind: what was true so long ago, or as far back as is known.
@@ -39,6 +41,7 @@ impl Quirk {
             Self::Writing(_) => matches!(kind, Kind::Qualifications | Kind::Submissions),
             Self::Past { .. } | Self::Nothing => kind == Kind::Qualifications,
             Self::Listing(_) => kind == Kind::Customers,
+            Self::Auditing(_) => kind == Kind::AuditRecords,
             Self::Sending(_) => true,
         }
     }
@@ -71,6 +74,7 @@ impl View {
 pub(super) struct Manner {
     pub(super) writing: Writing,
     pub(super) listing: Listing,
+    pub(super) auditing: Auditing,
     pub(super) sending: Option<Sending>,
     pub(super) view: View,
 }
@@ -103,13 +107,14 @@ impl Quirks {
         }
         let mut manner = Manner::default();
         let mut met = false;
-        for is_one in [writing, listing, sending, view] {
+        for is_one in [writing, listing, auditing, sending, view] {
             let wanted = |quirk: &Quirk| is_one(quirk) && quirk.concerns(kind);
             let Some((_, quirk)) = self.0.meet(kind, customer, now, wanted) else { continue };
             met = true;
             match quirk {
                 Quirk::Writing(writing) => manner.writing = writing,
                 Quirk::Listing(listing) => manner.listing = listing,
+                Quirk::Auditing(auditing) => manner.auditing = auditing,
                 Quirk::Sending(sending) => manner.sending = Some(sending),
                 Quirk::Past { ago } => manner.view = View::Past(ago),
                 Quirk::Nothing => manner.view = View::Nothing,
@@ -125,6 +130,10 @@ fn writing(quirk: &Quirk) -> bool {
 
 fn listing(quirk: &Quirk) -> bool {
     matches!(quirk, Quirk::Listing(_))
+}
+
+fn auditing(quirk: &Quirk) -> bool {
+    matches!(quirk, Quirk::Auditing(_))
 }
 
 fn sending(quirk: &Quirk) -> bool {

@@ -1,5 +1,6 @@
 //! The sandbox seen from outside: over HTTP, as the client sees it.
 
+mod audit;
 mod faults;
 mod listing;
 mod quirks;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Authorization::{Expired, NotNeeded, Revoked, Valid, WrongAudience};
+use super::manner::Keys;
 use super::*;
 use crate::time::{ManualClock, Timestamp};
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::audit::Audit;
 use super::bulk::{self, Bulk};
 use super::entry::{Entry, STATE_OWNED, Vetting};
 use super::history::History;
@@ -80,6 +82,8 @@ pub struct World {
     agenda: BTreeMap<(Timestamp, u64), (String, u64, Operation)>,
     /// What was true before; only of customers to whom something happened.
     history: History,
+    /// What users and applications of the partner did.
+    pub(super) audit: Audit,
     /// Numbers steps and timelines.
     numbered: u64,
     /// Customers made up so far.
@@ -99,7 +103,14 @@ impl World {
     }
 
     /// Adds a customer and returns the id, made up if there was none.
-    pub fn add(&mut self, mut details: CustomerDetails) -> Result<String, WorldError> {
+    pub fn add(&mut self, details: CustomerDetails, now: Timestamp) -> Result<String, WorldError> {
+        let name = details.name.clone();
+        let id = self.put(details)?;
+        self.audit.note(now, "add_customer", &id, &name, &json!({"Id": id}));
+        Ok(id)
+    }
+
+    fn put(&mut self, mut details: CustomerDetails) -> Result<String, WorldError> {
         while details.id.is_empty() {
             let id = bulk::id(self.made_up);
             self.made_up += 1;
@@ -116,13 +127,13 @@ impl World {
         Ok(id)
     }
 
-    /// Adds many at once; see [`Bulk`]. Returns their ids in the order in which they were made.
+    /// Adds many at once, as if they had been there for long; see [`Bulk`]. Returns their ids in the order in which they were made.
     pub fn add_bulk(&mut self, bulk: Bulk, now: Timestamp) -> Vec<String> {
         let mut ids = Vec::with_capacity(bulk.count);
         for index in 0..bulk.count {
             let details = bulk::details(self.made_up);
             let entries = bulk.entries(index, now);
-            let Ok(id) = self.add(CustomerDetails { id: String::new(), ..details }) else { continue };
+            let Ok(id) = self.put(CustomerDetails { id: String::new(), ..details }) else { continue };
             if let Some(customer) = self.customers.get_mut(&id) {
                 customer.state.entries = entries;
             }
@@ -138,8 +149,11 @@ impl World {
         if operation.changes_answers() {
             self.history.remember(&key, &customer.state, now);
         }
+        let name = customer.details.name.clone();
         match operation {
             Operation::Submit { qualification } => {
+                let value = json!({"Qualification": &qualification});
+                self.audit.note(now, "update_customer_qualification", id, &name, &value);
                 let declared = Entry { qualification: qualification.clone(), vetting: Vetting::Declared };
                 let vetting =
                     if declared.is_of(STATE_OWNED) { Vetting::Declared } else { Vetting::InReview { created_at: now } };
@@ -175,7 +189,10 @@ impl World {
             }
             Operation::ClearBody => customer.state.body = None,
             Operation::Rename { name } => customer.details.name = name,
-            Operation::EndRelationship => customer.state.ended = true,
+            Operation::EndRelationship => {
+                self.audit.note(now, "remove_partner_customer_relationship", id, &name, &json!({"Id": id}));
+                customer.state.ended = true;
+            }
             Operation::RestoreRelationship => customer.state.ended = false,
             Operation::Unlist => customer.unlisted = true,
             Operation::Relist => customer.unlisted = false,

@@ -79,6 +79,8 @@ pub struct DueCustomer {
 #[derive(Debug, Serialize)]
 pub struct Unchanged {
     pub row: i64,
+    /// As which it was asked: who is of another class by now is due no later than that one has it.
+    pub class: &'static str,
     pub answer: String,
     pub began_at: i64,
     pub seen_at: i64,
@@ -236,10 +238,12 @@ impl WriteTx {
         let answers = serde_json::to_string(answers).unwrap_or_default();
         sqlx::query!(
             "update customer
-             set last_seen_at = j.seen_at, answer_began_at = j.began_at, next_poll_at = j.next_poll_at,
+             set last_seen_at = j.seen_at, answer_began_at = j.began_at,
+                 next_poll_at = case when poll_class = j.class then j.next_poll_at else min(customer.next_poll_at, j.next_poll_at) end,
                  asking_since = null, interrupted = 0,
                  poll_failures = 0, failing_since = null, last_error = null, blind_since = null
-             from (select value ->> 'row' as row, value ->> 'answer' as answer, value ->> 'began_at' as began_at,
+             from (select value ->> 'row' as row, value ->> 'class' as class, value ->> 'answer' as answer,
+                          value ->> 'began_at' as began_at,
                           value ->> 'seen_at' as seen_at, value ->> 'next_poll_at' as next_poll_at
                    from json_each(?)) j
              where customer.id = j.row and customer.answer = j.answer

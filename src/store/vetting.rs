@@ -19,6 +19,8 @@ pub struct Customer {
     pub class: PollClass,
     pub added_at: Timestamp,
     pub expected_until: Option<Timestamp>,
+    /// When something was last submitted for it, as the activity log has it.
+    pub submitted_at: Option<Timestamp>,
     pub answer_began_at: Option<Timestamp>,
     pub last_seen_at: Option<Timestamp>,
     /// It left Partner Center's list: asked seldom, whatever it answers.
@@ -29,7 +31,7 @@ impl WriteTx {
     /// The customer, unless it was removed meanwhile.
     pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
         let found = sqlx::query!(
-            r#"select id as "id!", customer_id, name, domain, tags, poll_class, added_at, expected_until,
+            r#"select id as "id!", customer_id, name, domain, tags, poll_class, added_at, expected_until, submitted_at,
                       answer_began_at, last_seen_at, left_why is 'unlisted' as "unlisted!: bool"
                from customer where id = ? and removed_at is null"#,
             row
@@ -45,6 +47,7 @@ impl WriteTx {
             class: PollClass::parse(&row.poll_class),
             added_at: Timestamp::from_millis(row.added_at),
             expected_until: row.expected_until.map(Timestamp::from_millis),
+            submitted_at: row.submitted_at.map(Timestamp::from_millis),
             answer_began_at: row.answer_began_at.map(Timestamp::from_millis),
             last_seen_at: row.last_seen_at.map(Timestamp::from_millis),
             unlisted: row.unlisted,

@@ -1,6 +1,7 @@
 //! The tests that need more than one part, in one binary: a file a theme.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod activity_log;
 mod alarms;
 mod answers;
 mod budget;

@@ -83,7 +83,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     let header = ["PARTNER", "CUSTOMERS", "DUE", "LAST ANSWER", "BUDGET", "GATE"];
     section(out, &mut page, "Partners", &header, rows.collect(), "none was asked yet");
     for partner in &all.partners {
-        if let Some(said) = list(&partner.state) {
+        for said in [list(&partner.state), activity_log(&partner.state)].into_iter().flatten() {
             let _ = writeln!(page, "{}", text::clean(&said));
         }
     }
@@ -178,6 +178,19 @@ fn list(state: &PartnerState) -> Option<String> {
         "{partner}: since {since} the customer list holds {size} instead of {expected} customers; nobody is counted as \
          missing by it (last complete: {complete})"
     ))
+}
+
+/// What is to be said of the activity log, if anything is.
+fn activity_log(state: &PartnerState) -> Option<String> {
+    let error = state.activity_log_error.as_ref()?;
+    let since = state.activity_log_failing_since.map(|at| when::minute(&at.to_string())).unwrap_or_default();
+    let retry = state.activity_log_retry_at.map(|at| when::minute(&at.to_string())).unwrap_or_default();
+    let so = if state.activity_log_counts {
+        ""
+    } else {
+        ", so customers without a qualification are asked as often as the settled"
+    };
+    Some(format!("{}: the activity log cannot be read since {since}, again at {retry}{so}: {error}", state.partner))
 }
 
 fn standing(endpoint: &EndpointState) -> String {

@@ -46,6 +46,13 @@ pub struct PartnerState {
     /// Why the list could not be read the last time, and when it is tried again.
     pub list_error: Option<String>,
     pub list_retry_at: Option<Timestamp>,
+    /// The activity log tells of submissions: who holds nothing is asked at the `unqualified` interval.
+    pub activity_log_counts: bool,
+    pub activity_log_read_at: Option<Timestamp>,
+    /// Since when and why the activity log cannot be read, and when it is tried again.
+    pub activity_log_failing_since: Option<Timestamp>,
+    pub activity_log_error: Option<String>,
+    pub activity_log_retry_at: Option<Timestamp>,
 }
 
 /// A secret, certificate or refresh token, and when it ends.
@@ -93,7 +100,9 @@ impl Store {
                       min(c.next_poll_at) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due_since: i64",
                       max(c.last_seen_at) as "last_answer_at: i64",
                       count(c.left_since) as "left!: i64",
-                      p.last_synced_at, p.list_size, p.short_since, p.short_size, p.list_error, p.list_retry_at
+                      p.last_synced_at, p.list_size, p.short_since, p.short_size, p.list_error, p.list_retry_at,
+                      p.activity_log_counts as "activity_log_counts: bool", p.activity_log_read_at,
+                      p.activity_log_failing_since, p.activity_log_error, p.activity_log_retry_at
                from partner p left join customer c on c.partner = p.id and c.removed_at is null
                group by p.id order by p.name"#,
             now,
@@ -123,6 +132,11 @@ impl Store {
             list_short_size: row.short_size,
             list_error: row.list_error,
             list_retry_at: at(row.list_retry_at),
+            activity_log_counts: row.activity_log_counts,
+            activity_log_read_at: at(row.activity_log_read_at),
+            activity_log_failing_since: at(row.activity_log_failing_since),
+            activity_log_error: row.activity_log_error,
+            activity_log_retry_at: at(row.activity_log_retry_at),
         });
         Ok(states.collect())
     }
