@@ -158,6 +158,7 @@ fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Chang
     let same = before.entry.as_ref().filter(|old| old.status_key() == entry.status_key());
     let known = || same.and_then(|old| old.created_at).or(review.created_at);
     let created_at = entry.created_at.or_else(|| if begins { None } else { known() });
+    let written = entry;
     let entry = &Entry { created_at, ..entry.clone() };
     let changed = begins || before.entry.as_ref().is_none_or(|old| !says_the_same(old, entry));
     let same_status = same.is_some();
@@ -172,7 +173,8 @@ fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Chang
     if !changed {
         return (after, None);
     }
-    let event = event_of(before, entry, &review, begins);
+    // By what is written: a date that is unknown is no difference to what was told.
+    let event = event_of(before, written, &review, begins);
     let change = before.change(event, Some(entry), review, look.last_seen_at);
     let told = match (event, entry.status()) {
         (EventType::Approved | EventType::Denied | EventType::Revoked, Status::Verdict(verdict)) => {
