@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 ///
 /// Who sends only while something is available sends at most its limit in any 60 seconds (with a limit of one a minute:
 /// two), plus the debt that the window ends with. The limit is what was configured; after Microsoft throttled us it is a
-/// tenth less than what we had sent in the minute before, and comes back by a fiftieth of the configured one a minute.
+/// tenth less than what we had sent in the minute before (but not less than that of half), and comes back by a fiftieth of the configured one a minute.
 #[derive(Debug)]
 pub struct Budget(Mutex<Bucket>);
 
@@ -109,7 +109,8 @@ impl Budget {
         }
         let lately = bucket.sent_lately(now);
         let least = (bucket.configured / LEAST).max(1);
-        let limit = (bucket.limit.min(lately) * 9 / 10).max(least);
+        // Not all at once: it may have been about one customer, or somebody else of the tenant.
+        let limit = (bucket.limit.min(lately.max(bucket.limit / 2)) * 9 / 10).max(least);
         bucket.set_limit(limit);
         bucket.stepped_at = Some(now);
     }
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(budget.limit(soon.after(MINUTE * 28)), None);
         // Throttled without having sent much: others of the tenant have.
         budget.slow_down(soon.after(MINUTE * 60));
-        assert_eq!(budget.limit(soon.after(MINUTE * 60)), Some(50));
+        assert_eq!(budget.limit(soon.after(MINUTE * 60)), Some(450));
         assert_eq!(Budget::per_minute(1000).limited_to(Some(50), NOON).limit(NOON), Some(50));
         assert_eq!(Budget::per_minute(40).limited_to(Some(50), NOON).limit(NOON), None);
     }
