@@ -22,6 +22,7 @@ use crate::partner_center::{self, Budget, Credential, Customers, PartnerCenter, 
 use crate::poller::{Asked, Poller};
 use crate::record::Intervals;
 use crate::roster::Roster;
+use crate::sign_ins::SignIns;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -320,6 +321,7 @@ pub async fn start(
     });
     let Loops { tasks: mut loops, progress, .. } = loops;
     let mut scheduler = activity::alarms(alarms).await?;
+    loops.spawn(SignIns::of(&config.partners, clock)?.run(stop.clone()));
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));
     if let Some(heartbeat) = config.heartbeat.clone() {
         loops.spawn(heartbeat.beat(progress.clone(), stop.clone()));

@@ -187,13 +187,16 @@ fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Chang
 
 /// What a change to `entry` is called.
 fn event_of(before: &Belief, entry: &Entry, review: &Review, begins: bool) -> EventType {
-    // A create date before this review's, and of a verdict that was told or of one before it: a copy of the past
-    // (replicas lag), or what is left of an earlier review. Any other was never told, whatever became of the date.
+    // A create date before this review's, by more than ways of writing it explain, or of a verdict that was told or of one
+    // before it: a copy of the past (replicas lag), or what is left of an earlier review.
     let is_of_the_told = |told: &Told| {
         later(told.created_at, entry.created_at)
             || told.attempt < review.attempt && told.created_at.is_some() && !later(entry.created_at, told.created_at)
     };
-    let is_past = later(review.created_at, entry.created_at) && before.told.as_ref().is_some_and(is_of_the_told);
+    let is_long_ago =
+        review.created_at.zip(entry.created_at).is_some_and(|(review, entry)| review > entry.after(DATES_DIFFER));
+    let is_past =
+        later(review.created_at, entry.created_at) && (is_long_ago || before.told.as_ref().is_some_and(is_of_the_told));
     match entry.status() {
         Status::Verdict(_) if is_past => EventType::Changed,
         Status::Verdict(verdict) => match (verdict, &before.told) {
@@ -310,6 +313,9 @@ impl Told {
             && (verdict == Verdict::Approved || self.reason_key == entry.reason_key())
     }
 }
+
+/// The same create date, as an instant in one answer and as a day in another, or in two zones.
+const DATES_DIFFER: Duration = Duration::from_hours(24);
 
 /// While answers are implausible, looks count only after this long, and then this far apart.
 pub const DOUBT: Duration = Duration::from_hours(1);

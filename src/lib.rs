@@ -63,6 +63,7 @@ pub mod config;
 pub mod lock;
 pub mod activity;
 pub mod heartbeat;
+pub mod sign_ins;
 pub mod daemon;
 pub mod cli;
 pub mod sandbox;

@@ -1,9 +1,13 @@
 //! Refresh tokens that are replaced at each redemption, whatever happens meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use vetwatch::partner_center::{Credential, PartnerSettings};
 use vetwatch::sandbox::{Fault, FaultRule, Kind, MfaRefusal, Rotation, SignIns};
+use vetwatch::sign_ins;
+use vetwatch::time::Clock;
 
 use super::{Office, SCHOOL, refused};
 use crate::process::{SOON, Town, eventually};
@@ -245,4 +249,29 @@ async fn killed_at_any_instant_of_a_rotation_it_is_still_signed_in() {
     daemon.stop().await;
     let refused = town.sandbox.counts()[&Kind::Token].statuses.get(&400).copied().unwrap_or_default();
     assert_eq!(refused, 0, "what was redeemed was always the newest token or the one before");
+}
+
+#[tokio::test]
+async fn a_sign_in_that_only_submitting_uses_is_used_once_a_week() {
+    let office = Office::new().await;
+    let first = office.sandbox.sign_in();
+    office.keep(&first, None);
+    let reading = Credential { proof: Office::secret(), user: None };
+    let settings = PartnerSettings { user_credential: Some(office.user()), ..office.settings(reading) };
+    let clock: Arc<dyn Clock> = office.clock.clone();
+    let mut sign_ins = sign_ins::SignIns::of(&[settings], &clock).unwrap();
+    for _ in 0..200 * 24 {
+        sign_ins.round().await;
+        office.clock.advance(hours(1));
+    }
+    let times = office.token_requests();
+    assert!((26..=30).contains(&times), "{times} times in 200 days");
+    assert_ne!(office.kept().0, first);
+    // One that is over is not tried in a loop.
+    office.sandbox.revoke_sign_ins();
+    for _ in 0..20 * 24 {
+        sign_ins.round().await;
+        office.clock.advance(hours(1));
+    }
+    assert!(office.token_requests() - times <= 3 * 14, "{} times in 20 days", office.token_requests() - times);
 }

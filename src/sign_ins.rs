@@ -1,0 +1,92 @@
+//! Users who are signed in for `submit` only. Entra ID ends a sign-in that nobody has used for 90 days, so each is used
+//! once a week.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::partner_center::{Budget, Credential, PartnerCenter, PartnerSettings, SetupError};
+use crate::time::{Clock, Timestamp};
+
+const EVERY: Duration = Duration::from_hours(1);
+const REST: Duration = Duration::from_hours(24 * 7);
+/// Nobody is asked about a sign-in that is over more often than this.
+const PATIENCE: Duration = Duration::from_hours(24);
+const LIFE: Duration = Duration::from_hours(24 * 90);
+
+pub struct SignIns {
+    users: Vec<User>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+struct User {
+    client: PartnerCenter,
+    credential: Credential,
+    failed_at: Option<Timestamp>,
+}
+
+impl SignIns {
+    /// Those of these partners that nothing else uses: where reading is done as the user, it is used all the time.
+    ///
+    /// # Errors
+    /// When a client cannot be set up.
+    pub fn of(partners: &[PartnerSettings], clock: &Arc<dyn Clock>) -> Result<Self, SetupError> {
+        let mut users = Vec::new();
+        for settings in partners.iter().filter(|partner| partner.credential.user.is_none()) {
+            let Some(settings) = settings.as_user() else { continue };
+            let (credential, budget) =
+                (settings.credential.clone(), Arc::new(Budget::per_minute(settings.requests_per_minute)));
+            let client = PartnerCenter::new(settings, budget, clock.clone())?;
+            users.push(User { client, credential, failed_at: None });
+        }
+        Ok(Self { users, clock: clock.clone() })
+    }
+
+    /// Uses each sign-in that has rested for a week.
+    pub async fn round(&mut self) {
+        let now = self.clock.now();
+        for user in &mut self.users {
+            let rested = user
+                .credential
+                .expiries()
+                .iter()
+                .any(|end| end.of == "refresh token" && end.at <= now.after(LIFE - REST));
+            let waits = user.failed_at.is_some_and(|at| at <= now && now.since(at) < PATIENCE);
+            if !rested || waits {
+                continue;
+            }
+            let name = user.client.name();
+            match user.client.sign_in().await {
+                Ok(()) => {
+                    info!(partner = name, "the user's sign-in was renewed, so that it does not end for want of use");
+                    user.failed_at = None;
+                }
+                Err(error) => {
+                    warn!(partner = name, "the user's sign-in for `submit` could not be renewed: {error}");
+                    user.failed_at = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> String {
+        if self.users.is_empty() {
+            stop.cancelled().await;
+        }
+        while !stop.is_cancelled() {
+            stop.run_until_cancelled(self.round()).await;
+            stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
+        }
+        "the renewal of sign-ins".to_owned()
+    }
+}
+
+impl std::fmt::Debug for SignIns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignIns").field("users", &self.users).finish_non_exhaustive()
+    }
+}
