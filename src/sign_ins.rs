@@ -11,10 +11,10 @@ use crate::partner_center::{Budget, Credential, PartnerCenter, PartnerSettings, 
 use crate::time::{Clock, Timestamp};
 
 const EVERY: Duration = Duration::from_hours(1);
-const REST: Duration = Duration::from_hours(24 * 7);
+/// One that has less than this to live has rested for a week.
+const FRESH: Duration = Duration::from_hours(24 * (90 - 7));
 /// Nobody is asked about a sign-in that is over more often than this.
 const PATIENCE: Duration = Duration::from_hours(24);
-const LIFE: Duration = Duration::from_hours(24 * 90);
 
 pub struct SignIns {
     users: Vec<User>,
@@ -49,11 +49,8 @@ impl SignIns {
     pub async fn round(&mut self) {
         let now = self.clock.now();
         for user in &mut self.users {
-            let rested = user
-                .credential
-                .expiries()
-                .iter()
-                .any(|end| end.of == "refresh token" && end.at <= now.after(LIFE - REST));
+            let rested =
+                user.credential.expiries().iter().any(|end| end.of == "refresh token" && end.at <= now.after(FRESH));
             let waits = user.failed_at.is_some_and(|at| at <= now && now.since(at) < PATIENCE);
             if !rested || waits {
                 continue;
