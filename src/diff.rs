@@ -193,10 +193,10 @@ fn event_of(before: &Belief, entry: &Entry, review: &Review, begins: bool) -> Ev
         later(told.created_at, entry.created_at)
             || told.attempt < review.attempt && told.created_at.is_some() && !later(entry.created_at, told.created_at)
     };
-    let is_long_ago =
-        review.created_at.zip(entry.created_at).is_some_and(|(review, entry)| review > entry.after(DATES_DIFFER));
+    let is_other =
+        review.created_at.zip(entry.created_at).is_some_and(|(review, entry)| !written_otherwise(review, entry));
     let is_past =
-        later(review.created_at, entry.created_at) && (is_long_ago || before.told.as_ref().is_some_and(is_of_the_told));
+        later(review.created_at, entry.created_at) && (is_other || before.told.as_ref().is_some_and(is_of_the_told));
     match entry.status() {
         Status::Verdict(_) if is_past => EventType::Changed,
         Status::Verdict(verdict) => match (verdict, &before.told) {
@@ -314,9 +314,6 @@ impl Told {
     }
 }
 
-/// The same create date, as an instant in one answer and as a day in another, or in two zones.
-const DATES_DIFFER: Duration = Duration::from_hours(24);
-
 /// While answers are implausible, looks count only after this long, and then this far apart.
 pub const DOUBT: Duration = Duration::from_hours(1);
 
@@ -350,6 +347,12 @@ fn says_the_same(a: &Entry, b: &Entry) -> bool {
 /// Equal to the second; an unknown date is no difference.
 fn same_date(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     a.zip(b).is_none_or(|(a, b)| a.as_secs() == b.as_secs())
+}
+
+/// May `early` be the same create date as `late`, rounded, or written as a day?
+fn written_otherwise(late: Timestamp, early: Timestamp) -> bool {
+    let apart = late.since(early);
+    apart <= Duration::from_secs(2) || (early.as_secs() % 86_400 == 0 && apart <= Duration::from_hours(48))
 }
 
 /// Both known, and `a` later by a second at least.

@@ -99,6 +99,20 @@ fn a_look_that_comes_too_early_does_not_count() {
     assert_eq!((change.event, change.last_seen_before_at), (EventType::Vanished, Some(at(0))));
 }
 
+#[test]
+fn a_create_date_that_is_rounded_or_written_as_a_day_costs_no_verdict() {
+    let day = Timestamp::from_millis(10 * 86_400_000);
+    let submitted = day.after(Duration::from_hours(15));
+    let dates = [submitted.before(Duration::from_secs(1)), day];
+    for created in dates {
+        let review = compare(&[], &Snapshot::of([entry("InReview", None, Some(submitted))]), &look(at(0), None));
+        let beliefs: Vec<_> = review.into_iter().map(|(belief, _)| belief).collect();
+        let denied = Snapshot::of([entry("Denied", Some("x"), Some(created))]);
+        let change = compare(&beliefs, &denied, &look(at(900), Some(at(0)))).remove(0).1.expect("a change");
+        assert_eq!((change.event, change.review.attempt), (EventType::Denied, 1), "{created}");
+    }
+}
+
 fn look(now: Timestamp, last_seen_at: Option<Timestamp>) -> Look {
     let second_look = Duration::from_mins(2);
     Look {
