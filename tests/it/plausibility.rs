@@ -6,7 +6,7 @@ use serde_json::json;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Clock;
 
-use crate::world::{World, hours, minutes};
+use crate::world::{World, hours, minutes, seconds};
 
 /// Sixty customers in review and one settled, all seen.
 async fn town() -> (World, Vec<String>) {
@@ -160,4 +160,36 @@ async fn an_answer_that_cannot_be_stored_costs_itself_and_nobody_elses() {
     world.execute("drop trigger nothing_of_school_3").await;
     world.pass(minutes(15));
     assert_eq!(world.poll().await, 1);
+}
+
+#[tokio::test]
+async fn what_a_person_accepted_is_no_leave_for_what_disappears_later() {
+    let (world, _) = town().await;
+    let mut tx = world.store.begin().await.unwrap();
+    assert_eq!(tx.accept_absence(None, world.clock.now()).await.unwrap(), [0; 0]);
+    tx.commit().await.unwrap();
+    world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
+    for _ in 0..15 {
+        world.pass(minutes(3));
+        assert_eq!(world.poll().await, 0);
+    }
+    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_while_the_brake_is_on_makes_no_loop() {
+    let (world, _) = town().await;
+    world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
+    for _ in 0..8 {
+        world.pass(minutes(3));
+        world.poll().await;
+    }
+    world.clock.set(world.clock.now().before(minutes(10)));
+    let before = world.sandbox.count(Kind::Qualifications);
+    for _ in 0..60 {
+        world.pass(seconds(1));
+        world.poll().await;
+    }
+    let asked = world.sandbox.count(Kind::Qualifications) - before;
+    assert!(asked <= 2 * 61, "{asked} questions in a minute");
 }
