@@ -4,13 +4,13 @@
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 use super::engine::Call;
 use super::errors::{self, Reply};
 use super::manner::{Auditing, Keys, Order};
-use super::pages::LARGEST_PAGE;
+use super::pages::{self, LARGEST_PAGE, Paging};
 use super::rule::scrambled;
 use crate::time::Timestamp;
 
@@ -64,56 +64,44 @@ impl Audit {
     }
 }
 
-/// What the query asks for.
+/// The days that the query asks for.
 #[derive(Debug, Default)]
-struct Query {
+struct Days {
     from: Option<String>,
     to: Option<String>,
-    size: Option<String>,
-    seeks_next: bool,
 }
 
-fn query(call: &Call) -> Query {
-    let mut query = Query::default();
-    for (name, value) in url::form_urlencoded::parse(call.query.as_bytes()) {
-        match name.as_ref() {
-            "startDate" => query.from = Some(value.into_owned()),
-            "endDate" => query.to = Some(value.into_owned()),
-            "size" => query.size = Some(value.into_owned()),
-            "seekOperation" => query.seeks_next = value.eq_ignore_ascii_case("next"),
-            _ => {}
+impl Days {
+    fn of(call: &Call) -> Self {
+        let mut days = Self::default();
+        for (name, value) in url::form_urlencoded::parse(call.query.as_bytes()) {
+            match name.as_ref() {
+                "startDate" => days.from = Some(value.into_owned()),
+                "endDate" => days.to = Some(value.into_owned()),
+                _ => {}
+            }
         }
+        days
     }
-    query
-}
-
-fn size(query: &Query) -> Option<usize> {
-    query.size.as_ref().and_then(|size| size.parse().ok()).filter(|size| (1..=LARGEST_PAGE).contains(size))
 }
 
 pub(super) fn problems(call: &Call) -> Option<String> {
-    let query = query(call);
-    if query.from.is_none() {
-        return Some("without startDate it is the last 30 days, over and over".into());
-    }
-    match (size(&query), query.seeks_next, call.header("ms-continuationtoken")) {
-        (None, ..) => Some(format!("size must be 1 to {LARGEST_PAGE}")),
-        (_, true, None) => Some("seekOperation=Next without MS-ContinuationToken".into()),
-        (_, false, Some(_)) => Some("MS-ContinuationToken without seekOperation=Next".into()),
-        _ => None,
+    match Days::of(call).from {
+        None => Some("without startDate it is the last 30 days, over and over".into()),
+        Some(_) => pages::problems(call),
     }
 }
 
 pub(super) fn answer(audit: &Audit, call: &Call, auditing: &Auditing, now: Timestamp) -> Reply {
-    let query = query(call);
+    let (days, paging) = (Days::of(call), Paging::of(call));
     let refuse = |text: &str| errors::standard(StatusCode::BAD_REQUEST, 3000, text);
     let today = now.to_utc().date_naive();
     let day = |text: &Option<String>, usual: NaiveDate| match text {
         None => Some(usual),
         Some(text) => NaiveDate::parse_from_str(text, "%Y-%m-%d").ok(),
     };
-    let before = |days| today.checked_sub_days(Days::new(days)).unwrap_or(today);
-    let (Some(from), Some(to)) = (day(&query.from, before(30)), day(&query.to, today)) else {
+    let before = |days| today.checked_sub_days(chrono::Days::new(days)).unwrap_or(today);
+    let (Some(from), Some(to)) = (day(&days.from, before(30)), day(&days.to, today)) else {
         return refuse("The dates are invalid.");
     };
     if from < before(KEPT_DAYS) {
@@ -122,15 +110,14 @@ pub(super) fn answer(audit: &Audit, call: &Call, auditing: &Auditing, now: Times
     if from > to || (to - from).num_days() > LONGEST_SPAN {
         return refuse("The dates must not be more than 30 days apart.");
     }
-    let size = size(&query).unwrap_or(LARGEST_PAGE).min(auditing.page_size.unwrap_or(LARGEST_PAGE)).max(1);
-    let token = call.header("ms-continuationtoken").filter(|_| query.seeks_next);
-    let begin = match token.map(place) {
+    let size = paging.size().unwrap_or(LARGEST_PAGE).min(auditing.page_size.unwrap_or(LARGEST_PAGE)).max(1);
+    let begin = match paging.token(call).map(place) {
         Some(None) => return refuse("The continuation token is invalid."),
         begin => begin.flatten().unwrap_or(0),
     };
     let is_shown = |entry: &&Entry| {
         let day = entry.at.to_utc().date_naive();
-        let is_within = from <= day && (day < to || day == to && !(auditing.end_is_exclusive && query.to.is_some()));
+        let is_within = from <= day && (day < to || day == to && !(auditing.end_is_exclusive && days.to.is_some()));
         is_within && auditing.lag.is_none_or(|lag| entry.written_at.after(lag) <= now)
     };
     let mut shown: Vec<_> = audit.0.iter().enumerate().filter(|(_, entry)| is_shown(entry)).collect();

@@ -79,32 +79,39 @@ struct Header<'a> {
     value: &'a str,
 }
 
-/// What the query asks for.
+/// How a collection is paged through: what the query and the header ask for.
 #[derive(Debug, Default)]
-struct Query {
+pub(super) struct Paging {
     size: Option<String>,
     seeks_next: bool,
 }
 
-fn query(call: &Call) -> Query {
-    let mut query = Query::default();
-    for (name, value) in url::form_urlencoded::parse(call.query.as_bytes()) {
-        match name.as_ref() {
-            "size" => query.size = Some(value.into_owned()),
-            "seekOperation" => query.seeks_next = value.eq_ignore_ascii_case("next"),
-            _ => {}
+impl Paging {
+    pub(super) fn of(call: &Call) -> Self {
+        let mut paging = Self::default();
+        for (name, value) in url::form_urlencoded::parse(call.query.as_bytes()) {
+            match name.as_ref() {
+                "size" => paging.size = Some(value.into_owned()),
+                "seekOperation" => paging.seeks_next = value.eq_ignore_ascii_case("next"),
+                _ => {}
+            }
         }
+        paging
     }
-    query
-}
 
-fn size(query: &Query) -> Option<usize> {
-    query.size.as_ref().and_then(|size| size.parse().ok()).filter(|size| (1..=LARGEST_PAGE).contains(size))
+    pub(super) fn size(&self) -> Option<usize> {
+        self.size.as_ref().and_then(|size| size.parse().ok()).filter(|size| (1..=LARGEST_PAGE).contains(size))
+    }
+
+    /// The header alone does not page: whoever forgets the operation gets the first page again.
+    pub(super) fn token<'a>(&self, call: &'a Call) -> Option<&'a str> {
+        call.header("ms-continuationtoken").filter(|_| self.seeks_next)
+    }
 }
 
 pub(super) fn problems(call: &Call) -> Option<String> {
-    let query = query(call);
-    match (size(&query), query.seeks_next, call.header("ms-continuationtoken")) {
+    let paging = Paging::of(call);
+    match (paging.size(), paging.seeks_next, call.header("ms-continuationtoken")) {
         (None, ..) => Some(format!("size must be 1 to {LARGEST_PAGE}")),
         (_, true, None) => Some("seekOperation=Next without MS-ContinuationToken".into()),
         (_, false, Some(_)) => Some("MS-ContinuationToken without seekOperation=Next".into()),
@@ -113,13 +120,12 @@ pub(super) fn problems(call: &Call) -> Option<String> {
 }
 
 pub(super) fn answer(world: &World, call: &Call, listing: &Listing) -> Reply {
-    let query = query(call);
-    let Some(asked) = size(&query) else {
+    let paging = Paging::of(call);
+    let Some(asked) = paging.size() else {
         let text = format!("The property size is invalid: it must be between 1 and {LARGEST_PAGE}.");
         return errors::standard(StatusCode::BAD_REQUEST, 3000, &text);
     };
-    // The header alone does not page: whoever forgets the operation gets the first page again.
-    let token = call.header("ms-continuationtoken").filter(|_| query.seeks_next);
+    let token = paging.token(call);
     let begin = match token.map(Place::read) {
         Some(None) => {
             return errors::standard(StatusCode::BAD_REQUEST, 3000, "The continuation token is invalid.");
