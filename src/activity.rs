@@ -105,8 +105,8 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
     }
 }
 
-/// Alarms by cron expression (with seconds). All that an alarm does is to poke.
-pub async fn alarms(jobs: Vec<(String, Tz, Arc<Notify>)>) -> Result<JobScheduler, JobSchedulerError> {
+/// Pokes by cron expression (with seconds).
+pub async fn poke_by_cron(jobs: Vec<(String, Tz, Arc<Notify>)>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     for (cron, zone, poke) in jobs {
         let job = Job::new_async_tz(cron.as_str(), zone, move |_, _| {
@@ -117,4 +117,28 @@ pub async fn alarms(jobs: Vec<(String, Tz, Arc<Notify>)>) -> Result<JobScheduler
     }
     scheduler.start().await?;
     Ok(scheduler)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+
+    #[tokio::test]
+    async fn rounds_that_all_fail_come_round_and_get_nothing_done() {
+        let (stop, poke) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let progress = Progress::new("a loop".to_owned(), Duration::from_millis(100));
+        let (seen, end, again) = (progress.clone(), stop.clone(), poke.clone());
+        let mut hung = None;
+        run(progress, poke, Arc::new(SystemClock), stop, || {
+            if seen.is_stuck() {
+                hung = Some(seen.is_hung());
+                end.cancel();
+            }
+            again.notify_one();
+            std::future::ready(Err::<Option<Timestamp>, _>(std::io::Error::other("the disk is full")))
+        })
+        .await;
+        assert_eq!(hung, Some(false), "the watchdog is fed, the heartbeat stays away");
+    }
 }

@@ -1,9 +1,10 @@
 //! The parts, put together: from a configuration to running loops, and back down on SIGTERM.
 
+mod parts;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,18 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::activity::{self, Progress};
-use crate::activity_log::{ActivityLog, Look, UnderWay};
-use crate::alarms::Alarms;
-use crate::config::{Config, EndpointKind};
-use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
+use crate::activity_log::Look;
+use crate::config::Config;
 use crate::lock;
-use crate::partner_center::{self, Budget, Credential, Customers, PartnerCenter, PartnerSettings};
-use crate::poller::{Asked, Poller};
-use crate::record::Intervals;
-use crate::roster::Roster;
+use crate::partner_center;
 use crate::sign_ins::SignIns;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
+
+pub use parts::{EndpointParts, PartnerParts, Parts, assemble};
 
 /// A loop that has not come round for this long hangs; the watchdog is not fed then.
 const HUNG: Duration = Duration::from_mins(3);
@@ -45,157 +43,12 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error("the connection to Partner Center cannot be set up")]
     PartnerCenter(#[from] partner_center::SetupError),
-    #[error("the alarms cannot be set up")]
-    Alarms(#[from] tokio_cron_scheduler::JobSchedulerError),
+    #[error("the scheduler cannot be set up")]
+    Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
     #[error("{0} ended by itself")]
     Ended(String),
-}
-
-/// One loop for each partner, one for each endpoint, and what wakes them.
-#[derive(Debug)]
-pub struct Parts {
-    pub partners: Vec<PartnerParts>,
-    pub endpoints: Vec<EndpointParts>,
-    pub alarms: Alarms,
-}
-
-#[derive(Debug)]
-pub struct PartnerParts {
-    pub poller: Poller,
-    pub poke: Arc<Notify>,
-    pub roster: Roster,
-    /// The roster follows Partner Center's list.
-    pub synced: bool,
-    pub roster_poke: Arc<Notify>,
-    pub activity_log: ActivityLog,
-}
-
-#[derive(Debug)]
-pub struct EndpointParts {
-    pub dispatcher: Dispatcher,
-    pub poke: Arc<Notify>,
-}
-
-/// Makes the parts that a configuration asks for. Once `stop` is cancelled they begin nothing new.
-pub async fn assemble(
-    config: &Config,
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    stop: &CancellationToken,
-) -> Result<Parts, Error> {
-    let mut endpoints = Vec::new();
-    for endpoint in &config.endpoints {
-        let channel = match &endpoint.kind {
-            EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
-            EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
-        };
-        let dispatcher = Dispatcher {
-            endpoint: endpoint.name.clone(),
-            channel,
-            policy: config.retry.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-            settings: endpoint.fingerprint(),
-            stop: stop.clone(),
-        };
-        endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
-    }
-    let routes = Arc::new(config.routes.clone());
-    let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
-    let mut partners = Vec::new();
-    for settings in &config.partners {
-        partners.push(partner(config, settings, store, clock, stop, &routes, &outbox).await?);
-    }
-    let alarms = Alarms {
-        partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
-        endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint.clone()).collect(),
-        credentials: config.partners.iter().map(credentials).collect(),
-        looked_at_credentials: AtomicI64::new(0),
-        routes,
-        store: store.clone(),
-        clock: clock.clone(),
-        outbox,
-    };
-    Ok(Parts { partners, endpoints, alarms })
-}
-
-fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
-    std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
-}
-
-async fn partner(
-    config: &Config,
-    settings: &PartnerSettings,
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    stop: &CancellationToken,
-    routes: &Arc<crate::delivery::route::Routes>,
-    outbox: &[Arc<Notify>],
-) -> Result<PartnerParts, Error> {
-    let mut tx = store.begin().await?;
-    let row = tx.partner(&settings.name, clock.now()).await?;
-    let limit = tx.slowed(row.id).await?;
-    tx.commit().await?;
-    let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
-    let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
-    let schedule = &config.schedule;
-    let roster = Roster {
-        partner: row.id,
-        name: settings.name.clone(),
-        client: client.clone(),
-        store: store.clone(),
-        clock: clock.clone(),
-        cron: schedule.customer_sync.clone(),
-        zone: schedule.timezone,
-        synced: settings.customers == Customers::All,
-        in_review: schedule.in_review,
-    };
-    let activity_log = ActivityLog {
-        partner: row.id,
-        name: settings.name.clone(),
-        client: client.clone(),
-        budget: budget.clone(),
-        store: store.clone(),
-        clock: clock.clone(),
-        every: schedule.activity_log,
-        unqualified: schedule.unqualified,
-        in_review: schedule.in_review,
-        synced: settings.customers == Customers::All,
-        under_way: UnderWay::default(),
-    };
-    let poller = Poller {
-        partner: row,
-        client,
-        budget,
-        max_in_flight: settings.max_in_flight,
-        synced: settings.customers == Customers::All,
-        intervals: Intervals {
-            in_review: schedule.in_review,
-            settled: schedule.settled,
-            unqualified: schedule.unqualified,
-            second_look: schedule.second_look,
-            third_look: schedule.third_look,
-            log_is_read: false,
-        },
-        log_is_read: AtomicBool::new(false),
-        routes: routes.clone(),
-        store: store.clone(),
-        clock: clock.clone(),
-        asked: Asked::default(),
-        limit: AtomicU32::new(limit.unwrap_or(0)),
-        outbox: outbox.to_vec(),
-        stop: stop.clone(),
-    };
-    Ok(PartnerParts {
-        poller,
-        poke: Arc::new(Notify::new()),
-        roster,
-        synced: settings.customers == Customers::All,
-        roster_poke: Arc::new(Notify::new()),
-        activity_log,
-    })
 }
 
 /// The daemon: runs until SIGTERM or SIGINT, then lets what is under way end.
@@ -271,7 +124,7 @@ pub async fn start(
     let parts = assemble(config, store, clock, stop).await?;
     let mut loops = Loops { tasks: JoinSet::new(), progress: Vec::new(), clock: clock.clone(), stop: stop.clone() };
     let mut pokes = Vec::new();
-    let mut alarms = Vec::new();
+    let mut crons = Vec::new();
     for EndpointParts { dispatcher, poke } in parts.endpoints {
         let (name, dispatcher) = (format!("endpoint {}", dispatcher.endpoint), Arc::new(dispatcher));
         pokes.push(poke.clone());
@@ -300,7 +153,7 @@ pub async fn start(
             }
         });
         if synced {
-            alarms.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
+            crons.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
             let stop_lists = stop.clone();
             let (name, roster) = (format!("customer list of {}", roster.name), Arc::new(roster));
             loops.add(name, LIST_HUNG, roster_poke, move || {
@@ -314,13 +167,13 @@ pub async fn start(
             });
         }
     }
-    let watch = Arc::new(parts.alarms);
-    loops.add("the watch over all that".to_owned(), HUNG, Arc::new(Notify::new()), move || {
-        let watch = watch.clone();
-        async move { watch.round().await }
+    let alarms = Arc::new(parts.alarms);
+    loops.add("the operators' alarms".to_owned(), HUNG, Arc::new(Notify::new()), move || {
+        let alarms = alarms.clone();
+        async move { alarms.round().await }
     });
     let Loops { tasks: mut loops, progress, .. } = loops;
-    let mut scheduler = activity::alarms(alarms).await?;
+    let mut scheduler = activity::poke_by_cron(crons).await?;
     loops.spawn(SignIns::of(&config.partners, clock)?.run(stop.clone()));
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));
     if let Some(heartbeat) = config.heartbeat.clone() {
@@ -332,7 +185,7 @@ pub async fn start(
     loops.spawn(async move {
         stop.cancelled().await;
         let _ = scheduler.shutdown().await;
-        "alarms".to_owned()
+        "the scheduler".to_owned()
     });
     Ok(loops)
 }

@@ -35,6 +35,8 @@
 //!   code there, beside the table that tests them.
 //! - **Only a customer's own answer is believed**: the customer list and the activity log ([`roster`], [`activity_log`])
 //!   only say who is a customer and who is asked sooner.
+//! - **It says when it is blind**: the poller and the dispatchers write down what fails; [`alarms`] tells the operators of
+//!   it once, and once more when it is over, and [`heartbeat`] stays away when vetwatch itself is dead.
 //! - **Activation takes no input**: a poke, a due time and a restart run the same round ([`activity`]). Rounds are
 //!   bounded; tests call them and never sleep.
 //! - **What a restart must not forget is a row**: a partner's gate, an endpoint's closure, since when an entry is

@@ -2,11 +2,13 @@
 
 mod asked;
 mod batch;
+mod due;
 mod gate;
 mod pace;
+mod sight;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::delivery::route::Routes;
-use crate::diff;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
 use crate::record::{self, Intervals, baseline, brake, departure, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
@@ -27,10 +28,6 @@ use crate::time::{Clock, Timestamp};
 const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
 /// Longer than a question can take: a customer whose question died with the process is due again by then.
 const LEASE: Duration = Duration::from_mins(5);
-/// Without a good answer for so long, others are asked whether it is the partner or its customers…
-const DOUBT_SIGHT: Duration = Duration::from_mins(10);
-/// …as many in a round.
-const WITNESSES: u32 = 2;
 /// A customer is blind when three questions in a row over at least this long have failed.
 const BLIND_AFTER: Duration = Duration::from_hours(1);
 
@@ -105,12 +102,7 @@ impl Poller {
         self.follow_log(now).await?;
         self.tell(now).await?;
         brake::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
-        let limit = self.budget.limit(now);
-        if self.limit.swap(limit.unwrap_or(0), Ordering::Relaxed) != limit.unwrap_or(0) {
-            let mut tx = self.store.begin().await?;
-            tx.slowed_to(self.partner.id, limit).await?;
-            tx.commit().await?;
-        }
+        self.note_limit(now).await?;
         let gate = self.store.gate(self.partner.id).await?;
         if let Some(gate) = &gate
             && gate.closed_until > now
@@ -259,31 +251,6 @@ impl Poller {
         self.note_sight(good, failure).await
     }
 
-    /// Since when there has been no good answer at all.
-    async fn note_sight(&self, good: bool, failure: Option<String>) -> Result<(), store::Error> {
-        let (partner, now) = (self.partner.id, self.clock.now());
-        let since = self.store.failing_since(partner).await?;
-        let is_long = since.is_some_and(|since| now.since(since) >= DOUBT_SIGHT);
-        match failure {
-            None if !good || since.is_none() => Ok(()),
-            Some(_) if good && since.is_none() => Ok(()),
-            _ if good => {
-                let mut tx = self.store.begin().await?;
-                tx.partner_answered(partner, now, is_long).await?;
-                tx.commit().await
-            }
-            failure => {
-                let mut tx = self.store.begin().await?;
-                tx.partner_failed(partner, now, &failure.unwrap_or_default()).await?;
-                if is_long {
-                    // Is it these customers, or all of them? Who held something lately can tell.
-                    tx.call_witnesses(partner, None, WITNESSES, now).await?;
-                }
-                tx.commit().await
-            }
-        }
-    }
-
     async fn ask(&self, customer: &DueCustomer) -> Question {
         // A task of its own: an answer that makes us panic costs that answer.
         let (client, id) = (self.client.clone(), customer.customer_id.clone());
@@ -398,41 +365,6 @@ impl Poller {
         let mut tx = self.store.begin().await?;
         tx.open_gate(self.partner.id).await?;
         tx.commit().await
-    }
-
-    /// When the next customer is due. Nobody waits for longer than the schedule says: not after the clock was set back,
-    /// and not under a schedule that became shorter.
-    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
-        let mut next = None;
-        for (class, first, last) in self.store.due_times(self.partner.id).await? {
-            let latest = now.after(self.longest_pause(class));
-            if last > latest {
-                warn!(
-                    partner = self.partner.name,
-                    class = class.as_str(),
-                    "who waits longer than the schedule says is asked within its interval: was the clock set back?"
-                );
-                let spread = match class {
-                    PollClass::SecondLook | PollClass::InReview => Duration::ZERO,
-                    class => self.intervals().of(class),
-                };
-                let mut tx = self.store.begin().await?;
-                tx.clamp_polls(self.partner.id, class, latest, now, spread).await?;
-                tx.commit().await?;
-                next = Some(now);
-            }
-            next = [next, Some(first)].into_iter().flatten().min();
-        }
-        Ok(next)
-    }
-
-    fn longest_pause(&self, class: PollClass) -> Duration {
-        let usual = match class {
-            PollClass::SecondLook => self.intervals().second_look.max(self.intervals().third_look).max(diff::DOUBT),
-            PollClass::Unqualified => self.intervals().unqualified,
-            class => self.intervals().of(class),
-        };
-        usual.max(LEASE)
     }
 }
 

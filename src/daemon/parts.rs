@@ -1,0 +1,166 @@
+//! What a configuration asks for, made and not yet running: a loop for each partner and endpoint, and what wakes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::activity_log::{ActivityLog, UnderWay};
+use crate::alarms::Alarms;
+use crate::config::{Config, EndpointKind};
+use crate::delivery::route::Routes;
+use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
+use crate::partner_center::{Budget, Credential, Customers, PartnerCenter, PartnerSettings};
+use crate::poller::{Asked, Poller};
+use crate::record::Intervals;
+use crate::roster::Roster;
+use crate::store::Store;
+use crate::time::Clock;
+
+/// One loop for each partner, one for each endpoint, and what wakes them.
+#[derive(Debug)]
+pub struct Parts {
+    pub partners: Vec<PartnerParts>,
+    pub endpoints: Vec<EndpointParts>,
+    pub alarms: Alarms,
+}
+
+#[derive(Debug)]
+pub struct PartnerParts {
+    pub poller: Poller,
+    pub poke: Arc<Notify>,
+    pub roster: Roster,
+    /// The roster follows Partner Center's list.
+    pub synced: bool,
+    pub roster_poke: Arc<Notify>,
+    pub activity_log: ActivityLog,
+}
+
+#[derive(Debug)]
+pub struct EndpointParts {
+    pub dispatcher: Dispatcher,
+    pub poke: Arc<Notify>,
+}
+
+/// Makes the parts that a configuration asks for. Once `stop` is cancelled they begin nothing new.
+pub async fn assemble(
+    config: &Config,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> Result<Parts, Error> {
+    let mut endpoints = Vec::new();
+    for endpoint in &config.endpoints {
+        let channel = match &endpoint.kind {
+            EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
+            EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
+        };
+        let dispatcher = Dispatcher {
+            endpoint: endpoint.name.clone(),
+            channel,
+            policy: config.retry.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            settings: endpoint.fingerprint(),
+            stop: stop.clone(),
+        };
+        endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
+    }
+    let routes = Arc::new(config.routes.clone());
+    let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
+    let mut partners = Vec::new();
+    for settings in &config.partners {
+        partners.push(partner(config, settings, store, clock, stop, &routes, &outbox).await?);
+    }
+    let alarms = Alarms {
+        partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
+        endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint.clone()).collect(),
+        credentials: config.partners.iter().map(credentials).collect(),
+        looked_at_credentials: AtomicI64::new(0),
+        routes,
+        store: store.clone(),
+        clock: clock.clone(),
+        outbox,
+    };
+    Ok(Parts { partners, endpoints, alarms })
+}
+
+fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
+    std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
+}
+
+async fn partner(
+    config: &Config,
+    settings: &PartnerSettings,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+    routes: &Arc<Routes>,
+    outbox: &[Arc<Notify>],
+) -> Result<PartnerParts, Error> {
+    let mut tx = store.begin().await?;
+    let row = tx.partner(&settings.name, clock.now()).await?;
+    let limit = tx.slowed(row.id).await?;
+    tx.commit().await?;
+    let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
+    let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
+    let schedule = &config.schedule;
+    let synced = settings.customers == Customers::All;
+    let roster = Roster {
+        partner: row.id,
+        name: settings.name.clone(),
+        client: client.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        cron: schedule.customer_sync.clone(),
+        zone: schedule.timezone,
+        synced,
+        in_review: schedule.in_review,
+    };
+    let activity_log = ActivityLog {
+        partner: row.id,
+        name: settings.name.clone(),
+        client: client.clone(),
+        budget: budget.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        every: schedule.activity_log,
+        unqualified: schedule.unqualified,
+        in_review: schedule.in_review,
+        synced,
+        under_way: UnderWay::default(),
+    };
+    let poller = Poller {
+        partner: row,
+        client,
+        budget,
+        max_in_flight: settings.max_in_flight,
+        synced,
+        intervals: Intervals {
+            in_review: schedule.in_review,
+            settled: schedule.settled,
+            unqualified: schedule.unqualified,
+            second_look: schedule.second_look,
+            third_look: schedule.third_look,
+            log_is_read: false,
+        },
+        log_is_read: AtomicBool::new(false),
+        routes: routes.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        asked: Asked::default(),
+        limit: AtomicU32::new(limit.unwrap_or(0)),
+        outbox: outbox.to_vec(),
+        stop: stop.clone(),
+    };
+    Ok(PartnerParts {
+        poller,
+        poke: Arc::new(Notify::new()),
+        roster,
+        synced,
+        roster_poke: Arc::new(Notify::new()),
+        activity_log,
+    })
+}
