@@ -173,3 +173,17 @@ async fn a_secret_that_is_about_to_end_is_told_five_times_before_and_once_when_i
     assert!(told[0].contains("The client secret of emea ends in") && told[5].ends_with("has ended"), "{told:#?}");
     assert_eq!(world.rows("select json_extract(credentials, '$[0].of') from partner").await, ["client secret"]);
 }
+
+#[tokio::test]
+async fn a_customer_that_could_not_be_read_and_then_left_is_not_called_readable() {
+    let mut world = World::new().await;
+    let ids = world.town(3).await;
+    world.sandbox.fault(FaultRule::about(&ids[0], Fault::status(404)));
+    world.live(hours(3)).await;
+    assert_eq!(world.alarms(), ["monitor.blind: 1 customer cannot be read"]);
+    world.sandbox.clear_faults();
+    world.sandbox.end_relationship(&ids[0]).unwrap();
+    world.live(hours(8)).await;
+    let told = world.alarms();
+    assert!(matches!(&told[1..], [one] if one.contains("is no longer a customer")), "{told:#?}");
+}

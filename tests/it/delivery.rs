@@ -213,6 +213,28 @@ async fn a_message_that_kills_the_process_each_time_does_not_take_its_neighbours
 }
 
 #[tokio::test]
+async fn what_cannot_be_queued_was_not_seen_either_and_is_told_once_it_can() {
+    for step in ["transition", "event", "delivery", "delivery_event"] {
+        let mut world = World::new().await;
+        let school = world.in_review("Contoso School").await;
+        world.sandbox.deny(&school, "Not an Academic Domain").unwrap();
+        world.execute(&format!("create trigger no before insert on {step} begin select raise(abort, 'no'); end")).await;
+        world.pass(minutes(15));
+        assert_eq!(world.poll().await, 0, "{step}");
+        let stored = world.rows(
+            "select (select count(*) from transition) + (select count(*) from event) + (select count(*) from delivery)",
+        );
+        assert_eq!(stored.await, ["0"], "{step}");
+        assert_eq!(world.rows("select vetting_status from v_current").await, ["InReview"], "{step}");
+        world.execute("drop trigger no").await;
+        world.pass(minutes(15));
+        world.poll().await;
+        world.deliver().await;
+        assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an Academic Domain"], "{step}");
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_was_set_back_puts_no_message_out_of_reach() {
     let mut world = World::new().await;
     world.pass(hours(24 * 400));

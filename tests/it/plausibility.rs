@@ -193,3 +193,30 @@ async fn a_clock_that_is_set_back_while_the_brake_is_on_makes_no_loop() {
     let asked = world.sandbox.count(Kind::Qualifications) - before;
     assert!(asked <= 2 * 61, "{asked} questions in a minute");
 }
+
+#[tokio::test]
+async fn who_is_looked_at_no_more_does_not_keep_the_brake_on() {
+    let (world, ids) = town().await;
+    for id in &ids[..6] {
+        world.sandbox.withdraw(id).unwrap();
+    }
+    world.pass(minutes(15));
+    world.poll().await;
+    world
+        .execute(
+            "update customer set paused_at = 1 where id in (select customer from observation where missing_since > 0)",
+        )
+        .await;
+    world.pass(hours(3));
+    world.poll().await;
+    assert_eq!(world.rows("select implausible_since from partner").await, ["null"]);
+    world.sandbox.withdraw(&ids[30]).unwrap();
+    for _ in 0..3 {
+        world.pass(minutes(15));
+        world.poll().await;
+    }
+    assert_eq!(
+        world.rows("select customer_name, event_type from v_transitions").await,
+        ["School 30 | vetting.vanished"]
+    );
+}
