@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{Datelike, Weekday};
 use uuid::Uuid;
 
-use crate::delivery::route::{Matter, Routes};
+use crate::delivery::{self, route::Routes};
 use crate::diff::{self, Belief, Change, Look};
 use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
@@ -114,16 +114,7 @@ async fn tell(
         let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
         let event = event(partner, customer, change, now, correlation);
         tx.insert_event(&event, partner.id, Some(customer.row), Some(transition)).await?;
-        let matter = Matter {
-            event: event.kind,
-            partner: &partner.name,
-            qualification: Some(&change.qualification),
-            tags: &customer.tags,
-        };
-        for endpoint in routes.endpoints(&matter) {
-            tx.enqueue(&event, endpoint, now).await?;
-            recorded.queued += 1;
-        }
+        recorded.queued += delivery::queue(tx, routes, &event, &customer.contact, None, now).await?;
         recorded.changes.push((change.clone(), event.kind));
     }
     Ok(recorded)

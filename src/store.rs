@@ -6,6 +6,8 @@
 mod activity;
 pub mod alarms;
 mod departures;
+mod endpoints;
+mod enqueue;
 mod housekeeping;
 mod listing;
 mod outbox;
@@ -31,7 +33,8 @@ use tracing::warn;
 pub use activity::{Acted, LogRead, LogState, Newcomer, SeenOperation};
 pub use departures::{LostReview, Standing};
 pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
-pub use outbox::{Due, Finish};
+pub use enqueue::Parcel;
+pub use outbox::{Due, Finish, InsteadOf, Unwritten};
 pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use submission::Expected;
 pub use vetting::Customer;

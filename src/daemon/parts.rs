@@ -51,6 +51,7 @@ pub async fn assemble(
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Result<Parts, Error> {
+    let routes = Arc::new(config.routes.clone());
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
         let channel = match &endpoint.kind {
@@ -61,6 +62,7 @@ pub async fn assemble(
             endpoint: endpoint.name.clone(),
             channel,
             policy: config.retry.clone(),
+            routes: routes.clone(),
             store: store.clone(),
             clock: clock.clone(),
             settings: endpoint.fingerprint(),
@@ -68,7 +70,6 @@ pub async fn assemble(
         };
         endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
     }
-    let routes = Arc::new(config.routes.clone());
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
     let mut partners = Vec::new();
     for settings in &config.partners {

@@ -14,7 +14,7 @@ use url::Url;
 
 pub use self::signature::{SecretError, SigningSecret};
 use crate::delivery::message::{DIGEST, clean};
-use crate::delivery::{Outcome, Outgoing, Report};
+use crate::delivery::{Draft, Outcome, Outgoing, Report};
 use crate::event::{Event, EventData};
 use crate::time::Timestamp;
 
@@ -76,9 +76,9 @@ impl WebhookChannel {
 
     /// The request's body. One event is told as itself; several (or none) as a digest of them.
     #[must_use]
-    pub fn render(&self, events: &[Event]) -> String {
+    pub fn render(&self, draft: &Draft<'_>) -> String {
         // Names, texts and times: all of it can be JSON.
-        serde_json::to_string(&body(events)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+        serde_json::to_string(&body(draft)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
 
     /// One attempt, signed for `now`.
@@ -161,6 +161,9 @@ fn client(deadline: Duration) -> Result<Client, String> {
 struct Body<'a> {
     r#type: &'static str,
     timestamp: Option<Timestamp>,
+    /// The endpoint that has not taken it; this one stands in for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead_of: Option<&'a str>,
     data: Data<'a>,
 }
 
@@ -179,18 +182,20 @@ struct Typed<'a> {
     data: &'a EventData,
 }
 
-fn body(events: &[Event]) -> Body<'_> {
+fn body<'a>(draft: &Draft<'a>) -> Body<'a> {
+    let (events, instead_of) = (draft.events, draft.instead_of);
     if let [event] = events {
         let Event { kind, occurred_at, data } = event;
-        return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), data: Data::One(data) };
+        return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), instead_of, data: Data::One(data) };
     }
-    let typed = |event| {
-        let Event { kind, data, .. }: &Event = event;
+    let typed = |event: &'a Event| {
+        let Event { kind, data, .. } = event;
         Typed { r#type: kind.as_str(), data }
     };
     Body {
         r#type: DIGEST,
         timestamp: events.iter().map(|event| event.occurred_at).max(),
+        instead_of,
         data: Data::Several { events: events.iter().map(typed).collect() },
     }
 }
