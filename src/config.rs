@@ -94,7 +94,7 @@ impl EndpointSettings {
     pub fn fingerprint(&self) -> String {
         let settings = match &self.kind {
             EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
-            EndpointKind::Webhook(webhook) => webhook.url.to_string(),
+            EndpointKind::Webhook(webhook) => webhook.http.url.to_string(),
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, settings.as_bytes());
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest)
@@ -108,7 +108,7 @@ impl fmt::Debug for EndpointKind {
             Self::Email(settings) => f.debug_tuple("Email").field(settings).finish(),
             Self::Webhook(settings) => f
                 .debug_struct("Webhook")
-                .field("host", &settings.url.host_str())
+                .field("host", &settings.http.url.host_str())
                 .field("secrets", &settings.secrets.len())
                 .finish_non_exhaustive(),
         }

@@ -2,6 +2,7 @@
 
 mod dispatcher;
 pub mod email;
+pub mod http;
 pub mod message;
 mod outbox;
 pub mod quiet;

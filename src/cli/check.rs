@@ -202,7 +202,7 @@ fn about(endpoint: &EndpointSettings) -> String {
         }
         EndpointKind::Webhook(webhook) => {
             // No more of the URL: it may be a secret.
-            let host = webhook.url.host_str().unwrap_or_default();
+            let host = webhook.http.url.host_str().unwrap_or_default();
             let count = webhook.secrets.len();
             format!("webhook at {host}, signed with {count} secret{}", if count == 1 { "" } else { "s" })
         }

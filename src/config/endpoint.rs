@@ -11,6 +11,7 @@ use url::Url;
 use super::section::{Section, did_you_mean, shown};
 use super::{EndpointKind, EndpointSettings, address, partner};
 use crate::delivery::email::{EmailSettings, Login, SmtpSettings, Tls};
+use crate::delivery::http::HttpSettings;
 use crate::delivery::webhook::{SigningSecret, WebhookSettings};
 
 /// The mail servers by name; `None`: its settings are wrong, which was reported.
@@ -163,7 +164,7 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
         checked.map_err(|problem| section.problem("url_file", format!("the URL in the file {problem}"))).ok()
     });
     let secrets = secrets(section);
-    Some(WebhookSettings { url: written.or(kept)?, secrets: secrets? })
+    Some(WebhookSettings { http: HttpSettings::new(written.or(kept)?), secrets: secrets? })
 }
 
 /// Nothing of it is in the problem.

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
+use vetwatch::delivery::http::HttpSettings;
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::webhook::{SigningSecret, WebhookChannel, WebhookSettings};
 use vetwatch::delivery::{Outcome, Outgoing, Report};
@@ -123,7 +124,7 @@ fn parse(bytes: &[u8]) -> Option<Request> {
 fn channel(url: &str, secrets: &[&str]) -> WebhookChannel {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let secrets = secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect();
-    WebhookChannel::new(WebhookSettings { url: url.parse().unwrap(), secrets })
+    WebhookChannel::new(WebhookSettings { http: HttpSettings::new(url.parse().unwrap()), secrets })
 }
 
 fn now() -> Timestamp {
@@ -204,6 +205,9 @@ async fn each_status_has_its_consequence() {
         ("429 Too Many Requests", "", TRY_AGAIN),
         ("503 Service Unavailable", "retry-after: Sat, 21 Nov 2026 09:05:00 GMT\r\n", wait(300)),
         ("503 Service Unavailable", "retry-after: soon\r\n", TRY_AGAIN),
+        ("413 Payload Too Large", "", Outcome::Refused),
+        ("408 Request Timeout", "", TRY_AGAIN),
+        ("425 Too Early", "", TRY_AGAIN),
         ("400 Bad Request", "", TRY_AGAIN),
         ("404 Not Found", "", TRY_AGAIN),
         ("500 Internal Server Error", "", TRY_AGAIN),
