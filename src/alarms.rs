@@ -7,6 +7,7 @@
 mod credentials;
 mod customers;
 mod endpoints;
+mod fallbacks;
 mod partners;
 
 use std::sync::Arc;
@@ -72,6 +73,7 @@ impl Alarms {
             queued += self.watch_customers(partner, now).await?;
         }
         queued += self.watch_endpoints(now).await?;
+        queued += self.watch_fallbacks(now).await?;
         queued += self.watch_credentials(now).await?;
         if queued > 0 {
             for dispatcher in &self.outbox {

@@ -57,8 +57,9 @@ impl Calendar {
             MappedLocalTime::None => None,
         };
         let minute = local.with_second(0).and_then(|local| local.with_nanosecond(0)).unwrap_or(local);
-        let later = (1..=LONGEST_JUMP_MINUTES).filter_map(|n| minute.checked_add_signed(TimeDelta::minutes(n.into())));
-        let found = instant(local).or_else(|| later.filter_map(instant).next());
+        let mut later =
+            (1..=LONGEST_JUMP_MINUTES).filter_map(|n| minute.checked_add_signed(TimeDelta::minutes(n.into())));
+        let found = instant(local).or_else(|| later.find_map(instant));
         // No zone has a longer gap.
         found.unwrap_or_else(|| local.and_utc().into())
     }

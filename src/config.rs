@@ -92,6 +92,17 @@ pub enum EndpointKind {
     Webhook(WebhookSettings),
 }
 
+impl EndpointKind {
+    /// How many events fit into one message, and whether people read it.
+    #[must_use]
+    pub const fn reach(&self) -> (u32, bool) {
+        match self {
+            Self::Email(_) => (500, true),
+            Self::Webhook(_) => (100, false),
+        }
+    }
+}
+
 impl EndpointSettings {
     /// A text that changes when the endpoint leads elsewhere. A digest: what it is made of may be secret.
     #[must_use]
@@ -146,7 +157,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let (schedule, calendar) = schedule::schedule(root.section("schedule"), partners.loopback);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);
-    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names);
+    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names, &calendar);
     let retry = schedule::retries(root.section("retry"));
     let web = web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));

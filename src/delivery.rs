@@ -43,6 +43,14 @@ pub struct Draft<'a> {
     pub note: Option<&'a str>,
 }
 
+impl<'a> Draft<'a> {
+    /// For the endpoint's own recipients, in its own right.
+    #[must_use]
+    pub const fn new(id: Uuid, events: &'a [Event]) -> Self {
+        Self { id, events, recipient: None, instead_of: None, note: None }
+    }
+}
+
 /// A frozen message on its way: every attempt is given the same text.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {

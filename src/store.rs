@@ -8,6 +8,7 @@ pub mod alarms;
 mod departures;
 mod endpoints;
 mod enqueue;
+mod fail_over;
 mod housekeeping;
 mod listing;
 mod outbox;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use self::session::{Failure, Reply, Session, Step};
 use crate::delivery::message::clean;
+use crate::delivery::route::Contact;
 use crate::delivery::{Draft, Outcome, Outgoing, Report};
 use crate::time::Timestamp;
 
@@ -54,7 +55,9 @@ pub struct Login {
 pub struct EmailSettings {
     pub smtp: SmtpSettings,
     pub from: Mailbox,
+    /// May be empty where each customer's contact gets it.
     pub to: Vec<Mailbox>,
+    pub contact: Contact,
 }
 
 pub struct EmailChannel {

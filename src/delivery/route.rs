@@ -236,7 +236,7 @@ impl Route {
     }
 }
 
-impl<'r> Told<'r> {
+impl Told<'_> {
     /// Another route sends it there as well.
     fn join(&mut self, other: Self, now: Timestamp) {
         let why = format!("{}, {}", self.why, other.why);

@@ -34,7 +34,7 @@ enum Shared {
 }
 
 /// So many events of a group within so long go each at once. More are a flood: they are gathered for a while.
-const FLOOD_FROM: u32 = 5;
+const FLOOD_FROM: u32 = 10;
 const FLOOD_WITHIN: Duration = Duration::from_mins(1);
 const FLOOD_WAIT: Duration = Duration::from_secs(30);
 
@@ -86,7 +86,7 @@ impl WriteTx {
         Ok(id)
     }
 
-    /// The message of its group that an event joins. A single event goes at once and alone; the sixth within a minute
+    /// The message of its group that an event joins. A single event goes at once and alone; the eleventh within a minute
     /// is a flood, and what a closed endpoint holds has time to be gathered.
     async fn shared(&mut self, parcel: &Parcel<'_>, now: Timestamp) -> Result<Shared, Error> {
         let mut due_at = parcel.due_at.max(now);

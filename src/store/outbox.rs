@@ -115,8 +115,8 @@ impl WriteTx {
     ) -> Result<Option<Due>, Error> {
         for _ in 0..HELD_AT_ONCE {
             let Some(id) = self.next_delivery(endpoint, now.as_millis()).await? else { return Ok(None) };
-            let held = if self.may_wait(&id).await? { hold(&self.events_of(&id).await?) } else { None };
-            match held.filter(|until| *until > now) {
+            let until = if self.may_wait(&id).await? { hold(&self.events_of(&id).await?) } else { None };
+            match until.filter(|until| *until > now) {
                 Some(until) => self.hold_back(&id, now, until).await?,
                 None => return self.claim(&id, endpoint, now, lease, render).await.map(Some),
             }
@@ -140,16 +140,15 @@ impl WriteTx {
         .fetch_one(&mut *self.tx)
         .await?;
         let uuid = Uuid::parse_str(id).unwrap_or_default();
-        let message = match row.message {
-            Some(frozen) => frozen,
-            None => {
-                let instead_of = match row.instead_of {
-                    Some(endpoint) => Some(self.instead_of(id, endpoint).await?),
-                    None => None,
-                };
-                let events = self.events_of(id).await?;
-                render(&Unwritten { id: uuid, events, recipient: row.recipient.clone(), instead_of })
-            }
+        let message = if let Some(frozen) = row.message {
+            frozen
+        } else {
+            let instead_of = match row.instead_of {
+                Some(endpoint) => Some(self.instead_of(id, endpoint).await?),
+                None => None,
+            };
+            let events = self.events_of(id).await?;
+            render(&Unwritten { id: uuid, events, recipient: row.recipient.clone(), instead_of })
         };
         let attempt = row.attempts + 1;
         sqlx::query!(
@@ -359,6 +358,14 @@ impl WriteTx {
         sqlx::query!(
             "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch stopped in mid-attempt'
              where ended_at is null",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        // What quiet hours hold back is looked at again: they may be others now.
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?1, first_due_at = min(first_due_at, ?1), held_until = null
+             where state = 'pending' and may_wait = 1 and held_until > ?1",
             now
         )
         .execute(&mut *self.tx)
