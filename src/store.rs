@@ -33,8 +33,8 @@ use tracing::warn;
 
 pub use activity::{Acted, LogRead, LogState, Newcomer, SeenOperation};
 pub use departures::{LostReview, Standing};
-pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use enqueue::Parcel;
+pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use outbox::{Due, Finish, InsteadOf, Unwritten};
 pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use submission::Expected;

@@ -227,7 +227,8 @@ fn destinations(config: &Config, event: EventType) -> Vec<Destination> {
     for route in &takers {
         route.endpoints.iter().for_each(|endpoint| add(endpoint, route.filter.conditions()));
     }
-    if !event.is_for_operators() && !event.is_quiet() && takers.iter().all(|route| route.filter.conditions().is_some()) {
+    if !event.is_for_operators() && !event.is_quiet() && takers.iter().all(|route| route.filter.conditions().is_some())
+    {
         let only = if takers.is_empty() { None } else { Some("if no route takes it".into()) };
         routes.operators.iter().for_each(|endpoint| add(endpoint, only.clone()));
     }

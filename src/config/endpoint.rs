@@ -131,6 +131,9 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
 /// Who is told too of what this one has held for too long.
 fn fallback(section: &mut Section<'_>, names: &[String]) -> Option<Fallback> {
     let own = section.peek("name").map(str::to_owned);
+    if section.has("fail_over_after") {
+        section.demand_with("fallback", "is missing: it goes with fail_over_after");
+    }
     let endpoint = section.parsed("fallback", |name| {
         if own.as_deref() == Some(name) {
             return Err("is the endpoint itself; it needs to be another one".to_owned());
@@ -141,9 +144,6 @@ fn fallback(section: &mut Section<'_>, names: &[String]) -> Option<Fallback> {
         let suggestion = did_you_mean(name, names.iter().map(String::as_str));
         Err(format!("there is no endpoint {}{suggestion}", shown(name)))
     });
-    if section.has("fail_over_after") {
-        section.demand_with("fallback", "is missing: it goes with fail_over_after");
-    }
     let after = section.duration("fail_over_after").unwrap_or(FAIL_OVER_AFTER);
     Some(Fallback { endpoint: endpoint?, after })
 }

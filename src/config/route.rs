@@ -173,9 +173,8 @@ fn group_wait(text: &str) -> Result<Duration, String> {
 
 fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<Quiet> {
     let zone = section.parsed("timezone", timezone);
-    let hours = section.parsed("quiet_hours", |text| {
-        quiet::parse_hours(text).map_err(|problem| format!("{} {problem}", shown(text)))
-    });
+    let hours = section
+        .parsed("quiet_hours", |text| quiet::parse_hours(text).map_err(|problem| format!("{} {problem}", shown(text))));
     let working_days_only = section.boolean("working_days_only");
     if hours.is_none() && !working_days_only {
         if zone.is_some() {
@@ -226,7 +225,8 @@ fn doubt(section: &Section<'_>, operators: &[String], endpoints: &Endpoints) {
 
 /// What reaches somebody by default only, or nobody.
 fn left_over(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
-    let taken: HashSet<EventType> = routes.routes.iter().flat_map(|route| route.filter.events.iter().copied()).collect();
+    let taken: HashSet<EventType> =
+        routes.routes.iter().flat_map(|route| route.filter.events.iter().copied()).collect();
     let meant = EventType::ALL.iter().filter(|event| !event.is_for_operators() && !event.is_quiet());
     let untaken: Vec<&str> = meant.filter(|event| !taken.contains(event)).map(|event| event.as_str()).collect();
     if !untaken.is_empty() {
@@ -236,6 +236,9 @@ fn left_over(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
     let told: HashSet<&String> =
         routes.routes.iter().flat_map(|route| &route.endpoints).chain(&routes.operators).chain(stands_in).collect();
     for name in endpoints.iter().filter(|name| !told.contains(name)) {
-        root.warning("endpoint", format!("{name} is never told of anything: no route, no fallback and not [operators] names it"));
+        root.warning(
+            "endpoint",
+            format!("{name} is never told of anything: no route, no fallback and not [operators] names it"),
+        );
     }
 }

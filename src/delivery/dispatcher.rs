@@ -131,12 +131,8 @@ impl Dispatcher {
     }
 
     async fn attempt(&self, due: &Due, now: Timestamp) -> Report {
-        let outgoing = Outgoing {
-            id: due.id,
-            message: &due.message,
-            recipient: due.recipient.as_deref(),
-            settled: &due.settled,
-        };
+        let outgoing =
+            Outgoing { id: due.id, message: &due.message, recipient: due.recipient.as_deref(), settled: &due.settled };
         tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| Report {
             outcome: Outcome::TryAgain { after: None },
             detail: format!("no end within {}", humantime::format_duration(DEADLINE)),

@@ -257,7 +257,9 @@ impl EmailChannel {
             Some(Failure::Refused(reply)) if reply.is_about_us() || reply.is_policy() => Outcome::LoginRefused,
             Some(_) if step <= Step::Sender => Outcome::Unavailable,
             Some(_) => Outcome::TryAgain { after: None },
-            None if self.open_recipients(outgoing.recipient, &all_settled).next().is_some() => Outcome::TryAgain { after: None },
+            None if self.open_recipients(outgoing.recipient, &all_settled).next().is_some() => {
+                Outcome::TryAgain { after: None }
+            }
             None if took(&all_settled) => Outcome::Accepted,
             None => Outcome::Refused,
         };

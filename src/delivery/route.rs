@@ -151,9 +151,10 @@ impl Routes {
     #[must_use]
     pub fn held_until(&self, event: &Event, endpoint: &str, now: Timestamp) -> Option<Timestamp> {
         let matter = Matter::from(event);
-        let takers = self.routes.iter().filter(|route| {
-            route.endpoints.iter().any(|name| name == endpoint) && route.filter.takes(&matter)
-        });
+        let takers = self
+            .routes
+            .iter()
+            .filter(|route| route.endpoints.iter().any(|name| name == endpoint) && route.filter.takes(&matter));
         // None: one of them does not hold it (or none takes it any more).
         takers.map(|route| route.quiet_for(matter.event)?.until(now)).min().flatten()
     }

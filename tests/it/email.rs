@@ -86,7 +86,8 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
         news.vetting_reason = Some("Not an Education Customer & \"more\"".to_owned());
     });
     let message = channel.render(&Draft::new(ID, &[event]), Timestamp::from_millis(1_795_252_445_000));
-    let report = channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled: &BTreeMap::new() }).await;
+    let report =
+        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled: &BTreeMap::new() }).await;
 
     assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);
     assert_eq!(report.settled.len(), 2);
