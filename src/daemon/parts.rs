@@ -54,13 +54,9 @@ pub async fn assemble(
     let routes = Arc::new(config.routes.clone());
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
-        let channel = match &endpoint.kind {
-            EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
-            EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
-        };
         let dispatcher = Dispatcher {
             endpoint: endpoint.name.clone(),
-            channel,
+            channel: channel(&endpoint.kind),
             policy: config.retry.clone(),
             routes: routes.clone(),
             store: store.clone(),
@@ -86,6 +82,15 @@ pub async fn assemble(
         outbox,
     };
     Ok(Parts { partners, endpoints, alarms })
+}
+
+/// The way to an endpoint.
+#[must_use]
+pub fn channel(kind: &EndpointKind) -> Channel {
+    match kind {
+        EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
+        EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
+    }
 }
 
 fn credentials(settings: &PartnerSettings) -> Vec<Credential> {

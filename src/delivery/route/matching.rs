@@ -56,24 +56,36 @@ impl Patterns {
 }
 
 impl Filter {
-    /// What an event does not have, such as news of vetwatch itself a qualification, is not asked for; except that it
-    /// is nobody's where a route wants certain customers.
     #[must_use]
     pub fn takes(&self, matter: &Matter<'_>) -> bool {
-        if !self.events.contains(&matter.event) || !self.partners.take([matter.partner]) {
-            return false;
-        }
+        self.refuses(matter).is_none()
+    }
+
+    /// The first condition that an event does not meet; none: it is taken. What an event does not have, such as news of
+    /// vetwatch itself a qualification, is not asked for; but it is nobody's where a route wants certain customers.
+    #[must_use]
+    pub fn refuses(&self, matter: &Matter<'_>) -> Option<&'static str> {
+        let first =
+            |conditions: &[(&'static str, bool)]| conditions.iter().find(|(_, met)| !met).map(|(name, _)| *name);
+        let general =
+            [("events", self.events.contains(&matter.event)), ("partners", self.partners.take([matter.partner]))];
         let Some(news) = matter.vetting else {
-            return self.tags.is_empty() && self.customers.is_empty();
+            let nobody = [("tags", self.tags.is_empty()), ("customers", self.customers.is_empty())];
+            return first(&general).or_else(|| first(&nobody));
         };
         let customer = &news.customer;
         let attempts = &self.attempts;
-        self.qualifications.take([news.qualification.as_str()])
-            && self.outcomes.take([news.to.as_deref().unwrap_or_default()])
-            && self.tags.take(customer.tags.iter().map(String::as_str))
-            && self.customers.take([customer.id.as_str(), customer.domain.as_str(), customer.name.as_str()])
-            && self.reasons.take([news.vetting_reason.as_deref().unwrap_or_default()])
-            && (attempts.is_empty() || attempts.iter().any(|attempt| attempt.contains(&news.attempt)))
+        let attempt = attempts.is_empty() || attempts.iter().any(|attempt| attempt.contains(&news.attempt));
+        let names = [customer.id.as_str(), customer.domain.as_str(), customer.name.as_str()];
+        let special = [
+            ("qualifications", self.qualifications.take([news.qualification.as_str()])),
+            ("outcomes", self.outcomes.take([news.to.as_deref().unwrap_or_default()])),
+            ("tags", self.tags.take(customer.tags.iter().map(String::as_str))),
+            ("customers", self.customers.take(names)),
+            ("reasons", self.reasons.take([news.vetting_reason.as_deref().unwrap_or_default()])),
+            ("attempts", attempt),
+        ];
+        first(&general).or_else(|| first(&special))
     }
 
     /// The conditions in words, for `check` and `explain`; none: it takes its events from everybody.
