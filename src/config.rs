@@ -4,6 +4,7 @@
 //! derived reader stops at the first mistake and cannot say what was meant.
 
 mod address;
+mod calendar;
 mod credential;
 mod endpoint;
 mod outline;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::calendar::Calendar;
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
@@ -49,6 +51,8 @@ pub struct Config {
     pub database: PathBuf,
     pub partners: Vec<PartnerSettings>,
     pub schedule: Schedule,
+    /// The zone of `schedule`, and which days are worked there.
+    pub calendar: Calendar,
     pub retry: retry::Policy,
     pub endpoints: Vec<EndpointSettings>,
     pub routes: Routes,
@@ -139,7 +143,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     // Without a database there is a problem already.
     let home = database.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let partners = partner::read(&mut root, &home.join(TOKENS));
-    let schedule = schedule::schedule(root.section("schedule"), partners.loopback);
+    let (schedule, calendar) = schedule::schedule(root.section("schedule"), partners.loopback);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);
     let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names);
@@ -150,6 +154,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         database: database?,
         partners: partners.settings,
         schedule,
+        calendar,
         retry,
         endpoints: endpoints.settings,
         routes,
