@@ -113,20 +113,37 @@ async fn tell(
         let (request, correlation) = (answer.request_id, answer.correlation_id);
         let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
         let event = event(partner, customer, change, now, correlation);
-        tx.insert_event(&event, partner.id, Some(customer.row), Some(transition)).await?;
-        let matter = Matter {
-            event: event.kind,
-            partner: &partner.name,
-            qualification: Some(&change.qualification),
-            tags: &customer.tags,
-        };
-        for endpoint in routes.endpoints(&matter) {
-            tx.enqueue(&event, endpoint, now).await?;
-            recorded.queued += 1;
-        }
+        recorded.queued += queue(tx, routes, partner, customer, &event, Some(transition), now).await?;
         recorded.changes.push((change.clone(), event.kind));
     }
     Ok(recorded)
+}
+
+/// Stores news of a customer and queues it for whoever is told. Of a muted customer nobody is. Returns for how many.
+pub(crate) async fn queue(
+    tx: &mut WriteTx,
+    routes: &Routes,
+    partner: &PartnerRow,
+    customer: &Customer,
+    event: &Event,
+    transition: Option<i64>,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    tx.insert_event(event, partner.id, Some(customer.row), transition).await?;
+    if customer.is_muted(now) {
+        tx.mute_event(event).await?;
+        return Ok(0);
+    }
+    let qualification = match &event.data.subject {
+        Subject::Vetting(news) => Some(news.qualification.as_str()),
+        Subject::Monitor(_) => None,
+    };
+    let matter = Matter { event: event.kind, partner: &partner.name, qualification, tags: &customer.tags };
+    let endpoints = routes.endpoints(&matter);
+    for endpoint in &endpoints {
+        tx.enqueue(event, endpoint, now).await?;
+    }
+    Ok(endpoints.len())
 }
 
 /// From when on a review counts as begun on our watch: since the partner is watched, or, for a customer who joined
@@ -153,6 +170,7 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
         attempt: change.review.attempt,
         correlation_id: Some(correlation_id.to_string()),
         first_seen: change.first_seen,
+        overdue: None,
     };
     Event {
         kind: change.event,
