@@ -1,5 +1,5 @@
 //! What the people who run vetwatch must hear of: that it is blind, that an endpoint delivers nothing, that a message
-//! was given up; and that it is over. Each is told once, whatever dies in between: what was told is marked in the
+//! was given up; and that it is over. And what only the passing of time makes news: reviews that take long. Each is told once, whatever dies in between: what was told is marked in the
 //! transaction that queues the message.
 //!
 //! Looks at what the poller and the dispatchers have noted in the database, and knows nothing else.
@@ -8,6 +8,7 @@ mod credentials;
 mod customers;
 mod endpoints;
 mod fallbacks;
+mod overdue;
 mod partners;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::calendar::Reminders;
 use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
 use crate::partner_center::Credential;
@@ -35,6 +37,9 @@ pub struct Alarms {
     /// The endpoints of the configuration.
     pub endpoints: Vec<String>,
     pub routes: Arc<Routes>,
+    /// When somebody is reminded of a long review, and how often reviews are looked at.
+    pub reminders: Arc<Reminders>,
+    pub in_review: Duration,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     /// Poked after a commit that queued something.
@@ -71,6 +76,7 @@ impl Alarms {
         for partner in &self.partners {
             queued += self.watch_partner(partner, now).await?;
             queued += self.watch_customers(partner, now).await?;
+            queued += self.watch_reviews(partner, now).await?;
         }
         queued += self.watch_endpoints(now).await?;
         queued += self.watch_fallbacks(now).await?;

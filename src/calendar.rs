@@ -3,11 +3,15 @@
 //! Pure: a zone's rules come with the program, the holidays with the configuration. Everything that counts business
 //! days or says "not at night" asks this one calendar.
 
+mod reminders;
+
 use std::collections::BTreeSet;
 
 use chrono::{Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Timelike as _};
 
 use crate::time::Timestamp;
+
+pub use reminders::{Reminder, Reminders};
 
 /// Nothing is looked for farther ahead, so that a calendar without a working day costs a moment and no more.
 const FARTHEST_DAYS: u32 = 3_660;
@@ -79,6 +83,15 @@ impl Calendar {
             left -= u32::from(self.is_working_day(date));
         }
         if date == local.date() { from } else { self.at(date.and_time(local.time())) }
+    }
+
+    /// How many of [`Calendar::business_days_after`] have passed; nobody counts beyond ten years.
+    #[must_use]
+    pub fn business_days_between(&self, from: Timestamp, to: Timestamp) -> u32 {
+        let (from, to) = (self.local(from), self.local(to));
+        let days = from.date().iter_days().skip(1).take_while(|date| date.and_time(from.time()) <= to);
+        let days = days.take(FARTHEST_DAYS as usize).filter(|date| self.is_working_day(*date)).count();
+        u32::try_from(days).unwrap_or(u32::MAX)
     }
 
     /// This time if its day is worked, else the same local time on the next working day; at most ten years later.

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, Reminders};
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
@@ -53,6 +53,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// The zone of `schedule`, and which days are worked there.
     pub calendar: Calendar,
+    /// When somebody is reminded of a long review.
+    pub reminders: Reminders,
     pub retry: retry::Policy,
     pub endpoints: Vec<EndpointSettings>,
     pub routes: Routes,
@@ -155,6 +157,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let home = database.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let partners = partner::read(&mut root, &home.join(TOKENS));
     let (schedule, calendar) = schedule::schedule(root.section("schedule"), partners.loopback);
+    let reminders = calendar::reminders(root.section("overdue"), &calendar);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);
     let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names, &calendar);
@@ -166,6 +169,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         partners: partners.settings,
         schedule,
         calendar,
+        reminders,
         retry,
         endpoints: endpoints.settings,
         routes,

@@ -113,11 +113,28 @@ async fn tell(
         let (request, correlation) = (answer.request_id, answer.correlation_id);
         let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
         let event = event(partner, customer, change, now, correlation);
-        tx.insert_event(&event, partner.id, Some(customer.row), Some(transition)).await?;
-        recorded.queued += delivery::queue(tx, routes, &event, &customer.contact, None, now).await?;
+        recorded.queued += queue(tx, routes, partner, customer, &event, Some(transition), now).await?;
         recorded.changes.push((change.clone(), event.kind));
     }
     Ok(recorded)
+}
+
+/// Stores news of a customer and queues it for whoever is told. Of a muted customer nobody is. Returns for how many.
+pub(crate) async fn queue(
+    tx: &mut WriteTx,
+    routes: &Routes,
+    partner: &PartnerRow,
+    customer: &Customer,
+    event: &Event,
+    transition: Option<i64>,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    tx.insert_event(event, partner.id, Some(customer.row), transition).await?;
+    if customer.is_muted(now) {
+        tx.mute_event(event).await?;
+        return Ok(0);
+    }
+    delivery::queue(tx, routes, event, &customer.contact, None, now).await
 }
 
 /// From when on a review counts as begun on our watch: since the partner is watched, or, for a customer who joined
@@ -144,6 +161,7 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
         attempt: change.review.attempt,
         correlation_id: Some(correlation_id.to_string()),
         first_seen: change.first_seen,
+        overdue: None,
     };
     Event {
         kind: change.event,

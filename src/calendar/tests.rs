@@ -23,6 +23,14 @@ fn a_weekend_is_stepped_over_and_the_time_of_day_stays() {
 }
 
 #[test]
+fn the_business_days_that_have_passed_are_those_that_are_whole() {
+    let calendar = amsterdam(&["2026-11-24"]);
+    let between = |to: &str| calendar.business_days_between(utc("2026-11-20T10:37"), utc(to));
+    assert_eq!([between("2026-11-20T10:37"), between("2026-11-23T10:36"), between("2026-11-23T10:37")], [0, 0, 1]);
+    assert_eq!([between("2026-11-25T10:36"), between("2026-11-25T10:37"), between("2026-11-19T00:00")], [1, 2, 0]);
+}
+
+#[test]
 fn whoever_works_on_other_days_says_so() {
     let working_days = [false, true, true, true, true, false, true];
     let calendar = Calendar { working_days, ..Calendar::default() };
@@ -40,8 +48,8 @@ fn holidays_are_not_worked() {
 
 #[test]
 fn a_year_of_holidays_ends_on_the_day_after_it() {
-    let mut calendar = Calendar::default();
-    calendar.holidays = "2026-01-01".parse::<NaiveDate>().unwrap().iter_days().take(365).collect();
+    let holidays = "2026-01-01".parse::<NaiveDate>().unwrap().iter_days().take(365).collect();
+    let calendar = Calendar { holidays, ..Calendar::default() };
     assert_eq!(calendar.business_days_after(utc("2026-01-01T08:00"), 1), utc("2027-01-01T08:00"));
 }
 

@@ -1,24 +1,51 @@
-//! `[schedule]` `working_days` and `holidays_file`: which days are worked.
+//! `[schedule]` `working_days` and `holidays_file`, and `[overdue]`: which days are worked, and what is counted in them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::time::Duration;
 
 use chrono::{NaiveDate, Weekday};
 
-use super::section::{Section, shown};
-use crate::calendar::Calendar;
+use super::section::{Section, brief, duration, shown};
+use crate::calendar::{Calendar, Reminders};
 use crate::time::{Clock as _, SystemClock};
 
 /// More than any list of holidays; what is larger is the wrong file.
 const LARGEST: u64 = 256 * 1024;
 /// A file of something else is one mistake and not thousands.
 const MOST_BAD_LINES: usize = 10;
+/// A year of them.
+const MOST_BUSINESS_DAYS: i64 = 260;
+const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn calendar(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Calendar {
     let working_days = working_days(section).unwrap_or(Calendar::default().working_days);
     let holidays = holidays(section, zone).unwrap_or_default();
     Calendar { zone, working_days, holidays }
+}
+
+/// `[overdue]`.
+pub(super) fn reminders(mut section: Section<'_>, calendar: &Calendar) -> Reminders {
+    let default = Reminders::default();
+    let given = section.has("business_days");
+    let days: Vec<u32> = section.integers("business_days", 1..=MOST_BUSINESS_DAYS);
+    if let Some(n) = days.windows(2).position(|pair| matches!(pair, [before, after] if before >= after)) {
+        section.problem(&format!("business_days[{}]", n + 1), "is not more than the one before it");
+    }
+    let has_rhythm = section.has("then_every");
+    let every = section.parsed("then_every", |text| match duration(text)? {
+        every if every < DAY => Err(format!("{} is too often; the least is 1d", brief(every))),
+        every => Ok(every),
+    });
+    if given && days.is_empty() && has_rhythm {
+        section.warning("then_every", "has no effect: business_days is empty, so nobody is reminded");
+    }
+    Reminders {
+        calendar: calendar.clone(),
+        business_days: if given { days } else { default.business_days },
+        then_every: every.unwrap_or(default.then_every),
+    }
 }
 
 fn working_days(section: &mut Section<'_>) -> Option<[bool; 7]> {

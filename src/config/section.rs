@@ -194,6 +194,31 @@ impl<'c> Section<'c> {
         None
     }
 
+    /// Whole numbers, each within the range; an absent key is an empty list.
+    pub(super) fn integers<T: TryFrom<i64>>(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Vec<T> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                self.wrong_type(key, "a list of whole numbers", &other);
+                return Vec::new();
+            }
+        };
+        let mut numbers = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{key}[{index}]");
+            match item {
+                Value::Integer(number) if range.contains(&number) => numbers.extend(T::try_from(number)),
+                Value::Integer(number) => {
+                    let text = format!("{number} is not between {} and {}", range.start(), range.end());
+                    self.problem(&path, text);
+                }
+                other => self.wrong_type(&path, "a whole number", &other),
+            }
+        }
+        numbers
+    }
+
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
         self.parsed(key, duration)
     }

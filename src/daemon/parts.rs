@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::activity_log::{ActivityLog, UnderWay};
 use crate::alarms::Alarms;
+use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
@@ -66,10 +67,11 @@ pub async fn assemble(
         };
         endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
     }
+    let reminders = Arc::new(config.reminders.clone());
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
     let mut partners = Vec::new();
     for settings in &config.partners {
-        partners.push(partner(config, settings, store, clock, stop, &routes, &outbox).await?);
+        partners.push(partner(config, settings, store, clock, stop, (&routes, &reminders), &outbox).await?);
     }
     let alarms = Alarms {
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
@@ -77,6 +79,8 @@ pub async fn assemble(
         credentials: config.partners.iter().map(credentials).collect(),
         looked_at_credentials: AtomicI64::new(0),
         routes,
+        reminders,
+        in_review: config.schedule.in_review,
         store: store.clone(),
         clock: clock.clone(),
         outbox,
@@ -103,7 +107,7 @@ async fn partner(
     store: &Store,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
-    routes: &Arc<Routes>,
+    (routes, reminders): (&Arc<Routes>, &Arc<Reminders>),
     outbox: &[Arc<Notify>],
 ) -> Result<PartnerParts, Error> {
     let mut tx = store.begin().await?;
@@ -154,6 +158,7 @@ async fn partner(
         },
         log_is_read: AtomicBool::new(false),
         routes: routes.clone(),
+        reminders: reminders.clone(),
         store: store.clone(),
         clock: clock.clone(),
         asked: Asked::default(),

@@ -49,6 +49,8 @@ fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
         answer_began_at: None,
         submitted_at: None,
         unlisted: false,
+        muted_at: None,
+        muted_until: None,
         last_seen_at: Some(NOW),
     }
 }

@@ -58,3 +58,21 @@ fn a_file_that_is_not_there_and_a_day_that_does_not_exist_are_problems() {
     let none = Desk::new().problem(ZONE, &format!("{ZONE}\nworking_days = []"));
     assert_eq!(none, "vetwatch.toml: schedule.working_days: is an empty list");
 }
+
+#[test]
+fn reminders_are_counted_in_business_days_and_an_empty_list_is_none() {
+    const OVERDUE: &str = "# business_days = [3, 5]";
+    let days = |text: &str| Desk::new().with(OVERDUE, text).unwrap().reminders.business_days;
+    assert_eq!(days(""), [3, 5]);
+    assert_eq!(days("business_days = [2, 10, 20]"), [2, 10, 20]);
+    assert!(days("business_days = []").is_empty());
+    let problem = |text: &str| Desk::new().problem(OVERDUE, text);
+    assert_eq!(
+        problem("business_days = [5, 3]"),
+        "vetwatch.toml: overdue.business_days[1]: is not more than the one before it"
+    );
+    assert_eq!(problem("business_days = [0]"), "vetwatch.toml: overdue.business_days[0]: 0 is not between 1 and 260");
+    assert_eq!(problem("then_every = \"3h\""), "vetwatch.toml: overdue.then_every: 3h is too often; the least is 1d");
+    let doubts = Desk::new().warnings(OVERDUE, "business_days = []\nthen_every = \"14d\"");
+    assert_eq!(doubts, ["overdue.then_every: has no effect: business_days is empty, so nobody is reminded"]);
+}
