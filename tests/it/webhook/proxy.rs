@@ -2,37 +2,41 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use vetwatch::delivery::Outcome;
 use vetwatch::delivery::http::HttpSettings;
 
-use super::trust::secured;
+use super::trust::{acceptor, secured};
 use super::{by, deliver};
 use crate::peers::Certificates;
 
 /// A proxy that leads everybody to one port of this machine, or answers with something else than 200.
-struct Proxy {
+pub(super) struct Proxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    async fn new(answer: &'static str, target: u16) -> Self {
+    pub(super) async fn new(answer: &'static str, target: u16) -> Self {
+        Self::behind(None, answer, target).await
+    }
+
+    async fn behind(tls: Option<TlsAcceptor>, answer: &'static str, target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let heads = Arc::<Mutex<Vec<String>>>::default();
         let seen = Arc::clone(&heads);
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0 {}
-                seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
-                let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).await;
-                if answer.starts_with("200") {
-                    let mut target = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
-                    tokio::spawn(async move { copy_bidirectional(&mut stream, &mut target).await });
-                }
+            while let Ok((stream, _)) = listener.accept().await {
+                let (tls, seen) = (tls.clone(), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    match tls {
+                        None => lead(stream, answer, target, &seen).await,
+                        Some(tls) => lead(tls.accept(stream).await.unwrap(), answer, target, &seen).await,
+                    }
+                });
             }
         });
         Self { port, heads }
@@ -42,8 +46,19 @@ impl Proxy {
         self.heads.lock().unwrap().clone()
     }
 
-    fn url(&self, host: &str) -> url::Url {
+    pub(super) fn url(&self, host: &str) -> url::Url {
         format!("http://me:T0KEN-password@{host}:{}", self.port).parse().unwrap()
+    }
+}
+
+async fn lead(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str, target: u16, seen: &Mutex<Vec<String>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0 {}
+    seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
+    let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).await;
+    if answer.starts_with("200") {
+        let mut target = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+        let _ = copy_bidirectional(&mut stream, &mut target).await;
     }
 }
 
@@ -76,6 +91,21 @@ async fn a_proxy_that_is_configured_is_the_only_way_and_looks_names_up_itself() 
     assert_eq!(report.outcome, Outcome::Unavailable, "{}", report.detail);
     assert!(report.detail.contains("proxy.example is 169.254.169.254"), "{}", report.detail);
     assert_eq!(proxy.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn a_proxy_may_be_spoken_to_over_tls() {
+    let certificates = Certificates::new();
+    let receiver = secured(&certificates, false).await;
+    let proxy = Proxy::behind(Some(acceptor(&certificates, false)), "200 OK", receiver.port).await;
+    let mut settings = HttpSettings::new("https://crm.example/hooks/T0KEN-abc".parse().unwrap());
+    settings.proxy = Some(format!("https://localhost:{}", proxy.port).parse().unwrap());
+    let report = deliver(&by(settings.clone())).await;
+    assert_eq!(report.outcome, Outcome::Unavailable, "nobody vouches for the proxy: {}", report.detail);
+    settings.ca_file = Some(certificates.ca());
+    let report = deliver(&by(settings)).await;
+    assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);
+    assert_eq!((proxy.heads().len(), receiver.requests().len()), (1, 1));
 }
 
 #[tokio::test]

@@ -16,8 +16,12 @@ use crate::world::tls;
 
 const TAKEN: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
 
-/// With the server's certificate; clients need one of the same CA if `demanding`.
 pub(super) async fn secured(certificates: &Certificates, demanding: bool) -> Receiver {
+    Receiver::behind(Some(acceptor(certificates, demanding)), Then::Answer(TAKEN.to_owned())).await
+}
+
+/// With the server's certificate; clients need one of the same CA if `demanding`.
+pub(super) fn acceptor(certificates: &Certificates, demanding: bool) -> TlsAcceptor {
     tls();
     let config = rustls::ServerConfig::builder();
     let config = if demanding {
@@ -29,8 +33,7 @@ pub(super) async fn secured(certificates: &Certificates, demanding: bool) -> Rec
     };
     let chain = CertificateDer::pem_file_iter(certificates.certificate()).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(certificates.key()).unwrap();
-    let config = config.with_single_cert(chain, key).unwrap();
-    Receiver::behind(Some(TlsAcceptor::from(Arc::new(config))), Then::Answer(TAKEN.to_owned())).await
+    TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()))
 }
 
 fn settings(host: &str, receiver: &Receiver) -> HttpSettings {
