@@ -1,5 +1,6 @@
 //! From the outbox to an endpoint.
 
+pub mod address;
 mod dispatcher;
 pub mod email;
 pub mod http;

@@ -201,10 +201,9 @@ fn about(endpoint: &EndpointSettings) -> String {
             format!("mail to {} by {}:{} ({tls})", to.join(", "), email.smtp.host, email.smtp.port)
         }
         EndpointKind::Webhook(webhook) => {
-            // No more of the URL: it may be a secret.
-            let host = webhook.http.url.host_str().unwrap_or_default();
+            let place = webhook.http.place();
             let count = webhook.secrets.len();
-            format!("webhook at {host}, signed with {count} secret{}", if count == 1 { "" } else { "s" })
+            format!("webhook at {place}, signed with {count} secret{}", if count == 1 { "" } else { "s" })
         }
     }
 }

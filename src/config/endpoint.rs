@@ -7,12 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
-use url::Url;
 
 use super::section::{Section, did_you_mean, shown};
-use super::{EndpointKind, EndpointSettings, address, partner};
+use super::{EndpointKind, EndpointSettings, address, http, partner};
 use crate::delivery::email::{EmailSettings, Login, SmtpSettings, Tls};
-use crate::delivery::http::HttpSettings;
 use crate::delivery::route::{Contact, Fallback, Way};
 use crate::delivery::webhook::{SigningSecret, WebhookSettings};
 
@@ -71,7 +69,8 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
     Some(SmtpSettings { host: host?, port, tls, login, ca_file })
 }
 
-fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
+/// `ca_file`: certificates of authorities in PEM.
+pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     let path = section.context().directory.join(section.string("ca_file")?);
     match fs::read_to_string(&path) {
         Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
@@ -189,35 +188,10 @@ fn mailbox(text: &str) -> Result<Mailbox, String> {
 }
 
 fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
-    section.unsupported("allow_networks", "leave it out");
     section.demand(&["secret_file"]);
-    match (section.has("url"), section.has("url_file")) {
-        (true, true) => section.problem("url", "stands beside url_file; only one of them can be"),
-        (false, false) => section.demand_with("url", "is missing (or url_file, where the URL itself is a secret)"),
-        _ => {}
-    }
-    let written = section.parsed("url", |text| {
-        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-        address::transport(&url).map_err(|problem| format!("{} {problem}", address::shown(&url)))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("holds a password; put the URL into a file and name that with url_file".into());
-        }
-        Ok(url)
-    });
-    let kept = section.secret("url_file").and_then(|secret| {
-        let checked = url_of(&secret);
-        checked.map_err(|problem| section.problem("url_file", format!("the URL in the file {problem}"))).ok()
-    });
+    let http = http::read(section);
     let secrets = secrets(section);
-    Some(WebhookSettings { http: HttpSettings::new(written.or(kept)?), secrets: secrets? })
-}
-
-/// Nothing of it is in the problem.
-pub(super) fn url_of(secret: &secrecy::SecretString) -> Result<Url, String> {
-    use secrecy::ExposeSecret;
-    let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
-    address::transport(&url)?;
-    Ok(url)
+    Some(WebhookSettings { http: http?, secrets: secrets? })
 }
 
 /// One on each line, the newest first.

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::endpoint::{self, Endpoints};
+use super::endpoint::Endpoints;
+use super::http;
 use super::partner;
 use super::schedule::timezone;
 use super::section::{Section, brief, did_you_mean, duration, shown};
@@ -40,7 +41,7 @@ pub(super) fn read(
     let operators = known(&mut section, "endpoints", &endpoints.names);
     doubt(&section, &operators, endpoints);
     let heartbeat = section.secret("heartbeat_url_file").and_then(|secret| {
-        let url = endpoint::url_of(&secret);
+        let url = http::url_of(&secret);
         url.map_err(|problem| section.problem("heartbeat_url_file", format!("the URL in the file {problem}"))).ok()
     });
     let routes = Routes { routes, operators, ways: endpoints.ways.clone() };

@@ -75,13 +75,6 @@ impl<'c> Section<'c> {
         self.table.clear();
     }
 
-    /// A documented key that this version cannot honour. Ignoring it silently would be a lie.
-    pub(super) fn unsupported(&mut self, key: &'static str, instead: &str) {
-        if self.take(key).is_some() {
-            self.problem(key, format!("is not supported by this version yet; {instead}"));
-        }
-    }
-
     /// A key that is known, and makes no sense here.
     pub(super) fn misplaced(&mut self, key: &'static str, why: &str) {
         if self.table.remove(key).is_some() {

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 pub use self::signature::{SecretError, SigningSecret};
-use crate::delivery::http::{HttpSettings, Poster};
+use crate::delivery::http::{HttpSettings, Lookup, Poster};
 use crate::delivery::message::DIGEST;
 use crate::delivery::{Draft, Outgoing, Report};
 use crate::event::{Event, EventData};
@@ -28,8 +28,6 @@ pub struct WebhookChannel {
 }
 
 impl WebhookChannel {
-    /// # Panics
-    /// As [`Poster::new`].
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
         Self { secrets: settings.secrets, poster: Poster::new(settings.http) }
@@ -39,6 +37,12 @@ impl WebhookChannel {
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { poster: self.poster.with_deadline(deadline), ..self }
+    }
+
+    /// As [`Poster::with_lookup`].
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        Self { poster: self.poster.with_lookup(lookup), ..self }
     }
 
     /// The request's body. One event is told as itself; several (or none) as a digest of them.
