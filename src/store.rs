@@ -8,6 +8,7 @@ pub mod alarms;
 mod departures;
 mod housekeeping;
 mod listing;
+mod mute;
 mod outbox;
 mod overdue;
 mod plausibility;
@@ -16,6 +17,7 @@ pub mod redrive;
 pub mod reports;
 pub mod roster;
 mod submission;
+mod trial;
 mod vetting;
 
 use std::fs::File;
@@ -36,6 +38,7 @@ pub use outbox::{Due, Finish};
 pub use overdue::OpenReview;
 pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use submission::Expected;
+pub use trial::Trial;
 pub use vetting::Customer;
 
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::delivery::retry::{LONGEST_PROBE, Next, Policy};
 use crate::delivery::{Channel, Outcome, Outgoing, Report};
+use crate::event::Event;
 use crate::store::{self, Due, Finish, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
@@ -67,6 +68,24 @@ impl Dispatcher {
         }
         round.next = Some(self.clock.now()); // there may be more
         Ok(round)
+    }
+
+    /// Attempts this delivery and no other, though its time has not come or the endpoint is closed: somebody waits for
+    /// it. Nothing happens if it is not pending, or an attempt is open.
+    ///
+    /// # Errors
+    /// When the database fails. What was claimed then falls due again by itself.
+    pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let render = |id, events: &[Event]| self.channel.render(id, events, now);
+        let due = tx.claim_one(delivery, &self.endpoint, now, LEASE, render).await?;
+        tx.commit().await?;
+        if let Some(due) = due {
+            let report = self.attempt(&due, now).await;
+            self.finish(&due, &report).await;
+        }
+        Ok(())
     }
 
     async fn next(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {

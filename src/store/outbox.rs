@@ -83,8 +83,19 @@ impl WriteTx {
         lease: Duration,
         render: impl FnOnce(Uuid, &[Event]) -> String,
     ) -> Result<Option<Due>, Error> {
+        let Some(id) = self.next_delivery(endpoint, now.as_millis()).await? else { return Ok(None) };
+        self.claim(&id, endpoint, now, lease, render).await.map(Some)
+    }
+
+    pub(super) async fn claim(
+        &mut self,
+        id: &str,
+        endpoint: &str,
+        now: Timestamp,
+        lease: Duration,
+        render: impl FnOnce(Uuid, &[Event]) -> String,
+    ) -> Result<Due, Error> {
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
-        let Some(id) = self.next_delivery(endpoint, now_ms).await? else { return Ok(None) };
         let row =
             sqlx::query!("select id, attempts, rung, first_due_at, message, settled from delivery where id = ?", id)
                 .fetch_one(&mut *self.tx)
@@ -111,14 +122,14 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(Some(Due {
+        Ok(Due {
             id,
             attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
             rung: u32::try_from(row.rung).unwrap_or(u32::MAX),
             first_due_at: Timestamp::from_millis(row.first_due_at),
             message,
             settled: serde_json::from_str(&row.settled).unwrap_or_default(),
-        }))
+        })
     }
 
     /// The oldest delivery that is due. A closed endpoint is probed with it, or else with what would be due first.
@@ -129,6 +140,11 @@ impl WriteTx {
         let (probe_at, paused_at) = state.map_or((None, None), |state| (state.probe_at, state.paused_at));
         if paused_at.is_some() || probe_at.is_some_and(|probe| probe > now) {
             return Ok(None);
+        }
+        if probe_at.is_some()
+            && let Some(test) = self.waiting_test(endpoint).await?
+        {
+            return Ok(Some(test));
         }
         // The plus keeps SQLite from sorting all that is due: in this order the first one is nearly always it.
         let oldest = sqlx::query_scalar!(
