@@ -7,6 +7,7 @@
 mod credentials;
 mod customers;
 mod endpoints;
+mod fallbacks;
 mod overdue;
 mod partners;
 
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::calendar::Reminders;
-use crate::delivery::route::{Matter, Routes};
+use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
 use crate::partner_center::Credential;
 use crate::store::{self, PartnerRow, Store, WriteTx};
@@ -78,6 +79,7 @@ impl Alarms {
             queued += self.watch_reviews(partner, now).await?;
         }
         queued += self.watch_endpoints(now).await?;
+        queued += self.watch_fallbacks(now).await?;
         queued += self.watch_credentials(now).await?;
         if queued > 0 {
             for dispatcher in &self.outbox {
@@ -91,9 +93,6 @@ impl Alarms {
 /// Queues an alarm. Returns for how many endpoints.
 pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Timestamp) -> Result<usize, store::Error> {
     let Alarm { kind, partner, summary, detail, figures, not_over, once } = alarm;
-    let matter = Matter { event: kind, partner: &partner.name, qualification: None, tags: &[] };
-    let endpoints: Vec<_> =
-        routes.endpoints(&matter).into_iter().filter(|endpoint| Some(*endpoint) != not_over).collect();
     let figures = if let Value::Object(figures) = figures { figures } else { Map::new() };
     let event = Event {
         kind,
@@ -110,10 +109,7 @@ pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Time
     if let Some(once) = &once {
         tx.told_once(&event, once).await?;
     }
-    for endpoint in &endpoints {
-        tx.enqueue(&event, endpoint, now).await?;
-    }
-    Ok(endpoints.len())
+    delivery::queue(tx, routes, &event, "", not_over, now).await
 }
 
 impl std::fmt::Debug for Alarms {

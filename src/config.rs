@@ -95,13 +95,24 @@ pub enum EndpointKind {
     Webhook(WebhookSettings),
 }
 
+impl EndpointKind {
+    /// How many events fit into one message, and whether people read it.
+    #[must_use]
+    pub const fn reach(&self) -> (u32, bool) {
+        match self {
+            Self::Email(_) => (500, true),
+            Self::Webhook(_) => (100, false),
+        }
+    }
+}
+
 impl EndpointSettings {
     /// A text that changes when the endpoint leads elsewhere. A digest: what it is made of may be secret.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let settings = match &self.kind {
             EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
-            EndpointKind::Webhook(webhook) => webhook.url.to_string(),
+            EndpointKind::Webhook(webhook) => webhook.http.url.to_string(),
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, settings.as_bytes());
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest)
@@ -115,7 +126,7 @@ impl fmt::Debug for EndpointKind {
             Self::Email(settings) => f.debug_tuple("Email").field(settings).finish(),
             Self::Webhook(settings) => f
                 .debug_struct("Webhook")
-                .field("host", &settings.url.host_str())
+                .field("host", &settings.http.url.host_str())
                 .field("secrets", &settings.secrets.len())
                 .finish_non_exhaustive(),
         }
@@ -150,7 +161,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let reminders = calendar::reminders(root.section("overdue"), &calendar);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);
-    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names);
+    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names, &calendar);
     let retry = schedule::retries(root.section("retry"));
     let web = web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));

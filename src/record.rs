@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{Datelike, Weekday};
 use uuid::Uuid;
 
-use crate::delivery::route::{Matter, Routes};
+use crate::delivery::{self, route::Routes};
 use crate::diff::{self, Belief, Change, Look};
 use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
@@ -134,16 +134,7 @@ pub(crate) async fn queue(
         tx.mute_event(event).await?;
         return Ok(0);
     }
-    let qualification = match &event.data.subject {
-        Subject::Vetting(news) => Some(news.qualification.as_str()),
-        Subject::Monitor(_) => None,
-    };
-    let matter = Matter { event: event.kind, partner: &partner.name, qualification, tags: &customer.tags };
-    let endpoints = routes.endpoints(&matter);
-    for endpoint in &endpoints {
-        tx.enqueue(event, endpoint, now).await?;
-    }
-    Ok(endpoints.len())
+    delivery::queue(tx, routes, event, &customer.contact, None, now).await
 }
 
 /// From when on a review counts as begun on our watch: since the partner is watched, or, for a customer who joined

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::when::Since;
-use crate::cli::{check, demo, explain, login, run, sandbox, submit, test_send, validation};
+use crate::cli::{check, demo, explain, login, route, run, sandbox, submit, test_send, validation};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -82,6 +82,9 @@ pub enum Command {
         after_help = "Examples:\n  vetwatch test-send sales-mail\n  vetwatch test-send crm --event monitor.blind"
     )]
     TestSend(test_send::Args),
+    /// The routes: who would be told
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Messages: delivered, waiting, given up
     #[command(subcommand)]
     Notifications(NotificationsCommand),
@@ -158,6 +161,15 @@ pub enum Format {
     Json,
     /// The same rows for a spreadsheet
     Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RouteCommand {
+    /// Say who would be told of an event, when, why, and the exact message; nothing is sent
+    #[command(after_help = "Examples:\n  vetwatch route test\n  \
+                            vetwatch route test --event vetting.denied --customer \"Contoso School\" --reason \"Not an Academic Domain\"\n  \
+                            vetwatch route test --event vetting.revoked --at 2026-12-24T20:00:00Z")]
+    Test(route::Args),
 }
 
 #[derive(Debug, Subcommand)]

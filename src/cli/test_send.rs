@@ -13,7 +13,9 @@ use uuid::Uuid;
 use crate::cli::{Context, Exit, Failure, run, text, when};
 use crate::config::{Config, closest};
 use crate::daemon;
+use crate::delivery;
 use crate::delivery::message::sample;
+use crate::delivery::route::Told;
 use crate::event::{Event, EventType};
 use crate::store::{Store, Trial};
 
@@ -92,7 +94,9 @@ async fn queue(
     let mut tx = store.begin().await?;
     let partner = tx.partner(&partner.name, now).await?;
     tx.insert_event(&event, partner.id, None, None).await?;
-    tx.enqueue(&event, endpoint, now).await?;
+    // By itself: nothing that is real is to wait for it, or share its fate.
+    let told = Told { group: None, ..config.routes.directly(endpoint, "test-send".to_owned(), String::new()) };
+    tx.enqueue(&event, &delivery::parcel(&told, now), now).await?;
     tx.ask_endpoint(endpoint, now).await?;
     let delivery = tx.delivery_of(&event, endpoint).await?.unwrap_or_default();
     tx.commit().await?;

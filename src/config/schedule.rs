@@ -73,7 +73,7 @@ fn cron(text: &str, loopback: bool) -> Result<String, String> {
     Ok(text.into())
 }
 
-fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
+pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
     text.parse().map_err(|_| {
         let suggestion = did_you_mean(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
         format!("{} is no time zone such as Europe/Berlin{suggestion}", shown(text))

@@ -39,6 +39,11 @@ impl<'c> Section<'c> {
         self.context
     }
 
+    /// A text that is read later.
+    pub(super) fn peek(&self, key: &str) -> Option<&str> {
+        self.table.get(key).and_then(Value::as_str)
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -145,7 +150,32 @@ impl<'c> Section<'c> {
         items.filter_map(|(index, item)| self.text(&format!("{key}[{index}]"), item)).collect()
     }
 
-    /// The same where a list without anything in it makes no sense.
+    /// Whole numbers or texts, all of them as texts; a single one needs no brackets.
+    pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(item) => vec![item],
+        };
+        let word = |(index, item): (usize, Value)| match item {
+            Value::Integer(number) => Some(number.to_string()),
+            other => self.text(&format!("{key}[{index}]"), other),
+        };
+        items.into_iter().enumerate().filter_map(word).collect()
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str) -> bool {
+        match self.take(key) {
+            None => false,
+            Some(Value::Boolean(yes)) => yes,
+            Some(other) => {
+                self.wrong_type(key, "true or false", &other);
+                false
+            }
+        }
+    }
+
+    /// As [`Section::strings`], where a list without anything in it makes no sense.
     pub(super) fn some_strings(&mut self, key: &'static str) -> Vec<String> {
         if self.table.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
             self.problem(key, "is an empty list");

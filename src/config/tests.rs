@@ -87,9 +87,9 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     assert_eq!((email.smtp.port, email.smtp.tls), (587, Tls::Starttls));
     assert_eq!(email.smtp.login.as_ref().unwrap().password.expose_secret(), "the-smtp-password");
     let EndpointKind::Webhook(webhook) = &config.endpoints[2].kind else { panic!("not a webhook") };
-    assert_eq!((webhook.url.path(), webhook.secrets.len()), ("/hooks/the-secret-url", 1));
+    assert_eq!((webhook.http.url.path(), webhook.secrets.len()), ("/hooks/the-secret-url", 1));
     assert_eq!(config.routes.operators, ["ops-mail", "crm"]);
-    assert!(config.routes.routes[0].events.contains(&EventType::Denied));
+    assert!(config.routes.routes[0].filter.events.contains(&EventType::Denied));
     assert!(config.web.is_none());
 }
 

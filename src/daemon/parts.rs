@@ -52,16 +52,14 @@ pub async fn assemble(
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Result<Parts, Error> {
+    let routes = Arc::new(config.routes.clone());
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
-        let channel = match &endpoint.kind {
-            EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
-            EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
-        };
         let dispatcher = Dispatcher {
             endpoint: endpoint.name.clone(),
-            channel,
+            channel: channel(&endpoint.kind),
             policy: config.retry.clone(),
+            routes: routes.clone(),
             store: store.clone(),
             clock: clock.clone(),
             settings: endpoint.fingerprint(),
@@ -69,7 +67,6 @@ pub async fn assemble(
         };
         endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
     }
-    let routes = Arc::new(config.routes.clone());
     let reminders = Arc::new(config.reminders.clone());
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
     let mut partners = Vec::new();
@@ -89,6 +86,15 @@ pub async fn assemble(
         outbox,
     };
     Ok(Parts { partners, endpoints, alarms })
+}
+
+/// The way to an endpoint.
+#[must_use]
+pub fn channel(kind: &EndpointKind) -> Channel {
+    match kind {
+        EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
+        EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
+    }
 }
 
 fn credentials(settings: &PartnerSettings) -> Vec<Credential> {

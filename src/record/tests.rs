@@ -42,6 +42,7 @@ fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
         name: String::new(),
         domain: String::new(),
         tags: Vec::new(),
+        contact: String::new(),
         class,
         added_at: NOW,
         expected_until,

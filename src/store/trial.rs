@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
-use super::{Due, Error, Store, WriteTx};
+use super::{Due, Error, Store, Unwritten, WriteTx};
 use crate::event::Event;
 use crate::time::Timestamp;
 
@@ -92,7 +90,7 @@ impl WriteTx {
         endpoint: &str,
         now: Timestamp,
         lease: Duration,
-        render: impl FnOnce(Uuid, &[Event]) -> String,
+        render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
         let is_free = sqlx::query_scalar!(
             r#"select state = 'pending' and not exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null)

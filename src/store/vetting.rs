@@ -16,6 +16,8 @@ pub struct Customer {
     pub name: String,
     pub domain: String,
     pub tags: Vec<String>,
+    /// Whom to turn to about it, as a person wrote it.
+    pub contact: String,
     pub class: PollClass,
     pub added_at: Timestamp,
     pub expected_until: Option<Timestamp>,
@@ -42,7 +44,7 @@ impl WriteTx {
     /// The customer, unless it was removed meanwhile.
     pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
         let found = sqlx::query!(
-            r#"select id as "id!", customer_id, name, domain, tags, poll_class, added_at, expected_until, submitted_at,
+            r#"select id as "id!", customer_id, name, domain, tags, contact, poll_class, added_at, expected_until, submitted_at,
                       answer_began_at, last_seen_at, left_why is 'unlisted' as "unlisted!: bool", muted_at, muted_until
                from customer where id = ? and removed_at is null"#,
             row
@@ -55,6 +57,7 @@ impl WriteTx {
             name: row.name,
             domain: row.domain,
             tags: serde_json::from_str(&row.tags).unwrap_or_default(),
+            contact: row.contact,
             class: PollClass::parse(&row.poll_class),
             added_at: Timestamp::from_millis(row.added_at),
             expected_until: row.expected_until.map(Timestamp::from_millis),

@@ -21,6 +21,7 @@ mod polling;
 mod process;
 mod readme;
 mod roster;
+mod routing;
 mod sequence;
 mod service;
 mod upgrade;

@@ -10,9 +10,10 @@ use base64::Engine as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
+use vetwatch::delivery::http::HttpSettings;
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::webhook::{SigningSecret, WebhookChannel, WebhookSettings};
-use vetwatch::delivery::{Outcome, Outgoing, Report};
+use vetwatch::delivery::{Draft, Outcome, Outgoing, Report};
 use vetwatch::event::EventType;
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
@@ -123,7 +124,7 @@ fn parse(bytes: &[u8]) -> Option<Request> {
 fn channel(url: &str, secrets: &[&str]) -> WebhookChannel {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let secrets = secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect();
-    WebhookChannel::new(WebhookSettings { url: url.parse().unwrap(), secrets })
+    WebhookChannel::new(WebhookSettings { http: HttpSettings::new(url.parse().unwrap()), secrets })
 }
 
 fn now() -> Timestamp {
@@ -139,8 +140,9 @@ async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> Report {
     if let vetwatch::event::Subject::Vetting(news) = &mut event.data.subject {
         "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
-    let message = channel.render(&[event]);
-    let report = channel.deliver(Outgoing { id: ID, message: &message, settled: &BTreeMap::new() }, now).await;
+    let message = channel.render(&Draft::new(ID, &[event]));
+    let report =
+        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled: &BTreeMap::new() }, now).await;
     let shown = format!("{report:?} {channel:?}");
     assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");
     assert!(report.detail.len() <= Report::DETAIL_MAX && !report.detail.contains(char::is_control), "{report:?}");
@@ -204,6 +206,9 @@ async fn each_status_has_its_consequence() {
         ("429 Too Many Requests", "", TRY_AGAIN),
         ("503 Service Unavailable", "retry-after: Sat, 21 Nov 2026 09:05:00 GMT\r\n", wait(300)),
         ("503 Service Unavailable", "retry-after: soon\r\n", TRY_AGAIN),
+        ("413 Payload Too Large", "", Outcome::Refused),
+        ("408 Request Timeout", "", TRY_AGAIN),
+        ("425 Too Early", "", TRY_AGAIN),
         ("400 Bad Request", "", TRY_AGAIN),
         ("404 Not Found", "", TRY_AGAIN),
         ("500 Internal Server Error", "", TRY_AGAIN),

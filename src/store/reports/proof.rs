@@ -84,7 +84,7 @@ impl Store {
             None => None,
         };
         let told = sqlx::query!(
-            "select de.delivery from delivery_event de join delivery d on d.id = de.delivery
+            "select de.delivery, de.why from delivery_event de join delivery d on d.id = de.delivery
              where de.event = ?1 order by d.sequence",
             event,
         );
@@ -93,7 +93,7 @@ impl Store {
             let Some(detail) = self.delivery(&told.delivery).await? else { continue };
             deliveries.push(ProvenDelivery {
                 delivery: detail.delivery,
-                why: None,
+                why: told.why,
                 attempts_made: detail.attempts_made,
                 settled: detail.settled,
             });

@@ -42,6 +42,7 @@ async fn an_event_is_explained_from_the_answer_to_the_receivers_replies() {
     let raw = proof[0]["transition"]["raw_answer"].as_str().unwrap();
     assert!(raw.contains("Denied") && !page.contains('\u{1b}'), "{raw}");
     assert_eq!(proof[0]["deliveries"].as_array().unwrap().len(), 2);
+    assert!(proof[0]["deliveries"][0]["why"].as_str().unwrap().starts_with("route"), "{proof}");
     let delivery = proof[0]["deliveries"][0]["delivery_id"].as_str().unwrap();
     assert_eq!(desk.json(&["explain", delivery]).await, proof, "a message's id leads to the same");
     assert!(desk.run(&["notifications", "show", delivery]).await.exits(0).out.contains(&id));
