@@ -13,6 +13,7 @@ mod delivery;
 mod demo;
 mod email;
 mod model;
+mod mute;
 mod overdue;
 mod peers;
 mod plausibility;
