@@ -118,7 +118,7 @@ fn cases() -> u32 {
 
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     // Giving up has tests of its own.
-    let mut world = World::edited("", "[retry]\ngive_up_after = \"3000d\"", with_digests).await;
+    let mut world = World::edited("", "[retry]\ngive_up_after = \"3000d\"", |text| with_digests(&text)).await;
     let mut reviews = Vec::new();
     for n in 0..CUSTOMERS {
         reviews.push(Review { id: world.customer(&format!("School {n}")).await, state: "absent" });
@@ -185,7 +185,7 @@ impl Repeats {
 }
 
 /// A third endpoint, at another path of the receiver: it gathers for a while, and sleeps at night.
-fn with_digests(text: String) -> String {
+fn with_digests(text: &str) -> String {
     let url = text.split_once("\nurl = \"").and_then(|(_, rest)| rest.split_once("/hook\"")).unwrap().0.to_owned();
     text.replace("[operators]", &format!(
         "[[endpoint]]\nname = \"grouped\"\nkind = \"webhook\"\nurl = \"{url}/grouped\"\nsecret_file = \"signing-secret\"\n\
