@@ -15,7 +15,7 @@ use crate::config::{Config, closest};
 use crate::daemon;
 use crate::delivery;
 use crate::delivery::message::sample;
-use crate::delivery::route::Told;
+use crate::delivery::route::{Contact, Told};
 use crate::event::{Event, EventType};
 use crate::store::{Store, Trial};
 
@@ -46,6 +46,13 @@ fn event_type(text: &str) -> Result<EventType, String> {
 pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let name = known(&config, &args.endpoint)?;
+    if config.routes.ways.get(name).is_some_and(|way| way.contact == Contact::Only) {
+        return Err(Failure::new(Exit::Usage, format!("{name} cannot be tested"))
+            .because(
+                "it has no recipient of its own: its mails go to the contacts of customers, who are to get no test",
+            )
+            .advise("test another endpoint on the same mail server; `vetwatch check --live` tries the server"));
+    }
     let store = context.store(&config.database).await?;
     // Taken before it is queued: a daemon that starts in between would send it, and so would we.
     let held = match daemon::take_lock(&config.database).await {

@@ -148,3 +148,12 @@ async fn a_name_that_is_not_known_is_met_with_one_that_is() {
     let said = desk.run(&["test-send", "crm", "--event", "vetting.denid"]).await.exits(2).err;
     assert!(said.contains("did you mean vetting.denied?"), "{said}");
 }
+
+#[tokio::test]
+async fn customers_contacts_get_no_test() {
+    let contacts = |text: String| text.replacen("to = [\"sales@contoso.example\"]", "to_contact = true", 1);
+    let desk = Desk::with("", contacts).await;
+    let said = desk.run(&["test-send", "sales-mail"]).await.exits(2).err;
+    assert!(said.contains("who are to get no test"), "{said}");
+    assert!(desk.mail.mails().is_empty());
+}
