@@ -54,7 +54,9 @@ pub async fn assemble(
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
         let channel = match &endpoint.kind {
-            EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
+            EndpointKind::Email(settings) => {
+                Channel::Email(EmailChannel::new(settings.clone()).with_clock(clock.clone()))
+            }
             EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
         };
         let dispatcher = Dispatcher {

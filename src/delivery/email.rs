@@ -1,6 +1,7 @@
 //! Mail over SMTP: one conversation for a mail, in which every recipient has an answer of its own.
 
 mod compose;
+mod login;
 mod session;
 mod wire;
 
@@ -16,11 +17,13 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use self::login::Logins;
 use self::session::{Failure, Reply, Session, Step};
 use crate::delivery::message::clean;
 use crate::delivery::{Outcome, Outgoing, Report};
 use crate::event::Event;
-use crate::time::Timestamp;
+use crate::partner_center::application::Application;
+use crate::time::{Clock, SystemClock, Timestamp};
 
 /// The whole attempt, whatever the server does.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -48,8 +51,17 @@ pub enum Tls {
 
 #[derive(Debug, Clone)]
 pub struct Login {
+    /// Of a token: the mailbox that the application sends as.
     pub username: String,
-    pub password: SecretString,
+    pub by: LoginBy,
+}
+
+#[derive(Debug, Clone)]
+pub enum LoginBy {
+    /// AUTH PLAIN or LOGIN.
+    Password(SecretString),
+    /// AUTH XOAUTH2 with a token that an application asks for: what Exchange Online takes.
+    Token(Box<Application>),
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +73,7 @@ pub struct EmailSettings {
 
 pub struct EmailChannel {
     settings: EmailSettings,
+    logins: Logins,
     deadline: Duration,
     /// The session of the last mail, for the next one.
     kept: Arc<Mutex<Kept>>,
@@ -103,7 +116,15 @@ struct Attempt {
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {
-        Self { settings, deadline: DEADLINE, kept: Arc::default() }
+        let logins = Logins::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
+        Self { settings, logins, deadline: DEADLINE, kept: Arc::default() }
+    }
+
+    /// Another clock than the system's, by which a token ends.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        let logins = Logins::new(self.settings.smtp.login.as_ref(), clock);
+        Self { logins, ..self }
     }
 
     /// Another hard deadline for an attempt than 60 seconds.
@@ -122,7 +143,7 @@ impl EmailChannel {
     /// server's reply: 2xx has taken it, 5xx never will.
     pub async fn deliver(&self, outgoing: Outgoing<'_>) -> Report {
         let mut attempt =
-            Attempt { step: Step::Lookup, settled: BTreeMap::new(), deferred: Vec::new(), last: String::new() };
+            Attempt { step: Step::Token, settled: BTreeMap::new(), deferred: Vec::new(), last: String::new() };
         let failure = match timeout(self.deadline, self.attempt(outgoing, &mut attempt)).await {
             Ok(result) => result.err(),
             Err(_) => Some(self.too_late()),
@@ -130,13 +151,29 @@ impl EmailChannel {
         self.report(attempt, failure, outgoing.settled)
     }
 
+    /// Gets the token for the login, if one is needed, and says how that went in words. Sends nothing to the server.
+    ///
+    /// # Errors
+    /// Why there is none; without secrets.
+    pub async fn probe_token(&self) -> Result<Option<String>, Unreached> {
+        let token = timeout(self.deadline, self.logins.token()).await;
+        match token.unwrap_or_else(|_| Err(self.too_late())) {
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
+            Err(failure) => Err(Unreached {
+                at_login: failure.is_login(),
+                text: clean::line(&failure.to_string(), Report::DETAIL_MAX),
+            }),
+        }
+    }
+
     /// Speaks to the server up to the login, and says how that went in words.
     ///
     /// # Errors
     /// Which step failed, and why; without secrets.
     pub async fn probe(&self) -> Result<String, Unreached> {
-        let mut step = Step::Lookup;
-        let opened = timeout(self.deadline, Session::open(&self.settings.smtp, &mut step)).await;
+        let mut step = Step::Token;
+        let opened = timeout(self.deadline, self.logins.open(&self.settings.smtp, &mut step)).await;
         match opened.unwrap_or_else(|_| Err(self.too_late())) {
             Ok(session) => {
                 session.quit().await;
@@ -146,12 +183,14 @@ impl EmailChannel {
                     Tls::Implicit => "TLS",
                     Tls::None => "no TLS",
                 };
-                let login =
-                    login.as_ref().map_or("without login".to_owned(), |l| format!("logged in as {}", l.username));
+                let login = login.as_ref().map_or("without login".to_owned(), |login| match login.by {
+                    LoginBy::Password(_) => format!("logged in as {}", login.username),
+                    LoginBy::Token(_) => format!("logged in as {} with a token", login.username),
+                });
                 Ok(clean::line(&format!("{}: reached, {secured}, {login}", self.server()), Report::DETAIL_MAX))
             }
             Err(failure) => {
-                let at_login = step == Step::Login && !matches!(failure, Failure::Broken(_));
+                let at_login = failure.is_login() || (step == Step::Login && !matches!(failure, Failure::Broken(_)));
                 Err(Unreached { text: self.failed(step, &failure), at_login })
             }
         }
@@ -196,7 +235,7 @@ impl EmailChannel {
             attempt.step = Step::Sender;
             return Ok(session);
         }
-        let mut session = Session::open(&self.settings.smtp, &mut attempt.step).await?;
+        let mut session = self.logins.open(&self.settings.smtp, &mut attempt.step).await?;
         attempt.step = Step::Sender;
         session.sender(from, international).await?;
         Ok(session)
@@ -233,7 +272,7 @@ impl EmailChannel {
         let mut all_settled = before.clone();
         all_settled.extend(settled.clone());
         let outcome = match &failure {
-            Some(Failure::NoLogin) => Outcome::LoginRefused,
+            Some(failure) if failure.is_login() => Outcome::LoginRefused,
             // Whatever we are refused for before there is a recipient or a message, it is not that.
             Some(Failure::Refused(reply)) if reply.code >= 500 && [Step::Login, Step::Sender].contains(&step) => {
                 Outcome::LoginRefused

@@ -18,14 +18,14 @@ use lettre::transport::smtp::response::Response;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
-use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::login::{self, Key, Secrets};
 use super::wire::Wire;
-use super::{Login, SmtpSettings, Tls};
+use super::{SmtpSettings, Tls};
 
 /// For each address of the server: one that does not answer must not keep us from the next.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How far a session has come: what was being done when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
+    Token,
     Lookup,
     Connect,
     Greeting,
@@ -48,6 +49,7 @@ pub(super) enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Token => "getting a token for its login",
             Self::Lookup => "looking up its name",
             Self::Connect => "connecting",
             Self::Greeting => "waiting for its greeting",
@@ -87,8 +89,10 @@ impl Reply {
 pub(super) enum Failure {
     /// The server said no: 4xx or 5xx.
     Refused(Reply),
-    /// The server offers no way to log in that we know.
-    NoLogin,
+    /// The server does not offer the way to log in that we would take.
+    NoLogin(&'static str),
+    /// The login server refuses us the token for it.
+    NoToken(String),
     /// There is no telling what the server thinks: no connection, no (sensible) answer, no trust.
     Broken(String),
 }
@@ -97,9 +101,25 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused(reply) => &reply.text,
-            Self::NoLogin => "the server offers neither AUTH PLAIN nor AUTH LOGIN",
-            Self::Broken(why) => why,
+            Self::NoLogin(why) => why,
+            Self::NoToken(why) | Self::Broken(why) => why,
         })
+    }
+}
+
+impl Failure {
+    /// We cannot log in, whatever the server thinks of us.
+    pub(super) fn is_login(&self) -> bool {
+        matches!(self, Self::NoLogin(_) | Self::NoToken(_))
+    }
+
+    /// Whatever of `secrets` the server repeated is hidden.
+    fn without(self, secrets: &Secrets) -> Self {
+        match self {
+            Self::Refused(reply) => Self::Refused(Reply { text: secrets.hide(&reply.text), ..reply }),
+            Self::Broken(why) => Self::Broken(secrets.hide(&why)),
+            other => other,
+        }
     }
 }
 
@@ -112,7 +132,7 @@ pub(super) struct Session {
 impl Session {
     /// Connects and logs in as `settings` says. Never speaks in clear where TLS was asked for, and never sends a
     /// password in clear but to this machine.
-    pub(super) async fn open(settings: &SmtpSettings, step: &mut Step) -> Result<Self, Failure> {
+    pub(super) async fn open(settings: &SmtpSettings, key: Option<Key<'_>>, step: &mut Step) -> Result<Self, Failure> {
         let hello = ClientId::default();
         let (tcp, peer) = connect(settings, step).await?;
         *step = Step::Greeting;
@@ -137,27 +157,52 @@ impl Session {
         };
         let smtp = smtp.map_err(|error| failure(&error))?;
         let mut session = Self { smtp, broken: false };
-        if let Some(login) = &settings.login {
+        if let Some(key) = key {
             *step = Step::Login;
-            session.login(login).await?;
+            session.login(key).await?;
         }
         Ok(session)
     }
 
-    async fn login(&mut self, login: &Login) -> Result<(), Failure> {
+    async fn login(&mut self, key: Key<'_>) -> Result<(), Failure> {
+        // A server that does not understand a command may repeat it, and this one holds the password or the token.
+        let secrets = Secrets::of(key);
+        let answer = match key {
+            Key::Password(username, password) => self.login_with_password(username, password).await,
+            Key::Token(username, token) => self.login_with_token(username, token).await,
+        };
+        answer.map_err(|failure| failure.without(&secrets))
+    }
+
+    async fn login_with_password(&mut self, username: &str, password: &str) -> Result<(), Failure> {
         const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
         if self.smtp.server_info().get_auth_mechanism(&MECHANISMS).is_none() {
-            return Err(Failure::NoLogin);
+            return Err(Failure::NoLogin("the server offers neither AUTH PLAIN nor AUTH LOGIN"));
         }
-        let password = login.password.expose_secret();
-        let credentials = Credentials::new(login.username.clone(), password.to_owned());
+        let credentials = Credentials::new(username.to_owned(), password.to_owned());
         let answer = self.smtp.auth(&MECHANISMS, &credentials).await;
-        // A server that does not understand a command may repeat it, and this one holds the password.
-        let hide = |text: String| redact(&text, &login.username, password);
-        self.reply(answer, 2).map(drop).map_err(|failure| match failure {
-            Failure::Refused(reply) => Failure::Refused(Reply { text: hide(reply.text), ..reply }),
-            Failure::Broken(why) => Failure::Broken(hide(why)),
-            Failure::NoLogin => Failure::NoLogin,
+        self.reply(answer, 2).map(drop)
+    }
+
+    /// AUTH XOAUTH2. Not lettre's: a server may say in a challenge (334) why it refuses, and waits for an empty line
+    /// before it does. lettre gives up at the challenge, and a refused login would look like a broken connection.
+    async fn login_with_token(&mut self, username: &str, token: &str) -> Result<(), Failure> {
+        if !self.smtp.server_info().supports_auth_mechanism(Mechanism::Xoauth2) {
+            return Err(Failure::NoLogin("the server does not offer AUTH XOAUTH2"));
+        }
+        let mut answer = self.smtp.command(format!("AUTH XOAUTH2 {}\r\n", login::xoauth2(username, token))).await;
+        let mut why = None;
+        if let Ok(challenge) = &answer
+            && challenge.has_code(334)
+        {
+            why = challenge.first_word().and_then(login::refusal);
+            answer = self.smtp.command("\r\n").await;
+        }
+        self.reply(answer, 2).map(drop).map_err(|failure| match (failure, why) {
+            (Failure::Refused(reply), Some(why)) => {
+                Failure::Refused(Reply { text: format!("{} ({why})", reply.text), ..reply })
+            }
+            (failure, _) => failure,
         })
     }
 
@@ -227,14 +272,6 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
         None if cause.as_deref() == Some("incomplete response") => broken("the server closed the connection"),
         None => broken(cause.unwrap_or_else(|| error.to_string())),
     }
-}
-
-/// `text` without the password, plain or as AUTH PLAIN and AUTH LOGIN send it.
-fn redact(text: &str, username: &str, password: &str) -> String {
-    use base64::Engine as _;
-    let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
-    let forms = [encode(format!("\0{username}\0{password}")), encode(password.to_owned()), password.to_owned()];
-    forms.iter().filter(|form| !form.is_empty()).fold(text.to_owned(), |text, form| text.replace(form, "[hidden]"))
 }
 
 /// A connection to the first address that answers.
