@@ -10,7 +10,7 @@ use url::Url;
 use crate::cli::failure::chain;
 use crate::cli::{Context, Exit, Failure, sync, text};
 use crate::config::{Config, EndpointKind};
-use crate::delivery::email::{EmailChannel, EmailSettings, LoginBy, Unreached};
+use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, Unreached};
 use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
 use crate::time::Timestamp;
 
@@ -203,10 +203,7 @@ impl Walk<'_> {
             let exit = if refusal.at_login { Exit::Configuration } else { Exit::TryAgain };
             (exit, refusal.to_string())
         };
-        let expiry = settings.smtp.login.as_ref().and_then(|login| match &login.by {
-            LoginBy::Token(application) => application.expiry(),
-            LoginBy::Password(_) => None,
-        });
+        let expiry = settings.smtp.login.as_ref().and_then(Login::expiry);
         match channel.probe_token().await {
             Ok(None) => {}
             Ok(Some(text)) => self.note("token", Ok(format!("{text}{}", self.ends(expiry))))?,

@@ -22,6 +22,7 @@ use self::session::{Failure, Reply, Session, Step};
 use crate::delivery::message::clean;
 use crate::delivery::{Outcome, Outgoing, Report};
 use crate::event::Event;
+use crate::partner_center::Expiry;
 use crate::partner_center::application::Application;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -54,6 +55,17 @@ pub struct Login {
     /// Of a token: the mailbox that the application sends as.
     pub username: String,
     pub by: LoginBy,
+}
+
+impl Login {
+    /// When what it is made of ends, if that is known.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        match &self.by {
+            LoginBy::Password(_) => None,
+            LoginBy::Token(application) => application.expiry(),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -136,7 +148,7 @@ impl EmailChannel {
     /// The mail, complete: `Message-ID` is `id` at the sender's domain.
     #[must_use]
     pub fn render(&self, id: Uuid, events: &[Event], now: Timestamp) -> String {
-        compose::mail(&self.settings.from, &self.settings.to, id, events, now)
+        compose::mail(&self.settings.from, &self.settings.to, id, events, None, now)
     }
 
     /// One attempt at those recipients that are not settled. Each value in `settled` begins with the code of the
