@@ -57,18 +57,23 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
     };
     let port = section.integer("port", 1..=65535).unwrap_or(usual);
     let login = login(&mut section);
+    let by_password = matches!(&login, Some(Login { by: LoginBy::Password(_), .. }));
+    if by_password && host.as_deref().is_some_and(|host| host.to_ascii_lowercase().ends_with(".office365.com")) {
+        let text = "Exchange Online switches passwords off for SMTP; a section oauth logs in with a token";
+        section.warning("password_file", text);
+    }
     let ca_file = authorities(&mut section);
-    Some(SmtpSettings { host: host?, port, tls, login: login?, ca_file })
+    Some(SmtpSettings { host: host?, port, tls, login, ca_file })
 }
 
-/// `Some(None)`: the server wants none.
-fn login(section: &mut Section<'_>) -> Option<Option<Login>> {
+/// `None`: the server wants none, or what is written was reported as a problem.
+fn login(section: &mut Section<'_>) -> Option<Login> {
     if section.has("oauth") {
         section.demand_with("username", "is missing: the mailbox that the application sends as");
         section.misplaced("password_file", "stands beside oauth: the login is a password or a token");
         let (username, application) = (section.string("username"), oauth(section.section("oauth")));
         let by = LoginBy::Token(Box::new(application?));
-        return Some(Some(Login { username: username?, by }));
+        return Some(Login { username: username?, by });
     }
     match (section.has("username"), section.has("password_file")) {
         (true, false) => {
@@ -79,7 +84,7 @@ fn login(section: &mut Section<'_>) -> Option<Option<Login>> {
     }
     let username = section.string("username");
     let password = section.secret("password_file");
-    Some(username.zip(password).map(|(username, password)| Login { username, by: LoginBy::Password(password) }))
+    username.zip(password).map(|(username, password)| Login { username, by: LoginBy::Password(password) })
 }
 
 /// `[smtp.NAME.oauth]`: the application that sends, and where it gets its tokens.

@@ -289,7 +289,11 @@ impl EmailChannel {
             Some(Failure::Refused(reply)) if reply.code >= 500 && [Step::Login, Step::Sender].contains(&step) => {
                 Outcome::LoginRefused
             }
-            Some(Failure::Refused(reply)) if reply.is_about_us() || reply.is_policy() => Outcome::LoginRefused,
+            Some(Failure::Refused(reply))
+                if reply.code >= 500 && (reply.is_about_us() || reply.is_policy() || reply.is_about_sender()) =>
+            {
+                Outcome::LoginRefused
+            }
             Some(_) if step <= Step::Sender => Outcome::Unavailable,
             Some(_) => Outcome::TryAgain { after: None },
             None if self.open_recipients(&all_settled).next().is_some() => Outcome::TryAgain { after: None },
@@ -324,7 +328,7 @@ async fn transact(
     for to in open {
         match session.recipient(to).await {
             Ok(_) => willing.push(*to),
-            Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => refusals.push((to, reply)),
+            Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.wants_login() => refusals.push((to, reply)),
             Err(Failure::Refused(reply)) if reply.code < 500 && reply.code != 421 => {
                 attempt.deferred.push(format!("{to}: {}", short(&reply)));
             }
@@ -334,10 +338,11 @@ async fn transact(
             }
         }
     }
-    // A server that will not relay for us says so of each recipient. That is the endpoint's trouble, unless it has
-    // taken the message for somebody else.
+    // A server that will not relay for us, or does not understand us, says so of each recipient. That is the endpoint's
+    // trouble, unless it has taken the message for somebody else.
     let taken_before = outgoing.settled.values().any(|reply| reply.starts_with('2'));
-    let all_for_policy = refusals.len() == open.len() && refusals.iter().all(|(_, reply)| reply.is_policy());
+    let of_everybody = |reply: &Reply| reply.is_policy() || reply.is_about_us();
+    let all_for_policy = refusals.len() == open.len() && refusals.iter().all(|(_, reply)| of_everybody(reply));
     if let (false, true, Some((_, reply))) = (taken_before, all_for_policy, refusals.first()) {
         return Err(Failure::Refused(reply.clone()));
     }
@@ -353,7 +358,7 @@ async fn transact(
     }
     match answer {
         Ok(reply) => attempt.settle_all(&willing, &reply),
-        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => {
+        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() && !reply.is_about_sender() => {
             attempt.settle_all(&willing, &reply);
         }
         Err(failure) => return Err(failure),

@@ -1,5 +1,6 @@
 //! Mail through a real server (aiosmtpd), read by a parser that is not ours; faults that it cannot make, by hand.
 
+mod recipients;
 mod script;
 mod token;
 mod trust;

@@ -4,7 +4,8 @@ Prints {"port": N} once it listens, and ends when its standard input does.
 
 Each message that reaches the end of DATA is written to --folder as NNNN.eml with NNNN.json beside it (envelope,
 whether TLS was used, who was logged in, and the reply). --script is JSON:
-  {"rcpt": [["regex", "550 5.1.1 no such mailbox"], ...],    the first that matches an address answers it
+  {"rcpt": [["regex", "550 5.1.1 no such mailbox"], ...],    the first that matches an address answers it; a third
+                                                             element says for how many times
    "mail": ["451 4.3.0 later", ...],                          for the first MAILs, one after another
    "data": ["close", "451 4.3.0 later", "hang", null, ...]}   for the first messages; null and the rest: taken
 
@@ -30,7 +31,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 class Handler:
     def __init__(self, folder, script):
         self.folder = folder
-        self.rcpt = [(re.compile(pattern), reply) for pattern, reply in script.get("rcpt", [])]
+        self.rcpt = [[re.compile(rule[0]), rule[1], rule[2] if len(rule) > 2 else None] for rule in script.get("rcpt", [])]
         self.mail = list(script.get("mail", []))
         self.data = list(script.get("data", []))
         self.count = 0
@@ -44,8 +45,11 @@ class Handler:
         return "250 2.1.0 sender ok"
 
     async def handle_RCPT(self, server, session, envelope, address, options):
-        for pattern, reply in self.rcpt:
-            if pattern.search(address):
+        for rule in self.rcpt:
+            pattern, reply, times = rule
+            if times != 0 and pattern.search(address):
+                if times:
+                    rule[2] -= 1
                 return reply
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 recipient ok"

@@ -29,7 +29,7 @@ pub(super) enum Logins {
     Password(Login),
     Token {
         username: String,
-        tokens: ServiceTokens,
+        tokens: Box<ServiceTokens>,
     },
     /// Its client cannot be set up; each attempt says so.
     Unusable(String),
@@ -47,7 +47,7 @@ impl Logins {
         match login {
             None => Self::None,
             Some(Login { username, by: LoginBy::Token(application) }) => match ServiceTokens::new(application, clock) {
-                Ok(tokens) => Self::Token { username: username.clone(), tokens },
+                Ok(tokens) => Self::Token { username: username.clone(), tokens: Box::new(tokens) },
                 Err(error) => Self::Unusable(error.to_string()),
             },
             Some(login) => Self::Password(login.clone()),

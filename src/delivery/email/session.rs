@@ -79,9 +79,39 @@ impl Reply {
         matches!(self.code, 500 | 502 | 503 | 530 | 535 | 538)
     }
 
-    /// Security or policy (RFC 3463, x.7.x): "relay access denied", "client was not authenticated".
+    /// A login is wanted, or another one: whoever the recipient is.
+    pub(super) fn wants_login(&self) -> bool {
+        matches!(self.code, 530 | 535 | 538)
+    }
+
+    /// Security or policy (RFC 3463, x.7.x): "relay access denied", "client was not authenticated". Exim says "relay not
+    /// permitted" without a status.
     pub(super) fn is_policy(&self) -> bool {
-        self.text.split(' ').nth(1).is_some_and(|status| status.starts_with("5.7."))
+        self.status().starts_with("5.7.") || self.says("relay")
+    }
+
+    /// A refusal at the end of a message that would meet every other message, too: Exchange Online looks at the sender
+    /// and its quota only then. Of the rest of x.7.x, nobody can tell that it is not this message's content.
+    pub(super) fn is_about_sender(&self) -> bool {
+        const STATUS: [&str; 10] = [
+            "5.1.8",   // bad outbound sender
+            "5.2.252", // may not send as this address
+            "5.7.57", "5.7.60", "5.7.64", // not logged in; may not send as this address; no such tenant
+            "5.7.233", "5.7.705", "5.7.708", // the tenant sends too much, or from an address of bad repute
+            "5.7.750", // a domain that is not the tenant's
+            "5.7.501", // banned sender
+        ];
+        STATUS.contains(&self.status())
+            || ["SendAsDenied", "SubmissionQuotaExceeded", "relay"].iter().any(|word| self.says(word))
+    }
+
+    /// `5.7.1`, or whatever stands in its place.
+    fn status(&self) -> &str {
+        self.text.split(' ').nth(1).unwrap_or_default()
+    }
+
+    fn says(&self, word: &str) -> bool {
+        self.text.to_ascii_lowercase().contains(&word.to_ascii_lowercase())
     }
 }
 
@@ -219,10 +249,24 @@ impl Session {
         self.reply(answer, 2)
     }
 
-    /// `RCPT TO`.
+    /// `RCPT TO`. An address that the server cannot take is not sent: one that reads it as bytes would refuse the command
+    /// and not the address, and that is what it says of those who may not send at all.
     pub(super) async fn recipient(&mut self, to: &Address) -> Result<Reply, Failure> {
-        let answer = self.smtp.command(Rcpt::new(to.clone(), Vec::new())).await;
+        let Some(to) = self.fitting(to) else {
+            let text = "553 5.6.7 not sent: the server takes no address beyond ASCII (it does not offer SMTPUTF8)";
+            return Err(Failure::Refused(Reply { code: 553, text: text.to_owned() }));
+        };
+        let answer = self.smtp.command(Rcpt::new(to, Vec::new())).await;
         self.reply(answer, 2)
+    }
+
+    /// The address as the server takes it: without SMTPUTF8, a domain beyond ASCII goes in its other spelling.
+    fn fitting(&self, address: &Address) -> Option<Address> {
+        if address.to_string().is_ascii() || self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
+            return Some(address.clone());
+        }
+        let domain = url::Host::parse(address.domain()).ok()?.to_string();
+        Address::new(address.user(), domain).ok().filter(|address| address.to_string().is_ascii())
     }
 
     /// `DATA`, up to the server's "go ahead".
