@@ -252,7 +252,8 @@ async fn a_token_that_is_not_given_is_told_in_words_and_no_mail_server_is_asked(
 #[tokio::test]
 async fn a_server_that_repeats_the_login_does_not_bring_the_token_to_light() {
     let (logins, clock) = (LoginServer::new().await, clock());
-    for answer in ["502 5.5.2 unknown command: {line}", "235x {line}", "454 4.7.0 later: {line}"] {
+    // A token makes a line longer than an answer may be, so a server that repeats it all is not even heard.
+    for answer in ["502 5.5.2 unknown command: {start}", "454 4.7.0 later: {start}...", "235x {start}", "502 {line}"] {
         let script = ["250-localhost\r\n250 AUTH XOAUTH2", answer];
         let (port, server) = scripted("220 hello", &script).await;
         let report = deliver(&logins.channel(port, &clock)).await;
