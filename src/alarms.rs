@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::calendar::Reminders;
 use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
-use crate::partner_center::Credential;
+use crate::partner_center::{Credential, Expiry};
 use crate::store::{self, PartnerRow, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
@@ -33,6 +33,8 @@ pub struct Alarms {
     pub partners: Vec<PartnerRow>,
     /// Of each partner.
     pub credentials: Vec<Vec<Credential>>,
+    /// Of each mail server that is logged into with a token: its host, and when the proof for it ends.
+    pub mail_servers: Vec<(String, Expiry)>,
     pub looked_at_credentials: AtomicI64,
     /// The endpoints of the configuration.
     pub endpoints: Vec<String>,

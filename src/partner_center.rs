@@ -4,6 +4,7 @@
 //! the caller does about it. No call takes longer than its deadline, and none leaves the hosts of the configuration:
 //! redirects and links are not followed, proxies of the environment are not used.
 
+pub mod application;
 mod audit;
 mod auth;
 pub mod budget;

@@ -32,9 +32,17 @@ impl Alarms {
             let mut tx = self.store.begin().await?;
             tx.note_credentials(partner.id, &ends).await?;
             for end in &ends {
-                queued += self.watch_credential(&mut tx, partner, *end, now).await?;
+                queued += self.watch_credential(&mut tx, partner, Whose::Partner, *end, now).await?;
             }
             tx.commit().await?;
+        }
+        // A mail server is nobody's in particular; the first partner's operators are the operators.
+        if let Some(partner) = self.partners.first() {
+            for (host, end) in &self.mail_servers {
+                let mut tx = self.store.begin().await?;
+                queued += self.watch_credential(&mut tx, partner, Whose::MailServer(host), *end, now).await?;
+                tx.commit().await?;
+            }
         }
         self.looked_at_credentials.store(now.as_millis(), Ordering::Relaxed);
         Ok(queued)
@@ -44,23 +52,42 @@ impl Alarms {
         &self,
         tx: &mut store::WriteTx,
         partner: &PartnerRow,
+        whose: Whose<'_>,
         end: Expiry,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
         let left = end.at.since(now);
         let Some(days) = DAYS_BEFORE.into_iter().find(|days| left <= DAY * *days) else { return Ok(0) };
-        let once = format!("{} of {} at {}, {days} days before", end.of, partner.name, end.at);
+        let name = whose.name(partner);
+        let once = format!("{} of {name} at {}, {days} days before", end.of, end.at);
         if tx.was_told(&once).await? {
             return Ok(0);
         }
-        let alarm = Alarm { once: Some(once), ..ends(partner, end, left) };
+        let alarm = Alarm { once: Some(once), ..ends(partner, whose, end, left) };
         warn!(partner = partner.name, "{}", alarm.summary);
         tell(tx, &self.routes, alarm, now).await
     }
 }
 
-fn ends(partner: &PartnerRow, end: Expiry, left: Duration) -> Alarm<'_> {
-    let (of, name) = (end.of, &partner.name);
+/// Who is let in with it.
+#[derive(Clone, Copy)]
+enum Whose<'w> {
+    Partner,
+    /// By its host.
+    MailServer(&'w str),
+}
+
+impl Whose<'_> {
+    fn name(self, partner: &PartnerRow) -> String {
+        match self {
+            Self::Partner => partner.name.clone(),
+            Self::MailServer(host) => format!("the mail server {host}"),
+        }
+    }
+}
+
+fn ends<'p>(partner: &'p PartnerRow, whose: Whose<'_>, end: Expiry, left: Duration) -> Alarm<'p> {
+    let (of, name) = (end.of, whose.name(partner));
     let summary = if left.is_zero() {
         format!("The {of} of {name} has ended")
     } else {
@@ -82,8 +109,12 @@ fn ends(partner: &PartnerRow, end: Expiry, left: Duration) -> Alarm<'_> {
         partner,
         summary,
         detail: format!(
-            "It ends on {}. From then on Partner Center lets vetwatch in no more, and verdicts are seen late. {remedy}",
-            when::moment(end.at)
+            "It ends on {}. From then on {} {remedy}",
+            when::moment(end.at),
+            match whose {
+                Whose::Partner => "Partner Center lets vetwatch in no more, and verdicts are seen late.",
+                Whose::MailServer(_) => "it lets vetwatch in no more, and its mails wait.",
+            }
         ),
         figures: json!({ "credential": of, "ends_at": end.at, "days": left.as_secs() / 86_400 }),
         not_over: None,

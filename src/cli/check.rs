@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::{Context, Exit, Failure, live, privileges, text};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
-use crate::delivery::email::Tls;
+use crate::delivery::email::{LoginBy, Tls};
 use crate::delivery::route::Route;
 use crate::event::EventType;
 use crate::partner_center::Customers;
@@ -198,7 +198,9 @@ fn about(endpoint: &EndpointSettings) -> String {
                 Tls::Implicit => "TLS",
                 Tls::None => "no TLS",
             };
-            format!("mail to {} by {}:{} ({tls})", to.join(", "), email.smtp.host, email.smtp.port)
+            let token = email.smtp.login.as_ref().is_some_and(|login| matches!(login.by, LoginBy::Token(_)));
+            let token = if token { ", with a token" } else { "" };
+            format!("mail to {} by {}:{} ({tls}{token})", to.join(", "), email.smtp.host, email.smtp.port)
         }
         EndpointKind::Webhook(webhook) => {
             let place = webhook.http.place();

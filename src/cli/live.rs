@@ -10,8 +10,8 @@ use url::Url;
 use crate::cli::failure::chain;
 use crate::cli::{Context, Exit, Failure, sync, text};
 use crate::config::{Config, EndpointKind};
-use crate::delivery::email::{EmailChannel, EmailSettings};
-use crate::partner_center::{Budget, Error, PartnerCenter, PartnerSettings, reach};
+use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, Unreached};
+use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
 use crate::time::Timestamp;
 
 /// A person waits.
@@ -51,7 +51,10 @@ pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>
     for endpoint in &config.endpoints {
         let EndpointKind::Email(settings) = &endpoint.kind else { continue };
         let smtp = &settings.smtp;
-        let user = smtp.login.as_ref().map(|login| login.username.clone());
+        let user = smtp.login.as_ref().map(|login| match &login.by {
+            LoginBy::Password(_) => (login.username.clone(), None),
+            LoginBy::Token(application) => (login.username.clone(), Some(application.client_id.clone())),
+        });
         if seen.insert((smtp.host.clone(), smtp.port, user)) {
             walk.of = format!("mail server {}:{}", smtp.host, smtp.port);
             if let Err(Halt::Output(failure)) = walk.mail(settings).await {
@@ -158,9 +161,12 @@ impl Walk<'_> {
             },
             None => client.sign_in().await,
         };
-        let text = asked
-            .map_err(|error| refused(&error))
-            .map(|()| format!("may read customers and qualifications; a user is signed in{}", self.ends(&user)));
+        let text = asked.map_err(|error| refused(&error)).map(|()| {
+            format!(
+                "may read customers and qualifications; a user is signed in{}",
+                self.ends(user.credential.expiries())
+            )
+        });
         self.note("rights", text)
     }
 
@@ -176,26 +182,34 @@ impl Walk<'_> {
 
     fn token(&self, settings: &PartnerSettings) -> String {
         let who = if settings.credential.user.is_some() { "for a user" } else { "for the application" };
-        format!("given {who}{}", self.ends(settings))
+        format!("given {who}{}", self.ends(settings.credential.expiries()))
     }
 
     /// `; the client secret ends 2027-01-31, in 71 days`
-    fn ends(&self, settings: &PartnerSettings) -> String {
+    fn ends(&self, expiries: impl IntoIterator<Item = Expiry>) -> String {
         let now = self.context.now();
         let about = |of: &str, at: Timestamp| {
             let day = at.to_utc().format("%Y-%m-%d");
             let days = at.since(now).as_secs() / 86_400;
             if at <= now { format!("; the {of} ended {day}") } else { format!("; the {of} ends {day}, in {days} days") }
         };
-        settings.credential.expiries().iter().map(|expiry| about(expiry.of, expiry.at)).collect()
+        expiries.into_iter().map(|expiry| about(expiry.of, expiry.at)).collect()
     }
 
     async fn mail(&mut self, settings: &EmailSettings) -> Result<(), Halt> {
-        let channel = EmailChannel::new(settings.clone()).with_deadline(PATIENCE);
-        let outcome = channel.probe().await.map_err(|refusal| {
+        let channel =
+            EmailChannel::new(settings.clone()).with_clock(self.context.clock.clone()).with_deadline(PATIENCE);
+        let failed = |refusal: Unreached| {
             let exit = if refusal.at_login { Exit::Configuration } else { Exit::TryAgain };
             (exit, refusal.to_string())
-        });
+        };
+        let expiry = settings.smtp.login.as_ref().and_then(Login::expiry);
+        match channel.probe_token().await {
+            Ok(None) => {}
+            Ok(Some(text)) => self.note("token", Ok(format!("{text}{}", self.ends(expiry))))?,
+            Err(refusal) => self.note("token", Err(failed(refusal)))?,
+        }
+        let outcome = channel.probe().await.map_err(failed);
         self.note("login", outcome)
     }
 }

@@ -97,7 +97,7 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
         event: event.kind.as_str(),
         at: now,
         routes: routes.collect(),
-        told: told.iter().filter_map(|told| shown(&config, told, &event, now)).collect(),
+        told: told.iter().filter_map(|told| shown(context, &config, told, &event, now)).collect(),
     };
     if context.json {
         context.out.json(&answer)?;
@@ -142,11 +142,17 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
     Ok((event, found.map(|row| row.contact).unwrap_or_default()))
 }
 
-fn shown<'a>(config: &Config, told: &'a Told<'_>, event: &Event, now: Timestamp) -> Option<Shown<'a>> {
+fn shown<'a>(
+    context: &Context,
+    config: &Config,
+    told: &'a Told<'_>,
+    event: &Event,
+    now: Timestamp,
+) -> Option<Shown<'a>> {
     let kind = &config.endpoints.iter().find(|endpoint| endpoint.name == told.endpoint)?.kind;
     let events = std::slice::from_ref(event);
     let draft = Draft { recipient: told.recipient.as_deref(), ..Draft::new(Uuid::now_v7(), events) };
-    let message = daemon::channel(kind).render(&draft, now);
+    let message = daemon::channel(kind, &context.clock).render(&draft, now);
     let (recipients, readable) = match kind {
         EndpointKind::Email(email) => {
             let to = email.to.iter().map(|to| to.email.to_string()).chain(told.recipient.clone());

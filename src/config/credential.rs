@@ -54,6 +54,16 @@ fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential
     Some(Credential { proof: proof?, user: Some(file?) })
 }
 
+/// How an application proves itself where nothing but its own proof is possible: the keys say which.
+pub(super) fn application(section: &mut Section<'_>) -> Option<Proof> {
+    let given = given(section);
+    if given.is_none() {
+        let text = "is missing (or certificate_file, or federated_token_file): the application's proof of who it is";
+        section.demand_with("client_secret_file", text);
+    }
+    proof(section, given.unwrap_or(SECRET), USER)
+}
+
 /// Which proof the section has the key of.
 fn given(section: &Section<'_>) -> Option<&'static str> {
     KEYS.iter().find(|(_, key, _)| section.has(key)).map(|(kind, _, _)| *kind)

@@ -7,12 +7,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
+use url::Url;
 
 use super::section::{Section, did_you_mean, shown};
-use super::{EndpointKind, EndpointSettings, address, http, partner};
-use crate::delivery::email::{EmailSettings, Login, SmtpSettings, Tls};
+use super::{EndpointKind, EndpointSettings, address, credential, http, partner};
+use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use crate::delivery::route::{Contact, Fallback, Way};
 use crate::delivery::webhook::{SigningSecret, WebhookSettings};
+use crate::partner_center::application::Application;
+
+/// Where tokens for Exchange Online come from, and what they are asked for; other clouds have others.
+const LOGIN_URL: &str = "https://login.microsoftonline.com/";
+const SCOPE: &str = "https://outlook.office365.com/.default";
 
 /// Unless the endpoint says otherwise.
 const FAIL_OVER_AFTER: Duration = Duration::from_mins(30);
@@ -57,16 +63,55 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
         Tls::None => 25,
     };
     let port = section.integer("port", 1..=65535).unwrap_or(usual);
-    if section.has("username") {
-        section.demand_with("password_file", "is missing: it goes with username");
-    } else if section.has("password_file") {
-        section.demand_with("username", "is missing: it goes with password_file");
+    let login = login(&mut section);
+    let by_password = matches!(&login, Some(Login { by: LoginBy::Password(_), .. }));
+    if by_password && host.as_deref().is_some_and(|host| host.to_ascii_lowercase().ends_with(".office365.com")) {
+        let text = "Exchange Online switches passwords off for SMTP; a section oauth logs in with a token";
+        section.warning("password_file", text);
+    }
+    let ca_file = authorities(&mut section);
+    Some(SmtpSettings { host: host?, port, tls, login, ca_file })
+}
+
+/// `None`: the server wants none, or what is written was reported as a problem.
+fn login(section: &mut Section<'_>) -> Option<Login> {
+    if section.has("oauth") {
+        section.demand_with("username", "is missing: the mailbox that the application sends as");
+        section.misplaced("password_file", "stands beside oauth: the login is a password or a token");
+        let (username, application) = (section.string("username"), oauth(section.section("oauth")));
+        let by = LoginBy::Token(Box::new(application?));
+        return Some(Login { username: username?, by });
+    }
+    match (section.has("username"), section.has("password_file")) {
+        (true, false) => {
+            section.demand_with("password_file", "is missing: it goes with username (or a section oauth, for a token)");
+        }
+        (false, true) => section.demand_with("username", "is missing: it goes with password_file"),
+        _ => {}
     }
     let username = section.string("username");
     let password = section.secret("password_file");
-    let login = username.zip(password).map(|(username, password)| Login { username, password });
-    let ca_file = authorities(&mut section);
-    Some(SmtpSettings { host: host?, port, tls, login, ca_file })
+    username.zip(password).map(|(username, password)| Login { username, by: LoginBy::Password(password) })
+}
+
+/// `[smtp.NAME.oauth]`: the application that sends, and where it gets its tokens.
+fn oauth(mut section: Section<'_>) -> Option<Application> {
+    section.demand(&["tenant", "client_id"]);
+    let tenant = section.parsed("tenant", partner::word);
+    let client_id = section.parsed("client_id", partner::word);
+    let proof = credential::application(&mut section);
+    let login_given = section.has("login_url");
+    let login_url = section.parsed("login_url", address::base);
+    let login_url = if login_given { login_url } else { Url::parse(LOGIN_URL).ok() };
+    let scope_given = section.has("scope");
+    let scope = section.parsed("scope", |text| {
+        if text.contains(' ') || !text.ends_with("/.default") {
+            return Err(format!("{} is no scope of an application: it ends in /.default", shown(text)));
+        }
+        Ok(text.to_owned())
+    });
+    let scope = if scope_given { scope } else { Some(SCOPE.to_owned()) };
+    Some(Application { login_url: login_url?, tenant: tenant?, client_id: client_id?, scope: scope?, proof: proof? })
 }
 
 /// `ca_file`: certificates of authorities in PEM.

@@ -163,6 +163,6 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// A GUID or a domain. It becomes a piece of a URL.
-fn word(text: &str) -> Result<String, String> {
+pub(super) fn word(text: &str) -> Result<String, String> {
     name(text).map_err(|_| format!("{} is neither a GUID nor a domain", shown(text)))
 }

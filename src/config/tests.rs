@@ -1,6 +1,7 @@
 //! What a file comes to.
 
 mod calendar;
+mod mail;
 mod problems;
 
 use std::fs;
@@ -12,7 +13,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
-use crate::delivery::email::Tls;
+use crate::delivery::email::{LoginBy, Tls};
 use crate::event::EventType;
 use crate::partner_center::{Credential, Customers, Proof};
 
@@ -93,7 +94,8 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     assert_eq!(secret.expose_secret(), "the-client-secret", "without the line end");
     let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
     assert_eq!((email.smtp.port, email.smtp.tls), (587, Tls::Starttls));
-    assert_eq!(email.smtp.login.as_ref().unwrap().password.expose_secret(), "the-smtp-password");
+    let by = &email.smtp.login.as_ref().unwrap().by;
+    assert!(matches!(by, LoginBy::Password(password) if password.expose_secret() == "the-smtp-password"));
     let EndpointKind::Webhook(webhook) = &config.endpoints[2].kind else { panic!("not a webhook") };
     assert_eq!((webhook.http.url.path(), webhook.secrets.len()), ("/hooks/the-secret-url", 1));
     assert_eq!(config.routes.operators, ["ops-mail", "crm"]);

@@ -13,7 +13,7 @@ use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
-use crate::partner_center::{Budget, Credential, Customers, PartnerCenter, PartnerSettings};
+use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
 use crate::poller::{Asked, Poller};
 use crate::record::Intervals;
 use crate::roster::Roster;
@@ -57,7 +57,7 @@ pub async fn assemble(
     for endpoint in &config.endpoints {
         let dispatcher = Dispatcher {
             endpoint: endpoint.name.clone(),
-            channel: channel(&endpoint.kind),
+            channel: channel(&endpoint.kind, clock),
             policy: config.retry.clone(),
             routes: routes.clone(),
             store: store.clone(),
@@ -77,6 +77,7 @@ pub async fn assemble(
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint.clone()).collect(),
         credentials: config.partners.iter().map(credentials).collect(),
+        mail_servers: mail_servers(config),
         looked_at_credentials: AtomicI64::new(0),
         routes,
         reminders,
@@ -90,15 +91,27 @@ pub async fn assemble(
 
 /// The way to an endpoint.
 #[must_use]
-pub fn channel(kind: &EndpointKind) -> Channel {
+pub fn channel(kind: &EndpointKind, clock: &Arc<dyn Clock>) -> Channel {
     match kind {
-        EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
+        EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone()).with_clock(clock.clone())),
         EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
     }
 }
 
 fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
     std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
+}
+
+/// Those whose login ends on a day that is known, each once.
+fn mail_servers(config: &Config) -> Vec<(String, Expiry)> {
+    let servers = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
+        EndpointKind::Email(settings) => Some((settings.smtp.host.clone(), settings.smtp.login.as_ref()?.expiry()?)),
+        EndpointKind::Webhook(_) => None,
+    });
+    let mut servers: Vec<_> = servers.collect();
+    servers.sort_by(|(one, ends), (other, end)| (one, ends.at, ends.of).cmp(&(other, end.at, end.of)));
+    servers.dedup();
+    servers
 }
 
 async fn partner(

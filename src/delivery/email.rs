@@ -1,6 +1,7 @@
 //! Mail over SMTP: one conversation for a mail, in which every recipient has an answer of its own.
 
 mod compose;
+mod login;
 mod session;
 mod wire;
 
@@ -15,11 +16,14 @@ use lettre::message::Mailbox;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
+use self::login::Logins;
 use self::session::{Failure, Reply, Session, Step};
 use crate::delivery::message::clean;
 use crate::delivery::route::Contact;
 use crate::delivery::{Draft, Outcome, Outgoing, Report};
-use crate::time::Timestamp;
+use crate::partner_center::Expiry;
+use crate::partner_center::application::Application;
+use crate::time::{Clock, SystemClock, Timestamp};
 
 /// The whole attempt, whatever the server does.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -47,8 +51,28 @@ pub enum Tls {
 
 #[derive(Debug, Clone)]
 pub struct Login {
+    /// Of a token: the mailbox that the application sends as.
     pub username: String,
-    pub password: SecretString,
+    pub by: LoginBy,
+}
+
+impl Login {
+    /// When what it is made of ends, if that is known.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        match &self.by {
+            LoginBy::Password(_) => None,
+            LoginBy::Token(application) => application.expiry(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum LoginBy {
+    /// AUTH PLAIN or LOGIN.
+    Password(SecretString),
+    /// AUTH XOAUTH2 with a token that an application asks for: what Exchange Online takes.
+    Token(Box<Application>),
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +86,7 @@ pub struct EmailSettings {
 
 pub struct EmailChannel {
     settings: EmailSettings,
+    logins: Logins,
     deadline: Duration,
     /// The session of the last mail, for the next one.
     kept: Arc<Mutex<Kept>>,
@@ -104,7 +129,15 @@ struct Attempt {
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {
-        Self { settings, deadline: DEADLINE, kept: Arc::default() }
+        let logins = Logins::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
+        Self { settings, logins, deadline: DEADLINE, kept: Arc::default() }
+    }
+
+    /// Another clock than the system's, by which a token ends.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        let logins = Logins::new(self.settings.smtp.login.as_ref(), clock);
+        Self { logins, ..self }
     }
 
     /// Another hard deadline for an attempt than 60 seconds.
@@ -134,7 +167,7 @@ impl EmailChannel {
     /// server's reply: 2xx has taken it, 5xx never will.
     pub async fn deliver(&self, outgoing: Outgoing<'_>) -> Report {
         let mut attempt =
-            Attempt { step: Step::Lookup, settled: BTreeMap::new(), deferred: Vec::new(), last: String::new() };
+            Attempt { step: Step::Token, settled: BTreeMap::new(), deferred: Vec::new(), last: String::new() };
         let failure = match timeout(self.deadline, self.attempt(outgoing, &mut attempt)).await {
             Ok(result) => result.err(),
             Err(_) => Some(self.too_late()),
@@ -142,13 +175,29 @@ impl EmailChannel {
         self.report(attempt, failure, outgoing)
     }
 
+    /// Gets the token for the login, if one is needed, and says how that went in words. Sends nothing to the server.
+    ///
+    /// # Errors
+    /// Why there is none; without secrets.
+    pub async fn probe_token(&self) -> Result<Option<String>, Unreached> {
+        let token = timeout(self.deadline, self.logins.token()).await;
+        match token.unwrap_or_else(|_| Err(self.too_late())) {
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
+            Err(failure) => Err(Unreached {
+                at_login: failure.is_login(),
+                text: clean::line(&failure.to_string(), Report::DETAIL_MAX),
+            }),
+        }
+    }
+
     /// Speaks to the server up to the login, and says how that went in words.
     ///
     /// # Errors
     /// Which step failed, and why; without secrets.
     pub async fn probe(&self) -> Result<String, Unreached> {
-        let mut step = Step::Lookup;
-        let opened = timeout(self.deadline, Session::open(&self.settings.smtp, &mut step)).await;
+        let mut step = Step::Token;
+        let opened = timeout(self.deadline, self.logins.open(&self.settings.smtp, &mut step)).await;
         match opened.unwrap_or_else(|_| Err(self.too_late())) {
             Ok(session) => {
                 session.quit().await;
@@ -158,12 +207,14 @@ impl EmailChannel {
                     Tls::Implicit => "TLS",
                     Tls::None => "no TLS",
                 };
-                let login =
-                    login.as_ref().map_or("without login".to_owned(), |l| format!("logged in as {}", l.username));
+                let login = login.as_ref().map_or("without login".to_owned(), |login| match login.by {
+                    LoginBy::Password(_) => format!("logged in as {}", login.username),
+                    LoginBy::Token(_) => format!("logged in as {} with a token", login.username),
+                });
                 Ok(clean::line(&format!("{}: reached, {secured}, {login}", self.server()), Report::DETAIL_MAX))
             }
             Err(failure) => {
-                let at_login = step == Step::Login && !matches!(failure, Failure::Broken(_));
+                let at_login = failure.is_login() || (step == Step::Login && !matches!(failure, Failure::Broken(_)));
                 Err(Unreached { text: self.failed(step, &failure), at_login })
             }
         }
@@ -212,7 +263,7 @@ impl EmailChannel {
             attempt.step = Step::Sender;
             return Ok(session);
         }
-        let mut session = Session::open(&self.settings.smtp, &mut attempt.step).await?;
+        let mut session = self.logins.open(&self.settings.smtp, &mut attempt.step).await?;
         attempt.step = Step::Sender;
         session.sender(from, international).await?;
         Ok(session)
@@ -249,12 +300,16 @@ impl EmailChannel {
         let mut all_settled = outgoing.settled.clone();
         all_settled.extend(settled.clone());
         let outcome = match &failure {
-            Some(Failure::NoLogin) => Outcome::LoginRefused,
+            Some(failure) if failure.is_login() => Outcome::LoginRefused,
             // Whatever we are refused for before there is a recipient or a message, it is not that.
             Some(Failure::Refused(reply)) if reply.code >= 500 && [Step::Login, Step::Sender].contains(&step) => {
                 Outcome::LoginRefused
             }
-            Some(Failure::Refused(reply)) if reply.is_about_us() || reply.is_policy() => Outcome::LoginRefused,
+            Some(Failure::Refused(reply))
+                if reply.code >= 500 && (reply.is_about_us() || reply.is_policy() || reply.is_about_sender()) =>
+            {
+                Outcome::LoginRefused
+            }
             Some(_) if step <= Step::Sender => Outcome::Unavailable,
             Some(_) => Outcome::TryAgain { after: None },
             None if self.open_recipients(outgoing.recipient, &all_settled).next().is_some() => {
@@ -291,7 +346,7 @@ async fn transact(
     for to in open {
         match session.recipient(to).await {
             Ok(_) => willing.push(to),
-            Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => refusals.push((to, reply)),
+            Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.wants_login() => refusals.push((to, reply)),
             Err(Failure::Refused(reply)) if reply.code < 500 && reply.code != 421 => {
                 attempt.deferred.push(format!("{to}: {}", short(&reply)));
             }
@@ -301,10 +356,11 @@ async fn transact(
             }
         }
     }
-    // A server that will not relay for us says so of each recipient. That is the endpoint's trouble, unless it has
-    // taken the message for somebody else.
+    // A server that will not relay for us, or does not understand us, says so of each recipient. That is the endpoint's
+    // trouble, unless it has taken the message for somebody else.
     let taken_before = outgoing.settled.values().any(|reply| reply.starts_with('2'));
-    let all_for_policy = refusals.len() == open.len() && refusals.iter().all(|(_, reply)| reply.is_policy());
+    let of_everybody = |reply: &Reply| reply.is_policy() || reply.is_about_us();
+    let all_for_policy = refusals.len() == open.len() && refusals.iter().all(|(_, reply)| of_everybody(reply));
     if let (false, true, Some((_, reply))) = (taken_before, all_for_policy, refusals.first()) {
         return Err(Failure::Refused(reply.clone()));
     }
@@ -320,7 +376,7 @@ async fn transact(
     }
     match answer {
         Ok(reply) => attempt.settle_all(&willing, &reply),
-        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => {
+        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() && !reply.is_about_sender() => {
             attempt.settle_all(&willing, &reply);
         }
         Err(failure) => return Err(failure),

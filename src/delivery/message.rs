@@ -3,15 +3,16 @@
 
 pub mod advice;
 pub mod clean;
+pub mod digest;
 pub mod sample;
 mod vetting;
 pub mod when;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use self::digest::Digest;
 use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
 use crate::time::Timestamp;
 
@@ -23,9 +24,13 @@ pub const DIGEST: &str = "vetting.digest";
 pub struct Message {
     /// The event's type, or [`DIGEST`].
     pub kind: &'static str,
-    /// Somebody asked for it with `test-send`; the subject says so as well.
+    /// Somebody asked for it with `test-send`; the subject says so as well. Where only some of several events are tests,
+    /// this is false and the labels of those say it.
     pub test: bool,
+    /// What is said above all: why the message comes here.
+    pub note: Option<String>,
     pub subject: String,
+    /// The worst first.
     pub items: Vec<Item>,
 }
 
@@ -37,14 +42,22 @@ pub struct Item {
     pub label: String,
     /// `Contoso School`.
     pub title: String,
+    /// Tells customers of one name apart; empty if there is none, or if it stands for the name.
+    pub domain: String,
     /// `Education, attempt 2 of 3`; may be empty.
     pub about: String,
+    /// `attempt 2 of 3`, if that is known and there are only three.
+    pub attempt: Option<String>,
     /// All of that in one line, as in the subject.
     pub headline: String,
     /// What happened, in sentences.
     pub what: String,
     /// Microsoft's words.
     pub reason: Option<String>,
+    /// They, or what else is worth a word beside the label; may be empty.
+    pub gist: String,
+    /// `Decided 21 Nov 2026, 09:14 UTC`
+    pub when: String,
     pub facts: Vec<Fact>,
     pub steps: Vec<String>,
     /// To Partner Center.
@@ -77,7 +90,10 @@ impl Message {
     /// What `events` say. Without any there is nothing to say, and the message says that.
     #[must_use]
     pub fn of(events: &[Event]) -> Self {
-        let items: Vec<_> = events.iter().map(item).collect();
+        let mut sorted: Vec<&Event> = events.iter().collect();
+        sorted.sort_by_key(|event| (event.data.test, severity(event.kind)));
+        let test = !events.is_empty() && events.iter().all(|event| event.data.test);
+        let items: Vec<_> = sorted.into_iter().map(|event| item(event).marked(event.data.test && !test)).collect();
         let (kind, subject) = match (events, items.as_slice()) {
             ([event], [item]) => {
                 let about_us = matches!(event.data.subject, Subject::Monitor(_));
@@ -85,17 +101,31 @@ impl Message {
             }
             _ => (DIGEST, digest_subject(&items)),
         };
-        let test = events.iter().any(|event| event.data.test);
         let subject = if test { format!("[TEST] {subject}") } else { subject };
-        Self { kind, test, subject, items }
+        Self { kind, test, note: None, subject, items }
     }
 
-    /// The message as plain text, its first line the news itself.
+    /// With this above everything else: one line, cleaned here.
+    #[must_use]
+    pub fn with_note(self, note: &str) -> Self {
+        Self { note: Some(clean::line(note, 500)).filter(|note| !note.is_empty()), ..self }
+    }
+
+    /// The message as plain text, its first line the news itself (after a note, or that it is a test). More than three
+    /// events are told in rows.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
         if self.test {
             text.push_str("THIS IS A TEST. Nothing has happened.\n\n");
+        }
+        if let Some(note) = &self.note {
+            push_lines(&mut text, &[note, ""]);
+        }
+        if let Some(digest) = Digest::of(self) {
+            push_lines(&mut text, &[&self.subject]);
+            digest.write_text(&mut text);
+            return text;
         }
         if self.items.len() != 1 {
             push_lines(&mut text, &[&self.subject, ""]);
@@ -118,6 +148,14 @@ fn push_lines(text: &mut String, lines: &[&str]) {
 }
 
 impl Item {
+    /// A test among real news.
+    fn marked(self, test: bool) -> Self {
+        if !test {
+            return self;
+        }
+        Self { label: format!("Test: {}", self.label), headline: format!("Test: {}", self.headline), ..self }
+    }
+
     fn write_text(&self, text: &mut String) {
         push_lines(text, &[&self.headline, "", &self.what, ""]);
         if let Some(reason) = &self.reason {
@@ -167,9 +205,13 @@ fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: 
         label: label.to_owned(),
         headline: title.clone(),
         title,
+        domain: String::new(),
         about: String::new(),
+        attempt: None,
         what: clean::lines(&news.detail, 4000),
         reason: None,
+        gist: clean::line(&news.detail, 4000),
+        when: when::brief(None, occurred_at),
         facts,
         steps: Vec::new(),
         link: None,
@@ -180,24 +222,38 @@ fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: 
     }
 }
 
+/// What needs a person most comes first.
+fn severity(kind: EventType) -> u8 {
+    match kind {
+        EventType::Revoked => 0,
+        EventType::Denied => 1,
+        EventType::Vanished => 2,
+        EventType::Overdue => 3,
+        EventType::Blind | EventType::EndpointFailing | EventType::DeadLetter | EventType::CredentialExpiring => 4,
+        EventType::Unrecognized => 5,
+        EventType::Approved => 6,
+        EventType::Recovered | EventType::EndpointRecovered => 7,
+        EventType::Submitted => 8,
+        EventType::Changed | EventType::Baseline => 9,
+    }
+}
+
 /// `1 denied, 2 approved: Contoso School, Fabrikam College and 1 more`; the worst first.
 fn digest_subject(items: &[Item]) -> String {
-    let mut counts: BTreeMap<(Tone, &str), usize> = BTreeMap::new();
     let mut names: Vec<String> = Vec::new();
     for item in items {
-        *counts.entry((item.tone, &item.label)).or_default() += 1;
         let name = clean::line(&item.title, 40);
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    let counts: Vec<_> = counts.iter().map(|((_, label), count)| format!("{count} {}", label.to_lowercase())).collect();
+    let counts = digest::counts(items);
     match names.as_slice() {
         [] => "vetwatch: nothing to tell".to_owned(),
         [first, second, third, rest @ ..] if !rest.is_empty() => {
-            format!("{}: {first}, {second}, {third} and {} more", counts.join(", "), rest.len())
+            format!("{counts}: {first}, {second}, {third} and {} more", rest.len())
         }
-        names => format!("{}: {}", counts.join(", "), names.join(", ")),
+        names => format!("{counts}: {}", names.join(", ")),
     }
 }
 

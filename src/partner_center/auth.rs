@@ -170,8 +170,12 @@ impl Tokens {
         let token = if let Some(file) = &self.user {
             refresh::redeem(Arc::clone(&self.login), file.clone(), until).await
         } else {
-            let form = [("grant_type", "client_credentials"), ("resource", self.login.resource)];
-            let granted = self.login.grant(Version::V1, &form, until).await;
+            let (version, what) = match &self.login.scope {
+                Some(scope) => (Version::V2, ("scope", scope.as_str())),
+                None => (Version::V1, ("resource", self.login.resource)),
+            };
+            let form = [("grant_type", "client_credentials"), what];
+            let granted = self.login.grant(version, &form, until).await;
             granted.map(|granted| granted.token).map_err(|denied| denied.error)
         };
         token.map(|token| Token { is_replacement, ..token })

@@ -50,14 +50,9 @@ impl Credential {
 
     /// What of it ends, where that is known: at most one entry for each part. Reads the refresh token's file.
     pub fn expiries(&self) -> Vec<Expiry> {
-        let proof = match &self.proof {
-            Proof::ClientSecret { ends_at, .. } => ends_at.map(|at| Expiry { of: "client secret", at }),
-            Proof::Certificate(certificate) => Some(Expiry { of: "certificate", at: certificate.ends_at() }),
-            Proof::WorkloadIdentity(_) => None,
-        };
         // One that cannot be read has no known end; whoever redeems it says what is wrong.
         let user = self.user.as_ref().and_then(|file| file.ends_at().ok()?);
-        proof.into_iter().chain(user.map(|at| Expiry { of: "refresh token", at })).collect()
+        self.proof.expiry().into_iter().chain(user.map(|at| Expiry { of: "refresh token", at })).collect()
     }
 }
 
@@ -67,6 +62,15 @@ const ASSERTION: (&str, Cow<'_, str>) =
 const LARGEST: usize = 64 * 1024;
 
 impl Proof {
+    /// When it ends, if that is known.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        match self {
+            Self::ClientSecret { ends_at, .. } => ends_at.map(|at| Expiry { of: "client secret", at }),
+            Self::Certificate(certificate) => Some(Expiry { of: "certificate", at: certificate.ends_at() }),
+            Self::WorkloadIdentity(_) => None,
+        }
+    }
+
     /// What is sent beside `client_id`. The last of the values is the one that is secret.
     ///
     /// # Errors

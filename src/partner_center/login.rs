@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
+use super::application::Application;
 use super::auth::Token;
 use super::credential::Proof;
 use super::error::Error;
@@ -31,6 +32,8 @@ pub(super) struct Login {
     client_id: String,
     proof: Proof,
     pub(super) resource: &'static str,
+    /// What an application asks for that wants something else than Partner Center: v2 instead of v1.
+    pub(super) scope: Option<String>,
 }
 
 /// Which of the token endpoints.
@@ -62,18 +65,34 @@ impl Denied {
 
 impl Login {
     pub(super) fn new(http: Http, settings: &PartnerSettings, proof: Proof) -> Result<Self, SetupError> {
-        let at = |segments: &[&str]| {
-            let segments = [&[settings.tenant.as_str()], segments].concat();
-            below(&settings.login_url, &segments).ok_or(SetupError::Address("tenant"))
-        };
+        Self::at(http, &settings.login_url, &settings.tenant, &settings.client_id, proof, settings.resource)
+    }
+
+    pub(super) fn of(http: Http, application: &Application) -> Result<Self, SetupError> {
+        let Application { login_url, tenant, client_id, scope, proof } = application;
+        let login = Self::at(http, login_url, tenant, client_id, proof.clone(), "")?;
+        Ok(Self { scope: Some(scope.clone()), ..login })
+    }
+
+    fn at(
+        http: Http,
+        login_url: &Url,
+        tenant: &str,
+        client_id: &str,
+        proof: Proof,
+        resource: &'static str,
+    ) -> Result<Self, SetupError> {
+        let at =
+            |segments: &[&str]| below(login_url, &[&[tenant], segments].concat()).ok_or(SetupError::Address("tenant"));
         Ok(Self {
             http,
             v1: at(&["oauth2", "token"])?,
             v2: at(&["oauth2", "v2.0", "token"])?,
             device_code: at(&["oauth2", "v2.0", "devicecode"])?,
-            client_id: settings.client_id.clone(),
+            client_id: client_id.to_owned(),
             proof,
-            resource: settings.resource,
+            resource,
+            scope: None,
         })
     }
 

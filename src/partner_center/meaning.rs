@@ -11,10 +11,20 @@ const MEANINGS: &[(&str, &str)] = &[
     ("AADSTS7000216", "no client secret was sent: is the file empty?"),
     ("AADSTS7000218", "no client secret was sent: is the file empty?"),
     ("AADSTS700016", "this tenant does not know the application: check `client_id` and `tenant`"),
-    ("AADSTS90002", "there is no such tenant in this cloud: check `tenant` and `cloud`"),
-    ("AADSTS900023", "there is no such tenant in this cloud: check `tenant` and `cloud`"),
+    (
+        "AADSTS90002",
+        "there is no such tenant in this cloud: check `tenant` and `cloud` (of a mail server: `login_url`)",
+    ),
+    (
+        "AADSTS900023",
+        "there is no such tenant in this cloud: check `tenant` and `cloud` (of a mail server: `login_url`)",
+    ),
     ("AADSTS7000112", "the application is disabled: enable it in Entra ID, under enterprise applications"),
-    ("AADSTS500011", "this tenant does not know Partner Center: give the application its API permission"),
+    (
+        "AADSTS500011",
+        "this tenant does not know what the token is for: give the application its API permission (for Partner Center; \
+         to send mail, for Office 365 Exchange Online)",
+    ),
     ("AADSTS700025", "the application is a public one and may send no secret: register it as a web app"),
     (
         "AADSTS700027",
@@ -34,7 +44,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "AADSTS70021",
         "no federated credential of the application matches the token: compare issuer, subject and audience",
     ),
-    ("AADSTS5000224", "the cloud is another one: check `cloud`"),
+    ("AADSTS5000224", "the cloud is another one: check `cloud` (of a mail server: `login_url` and `scope`)"),
     ("AADSTS700082", "the refresh token was not used for 90 days: `vetwatch login PARTNER` signs in again"),
     ("AADSTS70008", "the refresh token has expired: `vetwatch login PARTNER` signs in again"),
     ("AADSTS70043", "the refresh token has expired by a sign-in policy: `vetwatch login PARTNER` signs in again"),

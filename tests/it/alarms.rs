@@ -188,6 +188,25 @@ async fn a_secret_that_is_about_to_end_is_told_five_times_before_and_once_when_i
 }
 
 #[tokio::test]
+async fn the_login_of_a_mail_server_that_is_about_to_end_is_told_as_well() {
+    let end = START.after(hours(24 * 10)).to_string();
+    let oauth = format!(
+        "tls = \"none\"\nusername = \"vetting@contoso.example\"\n[smtp.office.oauth]\ntenant = \"contoso\"\nclient_id = \"app\"\n\
+         client_secret_file = \"client-secret\"\nclient_secret_expires = \"{}\"\nlogin_url = \"http://127.0.0.1:9/\"",
+        &end[..10]
+    );
+    let mut world = World::edited("", "", |text| text.replace("tls = \"none\"", &oauth)).await;
+    for _ in 0..2 {
+        world.parts.alarms.round().await.unwrap();
+        world.deliver().await;
+        world.restart().await;
+    }
+    let told = world.alarms();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("The client secret of the mail server 127.0.0.1 ends in 9 days"), "{told:#?}");
+}
+
+#[tokio::test]
 async fn a_customer_that_could_not_be_read_and_then_left_is_not_called_readable() {
     let mut world = World::new().await;
     let ids = world.town(3).await;

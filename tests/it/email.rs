@@ -1,6 +1,8 @@
 //! Mail through a real server (aiosmtpd), read by a parser that is not ours; faults that it cannot make, by hand.
 
+mod recipients;
 mod script;
+mod token;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -10,7 +12,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
-use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, SmtpSettings, Tls};
+use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::route::Contact;
 use vetwatch::delivery::{Draft, Outcome, Outgoing, Report};
@@ -33,7 +35,7 @@ fn settings(port: u16, tls: Tls) -> EmailSettings {
 }
 
 fn login(password: &str) -> Login {
-    Login { username: "watch".to_owned(), password: SecretString::from(password) }
+    Login { username: "watch".to_owned(), by: LoginBy::Password(SecretString::from(password)) }
 }
 
 fn plain(server: &MailServer, to: &[&str]) -> EmailChannel {

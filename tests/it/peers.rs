@@ -106,6 +106,17 @@ impl MailServer {
         Self::start(&options.map(str::to_owned))
     }
 
+    /// With STARTTLS if there are certificates; the login is a token. `good` is explained in `smtp_server.py`.
+    pub(crate) fn with_tokens(good: &Path, certificates: Option<&Certificates>) -> Self {
+        let path = |path: &Path| path.display().to_string();
+        let mut options = vec!["--xoauth2".to_owned(), path(good)];
+        if let Some(files) = certificates {
+            let (certificate, key) = (path(&files.certificate()), path(&files.key()));
+            options.extend(["--tls", "starttls", "--cert", &certificate, "--key", &key].map(str::to_owned));
+        }
+        Self::start(&options)
+    }
+
     fn start(options: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut server = tool("smtp_server.py");

@@ -4,13 +4,19 @@ Prints {"port": N} once it listens, and ends when its standard input does.
 
 Each message that reaches the end of DATA is written to --folder as NNNN.eml with NNNN.json beside it (envelope,
 whether TLS was used, who was logged in, and the reply). --script is JSON:
-  {"rcpt": [["regex", "550 5.1.1 no such mailbox"], ...],    the first that matches an address answers it
+  {"rcpt": [["regex", "550 5.1.1 no such mailbox"], ...],    the first that matches an address answers it; a third
+                                                             element says for how many times
    "mail": ["451 4.3.0 later", ...],                          for the first MAILs, one after another
    "data": ["close", "451 4.3.0 later", "hang", null, ...]}   for the first messages; null and the rest: taken
+
+With --xoauth2 FILE the one login is a token (XOAUTH2), as at Exchange Online. FILE is JSON, read at each login:
+  {"user": "vetting@contoso.example", "tokens": ["..."]}      the mailbox, and the tokens that are good now
+A refused one gets a challenge that says why, and the answer to that must be empty, as the protocol says.
 """
 
 import argparse
 import asyncio
+import base64
 import json
 import os
 import pathlib
@@ -25,7 +31,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 class Handler:
     def __init__(self, folder, script):
         self.folder = folder
-        self.rcpt = [(re.compile(pattern), reply) for pattern, reply in script.get("rcpt", [])]
+        self.rcpt = [[re.compile(rule[0]), rule[1], rule[2] if len(rule) > 2 else None] for rule in script.get("rcpt", [])]
         self.mail = list(script.get("mail", []))
         self.data = list(script.get("data", []))
         self.count = 0
@@ -39,8 +45,11 @@ class Handler:
         return "250 2.1.0 sender ok"
 
     async def handle_RCPT(self, server, session, envelope, address, options):
-        for pattern, reply in self.rcpt:
-            if pattern.search(address):
+        for rule in self.rcpt:
+            pattern, reply, times = rule
+            if times != 0 and pattern.search(address):
+                if times:
+                    rule[2] -= 1
                 return reply
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 recipient ok"
@@ -69,6 +78,25 @@ class Handler:
         return fault or f"250 2.0.0 queued as {name}"
 
 
+class TokenHandler(Handler):
+    """Takes XOAUTH2, and looks at both the user and the token."""
+
+    def __init__(self, folder, script, good):
+        super().__init__(folder, script)
+        self.good = good
+
+    async def auth_XOAUTH2(self, server, args):
+        good = json.loads(self.good.read_text())
+        said = base64.b64decode(args[1], validate=True).decode()
+        if said in [f"user={good['user']}\x01auth=Bearer {token}\x01\x01" for token in good["tokens"]]:
+            return AuthResult(success=True, auth_data=good["user"].encode())
+        why = {"status": "401", "schemes": "bearer", "scope": "https://outlook.office365.com/.default"}
+        answer = await server.challenge_auth(json.dumps(why))
+        if answer != b"":
+            return AuthResult(success=False, handled=False, message="501 5.5.2 the answer to a refusal is empty")
+        return AuthResult(success=False, handled=False, message="535 5.7.3 Authentication unsuccessful")
+
+
 def authenticator(user, password):
     def check(server, session, envelope, mechanism, data):
         given = (data.login.decode(), data.password.decode())
@@ -87,6 +115,7 @@ def main():
     arguments.add_argument("--key")
     arguments.add_argument("--user")
     arguments.add_argument("--password")
+    arguments.add_argument("--xoauth2", type=pathlib.Path)
     arguments.add_argument("--port", type=int, default=0)
     arguments.add_argument("--script", type=json.loads, default={})
     given = arguments.parse_args()
@@ -106,6 +135,14 @@ def main():
             "auth_require_tls": given.tls == "starttls",
         }
     handler = Handler(given.folder, given.script)
+    if given.xoauth2:
+        handler = TokenHandler(given.folder, given.script, given.xoauth2)
+        options |= {
+            "auth_required": True,
+            "auth_require_tls": given.tls == "starttls",
+            "auth_exclude_mechanism": ["PLAIN", "LOGIN"],
+        }
+        SMTP.line_length_limit = SMTP.command_size_limit = 12288  # RFC 4954: AUTH may be that long, and tokens are
 
     async def serve():
         loop = asyncio.get_running_loop()

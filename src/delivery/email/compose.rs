@@ -7,13 +7,14 @@ use base64::Engine as _;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder, MultiPart, SinglePart};
 use minijinja::value::Serde;
-use minijinja::{Environment, Value};
+use minijinja::{Environment, Value, context};
 use ring::digest;
 use tracing::error;
 use uuid::Uuid;
 
 use crate::delivery::Draft;
 use crate::delivery::message::Message;
+use crate::delivery::message::digest::Digest;
 use crate::event::{Event, Subject};
 use crate::qualification;
 use crate::time::Timestamp;
@@ -21,17 +22,20 @@ use crate::time::Timestamp;
 static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
     let mut templates = Environment::new();
     // The name's ending makes it escape whatever is put in.
+    templates.add_template("layout.html", include_str!("../templates/layout.html"))?;
     templates.add_template("mail.html", include_str!("../templates/mail.html"))?;
+    templates.add_template("digest.html", include_str!("../templates/digest.html"))?;
     Ok(templates)
 });
 
-/// The mail that tells `events` to `to`.
+/// The mail that tells `events` to `to`, and why it comes to them if there is a `note`.
 ///
 /// Its `Message-ID` is `id` at the sender's domain. It cannot fail: without the HTML form it is plain text, and
 /// without a header that a library objects to it is a mail with the headers that are needed.
 pub(super) fn mail(from: &Mailbox, to: &[Mailbox], draft: &Draft<'_>, now: Timestamp) -> String {
-    let (id, events) = (draft.id, draft.events);
+    let Draft { id, events, note, .. } = *draft;
     let message = Message::of(events);
+    let message = if let Some(note) = note { message.with_note(note) } else { message };
     let html = html(&message).inspect_err(|error| error!(%error, "the mail's HTML form failed; it goes as plain text"));
     let composed = compose(from, to, id, events, now, &message, html.ok());
     let text = composed.unwrap_or_else(|error| {
@@ -43,8 +47,15 @@ pub(super) fn mail(from: &Mailbox, to: &[Mailbox], draft: &Draft<'_>, now: Times
 
 fn html(message: &Message) -> Result<String, String> {
     let templates = TEMPLATES.as_ref().map_err(ToString::to_string)?;
-    let template = templates.get_template("mail.html").map_err(|error| error.to_string())?;
-    template.render(Value::from(Serde(message))).map_err(|error| error.to_string())
+    let render = |name: &str, values: Value| templates.get_template(name)?.render(values);
+    let html = match Digest::of(message) {
+        None => render("mail.html", Value::from(Serde(message))),
+        Some(digest) => {
+            let Message { test, note, subject, .. } = message;
+            render("digest.html", context! { test, note, subject, digest => Value::from(Serde(digest)) })
+        }
+    };
+    html.map_err(|error| error.to_string())
 }
 
 fn compose(

@@ -18,14 +18,14 @@ use lettre::transport::smtp::response::Response;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
-use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::login::{self, Key, Secrets};
 use super::wire::Wire;
-use super::{Login, SmtpSettings, Tls};
+use super::{SmtpSettings, Tls};
 
 /// For each address of the server: one that does not answer must not keep us from the next.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How far a session has come: what was being done when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
+    Token,
     Lookup,
     Connect,
     Greeting,
@@ -48,6 +49,7 @@ pub(super) enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Token => "getting a token for its login",
             Self::Lookup => "looking up its name",
             Self::Connect => "connecting",
             Self::Greeting => "waiting for its greeting",
@@ -77,9 +79,39 @@ impl Reply {
         matches!(self.code, 500 | 502 | 503 | 530 | 535 | 538)
     }
 
-    /// Security or policy (RFC 3463, x.7.x): "relay access denied", "client was not authenticated".
+    /// A login is wanted, or another one: whoever the recipient is.
+    pub(super) fn wants_login(&self) -> bool {
+        matches!(self.code, 530 | 535 | 538)
+    }
+
+    /// Security or policy (RFC 3463, x.7.x): "relay access denied", "client was not authenticated". Exim says "relay not
+    /// permitted" without a status.
     pub(super) fn is_policy(&self) -> bool {
-        self.text.split(' ').nth(1).is_some_and(|status| status.starts_with("5.7."))
+        self.status().starts_with("5.7.") || self.says("relay")
+    }
+
+    /// A refusal at the end of a message that would meet every other message, too: Exchange Online looks at the sender
+    /// and its quota only then. Of the rest of x.7.x, nobody can tell that it is not this message's content.
+    pub(super) fn is_about_sender(&self) -> bool {
+        const STATUS: [&str; 10] = [
+            "5.1.8",   // bad outbound sender
+            "5.2.252", // may not send as this address
+            "5.7.57", "5.7.60", "5.7.64", // not logged in; may not send as this address; no such tenant
+            "5.7.233", "5.7.705", "5.7.708", // the tenant sends too much, or from an address of bad repute
+            "5.7.750", // a domain that is not the tenant's
+            "5.7.501", // banned sender
+        ];
+        STATUS.contains(&self.status())
+            || ["SendAsDenied", "SubmissionQuotaExceeded", "relay"].iter().any(|word| self.says(word))
+    }
+
+    /// `5.7.1`, or whatever stands in its place.
+    fn status(&self) -> &str {
+        self.text.split(' ').nth(1).unwrap_or_default()
+    }
+
+    fn says(&self, word: &str) -> bool {
+        self.text.to_ascii_lowercase().contains(&word.to_ascii_lowercase())
     }
 }
 
@@ -87,8 +119,10 @@ impl Reply {
 pub(super) enum Failure {
     /// The server said no: 4xx or 5xx.
     Refused(Reply),
-    /// The server offers no way to log in that we know.
-    NoLogin,
+    /// The server does not offer the way to log in that we would take.
+    NoLogin(&'static str),
+    /// The login server refuses us the token for it.
+    NoToken(String),
     /// There is no telling what the server thinks: no connection, no (sensible) answer, no trust.
     Broken(String),
 }
@@ -97,9 +131,25 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused(reply) => &reply.text,
-            Self::NoLogin => "the server offers neither AUTH PLAIN nor AUTH LOGIN",
-            Self::Broken(why) => why,
+            Self::NoLogin(why) => why,
+            Self::NoToken(why) | Self::Broken(why) => why,
         })
+    }
+}
+
+impl Failure {
+    /// We cannot log in, whatever the server thinks of us.
+    pub(super) fn is_login(&self) -> bool {
+        matches!(self, Self::NoLogin(_) | Self::NoToken(_))
+    }
+
+    /// Whatever of `secrets` the server repeated is hidden.
+    fn without(self, secrets: &Secrets) -> Self {
+        match self {
+            Self::Refused(reply) => Self::Refused(Reply { text: secrets.hide(&reply.text), ..reply }),
+            Self::Broken(why) => Self::Broken(secrets.hide(&why)),
+            other => other,
+        }
     }
 }
 
@@ -112,7 +162,7 @@ pub(super) struct Session {
 impl Session {
     /// Connects and logs in as `settings` says. Never speaks in clear where TLS was asked for, and never sends a
     /// password in clear but to this machine.
-    pub(super) async fn open(settings: &SmtpSettings, step: &mut Step) -> Result<Self, Failure> {
+    pub(super) async fn open(settings: &SmtpSettings, key: Option<Key<'_>>, step: &mut Step) -> Result<Self, Failure> {
         let hello = ClientId::default();
         let (tcp, peer) = connect(settings, step).await?;
         *step = Step::Greeting;
@@ -137,27 +187,52 @@ impl Session {
         };
         let smtp = smtp.map_err(|error| failure(&error))?;
         let mut session = Self { smtp, broken: false };
-        if let Some(login) = &settings.login {
+        if let Some(key) = key {
             *step = Step::Login;
-            session.login(login).await?;
+            session.login(key).await?;
         }
         Ok(session)
     }
 
-    async fn login(&mut self, login: &Login) -> Result<(), Failure> {
+    async fn login(&mut self, key: Key<'_>) -> Result<(), Failure> {
+        // A server that does not understand a command may repeat it, and this one holds the password or the token.
+        let secrets = Secrets::of(key);
+        let answer = match key {
+            Key::Password(username, password) => self.login_with_password(username, password).await,
+            Key::Token(username, token) => self.login_with_token(username, token).await,
+        };
+        answer.map_err(|failure| failure.without(&secrets))
+    }
+
+    async fn login_with_password(&mut self, username: &str, password: &str) -> Result<(), Failure> {
         const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
         if self.smtp.server_info().get_auth_mechanism(&MECHANISMS).is_none() {
-            return Err(Failure::NoLogin);
+            return Err(Failure::NoLogin("the server offers neither AUTH PLAIN nor AUTH LOGIN"));
         }
-        let password = login.password.expose_secret();
-        let credentials = Credentials::new(login.username.clone(), password.to_owned());
+        let credentials = Credentials::new(username.to_owned(), password.to_owned());
         let answer = self.smtp.auth(&MECHANISMS, &credentials).await;
-        // A server that does not understand a command may repeat it, and this one holds the password.
-        let hide = |text: String| redact(&text, &login.username, password);
-        self.reply(answer, 2).map(drop).map_err(|failure| match failure {
-            Failure::Refused(reply) => Failure::Refused(Reply { text: hide(reply.text), ..reply }),
-            Failure::Broken(why) => Failure::Broken(hide(why)),
-            Failure::NoLogin => Failure::NoLogin,
+        self.reply(answer, 2).map(drop)
+    }
+
+    /// AUTH XOAUTH2. Not lettre's: a server may say in a challenge (334) why it refuses, and waits for an empty line
+    /// before it does. lettre gives up at the challenge, and a refused login would look like a broken connection.
+    async fn login_with_token(&mut self, username: &str, token: &str) -> Result<(), Failure> {
+        if !self.smtp.server_info().supports_auth_mechanism(Mechanism::Xoauth2) {
+            return Err(Failure::NoLogin("the server does not offer AUTH XOAUTH2"));
+        }
+        let mut answer = self.smtp.command(format!("AUTH XOAUTH2 {}\r\n", login::xoauth2(username, token))).await;
+        let mut why = None;
+        if let Ok(challenge) = &answer
+            && challenge.has_code(334)
+        {
+            why = challenge.first_word().and_then(login::refusal);
+            answer = self.smtp.command("\r\n").await;
+        }
+        self.reply(answer, 2).map(drop).map_err(|failure| match (failure, why) {
+            (Failure::Refused(reply), Some(why)) => {
+                Failure::Refused(Reply { text: format!("{} ({why})", reply.text), ..reply })
+            }
+            (failure, _) => failure,
         })
     }
 
@@ -174,10 +249,24 @@ impl Session {
         self.reply(answer, 2)
     }
 
-    /// `RCPT TO`.
+    /// `RCPT TO`. An address that the server cannot take is not sent: one that reads it as bytes would refuse the command
+    /// and not the address, and that is what it says of those who may not send at all.
     pub(super) async fn recipient(&mut self, to: &Address) -> Result<Reply, Failure> {
-        let answer = self.smtp.command(Rcpt::new(to.clone(), Vec::new())).await;
+        let Some(to) = self.fitting(to) else {
+            let text = "553 5.6.7 not sent: the server takes no address beyond ASCII (it does not offer SMTPUTF8)";
+            return Err(Failure::Refused(Reply { code: 553, text: text.to_owned() }));
+        };
+        let answer = self.smtp.command(Rcpt::new(to, Vec::new())).await;
         self.reply(answer, 2)
+    }
+
+    /// The address as the server takes it: without SMTPUTF8, a domain beyond ASCII goes in its other spelling.
+    fn fitting(&self, address: &Address) -> Option<Address> {
+        if address.to_string().is_ascii() || self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
+            return Some(address.clone());
+        }
+        let domain = url::Host::parse(address.domain()).ok()?.to_string();
+        Address::new(address.user(), domain).ok().filter(|address| address.to_string().is_ascii())
     }
 
     /// `DATA`, up to the server's "go ahead".
@@ -227,14 +316,6 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
         None if cause.as_deref() == Some("incomplete response") => broken("the server closed the connection"),
         None => broken(cause.unwrap_or_else(|| error.to_string())),
     }
-}
-
-/// `text` without the password, plain or as AUTH PLAIN and AUTH LOGIN send it.
-fn redact(text: &str, username: &str, password: &str) -> String {
-    use base64::Engine as _;
-    let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
-    let forms = [encode(format!("\0{username}\0{password}")), encode(password.to_owned()), password.to_owned()];
-    forms.iter().filter(|form| !form.is_empty()).fold(text.to_owned(), |text, form| text.replace(form, "[hidden]"))
 }
 
 /// A connection to the first address that answers.

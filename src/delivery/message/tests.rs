@@ -156,3 +156,85 @@ fn subjects_stay_readable_whatever_the_name() {
     assert!(subject.len() < 300, "{} bytes", subject.len());
     assert!(subject.contains("Not an Education Customer"), "{subject}");
 }
+
+#[test]
+fn more_than_three_events_are_told_in_rows_the_worst_first() {
+    let named = |kind, name: &str, attempt| {
+        vetting(kind, |news| {
+            name.clone_into(&mut news.customer.name);
+            news.customer.id = name.replace(' ', "-");
+            news.attempt = attempt;
+        })
+    };
+    let reason = |mut event: Event, reason: &str| {
+        if let Subject::Vetting(news) = &mut event.data.subject {
+            news.vetting_reason = Some(reason.to_owned());
+        }
+        event
+    };
+    let events = [
+        event(EventType::DeadLetter),
+        named(EventType::Approved, "Tailspin Institute", 1),
+        reason(named(EventType::Denied, "Northwind Academy", 3), REASONS[4]),
+        reason(named(EventType::Denied, "Fabrikam College", 2), REASONS[4]),
+        named(EventType::Approved, "Adventure Works School", 1),
+        named(EventType::Changed, "Litware School", 1),
+        named(EventType::Overdue, "Alpine Ski School", 1),
+        named(EventType::Vanished, "Wingtip School", 2),
+        named(EventType::Revoked, "Contoso School", 0),
+    ];
+    insta::assert_snapshot!(read(&events));
+}
+
+#[test]
+fn two_or_three_events_are_told_in_full_the_worst_first() {
+    let message = Message::of(&[event(EventType::Submitted), event(EventType::Approved), event(EventType::Revoked)]);
+    let labels: Vec<_> = message.items.iter().map(|item| item.label.as_str()).collect();
+    assert_eq!(labels, ["Revoked", "Approved", "In review"]);
+    assert!(message.subject.starts_with("1 revoked, 1 approved, 1 in review: "), "{}", message.subject);
+    assert!(message.text().contains("What to do next"), "{}", message.text());
+}
+
+#[test]
+fn a_test_among_real_news_is_marked_and_does_not_call_the_news_a_test() {
+    let mut test = event(EventType::Denied);
+    test.data.test = true;
+    let message = Message::of(&[test.clone(), event(EventType::Approved)]);
+    assert_eq!((message.test, message.subject.contains("[TEST]")), (false, false), "{}", message.subject);
+    assert!(message.items[1].headline.starts_with("Test: Denied: "), "{}", message.items[1].headline);
+    let several = Message::of(&[test.clone(), event(EventType::Approved), test, event(EventType::Revoked)]);
+    assert!(several.subject.starts_with("1 revoked, 1 approved, 2 test: denied: "), "{}", several.subject);
+    assert!(several.text().contains("TEST: DENIED (2)"), "{}", several.text());
+}
+
+#[test]
+fn a_note_stands_above_the_news() {
+    let note = "Sent here because sales-mail has not taken it since 08:00.\r\nBcc: all@example.com";
+    let message = Message::of(&[event(EventType::Denied)]).with_note(note);
+    let first =
+        "Sent here because sales-mail has not taken it since 08:00. Bcc: all@example.com\n\nDenied: Contoso School";
+    assert!(message.text().starts_with(first), "{}", message.text());
+    assert_eq!(Message::of(&[]).with_note(" \r\n").note, None);
+}
+
+#[test]
+fn advice_is_said_once_for_a_reason_and_for_whom_it_holds() {
+    let denied = |reason: &str, attempt: u32, id: &str| {
+        vetting(EventType::Denied, |news| {
+            news.vetting_reason = Some(reason.to_owned());
+            news.attempt = attempt;
+            id.clone_into(&mut news.customer.id);
+        })
+    };
+    let events =
+        [denied(REASONS[4], 2, "a"), denied(REASONS[4], 3, "b"), denied(REASONS[5], 1, "c"), denied("New", 1, "d")];
+    let digest = Digest::of(&Message::of(&events)).unwrap();
+    let headings: Vec<_> = digest.advice.iter().map(|advice| advice.heading.as_str()).collect();
+    assert_eq!(headings[0], "Denied: Not an Academic Domain (2 customers)", "{headings:?}");
+    assert_eq!(headings.len(), 3, "{headings:?}");
+    let steps = &digest.advice[0].steps;
+    assert!(!steps[0].starts_with("After"), "{steps:?}");
+    assert!(steps.iter().any(|step| step.starts_with("After attempt 3 of 3: Do not press Update again")), "{steps:?}");
+    assert!(steps.iter().any(|step| step.starts_with("After attempt 2 of 3: Then press Update")), "{steps:?}");
+    assert!(!steps.concat().contains("correlation ID below"), "{steps:?}");
+}

@@ -12,7 +12,10 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
     let title = name(&news.customer);
     let qualification = clean::line(&news.qualification, 60);
     let reason = news.vetting_reason.as_deref().map(|reason| clean::line(reason, 300)).filter(|r| !r.is_empty());
+    let attempt = counted(news).then(|| format!("attempt {}", of_those_allowed(news.attempt)));
+    let gist = reason.clone().or_else(|| aside.clone()).unwrap_or_default();
     let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
+    let domain = Some(clean::line(&news.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
     Item {
         tone,
         headline: format!("{label}: {title} – {qualification}{aside}"),
@@ -20,12 +23,13 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
         label,
         about: match event {
             EventType::Revoked | EventType::Changed | EventType::Unrecognized => qualification,
-            _ if counted(news) => {
-                format!("{qualification}, attempt {}", of_those_allowed(news.attempt))
-            }
-            _ => qualification,
+            _ => attempt.iter().fold(qualification, |about, attempt| format!("{about}, {attempt}")),
         },
+        domain,
+        attempt,
         reason,
+        gist,
+        when: told(event, data, news),
         facts: facts(event, data, news, occurred_at),
         steps: advice::steps(event, news),
         link: Some(link(&news.customer.id)),
@@ -131,6 +135,22 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
         facts.push(fact("Tags", clean::line(&news.customer.tags.join(", "), 200)));
     }
     facts
+}
+
+/// When it happened, for a row.
+fn told(event: EventType, data: &EventData, news: &VettingNews) -> String {
+    let seen = || format!("Seen {}", when::brief(None, data.observed_at));
+    match event {
+        EventType::Overdue => {
+            news.vetting_created_at.map_or_else(seen, |at| format!("Submitted {}", when::brief(None, at)))
+        }
+        EventType::Unrecognized => seen(),
+        _ if news.last_seen_before_at.is_none() => seen(),
+        EventType::Approved | EventType::Denied | EventType::Revoked => {
+            format!("Decided {}", when::brief(news.last_seen_before_at, data.observed_at))
+        }
+        _ => format!("Changed {}", when::brief(news.last_seen_before_at, data.observed_at)),
+    }
 }
 
 /// Whether the limit of three applies to it, and it is known which of them it was.

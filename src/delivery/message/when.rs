@@ -32,6 +32,20 @@ pub fn span(after: Option<Timestamp>, until: Timestamp) -> String {
     if gap > PROMPT { format!("{span}; this news may be up to {} late", length(gap)) } else { span }
 }
 
+/// The same in few words: `21 Nov 2026, 09:14 UTC`, or from when to when if that is over an hour.
+#[must_use]
+pub fn brief(after: Option<Timestamp>, until: Timestamp) -> String {
+    let to = until.to_utc();
+    let end = to.format("%H:%M UTC");
+    match after.filter(|after| *after <= until && until.since(*after) > PROMPT).map(Timestamp::to_utc) {
+        None => format!("{}, {end}", to.format("%-d %b %Y")),
+        Some(from) if from.date_naive() == to.date_naive() => {
+            format!("{}, {} to {end}", to.format("%-d %b %Y"), from.format("%H:%M"))
+        }
+        Some(from) => format!("{} to {}, {end}", from.format("%-d %b %Y, %H:%M"), to.format("%-d %b %Y")),
+    }
+}
+
 /// `15 minutes`, `4 hours`, `3 days`: the largest unit of which there are two, rounded down.
 #[must_use]
 pub fn length(span: Duration) -> String {
@@ -71,6 +85,17 @@ mod tests {
         for (after, said) in cases {
             assert_eq!(span(Some(at(after)), until), said);
         }
+        let few_words =
+            ["2026-11-21T08:59:03Z", "2026-11-21T06:14:00Z", "2026-11-18T09:00:00Z", "2026-11-21T09:15:00Z"];
+        assert_eq!(
+            few_words.map(|after| brief(Some(at(after)), until)),
+            [
+                "21 Nov 2026, 09:14 UTC",
+                "21 Nov 2026, 06:14 to 09:14 UTC",
+                "18 Nov 2026, 09:00 to 21 Nov 2026, 09:14 UTC",
+                "21 Nov 2026, 09:14 UTC"
+            ]
+        );
         assert_eq!(span(None, until), "not known; vetwatch saw it on 21 November 2026, 09:14 UTC");
     }
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
 use tokio::net::TcpListener;
 
 /// A server that greets the first client and gives each line that comes the next answer, then falls silent. Ends
-/// when the client does: what that said. `{line}` in an answer is what was asked; the answers go out in Latin-1.
+/// when the client does: what that said. `{line}` in an answer is what was asked, `{start}` the first 200 bytes of it; the answers go out in Latin-1.
 pub(crate) async fn scripted(greeting: &str, answers: &[&str]) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -51,7 +51,8 @@ async fn answer_all(stream: &mut BufStream<tokio::net::TcpStream>, greeting: &st
         }
         said.push(line.trim_end().to_owned());
         content = answer.starts_with("354");
-        let answer = answer.replace("{line}", line.trim_end());
+        let asked = line.trim_end();
+        let answer = answer.replace("{line}", asked).replace("{start}", asked.get(..200).unwrap_or(asked));
         let latin1: Vec<u8> = answer.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).chain(*b"\r\n").collect();
         if stream.write_all(&latin1).await.is_err() || stream.flush().await.is_err() {
             break;

@@ -97,3 +97,103 @@ fn a_mail_that_cannot_be_composed_goes_in_its_simplest_form() {
     let text = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
     assert!(String::from_utf8(text).unwrap().starts_with("Denied: Zürich – Education"));
 }
+
+/// A month's end: many verdicts of all kinds, some customers of one name.
+fn month(count: u32) -> Vec<Event> {
+    const KINDS: [EventType; 7] = [
+        EventType::Approved,
+        EventType::Denied,
+        EventType::Approved,
+        EventType::Revoked,
+        EventType::Overdue,
+        EventType::Denied,
+        EventType::Vanished,
+    ];
+    const NAMES: [&str; 8] = [
+        "Tailspin Institute",
+        "Fabrikam College",
+        "École Zürich",
+        "Northwind Academy",
+        "Alpine Ski School",
+        "Contoso School",
+        "Litware Museum of Art",
+        "Adventure Works School",
+    ];
+    const REASONS: [&str; 2] = ["Not an Academic Domain", "Not an Education Customer"];
+    let of = |n: u32| {
+        let at = |list: usize| usize::try_from(n).unwrap() % list;
+        let mut event = event(KINDS[at(7)], NAMES[at(8)]);
+        if let Subject::Vetting(news) = &mut event.data.subject {
+            news.customer.id = Uuid::from_u128(u128::from(n)).to_string();
+            news.customer.domain = format!("school{n}.example");
+            news.attempt = n % 3 + 1;
+            if event.kind == EventType::Denied {
+                news.vetting_reason = Some(REASONS[at(9) / 8].to_owned());
+            }
+        }
+        event
+    };
+    (0..count).map(of).collect()
+}
+
+#[test]
+fn the_html_form_of_a_digest() {
+    let message = Message::of(&month(9)).with_note("Sent here because sales-mail has not taken it since 08:00.");
+    insta::assert_snapshot!(html(&message).unwrap());
+}
+
+#[test]
+fn every_event_of_a_digest_is_in_both_forms_with_its_link() {
+    for count in [4, 60, 500] {
+        let message = Message::of(&month(count));
+        let (text, html) = (message.text(), html(&message).unwrap());
+        for n in 0..count {
+            let link = format!("/customers/{}/account", Uuid::from_u128(u128::from(n)));
+            assert_eq!(text.matches(&link).count(), 1, "{n} of {count}");
+            assert_eq!(html.replace("&#x2f;", "/").matches(&link).count(), 1, "{n} of {count}");
+        }
+    }
+}
+
+#[test]
+fn five_hundred_events_with_the_longest_names_are_less_than_a_megabyte_and_load_nothing() {
+    for letter in ["x", "&", "学"] {
+        let mut events = month(500);
+        for (n, event) in events.iter_mut().enumerate() {
+            if let Subject::Vetting(news) = &mut event.data.subject {
+                news.customer.name = format!("{n} {}", letter.repeat(300));
+                news.customer.domain = format!("{n}.{}", "x".repeat(300));
+                news.vetting_reason = Some(format!("{n} {}", letter.repeat(300)));
+            }
+        }
+        let mail = render(&events);
+        assert!(mail.len() < 1024 * 1024, "{letter}: {} bytes", mail.len());
+        assert!(mail.lines().all(|line| line.len() <= 998), "{letter}: a line too long for SMTP");
+        let html = html(&Message::of(&events)).unwrap();
+        for loads in ["src=", "url(", "<link", "<script", "@import"] {
+            assert!(!html.contains(loads), "{loads}");
+        }
+    }
+}
+
+/// For the pictures in the README: `tests/tools/draw_mail` says where to, and draws what it finds there.
+#[test]
+fn mails_to_be_drawn() {
+    let Some(folder) = std::env::var_os("VETWATCH_DRAW") else { return };
+    let note = "Sent here because sales-mail has not taken it since 21 November 2026, 06:14 UTC.";
+    let mut fabrikam = event(EventType::Approved, "Fabrikam College");
+    if let Subject::Vetting(news) = &mut fabrikam.data.subject {
+        "fabrikam.example".clone_into(&mut news.customer.domain);
+    }
+    for (name, events, note) in [
+        ("denied", vec![event(EventType::Denied, "Contoso School")], None),
+        ("approved", vec![fabrikam], None),
+        ("digest", month(9), None),
+        ("note", month(2), Some(note)),
+    ] {
+        let message = Message::of(&events);
+        let message = if let Some(note) = note { message.with_note(note) } else { message };
+        std::fs::write(std::path::Path::new(&folder).join(name).with_extension("html"), html(&message).unwrap())
+            .unwrap();
+    }
+}

@@ -1,0 +1,198 @@
+//! Many events in few lines: sections by what happened, the worst first, a row each, and what to do said once.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Item, Message, Tone, clean, push_lines};
+
+/// More events than this are told in rows. Fewer are told in full, as each of them would be on its own.
+const IN_FULL: usize = 3;
+/// What is longer is cut in its row: five hundred rows are to be less than a megabyte. Microsoft's reasons are of a few
+/// words.
+const NAME: usize = 80;
+const DOMAIN: usize = 60;
+const GIST: usize = 80;
+const SENTENCES: usize = 400;
+/// So many reasons share one piece of advice by name.
+const REASONS: usize = 3;
+
+/// The compact form of a message.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Digest {
+    /// `1 revoked, 3 denied`
+    pub counts: String,
+    pub sections: Vec<Section>,
+    pub advice: Vec<Advice>,
+}
+
+/// All that ended in the same way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Section {
+    pub tone: Tone,
+    pub label: String,
+    /// By name.
+    pub rows: Vec<Row>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    pub title: String,
+    /// Tells customers of one name apart; empty if that is all it has.
+    pub domain: String,
+    /// `Education, attempt 2 of 3`
+    pub about: String,
+    /// Microsoft's reason, or what else is worth a word.
+    pub gist: String,
+    /// `Decided 21 Nov 2026, 09:14 UTC`
+    pub when: String,
+    /// The correlation id, where the advice asks for it.
+    pub small: String,
+    pub link: Option<String>,
+}
+
+/// What to do about all that were decided for the same reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Advice {
+    /// `Denied: Not an Academic Domain (3 customers)`
+    pub heading: String,
+    pub steps: Vec<String>,
+}
+
+/// `1 revoked, 3 denied`, in the order of the items.
+pub(super) fn counts(items: &[Item]) -> String {
+    let counts = sections(items).into_iter().map(|(_, label, of)| match (label.strip_prefix("vetwatch "), of.len()) {
+        (Some("needs attention"), count) if count > 1 => format!("{count} need attention"),
+        (Some(rest), count) => format!("{count} {rest}"),
+        (None, count) => format!("{count} {}", label.to_lowercase()),
+    });
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+/// The items by label, in the order in which the labels come.
+fn sections(items: &[Item]) -> Vec<(Tone, &str, Vec<&Item>)> {
+    let mut sections: Vec<(Tone, &str, Vec<&Item>)> = Vec::new();
+    for item in items {
+        match sections.iter_mut().find(|(_, label, _)| *label == item.label) {
+            Some((_, _, items)) => items.push(item),
+            None => sections.push((item.tone, &item.label, vec![item])),
+        }
+    }
+    sections
+}
+
+impl Digest {
+    /// `None` if the message is told in full.
+    #[must_use]
+    pub fn of(message: &Message) -> Option<Self> {
+        if message.items.len() <= IN_FULL {
+            return None;
+        }
+        let mut all = Self { counts: counts(&message.items), sections: Vec::new(), advice: Vec::new() };
+        for (tone, label, mut items) in sections(&message.items) {
+            items.sort_by_cached_key(|item| item.title.to_lowercase());
+            all.advice.extend(advice(label, &items));
+            all.sections.push(Section { tone, label: label.to_owned(), rows: items.into_iter().map(row).collect() });
+        }
+        Some(all)
+    }
+
+    pub(super) fn write_text(&self, text: &mut String) {
+        for Section { label, rows, .. } in &self.sections {
+            push_lines(text, &["", &format!("{} ({})", label.to_uppercase(), rows.len()), ""]);
+            for row in rows {
+                let domain = if row.domain.is_empty() { String::new() } else { format!(" ({})", row.domain) };
+                let facts = [&row.about, &row.gist, &row.when, &row.small];
+                let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).map(String::as_str).collect();
+                push_lines(text, &[&format!("- {}{domain}", row.title), &format!("  {}", facts.join("; "))]);
+                if let Some(link) = &row.link {
+                    push_lines(text, &[&format!("  {link}")]);
+                }
+            }
+        }
+        if !self.advice.is_empty() {
+            push_lines(text, &["", "WHAT TO DO NEXT"]);
+        }
+        for Advice { heading, steps } in &self.advice {
+            push_lines(text, &["", heading]);
+            for (index, step) in steps.iter().enumerate() {
+                let _ = writeln!(text, "{}. {step}", index + 1); // writing to a String does not fail
+            }
+        }
+    }
+}
+
+/// Whether the advice wants Microsoft's support to be given the correlation id, which then belongs to the row.
+fn asks_for_correlation(item: &Item) -> bool {
+    item.steps.iter().any(|step| step.contains("correlation ID"))
+}
+
+fn row(item: &Item) -> Row {
+    let correlation = item.small.iter().find(|fact| fact.name == "Correlation ID");
+    let small = correlation.filter(|_| asks_for_correlation(item));
+    // News of vetwatch itself has no qualification, and its gist is a sentence or two.
+    let (about, when, gist) = match item.link {
+        Some(_) => (&item.about, item.when.clone(), GIST),
+        None => (&item.when, String::new(), SENTENCES),
+    };
+    Row {
+        title: clean::line(&item.title, NAME),
+        domain: clean::line(&item.domain, DOMAIN),
+        about: about.clone(),
+        gist: clean::line(&item.gist, gist),
+        when,
+        small: small.map(|fact| format!("{} {}", fact.name, fact.value)).unwrap_or_default(),
+        link: item.link.clone(),
+    }
+}
+
+/// Advice on the items of a section. Items whose advice begins alike share it; what holds for some of them only (it
+/// depends on the attempt) says for which.
+fn advice(label: &str, items: &[&Item]) -> Vec<Advice> {
+    let mut groups: Vec<(&String, Vec<&Item>)> = Vec::new();
+    for item in items {
+        let Some(first) = item.steps.first() else { continue };
+        match groups.iter_mut().find(|(known, _)| *known == first) {
+            Some((_, items)) => items.push(item),
+            None => groups.push((first, vec![item])),
+        }
+    }
+    groups.into_iter().map(|(_, items)| Advice { heading: heading(label, &items), steps: steps(&items) }).collect()
+}
+
+/// `Denied: Not an Academic Domain (3 customers)`
+fn heading(label: &str, items: &[&Item]) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for reason in items.iter().filter_map(|item| item.reason.as_deref()) {
+        if !reasons.iter().any(|known| known.eq_ignore_ascii_case(reason)) {
+            reasons.push(reason);
+        }
+    }
+    let more = reasons.len().saturating_sub(REASONS);
+    let named: Vec<_> = reasons.iter().take(REASONS).map(|reason| clean::line(reason, GIST)).collect();
+    let more = if more > 0 { format!(" and {more} other reasons") } else { String::new() };
+    let about = if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(" / ")) };
+    let customers = items.iter().map(|item| &item.link).collect::<BTreeSet<_>>().len();
+    format!("{label}{about} ({customers} customer{})", if customers == 1 { "" } else { "s" })
+}
+
+fn steps(items: &[&Item]) -> Vec<String> {
+    let longest = items.iter().max_by_key(|item| item.steps.len());
+    let mut all: Vec<&String> = longest.into_iter().flat_map(|item| &item.steps).collect();
+    for (item, at) in items.iter().flat_map(|item| (0..item.steps.len()).map(move |at| (item, at))) {
+        if let Some(step) = item.steps.get(at).filter(|step| !all.contains(step)) {
+            all.insert((at + 1).min(all.len()), step);
+        }
+    }
+    let written = all.into_iter().map(|step| {
+        let of: Vec<_> = items.iter().filter(|item| item.steps.contains(step)).collect();
+        let step = step.replace("correlation ID below", "correlation ID beside its name");
+        let attempts: BTreeSet<_> = of.iter().filter_map(|item| item.attempt.as_deref()).collect();
+        if of.len() == items.len() || attempts.is_empty() {
+            return step;
+        }
+        format!("After {}: {step}", attempts.into_iter().collect::<Vec<_>>().join(" or "))
+    });
+    written.collect()
+}
