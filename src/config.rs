@@ -4,6 +4,7 @@
 //! derived reader stops at the first mistake and cannot say what was meant.
 
 mod address;
+mod chat;
 mod credential;
 mod endpoint;
 mod outline;
@@ -13,6 +14,7 @@ mod route;
 mod schedule;
 mod secret;
 mod section;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
+use crate::delivery::chat::{ChatSettings, Service};
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
@@ -86,6 +91,7 @@ pub struct EndpointSettings {
 pub enum EndpointKind {
     Email(EmailSettings),
     Webhook(WebhookSettings),
+    Chat(ChatSettings),
 }
 
 impl EndpointSettings {
@@ -95,6 +101,10 @@ impl EndpointSettings {
         let settings = match &self.kind {
             EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
             EndpointKind::Webhook(webhook) => webhook.http.url.to_string(),
+            EndpointKind::Chat(ChatSettings { http, service: Service::Ntfy(topic) }) => {
+                format!("{} {}", http.url, topic.name.expose_secret())
+            }
+            EndpointKind::Chat(chat) => chat.http.url.to_string(),
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, settings.as_bytes());
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest)
@@ -110,6 +120,11 @@ impl fmt::Debug for EndpointKind {
                 .debug_struct("Webhook")
                 .field("host", &settings.http.url.host_str())
                 .field("secrets", &settings.secrets.len())
+                .field("template", &settings.template)
+                .finish_non_exhaustive(),
+            Self::Chat(settings) => f
+                .debug_struct(settings.service.name())
+                .field("host", &settings.http.url.host_str())
                 .finish_non_exhaustive(),
         }
     }

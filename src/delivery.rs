@@ -1,5 +1,6 @@
 //! From the outbox to an endpoint.
 
+pub mod chat;
 mod dispatcher;
 pub mod email;
 pub mod http;
@@ -23,6 +24,7 @@ use crate::time::Timestamp;
 pub enum Channel {
     Email(email::EmailChannel),
     Webhook(webhook::WebhookChannel),
+    Chat(chat::ChatChannel),
 }
 
 /// A frozen message on its way: every attempt is given the same text.
@@ -74,7 +76,18 @@ impl Channel {
     pub fn render(&self, id: Uuid, events: &[Event], now: Timestamp) -> String {
         match self {
             Self::Email(channel) => channel.render(id, events, now),
-            Self::Webhook(channel) => channel.render(events),
+            Self::Webhook(channel) => channel.render(id, events),
+            Self::Chat(channel) => channel.render(events),
+        }
+    }
+
+    /// How many events one message may tell of.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        match self {
+            Self::Email(_) => 500,
+            Self::Webhook(channel) => channel.most(),
+            Self::Chat(channel) => channel.most(),
         }
     }
 
@@ -83,6 +96,7 @@ impl Channel {
         match self {
             Self::Email(channel) => channel.deliver(outgoing).await,
             Self::Webhook(channel) => channel.deliver(outgoing, now).await,
+            Self::Chat(channel) => channel.deliver(outgoing, now).await,
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cli::{Context, Exit, Failure, live, privileges, text};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
+use crate::delivery::chat::Service;
 use crate::delivery::email::Tls;
 use crate::delivery::route::Route;
 use crate::event::EventType;
@@ -204,7 +205,25 @@ fn about(endpoint: &EndpointSettings) -> String {
             // No more of the URL: it may be a secret.
             let host = webhook.http.url.host_str().unwrap_or_default();
             let count = webhook.secrets.len();
-            format!("webhook at {host}, signed with {count} secret{}", if count == 1 { "" } else { "s" })
+            let signed = match count {
+                0 => "not signed".to_owned(),
+                1 => "signed with 1 secret".to_owned(),
+                _ => format!("signed with {count} secrets"),
+            };
+            let form = if webhook.template.is_some() { ", in a form of its own" } else { "" };
+            let login = if webhook.authorization.is_some() { ", with a login" } else { "" };
+            format!("webhook at {host}{form}, {signed}{login}")
+        }
+        EndpointKind::Chat(chat) => {
+            let host = chat.http.url.host_str().unwrap_or_default();
+            match &chat.service {
+                Service::Teams => format!("card in a Teams channel, by {host}"),
+                Service::Slack => format!("message in a Slack channel, by {host}"),
+                Service::Ntfy(topic) => {
+                    let login = if topic.token.is_some() { "with a token" } else { "without login" };
+                    format!("push by ntfy at {host}, {login}")
+                }
+            }
         }
     }
 }

@@ -9,10 +9,10 @@ use lettre::message::Mailbox;
 use url::Url;
 
 use super::section::{Section, did_you_mean, shown};
-use super::{EndpointKind, EndpointSettings, address, partner};
+use super::{EndpointKind, EndpointSettings, address, chat, partner, template};
 use crate::delivery::email::{EmailSettings, Login, SmtpSettings, Tls};
 use crate::delivery::http::HttpSettings;
-use crate::delivery::webhook::{SigningSecret, WebhookSettings};
+use crate::delivery::webhook::{MOST, MOST_WITH_TEMPLATE, SigningSecret, WebhookSettings};
 
 /// The mail servers by name; `None`: its settings are wrong, which was reported.
 pub(super) type Servers = BTreeMap<String, Option<SmtpSettings>>;
@@ -95,9 +95,12 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
             })
             .map(EndpointKind::Email),
             Some("webhook") => webhook(&mut section).map(EndpointKind::Webhook),
+            Some("teams") => chat::teams(&mut section).map(EndpointKind::Chat),
+            Some("slack") => chat::slack(&mut section).map(EndpointKind::Chat),
+            Some("ntfy") => chat::ntfy(&mut section).map(EndpointKind::Chat),
             other => {
                 if let Some(kind) = other {
-                    let text = partner::unknown_kind(kind, &["email", "webhook"], &["teams", "slack", "ntfy"]);
+                    let text = partner::unknown_kind(kind, &["email", "webhook", "teams", "slack", "ntfy"]);
                     section.problem("kind", text);
                 }
                 section.ignore_rest();
@@ -144,8 +147,21 @@ fn mailbox(text: &str) -> Result<Mailbox, String> {
 }
 
 fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
+    let custom = section.has("template_file");
+    if !custom {
+        section.demand(&["secret_file"]);
+    }
+    let http = http(section);
+    let secrets = if custom && !section.has("secret_file") { Some(Vec::new()) } else { secrets(section) };
+    let template = template::read(section);
+    let authorization = section.secret_in_header("authorization_file");
+    let most = section.integer("max_events", 1..=100).unwrap_or(if custom { MOST_WITH_TEMPLATE } else { MOST });
+    Some(WebhookSettings { http: http?, secrets: secrets?, template: template?, authorization: authorization?, most })
+}
+
+/// Where to post to: of every kind that speaks HTTP.
+pub(super) fn http(section: &mut Section<'_>) -> Option<HttpSettings> {
     section.unsupported("allow_networks", "leave it out");
-    section.demand(&["secret_file"]);
     match (section.has("url"), section.has("url_file")) {
         (true, true) => section.problem("url", "stands beside url_file; only one of them can be"),
         (false, false) => section.demand_with("url", "is missing (or url_file, where the URL itself is a secret)"),
@@ -163,8 +179,7 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
         let checked = url_of(&secret);
         checked.map_err(|problem| section.problem("url_file", format!("the URL in the file {problem}"))).ok()
     });
-    let secrets = secrets(section);
-    Some(WebhookSettings { http: HttpSettings::new(written.or(kept)?), secrets: secrets? })
+    Some(HttpSettings::new(written.or(kept)?))
 }
 
 /// Nothing of it is in the problem.

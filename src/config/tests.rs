@@ -1,5 +1,6 @@
 //! What a file comes to.
 
+mod chat;
 mod problems;
 
 use std::fs;

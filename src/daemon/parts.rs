@@ -10,6 +10,7 @@ use super::Error;
 use crate::activity_log::{ActivityLog, UnderWay};
 use crate::alarms::Alarms;
 use crate::config::{Config, EndpointKind};
+use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, PartnerCenter, PartnerSettings};
@@ -56,6 +57,7 @@ pub async fn assemble(
         let channel = match &endpoint.kind {
             EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
             EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
+            EndpointKind::Chat(settings) => Channel::Chat(ChatChannel::new(settings.clone())),
         };
         let dispatcher = Dispatcher {
             endpoint: endpoint.name.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, redirect};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -54,6 +55,8 @@ pub(crate) fn origin(url: &Url) -> String {
 pub struct Poster {
     settings: HttpSettings,
     deadline: Duration,
+    /// What else of a request may be repeated in its answer, and must not be shown.
+    hidden: Vec<SecretString>,
     /// Or why there is none; every attempt says so then.
     client: Result<Client, String>,
 }
@@ -69,13 +72,19 @@ impl Poster {
     /// Where the process has no default TLS provider (`rustls::crypto::ring::default_provider().install_default()`).
     #[must_use]
     pub fn new(settings: HttpSettings) -> Self {
-        Self { settings, deadline: DEADLINE, client: client(DEADLINE) }
+        Self { settings, deadline: DEADLINE, hidden: Vec::new(), client: client(DEADLINE) }
     }
 
     /// Another hard deadline for an attempt than 30 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, client: client(deadline), ..self }
+    }
+
+    /// Shows none of these in a report, either.
+    #[must_use]
+    pub fn hiding(self, hidden: Vec<SecretString>) -> Self {
+        Self { hidden, ..self }
     }
 
     /// One attempt. Ends within the deadline, and shows nothing of the URL but scheme and host, whatever the other
@@ -141,6 +150,8 @@ impl Poster {
 
     fn reported(&self, outcome: Outcome, said: &str) -> Report {
         let said = redact(said, &self.settings.url);
+        let hide = |said: String, secret: &SecretString| said.replace(secret.expose_secret(), "[hidden]");
+        let said = self.hidden.iter().filter(|secret| !secret.expose_secret().is_empty()).fold(said, hide);
         let detail = clean::line(&format!("{}: {said}", origin(&self.settings.url)), Report::DETAIL_MAX);
         Report { outcome, detail, settled: BTreeMap::new() }
     }

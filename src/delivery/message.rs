@@ -3,6 +3,7 @@
 
 pub mod advice;
 pub mod clean;
+pub mod markup;
 pub mod sample;
 mod vetting;
 pub mod when;

@@ -124,7 +124,7 @@ fn parse(bytes: &[u8]) -> Option<Request> {
 fn channel(url: &str, secrets: &[&str]) -> WebhookChannel {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let secrets = secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect();
-    WebhookChannel::new(WebhookSettings { http: HttpSettings::new(url.parse().unwrap()), secrets })
+    WebhookChannel::new(WebhookSettings::signed(HttpSettings::new(url.parse().unwrap()), secrets))
 }
 
 fn now() -> Timestamp {
@@ -140,7 +140,7 @@ async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> Report {
     if let vetwatch::event::Subject::Vetting(news) = &mut event.data.subject {
         "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
-    let message = channel.render(&[event]);
+    let message = channel.render(ID, &[event]);
     let report = channel.deliver(Outgoing { id: ID, message: &message, settled: &BTreeMap::new() }, now).await;
     let shown = format!("{report:?} {channel:?}");
     assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");
