@@ -23,9 +23,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
     }
     let directory = section.context().directory;
     let source = section.parsed("template_file", |name| text(&directory.join(name)));
-    let content_type = match section.has("content_type") {
-        true => section.parsed("content_type", content_type),
-        false => Some(HeaderValue::from_static("application/json")),
+    let content_type = if section.has("content_type") {
+        section.parsed("content_type", content_type)
+    } else {
+        Some(HeaderValue::from_static("application/json"))
     };
     let with_secret = section.has("template_secret_file");
     let secret = section.secret("template_secret_file");

@@ -61,7 +61,7 @@ impl WebhookChannel {
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
         let WebhookSettings { http, secrets, template, authorization, most } = settings;
-        let mut hidden: Vec<SecretString> = template.iter().flat_map(Template::secret).cloned().collect();
+        let mut hidden: Vec<SecretString> = template.iter().filter_map(Template::secret).cloned().collect();
         if let Some(header) = &authorization {
             // Servers repeat the credentials with and without the scheme.
             let credentials = header.expose_secret().split_once(' ').map(|(_, credentials)| credentials.into());

@@ -66,7 +66,7 @@ pub fn body(message: &Message) -> String {
     let written = text(message);
     let mut longest = MESSAGE;
     loop {
-        let body = push(message, clean::lines(&written, longest)).to_string();
+        let body = push(message, &clean::lines(&written, longest)).to_string();
         // Escaping at most doubles it, so this ends.
         if body.len() <= JSON || longest < 64 {
             return body;
@@ -75,7 +75,7 @@ pub fn body(message: &Message) -> String {
     }
 }
 
-fn push(message: &Message, text: String) -> Value {
+fn push(message: &Message, text: &str) -> Value {
     let tone = message.items.iter().map(|item| item.tone).min().unwrap_or(Tone::Plain);
     let (priority, sign) = match tone {
         Tone::Bad => (4, "red_circle"),

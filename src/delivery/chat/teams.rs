@@ -1,7 +1,7 @@
 //! Microsoft Teams: an Adaptive Card for the Workflows template "Post to a channel when a webhook request is received".
 //!
 //! Text from outside stands in `TextRun`s, for which the schema knows no markup. Only facts are Markdown (Teams says:
-//! a subset of CommonMark) and are escaped. Without `msteams.entities` nothing on a card can mention anybody.
+//! a subset of `CommonMark`) and are escaped. Without `msteams.entities` nothing on a card can mention anybody.
 
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
@@ -194,10 +194,7 @@ fn color(tone: Tone) -> &'static str {
 #[must_use]
 pub fn judge(status: StatusCode, answer: &str) -> Option<Outcome> {
     match status {
-        StatusCode::OK => failed(answer).map(|inner| match inner {
-            Some(413) => Outcome::Refused,
-            _ => Outcome::TryAgain { after: None },
-        }),
+        StatusCode::OK => failed(answer),
         // The link's signature is wrong or was replaced, the flow was deleted: no message will get through.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::LoginRefused),
         // So does a flow that somebody has switched off.
@@ -206,18 +203,18 @@ pub fn judge(status: StatusCode, answer: &str) -> Option<Outcome> {
     }
 }
 
-/// Whether a 200 tells of a failure, and of which status.
-fn failed(answer: &str) -> Option<Option<u16>> {
+/// What a 200 comes to that tells of a failure.
+fn failed(answer: &str) -> Option<Outcome> {
+    let again = Some(Outcome::TryAgain { after: None });
     let told = answer.to_lowercase();
-    if let Some((_, rest)) = told.split_once("returned http error ") {
-        let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        return Some(number.parse().ok());
+    if let Some((_, status)) = told.split_once("returned http error ") {
+        return if status.starts_with("413") { Some(Outcome::Refused) } else { again };
     }
     let json: Value = serde_json::from_str(answer).unwrap_or_default();
-    if let Some(error) = json.get("error").or_else(|| json.get("errors")).filter(|error| !error.is_null()) {
-        let too_large = error.to_string().to_lowercase();
-        let too_large = ["toolarge", "too large", "413"].iter().any(|word| too_large.contains(word));
-        return Some(too_large.then_some(413));
+    let error = json.get("error").or_else(|| json.get("errors")).filter(|error| !error.is_null());
+    if let Some(error) = error.map(|error| error.to_string().to_lowercase()) {
+        let too_large = ["toolarge", "too large", "413"].iter().any(|word| error.contains(word));
+        return if too_large { Some(Outcome::Refused) } else { again };
     }
-    told.contains("message delivery failed").then_some(None)
+    if told.contains("message delivery failed") { again } else { None }
 }
