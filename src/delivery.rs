@@ -1,5 +1,6 @@
 //! From the outbox to an endpoint.
 
+pub mod address;
 pub mod chat;
 mod dispatcher;
 pub mod email;

@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, redirect};
+use reqwest::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::{Position, Url};
 
 use crate::activity::Progress;
+use crate::delivery::http::chosen;
 
 const FIRST: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_mins(1);
@@ -23,12 +24,7 @@ pub struct Heartbeat(pub Url);
 impl Heartbeat {
     /// Sends one a minute for as long as every loop comes to the end of its rounds.
     pub(crate) async fn beat(self, progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
-        let client = Client::builder()
-            .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
-            .no_proxy() // proxies come from the configuration only
-            .redirect(redirect::Policy::none())
-            .timeout(DEADLINE)
-            .build();
+        let client = chosen(&self.0);
         let (mut pause, mut failed) = (FIRST, false);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
@@ -37,7 +33,7 @@ impl Heartbeat {
             }
             let said = match &client {
                 Ok(client) => self.send(client).await,
-                Err(error) => Err(error.to_string()),
+                Err(why) => Err(why.clone()),
             };
             // Once for each outage: the log is not the place where this is noticed.
             if let (Err(why), false) = (&said, failed) {
@@ -49,7 +45,7 @@ impl Heartbeat {
     }
 
     async fn send(&self, client: &Client) -> Result<(), String> {
-        let answer = client.post(self.0.clone()).send().await.map_err(|error| {
+        let answer = client.post(self.0.clone()).timeout(DEADLINE).send().await.map_err(|error| {
             let why = if error.is_timeout() { "no answer in time" } else { "it cannot be reached" };
             why.to_owned()
         })?;

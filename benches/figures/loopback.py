@@ -112,7 +112,7 @@ class Hook:
 
 
 class Receiver(_Server):
-    """Takes webhooks. While `holding`, it answers none."""
+    """Takes webhooks. While `holding`, it answers none. What is about no customer (`monitor.baseline`) is not measured."""
 
     def __init__(self) -> None:
         self.hooks: queue.Queue[Hook] = queue.Queue()
@@ -128,8 +128,10 @@ class Receiver(_Server):
         while (request := _read_message(connection, buffer)) is not None:
             at = time.monotonic_ns()
             holding = self.holding
-            self.hooks.put(_hook(request, at))
-            if holding:
+            hook = _hook(request, at)
+            if hook.customer:
+                self.hooks.put(hook)
+            if holding and hook.customer:
                 connection.recv(1)  # until the other side is gone
                 return
             connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")

@@ -144,13 +144,40 @@ def memory(bench: Bench) -> list[Figure]:
 
 
 def latency(bench: Bench) -> list[Figure]:
-    """From the answer that shows a verdict to the webhook that tells it, by a daemon that has nothing else to do."""
+    """From the answer that shows a verdict to the webhook that tells it, by a daemon that has nothing else to do; and
+    by one whose other endpoint hangs."""
     count = bench.times(200, 20)
+    idle = _verdicts(bench, count, None)
+    with Receiver() as hung:
+        hung.holding = True
+        beside = _verdicts(bench, count, hung.url)
+        if hung.hooks.empty():
+            raise Failed("nothing was sent to the endpoint that hangs")
+    note = f"fsync p50 {percentile(idle.disk, 50) * 1000:.2f}, p99 {percentile(idle.disk, 99) * 1000:.2f} ms"
+    other = f"p50 {number(statistics.median(beside.middle))} ms"
+    return [
+        Figure(f"answer → webhook, idle, p50 of {count} verdicts", "ms", idle.middle),
+        Figure("… p99 (bar: 10 ms + twice the fsync p99)", "ms", idle.high, most=idle.bar, beside=note),
+        Figure("… p99 while another endpoint hangs", "ms", beside.high, most=beside.bar, beside=other),
+    ]
+
+
+@dataclass
+class _Latencies:
+    """Milliseconds of each repeat, and seconds of writes to the disk meanwhile."""
+
+    middle: list[float]
+    high: list[float]
+    bar: float
+    disk: list[float]
+
+
+def _verdicts(bench: Bench, count: int, hung: str | None) -> _Latencies:
     repeats = bench.times(3, 1)
     middle, high, bars, disk = [], [], [], []
     with bench.world("latency", count * repeats, count * repeats, 0) as (peer, folder):
         with Relay(peer.url) as relay, Receiver() as receiver:
-            vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, relay.url, receiver.url)
+            vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, relay.url, receiver.url, hung)
             vetwatch.poll_all(count * repeats)
             customers = peer.in_review(count * repeats)
             with vetwatch.daemon():
@@ -163,11 +190,7 @@ def latency(bench: Bench) -> list[Figure]:
                     high.append(percentile(taken, 99))
                     bars.append(10 + 2 * percentile(fsyncs, 99) * 1000)
                     disk += fsyncs
-    note = f"fsync p50 {percentile(disk, 50) * 1000:.2f}, p99 {percentile(disk, 99) * 1000:.2f} ms"
-    return [
-        Figure(f"answer → webhook, idle, p50 of {count} verdicts", "ms", middle),
-        Figure("… p99 (bar: 10 ms + twice the fsync p99)", "ms", high, most=statistics.median(bars), beside=note),
-    ]
+    return _Latencies(middle, high, statistics.median(bars), disk)
 
 
 def _verdict(vetwatch: Vetwatch, peer: Peer, relay: Relay, receiver: Receiver, customer: str) -> float:

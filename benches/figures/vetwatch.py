@@ -18,14 +18,15 @@ SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 
 
 class Vetwatch:
-    def __init__(self, program: Path, folder: Path, peer: Peer, api: str, hook: str) -> None:
-        """Asks `api` (the peer, or a relay before it) and tells `hook`."""
+    def __init__(self, program: Path, folder: Path, peer: Peer, api: str, hook: str, other: str | None = None) -> None:
+        """Asks `api` (the peer, or a relay before it) and tells `hook`, and `other` of verdicts."""
         folder.mkdir()
         self.program, self.folder = program, folder
         self.database, self.configuration = folder / "vetwatch.db", folder / "vetwatch.toml"
         self.log = folder / "vetwatch.log"
         (folder / "client-secret").write_text(peer.client_secret)
         (folder / "signing-secret").write_text(SIGNING_SECRET)
+        endpoints = {"crm": hook} | ({"other": other} if other else {})
         # Everything that is not named has its default; the budget is what a sandbox may be asked for.
         self.configuration.write_text(f"""
 [database]
@@ -42,15 +43,10 @@ requests_per_minute = 1000000
 kind = "client-secret"
 client_secret_file = "{folder / "client-secret"}"
 
-[[endpoint]]
-name = "crm"
-kind = "webhook"
-url = "{hook}"
-secret_file = "{folder / "signing-secret"}"
-
+{"".join(_endpoint(name, url, folder) for name, url in endpoints.items())}
 [[route]]
 events = ["vetting.approved", "vetting.denied", "vetting.revoked", "vetting.vanished"]
-endpoints = ["crm"]
+endpoints = {json.dumps(list(endpoints))}
 
 [operators]
 endpoints = ["crm"]
@@ -99,6 +95,16 @@ endpoints = ["crm"]
     def wait_until_nothing_is_pending(self) -> None:
         pending = "select count(*) from delivery where state = 'pending'"
         until("an empty outbox", lambda: self.ask(pending) == 0, within=30)
+
+
+def _endpoint(name: str, url: str, folder: Path) -> str:
+    return f"""
+[[endpoint]]
+name = "{name}"
+kind = "webhook"
+url = "{url}"
+secret_file = "{folder / "signing-secret"}"
+"""
 
 
 def now_ms() -> int:

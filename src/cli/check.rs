@@ -202,8 +202,7 @@ fn about(endpoint: &EndpointSettings) -> String {
             format!("mail to {} by {}:{} ({tls})", to.join(", "), email.smtp.host, email.smtp.port)
         }
         EndpointKind::Webhook(webhook) => {
-            // No more of the URL: it may be a secret.
-            let host = webhook.http.url.host_str().unwrap_or_default();
+            let place = webhook.http.place();
             let count = webhook.secrets.len();
             let signed = match count {
                 0 => "not signed".to_owned(),
@@ -212,16 +211,16 @@ fn about(endpoint: &EndpointSettings) -> String {
             };
             let form = if webhook.template.is_some() { ", in a form of its own" } else { "" };
             let login = if webhook.authorization.is_some() { ", with a login" } else { "" };
-            format!("webhook at {host}{form}, {signed}{login}")
+            format!("webhook at {place}{form}, {signed}{login}")
         }
         EndpointKind::Chat(chat) => {
-            let host = chat.http.url.host_str().unwrap_or_default();
+            let place = chat.http.place();
             match &chat.service {
-                Service::Teams => format!("card in a Teams channel, by {host}"),
-                Service::Slack => format!("message in a Slack channel, by {host}"),
+                Service::Teams => format!("card in a Teams channel, by {place}"),
+                Service::Slack => format!("message in a Slack channel, by {place}"),
                 Service::Ntfy(topic) => {
                     let login = if topic.token.is_some() { "with a token" } else { "without login" };
-                    format!("push by ntfy at {host}, {login}")
+                    format!("push by ntfy at {place}, {login}")
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! `[[endpoint]]` of the kinds `teams`, `slack` and `ntfy`.
 
 use super::address;
-use super::endpoint::http;
+use super::http;
 use super::section::Section;
 use crate::delivery::chat::{ChatSettings, Service, ntfy};
 use crate::delivery::http::HttpSettings;
@@ -26,7 +26,7 @@ pub(super) fn slack(section: &mut Section<'_>) -> Option<ChatSettings> {
 /// The URL of a channel's webhook: whoever knows it can write there.
 fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
     let written = section.has("url");
-    let http = http(section)?;
+    let http = http::read(section)?;
     if written && !address::is_loopback(&http.url) {
         section.warning("url", "whoever knows this URL can write into the channel: better in a file, with url_file");
     }
@@ -40,7 +40,7 @@ pub(super) fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
         _ => {}
     }
     let key = if section.has("url_file") { "url_file" } else { "url" };
-    let mut http = http(section);
+    let mut http = http::read(section);
     // It would be taken for a topic, and the JSON for a text.
     if let Some(settings) = http.take_if(|http| http.url.path() != "/" || http.url.query().is_some()) {
         let server = settings.url.host_str().unwrap_or_default();

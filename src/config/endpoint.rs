@@ -6,12 +6,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use lettre::message::Mailbox;
-use url::Url;
 
 use super::section::{Section, did_you_mean, shown};
-use super::{EndpointKind, EndpointSettings, address, chat, partner, template};
+use super::{EndpointKind, EndpointSettings, address, chat, http, partner, template};
 use crate::delivery::email::{EmailSettings, Login, SmtpSettings, Tls};
-use crate::delivery::http::HttpSettings;
 use crate::delivery::webhook::{MOST, MOST_WITH_TEMPLATE, SigningSecret, WebhookSettings};
 
 /// The mail servers by name; `None`: its settings are wrong, which was reported.
@@ -64,7 +62,8 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
     Some(SmtpSettings { host: host?, port, tls, login, ca_file })
 }
 
-fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
+/// `ca_file`: certificates of authorities in PEM.
+pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     let path = section.context().directory.join(section.string("ca_file")?);
     match fs::read_to_string(&path) {
         Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
@@ -151,43 +150,12 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
     if !custom {
         section.demand(&["secret_file"]);
     }
-    let http = http(section);
+    let http = http::read(section);
     let secrets = if custom && !section.has("secret_file") { Some(Vec::new()) } else { secrets(section) };
     let template = template::read(section);
     let authorization = section.secret_in_header("authorization_file");
     let most = section.integer("max_events", 1..=100).unwrap_or(if custom { MOST_WITH_TEMPLATE } else { MOST });
     Some(WebhookSettings { http: http?, secrets: secrets?, template: template?, authorization: authorization?, most })
-}
-
-/// Where to post to: of every kind that speaks HTTP.
-pub(super) fn http(section: &mut Section<'_>) -> Option<HttpSettings> {
-    section.unsupported("allow_networks", "leave it out");
-    match (section.has("url"), section.has("url_file")) {
-        (true, true) => section.problem("url", "stands beside url_file; only one of them can be"),
-        (false, false) => section.demand_with("url", "is missing (or url_file, where the URL itself is a secret)"),
-        _ => {}
-    }
-    let written = section.parsed("url", |text| {
-        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-        address::transport(&url).map_err(|problem| format!("{} {problem}", address::shown(&url)))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("holds a password; put the URL into a file and name that with url_file".into());
-        }
-        Ok(url)
-    });
-    let kept = section.secret("url_file").and_then(|secret| {
-        let checked = url_of(&secret);
-        checked.map_err(|problem| section.problem("url_file", format!("the URL in the file {problem}"))).ok()
-    });
-    Some(HttpSettings::new(written.or(kept)?))
-}
-
-/// Nothing of it is in the problem.
-pub(super) fn url_of(secret: &secrecy::SecretString) -> Result<Url, String> {
-    use secrecy::ExposeSecret;
-    let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
-    address::transport(&url)?;
-    Ok(url)
 }
 
 /// One on each line, the newest first.

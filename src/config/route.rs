@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::endpoint::{self, Endpoints};
+use super::endpoint::Endpoints;
+use super::http;
 use super::section::{Section, did_you_mean, duration, shown};
 use crate::delivery::route::{Route, Routes};
 use crate::event::EventType;
@@ -25,7 +26,7 @@ pub(super) fn read(root: &mut Section<'_>, endpoints: &Endpoints, partners: &[St
     let operators = known(&mut section, "endpoints", &endpoints.names);
     doubt(&section, &operators, endpoints);
     let heartbeat = section.secret("heartbeat_url_file").and_then(|secret| {
-        let url = endpoint::url_of(&secret);
+        let url = http::url_of(&secret);
         url.map_err(|problem| section.problem("heartbeat_url_file", format!("the URL in the file {problem}"))).ok()
     });
     let routes = Routes { routes, operators };

@@ -42,6 +42,14 @@ impl Desk {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    /// A good one with its key, a key of another one, one that is too short, and a key under a passphrase.
+    fn certificates(&self) {
+        self.secret("app.pem", include_str!("../../tests/data/certificates/app.pem"));
+        self.secret("other.key", include_str!("../../tests/data/certificates/other.pem"));
+        self.secret("short.pem", include_str!("../../tests/data/certificates/short.pem"));
+        self.secret("encrypted.key", include_str!("../../tests/data/certificates/encrypted.key"));
+    }
+
     fn load(&self, text: &str) -> Result<Config, Problems> {
         fs::write(self.path("vetwatch.toml"), text).unwrap();
         Config::load(&self.path("vetwatch.toml"), &CredentialDirs::only(self.0.path()))
@@ -214,6 +222,29 @@ fn a_webhook_can_have_several_secrets_while_one_is_replaced() {
     desk.secret("crm-signing-secret", &format!("{SIGNING}\nhunter2\n"));
     let problems = desk.problems(EXAMPLE);
     assert!(problems.contains("endpoint[2].secret_file: line 2") && !problems.contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn the_way_to_a_webhook_is_read_from_its_keys() {
+    let desk = Desk::new();
+    desk.certificates();
+    desk.secret("proxy", "http://me:hunter2@proxy.contoso.example:3128\n");
+    let keys = "url_file = 'crm-url'\nallow_networks = ['10.1.0.0/16', 'fd12::/16', '192.168.1.9']\nca_file = 'app.pem'\n\
+                client_certificate_file = 'app.pem'\nproxy_url_file = 'proxy'";
+    let config = desk.with("url_file = \"crm-url\"", keys).unwrap();
+    let EndpointKind::Webhook(WebhookSettings { http, .. }) = &config.endpoints[2].kind else {
+        panic!("not a webhook")
+    };
+    let networks: Vec<String> = http.allow_networks.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.1.0.0/16", "fd12::/16", "192.168.1.9/32"]);
+    assert_eq!(http.ca_file, Some(desk.path("app.pem")));
+    assert!(http.client_certificate.as_ref().unwrap().expose_secret().contains("PRIVATE KEY"));
+    assert_eq!(http.proxy.as_ref().unwrap().password(), Some("hunter2"));
+    assert_eq!(http.place(), "crm.contoso.example by the proxy http://proxy.contoso.example:3128");
+    let shown = format!("{config:#?}");
+    for secret in ["hunter2", "PRIVATE KEY", "the-secret-url"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
 }
 
 #[test]

@@ -58,8 +58,6 @@ impl fmt::Debug for ChatChannel {
 }
 
 impl ChatChannel {
-    /// # Panics
-    /// As [`Poster::new`].
     #[must_use]
     pub fn new(settings: ChatSettings) -> Self {
         let ChatSettings { http, service } = settings;

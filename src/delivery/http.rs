@@ -1,15 +1,23 @@
 //! One POST to a server that may be slow, broken or hostile: the way of every channel that speaks HTTP.
 
+mod client;
+mod redact;
+
 use std::collections::BTreeMap;
-use std::error::Error as _;
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout_at};
-use url::Url;
+
+pub(crate) use client::chosen;
+pub use client::{HttpSettings, Lookup};
+pub(crate) use redact::origin;
+use redact::{chain, redact};
 
 use crate::delivery::message::clean;
 use crate::delivery::{Outcome, Report};
@@ -17,44 +25,17 @@ use crate::time::Timestamp;
 
 /// The whole attempt, whatever the other side does.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Of that, until there is a connection: past it the endpoint counts as unreachable.
-const CONNECT: Duration = Duration::from_secs(10);
 /// For the answer's body, which only explains.
 const BODY: Duration = Duration::from_secs(3);
 const BODY_MAX: usize = 4096;
 /// What `Retry-After` may ask for at most: a mistake there must not silence an endpoint for days.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
-/// Where to post to, and how to get there. Part of the settings of every HTTP kind.
-#[derive(Clone)]
-pub struct HttpSettings {
-    /// May hold a secret: never shown but for scheme and host.
-    pub url: Url,
-}
-
-impl HttpSettings {
-    /// Nothing but the address.
-    #[must_use]
-    pub fn new(url: Url) -> Self {
-        Self { url }
-    }
-}
-
-impl fmt::Debug for HttpSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpSettings").field("url", &origin(&self.url)).finish_non_exhaustive()
-    }
-}
-
-/// What of a URL may be shown: scheme, host and port.
-pub(crate) fn origin(url: &Url) -> String {
-    url.origin().ascii_serialization()
-}
-
 /// Posts to one URL. Its connections are kept and used again.
 pub struct Poster {
     settings: HttpSettings,
     deadline: Duration,
+    lookup: Lookup,
     /// What else of a request may be repeated in its answer, and must not be shown.
     hidden: Vec<SecretString>,
     /// Or why there is none; every attempt says so then.
@@ -68,17 +49,27 @@ impl fmt::Debug for Poster {
 }
 
 impl Poster {
-    /// # Panics
-    /// Where the process has no default TLS provider (`rustls::crypto::ring::default_provider().install_default()`).
+    /// Never fails: what is wrong with the settings is what every attempt reports.
     #[must_use]
     pub fn new(settings: HttpSettings) -> Self {
-        Self { settings, deadline: DEADLINE, hidden: Vec::new(), client: client(DEADLINE) }
+        Self::with(settings, DEADLINE, client::system())
     }
 
     /// Another hard deadline for an attempt than 30 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self { deadline, client: client(deadline), ..self }
+        Self::with(self.settings, deadline, self.lookup).hiding(self.hidden)
+    }
+
+    /// Another way to look names up than the system's. What is found is checked all the same.
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        Self::with(self.settings, self.deadline, lookup).hiding(self.hidden)
+    }
+
+    fn with(settings: HttpSettings, deadline: Duration, lookup: Lookup) -> Self {
+        let client = client::client(&settings, deadline / 2, lookup.clone());
+        Self { settings, deadline, lookup, hidden: Vec::new(), client }
     }
 
     /// Shows none of these in a report, either.
@@ -101,22 +92,40 @@ impl Poster {
     ) -> Report {
         let client = match &self.client {
             Ok(client) => client,
-            Err(why) => return self.reported(Outcome::Unavailable, &format!("there is no HTTP client: {why}")),
+            Err(why) => return self.reported(Outcome::Unavailable, &format!("nothing can be sent: {why}")),
         };
         let end = Instant::now() + self.deadline;
         let sent = client.post(self.settings.url.clone()).headers(headers).body(body.to_owned()).send();
         match timeout_at(end, sent).await {
             Ok(Ok(answer)) => self.answered(answer, now, end, judge).await,
-            Ok(Err(error)) => {
-                let outcome = if error.is_connect() { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
-                self.reported(outcome, &chain(&error.without_url()))
-            }
+            Ok(Err(error)) => self.failed(error),
             // Connecting has a deadline of its own, so there was a connection.
             Err(_) => {
                 let limit = humantime::format_duration(self.deadline);
                 self.reported(Outcome::TryAgain { after: None }, &format!("no answer within {limit}"))
             }
         }
+    }
+
+    /// What follows when no answer came.
+    fn failed(&self, error: reqwest::Error) -> Report {
+        let tls = tls(&error);
+        let unreached = error.is_connect() || tls.is_some();
+        let outcome = if unreached { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
+        let by = match &self.settings.proxy {
+            Some(proxy) if error.is_connect() => format!("by the proxy {}: ", origin(proxy)),
+            _ => String::new(),
+        };
+        let hint = match tls {
+            Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+                " (if its certificate is from a CA of your own, name that in ca_file)"
+            }
+            Some(rustls::Error::AlertReceived(_)) if self.settings.client_certificate.is_none() => {
+                " (if it wants to know who calls, name a certificate in client_certificate_file)"
+            }
+            _ => "",
+        };
+        self.reported(outcome, &format!("{by}{}{hint}", chain(&error.without_url())))
     }
 
     /// What follows from an answer. Its status has come by now, so nothing that its body does can change that.
@@ -149,7 +158,7 @@ impl Poster {
     }
 
     fn reported(&self, outcome: Outcome, said: &str) -> Report {
-        let said = redact(said, &self.settings.url);
+        let said = redact(said, std::iter::once(&self.settings.url).chain(&self.settings.proxy));
         let hide = |said: String, secret: &SecretString| said.replace(secret.expose_secret(), "[hidden]");
         let said = self.hidden.iter().filter(|secret| !secret.expose_secret().is_empty()).fold(said, hide);
         let detail = clean::line(&format!("{}: {said}", origin(&self.settings.url)), Report::DETAIL_MAX);
@@ -169,16 +178,21 @@ fn usual(status: StatusCode, after: Option<Duration>) -> Outcome {
     }
 }
 
-/// The one place where these connections are configured.
-fn client(deadline: Duration) -> Result<Client, String> {
-    Client::builder()
-        .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
-        .no_proxy() // proxies come from the configuration only
-        .redirect(redirect::Policy::none())
-        .no_gzip() // an answer only explains; nothing is gained by unpacking it
-        .connect_timeout(CONNECT.min(deadline / 2))
-        .build() // a guard over addresses would enter here, as `dns_resolver`
-        .map_err(|error| chain(&error))
+/// What TLS complains of: ours of the other side, or (an alert) the other side of us, be it after the handshake.
+fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
+    // What an I/O error holds is not what it calls its source.
+    fn held(error: &io::Error) -> Option<&rustls::Error> {
+        let inner = error.get_ref()?;
+        inner.downcast_ref().or_else(|| held(inner.downcast_ref()?))
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref().or_else(|| held(error.downcast_ref()?)) {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// `Retry-After`: seconds, or a date.
@@ -199,36 +213,6 @@ async fn read_beginning(mut answer: Response, bytes: &mut Vec<u8>) {
             Ok(None) | Err(_) => break,
         }
     }
-}
-
-/// An error and its causes, each once: reqwest's own text says little more than "error sending request".
-fn chain(error: &reqwest::Error) -> String {
-    let mut said = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !said.iter().any(|known| known.contains(&text)) {
-            said.push(text);
-        }
-        cause = error.source();
-    }
-    said.join(": ")
-}
-
-/// `text` without what may be secret in `url`. Servers like to repeat it: "Cannot POST /hooks/…".
-fn redact(text: &str, url: &Url) -> String {
-    /// Shorter parts are words such as `api` or `v1`.
-    const TELLING: usize = 6;
-    let mut parts = vec![url.path().to_owned()];
-    parts.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
-    parts.extend(url.query().map(str::to_owned));
-    parts.extend(url.query().into_iter().flat_map(|query| query.split(['&', '='])).map(str::to_owned));
-    parts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
-    parts.extend(url.password().map(str::to_owned));
-    parts.extend(Some(url.username().to_owned()));
-    parts.retain(|part| part.len() >= TELLING);
-    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
-    parts.iter().fold(text.to_owned(), |text, part| text.replace(part.as_str(), "[hidden]"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use self::signature::{SecretError, SigningSecret};
 pub use self::template::{Flaw, Template};
-use crate::delivery::http::{HttpSettings, Poster};
+use crate::delivery::http::{HttpSettings, Lookup, Poster};
 use crate::delivery::message::{DIGEST, Message};
 use crate::delivery::{Outcome, Outgoing, Report};
 use crate::event::{Event, EventData};
@@ -56,8 +56,6 @@ pub struct WebhookChannel {
 }
 
 impl WebhookChannel {
-    /// # Panics
-    /// As [`Poster::new`].
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
         let WebhookSettings { http, secrets, template, authorization, most } = settings;
@@ -74,6 +72,12 @@ impl WebhookChannel {
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { poster: self.poster.with_deadline(deadline), ..self }
+    }
+
+    /// As [`Poster::with_lookup`].
+    #[must_use]
+    pub fn with_lookup(self, lookup: Lookup) -> Self {
+        Self { poster: self.poster.with_lookup(lookup), ..self }
     }
 
     #[must_use]

@@ -129,6 +129,18 @@ async fn a_mailbox_that_does_not_exist_ends_the_message_at_once() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_for_its_receiver_ends_alone_and_keeps_no_other_waiting() {
+    let mut world = World::new().await;
+    world.hook.script(HookAct::status(413), Some(1));
+    verdicts(&mut world, 3).await;
+    world.deliver().await;
+    let rows = world.rows("select state, attempts from v_deliveries where endpoint = 'crm' order by state").await;
+    assert_eq!(rows, ["dead | 1", "delivered | 1", "delivered | 1"]);
+    let why = world.rows("select last_error from v_deliveries where endpoint = 'crm' and state = 'dead'").await;
+    assert!(why[0].contains("HTTP 413 Payload Too Large"), "{why:?}");
+}
+
+#[tokio::test]
 async fn a_mail_server_that_hangs_up_after_data_gets_the_message_again_under_the_same_id() {
     let mut world = World::new().await;
     world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenClose).times(1));

@@ -38,7 +38,7 @@ pub(crate) fn parse_mail(file: &Path) -> Value {
     run("check_mail.py", file, &Value::Null).unwrap()
 }
 
-/// A certificate authority that nobody trusts, and a certificate for localhost.
+/// A certificate authority that nobody trusts, a certificate for localhost and crm.example, and a client's.
 pub(crate) struct Certificates(tempfile::TempDir);
 
 impl Certificates {
@@ -58,6 +58,11 @@ impl Certificates {
 
     pub(crate) fn key(&self) -> PathBuf {
         self.0.path().join("server.key")
+    }
+
+    /// With its key.
+    pub(crate) fn client(&self) -> PathBuf {
+        self.0.path().join("client.pem")
     }
 }
 

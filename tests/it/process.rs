@@ -190,6 +190,16 @@ impl Town {
         Daemon { child, started_at, ready: ready.subscribe(), log: self.log.clone() }
     }
 
+    /// The same with all that it logs in a file, however much that is. When it is ready is not known.
+    pub(crate) fn start_into(&self, log: &Path, environment: &[(&str, &str)]) -> Daemon {
+        let mut command = self.command(&["run"]);
+        let file = std::fs::File::create(log).expect("a file");
+        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(file);
+        let started_at = now();
+        let child = command.spawn().expect("the daemon");
+        Daemon { child, started_at, ready: watch::Sender::new(false).subscribe(), log: self.log.clone() }
+    }
+
     /// Starts the daemon and waits until it says that it runs.
     pub(crate) async fn running(&self) -> Daemon {
         let mut daemon = self.start();

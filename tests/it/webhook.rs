@@ -1,5 +1,10 @@
 //! Webhooks to a server that does what it is told, verified by a library that is not ours.
 
+mod addresses;
+mod daemon;
+mod proxy;
+mod trust;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,14 +12,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 use vetwatch::delivery::http::HttpSettings;
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::webhook::{SigningSecret, WebhookChannel, WebhookSettings};
 use vetwatch::delivery::{Outcome, Outgoing, Report};
 use vetwatch::event::EventType;
+use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
 use crate::peers::{Certificates, MailServer, run, verify_webhook};
@@ -37,8 +44,10 @@ enum Then {
     /// The beginning of an answer, then nothing.
     Silence(String),
     HangUp,
-    /// The beginning of an answer, then the same bytes for ever.
-    Endless(String),
+    /// The beginning of an answer, then the same for ever.
+    Endless(String, &'static str),
+    /// The beginning of an answer, then a byte now and then, for ever.
+    Drip(String),
 }
 
 struct Receiver {
@@ -50,6 +59,11 @@ struct Receiver {
 
 impl Receiver {
     async fn new(then: Then) -> Self {
+        Self::behind(None, then).await
+    }
+
+    /// With TLS, if there is something to speak it.
+    async fn behind(tls: Option<TlsAcceptor>, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::<Mutex<Vec<Request>>>::default();
@@ -57,7 +71,17 @@ impl Receiver {
         let (seen, count) = (Arc::clone(&requests), Arc::clone(&sent));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, then.clone(), Arc::clone(&seen), Arc::clone(&count)));
+                let (tls, then, seen, count) = (tls.clone(), then.clone(), Arc::clone(&seen), Arc::clone(&count));
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, then, seen, count).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, then, seen, count).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { port, requests, sent }
@@ -79,7 +103,12 @@ impl Receiver {
     }
 }
 
-async fn serve(mut stream: TcpStream, then: Then, seen: Arc<Mutex<Vec<Request>>>, sent: Arc<AtomicUsize>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    then: Then,
+    seen: Arc<Mutex<Vec<Request>>>,
+    sent: Arc<AtomicUsize>,
+) {
     let mut bytes = Vec::new();
     let request = loop {
         let mut chunk = [0; 4096];
@@ -94,16 +123,26 @@ async fn serve(mut stream: TcpStream, then: Then, seen: Arc<Mutex<Vec<Request>>>
     };
     seen.lock().unwrap().push(request);
     match then {
-        Then::Answer(answer) => drop(stream.write_all(answer.as_bytes()).await),
+        Then::Answer(answer) => {
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
         Then::HangUp => (),
         Then::Silence(beginning) => {
             let _ = stream.write_all(beginning.as_bytes()).await;
             std::future::pending::<()>().await;
         }
-        Then::Endless(beginning) => {
+        Then::Endless(beginning, more) => {
             let _ = stream.write_all(beginning.as_bytes()).await;
-            while let Ok(written) = stream.write(&[b'x'; 8192]).await {
+            let more = more.repeat(8192 / more.len());
+            while let Ok(written) = stream.write(more.as_bytes()).await {
                 sent.fetch_add(written, Ordering::Relaxed);
+            }
+        }
+        Then::Drip(beginning) => {
+            let _ = stream.write_all(beginning.as_bytes()).await;
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
@@ -121,8 +160,12 @@ fn parse(bytes: &[u8]) -> Option<Request> {
     (body.len() >= length).then(|| Request { line, headers, body: body.to_owned() })
 }
 
+/// Unsigned.
+fn by(http: HttpSettings) -> WebhookChannel {
+    WebhookChannel::new(WebhookSettings::signed(http, Vec::new()))
+}
+
 fn channel(url: &str, secrets: &[&str]) -> WebhookChannel {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let secrets = secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect();
     WebhookChannel::new(WebhookSettings::signed(HttpSettings::new(url.parse().unwrap()), secrets))
 }
@@ -203,6 +246,7 @@ async fn each_status_has_its_consequence() {
         ("429 Too Many Requests", "retry-after: 120\r\n", wait(120)),
         ("429 Too Many Requests", "retry-after: 999999\r\n", wait(3600)),
         ("429 Too Many Requests", "", TRY_AGAIN),
+        ("429 Too Many Requests", "retry-after: Sat, 21 Nov 2026 09:05:00 GMT\r\n", wait(300)),
         ("503 Service Unavailable", "retry-after: Sat, 21 Nov 2026 09:05:00 GMT\r\n", wait(300)),
         ("503 Service Unavailable", "retry-after: soon\r\n", TRY_AGAIN),
         ("413 Payload Too Large", "", Outcome::Refused),
@@ -254,18 +298,64 @@ async fn a_receiver_that_falls_silent_or_hangs_up_gets_the_message_again() {
 
 #[tokio::test]
 async fn an_answer_without_end_is_read_no_further_than_it_helps() {
+    let before = resident();
     let head = "HTTP/1.1 500 Internal Server Error\r\ntransfer-encoding: identity\r\n\r\n";
-    for (beginning, outcome) in [
-        (head.to_owned(), TRY_AGAIN),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_owned(), Outcome::Accepted),
-        ("HTTP/1.1 200 OK\r\nx: ".to_owned(), TRY_AGAIN), // a header without end
+    let chunked = "HTTP/1.1 500 Internal Server Error\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (beginning, more, outcome) in [
+        (head.to_owned(), "x", TRY_AGAIN),
+        (chunked.to_owned(), "8\r\nxxxxxxxx\r\n", TRY_AGAIN),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_owned(), "x", Outcome::Accepted),
+        ("HTTP/1.1 200 OK\r\nx: ".to_owned(), "x", TRY_AGAIN), // a header without end
+        ("HTTP/1.1 200 OK\r\n".to_owned(), "x: y\r\n", TRY_AGAIN), // headers without end
+        ("HTTP/1.1 200 OK\r\n".to_owned(), " ", TRY_AGAIN),
+        (String::new(), "\r\n", TRY_AGAIN),
+        ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), "HTTP/1.1 100 Continue\r\n\r\n", TRY_AGAIN),
     ] {
-        let receiver = Receiver::new(Then::Endless(beginning.clone())).await;
-        let report = deliver(&receiver.channel()).await;
+        let receiver = Receiver::new(Then::Endless(beginning.clone(), more)).await;
+        let report = deliver(&receiver.channel().with_deadline(Duration::from_secs(3))).await;
         assert_eq!(report.outcome, outcome, "{beginning}: {}", report.detail);
         let sent = receiver.sent.load(Ordering::Relaxed);
-        assert!(sent < 64 << 20, "{beginning}: {sent} bytes were read or waited for"); // sockets hold a few MiB
+        // Sockets hold a few MiB. Interim answers are read until the deadline, each one forgotten at once.
+        assert!(sent < 64 << 20 || more.contains(" 100 "), "{beginning}: {sent} bytes were read or waited for");
     }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes more are resident");
+}
+
+/// Bytes of memory that this process occupies.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn a_tarpit_holds_an_attempt_no_longer_than_its_deadline() {
+    for (beginning, outcome) in [
+        ("HTTP/1.1 200 OK\r\nx: ", TRY_AGAIN),
+        ("", TRY_AGAIN),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", Outcome::Accepted),
+        ("HTTP/1.1 410 Gone\r\n\r\n", Outcome::Gone),
+    ] {
+        let receiver = Receiver::new(Then::Drip(beginning.to_owned())).await;
+        let begun = Instant::now();
+        let report = deliver(&receiver.channel().with_deadline(Duration::from_millis(500))).await;
+        assert_eq!(report.outcome, outcome, "{beginning}: {}", report.detail);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{beginning}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_resets_the_connection_gets_the_message_again() {
+    let clock = Arc::new(SystemClock);
+    let receiver = vetwatch::sandbox::receiver::Receiver::start(None, clock).await.unwrap();
+    for act in [HookAct::ResetAfter, HookAct::CloseAfter] {
+        receiver.script(act, Some(1));
+        let report = deliver(&channel(receiver.url().as_str(), &[])).await;
+        assert_eq!(report.outcome, TRY_AGAIN, "{}", report.detail);
+    }
+    assert_eq!(deliver(&channel(receiver.url().as_str(), &[])).await.outcome, Outcome::Accepted);
+    assert_eq!(receiver.hooks().len(), 3);
 }
 
 #[tokio::test]

@@ -1,4 +1,7 @@
-"""Writes ca.pem (a test CA) and server.pem, server.key (localhost and 127.0.0.1, signed by it) into a folder."""
+"""Writes a test CA and what it signed into a folder.
+
+ca.pem; server.pem, server.key: localhost, 127.0.0.1 and crm.example; client.pem: a client's certificate with its key.
+"""
 
 import pathlib
 import sys
@@ -8,8 +11,9 @@ import trustme
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)
 ca = trustme.CA()
-server = ca.issue_cert("localhost", "127.0.0.1")
+server = ca.issue_cert("localhost", "127.0.0.1", "crm.example")
 ca.cert_pem.write_to_path(str(folder / "ca.pem"))
 server.private_key_pem.write_to_path(str(folder / "server.key"))
 for index, certificate in enumerate(server.cert_chain_pems):
     certificate.write_to_path(str(folder / "server.pem"), append=index > 0)
+ca.issue_cert("vetwatch@contoso.example").private_key_and_cert_chain_pem.write_to_path(str(folder / "client.pem"))

@@ -107,6 +107,8 @@ fn an_empty_file_is_told_what_is_needed() {
 #[test]
 fn one_mistake_makes_one_problem() {
     let desk = Desk::new();
+    desk.certificates();
+    desk.secret("proxy", "http://me:hunter2@proxy.example:3128");
     let table = [
         ("tenant = \"contoso.onmicrosoft.com\"", "tenat = \"contoso.onmicrosoft.com\""),
         ("[partner.credential]", "[partner.credentials]"),
@@ -122,7 +124,34 @@ fn one_mistake_makes_one_problem() {
         ("url_file = \"crm-url\"", "url = 'http://hooks.example/T01/abcdefghijklmnopqrstuvwx?sig=hunter2'"),
         ("url_file = \"crm-url\"", "url = 'crm.example/hook'"),
         ("url_file = \"crm-url\"", "url_file = 'smtp-password'"),
-        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nallow_networks = ['10.1.0.0/16']"),
+        ("url_file = \"crm-url\"", "url = 'https://0251.0376.43518/latest'"),
+        ("url_file = \"crm-url\"", "url = 'http://10.0.0.1/hook'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nallow_networks = '10.1.0.0/16'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nallow_networks = ['10.1.0.0/33']"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nallow_networks = ['10.1.0.1', '10.1.2.3/16']"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nallow_networks = ['169.254.169.254']"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nca_file = 'smtp-password'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nclient_certificate = 'hunter2'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nclient_certificate_file = 'smtp-password'"),
+        (
+            "url_file = \"crm-url\"",
+            "url_file = 'crm-url'\nclient_certificate_file = 'app.pem'\nclient_key_file = 'other.key'",
+        ),
+        (
+            "url_file = \"crm-url\"",
+            "url_file = 'crm-url'\nclient_certificate_file = 'app.pem'\nclient_key_file = 'encrypted.key'",
+        ),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nclient_key_file = 'other.key'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url = 'http://me:hunter2@proxy.example:3128'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url = 'socks5://proxy.example:1080'"),
+        (
+            "url_file = \"crm-url\"",
+            "url_file = 'crm-url'\nproxy_url = 'http://proxy.example:3128/hunter2-is-the-password'",
+        ),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url = 'http://169.254.169.254'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url = 'http://a.example'\nproxy_url_file = 'proxy'"),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url_file = 'smtp-password'"),
+        ("url_file = \"crm-url\"", "url = 'https://localhost/hook'\nproxy_url = 'http://proxy.example:3128'"),
         ("secret_file = \"crm-signing-secret\"", "secret_file = 'smtp-password'"),
         ("client_secret_file = \"client-secret\"", "client_secret_file = 'hunter2-pasted-here'"),
         ("client_secret_file = \"client-secret\"", "client_secret_file = '.'"),
@@ -155,7 +184,25 @@ fn one_mistake_makes_one_problem() {
     vetwatch.toml: endpoint[2].url: http://hooks.example/T01/…?… is not https
     vetwatch.toml: endpoint[2].url: is not a URL: relative URL without a base
     vetwatch.toml: endpoint[2].url_file: the URL in the file is not one: relative URL without a base
-    vetwatch.toml: endpoint[2].allow_networks: is not supported by this version yet; leave it out
+    vetwatch.toml: endpoint[2].url: https://169.254.169.254/latest names an address that vetwatch never talks to
+    vetwatch.toml: endpoint[2].url: http://10.0.0.1/hook is not https
+    vetwatch.toml: endpoint[2].allow_networks: must be a list of texts, not a string
+    vetwatch.toml: endpoint[2].allow_networks[0]: 10.1.0.0/33 is no network such as 10.1.0.0/16
+    vetwatch.toml: endpoint[2].allow_networks[1]: 10.1.2.3/16 is an address within a network; the network is 10.1.0.0/16
+    vetwatch.toml: endpoint[2].allow_networks[0]: 169.254.169.254/32 is never talked to: a link-local address, where clouds keep their metadata
+    vetwatch.toml: endpoint[2].ca_file: DIR/smtp-password holds no certificate in PEM
+    vetwatch.toml: endpoint[2].client_certificate: a secret has no place in this file: write it into one of its own and name that with client_certificate_file
+    vetwatch.toml: endpoint[2].client_certificate_file: holds no certificate in PEM
+    vetwatch.toml: endpoint[2].client_certificate_file: the key is not the certificate's
+    vetwatch.toml: endpoint[2].client_certificate_file: the key is protected by a passphrase, which nobody could type here
+    vetwatch.toml: endpoint[2].client_certificate_file: is missing: it goes with client_key_file
+    vetwatch.toml: endpoint[2].proxy_url: holds a password; put the URL into a file and name that with proxy_url_file
+    vetwatch.toml: endpoint[2].proxy_url: socks5://proxy.example:1080 is no proxy such as http://proxy.example:3128
+    vetwatch.toml: endpoint[2].proxy_url: http://proxy.example:3128/… holds more than a host and a port
+    vetwatch.toml: endpoint[2].proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
+    vetwatch.toml: endpoint[2].proxy_url: stands beside proxy_url_file; only one of them can be
+    vetwatch.toml: endpoint[2].proxy_url_file: the URL in the file is not one: relative URL without a base
+    vetwatch.toml: endpoint[2].proxy_url: makes no sense here: the URL leads to this machine, and a proxy would take that for itself
     vetwatch.toml: endpoint[2].secret_file: line 1 of the file is not base64 (expected `whsec_` and base64)
     vetwatch.toml: partner[0].credential.client_secret_file: there is no file of this name in DIR
     vetwatch.toml: partner[0].credential.client_secret_file: the file is no ordinary file
@@ -175,6 +222,7 @@ fn one_mistake_makes_one_problem() {
 #[test]
 fn doubts_are_warnings() {
     let desk = Desk::new();
+    desk.secret("proxy", "http://me:hunter2@proxy.example:3128");
     desk.secret("open", &format!("{SIGNING}\n{SIGNING}\n"));
     fs::set_permissions(desk.path("open"), fs::Permissions::from_mode(0o644)).unwrap();
     let table = [
@@ -185,6 +233,11 @@ fn doubts_are_warnings() {
         ("# requests_per_minute = 300", "requests_per_minute = 900"),
         ("# give_up_after = \"7d\"", "give_up_after = '1h'"),
         ("secret_file = \"crm-signing-secret\"", "secret_file = 'open'"),
+        (
+            "url_file = \"crm-url\"",
+            "url_file = 'crm-url'\nproxy_url = 'http://proxy.example:3128'\nallow_networks = ['10.1.0.1']",
+        ),
+        ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url_file = 'proxy'"),
         ("[retry]", "[web]\nlisten = '127.0.0.1:9464'\n[retry]"),
         ("[retry]", "[smtp.spare]\nhost = 'localhost'\ntls = 'none'\n[retry]"),
     ];
@@ -198,6 +251,9 @@ fn doubts_are_warnings() {
     partner[0].requests_per_minute: 900 is more than the 500 that Microsoft allows a tenant
     retry.give_up_after: what a receiver cannot take for 1h is given up; an outage may be longer
     endpoint[2].secret_file: everybody on this machine can get at the file (mode 644)
+    endpoint[2].proxy_url: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
+    endpoint[2].allow_networks: has no effect: the proxy looks names up
+    endpoint[2].proxy_url_file: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
     web: this version has no status page yet and does not listen
     smtp.spare: no endpoint uses this mail server
     "#);
@@ -206,14 +262,7 @@ fn doubts_are_warnings() {
 #[test]
 fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     let desk = Desk::new();
-    for (name, text) in [
-        ("app.pem", include_str!("../../../tests/data/certificates/app.pem")),
-        ("other.key", include_str!("../../../tests/data/certificates/other.pem")),
-        ("short.pem", include_str!("../../../tests/data/certificates/short.pem")),
-        ("encrypted.key", include_str!("../../../tests/data/certificates/encrypted.key")),
-    ] {
-        desk.secret(name, text);
-    }
+    desk.certificates();
     let table = [
         "kind = 'certificat'",
         "kind = 'certificate'",

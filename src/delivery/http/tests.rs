@@ -1,3 +1,5 @@
+use url::Url;
+
 use super::*;
 
 fn at(text: &str) -> Timestamp {
@@ -22,7 +24,6 @@ fn retry_after_is_read_in_both_forms_and_never_believed_beyond_an_hour() {
 #[test]
 fn of_a_url_only_scheme_and_host_are_shown() {
     let url = "https://me:s3cr3t-pw@crm.example:8443/hooks/T0KEN-abc/v1?sig=QUERYSECRET%2Bx";
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let poster = Poster::new(HttpSettings::new(url.parse().unwrap()));
     let shown = format!("{poster:?} {:?}", poster.settings);
     assert!(shown.contains("https://crm.example:8443"), "{shown}");
@@ -31,4 +32,27 @@ fn of_a_url_only_scheme_and_host_are_shown() {
     for secret in ["T0KEN", "QUERYSECRET", "s3cr3t"] {
         assert!(!shown.contains(secret) && !said.contains(secret), "{shown}\n{said}");
     }
+}
+
+#[test]
+fn a_secret_is_hidden_in_every_form_in_which_a_server_may_repeat_it() {
+    let url: Url = "https://me:s3cr3t%2Bpw@crm.example/T0KEN%2Babc/x?k=QUERY%20SECRET".parse().unwrap();
+    let proxy: Url = "http://proxy-user:PR0XY-pw@proxy.example:3128".parse().unwrap();
+    let login = "Basic bWU6czNjcjN0K3B3"; // me:s3cr3t+pw
+    for echo in [
+        "Cannot POST /T0KEN%2Babc/x",
+        "no T0KEN+abc here",
+        "k is QUERY SECRET (QUERY%20SECRET)",
+        "s3cr3t+pw or s3cr3t%2Bpw",
+        login,
+        "an answer that is cut within T0KEN%2Ba",
+        "and within T0KEN+",
+        "PR0XY-pw",
+    ] {
+        let said = redact(echo, [&url, &proxy]);
+        for secret in ["T0KEN", "QUERY", "s3cr3t", "bWU6", "PR0XY"] {
+            assert!(!said.contains(secret), "{echo}: {said}");
+        }
+    }
+    assert_eq!(redact("nothing to hide, ünless", [&url, &proxy]), "nothing to hide, ünless");
 }

@@ -1,0 +1,163 @@
+//! The keys of every endpoint that is reached over HTTP.
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::address;
+use super::endpoint::authorities;
+use super::section::{Section, shown};
+use crate::delivery::address::never;
+use crate::delivery::http::HttpSettings;
+
+/// `url` or `url_file`, and how to get there. To be called before what is particular to the kind is read, so that the
+/// problems come in the documentation's order.
+pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
+    if !one_of(section, "url", "url_file") {
+        section.demand_with("url", "is missing (or url_file, where the URL itself is a secret)");
+    }
+    let written = section.parsed("url", |text| {
+        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        address::transport(&url).map_err(|problem| format!("{} {problem}", address::shown(&url)))?;
+        without_password(url, "url_file")
+    });
+    let kept = kept(section, "url_file", url_of);
+    let allow_networks = networks(section);
+    let ca_file = authorities(section);
+    let client_certificate = certificate(section);
+    let proxy = proxy(section);
+    let mut settings = HttpSettings::new(written.or(kept)?);
+    if proxy.is_some() && address::is_loopback(&settings.url) {
+        section.problem(
+            "proxy_url",
+            "makes no sense here: the URL leads to this machine, and a proxy would take that for itself",
+        );
+        return None;
+    }
+    if !allow_networks.is_empty() && proxy.is_some() {
+        section.warning("allow_networks", "has no effect: the proxy looks names up");
+    }
+    // Each alone, so that it is told which one is no good.
+    settings.ca_file = ca_file;
+    tried(section, "ca_file", &settings)?;
+    settings.client_certificate = client_certificate;
+    tried(section, "client_certificate_file", &settings)?;
+    Some(HttpSettings { allow_networks, proxy, ..settings })
+}
+
+/// Complains of both; whether there is one at least.
+fn one_of(section: &mut Section<'_>, written: &'static str, kept: &'static str) -> bool {
+    if section.has(written) && section.has(kept) {
+        section.problem(written, format!("stands beside {kept}; only one of them can be"));
+    }
+    section.has(written) || section.has(kept)
+}
+
+fn without_password(url: Url, file: &str) -> Result<Url, String> {
+    if url.username().is_empty() && url.password().is_none() {
+        Ok(url)
+    } else {
+        Err(format!("holds a password; put the URL into a file and name that with {file}"))
+    }
+}
+
+/// The URL in the file that `key` names.
+fn kept(section: &mut Section<'_>, key: &'static str, check: fn(&SecretString) -> Result<Url, String>) -> Option<Url> {
+    let checked = check(&section.secret(key)?);
+    checked.map_err(|problem| section.problem(key, format!("the URL in the file {problem}"))).ok()
+}
+
+/// Nothing of it is in the problem.
+pub(super) fn url_of(secret: &SecretString) -> Result<Url, String> {
+    let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
+    address::transport(&url)?;
+    Ok(url)
+}
+
+fn networks(section: &mut Section<'_>) -> Vec<IpNet> {
+    let texts = section.strings("allow_networks");
+    let mut networks = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match network(text) {
+            Ok(network) => networks.push(network),
+            Err(problem) => section.problem(&format!("allow_networks[{index}]"), problem),
+        }
+    }
+    networks
+}
+
+/// An address alone is a network of one.
+fn network(text: &str) -> Result<IpNet, String> {
+    let parsed = text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
+    let network: IpNet = parsed.map_err(|_| format!("{} is no network such as 10.1.0.0/16", shown(text)))?;
+    if network.addr() != network.network() {
+        return Err(format!("{network} is an address within a network; the network is {}", network.trunc()));
+    }
+    match never(network) {
+        Some(kind) => Err(format!("{network} is never talked to: {kind}")),
+        None => Ok(network),
+    }
+}
+
+/// Certificates and key, whichever files they are in.
+fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
+    if section.has("client_key_file") {
+        section.demand_with("client_certificate_file", "is missing: it goes with client_key_file");
+    }
+    let certificates = section.secret_text("client_certificate_file");
+    let key = if section.has("client_key_file") { section.secret_text("client_key_file")? } else { String::new() };
+    let pem = format!("{}\n{key}\n", certificates?);
+    let problem = if !pem.contains("-----BEGIN CERTIFICATE-----") {
+        "holds no certificate in PEM"
+    } else if pem.contains("ENCRYPTED") {
+        "the key is protected by a passphrase, which nobody could type here"
+    } else if !pem.contains("PRIVATE KEY-----") {
+        "holds no key in PEM; if the key has a file of its own, name that with client_key_file"
+    } else {
+        return Some(pem.into());
+    };
+    section.problem("client_certificate_file", problem);
+    None
+}
+
+fn proxy(section: &mut Section<'_>) -> Option<Url> {
+    one_of(section, "proxy_url", "proxy_url_file");
+    let given = ["proxy_url", "proxy_url_file"].into_iter().find(|key| section.has(key));
+    let written = section.parsed("proxy_url", |text| {
+        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        proxies(&url).map_err(|problem| format!("{} {problem}", address::shown(&url)))?;
+        without_password(url, "proxy_url_file")
+    });
+    let kept = kept(section, "proxy_url_file", |secret| {
+        let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
+        proxies(&url)?;
+        Ok(url)
+    });
+    let proxy = written.or(kept)?;
+    let doubt = "the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy \
+                 refuse private ones";
+    section.warning(given.unwrap_or_default(), doubt);
+    Some(proxy)
+}
+
+/// Plain http is common there: what is sent goes through it encrypted.
+fn proxies(url: &Url) -> Result<(), &'static str> {
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("is no proxy such as http://proxy.example:3128");
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err("holds more than a host and a port");
+    }
+    crate::delivery::address::possible(url)
+}
+
+fn tried(section: &Section<'_>, key: &str, settings: &HttpSettings) -> Option<()> {
+    if settings.ca_file.is_none() && settings.client_certificate.is_none() {
+        return Some(()); // nothing that building a client would tell
+    }
+    let told = |problem: String| {
+        let unlike = problem.contains("KeyMismatch");
+        section.problem(key, if unlike { "the key is not the certificate's".into() } else { problem });
+    };
+    settings.check().map_err(told).ok()
+}
