@@ -1,5 +1,5 @@
 //! What the people who run vetwatch must hear of: that it is blind, that an endpoint delivers nothing, that a message
-//! was given up; and that it is over. Each is told once, whatever dies in between: what was told is marked in the
+//! was given up; and that it is over. And what only the passing of time makes news: reviews that take long. Each is told once, whatever dies in between: what was told is marked in the
 //! transaction that queues the message.
 //!
 //! Looks at what the poller and the dispatchers have noted in the database, and knows nothing else.
@@ -7,6 +7,8 @@
 mod credentials;
 mod customers;
 mod endpoints;
+mod fallbacks;
+mod overdue;
 mod partners;
 
 use std::sync::Arc;
@@ -17,7 +19,8 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::delivery::route::{Matter, Routes};
+use crate::calendar::Reminders;
+use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
 use crate::partner_center::Credential;
 use crate::store::{self, PartnerRow, Store, WriteTx};
@@ -34,6 +37,9 @@ pub struct Alarms {
     /// The endpoints of the configuration.
     pub endpoints: Vec<String>,
     pub routes: Arc<Routes>,
+    /// When somebody is reminded of a long review, and how often reviews are looked at.
+    pub reminders: Arc<Reminders>,
+    pub in_review: Duration,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     /// Poked after a commit that queued something.
@@ -70,8 +76,10 @@ impl Alarms {
         for partner in &self.partners {
             queued += self.watch_partner(partner, now).await?;
             queued += self.watch_customers(partner, now).await?;
+            queued += self.watch_reviews(partner, now).await?;
         }
         queued += self.watch_endpoints(now).await?;
+        queued += self.watch_fallbacks(now).await?;
         queued += self.watch_credentials(now).await?;
         if queued > 0 {
             for dispatcher in &self.outbox {
@@ -85,9 +93,6 @@ impl Alarms {
 /// Queues an alarm. Returns for how many endpoints.
 pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Timestamp) -> Result<usize, store::Error> {
     let Alarm { kind, partner, summary, detail, figures, not_over, once } = alarm;
-    let matter = Matter { event: kind, partner: &partner.name, qualification: None, tags: &[] };
-    let endpoints: Vec<_> =
-        routes.endpoints(&matter).into_iter().filter(|endpoint| Some(*endpoint) != not_over).collect();
     let figures = if let Value::Object(figures) = figures { figures } else { Map::new() };
     let event = Event {
         kind,
@@ -104,10 +109,7 @@ pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Time
     if let Some(once) = &once {
         tx.told_once(&event, once).await?;
     }
-    for endpoint in &endpoints {
-        tx.enqueue(&event, endpoint, now).await?;
-    }
-    Ok(endpoints.len())
+    delivery::queue(tx, routes, &event, "", not_over, now).await
 }
 
 impl std::fmt::Debug for Alarms {

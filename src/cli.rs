@@ -13,6 +13,7 @@ pub mod failure;
 mod generate;
 mod history;
 mod import;
+mod letter;
 pub mod live;
 mod load;
 mod logging;
@@ -21,6 +22,7 @@ mod notifications;
 pub mod output;
 pub mod poll;
 pub mod privileges;
+mod route;
 pub mod run;
 pub mod sandbox;
 mod signals;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-pub use args::{Cli, Command};
+pub use args::{Cli, Command, RouteCommand};
 pub use context::Context;
 pub use failure::{Exit, Failure};
 
@@ -87,6 +89,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Status(args) => status::status(context, args).await,
         Command::Submit(args) => submit::submit(context, args).await,
         Command::ValidationCodes(args) => validation::codes(context, args).await,
+        Command::Route(RouteCommand::Test(args)) => route::test(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Notifications(command) => notifications::notifications(context, command).await,
         Command::Completions { shell } => generate::completions(context, shell),

@@ -4,6 +4,7 @@
 //! derived reader stops at the first mistake and cannot say what was meant.
 
 mod address;
+mod calendar;
 mod chat;
 mod credential;
 mod endpoint;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
+use crate::calendar::{Calendar, Reminders};
 use crate::delivery::chat::{ChatSettings, Service};
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
@@ -54,6 +56,10 @@ pub struct Config {
     pub database: PathBuf,
     pub partners: Vec<PartnerSettings>,
     pub schedule: Schedule,
+    /// The zone of `schedule`, and which days are worked there.
+    pub calendar: Calendar,
+    /// When somebody is reminded of a long review.
+    pub reminders: Reminders,
     pub retry: retry::Policy,
     pub endpoints: Vec<EndpointSettings>,
     pub routes: Routes,
@@ -93,6 +99,19 @@ pub enum EndpointKind {
     Email(EmailSettings),
     Webhook(WebhookSettings),
     Chat(ChatSettings),
+}
+
+impl EndpointKind {
+    /// How many events fit into one message, and whether people read it.
+    #[must_use]
+    pub const fn reach(&self) -> (u32, bool) {
+        match self {
+            Self::Email(_) => (500, true),
+            // One with a form of its own is mostly another chat.
+            Self::Webhook(webhook) => (webhook.most, webhook.template.is_some()),
+            Self::Chat(chat) => (chat.service.most(), true),
+        }
+    }
 }
 
 impl EndpointSettings {
@@ -136,10 +155,11 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     // Without a database there is a problem already.
     let home = database.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let partners = partner::read(&mut root, &home.join(TOKENS));
-    let schedule = schedule::schedule(root.section("schedule"), partners.loopback);
+    let (schedule, calendar) = schedule::schedule(root.section("schedule"), partners.loopback);
+    let reminders = calendar::reminders(root.section("overdue"), &calendar);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);
-    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names);
+    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names, &calendar);
     let retry = schedule::retries(root.section("retry"));
     let web = web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));
@@ -147,6 +167,8 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         database: database?,
         partners: partners.settings,
         schedule,
+        calendar,
+        reminders,
         retry,
         endpoints: endpoints.settings,
         routes,

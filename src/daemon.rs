@@ -22,7 +22,7 @@ use crate::sign_ins::SignIns;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
-pub use parts::{EndpointParts, PartnerParts, Parts, assemble};
+pub use parts::{EndpointParts, PartnerParts, Parts, assemble, channel};
 
 /// A loop that has not come round for this long hangs; the watchdog is not fed then.
 const HUNG: Duration = Duration::from_mins(3);

@@ -6,11 +6,14 @@ mod dispatcher;
 pub mod email;
 pub mod http;
 pub mod message;
+mod outbox;
+pub mod quiet;
 pub mod retry;
 pub mod route;
 pub mod webhook;
 
 pub use dispatcher::{Dispatcher, Round};
+pub use outbox::{parcel, queue};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +31,29 @@ pub enum Channel {
     Chat(chat::ChatChannel),
 }
 
+/// A message that is to be written, before its first attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Draft<'a> {
+    /// The delivery's id.
+    pub id: Uuid,
+    /// In the order in which they occurred.
+    pub events: &'a [Event],
+    /// The customer's contact, who gets a mail beside the endpoint's own recipients.
+    pub recipient: Option<&'a str>,
+    /// The endpoint that has not taken it…
+    pub instead_of: Option<&'a str>,
+    /// …and what people are told of that.
+    pub note: Option<&'a str>,
+}
+
+impl<'a> Draft<'a> {
+    /// For the endpoint's own recipients, in its own right.
+    #[must_use]
+    pub const fn new(id: Uuid, events: &'a [Event]) -> Self {
+        Self { id, events, recipient: None, instead_of: None, note: None }
+    }
+}
+
 /// A frozen message on its way: every attempt is given the same text.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
@@ -35,6 +61,8 @@ pub struct Outgoing<'a> {
     pub id: Uuid,
     /// What [`Channel::render`] made of the events.
     pub message: &'a str,
+    /// The customer's contact, who gets a mail beside the endpoint's own recipients.
+    pub recipient: Option<&'a str>,
     /// Recipients that have taken or refused it for good in earlier attempts, with what they replied.
     pub settled: &'a BTreeMap<String, String>,
 }
@@ -74,21 +102,11 @@ pub enum Outcome {
 impl Channel {
     /// The message as every attempt will send it.
     #[must_use]
-    pub fn render(&self, id: Uuid, events: &[Event], now: Timestamp) -> String {
+    pub fn render(&self, draft: &Draft<'_>, now: Timestamp) -> String {
         match self {
-            Self::Email(channel) => channel.render(id, events, now),
-            Self::Webhook(channel) => channel.render(id, events),
-            Self::Chat(channel) => channel.render(events),
-        }
-    }
-
-    /// How many events one message may tell of.
-    #[must_use]
-    pub fn most(&self) -> u32 {
-        match self {
-            Self::Email(_) => 500,
-            Self::Webhook(channel) => channel.most(),
-            Self::Chat(channel) => channel.most(),
+            Self::Email(channel) => channel.render(draft, now),
+            Self::Webhook(channel) => channel.render(draft),
+            Self::Chat(channel) => channel.render(draft),
         }
     }
 

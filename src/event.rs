@@ -114,6 +114,20 @@ pub struct VettingNews {
     /// This is how the customer was when vetwatch first saw it.
     #[serde(default)]
     pub first_seen: bool,
+    /// Of `vetting.overdue` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<Overdue>,
+}
+
+/// How long a review has been going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overdue {
+    /// The create date, or when it was first seen.
+    pub since: Timestamp,
+    /// Business days since then, whole ones.
+    pub business_days: u32,
+    /// Which reminder of this review it is, counted from 1.
+    pub reminder: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -47,6 +47,7 @@
 
 // Words.
 pub mod time;
+pub mod calendar;
 pub mod qualification;
 pub mod event;
 pub mod diff;

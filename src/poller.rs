@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::calendar::Reminders;
 use crate::delivery::route::Routes;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
 use crate::record::{self, Intervals, baseline, brake, departure, unrecognized};
@@ -46,6 +47,8 @@ pub struct Poller {
     /// The activity log tells of submissions, as far as the last round knows.
     pub log_is_read: AtomicBool,
     pub routes: Arc<Routes>,
+    /// Which reviews are overdue.
+    pub reminders: Arc<Reminders>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     /// Answers within the last hour about customers who have something to lose.
@@ -160,7 +163,7 @@ impl Poller {
         departure::give_up(store, partner, now).await?;
         let queued = unrecognized::tell(store, partner, routes, now).await?
             + departure::tell(store, partner, routes, now).await?
-            + baseline::tell(store, partner, self.synced, routes, now).await?;
+            + baseline::tell(store, partner, self.synced, routes, &self.reminders, now).await?;
         self.poke_outbox(queued);
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{Datelike, Weekday};
 use uuid::Uuid;
 
-use crate::delivery::route::{Matter, Routes};
+use crate::delivery::{self, route::Routes};
 use crate::diff::{self, Belief, Change, Look};
 use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
@@ -113,20 +113,28 @@ async fn tell(
         let (request, correlation) = (answer.request_id, answer.correlation_id);
         let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
         let event = event(partner, customer, change, now, correlation);
-        tx.insert_event(&event, partner.id, Some(customer.row), Some(transition)).await?;
-        let matter = Matter {
-            event: event.kind,
-            partner: &partner.name,
-            qualification: Some(&change.qualification),
-            tags: &customer.tags,
-        };
-        for endpoint in routes.endpoints(&matter) {
-            tx.enqueue(&event, endpoint, now).await?;
-            recorded.queued += 1;
-        }
+        recorded.queued += queue(tx, routes, partner, customer, &event, Some(transition), now).await?;
         recorded.changes.push((change.clone(), event.kind));
     }
     Ok(recorded)
+}
+
+/// Stores news of a customer and queues it for whoever is told. Of a muted customer nobody is. Returns for how many.
+pub(crate) async fn queue(
+    tx: &mut WriteTx,
+    routes: &Routes,
+    partner: &PartnerRow,
+    customer: &Customer,
+    event: &Event,
+    transition: Option<i64>,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    tx.insert_event(event, partner.id, Some(customer.row), transition).await?;
+    if customer.is_muted(now) {
+        tx.mute_event(event).await?;
+        return Ok(0);
+    }
+    delivery::queue(tx, routes, event, &customer.contact, None, now).await
 }
 
 /// From when on a review counts as begun on our watch: since the partner is watched, or, for a customer who joined
@@ -153,6 +161,7 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
         attempt: change.review.attempt,
         correlation_id: Some(correlation_id.to_string()),
         first_seen: change.first_seen,
+        overdue: None,
     };
     Event {
         kind: change.event,

@@ -6,9 +6,13 @@
 mod activity;
 pub mod alarms;
 mod departures;
+mod endpoints;
+mod enqueue;
+mod fail_over;
 mod housekeeping;
 mod listing;
 mod outbox;
+mod overdue;
 mod plausibility;
 mod polling;
 pub mod redrive;
@@ -30,8 +34,10 @@ use tracing::warn;
 
 pub use activity::{Acted, LogRead, LogState, Newcomer, SeenOperation};
 pub use departures::{LostReview, Standing};
+pub use enqueue::Parcel;
 pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
-pub use outbox::{Due, Finish};
+pub use outbox::{Due, Finish, InsteadOf, Unwritten};
+pub use overdue::OpenReview;
 pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use submission::Expected;
 pub use vetting::Customer;

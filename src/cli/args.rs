@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::when::Since;
-use crate::cli::{check, demo, login, run, sandbox, submit, validation};
+use crate::cli::{check, demo, login, route, run, sandbox, submit, validation};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -70,6 +70,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(HistoryArgs),
+    /// The routes: who would be told
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Messages: delivered, waiting, given up
     #[command(subcommand)]
     Notifications(NotificationsCommand),
@@ -146,6 +149,15 @@ pub enum Format {
     Json,
     /// The same rows for a spreadsheet
     Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RouteCommand {
+    /// Say who would be told of an event, when, why, and the exact message; nothing is sent
+    #[command(after_help = "Examples:\n  vetwatch route test\n  \
+                            vetwatch route test --event vetting.denied --customer \"Contoso School\" --reason \"Not an Academic Domain\"\n  \
+                            vetwatch route test --event vetting.revoked --at 2026-12-24T20:00:00Z")]
+    Test(route::Args),
 }
 
 #[derive(Debug, Subcommand)]

@@ -241,26 +241,16 @@ fn destinations(config: &Config, event: EventType) -> Vec<Destination> {
     if event.is_for_operators() {
         routes.operators.iter().for_each(|endpoint| add(endpoint, None));
     }
-    let takers: Vec<&Route> = routes.routes.iter().filter(|route| route.events.contains(&event)).collect();
+    let takers: Vec<&Route> = routes.routes.iter().filter(|route| route.filter.events.contains(&event)).collect();
     for route in &takers {
-        route.endpoints.iter().for_each(|endpoint| add(endpoint, condition(route)));
+        route.endpoints.iter().for_each(|endpoint| add(endpoint, route.filter.conditions()));
     }
-    if !event.is_for_operators() && !event.is_quiet() && takers.iter().all(|route| condition(route).is_some()) {
+    if !event.is_for_operators() && !event.is_quiet() && takers.iter().all(|route| route.filter.conditions().is_some())
+    {
         let only = if takers.is_empty() { None } else { Some("if no route takes it".into()) };
         routes.operators.iter().for_each(|endpoint| add(endpoint, only.clone()));
     }
     to
-}
-
-/// `None`: the route takes its events from everybody.
-fn condition(route: &Route) -> Option<String> {
-    let lists = [("partners", &route.partners), ("qualifications", &route.qualifications), ("tags", &route.tags)];
-    let spelled: Vec<String> = lists
-        .into_iter()
-        .filter(|(_, list)| !list.is_empty())
-        .map(|(name, list)| format!("{name}: {}", list.join(" or ")))
-        .collect();
-    (!spelled.is_empty()).then(|| spelled.join(", "))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! configuration file; what is shown of it is what its database says and what arrived.
 
 mod cast;
-mod letter;
+
 mod show;
 mod stage;
 mod story;

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lettre::message::Mailbox;
 
 use super::section::{Section, did_you_mean, shown};
 use super::{EndpointKind, EndpointSettings, address, chat, http, partner, template};
 use crate::delivery::email::{EmailSettings, Login, SmtpSettings, Tls};
+use crate::delivery::route::{Contact, Fallback, Way};
 use crate::delivery::webhook::{MOST, MOST_WITH_TEMPLATE, SigningSecret, WebhookSettings};
+
+/// Unless the endpoint says otherwise.
+const FAIL_OVER_AFTER: Duration = Duration::from_mins(30);
 
 /// The mail servers by name; `None`: its settings are wrong, which was reported.
 pub(super) type Servers = BTreeMap<String, Option<SmtpSettings>>;
@@ -22,6 +27,8 @@ pub(super) struct Endpoints {
     pub(super) settings: Vec<EndpointSettings>,
     /// The mail server of each endpoint that has one: two that hang on the same one fail together.
     pub(super) servers: BTreeMap<String, String>,
+    /// What the routes must know of each.
+    pub(super) ways: BTreeMap<String, Way>,
 }
 
 pub(super) fn servers(root: &mut Section<'_>) -> Servers {
@@ -77,8 +84,10 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     let mut endpoints = Endpoints::default();
     root.demand_with("endpoint", "at least one [[endpoint]] is needed: where messages go");
     let sections = root.sections("endpoint");
+    let all: Vec<String> = sections.iter().filter_map(|section| section.peek("name").map(str::to_owned)).collect();
     for mut section in sections {
         section.demand(&["name", "kind"]);
+        let fallback = fallback(&mut section, &all);
         let name = section.parsed("name", |name| {
             let taken = endpoints.names.iter().any(|known| known == name);
             endpoints.names.push(name.to_owned());
@@ -106,7 +115,14 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
                 None
             }
         };
-        endpoints.settings.extend(name.zip(kind).map(|(name, kind)| EndpointSettings { name, kind }));
+        let Some((name, kind)) = name.zip(kind) else { continue };
+        let (most, people) = kind.reach();
+        let contact = match &kind {
+            EndpointKind::Email(email) => email.contact,
+            EndpointKind::Webhook(_) | EndpointKind::Chat(_) => Contact::No,
+        };
+        endpoints.ways.insert(name.clone(), Way { most, people, contact, fallback });
+        endpoints.settings.push(EndpointSettings { name, kind });
     }
     for name in servers.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
         root.warning(&format!("smtp.{}", shown(name)), "no endpoint uses this mail server");
@@ -114,8 +130,37 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     endpoints
 }
 
+/// Who is told too of what this one has held for too long.
+fn fallback(section: &mut Section<'_>, names: &[String]) -> Option<Fallback> {
+    let own = section.peek("name").map(str::to_owned);
+    if section.has("fail_over_after") {
+        section.demand_with("fallback", "is missing: it goes with fail_over_after");
+    }
+    let endpoint = section.parsed("fallback", |name| {
+        if own.as_deref() == Some(name) {
+            return Err("is the endpoint itself; it needs to be another one".to_owned());
+        }
+        if names.iter().any(|known| known == name) {
+            return Ok(name.to_owned());
+        }
+        let suggestion = did_you_mean(name, names.iter().map(String::as_str));
+        Err(format!("there is no endpoint {}{suggestion}", shown(name)))
+    });
+    let after = section.duration("fail_over_after").unwrap_or(FAIL_OVER_AFTER);
+    Some(Fallback { endpoint: endpoint?, after })
+}
+
 fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) -> Option<EmailSettings> {
-    section.demand(&["smtp", "from", "to"]);
+    section.demand(&["smtp", "from"]);
+    let to_contact = section.boolean("to_contact");
+    let contact = match (to_contact, section.has("to")) {
+        (true, true) => Contact::Beside,
+        (true, false) => Contact::Only,
+        (false, _) => {
+            section.demand_with("to", "is missing (or to_contact = true, where each customer's contact is to get it)");
+            Contact::No
+        }
+    };
     let smtp = section.parsed("smtp", |name| {
         uses(name);
         servers.get(name).ok_or_else(|| {
@@ -138,7 +183,7 @@ fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) 
             Err(problem) => section.problem(&format!("to[{index}]"), problem),
         }
     }
-    Some(EmailSettings { smtp: smtp?.clone()?, from: from?, to })
+    Some(EmailSettings { smtp: smtp?.clone()?, from: from?, to, contact })
 }
 
 fn mailbox(text: &str) -> Result<Mailbox, String> {

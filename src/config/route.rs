@@ -1,22 +1,37 @@
 //! `[[route]]` and `[operators]`: who is told.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::endpoint::Endpoints;
 use super::http;
-use super::section::{Section, did_you_mean, duration, shown};
-use crate::delivery::route::{Route, Routes};
+use super::partner;
+use super::schedule::timezone;
+use super::section::{Section, brief, did_you_mean, duration, shown};
+use crate::calendar::Calendar;
+use crate::delivery::quiet::{self, Quiet};
+use crate::delivery::route::matching::parse_range;
+use crate::delivery::route::{Filter, GroupBy, Patterns, Route, Routes};
 use crate::event::EventType;
 use crate::heartbeat::Heartbeat;
 use crate::qualification;
 
+/// News that waits for longer is none.
+const LONGEST_GROUP_WAIT: Duration = Duration::from_hours(24);
+
 /// What Partner Center's documentation lists. An open set: others are a doubt, not a problem.
 const QUALIFICATIONS: &[&str] = &["Education", "GovernmentCommunityCloud", "StateOwnedEntity", "Nonprofit"];
 
-pub(super) fn read(root: &mut Section<'_>, endpoints: &Endpoints, partners: &[String]) -> (Routes, Option<Heartbeat>) {
-    let sections = root.sections("route");
-    let routes: Vec<Route> = sections.into_iter().map(|section| route(section, &endpoints.names, partners)).collect();
+pub(super) fn read(
+    root: &mut Section<'_>,
+    endpoints: &Endpoints,
+    partners: &[String],
+    calendar: &Calendar,
+) -> (Routes, Option<Heartbeat>) {
+    let sections = root.sections("route").into_iter().enumerate();
+    let routes = sections.map(|(place, section)| route(section, place, &endpoints.names, partners, calendar));
+    let routes: Vec<Route> = routes.collect();
     let given = root.has("operators");
     root.demand_with("operators", "is missing: [operators] names the endpoints that hear of trouble");
     let mut section = root.section("operators");
@@ -29,52 +44,147 @@ pub(super) fn read(root: &mut Section<'_>, endpoints: &Endpoints, partners: &[St
         let url = http::url_of(&secret);
         url.map_err(|problem| section.problem("heartbeat_url_file", format!("the URL in the file {problem}"))).ok()
     });
-    let routes = Routes { routes, operators };
+    let routes = Routes { routes, operators, ways: endpoints.ways.clone() };
     left_over(root, &routes, &endpoints.names);
     (routes, heartbeat.map(Heartbeat))
 }
 
-fn route(mut section: Section<'_>, endpoints: &[String], partners: &[String]) -> Route {
+fn route(
+    mut section: Section<'_>,
+    place: usize,
+    endpoints: &[String],
+    partners: &[String],
+    calendar: &Calendar,
+) -> Route {
     section.demand(&["events", "endpoints"]);
-    let names = section.some_strings("events");
+    let name = section.parsed("name", partner::name).unwrap_or_else(|| (place + 1).to_string());
+    let events = event_types(&mut section, "events");
+    if section.has("events") && events.is_empty() {
+        section.some_strings("events");
+    }
+    let filter = Filter {
+        partners: Patterns::of(known_partners(&mut section, partners)),
+        qualifications: Patterns::of(qualifications(&mut section)),
+        outcomes: Patterns::of(section.strings("outcomes")),
+        tags: Patterns::of(section.strings("tags")),
+        customers: Patterns::of(section.strings("customers")),
+        reasons: Patterns::of(section.strings("reasons")),
+        attempts: attempts(&mut section),
+        events,
+    };
+    let group_by = group_by(&mut section);
+    let urgent = event_types(&mut section, "urgent");
+    for event in urgent.iter().filter(|event| !filter.events.contains(event)) {
+        section.problem("urgent", format!("{event} is none of this route's events"));
+    }
+    let group_wait = section.parsed("group_wait", group_wait);
+    let quiet = quiet(&mut section, calendar);
+    if !urgent.is_empty() && quiet.is_none() && group_wait.is_none_or(|wait| wait.is_zero()) {
+        section.warning("urgent", "makes no difference: the route has neither quiet hours nor group_wait");
+    }
+    Route {
+        name: format!("route {name}"),
+        endpoints: known(&mut section, "endpoints", endpoints),
+        filter,
+        group_wait,
+        group_by,
+        quiet,
+        urgent,
+    }
+}
+
+fn event_types(section: &mut Section<'_>, key: &'static str) -> Vec<EventType> {
+    let names = section.some_strings(key);
     let mut events = Vec::new();
     for (index, name) in names.iter().enumerate() {
         if let Some(event) = EventType::parse(name) {
             events.push(event);
         } else {
             let suggestion = did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()));
-            section.problem(&format!("events[{index}]"), format!("{} is no event{suggestion}", shown(name)));
+            section.problem(&format!("{key}[{index}]"), format!("{} is no event{suggestion}", shown(name)));
         }
     }
-    let qualifications = section.strings("qualifications");
-    for (index, name) in qualifications.iter().enumerate() {
-        if !QUALIFICATIONS.iter().any(|known| qualification::key(known) == qualification::key(name)) {
-            let suggestion = did_you_mean(name, QUALIFICATIONS.iter().copied());
-            let text = format!("Partner Center's documentation knows no {}{suggestion}", shown(name));
+    events
+}
+
+fn qualifications(section: &mut Section<'_>) -> Vec<String> {
+    let names = section.strings("qualifications");
+    for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.contains('*')) {
+        let plain = name.trim_start_matches('!');
+        if !QUALIFICATIONS.iter().any(|known| qualification::key(known) == qualification::key(plain)) {
+            let suggestion = did_you_mean(plain, QUALIFICATIONS.iter().copied());
+            let text = format!("Partner Center's documentation knows no {}{suggestion}", shown(plain));
             section.warning(&format!("qualifications[{index}]"), text);
         }
     }
-    group_wait(&mut section);
-    section.unsupported("quiet_hours", "leave it out");
-    Route {
-        events,
-        endpoints: known(&mut section, "endpoints", endpoints),
-        partners: known_partners(&mut section, partners),
-        qualifications,
-        tags: section.strings("tags"),
-        group_wait: Duration::ZERO,
+    names
+}
+
+fn attempts(section: &mut Section<'_>) -> Vec<RangeInclusive<u32>> {
+    let words = section.words("attempts");
+    let read = words.iter().enumerate().filter_map(|(index, word)| {
+        let attempts = parse_range(word);
+        if attempts.is_none() {
+            let text = format!("{} is no attempt such as 1, 2-3 or 3+", shown(word));
+            section.problem(&format!("attempts[{index}]"), text);
+        }
+        attempts
+    });
+    read.collect()
+}
+
+/// What differs in one of these does not share a message.
+fn group_by(section: &mut Section<'_>) -> Vec<GroupBy> {
+    const WORDS: [(&str, GroupBy); 7] = [
+        ("event", GroupBy::Event),
+        ("partner", GroupBy::Partner),
+        ("qualification", GroupBy::Qualification),
+        ("outcome", GroupBy::Outcome),
+        ("customer", GroupBy::Customer),
+        ("reason", GroupBy::Reason),
+        ("tags", GroupBy::Tags),
+    ];
+    let words = section.strings("group_by");
+    let read = words.iter().enumerate().filter_map(|(index, word)| {
+        let by = WORDS.iter().find(|(known, _)| known == word).map(|(_, by)| *by);
+        if by.is_none() {
+            let suggestion = did_you_mean(word, WORDS.iter().map(|(known, _)| *known));
+            let all = WORDS.map(|(known, _)| known).join(", ");
+            section.problem(&format!("group_by[{index}]"), format!("{} is none of {all}{suggestion}", shown(word)));
+        }
+        by
+    });
+    read.collect()
+}
+
+/// Nothing is a wait, too: then even a flood is told one by one.
+fn group_wait(text: &str) -> Result<Duration, String> {
+    if humantime::parse_duration(text) == Ok(Duration::ZERO) {
+        return Ok(Duration::ZERO);
+    }
+    match duration(text)? {
+        wait if wait > LONGEST_GROUP_WAIT => Err(format!(
+            "{} is too long for news to wait for more; the longest is {}",
+            brief(wait),
+            brief(LONGEST_GROUP_WAIT)
+        )),
+        wait => Ok(wait),
     }
 }
 
-/// Zero is the default and the only one that can be kept yet.
-fn group_wait(section: &mut Section<'_>) {
-    let wait = section.parsed("group_wait", |text| match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Ok(Duration::ZERO),
-        _ => duration(text),
-    });
-    if wait.is_some_and(|wait| !wait.is_zero()) {
-        section.problem("group_wait", "is not supported by this version yet; leave it out");
+fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<Quiet> {
+    let zone = section.parsed("timezone", timezone);
+    let hours = section
+        .parsed("quiet_hours", |text| quiet::parse_hours(text).map_err(|problem| format!("{} {problem}", shown(text))));
+    let working_days_only = section.boolean("working_days_only");
+    if hours.is_none() && !working_days_only {
+        if zone.is_some() {
+            section.warning("timezone", "makes no difference: the route has no quiet hours");
+        }
+        return None;
     }
+    let zone = zone.unwrap_or(calendar.zone);
+    Some(Quiet { hours, working_days_only, calendar: Calendar { zone, ..calendar.clone() } })
 }
 
 /// A list of endpoints that is there, is not empty and names only those that exist.
@@ -90,9 +200,10 @@ fn known(section: &mut Section<'_>, key: &'static str, names: &[String]) -> Vec<
 fn known_partners(section: &mut Section<'_>, names: &[String]) -> Vec<String> {
     let listed = section.strings("partners");
     for (index, name) in listed.iter().enumerate() {
-        if !names.iter().any(|known| qualification::key(known) == qualification::key(name)) {
-            let suggestion = did_you_mean(name, names.iter().map(String::as_str));
-            section.problem(&format!("partners[{index}]"), format!("there is no partner {}{suggestion}", shown(name)));
+        let plain = name.trim_start_matches('!');
+        if !plain.contains('*') && !names.iter().any(|known| qualification::key(known) == qualification::key(plain)) {
+            let suggestion = did_you_mean(plain, names.iter().map(String::as_str));
+            section.problem(&format!("partners[{index}]"), format!("there is no partner {}{suggestion}", shown(plain)));
         }
     }
     listed
@@ -115,15 +226,20 @@ fn doubt(section: &Section<'_>, operators: &[String], endpoints: &Endpoints) {
 
 /// What reaches somebody by default only, or nobody.
 fn left_over(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
-    let taken: HashSet<EventType> = routes.routes.iter().flat_map(|route| route.events.iter().copied()).collect();
+    let taken: HashSet<EventType> =
+        routes.routes.iter().flat_map(|route| route.filter.events.iter().copied()).collect();
     let meant = EventType::ALL.iter().filter(|event| !event.is_for_operators() && !event.is_quiet());
     let untaken: Vec<&str> = meant.filter(|event| !taken.contains(event)).map(|event| event.as_str()).collect();
     if !untaken.is_empty() {
         root.warning("route", format!("no route takes {}: the operators get them", untaken.join(", ")));
     }
+    let stands_in = routes.ways.values().filter_map(|way| Some(&way.fallback.as_ref()?.endpoint));
     let told: HashSet<&String> =
-        routes.routes.iter().flat_map(|route| &route.endpoints).chain(&routes.operators).collect();
+        routes.routes.iter().flat_map(|route| &route.endpoints).chain(&routes.operators).chain(stands_in).collect();
     for name in endpoints.iter().filter(|name| !told.contains(name)) {
-        root.warning("endpoint", format!("{name} is never told of anything: neither a route nor [operators] names it"));
+        root.warning(
+            "endpoint",
+            format!("{name} is never told of anything: no route, no fallback and not [operators] names it"),
+        );
     }
 }

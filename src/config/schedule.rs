@@ -5,8 +5,9 @@ use std::time::Duration;
 use chrono::DateTime;
 use croner::parser::{CronParser, Seconds};
 
-use super::Schedule;
 use super::section::{Section, brief, did_you_mean, duration, shown};
+use super::{Schedule, calendar};
+use crate::calendar::Calendar;
 use crate::delivery::retry;
 
 /// How often by default.
@@ -19,7 +20,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// `loopback`: only this machine is asked, so there is no least.
-pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> Schedule {
+pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, Calendar) {
     let in_review = interval(&mut section, "in_review", IN_REVIEW, loopback);
     let settled = interval(&mut section, "settled", SETTLED, loopback);
     let unqualified = interval(&mut section, "unqualified", UNQUALIFIED, loopback);
@@ -30,7 +31,7 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> Schedule {
         }
     }
     let sync = |text: &str| cron(text, loopback);
-    Schedule {
+    let schedule = Schedule {
         in_review,
         settled,
         unqualified,
@@ -39,7 +40,9 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> Schedule {
         third_look: interval(&mut section, "third_look", HOUR, loopback),
         customer_sync: section.parsed("customer_sync", sync).unwrap_or_else(|| "0 0 3 * * *".into()),
         timezone: section.parsed("timezone", timezone).unwrap_or(chrono_tz::UTC),
-    }
+    };
+    let calendar = calendar::calendar(&mut section, schedule.timezone);
+    (schedule, calendar)
 }
 
 fn interval(section: &mut Section<'_>, key: &'static str, default: Duration, loopback: bool) -> Duration {
@@ -70,7 +73,7 @@ fn cron(text: &str, loopback: bool) -> Result<String, String> {
     Ok(text.into())
 }
 
-fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
+pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
     text.parse().map_err(|_| {
         let suggestion = did_you_mean(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
         format!("{} is no time zone such as Europe/Berlin{suggestion}", shown(text))

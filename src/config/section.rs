@@ -39,6 +39,11 @@ impl<'c> Section<'c> {
         self.context
     }
 
+    /// A text that is read later.
+    pub(super) fn peek(&self, key: &str) -> Option<&str> {
+        self.table.get(key).and_then(Value::as_str)
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -68,13 +73,6 @@ impl<'c> Section<'c> {
     /// What is left is not looked at: it cannot be judged.
     pub(super) fn ignore_rest(&mut self) {
         self.table.clear();
-    }
-
-    /// A documented key that this version cannot honour. Ignoring it silently would be a lie.
-    pub(super) fn unsupported(&mut self, key: &'static str, instead: &str) {
-        if self.take(key).is_some() {
-            self.problem(key, format!("is not supported by this version yet; {instead}"));
-        }
     }
 
     /// A key that is known, and makes no sense here.
@@ -145,7 +143,32 @@ impl<'c> Section<'c> {
         items.filter_map(|(index, item)| self.text(&format!("{key}[{index}]"), item)).collect()
     }
 
-    /// The same where a list without anything in it makes no sense.
+    /// Whole numbers or texts, all of them as texts; a single one needs no brackets.
+    pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(item) => vec![item],
+        };
+        let word = |(index, item): (usize, Value)| match item {
+            Value::Integer(number) => Some(number.to_string()),
+            other => self.text(&format!("{key}[{index}]"), other),
+        };
+        items.into_iter().enumerate().filter_map(word).collect()
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str) -> bool {
+        match self.take(key) {
+            None => false,
+            Some(Value::Boolean(yes)) => yes,
+            Some(other) => {
+                self.wrong_type(key, "true or false", &other);
+                false
+            }
+        }
+    }
+
+    /// As [`Section::strings`], where a list without anything in it makes no sense.
     pub(super) fn some_strings(&mut self, key: &'static str) -> Vec<String> {
         if self.table.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
             self.problem(key, "is an empty list");
@@ -162,6 +185,31 @@ impl<'c> Section<'c> {
             other => self.wrong_type(key, "a whole number", &other),
         }
         None
+    }
+
+    /// Whole numbers, each within the range; an absent key is an empty list.
+    pub(super) fn integers<T: TryFrom<i64>>(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Vec<T> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                self.wrong_type(key, "a list of whole numbers", &other);
+                return Vec::new();
+            }
+        };
+        let mut numbers = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{key}[{index}]");
+            match item {
+                Value::Integer(number) if range.contains(&number) => numbers.extend(T::try_from(number)),
+                Value::Integer(number) => {
+                    let text = format!("{number} is not between {} and {}", range.start(), range.end());
+                    self.problem(&path, text);
+                }
+                other => self.wrong_type(&path, "a whole number", &other),
+            }
+        }
+        numbers
     }
 
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {

@@ -1,5 +1,6 @@
 //! What a file comes to.
 
+mod calendar;
 mod chat;
 mod problems;
 
@@ -97,7 +98,7 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     let EndpointKind::Webhook(webhook) = &config.endpoints[2].kind else { panic!("not a webhook") };
     assert_eq!((webhook.http.url.path(), webhook.secrets.len()), ("/hooks/the-secret-url", 1));
     assert_eq!(config.routes.operators, ["ops-mail", "crm"]);
-    assert!(config.routes.routes[0].events.contains(&EventType::Denied));
+    assert!(config.routes.routes[0].filter.events.contains(&EventType::Denied));
     assert!(config.web.is_none());
 }
 

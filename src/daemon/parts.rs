@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::activity_log::{ActivityLog, UnderWay};
 use crate::alarms::Alarms;
+use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
@@ -52,17 +53,14 @@ pub async fn assemble(
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Result<Parts, Error> {
+    let routes = Arc::new(config.routes.clone());
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
-        let channel = match &endpoint.kind {
-            EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
-            EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
-            EndpointKind::Chat(settings) => Channel::Chat(ChatChannel::new(settings.clone())),
-        };
         let dispatcher = Dispatcher {
             endpoint: endpoint.name.clone(),
-            channel,
+            channel: channel(&endpoint.kind),
             policy: config.retry.clone(),
+            routes: routes.clone(),
             store: store.clone(),
             clock: clock.clone(),
             settings: endpoint.fingerprint(),
@@ -70,11 +68,11 @@ pub async fn assemble(
         };
         endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
     }
-    let routes = Arc::new(config.routes.clone());
+    let reminders = Arc::new(config.reminders.clone());
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
     let mut partners = Vec::new();
     for settings in &config.partners {
-        partners.push(partner(config, settings, store, clock, stop, &routes, &outbox).await?);
+        partners.push(partner(config, settings, store, clock, stop, (&routes, &reminders), &outbox).await?);
     }
     let alarms = Alarms {
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
@@ -82,11 +80,23 @@ pub async fn assemble(
         credentials: config.partners.iter().map(credentials).collect(),
         looked_at_credentials: AtomicI64::new(0),
         routes,
+        reminders,
+        in_review: config.schedule.in_review,
         store: store.clone(),
         clock: clock.clone(),
         outbox,
     };
     Ok(Parts { partners, endpoints, alarms })
+}
+
+/// The way to an endpoint.
+#[must_use]
+pub fn channel(kind: &EndpointKind) -> Channel {
+    match kind {
+        EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone())),
+        EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
+        EndpointKind::Chat(settings) => Channel::Chat(ChatChannel::new(settings.clone())),
+    }
 }
 
 fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
@@ -99,7 +109,7 @@ async fn partner(
     store: &Store,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
-    routes: &Arc<Routes>,
+    (routes, reminders): (&Arc<Routes>, &Arc<Reminders>),
     outbox: &[Arc<Notify>],
 ) -> Result<PartnerParts, Error> {
     let mut tx = store.begin().await?;
@@ -150,6 +160,7 @@ async fn partner(
         },
         log_is_read: AtomicBool::new(false),
         routes: routes.clone(),
+        reminders: reminders.clone(),
         store: store.clone(),
         clock: clock.clone(),
         asked: Asked::default(),

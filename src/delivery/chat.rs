@@ -15,8 +15,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::delivery::http::{HttpSettings, Poster};
 use crate::delivery::message::{Item, Message};
-use crate::delivery::{Outgoing, Report};
-use crate::event::Event;
+use crate::delivery::{Draft, Outgoing, Report};
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone)]
@@ -42,6 +41,16 @@ impl Service {
             Self::Teams => "Teams",
             Self::Slack => "Slack",
             Self::Ntfy(_) => "ntfy",
+        }
+    }
+
+    /// How many events one message can tell of within the service's limits.
+    #[must_use]
+    pub const fn most(&self) -> u32 {
+        match self {
+            Self::Teams => teams::MOST,
+            Self::Slack => slack::MOST,
+            Self::Ntfy(_) => ntfy::MOST,
         }
     }
 }
@@ -74,20 +83,10 @@ impl ChatChannel {
         Self { poster: self.poster.with_deadline(deadline), ..self }
     }
 
-    /// How many events one message can tell of within the service's limits.
-    #[must_use]
-    pub fn most(&self) -> u32 {
-        match self.service {
-            Service::Teams => teams::MOST,
-            Service::Slack => slack::MOST,
-            Service::Ntfy(_) => ntfy::MOST,
-        }
-    }
-
     /// The message, without anything secret: it is stored.
     #[must_use]
-    pub fn render(&self, events: &[Event]) -> String {
-        let message = Message::of(events);
+    pub fn render(&self, draft: &Draft<'_>) -> String {
+        let message = Message::of(draft.events).with_note(draft.note.unwrap_or_default());
         match self.service {
             Service::Teams => teams::body(&message),
             Service::Slack => slack::body(&message),

@@ -8,9 +8,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::delivery::message::when;
+use crate::delivery::quiet;
 use crate::delivery::retry::{LONGEST_PROBE, Next, Policy};
-use crate::delivery::{Channel, Outcome, Outgoing, Report};
-use crate::store::{self, Due, Finish, Store, WriteTx};
+use crate::delivery::route::Routes;
+use crate::delivery::{Channel, Draft, Outcome, Outgoing, Report};
+use crate::event::Event;
+use crate::store::{self, Due, Finish, InsteadOf, Store, Unwritten, WriteTx};
 use crate::time::{Clock, Timestamp};
 
 /// No attempt lasts longer than this, whatever the other side does…
@@ -19,6 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(90);
 const LEASE: Duration = Duration::from_mins(3);
 /// A round ends after so many messages or so long, so that the loop shows its progress.
 const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
+/// Before it is looked again where nothing could be taken, though something is due.
+const LEAST_REST: Duration = Duration::from_secs(1);
 /// After so many failures in a row even an endpoint that can be reached is only probed.
 const FAILURES_TO_CLOSE: u32 = 3;
 
@@ -26,6 +32,8 @@ pub struct Dispatcher {
     pub endpoint: String,
     pub channel: Channel,
     pub policy: Policy,
+    /// What they hold back is not sent, whenever its time has come.
+    pub routes: Arc<Routes>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     /// What the endpoint's settings come to, without secrets: a paused endpoint is tried again when it changes.
@@ -56,7 +64,11 @@ impl Dispatcher {
             if round.next.is_none_or(|at| at > now) {
                 return Ok(round);
             }
-            let Some(due) = self.claim(now).await? else { continue };
+            let Some(due) = self.claim(now).await? else {
+                // All of it is held back, or somebody else took it.
+                round.next = self.next(now).await?.map(|at| at.max(now.after(LEAST_REST)));
+                return Ok(round);
+            };
             let report = self.attempt(&due, now).await;
             if report.outcome == Outcome::Accepted {
                 round.accepted += 1;
@@ -73,9 +85,13 @@ impl Dispatcher {
         let longest = self.policy.longest().max(LEASE);
         match self.store.next_attempt_at(&self.endpoint).await? {
             Some(at) if at > now.after(longest) => {
+                let (latest, latest_held) = (now.after(longest), now.after(quiet::LONGEST));
+                if !self.store.waits_too_long(&self.endpoint, latest, latest_held).await? {
+                    return Ok(Some(at));
+                }
                 warn!(endpoint = self.endpoint, "the clock was set back; what waited for the old time is due now");
                 let mut tx = self.store.begin().await?;
-                tx.clamp_deliveries(&self.endpoint, now.after(longest), now).await?;
+                tx.clamp_deliveries(&self.endpoint, latest, latest_held, now).await?;
                 tx.commit().await?;
                 Ok(Some(now))
             }
@@ -84,14 +100,39 @@ impl Dispatcher {
     }
 
     async fn claim(&self, now: Timestamp) -> Result<Option<Due>, store::Error> {
+        let quiet = self.routes.know_quiet_hours();
+        let hold = |events: &[Event]| {
+            let until = |event| self.routes.held_until(event, &self.endpoint, now);
+            // One that may go takes the others along.
+            if quiet { events.iter().map(until).min().flatten() } else { None }
+        };
         let mut tx = self.store.begin().await?;
-        let due = tx.claim_due(&self.endpoint, now, LEASE, |id, events| self.channel.render(id, events, now)).await?;
+        let due = tx.claim_due(&self.endpoint, now, LEASE, hold, |unwritten| self.write(unwritten, now)).await?;
         tx.commit().await?;
         Ok(due)
     }
 
+    fn write(&self, unwritten: &Unwritten, now: Timestamp) -> String {
+        let instead_of = unwritten.instead_of.as_ref();
+        let note = instead_of.map(|InsteadOf { endpoint, since }| {
+            format!(
+                "Sent here because {endpoint} has not taken it since {}. It is still tried there.",
+                when::moment(*since)
+            )
+        });
+        let draft = Draft {
+            id: unwritten.id,
+            events: &unwritten.events,
+            recipient: unwritten.recipient.as_deref(),
+            instead_of: instead_of.map(|instead_of| instead_of.endpoint.as_str()),
+            note: note.as_deref(),
+        };
+        self.channel.render(&draft, now)
+    }
+
     async fn attempt(&self, due: &Due, now: Timestamp) -> Report {
-        let outgoing = Outgoing { id: due.id, message: &due.message, settled: &due.settled };
+        let outgoing =
+            Outgoing { id: due.id, message: &due.message, recipient: due.recipient.as_deref(), settled: &due.settled };
         tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| Report {
             outcome: Outcome::TryAgain { after: None },
             detail: format!("no end within {}", humantime::format_duration(DEADLINE)),

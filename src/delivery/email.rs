@@ -14,12 +14,11 @@ use lettre::address::Address;
 use lettre::message::Mailbox;
 use secrecy::SecretString;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use self::session::{Failure, Reply, Session, Step};
 use crate::delivery::message::clean;
-use crate::delivery::{Outcome, Outgoing, Report};
-use crate::event::Event;
+use crate::delivery::route::Contact;
+use crate::delivery::{Draft, Outcome, Outgoing, Report};
 use crate::time::Timestamp;
 
 /// The whole attempt, whatever the server does.
@@ -56,7 +55,9 @@ pub struct Login {
 pub struct EmailSettings {
     pub smtp: SmtpSettings,
     pub from: Mailbox,
+    /// May be empty where each customer's contact gets it.
     pub to: Vec<Mailbox>,
+    pub contact: Contact,
 }
 
 pub struct EmailChannel {
@@ -114,8 +115,19 @@ impl EmailChannel {
 
     /// The mail, complete: `Message-ID` is `id` at the sender's domain.
     #[must_use]
-    pub fn render(&self, id: Uuid, events: &[Event], now: Timestamp) -> String {
-        compose::mail(&self.settings.from, &self.settings.to, id, events, now)
+    pub fn render(&self, draft: &Draft<'_>, now: Timestamp) -> String {
+        let to: Vec<_> = self.recipients(draft.recipient).collect();
+        compose::mail(&self.settings.from, &to, draft, now)
+    }
+
+    /// The endpoint's own, and the customer's contact unless that is one of them.
+    fn recipients(&self, contact: Option<&str>) -> impl Iterator<Item = Mailbox> {
+        let contact = contact.and_then(|contact| contact.parse::<Mailbox>().ok());
+        let same = |one: &Mailbox, other: &Mailbox| {
+            one.email.to_string().to_lowercase() == other.email.to_string().to_lowercase()
+        };
+        let contact = contact.filter(|contact| !self.settings.to.iter().any(|to| same(to, contact)));
+        self.settings.to.iter().cloned().chain(contact)
     }
 
     /// One attempt at those recipients that are not settled. Each value in `settled` begins with the code of the
@@ -127,7 +139,7 @@ impl EmailChannel {
             Ok(result) => result.err(),
             Err(_) => Some(self.too_late()),
         };
-        self.report(attempt, failure, outgoing.settled)
+        self.report(attempt, failure, outgoing)
     }
 
     /// Speaks to the server up to the login, and says how that went in words.
@@ -170,19 +182,23 @@ impl EmailChannel {
     }
 
     async fn attempt(&self, outgoing: Outgoing<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
-        let open: Vec<&Address> = self.open_recipients(outgoing.settled).collect();
+        let open: Vec<Address> = self.open_recipients(outgoing.recipient, outgoing.settled).collect();
         if open.is_empty() {
             return Ok(());
         }
-        let international = open.iter().copied().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
+        let international = open.iter().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
         let mut session = self.session_with_sender(attempt, international).await?;
         let result = transact(&mut session, &open, outgoing, attempt).await;
         self.keep(session);
         result
     }
 
-    fn open_recipients(&self, settled: &BTreeMap<String, String>) -> impl Iterator<Item = &Address> {
-        self.settings.to.iter().map(|mailbox| &mailbox.email).filter(|a| !settled.contains_key(&a.to_string()))
+    fn open_recipients(
+        &self,
+        contact: Option<&str>,
+        settled: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = Address> {
+        self.recipients(contact).map(|mailbox| mailbox.email).filter(|a| !settled.contains_key(&a.to_string()))
     }
 
     /// A session in which the sender was accepted: the kept one, or a new one if that fails in any way. A server
@@ -227,10 +243,10 @@ impl EmailChannel {
         });
     }
 
-    fn report(&self, attempt: Attempt, failure: Option<Failure>, before: &BTreeMap<String, String>) -> Report {
+    fn report(&self, attempt: Attempt, failure: Option<Failure>, outgoing: Outgoing<'_>) -> Report {
         let Attempt { step, settled, deferred, last } = attempt;
         let took = |replies: &BTreeMap<String, String>| replies.values().any(|reply| reply.starts_with('2'));
-        let mut all_settled = before.clone();
+        let mut all_settled = outgoing.settled.clone();
         all_settled.extend(settled.clone());
         let outcome = match &failure {
             Some(Failure::NoLogin) => Outcome::LoginRefused,
@@ -241,7 +257,9 @@ impl EmailChannel {
             Some(Failure::Refused(reply)) if reply.is_about_us() || reply.is_policy() => Outcome::LoginRefused,
             Some(_) if step <= Step::Sender => Outcome::Unavailable,
             Some(_) => Outcome::TryAgain { after: None },
-            None if self.open_recipients(&all_settled).next().is_some() => Outcome::TryAgain { after: None },
+            None if self.open_recipients(outgoing.recipient, &all_settled).next().is_some() => {
+                Outcome::TryAgain { after: None }
+            }
             None if took(&all_settled) => Outcome::Accepted,
             None => Outcome::Refused,
         };
@@ -263,7 +281,7 @@ impl EmailChannel {
 /// of a recipient or of the message is noted in `attempt`.
 async fn transact(
     session: &mut Session,
-    open: &[&Address],
+    open: &[Address],
     outgoing: Outgoing<'_>,
     attempt: &mut Attempt,
 ) -> Result<(), Failure> {
@@ -272,7 +290,7 @@ async fn transact(
     let mut refusals: Vec<(&Address, Reply)> = Vec::new();
     for to in open {
         match session.recipient(to).await {
-            Ok(_) => willing.push(*to),
+            Ok(_) => willing.push(to),
             Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() => refusals.push((to, reply)),
             Err(Failure::Refused(reply)) if reply.code < 500 && reply.code != 421 => {
                 attempt.deferred.push(format!("{to}: {}", short(&reply)));

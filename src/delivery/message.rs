@@ -26,6 +26,8 @@ pub struct Message {
     pub kind: &'static str,
     /// Somebody asked for it with `test-send`; the subject says so as well.
     pub test: bool,
+    /// What is said above all: why the message comes here.
+    pub note: Option<String>,
     pub subject: String,
     pub items: Vec<Item>,
 }
@@ -88,7 +90,13 @@ impl Message {
         };
         let test = events.iter().any(|event| event.data.test);
         let subject = if test { format!("[TEST] {subject}") } else { subject };
-        Self { kind, test, subject, items }
+        Self { kind, test, note: None, subject, items }
+    }
+
+    /// With this above everything else: one line, cleaned here.
+    #[must_use]
+    pub fn with_note(self, note: &str) -> Self {
+        Self { note: Some(clean::line(note, 500)).filter(|note| !note.is_empty()), ..self }
     }
 
     /// The message as plain text, its first line the news itself.

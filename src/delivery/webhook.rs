@@ -10,13 +10,12 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use tracing::error;
-use uuid::Uuid;
 
 pub use self::signature::{SecretError, SigningSecret};
 pub use self::template::{Flaw, Template};
 use crate::delivery::http::{HttpSettings, Lookup, Poster};
 use crate::delivery::message::{DIGEST, Message};
-use crate::delivery::{Outcome, Outgoing, Report};
+use crate::delivery::{Draft, Outcome, Outgoing, Report};
 use crate::event::{Event, EventData};
 use crate::time::Timestamp;
 
@@ -51,21 +50,20 @@ pub struct WebhookChannel {
     secrets: Vec<SigningSecret>,
     template: Option<Template>,
     authorization: Option<SecretString>,
-    most: u32,
     poster: Poster,
 }
 
 impl WebhookChannel {
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
-        let WebhookSettings { http, secrets, template, authorization, most } = settings;
+        let WebhookSettings { http, secrets, template, authorization, most: _ } = settings;
         let mut hidden: Vec<SecretString> = template.iter().filter_map(Template::secret).cloned().collect();
         if let Some(header) = &authorization {
             // Servers repeat the credentials with and without the scheme.
             let credentials = header.expose_secret().split_once(' ').map(|(_, credentials)| credentials.into());
             hidden.extend(std::iter::once(header.clone()).chain(credentials));
         }
-        Self { secrets, template, authorization, most, poster: Poster::new(http).hiding(hidden) }
+        Self { secrets, template, authorization, poster: Poster::new(http).hiding(hidden) }
     }
 
     /// Another hard deadline for an attempt than 30 seconds.
@@ -80,19 +78,18 @@ impl WebhookChannel {
         Self { poster: self.poster.with_lookup(lookup), ..self }
     }
 
-    #[must_use]
-    pub fn most(&self) -> u32 {
-        self.most
-    }
-
     /// The request's body, without anything secret: it is stored. One event is told as itself; several (or none) as a
     /// digest of them. A template that fails costs its form, never the message.
     #[must_use]
-    pub fn render(&self, id: Uuid, events: &[Event]) -> String {
-        let Some(template) = &self.template else { return own_form(events) };
-        template.render(id, events).unwrap_or_else(|flaw| {
-            error!(delivery.id = %id, %flaw, "a message's template failed; it goes in its built-in form");
-            if template.is_json() { own_form(events) } else { Message::of(events).text() }
+    pub fn render(&self, draft: &Draft<'_>) -> String {
+        let Some(template) = &self.template else { return own_form(draft) };
+        template.render(draft).unwrap_or_else(|flaw| {
+            error!(delivery.id = %draft.id, %flaw, "a message's template failed; it goes in its built-in form");
+            if template.is_json() {
+                own_form(draft)
+            } else {
+                Message::of(draft.events).with_note(draft.note.unwrap_or_default()).text()
+            }
         })
     }
 
@@ -126,15 +123,18 @@ impl WebhookChannel {
     }
 }
 
-fn own_form(events: &[Event]) -> String {
+fn own_form(draft: &Draft<'_>) -> String {
     // Names, texts and times: all of it can be JSON.
-    serde_json::to_string(&body(events)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    serde_json::to_string(&body(draft)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: &'static str,
     timestamp: Option<Timestamp>,
+    /// The endpoint that has not taken it; this one stands in for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead_of: Option<&'a str>,
     data: Data<'a>,
 }
 
@@ -159,14 +159,16 @@ impl<'a> Typed<'a> {
     }
 }
 
-fn body(events: &[Event]) -> Body<'_> {
+fn body<'a>(draft: &Draft<'a>) -> Body<'a> {
+    let (events, instead_of) = (draft.events, draft.instead_of);
     if let [event] = events {
         let Event { kind, occurred_at, data } = event;
-        return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), data: Data::One(data) };
+        return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), instead_of, data: Data::One(data) };
     }
     Body {
         r#type: DIGEST,
         timestamp: events.iter().map(|event| event.occurred_at).max(),
+        instead_of,
         data: Data::Several { events: events.iter().map(Typed::of).collect() },
     }
 }

@@ -2,15 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{after_business_days, departure};
+use super::departure;
 use crate::alarms::{self, Alarm};
+use crate::calendar::Reminders;
 use crate::delivery::route::Routes;
 use crate::event::{EventType, MonitorNews};
 use crate::store::{self, PartnerRow, Standing, Store};
 use crate::time::Timestamp;
-
-/// A review that takes longer than so many business days is overdue.
-const OVERDUE_BUSINESS_DAYS: u32 = 3;
 
 /// Queues the message if the first look is complete now: the first complete list is there (`synced`: one is expected)
 /// and each customer was asked once. Returns how many deliveries that is. The mark that it was told is committed with it.
@@ -22,6 +20,7 @@ pub async fn tell(
     partner: &PartnerRow,
     synced: bool,
     routes: &Routes,
+    reminders: &Reminders,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
     if !store.is_baseline_due(partner.id, synced).await? {
@@ -32,16 +31,15 @@ pub async fn tell(
         return Ok(0);
     }
     let standing = tx.standing(partner.id).await?;
-    let news = news(&partner.name, &standing, now);
+    let news = news(&partner.name, &standing, reminders, now);
     let queued = alarms::tell(&mut tx, routes, Alarm::of(EventType::Baseline, partner, news), now).await?;
     tx.commit().await?;
     Ok(queued)
 }
 
-fn news(partner: &str, standing: &Standing, now: Timestamp) -> MonitorNews {
+fn news(partner: &str, standing: &Standing, reminders: &Reminders, now: Timestamp) -> MonitorNews {
     let Standing { watched, paused, not_asked, in_review, approved, denied, .. } = *standing;
-    let is_overdue = |since: Timestamp| after_business_days(since, OVERDUE_BUSINESS_DAYS) < now;
-    let overdue: Vec<_> = standing.reviews.iter().filter(|(_, _, since)| is_overdue(*since)).collect();
+    let overdue: Vec<_> = standing.reviews.iter().filter(|(_, _, since)| reminders.is_overdue(*since, now)).collect();
     let customers = if watched == 1 { "1 customer".to_owned() } else { format!("{watched} customers") };
     let mut detail =
         "Every customer was asked once. This is how they stood, and no message was sent for it; from now on \
@@ -59,10 +57,8 @@ fn news(partner: &str, standing: &Standing, now: Timestamp) -> MonitorNews {
         let _ = write!(detail, "\n{who} paused, and not asked about.");
     }
     if !overdue.is_empty() {
-        let _ = write!(
-            detail,
-            "\nIn review for more than {OVERDUE_BUSINESS_DAYS} business days already, the oldest first:"
-        );
+        let days = reminders.business_days.first().copied().unwrap_or_default();
+        let _ = write!(detail, "\nIn review for more than {days} business days already, the oldest first:");
         departure::list(
             &mut detail,
             overdue.iter().map(|(label, what, since)| (label.as_str(), what.as_str(), *since)),

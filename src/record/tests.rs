@@ -42,12 +42,15 @@ fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
         name: String::new(),
         domain: String::new(),
         tags: Vec::new(),
+        contact: String::new(),
         class,
         added_at: NOW,
         expected_until,
         answer_began_at: None,
         submitted_at: None,
         unlisted: false,
+        muted_at: None,
+        muted_until: None,
         last_seen_at: Some(NOW),
     }
 }

@@ -22,8 +22,26 @@ pub struct Due {
     pub rung: u32,
     pub first_due_at: Timestamp,
     pub message: String,
+    /// The customer's contact, who gets it too.
+    pub recipient: Option<String>,
     /// Recipients that took or refused it for good, with what they replied.
     pub settled: BTreeMap<String, String>,
+}
+
+/// A delivery before its first attempt: it is still to be written.
+#[derive(Debug)]
+pub struct Unwritten {
+    pub id: Uuid,
+    pub events: Vec<Event>,
+    pub recipient: Option<String>,
+    pub instead_of: Option<InsteadOf>,
+}
+
+/// The endpoint that has not taken it, and since when it was to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsteadOf {
+    pub endpoint: String,
+    pub since: Timestamp,
 }
 
 /// How an attempt ends.
@@ -37,71 +55,112 @@ pub enum Finish {
     Dead { refused: bool },
 }
 
+/// So many are held back in one transaction.
+const HELD_AT_ONCE: usize = 100;
+
 impl Store {
-    /// When the endpoint's next attempt may begin; `None`: nothing waits, or it is paused.
+    /// When the endpoint's next attempt may begin; `None`: nothing waits, or it is paused. A closed one is probed with
+    /// anything that is not held back.
     pub async fn next_attempt_at(&self, endpoint: &str) -> Result<Option<Timestamp>, Error> {
         let row = sqlx::query!(
             r#"select (select min(next_attempt_at) from delivery where endpoint = ?1 and state = 'pending') as "due: i64",
+                      (select min(coalesce(held_until, 0)) from delivery where endpoint = ?1 and state = 'pending') as "free: i64",
                       (select probe_at from endpoint where name = ?1) as "probe_at: i64",
                       (select paused_at from endpoint where name = ?1) as "paused_at: i64""#,
             endpoint
         )
         .fetch_one(&self.read)
         .await?;
-        let at = if row.paused_at.is_some() { None } else { row.due.map(|due| row.probe_at.unwrap_or(due)) };
+        let at = match (row.paused_at, row.probe_at) {
+            (Some(_), _) => None,
+            (None, Some(probe)) => row.free.map(|free| probe.max(free)),
+            (None, None) => row.due,
+        };
         Ok(at.map(Timestamp::from_millis))
+    }
+
+    /// Whether something waits for a time that only another clock can have set: what is held back for so much longer
+    /// than `latest` or `latest_held`.
+    pub async fn waits_too_long(
+        &self,
+        endpoint: &str,
+        latest: Timestamp,
+        latest_held: Timestamp,
+    ) -> Result<bool, Error> {
+        let (latest, latest_held) = (latest.as_millis(), latest_held.as_millis());
+        let waits = sqlx::query_scalar!(
+            r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending' and next_attempt_at > ?2
+                              and (next_attempt_at is not held_until or held_until > ?3))
+                   or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
+            endpoint,
+            latest,
+            latest_held
+        );
+        Ok(waits.fetch_one(&self.read).await?)
     }
 }
 
 impl WriteTx {
-    /// Queues an event for an endpoint. Only here, in the transaction of what it tells, does a delivery begin.
-    pub async fn enqueue(&mut self, event: &Event, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let (id, now) = (Uuid::now_v7().to_string(), now.as_millis());
-        let event_id = event.data.event_id.to_string();
-        sqlx::query!(
-            "insert into delivery (id, endpoint, state, created_at, first_due_at, next_attempt_at)
-             values (?1, ?2, 'pending', ?3, ?3, ?3)",
-            id,
-            endpoint,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        sqlx::query!("insert into delivery_event (delivery, endpoint, event) values (?, ?, ?)", id, endpoint, event_id)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
-    }
-
     /// Claims the endpoint's oldest delivery that is due: opens its attempt and moves the next one `lease` ahead.
     /// At the first attempt `render` writes the message, and every attempt sends just that. A closed endpoint
-    /// gives out one delivery when its probe is due, a paused one nothing.
+    /// gives out one delivery when its probe is due, a paused one nothing. What `hold` holds back (quiet hours) steps
+    /// aside until then; the time does not count towards giving up.
     pub async fn claim_due(
         &mut self,
         endpoint: &str,
         now: Timestamp,
         lease: Duration,
-        render: impl FnOnce(Uuid, &[Event]) -> String,
+        hold: impl Fn(&[Event]) -> Option<Timestamp>,
+        render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
+        for _ in 0..HELD_AT_ONCE {
+            let Some(id) = self.next_delivery(endpoint, now.as_millis()).await? else { return Ok(None) };
+            let until = if self.may_wait(&id).await? { hold(&self.events_of(&id).await?) } else { None };
+            match until.filter(|until| *until > now) {
+                Some(until) => self.hold_back(&id, now, until).await?,
+                None => return self.claim(&id, endpoint, now, lease, render).await.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn claim(
+        &mut self,
+        id: &str,
+        endpoint: &str,
+        now: Timestamp,
+        lease: Duration,
+        render: impl FnOnce(&Unwritten) -> String,
+    ) -> Result<Due, Error> {
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
-        let Some(id) = self.next_delivery(endpoint, now_ms).await? else { return Ok(None) };
-        let row =
-            sqlx::query!("select id, attempts, rung, first_due_at, message, settled from delivery where id = ?", id)
-                .fetch_one(&mut *self.tx)
-                .await?;
-        let id = Uuid::parse_str(&row.id).unwrap_or_default();
-        let message = if let Some(frozen) = row.message { frozen } else { render(id, &self.events_of(&row.id).await?) };
+        let row = sqlx::query!(
+            "select attempts, rung, first_due_at, message, settled, recipient, instead_of from delivery where id = ?",
+            id
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        let uuid = Uuid::parse_str(id).unwrap_or_default();
+        let message = if let Some(frozen) = row.message {
+            frozen
+        } else {
+            let instead_of = match row.instead_of {
+                Some(endpoint) => Some(self.instead_of(id, endpoint).await?),
+                None => None,
+            };
+            let events = self.events_of(id).await?;
+            render(&Unwritten { id: uuid, events, recipient: row.recipient.clone(), instead_of })
+        };
         let attempt = row.attempts + 1;
         sqlx::query!(
             "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3 where id = ?4",
             attempt,
             lease_until,
             message,
-            row.id
+            id
         )
         .execute(&mut *self.tx)
         .await?;
-        sqlx::query!("insert into attempt (delivery, number, began_at) values (?, ?, ?)", row.id, attempt, now_ms)
+        sqlx::query!("insert into attempt (delivery, number, began_at) values (?, ?, ?)", id, attempt, now_ms)
             .execute(&mut *self.tx)
             .await?;
         sqlx::query!(
@@ -111,14 +170,48 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(Some(Due {
-            id,
+        Ok(Due {
+            id: uuid,
             attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
             rung: u32::try_from(row.rung).unwrap_or(u32::MAX),
             first_due_at: Timestamp::from_millis(row.first_due_at),
             message,
+            recipient: row.recipient,
             settled: serde_json::from_str(&row.settled).unwrap_or_default(),
-        }))
+        })
+    }
+
+    async fn may_wait(&mut self, id: &str) -> Result<bool, Error> {
+        let row = sqlx::query_scalar!(r#"select may_wait as "may_wait!: bool" from delivery where id = ?"#, id);
+        Ok(row.fetch_one(&mut *self.tx).await?)
+    }
+
+    async fn hold_back(&mut self, id: &str, now: Timestamp, until: Timestamp) -> Result<(), Error> {
+        let (now, until) = (now.as_millis(), until.as_millis());
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?2, held_until = ?2, first_due_at = first_due_at + ?2 - ?3 where id = ?1",
+            id,
+            until,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Since when the endpoint in whose place this one is told was to take the first of its events.
+    async fn instead_of(&mut self, id: &str, endpoint: String) -> Result<InsteadOf, Error> {
+        let since = sqlx::query_scalar!(
+            r#"select min(d.first_due_at) as "since: i64" from delivery_event mine
+               join delivery_event theirs on theirs.event = mine.event and theirs.endpoint = ?2
+               join delivery d on d.id = theirs.delivery
+               where mine.delivery = ?1"#,
+            id,
+            endpoint
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(InsteadOf { endpoint, since: Timestamp::from_millis(since.unwrap_or_default()) })
     }
 
     /// The oldest delivery that is due. A closed endpoint is probed with it, or else with what would be due first.
@@ -153,7 +246,7 @@ impl WriteTx {
         Ok(first)
     }
 
-    async fn events_of(&mut self, delivery: &str) -> Result<Vec<Event>, Error> {
+    pub(super) async fn events_of(&mut self, delivery: &str) -> Result<Vec<Event>, Error> {
         let rows = sqlx::query!(
             "select e.type as kind, e.occurred_at, e.data from event e
              join delivery_event de on de.event = e.id where de.delivery = ? order by e.occurred_at, e.id",
@@ -247,99 +340,6 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The endpoint took something: what it kept waiting becomes due.
-    pub async fn endpoint_accepted(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        let was_closed = sqlx::query_scalar!(
-            r#"select closed_since is not null as "closed!: bool" from endpoint where name = ?"#,
-            endpoint
-        )
-        .fetch_optional(&mut *self.tx)
-        .await?
-        .unwrap_or(false);
-        if was_closed {
-            sqlx::query!(
-                "update delivery set next_attempt_at = ?1
-                 where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1
-                   and (held_until is null or held_until <= ?1)",
-                now,
-                endpoint
-            )
-            .execute(&mut *self.tx)
-            .await?;
-        }
-        sqlx::query!(
-            "insert into endpoint (name, last_accepted_at) values (?1, ?2)
-             on conflict (name) do update set last_accepted_at = ?2, closed_since = null, probe_at = null, failures = 0,
-                 paused_at = null, last_error = null",
-            endpoint,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
-    }
-
-    /// The endpoint did not take something. With `probe_at` it is closed: from now on one message at a time asks
-    /// whether it is back.
-    pub async fn endpoint_failed(
-        &mut self,
-        endpoint: &str,
-        now: Timestamp,
-        probe_at: Option<Timestamp>,
-        error: &str,
-    ) -> Result<(), Error> {
-        let (now, probe_at) = (now.as_millis(), probe_at.map(Timestamp::as_millis));
-        sqlx::query!(
-            "insert into endpoint (name, failures, last_error, closed_since, probe_at)
-             values (?1, 1, ?2, case when ?3 is null then null else ?4 end, ?3)
-             on conflict (name) do update set failures = failures + 1, last_error = ?2,
-                 closed_since = case when ?3 is null then closed_since else coalesce(closed_since, ?4) end,
-                 probe_at = coalesce(?3, probe_at)",
-            endpoint,
-            error,
-            probe_at,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
-    }
-
-    /// Failures of the endpoint in a row.
-    pub async fn endpoint_failures(&mut self, endpoint: &str) -> Result<u32, Error> {
-        let failures = sqlx::query_scalar!("select failures from endpoint where name = ?", endpoint)
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        Ok(failures.and_then(|n| u32::try_from(n).ok()).unwrap_or(0))
-    }
-
-    /// The endpoint said that it is gone. What waits for it stays pending.
-    pub async fn pause_endpoint(&mut self, endpoint: &str, settings: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
-            "update endpoint set paused_at = ?1, paused_settings = ?2 where name = ?3",
-            now,
-            settings,
-            endpoint
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
-    }
-
-    /// At start: an endpoint that was paused under other settings is tried again.
-    pub async fn resume_endpoint_if_changed(&mut self, endpoint: &str, settings: &str) -> Result<(), Error> {
-        sqlx::query!(
-            "update endpoint set paused_at = null where name = ?1 and paused_at is not null and paused_settings is not ?2",
-            endpoint,
-            settings
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
-    }
-
     /// At start: attempts that the last process did not survive are over, and their deliveries due at once. That
     /// costs no pause of the schedule. From the third in a row on it waits: a message that kills the process must
     /// not take its neighbours along. One that was only under way beside it waits for another time than its own.
@@ -362,6 +362,14 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
+        // What quiet hours hold back is looked at again: they may be others now.
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?1, first_due_at = min(first_due_at, ?1), held_until = null
+             where state = 'pending' and may_wait = 1 and held_until > ?1",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
         // A probe that was under way is repeated as well.
         sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now)
             .execute(&mut *self.tx)
@@ -369,15 +377,23 @@ impl WriteTx {
         Ok(done.rows_affected())
     }
 
-    /// A clock that was set back must not put a message out of reach.
-    pub async fn clamp_deliveries(&mut self, endpoint: &str, latest: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let (latest, now) = (latest.as_millis(), now.as_millis());
+    /// A clock that was set back must not put a message out of reach: what [`Store::waits_too_long`] is due now.
+    pub async fn clamp_deliveries(
+        &mut self,
+        endpoint: &str,
+        latest: Timestamp,
+        latest_held: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (latest, latest_held, now) = (latest.as_millis(), latest_held.as_millis(), now.as_millis());
         sqlx::query!(
-            "update delivery set next_attempt_at = ?1
-             where endpoint = ?2 and state = 'pending' and next_attempt_at > ?3 and (held_until is null or held_until <= ?1)",
+            "update delivery set next_attempt_at = ?1, held_until = null
+             where endpoint = ?2 and state = 'pending' and next_attempt_at > ?3
+               and (next_attempt_at is not held_until or held_until > ?4)",
             now,
             endpoint,
-            latest
+            latest,
+            latest_held
         )
         .execute(&mut *self.tx)
         .await?;

@@ -77,7 +77,7 @@ impl WriteTx {
         // The right sides see the row as it was: `state` below is the old one.
         sqlx::query!(
             "update delivery
-             set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, rung = 0, interrupted = 0,
+             set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, may_wait = 0, rung = 0, interrupted = 0,
                  finished_at = null,
                  settled = case when state = 'delivered' then '{}'
                            else (select json_group_object(key, value) from json_each(settled) where value like '2%') end

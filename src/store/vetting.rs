@@ -16,6 +16,8 @@ pub struct Customer {
     pub name: String,
     pub domain: String,
     pub tags: Vec<String>,
+    /// Whom to turn to about it, as a person wrote it.
+    pub contact: String,
     pub class: PollClass,
     pub added_at: Timestamp,
     pub expected_until: Option<Timestamp>,
@@ -25,14 +27,25 @@ pub struct Customer {
     pub last_seen_at: Option<Timestamp>,
     /// It left Partner Center's list: asked seldom, whatever it answers.
     pub unlisted: bool,
+    pub muted_at: Option<Timestamp>,
+    /// `None`, if it is muted: until somebody wants to hear of it again.
+    pub muted_until: Option<Timestamp>,
+}
+
+impl Customer {
+    /// Nobody is told anything about it.
+    #[must_use]
+    pub fn is_muted(&self, now: Timestamp) -> bool {
+        self.muted_at.is_some() && self.muted_until.is_none_or(|until| now < until)
+    }
 }
 
 impl WriteTx {
     /// The customer, unless it was removed meanwhile.
     pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
         let found = sqlx::query!(
-            r#"select id as "id!", customer_id, name, domain, tags, poll_class, added_at, expected_until, submitted_at,
-                      answer_began_at, last_seen_at, left_why is 'unlisted' as "unlisted!: bool"
+            r#"select id as "id!", customer_id, name, domain, tags, contact, poll_class, added_at, expected_until, submitted_at,
+                      answer_began_at, last_seen_at, left_why is 'unlisted' as "unlisted!: bool", muted_at, muted_until
                from customer where id = ? and removed_at is null"#,
             row
         )
@@ -44,6 +57,7 @@ impl WriteTx {
             name: row.name,
             domain: row.domain,
             tags: serde_json::from_str(&row.tags).unwrap_or_default(),
+            contact: row.contact,
             class: PollClass::parse(&row.poll_class),
             added_at: Timestamp::from_millis(row.added_at),
             expected_until: row.expected_until.map(Timestamp::from_millis),
@@ -51,6 +65,8 @@ impl WriteTx {
             answer_began_at: row.answer_began_at.map(Timestamp::from_millis),
             last_seen_at: row.last_seen_at.map(Timestamp::from_millis),
             unlisted: row.unlisted,
+            muted_at: row.muted_at.map(Timestamp::from_millis),
+            muted_until: row.muted_until.map(Timestamp::from_millis),
         }))
     }
 
@@ -248,17 +264,26 @@ impl WriteTx {
         let occurred_at = event.occurred_at.as_millis();
         let data = serde_json::to_string(&event.data).unwrap_or_default();
         sqlx::query!(
-            "insert into event (id, type, transition, partner, customer, occurred_at, data) values (?, ?, ?, ?, ?, ?, ?)",
+            "insert into event (id, type, transition, partner, customer, occurred_at, data, test)
+             values (?, ?, ?, ?, ?, ?, ?, ?)",
             id,
             kind,
             transition,
             partner,
             customer,
             occurred_at,
-            data
+            data,
+            event.data.test
         )
         .execute(&mut *self.tx)
         .await?;
+        Ok(())
+    }
+
+    /// Notes that nobody is told of an event, because its customer is muted.
+    pub async fn mute_event(&mut self, event: &Event) -> Result<(), Error> {
+        let id = event.data.event_id.to_string();
+        sqlx::query!("update event set muted = 1 where id = ?", id).execute(&mut *self.tx).await?;
         Ok(())
     }
 }

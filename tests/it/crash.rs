@@ -19,7 +19,7 @@ use crate::process::{Daemon, SOON, Town, eventually, now};
 use crate::world::seconds;
 use reviews::{Reviews, Step, of_hook, of_mail};
 
-/// Everybody is asked five times a second, and what fails is tried again soon.
+/// Everybody is asked five times a second, and what fails is tried again soon. The reviews' create dates lie years back.
 const SCHEDULE: &str = "in_review = \"200ms\"\nsettled = \"200ms\"";
 const MORE: &str = "
 [[route]]
@@ -27,6 +27,8 @@ events = [\"vetting.submitted\"]
 endpoints = [\"sales-mail\", \"crm\"]
 [retry]
 schedule = [\"100ms\"]
+[overdue]
+business_days = []
 ";
 const CUSTOMERS: usize = 12;
 /// A message, or a customer, that seems to kill the process waits for a minute. That is not what is tested here, but

@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, SmtpSettings, Tls};
 use vetwatch::delivery::message::sample;
-use vetwatch::delivery::{Outcome, Outgoing, Report};
+use vetwatch::delivery::route::Contact;
+use vetwatch::delivery::{Draft, Outcome, Outgoing, Report};
 use vetwatch::event::{Event, EventType, Subject, VettingNews};
 use vetwatch::time::Timestamp;
 
@@ -27,6 +28,7 @@ fn settings(port: u16, tls: Tls) -> EmailSettings {
         smtp: SmtpSettings { host: "localhost".to_owned(), port, tls, login: None, ca_file: None },
         from: "vetwatch <vetwatch@contoso.example>".parse().unwrap(),
         to: vec!["sales@contoso.example".parse().unwrap()],
+        contact: Contact::No,
     }
 }
 
@@ -50,7 +52,7 @@ fn denied(change: impl FnOnce(&mut VettingNews)) -> Event {
 }
 
 fn render(channel: &EmailChannel) -> String {
-    channel.render(ID, &[denied(|_| ())], Timestamp::from_millis(1_795_252_445_000))
+    channel.render(&Draft::new(ID, &[denied(|_| ())]), Timestamp::from_millis(1_795_252_445_000))
 }
 
 async fn deliver(channel: &EmailChannel) -> Report {
@@ -59,7 +61,7 @@ async fn deliver(channel: &EmailChannel) -> Report {
 
 async fn deliver_after(channel: &EmailChannel, settled: &BTreeMap<String, String>) -> Report {
     let message = render(channel);
-    channel.deliver(Outgoing { id: ID, message: &message, settled }).await
+    channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled }).await
 }
 
 fn header<'a>(mail: &'a Value, name: &str) -> Vec<&'a str> {
@@ -83,8 +85,9 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
                 .to_owned();
         news.vetting_reason = Some("Not an Education Customer & \"more\"".to_owned());
     });
-    let message = channel.render(ID, &[event], Timestamp::from_millis(1_795_252_445_000));
-    let report = channel.deliver(Outgoing { id: ID, message: &message, settled: &BTreeMap::new() }).await;
+    let message = channel.render(&Draft::new(ID, &[event]), Timestamp::from_millis(1_795_252_445_000));
+    let report =
+        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled: &BTreeMap::new() }).await;
 
     assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);
     assert_eq!(report.settled.len(), 2);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use vetwatch::delivery::http::HttpSettings;
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::webhook::{SigningSecret, WebhookChannel, WebhookSettings};
-use vetwatch::delivery::{Outcome, Outgoing, Report};
+use vetwatch::delivery::{Draft, Outcome, Outgoing, Report};
 use vetwatch::event::EventType;
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
@@ -183,8 +183,9 @@ async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> Report {
     if let vetwatch::event::Subject::Vetting(news) = &mut event.data.subject {
         "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
-    let message = channel.render(ID, &[event]);
-    let report = channel.deliver(Outgoing { id: ID, message: &message, settled: &BTreeMap::new() }, now).await;
+    let message = channel.render(&Draft::new(ID, &[event]));
+    let report =
+        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled: &BTreeMap::new() }, now).await;
     let shown = format!("{report:?} {channel:?}");
     assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");
     assert!(report.detail.len() <= Report::DETAIL_MAX && !report.detail.contains(char::is_control), "{report:?}");

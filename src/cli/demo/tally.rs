@@ -103,8 +103,8 @@ impl Tally {
 mod tests {
     use std::time::Duration;
 
-    use super::super::letter::Letter;
     use super::*;
+    use crate::cli::letter::Letter;
     use crate::store::reports::TransitionRow;
 
     fn transition(event: &str, kind: &str) -> What {

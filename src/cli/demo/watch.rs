@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::letter::Letter;
 use super::stage::Stage;
+use crate::cli::letter::Letter;
 use crate::sandbox::receiver::Hook;
 use crate::store;
 use crate::store::reports::{DeliveryFilter, DeliveryRow, TransitionFilter, TransitionRow};

@@ -107,6 +107,7 @@ fn text(message: &Message) -> String {
     if message.test {
         lines.push("TEST. Nothing has happened.".to_owned());
     }
+    lines.extend(message.note.clone());
     match message.items.as_slice() {
         [item] => single(item, &mut lines),
         _ => lines.extend(worst_first(message).into_iter().map(|item| {

@@ -17,7 +17,7 @@ const HEADER: usize = 150;
 const TEXT: usize = 3000;
 const FIELD: usize = 2000;
 /// Blocks of a digest that hold its lines; Slack takes 50 in all.
-const LINES: usize = 45;
+const LINES: usize = 45; // and a header, a note, and that it is a test
 /// Fields of a section: Slack takes ten, which is five names with their values.
 const FACTS: usize = 5;
 
@@ -28,6 +28,9 @@ pub fn body(message: &Message) -> String {
         [item] => single(item),
         _ => digest(message),
     };
+    if let Some(note) = &message.note {
+        blocks.insert(0, section(&plain(note, TEXT)));
+    }
     if message.test {
         blocks.insert(0, section(&ours("*TEST.* Nothing has happened.")));
     }

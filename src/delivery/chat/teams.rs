@@ -48,6 +48,9 @@ fn card(message: &Message, longest: usize) -> Value {
         }
         _ => digest(message, longest),
     };
+    if let Some(note) = &message.note {
+        body.insert(0, text(&clean::line(note, longest), json!({"isSubtle": true})));
+    }
     if message.test {
         body.insert(0, text("TEST. Nothing has happened.", json!({"weight": "Bolder", "color": "Accent"})));
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::delivery::Outcome;
 use crate::delivery::message::sample;
-use crate::event::{EventType, Subject};
+use crate::event::{Event, EventType, Subject};
 
 /// Everything that some service would obey.
 const HOSTILE: &str = "@everyone <!channel> <@U123> @here <at>a</at> <b>b</b> [c](http://evil.example) *d* _e_ `f` ~g~ \
@@ -116,6 +116,25 @@ fn digests(count: u32) -> Vec<Vec<Event>> {
     let texts = ["\"".repeat(500), "<".repeat(500), "大".repeat(200), HOSTILE.to_owned()];
     let kinds = [EventType::Denied, EventType::Blind];
     texts.iter().flat_map(|text| kinds.map(|kind| digest(count, &saying(kind, text)))).collect()
+}
+
+#[test]
+fn why_a_message_comes_here_stands_above_it_within_the_limits() {
+    let note = format!("Sent here because sales-mail has not taken it. {}", HOSTILE.repeat(3));
+    for mut event in [event(EventType::Denied), saying(EventType::Denied, HOSTILE)] {
+        event.data.test = true;
+        for count in [1, ntfy::MOST, teams::MOST] {
+            let message = Message::of(&digest(count, &event)).with_note(&note);
+            let (card, blocks) = (teams::body(&message), slack::body(&message));
+            assert!(card.len() <= 28 * 1024 && card.contains("Sent here because sales-mail"), "{card}");
+            check_card(&serde_json::from_str(&card).unwrap());
+            assert!(blocks.contains("Sent here because sales-mail") && !blocks.contains("<!channel>"), "{blocks}");
+            check_blocks(&serde_json::from_str(&blocks).unwrap());
+            let push: Value = serde_json::from_str(&ntfy::body(&message)).unwrap();
+            let text = push["message"].as_str().unwrap();
+            assert!(text.starts_with("TEST. Nothing has happened.\nSent here because") && text.len() <= 4096, "{text}");
+        }
+    }
 }
 
 /// What the schema of Adaptive Cards 1.4 asks of the elements that are used, by hand: the published schema is not ours

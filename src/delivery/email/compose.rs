@@ -12,6 +12,7 @@ use ring::digest;
 use tracing::error;
 use uuid::Uuid;
 
+use crate::delivery::Draft;
 use crate::delivery::message::Message;
 use crate::event::{Event, Subject};
 use crate::qualification;
@@ -28,7 +29,8 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
 ///
 /// Its `Message-ID` is `id` at the sender's domain. It cannot fail: without the HTML form it is plain text, and
 /// without a header that a library objects to it is a mail with the headers that are needed.
-pub(super) fn mail(from: &Mailbox, to: &[Mailbox], id: Uuid, events: &[Event], now: Timestamp) -> String {
+pub(super) fn mail(from: &Mailbox, to: &[Mailbox], draft: &Draft<'_>, now: Timestamp) -> String {
+    let (id, events) = (draft.id, draft.events);
     let message = Message::of(events);
     let html = html(&message).inspect_err(|error| error!(%error, "the mail's HTML form failed; it goes as plain text"));
     let composed = compose(from, to, id, events, now, &message, html.ok());

@@ -45,8 +45,12 @@ pub fn steps(event: EventType, news: &VettingNews) -> Vec<String> {
         ]),
         EventType::Overdue => own(&[
             "Do not submit again: that does not speed it up, and may use up a request.",
-            "Open a support request in Partner Center and ask how the review stands. Give them the correlation ID \
-             below.",
+            if news.correlation_id.is_some() {
+                "Open a support request in Partner Center and ask how the review stands. Give them the correlation ID \
+                 below."
+            } else {
+                "Open a support request in Partner Center and ask how the review stands."
+            },
         ]),
         _ if news.from.as_deref().is_some_and(|from| qualification::key(from) == "denied") => own(&[
             "Nothing, if the entry is gone: Partner Center goes back to \"None\" some time after a denial. It is \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::event::{CustomerRef, Event, EventData, EventType, MonitorNews, Subject, VettingNews};
+use crate::event::{CustomerRef, Event, EventData, EventType, MonitorNews, Overdue, Subject, VettingNews};
 use crate::time::Timestamp;
 
 /// An event of `kind` as of `now`, marked as a test, about a customer that does not exist.
@@ -92,6 +92,7 @@ fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Time
         attempt: 2,
         correlation_id: Some("7d24c9a2-51c8-4f6e-8a52-0c1f9b7e3d60".to_owned()),
         first_seen: false,
+        overdue: (from == to).then(|| Overdue { since: now.before(DAYS_3), business_days: 3, reminder: 1 }),
     }))
 }
 

@@ -37,7 +37,9 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
 /// The word for it, and what is worth a bracket in the subject.
 fn verdict(event: EventType, news: &VettingNews, occurred_at: Timestamp) -> (Tone, String, Option<String>) {
     let reason = news.vetting_reason.as_deref().map(|reason| clean::line(reason, 80)).filter(|r| !r.is_empty());
-    let waiting = news.vetting_created_at.map(|created| format!("for {}", when::length(occurred_at.since(created))));
+    let waiting = news.overdue.map(|overdue| format!("for {}", business_days(overdue.business_days)));
+    let waiting = waiting
+        .or_else(|| news.vetting_created_at.map(|created| format!("for {}", when::length(occurred_at.since(created)))));
     let change = format!("{} → {}", word(news.from.as_deref()), word(news.to.as_deref()));
     let (tone, label, aside) = match event {
         EventType::Approved => (Tone::Good, "Approved", None),
@@ -67,7 +69,13 @@ fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &st
              means that Microsoft has denied it: the portal shows \"None\" after a denial."
         ),
         EventType::Submitted => format!("Microsoft has begun to review {customer} for {qualification}."),
-        EventType::Overdue => format!("Microsoft is still reviewing {customer} for {qualification}."),
+        EventType::Overdue => match news.overdue {
+            Some(overdue) => format!(
+                "Microsoft has been reviewing {customer} for {qualification} for {} and has not decided.",
+                business_days(overdue.business_days)
+            ),
+            None => format!("Microsoft is still reviewing {customer} for {qualification}."),
+        },
         EventType::Unrecognized => format!(
             "Partner Center reports the status \"{to}\" for {customer}, {qualification}. vetwatch does not know that \
              word, and takes it for no verdict."
@@ -103,7 +111,15 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
             facts.push(fact(name, when::span(news.last_seen_before_at, data.observed_at)));
         }
     }
+    if submitted.is_none()
+        && let Some(overdue) = news.overdue
+    {
+        facts.push(fact("In review", format!("since {}, as far as vetwatch saw", when::moment(overdue.since))));
+    }
     facts.extend(submitted);
+    if let Some(overdue) = news.overdue.filter(|overdue| overdue.reminder > 1) {
+        facts.push(fact("Reminder", format!("number {} of this review", overdue.reminder)));
+    }
     if news.first_seen {
         facts.push(fact("Note", "first seen with this status: vetwatch had not seen this customer before"));
     }
@@ -128,6 +144,10 @@ fn of_those_allowed(attempt: u32) -> String {
         allowed if attempt > allowed => format!("{attempt}, after the {allowed} that are allowed"),
         allowed => format!("{attempt} of {allowed}"),
     }
+}
+
+fn business_days(count: u32) -> String {
+    if count == 1 { "1 business day".to_owned() } else { format!("{count} business days") }
 }
 
 /// For those who follow it up: nobody reads these on a phone.

@@ -11,8 +11,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Typed;
+use crate::delivery::Draft;
 use crate::delivery::message::{DIGEST, Message, clean, markup, sample};
-use crate::event::{Event, EventType};
+use crate::event::EventType;
 use crate::time::Timestamp;
 
 /// The name within the engine; people know the file's.
@@ -113,8 +114,9 @@ impl Template {
     ///
     /// # Errors
     /// If the template names something that is not there, or what comes out is not what `content_type` says.
-    pub fn render(&self, id: Uuid, events: &[Event]) -> Result<String, Flaw> {
-        let message = Message::of(events);
+    pub fn render(&self, draft: &Draft<'_>) -> Result<String, Flaw> {
+        let (id, events) = (draft.id, draft.events);
+        let message = Message::of(events).with_note(draft.note.unwrap_or_default());
         let context = Context {
             message: &message,
             events: events.iter().map(Typed::of).collect(),
@@ -153,7 +155,7 @@ impl Template {
         let digest = [EventType::Denied, EventType::Approved, EventType::Blind].map(event).to_vec();
         let mut found: Vec<(Flaw, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
-            let Err(flaw) = self.render(Uuid::nil(), &events) else { continue };
+            let Err(flaw) = self.render(&Draft::new(Uuid::nil(), &events)) else { continue };
             // One that is no JSON looks different with each event.
             let same = |known: &Flaw| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);
             match found.iter_mut().find(|(known, _)| same(known)) {

@@ -24,7 +24,7 @@ fn addresses() -> (Mailbox, Vec<Mailbox>) {
 
 fn render(events: &[Event]) -> String {
     let (from, to) = addresses();
-    mail(&from, &to, ID, events, now())
+    mail(&from, &to, &Draft::new(ID, events), now())
 }
 
 fn head(mail: &str) -> &str {
@@ -90,7 +90,7 @@ fn without_its_html_form_a_mail_is_plain_text() {
 #[test]
 fn a_mail_that_cannot_be_composed_goes_in_its_simplest_form() {
     let (from, _) = addresses();
-    let mail = mail(&from, &[], ID, &[event(EventType::Denied, "Zürich")], now()); // the library wants a recipient
+    let mail = mail(&from, &[], &Draft::new(ID, &[event(EventType::Denied, "Zürich")]), now()); // the library wants a recipient
     assert!(head(&mail).contains("Message-ID: <01934a5b-6c7d-7000-8000-000000000002@contoso.example>"));
     assert!(mail.is_ascii(), "{mail}");
     let body = mail.split_once("\r\n\r\n").unwrap().1.replace("\r\n", "");

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Subject;
+use crate::event::{Event, Subject};
 
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0003);
 const SECRET: &str = "R0UT1NGKEY\"R0UT1NGKEY";
@@ -56,7 +56,7 @@ fn hostile() -> String {
 }
 
 fn made(recipe: &Template, events: &[Event]) -> Value {
-    let body = recipe.render(ID, events).unwrap_or_else(|flaw| panic!("{flaw}"));
+    let body = recipe.render(&Draft::new(ID, events)).unwrap_or_else(|flaw| panic!("{flaw}"));
     assert!(!body.contains("R0UT1NG"), "the secret would be stored");
     serde_json::from_str(&recipe.complete(ID, &body)).unwrap()
 }
@@ -281,6 +281,17 @@ fn servicenow_gets_an_incident() {
 }
 
 #[test]
+fn every_recipe_says_why_a_message_comes_here() {
+    for name in RECIPES {
+        let events = [event(EventType::Denied)];
+        let draft = Draft { note: Some("Sent here because \"sales\" has not taken it"), ..Draft::new(ID, &events) };
+        let body = recipe(name).render(&draft).unwrap();
+        let sent: Value = serde_json::from_str(&body).unwrap();
+        assert!(texts("", &sent).iter().any(|(_, text)| text.contains("has not taken it")), "{name}: {sent}");
+    }
+}
+
+#[test]
 fn a_name_that_is_not_there_is_a_flaw_and_never_an_empty_text() {
     let misspelt = template("{\n\"subject\": {{ message.subjct }}\n}").unwrap();
     let problems: Vec<_> = misspelt.problems().iter().map(ToString::to_string).collect();
@@ -302,7 +313,7 @@ fn a_template_that_is_none_is_told_with_its_line() {
 #[test]
 fn a_template_that_goes_on_and_on_is_stopped() {
     let endless = template("{% for a in range(9999) %}{% for b in range(9999) %}1{% endfor %}{% endfor %}").unwrap();
-    let flaw = endless.render(ID, &[event(EventType::Denied)]).unwrap_err();
+    let flaw = endless.render(&Draft::new(ID, &[event(EventType::Denied)])).unwrap_err();
     assert!(flaw.to_string().contains("fuel"), "{flaw}");
 }
 
@@ -315,7 +326,7 @@ fn what_comes_out_must_be_what_the_content_type_says() {
     let source = "{{ message.subject }}".to_owned();
     let plain = |kind: &'static str| {
         let template = Template::parse(source.clone(), HeaderValue::from_static(kind), None).unwrap();
-        template.render(ID, &[saying(EventType::Denied, "<b>")]).unwrap()
+        template.render(&Draft::new(ID, &[saying(EventType::Denied, "<b>")])).unwrap()
     };
     assert!(plain("text/plain").contains("Denied: <b>"));
     assert!(plain("text/html; charset=utf-8").contains("Denied: &lt;b&gt;"));

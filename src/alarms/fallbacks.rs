@@ -1,0 +1,54 @@
+//! What an endpoint has held for too long is sent to its fallback as well.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::Alarms;
+use crate::delivery;
+use crate::delivery::route::Fallback;
+use crate::store;
+use crate::time::Timestamp;
+
+/// What was given up longer ago is nobody's news any more: the fallback may be new in the configuration.
+const GIVEN_UP_WITHIN: Duration = Duration::from_hours(24);
+
+/// What is passed on together is read together.
+const GATHER: Duration = Duration::from_secs(1);
+
+impl Alarms {
+    pub(super) async fn watch_fallbacks(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let mut queued = 0;
+        for (endpoint, way) in &self.routes.ways {
+            if let Some(fallback) = &way.fallback {
+                queued += self.fail_over(endpoint, fallback, now).await?;
+            }
+        }
+        Ok(queued)
+    }
+
+    async fn fail_over(&self, endpoint: &str, fallback: &Fallback, now: Timestamp) -> Result<usize, store::Error> {
+        let (due_before, given_up_after) = (now.before(fallback.after), now.before(GIVEN_UP_WITHIN));
+        let held = self.store.held_too_long(endpoint, due_before, given_up_after, now).await?;
+        if held.is_empty() {
+            return Ok(0);
+        }
+        let why = format!("fallback of {endpoint}");
+        let told = self.routes.directly(&fallback.endpoint, why.clone(), why);
+        let parcel =
+            store::Parcel { instead_of: Some(endpoint), due_at: now.after(GATHER), ..delivery::parcel(&told, now) };
+        let mut queued = 0;
+        let mut tx = self.store.begin().await?;
+        for id in &held {
+            for event in tx.fail_over(id, &fallback.endpoint, now).await? {
+                tx.enqueue(&event, &parcel, now).await?;
+                queued += 1;
+            }
+        }
+        tx.commit().await?;
+        if queued > 0 {
+            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", fallback.endpoint);
+        }
+        Ok(queued)
+    }
+}

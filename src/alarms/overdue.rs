@@ -1,0 +1,103 @@
+//! Reviews that take long: who asked to hear of it is reminded, after some business days and then again and again.
+//!
+//! What a reminder says must be true when it is told: a customer who was not seen lately is waited for. And each is told
+//! once: up to when a review's reminders are told is marked in the transaction that queues the message. Of several that
+//! became due while nobody looked, the last one is told. Those that were due already when the customer was first seen
+//! count as told: `monitor.baseline` lists such reviews.
+
+use std::time::Duration;
+
+use tracing::info;
+use uuid::Uuid;
+
+use super::Alarms;
+use crate::calendar::{Calendar, Reminder};
+use crate::event::{CustomerRef, Event, EventData, EventType, Overdue, Subject, VettingNews};
+use crate::record;
+use crate::store::{self, Customer, OpenReview, PartnerRow};
+use crate::time::Timestamp;
+
+/// Whoever is asked in time was seen within two intervals and this.
+const GRACE: Duration = Duration::from_mins(5);
+
+impl Alarms {
+    pub(super) async fn watch_reviews(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        if self.reminders.business_days.is_empty() {
+            return Ok(0);
+        }
+        let seen_after = now.before(self.in_review * 2 + GRACE);
+        let mut due = Vec::new();
+        for mut review in self.store.open_reviews(partner.id, seen_after).await? {
+            let first_seen_so = review.told.is_none() && review.status_since <= review.customer_since;
+            let known = if first_seen_so { self.reminders.last_due(review.since, review.status_since) } else { None };
+            let known = known.map(|reminder| reminder.due_at);
+            let reminder = self.reminders.to_tell(review.since, review.told.or(known), now);
+            if let Some(until) = reminder.map(|reminder| reminder.due_at).or(known) {
+                review.since = review.since.min(now);
+                due.push((review, until, reminder));
+            }
+        }
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let (mut tx, mut queued) = (self.store.begin().await?, 0);
+        for (review, until, reminder) in &due {
+            let Some(customer) = tx.customer(review.customer).await? else { continue };
+            if !tx.mark_reminded(review, *until).await? {
+                continue;
+            }
+            let Some(reminder) = reminder else { continue };
+            let event = event(partner, &customer, review, *reminder, &self.reminders.calendar, now);
+            queued += record::queue(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
+            info!(
+                customer.id = customer.customer_id,
+                "{} is still in review for {}", customer.name, review.qualification
+            );
+        }
+        tx.commit().await?;
+        Ok(queued)
+    }
+}
+
+fn event(
+    partner: &PartnerRow,
+    customer: &Customer,
+    review: &OpenReview,
+    reminder: Reminder,
+    calendar: &Calendar,
+    now: Timestamp,
+) -> Event {
+    let news = VettingNews {
+        customer: CustomerRef {
+            id: customer.customer_id.clone(),
+            name: customer.name.clone(),
+            domain: customer.domain.clone(),
+            tags: customer.tags.clone(),
+        },
+        qualification: review.qualification.clone(),
+        from: Some(review.status.clone()),
+        to: Some(review.status.clone()),
+        vetting_reason: None,
+        vetting_created_at: review.created_at,
+        last_seen_before_at: None,
+        attempt: review.attempt,
+        correlation_id: review.correlation_id.clone(),
+        first_seen: false,
+        overdue: Some(Overdue {
+            since: review.since,
+            business_days: calendar.business_days_between(review.since, now),
+            reminder: reminder.number,
+        }),
+    };
+    Event {
+        kind: EventType::Overdue,
+        occurred_at: now,
+        data: EventData {
+            event_id: Uuid::now_v7(),
+            partner: partner.name.clone(),
+            subject: Subject::Vetting(Box::new(news)),
+            observed_at: review.last_seen_at,
+            test: false,
+        },
+    }
+}

@@ -1,0 +1,124 @@
+//! `[schedule]` `working_days` and `holidays_file`, and `[overdue]`: which days are worked, and what is counted in them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::time::Duration;
+
+use chrono::{NaiveDate, Weekday};
+
+use super::section::{Section, brief, duration, shown};
+use crate::calendar::{Calendar, Reminders};
+use crate::time::{Clock as _, SystemClock};
+
+/// More than any list of holidays; what is larger is the wrong file.
+const LARGEST: u64 = 256 * 1024;
+/// A file of something else is one mistake and not thousands.
+const MOST_BAD_LINES: usize = 10;
+/// A year of them.
+const MOST_BUSINESS_DAYS: i64 = 260;
+const DAY: Duration = Duration::from_hours(24);
+
+pub(super) fn calendar(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Calendar {
+    let working_days = working_days(section).unwrap_or(Calendar::default().working_days);
+    let holidays = holidays(section, zone).unwrap_or_default();
+    Calendar { zone, working_days, holidays }
+}
+
+/// `[overdue]`.
+pub(super) fn reminders(mut section: Section<'_>, calendar: &Calendar) -> Reminders {
+    let default = Reminders::default();
+    let given = section.has("business_days");
+    let days: Vec<u32> = section.integers("business_days", 1..=MOST_BUSINESS_DAYS);
+    if let Some(n) = days.windows(2).position(|pair| matches!(pair, [before, after] if before >= after)) {
+        section.problem(&format!("business_days[{}]", n + 1), "is not more than the one before it");
+    }
+    let has_rhythm = section.has("then_every");
+    let every = section.parsed("then_every", |text| match duration(text)? {
+        every if every < DAY => Err(format!("{} is too often; the least is 1d", brief(every))),
+        every => Ok(every),
+    });
+    if given && days.is_empty() && has_rhythm {
+        section.warning("then_every", "has no effect: business_days is empty, so nobody is reminded");
+    }
+    Reminders {
+        calendar: calendar.clone(),
+        business_days: if given { days } else { default.business_days },
+        then_every: every.unwrap_or(default.then_every),
+    }
+}
+
+fn working_days(section: &mut Section<'_>) -> Option<[bool; 7]> {
+    let given = section.has("working_days");
+    let names = section.some_strings("working_days");
+    let mut days = [false; 7];
+    for (index, name) in names.iter().enumerate() {
+        let Ok(day) = name.trim().parse::<Weekday>() else {
+            let text = format!("{} is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun", shown(name));
+            section.problem(&format!("working_days[{index}]"), text);
+            continue;
+        };
+        if let Some(is_worked) = days.get_mut(day.num_days_from_monday() as usize) {
+            *is_worked = true;
+        }
+    }
+    given.then_some(days)
+}
+
+fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<NaiveDate>> {
+    const KEY: &str = "holidays_file";
+    let name = section.string(KEY)?;
+    let path = section.context().directory.join(&name);
+    let text = match read(&path) {
+        Ok(text) => text,
+        Err(problem) => {
+            section.problem(KEY, format!("{} {problem}", shown(&path.display().to_string())));
+            return None;
+        }
+    };
+    let (mut days, mut bad) = (BTreeSet::new(), 0);
+    for (index, line) in text.lines().enumerate() {
+        let said = line.split('#').next().unwrap_or_default().trim();
+        match said.parse::<NaiveDate>() {
+            _ if said.is_empty() => {}
+            // Other forms are read by nobody alike: 2026-1-2 may be the first of February.
+            Ok(day) if day.to_string() == said => {
+                days.insert(day);
+            }
+            _ => {
+                bad += 1;
+                if bad <= MOST_BAD_LINES {
+                    let text = format!("line {}: {} is no day such as 2026-12-25", index + 1, shown(said));
+                    section.problem(KEY, text);
+                }
+            }
+        }
+    }
+    if bad > MOST_BAD_LINES {
+        section.problem(KEY, format!("{} more lines are no days", bad - MOST_BAD_LINES));
+    }
+    let today = SystemClock.now().to_utc().with_timezone(&zone).date_naive();
+    match days.last() {
+        None if bad == 0 => section.warning(KEY, "the file holds no day"),
+        Some(last) if *last < today => {
+            section.warning(KEY, format!("the last day in the file is {last}: from then on no holiday is known"));
+        }
+        _ => {}
+    }
+    Some(days)
+}
+
+fn read(path: &std::path::Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    // Asked before it is opened: opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is no ordinary file".into());
+    }
+    let mut text = Vec::new();
+    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut text)).map_err(unreadable)?;
+    if text.len() as u64 > LARGEST {
+        return Err("is too large for a list of days".into());
+    }
+    let text = String::from_utf8(text).map_err(|_| "does not hold text".to_owned())?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
+}

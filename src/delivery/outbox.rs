@@ -1,0 +1,40 @@
+//! Into the outbox: whom an event is for, and what they share a message with.
+
+use crate::delivery::route::{Matter, Routes, Told};
+use crate::event::Event;
+use crate::store::{self, Parcel, WriteTx};
+use crate::time::Timestamp;
+
+/// Queues an event for everybody whom it is for. `contact` is the customer's; `not_over` is the endpoint that the event
+/// is about, so another one tells of it. Returns for how many endpoints.
+pub async fn queue(
+    tx: &mut WriteTx,
+    routes: &Routes,
+    event: &Event,
+    contact: &str,
+    not_over: Option<&str>,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    let told = routes.told(&Matter::from(event), contact, now);
+    let mut count = 0;
+    for told in told.iter().filter(|told| Some(told.endpoint) != not_over) {
+        tx.enqueue(event, &parcel(told, now), now).await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// What the store is to know of it.
+#[must_use]
+pub fn parcel<'a>(told: &'a Told<'a>, now: Timestamp) -> Parcel<'a> {
+    Parcel {
+        endpoint: told.endpoint,
+        recipient: told.recipient.as_deref(),
+        why: &told.why,
+        group: told.group.as_deref(),
+        most: told.most,
+        due_at: told.due_at(now),
+        may_wait: told.quiet.is_some(),
+        instead_of: None,
+    }
+}

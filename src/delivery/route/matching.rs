@@ -1,0 +1,205 @@
+//! Which events a route takes. An empty list takes everything; a pattern may hold `*`; `!` before it takes it out.
+
+use std::ops::RangeInclusive;
+
+use super::Matter;
+use crate::event::EventType;
+use crate::qualification;
+
+/// What a route asks of an event: all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub events: Vec<EventType>,
+    pub partners: Patterns,
+    pub qualifications: Patterns,
+    /// The status that the event leads to: `Approved`, `Denied`, `absent`.
+    pub outcomes: Patterns,
+    pub tags: Patterns,
+    /// Tenant ids, domains or names.
+    pub customers: Patterns,
+    /// Of Microsoft's words.
+    pub reasons: Patterns,
+    pub attempts: Vec<RangeInclusive<u32>>,
+}
+
+/// Words, compared without case, underscores and repeated spaces.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns {
+    /// As they were written.
+    pub written: Vec<String>,
+    /// What matches one of these is taken (all of it, if there are none)…
+    wanted: Vec<String>,
+    /// …unless it matches one of these.
+    unwanted: Vec<String>,
+}
+
+impl Patterns {
+    #[must_use]
+    pub fn of(written: Vec<String>) -> Self {
+        let (unwanted, wanted): (Vec<_>, Vec<_>) = written.iter().partition(|word| word.starts_with('!'));
+        let wanted = wanted.into_iter().map(|word| key(word)).collect();
+        let unwanted = unwanted.into_iter().map(|word| key(&word[1..])).collect();
+        Self { written, wanted, unwanted }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.written.is_empty()
+    }
+
+    /// Whether something that is called all of this is taken.
+    fn take<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> bool {
+        let names: Vec<String> = names.into_iter().map(key).collect();
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
+        (self.wanted.is_empty() || any(&self.wanted)) && !any(&self.unwanted)
+    }
+}
+
+impl Filter {
+    #[must_use]
+    pub fn takes(&self, matter: &Matter<'_>) -> bool {
+        self.refuses(matter).is_none()
+    }
+
+    /// The first condition that an event does not meet; none: it is taken. What an event does not have, such as news of
+    /// vetwatch itself a qualification, is not asked for; but it is nobody's where a route wants certain customers.
+    #[must_use]
+    pub fn refuses(&self, matter: &Matter<'_>) -> Option<&'static str> {
+        let first =
+            |conditions: &[(&'static str, bool)]| conditions.iter().find(|(_, met)| !met).map(|(name, _)| *name);
+        let general =
+            [("events", self.events.contains(&matter.event)), ("partners", self.partners.take([matter.partner]))];
+        let Some(news) = matter.vetting else {
+            let nobody = [("tags", self.tags.is_empty()), ("customers", self.customers.is_empty())];
+            return first(&general).or_else(|| first(&nobody));
+        };
+        let customer = &news.customer;
+        let attempts = &self.attempts;
+        let attempt = attempts.is_empty() || attempts.iter().any(|attempt| attempt.contains(&news.attempt));
+        let names = [customer.id.as_str(), customer.domain.as_str(), customer.name.as_str()];
+        let special = [
+            ("qualifications", self.qualifications.take([news.qualification.as_str()])),
+            ("outcomes", self.outcomes.take([news.to.as_deref().unwrap_or_default()])),
+            ("tags", self.tags.take(customer.tags.iter().map(String::as_str))),
+            ("customers", self.customers.take(names)),
+            ("reasons", self.reasons.take([news.vetting_reason.as_deref().unwrap_or_default()])),
+            ("attempts", attempt),
+        ];
+        first(&general).or_else(|| first(&special))
+    }
+
+    /// The conditions in words, for `check` and `explain`; none: it takes its events from everybody.
+    #[must_use]
+    pub fn conditions(&self) -> Option<String> {
+        let lists = [
+            ("partners", &self.partners),
+            ("qualifications", &self.qualifications),
+            ("outcomes", &self.outcomes),
+            ("tags", &self.tags),
+            ("customers", &self.customers),
+            ("reasons", &self.reasons),
+        ];
+        let mut spelled: Vec<String> = lists
+            .into_iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(name, list)| format!("{name}: {}", list.written.join(" or ")))
+            .collect();
+        if !self.attempts.is_empty() {
+            let attempts: Vec<_> = self.attempts.iter().map(range).collect();
+            spelled.push(format!("attempts: {}", attempts.join(" or ")));
+        }
+        (!spelled.is_empty()).then(|| spelled.join(", "))
+    }
+}
+
+/// `2`, `2-3` or `3+`.
+fn range(attempts: &RangeInclusive<u32>) -> String {
+    match (*attempts.start(), *attempts.end()) {
+        (from, u32::MAX) => format!("{from}+"),
+        (from, to) if from == to => from.to_string(),
+        (from, to) => format!("{from}-{to}"),
+    }
+}
+
+/// Reads what [`range`] writes; never empty.
+pub fn parse_range(text: &str) -> Option<RangeInclusive<u32>> {
+    let text = text.trim();
+    let (from, to) = match (text.strip_suffix('+'), text.split_once('-')) {
+        (Some(from), _) => (from.trim().parse().ok()?, u32::MAX),
+        (None, Some((from, to))) => (from.trim().parse().ok()?, to.trim().parse().ok()?),
+        (None, None) => {
+            let only = text.parse().ok()?;
+            (only, only)
+        }
+    };
+    (1..=to).contains(&from).then_some(from..=to)
+}
+
+fn key(text: &str) -> String {
+    qualification::key(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Whether `pattern`, in which `*` stands for any text, is all of `name`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    name.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn takes(written: &[&str], name: &str) -> bool {
+        Patterns::of(written.iter().map(|word| (*word).to_owned()).collect()).take([name])
+    }
+
+    #[test]
+    fn patterns_are_whole_names_with_stars() {
+        assert!(takes(&[], "anything") && takes(&["*"], "") && takes(&["Education"], "education"));
+        assert!(takes(&["Government_Community_Cloud"], "GovernmentCommunityCloud"));
+        assert!(takes(&["Contoso*"], "contoso school") && !takes(&["Contoso*"], "The Contoso School"));
+        assert!(takes(&["*- After Review"], "Not an Education Customer - After Review"));
+        assert!(takes(&["a*b*b"], "abb") && !takes(&["a*b*b"], "ab"));
+        assert!(takes(&["not  an academic*"], "Not an Academic Domain"));
+        assert!(!takes(&["Education"], "Education2") && !takes(&["Education"], ""));
+    }
+
+    #[test]
+    fn an_exclamation_mark_takes_out() {
+        assert!(takes(&["!Education"], "Nonprofit") && !takes(&["!Education"], "Education"));
+        assert!(takes(&["Contoso*", "!*Test*"], "Contoso School") && !takes(&["Contoso*", "!*Test*"], "Contoso Test"));
+        let tags = |tags: &[&str]| Patterns::of(vec!["!north".to_owned()]).take(tags.iter().copied());
+        assert!(tags(&[]) && tags(&["south"]) && !tags(&["south", "North"]), "one unwanted tag is enough");
+    }
+
+    #[test]
+    fn attempts_are_numbers_and_ranges() {
+        for (text, shown) in [("2", "2"), ("2-3", "2-3"), (" 3+ ", "3+"), ("2 - 4", "2-4")] {
+            assert_eq!(parse_range(text).map(|attempts| range(&attempts)).as_deref(), Some(shown));
+        }
+        for text in ["", "+", "0", "3-2", "-1", "x", "99999999999"] {
+            assert_eq!(parse_range(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_matches_itself_and_itself_with_any_part_replaced_by_a_star(name in "[a-z ]{0,12}", from in 0_usize..12, to in 0_usize..12) {
+            let (from, to) = (from.min(to).min(name.len()), from.max(to).min(name.len()));
+            prop_assert!(matches(&name, &name));
+            let pattern = format!("{}*{}", &name[..from], &name[to..]);
+            prop_assert!(matches(&pattern, &name));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What an endpoint as a whole is known to do: take messages, fail, or be gone.
+
+use super::{Error, WriteTx};
+use crate::time::Timestamp;
+
+impl WriteTx {
+    /// The endpoint took something: what it kept waiting becomes due.
+    pub async fn endpoint_accepted(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        let was_closed = sqlx::query_scalar!(
+            r#"select closed_since is not null as "closed!: bool" from endpoint where name = ?"#,
+            endpoint
+        )
+        .fetch_optional(&mut *self.tx)
+        .await?
+        .unwrap_or(false);
+        if was_closed {
+            sqlx::query!(
+                "update delivery set next_attempt_at = ?1
+                 where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1
+                   and (held_until is null or held_until <= ?1)",
+                now,
+                endpoint
+            )
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        sqlx::query!(
+            "insert into endpoint (name, last_accepted_at) values (?1, ?2)
+             on conflict (name) do update set last_accepted_at = ?2, closed_since = null, probe_at = null, failures = 0,
+                 paused_at = null, last_error = null",
+            endpoint,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// The endpoint did not take something. With `probe_at` it is closed: from now on one message at a time asks
+    /// whether it is back.
+    pub async fn endpoint_failed(
+        &mut self,
+        endpoint: &str,
+        now: Timestamp,
+        probe_at: Option<Timestamp>,
+        error: &str,
+    ) -> Result<(), Error> {
+        let (now, probe_at) = (now.as_millis(), probe_at.map(Timestamp::as_millis));
+        sqlx::query!(
+            "insert into endpoint (name, failures, last_error, closed_since, probe_at)
+             values (?1, 1, ?2, case when ?3 is null then null else ?4 end, ?3)
+             on conflict (name) do update set failures = failures + 1, last_error = ?2,
+                 closed_since = case when ?3 is null then closed_since else coalesce(closed_since, ?4) end,
+                 probe_at = coalesce(?3, probe_at)",
+            endpoint,
+            error,
+            probe_at,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Failures of the endpoint in a row.
+    pub async fn endpoint_failures(&mut self, endpoint: &str) -> Result<u32, Error> {
+        let failures = sqlx::query_scalar!("select failures from endpoint where name = ?", endpoint)
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(failures.and_then(|n| u32::try_from(n).ok()).unwrap_or(0))
+    }
+
+    /// The endpoint said that it is gone. What waits for it stays pending.
+    pub async fn pause_endpoint(&mut self, endpoint: &str, settings: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "update endpoint set paused_at = ?1, paused_settings = ?2 where name = ?3",
+            now,
+            settings,
+            endpoint
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// At start: an endpoint that was paused under other settings is tried again.
+    pub async fn resume_endpoint_if_changed(&mut self, endpoint: &str, settings: &str) -> Result<(), Error> {
+        sqlx::query!(
+            "update endpoint set paused_at = null where name = ?1 and paused_at is not null and paused_settings is not ?2",
+            endpoint,
+            settings
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Reviews that are going on, and up to when their reminders are told.
+
+use super::{Error, Store, WriteTx};
+use crate::time::Timestamp;
+
+/// A review that was seen to be going on not long ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReview {
+    pub observation: i64,
+    pub customer: i64,
+    pub qualification: String,
+    /// As spelled.
+    pub status: String,
+    pub created_at: Option<Timestamp>,
+    pub attempt: u32,
+    /// The create date, or when it was seen to begin, or first seen.
+    pub since: Timestamp,
+    /// When it was first seen in review, and when the customer was first seen.
+    pub status_since: Timestamp,
+    pub customer_since: Timestamp,
+    pub last_seen_at: Timestamp,
+    /// Up to when this review's reminders are told.
+    pub told: Option<Timestamp>,
+    /// Of the answer that showed the review; Microsoft's support asks for it.
+    pub correlation_id: Option<String>,
+}
+
+impl Store {
+    /// The reviews of a partner's customers who were seen at or after `seen_after`. Not of those who are paused, were
+    /// removed or left, nor where the entry was missing from the last answer. Costs as much as there are reviews.
+    pub async fn open_reviews(&self, partner: i64, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
+        let seen_after = seen_after.as_millis();
+        let rows = sqlx::query!(
+            r#"select o.id as "observation!", c.id as "customer!", o.qualification, o.vetting_status as "status!: String",
+                      o.vetting_created_at, o.attempt, o.status_since,
+                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64",
+                      coalesce(c.first_seen_at, o.status_since) as "customer_since!: i64",
+                      c.last_seen_at as "last_seen_at!: i64",
+                      case when o.overdue_attempt = o.attempt then o.overdue_until end as "told: i64",
+                      (select t.correlation_id from transition t
+                       where t.customer = c.id and t.attempt = o.attempt and t.qualification = o.qualification
+                       order by t.id desc limit 1) as correlation_id
+               from customer c join observation o on o.customer = c.id
+               where c.partner = ?1 and c.poll_class = 'in_review' and c.removed_at is null and c.paused_at is null
+                 and c.left_since is null and c.last_seen_at >= ?2
+                 and o.present = 1 and o.missing_since is null
+                 and replace(lower(o.vetting_status), '_', '') = 'inreview'
+               order by "since!: i64", o.id"#,
+            partner,
+            seen_after
+        )
+        .fetch_all(&self.read)
+        .await?;
+        let reviews = rows.into_iter().map(|row| OpenReview {
+            observation: row.observation,
+            customer: row.customer,
+            qualification: row.qualification,
+            status: row.status,
+            created_at: row.vetting_created_at.map(Timestamp::from_millis),
+            attempt: u32::try_from(row.attempt).unwrap_or(u32::MAX),
+            since: Timestamp::from_millis(row.since),
+            status_since: Timestamp::from_millis(row.status_since),
+            customer_since: Timestamp::from_millis(row.customer_since),
+            last_seen_at: Timestamp::from_millis(row.last_seen_at),
+            told: row.told.map(Timestamp::from_millis),
+            correlation_id: row.correlation_id,
+        });
+        Ok(reviews.collect())
+    }
+}
+
+impl WriteTx {
+    /// Notes up to when the review's reminders are told. False: it has ended or begun anew meanwhile, or they are.
+    pub async fn mark_reminded(&mut self, review: &OpenReview, until: Timestamp) -> Result<bool, Error> {
+        let (until, told) = (until.as_millis(), review.told.map(Timestamp::as_millis));
+        let done = sqlx::query!(
+            "update observation set overdue_attempt = attempt, overdue_until = ?1
+             where id = ?2 and attempt = ?3 and present = 1 and missing_since is null
+               and replace(lower(vetting_status), '_', '') = 'inreview'
+               and case when overdue_attempt = attempt then overdue_until end is ?4",
+            until,
+            review.observation,
+            review.attempt,
+            told
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}

@@ -1,0 +1,345 @@
+//! Who is told, when, and with whom a message is shared: routes, digests, quiet hours, contacts, fallbacks.
+
+use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::time::{Clock, Timestamp};
+
+use crate::world::{World, hours, letter, minutes, seconds};
+
+/// Vetting verdicts over routes that are these, instead of the usual one.
+async fn routed(routes: &str) -> World {
+    let routes = routes.to_owned();
+    World::edited("timezone = \"Europe/Amsterdam\"", "", move |text| {
+        let (before, after) = (text.find("[[route]]").unwrap(), text.find("[operators]").unwrap());
+        format!("{}{routes}\n{}", &text[..before], &text[after..])
+    })
+    .await
+}
+
+/// So many customers in review.
+async fn in_review(world: &mut World, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        let id = world.customer(&format!("School {n:04}")).await;
+        world.sandbox.submit(&id).unwrap();
+        ids.push(id);
+    }
+    world.poll().await;
+    ids
+}
+
+async fn denied(world: &World, ids: &[String]) {
+    for id in ids {
+        world.sandbox.deny(id, "Not an Education Customer").unwrap();
+    }
+    world.pass(minutes(15));
+    world.poll().await;
+}
+
+/// How many verdicts each message to the receiver holds.
+fn sizes(world: &World) -> Vec<usize> {
+    world.hook.hooks().iter().map(|hook| hook.json()["data"]["events"].as_array().map_or(1, Vec::len)).collect()
+}
+
+/// Each school, and how many mails name it.
+fn named(world: &World, count: usize) -> Vec<usize> {
+    let letters: Vec<String> = world.mail.mails().iter().map(letter).collect();
+    let times = |n| letters.iter().filter(|letter| letter.contains(&format!("School {n:04}"))).count();
+    (0..count).map(times).collect()
+}
+
+/// In Amsterdam, an hour ahead of UTC in winter.
+fn local(at: Timestamp) -> String {
+    at.to_utc().with_timezone(&chrono_tz::Europe::Amsterdam).format("%a %H:%M").to_string()
+}
+
+#[tokio::test]
+async fn two_thousand_verdicts_at_once_become_a_handful_of_mails_and_cost_no_verdict() {
+    let mut world = routed("[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"sales-mail\"]").await;
+    let ids = in_review(&mut world, 2000).await;
+    world.pass(seconds(1)); // the budget is one of 60,000 a minute
+    world.poll().await;
+    denied(&world, &ids).await;
+    world.pass(seconds(1));
+    world.poll().await;
+    for _ in 0..4 {
+        world.deliver().await;
+        world.pass(seconds(30));
+    }
+    world.deliver().await;
+    let mails = world.mail.mails().len();
+    assert!((10..=16).contains(&mails), "{mails} mails");
+    let missing: Vec<_> = named(&world, 2000).into_iter().enumerate().filter(|(_, mails)| *mails != 1).collect();
+    assert_eq!(missing, [], "each verdict in one mail");
+    assert_eq!(world.rows("select count(*) from v_deliveries where state <> 'delivered'").await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_single_verdict_goes_at_once_also_to_people_and_so_do_ten() {
+    let mut world = World::new().await;
+    let ids = in_review(&mut world, 10).await;
+    denied(&world, &ids[..1]).await;
+    let decided = world.clock.now();
+    world.deliver().await;
+    assert_eq!(world.mail.mails()[0].received_at, decided);
+    denied(&world, &ids[1..]).await;
+    world.deliver().await;
+    assert_eq!(world.mail.mails().len(), 10);
+}
+
+#[tokio::test]
+async fn a_program_gets_even_a_flood_one_by_one_unless_a_route_says_otherwise() {
+    let mut world = World::new().await;
+    let ids = in_review(&mut world, 40).await;
+    denied(&world, &ids).await;
+    world.deliver().await;
+    assert_eq!(sizes(&world), [1; 40]);
+}
+
+#[tokio::test]
+async fn what_an_outage_held_back_is_one_mail_and_not_one_for_each() {
+    let mut world = World::new().await;
+    let ids = in_review(&mut world, 6).await;
+    world.mail.stop().await.unwrap();
+    for id in &ids {
+        denied(&world, std::slice::from_ref(id)).await;
+        world.deliver().await;
+    }
+    world.mail.start_again().await.unwrap();
+    world.pass(minutes(6));
+    world.deliver().await;
+    assert_eq!(
+        world.mail.mails().len(),
+        2,
+        "the one that asked whether it is back, and the rest: {:?}",
+        world.mailed()
+    );
+    assert_eq!(named(&world, 6), [1; 6]);
+}
+
+#[tokio::test]
+async fn a_route_that_groups_gathers_for_its_time_and_what_comes_later_does_not_prolong_it() {
+    let mut world = routed(
+        "[[route]]\nevents = [\"vetting.denied\", \"vetting.approved\"]\nendpoints = [\"crm\"]\n\
+         group_wait = \"20m\"\ngroup_by = [\"outcome\"]\nurgent = [\"vetting.approved\"]",
+    )
+    .await;
+    let ids = in_review(&mut world, 4).await;
+    denied(&world, &ids[..1]).await;
+    let first = world.clock.now();
+    world.deliver().await;
+    assert!(world.hook.hooks().is_empty());
+    world.sandbox.approve(&ids[3]).unwrap();
+    denied(&world, &ids[1..3]).await;
+    world.deliver().await;
+    assert_eq!(sizes(&world), [1], "what is urgent does not wait: {:?}", world.hooked());
+    world.pass(minutes(20));
+    world.deliver().await;
+    assert_eq!(sizes(&world), [1, 3]);
+    let digest = world.hook.hooks().pop().unwrap();
+    assert_eq!(digest.json()["type"], "vetting.digest");
+    let due = world.rows("select held_until from delivery where group_key is not null").await;
+    assert_eq!(due, [first.after(minutes(20)).as_millis().to_string()]);
+}
+
+#[tokio::test]
+async fn quiet_hours_delay_till_the_morning_and_drop_nothing() {
+    // The clock starts on a Monday at 10:00 in Amsterdam.
+    let mut world = routed(
+        "[[route]]\nevents = [\"vetting.denied\", \"vetting.revoked\"]\nendpoints = [\"sales-mail\"]\n\
+         quiet_hours = \"18:00-07:00\"\nworking_days_only = true\nurgent = [\"vetting.revoked\"]",
+    )
+    .await;
+    let ids = in_review(&mut world, 5).await;
+    world.sandbox.approve(&ids[4]).unwrap();
+    world.pass(hours(4 * 24 + 9)); // Friday, 19:00
+    world.poll().await;
+    denied(&world, &ids[..2]).await;
+    world.sandbox.deny(&ids[4], "No longer an Education Customer").unwrap();
+    world.pass(hours(24)); // the approved one is asked once a day
+    world.poll().await;
+    world.deliver().await;
+    let subjects = world.mailed();
+    assert!(!subjects.iter().any(|subject| subject.starts_with("Denied")), "{subjects:?}");
+    assert!(subjects.iter().any(|subject| subject.starts_with("Revoked")), "urgent: {subjects:?}");
+    world.mail.clear();
+    // Whatever happens meanwhile: nobody is woken.
+    for _ in 0..72 {
+        world.pass(minutes(30));
+        world.deliver().await;
+    }
+    let mails = world.mail.mails();
+    assert_eq!(mails.len(), 1, "one mail in the morning: {:?}", world.mailed());
+    assert_eq!(local(mails[0].received_at), "Mon 07:15");
+    assert_eq!(named(&world, 2), [1, 1]);
+}
+
+#[tokio::test]
+async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_giving_up() {
+    let mut world = routed(
+        "[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\"]\nquiet_hours = \"18:00-07:00\"\n\
+         [retry]\ngive_up_after = \"24h\"",
+    )
+    .await;
+    let ids = in_review(&mut world, 1).await;
+    world.hook.script(HookAct::status(500), None);
+    denied(&world, &ids).await; // Monday, 10:15
+    for _ in 0..2 * 24 * 2 {
+        world.deliver().await;
+        world.pass(minutes(30));
+    }
+    // Two days later it was tried for 7:45, 11 and 3:15 hours: it is pending still.
+    assert_eq!(world.rows("select state from v_deliveries").await, ["pending"]);
+    let hours_of_attempts = "select distinct cast(strftime('%H', began_at / 1000, 'unixepoch', '+1 hour') as integer) from attempt order by 1";
+    let tried: Vec<u32> = world.rows(hours_of_attempts).await.iter().map(|hour| hour.parse().unwrap()).collect();
+    assert!(tried.iter().all(|hour| (7..18).contains(hour)), "tried at {tried:?}");
+    for _ in 0..24 * 2 {
+        world.deliver().await;
+        world.pass(minutes(30));
+    }
+    assert_eq!(world.rows("select state from v_deliveries").await, ["dead"]);
+    // Who redrives it wants it now.
+    world.hook.clear_script();
+    let id = world.rows("select delivery_id from v_deliveries").await.remove(0);
+    let mut tx = world.store.begin().await.unwrap();
+    let again = vetwatch::store::redrive::Redrive::One { id: &id, force: false };
+    tx.redrive(again, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.pass(hours(12));
+    assert_eq!(local(world.clock.now()), "Thu 22:15");
+    world.deliver().await;
+    assert_eq!(world.rows("select state from v_deliveries").await, ["delivered"]);
+}
+
+#[tokio::test]
+async fn quiet_hours_that_are_taken_out_of_the_configuration_hold_nothing_any_more() {
+    let mut world = routed(
+        "[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\", \"sales-mail\"]\nquiet_hours = \"10:00-09:00\"",
+    )
+    .await;
+    let ids = in_review(&mut world, 1).await;
+    denied(&world, &ids).await;
+    world.deliver().await;
+    assert!(world.hook.hooks().is_empty() && world.mail.mails().is_empty());
+    world.config.routes.routes[0].quiet = None;
+    world.restart().await;
+    world.deliver().await;
+    assert_eq!((world.hook.hooks().len(), world.mail.mails().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_puts_nothing_that_waits_for_the_morning_out_of_reach() {
+    let mut world =
+        routed("[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\"]\nquiet_hours = \"18:00-07:00\"").await;
+    let ids = in_review(&mut world, 1).await;
+    world.pass(hours(24 * 60 + 9));
+    denied(&world, &ids).await;
+    world.deliver().await;
+    world.clock.set(crate::world::START);
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().len(), 1, "it is ten in the morning");
+}
+
+#[tokio::test]
+async fn a_route_takes_what_matches_all_of_its_lists() {
+    let mut world = routed(
+        "[[route]]\nname = \"reviewed\"\nevents = [\"vetting.denied\", \"vetting.approved\"]\nendpoints = [\"crm\"]\n\
+         reasons = [\"*- After Review\"]\noutcomes = [\"denied\"]\ncustomers = [\"school-*.example\", \"!School 0001\"]\n\
+         attempts = [\"1-2\"]\nqualifications = [\"!Nonprofit\"]",
+    )
+    .await;
+    let ids = in_review(&mut world, 4).await;
+    world.sandbox.deny(&ids[0], "Not an Education Customer - After Review").unwrap();
+    world.sandbox.deny(&ids[1], "Not an Education Customer - After Review").unwrap();
+    world.sandbox.deny(&ids[2], "Not an Education Customer").unwrap();
+    world.sandbox.approve(&ids[3]).unwrap();
+    world.pass(minutes(15));
+    world.poll().await;
+    let told = world
+        .rows("select c.name, de.endpoint, de.why from delivery_event de join event e on e.id = de.event join customer c on c.id = e.customer order by 1, 2")
+        .await;
+    assert_eq!(
+        told,
+        [
+            "School 0000 | crm | route reviewed",
+            "School 0001 | crm | operators",
+            "School 0001 | sales-mail | operators",
+            "School 0002 | crm | operators",
+            "School 0002 | sales-mail | operators",
+            "School 0003 | crm | operators",
+            "School 0003 | sales-mail | operators",
+        ],
+        "what no route takes goes to the operators"
+    );
+}
+
+#[tokio::test]
+async fn a_customers_contact_gets_the_mail_and_where_there_is_none_the_operators_do() {
+    let mut world = World::edited("", "", |text| {
+        let contacts = "[[endpoint]]\nname = \"contact\"\nkind = \"email\"\nsmtp = \"office\"\n\
+                        from = \"vetwatch@contoso.example\"\nto_contact = true\n\n[[route]]";
+        text.replacen("[[route]]", contacts, 1).replacen(
+            "endpoints = [\"sales-mail\", \"crm\"]",
+            "endpoints = [\"contact\"]",
+            1,
+        )
+    })
+    .await;
+    let ids = in_review(&mut world, 4).await;
+    for (n, contact) in [(0, "Jan <jan@contoso.example>"), (1, "mia@contoso.example"), (2, "ask Mia"), (3, "")] {
+        let id = &ids[n];
+        world.execute(&format!("update customer set contact = '{contact}' where customer_id = '{id}'")).await;
+    }
+    denied(&world, &ids).await;
+    world.deliver().await;
+    let to: Vec<Vec<String>> = world.mail.mails().into_iter().map(|mail| mail.to).collect();
+    let operators = vec!["sales@contoso.example".to_owned()];
+    assert_eq!(to.len(), 4);
+    assert!(
+        to.contains(&vec!["jan@contoso.example".to_owned()]) && to.contains(&vec!["mia@contoso.example".to_owned()])
+    );
+    assert_eq!(to.iter().filter(|to| **to == operators).count(), 2, "{to:?}");
+    assert_eq!(world.hook.hooks().len(), 2);
+}
+
+#[tokio::test]
+async fn what_an_endpoint_has_held_for_too_long_is_sent_to_its_fallback_as_well_and_says_so() {
+    let mut world = World::edited("", "", |text| {
+        text.replace(
+            "to = [\"sales@contoso.example\"]",
+            "to = [\"sales@contoso.example\"]\nfallback = \"crm\"\nfail_over_after = \"30m\"",
+        )
+        .replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"sales-mail\"]", 1)
+    })
+    .await;
+    let ids = in_review(&mut world, 3).await;
+    world.mail.stop().await.unwrap();
+    denied(&world, &ids[..2]).await;
+    let news = |world: &World| -> Vec<String> {
+        let hooks = world.hook.hooks().into_iter().filter(|hook| hook.json()["type"] == "vetting.denied");
+        hooks
+            .map(|hook| {
+                format!(
+                    "{} for {}",
+                    hook.json()["data"]["customer"]["name"].as_str().unwrap(),
+                    hook.json()["instead_of"]
+                )
+            })
+            .collect()
+    };
+    world.live(minutes(25)).await;
+    assert!(news(&world).is_empty());
+    world.live(minutes(10)).await;
+    assert_eq!(news(&world), ["School 0000 for \"sales-mail\"", "School 0001 for \"sales-mail\""]);
+    world.restart().await;
+    world.live(hours(2)).await;
+    assert_eq!(news(&world).len(), 2, "once");
+    world.mail.start_again().await.unwrap();
+    world.live(minutes(10)).await;
+    assert_eq!(named(&world, 2), [1, 1], "a second delivery: the first one is still made");
+    // What is given up goes there at once.
+    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())));
+    denied(&world, &ids[2..]).await;
+    world.live(minutes(10)).await;
+    assert_eq!(news(&world).len(), 3);
+}
