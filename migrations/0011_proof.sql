@@ -4,6 +4,8 @@
 -- the customer was first seen). A new review has another attempt number, and begins without any.
 alter table observation add column overdue_attempt integer;
 alter table observation add column overdue_until integer;
+-- What became due before this version is nobody's news. (One that is told covers those of the next twelve hours.)
+update observation set overdue_attempt = attempt, overdue_until = (unixepoch() - 43200) * 1000 where present = 1;
 
 -- Nobody is told anything about this customer since, and until when; null: until somebody wants it again.
 alter table customer add column muted_at integer;

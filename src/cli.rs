@@ -9,6 +9,7 @@ pub mod context;
 mod csv;
 mod customers;
 pub mod demo;
+pub mod explain;
 pub mod failure;
 mod generate;
 mod history;
@@ -29,6 +30,7 @@ mod signals;
 mod status;
 pub mod submit;
 pub mod sync;
+pub mod test_send;
 pub mod text;
 pub mod validation;
 mod when;
@@ -91,6 +93,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::ValidationCodes(args) => validation::codes(context, args).await,
         Command::Route(RouteCommand::Test(args)) => route::test(context, args).await,
         Command::History(args) => history::history(context, args).await,
+        Command::Explain(args) => explain::explain(context, args).await,
+        Command::TestSend(args) => test_send::test_send(context, args).await,
         Command::Notifications(command) => notifications::notifications(context, command).await,
         Command::Completions { shell } => generate::completions(context, shell),
         Command::Man { directory } => generate::man(context, &directory),

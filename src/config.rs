@@ -39,6 +39,7 @@ use crate::partner_center::PartnerSettings;
 pub use outline::Outline;
 pub use problem::{Problem, Problems};
 pub use secret::CredentialDirs;
+pub use section::closest;
 
 use problem::Report;
 use section::{Context, Section};

@@ -11,6 +11,7 @@ mod enqueue;
 mod fail_over;
 mod housekeeping;
 mod listing;
+mod mute;
 mod outbox;
 mod overdue;
 mod plausibility;
@@ -19,6 +20,7 @@ pub mod redrive;
 pub mod reports;
 pub mod roster;
 mod submission;
+mod trial;
 mod vetting;
 
 use std::fs::File;
@@ -40,6 +42,7 @@ pub use outbox::{Due, Finish, InsteadOf, Unwritten};
 pub use overdue::OpenReview;
 pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use submission::Expected;
+pub use trial::Trial;
 pub use vetting::Customer;
 
 #[derive(Debug, thiserror::Error)]

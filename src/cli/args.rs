@@ -1,12 +1,13 @@
 //! What can be typed. The texts are the manual: `--help`, the manual pages and the completions are made of them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::when::Since;
-use crate::cli::{check, demo, login, route, run, sandbox, submit, validation};
+use crate::cli::{check, demo, explain, login, route, run, sandbox, submit, test_send, validation};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -70,6 +71,17 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(HistoryArgs),
+    /// Why somebody was told, or nobody: Partner Center's answer, what changed, each message, attempt and reply
+    #[command(after_help = "Examples:\n  vetwatch explain 0193b7c2-51aa\n  vetwatch explain 0193b7c2-51aa --json")]
+    Explain(explain::Args),
+    /// Send a marked test message to an endpoint, down the real path
+    ///
+    /// It is queued, tried and shown like any message. Beside a running daemon the daemon sends it; else this command
+    /// does, and leaves alone what else waits. Exit 0: accepted; 75: not this time, it stays queued; 1: refused.
+    #[command(
+        after_help = "Examples:\n  vetwatch test-send sales-mail\n  vetwatch test-send crm --event monitor.blind"
+    )]
+    TestSend(test_send::Args),
     /// The routes: who would be told
     #[command(subcommand)]
     Route(RouteCommand),
@@ -187,6 +199,17 @@ pub enum CustomersCommand {
     /// Go on with a paused customer, where it was
     #[command(after_help = "Examples:\n  vetwatch customers resume \"Contoso School\"")]
     Resume(SomeCustomers),
+    /// Record what happens to a customer, and tell nobody of it
+    ///
+    /// Neither routes nor operators hear of it, then or later; `history` and `explain` show it. Messages that are queued
+    /// already are still sent. News of vetwatch itself (`monitor.*`) is told as ever.
+    #[command(
+        after_help = "Examples:\n  vetwatch customers mute \"Contoso School\"\n  vetwatch customers mute contoso.onmicrosoft.com --for 7d"
+    )]
+    Mute(MuteArgs),
+    /// Tell again what happens to a muted customer, from now on
+    #[command(after_help = "Examples:\n  vetwatch customers unmute \"Contoso School\"")]
+    Unmute(SomeCustomers),
     /// Watch the customers of a CSV file; of those who are watched already, change what the file says
     ///
     /// The first line names the columns, in any order: `id` (the tenant id), and any of `name`, `domain`, `tags`
@@ -245,6 +268,24 @@ pub struct SomeCustomers {
     /// The partner of the configuration, where a name alone is ambiguous
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct MuteArgs {
+    #[command(flatten)]
+    pub who: SomeCustomers,
+    /// Only for so long, such as `7d` or `12h`; without it, until `unmute`
+    #[arg(long = "for", value_name = "TIME", value_parser = length)]
+    pub time: Option<Duration>,
+}
+
+/// More than nothing and at most ten years.
+fn length(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
+        _ => Err("write a length of time, such as 7d or 12h".into()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

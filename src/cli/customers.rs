@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use crate::cli::args::{AddArgs, CustomersCommand, SomeCustomers};
 use crate::cli::which::{self, Among, Customer};
-use crate::cli::{Context, Exit, Failure, import, sync, text};
+use crate::cli::{Context, Exit, Failure, import, sync, text, when};
 use crate::config::Outline;
 use crate::store::Store;
 use crate::store::reports::CustomerRow;
 use crate::store::roster::{Added, NewCustomer};
+use crate::time::Timestamp;
 
 pub(super) async fn customers(context: &Context, command: CustomersCommand) -> Result<Exit, Failure> {
     let (who, change) = match command {
@@ -23,6 +24,10 @@ pub(super) async fn customers(context: &Context, command: CustomersCommand) -> R
         CustomersCommand::Remove(who) => (who, Change::Remove),
         CustomersCommand::Pause(who) => (who, Change::Pause),
         CustomersCommand::Resume(who) => (who, Change::Resume),
+        CustomersCommand::Mute(args) => {
+            (args.who, Change::Mute { until: args.time.map(|time| context.now().after(time)) })
+        }
+        CustomersCommand::Unmute(who) => (who, Change::Unmute),
     };
     apply_to(context, &context.outline()?, &who, change).await
 }
@@ -46,8 +51,12 @@ async fn list(context: &Context, outline: &Outline, tag: Option<&str>, partner: 
     if several {
         header.insert(2, "PARTNER");
     }
+    let now = context.now();
     let cells = rows.into_iter().map(|row| {
-        let state = state(&row).to_owned();
+        let mut state = state(&row).to_owned();
+        if is_muted(&row, now) {
+            state += ", muted";
+        }
         let name = match (row.name.as_str(), row.domain.as_str()) {
             (name, "") => name.to_owned(),
             ("", domain) => domain.to_owned(),
@@ -76,6 +85,12 @@ fn state(row: &CustomerRow) -> &'static str {
         "settled" => "settled",
         _ => "unqualified",
     }
+}
+
+/// Nobody is told of it, now.
+pub(super) fn is_muted(row: &CustomerRow, now: Timestamp) -> bool {
+    let until = row.muted_until.as_deref().and_then(when::instant);
+    row.muted_since.is_some() && until.is_none_or(|until| now < until)
 }
 
 /// What `add --json` prints.
@@ -168,6 +183,11 @@ enum Change {
     Remove,
     Pause,
     Resume,
+    /// `None`: until it is unmuted.
+    Mute {
+        until: Option<Timestamp>,
+    },
+    Unmute,
 }
 
 /// All of those named, or none: one unknown name changes nothing.
@@ -198,6 +218,8 @@ async fn apply(context: &Context, store: &Store, found: &[Customer], change: Cha
             Change::Remove => tx.remove_customer(row, now).await?,
             Change::Pause => tx.pause(row, now).await?,
             Change::Resume => tx.resume(row, now).await?,
+            Change::Mute { until } => tx.mute(row, until, now).await?,
+            Change::Unmute => tx.unmute(row, now).await?,
         });
     }
     tx.commit().await?;
@@ -216,6 +238,18 @@ fn said(customer: &Customer, change: Change, changed: bool) -> String {
         (Change::Pause, false) => format!("{label} was paused already."),
         (Change::Resume, true) => format!("{label} is asked about again, now."),
         (Change::Resume, false) => format!("{label} was not paused."),
+        (Change::Mute { until: Some(until) }, _) => format!(
+            "{label} is muted until {} UTC: what happens is recorded and told to nobody. What is queued is still sent.",
+            when::minute(&until.to_string())
+        ),
+        (Change::Mute { until: None }, true) => {
+            format!("{label} is muted: what happens is recorded and told to nobody. What is queued is still sent.")
+        }
+        (Change::Mute { until: None }, false) => format!("{label} was muted already."),
+        (Change::Unmute, true) => {
+            format!("{label} is told of again from now on. `vetwatch history {}` shows what happened.", customer.id)
+        }
+        (Change::Unmute, false) => format!("{label} was not muted."),
     }
 }
 

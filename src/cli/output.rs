@@ -22,7 +22,7 @@ const LONGEST_WORD: u16 = 24;
 pub struct Output {
     pub style: Style,
     /// How wide a table may be.
-    width: u16,
+    pub width: u16,
     /// The reader went away: whatever follows is for nobody.
     closed: AtomicBool,
 }

@@ -318,7 +318,7 @@ fn suggestion(name: Option<&str>) -> String {
 }
 
 /// The name that is most like the word, if a third of its letters at most differ.
-fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let word = word.to_lowercase();
     names
         .into_iter()

@@ -81,6 +81,23 @@ impl Dispatcher {
         Ok(round)
     }
 
+    /// Attempts this delivery and no other, though its time has not come or the endpoint is closed: somebody waits for
+    /// it. Nothing happens if it is not pending, or an attempt is open.
+    ///
+    /// # Errors
+    /// When the database fails. What was claimed then falls due again by itself.
+    pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let due = tx.claim_one(delivery, &self.endpoint, now, LEASE, |unwritten| self.write(unwritten, now)).await?;
+        tx.commit().await?;
+        if let Some(due) = due {
+            let report = self.attempt(&due, now).await;
+            self.finish(&due, &report).await;
+        }
+        Ok(())
+    }
+
     async fn next(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
         let longest = self.policy.longest().max(LEASE);
         match self.store.next_attempt_at(&self.endpoint).await? {

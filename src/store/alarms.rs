@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// What was given up at this endpoint after `told`. That a message of a given-up message was given up itself is
-    /// told to nobody: it would never end.
+    /// told to nobody: it would never end. Nor is that a test was: who asked for it was told.
     pub async fn dead_since(&self, endpoint: &str, told: Option<Timestamp>) -> Result<Option<Dead>, Error> {
         let told = told.map_or(0, Timestamp::as_millis);
         let row = sqlx::query!(
@@ -146,7 +146,7 @@ impl Store {
                      from delivery d
                      where d.endpoint = ?1 and d.state = 'dead' and d.finished_at > ?2
                        and not exists (select 1 from delivery_event de join event e on e.id = de.event
-                                       where de.delivery = d.id and e.type = 'monitor.dead_letter'))"#,
+                                       where de.delivery = d.id and (e.type = 'monitor.dead_letter' or e.test = 1)))"#,
             endpoint,
             told
         )
@@ -154,7 +154,9 @@ impl Store {
         .await?;
         let (Some(first), Some(last)) = (row.first, row.last) else { return Ok(None) };
         let newest = sqlx::query!(
-            "select id, last_error from delivery where endpoint = ? and state = 'dead' and finished_at = ? limit 1",
+            "select id, last_error from delivery d where endpoint = ? and state = 'dead' and finished_at = ?
+               and not exists (select 1 from delivery_event de join event e on e.id = de.event
+                               where de.delivery = d.id and e.test = 1) limit 1",
             endpoint,
             last
         )

@@ -124,7 +124,7 @@ impl WriteTx {
         Ok(None)
     }
 
-    async fn claim(
+    pub(super) async fn claim(
         &mut self,
         id: &str,
         endpoint: &str,
@@ -222,6 +222,11 @@ impl WriteTx {
         let (probe_at, paused_at) = state.map_or((None, None), |state| (state.probe_at, state.paused_at));
         if paused_at.is_some() || probe_at.is_some_and(|probe| probe > now) {
             return Ok(None);
+        }
+        if probe_at.is_some()
+            && let Some(test) = self.waiting_test(endpoint).await?
+        {
+            return Ok(Some(test));
         }
         // The plus keeps SQLite from sorting all that is due: in this order the first one is nearly always it.
         let oldest = sqlx::query_scalar!(

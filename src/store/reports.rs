@@ -7,11 +7,13 @@ mod deliveries;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod overview;
+mod proof;
 
 use serde::Serialize;
 
 pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, EventRow};
 pub use overview::{EndpointState, PartnerState};
+pub use proof::{Proof, ProvenDelivery, ProvenTransition};
 
 use crate::store::{Error, Store};
 use crate::time::Timestamp;
@@ -91,6 +93,9 @@ pub struct CustomerRow {
     pub added_at: String,
     /// It left Partner Center's list, or refuses to answer.
     pub left_since: Option<String>,
+    /// Nobody is told of it since, and until when; no end: until `customers unmute`.
+    pub muted_since: Option<String>,
+    pub muted_until: Option<String>,
 }
 
 /// A customer as somebody may name it on the command line.
@@ -151,7 +156,8 @@ impl Store {
                       v.tags as "tags!: String", v.contact as "contact!", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
                       v.next_poll_at as "next_poll_at: String", v.poll_failures as "poll_failures!: i64",
                       v.blind_since as "blind_since: String", v.last_error as "last_error: String",
-                      v.poll_class as "poll_class!", v.added_at as "added_at!: String", v.left_since as "left_since: String"
+                      v.poll_class as "poll_class!", v.added_at as "added_at!: String", v.left_since as "left_since: String",
+                      v.muted_since as "muted_since: String", v.muted_until as "muted_until: String"
                from v_customers v
                join partner p on p.name = v.partner
                join customer c on c.partner = p.id and c.customer_key = lower(v.customer_id) and c.removed_at is null

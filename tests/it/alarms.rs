@@ -1,5 +1,8 @@
 //! What operators hear of trouble: once, over an endpoint that works, and once more when it is over.
 
+use uuid::Uuid;
+use vetwatch::delivery::parcel;
+use vetwatch::event::{Event, EventType};
 use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
@@ -14,6 +17,16 @@ impl World {
         monitor
             .map(|json| format!("{}: {}", json["type"].as_str().unwrap(), json["data"]["summary"].as_str().unwrap()))
             .collect()
+    }
+
+    /// Queues an event for one endpoint, whatever the routes say.
+    async fn queue_for(&self, event: &Event, endpoint: &str) {
+        let mut tx = self.store.begin().await.unwrap();
+        let partner = tx.partner("emea", event.occurred_at).await.unwrap();
+        tx.insert_event(event, partner.id, None, None).await.unwrap();
+        let told = self.config.routes.directly(endpoint, "test-send".to_owned(), String::new());
+        tx.enqueue(event, &parcel(&told, event.occurred_at), event.occurred_at).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     async fn town(&mut self, count: usize) -> Vec<String> {
@@ -186,4 +199,15 @@ async fn a_customer_that_could_not_be_read_and_then_left_is_not_called_readable(
     world.live(hours(8)).await;
     let told = world.alarms();
     assert!(matches!(&told[1..], [one] if one.contains("is no longer a customer")), "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_test_that_was_given_up_is_no_dead_letter_that_operators_hear_of() {
+    let world = World::new().await;
+    let test = |at| vetwatch::delivery::message::sample::event(EventType::Denied, Uuid::now_v7(), "emea", at);
+    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())));
+    world.queue_for(&test(START), "sales-mail").await;
+    world.live(hours(1)).await;
+    assert_eq!(world.rows("select state from v_deliveries").await, ["dead"]);
+    assert!(world.alarms().is_empty(), "{:?}", world.alarms());
 }

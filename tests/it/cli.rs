@@ -8,6 +8,7 @@ mod answers;
 mod daemon;
 mod import;
 mod poll;
+mod proof;
 mod roster;
 mod submit;
 

@@ -14,6 +14,7 @@ mod delivery;
 mod demo;
 mod email;
 mod model;
+mod mute;
 mod overdue;
 mod peers;
 mod plausibility;

@@ -1,6 +1,7 @@
 //! Random sequences of what can happen (reviews, polls, faults, deliveries that succeed, fail or die, time, restarts,
 //! clocks that are set), held against a naive model: every verdict that was seen is told in the end, once, to every
-//! endpoint, under one id, and nothing else is.
+//! endpoint, under one id, and nothing else is. One endpoint gathers what it is told into digests, and is told nothing
+//! in its quiet hours.
 //!
 //! What was *seen* is read from the database after each step; what follows from it, the model says by itself.
 
@@ -11,9 +12,10 @@ use serde_json::Value;
 use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
+use vetwatch::store::redrive::Redrive;
 use vetwatch::time::Clock;
 
-use crate::world::{World, hours, minutes, seconds};
+use crate::world::{World, hours, letter, minutes, seconds};
 
 const CUSTOMERS: usize = 3;
 const REASONS: [&str; 3] = ["Not an Education Customer", "Not an Academic Domain", "Not an eligible Library"];
@@ -43,6 +45,10 @@ enum Step {
     },
     Pass {
         minutes: u64,
+    },
+    /// Somebody sends a message again, whatever became of it.
+    Redrive {
+        choice: u8,
     },
     Restart,
     /// Our clock is set, theirs is not.
@@ -89,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (hook, mail).prop_map(|(hook, mail)| Step::Deliver { hook, mail }),
         1 => any::<bool>().prop_map(|hang| Step::DieSending { hang }),
         1 => (1_u64..3000).prop_map(|minutes| Step::Pass { minutes }),
+        1 => any::<u8>().prop_map(|choice| Step::Redrive { choice }),
         1 => Just(Step::Restart),
         1 => (-60_i64..60).prop_map(|hours| Step::SetClock { hours }),
     ]
@@ -111,16 +118,16 @@ fn cases() -> u32 {
 
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     // Giving up has tests of its own.
-    let mut world = World::with("", "[retry]\ngive_up_after = \"3000d\"").await;
+    let mut world = World::edited("", "[retry]\ngive_up_after = \"3000d\"", with_digests).await;
     let mut reviews = Vec::new();
     for n in 0..CUSTOMERS {
         reviews.push(Review { id: world.customer(&format!("School {n}")).await, state: "absent" });
     }
     let mut models = vec![Model::default(); CUSTOMERS];
-    let mut deaths = 0;
+    let mut repeats = Repeats::default();
     world.poll().await;
     for step in steps {
-        take(&mut world, &mut reviews, &step, &mut deaths).await;
+        take(&mut world, &mut reviews, &step, &mut repeats).await;
         observe(&world, &reviews, &mut models).await;
     }
     // The dust settles: everything works again, and time passes.
@@ -133,6 +140,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         observe(&world, &reviews, &mut models).await;
     }
 
+    let digests = digests(&world, &repeats)?;
     for (n, (review, model)) in reviews.iter().zip(&models).enumerate() {
         prop_assert_eq!(&believed(&world, &review.id).await, review.state, "what is believed of school {}", n);
         let name = format!("School {n}");
@@ -140,7 +148,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         for hook in world.hook.hooks() {
             let json = hook.json();
             let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
-            if text("/data/customer/name") == name {
+            if hook.path == "/hook" && text("/data/customer/name") == name {
                 let news = format!("{} {}", text("/type"), text("/data/vetting_reason"));
                 hooked.arrived(hook.id().unwrap(), &text("/data/event_id"), &news, hook.answered == Some(200));
             }
@@ -148,9 +156,12 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         prop_assert_eq!(&hooked.in_order(), &model.news, "webhooks of {}", &name);
         let events: BTreeSet<_> = hooked.by_id.values().map(|arrival| &arrival.event).collect();
         prop_assert_eq!(events.len(), hooked.by_id.len(), "an event under two ids");
-        let repeats = hooked.by_id.values().map(|arrival| arrival.accepted.saturating_sub(1)).sum::<u32>();
-        prop_assert!(repeats <= deaths, "{} repeats of accepted webhooks, {} deaths", repeats, deaths);
-        prop_assert_eq!(mailed(&world, &name), model.news.len(), "mails about {}", &name);
+        let again = hooked.by_id.values().map(|arrival| arrival.accepted.saturating_sub(1)).sum::<u32>();
+        prop_assert!(again <= repeats.allowed(), "{} repeats of accepted webhooks, {:?}", again, &repeats);
+        prop_assert_eq!(mailed(&world, &name).await, model.news.len(), "mails about {}", &name);
+        let grouped: Vec<&String> =
+            digests.values().filter(|(about, _)| *about == name).map(|(_, news)| news).collect();
+        prop_assert_eq!(grouped, model.news.iter().collect::<Vec<_>>(), "in digests, of {}", &name);
     }
     let unfinished =
         world.rows("select endpoint, state, last_error from v_deliveries where state <> 'delivered'").await;
@@ -158,15 +169,74 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Different mails about a customer, by their Message-ID.
-fn mailed(world: &World, name: &str) -> usize {
-    let mails = world.mail.mails();
-    let about = mails.iter().map(vetwatch::sandbox::mailbox::Mail::text).filter(|text| text.contains(name));
-    let ids = about.filter_map(|text| text.lines().find(|line| line.starts_with("Message-ID:")).map(str::to_owned));
-    ids.collect::<BTreeSet<_>>().len()
+/// What may have arrived more than once.
+#[derive(Debug, Default)]
+struct Repeats {
+    /// Of the process, while it was sending.
+    deaths: u32,
+    /// Ids of messages that somebody sent again.
+    redriven: Vec<String>,
 }
 
-async fn take(world: &mut World, reviews: &mut [Review], step: &Step, deaths: &mut u32) {
+impl Repeats {
+    fn allowed(&self) -> u32 {
+        self.deaths + u32::try_from(self.redriven.len()).unwrap()
+    }
+}
+
+/// A third endpoint, at another path of the receiver: it gathers for a while, and sleeps at night.
+fn with_digests(text: String) -> String {
+    let url = text.split_once("\nurl = \"").and_then(|(_, rest)| rest.split_once("/hook\"")).unwrap().0.to_owned();
+    text.replace("[operators]", &format!(
+        "[[endpoint]]\nname = \"grouped\"\nkind = \"webhook\"\nurl = \"{url}/grouped\"\nsecret_file = \"signing-secret\"\n\
+         [[route]]\nevents = [\"vetting.approved\", \"vetting.denied\", \"vetting.revoked\", \"vetting.vanished\"]\n\
+         endpoints = [\"grouped\"]\ngroup_wait = \"40m\"\nquiet_hours = \"{}-{}\"\n[operators]", QUIET.0, QUIET.1
+    ))
+}
+
+const QUIET: (&str, &str) = ("18:00", "07:00");
+
+/// Each event that came in a digest, in the order of the events: about whom, and what. Each came under one id, whatever
+/// was repeated, and nothing came at night but what somebody sent again.
+fn digests(world: &World, repeats: &Repeats) -> Result<BTreeMap<String, (String, String)>, TestCaseError> {
+    let mut told: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut under: BTreeMap<String, String> = BTreeMap::new();
+    for hook in world.hook.hooks().into_iter().filter(|hook| hook.path == "/grouped") {
+        let (json, id) = (hook.json(), hook.id().unwrap().to_owned());
+        let time = hook.received_at.to_utc().format("%H:%M").to_string();
+        let asleep = time.as_str() >= QUIET.0 || time.as_str() < QUIET.1;
+        prop_assert!(!asleep || repeats.redriven.contains(&id), "somebody was woken at {}", time);
+        let one = json.pointer("/data/event_id").is_some().then(|| vec![json["data"].clone()]);
+        for event in one.unwrap_or_else(|| json["data"]["events"].as_array().unwrap().clone()) {
+            let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+            let kind = event.get("type").unwrap_or(&json["type"]).as_str().unwrap().to_owned();
+            let news = (text("/customer/name"), format!("{kind} {}", text("/vetting_reason")));
+            prop_assert_eq!(
+                under.entry(text("/event_id")).or_insert_with(|| id.clone()),
+                &id,
+                "an event under two ids"
+            );
+            prop_assert_eq!(told.entry(text("/event_id")).or_insert_with(|| news.clone()), &news);
+        }
+    }
+    Ok(told)
+}
+
+/// Events of a customer that a mail arrived of, each under one `Message-ID`.
+async fn mailed(world: &World, name: &str) -> usize {
+    let mails = world.mail.mails();
+    let sql = format!(
+        "select de.delivery from delivery_event de join event e on e.id = de.event join customer c on c.id = e.customer
+         where de.endpoint = 'sales-mail' and c.name = '{name}'"
+    );
+    let has_arrived = |id: &&String| {
+        let of_it = mails.iter().filter(|mail| mail.text().contains(&format!("Message-ID: <{id}@")));
+        of_it.map(letter).any(|letter| letter.contains(name))
+    };
+    world.rows(&sql).await.iter().filter(has_arrived).count()
+}
+
+async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &mut Repeats) {
     match *step {
         Step::Vet { customer, choice } => reviews[customer].go_on(world, choice).await,
         Step::Poll { minutes: n, fault } => {
@@ -219,7 +289,7 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, deaths: &m
             clear(world).await;
         }
         Step::DieSending { hang } => {
-            *deaths += 1;
+            repeats.deaths += 1;
             let arrived = world.hook.hooks().len();
             if hang {
                 world.hook.script(HookAct::Hang, Some(1));
@@ -232,6 +302,14 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, deaths: &m
             clear(world).await;
         }
         Step::Pass { minutes: n } => world.pass(minutes(n)),
+        Step::Redrive { choice } => {
+            let ids = world.rows("select delivery_id from v_deliveries order by created_at, delivery_id").await;
+            let Some(id) = ids.get(usize::from(choice) % ids.len().max(1)) else { return };
+            let mut tx = world.store.begin().await.unwrap();
+            tx.redrive(Redrive::One { id, force: true }, world.clock.now()).await.unwrap();
+            tx.commit().await.unwrap();
+            repeats.redriven.push(id.clone());
+        }
         Step::Restart => world.restart().await,
         Step::SetClock { hours: by } => {
             let now = world.clock.now();

@@ -360,6 +360,18 @@ async fn a_receiver_that_resets_the_connection_gets_the_message_again() {
 }
 
 #[tokio::test]
+async fn a_connection_that_died_silently_costs_one_attempt() {
+    // Each connection answers once.
+    let receiver = Receiver::new(Then::Silence("HTTP/1.1 204 No Content\r\n\r\n".to_owned())).await;
+    let channel = receiver.channel().with_deadline(Duration::from_millis(400));
+    let mut outcomes = Vec::new();
+    for _ in 0..4 {
+        outcomes.push(deliver(&channel).await.outcome);
+    }
+    assert_eq!(outcomes, [Outcome::Accepted, TRY_AGAIN, Outcome::Accepted, TRY_AGAIN]);
+}
+
+#[tokio::test]
 async fn a_body_that_never_comes_does_not_undo_the_status() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthe beginning";
     for then in [Then::Answer(answer.to_owned()), Then::Silence(answer.to_owned())] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{OneCustomer, Overview};
 use crate::cli::output::Output;
-use crate::cli::{history, text, when};
+use crate::cli::{customers, history, text, when};
 use crate::store::reports::{CurrentRow, EndpointState, PartnerState};
 use crate::time::Timestamp;
 
@@ -123,6 +123,14 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     line("next question", &next);
     if let Some(since) = &row.left_since {
         line("left", &format!("{}; asked seldom, for 90 days", at_and_ago(since, now)));
+    }
+    if customers::is_muted(row, now) {
+        let until = row
+            .muted_until
+            .as_deref()
+            .map_or("`vetwatch customers unmute`".into(), |at| format!("{} UTC", when::minute(at)));
+        let since = row.muted_since.as_deref().map(when::minute).unwrap_or_default();
+        line("muted", &format!("since {since} UTC, until {until}: nobody is told"));
     }
     if let Some(since) = &row.blind_since {
         line("blind since", &at_and_ago(since, now));

@@ -59,10 +59,15 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml: endpoint[3].url_file: there is no file of this name in DIR
     vetwatch.toml: endpoint[4].kind: wehbook is not a kind that is known (email, webhook, teams, slack, ntfy); did you mean webhook?
     vetwatch.toml: route[0].events[0]: vetting.aproved is no event; did you mean vetting.approved?
-    vetwatch.toml: route[0].group_wait: is not supported by this version yet; leave it out
-    vetwatch.toml: route[0].quiet_hours: is not supported by this version yet; leave it out
-    vetwatch.toml: route[0].endpoints[0]: there is no endpoint sales-male; did you mean sales-mail?
     vetwatch.toml: route[0].partners[0]: there is no partner emae
+    vetwatch.toml: route[0].attempts[0]: 0 is no attempt such as 1, 2-3 or 3+
+    vetwatch.toml: route[0].attempts[2]: many is no attempt such as 1, 2-3 or 3+
+    vetwatch.toml: route[0].group_by[1]: qualifcation is none of event, partner, qualification, outcome, customer, reason, tags; did you mean qualification?
+    vetwatch.toml: route[0].urgent: vetting.revoked is none of this route's events
+    vetwatch.toml: route[0].group_wait: 3days is too long for news to wait for more; the longest is 1day
+    vetwatch.toml: route[0].timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
+    vetwatch.toml: route[0].quiet_hours: 18:00-18:00 is no time at all: both ends are the same
+    vetwatch.toml: route[0].endpoints[0]: there is no endpoint sales-male; did you mean sales-mail?
     vetwatch.toml: route[1].endpoints: is an empty list
     vetwatch.toml: route[1].events: is missing
     vetwatch.toml: operators.endpoints: is missing
@@ -244,7 +249,7 @@ fn doubts_are_warnings() {
     let told: Vec<String> = table.iter().flat_map(|(old, new)| desk.warnings(old, new)).collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
     operators.endpoints: is one endpoint only: when it fails, nobody hears of it; better two that fail apart
-    endpoint: ops-mail is never told of anything: neither a route nor [operators] names it
+    endpoint: ops-mail is never told of anything: no route, no fallback and not [operators] names it
     operators.endpoints: all hang on the mail server office: when it fails, nobody hears of it
     route: no route takes vetting.vanished, vetting.overdue: the operators get them
     route[0].qualifications[0]: Partner Center's documentation knows no Educaton; did you mean Education?

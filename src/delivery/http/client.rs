@@ -21,6 +21,9 @@ use crate::delivery::address::{self, Reach};
 /// Until there is a connection, TLS included: past it the endpoint counts as unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Below what servers and firewalls allow: what they forgot costs an attempt.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// Where to post to, and how to get there. Part of the settings of every HTTP kind.
 #[derive(Clone)]
 pub struct HttpSettings {
@@ -127,6 +130,9 @@ fn builder(url: &Url, reach: Reach, lookup: Lookup) -> Result<reqwest::ClientBui
         .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
         .no_proxy() // proxies come from the configuration only
         .redirect(redirect::Policy::none())
+        // A connection that died silently takes one attempt along; shared by streams it would take all, until TCP gives up.
+        .http1_only()
+        .pool_idle_timeout(IDLE)
         .no_gzip() // an answer only explains; nothing is gained by unpacking it
         .dns_resolver(Guarded { reach, lookup }))
 }

@@ -56,3 +56,16 @@ fn a_secret_is_hidden_in_every_form_in_which_a_server_may_repeat_it() {
     }
     assert_eq!(redact("nothing to hide, ünless", [&url, &proxy]), "nothing to hide, ünless");
 }
+
+#[test]
+fn a_heartbeat_goes_wherever_its_url_leads_but_to_what_is_never_reached() {
+    for (url, good) in [
+        ("https://10.0.0.1/ping", true),
+        ("https://checks.example/ping", true),
+        ("http://localhost/ping", true),
+        ("https://169.254.169.254/ping", false),
+        ("http://checks.example/ping", false),
+    ] {
+        assert_eq!(chosen(&url.parse().unwrap()).is_ok(), good, "{url}");
+    }
+}

@@ -148,7 +148,10 @@ impl Store {
                                      union select endpoint from delivery where state in ('pending', 'dead'))
                select k.name as "name!: String",
                       (select count(*) from delivery d where d.endpoint = k.name and d.state = 'pending') as "pending!: i64",
-                      (select count(*) from delivery d where d.endpoint = k.name and d.state = 'dead') as "dead!: i64",
+                      -- A test that was given up is no news that nobody got.
+                      (select count(*) from delivery d where d.endpoint = k.name and d.state = 'dead'
+                       and not exists (select 1 from delivery_event de join event e on e.id = de.event
+                                       where de.delivery = d.id and e.test = 1)) as "dead!: i64",
                       (select min(d.created_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "oldest: i64",
                       (select min(d.next_attempt_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "next: i64",
                       e.closed_since as "closed_since: i64", e.paused_at as "paused_at: i64",

@@ -12,17 +12,17 @@ use super::{Desk, EVIL};
 const WAIT: Duration = Duration::from_secs(30);
 
 /// `vetwatch run` as a process of its own, killed if the test ends before it.
-struct Daemon(Child);
+pub(super) struct Daemon(Child);
 
 impl Daemon {
-    fn start(desk: &Desk, more: &[&str]) -> Self {
+    pub(super) fn start(desk: &Desk, more: &[&str]) -> Self {
         // Into a file: nobody reads a pipe meanwhile.
         let log = File::create(desk.path("log")).unwrap();
         Self(desk.command(&[&["run"], more].concat()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     /// Asks it to stop, and waits for that. Returns what it logged.
-    async fn stop(mut self, desk: &Desk) -> String {
+    pub(super) async fn stop(mut self, desk: &Desk) -> String {
         let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
         assert!(asked.success());
         let deadline = Instant::now() + WAIT;

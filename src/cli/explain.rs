@@ -1,0 +1,70 @@
+//! `vetwatch explain`: why a message was sent, or was not: from Partner Center's answer to the receivers' replies.
+
+mod page;
+
+use crate::cli::{Context, Exit, Failure};
+use crate::store::Store;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An event's id or a message's, or enough of its beginning
+    #[arg(value_name = "EVENT")]
+    pub id: String,
+}
+
+pub(super) async fn explain(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let outline = context.outline()?;
+    let store = context.reading_store(&outline.database).await?;
+    let mut proofs = Vec::new();
+    for id in events(&store, &args.id).await? {
+        proofs.extend(store.proof(&id).await?);
+    }
+    if context.json {
+        // A message may tell several events, so it is always a list.
+        context.out.json(&proofs)?;
+    } else {
+        let pages: Vec<String> = proofs.iter().map(|proof| page::of(context.out.style, proof)).collect();
+        context.out.write(&pages.join("\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The event that an id begins, or those that a message of this id tells.
+///
+/// # Errors
+/// [`Exit::NotFound`] if nothing has this id, or several events are meant; they are listed.
+async fn events(store: &Store, prefix: &str) -> Result<Vec<String>, Failure> {
+    const SHOWN: u32 = 6;
+    let wanted = prefix.trim().to_lowercase();
+    let is_id = !wanted.is_empty() && wanted.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    let (mut events, mut deliveries) = (Vec::new(), Vec::new());
+    if is_id {
+        events = store.event_ids(&wanted, SHOWN).await?;
+        deliveries = store.delivery_ids(&wanted, SHOWN).await?;
+    }
+    let whole = |ids: &mut Vec<String>| {
+        if ids.contains(&wanted) {
+            ids.retain(|id| *id == wanted);
+        }
+    };
+    whole(&mut events);
+    whole(&mut deliveries);
+    // An event and its messages are made in the same millisecond, which is what their ids begin with: what begins so may
+    // still all be about one event.
+    let mut meant = events.clone();
+    for delivery in &deliveries {
+        let told = store.delivery(delivery).await?.map(|detail| detail.events_told).unwrap_or_default();
+        meant.extend(told.into_iter().map(|event| event.event_id));
+    }
+    meant.sort();
+    meant.dedup();
+    match (meant.len(), events.len(), deliveries.len()) {
+        (1, _, _) | (_, 0, 1) => Ok(meant),
+        (_, 0, 0) => Err(Failure::new(Exit::NotFound, format!("there is neither an event nor a message \"{prefix}\""))
+            .advise("`vetwatch history` shows what changed, with the beginning of each event's id")),
+        _ => Err(Failure::new(Exit::NotFound, format!("several ids begin with \"{prefix}\""))
+            .listing(events.iter().map(|id| format!("event    {id}")))
+            .listing(deliveries.iter().map(|id| format!("message  {id}")))
+            .advise("write more of the id")),
+    }
+}

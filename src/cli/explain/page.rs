@@ -1,0 +1,171 @@
+//! The proof trail as text: one screen.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::cli::output::Style;
+use crate::cli::{notifications, text, when};
+use crate::event::EventType;
+use crate::store::reports::{Proof, ProvenDelivery, ProvenTransition};
+use crate::time::Timestamp;
+
+/// An answer that is longer is cut; `--json` has it whole.
+const ANSWER: usize = 1200;
+
+pub(super) fn of(style: Style, proof: &Proof) -> String {
+    let event = &proof.event;
+    let mut page = format!("{}\n", style.heading(&format!("{}  {}", event.event_type, text::clean(&about(proof)))));
+    line(&mut page, "event", &event.event_id);
+    line(&mut page, "happened", &event.occurred_at.to_string());
+    line(&mut page, "partner", &proof.partner);
+    if proof.test {
+        line(&mut page, "test", "somebody asked for it with `vetwatch test-send`; nothing happened");
+    }
+    match &proof.transition {
+        Some(transition) => page += &evidence(style, transition),
+        None => page += &without_transition(style, proof),
+    }
+    let _ = writeln!(page, "\n{}", style.heading("Told"));
+    for delivery in &proof.deliveries {
+        page += &told(style, delivery);
+    }
+    if proof.deliveries.is_empty() {
+        let _ = writeln!(page, "  {}", nobody(proof));
+    }
+    page
+}
+
+fn about(proof: &Proof) -> String {
+    let data = &proof.event.data;
+    let said = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    match (said("/customer/name").or(said("/customer/id")), said("/qualification")) {
+        (Some(name), Some(qualification)) => format!("{name}, {qualification}"),
+        _ => said("/summary").unwrap_or_default().to_owned(),
+    }
+}
+
+fn line(page: &mut String, label: &str, value: &str) {
+    let _ = writeln!(page, "  {label:<16}{}", text::clean(value));
+}
+
+/// The answer, and what it changed.
+fn evidence(style: Style, seen: &ProvenTransition) -> String {
+    let mut page = format!("\n{}\n", style.heading("Answer of Partner Center"));
+    let optional = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
+    line(&mut page, "customer", &format!("{} ({})", seen.customer_name, seen.customer_id));
+    line(&mut page, "answered", &seen.observed_at.to_string());
+    line(&mut page, "correlation", &optional(&seen.correlation_id));
+    line(&mut page, "request", &optional(&seen.request_id));
+    match &seen.raw_answer {
+        Some(answer) => {
+            let short: String = answer.chars().take(ANSWER).collect();
+            let more = if short.len() < answer.len() { " … (--json has all of it)" } else { "" };
+            let _ = writeln!(page, "  {}{more}", style.faint(&text::clean(&short)));
+        }
+        None => line(&mut page, "answer", "not kept"),
+    }
+
+    let _ = writeln!(page, "\n{}", style.heading("What changed"));
+    let status = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
+    let from = match &seen.from_status {
+        None if seen.first_seen => "never seen before".to_owned(),
+        from => status(from),
+    };
+    line(&mut page, "status", &format!("{from} → {}", status(&seen.to_status)));
+    changed(&mut page, "reason", seen.previous_reason.as_deref(), seen.vetting_reason.as_deref());
+    let date = |at: Option<Timestamp>| at.map(|at| at.to_string());
+    let (before, now) = (date(seen.previous_created_at), date(seen.vetting_created_at));
+    changed(&mut page, "create date", before.as_deref(), now.as_deref());
+    line(&mut page, "attempt", &seen.attempt.to_string());
+    let before = seen.last_seen_before_at.map_or("it was not seen before".to_owned(), |at| at.to_string());
+    line(&mut page, "last otherwise", &before);
+    page
+}
+
+fn changed(page: &mut String, label: &str, before: Option<&str>, now: Option<&str>) {
+    match (before, now) {
+        (None, None) => {}
+        (None, Some(now)) => line(page, label, now),
+        (Some(before), now) if Some(before) == now => line(page, label, before),
+        (Some(before), now) => line(page, label, &format!("{} (before: {before})", now.unwrap_or("none"))),
+    }
+}
+
+/// What is told of no change: a reminder, news of vetwatch itself, a test.
+fn without_transition(style: Style, proof: &Proof) -> String {
+    let mut page = format!("\n{}\n", style.heading("What it says"));
+    let data = &proof.event.data;
+    let said = |key: &str| data[key].as_str().unwrap_or_default();
+    if let Some(overdue) = data.get("overdue").filter(|overdue| overdue.is_object()) {
+        line(&mut page, "in review", &format!("since {}", overdue["since"].as_str().unwrap_or_default()));
+        line(
+            &mut page,
+            "for",
+            &format!("{} business days; reminder {}", overdue["business_days"], overdue["reminder"]),
+        );
+        line(&mut page, "last seen so", said("observed_at"));
+    }
+    for sentence in said("detail").lines() {
+        let _ = writeln!(page, "  {}", text::clean(sentence));
+    }
+    page
+}
+
+fn told(style: Style, told: &ProvenDelivery) -> String {
+    let mut page = String::new();
+    for line in notifications::lines_of(style, &told.delivery).lines() {
+        let _ = writeln!(page, "  {line}");
+    }
+    if let Some(why) = &told.why {
+        let _ = writeln!(page, "      because of: {}", text::clean(why));
+    }
+    for attempt in &told.attempts_made {
+        let outcome = attempt.outcome.as_deref().unwrap_or("under way, or the process ended in it");
+        let response = attempt.response.as_deref().map(text::clean).unwrap_or_default();
+        let at = when::minute(&attempt.began_at.to_string());
+        let _ = writeln!(page, "      attempt {}  {at}  {outcome}  {response}", attempt.number);
+    }
+    if told.attempts_made.is_empty() && told.delivery.attempts > 0 {
+        page += "      the details of its attempts are not kept any more\n";
+    }
+    for (address, reply) in told.settled.as_object().into_iter().flatten() {
+        let reply = text::clean(reply.as_str().unwrap_or_default()).into_owned();
+        let _ = writeln!(page, "      {}  {reply}", text::clean(address));
+    }
+    page
+}
+
+/// Why nobody was told, as far as that is known.
+fn nobody(proof: &Proof) -> &'static str {
+    let kind = EventType::parse(&proof.event.event_type);
+    if proof.muted {
+        "Nobody: the customer was muted. `vetwatch customers unmute` ends that; what happened meanwhile is not told."
+    } else if kind.is_some_and(EventType::is_quiet) {
+        "Nobody: this type is told only where a route names it, and none took it then."
+    } else {
+        "Nobody: no endpoint was left to tell; one is not told of itself, and a configuration may have had no other."
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::reports::fixture;
+
+    #[tokio::test]
+    async fn a_screen_leads_from_the_answer_to_the_receivers_replies_and_nothing_in_it_acts() {
+        let filled = fixture::filled().await;
+        let ids = filled.store.event_ids("", 100).await.unwrap();
+        let mut shown = String::new();
+        for id in &ids {
+            let proof = filled.store.proof(id).await.unwrap().unwrap();
+            let page = of(Style::PLAIN, &proof);
+            assert!(!page.contains(['\u{1b}', '\u{202e}']), "{page}");
+            if !proof.deliveries.is_empty() && shown.is_empty() {
+                shown = page;
+            }
+        }
+        insta::assert_snapshot!(shown);
+    }
+}

@@ -1,0 +1,190 @@
+//! `vetwatch test-send`: a marked test message down the real path: outbox, dispatcher, transport.
+//!
+//! The event and its delivery are rows like any other. Beside a running daemon the daemon sends it, and this command
+//! watches; else the command holds the lock and lets the endpoint's own dispatcher make the one attempt.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::cli::{Context, Exit, Failure, run, text, when};
+use crate::config::{Config, closest};
+use crate::daemon;
+use crate::delivery;
+use crate::delivery::message::sample;
+use crate::delivery::route::Told;
+use crate::event::{Event, EventType};
+use crate::store::{Store, Trial};
+
+/// Longer than any attempt.
+const PATIENCE: Duration = Duration::from_secs(100);
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An endpoint of the configuration
+    #[arg(value_name = "ENDPOINT")]
+    pub endpoint: String,
+    /// What the message tells: any type that a route or the operators may get
+    #[arg(long, value_name = "TYPE", default_value = "vetting.denied", value_parser = event_type)]
+    pub event: EventType,
+}
+
+fn event_type(text: &str) -> Result<EventType, String> {
+    EventType::parse(text).ok_or_else(|| {
+        let names = EventType::ALL.iter().map(|event| event.as_str());
+        match closest(text, names.clone()) {
+            Some(meant) => format!("there is no such event; did you mean {meant}?"),
+            None => format!("there is no such event; there are {}", names.collect::<Vec<_>>().join(", ")),
+        }
+    })
+}
+
+pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let name = known(&config, &args.endpoint)?;
+    let store = context.store(&config.database).await?;
+    // Taken before it is queued: a daemon that starts in between would send it, and so would we.
+    let held = match daemon::take_lock(&config.database).await {
+        Ok(held) => Some(held),
+        Err(daemon::Error::Locked(_)) => None,
+        Err(error) => return Err(run::failure(error)),
+    };
+    let (event, delivery) = queue(context, &config, &store, args.event, name).await?;
+    if !context.json {
+        let kind = event.kind;
+        context.out.line(&format!("A test of {kind} is queued for {name}, as message {delivery}."))?;
+    }
+    let trial = match held {
+        Some(_held) => here(context, &config, &store, name, &delivery).await?,
+        None => watch(context, &store, &delivery).await?,
+    };
+    report(context, name, &event, &delivery, trial.as_ref())
+}
+
+fn known<'c>(config: &'c Config, name: &str) -> Result<&'c str, Failure> {
+    let names = || config.endpoints.iter().map(|endpoint| endpoint.name.as_str());
+    if let Some(known) = names().find(|known| *known == name) {
+        return Ok(known);
+    }
+    let failure = Failure::new(Exit::NotFound, format!("there is no endpoint \"{name}\""));
+    Err(match closest(name, names()) {
+        Some(meant) => failure.advise(format!("did you mean {meant}?")),
+        None => failure.because("the configuration has").listing(names().map(str::to_owned)),
+    })
+}
+
+/// Event and delivery in one transaction, and the endpoint asked whether it takes messages again.
+async fn queue(
+    context: &Context,
+    config: &Config,
+    store: &Store,
+    kind: EventType,
+    endpoint: &str,
+) -> Result<(Event, String), Failure> {
+    // Of which partner it is does not matter; it must be of one.
+    let Some(partner) = config.partners.first() else {
+        return Err(Failure::new(Exit::Configuration, "the configuration names no partner"));
+    };
+    let now = context.now();
+    let event = sample::event(kind, Uuid::now_v7(), &partner.name, now);
+    let mut tx = store.begin().await?;
+    let partner = tx.partner(&partner.name, now).await?;
+    tx.insert_event(&event, partner.id, None, None).await?;
+    // By itself: nothing that is real is to wait for it, or share its fate.
+    let told = Told { group: None, ..config.routes.directly(endpoint, "test-send".to_owned(), String::new()) };
+    tx.enqueue(&event, &delivery::parcel(&told, now), now).await?;
+    tx.ask_endpoint(endpoint, now).await?;
+    let delivery = tx.delivery_of(&event, endpoint).await?.unwrap_or_default();
+    tx.commit().await?;
+    Ok((event, delivery))
+}
+
+/// One attempt by the endpoint's own dispatcher. What else waits there is left to the daemon.
+async fn here(
+    context: &Context,
+    config: &Config,
+    store: &Store,
+    endpoint: &str,
+    delivery: &str,
+) -> Result<Option<Trial>, Failure> {
+    let parts =
+        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+    let dispatcher = parts.endpoints.iter().map(|part| &part.dispatcher).find(|part| part.endpoint == endpoint);
+    if let Some(dispatcher) = dispatcher {
+        dispatcher.try_one(delivery).await?;
+    }
+    Ok(store.trial(delivery).await?)
+}
+
+/// Until the daemon's first attempt has ended.
+async fn watch(context: &Context, store: &Store, delivery: &str) -> Result<Option<Trial>, Failure> {
+    let began = tokio::time::Instant::now();
+    let shows = !context.json && std::io::stderr().is_terminal();
+    loop {
+        let trial = store.trial(delivery).await?;
+        let ended = trial.as_ref().is_none_or(|trial| trial.attempt.is_some() || trial.state != "pending");
+        if ended || began.elapsed() >= PATIENCE {
+            if shows {
+                let _ = std::io::stderr().write_all(b"\r\x1b[K");
+            }
+            return Ok(trial);
+        }
+        if shows {
+            let waited = began.elapsed().as_secs();
+            let _ = write!(std::io::stderr(), "\rthe running daemon sends it … {waited} s");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn report(
+    context: &Context,
+    endpoint: &str,
+    event: &Event,
+    delivery: &str,
+    trial: Option<&Trial>,
+) -> Result<Exit, Failure> {
+    let outcome = trial.and_then(|trial| trial.outcome.as_deref());
+    let response = trial.and_then(|trial| trial.response.as_deref()).unwrap_or_default();
+    let accepted = outcome == Some("accepted");
+    if context.json && accepted {
+        context.out.json(&json!({
+            "endpoint": endpoint, "event_id": event.data.event_id, "event_type": event.kind.as_str(),
+            "delivery_id": delivery, "outcome": outcome, "response": response,
+        }))?;
+    } else if accepted {
+        context.out.line(&format!("accepted: {}", text::clean(response)))?;
+        context.out.line("The other side took it. Whether somebody reads it, look there: it is marked as a test.")?;
+    }
+    if accepted {
+        return Ok(Exit::Done);
+    }
+    let gone = trial.is_some_and(|trial| trial.gone && trial.outcome.is_some());
+    let next = trial.and_then(|trial| trial.next_attempt_at).map(|at| when::minute(&at.to_string()));
+    let show = format!("`vetwatch explain {delivery}` shows what comes of it");
+    Err(match (outcome, next) {
+        (Some(_), Some(_)) if gone => Failure::new(Exit::Failed, format!("{endpoint} says that it is gone for good"))
+            .because(response)
+            .listing([format!("message {delivery}")])
+            .advise(format!(
+                "nothing more is sent there until its configuration changes, `vetwatch notifications redrive` is run, or \
+                 another test; {show}"
+            )),
+        (_, None) => Failure::new(Exit::Failed, format!("{endpoint} refused the test for good"))
+            .because(response)
+            .listing([format!("message {delivery}")])
+            .advise("correct the endpoint in the configuration (`vetwatch check`), restart the daemon and test again"),
+        (Some(_), Some(next)) => Failure::new(Exit::TryAgain, format!("{endpoint} did not take the test this time"))
+            .because(response)
+            .listing([format!("message {delivery}")])
+            .advise(format!("it stays queued, and the daemon tries it again, at {next} UTC at the earliest; {show}")),
+        (None, Some(_)) => Failure::new(Exit::TryAgain, "the test was not tried yet")
+            .because(format!("the running daemon has not got to it, or still waits for {endpoint}"))
+            .listing([format!("message {delivery}")])
+            .advise(format!("it stays queued; {show}")),
+    })
+}

@@ -1,0 +1,40 @@
+//! Customers of whom nobody is to be told.
+
+use super::{Error, WriteTx};
+use crate::time::Timestamp;
+
+impl WriteTx {
+    /// From now on what happens to this customer is recorded and told to nobody, until then or (`None`) until somebody
+    /// wants to hear of it again. Whatever is queued already is still sent. False: so it was.
+    pub async fn mute(&mut self, row: i64, until: Option<Timestamp>, now: Timestamp) -> Result<bool, Error> {
+        let (until, now) = (until.map(Timestamp::as_millis), now.as_millis());
+        let done = sqlx::query!(
+            "update customer
+             set muted_at = case when muted_at is null or muted_until <= ?3 then ?3 else muted_at end, muted_until = ?2
+             where id = ?1 and removed_at is null and (muted_at is null or muted_until is not ?2)",
+            row,
+            until,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// What happens from now on is told again; what happened meanwhile is not. False: it was not muted.
+    pub async fn unmute(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+        let now = now.as_millis();
+        let was = sqlx::query_scalar!(
+            r#"select muted_at is not null and (muted_until is null or muted_until > ?2) as "was!: bool"
+               from customer where id = ?1 and removed_at is null"#,
+            row,
+            now
+        )
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        sqlx::query!("update customer set muted_at = null, muted_until = null where id = ?", row)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(was.unwrap_or(false))
+    }
+}

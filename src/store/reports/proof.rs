@@ -1,0 +1,146 @@
+//! The proof trail of an event: the answer that showed it, what changed, whom it was told to, and what they replied.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{AttemptRow, DeliveryRow, EventRow};
+use crate::store::{Error, Store};
+use crate::time::Timestamp;
+
+/// Everything that is known of one event.
+#[derive(Debug, Clone, Serialize)]
+pub struct Proof {
+    #[serde(flatten)]
+    pub event: EventRow,
+    pub partner: String,
+    /// Somebody asked for it with `test-send`: it says nothing of any customer.
+    pub test: bool,
+    /// It was told to nobody, because its customer was muted.
+    pub muted: bool,
+    /// Null: it tells of no change.
+    pub transition: Option<ProvenTransition>,
+    /// In the order in which they were queued.
+    pub deliveries: Vec<ProvenDelivery>,
+}
+
+/// A transition with its evidence.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProvenTransition {
+    pub transition_id: i64,
+    pub customer_id: String,
+    pub customer_name: String,
+    pub qualification: String,
+    /// Null: an entry without status, or (`from`) never seen before.
+    pub from_status: Option<String>,
+    pub to_status: Option<String>,
+    pub vetting_reason: Option<String>,
+    pub previous_reason: Option<String>,
+    pub vetting_created_at: Option<Timestamp>,
+    pub previous_created_at: Option<Timestamp>,
+    pub attempt: i64,
+    pub first_seen: bool,
+    pub last_seen_before_at: Option<Timestamp>,
+    pub observed_at: Timestamp,
+    pub request_id: Option<String>,
+    pub correlation_id: Option<String>,
+    /// As Partner Center sent it.
+    pub raw_answer: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ProvenDelivery {
+    #[serde(flatten)]
+    pub delivery: DeliveryRow,
+    /// Why this endpoint was told; null: it is not known.
+    pub why: Option<String>,
+    pub attempts_made: Vec<AttemptRow>,
+    /// Recipients that took or refused it for good, with what they replied.
+    pub settled: Value,
+}
+
+impl Store {
+    /// The ids of events that begin with `prefix` (lower case), at most `limit` of them.
+    pub async fn event_ids(&self, prefix: &str, limit: u32) -> Result<Vec<String>, Error> {
+        // Ids are hexadecimal digits and hyphens, all of which sort before `g`.
+        let rows = sqlx::query_scalar!(
+            "select id from event where id >= ?1 and id < ?1 || 'g' order by id limit ?2",
+            prefix,
+            limit,
+        );
+        Ok(rows.fetch_all(&self.read).await?)
+    }
+
+    /// Everything about one event, named by its whole id.
+    pub async fn proof(&self, event: &str) -> Result<Option<Proof>, Error> {
+        let row = sqlx::query!(
+            r#"select e.type as kind, e.occurred_at, e.data, e.transition, p.name as partner,
+                      e.test as "test!: bool", e.muted as "muted!: bool"
+               from event e join partner p on p.id = e.partner where e.id = ?1"#,
+            event,
+        );
+        let Some(row) = row.fetch_optional(&self.read).await? else { return Ok(None) };
+        let transition = match row.transition {
+            Some(transition) => Some(self.proven_transition(transition).await?),
+            None => None,
+        };
+        let told = sqlx::query!(
+            "select de.delivery, de.why from delivery_event de join delivery d on d.id = de.delivery
+             where de.event = ?1 order by d.sequence",
+            event,
+        );
+        let mut deliveries = Vec::new();
+        for told in told.fetch_all(&self.read).await? {
+            let Some(detail) = self.delivery(&told.delivery).await? else { continue };
+            deliveries.push(ProvenDelivery {
+                delivery: detail.delivery,
+                why: told.why,
+                attempts_made: detail.attempts_made,
+                settled: detail.settled,
+            });
+        }
+        Ok(Some(Proof {
+            event: EventRow {
+                event_id: event.to_owned(),
+                event_type: row.kind,
+                occurred_at: Timestamp::from_millis(row.occurred_at),
+                data: serde_json::from_str(&row.data).unwrap_or(Value::String(row.data)),
+            },
+            partner: row.partner,
+            test: row.test,
+            muted: row.muted,
+            transition,
+            deliveries,
+        }))
+    }
+
+    async fn proven_transition(&self, id: i64) -> Result<ProvenTransition, Error> {
+        let row = sqlx::query!(
+            r#"select t.qualification, t.from_status, t.to_status, t.vetting_reason, t.previous_reason, t.vetting_created_at,
+                      t.previous_created_at, t.attempt, t.first_seen as "first_seen!: bool", t.last_seen_before_at,
+                      t.observed_at, t.request_id, t.correlation_id, t.raw_answer, c.customer_id, c.name
+               from transition t join customer c on c.id = t.customer where t.id = ?1"#,
+            id,
+        );
+        let row = row.fetch_one(&self.read).await?;
+        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
+        Ok(ProvenTransition {
+            transition_id: id,
+            customer_id: row.customer_id,
+            customer_name: row.name,
+            qualification: row.qualification,
+            from_status: row.from_status,
+            to_status: row.to_status,
+            vetting_reason: row.vetting_reason,
+            previous_reason: row.previous_reason,
+            vetting_created_at: at(row.vetting_created_at),
+            previous_created_at: at(row.previous_created_at),
+            attempt: row.attempt,
+            first_seen: row.first_seen,
+            last_seen_before_at: at(row.last_seen_before_at),
+            observed_at: Timestamp::from_millis(row.observed_at),
+            request_id: row.request_id,
+            correlation_id: row.correlation_id,
+            raw_answer: row.raw_answer,
+        })
+    }
+}

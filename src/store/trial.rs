@@ -1,0 +1,106 @@
+//! Test messages: the same rows as any message, but one that somebody waits for is tried before the others, and while
+//! its endpoint is closed.
+
+use std::time::Duration;
+
+use super::{Due, Error, Store, Unwritten, WriteTx};
+use crate::event::Event;
+use crate::time::Timestamp;
+
+impl Store {
+    /// Whether an attempt at this delivery is under way or could still be begun, and what the last one that ended said.
+    pub async fn trial(&self, delivery: &str) -> Result<Option<Trial>, Error> {
+        let row = sqlx::query!(
+            r#"select d.state, d.next_attempt_at, a.number as "number?: i64", a.outcome as "outcome?: String",
+                      a.response as "response?: String",
+                      exists (select 1 from endpoint e where e.name = d.endpoint and e.paused_at is not null) as "gone!: bool"
+               from delivery d
+               left join attempt a on a.delivery = d.id and a.ended_at is not null
+               where d.id = ? order by a.number desc limit 1"#,
+            delivery
+        );
+        Ok(row.fetch_optional(&self.read).await?.map(|row| Trial {
+            state: row.state,
+            next_attempt_at: row.next_attempt_at.map(Timestamp::from_millis),
+            attempt: row.number,
+            outcome: row.outcome,
+            response: row.response,
+            gone: row.gone,
+        }))
+    }
+}
+
+/// How a test message stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    pub state: String,
+    pub next_attempt_at: Option<Timestamp>,
+    /// The last attempt that has ended.
+    pub attempt: Option<i64>,
+    pub outcome: Option<String>,
+    pub response: Option<String>,
+    /// The endpoint said that it is gone for good: nothing is tried.
+    pub gone: bool,
+}
+
+impl WriteTx {
+    /// The delivery that tells an endpoint of an event.
+    pub async fn delivery_of(&mut self, event: &Event, endpoint: &str) -> Result<Option<String>, Error> {
+        let event = event.data.event_id.to_string();
+        let id = sqlx::query_scalar!(
+            "select delivery from delivery_event where event = ? and endpoint = ?",
+            event,
+            endpoint
+        );
+        Ok(id.fetch_optional(&mut *self.tx).await?)
+    }
+
+    /// Somebody wants to know whether the endpoint takes a message now: it is no longer paused, and probed at once.
+    pub async fn ask_endpoint(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "update endpoint set paused_at = null, paused_settings = null,
+                                 probe_at = case when closed_since is not null then ?2 end
+             where name = ?1",
+            endpoint,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A test that was not tried yet: what a closed endpoint is probed with, because somebody waits for it.
+    pub(super) async fn waiting_test(&mut self, endpoint: &str) -> Result<Option<String>, Error> {
+        let id = sqlx::query_scalar!(
+            "select d.id from delivery d
+             join delivery_event de on de.delivery = d.id
+             join event e on e.id = de.event and e.test = 1
+             where d.endpoint = ? and d.state = 'pending' and d.attempts = 0
+             order by d.sequence limit 1",
+            endpoint
+        );
+        Ok(id.fetch_optional(&mut *self.tx).await?)
+    }
+
+    /// Claims this delivery, as [`WriteTx::claim_due`] does the oldest one. `None`: it is not pending, or is being tried.
+    pub async fn claim_one(
+        &mut self,
+        id: &str,
+        endpoint: &str,
+        now: Timestamp,
+        lease: Duration,
+        render: impl FnOnce(&Unwritten) -> String,
+    ) -> Result<Option<Due>, Error> {
+        let is_free = sqlx::query_scalar!(
+            r#"select state = 'pending' and not exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null)
+                   as "free!: bool"
+               from delivery d where d.id = ?"#,
+            id
+        );
+        if !is_free.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
+            return Ok(None);
+        }
+        self.claim(id, endpoint, now, lease, render).await.map(Some)
+    }
+}
