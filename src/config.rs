@@ -5,6 +5,7 @@
 
 mod address;
 mod calendar;
+mod chat;
 mod credential;
 mod endpoint;
 mod http;
@@ -15,6 +16,7 @@ mod route;
 mod schedule;
 mod secret;
 mod section;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use crate::calendar::{Calendar, Reminders};
+use crate::delivery::chat::{ChatSettings, Service};
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
@@ -94,6 +99,7 @@ pub struct EndpointSettings {
 pub enum EndpointKind {
     Email(EmailSettings),
     Webhook(WebhookSettings),
+    Chat(ChatSettings),
 }
 
 impl EndpointKind {
@@ -102,7 +108,9 @@ impl EndpointKind {
     pub const fn reach(&self) -> (u32, bool) {
         match self {
             Self::Email(_) => (500, true),
-            Self::Webhook(_) => (100, false),
+            // One with a form of its own is mostly another chat.
+            Self::Webhook(webhook) => (webhook.most, webhook.template.is_some()),
+            Self::Chat(chat) => (chat.service.most(), true),
         }
     }
 }
@@ -114,6 +122,10 @@ impl EndpointSettings {
         let settings = match &self.kind {
             EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
             EndpointKind::Webhook(webhook) => webhook.http.url.to_string(),
+            EndpointKind::Chat(ChatSettings { http, service: Service::Ntfy(topic) }) => {
+                format!("{} {}", http.url, topic.name.expose_secret())
+            }
+            EndpointKind::Chat(chat) => chat.http.url.to_string(),
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, settings.as_bytes());
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest)

@@ -1,6 +1,7 @@
 //! From the outbox to an endpoint.
 
 pub mod address;
+pub mod chat;
 mod dispatcher;
 pub mod email;
 pub mod http;
@@ -27,6 +28,7 @@ use crate::time::Timestamp;
 pub enum Channel {
     Email(email::EmailChannel),
     Webhook(webhook::WebhookChannel),
+    Chat(chat::ChatChannel),
 }
 
 /// A message that is to be written, before its first attempt.
@@ -104,6 +106,7 @@ impl Channel {
         match self {
             Self::Email(channel) => channel.render(draft, now),
             Self::Webhook(channel) => channel.render(draft),
+            Self::Chat(channel) => channel.render(draft),
         }
     }
 
@@ -112,6 +115,7 @@ impl Channel {
         match self {
             Self::Email(channel) => channel.deliver(outgoing).await,
             Self::Webhook(channel) => channel.deliver(outgoing, now).await,
+            Self::Chat(channel) => channel.deliver(outgoing, now).await,
         }
     }
 }

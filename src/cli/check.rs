@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cli::{Context, Exit, Failure, live, privileges, text};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
+use crate::delivery::chat::Service;
 use crate::delivery::email::{LoginBy, Tls};
 use crate::delivery::route::Route;
 use crate::event::EventType;
@@ -205,7 +206,25 @@ fn about(endpoint: &EndpointSettings) -> String {
         EndpointKind::Webhook(webhook) => {
             let place = webhook.http.place();
             let count = webhook.secrets.len();
-            format!("webhook at {place}, signed with {count} secret{}", if count == 1 { "" } else { "s" })
+            let signed = match count {
+                0 => "not signed".to_owned(),
+                1 => "signed with 1 secret".to_owned(),
+                _ => format!("signed with {count} secrets"),
+            };
+            let form = if webhook.template.is_some() { ", in a form of its own" } else { "" };
+            let login = if webhook.authorization.is_some() { ", with a login" } else { "" };
+            format!("webhook at {place}{form}, {signed}{login}")
+        }
+        EndpointKind::Chat(chat) => {
+            let place = chat.http.place();
+            match &chat.service {
+                Service::Teams => format!("card in a Teams channel, by {place}"),
+                Service::Slack => format!("message in a Slack channel, by {place}"),
+                Service::Ntfy(topic) => {
+                    let login = if topic.token.is_some() { "with a token" } else { "without login" };
+                    format!("push by ntfy at {place}, {login}")
+                }
+            }
         }
     }
 }

@@ -159,7 +159,7 @@ fn shown<'a>(
             let letter = Letter::read(&message);
             (to.collect(), format!("Subject: {}\n\n{}", letter.subject, letter.text))
         }
-        EndpointKind::Webhook(_) => (Vec::new(), indented(&message)),
+        EndpointKind::Webhook(_) | EndpointKind::Chat(_) => (Vec::new(), indented(&message)),
     };
     let due_at = told.due_at(now);
     let waits_for = match told.group_wait {

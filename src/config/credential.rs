@@ -77,7 +77,7 @@ fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
         if found.is_none() {
             let text = match kinds {
                 [only] => format!("{} is no kind for a user; it is {only}", shown(&kind)),
-                _ => unknown_kind(&kind, kinds, &[]),
+                _ => unknown_kind(&kind, kinds),
             };
             section.problem("kind", text);
         }

@@ -10,10 +10,10 @@ use lettre::message::Mailbox;
 use url::Url;
 
 use super::section::{Section, did_you_mean, shown};
-use super::{EndpointKind, EndpointSettings, address, credential, http, partner};
+use super::{EndpointKind, EndpointSettings, address, chat, credential, http, partner, template};
 use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use crate::delivery::route::{Contact, Fallback, Way};
-use crate::delivery::webhook::{SigningSecret, WebhookSettings};
+use crate::delivery::webhook::{MOST, MOST_WITH_TEMPLATE, SigningSecret, WebhookSettings};
 use crate::partner_center::application::Application;
 
 /// Where tokens for Exchange Online come from, and what they are asked for; other clouds have others.
@@ -148,9 +148,12 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
             })
             .map(EndpointKind::Email),
             Some("webhook") => webhook(&mut section).map(EndpointKind::Webhook),
+            Some("teams") => chat::teams(&mut section).map(EndpointKind::Chat),
+            Some("slack") => chat::slack(&mut section).map(EndpointKind::Chat),
+            Some("ntfy") => chat::ntfy(&mut section).map(EndpointKind::Chat),
             other => {
                 if let Some(kind) = other {
-                    let text = partner::unknown_kind(kind, &["email", "webhook"], &["teams", "slack", "ntfy"]);
+                    let text = partner::unknown_kind(kind, &["email", "webhook", "teams", "slack", "ntfy"]);
                     section.problem("kind", text);
                 }
                 section.ignore_rest();
@@ -161,7 +164,7 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
         let (most, people) = kind.reach();
         let contact = match &kind {
             EndpointKind::Email(email) => email.contact,
-            EndpointKind::Webhook(_) => Contact::No,
+            EndpointKind::Webhook(_) | EndpointKind::Chat(_) => Contact::No,
         };
         endpoints.ways.insert(name.clone(), Way { most, people, contact, fallback });
         endpoints.settings.push(EndpointSettings { name, kind });
@@ -233,10 +236,16 @@ fn mailbox(text: &str) -> Result<Mailbox, String> {
 }
 
 fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
-    section.demand(&["secret_file"]);
+    let custom = section.has("template_file");
+    if !custom {
+        section.demand(&["secret_file"]);
+    }
     let http = http::read(section);
-    let secrets = secrets(section);
-    Some(WebhookSettings { http: http?, secrets: secrets? })
+    let secrets = if custom && !section.has("secret_file") { Some(Vec::new()) } else { secrets(section) };
+    let template = template::read(section);
+    let authorization = section.secret_in_header("authorization_file");
+    let most = section.integer("max_events", 1..=100).unwrap_or(if custom { MOST_WITH_TEMPLATE } else { MOST });
+    Some(WebhookSettings { http: http?, secrets: secrets?, template: template?, authorization: authorization?, most })
 }
 
 /// One on each line, the newest first.

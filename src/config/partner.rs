@@ -143,13 +143,10 @@ fn urls(section: &mut Section<'_>) -> Option<Urls> {
     Some(Urls { api, login, resource })
 }
 
-/// For a `kind` that cannot be used: not yet, or not known at all.
-pub(super) fn unknown_kind(kind: &str, now: &[&str], later: &[&str]) -> String {
-    if later.contains(&kind) {
-        return format!("{kind} is not supported by this version yet; it knows {}", now.join(", "));
-    }
-    let suggestion = did_you_mean(kind, now.iter().copied());
-    format!("{} is not a kind that is known ({}){suggestion}", shown(kind), now.join(", "))
+/// For a `kind` that is not known.
+pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> String {
+    let suggestion = did_you_mean(kind, known.iter().copied());
+    format!("{} is not a kind that is known ({}){suggestion}", shown(kind), known.join(", "))
 }
 
 /// A name that is fit for logs, routes and file names.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::section::{Section, shown};
 
@@ -76,6 +76,22 @@ impl Section<'_> {
             return None;
         }
         Some(text.into())
+    }
+
+    /// A secret that is sent in a header. `Some(None)`: there is none, and nothing is wrong.
+    #[expect(clippy::option_option, reason = "whether it is there and whether it is good are two questions")]
+    pub(super) fn secret_in_header(&mut self, key: &'static str) -> Option<Option<SecretString>> {
+        let given = self.has(key);
+        let secret = self.secret(key);
+        if !given {
+            return Some(None);
+        }
+        let secret = secret?;
+        if secret.expose_secret().chars().all(|c| matches!(c, ' '..='~')) {
+            return Some(Some(secret));
+        }
+        self.problem(key, "the file holds something that cannot stand in a header");
+        None
     }
 
     /// Everything in the file that `key` names, without line ends at its end; never empty.

@@ -1,6 +1,7 @@
 //! What a file comes to.
 
 mod calendar;
+mod chat;
 mod mail;
 mod problems;
 

@@ -11,6 +11,7 @@ use crate::activity_log::{ActivityLog, UnderWay};
 use crate::alarms::Alarms;
 use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
+use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
@@ -95,6 +96,7 @@ pub fn channel(kind: &EndpointKind, clock: &Arc<dyn Clock>) -> Channel {
     match kind {
         EndpointKind::Email(settings) => Channel::Email(EmailChannel::new(settings.clone()).with_clock(clock.clone())),
         EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
+        EndpointKind::Chat(settings) => Channel::Chat(ChatChannel::new(settings.clone())),
     }
 }
 
@@ -106,7 +108,7 @@ fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
 fn mail_servers(config: &Config) -> Vec<(String, Expiry)> {
     let servers = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
         EndpointKind::Email(settings) => Some((settings.smtp.host.clone(), settings.smtp.login.as_ref()?.expiry()?)),
-        EndpointKind::Webhook(_) => None,
+        EndpointKind::Webhook(_) | EndpointKind::Chat(_) => None,
     });
     let mut servers: Vec<_> = servers.collect();
     servers.sort_by(|(one, ends), (other, end)| (one, ends.at, ends.of).cmp(&(other, end.at, end.of)));

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use client::chosen;
@@ -35,6 +36,8 @@ pub struct Poster {
     settings: HttpSettings,
     deadline: Duration,
     lookup: Lookup,
+    /// What else of a request may be repeated in its answer, and must not be shown.
+    hidden: Vec<SecretString>,
     /// Or why there is none; every attempt says so then.
     client: Result<Client, String>,
 }
@@ -55,18 +58,24 @@ impl Poster {
     /// Another hard deadline for an attempt than 30 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self::with(self.settings, deadline, self.lookup)
+        Self::with(self.settings, deadline, self.lookup).hiding(self.hidden)
     }
 
     /// Another way to look names up than the system's. What is found is checked all the same.
     #[must_use]
     pub fn with_lookup(self, lookup: Lookup) -> Self {
-        Self::with(self.settings, self.deadline, lookup)
+        Self::with(self.settings, self.deadline, lookup).hiding(self.hidden)
     }
 
     fn with(settings: HttpSettings, deadline: Duration, lookup: Lookup) -> Self {
         let client = client::client(&settings, deadline / 2, lookup.clone());
-        Self { settings, deadline, lookup, client }
+        Self { settings, deadline, lookup, hidden: Vec::new(), client }
+    }
+
+    /// Shows none of these in a report, either.
+    #[must_use]
+    pub fn hiding(self, hidden: Vec<SecretString>) -> Self {
+        Self { hidden, ..self }
     }
 
     /// One attempt. Ends within the deadline, and shows nothing of the URL but scheme and host, whatever the other
@@ -150,6 +159,8 @@ impl Poster {
 
     fn reported(&self, outcome: Outcome, said: &str) -> Report {
         let said = redact(said, std::iter::once(&self.settings.url).chain(&self.settings.proxy));
+        let hide = |said: String, secret: &SecretString| said.replace(secret.expose_secret(), "[hidden]");
+        let said = self.hidden.iter().filter(|secret| !secret.expose_secret().is_empty()).fold(said, hide);
         let detail = clean::line(&format!("{}: {said}", origin(&self.settings.url)), Report::DETAIL_MAX);
         Report { outcome, detail, settled: BTreeMap::new() }
     }

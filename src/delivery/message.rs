@@ -4,6 +4,7 @@
 pub mod advice;
 pub mod clean;
 pub mod digest;
+pub mod markup;
 pub mod sample;
 mod vetting;
 pub mod when;

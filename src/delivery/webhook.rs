@@ -1,36 +1,69 @@
-//! Signed JSON over HTTPS: Standard Webhooks.
+//! Signed JSON over HTTPS: Standard Webhooks. Or, with a template, whatever the receiver wants.
 
 mod signature;
+mod template;
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+use tracing::error;
 
 pub use self::signature::{SecretError, SigningSecret};
+pub use self::template::{Flaw, Template};
 use crate::delivery::http::{HttpSettings, Lookup, Poster};
-use crate::delivery::message::DIGEST;
-use crate::delivery::{Draft, Outgoing, Report};
+use crate::delivery::message::{DIGEST, Message};
+use crate::delivery::{Draft, Outcome, Outgoing, Report};
 use crate::event::{Event, EventData};
 use crate::time::Timestamp;
+
+/// How many events a digest holds at most, unless the configuration says otherwise.
+pub const MOST: u32 = 100;
+/// The same with a template: receivers that have one are chats and ticket systems.
+pub const MOST_WITH_TEMPLATE: u32 = 20;
 
 #[derive(Debug, Clone)]
 pub struct WebhookSettings {
     pub http: HttpSettings,
-    /// One for each `v1,` signature; the newest first.
+    /// One for each `v1,` signature; the newest first. Without any nothing is signed.
     pub secrets: Vec<SigningSecret>,
+    /// Instead of our own form.
+    pub template: Option<Template>,
+    /// The value of the `Authorization` header.
+    pub authorization: Option<SecretString>,
+    /// How many events a message holds at most.
+    pub most: u32,
+}
+
+impl WebhookSettings {
+    /// Our own form, signed.
+    #[must_use]
+    pub fn signed(http: HttpSettings, secrets: Vec<SigningSecret>) -> Self {
+        Self { http, secrets, template: None, authorization: None, most: MOST }
+    }
 }
 
 #[derive(Debug)]
 pub struct WebhookChannel {
     secrets: Vec<SigningSecret>,
+    template: Option<Template>,
+    authorization: Option<SecretString>,
     poster: Poster,
 }
 
 impl WebhookChannel {
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
-        Self { secrets: settings.secrets, poster: Poster::new(settings.http) }
+        let WebhookSettings { http, secrets, template, authorization, most: _ } = settings;
+        let mut hidden: Vec<SecretString> = template.iter().filter_map(Template::secret).cloned().collect();
+        if let Some(header) = &authorization {
+            // Servers repeat the credentials with and without the scheme.
+            let credentials = header.expose_secret().split_once(' ').map(|(_, credentials)| credentials.into());
+            hidden.extend(std::iter::once(header.clone()).chain(credentials));
+        }
+        Self { secrets, template, authorization, poster: Poster::new(http).hiding(hidden) }
     }
 
     /// Another hard deadline for an attempt than 30 seconds.
@@ -45,28 +78,54 @@ impl WebhookChannel {
         Self { poster: self.poster.with_lookup(lookup), ..self }
     }
 
-    /// The request's body. One event is told as itself; several (or none) as a digest of them.
+    /// The request's body, without anything secret: it is stored. One event is told as itself; several (or none) as a
+    /// digest of them. A template that fails costs its form, never the message.
     #[must_use]
     pub fn render(&self, draft: &Draft<'_>) -> String {
-        // Names, texts and times: all of it can be JSON.
-        serde_json::to_string(&body(draft)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+        let Some(template) = &self.template else { return own_form(draft) };
+        template.render(draft).unwrap_or_else(|flaw| {
+            error!(delivery.id = %draft.id, %flaw, "a message's template failed; it goes in its built-in form");
+            if template.is_json() {
+                own_form(draft)
+            } else {
+                Message::of(draft.events).with_note(draft.note.unwrap_or_default()).text()
+            }
+        })
     }
 
     /// One attempt, signed for `now`.
     pub async fn deliver(&self, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
-        let signatures = signature::header(&self.secrets, outgoing.id, now, outgoing.message);
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (body, content_type) = match &self.template {
+            Some(template) => (template.complete(outgoing.id, outgoing.message), template.content_type()),
+            None => (outgoing.message.to_owned(), HeaderValue::from_static("application/json")),
+        };
+        headers.insert(CONTENT_TYPE, content_type);
         for (name, value) in [
             ("webhook-id", outgoing.id.to_string()),
             ("webhook-timestamp", now.as_secs().to_string()),
-            ("webhook-signature", signatures),
+            ("webhook-signature", signature::header(&self.secrets, outgoing.id, now, &body)),
         ] {
             // An id, a number and base64: all of it can stand in a header.
-            headers.extend(HeaderValue::try_from(value).map(|value| (HeaderName::from_static(name), value)));
+            let value = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty());
+            headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
         }
-        self.poster.post(headers, outgoing.message, now, |_, _| None).await
+        if let Some(Ok(mut value)) = self.authorization.as_ref().map(|text| HeaderValue::from_str(text.expose_secret()))
+        {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        // What we log in with is wrong: that says nothing of the message.
+        let login = |status, _: &str| {
+            (self.authorization.is_some() && status == StatusCode::UNAUTHORIZED).then_some(Outcome::LoginRefused)
+        };
+        self.poster.post(headers, &body, now, login).await
     }
+}
+
+fn own_form(draft: &Draft<'_>) -> String {
+    // Names, texts and times: all of it can be JSON.
+    serde_json::to_string(&body(draft)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
 
 #[derive(Serialize)]
@@ -94,21 +153,23 @@ struct Typed<'a> {
     data: &'a EventData,
 }
 
+impl<'a> Typed<'a> {
+    fn of(event: &'a Event) -> Self {
+        Self { r#type: event.kind.as_str(), data: &event.data }
+    }
+}
+
 fn body<'a>(draft: &Draft<'a>) -> Body<'a> {
     let (events, instead_of) = (draft.events, draft.instead_of);
     if let [event] = events {
         let Event { kind, occurred_at, data } = event;
         return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), instead_of, data: Data::One(data) };
     }
-    let typed = |event: &'a Event| {
-        let Event { kind, data, .. } = event;
-        Typed { r#type: kind.as_str(), data }
-    };
     Body {
         r#type: DIGEST,
         timestamp: events.iter().map(|event| event.occurred_at).max(),
         instead_of,
-        data: Data::Several { events: events.iter().map(typed).collect() },
+        data: Data::Several { events: events.iter().map(Typed::of).collect() },
     }
 }
 

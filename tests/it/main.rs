@@ -5,6 +5,7 @@ mod activity_log;
 mod alarms;
 mod answers;
 mod budget;
+mod chat;
 mod cli;
 mod contention;
 mod crash;

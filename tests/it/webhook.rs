@@ -162,12 +162,12 @@ fn parse(bytes: &[u8]) -> Option<Request> {
 
 /// Unsigned.
 fn by(http: HttpSettings) -> WebhookChannel {
-    WebhookChannel::new(WebhookSettings { http, secrets: Vec::new() })
+    WebhookChannel::new(WebhookSettings::signed(http, Vec::new()))
 }
 
 fn channel(url: &str, secrets: &[&str]) -> WebhookChannel {
     let secrets = secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect();
-    WebhookChannel::new(WebhookSettings { http: HttpSettings::new(url.parse().unwrap()), secrets })
+    WebhookChannel::new(WebhookSettings::signed(HttpSettings::new(url.parse().unwrap()), secrets))
 }
 
 fn now() -> Timestamp {

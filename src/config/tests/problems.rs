@@ -56,8 +56,8 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml: endpoint[2].name: crm is the name of another endpoint too
     vetwatch.toml: endpoint[2].url: stands beside url_file; only one of them can be
     vetwatch.toml: endpoint[2].secret: a secret has no place in this file: write it into one of its own and name that with secret_file
-    vetwatch.toml: endpoint[3].kind: teams is not supported by this version yet; it knows email, webhook
-    vetwatch.toml: endpoint[4].kind: wehbook is not a kind that is known (email, webhook); did you mean webhook?
+    vetwatch.toml: endpoint[3].url_file: there is no file of this name in DIR
+    vetwatch.toml: endpoint[4].kind: wehbook is not a kind that is known (email, webhook, teams, slack, ntfy); did you mean webhook?
     vetwatch.toml: route[0].events[0]: vetting.aproved is no event; did you mean vetting.approved?
     vetwatch.toml: route[0].partners[0]: there is no partner emae
     vetwatch.toml: route[0].attempts[0]: 0 is no attempt such as 1, 2-3 or 3+

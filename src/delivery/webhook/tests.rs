@@ -17,7 +17,7 @@ fn event(kind: EventType) -> Event {
 
 fn channel(url: &str) -> WebhookChannel {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    WebhookChannel::new(WebhookSettings { http: HttpSettings::new(url.parse().unwrap()), secrets: Vec::new() })
+    WebhookChannel::new(WebhookSettings::signed(HttpSettings::new(url.parse().unwrap()), Vec::new()))
 }
 
 /// `schemas/examples` is what receivers build against. `UPDATE_EXAMPLES=1` writes it anew.

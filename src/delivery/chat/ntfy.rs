@@ -1,0 +1,144 @@
+//! ntfy: a push to phones, as JSON posted to the server's root.
+
+use std::fmt;
+
+use reqwest::StatusCode;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use super::{in_a_line, worst_first};
+use crate::delivery::Outcome;
+use crate::delivery::message::{Fact, Item, Message, Tone, clean};
+
+pub const MOST: u32 = 20;
+
+/// A longer text becomes a file attached to the push; in bytes.
+const MESSAGE: usize = 4096;
+/// The server reads no more than twice that of the whole JSON; the topic has its place beside this.
+const JSON: usize = 2 * MESSAGE - 200;
+const TITLE: usize = 200;
+
+/// Where a push goes.
+#[derive(Clone)]
+pub struct Topic {
+    /// Whoever knows it can read and write there, unless the server knows users.
+    pub name: SecretString,
+    /// An access token.
+    pub token: Option<SecretString>,
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topic").field("token", &self.token.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Topic {
+    /// Up to 64 letters, digits, `-` and `_`, as the server wants it.
+    ///
+    /// # Errors
+    /// If it is none; without it.
+    pub fn new(name: SecretString, token: Option<SecretString>) -> Result<Self, &'static str> {
+        let text = name.expose_secret();
+        let fit = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        if fit && (1..=64).contains(&text.len()) {
+            Ok(Self { name, token })
+        } else {
+            Err("is no topic: up to 64 letters, digits, - and _")
+        }
+    }
+
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
+        std::iter::once(&self.name).chain(&self.token).cloned().collect()
+    }
+
+    /// The stored message with the topic, which is not stored.
+    pub(super) fn address(&self, message: &str) -> String {
+        let mut json: Value = serde_json::from_str(message).unwrap_or_else(|_| json!({"message": message}));
+        json["topic"] = self.name.expose_secret().into();
+        json.to_string()
+    }
+}
+
+/// The request's body but for the topic. The text has at most 4096 bytes, whatever the message says.
+#[must_use]
+pub fn body(message: &Message) -> String {
+    let written = text(message);
+    let mut longest = MESSAGE;
+    loop {
+        let body = push(message, &clean::lines(&written, longest)).to_string();
+        // Escaping at most doubles it, so this ends.
+        if body.len() <= JSON || longest < 64 {
+            return body;
+        }
+        longest = longest * 3 / 4;
+    }
+}
+
+fn push(message: &Message, text: &str) -> Value {
+    let tone = message.items.iter().map(|item| item.tone).min().unwrap_or(Tone::Plain);
+    let (priority, sign) = match tone {
+        Tone::Bad => (4, "red_circle"),
+        Tone::Warning => (4, "warning"),
+        Tone::Good => (3, "green_circle"),
+        Tone::Plain => (2, "large_blue_circle"),
+    };
+    let mut tags = vec![sign, message.kind];
+    tags.extend(message.test.then_some("test"));
+    let mut push = json!({
+        "title": clean::line(&message.subject, TITLE),
+        "message": text,
+        "priority": priority,
+        "tags": tags,
+        "markdown": false,
+    });
+    if let [Item { link: Some(url), .. }] = message.items.as_slice()
+        && url.len() <= 500
+    {
+        push["click"] = url.as_str().into();
+        push["actions"] = json!([{"action": "view", "label": "Open in Partner Center", "url": url}]);
+    }
+    push
+}
+
+/// What is read on a phone: the news first, and no more than needed to decide what to do.
+fn text(message: &Message) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    if message.test {
+        lines.push("TEST. Nothing has happened.".to_owned());
+    }
+    lines.extend(message.note.clone());
+    match message.items.as_slice() {
+        [item] => single(item, &mut lines),
+        _ => lines.extend(worst_first(message).into_iter().map(|item| {
+            // So that as many as may come fit in.
+            clean::line(&format!("{}: {}", item.label, in_a_line(item)), MESSAGE / MOST as usize - 8)
+        })),
+    }
+    // An empty one would be shown as "triggered".
+    Some(lines.join("\n")).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| message.subject.clone())
+}
+
+fn single(item: &Item, lines: &mut Vec<String>) {
+    lines.extend(Some(item.about.clone()).filter(|about| !about.is_empty()));
+    lines.extend(item.reason.as_ref().map(|reason| format!("Microsoft's reason: {reason}")));
+    lines.push(item.what.clone());
+    if !item.steps.is_empty() {
+        lines.push(String::new());
+        lines.extend(item.steps.iter().enumerate().map(|(at, step)| format!("{}. {step}", at + 1)));
+    }
+    lines.push(String::new());
+    lines.extend(item.facts.iter().map(|Fact { name, value }| format!("{name}: {value}")));
+}
+
+/// What an answer means, where its status alone does not say it. 413: the message is too large; 429 and 507: later.
+#[must_use]
+pub fn judge(status: StatusCode, _answer: &str) -> Option<Outcome> {
+    match status {
+        StatusCode::OK => Some(Outcome::Accepted),
+        // Another 2xx is not ntfy's.
+        status if status.is_success() => Some(Outcome::TryAgain { after: None }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Outcome::LoginRefused),
+        _ => None,
+    }
+}

@@ -1,0 +1,223 @@
+//! Microsoft Teams: an Adaptive Card for the Workflows template "Post to a channel when a webhook request is received".
+//!
+//! Text from outside stands in `TextRun`s, for which the schema knows no markup. Only facts are Markdown (Teams says:
+//! a subset of `CommonMark`) and are escaped. Without `msteams.entities` nothing on a card can mention anybody.
+
+use reqwest::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{in_a_line, worst_first};
+use crate::delivery::Outcome;
+use crate::delivery::message::{Fact, Item, Message, Tone, clean, markup};
+
+pub const MOST: u32 = 40;
+
+/// Teams takes no message above 28 KB. The flow packs the card anew, so a little stays free.
+const LARGEST: usize = 28_000;
+
+/// Texts are cut to the first of these lengths with which the card is small enough; nearly always that is the first.
+const LENGTHS: [usize; 5] = [4000, 1000, 300, 120, 60];
+
+/// How many facts and paragraphs there may be: events can carry any number of figures.
+const PIECES: usize = 20;
+
+/// The request's body, at most 28 KB, whatever the message says.
+#[must_use]
+pub fn body(message: &Message) -> String {
+    let bodies = LENGTHS.iter().map(|longest| envelope(&card(message, *longest)));
+    let fitting = bodies.into_iter().find(|body| body.len() <= LARGEST);
+    fitting.unwrap_or_else(|| envelope(&stub(message)))
+}
+
+fn envelope(content: &Value) -> String {
+    let contents = "application/vnd.microsoft.card.adaptive";
+    let attachment = json!({"contentType": contents, "contentUrl": null, "content": content});
+    json!({"type": "message", "attachments": [attachment]}).to_string()
+}
+
+fn card(message: &Message, longest: usize) -> Value {
+    let mut actions = Vec::new();
+    let mut body = match message.items.as_slice() {
+        [item] => {
+            actions.extend(
+                item.link
+                    .as_ref()
+                    .map(|url| json!({"type": "Action.OpenUrl", "title": "Open in Partner Center", "url": url})),
+            );
+            single(item, longest)
+        }
+        _ => digest(message, longest),
+    };
+    if let Some(note) = &message.note {
+        body.insert(0, text(&clean::line(note, longest), json!({"isSubtle": true})));
+    }
+    if message.test {
+        body.insert(0, text("TEST. Nothing has happened.", json!({"weight": "Bolder", "color": "Accent"})));
+    }
+    let mut card = root(message, &body);
+    if !actions.is_empty() {
+        card["actions"] = Value::Array(actions);
+    }
+    card
+}
+
+fn root(message: &Message, body: &[Value]) -> Value {
+    json!({
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "fallbackText": clean::line(&message.subject, 300),
+        "body": body,
+    })
+}
+
+fn single(item: &Item, longest: usize) -> Vec<Value> {
+    let cut = |text: &str| clean::line(text, longest);
+    let mut head = vec![
+        text(&cut(&item.label), json!({"weight": "Bolder", "color": color(item.tone)})),
+        text(&cut(&item.title), json!({"weight": "Bolder", "size": "Large"})),
+    ];
+    if !item.about.is_empty() {
+        head.push(text(&cut(&item.about), json!({})));
+    }
+    let mut body = vec![container(style(item.tone), &head, true)];
+    if let Some(reason) = &item.reason {
+        let words = [
+            text("Microsoft's reason", json!({"size": "Small", "isSubtle": true})),
+            text(&cut(reason), json!({"weight": "Bolder", "size": "Medium"})),
+        ];
+        body.push(container("emphasis", &words, false));
+    }
+    body.extend(paragraphs(&clean::lines(&item.what, longest)));
+    body.extend(fact_set(&item.facts, longest));
+    if !item.steps.is_empty() {
+        body.push(spaced(text("What to do next", json!({"weight": "Bolder"})), "Medium"));
+        let steps = item.steps.iter().enumerate().take(PIECES);
+        body.extend(steps.map(|(index, step)| text(&format!("{}. {}", index + 1, cut(step)), json!({}))));
+    }
+    let small: Vec<_> = item.small.iter().take(PIECES).map(|Fact { name, value }| format!("{name}: {value}")).collect();
+    if !small.is_empty() {
+        body.push(spaced(text(&cut(&small.join(" · ")), json!({"size": "Small", "isSubtle": true})), "Medium"));
+    }
+    body
+}
+
+/// A line for each event.
+fn digest(message: &Message, longest: usize) -> Vec<Value> {
+    let items = worst_first(message);
+    let tone = items.first().map_or(Tone::Plain, |item| item.tone);
+    let head = text(&clean::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
+    let mut body = vec![container(style(tone), &[head], true)];
+    body.extend(items.into_iter().map(|item| {
+        let label = json!({"type": "TextRun", "text": clean::line(&item.label, 60), "weight": "Bolder",
+            "color": color(item.tone)});
+        let mut news = json!({"type": "TextRun", "text": format!(" {}", clean::line(&in_a_line(item), longest))});
+        // An id of any length would make a link of any length.
+        if let Some(url) = item.link.as_ref().filter(|url| url.len() <= 160) {
+            news["selectAction"] = json!({"type": "Action.OpenUrl", "url": url});
+        }
+        spaced(json!({"type": "RichTextBlock", "inlines": [label, news]}), "Small")
+    }));
+    body
+}
+
+/// What is said when nothing else fits.
+fn stub(message: &Message) -> Value {
+    let head = text(&clean::line(&message.subject, 300), json!({"weight": "Bolder"}));
+    let rest = format!("{} events, too many for a card: `vetwatch history` shows them.", message.items.len());
+    root(message, &[head, text(&rest, json!({}))])
+}
+
+/// One run of text, in which nothing is markup.
+fn text(text: &str, look: Value) -> Value {
+    let mut run = Map::from_iter([("type".to_owned(), "TextRun".into()), ("text".to_owned(), text.into())]);
+    if let Value::Object(look) = look {
+        run.extend(look);
+    }
+    json!({"type": "RichTextBlock", "inlines": [run]})
+}
+
+fn spaced(mut block: Value, spacing: &str) -> Value {
+    block["spacing"] = spacing.into();
+    block
+}
+
+fn container(style: &str, items: &[Value], bleed: bool) -> Value {
+    json!({"type": "Container", "style": style, "bleed": bleed, "items": items})
+}
+
+fn paragraphs(lines: &str) -> Vec<Value> {
+    let mut lines: Vec<String> = lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if lines.len() > PIECES {
+        let rest = lines.split_off(PIECES - 1);
+        lines.push(rest.join(" "));
+    }
+    lines.iter().map(|line| spaced(text(line, json!({})), "Small")).collect()
+}
+
+fn fact_set(facts: &[Fact], longest: usize) -> Option<Value> {
+    let written: Vec<_> = facts
+        .iter()
+        .take(PIECES)
+        .map(|Fact { name, value }| {
+            let cut = |text: &str| markdown(&clean::line(text, longest.min(500)));
+            json!({"title": cut(name), "value": cut(value)})
+        })
+        .collect();
+    (!written.is_empty()).then(|| json!({"type": "FactSet", "facts": written}))
+}
+
+/// Text that Teams shows as it is. Braces: `{{DATE(…)}}` is a function of the cards'.
+fn markdown(text: &str) -> String {
+    markup::markdown(text).replace('{', "\\{")
+}
+
+fn style(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Bad => "attention",
+        Tone::Warning => "warning",
+        Tone::Good => "good",
+        Tone::Plain => "accent",
+    }
+}
+
+fn color(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Bad => "Attention",
+        Tone::Warning => "Warning",
+        Tone::Good => "Good",
+        Tone::Plain => "Accent",
+    }
+}
+
+/// What an answer means, where its status alone does not say it.
+///
+/// Workflows answers 202: it has begun the flow, and says nothing of how that ends. The connectors that it replaces
+/// answer 200 also when Teams refused the message, and put that into the body.
+#[must_use]
+pub fn judge(status: StatusCode, answer: &str) -> Option<Outcome> {
+    match status {
+        StatusCode::OK => failed(answer),
+        // The link's signature is wrong or was replaced, the flow was deleted: no message will get through.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::LoginRefused),
+        // So does a flow that somebody has switched off.
+        StatusCode::BAD_REQUEST if answer.contains("WorkflowTriggerIsNotEnabled") => Some(Outcome::LoginRefused),
+        _ => None,
+    }
+}
+
+/// What a 200 comes to that tells of a failure.
+fn failed(answer: &str) -> Option<Outcome> {
+    let again = Some(Outcome::TryAgain { after: None });
+    let told = answer.to_lowercase();
+    if let Some((_, status)) = told.split_once("returned http error ") {
+        return if status.starts_with("413") { Some(Outcome::Refused) } else { again };
+    }
+    let json: Value = serde_json::from_str(answer).unwrap_or_default();
+    let error = json.get("error").or_else(|| json.get("errors")).filter(|error| !error.is_null());
+    if let Some(error) = error.map(|error| error.to_string().to_lowercase()) {
+        let too_large = ["toolarge", "too large", "413"].iter().any(|word| error.contains(word));
+        return if too_large { Some(Outcome::Refused) } else { again };
+    }
+    if told.contains("message delivery failed") { again } else { None }
+}

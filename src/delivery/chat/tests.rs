@@ -1,0 +1,311 @@
+mod shape;
+
+use std::collections::BTreeSet;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use self::shape::{check_blocks, check_card, objects};
+use super::*;
+use crate::delivery::Outcome;
+use crate::delivery::message::sample;
+use crate::event::{Event, EventType, Subject};
+
+/// Everything that some service would obey.
+const HOSTILE: &str = "@everyone <!channel> <@U123> @here <at>a</at> <b>b</b> [c](http://evil.example) *d* _e_ `f` ~g~ \
+                       :tada: \"},{\" {{ 7*7 }} {{DATE(2017-02-14T06:08:39Z,SHORT)}} \u{1b}[31m \u{202e}gnp.exe \\ & \r\n# h";
+
+fn event(kind: EventType) -> Event {
+    let now = serde_json::from_value("2026-11-21T09:14:03.120Z".into()).unwrap();
+    let mut event = sample::event(kind, Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0001), "emea", now);
+    event.data.test = false;
+    event
+}
+
+/// An event in which every text from outside is this one.
+fn saying(kind: EventType, text: &str) -> Event {
+    let mut event = event(kind);
+    event.data.partner = text.to_owned();
+    match &mut event.data.subject {
+        Subject::Vetting(news) => {
+            for field in [&mut news.customer.id, &mut news.customer.name, &mut news.customer.domain] {
+                text.clone_into(field);
+            }
+            news.customer.tags = vec![text.to_owned(); 5];
+            text.clone_into(&mut news.qualification);
+            for field in [&mut news.to, &mut news.vetting_reason, &mut news.correlation_id] {
+                *field = Some(text.to_owned());
+            }
+        }
+        Subject::Monitor(news) => {
+            text.clone_into(&mut news.summary);
+            news.detail = format!("{text}\n").repeat(4);
+            news.figures = (0..30).map(|n| (format!("{n} {text}"), json!(text))).collect();
+        }
+    }
+    event
+}
+
+/// The longest texts of all sorts: those that JSON and HTML make longer, and those with many bytes a character.
+fn longest() -> impl Iterator<Item = String> {
+    ["\"", "\\", "<", "&", "W", "ä", "大", "🏫", "a\n", "a b "].into_iter().map(|text| text.repeat(1800 / text.len()))
+}
+
+fn digest(count: u32, event: &Event) -> Vec<Event> {
+    (0..count).map(|_| event.clone()).collect()
+}
+
+type Body = fn(&Message) -> String;
+
+/// What is made of these events, as JSON and in bytes.
+fn made(body: Body, events: &[Event]) -> (Value, usize) {
+    let body = body(&Message::of(events));
+    (serde_json::from_str(&body).unwrap(), body.len())
+}
+
+fn three() -> Vec<Event> {
+    let mut fabrikam = event(EventType::Approved);
+    if let Subject::Vetting(news) = &mut fabrikam.data.subject {
+        "Fabrikam College".clone_into(&mut news.customer.name);
+    }
+    vec![fabrikam, event(EventType::Submitted), event(EventType::Denied)]
+}
+
+/// What people see, for somebody to look at.
+#[test]
+fn the_messages_as_they_are_sent() {
+    let services: [(&str, Body); 3] = [("teams", teams::body), ("slack", slack::body), ("ntfy", ntfy::body)];
+    for (service, body) in services {
+        let kinds = [
+            EventType::Denied,
+            EventType::Approved,
+            EventType::Revoked,
+            EventType::Vanished,
+            EventType::Overdue,
+            EventType::Blind,
+        ];
+        for kind in kinds {
+            insta::assert_json_snapshot!(format!("{service}.{kind}"), made(body, &[event(kind)]).0);
+        }
+        let mut test = event(EventType::Denied);
+        test.data.test = true;
+        insta::assert_json_snapshot!(format!("{service}.test"), made(body, &[test]).0);
+        insta::assert_json_snapshot!(format!("{service}.digest"), made(body, &three()).0);
+    }
+}
+
+fn all_sorts() -> Vec<Vec<Event>> {
+    let texts: Vec<_> = longest().chain([HOSTILE.to_owned(), String::new()]).collect();
+    let kinds = [EventType::Denied, EventType::Revoked, EventType::Vanished, EventType::Unrecognized, EventType::Blind];
+    let single = |text: &String| kinds.map(|kind| vec![saying(kind, text)]);
+    let mut all: Vec<_> = texts.iter().flat_map(single).collect();
+    all.extend(EventType::ALL.iter().map(|kind| vec![event(*kind)]));
+    all.extend([Vec::new(), three()]);
+    all
+}
+
+fn digests(count: u32) -> Vec<Vec<Event>> {
+    let texts = ["\"".repeat(500), "<".repeat(500), "大".repeat(200), HOSTILE.to_owned()];
+    let kinds = [EventType::Denied, EventType::Blind];
+    texts.iter().flat_map(|text| kinds.map(|kind| digest(count, &saying(kind, text)))).collect()
+}
+
+#[test]
+fn why_a_message_comes_here_stands_above_it_within_the_limits() {
+    let note = format!("Sent here because sales-mail has not taken it. {}", HOSTILE.repeat(3));
+    for mut event in [event(EventType::Denied), saying(EventType::Denied, HOSTILE)] {
+        event.data.test = true;
+        for count in [1, ntfy::MOST, teams::MOST] {
+            let message = Message::of(&digest(count, &event)).with_note(&note);
+            let (card, blocks) = (teams::body(&message), slack::body(&message));
+            assert!(card.len() <= 28 * 1024 && card.contains("Sent here because sales-mail"), "{card}");
+            check_card(&serde_json::from_str(&card).unwrap());
+            assert!(blocks.contains("Sent here because sales-mail") && !blocks.contains("<!channel>"), "{blocks}");
+            check_blocks(&serde_json::from_str(&blocks).unwrap());
+            let push: Value = serde_json::from_str(&ntfy::body(&message)).unwrap();
+            let text = push["message"].as_str().unwrap();
+            assert!(text.starts_with("TEST. Nothing has happened.\nSent here because") && text.len() <= 4096, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_teams_card_is_one_and_never_above_28_kb() {
+    for events in all_sorts().into_iter().chain(digests(teams::MOST)) {
+        let (message, size) = made(teams::body, &events);
+        assert!(size <= 28 * 1024, "{size} bytes for {} events", events.len());
+        check_card(&message);
+    }
+    for events in digests(teams::MOST) {
+        let (message, _) = made(teams::body, &events);
+        let body = message["attachments"][0]["content"]["body"].as_array().unwrap();
+        assert_eq!(body.len(), 1 + events.len(), "none is left out");
+    }
+    let far_too_many = digest(400, &saying(EventType::Denied, HOSTILE));
+    let (message, size) = made(teams::body, &far_too_many);
+    check_card(&message);
+    assert!(size <= 28 * 1024 && message.to_string().contains("400 events"), "{message}");
+}
+
+#[test]
+fn nothing_that_a_customer_is_called_is_markup_in_teams() {
+    for kind in EventType::ALL {
+        let (message, _) = made(teams::body, &[saying(*kind, HOSTILE)]);
+        for object in objects(&message) {
+            for text in ["title", "value"].iter().filter_map(|key| object.get(*key)?.as_str()) {
+                let plain = text.replace("\\\\", "");
+                for (at, c) in plain.char_indices().filter(|(_, c)| "*_`[]<>~{".contains(*c)) {
+                    assert!(plain[..at].ends_with('\\'), "{c} in {text}");
+                }
+            }
+        }
+        assert!(!message.to_string().contains("\\u001b") && !message.to_string().contains('\u{202e}'), "{message}");
+    }
+}
+
+#[test]
+fn teams_has_taken_a_message_only_if_nothing_says_otherwise() {
+    let judged = |status: u16, answer: &str| teams::judge(StatusCode::from_u16(status).unwrap(), answer);
+    let again = Some(Outcome::TryAgain { after: None });
+    let connectors = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error";
+    for (status, answer, outcome) in [
+        (202, "", None),
+        (200, "", None),
+        (200, "1", None),
+        (200, "{\"error\":null}", None),
+        (200, &format!("{connectors} 429 with ContextId tcid=0"), again),
+        (200, &format!("{connectors} 503"), again),
+        (200, &format!("{connectors} 413 with ContextId tcid=0"), Some(Outcome::Refused)),
+        (200, "Webhook message delivery failed.", again),
+        (200, "{\"error\":{\"code\":\"InternalServerError\"}}", again),
+        (200, "{\"error\":{\"code\":\"RequestEntityTooLarge\"}}", Some(Outcome::Refused)),
+        (400, "{\"error\":{\"code\":\"WorkflowTriggerIsNotEnabled\"}}", Some(Outcome::LoginRefused)),
+        (401, "", Some(Outcome::LoginRefused)),
+        (404, "", Some(Outcome::LoginRefused)),
+        (400, "", None),
+        (429, "", None),
+        (500, "", None),
+    ] {
+        assert_eq!(judged(status, answer), outcome, "{status} {answer}");
+    }
+}
+
+#[test]
+fn a_slack_message_keeps_to_the_limits_of_block_kit() {
+    for events in all_sorts().into_iter().chain(digests(slack::MOST)).chain(digests(100)) {
+        check_blocks(&made(slack::body, &events).0);
+    }
+    for events in digests(slack::MOST) {
+        let (message, _) = made(slack::body, &events);
+        assert_eq!(message["blocks"].as_array().unwrap().len(), 1 + events.len(), "none is left out");
+    }
+}
+
+#[test]
+fn nothing_that_a_customer_is_called_is_a_mention_or_markup_in_slack() {
+    let mut own = BTreeSet::new();
+    for kind in EventType::ALL {
+        for events in [vec![saying(*kind, HOSTILE)], digest(3, &saying(*kind, HOSTILE))] {
+            let (message, _) = made(slack::body, &events);
+            assert_eq!(
+                (&message["parse"], &message["link_names"], &message["mrkdwn"]),
+                (&json!("none"), &json!(false), &json!(false))
+            );
+            for text in objects(&message).into_iter().filter(|object| object.contains_key("text")) {
+                let Some(written) = text["text"].as_str() else { continue };
+                if text.get("type") == Some(&json!("mrkdwn")) {
+                    let (link, rest) = written.split_once('|').unwrap_or(("", written));
+                    let (_, id) = link.split_once("/customers/").unwrap_or_default();
+                    assert!(id.chars().all(|c| c.is_ascii_alphanumeric() || "-_~%/".contains(c)), "{written}");
+                    own.insert(rest.to_owned());
+                } else {
+                    assert!(!written.contains(['<', '>']), "{written}");
+                    let entities = written.matches("&lt;").count()
+                        + written.matches("&gt;").count()
+                        + written.matches("&amp;").count();
+                    assert!(written.matches('&').count() <= entities + 1, "an & that is no entity: {written}");
+                }
+            }
+        }
+    }
+    let own: Vec<_> = own.iter().map(String::as_str).collect();
+    assert_eq!(
+        own,
+        ["*Microsoft's reason*", "*What to do next*", "Open in Partner Center>"],
+        "no other text is formatted"
+    );
+}
+
+#[test]
+fn slack_has_taken_a_message_only_if_it_says_ok() {
+    let judged = |status: u16, answer: &str| slack::judge(StatusCode::from_u16(status).unwrap(), answer);
+    let again = Some(Outcome::TryAgain { after: None });
+    for (status, answer, outcome) in [
+        (200, "ok", Some(Outcome::Accepted)),
+        (200, "ok\n", Some(Outcome::Accepted)),
+        (200, "", again),
+        (200, "<html>Welcome to the proxy</html>", again),
+        (204, "", again),
+        (200, "invalid_payload", Some(Outcome::Refused)),
+        (400, "invalid_payload", Some(Outcome::Refused)),
+        (400, "invalid_blocks_format", Some(Outcome::Refused)),
+        (400, "too_many_attachments", Some(Outcome::Refused)),
+        (400, "user_not_found", None),
+        (403, "action_prohibited", Some(Outcome::LoginRefused)),
+        (403, "invalid_token", Some(Outcome::LoginRefused)),
+        (404, "no_service", Some(Outcome::LoginRefused)),
+        (404, "channel_not_found", Some(Outcome::LoginRefused)),
+        (410, "channel_is_archived", Some(Outcome::LoginRefused)),
+        (410, "", None),
+        (413, "", None),
+        (429, "rate_limited", None),
+        (500, "rollup_error", None),
+    ] {
+        assert_eq!(judged(status, answer), outcome, "{status} {answer}");
+    }
+}
+
+#[test]
+fn an_ntfy_push_is_short_enough_to_be_one() {
+    let topic = ntfy::Topic::new("t".repeat(64).into(), None).unwrap();
+    for events in all_sorts().into_iter().chain(digests(ntfy::MOST)) {
+        let body = ntfy::body(&Message::of(&events));
+        let push: Value = serde_json::from_str(&body).unwrap();
+        let text = push["message"].as_str().unwrap();
+        assert!((1..=4096).contains(&text.len()), "{} bytes of text", text.len());
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n') && !text.contains('\u{202e}'), "{text}");
+        assert!(push["title"].as_str().is_some_and(|title| (1..=250).contains(&title.len())), "{push}");
+        assert!(push["priority"].as_i64().is_some_and(|priority| (1..=5).contains(&priority)));
+        assert_eq!(push["markdown"], false);
+        assert!(!body.contains("topic"), "what is stored names no topic");
+        let sent = topic.address(&body);
+        assert!(sent.len() <= 8192, "{} bytes of JSON", sent.len());
+        let sent: Value = serde_json::from_str(&sent).unwrap();
+        assert_eq!(sent["topic"], "t".repeat(64));
+    }
+    let (push, _) = made(ntfy::body, &digest(ntfy::MOST, &saying(EventType::Denied, &"W".repeat(500))));
+    assert_eq!(push["message"].as_str().unwrap().lines().count(), ntfy::MOST as usize, "none is left out");
+}
+
+#[test]
+fn what_is_no_topic_is_refused_without_being_shown() {
+    for topic in ["", "a b", "../secret-topic", "topic?x", "ä", &"t".repeat(65)] {
+        let problem = ntfy::Topic::new(topic.to_owned().into(), None).unwrap_err();
+        assert!(!problem.contains("secret-topic"), "{problem}");
+    }
+    let shown = format!(
+        "{:?}",
+        ntfy::Topic::new("secret-topic".to_owned().into(), Some("tk_secret".to_owned().into())).unwrap()
+    );
+    assert!(!shown.contains("secret-topic") && !shown.contains("tk_"), "{shown}");
+}
+
+#[test]
+fn an_ntfy_server_that_wants_another_login_is_the_endpoints_trouble() {
+    let judged = |status: u16| ntfy::judge(StatusCode::from_u16(status).unwrap(), "");
+    assert_eq!(judged(200), Some(Outcome::Accepted));
+    assert_eq!(judged(204), Some(Outcome::TryAgain { after: None }));
+    assert_eq!((judged(401), judged(403)), (Some(Outcome::LoginRefused), Some(Outcome::LoginRefused)));
+    assert_eq!((judged(413), judged(429), judged(507)), (None, None, None), "what the status says is right");
+}

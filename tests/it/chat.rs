@@ -1,0 +1,271 @@
+//! Chats, pushes and receivers with a form of their own: what arrives there, and what their answers lead to.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use vetwatch::sandbox::mailbox::Mail;
+use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::time::Clock as _;
+
+use crate::world::{World, hours, minutes, seconds, subject};
+
+const STATE: &str = "select state, attempts from v_deliveries where endpoint = 'crm'";
+const MESSAGE: &str = "select message from delivery where endpoint = 'crm'";
+const SAID: &str = "select response from attempt a join delivery d on d.id = a.delivery where d.endpoint = 'crm'";
+
+/// A world whose `crm` is of this kind, with these keys beside its URL.
+async fn world(kind: &str, keys: &str) -> World {
+    let change = |text: String| {
+        let text = text.replace("kind = \"webhook\"\n", &format!("kind = \"{kind}\"\n"));
+        let text = text.replace("secret_file = \"signing-secret\"\n", keys);
+        if kind == "ntfy" { text.replace("/hook\"", "/\"") } else { text }
+    };
+    World::edited("", "", change).await
+}
+
+/// A denial that waits to be told.
+async fn denial(world: &mut World, name: &str) {
+    let id = world.in_review(name).await;
+    world.sandbox.deny(&id, "Not an Education Customer").unwrap();
+    world.pass(minutes(15));
+    assert_eq!(world.poll().await, 1);
+}
+
+fn answer(status: u16, body: &str) -> HookAct {
+    HookAct::Answer { status, headers: Vec::new(), body: body.to_owned() }
+}
+
+/// The text somewhere in a JSON document.
+fn says(value: &Value, text: &str) -> bool {
+    value.to_string().contains(text)
+}
+
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/templates").join(name)
+}
+
+/// Files that a configuration can name.
+fn files(named: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in named {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+#[tokio::test]
+async fn each_kind_of_chat_gets_its_message_once_and_its_acceptance_is_noted() {
+    for (kind, keys, act, noted) in [
+        ("teams", "", answer(202, ""), "HTTP 202 Accepted"),
+        ("teams", "", answer(200, "1"), "HTTP 200 OK"),
+        ("slack", "", answer(200, "ok"), "HTTP 200 OK"),
+        ("ntfy", "topic = \"vetting-news\"", answer(200, "{\"id\":\"x\",\"event\":\"message\"}"), "HTTP 200 OK"),
+    ] {
+        let mut world = world(kind, keys).await;
+        world.hook.script(act, None);
+        denial(&mut world, "Contoso School").await;
+        world.deliver().await;
+        world.live(hours(2)).await;
+        let hooks = world.hook.hooks();
+        assert_eq!(hooks.len(), 1, "{kind}");
+        assert_eq!((hooks[0].method.as_str(), hooks[0].header("content-type")), ("POST", Some("application/json")));
+        let told = hooks[0].json();
+        assert!(says(&told, "Contoso School") && says(&told, "Not an Education Customer"), "{kind}: {told}");
+        assert!(says(&told, "https://partner.microsoft.com/dashboard/"), "{kind}: {told}");
+        assert_eq!(world.rows(STATE).await, ["delivered | 1"], "{kind}");
+        assert!(world.rows(SAID).await[0].contains(noted), "{kind}: {:?}", world.rows(SAID).await);
+    }
+}
+
+#[tokio::test]
+async fn teams_that_answers_200_with_an_error_gets_the_message_again() {
+    let mut world = world("teams", "").await;
+    let error = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429";
+    world.hook.script(answer(200, error), Some(2));
+    denial(&mut world, "Contoso School").await;
+    world.deliver().await;
+    assert_eq!(world.rows(STATE).await, ["pending | 1"]);
+    world.live(minutes(30)).await;
+    let hooks = world.hook.hooks();
+    assert_eq!(hooks.len(), 3);
+    assert!(hooks.iter().all(|hook| hook.body == hooks[0].body), "the same message each time");
+    assert_eq!(world.rows(STATE).await, ["delivered | 3"]);
+}
+
+#[tokio::test]
+async fn a_200_that_is_not_slacks_ok_is_no_success() {
+    let mut world = world("slack", "").await;
+    world.hook.script(answer(200, "<html>Sign in to the guest network</html>"), Some(1));
+    world.hook.script(answer(200, "ok"), None);
+    denial(&mut world, "Contoso School").await;
+    world.deliver().await;
+    assert_eq!(world.rows(STATE).await, ["pending | 1"]);
+    world.live(minutes(10)).await;
+    assert_eq!(world.rows(STATE).await, ["delivered | 2"]);
+}
+
+#[tokio::test]
+async fn a_message_that_a_chat_will_never_take_is_given_up_at_once_and_the_operators_hear_of_it() {
+    let inner = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413";
+    for (kind, keys, act) in [
+        ("teams", "", answer(413, "")),
+        ("teams", "", answer(200, inner)),
+        ("slack", "", answer(400, "invalid_blocks")),
+        ("slack", "", answer(413, "")),
+        ("ntfy", "topic = \"t\"", answer(413, "{\"code\":41301}")),
+    ] {
+        let mut world = world(kind, keys).await;
+        world.hook.script(act, Some(1));
+        world.hook.script(answer(200, "ok"), None);
+        denial(&mut world, "Contoso School").await;
+        world.deliver().await;
+        assert_eq!(world.rows(STATE).await, ["dead | 1"], "{kind}");
+        world.live(minutes(30)).await;
+        let mails: Vec<Mail> = world.mail.mails();
+        assert!(mails.iter().any(|mail| subject(mail).contains("given up")), "{kind}: {:?}", world.mailed());
+    }
+}
+
+#[tokio::test]
+async fn a_chat_that_is_asked_too_often_says_when_to_come_back() {
+    for (kind, keys, status) in
+        [("teams", "", 429), ("slack", "", 429), ("ntfy", "topic = \"t\"", 429), ("ntfy", "topic = \"t\"", 507)]
+    {
+        let mut world = world(kind, keys).await;
+        world.hook.script(HookAct::with_header(status, "Retry-After", "600"), Some(1));
+        world.hook.script(answer(200, "ok"), None);
+        denial(&mut world, "Contoso School").await;
+        world.deliver().await;
+        let asked = if status == 507 { seconds(7) } else { seconds(601) };
+        if status == 429 {
+            world.pass(minutes(9));
+            world.deliver().await;
+            assert_eq!(world.rows(STATE).await, ["pending | 1"], "{kind}: too early");
+        }
+        world.pass(asked);
+        world.deliver().await;
+        assert_eq!(world.rows(STATE).await, ["delivered | 2"], "{kind} {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_was_removed_ends_no_message_however_long_it_takes() {
+    for (kind, keys, act) in [
+        ("slack", "", answer(404, "no_service")),
+        ("slack", "", answer(410, "channel_is_archived")),
+        ("teams", "", answer(401, "{\"error\":{\"code\":\"DirectApiAuthorizationRequired\"}}")),
+        ("ntfy", "topic = \"t\"", answer(403, "{\"code\":40301}")),
+    ] {
+        let mut world = world(kind, keys).await;
+        world.hook.script(act, None);
+        denial(&mut world, "Contoso School").await;
+        world.deliver().await;
+        world.pass(hours(24 * 8));
+        world.deliver().await;
+        world.hook.clear_script();
+        world.hook.script(answer(200, "ok"), None);
+        world.pass(hours(1));
+        world.deliver().await;
+        assert!(world.rows(STATE).await[0].starts_with("delivered"), "{kind}: {:?}", world.rows(STATE).await);
+    }
+}
+
+#[tokio::test]
+async fn an_ntfy_topic_and_its_token_are_sent_and_never_stored_or_shown() {
+    let files = files(&[("topic", "S3CRET-topic\n"), ("token", "tk_S3CRET\n")]);
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let keys = format!("topic_file = \"{}\"\ntoken_file = \"{}\"\n", path("topic"), path("token"));
+    let mut world = world("ntfy", &keys).await;
+    world.hook.script(answer(500, "no room for S3CRET-topic with Bearer tk_S3CRET"), Some(1));
+    denial(&mut world, "Contoso School").await;
+    world.deliver().await;
+    world.live(minutes(5)).await;
+    let hook = world.hook.hooks().remove(1);
+    assert_eq!((hook.path.as_str(), hook.header("authorization")), ("/", Some("Bearer tk_S3CRET")));
+    assert_eq!(hook.json()["topic"], "S3CRET-topic");
+    assert_eq!(hook.json()["priority"], 4);
+    let kept = format!("{:?} {:?} {:?}", world.rows(MESSAGE).await, world.rows(SAID).await, world.config.endpoints);
+    assert!(kept.contains("Contoso School") && kept.contains("[hidden]") && !kept.contains("S3CRET"), "{kept}");
+}
+
+#[tokio::test]
+async fn pagerduty_gets_its_routing_key_and_the_database_does_not() {
+    let files = files(&[("key", "R0UTINGKEY")]);
+    let keys = format!(
+        "template_file = \"{}\"\ntemplate_secret_file = \"{}\"\nmax_events = 1\n",
+        recipe("pagerduty.json.j2").display(),
+        files.path().join("key").display()
+    );
+    let mut world = world("webhook", &keys).await;
+    world.hook.script(answer(400, "{\"errors\":[\"R0UTINGKEY is no routing key\"]}"), Some(1));
+    world.hook.script(answer(202, "{\"status\":\"success\"}"), None);
+    denial(&mut world, "Contoso School").await;
+    world.deliver().await;
+    world.live(minutes(5)).await;
+    let hooks = world.hook.hooks();
+    assert_eq!(hooks.len(), 2);
+    let (first, sent) = (&hooks[0], &hooks[1]);
+    assert_eq!(first.body, sent.body);
+    assert_eq!(sent.json()["routing_key"], "R0UTINGKEY");
+    assert_eq!((&sent.json()["event_action"], sent.header("webhook-signature")), (&"trigger".into(), None));
+    assert!(sent.id().is_some(), "who can use it may drop what came twice");
+    let kept = format!("{:?} {:?} {:?}", world.rows(MESSAGE).await, world.rows(SAID).await, world.config.endpoints);
+    assert!(kept.contains("Contoso School") && kept.contains("[hidden]") && !kept.contains("R0UTING"), "{kept}");
+}
+
+#[tokio::test]
+async fn a_ticket_system_that_refuses_the_login_gets_its_ticket_once_it_takes_it() {
+    let files = files(&[("login", "Basic S3CRETbase64==")]);
+    let keys = format!(
+        "template_file = \"{}\"\nauthorization_file = \"{}\"\nsecret_file = \"signing-secret\"\n",
+        recipe("jira.json.j2").display(),
+        files.path().join("login").display()
+    );
+    let mut world = world("webhook", &keys).await;
+    world.hook.script(answer(401, "S3CRETbase64== is not known"), None);
+    denial(&mut world, "Contoso School").await;
+    world.deliver().await;
+    world.pass(hours(24 * 8));
+    world.deliver().await;
+    world.hook.clear_script();
+    world.hook.script(answer(201, "{\"key\":\"CSP-1\"}"), None);
+    world.pass(hours(1));
+    world.deliver().await;
+    let hook = world.hook.hooks().pop().unwrap();
+    assert_eq!(hook.header("authorization"), Some("Basic S3CRETbase64=="));
+    assert_eq!(hook.signature, vetwatch::sandbox::receiver::Signature::Valid, "signed all the same");
+    assert!(world.rows(STATE).await[0].starts_with("delivered"));
+    assert!(!format!("{:?} {:?}", world.rows(SAID).await, world.config.endpoints).contains("S3CRET"));
+}
+
+#[tokio::test]
+async fn a_template_that_fails_on_a_message_costs_its_form_and_not_the_message() {
+    let traps = [
+        ("application/json", "{\"n\": {% if message.items[0].title == \"Trap School\" %}{{ nowhere }}{% endif %}1}"),
+        ("application/json", "{\"n\": {% if message.items[0].title == \"Trap School\" %},{% endif %}1}"),
+        ("text/plain", "{% if message.items[0].title == \"Trap School\" %}{{ nowhere }}{% endif %}news"),
+    ];
+    for (content_type, template) in traps {
+        let files = files(&[("t", template)]);
+        let path = files.path().join("t").display().to_string();
+        let mut world =
+            world("webhook", &format!("template_file = \"{path}\"\ncontent_type = \"{content_type}\"\n")).await;
+        denial(&mut world, "Contoso School").await;
+        denial(&mut world, "Trap School").await;
+        world.deliver().await;
+        let hooks = world.hook.hooks();
+        assert_eq!(hooks.len(), 2, "{template}");
+        let own: Vec<_> =
+            hooks.iter().filter(|hook| String::from_utf8_lossy(&hook.body).contains("Trap School")).collect();
+        assert_eq!(own.len(), 1, "{template}");
+        assert_eq!(own[0].header("content-type"), Some(content_type));
+        if content_type == "application/json" {
+            assert_eq!(
+                (&own[0].json()["type"], world.clock.now() > crate::world::START),
+                (&"vetting.denied".into(), true)
+            );
+        }
+        assert_eq!(world.rows(STATE).await, ["delivered | 1", "delivered | 1"]);
+    }
+}
