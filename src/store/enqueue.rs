@@ -36,7 +36,7 @@ enum Shared {
 /// So many events of a group within so long go each at once. More are a flood: they are gathered for a while.
 const FLOOD_FROM: u32 = 10;
 const FLOOD_WITHIN: Duration = Duration::from_mins(1);
-const FLOOD_WAIT: Duration = Duration::from_secs(30);
+const FLOOD_WAIT: Duration = Duration::from_secs(15);
 
 impl WriteTx {
     /// Queues an event for an endpoint. Only here, in the transaction of what it tells, does a delivery begin; or the

@@ -16,8 +16,8 @@ use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Timestamp;
 
 use crate::process::{Daemon, SOON, Town, eventually, now};
-use crate::world::seconds;
-use reviews::{Reviews, Step, of_hook, of_mail};
+use crate::world::{letter, seconds};
+use reviews::{Reviews, Step, name_of, of_hook, told_by_mail};
 
 /// Everybody is asked five times a second, and what fails is tried again soon. The reviews' create dates lie years back.
 const SCHEDULE: &str = "in_review = \"200ms\"\nsettled = \"200ms\"";
@@ -25,6 +25,7 @@ const MORE: &str = "
 [[route]]
 events = [\"vetting.submitted\"]
 endpoints = [\"sales-mail\", \"crm\"]
+group_wait = \"0s\"
 [retry]
 schedule = [\"100ms\"]
 [overdue]
@@ -75,6 +76,23 @@ async fn killed_at_any_instant_it_loses_no_verdict_and_repeats_it_under_the_same
     let moments =
         [Random, Asked, Random, Hooked, Random, MailAnswered, Random, HookAnswered, Random, Mailed, Random, Answered];
     Campaign::new(4).await.run(kills, &moments).await;
+}
+
+/// Mails gather for so long that most hold several verdicts.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_digests_gather_and_are_sent_it_tells_each_verdict_in_one_of_them() {
+    use Moment::{Answered, MailAnswered, Mailed, Random};
+    let campaign = Campaign::new(5).await;
+    let mail_apart = "endpoints = [\"crm\"]\ngroup_wait = \"0s\"\n\n[[route]]\nevents = [\"vetting.approved\", \
+                      \"vetting.denied\", \"vetting.revoked\", \"vetting.vanished\", \"vetting.submitted\"]\n\
+                      endpoints = [\"sales-mail\"]\ngroup_wait = \"400ms\"\n\n[operators]";
+    campaign.town.change("endpoints = [\"sales-mail\", \"crm\"]\ngroup_wait = \"0s\"\n\n[operators]", mail_apart);
+    campaign.town.change(
+        "endpoints = [\"sales-mail\", \"crm\"]\ngroup_wait = \"0s\"",
+        "endpoints = [\"crm\"]\ngroup_wait = \"0s\"",
+    );
+    let sizes = campaign.run(16, &[Mailed, Random, MailAnswered, Answered]).await;
+    assert!(sizes.values().any(|events| *events > 1), "no mail held several verdicts: {sizes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +212,8 @@ impl Campaign {
         Self { town, reviews, rng }
     }
 
-    async fn run(mut self, kills: usize, moments: &[Moment]) {
+    /// Returns how many events each mail held.
+    async fn run(mut self, kills: usize, moments: &[Moment]) -> BTreeMap<String, usize> {
         let began = now();
         for kill in 0..kills {
             let moment = moments[kill % moments.len()];
@@ -217,6 +236,15 @@ impl Campaign {
             2 * steps.len(),
             now().since(began).as_secs()
         );
+        let sizes = self
+            .town
+            .rows("select delivery, count(*) from delivery_event where endpoint = 'sales-mail' group by 1")
+            .await;
+        let sizes = sizes
+            .iter()
+            .filter_map(|row| row.split_once(" | "))
+            .map(|(id, size)| (id.to_owned(), size.parse().unwrap()));
+        sizes.collect()
     }
 
     /// Returns how many arrivals were repetitions.
@@ -232,9 +260,15 @@ impl Campaign {
             let id = hook.id().expect("webhook-id").to_owned();
             by_hook.entry(step).or_default().insert((id, event, String::from_utf8_lossy(&hook.body).into_owned()));
         }
+        let told = told_by_mail(&self.town).await;
+        let mut mail_names = BTreeSet::new();
         for mail in &mails {
-            let (step, event, id) = of_mail(mail);
-            by_mail.entry(step).or_default().insert((id, event, mail.text()));
+            let (id, letter) = (name_of(mail), letter(mail));
+            for (step, event) in &told[&id] {
+                assert!(letter.contains(&step.customer), "{step:?} is not in {letter}");
+                by_mail.entry(step.clone()).or_default().insert((id.clone(), event.clone(), mail.text()));
+            }
+            mail_names.insert(id);
         }
         let expected: BTreeSet<_> = steps.iter().cloned().collect();
         assert_eq!(by_hook.keys().cloned().collect::<BTreeSet<_>>(), expected, "what the receiver was told");
@@ -245,10 +279,11 @@ impl Campaign {
             let (hooked, mailed) = (hooked.first().expect("one"), mailed.first().expect("one"));
             assert_eq!(hooked.1, mailed.1, "{step:?} is one event");
         }
-        let names: BTreeSet<_> = by_hook.values().chain(by_mail.values()).flatten().map(|told| &told.0).collect();
-        assert_eq!(names.len(), 2 * steps.len(), "each message has a name of its own");
+        let hook_names: BTreeSet<_> = by_hook.values().flatten().map(|told| &told.0).collect();
+        assert_eq!(hook_names.len(), steps.len(), "each message has a name of its own");
+        assert_eq!(mail_names, told.into_keys().collect(), "every mail arrived");
         // One message to an endpoint is under way at a time: no kill repeats two.
-        let repeated = [hooks.len() - steps.len(), mails.len() - steps.len()];
+        let repeated = [hooks.len() - steps.len(), mails.len() - mail_names.len()];
         assert!(repeated.iter().all(|repeated| *repeated <= kills), "{repeated:?} repetitions after {kills} kills");
 
         let mut recorded = self.town.rows("select customer_id, event_type, attempt from v_transitions").await;

@@ -73,7 +73,12 @@ impl Town {
         std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
         let home = database.unwrap_or(folder.path());
         let (port, url) = (mail.address().port(), hook.url());
-        let text = configuration(home, &sandbox, port, url.as_str(), schedule, more);
+        // Nothing is gathered: each verdict has a message of its own, and its name.
+        let text = configuration(home, &sandbox, port, url.as_str(), schedule, more).replacen(
+            "\n\n[operators]",
+            "\ngroup_wait = \"0s\"\n\n[operators]",
+            1,
+        );
         let (config, database) = (folder.path().join("vetwatch.toml"), home.join("vetwatch.db"));
         std::fs::write(&config, text).expect("a configuration");
         Self { sandbox, mail, hook, database, config, folder, log: Log::default() }

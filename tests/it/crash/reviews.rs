@@ -45,22 +45,27 @@ pub(super) fn of_hook(hook: &Hook) -> (Step, String) {
     (step, text("/data/event_id"))
 }
 
-/// What a mail tells, the event's id, and the mail's own.
-pub(super) fn of_mail(mail: &Mail) -> (Step, String, String) {
+/// A mail's id: that of its delivery.
+pub(super) fn name_of(mail: &Mail) -> String {
     let text = mail.text();
-    let after = |label: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(label));
-        found.unwrap_or_else(|| panic!("no {label:?} in {text}")).trim().to_owned()
-    };
-    let what = match after("Subject: ").split(':').next() {
-        Some("In review") => "submitted".to_owned(),
-        Some("Approval revoked") => "revoked".to_owned(),
-        word => word.unwrap_or_default().to_lowercase(),
-    };
-    let attempt = after("Attempt: ").chars().take_while(char::is_ascii_digit).collect::<String>();
-    let step =
-        Step { customer: after("Customer's Microsoft ID: "), attempt: attempt.parse().unwrap_or_default(), what };
-    (step, after("Event: "), after("Message-ID: "))
+    let id = text.lines().find_map(|line| line.strip_prefix("Message-ID: <")).and_then(|id| id.split_once('@'));
+    id.unwrap_or_else(|| panic!("no Message-ID in {text}")).0.to_owned()
+}
+
+/// What each mail is to tell, by its id: the steps, with the events' ids.
+pub(super) async fn told_by_mail(town: &Town) -> BTreeMap<String, Vec<(Step, String)>> {
+    let sql = "select de.delivery, e.id, c.customer_id, e.type, json_extract(e.data, '$.attempt')
+               from delivery_event de join event e on e.id = de.event join customer c on c.id = e.customer
+               where de.endpoint = 'sales-mail'";
+    let mut told = BTreeMap::<String, Vec<_>>::new();
+    for row in town.rows(sql).await {
+        let [delivery, event, customer, kind, attempt] =
+            row.split(" | ").collect::<Vec<_>>().try_into().expect("a row");
+        let what = kind.trim_start_matches("vetting.").to_owned();
+        let step = Step { customer: customer.to_owned(), attempt: attempt.parse().expect("a number"), what };
+        told.entry(delivery.to_owned()).or_default().push((step, event.to_owned()));
+    }
+    told
 }
 
 /// Reviews of some customers. The next thing happens to a customer a little after its last one was told, so that each
