@@ -35,6 +35,8 @@
 //!   code there, beside the table that tests them.
 //! - **Only a customer's own answer is believed**: the customer list and the activity log ([`roster`], [`activity_log`])
 //!   only say who is a customer and who is asked sooner.
+//! - **Quiet hours and digests are only a due time**: [`delivery::route`] says who is told and when, `enqueue` puts an event
+//!   into a message of its group that is not begun, and `claim_due` holds back what has to wait. Nothing is dropped.
 //! - **It says when it is blind**: the poller and the dispatchers write down what fails; [`alarms`] tells the operators of
 //!   it once, and once more when it is over, and [`heartbeat`] stays away when vetwatch itself is dead.
 //! - **Activation takes no input**: a poke, a due time and a restart run the same round ([`activity`]). Rounds are

@@ -16,6 +16,7 @@ mod outbox;
 mod overdue;
 mod plausibility;
 mod polling;
+mod recovery;
 pub mod redrive;
 pub mod reports;
 pub mod roster;

@@ -115,13 +115,6 @@ fn bearer(token: &secrecy::SecretString) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The items of a digest, what needs a person most first.
-fn worst_first(message: &Message) -> Vec<&Item> {
-    let mut items: Vec<_> = message.items.iter().collect();
-    items.sort_by_key(|item| item.tone);
-    items
-}
-
 /// What a digest says of an item, after its label: ` Contoso School – Education, attempt 2 of 3: Microsoft's reason`.
 fn in_a_line(item: &Item) -> String {
     let mut line = item.title.clone();

@@ -127,6 +127,11 @@ impl Entra {
         self.lifetime = lifetime;
     }
 
+    /// Every access token given out so far that is not forgotten.
+    pub(super) fn access_tokens(&self) -> Vec<String> {
+        self.tokens.keys().cloned().collect()
+    }
+
     /// Makes every token given out so far worthless; returns how many there were.
     pub(super) fn revoke(&mut self) -> usize {
         self.tokens.values_mut().for_each(|token| token.revoked = true);

@@ -193,6 +193,11 @@ impl Sandbox {
         self.with(|engine, _| engine.entra.revoke())
     }
 
+    /// The access tokens that were given out: nobody should find one in a log, a database or an output.
+    pub fn access_tokens(&self) -> Vec<String> {
+        self.with(|engine, _| engine.entra.access_tokens())
+    }
+
     /// Of tokens given out from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         self.with(|engine, _| engine.entra.set_lifetime(lifetime));

@@ -1,7 +1,6 @@
 //! The program as it is shipped, as a child of the test. Partner Center, the mail server and the receiver are in the
 //! test's own process, so that they can stop or kill the daemon at an instant of their choice.
 
-use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -19,7 +18,7 @@ use vetwatch::store::Store;
 use vetwatch::store::roster::NewCustomer;
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
-use crate::world::{SIGNING_SECRET, configuration, rows, tell_baseline, tls};
+use crate::world::{SIGNING_SECRET, configuration, nothing_secret_is_in, rows, tell_baseline, tls};
 
 /// How long anything may take that is to happen at once. Only a test that fails waits so long.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -54,6 +53,8 @@ pub(crate) struct Town {
     pub(crate) config: PathBuf,
     pub(crate) folder: TempDir,
     log: Log,
+    /// What commands printed.
+    said: Mutex<Vec<u8>>,
 }
 
 impl Town {
@@ -81,7 +82,7 @@ impl Town {
         );
         let (config, database) = (folder.path().join("vetwatch.toml"), home.join("vetwatch.db"));
         std::fs::write(&config, text).expect("a configuration");
-        Self { sandbox, mail, hook, database, config, folder, log: Log::default() }
+        Self { sandbox, mail, hook, database, config, folder, log: Log::default(), said: Mutex::default() }
     }
 
     /// Another credential than the secret; everybody is asked ten times a second.
@@ -152,14 +153,23 @@ impl Town {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("the program")
+        self.note(self.command(arguments).output().expect("the program"))
+    }
+
+    /// Keeps what a command printed, for a look at the end.
+    fn note(&self, output: Output) -> Output {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend([output.stdout.as_slice(), &output.stderr].concat());
+        drop(said);
+        output
     }
 
     /// As [`Self::run`], without stopping the surroundings meanwhile.
     pub(crate) async fn run_beside(&self, arguments: &[&str]) -> Output {
         let mut command = self.command(arguments);
         let running = tokio::task::spawn_blocking(move || command.output().expect("the program"));
-        timeout(SOON, running).await.unwrap_or_else(|_| panic!("{arguments:?} does not end")).expect("a thread")
+        let output = timeout(SOON, running).await.unwrap_or_else(|_| panic!("{arguments:?} does not end"));
+        self.note(output.expect("a thread"))
     }
 
     /// Runs a command that must succeed; returns what it says with `--json`.
@@ -259,6 +269,9 @@ impl Drop for Town {
         }
         assert_eq!(self.sandbox.unknown_requests(), [], "Partner Center does not know these requests");
         assert_eq!(self.sandbox.violations(), [], "a careful client does not send these requests");
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        said.extend(self.log.all().into_bytes());
+        nothing_secret_is_in(&self.database, &self.sandbox, &said);
     }
 }
 
@@ -268,22 +281,23 @@ pub(crate) fn complaint(output: &Output) -> String {
     format!("{}; stdout: {}; stderr: {}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
-/// The newest lines of what was logged, over all lives of the daemon.
+/// What was logged, over all lives of the daemon.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<VecDeque<String>>>);
+struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
     fn add(&self, line: String) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() >= SHOWN {
-            lines.pop_front();
-        }
-        lines.push_back(line);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
+    /// The newest lines.
     fn shown(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        lines[lines.len().saturating_sub(SHOWN)..].join("\n")
+    }
+
+    fn all(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 }
 

@@ -219,8 +219,26 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if !std::thread::panicking() {
+            nothing_secret_is_in(&self.config.database, &self.sandbox, b"");
             assert_eq!(self.sandbox.unknown_requests(), [], "Partner Center does not know these requests");
             assert_eq!(self.sandbox.violations(), [], "a careful client does not send these requests");
+        }
+    }
+}
+
+/// Looks for every secret that the surroundings know, in the database as it lies on the disk and in what was said.
+pub(crate) fn nothing_secret_is_in(database: &Path, sandbox: &Sandbox, said: &[u8]) {
+    let mut secrets = sandbox.access_tokens();
+    secrets.push(Options::default().client_secret);
+    secrets.push(SIGNING_SECRET.trim_start_matches("whsec_").to_owned());
+    let mut places = vec![("what was logged or printed", said.to_vec())];
+    for file in ["vetwatch.db", "vetwatch.db-wal"] {
+        places.extend(std::fs::read(database.with_file_name(file)).ok().map(|bytes| (file, bytes)));
+    }
+    for (place, bytes) in &places {
+        let text = String::from_utf8_lossy(bytes);
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "a secret is in {place}: {secret}");
         }
     }
 }

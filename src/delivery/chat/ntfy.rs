@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::{in_a_line, worst_first};
+use super::in_a_line;
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Tone, clean};
 
@@ -110,7 +110,7 @@ fn text(message: &Message) -> String {
     lines.extend(message.note.clone());
     match message.items.as_slice() {
         [item] => single(item, &mut lines),
-        _ => lines.extend(worst_first(message).into_iter().map(|item| {
+        _ => lines.extend(message.items.iter().map(|item| {
             // So that as many as may come fit in.
             clean::line(&format!("{}: {}", item.label, in_a_line(item)), MESSAGE / MOST as usize - 8)
         })),

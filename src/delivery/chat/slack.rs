@@ -6,7 +6,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{in_a_line, worst_first};
+use super::in_a_line;
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Tone, clean};
 
@@ -80,10 +80,8 @@ fn single(item: &Item) -> Vec<Value> {
 
 /// A line for each event; a block for each line, or for several if there are more than Slack takes blocks.
 fn digest(message: &Message) -> Vec<Value> {
-    let lines: Vec<_> = worst_first(message)
-        .into_iter()
-        .map(|item| format!("{} {}: {}", sign(item.tone), item.label, in_a_line(item)))
-        .collect();
+    let lines: Vec<_> =
+        message.items.iter().map(|item| format!("{} {}: {}", sign(item.tone), item.label, in_a_line(item))).collect();
     let each = lines.len().div_ceil(LINES).max(1);
     let mut blocks = vec![header(&message.subject)];
     blocks.extend(lines.chunks(each).map(|lines| {

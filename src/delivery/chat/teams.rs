@@ -6,7 +6,7 @@
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{in_a_line, worst_first};
+use super::in_a_line;
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Tone, clean, markup};
 
@@ -104,11 +104,11 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
 
 /// A line for each event.
 fn digest(message: &Message, longest: usize) -> Vec<Value> {
-    let items = worst_first(message);
+    let items = &message.items;
     let tone = items.first().map_or(Tone::Plain, |item| item.tone);
     let head = text(&clean::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
     let mut body = vec![container(style(tone), &[head], true)];
-    body.extend(items.into_iter().map(|item| {
+    body.extend(items.iter().map(|item| {
         let label = json!({"type": "TextRun", "text": clean::line(&item.label, 60), "weight": "Bolder",
             "color": color(item.tone)});
         let mut news = json!({"type": "TextRun", "text": format!(" {}", clean::line(&in_a_line(item), longest))});

@@ -121,7 +121,7 @@ fn range(attempts: &RangeInclusive<u32>) -> String {
     }
 }
 
-/// Reads what [`range`] writes; never empty.
+/// Reads `2`, `2-3` and `3+`; never an empty range.
 pub fn parse_range(text: &str) -> Option<RangeInclusive<u32>> {
     let text = text.trim();
     let (from, to) = match (text.strip_suffix('+'), text.split_once('-')) {

@@ -1,0 +1,91 @@
+//! Deliveries after a process that died, and after a clock that was set back.
+
+use super::{Error, Store, WriteTx};
+use crate::time::Timestamp;
+
+impl Store {
+    /// Whether something waits for a time that only another clock can have set: what is held back for so much longer
+    /// than `latest` or `latest_held`.
+    pub async fn waits_too_long(
+        &self,
+        endpoint: &str,
+        latest: Timestamp,
+        latest_held: Timestamp,
+    ) -> Result<bool, Error> {
+        let (latest, latest_held) = (latest.as_millis(), latest_held.as_millis());
+        let waits = sqlx::query_scalar!(
+            r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending' and next_attempt_at > ?2
+                              and (next_attempt_at is not held_until or held_until > ?3))
+                   or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
+            endpoint,
+            latest,
+            latest_held
+        );
+        Ok(waits.fetch_one(&self.read).await?)
+    }
+}
+
+impl WriteTx {
+    /// At start: attempts that the last process did not survive are over, and their deliveries due at once. That
+    /// costs no pause of the schedule. From the third in a row on it waits: a message that kills the process must
+    /// not take its neighbours along. One that was only under way beside it waits for another time than its own.
+    pub async fn recover_deliveries(&mut self, now: Timestamp) -> Result<u64, Error> {
+        let now = now.as_millis();
+        let done = sqlx::query!(
+            "update delivery
+             set interrupted = interrupted + 1,
+                 next_attempt_at = ?1 + case when interrupted < 2 then 0 else sequence * 7919 % 12000
+                     + case interrupted when 2 then 60000 when 3 then 600000 else 3600000 end end
+             where state = 'pending' and id in (select delivery from attempt where ended_at is null)",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch stopped in mid-attempt'
+             where ended_at is null",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        // What quiet hours hold back is looked at again: they may be others now.
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?1, first_due_at = min(first_due_at, ?1), held_until = null
+             where state = 'pending' and may_wait = 1 and held_until > ?1",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        // A probe that was under way is repeated as well.
+        sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// A clock that was set back must not put a message out of reach: what [`Store::waits_too_long`] is due now.
+    pub async fn clamp_deliveries(
+        &mut self,
+        endpoint: &str,
+        latest: Timestamp,
+        latest_held: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (latest, latest_held, now) = (latest.as_millis(), latest_held.as_millis(), now.as_millis());
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?1, held_until = null
+             where endpoint = ?2 and state = 'pending' and next_attempt_at > ?3
+               and (next_attempt_at is not held_until or held_until > ?4)",
+            now,
+            endpoint,
+            latest,
+            latest_held
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!("update endpoint set probe_at = ?1 where name = ?2 and probe_at > ?3", now, endpoint, latest)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+}
