@@ -4,6 +4,7 @@ use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::time::{Clock, Timestamp};
 
+use crate::peers::run;
 use crate::world::{World, hours, letter, minutes, seconds};
 
 /// Vetting verdicts over routes that are these, instead of the usual one.
@@ -71,6 +72,7 @@ async fn two_thousand_verdicts_at_once_become_a_handful_of_mails_and_cost_no_ver
     assert!((10..=16).contains(&mails), "{mails} mails");
     let missing: Vec<_> = named(&world, 2000).into_iter().enumerate().filter(|(_, mails)| *mails != 1).collect();
     assert_eq!(missing, [], "each verdict in one mail");
+    assert_eq!(world.rows("select max(events) from v_deliveries").await, ["500"], "a mail has an end");
     assert_eq!(world.rows("select count(*) from v_deliveries where state <> 'delivered'").await, ["0"]);
 }
 
@@ -342,4 +344,49 @@ async fn what_an_endpoint_has_held_for_too_long_is_sent_to_its_fallback_as_well_
     denied(&world, &ids[2..]).await;
     world.live(minutes(10)).await;
     assert_eq!(news(&world).len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_really_sent_is_what_the_published_schema_describes() {
+    let mut world = World::edited("", "", |text| {
+        text.replace("to = [\"sales@contoso.example\"]", "to = [\"sales@contoso.example\"]\nfallback = \"crm\"")
+            .replacen("\"vetting.vanished\"]", "\"vetting.vanished\", \"vetting.overdue\"]", 1)
+            .replacen("\"vetting.denied\", ", "", 1)
+            .replacen(
+                "\n\n[operators]",
+                "\ngroup_wait = \"10m\"\n\n[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"sales-mail\"]\n\n[operators]",
+                1,
+            )
+    })
+    .await;
+    let ids = in_review(&mut world, 5).await;
+    world.mail.stop().await.unwrap();
+    denied(&world, &ids[..2]).await;
+    world.sandbox.approve(&ids[2]).unwrap();
+    world.sandbox.withdraw(&ids[3]).unwrap();
+    world.live(hours(2)).await;
+    world.sandbox.deny(&ids[2], "No longer an Education Customer").unwrap();
+    world.live(hours(24 * 5)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let schema = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/webhook.schema.json");
+    std::fs::copy(schema, folder.path().join("webhook.schema.json")).unwrap();
+    std::fs::create_dir(folder.path().join("examples")).unwrap();
+    let mut kinds = std::collections::BTreeSet::new();
+    for (n, hook) in world.hook.hooks().iter().enumerate() {
+        std::fs::write(folder.path().join(format!("examples/{n:03}.json")), &hook.body).unwrap();
+        let json = hook.json();
+        let aside = if json["instead_of"].is_string() { " instead of another" } else { "" };
+        kinds.insert(format!("{}{aside}", json["type"].as_str().unwrap()));
+    }
+    run("check_schema.py", folder.path(), &serde_json::Value::Null).unwrap();
+    let sent: Vec<_> = kinds.iter().map(String::as_str).collect();
+    for wanted in [
+        "monitor.endpoint_failing",
+        "vetting.denied instead of another",
+        "vetting.digest",
+        "vetting.overdue",
+        "vetting.revoked",
+    ] {
+        assert!(sent.contains(&wanted), "{wanted} was not sent: {sent:?}");
+    }
 }
