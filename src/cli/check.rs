@@ -74,6 +74,9 @@ pub struct Summary {
     pub partners: Vec<Named>,
     pub endpoints: Vec<Named>,
     pub events: Vec<Told>,
+    /// The routes that do not send all at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Named>,
 }
 
 /// A name, and what hides behind it in a few words.
@@ -153,6 +156,12 @@ impl Checked {
             let to = if to.is_empty() { "nobody; it is recorded".into() } else { to.join(", ") };
             let _ = writeln!(text, "  {event:width$}  {to}");
         }
+        if !summary.holds.is_empty() {
+            let _ = writeln!(text, "\nwhat does not go out at once:");
+        }
+        for Named { name, is } in &summary.holds {
+            let _ = writeln!(text, "  {name}: {is}");
+        }
         text
     }
 }
@@ -181,11 +190,14 @@ impl Summary {
             config.endpoints.iter().map(|endpoint| Named { name: endpoint.name.clone(), is: about(endpoint) });
         let events =
             EventType::ALL.iter().map(|event| Told { event: event.as_str(), to: destinations(config, *event) });
+        let routes = config.routes.routes.iter();
+        let holds = routes.filter_map(|route| Some(Named { name: route.name.clone(), is: route.holds()? }));
         Self {
             database: config.database.display().to_string(),
             partners: partners.collect(),
             endpoints: endpoints.collect(),
             events: events.collect(),
+            holds: holds.collect(),
         }
     }
 }
@@ -329,6 +341,13 @@ mod tests {
             let told = told.iter().find(|told| told.event == event.as_str()).unwrap();
             told.to.iter().map(Destination::to_string).collect::<Vec<_>>().join("; ")
         };
+        assert_eq!(checked(&routes).summary.unwrap().holds.len(), 0);
+        let quiet =
+            "quiet_hours = '18:00-07:00'\nworking_days_only = true\ngroup_wait = '5m'\nurgent = ['vetting.approved']\n";
+        let holds = checked(&routes.replace("\n[operators]", &format!("{quiet}\n[operators]"))).summary.unwrap().holds;
+        let said =
+            "gathers for 5m; quiet 18:00-07:00, days that are not worked (Europe/Amsterdam); except vetting.approved";
+        assert_eq!((holds[0].name.as_str(), holds[0].is.as_str()), ("route 2", said));
         assert_eq!(to(EventType::Approved), "sales-mail; crm", "somebody who is told in any case needs no condition");
         assert_eq!(to(EventType::Submitted), "crm (qualifications: Education or Nonprofit, tags: north)");
         let some = "crm (qualifications: Education or Nonprofit, tags: north; or if no route takes it)";

@@ -73,7 +73,8 @@ async fn list(
 pub(super) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     let state = match row.state.as_str() {
         "dead" => style.bad("given up"),
-        "delivered" => style.good("delivered"),
+        // More is not known: what a mail server or a chat does with it then, it does not say.
+        "delivered" => style.good("accepted"),
         other => other.to_owned(),
     };
     let tries = if row.attempts == 1 { "1 attempt".into() } else { format!("{} attempts", row.attempts) };

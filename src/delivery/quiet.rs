@@ -1,5 +1,6 @@
 //! Hours in which a route wakes nobody. They delay and never drop. Pure.
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{Days, NaiveTime};
@@ -18,6 +19,16 @@ pub struct Quiet {
     /// Days that are no working days of the calendar are quiet as a whole.
     pub working_days_only: bool,
     pub calendar: Calendar,
+}
+
+/// `18:00-07:00, days that are not worked (Europe/Amsterdam)`
+impl fmt::Display for Quiet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.hours.map(|(from, to)| format!("{}-{}", from.format("%H:%M"), to.format("%H:%M")));
+        let days = self.working_days_only.then(|| "days that are not worked".to_owned());
+        let both: Vec<_> = hours.into_iter().chain(days).collect();
+        write!(f, "{} ({})", both.join(", "), self.calendar.zone)
+    }
 }
 
 impl Quiet {

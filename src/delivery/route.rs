@@ -215,6 +215,20 @@ impl Routes {
 }
 
 impl Route {
+    /// What does not go out at once, in words; none: all of it does, but for a flood.
+    #[must_use]
+    pub fn holds(&self) -> Option<String> {
+        let wait = self.group_wait.map(|wait| match wait {
+            Duration::ZERO => "never gathers".to_owned(),
+            wait => format!("gathers for {}", humantime::format_duration(wait)),
+        });
+        let quiet = self.quiet.as_ref().map(|quiet| format!("quiet {quiet}"));
+        let both: Vec<_> = wait.into_iter().chain(quiet).collect();
+        let urgent: Vec<_> = self.urgent.iter().map(|event| event.as_str()).collect();
+        let except = if urgent.is_empty() { String::new() } else { format!("; except {}", urgent.join(", ")) };
+        (!both.is_empty()).then(|| both.join("; ") + &except)
+    }
+
     fn quiet_for(&self, event: EventType) -> Option<&Quiet> {
         self.quiet.as_ref().filter(|_| !self.urgent.contains(&event))
     }

@@ -145,6 +145,28 @@ async fn a_route_that_groups_gathers_for_its_time_and_what_comes_later_does_not_
 }
 
 #[tokio::test]
+async fn what_is_to_go_soon_does_not_join_what_goes_later() {
+    let mut world = routed(
+        "[[route]]\nevents = [\"vetting.approved\"]\nendpoints = [\"crm\"]\ngroup_wait = \"1h\"\n\n\
+         [[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\"]\ngroup_wait = \"10m\"",
+    )
+    .await;
+    let ids = in_review(&mut world, 3).await;
+    world.sandbox.approve(&ids[0]).unwrap();
+    denied(&world, &[]).await;
+    denied(&world, &ids[1..2]).await;
+    world.sandbox.approve(&ids[2]).unwrap();
+    world.pass(minutes(11));
+    world.deliver().await;
+    assert_eq!(world.hooked(), ["vetting.denied School 0001 Not an Education Customer"]);
+    world.pass(minutes(5));
+    world.poll().await;
+    world.pass(minutes(60));
+    world.deliver().await;
+    assert_eq!(sizes(&world), [1, 2], "the other two go together");
+}
+
+#[tokio::test]
 async fn quiet_hours_delay_till_the_morning_and_drop_nothing() {
     // The clock starts on a Monday at 10:00 in Amsterdam.
     let mut world = routed(
