@@ -9,6 +9,9 @@ alter table delivery add column instead_of text;
 -- Its events were sent to the endpoint's fallback as well.
 alter table delivery add column failed_over_at integer;
 
+-- What form the message was written in (`email`, `teams`, ...): an endpoint that is of another kind by now needs another.
+alter table delivery add column form text;
+
 -- Why the endpoint is told: `route north`, `operators`, `fallback of crm`, `test-send`.
 alter table delivery_event add column why text;
 

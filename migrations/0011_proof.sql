@@ -15,6 +15,7 @@ alter table customer add column muted_until integer;
 alter table event add column muted integer not null default 0 check (muted in (0, 1));
 -- Somebody asked for it with `test-send`: it says nothing of any customer.
 alter table event add column test integer not null default 0 check (test in (0, 1));
+create index event_test on event (id) where test = 1;
 
 drop view v_customers;
 create view v_customers as

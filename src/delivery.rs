@@ -110,6 +110,16 @@ impl Channel {
         }
     }
 
+    /// What its messages are written in.
+    #[must_use]
+    pub fn form(&self) -> &'static str {
+        match self {
+            Self::Email(_) => "email",
+            Self::Webhook(channel) => channel.form(),
+            Self::Chat(channel) => channel.form(),
+        }
+    }
+
     /// One attempt. Ends within the channel's hard deadline, whatever the other side does.
     pub async fn deliver(&self, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
         match self {

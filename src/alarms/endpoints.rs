@@ -23,7 +23,7 @@ impl Alarms {
         // Of which partner such a message is does not matter; it must be of one.
         let Some(partner) = self.partners.first() else { return Ok(0) };
         let mut queued = 0;
-        for sight in self.store.endpoint_sights().await? {
+        for sight in self.store.endpoint_sights(now).await? {
             queued += self.watch_endpoint(partner, &sight, now).await?;
             queued += self.watch_dead_letters(partner, &sight, now).await?;
         }
@@ -37,7 +37,7 @@ impl Alarms {
         now: Timestamp,
     ) -> Result<usize, store::Error> {
         let is_configured = self.endpoints.contains(&sight.name);
-        let long_closed = sight.closed_since.is_some_and(|since| now.since(since) >= FAILING_AFTER);
+        let long_closed = !sight.is_idle && sight.closed_since.is_some_and(|since| now.since(since) >= FAILING_AFTER);
         let fails = is_configured && (long_closed || sight.paused_at.is_some());
         let works = sight.closed_since.is_none() && sight.paused_at.is_none();
         let (failing_at, alarm) = match sight.failing_told_at {

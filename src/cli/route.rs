@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::cli::letter::Letter;
 use crate::cli::output::Style;
 use crate::cli::when::Since;
-use crate::cli::{Context, Exit, Failure, text, which};
+use crate::cli::{Context, Exit, Failure, text, when, which};
 use crate::config::{Config, EndpointKind};
 use crate::daemon;
 use crate::delivery::Draft;
@@ -57,6 +57,8 @@ pub(super) fn event_type(name: &str) -> Result<EventType, String> {
 struct Answer<'a> {
     event: &'static str,
     at: Timestamp,
+    /// The customer is muted then: nobody is told.
+    muted: bool,
     routes: Vec<Taken<'a>>,
     told: Vec<Shown<'a>>,
 }
@@ -86,16 +88,17 @@ struct Shown<'a> {
 pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let now = args.at.map_or_else(|| context.now(), |at| at.at(context.now()));
-    let (event, contact) = event(context, &config, &args, now).await?;
+    let Asked { event, contact, muted } = event(context, &config, &args, now).await?;
     let matter = Matter::from(&event);
     let routes = config.routes.routes.iter().map(|route| {
         let refused_by = route.filter.refuses(&matter);
         Taken { route: &route.name, takes: refused_by.is_none(), refused_by }
     });
-    let told = config.routes.told(&matter, &contact, now);
+    let told = if muted { Vec::new() } else { config.routes.told(&matter, &contact, now) };
     let answer = Answer {
         event: event.kind.as_str(),
         at: now,
+        muted,
         routes: routes.collect(),
         told: told.iter().filter_map(|told| shown(context, &config, told, &event, now)).collect(),
     };
@@ -107,8 +110,14 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-/// The event that is asked about, and the customer's contact.
-async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) -> Result<(Event, String), Failure> {
+/// The event that is asked about, and what the roster says of its customer.
+struct Asked {
+    event: Event,
+    contact: String,
+    muted: bool,
+}
+
+async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) -> Result<Asked, Failure> {
     let names: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     let mut partner = names.first().cloned().unwrap_or_default();
     if args.partner.is_some() {
@@ -139,7 +148,13 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
             };
         }
     }
-    Ok((event, found.map(|row| row.contact).unwrap_or_default()))
+    let muted = found.as_ref().is_some_and(|row| {
+        let until = row.muted_until.as_deref().and_then(when::instant);
+        row.muted_since.is_some() && until.is_none_or(|until| now < until)
+    });
+    // News of vetwatch itself is told whoever is muted.
+    let muted = muted && matches!(event.data.subject, Subject::Vetting(_));
+    Ok(Asked { event, contact: found.map(|row| row.contact).unwrap_or_default(), muted })
 }
 
 fn shown<'a>(
@@ -190,7 +205,9 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
             Some(key) => writeln!(page, "{}: does not take it ({key})", text::clean(route)),
         };
     }
-    if answer.told.is_empty() {
+    if answer.muted {
+        page += "\nNobody is told, because the customer is muted; it is recorded.\n";
+    } else if answer.told.is_empty() {
         page += "\nNobody is told; it is recorded.\n";
     }
     for told in &answer.told {

@@ -64,6 +64,9 @@ pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Fai
     if !context.json {
         let kind = event.kind;
         context.out.line(&format!("A test of {kind} is queued for {name}, as message {delivery}."))?;
+        if held.is_none() {
+            context.out.line("The running daemon sends it, with the configuration that it was started with.")?;
+        }
     }
     let trial = match held {
         Some(_held) => here(context, &config, &store, name, &delivery).await?,

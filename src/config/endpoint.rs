@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use super::section::{Section, did_you_mean, shown};
@@ -35,6 +37,13 @@ pub(super) struct Endpoints {
     pub(super) servers: BTreeMap<String, String>,
     /// What the routes must know of each.
     pub(super) ways: BTreeMap<String, Way>,
+}
+
+impl Endpoints {
+    /// Only customers' contacts get its mails.
+    pub(super) fn takes_contacts_only(&self, name: &str) -> bool {
+        self.ways.get(name).is_some_and(|way| way.contact == Contact::Only)
+    }
 }
 
 pub(super) fn servers(root: &mut Section<'_>) -> Servers {
@@ -118,11 +127,16 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
 pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     let path = section.context().directory.join(section.string("ca_file")?);
     match fs::read_to_string(&path) {
-        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
+        Ok(text) if holds_certificates(&text) => return Some(path),
         Ok(_) => section.problem("ca_file", format!("{} holds no certificate in PEM", path.display())),
         Err(error) => section.problem("ca_file", format!("{} cannot be read: {error}", path.display())),
     }
     None
+}
+
+fn holds_certificates(text: &str) -> bool {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    !all.is_empty() && all.iter().all(Result::is_ok)
 }
 
 pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
@@ -168,6 +182,22 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
         };
         endpoints.ways.insert(name.clone(), Way { most, people, contact, fallback });
         endpoints.settings.push(EndpointSettings { name, kind });
+    }
+    for (name, way) in &endpoints.ways {
+        if let Some(fallback) = &way.fallback
+            && endpoints.takes_contacts_only(&fallback.endpoint)
+        {
+            let text =
+                format!("{} has no recipient of its own: it cannot be the fallback of {name}", fallback.endpoint);
+            root.problem("endpoint", text);
+        }
+        if way.contact == Contact::Beside {
+            let text = format!(
+                "{name} has to beside to_contact: each customer's mail has recipients of its own, so a flood is not \
+                 gathered; better a second endpoint with to_contact alone"
+            );
+            root.warning("endpoint", text);
+        }
     }
     for name in servers.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
         root.warning(&format!("smtp.{}", shown(name)), "no endpoint uses this mail server");

@@ -39,6 +39,12 @@ pub(super) fn read(
         section.demand(&["endpoints"]);
     }
     let operators = known(&mut section, "endpoints", &endpoints.names);
+    for name in operators.iter().filter(|name| endpoints.takes_contacts_only(name)) {
+        section.problem(
+            "endpoints",
+            format!("{name} has no recipient of its own: only customers' contacts get its mails"),
+        );
+    }
     doubt(&section, &operators, endpoints);
     let heartbeat = section.secret("heartbeat_url_file").and_then(|secret| {
         let url = http::url_of(&secret);

@@ -94,6 +94,14 @@ impl ChatChannel {
         }
     }
 
+    pub(super) fn form(&self) -> &'static str {
+        match self.service {
+            Service::Teams => "teams",
+            Service::Slack => "slack",
+            Service::Ntfy(_) => "ntfy",
+        }
+    }
+
     /// One attempt.
     pub async fn deliver(&self, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);

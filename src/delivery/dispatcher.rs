@@ -89,7 +89,11 @@ impl Dispatcher {
     pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let due = tx.claim_one(delivery, &self.endpoint, now, LEASE, |unwritten| self.write(unwritten, now)).await?;
+        let due = tx
+            .claim_one(delivery, &self.endpoint, now, LEASE, self.channel.form(), |unwritten| {
+                self.write(unwritten, now)
+            })
+            .await?;
         tx.commit().await?;
         if let Some(due) = due {
             let report = self.attempt(&due, now).await;
@@ -101,9 +105,9 @@ impl Dispatcher {
     async fn next(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
         let longest = self.policy.longest().max(LEASE);
         match self.store.next_attempt_at(&self.endpoint).await? {
-            Some(at) if at > now.after(longest) => {
+            Some(at) if at > now => {
                 let (latest, latest_held) = (now.after(longest), now.after(quiet::LONGEST));
-                if !self.store.waits_too_long(&self.endpoint, latest, latest_held).await? {
+                if !self.store.waits_too_long(&self.endpoint, latest, latest_held, now).await? {
                     return Ok(Some(at));
                 }
                 warn!(endpoint = self.endpoint, "the clock was set back; what waited for the old time is due now");
@@ -124,7 +128,9 @@ impl Dispatcher {
             if quiet { events.iter().map(until).min().flatten() } else { None }
         };
         let mut tx = self.store.begin().await?;
-        let due = tx.claim_due(&self.endpoint, now, LEASE, hold, |unwritten| self.write(unwritten, now)).await?;
+        let due = tx
+            .claim_due(&self.endpoint, now, LEASE, hold, self.channel.form(), |unwritten| self.write(unwritten, now))
+            .await?;
         tx.commit().await?;
         Ok(due)
     }
@@ -202,6 +208,8 @@ impl Dispatcher {
             Outcome::Unavailable | Outcome::LoginRefused => {
                 tx.endpoint_failed(name, now, Some(probe_at), &report.detail).await
             }
+            // One mailbox that is full for days must not close the way to the others.
+            Outcome::TryAgain { .. } if took_it(due, report) => tx.endpoint_accepted(name, now).await,
             Outcome::TryAgain { .. } => {
                 let closes = tx.endpoint_failures(name).await? + 1 >= FAILURES_TO_CLOSE;
                 tx.endpoint_failed(name, now, closes.then_some(probe_at), &report.detail).await
@@ -227,6 +235,11 @@ impl Dispatcher {
             ),
         }
     }
+}
+
+/// Somebody there has taken the message, in this attempt or before.
+fn took_it(due: &Due, report: &Report) -> bool {
+    due.settled.values().chain(report.settled.values()).any(|reply| reply.starts_with('2'))
 }
 
 impl std::fmt::Debug for Dispatcher {

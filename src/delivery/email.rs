@@ -359,8 +359,11 @@ async fn transact(
     // A server that will not relay for us, or does not understand us, says so of each recipient. That is the endpoint's
     // trouble, unless it has taken the message for somebody else.
     let taken_before = outgoing.settled.values().any(|reply| reply.starts_with('2'));
-    let of_everybody = |reply: &Reply| reply.is_policy() || reply.is_about_us();
-    let all_for_policy = refusals.len() == open.len() && refusals.iter().all(|(_, reply)| of_everybody(reply));
+    let of_everybody = |reply: &Reply| (reply.is_policy() && !reply.is_about_recipient()) || reply.is_about_us();
+    // A customer's contact is anybody's address: what a server says of it alone is not about the endpoint.
+    let alone = matches!(open, [one] if outgoing.recipient.is_some_and(|contact| is_address_of(one, contact)));
+    let all_for_policy =
+        !alone && refusals.len() == open.len() && refusals.iter().all(|(_, reply)| of_everybody(reply));
     if let (false, true, Some((_, reply))) = (taken_before, all_for_policy, refusals.first()) {
         return Err(Failure::Refused(reply.clone()));
     }
@@ -393,6 +396,10 @@ impl Attempt {
         self.last = short(reply);
         self.settled.extend(recipients.iter().map(|to| (to.to_string(), short(reply))));
     }
+}
+
+fn is_address_of(address: &Address, mailbox: &str) -> bool {
+    mailbox.parse::<Mailbox>().is_ok_and(|mailbox| mailbox.email == *address)
 }
 
 fn short(reply: &Reply) -> String {

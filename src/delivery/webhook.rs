@@ -93,6 +93,10 @@ impl WebhookChannel {
         })
     }
 
+    pub(super) fn form(&self) -> &'static str {
+        if self.template.is_some() { "template" } else { "webhook" }
+    }
+
     /// One attempt, signed for `now`.
     pub async fn deliver(&self, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
         let mut headers = HeaderMap::new();
@@ -115,9 +119,12 @@ impl WebhookChannel {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        // What we log in with is wrong: that says nothing of the message.
-        let login = |status, _: &str| {
-            (self.authorization.is_some() && status == StatusCode::UNAUTHORIZED).then_some(Outcome::LoginRefused)
+        // What we log in with is wrong, or the hook of somebody's service is gone: that says nothing of the message.
+        let service = self.template.is_some() || self.authorization.is_some();
+        let login = |status, _: &str| match status {
+            StatusCode::UNAUTHORIZED => Some(Outcome::LoginRefused),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if service => Some(Outcome::LoginRefused),
+            _ => None,
         };
         self.poster.post(headers, &body, now, login).await
     }

@@ -49,6 +49,8 @@ pub struct EndpointSight {
     pub failing_told_at: Option<Timestamp>,
     pub dead_told_at: Option<Timestamp>,
     pub pending: i64,
+    /// All of that is held back (quiet hours), so nothing asks whether it is back.
+    pub is_idle: bool,
 }
 
 /// Messages that were given up and of whom nobody was told yet.
@@ -115,11 +117,15 @@ impl Store {
         Ok(since.map(Timestamp::from_millis))
     }
 
-    pub async fn endpoint_sights(&self) -> Result<Vec<EndpointSight>, Error> {
+    pub async fn endpoint_sights(&self, now: Timestamp) -> Result<Vec<EndpointSight>, Error> {
+        let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select e.name, e.closed_since, e.paused_at, e.last_error, e.failing_told_at, e.dead_told_at,
-                      (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64"
-               from endpoint e order by e.name"#
+                      (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64",
+                      (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending'
+                          and d.held_until > ?1) as "held!: i64"
+               from endpoint e order by e.name"#,
+            now
         );
         let at = |time: Option<i64>| time.map(Timestamp::from_millis);
         let sights = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointSight {
@@ -130,6 +136,7 @@ impl Store {
             failing_told_at: at(row.failing_told_at),
             dead_told_at: at(row.dead_told_at),
             pending: row.pending,
+            is_idle: row.pending > 0 && row.held == row.pending,
         });
         Ok(sights.collect())
     }
@@ -141,12 +148,13 @@ impl Store {
         let row = sqlx::query!(
             r#"select count(*) as "count!: i64", min(finished_at) as "first: i64", max(finished_at) as "last: i64",
                       max(not monitor) as "any_vetting: bool"
-               from (select d.finished_at, (select e.type from delivery_event de join event e on e.id = de.event
-                                            where de.delivery = d.id limit 1) like 'monitor.%' as monitor
+               from (select d.finished_at,
+                            not exists (select 1 from delivery_event de join event e on e.id = de.event
+                                        where de.delivery = d.id and e.type not like 'monitor.%') as monitor
                      from delivery d
                      where d.endpoint = ?1 and d.state = 'dead' and d.finished_at > ?2
-                       and not exists (select 1 from delivery_event de join event e on e.id = de.event
-                                       where de.delivery = d.id and (e.type = 'monitor.dead_letter' or e.test = 1)))"#,
+                       and exists (select 1 from delivery_event de join event e on e.id = de.event
+                                   where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0))"#,
             endpoint,
             told
         )
@@ -155,8 +163,8 @@ impl Store {
         let (Some(first), Some(last)) = (row.first, row.last) else { return Ok(None) };
         let newest = sqlx::query!(
             "select id, last_error from delivery d where endpoint = ? and state = 'dead' and finished_at = ?
-               and not exists (select 1 from delivery_event de join event e on e.id = de.event
-                               where de.delivery = d.id and e.test = 1) limit 1",
+               and exists (select 1 from delivery_event de join event e on e.id = de.event
+                           where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0) limit 1",
             endpoint,
             last
         )

@@ -22,7 +22,7 @@ impl WriteTx {
         let now_ms = now.as_millis();
         sqlx::query!(
             "update delivery set first_due_at = min(?1, first_due_at + ?1 - d.ran_until)
-             from daemon d where delivery.state = 'pending' and d.ran_until < ?1",
+             from daemon d where delivery.state = 'pending' and delivery.first_due_at < ?1 and d.ran_until < ?1",
             now_ms
         )
         .execute(&mut *self.tx)

@@ -55,6 +55,8 @@ pub enum Finish {
     Dead { refused: bool },
 }
 
+/// As [`crate::delivery::quiet::LONGEST`], over all that hold a message.
+const LONGEST_HELD: Duration = Duration::from_hours(14 * 24);
 /// So many are held back in one transaction.
 const HELD_AT_ONCE: usize = 100;
 
@@ -82,7 +84,8 @@ impl Store {
 
 impl WriteTx {
     /// Claims the endpoint's oldest delivery that is due: opens its attempt and moves the next one `lease` ahead.
-    /// At the first attempt `render` writes the message, and every attempt sends just that. A closed endpoint
+    /// At the first attempt `render` writes the message in this `form`, and every attempt sends just that; unless the
+    /// endpoint has become one of another form meanwhile. A closed endpoint
     /// gives out one delivery when its probe is due, a paused one nothing. What `hold` holds back (quiet hours) steps
     /// aside until then; the time does not count towards giving up.
     pub async fn claim_due(
@@ -91,14 +94,18 @@ impl WriteTx {
         now: Timestamp,
         lease: Duration,
         hold: impl Fn(&[Event]) -> Option<Timestamp>,
+        form: &str,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
         for _ in 0..HELD_AT_ONCE {
             let Some(id) = self.next_delivery(endpoint, now.as_millis()).await? else { return Ok(None) };
-            let until = if self.may_wait(&id).await? { hold(&self.events_of(&id).await?) } else { None };
+            let until = match self.may_wait_until(&id).await? {
+                Some(latest) => hold(&self.events_of(&id).await?).map(|until| until.min(latest)),
+                None => None,
+            };
             match until.filter(|until| *until > now) {
                 Some(until) => self.hold_back(&id, now, until).await?,
-                None => return self.claim(&id, endpoint, now, lease, render).await.map(Some),
+                None => return self.claim(&id, endpoint, now, lease, form, render).await.map(Some),
             }
         }
         Ok(None)
@@ -110,17 +117,19 @@ impl WriteTx {
         endpoint: &str,
         now: Timestamp,
         lease: Duration,
+        form: &str,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Due, Error> {
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
-            "select attempts, rung, first_due_at, message, settled, recipient, instead_of from delivery where id = ?",
+            "select attempts, rung, first_due_at, message, form, settled, recipient, instead_of from delivery where id = ?",
             id
         )
         .fetch_one(&mut *self.tx)
         .await?;
         let uuid = Uuid::parse_str(id).unwrap_or_default();
-        let message = if let Some(frozen) = row.message {
+        let is_ours = row.form.as_deref().is_none_or(|written| written == form);
+        let message = if let Some(frozen) = row.message.filter(|_| is_ours) {
             frozen
         } else {
             let instead_of = match row.instead_of {
@@ -132,10 +141,11 @@ impl WriteTx {
         };
         let attempt = row.attempts + 1;
         sqlx::query!(
-            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3 where id = ?4",
+            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, form = ?4 where id = ?5",
             attempt,
             lease_until,
             message,
+            form,
             id
         )
         .execute(&mut *self.tx)
@@ -161,9 +171,11 @@ impl WriteTx {
         })
     }
 
-    async fn may_wait(&mut self, id: &str) -> Result<bool, Error> {
-        let row = sqlx::query_scalar!(r#"select may_wait as "may_wait!: bool" from delivery where id = ?"#, id);
-        Ok(row.fetch_one(&mut *self.tx).await?)
+    /// However long quiet hours are: nothing is held back for longer than this. `None`: it is not held back at all.
+    async fn may_wait_until(&mut self, id: &str) -> Result<Option<Timestamp>, Error> {
+        let row = sqlx::query!(r#"select may_wait as "may_wait!: bool", created_at from delivery where id = ?"#, id);
+        let row = row.fetch_one(&mut *self.tx).await?;
+        Ok(row.may_wait.then(|| Timestamp::from_millis(row.created_at).after(LONGEST_HELD)))
     }
 
     async fn hold_back(&mut self, id: &str, now: Timestamp, until: Timestamp) -> Result<(), Error> {

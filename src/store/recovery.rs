@@ -1,25 +1,37 @@
 //! Deliveries after a process that died, and after a clock that was set back.
 
+use std::time::Duration;
+
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
+/// No group gathers for longer.
+const LONGEST_GROUP_WAIT: Duration = Duration::from_hours(24);
+
 impl Store {
-    /// Whether something waits for a time that only another clock can have set: what is held back for so much longer
-    /// than `latest` or `latest_held`.
+    /// Whether something waits for a time that only another clock can have set: it is due after `latest`, and is neither
+    /// held back for less than that explains (`latest_held` in quiet hours, a day in a group) nor was made by now.
     pub async fn waits_too_long(
         &self,
         endpoint: &str,
         latest: Timestamp,
         latest_held: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, Error> {
-        let (latest, latest_held) = (latest.as_millis(), latest_held.as_millis());
+        let latest_gathered = now.after(LONGEST_GROUP_WAIT).as_millis();
+        let (latest, latest_held, now) = (latest.as_millis(), latest_held.as_millis(), now.as_millis());
         let waits = sqlx::query_scalar!(
-            r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending' and next_attempt_at > ?2
-                              and (next_attempt_at is not held_until or held_until > ?3))
+            r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending'
+                              and ((next_attempt_at > ?2
+                                    and (next_attempt_at is not held_until
+                                         or held_until > case may_wait when 1 then ?3 else ?5 end))
+                                   or (next_attempt_at > ?4 and created_at > ?4)))
                    or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
             endpoint,
             latest,
-            latest_held
+            latest_held,
+            now,
+            latest_gathered
         );
         Ok(waits.fetch_one(&self.read).await?)
     }
@@ -50,7 +62,7 @@ impl WriteTx {
         .await?;
         // What quiet hours hold back is looked at again: they may be others now.
         sqlx::query!(
-            "update delivery set next_attempt_at = ?1, first_due_at = min(first_due_at, ?1), held_until = null
+            "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - held_until, held_until = null
              where state = 'pending' and may_wait = 1 and held_until > ?1",
             now
         )
@@ -71,15 +83,20 @@ impl WriteTx {
         latest_held: Timestamp,
         now: Timestamp,
     ) -> Result<(), Error> {
+        let latest_gathered = now.after(LONGEST_GROUP_WAIT).as_millis();
         let (latest, latest_held, now) = (latest.as_millis(), latest_held.as_millis(), now.as_millis());
         sqlx::query!(
-            "update delivery set next_attempt_at = ?1, held_until = null
-             where endpoint = ?2 and state = 'pending' and next_attempt_at > ?3
-               and (next_attempt_at is not held_until or held_until > ?4)",
+            "update delivery set next_attempt_at = ?1, held_until = null, created_at = min(created_at, ?1),
+                                 first_due_at = min(first_due_at, ?1)
+             where endpoint = ?2 and state = 'pending'
+               and ((next_attempt_at > ?3
+                     and (next_attempt_at is not held_until or held_until > case may_wait when 1 then ?4 else ?5 end))
+                    or (next_attempt_at > ?1 and created_at > ?1))",
             now,
             endpoint,
             latest,
-            latest_held
+            latest_held,
+            latest_gathered
         )
         .execute(&mut *self.tx)
         .await?;

@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 pub enum Redrive<'a> {
     /// This one, by its whole id. A delivered one only if `force`.
     One { id: &'a str, force: bool },
-    /// The dead letters of an endpoint, of a time, or both.
+    /// The dead letters of an endpoint, of a time, or both. Of an endpoint that said that it is gone, also what waits.
     Dead {
         endpoint: Option<&'a str>,
         /// Made at or after this.
@@ -63,7 +63,10 @@ impl WriteTx {
         let since = since.map_or(i64::MIN, Timestamp::as_millis);
         let ids = sqlx::query_scalar!(
             "select id from delivery
-             where state = 'dead' and (?1 is null or endpoint = ?1) and created_at >= ?2
+             where (?1 is null or endpoint = ?1) and created_at >= ?2
+               and (state = 'dead'
+                    or (state = 'pending' and endpoint = ?1
+                        and exists (select 1 from endpoint e where e.name = ?1 and e.paused_at is not null)))
              order by sequence",
             endpoint,
             since,
@@ -169,6 +172,9 @@ mod tests {
     async fn dead_letters_are_chosen_by_endpoint_and_by_time() {
         let filled = fixture::filled().await;
         let since = Some(Timestamp::from_millis(now().as_millis() - 2 * 24 * 3_600_000));
+        // It said that it is gone: what waits for it goes out again as well.
+        let paused = Redrive::Dead { endpoint: Some("crm"), since };
+        assert_eq!(redrive(&filled.store, paused).await, Redriven::Again(vec![(PENDING.into(), "crm".into())]));
         let none = Redrive::Dead { endpoint: Some("crm"), since };
         assert_eq!(redrive(&filled.store, none).await, Redriven::NothingMatched);
         let lately = Redrive::Dead { endpoint: None, since };

@@ -60,7 +60,8 @@ impl WriteTx {
         let now = now.as_millis();
         sqlx::query!(
             "update endpoint set paused_at = null, paused_settings = null,
-                                 probe_at = case when closed_since is not null then ?2 end
+                                 closed_since = case when paused_at is not null then coalesce(closed_since, ?2) else closed_since end,
+                                 probe_at = case when closed_since is not null or paused_at is not null then ?2 end
              where name = ?1",
             endpoint,
             now
@@ -73,10 +74,11 @@ impl WriteTx {
     /// A test that was not tried yet: what a closed endpoint is probed with, because somebody waits for it.
     pub(super) async fn waiting_test(&mut self, endpoint: &str) -> Result<Option<String>, Error> {
         let id = sqlx::query_scalar!(
-            "select d.id from delivery d
-             join delivery_event de on de.delivery = d.id
-             join event e on e.id = de.event and e.test = 1
-             where d.endpoint = ? and d.state = 'pending' and d.attempts = 0
+            // Tests are few, whatever waits: the cross join begins with them.
+            "select d.id from event e
+             cross join delivery_event de on de.event = e.id
+             cross join delivery d on d.id = de.delivery
+             where e.test = 1 and d.endpoint = ? and d.state = 'pending' and d.attempts = 0
              order by d.sequence limit 1",
             endpoint
         );
@@ -90,6 +92,7 @@ impl WriteTx {
         endpoint: &str,
         now: Timestamp,
         lease: Duration,
+        form: &str,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
         let is_free = sqlx::query_scalar!(
@@ -101,6 +104,6 @@ impl WriteTx {
         if !is_free.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
             return Ok(None);
         }
-        self.claim(id, endpoint, now, lease, render).await.map(Some)
+        self.claim(id, endpoint, now, lease, form, render).await.map(Some)
     }
 }

@@ -412,3 +412,146 @@ async fn what_is_really_sent_is_what_the_published_schema_describes() {
         assert!(sent.contains(&wanted), "{wanted} was not sent: {sent:?}");
     }
 }
+
+#[tokio::test]
+async fn a_mailbox_that_is_full_for_days_stops_nobody_beside_it() {
+    let mut world = World::edited("", "", |text| {
+        text.replace("to = [\"sales@contoso.example\"]", "to = [\"sales@contoso.example\", \"full@contoso.example\"]")
+    })
+    .await;
+    let ids = in_review(&mut world, 8).await;
+    let full =
+        MailRule::at(Stage::Rcpt, MailAct::Reply("452 4.2.2 mailbox full".to_owned())).to("full@contoso.example");
+    world.mail.script(full);
+    for id in &ids {
+        denied(&world, std::slice::from_ref(id)).await;
+        let decided = world.clock.now();
+        world.deliver().await;
+        assert_eq!(world.mail.mails().last().unwrap().received_at, decided, "{:?}", world.mailed());
+    }
+    world.live(hours(2)).await;
+    assert_eq!(named(&world, 8), [1; 8]);
+    assert_eq!(world.rows("select count(*) from event where type = 'monitor.endpoint_failing'").await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_contact_that_the_server_refuses_ends_its_own_message_and_closes_the_way_to_nobody() {
+    let mut world = World::edited("", "", |text| {
+        let contacts = "[[endpoint]]\nname = \"contact\"\nkind = \"email\"\nsmtp = \"office\"\n\
+                        from = \"vetwatch@contoso.example\"\nto_contact = true\n\n[[route]]";
+        text.replacen("[[route]]", contacts, 1).replacen(
+            "endpoints = [\"sales-mail\", \"crm\"]",
+            "endpoints = [\"contact\"]",
+            1,
+        )
+    })
+    .await;
+    let ids = in_review(&mut world, 3).await;
+    for (n, id) in ids.iter().enumerate() {
+        let sql = format!("update customer set contact = 'c{n}@contoso.example' where customer_id = '{id}'");
+        world.execute(&sql).await;
+    }
+    for refusal in ["554 5.7.1 Relay access denied", "550 5.1.1 User unknown in relay recipient table"] {
+        let refuse = MailAct::Reply(refusal.to_owned());
+        world.mail.script(MailRule::at(Stage::Rcpt, refuse).to("c0@contoso.example").times(1));
+    }
+    denied(&world, &ids).await;
+    world.deliver().await;
+    let states = world.rows("select recipient, state from delivery where endpoint = 'contact' order by 1").await;
+    assert_eq!(
+        states,
+        ["c0@contoso.example | dead", "c1@contoso.example | delivered", "c2@contoso.example | delivered"]
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_kind_gets_what_waited_in_its_own_form_under_the_same_id() {
+    let mut world = World::new().await;
+    let ids = in_review(&mut world, 1).await;
+    world.mail.stop().await.unwrap();
+    denied(&world, &ids).await;
+    world.deliver().await;
+    let id =
+        world.rows("select id from delivery where endpoint = 'sales-mail' and message like 'From:%'").await.remove(0);
+    let crm = world.config.endpoints.iter().find(|endpoint| endpoint.name == "crm").unwrap().kind.clone();
+    world.config.endpoints.iter_mut().find(|endpoint| endpoint.name == "sales-mail").unwrap().kind = crm;
+    world.restart().await;
+    world.pass(hours(2));
+    world.deliver().await;
+    let hook = world.hook.hooks().into_iter().find(|hook| hook.id() == Some(&id)).unwrap();
+    assert_eq!(hook.json()["type"], "vetting.denied", "{}", String::from_utf8_lossy(&hook.body));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_said_that_it_is_gone_is_opened_by_redriving_it() {
+    let mut world = World::new().await;
+    let ids = in_review(&mut world, 2).await;
+    world.hook.script(HookAct::status(410), Some(1));
+    denied(&world, &ids).await;
+    world.deliver().await;
+    world.pass(hours(24));
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().len(), 1);
+    let mut tx = world.store.begin().await.unwrap();
+    let all = vetwatch::store::redrive::Redrive::Dead { endpoint: Some("crm"), since: None };
+    tx.redrive(all, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.deliver().await;
+    assert_eq!(
+        world.rows("select count(*) from v_deliveries where endpoint = 'crm' and state = 'delivered'").await,
+        ["2"]
+    );
+}
+
+#[tokio::test]
+async fn what_was_queued_by_a_clock_that_ran_ahead_does_not_wait_for_that_time() {
+    let mut world =
+        routed("[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\"]\ngroup_wait = \"2h\"").await;
+    let ids = in_review(&mut world, 1).await;
+    world.clock.advance(hours(24 * 10));
+    denied(&world, &ids).await;
+    world.deliver().await;
+    assert!(world.hook.hooks().is_empty());
+    world.clock.set(crate::world::START.after(hours(1)));
+    world.deliver().await;
+    assert_eq!(world.hook.hooks().len(), 1);
+}
+
+#[tokio::test]
+async fn quiet_hours_without_an_end_hold_nothing_for_longer_than_two_weeks() {
+    let mut world =
+        routed("[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\"]\nquiet_hours = \"07:00-06:59\"").await;
+    for route in &mut world.config.routes.routes {
+        if let Some(quiet) = &mut route.quiet {
+            (quiet.hours, quiet.working_days_only) = (None, true);
+            quiet.calendar.working_days = [false; 7];
+        }
+    }
+    world.restart().await;
+    let ids = in_review(&mut world, 1).await;
+    denied(&world, &ids).await;
+    let queued = world.clock.now();
+    while world.hook.hooks().is_empty() {
+        world.deliver().await;
+        world.pass(hours(6));
+        assert!(world.clock.now().since(queued) < hours(24 * 16), "it is held for ever");
+    }
+    assert!(world.hook.hooks()[0].received_at.since(queued) >= hours(24 * 14));
+}
+
+#[tokio::test]
+async fn a_blip_before_the_night_is_no_failing_endpoint_all_night() {
+    let mut world =
+        routed("[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"sales-mail\"]\nquiet_hours = \"11:00-09:00\"")
+            .await;
+    let ids = in_review(&mut world, 1).await;
+    world.pass(minutes(40));
+    world.mail.stop().await.unwrap();
+    denied(&world, &ids).await; // 10:55 in Amsterdam
+    world.deliver().await;
+    world.mail.start_again().await.unwrap();
+    world.live(hours(5)).await;
+    assert_eq!(world.rows("select count(*) from event where type like 'monitor.endpoint%'").await, ["0"]);
+    world.live(hours(24)).await;
+    assert_eq!(named(&world, 1), [1]);
+}

@@ -54,7 +54,8 @@ impl Topic {
 
     /// The stored message with the topic, which is not stored.
     pub(super) fn address(&self, message: &str) -> String {
-        let mut json: Value = serde_json::from_str(message).unwrap_or_else(|_| json!({"message": message}));
+        let stored: Option<Value> = serde_json::from_str(message).ok().filter(Value::is_object);
+        let mut json = stored.unwrap_or_else(|| json!({"message": message}));
         json["topic"] = self.name.expose_secret().into();
         json.to_string()
     }

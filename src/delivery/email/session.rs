@@ -87,7 +87,13 @@ impl Reply {
     /// Security or policy (RFC 3463, x.7.x): "relay access denied", "client was not authenticated". Exim says "relay not
     /// permitted" without a status.
     pub(super) fn is_policy(&self) -> bool {
-        self.status().starts_with("5.7.") || self.says("relay")
+        self.status().starts_with("5.7.") || self.refuses_to_relay()
+    }
+
+    /// A rule of the recipient's own: a closed group, a restricted mailbox.
+    pub(super) fn is_about_recipient(&self) -> bool {
+        ["5.7.129", "5.7.133", "5.7.134", "5.7.135", "5.7.136", "5.7.137", "5.7.124"].contains(&self.status())
+            || self.says("recipient address rejected")
     }
 
     /// A refusal at the end of a message that would meet every other message, too: Exchange Online looks at the sender
@@ -102,7 +108,22 @@ impl Reply {
             "5.7.501", // banned sender
         ];
         STATUS.contains(&self.status())
-            || ["SendAsDenied", "SubmissionQuotaExceeded", "relay"].iter().any(|word| self.says(word))
+            || ["SendAsDenied", "SubmissionQuotaExceeded"].iter().any(|word| self.says(word))
+            || self.refuses_to_relay()
+    }
+
+    /// In words, where no status says more: "User unknown in relay recipient table" is 5.1.1.
+    fn refuses_to_relay(&self) -> bool {
+        !self.status().starts_with("5.")
+            && [
+                "relay not permitted",
+                "relay access denied",
+                "relaying denied",
+                "unable to relay",
+                "not permitted to relay",
+            ]
+            .iter()
+            .any(|words| self.says(words))
     }
 
     /// `5.7.1`, or whatever stands in its place.

@@ -1,6 +1,6 @@
 //! Clean text made to stand in a format as it is. Each format has its own; nothing here knows the others.
 
-/// For Markdown: nothing in it formats, links or lists.
+/// For Markdown: nothing in it formats, links or lists. An address in it is seen and leads nowhere.
 #[must_use]
 pub fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -13,7 +13,8 @@ pub fn markdown(text: &str) -> String {
         escaped.push(c);
         begins = c == '\n';
     }
-    escaped
+    // Services make links of whatever looks like one.
+    escaped.replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.").replace("WWW.", "WWW\u{200b}.")
 }
 
 /// A word that begins with `@` calls nobody any more; it looks the same.
@@ -52,7 +53,7 @@ mod tests {
         );
         assert_eq!(
             markdown("[x](http://evil) **b** _i_ `c` ~s~ ||h||"),
-            r"\[x\](http://evil) \*\*b\*\* \_i\_ \`c\` \~s\~ \|\|h\|\|"
+            "\\[x\\](http:\u{200b}//evil) \\*\\*b\\*\\* \\_i\\_ \\`c\\` \\~s\\~ \\|\\|h\\|\\|"
         );
         assert_eq!(markdown("- a\n# b\n> c\n<at>d</at> \\"), "\\- a\n\\# b\n\\> c\n\\<at\\>d\\</at\\> \\\\");
         assert_eq!(no_mentions("@everyone, ada@contoso.example"), "@\u{200b}everyone, ada@\u{200b}contoso.example");

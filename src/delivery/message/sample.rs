@@ -34,19 +34,19 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
             "No good answer from Partner Center for 30 minutes",
             "The application's secret is refused (AADSTS7000222: it has expired). Nothing is lost: verdicts are told \
              once Partner Center answers again. Make a new client secret and put it into the credential file.",
-            &json!({"failed_asks": 42}),
+            &json!({"since": now.before(Duration::from_mins(30))}),
         ),
         EventType::Recovered => monitor(
             "Partner Center answers again",
             "vetwatch was blind for 2 hours. What changed meanwhile is told now, with the time it was last seen \
              otherwise.",
-            &json!({}),
+            &json!({"since": now.before(Duration::from_hours(2)), "minutes": 120}),
         ),
         EventType::EndpointFailing => monitor(
             "The endpoint sales-mail has not delivered for 15 minutes",
             "mail.contoso.example:587, logging in: 535 5.7.8 authentication failed. Nothing is lost: what waits is \
              sent once it works again.",
-            &json!({"endpoint": "sales-mail", "waiting": 4}),
+            &json!({"endpoint": "sales-mail", "waiting": 4, "since": now.before(Duration::from_mins(15))}),
         ),
         EventType::EndpointRecovered => monitor(
             "The endpoint sales-mail delivers again",
@@ -57,12 +57,12 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
             "A message to sales-mail was given up",
             "education-sales@contoso.example: 550 5.1.1 no such mailbox. Correct the endpoint, then send it again \
              with `vetwatch notifications redrive`.",
-            &json!({"endpoint": "sales-mail", "attempts": 1}),
+            &json!({"endpoint": "sales-mail", "messages": 1}),
         ),
         EventType::CredentialExpiring => monitor(
             "The client secret of emea ends in 14 days",
             "Make a new one in Microsoft Entra and put it into the credential file; vetwatch is blind after that day.",
-            &json!({"days": 14}),
+            &json!({"credential": "client secret", "ends_at": now.after(Duration::from_hours(14 * 24)), "days": 14}),
         ),
     };
     let data = EventData { event_id, partner: partner.to_owned(), subject, observed_at: now, test: true };
