@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use crate::calendar::Reminders;
 use crate::delivery::{self, route::Routes};
-use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
+use crate::event::{Event, EventType, MonitorNews, Subject};
 use crate::partner_center::{Credential, Expiry};
 use crate::store::{self, PartnerRow, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
@@ -96,17 +95,8 @@ impl Alarms {
 pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Timestamp) -> Result<usize, store::Error> {
     let Alarm { kind, partner, summary, detail, figures, not_over, once } = alarm;
     let figures = if let Value::Object(figures) = figures { figures } else { Map::new() };
-    let event = Event {
-        kind,
-        occurred_at: now,
-        data: EventData {
-            event_id: Uuid::now_v7(),
-            partner: partner.name.clone(),
-            subject: Subject::Monitor(MonitorNews { summary, detail, figures }),
-            observed_at: now,
-            test: false,
-        },
-    };
+    let news = MonitorNews { summary, detail, figures };
+    let event = Event::new(kind, &partner.name, Subject::Monitor(news), now, now);
     tx.insert_event(&event, partner.id, None, None).await?;
     if let Some(once) = &once {
         tx.told_once(&event, once).await?;

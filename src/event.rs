@@ -75,6 +75,16 @@ pub struct Event {
     pub data: EventData,
 }
 
+impl Event {
+    /// What has just happened, under a new id.
+    #[must_use]
+    pub fn new(kind: EventType, partner: &str, subject: Subject, observed_at: Timestamp, now: Timestamp) -> Self {
+        let event_id = Uuid::now_v7();
+        let data = EventData { event_id, partner: partner.to_owned(), subject, observed_at, test: false };
+        Self { kind, occurred_at: now, data }
+    }
+}
+
 /// The `data` object of a webhook. `event_id` is the same over all endpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventData {

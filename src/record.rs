@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::delivery::{self, route::Routes};
 use crate::diff::{self, Belief, Change, Look};
-use crate::event::{CustomerRef, Event, EventData, EventType, Subject, VettingNews};
+use crate::event::{Event, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
 use crate::qualification::{self, Status};
 use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
@@ -146,12 +146,7 @@ fn news_since(partner: &PartnerRow, first_synced_at: Option<Timestamp>, customer
 
 fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timestamp, correlation_id: Uuid) -> Event {
     let news = VettingNews {
-        customer: CustomerRef {
-            id: customer.customer_id.clone(),
-            name: customer.name.clone(),
-            domain: customer.domain.clone(),
-            tags: customer.tags.clone(),
-        },
+        customer: customer.reference(),
         qualification: change.qualification.clone(),
         from: change.from.clone(),
         to: change.to.clone(),
@@ -163,17 +158,7 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
         first_seen: change.first_seen,
         overdue: None,
     };
-    Event {
-        kind: change.event,
-        occurred_at: now,
-        data: EventData {
-            event_id: Uuid::now_v7(),
-            partner: partner.name.clone(),
-            subject: Subject::Vetting(Box::new(news)),
-            observed_at: now,
-            test: false,
-        },
-    }
+    Event::new(change.event, &partner.name, Subject::Vetting(Box::new(news)), now, now)
 }
 
 /// A denial is often followed by a new submission, and an entry that is gone by its return: both are looked for.

@@ -8,11 +8,10 @@
 use std::time::Duration;
 
 use tracing::info;
-use uuid::Uuid;
 
 use super::Alarms;
 use crate::calendar::{Calendar, Reminder};
-use crate::event::{CustomerRef, Event, EventData, EventType, Overdue, Subject, VettingNews};
+use crate::event::{Event, EventType, Overdue, Subject, VettingNews};
 use crate::record;
 use crate::store::{self, Customer, OpenReview, PartnerRow};
 use crate::time::Timestamp;
@@ -68,12 +67,7 @@ fn event(
     now: Timestamp,
 ) -> Event {
     let news = VettingNews {
-        customer: CustomerRef {
-            id: customer.customer_id.clone(),
-            name: customer.name.clone(),
-            domain: customer.domain.clone(),
-            tags: customer.tags.clone(),
-        },
+        customer: customer.reference(),
         qualification: review.qualification.clone(),
         from: Some(review.status.clone()),
         to: Some(review.status.clone()),
@@ -89,15 +83,5 @@ fn event(
             reminder: reminder.number,
         }),
     };
-    Event {
-        kind: EventType::Overdue,
-        occurred_at: now,
-        data: EventData {
-            event_id: Uuid::now_v7(),
-            partner: partner.name.clone(),
-            subject: Subject::Vetting(Box::new(news)),
-            observed_at: review.last_seen_at,
-            test: false,
-        },
-    }
+    Event::new(EventType::Overdue, &partner.name, Subject::Vetting(Box::new(news)), review.last_seen_at, now)
 }

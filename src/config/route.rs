@@ -12,13 +12,10 @@ use super::section::{Section, brief, did_you_mean, duration, shown};
 use crate::calendar::Calendar;
 use crate::delivery::quiet::{self, Quiet};
 use crate::delivery::route::matching::parse_range;
-use crate::delivery::route::{Filter, GroupBy, Patterns, Route, Routes};
+use crate::delivery::route::{Filter, GroupBy, LONGEST_GROUP_WAIT, Patterns, Route, Routes};
 use crate::event::EventType;
 use crate::heartbeat::Heartbeat;
 use crate::qualification;
-
-/// News that waits for longer is none.
-const LONGEST_GROUP_WAIT: Duration = Duration::from_hours(24);
 
 /// What Partner Center's documentation lists. An open set: others are a doubt, not a problem.
 const QUALIFICATIONS: &[&str] = &["Education", "GovernmentCommunityCloud", "StateOwnedEntity", "Nonprofit"];

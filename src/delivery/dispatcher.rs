@@ -11,10 +11,10 @@ use tracing::{error, info, warn};
 use crate::delivery::message::when;
 use crate::delivery::quiet;
 use crate::delivery::retry::{LONGEST_PROBE, Next, Policy};
-use crate::delivery::route::Routes;
+use crate::delivery::route::{LONGEST_GROUP_WAIT, Routes};
 use crate::delivery::{Channel, Draft, Outcome, Outgoing, Report};
 use crate::event::Event;
-use crate::store::{self, Due, Finish, InsteadOf, Store, Unwritten, WriteTx};
+use crate::store::{self, Claim, Due, Finish, InsteadOf, Latest, Store, Unwritten, WriteTx};
 use crate::time::{Clock, Timestamp};
 
 /// No attempt lasts longer than this, whatever the other side does…
@@ -89,11 +89,7 @@ impl Dispatcher {
     pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let due = tx
-            .claim_one(delivery, &self.endpoint, now, LEASE, self.channel.form(), |unwritten| {
-                self.write(unwritten, now)
-            })
-            .await?;
+        let due = tx.claim_one(delivery, self.claims(now), |unwritten| self.write(unwritten, now)).await?;
         tx.commit().await?;
         if let Some(due) = due {
             let report = self.attempt(&due, now).await;
@@ -103,16 +99,20 @@ impl Dispatcher {
     }
 
     async fn next(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
-        let longest = self.policy.longest().max(LEASE);
         match self.store.next_attempt_at(&self.endpoint).await? {
             Some(at) if at > now => {
-                let (latest, latest_held) = (now.after(longest), now.after(quiet::LONGEST));
-                if !self.store.waits_too_long(&self.endpoint, latest, latest_held, now).await? {
+                let latest = Latest {
+                    now,
+                    attempt: now.after(self.policy.longest().max(LEASE)),
+                    held: now.after(quiet::LONGEST),
+                    gathered: now.after(LONGEST_GROUP_WAIT),
+                };
+                if !self.store.waits_too_long(&self.endpoint, latest).await? {
                     return Ok(Some(at));
                 }
                 warn!(endpoint = self.endpoint, "the clock was set back; what waited for the old time is due now");
                 let mut tx = self.store.begin().await?;
-                tx.clamp_deliveries(&self.endpoint, latest, latest_held, now).await?;
+                tx.clamp_deliveries(&self.endpoint, latest).await?;
                 tx.commit().await?;
                 Ok(Some(now))
             }
@@ -122,17 +122,20 @@ impl Dispatcher {
 
     async fn claim(&self, now: Timestamp) -> Result<Option<Due>, store::Error> {
         let quiet = self.routes.know_quiet_hours();
-        let hold = |events: &[Event]| {
+        let hold = |events: &[Event], queued_at: Timestamp| {
             let until = |event| self.routes.held_until(event, &self.endpoint, now);
-            // One that may go takes the others along.
-            if quiet { events.iter().map(until).min().flatten() } else { None }
+            // One that may go takes the others along; and each night of a calendar without end would be held anew.
+            let until = if quiet { events.iter().map(until).min().flatten() } else { None };
+            until.map(|until| until.min(queued_at.after(quiet::LONGEST)))
         };
         let mut tx = self.store.begin().await?;
-        let due = tx
-            .claim_due(&self.endpoint, now, LEASE, hold, self.channel.form(), |unwritten| self.write(unwritten, now))
-            .await?;
+        let due = tx.claim_due(self.claims(now), hold, |unwritten| self.write(unwritten, now)).await?;
         tx.commit().await?;
         Ok(due)
+    }
+
+    fn claims(&self, now: Timestamp) -> Claim<'_> {
+        Claim { endpoint: &self.endpoint, form: self.channel.form(), now, lease: LEASE }
     }
 
     fn write(&self, unwritten: &Unwritten, now: Timestamp) -> String {

@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 
 pub use matching::{Filter, Patterns};
 
+/// News that waits for longer is none.
+pub const LONGEST_GROUP_WAIT: Duration = Duration::from_hours(24);
+
 /// `[[route]]`: events that its filter takes go to its endpoints.
 #[derive(Debug, Clone, Default)]
 pub struct Route {

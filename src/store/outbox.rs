@@ -44,6 +44,17 @@ pub struct InsteadOf {
     pub since: Timestamp,
 }
 
+/// An attempt that is to begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    pub endpoint: &'a str,
+    /// What the endpoint's messages are written in: `email`, `teams`.
+    pub form: &'a str,
+    pub now: Timestamp,
+    /// The next attempt is moved so far ahead.
+    pub lease: Duration,
+}
+
 /// How an attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
@@ -55,8 +66,6 @@ pub enum Finish {
     Dead { refused: bool },
 }
 
-/// As [`crate::delivery::quiet::LONGEST`], over all that hold a message.
-const LONGEST_HELD: Duration = Duration::from_hours(14 * 24);
 /// So many are held back in one transaction.
 const HELD_AT_ONCE: usize = 100;
 
@@ -83,29 +92,27 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Claims the endpoint's oldest delivery that is due: opens its attempt and moves the next one `lease` ahead.
-    /// At the first attempt `render` writes the message in this `form`, and every attempt sends just that; unless the
-    /// endpoint has become one of another form meanwhile. A closed endpoint
-    /// gives out one delivery when its probe is due, a paused one nothing. What `hold` holds back (quiet hours) steps
-    /// aside until then; the time does not count towards giving up.
+    /// Claims the endpoint's oldest delivery that is due: opens its attempt and moves the next one a lease ahead. At the
+    /// first attempt `render` writes the message, and every attempt sends just that; unless the endpoint has become one
+    /// of another form meanwhile. A closed endpoint gives out one delivery when its probe is due, a paused one nothing.
+    ///
+    /// `hold` is given the events and when they were queued. What it holds back (quiet hours) steps aside until then; the
+    /// time does not count towards giving up.
     pub async fn claim_due(
         &mut self,
-        endpoint: &str,
-        now: Timestamp,
-        lease: Duration,
-        hold: impl Fn(&[Event]) -> Option<Timestamp>,
-        form: &str,
+        claim: Claim<'_>,
+        hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
         for _ in 0..HELD_AT_ONCE {
-            let Some(id) = self.next_delivery(endpoint, now.as_millis()).await? else { return Ok(None) };
-            let until = match self.may_wait_until(&id).await? {
-                Some(latest) => hold(&self.events_of(&id).await?).map(|until| until.min(latest)),
+            let Some(id) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else { return Ok(None) };
+            let until = match self.may_wait_since(&id).await? {
+                Some(queued_at) => hold(&self.events_of(&id).await?, queued_at),
                 None => None,
             };
-            match until.filter(|until| *until > now) {
-                Some(until) => self.hold_back(&id, now, until).await?,
-                None => return self.claim(&id, endpoint, now, lease, form, render).await.map(Some),
+            match until.filter(|until| *until > claim.now) {
+                Some(until) => self.hold_back(&id, claim.now, until).await?,
+                None => return self.claim(&id, claim, render).await.map(Some),
             }
         }
         Ok(None)
@@ -114,12 +121,10 @@ impl WriteTx {
     pub(super) async fn claim(
         &mut self,
         id: &str,
-        endpoint: &str,
-        now: Timestamp,
-        lease: Duration,
-        form: &str,
+        claim: Claim<'_>,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Due, Error> {
+        let Claim { endpoint, form, now, lease } = claim;
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
             "select attempts, rung, first_due_at, message, form, settled, recipient, instead_of from delivery where id = ?",
@@ -171,11 +176,10 @@ impl WriteTx {
         })
     }
 
-    /// However long quiet hours are: nothing is held back for longer than this. `None`: it is not held back at all.
-    async fn may_wait_until(&mut self, id: &str) -> Result<Option<Timestamp>, Error> {
-        let row = sqlx::query!(r#"select may_wait as "may_wait!: bool", created_at from delivery where id = ?"#, id);
-        let row = row.fetch_one(&mut *self.tx).await?;
-        Ok(row.may_wait.then(|| Timestamp::from_millis(row.created_at).after(LONGEST_HELD)))
+    /// When it was queued, if quiet hours may hold it back.
+    async fn may_wait_since(&mut self, id: &str) -> Result<Option<Timestamp>, Error> {
+        let row = sqlx::query_scalar!("select created_at from delivery where id = ? and may_wait = 1", id);
+        Ok(row.fetch_optional(&mut *self.tx).await?.map(Timestamp::from_millis))
     }
 
     async fn hold_back(&mut self, id: &str, now: Timestamp, until: Timestamp) -> Result<(), Error> {

@@ -1,25 +1,30 @@
 //! Deliveries after a process that died, and after a clock that was set back.
 
-use std::time::Duration;
-
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// No group gathers for longer.
-const LONGEST_GROUP_WAIT: Duration = Duration::from_hours(24);
+/// The latest times that can be set now: what waits for a later one was set by another clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Latest {
+    pub now: Timestamp,
+    /// Of an attempt, and of a probe.
+    pub attempt: Timestamp,
+    /// Of what quiet hours hold back.
+    pub held: Timestamp,
+    /// Of what gathers.
+    pub gathered: Timestamp,
+}
+
+impl Latest {
+    fn millis(self) -> [i64; 4] {
+        [self.now, self.attempt, self.held, self.gathered].map(Timestamp::as_millis)
+    }
+}
 
 impl Store {
-    /// Whether something waits for a time that only another clock can have set: it is due after `latest`, and is neither
-    /// held back for less than that explains (`latest_held` in quiet hours, a day in a group) nor was made by now.
-    pub async fn waits_too_long(
-        &self,
-        endpoint: &str,
-        latest: Timestamp,
-        latest_held: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        let latest_gathered = now.after(LONGEST_GROUP_WAIT).as_millis();
-        let (latest, latest_held, now) = (latest.as_millis(), latest_held.as_millis(), now.as_millis());
+    /// Whether something waits for a time that only another clock can have set, or was queued at one.
+    pub async fn waits_too_long(&self, endpoint: &str, latest: Latest) -> Result<bool, Error> {
+        let [now, attempt, held, gathered] = latest.millis();
         let waits = sqlx::query_scalar!(
             r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending'
                               and ((next_attempt_at > ?2
@@ -28,10 +33,10 @@ impl Store {
                                    or (next_attempt_at > ?4 and created_at > ?4)))
                    or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
             endpoint,
-            latest,
-            latest_held,
+            attempt,
+            held,
             now,
-            latest_gathered
+            gathered
         );
         Ok(waits.fetch_one(&self.read).await?)
     }
@@ -76,15 +81,8 @@ impl WriteTx {
     }
 
     /// A clock that was set back must not put a message out of reach: what [`Store::waits_too_long`] is due now.
-    pub async fn clamp_deliveries(
-        &mut self,
-        endpoint: &str,
-        latest: Timestamp,
-        latest_held: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let latest_gathered = now.after(LONGEST_GROUP_WAIT).as_millis();
-        let (latest, latest_held, now) = (latest.as_millis(), latest_held.as_millis(), now.as_millis());
+    pub async fn clamp_deliveries(&mut self, endpoint: &str, latest: Latest) -> Result<(), Error> {
+        let [now, attempt, held, gathered] = latest.millis();
         sqlx::query!(
             "update delivery set next_attempt_at = ?1, held_until = null, created_at = min(created_at, ?1),
                                  first_due_at = min(first_due_at, ?1)
@@ -94,13 +92,13 @@ impl WriteTx {
                     or (next_attempt_at > ?1 and created_at > ?1))",
             now,
             endpoint,
-            latest,
-            latest_held,
-            latest_gathered
+            attempt,
+            held,
+            gathered
         )
         .execute(&mut *self.tx)
         .await?;
-        sqlx::query!("update endpoint set probe_at = ?1 where name = ?2 and probe_at > ?3", now, endpoint, latest)
+        sqlx::query!("update endpoint set probe_at = ?1 where name = ?2 and probe_at > ?3", now, endpoint, attempt)
             .execute(&mut *self.tx)
             .await?;
         Ok(())

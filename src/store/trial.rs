@@ -1,9 +1,7 @@
 //! Test messages: the same rows as any message, but one that somebody waits for is tried before the others, and while
 //! its endpoint is closed.
 
-use std::time::Duration;
-
-use super::{Due, Error, Store, Unwritten, WriteTx};
+use super::{Claim, Due, Error, Store, Unwritten, WriteTx};
 use crate::event::Event;
 use crate::time::Timestamp;
 
@@ -89,10 +87,7 @@ impl WriteTx {
     pub async fn claim_one(
         &mut self,
         id: &str,
-        endpoint: &str,
-        now: Timestamp,
-        lease: Duration,
-        form: &str,
+        claim: Claim<'_>,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
         let is_free = sqlx::query_scalar!(
@@ -104,6 +99,6 @@ impl WriteTx {
         if !is_free.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
             return Ok(None);
         }
-        self.claim(id, endpoint, now, lease, form, render).await.map(Some)
+        self.claim(id, claim, render).await.map(Some)
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Error, PollClass, WriteTx};
 use crate::diff::{Belief, Change, Missing, Review, Told};
-use crate::event::Event;
+use crate::event::{CustomerRef, Event};
 use crate::qualification::{self, Entry, Verdict};
 use crate::time::Timestamp;
 
@@ -33,6 +33,17 @@ pub struct Customer {
 }
 
 impl Customer {
+    /// As messages name it.
+    #[must_use]
+    pub fn reference(&self) -> CustomerRef {
+        CustomerRef {
+            id: self.customer_id.clone(),
+            name: self.name.clone(),
+            domain: self.domain.clone(),
+            tags: self.tags.clone(),
+        }
+    }
+
     /// Nobody is told anything about it.
     #[must_use]
     pub fn is_muted(&self, now: Timestamp) -> bool {

@@ -17,6 +17,17 @@ async fn routed(routes: &str) -> World {
     .await
 }
 
+/// Verdicts go to the customers' own contacts.
+async fn contacts() -> World {
+    World::edited("", "", |text| {
+        let contacts = "[[endpoint]]\nname = \"contact\"\nkind = \"email\"\nsmtp = \"office\"\n\
+                        from = \"vetwatch@contoso.example\"\nto_contact = true\n\n[[route]]";
+        let only = ("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"contact\"]");
+        text.replacen("[[route]]", contacts, 1).replacen(only.0, only.1, 1)
+    })
+    .await
+}
+
 /// So many customers in review.
 async fn in_review(world: &mut World, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
@@ -299,16 +310,7 @@ async fn a_route_takes_what_matches_all_of_its_lists() {
 
 #[tokio::test]
 async fn a_customers_contact_gets_the_mail_and_where_there_is_none_the_operators_do() {
-    let mut world = World::edited("", "", |text| {
-        let contacts = "[[endpoint]]\nname = \"contact\"\nkind = \"email\"\nsmtp = \"office\"\n\
-                        from = \"vetwatch@contoso.example\"\nto_contact = true\n\n[[route]]";
-        text.replacen("[[route]]", contacts, 1).replacen(
-            "endpoints = [\"sales-mail\", \"crm\"]",
-            "endpoints = [\"contact\"]",
-            1,
-        )
-    })
-    .await;
+    let mut world = contacts().await;
     let ids = in_review(&mut world, 4).await;
     for (n, contact) in [(0, "Jan <jan@contoso.example>"), (1, "mia@contoso.example"), (2, "ask Mia"), (3, "")] {
         let id = &ids[n];
@@ -436,16 +438,7 @@ async fn a_mailbox_that_is_full_for_days_stops_nobody_beside_it() {
 
 #[tokio::test]
 async fn a_contact_that_the_server_refuses_ends_its_own_message_and_closes_the_way_to_nobody() {
-    let mut world = World::edited("", "", |text| {
-        let contacts = "[[endpoint]]\nname = \"contact\"\nkind = \"email\"\nsmtp = \"office\"\n\
-                        from = \"vetwatch@contoso.example\"\nto_contact = true\n\n[[route]]";
-        text.replacen("[[route]]", contacts, 1).replacen(
-            "endpoints = [\"sales-mail\", \"crm\"]",
-            "endpoints = [\"contact\"]",
-            1,
-        )
-    })
-    .await;
+    let mut world = contacts().await;
     let ids = in_review(&mut world, 3).await;
     for (n, id) in ids.iter().enumerate() {
         let sql = format!("update customer set contact = 'c{n}@contoso.example' where customer_id = '{id}'");
