@@ -303,6 +303,20 @@ fn a_name_that_is_not_there_is_a_flaw_and_never_an_empty_text() {
 }
 
 #[test]
+fn a_form_is_written_with_urlencode_and_a_name_adds_no_field() {
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    let source = "text={{ message.items[0].title|urlencode }}&channel=ops".to_owned();
+    let template = Template::parse(source, form, None).unwrap();
+    let mut event = event(EventType::Denied);
+    if let Subject::Vetting(news) = &mut event.data.subject {
+        news.customer.name = "Contoso & Sons&channel=all".to_owned();
+    }
+    let body = template.render(&Draft::new(Uuid::nil(), &[event])).unwrap();
+    let fields: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    assert_eq!(fields, [("text".into(), "Contoso & Sons&channel=all".into()), ("channel".into(), "ops".into())]);
+}
+
+#[test]
 fn a_template_that_is_none_is_told_with_its_line() {
     let flaw = template("{\n{% if message %}\n{{ message.subject \n}").unwrap_err();
     assert_eq!(flaw.line, Some(4), "{flaw}");
