@@ -6,7 +6,7 @@
 //! is due, and a due-time timer stands beside every alarm.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -31,12 +31,21 @@ pub struct Progress {
     last_ms: AtomicU64,
     /// When a round last did what it was to do.
     done_ms: AtomicU64,
+    /// The last round failed.
+    failing: AtomicBool,
 }
 
 impl Progress {
     #[must_use]
     pub fn new(name: String, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { name, patience, began: Instant::now(), last_ms: AtomicU64::new(0), done_ms: AtomicU64::new(0) })
+        Arc::new(Self {
+            name,
+            patience,
+            began: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            done_ms: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+        })
     }
 
     fn beat(&self) {
@@ -45,6 +54,7 @@ impl Progress {
     }
 
     fn done(&self) {
+        self.failing.store(false, Ordering::Relaxed);
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.done_ms.store(elapsed, Ordering::Relaxed);
     }
@@ -54,6 +64,12 @@ impl Progress {
     pub fn is_stuck(&self) -> bool {
         let done = Duration::from_millis(self.done_ms.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(done) > self.patience
+    }
+
+    /// The last round failed: the disk is full, or the database is held.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     #[must_use]
@@ -89,6 +105,7 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
             }
             Err(error) => {
                 failures += 1;
+                progress.failing.store(true, Ordering::Relaxed);
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "{}: a round failed; it will be tried again", progress.name

@@ -8,22 +8,27 @@ mod credentials;
 mod customers;
 mod endpoints;
 mod fallbacks;
+mod late;
+mod outside;
 mod overdue;
 mod partners;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
+use crate::attention::look::Scope;
 use crate::calendar::Reminders;
 use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventType, MonitorNews, Subject};
 use crate::partner_center::{Credential, Expiry};
 use crate::store::{self, PartnerRow, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
+
+pub use outside::Outside;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(20);
@@ -37,6 +42,12 @@ pub struct Alarms {
     pub looked_at_credentials: AtomicI64,
     /// The endpoints of the configuration.
     pub endpoints: Vec<String>,
+    /// What lateness is measured by.
+    pub scope: Scope,
+    /// Something is late: the heartbeat stays away.
+    pub late: Arc<AtomicBool>,
+    /// For what cannot be queued.
+    pub outside: Outside,
     pub routes: Arc<Routes>,
     /// When somebody is reminded of a long review, and how often reviews are looked at.
     pub reminders: Arc<Reminders>,
@@ -48,7 +59,7 @@ pub struct Alarms {
 }
 
 /// What is to be told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Alarm<'a> {
     pub kind: EventType,
     pub partner: &'a PartnerRow,
@@ -73,35 +84,75 @@ impl Alarms {
     /// Tells what has not been told yet.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
         let now = self.clock.now();
-        let mut queued = 0;
+        // One that fails must not silence the others.
+        let mut looks = Vec::new();
         for partner in &self.partners {
-            queued += self.watch_partner(partner, now).await?;
-            queued += self.watch_customers(partner, now).await?;
-            queued += self.watch_reviews(partner, now).await?;
+            looks.push(self.watch_partner(partner, now).await);
+            looks.push(self.watch_customers(partner, now).await);
+            looks.push(self.watch_reviews(partner, now).await);
         }
-        queued += self.watch_endpoints(now).await?;
-        queued += self.watch_fallbacks(now).await?;
-        queued += self.watch_credentials(now).await?;
-        if queued > 0 {
+        looks.push(self.watch_endpoints(now).await);
+        looks.push(self.watch_late(now).await);
+        looks.push(self.watch_fallbacks(now).await);
+        looks.push(self.watch_credentials(now).await);
+        if looks.iter().flatten().sum::<usize>() > 0 {
             for dispatcher in &self.outbox {
                 dispatcher.notify_one();
             }
         }
-        Ok(Some(now.after(EVERY)))
+        match looks.into_iter().find_map(Result::err) {
+            None => Ok(Some(now.after(EVERY))),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Queues an alarm in one transaction with `mark`, which notes that it is told, or says that it was. An alarm that
+    /// cannot be queued is sent past the outbox, and tried again at the next look.
+    async fn announce(
+        &self,
+        alarm: Alarm<'_>,
+        now: Timestamp,
+        mark: impl AsyncFnOnce(&mut WriteTx) -> Result<bool, store::Error>,
+    ) -> Result<usize, store::Error> {
+        let queued = async {
+            let mut tx = self.store.begin().await?;
+            let mut queued = 0;
+            if mark(&mut tx).await? && !self.outside.has_sent(&alarm) {
+                queued = tell(&mut tx, &self.routes, alarm.clone(), now).await?;
+            }
+            tx.commit().await?;
+            Ok(queued)
+        };
+        match queued.await {
+            Ok(queued) => {
+                self.outside.forget(&alarm);
+                Ok(queued)
+            }
+            Err(error) => {
+                let error: store::Error = error;
+                if !error.is_of_the_data() {
+                    self.outside.send(&alarm, &event(&alarm, now), now).await;
+                }
+                Err(error)
+            }
+        }
     }
 }
 
 /// Queues an alarm. Returns for how many endpoints.
 pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Timestamp) -> Result<usize, store::Error> {
-    let Alarm { kind, partner, summary, detail, figures, not_over, once } = alarm;
-    let figures = if let Value::Object(figures) = figures { figures } else { Map::new() };
-    let news = MonitorNews { summary, detail, figures };
-    let event = Event::new(kind, &partner.name, Subject::Monitor(news), now, now);
-    tx.insert_event(&event, partner.id, None, None).await?;
-    if let Some(once) = &once {
+    let event = event(&alarm, now);
+    tx.insert_event(&event, alarm.partner.id, None, None).await?;
+    if let Some(once) = &alarm.once {
         tx.told_once(&event, once).await?;
     }
-    delivery::queue(tx, routes, &event, "", not_over, now).await
+    delivery::queue(tx, routes, &event, "", alarm.not_over, now).await
+}
+
+fn event(alarm: &Alarm<'_>, now: Timestamp) -> Event {
+    let figures = if let Value::Object(figures) = &alarm.figures { figures.clone() } else { Map::new() };
+    let news = MonitorNews { summary: alarm.summary.clone(), detail: alarm.detail.clone(), figures };
+    Event::new(alarm.kind, &alarm.partner.name, Subject::Monitor(news), now, now)
 }
 
 impl std::fmt::Debug for Alarms {

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
+use crate::attention::look::Scope;
 use crate::calendar::{Calendar, Reminders};
 use crate::delivery::chat::{ChatSettings, Service};
 use crate::delivery::email::EmailSettings;
@@ -35,6 +36,7 @@ use crate::delivery::route::Routes;
 use crate::delivery::webhook::WebhookSettings;
 use crate::heartbeat::Heartbeat;
 use crate::partner_center::PartnerSettings;
+use crate::record::Intervals;
 
 pub use outline::Outline;
 pub use problem::{Problem, Problems};
@@ -87,6 +89,21 @@ pub struct Schedule {
     pub timezone: chrono_tz::Tz,
 }
 
+impl Schedule {
+    /// What the poller needs of it.
+    #[must_use]
+    pub const fn intervals(&self) -> Intervals {
+        Intervals {
+            in_review: self.in_review,
+            settled: self.settled,
+            unqualified: self.unqualified,
+            second_look: self.second_look,
+            third_look: self.third_look,
+            log_is_read: false,
+        }
+    }
+}
+
 /// `[[endpoint]]`.
 #[derive(Debug, Clone)]
 pub struct EndpointSettings {
@@ -133,6 +150,16 @@ impl EndpointSettings {
 }
 
 impl Config {
+    /// By what it is measured whether work is late.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope {
+            partners: self.partners.iter().map(|partner| partner.name.clone()).collect(),
+            endpoints: self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
+            intervals: self.schedule.intervals(),
+        }
+    }
+
     /// Reads the file and the secrets that it names.
     ///
     /// # Errors

@@ -168,6 +168,7 @@ pub async fn start(
         }
     }
     let alarms = Arc::new(parts.alarms);
+    let late = alarms.late.clone();
     loops.add("the operators' alarms".to_owned(), HUNG, Arc::new(Notify::new()), move || {
         let alarms = alarms.clone();
         async move { alarms.round().await }
@@ -177,7 +178,7 @@ pub async fn start(
     loops.spawn(SignIns::of(&config.partners, clock)?.run(stop.clone()));
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));
     if let Some(heartbeat) = config.heartbeat.clone() {
-        loops.spawn(heartbeat.beat(progress.clone(), stop.clone()));
+        loops.spawn(heartbeat.beat(progress.clone(), late, stop.clone()));
     }
     loops.spawn(watchdog(progress, stop.clone()));
     loops.spawn(keep_house(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));

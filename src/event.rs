@@ -36,6 +36,8 @@ event_types! {
     Baseline = "monitor.baseline",
     Blind = "monitor.blind",
     Recovered = "monitor.recovered",
+    PollingLate = "monitor.polling_late",
+    PollingRecovered = "monitor.polling_recovered",
     EndpointFailing = "monitor.endpoint_failing",
     EndpointRecovered = "monitor.endpoint_recovered",
     DeadLetter = "monitor.dead_letter",

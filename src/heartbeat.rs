@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::Client;
@@ -22,13 +23,20 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Heartbeat(pub Url);
 
 impl Heartbeat {
-    /// Sends one a minute for as long as every loop comes to the end of its rounds.
-    pub(crate) async fn beat(self, progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
+    /// Sends one a minute for as long as every loop comes to the end of its rounds, and none of their work is late. A
+    /// full disk keeps it away at once.
+    pub(crate) async fn beat(
+        self,
+        progress: Vec<Arc<Progress>>,
+        late: Arc<AtomicBool>,
+        stop: CancellationToken,
+    ) -> String {
         let client = chosen(&self.0);
         let (mut pause, mut failed) = (FIRST, false);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
-            if progress.iter().any(|activity| activity.is_stuck()) {
+            let is_failing = progress.iter().any(|activity| activity.is_stuck() || activity.is_failing());
+            if is_failing || late.load(Ordering::Relaxed) {
                 continue;
             }
             let said = match &client {

@@ -38,7 +38,8 @@
 //! - **Quiet hours and digests are only a due time**: [`delivery::route`] says who is told and when, `enqueue` puts an event
 //!   into a message of its group that is not begun, and `claim_due` holds back what has to wait. Nothing is dropped.
 //! - **It says when it is blind**: the poller and the dispatchers write down what fails; [`alarms`] tells the operators of
-//!   it once, and once more when it is over, and [`heartbeat`] stays away when vetwatch itself is dead.
+//!   it once, and once more when it is over, and [`heartbeat`] stays away when vetwatch itself is dead. [`attention`] is the
+//!   one list of what needs a person, for `status`, the alarms and the README.
 //! - **Activation takes no input**: a poke, a due time and a restart run the same round ([`activity`]). Rounds are
 //!   bounded; tests call them and never sleep.
 //! - **What a restart must not forget is a row**: a partner's gate, an endpoint's closure, since when an entry is
@@ -61,6 +62,7 @@ pub mod poller;
 pub mod roster;
 pub mod activity_log;
 // From the database to people.
+pub mod attention;
 pub mod alarms;
 pub mod delivery;
 // Put together.

@@ -235,7 +235,7 @@ impl Roster {
             tx.close_gate(self.partner, now.after(closed), &error.to_string()).await?;
             wait = wait.max(closed);
         }
-        tx.list_failed(self.partner, now.after(wait), &error.to_string()).await?;
+        tx.list_failed(self.partner, now.after(wait), &error.to_string(), now).await?;
         tx.commit().await
     }
 

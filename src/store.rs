@@ -5,6 +5,7 @@
 
 mod activity;
 pub mod alarms;
+pub mod attention;
 mod departures;
 mod endpoints;
 mod enqueue;

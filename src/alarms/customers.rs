@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::partners::BLIND_AFTER;
 use super::{Alarm, Alarms, tell};
+use crate::attention::Reason;
 use crate::event::EventType;
 use crate::store::alarms::{PartnerSight, SightedCustomer};
 use crate::store::{self, PartnerRow};
@@ -26,7 +26,7 @@ impl Alarms {
         let sight = self.store.partner_sight(partner.id).await?;
         // Whoever could not be read because nobody could is asked again first.
         let settled = sight.recovered_at.is_none_or(|at| at > now || now.since(at) >= GATHER);
-        let fails = sight.failing_for() >= BLIND_AFTER;
+        let fails = sight.failing_for() >= Reason::PartnerFailing.after();
         let sees = sight.blind_since.is_none() && !fails && settled;
         let unreadable = since(sees && sight.unreadable > 0, sight.unreadable_at, now);
         let readable = since(sees && sight.readable > 0, sight.readable_at, now);

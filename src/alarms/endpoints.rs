@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::error;
 
-use super::{Alarm, Alarms, tell};
+use super::{Alarm, Alarms};
+use crate::attention::Reason;
 use crate::delivery::message::when;
 use crate::event::EventType;
 use crate::store::alarms::{Dead, EndpointSight};
 use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
-const FAILING_AFTER: Duration = Duration::from_mins(15);
 /// What is given up together is told together.
 const GATHER: Duration = Duration::from_mins(1);
 /// Between two messages about given-up ones of one endpoint.
@@ -37,7 +37,7 @@ impl Alarms {
         now: Timestamp,
     ) -> Result<usize, store::Error> {
         let is_configured = self.endpoints.contains(&sight.name);
-        let long_closed = !sight.is_idle && sight.closed_since.is_some_and(|since| now.since(since) >= FAILING_AFTER);
+        let long_closed = !sight.is_idle && sight.closed_since.is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
         let fails = is_configured && (long_closed || sight.paused_at.is_some());
         let works = sight.closed_since.is_none() && sight.paused_at.is_none();
         let (failing_at, alarm) = match sight.failing_told_at {
@@ -45,16 +45,12 @@ impl Alarms {
             Some(told) if works || !is_configured => (None, recovered(partner, sight, told, now)),
             _ => return Ok(0),
         };
-        let mut tx = self.store.begin().await?;
-        tx.endpoint_told(&sight.name, failing_at).await?;
-        let queued = if failing_at.is_some() || is_configured {
-            error_if(failing_at.is_some(), &alarm.summary);
-            tell(&mut tx, &self.routes, alarm, now).await?
-        } else {
-            0 // it left the configuration: nothing to hear of
+        error_if(failing_at.is_some(), &alarm.summary);
+        let mark = async |tx: &mut store::WriteTx| {
+            tx.endpoint_told(&sight.name, failing_at).await?;
+            Ok(failing_at.is_some() || is_configured) // else it left the configuration: nothing to hear of
         };
-        tx.commit().await?;
-        Ok(queued)
+        self.announce(alarm, now, mark).await
     }
 
     async fn watch_dead_letters(
@@ -69,11 +65,11 @@ impl Alarms {
         if !gathered || paused {
             return Ok(0);
         }
-        let mut tx = self.store.begin().await?;
-        tx.dead_told(&sight.name, dead.last_at).await?;
-        let queued = tell(&mut tx, &self.routes, given_up(partner, sight, &dead), now).await?;
-        tx.commit().await?;
-        Ok(queued)
+        let mark = async |tx: &mut store::WriteTx| {
+            tx.dead_told(&sight.name, dead.last_at).await?;
+            Ok(true)
+        };
+        self.announce(given_up(partner, sight, &dead), now, mark).await
     }
 }
 

@@ -1,23 +1,19 @@
 //! A partner that cannot be read, or whose answers cannot be believed.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tracing::{error, info};
 
-use super::{Alarm, Alarms, tell};
+use super::{Alarm, Alarms};
+use crate::attention::Reason;
 use crate::delivery::message::when;
 use crate::event::EventType;
 use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
-/// No good answer for this long, while asking.
-pub(super) const BLIND_AFTER: Duration = Duration::from_mins(30);
-
 impl Alarms {
     pub(super) async fn watch_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let sight = self.store.partner_sight(partner.id).await?;
-        let failing = sight.failing_since.filter(|_| sight.failing_for() >= BLIND_AFTER);
+        let failing = sight.failing_since.filter(|_| sight.failing_for() >= Reason::PartnerFailing.after());
         let (since, alarm) = match (sight.blind_since, sight.implausible_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
             (None, None, Some(since)) => {
@@ -26,19 +22,19 @@ impl Alarms {
             (Some(since), None, _) if sight.failing_since.is_none() => (None, recovered(partner, since, now)),
             _ => return Ok(0),
         };
-        let mut tx = self.store.begin().await?;
-        match since {
-            Some(since) => tx.partner_is_blind(partner.id, since).await?,
-            None => tx.partner_recovered(partner.id, now).await?,
-        }
         if since.is_some() {
             error!(partner = partner.name, "{}", alarm.summary);
         } else {
             info!(partner = partner.name, "{}", alarm.summary);
         }
-        let queued = tell(&mut tx, &self.routes, alarm, now).await?;
-        tx.commit().await?;
-        Ok(queued)
+        let mark = async |tx: &mut store::WriteTx| {
+            match since {
+                Some(since) => tx.partner_is_blind(partner.id, since).await?,
+                None => tx.partner_recovered(partner.id, now).await?,
+            }
+            Ok(true)
+        };
+        self.announce(alarm, now, mark).await
     }
 }
 

@@ -322,6 +322,8 @@ mod tests {
       monitor.baseline             ops-mail, crm
       monitor.blind                ops-mail, crm
       monitor.recovered            ops-mail, crm
+      monitor.polling_late         ops-mail, crm
+      monitor.polling_recovered    ops-mail, crm
       monitor.endpoint_failing     ops-mail, crm
       monitor.endpoint_recovered   ops-mail, crm
       monitor.dead_letter          ops-mail, crm

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::cli::args::CustomerArgs;
 use crate::cli::which::{self, Among, Customer};
-use crate::cli::{Context, Exit, Failure, when};
+use crate::cli::{Context, Exit, Failure};
+use crate::attention::{self, Facts, Need, Reason, look};
 use crate::config::Outline;
 use crate::store::Store;
 use crate::store::reports::{
@@ -20,12 +21,6 @@ use crate::time::Timestamp;
 /// How far back `decided` looks.
 const LATELY: Duration = Duration::from_hours(7 * 24);
 
-/// A credential that ends so soon needs attention.
-const SOON: Duration = Duration::from_hours(24 * 14);
-
-/// A gate that closed so many times in a row had no good answer in between: more than a throttled minute.
-const CLOSURES_THAT_BLIND: i64 = 2;
-
 /// Everything on the screen, and what `--json` prints.
 #[derive(Debug, Serialize)]
 struct Overview {
@@ -34,6 +29,8 @@ struct Overview {
     daemon_running: Option<bool>,
     /// Why the exit code is 3: a sentence each; empty: it is 0.
     attention: Vec<String>,
+    /// The same by name: `{"reason", "about", "since", "text"}`.
+    reasons: Vec<Need>,
     in_review: Vec<CurrentRow>,
     decided: Vec<DecisionRow>,
     blind: Vec<CustomerRow>,
@@ -96,74 +93,22 @@ async fn overview(
     let mut blind = store.blind_customers().await?;
     // Nobody asks for a partner that left the configuration.
     blind.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
-    let endpoints = store.endpoint_states().await?;
+    let endpoints = store.endpoint_states(now).await?;
     let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
-    let attention = attention(now, outline, &partners, &blind, &endpoints);
-    Ok(Overview { now, daemon_running, attention, in_review, decided, blind, partners, endpoints, dead_letters })
-}
-
-/// What a person must know of: where vetwatch is blind, and what it could not tell.
-fn attention(
-    now: Timestamp,
-    outline: &Outline,
-    partners: &[Partner],
-    blind: &[CustomerRow],
-    endpoints: &[EndpointState],
-) -> Vec<String> {
-    let mut said = Vec::new();
-    for Partner { state, .. } in partners.iter().filter(|partner| partner.requests_per_minute.is_some()) {
-        let why = state.closed_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        if let Some(since) = state.blind_since {
-            said.push(format!("{}: blind since {}{why}", state.partner, when::minute(&since.to_string())));
-        } else if let Some(since) = state.implausible_since {
-            said.push(format!(
-                "{0}: implausible answers since {1}: {2} customers lost an entry at once, so none is believed to be gone \
-                 until two looks an hour apart agree, or `vetwatch poll --accept --partner {0}`",
-                state.partner,
-                when::minute(&since.to_string()),
-                state.missing
-            ));
-        } else if state.closures >= CLOSURES_THAT_BLIND {
-            said.push(format!("{}: no good answer after {} pauses{why}", state.partner, state.closures));
-        }
-    }
-    for Partner { state, .. } in partners {
-        for end in state.credentials.iter().filter(|end| end.at <= now.after(SOON)) {
-            let when = when::minute(&end.at.to_string());
-            said.push(format!(
-                "{}: its {} {} {when}",
-                state.partner,
-                end.of,
-                if end.at <= now { "ended" } else { "ends" }
-            ));
-        }
-    }
-    match blind.len() {
-        0 => {}
-        1 => said.push("1 customer cannot be read".into()),
-        n => said.push(format!("{n} customers cannot be read")),
-    }
-    for endpoint in endpoints.iter().filter(|state| outline.endpoints.contains(&state.endpoint)) {
-        if endpoint.paused_at.is_some() {
-            let name = &endpoint.endpoint;
-            said.push(format!(
-                "{name} says that it is gone: nothing is sent until its configuration changes or \
-                 `vetwatch notifications redrive --endpoint {name}`"
-            ));
-        }
-    }
-    let is_forgotten = |state: &&EndpointState| state.pending > 0 && !outline.endpoints.contains(&state.endpoint);
-    for EndpointState { endpoint, pending, .. } in endpoints.iter().filter(is_forgotten) {
-        let wait = if *pending == 1 { "message waits" } else { "messages wait" };
-        said.push(format!("{pending} {wait} for {endpoint}, which is not configured: was it renamed?"));
-    }
-    match endpoints.iter().map(|endpoint| endpoint.dead).sum::<i64>() {
-        0 => {}
-        1 => said.push("1 message was given up: `vetwatch notifications list --state dead`".into()),
-        n => said.push(format!("{n} messages were given up: `vetwatch notifications list --state dead`")),
-    }
-    said
+    let mut lateness = look::late(store, &outline.scope(), now).await?;
+    lateness.late.retain(|late| late.reason == Reason::DeliveryLate || shown(&late.about));
+    let facts = Facts {
+        daemon_running,
+        database_held: false,
+        partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
+        customers_failing: blind.len(),
+        late: lateness.late,
+        endpoints: endpoints.iter().map(|it| (it.clone(), outline.endpoints.contains(&it.endpoint))).collect(),
+    };
+    let reasons = attention::needs(&facts, now);
+    let attention = reasons.iter().map(|need| need.text.clone()).collect();
+    Ok(Overview { now, daemon_running, attention, reasons, in_review, decided, blind, partners, endpoints, dead_letters })
 }
 
 /// As [`Intervals`](crate::record::Intervals) has it: who holds nothing is asked as often as the settled, unless the
@@ -220,6 +165,7 @@ mod tests {
             in_review: Duration::from_mins(15),
             settled: Duration::from_hours(24),
             unqualified: Duration::from_hours(7 * 24),
+            second_look: Duration::from_mins(2),
         }
     }
 
@@ -235,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_wrong_needs_no_attention() {
         let empty = fixture::empty().await;
-        let overview = overview(&outline(), &empty.store, Some(false), fixture::now(), None).await.unwrap();
+        let overview = overview(&outline(), &empty.store, Some(true), fixture::now(), None).await.unwrap();
         assert_eq!(overview.attention, Vec::<String>::new());
         insta::assert_snapshot!(screen::of_all(&Output::plain(100), &overview));
     }

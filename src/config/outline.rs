@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use toml::Value;
 
+use crate::attention::look::Scope;
+use crate::record::Intervals;
+
 use super::problem::{Problems, Report};
 use super::secret::CredentialDirs;
 use super::section::{Context, Section, duration};
@@ -27,7 +30,9 @@ pub struct Outline {
     pub in_review: Duration,
     pub settled: Duration,
     pub unqualified: Duration,
+    pub second_look: Duration,
 }
+
 
 impl Outline {
     /// # Errors
@@ -54,12 +59,28 @@ impl Outline {
             let in_review = every("in_review", schedule::IN_REVIEW);
             let settled = every("settled", schedule::SETTLED);
             let unqualified = every("unqualified", schedule::UNQUALIFIED);
+            let second_look = every("second_look", schedule::SECOND_LOOK);
             let context = Context { report: &report, directory, credentials: &credentials };
             let mut root = Section::new(&context, String::new(), table);
             let database = database(&mut root);
             root.ignore_rest();
-            Some(Self { database: database?, partners, endpoints, budgets, in_review, settled, unqualified })
+            let database = database?;
+            Some(Self { database, partners, endpoints, budgets, in_review, settled, unqualified, second_look })
         });
         report.finish(file, outline).map(|(outline, _)| outline)
+    }
+
+    /// By what it is measured whether work is late.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let intervals = Intervals {
+            in_review: self.in_review,
+            settled: self.settled,
+            unqualified: self.unqualified,
+            second_look: self.second_look,
+            third_look: self.second_look,
+            log_is_read: false,
+        };
+        Scope { partners: self.partners.clone(), endpoints: self.endpoints.clone(), intervals }
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::activity_log::{ActivityLog, UnderWay};
-use crate::alarms::Alarms;
+use crate::alarms::{Alarms, Outside};
 use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::chat::ChatChannel;
@@ -16,7 +16,6 @@ use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
 use crate::poller::{Asked, Poller};
-use crate::record::Intervals;
 use crate::roster::Roster;
 use crate::store::Store;
 use crate::time::Clock;
@@ -74,7 +73,12 @@ pub async fn assemble(
     for settings in &config.partners {
         partners.push(partner(config, settings, store, clock, stop, (&routes, &reminders), &outbox).await?);
     }
+    let operators = config.endpoints.iter().filter(|endpoint| config.routes.operators.contains(&endpoint.name));
+    let outside = operators.map(|endpoint| (endpoint.name.clone(), channel(&endpoint.kind, clock))).collect();
     let alarms = Alarms {
+        scope: config.scope(),
+        late: Arc::new(AtomicBool::new(false)),
+        outside: Outside::of(outside),
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint.clone()).collect(),
         credentials: config.partners.iter().map(credentials).collect(),
@@ -163,14 +167,7 @@ async fn partner(
         budget,
         max_in_flight: settings.max_in_flight,
         synced,
-        intervals: Intervals {
-            in_review: schedule.in_review,
-            settled: schedule.settled,
-            unqualified: schedule.unqualified,
-            second_look: schedule.second_look,
-            third_look: schedule.third_look,
-            log_is_read: false,
-        },
+        intervals: schedule.intervals(),
         log_is_read: AtomicBool::new(false),
         routes: routes.clone(),
         reminders: reminders.clone(),

@@ -191,7 +191,7 @@ fn item(event: &Event) -> Item {
 
 fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: Timestamp) -> Item {
     let (tone, label) = match event {
-        EventType::Recovered | EventType::EndpointRecovered => (Tone::Good, "Works again"),
+        EventType::Recovered | EventType::PollingRecovered | EventType::EndpointRecovered => (Tone::Good, "Works again"),
         EventType::Baseline => (Tone::Plain, "vetwatch has begun to watch"),
         _ => (Tone::Warning, "vetwatch needs attention"),
     };
@@ -230,10 +230,14 @@ fn severity(kind: EventType) -> u8 {
         EventType::Denied => 1,
         EventType::Vanished => 2,
         EventType::Overdue => 3,
-        EventType::Blind | EventType::EndpointFailing | EventType::DeadLetter | EventType::CredentialExpiring => 4,
+        EventType::Blind
+        | EventType::PollingLate
+        | EventType::EndpointFailing
+        | EventType::DeadLetter
+        | EventType::CredentialExpiring => 4,
         EventType::Unrecognized => 5,
         EventType::Approved => 6,
-        EventType::Recovered | EventType::EndpointRecovered => 7,
+        EventType::Recovered | EventType::PollingRecovered | EventType::EndpointRecovered => 7,
         EventType::Submitted => 8,
         EventType::Changed | EventType::Baseline => 9,
     }

@@ -1,15 +1,23 @@
 //! What keeps the file small. Transitions, events and deliveries stay for ever; only attempts' details go.
 
+use std::time::Duration;
+
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
+/// vetwatch notes every minute that it runs. After a longer gap it was down, or the machine slept, or the clock was set.
+const GAP: Duration = Duration::from_mins(2);
+
 impl WriteTx {
-    /// Notes that vetwatch runs.
+    /// Notes that vetwatch runs, and since when it does without a gap.
     pub async fn runs(&mut self, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
+        let (now, gap) = (now.as_millis(), i64::try_from(GAP.as_millis()).unwrap_or(i64::MAX));
         sqlx::query!(
-            "insert into daemon (id, ran_until) values (1, ?1) on conflict (id) do update set ran_until = ?1",
-            now
+            "insert into daemon (id, ran_until, ran_from) values (1, ?1, ?1)
+             on conflict (id) do update set ran_until = ?1,
+                 ran_from = case when ran_from <= ?1 and ran_until between ?1 - ?2 and ?1 then ran_from else ?1 end",
+            now,
+            gap
         )
         .execute(&mut *self.tx)
         .await?;

@@ -211,7 +211,7 @@ impl WriteTx {
             "update partner
              set last_synced_at = ?2, first_synced_at = case when ?3 > 0 then coalesce(first_synced_at, ?2) else first_synced_at end,
                  list_size = ?3, list_read_at = ?2, short_since = null, short_size = null,
-                 list_retry_at = null, list_failures = 0, list_error = null
+                 list_retry_at = null, list_failures = 0, list_error = null, list_failing_since = null
              where id = ?1",
             partner,
             now,
@@ -233,7 +233,7 @@ impl WriteTx {
         sqlx::query!(
             "update partner
              set list_read_at = ?2, short_since = ?3, short_size = ?4,
-                 list_retry_at = null, list_failures = 0, list_error = null
+                 list_retry_at = null, list_failures = 0, list_error = null, list_failing_since = null
              where id = ?1",
             partner,
             now,
@@ -246,13 +246,23 @@ impl WriteTx {
     }
 
     /// The list could not be read. Says nothing of anybody in it.
-    pub async fn list_failed(&mut self, partner: i64, retry_at: Timestamp, error: &str) -> Result<(), Error> {
-        let retry_at = retry_at.as_millis();
+    pub async fn list_failed(
+        &mut self,
+        partner: i64,
+        retry_at: Timestamp,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (retry_at, now) = (retry_at.as_millis(), now.as_millis());
         sqlx::query!(
-            "update partner set list_retry_at = ?2, list_failures = list_failures + 1, list_error = ?3 where id = ?1",
+            "update partner
+             set list_retry_at = ?2, list_failures = list_failures + 1, list_error = ?3,
+                 list_failing_since = min(coalesce(list_failing_since, ?4), ?4)
+             where id = ?1",
             partner,
             retry_at,
-            error
+            error,
+            now
         )
         .execute(&mut *self.tx)
         .await?;

@@ -192,7 +192,7 @@ mod tests {
     async fn a_redrive_opens_an_endpoint_that_was_paused_and_probes_a_closed_one_now() {
         let filled = fixture::filled().await;
         assert!(matches!(redrive(&filled.store, Redrive::One { id: PENDING, force: false }).await, Redriven::Again(_)));
-        let endpoints = filled.store.endpoint_states().await.unwrap();
+        let endpoints = filled.store.endpoint_states(now()).await.unwrap();
         let crm = endpoints.iter().find(|endpoint| endpoint.endpoint == "crm").unwrap();
         assert_eq!(crm.paused_at, None);
         assert!(crm.closed_since.is_some(), "only a success opens it");

@@ -230,3 +230,57 @@ async fn a_test_that_was_given_up_is_no_dead_letter_that_operators_hear_of() {
     assert_eq!(world.rows("select state from v_deliveries").await, ["dead"]);
     assert!(world.alarms().is_empty(), "{:?}", world.alarms());
 }
+
+#[tokio::test]
+async fn a_schedule_that_asks_for_more_than_the_budget_is_told_once_and_that_it_is_over_once() {
+    let slow = |text: String| text.replace("requests_per_minute = 60000", "requests_per_minute = 1");
+    let mut world = World::edited("", "", slow).await;
+    let mut ids = Vec::new();
+    for n in 0..60 {
+        let id = world.customer(&format!("School {n:03}")).await;
+        world.sandbox.submit(&id).unwrap();
+        ids.push(id);
+    }
+    world.live(hours(3)).await;
+    let told = world.alarms();
+    assert!(
+        matches!(told.as_slice(), [one] if one.starts_with("monitor.polling_late: Customers of emea are polled late")),
+        "{told:#?}"
+    );
+    assert_eq!(world.rows("select reason, about from raised").await, ["polling_late | emea"]);
+    world.restart().await;
+    for id in &ids {
+        world.sandbox.approve(id).unwrap();
+    }
+    world.live(hours(6)).await;
+    let told = world.alarms();
+    let recovered = "monitor.polling_recovered: Customers of emea are polled in time again";
+    assert_eq!(told[1..], [recovered], "{told:#?}");
+    assert!(world.rows("select * from raised").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_return() {
+    let mut world = World::synced().await;
+    world.in_review("Contoso School").await;
+    world.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(403)));
+    let live = async |world: &World, long: u64| {
+        for _ in 0..long {
+            world.live(hours(1)).await;
+            for partner in &world.parts.partners {
+                partner.roster.round().await.unwrap();
+            }
+        }
+    };
+    live(&world, 26).await;
+    let about_the_list = |world: &World| {
+        let alarms = world.alarms().into_iter();
+        alarms.filter(|alarm| alarm.contains("customer list")).collect::<Vec<_>>()
+    };
+    let told = about_the_list(&world);
+    assert!(matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: The customer list of emea")), "{told:#?}");
+    world.sandbox.clear_faults();
+    live(&world, 3).await;
+    let told = about_the_list(&world);
+    assert_eq!(told[1..], ["monitor.recovered: The customer list of emea can be read again"], "{told:#?}");
+}

@@ -246,3 +246,11 @@ async fn the_receiver_in_the_readme_verifies_what_is_sent_and_nothing_else() {
     let refused = receive(&body.replace("Denied", "Approved"));
     assert!(refused.contains("WebhookVerificationError"), "{refused}");
 }
+
+#[test]
+fn the_table_of_what_needs_a_person_is_the_one_of_the_code() {
+    let (_, rest) = README.split_once("<!-- reasons: written by the program; a test compares -->\n").unwrap();
+    let (written, _) = rest.split_once("<!-- reasons end -->").unwrap();
+    let table = vetwatch::attention::table();
+    assert!(written == table, "the README's table is to be:\n{table}");
+}

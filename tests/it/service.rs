@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 use vetwatch::sandbox::Kind;
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::receiver::{Hook, HookAct};
 
 use crate::process::{SOON, Town, complaint, now};
 use crate::world::seconds;
@@ -179,10 +180,21 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
     let deliveries = town.rows("select endpoint, state from v_deliveries order by 1").await;
     assert_eq!(deliveries, ["crm | pending", "sales-mail | delivered"]);
 
+    // Operators hear of it past the outbox, once, and `status` says the same.
+    let is_late = |hook: &Hook| hook.json()["type"] == "monitor.polling_late";
+    let alarm = town.hook.wait_for_those(1, SOON * 2, is_late).await.unwrap().remove(0).json();
+    assert!(alarm["data"]["summary"].as_str().unwrap().contains("Customers of emea are polled late"), "{alarm}");
+    let status = town.run_beside(&["status", "--json"]).await;
+    assert_eq!(status.status.code(), Some(3), "{}", complaint(&status));
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["reasons"][0]["reason"], "polling_late", "{status}");
+
     disk.empty();
     town.sandbox.deny(&ids[2], REASON).unwrap();
     town.delivered(3).await;
-    assert_eq!((town.hook.hooks().len(), town.mail.mails().len()), (3, 3), "what was accepted is not sent again");
+    let verdicts = town.hook.hooks().iter().filter(|hook| hook.json()["type"] == "vetting.denied").count();
+    assert_eq!(verdicts, 3, "what was accepted is not sent again");
+    assert_eq!(town.hook.hooks().iter().filter(|hook| is_late(hook)).count(), 1);
     assert_eq!(town.rows("select distinct attempts from v_deliveries").await, ["1"]);
     assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
     daemon.stop().await;

@@ -42,6 +42,18 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
              otherwise.",
             &json!({"since": now.before(Duration::from_hours(2)), "minutes": 120}),
         ),
+        EventType::PollingLate => monitor(
+            "Customers of emea are polled late: the oldest has been due for 31 minutes",
+            "A review is polled every 15 minutes, and the oldest customer that is due has waited for more than twice as \
+             long. No verdict is lost by that, but it is told late. Ask less often ([schedule]) or allow more requests \
+             (requests_per_minute); `vetwatch status` shows what is due.",
+            &json!({"reason": "polling_late", "since": now.before(Duration::from_mins(31))}),
+        ),
+        EventType::PollingRecovered => monitor(
+            "Customers of emea are polled in time again",
+            "It was told 2 hours ago that they were not.",
+            &json!({"reason": "polling_late"}),
+        ),
         EventType::EndpointFailing => monitor(
             "The endpoint sales-mail has not delivered for 15 minutes",
             "mail.contoso.example:587, logging in: 535 5.7.8 authentication failed. Nothing is lost: what waits is \

@@ -8,12 +8,17 @@ use crate::time::Timestamp;
 /// A partner's gate and what is to be asked of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartnerState {
+    #[serde(skip)]
+    pub row: i64,
     pub partner: String,
     /// Nothing is asked before; may lie in the past.
     pub closed_until: Option<Timestamp>,
     pub closed_reason: Option<String>,
     /// How many times in a row the gate closed without a good answer in between.
     pub closures: i64,
+    /// The first poll without a good answer since the last good one, and what the last one said.
+    pub failing_since: Option<Timestamp>,
+    pub last_failure: Option<String>,
     /// The operators were told that this partner cannot be read, and not yet that it can be again.
     pub blind_since: Option<Timestamp>,
     /// So many entries are missing since then that none is believed to be gone.
@@ -46,6 +51,7 @@ pub struct PartnerState {
     /// Why the list could not be read the last time, and when it is tried again.
     pub list_error: Option<String>,
     pub list_retry_at: Option<Timestamp>,
+    pub list_failing_since: Option<Timestamp>,
     /// The activity log tells of submissions: who holds nothing is asked at the `unqualified` interval.
     pub activity_log_counts: bool,
     pub activity_log_read_at: Option<Timestamp>,
@@ -70,6 +76,8 @@ pub struct EndpointState {
     pub dead: i64,
     /// When its oldest pending message was made.
     pub oldest_pending_at: Option<Timestamp>,
+    /// Since when the oldest one waits that nothing holds back (quiet hours, a digest that gathers).
+    pub waiting_since: Option<Timestamp>,
     pub next_attempt_at: Option<Timestamp>,
     /// It cannot be reached since.
     pub closed_since: Option<Timestamp>,
@@ -77,6 +85,8 @@ pub struct EndpointState {
     pub paused_at: Option<Timestamp>,
     pub last_accepted_at: Option<Timestamp>,
     pub last_error: Option<String>,
+    /// The operators were told that it does not deliver, and not yet that it does again.
+    pub failing_told_at: Option<Timestamp>,
 }
 
 fn at(milliseconds: Option<i64>) -> Option<Timestamp> {
@@ -88,7 +98,8 @@ impl Store {
     pub async fn partner_states(&self, now: Timestamp) -> Result<Vec<PartnerState>, Error> {
         let now = now.as_millis();
         let rows = sqlx::query!(
-            r#"select p.name, p.closed_until, p.closed_reason, p.closures,
+            r#"select p.id as "row!: i64", p.name, p.closed_until, p.closed_reason, p.closures, p.failing_since, p.last_failure,
+                      p.list_failing_since,
                       p.blind_since, p.implausible_since, p.slowed_to, p.credentials,
                       count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null)) as "missing!: i64",
                       count(c.id) as "customers!: i64",
@@ -108,7 +119,11 @@ impl Store {
             now,
         );
         let states = rows.fetch_all(&self.read).await?.into_iter().map(|row| PartnerState {
+            row: row.row,
             partner: row.name,
+            failing_since: at(row.failing_since),
+            last_failure: row.last_failure,
+            list_failing_since: at(row.list_failing_since),
             closed_until: at(row.closed_until),
             closed_reason: row.closed_reason,
             closures: row.closures,
@@ -142,7 +157,8 @@ impl Store {
     }
 
     /// Every endpoint that something is remembered of or waits for, by name.
-    pub async fn endpoint_states(&self) -> Result<Vec<EndpointState>, Error> {
+    pub async fn endpoint_states(&self, now: Timestamp) -> Result<Vec<EndpointState>, Error> {
+        let now = now.as_millis();
         let rows = sqlx::query!(
             r#"with known (name) as (select name from endpoint
                                      union select endpoint from delivery where state in ('pending', 'dead'))
@@ -154,21 +170,26 @@ impl Store {
                                        where de.delivery = d.id and e.test = 1)) as "dead!: i64",
                       (select min(d.created_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "oldest: i64",
                       (select min(d.next_attempt_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "next: i64",
-                      e.closed_since as "closed_since: i64", e.paused_at as "paused_at: i64",
+                      (select min(max(d.created_at, coalesce(d.held_until, 0))) from delivery d
+                       where d.endpoint = k.name and d.state = 'pending' and coalesce(d.held_until, 0) <= ?1) as "waiting: i64",
+                      e.failing_told_at as "failing_told_at: i64", e.closed_since as "closed_since: i64", e.paused_at as "paused_at: i64",
                       e.last_accepted_at as "last_accepted_at: i64", e.last_error as "last_error: String"
                from known k left join endpoint e on e.name = k.name
                order by k.name"#,
+            now
         );
         let states = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointState {
             endpoint: row.name,
             pending: row.pending,
             dead: row.dead,
             oldest_pending_at: at(row.oldest),
+            waiting_since: at(row.waiting),
             next_attempt_at: at(row.next),
             closed_since: at(row.closed_since),
             paused_at: at(row.paused_at),
             last_accepted_at: at(row.last_accepted_at),
             last_error: row.last_error,
+            failing_told_at: at(row.failing_told_at),
         });
         Ok(states.collect())
     }

@@ -106,7 +106,30 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     let error = &lines.last().unwrap()["error"]["message"];
     assert!(error.as_str().unwrap().contains("another vetwatch runs"), "{second}");
     daemon.stop(&desk).await;
-    assert!(desk.run(&["status"]).await.exits(0).out.contains("no daemon runs"));
+    let status = desk.run(&["status", "--json"]).await.exits(3).json();
+    assert_eq!((&status["reasons"][0]["reason"], status["reasons"].as_array().unwrap().len()), (&"not_running".into(), 1));
+}
+
+#[tokio::test]
+async fn while_mail_is_down_status_says_so_and_exits_with_3() {
+    let mut desk = Desk::new().await;
+    let school = desk.customer("Contoso School").await;
+    desk.sandbox.submit(&school).unwrap();
+    let daemon = Daemon::start(&desk, &[]);
+    desk.until("select vetting_status from v_current", &["InReview"]).await;
+    desk.run(&["status"]).await.exits(0);
+    desk.mail.script(MailRule::at(Stage::Greeting, MailAct::Reply("421 4.3.2 not now".into())));
+    desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
+    desk.until("select state, attempts > 0 from v_deliveries where endpoint = 'sales-mail'", &["pending | 1"]).await;
+    desk.until("select name from endpoint where closed_since is not null", &["sales-mail"]).await;
+    let status = desk.run(&["status", "--json"]).await.exits(3).json();
+    let reason = &status["reasons"][0];
+    assert_eq!((&reason["reason"], &reason["about"]), (&"endpoint_failing".into(), &"sales-mail".into()), "{status}");
+    assert!(status["attention"][0].as_str().unwrap().contains("sales-mail has not delivered since"), "{status}");
+    desk.mail.clear_script();
+    desk.until("select state from v_deliveries where endpoint = 'sales-mail'", &["delivered"]).await;
+    desk.run(&["status"]).await.exits(0);
+    daemon.stop(&desk).await;
 }
 
 async fn history(desk: &Desk) {

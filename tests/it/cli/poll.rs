@@ -110,5 +110,7 @@ async fn so_much_that_is_gone_at_once_needs_a_persons_word() {
     desk.run(&["poll", "--accept", "School 1"]).await.exits(2);
     assert_eq!(desk.json(&["poll", "--accept", "--partner", "emea"]).await["transitions"], 7);
     assert_eq!(desk.rows("select distinct event_type from v_transitions").await, ["vetting.vanished"]);
-    assert_eq!(desk.json(&["status"]).await["attention"], json!([]));
+    let status = desk.run(&["status", "--json"]).await.exits(3).json();
+    let reasons: Vec<_> = status["reasons"].as_array().unwrap().iter().map(|need| &need["reason"]).collect();
+    assert_eq!(reasons, ["not_running"], "{status}");
 }

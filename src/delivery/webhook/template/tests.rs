@@ -236,9 +236,11 @@ fn pagerduty_resolves_with_an_approval_what_a_denial_has_triggered() {
         assert_eq!(of(kind), ("trigger".to_owned(), of(EventType::Approved).1), "{kind}");
     }
     assert_eq!(of(EventType::Approved).0, "resolve");
-    for (trouble, over) in
-        [(EventType::Blind, EventType::Recovered), (EventType::EndpointFailing, EventType::EndpointRecovered)]
-    {
+    for (trouble, over) in [
+        (EventType::Blind, EventType::Recovered),
+        (EventType::PollingLate, EventType::PollingRecovered),
+        (EventType::EndpointFailing, EventType::EndpointRecovered),
+    ] {
         assert_eq!((of(trouble).0, of(over).0), ("trigger".to_owned(), "resolve".to_owned()));
         assert_eq!(of(trouble).1, of(over).1);
     }
@@ -299,7 +301,7 @@ fn a_name_that_is_not_there_is_a_flaw_and_never_an_empty_text() {
     let only_some = template("{\"customer\": {{ events[0].customer.name }}}").unwrap();
     let problems: Vec<_> = only_some.problems().iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].ends_with("(with vetting.unrecognized and 7 more)"), "{problems:?}");
+    assert!(problems[0].ends_with("(with vetting.unrecognized and 9 more)"), "{problems:?}");
 }
 
 #[test]

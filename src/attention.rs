@@ -1,0 +1,370 @@
+//! What needs a person: the one list of reasons, each with its threshold. `status`, its JSON, its exit code, the
+//! operators' alarms and the table of the README are made from it, so they cannot differ.
+//!
+//! Pure: [`needs`] looks at [`Facts`] and knows nothing else.
+
+pub mod look;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::delivery::message::when;
+use crate::event::EventType;
+use crate::record::Intervals;
+use crate::store::PollClass;
+use crate::store::reports::{EndpointState, PartnerState};
+use crate::time::Timestamp;
+
+const fn minutes(n: u64) -> Duration {
+    Duration::from_mins(n)
+}
+
+macro_rules! reasons {
+    ($($variant:ident = $name:literal, $after:expr, $event:expr, $listed:literal, $told:literal, $remedy:literal;)*) => {
+        /// Why a person is needed. The names are public: `status --json` and the README use them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason { $($variant,)* }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// How long it lasts before the operators are told.
+            #[must_use]
+            pub const fn after(self) -> Duration {
+                match self { $(Self::$variant => $after,)* }
+            }
+
+            /// What the operators are told with; `None`: vetwatch cannot tell it itself.
+            #[must_use]
+            pub const fn event(self) -> Option<EventType> {
+                match self { $(Self::$variant => $event,)* }
+            }
+
+            /// When `status` lists it, when the operators are told, and what helps: for people, in Markdown.
+            #[must_use]
+            pub const fn words(self) -> [&'static str; 3] {
+                match self { $(Self::$variant => [$listed, $told, $remedy],)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    NotRunning = "not_running", Duration::ZERO, None,
+        "no daemon runs on the database",
+        "nobody can be told by a daemon that does not run: the heartbeat stays away",
+        "`systemctl start vetwatch`, and `journalctl -u vetwatch` says why it ended";
+    DatabaseHeld = "database_held", Duration::ZERO, Some(EventType::PollingLate),
+        "another program holds the database, so nothing can be written",
+        "when polling or delivering is late by that",
+        "end the other program; nothing is lost but time";
+    PartnerFailing = "partner_failing", minutes(30), Some(EventType::Blind),
+        "a partner gave no good answer after two pauses in a row",
+        "after 30 minutes without a good answer, while polling",
+        "the reason stands beside it; a refused credential needs a new one, all else is tried again";
+    ImplausibleAnswers = "implausible_answers", Duration::ZERO, Some(EventType::Blind),
+        "so many customers lost an entry at once that nothing is recorded as absent",
+        "at once",
+        "look at some of them in Partner Center; `vetwatch poll --accept` if it is true";
+    CustomerListFailing = "customer_list_failing", Duration::from_hours(24), Some(EventType::Blind),
+        "the customer list of a partner could not be read for 24 hours: new customers are not watched",
+        "then",
+        "the reason stands in `status`; it is tried again";
+    CustomersFailing = "customers_failing", Duration::from_hours(1), Some(EventType::Blind),
+        "a customer failed three polls in a row over at least an hour while others answer",
+        "then, those of 20 minutes together",
+        "`vetwatch status CUSTOMER` says why; pause or remove who is a customer no more";
+    PollingLate = "polling_late", Duration::ZERO, Some(EventType::PollingLate),
+        "the oldest due customer of a partner waits for more than twice its interval (and 30 s): the schedule asks for \
+         more than the budget, the disk is full, or the database is held",
+        "then",
+        "`vetwatch check` says whether the schedule fits; free the disk";
+    DeliveryLate = "delivery_late", minutes(15), Some(EventType::PollingLate),
+        "the oldest due message of an endpoint that could be tried has waited for 15 minutes",
+        "then",
+        "the log says why; free the disk";
+    EndpointFailing = "endpoint_failing", minutes(15), Some(EventType::EndpointFailing),
+        "an endpoint could not deliver, and is only probed",
+        "after 15 minutes, over another endpoint",
+        "the last answer stands in `status`; mend the server or the login (and restart for that)";
+    EndpointGone = "endpoint_gone", Duration::ZERO, Some(EventType::EndpointFailing),
+        "an endpoint said that it is gone (410), and is paused",
+        "at once, over another endpoint",
+        "mend its URL and restart, or `vetwatch notifications redrive --endpoint NAME`";
+    MessagesWaiting = "messages_waiting", minutes(15), Some(EventType::EndpointFailing),
+        "a message has waited for 15 minutes (quiet hours and digests that gather do not count)",
+        "with the endpoint, or with the message once it is given up or waits alone",
+        "`vetwatch notifications list --state pending` shows the last answer";
+    EndpointNotConfigured = "endpoint_not_configured", Duration::ZERO, Some(EventType::DeadLetter),
+        "messages wait for an endpoint that the configuration does not name",
+        "at the start; after 15 minutes what waits is told to the operators instead",
+        "`vetwatch notifications redrive --endpoint NAME --to ENDPOINT`, or name it again";
+    MessageWaitsAlone = "message_waits_alone", Duration::from_hours(24), Some(EventType::DeadLetter),
+        "a message has waited for 24 hours though its endpoint took three later ones",
+        "then, over another endpoint",
+        "`vetwatch notifications show ID` has its answers; `redrive ID --to ENDPOINT`";
+    RecipientRefused = "recipient_refused", Duration::ZERO, Some(EventType::DeadLetter),
+        "a mail server refused one of several recipients for good",
+        "after a minute, over another endpoint",
+        "correct the address, then `vetwatch notifications redrive ID` sends it to that recipient alone";
+    DeadLetter = "dead_letter", Duration::ZERO, Some(EventType::DeadLetter),
+        "a message was given up",
+        "after a minute, those of an endpoint together, over another endpoint",
+        "`vetwatch notifications list --state dead`, mend the cause, `vetwatch notifications redrive ID`";
+    CredentialExpiring = "credential_expiring", Duration::ZERO, Some(EventType::CredentialExpiring),
+        "a secret, certificate or refresh token ends within 14 days",
+        "30, 14, 7, 3 and 1 days before, and when it has ended",
+        "make a new one; `vetwatch login PARTNER` for a refresh token";
+}
+
+/// `status` lists a credential that ends so soon.
+const CREDENTIAL_SOON: Duration = Duration::from_hours(24 * 14);
+/// A partner that backed off so many times in a row had no good answer in between: more than a throttled minute.
+const BACKOFFS: i64 = 2;
+/// Whoever waits for less than this is not late, however short its interval.
+const LEAST_LATE: Duration = Duration::from_secs(30);
+
+/// All of it as a table in Markdown: the README holds it, and a test compares.
+#[must_use]
+pub fn table() -> String {
+    let mut table = "| `reason` | `status` lists it when | operators are told | with | remedy |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    for reason in Reason::ALL {
+        let [listed, told, remedy] = reason.words();
+        let with = reason.event().map_or("nothing".to_owned(), |event| format!("`{event}`"));
+        table.push_str(&format!("| `{reason}` | {listed} | {told} | {with} | {remedy} |\n"));
+    }
+    table
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Something that needs a person now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Need {
+    pub reason: Reason,
+    /// The partner or the endpoint; empty: vetwatch as a whole.
+    pub about: String,
+    pub since: Option<Timestamp>,
+    /// One sentence, with what to do where it is short.
+    pub text: String,
+}
+
+/// What [`needs`] looks at.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// `None`: this user may not know.
+    pub daemon_running: Option<bool>,
+    /// Another program holds the database, as far as this user can tell.
+    pub database_held: bool,
+    /// Those that the configuration names are `true`.
+    pub partners: Vec<(PartnerState, bool)>,
+    /// Customers that failed three polls over an hour, at partners that the configuration names.
+    pub customers_failing: usize,
+    pub late: Vec<Late>,
+    /// Those that the configuration names are `true`.
+    pub endpoints: Vec<(EndpointState, bool)>,
+}
+
+/// Work that is due and waits for too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    pub reason: Reason,
+    pub about: String,
+    /// Since when the oldest waits.
+    pub since: Timestamp,
+    /// How often such a customer is polled.
+    pub interval: Option<Duration>,
+}
+
+/// Since when the oldest due customer waits, if that is too long: for more than twice its interval. What was due before
+/// `ran_from` could not be polled earlier.
+#[must_use]
+pub fn polling_late(
+    due: &[(PollClass, Timestamp)],
+    intervals: &Intervals,
+    ran_from: Timestamp,
+    now: Timestamp,
+) -> Option<(Timestamp, Duration)> {
+    let late = due.iter().filter_map(|(class, due_at)| {
+        let (since, interval) = ((*due_at).max(ran_from), lateness(*class, intervals));
+        (now.since(since) > (interval * 2).max(LEAST_LATE)).then_some((since, interval))
+    });
+    late.min()
+}
+
+/// The interval by which a customer of a class is late. One that was never seen is to be polled like a review.
+fn lateness(class: PollClass, intervals: &Intervals) -> Duration {
+    match class {
+        PollClass::SecondLook => intervals.second_look,
+        PollClass::FirstSight => intervals.in_review,
+        class => intervals.of(class),
+    }
+}
+
+/// Since when the oldest due message of an endpoint waits that could be tried, if that is too long.
+#[must_use]
+pub fn delivery_late(due_at: Timestamp, ran_from: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let since = due_at.max(ran_from);
+    (now.since(since) >= Reason::DeliveryLate.after()).then_some(since)
+}
+
+/// Everything that needs a person, in the order of the list.
+#[must_use]
+pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
+    let mut needs = Vec::new();
+    let mut add = |reason, about: &str, since, text: String| {
+        needs.push(Need { reason, about: about.to_owned(), since, text });
+    };
+    if facts.daemon_running == Some(false) {
+        let text = "no daemon runs: nothing is polled and nothing is delivered (`systemctl start vetwatch`)";
+        add(Reason::NotRunning, "", None, text.to_owned());
+    }
+    if facts.database_held {
+        let text = "another program holds the database, so vetwatch can write nothing: end it";
+        add(Reason::DatabaseHeld, "", None, text.to_owned());
+    }
+    for (state, _) in facts.partners.iter().filter(|(_, configured)| *configured) {
+        if let Some((reason, since, text)) = of_partner(state, now) {
+            add(reason, &state.partner, since, text);
+        }
+        if let Some(since) = list_failing_since(state.list_failing_since, now) {
+            let text = format!(
+                "{}: the customer list could not be read since {}: new customers are not watched",
+                state.partner,
+                when::moment(since)
+            );
+            add(Reason::CustomerListFailing, &state.partner, Some(since), text);
+        }
+    }
+    match facts.customers_failing {
+        0 => {}
+        1 => add(Reason::CustomersFailing, "", None, "1 customer cannot be read".into()),
+        n => add(Reason::CustomersFailing, "", None, format!("{n} customers cannot be read")),
+    }
+    // A daemon that does not run is late with everything.
+    for late in facts.late.iter().filter(|_| facts.daemon_running != Some(false)) {
+        add(late.reason, &late.about, Some(late.since), late.summary(now));
+    }
+    for (state, configured) in &facts.endpoints {
+        for (reason, since, text) in of_endpoint(state, *configured, now) {
+            add(reason, &state.endpoint, since, text);
+        }
+    }
+    match facts.endpoints.iter().map(|(endpoint, _)| endpoint.dead).sum::<i64>() {
+        0 => {}
+        1 => add(Reason::DeadLetter, "", None, "1 message was given up: `vetwatch notifications list --state dead`".into()),
+        n => add(
+            Reason::DeadLetter,
+            "",
+            None,
+            format!("{n} messages were given up: `vetwatch notifications list --state dead`"),
+        ),
+    }
+    for (state, _) in &facts.partners {
+        for end in state.credentials.iter().filter(|end| end.at <= now.after(CREDENTIAL_SOON)) {
+            let verb = if end.at <= now { "ended" } else { "ends" };
+            let text = format!("{}: its {} {verb} on {}", state.partner, end.of, when::moment(end.at));
+            add(Reason::CredentialExpiring, &state.partner, Some(end.at), text);
+        }
+    }
+    needs
+}
+
+/// The list could not be read for too long, since then.
+#[must_use]
+pub fn list_failing_since(since: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    since.filter(|since| now.since(*since) >= Reason::CustomerListFailing.after())
+}
+
+fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Timestamp>, String)> {
+    let partner = &state.partner;
+    let why = state.last_failure.as_ref().or(state.closed_reason.as_ref());
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    if let Some(since) = state.implausible_since {
+        let text = format!(
+            "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is believed to be gone \
+             until two looks an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
+            when::moment(since),
+            state.missing
+        );
+        return Some((Reason::ImplausibleAnswers, Some(since), text));
+    }
+    let long = state.failing_since.filter(|since| now.since(*since) >= Reason::PartnerFailing.after());
+    if let Some(since) = state.blind_since.or(long) {
+        let text = format!("{partner}: no good answer since {}{why}", when::moment(since));
+        return Some((Reason::PartnerFailing, Some(since), text));
+    }
+    let text = format!("{partner}: no good answer after {} pauses in a row{why}", state.closures);
+    (state.closures >= BACKOFFS).then_some((Reason::PartnerFailing, state.failing_since, text))
+}
+
+fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(Reason, Option<Timestamp>, String)> {
+    let name = &state.endpoint;
+    let wait = |n: i64| if n == 1 { "1 message waits".to_owned() } else { format!("{n} messages wait") };
+    let why = state.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let mut said = Vec::new();
+    if !configured {
+        if state.pending > 0 {
+            let text = format!(
+                "{} for {name}, which is not configured: was it renamed? `vetwatch notifications redrive --endpoint \
+                 {name} --to ENDPOINT`",
+                wait(state.pending)
+            );
+            said.push((Reason::EndpointNotConfigured, state.oldest_pending_at, text));
+        }
+        return said;
+    }
+    let waiting = state.waiting_since.filter(|since| now.since(*since) >= Reason::MessagesWaiting.after());
+    if let Some(since) = state.paused_at {
+        let text = format!(
+            "{name} says that it is gone: nothing is sent until its configuration changes or `vetwatch notifications \
+             redrive --endpoint {name}`"
+        );
+        said.push((Reason::EndpointGone, Some(since), text));
+    } else if let Some(since) = state.closed_since.or(state.failing_told_at) {
+        let text = format!("{name} has not delivered since {}{why}; {}", when::moment(since), wait(state.pending));
+        said.push((Reason::EndpointFailing, Some(since), text));
+    } else if let Some(since) = waiting {
+        let text = format!("{} for {name}, the oldest since {}{why}", wait(state.pending), when::moment(since));
+        said.push((Reason::MessagesWaiting, Some(since), text));
+    }
+    said
+}
+
+impl Late {
+    /// One sentence: who is late, and by how much.
+    #[must_use]
+    pub fn summary(&self, now: Timestamp) -> String {
+        let (about, waited) = (&self.about, humantime::format_duration(Duration::from_secs(now.since(self.since).as_secs())));
+        match (self.reason, self.interval) {
+            (Reason::CustomerListFailing, _) => {
+                format!("The customer list of {about} could not be read since {}", when::moment(self.since))
+            }
+            (Reason::DeliveryLate, _) => format!("A message to {about} has been due for {waited} and was not tried"),
+            (_, interval) => format!(
+                "Customers of {about} are polled late: the oldest has been due for {waited}, at an interval of {}",
+                humantime::format_duration(interval.unwrap_or_default())
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

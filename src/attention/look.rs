@@ -1,0 +1,60 @@
+//! Work that is late, as the database shows it. Only look-ups in indexes: the daemon looks every 20 seconds.
+
+use super::{Late, Reason, delivery_late, list_failing_since, polling_late};
+use crate::record::Intervals;
+use crate::store::{self, Store};
+use crate::time::Timestamp;
+
+/// What the configuration says of the work: whom it is about, and how often.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub partners: Vec<String>,
+    pub endpoints: Vec<String>,
+    pub intervals: Intervals,
+}
+
+/// What is late now.
+#[derive(Debug, Default)]
+pub struct Lateness {
+    pub late: Vec<Late>,
+    /// Partners that give no good answer. Their customers are late because of that, which is told of the partner.
+    pub failing: Vec<String>,
+}
+
+/// Looks for work that is late, at the partners and endpoints of the configuration.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Lateness, store::Error> {
+    let mut found = Lateness::default();
+    // Nothing has run yet, so nothing is late.
+    let Some(ran_from) = store.ran_from().await?.map(|at| at.min(now)) else { return Ok(found) };
+    for partner in store.watched_partners().await? {
+        if !scope.partners.contains(&partner.name) {
+            continue;
+        }
+        if let Some(since) = list_failing_since(partner.list_failing_since, now) {
+            let about = partner.name.clone();
+            found.late.push(Late { reason: Reason::CustomerListFailing, about, since, interval: None });
+        }
+        if partner.failing {
+            found.failing.push(partner.name);
+            continue;
+        }
+        let due: Vec<_> = store.due_times(partner.row).await?.iter().map(|(class, first, _)| (*class, *first)).collect();
+        let intervals = Intervals { log_is_read: partner.log_is_read, ..scope.intervals };
+        if let Some((since, interval)) = polling_late(&due, &intervals, ran_from, now) {
+            let interval = Some(interval);
+            found.late.push(Late { reason: Reason::PollingLate, about: partner.name, since, interval });
+        }
+    }
+    for endpoint in &scope.endpoints {
+        // A closed or paused one is told of as such.
+        let due_at = store.open_delivery_due_at(endpoint).await?;
+        if let Some(since) = due_at.and_then(|due_at| delivery_late(due_at, ran_from, now)) {
+            let about = endpoint.clone();
+            found.late.push(Late { reason: Reason::DeliveryLate, about, since, interval: None });
+        }
+    }
+    Ok(found)
+}

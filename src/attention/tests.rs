@@ -1,0 +1,130 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::reports::fixture;
+
+const NOON: Timestamp = Timestamp::from_millis(1_795_262_400_000);
+
+fn intervals() -> Intervals {
+    Intervals {
+        in_review: minutes(15),
+        settled: minutes(24 * 60),
+        unqualified: minutes(7 * 24 * 60),
+        second_look: minutes(2),
+        third_look: minutes(60),
+        log_is_read: true,
+    }
+}
+
+fn late(class: PollClass, waited: Duration) -> bool {
+    polling_late(&[(class, NOON.before(waited))], &intervals(), NOON.before(minutes(60 * 24 * 60)), NOON).is_some()
+}
+
+#[test]
+fn a_customer_is_late_after_twice_the_interval_of_its_class() {
+    let second = Duration::from_secs(1);
+    for (class, twice) in [
+        (PollClass::SecondLook, minutes(4)),
+        (PollClass::FirstSight, minutes(30)),
+        (PollClass::InReview, minutes(30)),
+        (PollClass::Settled, minutes(48 * 60)),
+        (PollClass::Unqualified, minutes(14 * 24 * 60)),
+    ] {
+        assert!(!late(class, twice), "{class:?}");
+        assert!(late(class, twice + second), "{class:?}");
+    }
+}
+
+#[test]
+fn the_time_that_vetwatch_was_down_or_asleep_makes_nobody_late() {
+    let due = [(PollClass::InReview, NOON.before(minutes(24 * 60)))];
+    assert_eq!(polling_late(&due, &intervals(), NOON.before(minutes(5)), NOON), None);
+    let since = NOON.before(minutes(31));
+    assert_eq!(polling_late(&due, &intervals(), since, NOON), Some((since, minutes(15))));
+    assert_eq!(delivery_late(NOON.before(minutes(60)), NOON.before(minutes(14)), NOON), None);
+    assert_eq!(delivery_late(NOON.before(minutes(60)), since, NOON), Some(since));
+}
+
+#[test]
+fn an_interval_of_seconds_is_late_after_half_a_minute() {
+    let quick = Intervals { in_review: Duration::from_secs(2), ..intervals() };
+    let waits = |seconds| {
+        let due = [(PollClass::InReview, NOON.before(Duration::from_secs(seconds)))];
+        polling_late(&due, &quick, NOON.before(minutes(60)), NOON).is_some()
+    };
+    assert!(!waits(30) && waits(31));
+}
+
+proptest! {
+    #[test]
+    fn whoever_is_polled_within_twice_its_interval_is_never_late(
+        waits_s in prop::collection::vec((0_usize..5, 0_u64..2_000_000), 0..20),
+        ran_s in 0_u64..2_000_000,
+    ) {
+        let due: Vec<_> = waits_s
+            .iter()
+            .map(|(class, waited)| (PollClass::IN_ORDER[*class], NOON.before(Duration::from_secs(*waited))))
+            .collect();
+        let any = waits_s.iter().any(|(class, waited)| {
+            let twice = lateness(PollClass::IN_ORDER[*class], &intervals()) * 2;
+            (*waited).min(ran_s) > twice.as_secs()
+        });
+        let found = polling_late(&due, &intervals(), NOON.before(Duration::from_secs(ran_s)), NOON);
+        prop_assert_eq!(found.is_some(), any);
+    }
+}
+
+/// A database with troubles of most kinds, and what is needed for them.
+async fn needed(daemon_running: Option<bool>) -> Vec<Need> {
+    let filled = fixture::filled().await;
+    let states = filled.store.partner_states(fixture::now()).await.unwrap();
+    let endpoints = filled.store.endpoint_states(fixture::now()).await.unwrap();
+    let late = Late {
+        reason: Reason::PollingLate,
+        about: "emea".to_owned(),
+        since: fixture::now().before(minutes(31)),
+        interval: Some(minutes(15)),
+    };
+    let facts = Facts {
+        daemon_running,
+        partners: states.into_iter().map(|state| (state, true)).collect(),
+        customers_failing: 1,
+        late: vec![late],
+        endpoints: endpoints.into_iter().map(|state| (state.clone(), state.endpoint != "ops-mail")).collect(),
+        ..Facts::default()
+    };
+    needs(&facts, fixture::now())
+}
+
+#[tokio::test]
+async fn each_trouble_is_one_line_with_its_reason() {
+    let found: Vec<_> = needed(Some(true)).await.iter().map(|need| (need.reason, need.about.clone())).collect();
+    let named = |reason, about: &str| (reason, about.to_owned());
+    assert_eq!(
+        found,
+        [
+            named(Reason::PartnerFailing, "amer"),
+            named(Reason::CustomersFailing, ""),
+            named(Reason::PollingLate, "emea"),
+            named(Reason::EndpointGone, "crm"),
+            named(Reason::EndpointNotConfigured, "ops-mail"),
+            named(Reason::DeadLetter, ""),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn of_a_daemon_that_does_not_run_it_is_not_said_that_it_is_late() {
+    let reasons: Vec<_> = needed(Some(false)).await.iter().map(|need| need.reason).collect();
+    assert_eq!(reasons[0], Reason::NotRunning);
+    assert!(!reasons.contains(&Reason::PollingLate), "{reasons:?}");
+    let unknown: Vec<_> = needed(None).await.iter().map(|need| need.reason).collect();
+    assert!(!unknown.contains(&Reason::NotRunning) && unknown.contains(&Reason::PollingLate), "{unknown:?}");
+}
+
+#[test]
+fn every_reason_has_a_name_of_its_own_and_words() {
+    let names: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(names.len(), Reason::ALL.len());
+    assert!(Reason::ALL.iter().all(|reason| reason.words().iter().all(|words| !words.is_empty())));
+}

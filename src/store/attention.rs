@@ -1,0 +1,111 @@
+//! Whether work is late, and which troubles the operators know of.
+
+use super::{Error, Store, WriteTx};
+use crate::attention::Reason;
+use crate::time::Timestamp;
+
+/// A partner that was ever watched.
+#[derive(Debug)]
+pub struct WatchedPartner {
+    pub row: i64,
+    pub name: String,
+    /// No good answer since the last bad one.
+    pub failing: bool,
+    pub log_is_read: bool,
+    /// The customer list could not be read since.
+    pub list_failing_since: Option<Timestamp>,
+}
+
+/// A trouble that the operators were told of.
+#[derive(Debug)]
+pub struct Raised {
+    pub reason: Reason,
+    pub about: String,
+    pub told_at: Timestamp,
+    /// It looks over since.
+    pub over_since: Option<Timestamp>,
+}
+
+impl Store {
+    /// Since when vetwatch runs without a gap; `None`: it never ran.
+    pub async fn ran_from(&self) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!("select ran_from from daemon").fetch_optional(&self.read).await?;
+        Ok(at.flatten().map(Timestamp::from_millis))
+    }
+
+    pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {
+        let rows = sqlx::query!(
+            r#"select id as "id!: i64", name, failing_since is not null as "failing!: bool",
+                      activity_log_counts as "log_is_read!: bool", list_failing_since
+               from partner order by name"#
+        );
+        let partners = rows.fetch_all(&self.read).await?.into_iter().map(|row| WatchedPartner {
+            row: row.id,
+            name: row.name,
+            failing: row.failing,
+            log_is_read: row.log_is_read,
+            list_failing_since: row.list_failing_since.map(Timestamp::from_millis),
+        });
+        Ok(partners.collect())
+    }
+
+    /// When the oldest message of an endpoint was to be tried; `None`: there is none, or the endpoint is closed or paused.
+    pub async fn open_delivery_due_at(&self, endpoint: &str) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!(
+            r#"select min(next_attempt_at) as "at: i64" from delivery
+               where endpoint = ?1 and state = 'pending'
+                 and not exists (select 1 from endpoint where name = ?1 and (closed_since is not null or paused_at is not null))"#,
+            endpoint
+        );
+        Ok(at.fetch_one(&self.read).await?.map(Timestamp::from_millis))
+    }
+
+    /// What the operators were told of and is not over, as far as they know.
+    pub async fn raised(&self) -> Result<Vec<Raised>, Error> {
+        let rows = sqlx::query!("select reason, about, told_at, over_since from raised").fetch_all(&self.read).await?;
+        // A reason of a later version is that version's to end.
+        let raised = rows.into_iter().filter_map(|row| {
+            Some(Raised {
+                reason: Reason::ALL.iter().copied().find(|reason| reason.as_str() == row.reason)?,
+                about: row.about,
+                told_at: Timestamp::from_millis(row.told_at),
+                over_since: row.over_since.map(Timestamp::from_millis),
+            })
+        });
+        Ok(raised.collect())
+    }
+}
+
+impl WriteTx {
+    /// The operators are told of a trouble. `false`: they know of it.
+    pub async fn raise(&mut self, reason: Reason, about: &str, now: Timestamp) -> Result<bool, Error> {
+        let (reason, now) = (reason.as_str(), now.as_millis());
+        let done = sqlx::query!(
+            "insert into raised (reason, about, told_at) values (?, ?, ?) on conflict do nothing",
+            reason,
+            about,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// A trouble that was told looks over since, or (`None`) is back.
+    pub async fn looks_over(&mut self, reason: Reason, about: &str, since: Option<Timestamp>) -> Result<(), Error> {
+        let (reason, since) = (reason.as_str(), since.map(Timestamp::as_millis));
+        sqlx::query!("update raised set over_since = ? where reason = ? and about = ?", since, reason, about)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// The operators are told that a trouble is over. `false`: they know.
+    pub async fn clear(&mut self, reason: Reason, about: &str) -> Result<bool, Error> {
+        let reason = reason.as_str();
+        let done = sqlx::query!("delete from raised where reason = ? and about = ?", reason, about)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
