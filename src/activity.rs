@@ -39,7 +39,8 @@ impl Progress {
         Arc::new(Self { name, patience, began: Instant::now(), last_ms: AtomicU64::new(0), done_ms: AtomicU64::new(0) })
     }
 
-    fn beat(&self) {
+    /// It goes on.
+    pub fn beat(&self) {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);
     }

@@ -27,6 +27,7 @@ pub struct Outline {
     pub in_review: Duration,
     pub settled: Duration,
     pub unqualified: Duration,
+    pub activity_log: Duration,
 }
 
 impl Outline {
@@ -54,11 +55,13 @@ impl Outline {
             let in_review = every("in_review", schedule::IN_REVIEW);
             let settled = every("settled", schedule::SETTLED);
             let unqualified = every("unqualified", schedule::UNQUALIFIED);
+            let activity_log = every("activity_log", schedule::ACTIVITY_LOG);
             let context = Context { report: &report, directory, credentials: &credentials };
             let mut root = Section::new(&context, String::new(), table);
             let database = database(&mut root);
             root.ignore_rest();
-            Some(Self { database: database?, partners, endpoints, budgets, in_review, settled, unqualified })
+            let database = database?;
+            Some(Self { database, partners, endpoints, budgets, in_review, settled, unqualified, activity_log })
         });
         report.finish(file, outline).map(|(outline, _)| outline)
     }
