@@ -208,11 +208,7 @@ impl PartnerCenter {
     ///
     /// # Errors
     /// As [`Self::qualifications`].
-    pub async fn promised_qualifications(
-        &self,
-        customer_id: &str,
-        promise: Option<Promise>,
-    ) -> Result<Answer, Error> {
+    pub async fn promised_qualifications(&self, customer_id: &str, promise: Option<Promise>) -> Result<Answer, Error> {
         let url = below(&self.api_url, &["v1", "customers", customer_id, "qualifications"]);
         let call = self.get(url, None, QUALIFICATIONS_MAX, promise).await?;
         let snapshot = wire::qualifications(&call.reply.body).map_err(|why| call.unreadable(why))?;

@@ -30,8 +30,8 @@ use crate::record::{Intervals, baseline, brake, departure, unrecognized};
 use crate::store::{self, PartnerRow, PollClass, Store};
 use crate::time::{Clock, Timestamp};
 
-/// So many customers are taken at once, at most.
-const TAKEN: u32 = 100;
+/// So many customers are taken at once, at most; of those whom a person wants to be asked now, so many.
+const TAKEN: (u32, u32) = (100, 500);
 /// Longer than a question can take: a customer whose question died with the process is due again by then.
 const LEASE: Duration = Duration::from_mins(5);
 /// A customer is blind when three questions in a row over at least this long have failed.
@@ -153,7 +153,7 @@ impl Poller {
                 round.not_asked = round.not_asked.saturating_add(u32::try_from(left.len()).unwrap_or(u32::MAX));
                 left = &[];
             }
-            let (room, tokens) = (self.has_room(&flight), self.budget.available(now).min(TAKEN));
+            let (room, tokens) = (self.has_room(&flight), self.budget.available(now).min(TAKEN.1));
             if room && tokens > 0 && !left.is_empty() {
                 let (these, others) = left.split_at(left.len().min(usize::try_from(tokens).unwrap_or(usize::MAX)));
                 self.take_these(&mut flight, these, now).await?;
@@ -191,7 +191,7 @@ impl Poller {
         if !self.has_room(flight) {
             return Ok(round);
         }
-        let available = self.budget.available(now).min(TAKEN);
+        let available = self.budget.available(now).min(TAKEN.0);
         if available == 0 {
             self.budget.polls_wait(true);
             round.next = Some(self.budget.ready_at(now));

@@ -43,10 +43,8 @@ fn watched(counts: &[ClassCount], partner: &str) -> Watched {
 
 fn warning(config: &Config, n: usize, partner: &PartnerSettings, watched: &Watched) -> Option<Problem> {
     let every = every(config);
-    let (needed, has) = (
-        watched.requests_per_minute(&every),
-        f64::from(Budget::in_the_long_run(partner.requests_per_minute)),
-    );
+    let (needed, has) =
+        (watched.requests_per_minute(&every), f64::from(Budget::in_the_long_run(partner.requests_per_minute)));
     if needed <= has {
         return None;
     }
@@ -57,7 +55,8 @@ fn warning(config: &Config, n: usize, partner: &PartnerSettings, watched: &Watch
         (watched.unqualified, "without a qualification", unqualified),
     ];
     let groups = groups.into_iter().filter(|(customers, ..)| *customers > 0);
-    let groups: Vec<_> = groups.map(|(customers, kind, every)| format!("{customers} {kind} every {}", said(every))).collect();
+    let groups: Vec<_> =
+        groups.map(|(customers, kind, every)| format!("{customers} {kind} every {}", said(every))).collect();
     let text = format!(
         "the schedule does not fit: it asks for {needed:.1} requests a minute ({}), and {} a minute allow {has} in the \
          long run, so customers are asked later than it says; raise requests_per_minute as far as Microsoft allows, or \

@@ -1,7 +1,7 @@
 //! What a configuration asks for, made and not yet running: a loop for each partner and endpoint, and what wakes them.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

@@ -256,7 +256,8 @@ impl WriteTx {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<(), Error> {
-        let rows = serde_json::to_string(&customers.map(|customer| customer.row).collect::<Vec<_>>()).unwrap_or_default();
+        let rows =
+            serde_json::to_string(&customers.map(|customer| customer.row).collect::<Vec<_>>()).unwrap_or_default();
         let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
         sqlx::query!(
             "update customer set next_poll_at = ?1, asking_since = ?2 where id in (select value from json_each(?3))",
@@ -395,8 +396,8 @@ impl WriteTx {
     pub async fn keep_gate_closed(&mut self, partner: i64, until: Timestamp) -> Result<(), Error> {
         let until = until.as_millis();
         sqlx::query!("update partner set closed_until = max(closed_until, ?1) where id = ?2", until, partner)
-        .execute(&mut *self.tx)
-        .await?;
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 

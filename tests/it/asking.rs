@@ -65,7 +65,9 @@ async fn a_throttled_partner_and_many_denials_starve_nobody() {
     }
     run(&world, minutes(3)).await;
     // As after denials: for ten business days news is expected.
-    world.execute("update customer set poll_class = 'in_review', expected_until = 1e15 where name like 'Denied%'").await;
+    world
+        .execute("update customer set poll_class = 'in_review', expected_until = 1e15 where name like 'Denied%'")
+        .await;
     let limit = ThrottleSettings { requests_per_minute: 30, window: Window::Sliding, retry_after: RetryAfter::Seconds };
     world.sandbox.throttle(Some(limit));
     run(&world, minutes(10)).await;
