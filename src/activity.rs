@@ -48,7 +48,8 @@ impl Progress {
         })
     }
 
-    fn beat(&self) {
+    /// It goes on.
+    pub fn beat(&self) {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);
     }

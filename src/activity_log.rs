@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use self::news::Acts;
 use self::reading::Reading;
-use crate::partner_center::{Budget, Error, PartnerCenter};
+use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
 use crate::poller::{LONGEST_GATE, pause};
 use crate::store::{self, Gate, LogRead, LogState, SeenOperation, Store};
 use crate::time::{Clock, Timestamp};
@@ -129,6 +129,10 @@ impl ActivityLog {
         {
             return Ok(Look::next(gate.closed_until));
         }
+        let page_at = self.budget.page_at(Reader::ActivityLog, now);
+        if page_at > now {
+            return Ok(Look::next(page_at));
+        }
         let mut reading = under_way.take().unwrap_or_else(|| self.begin(&state, now));
         let (mut look, pages) = (Look::default(), reading.pages);
         let outcome = loop {
@@ -140,8 +144,9 @@ impl ActivityLog {
                 break None;
             }
             let now = self.clock.now();
-            if look.pages >= PAGES_A_ROUND || self.budget.available(now) == 0 {
-                look.next = Some(self.budget.ready_at(now));
+            let page_at = self.budget.page_at(Reader::ActivityLog, now);
+            if look.pages >= PAGES_A_ROUND || page_at > now {
+                look.next = Some(page_at);
                 *under_way = Some(reading);
                 return Ok(look);
             }

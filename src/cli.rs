@@ -11,6 +11,7 @@ mod customers;
 pub mod demo;
 pub mod explain;
 pub mod failure;
+mod fit;
 mod generate;
 mod history;
 mod import;

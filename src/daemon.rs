@@ -136,10 +136,13 @@ pub async fn start(
     for PartnerParts { poller, poke, roster, synced, roster_poke, activity_log } in parts.partners {
         let (name, poller) = (format!("partner {}", poller.partner.name), Arc::new(poller));
         pokes.push(poke.clone());
-        loops.add(name, HUNG, poke.clone(), move || {
-            let poller = poller.clone();
-            async move { poller.round().await.map(|round| round.next) }
-        });
+        let (ending, pokes_turn) = (poller.clone(), poke.clone());
+        let turn = move || {
+            let (poller, poke) = (poller.clone(), pokes_turn.clone());
+            async move { poller.turn(&poke).await.map(|round| round.next) }
+        };
+        let progress = loops.progress(name, HUNG);
+        loops.run(progress, poke.clone(), turn, async move { ending.end().await });
         let (asks, stop_looks) = (poke.clone(), stop.clone());
         let (name, log) = (format!("activity log of {}", activity_log.name), Arc::new(activity_log));
         loops.add(name, LIST_HUNG, Arc::new(Notify::new()), move || {
@@ -156,15 +159,19 @@ pub async fn start(
             crons.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
             let stop_lists = stop.clone();
             let (name, roster) = (format!("customer list of {}", roster.name), Arc::new(roster));
-            loops.add(name, LIST_HUNG, roster_poke, move || {
-                let (roster, poke, stop) = (roster.clone(), poke.clone(), stop_lists.clone());
+            let progress = loops.progress(name, LIST_HUNG);
+            let pages = progress.clone();
+            let round = move || {
+                let (roster, poke, stop, pages) = (roster.clone(), poke.clone(), stop_lists.clone(), pages.clone());
                 async move {
                     // A list takes minutes; whoever stops does not wait for it.
-                    let next = stop.run_until_cancelled(roster.round()).await.unwrap_or(Ok(None));
+                    let round = roster.round_with(|_| pages.beat());
+                    let next = stop.run_until_cancelled(round).await.unwrap_or(Ok(None));
                     poke.notify_one();
                     next
                 }
-            });
+            };
+            loops.run(progress, roster_poke, round, async {});
         }
     }
     let alarms = Arc::new(parts.alarms);
@@ -204,12 +211,32 @@ impl Loops {
     where
         F: Future<Output = Result<Option<Timestamp>, store::Error>> + Send,
     {
-        let progress = Progress::new(name.clone(), patience);
+        let progress = self.progress(name, patience);
+        self.run(progress, poke, round, async {});
+    }
+
+    /// How far a loop got; the watchdog looks at it.
+    fn progress(&mut self, name: String, patience: Duration) -> Arc<Progress> {
+        let progress = Progress::new(name, patience);
         self.progress.push(progress.clone());
+        progress
+    }
+
+    /// Runs a loop, and `end` after its last round.
+    fn run<F>(
+        &mut self,
+        progress: Arc<Progress>,
+        poke: Arc<Notify>,
+        round: impl FnMut() -> F + Send + 'static,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) where
+        F: Future<Output = Result<Option<Timestamp>, store::Error>> + Send,
+    {
         let (clock, stop) = (self.clock.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            activity::run(progress, poke, clock, stop, round).await;
-            name
+            activity::run(progress.clone(), poke, clock, stop, round).await;
+            end.await;
+            progress.name.clone()
         });
     }
 }

@@ -11,7 +11,7 @@
 //!             due time ──────────┤                                 ├──────── due time of the earliest delivery
 //!                                ▼                                 ▼
 //!  ┌─ poller: a loop for each partner ──────────┐   ┌─ dispatcher: a loop for each endpoint ────────┐
-//!  │ take_due_customers(now, budget) [write tx] │   │ claim_due(endpoint, now)          [write tx 2] │
+//!  │ take(now, budget, shares)       [write tx] │   │ claim_due(endpoint, now)          [write tx 2] │
 //!  │   │  moved ahead before they are asked     │   │   │  the attempt is opened, the next one set  │
 //!  │   ▼                                        │   │   ▼                                           │
 //!  │ partner_center.qualifications(customer)    │   │ channel.deliver(message) ──► SMTP / HTTPS     │

@@ -39,7 +39,7 @@ use uuid::Uuid;
 
 pub use self::audit::{Operation, OperationKind, OperationPage};
 use self::auth::{Mark, Token, Tokens};
-pub use self::budget::Budget;
+pub use self::budget::{Budget, Promise, Reader};
 pub use self::certificate::{Certificate, Unusable};
 pub use self::credential::{Credential, Expiry, Proof};
 pub use self::device::{DeviceLogin, Prompt, SignInError, SignedIn};
@@ -147,7 +147,7 @@ pub const RESOURCE_IN_CHINA: &str = "https://partner.partnercenterapi.microsofto
 
 /// For a call, which is a token now and then and one or two questions.
 const DEADLINE: Duration = Duration::from_mins(1);
-/// For one answer. A round waits for its slowest, and no longer than who is in review may be late.
+/// For one answer: no longer than who is in review may be late.
 const ANSWER: Duration = Duration::from_secs(30);
 const PAGE: usize = 500;
 const QUALIFICATIONS_MAX: usize = 1024 * 1024;
@@ -201,8 +201,16 @@ impl PartnerCenter {
     /// # Errors
     /// When there is no answer, or none that was understood: nothing is known about the customer then.
     pub async fn qualifications(&self, customer_id: &str) -> Result<Answer, Error> {
+        self.promised_qualifications(customer_id, None).await
+    }
+
+    /// The same for a question that the budget was told of: its promise ends when the question leaves.
+    ///
+    /// # Errors
+    /// As [`Self::qualifications`].
+    pub async fn promised_qualifications(&self, customer_id: &str, promise: Option<Promise>) -> Result<Answer, Error> {
         let url = below(&self.api_url, &["v1", "customers", customer_id, "qualifications"]);
-        let call = self.get(url, None, QUALIFICATIONS_MAX).await?;
+        let call = self.get(url, None, QUALIFICATIONS_MAX, promise).await?;
         let snapshot = wire::qualifications(&call.reply.body).map_err(|why| call.unreadable(why))?;
         let raw = text::scrub(&call.raw(), &[call.token.expose()]);
         let Call { reply, request_id, correlation_id, .. } = call;
@@ -214,6 +222,7 @@ impl PartnerCenter {
     /// # Errors
     /// When there is no page, or none that was understood: the list is not complete then.
     pub async fn customers(&self, after: Option<&Continuation>) -> Result<CustomerPage, Error> {
+        self.http.reads(Reader::CustomerList);
         let url = below(&self.api_url, &["v1", "customers"]).map(|mut url| {
             url.query_pairs_mut().append_pair("size", &PAGE.to_string());
             if after.is_some() {
@@ -231,7 +240,7 @@ impl PartnerCenter {
 
     /// `None`: there is no page behind the last one.
     async fn page(&self, url: Option<Url>, after: Option<&Continuation>) -> Result<Option<Call>, Error> {
-        match self.get(url, after, PAGE_MAX).await {
+        match self.get(url, after, PAGE_MAX, None).await {
             // Microsoft's own tool takes this for the end: a token may be handed out on the last page.
             Err(Error::Refused(answer))
                 if after.is_some() && (answer.status(), answer.code()) == (400, Some("2000")) =>
@@ -243,11 +252,18 @@ impl PartnerCenter {
     }
 
     /// One GET with a token; a second one with another token if the first was refused.
-    async fn get(&self, url: Option<Url>, after: Option<&Continuation>, body_max: usize) -> Result<Call, Error> {
+    async fn get(
+        &self,
+        url: Option<Url>,
+        after: Option<&Continuation>,
+        body_max: usize,
+        promise: Option<Promise>,
+    ) -> Result<Call, Error> {
         let url = url.ok_or_else(nowhere)?;
         let until = Instant::now() + self.deadline;
         let mark = self.tokens.mark();
         let token = self.tokens.current(mark, until).await?;
+        drop(promise); // the question leaves, and is counted
         let call = self.ask(&url, token, after, body_max, until).await?;
         if call.reply.status != 401 {
             return call.into_answer();

@@ -223,6 +223,16 @@ impl Intervals {
         }
     }
 
+    /// How long a customer of this class may be due before it is late: one that was never understood counts as in review.
+    #[must_use]
+    pub fn promised(&self, class: PollClass) -> Duration {
+        match class {
+            PollClass::SecondLook => self.second_look,
+            PollClass::InReview | PollClass::FirstSight => self.in_review,
+            PollClass::Settled | PollClass::Unqualified => self.of(class),
+        }
+    }
+
     /// When a customer who left is asked next.
     #[must_use]
     pub fn seldom(&self, now: Timestamp, chance: f64) -> Timestamp {

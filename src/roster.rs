@@ -15,7 +15,7 @@ use chrono_tz::Tz;
 use tracing::{info, warn};
 
 use self::measure::{A_DAY, Measured, measure};
-use crate::partner_center::{self, PartnerCenter};
+use crate::partner_center::{self, Budget, PartnerCenter, Reader};
 use crate::poller::{LONGEST_GATE, pause};
 use crate::qualification::key;
 use crate::store::{self, Gate, ListedCustomer, Store};
@@ -46,6 +46,7 @@ pub struct Roster {
     pub partner: i64,
     pub name: String,
     pub client: Arc<PartnerCenter>,
+    pub budget: Arc<Budget>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     /// Cron with seconds, in `zone`.
@@ -91,6 +92,14 @@ impl Roster {
     /// # Errors
     /// When the database fails. What Partner Center refuses is noted and tried again later.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
+        self.round_with(|_| {}).await
+    }
+
+    /// The same; says of each page that it was taken over.
+    ///
+    /// # Errors
+    /// As [`Self::round`].
+    pub async fn round_with(&self, progress: impl Fn(Progress)) -> Result<Option<Timestamp>, store::Error> {
         let now = self.clock.now();
         let state = self.store.list_state(self.partner).await?;
         let due = match state.read_at {
@@ -104,7 +113,7 @@ impl Roster {
         if let Some(at) = state.retry_at.filter(|at| is_ahead(*at, now)) {
             return Ok(Some(at));
         }
-        match self.sync(|_| {}).await {
+        match self.sync(progress).await {
             Ok(summary) => {
                 self.log(&summary);
                 Ok(self.next_after(now))
@@ -155,6 +164,9 @@ impl Roster {
         let mut without_news = 0;
         for pages in 1.. {
             let failed = |source| Error::PartnerCenter { source, read: summary.listed };
+            // The polls go first, and leave a page its share.
+            let now = self.clock.now();
+            tokio::time::sleep(self.budget.page_at(Reader::CustomerList, now).since(now)).await;
             let page = self.client.customers(after.as_ref()).await.map_err(failed)?;
             let before = listed.len();
             listed.extend(page.customers.iter().map(|customer| key(&customer.id)));

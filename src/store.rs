@@ -42,7 +42,7 @@ pub use enqueue::Parcel;
 pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use outbox::{Claim, Due, Finish, InsteadOf, Unwritten};
 pub use overdue::OpenReview;
-pub use polling::{DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
+pub use polling::{ClassCount, DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use recovery::Latest;
 pub use submission::Expected;
 pub use trial::Trial;

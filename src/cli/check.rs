@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::{Context, Exit, Failure, live, privileges, text};
+use crate::cli::{Context, Exit, Failure, fit, live, privileges, text};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
 use crate::delivery::chat::Service;
 use crate::delivery::email::{LoginBy, Tls};
@@ -22,9 +22,12 @@ pub struct Args {
 
 /// What is wrong goes to stderr, as everywhere; what the configuration will do to stdout.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let mut checked = check(&context.config_path, &CredentialDirs::from_env());
-    if checked.ok && args.live {
-        return try_it(context, &mut checked).await;
+    let (mut checked, config) = look(&context.config_path, &CredentialDirs::from_env());
+    if let Some(config) = config {
+        checked.warnings.extend(fit::warnings(context, &config).await);
+        if args.live {
+            return try_it(context, &mut checked, &config).await;
+        }
     }
     if context.json {
         context.out.write(&checked.json())?;
@@ -37,14 +40,13 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     Ok(if checked.ok { Exit::Done } else { Exit::Configuration })
 }
 
-async fn try_it(context: &Context, checked: &mut Checked) -> Result<Exit, Failure> {
-    let config = context.config()?;
+async fn try_it(context: &Context, checked: &mut Checked, config: &Config) -> Result<Exit, Failure> {
     // A user's token is replaced by the use of it, and the daemon's user must be able to do that again.
     privileges::become_owner_of(&config.database)?;
     if !context.json {
         context.out.write(&checked.text())?;
     }
-    let steps = live::walk(context, &config).await?;
+    let steps = live::walk(context, config).await?;
     let end = live::end(&steps);
     checked.live = Some(steps);
     if context.json {
@@ -104,15 +106,19 @@ pub struct Destination {
 /// Reads the file and the secrets; asks nobody.
 #[must_use]
 pub fn check(path: &Path, credentials: &CredentialDirs) -> Checked {
+    look(path, credentials).0
+}
+
+fn look(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) {
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     match Config::load(path, credentials) {
         Ok(config) => {
-            let summary = Some(Summary::of(&config));
-            Checked { file, ok: true, problems: Vec::new(), warnings: config.warnings, summary, live: None }
+            let (summary, warnings) = (Some(Summary::of(&config)), config.warnings.clone());
+            (Checked { file, ok: true, problems: Vec::new(), warnings, summary, live: None }, Some(config))
         }
         Err(found) => {
             let Problems { file, problems, warnings } = found;
-            Checked { file, ok: false, problems, warnings, summary: None, live: None }
+            (Checked { file, ok: false, problems, warnings, summary: None, live: None }, None)
         }
     }
 }
@@ -183,7 +189,8 @@ impl Summary {
             };
             let host = partner.api_url.host_str().unwrap_or_default();
             let budget = partner.requests_per_minute;
-            let is = format!("{} at {host}, {customers}, at most {budget} requests a minute", partner.tenant);
+            let room = fit::room(config, partner);
+            let is = format!("{} at {host}, {customers}, at most {budget} requests a minute ({room})", partner.tenant);
             Named { name: partner.name.clone(), is }
         });
         let endpoints =
@@ -305,7 +312,7 @@ mod tests {
     vetwatch.toml: OK
 
     database /var/lib/vetwatch/vetwatch.db
-    partner emea: contoso.onmicrosoft.com at api.partnercenter.microsoft.com, all customers, at most 300 requests a minute
+    partner emea: contoso.onmicrosoft.com at api.partnercenter.microsoft.com, all customers, at most 300 requests a minute (enough for 4238 customers in review or 406879 settled)
     endpoint sales-mail: mail to education-sales@contoso.example by smtp.contoso.example:587 (STARTTLS)
     endpoint ops-mail: mail to it-operations@contoso.example by smtp.contoso.example:587 (STARTTLS)
     endpoint crm: webhook at crm.contoso.example, signed with 1 secret

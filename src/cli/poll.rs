@@ -1,7 +1,5 @@
 //! `vetwatch poll`: ask now.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -92,23 +90,17 @@ async fn poll_now(
             sync::one(&part.roster).await?;
         }
         let watched = store.watched(part.poller.partner.id).await?;
-        let mut left: Vec<i64> = match rows {
+        let rows: Vec<i64> = match rows {
             Some(rows) => rows.iter().copied().filter(|row| watched.contains(row)).collect(),
             None => watched,
         };
-        while !left.is_empty() {
-            let (taken, round) = part.poller.ask_now(&left).await?;
-            left.drain(..taken);
-            done.add(&round);
-            let gate = store.gate(part.poller.partner.id).await?.filter(|gate| gate.closed_until > context.now());
-            if let Some(gate) = gate {
-                let not_asked = u32::try_from(left.len()).unwrap_or(u32::MAX);
-                done.not_asked = done.not_asked.saturating_add(not_asked);
-                stopped = Some((part.poller.partner.name.clone(), gate));
-                break;
-            }
-            let pause = round.next.map_or(Duration::ZERO, |next| next.since(context.now()));
-            tokio::time::sleep(pause).await; // the budget
+        if rows.is_empty() {
+            continue;
+        }
+        done.add(&part.poller.ask_now(&rows).await?);
+        let gate = store.gate(part.poller.partner.id).await?.filter(|gate| gate.closed_until > context.now());
+        if let Some(gate) = gate {
+            stopped = Some((part.poller.partner.name.clone(), gate));
         }
     }
     report(context, &done, stopped)

@@ -11,6 +11,7 @@ use crate::cli::which::{self, Among, Customer};
 use crate::cli::{Context, Exit, Failure};
 use crate::attention::{self, Facts, Need, Reason, look};
 use crate::config::Outline;
+use crate::poller::{Every, Watched};
 use crate::store::Store;
 use crate::store::reports::{
     CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, TransitionFilter,
@@ -111,17 +112,20 @@ async fn overview(
     Ok(Overview { now, daemon_running, attention, reasons, in_review, decided, blind, partners, endpoints, dead_letters })
 }
 
-/// As [`Intervals`](crate::record::Intervals) has it: who holds nothing is asked as often as the settled, unless the
-/// activity log tells of submissions.
 fn scheduled_per_minute(outline: &Outline, state: &PartnerState) -> f64 {
-    let rate = |customers: i64, every: Duration| {
-        let customers = u32::try_from(customers).unwrap_or(u32::MAX);
-        f64::from(customers) / (every.as_secs_f64().max(1.0) / 60.0)
+    let count = |customers: i64| u64::try_from(customers).unwrap_or(0);
+    let watched = Watched {
+        in_review: count(state.in_review),
+        settled: count(state.settled),
+        unqualified: count(state.unqualified),
+        log_is_read: state.activity_log_counts,
     };
-    let unqualified = if state.activity_log_counts { outline.unqualified } else { outline.settled };
-    rate(state.in_review, outline.in_review)
-        + rate(state.settled, outline.settled)
-        + rate(state.unqualified, unqualified)
+    watched.requests_per_minute(&Every {
+        in_review: outline.in_review,
+        settled: outline.settled,
+        unqualified: outline.unqualified,
+        activity_log: outline.activity_log,
+    })
 }
 
 /// One customer: what `--json` prints.
@@ -166,6 +170,7 @@ mod tests {
             settled: Duration::from_hours(24),
             unqualified: Duration::from_hours(7 * 24),
             second_look: Duration::from_mins(2),
+            activity_log: Duration::from_mins(5),
         }
     }
 

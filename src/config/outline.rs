@@ -31,6 +31,7 @@ pub struct Outline {
     pub settled: Duration,
     pub unqualified: Duration,
     pub second_look: Duration,
+    pub activity_log: Duration,
 }
 
 
@@ -60,12 +61,13 @@ impl Outline {
             let settled = every("settled", schedule::SETTLED);
             let unqualified = every("unqualified", schedule::UNQUALIFIED);
             let second_look = every("second_look", schedule::SECOND_LOOK);
+            let activity_log = every("activity_log", schedule::ACTIVITY_LOG);
             let context = Context { report: &report, directory, credentials: &credentials };
             let mut root = Section::new(&context, String::new(), table);
             let database = database(&mut root);
             root.ignore_rest();
             let database = database?;
-            Some(Self { database, partners, endpoints, budgets, in_review, settled, unqualified, second_look })
+            Some(Self { database, partners, endpoints, budgets, in_review, settled, unqualified, second_look, activity_log })
         });
         report.finish(file, outline).map(|(outline, _)| outline)
     }

@@ -15,6 +15,7 @@ pub(super) const IN_REVIEW: Duration = Duration::from_mins(15);
 pub(super) const SECOND_LOOK: Duration = Duration::from_mins(2);
 pub(super) const SETTLED: Duration = Duration::from_hours(24);
 pub(super) const UNQUALIFIED: Duration = Duration::from_hours(7 * 24);
+pub(super) const ACTIVITY_LOG: Duration = Duration::from_mins(5);
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -36,7 +37,7 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, C
         in_review,
         settled,
         unqualified,
-        activity_log: interval(&mut section, "activity_log", 5 * MINUTE, loopback),
+        activity_log: interval(&mut section, "activity_log", ACTIVITY_LOG, loopback),
         second_look: interval(&mut section, "second_look", SECOND_LOOK, loopback),
         third_look: interval(&mut section, "third_look", HOUR, loopback),
         customer_sync: section.parsed("customer_sync", sync).unwrap_or_else(|| "0 0 3 * * *".into()),

@@ -1,7 +1,7 @@
 //! What a configuration asks for, made and not yet running: a loop for each partner and endpoint, and what wakes them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
-use crate::poller::{Asked, Poller};
+use crate::poller::{Asked, Flight, Poller, Shares};
 use crate::roster::Roster;
 use crate::store::Store;
 use crate::time::Clock;
@@ -141,6 +141,7 @@ async fn partner(
         partner: row.id,
         name: settings.name.clone(),
         client: client.clone(),
+        budget: budget.clone(),
         store: store.clone(),
         clock: clock.clone(),
         cron: schedule.customer_sync.clone(),
@@ -175,6 +176,8 @@ async fn partner(
         clock: clock.clone(),
         asked: Asked::default(),
         limit: AtomicU32::new(limit.unwrap_or(0)),
+        shares: Mutex::new(Shares::default()),
+        flight: tokio::sync::Mutex::new(Flight::default()),
         outbox: outbox.to_vec(),
         stop: stop.clone(),
     };

@@ -6,6 +6,7 @@
 use chrono::NaiveDate;
 use ring::digest::{SHA256, digest};
 
+use super::budget::Reader;
 use super::json::{Ambiguous, Json, Object, without_bom};
 use super::text::clean;
 use super::wire::{CONTINUATION, NotUnderstood};
@@ -64,6 +65,7 @@ impl PartnerCenter {
         to: Option<NaiveDate>,
         after: Option<&Continuation>,
     ) -> Result<OperationPage, Error> {
+        self.http.reads(Reader::ActivityLog);
         let url = below(&self.api_url, &["v1", "auditrecords"]).map(|mut url| {
             let day = |day: NaiveDate| day.format("%Y-%m-%d").to_string();
             url.query_pairs_mut().append_pair("startDate", &day(from));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use super::error::Error;
 use super::login::{Login, Version};
@@ -26,6 +27,8 @@ const REFUSED_AFRESH: Duration = Duration::from_mins(5);
 
 /// Shorter than the deadline of a call, so that the outcome is known to all who wait for it.
 const REQUEST: Duration = Duration::from_secs(30);
+/// While the old token holds, the one call that renews it does not wait longer than this.
+const RENEWAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Tokens {
     login: Arc<Login>,
@@ -104,9 +107,11 @@ impl Tokens {
         if let Some(token) = self.fresh() {
             return Ok(token);
         }
+        let until = if still_holds.is_some() { until.min(Instant::now() + RENEWAL) } else { until };
         let outcome = self.ask_unless_failed_since(&mut flight, mark, false, until).await;
         match (outcome, still_holds) {
-            (Err(_), Some(token)) => {
+            (Err(error), Some(token)) => {
+                warn!("a token could not be renewed; the old one holds until {}: {error}", token.ends_at);
                 if let Some(kept) = self.kept().as_mut() {
                     kept.renew_at = self.login.http.now().after(RENEW_AGAIN);
                 }

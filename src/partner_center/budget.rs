@@ -4,7 +4,7 @@
 //! it. So we keep to a budget of our own, over everything that is sent: questions, pages, tokens.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::time::Timestamp;
@@ -36,10 +36,39 @@ struct Bucket {
     at: Option<Timestamp>,
     /// What was sent lately, by second.
     sent: VecDeque<(i64, i64)>,
+    /// Requests that will leave soon: see [`Promise`].
+    promised: i64,
+    /// Customers are due whom there is nothing left for.
+    polls_wait: bool,
+    /// When each [`Reader`] asked for its last page.
+    read_at: [Option<Timestamp>; 2],
 }
+
+/// Who reads page after page, beside the polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    CustomerList,
+    ActivityLog,
+}
+
+/// A request that will leave soon: what it costs is not available to anybody else. Dropped when it leaves, or when it is
+/// clear that it will not.
+#[derive(Debug)]
+pub struct Promise(Arc<Budget>);
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.bucket().promised -= 1;
+    }
+}
+
+/// While polls wait, a reader has one request in so many. Two readers leave the polls eight in ten.
+const READERS_SHARE: u32 = 10;
 
 /// What a request costs. At a rate of `n` requests a minute, `n` shares flow back each millisecond: no fractions.
 const REQUEST: i64 = 60_000;
+/// At once may leave what the limit allows in two seconds.
+const BURST: u32 = 30;
 
 /// Two tasks that read the clock in one order and come here in the other look like a clock that was set back this far.
 const RACE: Duration = Duration::from_secs(1);
@@ -63,6 +92,9 @@ impl Budget {
             most: 0,
             at: None,
             sent: VecDeque::new(),
+            promised: 0,
+            polls_wait: false,
+            read_at: [None; 2],
         };
         bucket.set_limit(bucket.configured);
         Self(Mutex::new(bucket))
@@ -90,13 +122,48 @@ impl Budget {
 
     /// How many requests may leave now.
     pub fn available(&self, now: Timestamp) -> u32 {
-        u32::try_from(self.at(now).level.max(0) / REQUEST).unwrap_or(u32::MAX)
+        u32::try_from(self.at(now).unpromised().max(0) / REQUEST).unwrap_or(u32::MAX)
+    }
+
+    /// Keeps what one request costs until it leaves.
+    #[must_use]
+    pub fn promise(self: &Arc<Self>) -> Promise {
+        self.bucket().promised += 1;
+        Promise(Arc::clone(self))
+    }
+
+    /// Whether customers are due whom nothing is left for.
+    pub fn polls_wait(&self, wait: bool) {
+        self.bucket().polls_wait = wait;
+    }
+
+    /// When `reader` may ask for its next page: while polls wait, it has a tenth of the limit, and nobody else's; else
+    /// whatever is left.
+    pub fn page_at(&self, reader: Reader, now: Timestamp) -> Timestamp {
+        let ready_at = self.ready_at(now);
+        let bucket = self.at(now);
+        // A page from the future: the clock was set back.
+        let last = bucket.read_at[reader as usize].filter(|at| *at <= now);
+        let pause = MINUTE * READERS_SHARE / u32::try_from(bucket.rate).unwrap_or(u32::MAX);
+        let own = last.map_or(now, |at| at.after(pause)).max(now);
+        if bucket.polls_wait { own } else { own.min(ready_at) }
+    }
+
+    /// `reader` asks for a page now.
+    pub(crate) fn reads(&self, reader: Reader, now: Timestamp) {
+        self.bucket().read_at[reader as usize] = Some(now);
+    }
+
+    /// Requests a minute that a limit of so many allows in the long run; the rest is for a burst.
+    #[must_use]
+    pub fn in_the_long_run(per_minute: u32) -> u32 {
+        per_minute.saturating_sub((per_minute / BURST).max(1)).max(1)
     }
 
     /// When at least one request may leave: now, or later.
     pub fn ready_at(&self, now: Timestamp) -> Timestamp {
         let bucket = self.at(now);
-        let missing = u64::try_from(REQUEST.saturating_sub(bucket.level)).unwrap_or(0);
+        let missing = u64::try_from(REQUEST.saturating_sub(bucket.unpromised())).unwrap_or(0);
         now.after(Duration::from_millis(missing.div_ceil(bucket.rate.unsigned_abs())))
     }
 
@@ -124,7 +191,7 @@ impl Budget {
     /// The bucket with what has flowed back until `now`. A clock that was set back brings nothing and takes nothing; one
     /// far ahead fills the bucket and no more.
     fn at(&self, now: Timestamp) -> MutexGuard<'_, Bucket> {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.bucket();
         let Some(at) = bucket.at else {
             bucket.at = Some(now);
             return bucket;
@@ -139,15 +206,23 @@ impl Budget {
         bucket.come_back(now);
         bucket
     }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Bucket {
     fn set_limit(&mut self, limit: i64) {
-        let burst = (limit / 30).max(1);
+        let burst = (limit / i64::from(BURST)).max(1);
         self.limit = limit;
         self.most = burst.saturating_mul(REQUEST);
         self.level = self.level.min(self.most);
         self.rate = (limit - burst).max(1);
+    }
+
+    fn unpromised(&self) -> i64 {
+        self.level.saturating_sub(self.promised.saturating_mul(REQUEST))
     }
 
     /// Comes back towards what was configured.
@@ -249,6 +324,41 @@ mod tests {
         assert_eq!(budget.limit(soon.after(MINUTE * 60)), Some(450));
         assert_eq!(Budget::per_minute(1000).limited_to(Some(50), NOON).limit(NOON), Some(50));
         assert_eq!(Budget::per_minute(40).limited_to(Some(50), NOON).limit(NOON), None);
+    }
+
+    #[test]
+    fn a_reader_has_a_tenth_while_polls_wait_and_else_what_is_left() {
+        let budget = Budget::per_minute(61);
+        let pages = |from: Timestamp| {
+            let (mut now, mut pages) = (from, 0);
+            while now < from.after(MINUTE) {
+                let at = budget.page_at(Reader::CustomerList, now);
+                if at > now {
+                    now = at;
+                    continue;
+                }
+                budget.reads(Reader::CustomerList, now);
+                budget.spend(now);
+                pages += 1;
+            }
+            pages
+        };
+        assert_eq!(pages(NOON), 60);
+        budget.polls_wait(true);
+        assert_eq!(pages(NOON.after(MINUTE * 2)), 6);
+        budget.polls_wait(false);
+        let soon = NOON.after(MINUTE * 9);
+        budget.reads(Reader::CustomerList, soon);
+        assert_eq!(budget.page_at(Reader::CustomerList, NOON.after(MINUTE * 8)), NOON.after(MINUTE * 8), "set back");
+    }
+
+    #[test]
+    fn what_is_promised_is_nobody_elses_until_it_leaves() {
+        let budget = Arc::new(Budget::per_minute(60));
+        let promises = [budget.promise(), budget.promise()];
+        assert_eq!(budget.available(NOON), 0);
+        drop(promises);
+        assert_eq!(budget.available(NOON), 2);
     }
 
     #[test]

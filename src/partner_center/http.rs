@@ -11,7 +11,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::budget::Budget;
+use super::budget::{Budget, Reader};
 use super::text::clean;
 use crate::time::{Clock, Timestamp};
 
@@ -79,6 +79,11 @@ impl Http {
 
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A page is asked for now.
+    pub(super) fn reads(&self, reader: Reader) {
+        self.budget.reads(reader, self.now());
     }
 
     /// Sends a request and reads what comes back, until `until` at the latest. An answer's body may have `body_max`

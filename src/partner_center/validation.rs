@@ -30,7 +30,7 @@ impl PartnerCenter {
     pub async fn validation_codes(&self) -> Result<Vec<ValidationCode>, Error> {
         // `all` stands where a customer's id does. `/v1/validationcodes` does not exist.
         let url = below(&self.api_url, &["v1", "customers", "all", "validations"]);
-        let call = self.get(url, None, MOST).await?;
+        let call = self.get(url, None, MOST, None).await?;
         read(&call.reply.body).map_err(|why| call.unreadable(why))
     }
 }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use tracing::{info, warn};
+
+use super::Poller;
+use super::flight::{Answered, Flight};
 use crate::partner_center::Error;
+use crate::store;
 
 /// A gate closes for this long at most, and nothing throttled or refused waits longer without another try.
 pub(crate) const LONGEST_GATE: Duration = Duration::from_hours(1);
@@ -19,4 +24,41 @@ pub(crate) fn pause(error: &Error, closures: u32, in_review: Duration) -> Durati
         _ => backoff,
     };
     pause.min(LONGEST_GATE)
+}
+
+impl Poller {
+    /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
+    pub(super) async fn close_gate(
+        &self,
+        flight: &Flight,
+        answered: &Answered,
+        error: &Error,
+    ) -> Result<(), store::Error> {
+        let partner = self.partner.id;
+        let gate = self.store.gate(partner).await?;
+        // What was under way when it closed tells of the same trouble.
+        let is_new = answered.asked_in == flight.pauses || gate.is_none();
+        let closures = gate.map_or(0, |gate| gate.closures);
+        let closures = if is_new { closures } else { closures.saturating_sub(1) };
+        let until = self.clock.now().after(pause(error, closures, self.intervals().in_review));
+        let mut tx = self.store.begin().await?;
+        if is_new {
+            warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");
+            tx.close_gate(partner, until, &error.to_string()).await?;
+        } else {
+            tx.keep_gate_closed(partner, until).await?;
+        }
+        tx.not_asked(&[(answered.customer.row, until)]).await?;
+        tx.commit().await
+    }
+
+    pub(super) async fn open_gate(&self) -> Result<(), store::Error> {
+        if self.store.gate(self.partner.id).await?.is_none() {
+            return Ok(());
+        }
+        info!(partner = self.partner.name, "Partner Center answers again");
+        let mut tx = self.store.begin().await?;
+        tx.open_gate(self.partner.id).await?;
+        tx.commit().await
+    }
 }

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// Why a customer is asked when it is asked. The order is the order in which a short budget is spent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+/// Why a customer is asked when it is asked. The order is the order in which a short budget is spent, once each class
+/// had its share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PollClass {
     /// Something is missing from its last answer.
@@ -69,10 +70,22 @@ pub struct DueCustomer {
     pub answer: Option<String>,
     pub expected_until: Option<Timestamp>,
     pub poll_failures: u32,
+    /// Since when it was due, before it was taken.
+    pub due_at: Timestamp,
     /// It answers that there is no relationship, since its last understood answer.
     pub refused: bool,
     /// It left: asked seldom.
     pub left: bool,
+}
+
+/// How many customers of a partner are of a class.
+#[derive(Debug, Clone)]
+pub struct ClassCount {
+    pub partner: String,
+    /// The activity log tells of submissions: who holds nothing is asked seldom.
+    pub log_is_read: bool,
+    pub class: PollClass,
+    pub customers: u64,
 }
 
 /// An understood answer that says what is believed already.
@@ -146,6 +159,32 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The classes of which somebody is due at `now`, and since when the one that waits longest. Costs ten look-ups.
+    pub async fn oldest_due(&self, partner: i64, now: Timestamp) -> Result<Vec<(PollClass, Timestamp)>, Error> {
+        let times = self.due_times(partner).await?;
+        Ok(times.into_iter().filter(|(_, first, _)| *first <= now).map(|(class, first, _)| (class, first)).collect())
+    }
+
+    /// How many customers of each partner are asked, by class.
+    pub async fn classes(&self) -> Result<Vec<ClassCount>, Error> {
+        let rows = sqlx::query!(
+            r#"select p.name, p.activity_log_counts as "log_is_read!: bool", c.poll_class, count(*) as "customers!: i64"
+               from customer c join partner p on p.id = c.partner
+               where c.removed_at is null and c.paused_at is null group by c.partner, c.poll_class"#
+        )
+        .fetch_all(&self.read)
+        .await?;
+        let counts = rows.into_iter().map(|row| ClassCount {
+            partner: row.name,
+            log_is_read: row.log_is_read,
+            class: PollClass::parse(&row.poll_class),
+            customers: u64::try_from(row.customers).unwrap_or(0),
+        });
+        Ok(counts.collect())
+    }
+}
+
 impl WriteTx {
     /// The partner's row; made at its first start, which is when watching begins.
     pub async fn partner(&mut self, name: &str, now: Timestamp) -> Result<PartnerRow, Error> {
@@ -167,70 +206,68 @@ impl WriteTx {
         Ok(at.map(Timestamp::from_millis))
     }
 
-    /// Takes up to `limit` customers that are due at `now`, the most urgent first, and moves each of them to
-    /// `lease_until` before it is asked: an answer that kills the process steps aside.
-    pub async fn take_due_customers(
+    /// Up to `limit` customers of a class who are due at `now`, the one that waits longest first.
+    pub async fn due_customers(
         &mut self,
         partner: i64,
+        class: PollClass,
         now: Timestamp,
-        lease_until: Timestamp,
         limit: u32,
     ) -> Result<Vec<DueCustomer>, Error> {
-        let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
-        let mut due = Vec::new();
-        for class in PollClass::IN_ORDER {
-            let left = i64::from(limit) - i64::try_from(due.len()).unwrap_or(i64::MAX);
-            if left <= 0 {
-                break;
-            }
-            let name = class.as_str();
-            let rows = sqlx::query_as!(
-                Taken,
-                r#"update customer set next_poll_at = ?1, asking_since = ?2 where id in (
-                       select id from customer
-                       where partner = ?3 and poll_class = ?4 and removed_at is null and paused_at is null
-                         and next_poll_at <= ?2
-                       order by next_poll_at limit ?5)
-                   returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures,
-                             refused_since is not null as "refused!: bool", left_since is not null as "left!: bool""#,
-                lease_until,
-                now,
-                partner,
-                name,
-                left
-            )
-            .fetch_all(&mut *self.tx)
-            .await?;
-            due.extend(rows.into_iter().map(DueCustomer::from));
-        }
-        Ok(due)
+        let (class, now) = (class.as_str(), now.as_millis());
+        let rows = sqlx::query_as!(
+            Taken,
+            r#"select id as "row!", customer_id, poll_class, answer, expected_until, poll_failures, next_poll_at as due_at,
+                      refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
+               from customer
+               where partner = ?1 and poll_class = ?2 and removed_at is null and paused_at is null and next_poll_at <= ?3
+               order by next_poll_at limit ?4"#,
+            partner,
+            class,
+            now,
+            limit
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        Ok(rows.into_iter().map(DueCustomer::from).collect())
     }
 
-    /// Takes these customers, as if they were due.
-    pub async fn take_customers(
-        &mut self,
-        partner: i64,
-        rows: &[i64],
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<Vec<DueCustomer>, Error> {
-        let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
+    /// These customers, due or not; whoever is not watched is left out.
+    pub async fn customers_to_ask(&mut self, partner: i64, rows: &[i64]) -> Result<Vec<DueCustomer>, Error> {
         let rows = serde_json::to_string(rows).unwrap_or_default();
-        let taken = sqlx::query_as!(
+        let rows = sqlx::query_as!(
             Taken,
-            r#"update customer set next_poll_at = ?1, asking_since = ?2
-               where partner = ?3 and removed_at is null and paused_at is null
-                 and id in (select value from json_each(?4))
-               returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures,
-                             refused_since is not null as "refused!: bool", left_since is not null as "left!: bool""#,
-            lease_until,
-            now,
+            r#"select id as "row!", customer_id, poll_class, answer, expected_until, poll_failures, next_poll_at as due_at,
+                      refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
+               from customer
+               where partner = ?1 and removed_at is null and paused_at is null and id in (select value from json_each(?2))"#,
             partner,
             rows
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        Ok(taken.into_iter().map(DueCustomer::from).collect())
+        Ok(rows.into_iter().map(DueCustomer::from).collect())
+    }
+
+    /// Moves customers to `lease_until` before they are asked: an answer that kills the process steps aside.
+    pub async fn lease(
+        &mut self,
+        customers: impl Iterator<Item = &DueCustomer>,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<(), Error> {
+        let rows =
+            serde_json::to_string(&customers.map(|customer| customer.row).collect::<Vec<_>>()).unwrap_or_default();
+        let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
+        sqlx::query!(
+            "update customer set next_poll_at = ?1, asking_since = ?2 where id in (select value from json_each(?3))",
+            lease_until,
+            now,
+            rows
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
     }
 
     /// Moves the times on of customers whose answer was the same. Never overwrites what is newer.
@@ -285,13 +322,15 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Gives back customers that were taken and not asked.
-    pub async fn not_asked(&mut self, rows: &[i64], due_at: Timestamp) -> Result<(), Error> {
-        let (rows, due_at) = (serde_json::to_string(rows).unwrap_or_default(), due_at.as_millis());
+    /// Gives back customers that were taken and not asked, with the time that each is due at.
+    pub async fn not_asked(&mut self, customers: &[(i64, Timestamp)]) -> Result<(), Error> {
+        let customers: Vec<_> = customers.iter().map(|(row, due_at)| (row, due_at.as_millis())).collect();
+        let customers = serde_json::to_string(&customers).unwrap_or_default();
         sqlx::query!(
-            "update customer set next_poll_at = ?1, asking_since = null where id in (select value from json_each(?2))",
-            due_at,
-            rows
+            "update customer set next_poll_at = j.due_at, asking_since = null
+             from (select value ->> 0 as row, value ->> 1 as due_at from json_each(?)) j
+             where customer.id = j.row",
+            customers
         )
         .execute(&mut *self.tx)
         .await?;
@@ -353,6 +392,15 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Another answer of the same trouble: a gate that is closed stays closed until then.
+    pub async fn keep_gate_closed(&mut self, partner: i64, until: Timestamp) -> Result<(), Error> {
+        let until = until.as_millis();
+        sqlx::query!("update partner set closed_until = max(closed_until, ?1) where id = ?2", until, partner)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// A good answer came: the next trouble is the first again.
     pub async fn open_gate(&mut self, partner: i64) -> Result<(), Error> {
         sqlx::query!(
@@ -365,7 +413,7 @@ impl WriteTx {
     }
 }
 
-/// A row of `customer`, just taken.
+/// A row of `customer`, to be asked.
 struct Taken {
     row: i64,
     customer_id: String,
@@ -373,6 +421,7 @@ struct Taken {
     answer: Option<String>,
     expected_until: Option<i64>,
     poll_failures: i64,
+    due_at: i64,
     refused: bool,
     left: bool,
 }
@@ -386,6 +435,7 @@ impl From<Taken> for DueCustomer {
             answer: taken.answer,
             expected_until: taken.expected_until.map(Timestamp::from_millis),
             poll_failures: u32::try_from(taken.poll_failures).unwrap_or(u32::MAX),
+            due_at: Timestamp::from_millis(taken.due_at),
             refused: taken.refused,
             left: taken.left,
         }

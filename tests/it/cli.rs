@@ -6,6 +6,7 @@
 mod analyst;
 mod answers;
 mod daemon;
+mod fit;
 mod import;
 mod poll;
 mod proof;

@@ -4,6 +4,7 @@
 mod activity_log;
 mod alarms;
 mod answers;
+mod asking;
 mod budget;
 mod chat;
 mod cli;

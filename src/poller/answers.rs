@@ -1,0 +1,224 @@
+//! What becomes of answers, as they come.
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::batch::Batch;
+use super::flight::{Answered, Flight, Question};
+use super::{BLIND_AFTER, Poller, Round};
+use crate::partner_center::{Answer, Error};
+use crate::record;
+use crate::store::{self, DueCustomer, Failed, PollClass, Unchanged};
+
+/// A turn comes back after so long, whatever happens: the watchdog wants progress, and the clock may have jumped.
+const LONGEST_TURN: Duration = Duration::from_secs(20);
+
+/// What answers are waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until<'a> {
+    /// All of them.
+    AllAnswered,
+    /// Until somebody else can be asked (`next` says when).
+    SomebodyElse,
+    /// The same, or until somebody pokes.
+    Poked(&'a Notify),
+}
+
+/// Whether anybody gave a good answer, or else why not.
+#[derive(Debug, Default)]
+struct Sight {
+    good: bool,
+    failure: Option<String>,
+}
+
+impl Poller {
+    /// Begins the questions that wait, as there is room, and records the answers as they come.
+    ///
+    /// # Errors
+    /// When the database fails. What could not be recorded stays in `flight`.
+    pub(super) async fn take_answers(
+        &self,
+        flight: &mut Flight,
+        round: &mut Round,
+        until: Until<'_>,
+    ) -> Result<(), store::Error> {
+        let began = Instant::now();
+        let next = round.next.map_or(LONGEST_TURN, |next| next.since(self.clock.now()).min(LONGEST_TURN));
+        let (next, end) = (began + next, began + LONGEST_TURN);
+        let mut sight = Sight::default();
+        loop {
+            while let Some(answered) = flight.answered.pop_front() {
+                if let Err(error) = self.take_answer(flight, round, &mut sight, &answered).await {
+                    flight.answered.push_front(answered);
+                    return Err(error);
+                }
+            }
+            self.begin(flight, round); // only now: the answers may forbid it
+            let is_over = !flight.is_under_way();
+            if is_over || flight.batch.is_full() {
+                flight.is_news |= !flight.batch.is_empty();
+                self.commit(&mut flight.batch).await?;
+            }
+            if is_over {
+                break;
+            }
+            let (waits, room) = (!matches!(until, Until::AllAnswered), self.has_room(flight));
+            if waits && room && flight.is_news {
+                break;
+            }
+            let poked = async {
+                match until {
+                    Until::Poked(poke) => poke.notified().await,
+                    Until::AllAnswered | Until::SomebodyElse => std::future::pending().await,
+                }
+            };
+            let full_at = flight.batch.full_at();
+            tokio::select! {
+                Some(answered) = flight.asking.join_next() => flight.arrived(answered.ok()),
+                () = sleep_until(full_at.unwrap_or(end)), if full_at.is_some() => {}
+                () = sleep_until(next), if waits && room => break,
+                () = sleep_until(end), if waits => break,
+                () = poked => break,
+            }
+        }
+        self.note_sight(sight.good, sight.failure).await
+    }
+
+    async fn take_answer(
+        &self,
+        flight: &mut Flight,
+        round: &mut Round,
+        sight: &mut Sight,
+        answered: &Answered,
+    ) -> Result<(), store::Error> {
+        let Answered { customer, question, asked_in } = answered;
+        match question {
+            Question::Answer(answer) => {
+                // What was asked before a pause says nothing of whether the trouble is over.
+                if flight.was_closed && *asked_in == flight.pauses {
+                    self.open_gate().await?;
+                    flight.was_closed = false;
+                }
+                if matches!(customer.class, PollClass::SecondLook | PollClass::InReview | PollClass::Settled) {
+                    self.asked.count(answer.ended_at);
+                }
+                if is_unchanged(customer, answer) {
+                    flight.batch.unchanged(self.unchanged(customer, answer));
+                    round.unchanged += 1;
+                } else {
+                    match self.record(customer, answer).await {
+                        Ok(transitions) => {
+                            round.changed += 1;
+                            round.transitions += transitions;
+                        }
+                        // It costs this answer, and not those that came with it.
+                        Err(error) if error.is_of_the_data() => {
+                            flight.batch.failed(self.failed(customer, &error, false));
+                            round.failed += 1;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                    flight.is_news = true;
+                }
+                sight.good = true;
+            }
+            Question::Error(error) if error.is_partners_trouble() => {
+                self.close_gate(flight, answered, error).await?;
+                self.stop_asking(flight, round);
+                sight.failure = Some(error.to_string());
+                round.failed += 1;
+                round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
+            }
+            Question::Error(error) => {
+                let no_relationship = matches!(error, Error::NoRelationship(_));
+                flight.batch.failed(self.failed(customer, error, no_relationship));
+                sight.failure = Some(error.to_string());
+                round.failed += 1;
+            }
+            Question::Not => {
+                flight.batch.not_asked(customer.row, customer.due_at);
+                round.not_asked += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
+        let asked = self.asked.within_hour(answer.ended_at);
+        let recorded =
+            record::record(&self.store, &self.partner, &self.routes, &self.intervals(), asked, customer.row, answer)
+                .await?;
+        self.poke_outbox(recorded.queued);
+        for (change, event) in &recorded.changes {
+            let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
+            info!(
+                customer.id = customer.customer_id, qualification = change.qualification,
+                attempt = change.review.attempt, correlation_id = %answer.correlation_id,
+                "{event}: from {} to {}", word(&change.from), word(&change.to)
+            );
+        }
+        Ok(u32::try_from(recorded.changes.len()).unwrap_or(u32::MAX))
+    }
+
+    fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {
+        let next = if customer.left && customer.class == PollClass::Unqualified {
+            self.intervals().seldom(answer.ended_at, fastrand::f64())
+        } else {
+            self.intervals().next(customer.class, answer.ended_at, fastrand::f64())
+        };
+        Unchanged {
+            row: customer.row,
+            class: customer.class.as_str(),
+            answer: answer.snapshot.fingerprint(),
+            began_at: answer.began_at.as_millis(),
+            seen_at: answer.ended_at.as_millis(),
+            next_poll_at: next.as_millis(),
+        }
+    }
+
+    fn failed(&self, customer: &DueCustomer, error: &dyn std::error::Error, no_relationship: bool) -> Failed {
+        let now = self.clock.now();
+        let error = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+        let usual = self.intervals().of(customer.class);
+        let pause = if no_relationship && (customer.refused || customer.left) {
+            self.intervals().unqualified
+        } else if no_relationship {
+            self.intervals().second_look.min(usual) // for once, it may be a mistake
+        } else {
+            Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
+        };
+        warn!(customer.id = customer.customer_id, "a customer could not be asked: {error}");
+        Failed {
+            row: customer.row,
+            at: now.as_millis(),
+            next_poll_at: now.after(pause.mul_f64(1.0 - 0.05 * fastrand::f64())).as_millis(),
+            error,
+            no_relationship,
+            blind_after_ms: i64::try_from(BLIND_AFTER.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    pub(super) async fn commit(&self, batch: &mut Batch) -> Result<(), store::Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.store.begin().await?;
+        tx.unchanged(&batch.unchanged).await?;
+        tx.failed(&batch.failed).await?;
+        tx.not_asked(&batch.not_asked).await?;
+        tx.commit().await?;
+        *batch = Batch::default();
+        Ok(())
+    }
+}
+
+/// Says the answer what is believed already, and does nothing follow from the time that has passed?
+fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
+    customer.class != PollClass::SecondLook
+        && customer.poll_failures == 0 // a failure may have moved it to another class
+        && !record::is_expectation_over(customer.expected_until, customer.class, answer.ended_at)
+        && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
+}

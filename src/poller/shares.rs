@@ -1,0 +1,144 @@
+//! Who is asked next when not everybody can be: nobody starves.
+//!
+//! Of seven questions each class of customers has one, confirming looks have two, and the last goes to whoever comes
+//! first in the order of the classes. The customer list and the activity log leave the polls at least eight requests in
+//! ten (see [`Reader`](crate::partner_center::Reader)): that makes at least a tenth of the budget for each class, and a
+//! fifth for confirming looks. What a class does not need goes to the first in order as well.
+
+use crate::store::PollClass;
+
+/// One question. A class may save up twice that, so that whoever is due after a quiet time does not wait for its share.
+const QUESTION: u32 = 7;
+const MOST: u32 = 2 * QUESTION;
+const CLASSES: [PollClass; 5] = PollClass::IN_ORDER;
+
+/// What each class has saved up, in sevenths of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares([u32; CLASSES.len()]);
+
+impl Default for Shares {
+    /// As after a quiet time.
+    fn default() -> Self {
+        Self([MOST; CLASSES.len()])
+    }
+}
+
+impl Shares {
+    /// Whose question is next, of the classes of which somebody is due.
+    pub fn next(&mut self, is_due: impl Fn(PollClass) -> bool) -> Option<PollClass> {
+        let due = || (0..CLASSES.len()).filter(|n| is_due(CLASSES[*n]));
+        let first = due().next()?;
+        for (saved, class) in self.0.iter_mut().zip(CLASSES) {
+            *saved = (*saved + Self::of(class)).min(MOST);
+        }
+        // Confirming looks before all else; then whoever waits longest for its share; then in order.
+        let has_share = |n: &usize| self.0[*n] >= QUESTION;
+        let confirms = CLASSES[first] == PollClass::SecondLook && has_share(&first);
+        let waits_longest = || due().filter(has_share).rev().max_by_key(|n| self.0[*n]);
+        let next = if confirms { first } else { waits_longest().unwrap_or(first) };
+        self.0[next] = self.0[next].saturating_sub(QUESTION);
+        Some(CLASSES[next])
+    }
+
+    /// Sevenths of each question.
+    const fn of(class: PollClass) -> u32 {
+        match class {
+            PollClass::SecondLook => 2,
+            PollClass::InReview | PollClass::Settled | PollClass::FirstSight | PollClass::Unqualified => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::partner_center::{Budget, Reader};
+    use crate::time::Timestamp;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_795_262_400_000);
+    const READERS: [Reader; 2] = [Reader::CustomerList, Reader::ActivityLog];
+
+    /// A class of customers who are all due at once, and again after `every`.
+    #[derive(Debug, Clone)]
+    struct Load {
+        customers: usize,
+        every: Duration,
+    }
+
+    fn load() -> impl Strategy<Value = Load> {
+        let every = prop_oneof![Just(0), 0..20_000_u64, 0..2_000_000_u64];
+        (prop_oneof![2 => Just(0), 3 => 1..5_usize, 3 => 1..200_usize], every)
+            .prop_map(|(customers, ms)| Load { customers, every: Duration::from_millis(ms) })
+    }
+
+    proptest! {
+        /// A model of the budget, the two readers at their greediest, and customers of every class.
+        #[test]
+        fn under_any_load_each_customer_is_asked_within_its_class_share_of_the_budget(
+            per_minute in prop_oneof![1..8_u32, 1..700_u32],
+            loads in prop::collection::vec(load(), CLASSES.len()),
+            reading in any::<[bool; 2]>(),
+            throttled_at in prop::option::of(0..400_u32),
+            round in 1..30_u32,
+        ) {
+            let (budget, mut now) = (Budget::per_minute(per_minute), NOON);
+            let mut shares = Shares::default();
+            let mut due: Vec<VecDeque<Timestamp>> =
+                loads.iter().map(|load| VecDeque::from(vec![NOON; load.customers])).collect();
+            // Of so few a minute that one at once is much of them, what the budget allows in the long run.
+            let in_the_long_run = |limit: u32| f64::from(if limit < 30 { Budget::in_the_long_run(limit) } else { limit });
+            let mut least = in_the_long_run(per_minute);
+            for asked in 0..600_u32 {
+                if throttled_at == Some(asked) {
+                    budget.slow_down(now);
+                }
+                least = least.min(budget.limit(now).map_or(least, in_the_long_run));
+                for (reader, _) in READERS.into_iter().zip(reading).filter(|(_, reads)| *reads) {
+                    if budget.page_at(reader, now) <= now {
+                        budget.reads(reader, now);
+                        budget.spend(now);
+                    }
+                }
+                for _ in 0..budget.available(now).min(round) {
+                    let is_due = |class| due[class as usize].front().is_some_and(|at| *at <= now);
+                    let Some(class) = shares.next(is_due) else { break };
+                    let queue = &mut due[class as usize];
+                    let (since, load) = (queue.pop_front().unwrap(), &loads[class as usize]);
+                    budget.spend(now);
+                    let share = if class == PollClass::SecondLook { 0.2 } else { 0.1 };
+                    // One more: when the shares of several classes fall together, one goes after the other.
+                    let minutes = f64::from(u32::try_from(load.customers + 1).unwrap()) / (share * least);
+                    let waited = now.since(since).as_secs_f64() / 60.0;
+                    prop_assert!(
+                        waited <= minutes,
+                        "{class:?}: {waited} minutes for one of {}, not {minutes}", load.customers
+                    );
+                    queue.push_back(now.after(load.every));
+                }
+                let waiting = due.iter().flatten().min().copied();
+                budget.polls_wait(waiting.is_some_and(|at| at <= now));
+                let Some(waiting) = waiting else { break };
+                let pages = READERS.into_iter().zip(reading).filter(|(_, reads)| *reads);
+                let next = pages.map(|(reader, _)| budget.page_at(reader, now)).chain([waiting]).min().unwrap_or(waiting);
+                now = next.max(budget.ready_at(now)).max(now.after(Duration::from_millis(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn beyond_the_shares_the_first_in_order_is_asked() {
+        let mut shares = Shares::default();
+        let mut asked = [0; CLASSES.len()];
+        for _ in 0..700 {
+            asked[shares.next(|class| class != PollClass::SecondLook).unwrap() as usize] += 1;
+        }
+        assert_eq!(asked, [0, 397, 101, 101, 101]);
+        assert_eq!(shares.next(|_| true), Some(PollClass::SecondLook), "before all else");
+        assert_eq!(shares.next(|_| false), None);
+    }
+}
