@@ -73,21 +73,26 @@ impl Alarms {
     /// Tells what has not been told yet.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
         let now = self.clock.now();
-        let mut queued = 0;
+        let (mut queued, mut failed) = (0, None);
+        // What cannot be looked at keeps nobody from hearing of the rest.
+        let mut looked = |what: &str, found: Result<usize, store::Error>| match found {
+            Ok(count) => queued += count,
+            Err(error) => failed = failed.take().or(Some(error.while_doing(what))),
+        };
         for partner in &self.partners {
-            queued += self.watch_partner(partner, now).await?;
-            queued += self.watch_customers(partner, now).await?;
-            queued += self.watch_reviews(partner, now).await?;
+            looked("see whether a partner can be read", self.watch_partner(partner, now).await);
+            looked("see whether customers can be read", self.watch_customers(partner, now).await);
+            looked("remind of long reviews", self.watch_reviews(partner, now).await);
         }
-        queued += self.watch_endpoints(now).await?;
-        queued += self.watch_fallbacks(now).await?;
-        queued += self.watch_credentials(now).await?;
+        looked("see whether endpoints deliver", self.watch_endpoints(now).await);
+        looked("pass messages on to a fallback", self.watch_fallbacks(now).await);
+        looked("see when credentials end", self.watch_credentials(now).await);
         if queued > 0 {
             for dispatcher in &self.outbox {
                 dispatcher.notify_one();
             }
         }
-        Ok(Some(now.after(EVERY)))
+        failed.map_or(Ok(Some(now.after(EVERY))), Err)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Alarm, Alarms, tell};
 use crate::delivery::message::when;
 use crate::event::EventType;
 use crate::store::alarms::{Dead, EndpointSight};
-use crate::store::{self, PartnerRow};
+use crate::store::{self, PartnerRow, Unreadable};
 use crate::time::Timestamp;
 
 const FAILING_AFTER: Duration = Duration::from_mins(15);
@@ -26,6 +26,21 @@ impl Alarms {
         for sight in self.store.endpoint_sights(now).await? {
             queued += self.watch_endpoint(partner, &sight, now).await?;
             queued += self.watch_dead_letters(partner, &sight, now).await?;
+        }
+        Ok(queued + self.watch_unreadable(partner, now).await?)
+    }
+
+    /// Messages that wait because of what is stored of them. The endpoint is not to blame, so it is told there as well.
+    async fn watch_unreadable(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let mut queued = 0;
+        for unreadable in self.store.unreadable_deliveries().await? {
+            if unreadable.told_at.is_some_and(|told| now.since(told) < PAUSE && told <= now) {
+                continue;
+            }
+            let mut tx = self.store.begin().await?;
+            tx.unreadable_told(&unreadable.endpoint, now).await?;
+            queued += tell(&mut tx, &self.routes, waits_unread(partner, &unreadable), now).await?;
+            tx.commit().await?;
         }
         Ok(queued)
     }
@@ -144,6 +159,24 @@ fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, dead: &Dead) 
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         not_over: Some(name),
+        once: None,
+    }
+}
+
+fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alarm<'a> {
+    let Unreadable { endpoint, count, id, error, .. } = unreadable;
+    let what = if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
+    Alarm {
+        kind: EventType::DeadLetter,
+        partner,
+        summary: format!("{what} to {endpoint} cannot be sent: what is stored cannot be read"),
+        detail: format!(
+            "{error}. Nothing is lost or left out: it waits, and is tried again every ten minutes. The database was damaged, \
+             or changed by another program: mend the row, or put a backup back. `vetwatch notifications show {id}` shows what \
+             there is of it; `vetwatch notifications redrive {id}` tries it at once."
+        ),
+        figures: json!({ "endpoint": endpoint, "messages": count }),
+        not_over: None,
         once: None,
     }
 }

@@ -158,6 +158,13 @@ fn attention(
         let wait = if *pending == 1 { "message waits" } else { "messages wait" };
         said.push(format!("{pending} {wait} for {endpoint}, which is not configured: was it renamed?"));
     }
+    for EndpointState { endpoint, unreadable, .. } in endpoints.iter().filter(|state| state.unreadable > 0) {
+        let wait = if *unreadable == 1 { "message waits" } else { "messages wait" };
+        said.push(format!(
+            "{unreadable} {wait} for {endpoint}, because what is stored cannot be read: `vetwatch notifications list \
+             --state pending --endpoint {endpoint}` says what"
+        ));
+    }
     match endpoints.iter().map(|endpoint| endpoint.dead).sum::<i64>() {
         0 => {}
         1 => said.push("1 message was given up: `vetwatch notifications list --state dead`".into()),

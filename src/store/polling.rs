@@ -1,10 +1,12 @@
 //! Who is asked when, and what a question came to.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use serde::Serialize;
+use tracing::error;
 
-use super::{Error, Store, WriteTx};
+use super::{Error, Store, WriteTx, counted, json, unreadable};
 use crate::time::Timestamp;
 
 /// Why a customer is asked when it is asked. The order is the order in which a short budget is spent.
@@ -38,10 +40,14 @@ impl PollClass {
         }
     }
 
-    pub(super) fn parse(name: &str) -> Self {
-        Self::IN_ORDER.into_iter().find(|class| class.as_str() == name).unwrap_or(Self::FirstSight)
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        let known = Self::IN_ORDER.into_iter().find(|class| class.as_str() == name);
+        known.ok_or_else(|| format!("{name:?} is no class of customers"))
     }
 }
+
+/// A customer whose row cannot be read for so long cannot be read, like one that does not answer.
+const UNREADABLE_AFTER_MS: i64 = 3_600_000;
 
 #[derive(Debug, Clone)]
 pub struct PartnerRow {
@@ -191,7 +197,8 @@ impl WriteTx {
                        where partner = ?3 and poll_class = ?4 and removed_at is null and paused_at is null
                          and next_poll_at <= ?2
                        order by next_poll_at limit ?5)
-                   returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures,
+                   returning id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+                             answer as "answer: Vec<u8>", expected_until, poll_failures,
                              refused_since is not null as "refused!: bool", left_since is not null as "left!: bool""#,
                 lease_until,
                 now,
@@ -201,7 +208,7 @@ impl WriteTx {
             )
             .fetch_all(&mut *self.tx)
             .await?;
-            due.extend(rows.into_iter().map(DueCustomer::from));
+            due.extend(self.askable(rows, (now, lease_until)).await?);
         }
         Ok(due)
     }
@@ -215,13 +222,14 @@ impl WriteTx {
         lease_until: Timestamp,
     ) -> Result<Vec<DueCustomer>, Error> {
         let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
-        let rows = serde_json::to_string(rows).unwrap_or_default();
+        let rows = json(&rows)?;
         let taken = sqlx::query_as!(
             Taken,
             r#"update customer set next_poll_at = ?1, asking_since = ?2
                where partner = ?3 and removed_at is null and paused_at is null
                  and id in (select value from json_each(?4))
-               returning id as "row!", customer_id, poll_class, answer, expected_until, poll_failures,
+               returning id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+                             answer as "answer: Vec<u8>", expected_until, poll_failures,
                              refused_since is not null as "refused!: bool", left_since is not null as "left!: bool""#,
             lease_until,
             now,
@@ -230,12 +238,41 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        Ok(taken.into_iter().map(DueCustomer::from).collect())
+        self.askable(taken, (now, lease_until)).await
+    }
+
+    /// Those of them that can be asked. Who cannot, because its row cannot be read, is noted as failed: that costs nobody
+    /// else its turn.
+    async fn askable(&mut self, taken: Vec<Taken>, (now, again_at): (i64, i64)) -> Result<Vec<DueCustomer>, Error> {
+        let (mut due, mut failures) = (Vec::new(), Vec::new());
+        for taken in taken {
+            let row = taken.row;
+            match DueCustomer::try_from(taken) {
+                Ok(customer) => due.push(customer),
+                Err(error) => {
+                    let error = error.while_doing("ask about a customer");
+                    let error = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+                    error!("{error}");
+                    failures.push(Failed {
+                        row,
+                        at: now,
+                        next_poll_at: again_at,
+                        error,
+                        no_relationship: false,
+                        blind_after_ms: UNREADABLE_AFTER_MS,
+                    });
+                }
+            }
+        }
+        if !failures.is_empty() {
+            self.failed(&failures).await?;
+        }
+        Ok(due)
     }
 
     /// Moves the times on of customers whose answer was the same. Never overwrites what is newer.
     pub async fn unchanged(&mut self, answers: &[Unchanged]) -> Result<(), Error> {
-        let answers = serde_json::to_string(answers).unwrap_or_default();
+        let answers = json(&answers)?;
         sqlx::query!(
             "update customer
              set last_seen_at = j.seen_at, answer_began_at = j.began_at,
@@ -257,11 +294,11 @@ impl WriteTx {
 
     /// Notes failed questions. They change nothing that is believed.
     pub async fn failed(&mut self, failures: &[Failed]) -> Result<(), Error> {
-        let failures = serde_json::to_string(failures).unwrap_or_default();
+        let failures = json(&failures)?;
         sqlx::query!(
             "update customer
              set next_poll_at = j.next_poll_at, asking_since = null, interrupted = 0,
-                 poll_failures = poll_failures + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
+                 poll_failures = max(poll_failures, 0) + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
                  poll_class = case when j.no_relationship and (refused_since is not null or left_since is not null)
                                    then 'unqualified' else poll_class end,
                  refused_since = case when j.no_relationship then coalesce(refused_since, j.at) else refused_since end,
@@ -287,7 +324,7 @@ impl WriteTx {
 
     /// Gives back customers that were taken and not asked.
     pub async fn not_asked(&mut self, rows: &[i64], due_at: Timestamp) -> Result<(), Error> {
-        let (rows, due_at) = (serde_json::to_string(rows).unwrap_or_default(), due_at.as_millis());
+        let (rows, due_at) = (json(&rows)?, due_at.as_millis());
         sqlx::query!(
             "update customer set next_poll_at = ?1, asking_since = null where id in (select value from json_each(?2))",
             due_at,
@@ -368,26 +405,31 @@ impl WriteTx {
 /// A row of `customer`, just taken.
 struct Taken {
     row: i64,
-    customer_id: String,
-    poll_class: String,
-    answer: Option<String>,
+    // Texts, unless the row is damaged: what is no text must not cost the others that were taken with it.
+    customer_id: Vec<u8>,
+    poll_class: Vec<u8>,
+    answer: Option<Vec<u8>>,
     expected_until: Option<i64>,
     poll_failures: i64,
     refused: bool,
     left: bool,
 }
 
-impl From<Taken> for DueCustomer {
-    fn from(taken: Taken) -> Self {
-        Self {
+impl TryFrom<Taken> for DueCustomer {
+    type Error = Error;
+
+    fn try_from(taken: Taken) -> Result<Self, Error> {
+        let text = |column, bytes| String::from_utf8(bytes).map_err(unreadable("customer", taken.row, column));
+        let class = PollClass::parse(&text("poll_class", taken.poll_class)?);
+        Ok(Self {
             row: taken.row,
-            customer_id: taken.customer_id,
-            class: PollClass::parse(&taken.poll_class),
-            answer: taken.answer,
+            customer_id: text("customer_id", taken.customer_id)?,
+            class: class.map_err(unreadable("customer", taken.row, "poll_class"))?,
+            answer: taken.answer.map(|answer| text("answer", answer)).transpose()?,
             expected_until: taken.expected_until.map(Timestamp::from_millis),
-            poll_failures: u32::try_from(taken.poll_failures).unwrap_or(u32::MAX),
+            poll_failures: counted("customer", taken.row, "poll_failures", taken.poll_failures)?,
             refused: taken.refused,
             left: taken.left,
-        }
+        })
     }
 }
