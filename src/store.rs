@@ -21,6 +21,7 @@ pub mod redrive;
 pub mod reports;
 pub mod roster;
 mod submission;
+mod taken;
 mod trial;
 mod unreadable;
 mod vetting;
