@@ -84,26 +84,27 @@ impl Alarms {
     /// Tells what has not been told yet.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
         let now = self.clock.now();
-        // One that fails must not silence the others.
-        let mut looks = Vec::new();
+        let (mut queued, mut failed) = (0, None);
+        // What cannot be looked at keeps nobody from hearing of the rest.
+        let mut looked = |what: &str, found: Result<usize, store::Error>| match found {
+            Ok(count) => queued += count,
+            Err(error) => failed = failed.take().or(Some(error.while_doing(what))),
+        };
         for partner in &self.partners {
-            looks.push(self.watch_partner(partner, now).await);
-            looks.push(self.watch_customers(partner, now).await);
-            looks.push(self.watch_reviews(partner, now).await);
+            looked("see whether a partner can be read", self.watch_partner(partner, now).await);
+            looked("see whether customers can be read", self.watch_customers(partner, now).await);
+            looked("remind of long reviews", self.watch_reviews(partner, now).await);
         }
-        looks.push(self.watch_endpoints(now).await);
-        looks.push(self.watch_late(now).await);
-        looks.push(self.watch_fallbacks(now).await);
-        looks.push(self.watch_credentials(now).await);
-        if looks.iter().flatten().sum::<usize>() > 0 {
+        looked("see whether endpoints deliver", self.watch_endpoints(now).await);
+        looked("see whether work is late", self.watch_late(now).await);
+        looked("pass messages on to a fallback", self.watch_fallbacks(now).await);
+        looked("see when credentials end", self.watch_credentials(now).await);
+        if queued > 0 {
             for dispatcher in &self.outbox {
                 dispatcher.notify_one();
             }
         }
-        match looks.into_iter().find_map(Result::err) {
-            None => Ok(Some(now.after(EVERY))),
-            Some(error) => Err(error),
-        }
+        failed.map_or(Ok(Some(now.after(EVERY))), Err)
     }
 
     /// Queues an alarm in one transaction with `mark`, which notes that it is told, or says that it was. An alarm that

@@ -110,6 +110,10 @@ reasons! {
         "a message has waited for 24 hours though its endpoint took three later ones",
         "then, over another endpoint",
         "`vetwatch notifications show ID` has its answers; `redrive ID --to ENDPOINT`";
+    MessageUnreadable = "message_unreadable", Duration::ZERO, Some(EventType::DeadLetter),
+        "a message waits because its row in the database cannot be read",
+        "at the next look, over every endpoint",
+        "`vetwatch notifications show ID` names the row; restore a backup, or mend the row";
     RecipientRefused = "recipient_refused", Duration::ZERO, Some(EventType::DeadLetter),
         "a mail server refused one of several recipients for good",
         "after a minute, over another endpoint",
@@ -134,7 +138,9 @@ const LEAST_LATE: Duration = Duration::from_secs(30);
 /// All of it as a table in Markdown: the README holds it, and a test compares.
 #[must_use]
 pub fn table() -> String {
-    let mut table = "| `reason` | `status` lists it when | operators are told | with | remedy |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    let mut table =
+        "| `reason` | `status` lists it when | operators are told | with | remedy |\n| --- | --- | --- | --- | --- |\n"
+            .to_owned();
     for reason in Reason::ALL {
         let [listed, told, remedy] = reason.words();
         let with = reason.event().map_or("nothing".to_owned(), |event| format!("`{event}`"));
@@ -269,7 +275,12 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     }
     match facts.endpoints.iter().map(|(endpoint, _)| endpoint.dead).sum::<i64>() {
         0 => {}
-        1 => add(Reason::DeadLetter, "", None, "1 message was given up: `vetwatch notifications list --state dead`".into()),
+        1 => add(
+            Reason::DeadLetter,
+            "",
+            None,
+            "1 message was given up: `vetwatch notifications list --state dead`".into(),
+        ),
         n => add(
             Reason::DeadLetter,
             "",
@@ -331,6 +342,14 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
         }
         return said;
     }
+    if state.unreadable > 0 {
+        let text = format!(
+            "{} for {name}, because what is stored cannot be read: `vetwatch notifications list --state pending --endpoint \
+             {name}` says what",
+            wait(state.unreadable)
+        );
+        said.push((Reason::MessageUnreadable, None, text));
+    }
     let waiting = state.waiting_since.filter(|since| now.since(*since) >= Reason::MessagesWaiting.after());
     if let Some(since) = state.paused_at {
         let text = format!(
@@ -352,7 +371,8 @@ impl Late {
     /// One sentence: who is late, and by how much.
     #[must_use]
     pub fn summary(&self, now: Timestamp) -> String {
-        let (about, waited) = (&self.about, humantime::format_duration(Duration::from_secs(now.since(self.since).as_secs())));
+        let (about, waited) =
+            (&self.about, humantime::format_duration(Duration::from_secs(now.since(self.since).as_secs())));
         match (self.reason, self.interval) {
             (Reason::CustomerListFailing, _) => {
                 format!("The customer list of {about} could not be read since {}", when::moment(self.since))

@@ -78,7 +78,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// What has just happened, under a new id.
+    /// What has just happened, under a new id. Those of verdicts follow from what they tell: see [`ids`](crate::ids).
     #[must_use]
     pub fn new(kind: EventType, partner: &str, subject: Subject, observed_at: Timestamp, now: Timestamp) -> Self {
         let event_id = Uuid::now_v7();

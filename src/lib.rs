@@ -54,6 +54,7 @@ pub mod calendar;
 pub mod qualification;
 pub mod event;
 pub mod diff;
+pub mod ids;
 // From Partner Center into the database.
 pub mod partner_center;
 pub mod store;

@@ -245,7 +245,7 @@ impl Poller {
 
     async fn take_these(&self, flight: &mut Flight, rows: &[i64], now: Timestamp) -> Result<(), store::Error> {
         let mut tx = self.store.begin().await?;
-        let customers = tx.customers_to_ask(self.partner.id, rows).await?;
+        let customers = tx.customers_to_ask(self.partner.id, rows, now).await?;
         tx.lease(customers.iter(), now, now.after(LEASE)).await?;
         tx.commit().await?;
         let shares = *self.shares.lock().unwrap_or_else(PoisonError::into_inner);

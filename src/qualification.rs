@@ -14,6 +14,12 @@ pub fn key(name: &str) -> String {
     name.trim().chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }
 
+/// How two reasons are compared: Microsoft writes the same one in several casings. An empty one is none.
+#[must_use]
+pub fn reason_key(reason: &str) -> Option<String> {
+    Some(reason.trim().to_lowercase()).filter(|reason| !reason.is_empty())
+}
+
 /// What `vettingStatus` says. An open set: the documentation ends its list with "etc.".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -88,10 +94,10 @@ impl Entry {
         self.vetting_status.as_deref().map(key)
     }
 
-    /// The reason, compared: Microsoft writes the same one in several casings.
+    /// The reason, compared.
     #[must_use]
     pub fn reason_key(&self) -> Option<String> {
-        self.vetting_reason.as_deref().map(|reason| reason.trim().to_lowercase()).filter(|reason| !reason.is_empty())
+        self.vetting_reason.as_deref().and_then(reason_key)
     }
 }
 
@@ -140,7 +146,7 @@ impl Snapshot {
                 (e.key(), e.vetting_status.as_deref().map(key), e.reason_key(), e.created_at.map(Timestamp::as_secs))
             })
             .collect();
-        serde_json::to_string(&rows).unwrap_or_default()
+        serde_json::json!(rows).to_string()
     }
 }
 

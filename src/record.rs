@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::delivery::{self, route::Routes};
 use crate::diff::{self, Belief, Change, Look};
 use crate::event::{Event, EventType, Subject, VettingNews};
+use crate::ids::EventKey;
 use crate::partner_center::Answer;
 use crate::qualification::{self, Status};
 use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
@@ -112,7 +113,10 @@ async fn tell(
         let Some(change) = change else { continue };
         let (request, correlation) = (answer.request_id, answer.correlation_id);
         let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
-        let event = event(partner, customer, change, now, correlation);
+        let mut event = event(partner, customer, change, now, correlation);
+        if let Some(key) = EventKey::of_change(&partner.name, &customer.customer_id, change) {
+            event.data.event_id = tx.free_event_id(&key).await?;
+        }
         recorded.queued += queue(tx, routes, partner, customer, &event, Some(transition), now).await?;
         recorded.changes.push((change.clone(), event.kind));
     }

@@ -22,11 +22,14 @@ pub mod redrive;
 pub mod reports;
 pub mod roster;
 mod submission;
+mod taken;
 mod trial;
+mod unreadable;
 mod vetting;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +49,7 @@ pub use polling::{ClassCount, DueCustomer, Failed, Gate, PartnerRow, PollClass, 
 pub use recovery::Latest;
 pub use submission::Expected;
 pub use trial::Trial;
+pub use unreadable::Unreadable;
 pub use vetting::Customer;
 
 #[derive(Debug, thiserror::Error)]
@@ -58,21 +62,105 @@ pub enum Error {
         "the database {path} was written by an older vetwatch; start the daemon once, or run the command as the service's user"
     )]
     Older { path: PathBuf },
-    #[error("the database failed")]
-    Sqlite(#[from] sqlx::Error),
+    /// A statement failed.
+    #[error("{} ({})", cannot(action.as_ref(), "use the database"), place(at))]
+    Sqlite { action: Option<String>, at: &'static Location<'static>, source: sqlx::Error },
+    /// A row holds what vetwatch cannot have written: it is damaged, or somebody else wrote it. Nothing is made up in its
+    /// place; whatever depends on it waits until the row is mended.
+    #[error("{}: the column {column} of the row {row} in the table {table} cannot be read", cannot(action.as_ref(), "go on"))]
+    Row {
+        action: Option<String>,
+        table: &'static str,
+        row: String,
+        column: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What was to be stored cannot be written as JSON.
+    #[error("{}: a value cannot be written as JSON", cannot(action.as_ref(), "store something"))]
+    Unwritable { action: Option<String>, source: serde_json::Error },
+}
+
+impl From<sqlx::Error> for Error {
+    #[track_caller]
+    fn from(source: sqlx::Error) -> Self {
+        Self::Sqlite { action: None, at: Location::caller(), source }
+    }
+}
+
+/// The error of a statement that does this.
+#[track_caller]
+fn doing(what: &str) -> impl FnOnce(sqlx::Error) -> Error {
+    let at = Location::caller();
+    move |source| Error::Sqlite { action: Some(what.to_owned()), at, source }
+}
+
+fn cannot(action: Option<&String>, else_what: &str) -> String {
+    format!("cannot {}", action.map_or(else_what, String::as_str))
+}
+
+/// Which statement it was, for a report: the file's name alone says nothing of where vetwatch was built.
+fn place(at: &Location<'_>) -> String {
+    let file = at.file().rsplit(['/', '\\']).next().unwrap_or_default();
+    format!("{file}:{}", at.line())
+}
+
+/// An error that names the column of a row, for what it holds.
+fn unreadable<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    table: &'static str,
+    row: impl std::fmt::Display,
+    column: &str,
+) -> impl FnOnce(E) -> Error {
+    let (row, column) = (row.to_string(), column.to_owned());
+    move |source| Error::Row { action: None, table, row, column, source: source.into() }
+}
+
+/// The error of a statement that reads a row: if a column of it is to blame, it is named. `columns` are those that the
+/// statement reads, in its order: sqlx only counts them.
+fn of_row(
+    table: &'static str,
+    row: impl std::fmt::Display,
+    columns: &'static str,
+) -> impl FnOnce(sqlx::Error) -> Error {
+    move |error| match error {
+        sqlx::Error::ColumnDecode { index, source } => {
+            let name = index.parse().ok().and_then(|n| columns.split_whitespace().nth(n));
+            unreadable(table, row, name.unwrap_or(&index))(source)
+        }
+        error => error.into(),
+    }
+}
+
+/// A count, which is never negative.
+fn counted(table: &'static str, row: impl std::fmt::Display, column: &str, n: i64) -> Result<u32, Error> {
+    u32::try_from(n).map_err(unreadable(table, row, column))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|source| Error::Unwritable { action: None, source })
 }
 
 impl Error {
+    /// Says what was being done when it happened (`record an answer`), unless that is said more exactly already.
+    #[must_use]
+    pub fn while_doing(mut self, what: impl std::fmt::Display) -> Self {
+        if let Self::Sqlite { action, .. } | Self::Row { action, .. } | Self::Unwritable { action, .. } = &mut self {
+            action.get_or_insert_with(|| what.to_string());
+        }
+        self
+    }
+
     /// The trouble is with what was to be stored, not with the database: it would fail again.
     #[must_use]
     pub fn is_of_the_data(&self) -> bool {
         match self {
             // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH with their extended codes.
-            Self::Sqlite(sqlx::Error::Database(error)) => error
+            Self::Sqlite { source: sqlx::Error::Database(error), .. } => error
                 .code()
                 .and_then(|code| code.parse::<i32>().ok())
                 .is_some_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20)),
-            Self::Sqlite(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => true,
+            Self::Sqlite { source: sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), .. }
+            | Self::Row { .. }
+            | Self::Unwritable { .. } => true,
             _ => false,
         }
     }
@@ -81,7 +169,7 @@ impl Error {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match self {
-            Self::Sqlite(sqlx::Error::Database(error)) => {
+            Self::Sqlite { source: sqlx::Error::Database(error), .. } => {
                 // SQLITE_BUSY and SQLITE_LOCKED with their extended codes: the low byte says which.
                 error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
             }

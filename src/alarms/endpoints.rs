@@ -10,7 +10,7 @@ use crate::attention::Reason;
 use crate::delivery::message::when;
 use crate::event::EventType;
 use crate::store::alarms::{Dead, EndpointSight};
-use crate::store::{self, PartnerRow};
+use crate::store::{self, PartnerRow, Unreadable};
 use crate::time::Timestamp;
 
 /// What is given up together is told together.
@@ -27,6 +27,22 @@ impl Alarms {
             queued += self.watch_endpoint(partner, &sight, now).await?;
             queued += self.watch_dead_letters(partner, &sight, now).await?;
         }
+        Ok(queued + self.watch_unreadable(partner, now).await?)
+    }
+
+    /// Messages that wait because of what is stored of them. The endpoint is not to blame, so it is told there as well.
+    async fn watch_unreadable(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let mut queued = 0;
+        for unreadable in self.store.unreadable_deliveries().await? {
+            if unreadable.told_at.is_some_and(|told| now.since(told) < PAUSE && told <= now) {
+                continue;
+            }
+            let mark = async |tx: &mut store::WriteTx| {
+                tx.unreadable_told(&unreadable.endpoint, now).await?;
+                Ok(true)
+            };
+            queued += self.announce(waits_unread(partner, &unreadable), now, mark).await?;
+        }
         Ok(queued)
     }
 
@@ -37,7 +53,8 @@ impl Alarms {
         now: Timestamp,
     ) -> Result<usize, store::Error> {
         let is_configured = self.endpoints.contains(&sight.name);
-        let long_closed = !sight.is_idle && sight.closed_since.is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
+        let long_closed = !sight.is_idle
+            && sight.closed_since.is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
         let fails = is_configured && (long_closed || sight.paused_at.is_some());
         let works = sight.closed_since.is_none() && sight.paused_at.is_none();
         let (failing_at, alarm) = match sight.failing_told_at {
@@ -140,6 +157,24 @@ fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, dead: &Dead) 
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         not_over: Some(name),
+        once: None,
+    }
+}
+
+fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alarm<'a> {
+    let Unreadable { endpoint, count, id, error, .. } = unreadable;
+    let what = if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
+    Alarm {
+        kind: EventType::DeadLetter,
+        partner,
+        summary: format!("{what} to {endpoint} cannot be sent: what is stored cannot be read"),
+        detail: format!(
+            "{error}. Nothing is lost or left out: it waits, and is tried again every ten minutes. The database was damaged, \
+             or changed by another program: mend the row, or put a backup back. `vetwatch notifications show {id}` shows what \
+             there is of it; `vetwatch notifications redrive {id}` tries it at once."
+        ),
+        figures: json!({ "endpoint": endpoint, "messages": count }),
+        not_over: None,
         once: None,
     }
 }

@@ -76,7 +76,9 @@ impl Alarms {
             Reason::CustomerListFailing => {
                 (EventType::Recovered, format!("The customer list of {about} can be read again"))
             }
-            Reason::DeliveryLate => (EventType::PollingRecovered, format!("Messages to {about} are tried in time again")),
+            Reason::DeliveryLate => {
+                (EventType::PollingRecovered, format!("Messages to {about} are tried in time again"))
+            }
             _ => (EventType::PollingRecovered, format!("Customers of {about} are polled in time again")),
         };
         info!("{summary}");

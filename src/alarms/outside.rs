@@ -56,7 +56,10 @@ impl Outside {
             match tokio::time::timeout(DEADLINE, channel.deliver(outgoing, now)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {
                     taken = true;
-                    warn!(endpoint = name, "the alarm could not be queued, and was sent past the outbox: {}", alarm.summary);
+                    warn!(
+                        endpoint = name,
+                        "the alarm could not be queued, and was sent past the outbox: {}", alarm.summary
+                    );
                 }
                 Ok(report) => error!(endpoint = name, "the alarm could neither be queued nor sent: {}", report.detail),
                 Err(_) => error!(endpoint = name, "the alarm could neither be queued nor sent: no answer in time"),

@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{error, info};
 
 use super::Alarms;
 use crate::calendar::{Calendar, Reminder};
 use crate::event::{Event, EventType, Overdue, Subject, VettingNews};
+use crate::ids::EventKey;
 use crate::record;
 use crate::store::{self, Customer, OpenReview, PartnerRow};
 use crate::time::Timestamp;
@@ -41,12 +42,26 @@ impl Alarms {
         }
         let (mut tx, mut queued) = (self.store.begin().await?, 0);
         for (review, until, reminder) in &due {
-            let Some(customer) = tx.customer(review.customer).await? else { continue };
+            let customer = match tx.customer(review.customer).await {
+                Ok(Some(customer)) => customer,
+                Ok(None) => continue,
+                // Whoever is reminded of others must not wait for that; it is tried again.
+                Err(error) if error.is_of_the_data() => {
+                    let error = error.while_doing("remind of a long review");
+                    error!(error = &error as &dyn std::error::Error, "somebody is not reminded");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if !tx.mark_reminded(review, *until).await? {
                 continue;
             }
             let Some(reminder) = reminder else { continue };
-            let event = event(partner, &customer, review, *reminder, &self.reminders.calendar, now);
+            let mut event = event(partner, &customer, review, *reminder, &self.reminders.calendar, now);
+            let of = (review.attempt, review.attempt_created_at);
+            let key =
+                EventKey::of_reminder(&partner.name, &customer.customer_id, &review.qualification, of, reminder.number);
+            event.data.event_id = tx.free_event_id(&key).await?;
             queued += record::queue(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
             info!(
                 customer.id = customer.customer_id,

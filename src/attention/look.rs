@@ -41,7 +41,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
             found.failing.push(partner.name);
             continue;
         }
-        let due: Vec<_> = store.due_times(partner.row).await?.iter().map(|(class, first, _)| (*class, *first)).collect();
+        let due = store.oldest_due(partner.row, now).await?;
         let intervals = Intervals { log_is_read: partner.log_is_read, ..scope.intervals };
         if let Some((since, interval)) = polling_late(&due, &intervals, ran_from, now) {
             let interval = Some(interval);

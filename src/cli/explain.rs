@@ -49,15 +49,16 @@ async fn events(store: &Store, prefix: &str) -> Result<Vec<String>, Failure> {
     };
     whole(&mut events);
     whole(&mut deliveries);
-    // An event and its messages are made in the same millisecond, which is what their ids begin with: what begins so may
-    // still all be about one event.
+    // What begins so may still all be about one event.
     let mut meant = events.clone();
     for delivery in &deliveries {
         let told = store.delivery(delivery).await?.map(|detail| detail.events_told).unwrap_or_default();
-        meant.extend(told.into_iter().map(|event| event.event_id));
+        for event in told {
+            if !meant.contains(&event.event_id) {
+                meant.push(event.event_id); // in the order in which they happened
+            }
+        }
     }
-    meant.sort();
-    meant.dedup();
     match (meant.len(), events.len(), deliveries.len()) {
         (1, _, _) | (_, 0, 1) => Ok(meant),
         (_, 0, 0) => Err(Failure::new(Exit::NotFound, format!("there is neither an event nor a message \"{prefix}\""))

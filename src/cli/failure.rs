@@ -131,7 +131,13 @@ impl From<store::Error> for Failure {
                 .because(why)
                 .advise("another program holds it in a transaction; try again in a moment");
         }
-        Self::new(Exit::Failed, "the database cannot be used").because(why)
+        let failure = Self::new(Exit::Failed, why);
+        if matches!(error, store::Error::Row { .. }) {
+            return failure.advise(
+                "the database was damaged, or changed by another program: mend the row with sqlite3, or put a backup back",
+            );
+        }
+        failure
     }
 }
 

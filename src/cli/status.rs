@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::attention::{self, Facts, Need, Reason, look};
 use crate::cli::args::CustomerArgs;
 use crate::cli::which::{self, Among, Customer};
 use crate::cli::{Context, Exit, Failure};
-use crate::attention::{self, Facts, Need, Reason, look};
 use crate::config::Outline;
 use crate::poller::{Every, Watched};
 use crate::store::Store;
@@ -109,7 +109,18 @@ async fn overview(
     };
     let reasons = attention::needs(&facts, now);
     let attention = reasons.iter().map(|need| need.text.clone()).collect();
-    Ok(Overview { now, daemon_running, attention, reasons, in_review, decided, blind, partners, endpoints, dead_letters })
+    Ok(Overview {
+        now,
+        daemon_running,
+        attention,
+        reasons,
+        in_review,
+        decided,
+        blind,
+        partners,
+        endpoints,
+        dead_letters,
+    })
 }
 
 fn scheduled_per_minute(outline: &Outline, state: &PartnerState) -> f64 {

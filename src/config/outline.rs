@@ -34,7 +34,6 @@ pub struct Outline {
     pub activity_log: Duration,
 }
 
-
 impl Outline {
     /// # Errors
     /// When the file cannot be read, is no TOML, or its `database.path` is no path.
@@ -67,7 +66,17 @@ impl Outline {
             let database = database(&mut root);
             root.ignore_rest();
             let database = database?;
-            Some(Self { database, partners, endpoints, budgets, in_review, settled, unqualified, second_look, activity_log })
+            Some(Self {
+                database,
+                partners,
+                endpoints,
+                budgets,
+                in_review,
+                settled,
+                unqualified,
+                second_look,
+                activity_log,
+            })
         });
         report.finish(file, outline).map(|(outline, _)| outline)
     }

@@ -129,7 +129,8 @@ impl Dispatcher {
             until.map(|until| until.min(queued_at.after(quiet::LONGEST)))
         };
         let mut tx = self.store.begin().await?;
-        let due = tx.claim_due(self.claims(now), hold, |unwritten| self.write(unwritten, now)).await?;
+        let claimed = tx.claim_due(self.claims(now), hold, |unwritten| self.write(unwritten, now)).await;
+        let due = claimed.map_err(|error| error.while_doing("take the next message"))?;
         tx.commit().await?;
         Ok(due)
     }
@@ -188,7 +189,8 @@ impl Dispatcher {
             Next::GivenUp => Finish::Dead { refused: false },
         };
         let mut tx = self.store.begin().await?;
-        tx.finish(due, finish, &report.settled, &report.detail, now).await?;
+        let finished = tx.finish(due, finish, &report.settled, &report.detail, now).await;
+        finished.map_err(|error| error.while_doing("note what became of a message"))?;
         self.note_endpoint(&mut tx, due, report, now).await?;
         tx.commit().await?;
         self.log(due, report, next);

@@ -191,7 +191,9 @@ fn item(event: &Event) -> Item {
 
 fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: Timestamp) -> Item {
     let (tone, label) = match event {
-        EventType::Recovered | EventType::PollingRecovered | EventType::EndpointRecovered => (Tone::Good, "Works again"),
+        EventType::Recovered | EventType::PollingRecovered | EventType::EndpointRecovered => {
+            (Tone::Good, "Works again")
+        }
         EventType::Baseline => (Tone::Plain, "vetwatch has begun to watch"),
         _ => (Tone::Warning, "vetwatch needs attention"),
     };

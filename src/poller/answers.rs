@@ -150,7 +150,8 @@ impl Poller {
         let asked = self.asked.within_hour(answer.ended_at);
         let recorded =
             record::record(&self.store, &self.partner, &self.routes, &self.intervals(), asked, customer.row, answer)
-                .await?;
+                .await
+                .map_err(|error| error.while_doing("record an answer"))?;
         self.poke_outbox(recorded.queued);
         for (change, event) in &recorded.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Error, PollClass, Store, WriteTx};
+use super::{Error, PollClass, Store, WriteTx, json, unreadable};
 use crate::time::Timestamp;
 
 /// How the reading of a partner's log stands.
@@ -118,7 +118,7 @@ impl Store {
 impl WriteTx {
     /// Who of these (ids as compared) is on the roster.
     pub async fn acted(&mut self, partner: i64, keys: &[&str]) -> Result<Vec<Acted>, Error> {
-        let keys = serde_json::to_string(keys).unwrap_or_default();
+        let keys = json(&keys)?;
         let rows = sqlx::query!(
             r#"select c.id as "id!", c.customer_key, c.poll_class, c.left_since is not null as "left!: bool",
                       c.submitted_at, c.expected_until,
@@ -135,22 +135,24 @@ impl WriteTx {
         .fetch_all(&mut *self.tx)
         .await?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        let acted = rows.into_iter().map(|row| Acted {
-            row: row.id,
-            key: row.customer_key,
-            class: PollClass::parse(&row.poll_class),
-            left: row.left,
-            submitted_at: at(row.submitted_at),
-            expected_until: at(row.expected_until),
-            in_review: row.in_review,
-            began_at: at(row.began_at),
+        let acted = rows.into_iter().map(|row| {
+            Ok(Acted {
+                row: row.id,
+                key: row.customer_key,
+                class: PollClass::parse(&row.poll_class).map_err(unreadable("customer", row.id, "poll_class"))?,
+                left: row.left,
+                submitted_at: at(row.submitted_at),
+                expected_until: at(row.expected_until),
+                in_review: row.in_review,
+                began_at: at(row.began_at),
+            })
         });
-        Ok(acted.collect())
+        acted.collect()
     }
 
     /// Which of these (ids as compared) were never on the roster. Who was removed by hand was.
     pub async fn never_watched(&mut self, partner: i64, keys: &[&str]) -> Result<HashSet<String>, Error> {
-        let keys = serde_json::to_string(keys).unwrap_or_default();
+        let keys = json(&keys)?;
         let unknown = sqlx::query_scalar!(
             r#"select value || '' as "key!: String" from json_each(?2)
                where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value)"#,
@@ -189,7 +191,7 @@ impl WriteTx {
 
     /// Puts customers on the roster, due now, as Partner Center's list would: who was there before stays as it is.
     pub async fn welcome(&mut self, partner: i64, newcomers: &[Newcomer], now: Timestamp) -> Result<u64, Error> {
-        let (rows, now) = (serde_json::to_string(newcomers).unwrap_or_default(), now.as_millis());
+        let (rows, now) = (json(&newcomers)?, now.as_millis());
         let added = sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, source, added_at, next_poll_at, poll_class,
                                    expected_until, submitted_at)
@@ -270,7 +272,7 @@ impl WriteTx {
         sqlx::query!("delete from activity_seen where partner = ?1 and day < ?2", partner, first_day)
             .execute(&mut *self.tx)
             .await?;
-        let operations = serde_json::to_string(operations).unwrap_or_default();
+        let operations = json(&operations)?;
         sqlx::query!(
             "insert into activity_seen (partner, operation, day)
              select ?1, value ->> 'operation', value ->> 'day' from json_each(?2) where true

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Store, WriteTx};
+use super::{Error, Store, WriteTx, json};
 use crate::event::Event;
 use crate::partner_center::Expiry;
 use crate::time::Timestamp;
@@ -223,7 +223,7 @@ impl WriteTx {
 
     /// When the partner's credentials end.
     pub async fn note_credentials(&mut self, partner: i64, ends: &[Expiry]) -> Result<(), Error> {
-        let ends = serde_json::to_string(ends).unwrap_or_default();
+        let ends = json(&ends)?;
         sqlx::query!("update partner set credentials = ?1 where id = ?2 and credentials is not ?1", ends, partner)
             .execute(&mut *self.tx)
             .await?;

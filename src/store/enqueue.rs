@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Error, WriteTx};
 use crate::event::Event;
+use crate::ids;
 use crate::time::Timestamp;
 
 /// How an event is to reach an endpoint.
@@ -27,9 +28,9 @@ pub struct Parcel<'a> {
     pub instead_of: Option<&'a str>,
 }
 
-/// What a message of its own is for.
+/// Which message an event goes into: the sequence of one that is there, or its own.
 enum Shared {
-    With(String),
+    With(i64),
     Alone { due_at: Timestamp },
 }
 
@@ -40,15 +41,16 @@ const FLOOD_WAIT: Duration = Duration::from_secs(15);
 
 impl WriteTx {
     /// Queues an event for an endpoint. Only here, in the transaction of what it tells, does a delivery begin; or the
-    /// event joins one of its group that is not begun. Joining never makes that one later.
+    /// event joins one of its group that is not begun. Joining never makes that one later, and gives it another id: an
+    /// id is over all that a message tells.
     pub async fn enqueue(&mut self, event: &Event, parcel: &Parcel<'_>, now: Timestamp) -> Result<(), Error> {
         let event_id = event.data.event_id.to_string();
-        let delivery = match self.shared(parcel, now).await? {
-            Shared::With(delivery) => delivery,
-            Shared::Alone { due_at } => self.begin_delivery(parcel, due_at, now).await?,
+        let (delivery, joins) = match self.shared(parcel, now).await? {
+            Shared::With(delivery) => (delivery, true),
+            Shared::Alone { due_at } => (self.begin_delivery(&event_id, parcel, due_at, now).await?, false),
         };
         sqlx::query!(
-            "insert into delivery_event (delivery, endpoint, event, why) values (?, ?, ?, ?)",
+            "insert into delivery_event (delivery, endpoint, event, why) select id, ?2, ?3, ?4 from delivery where sequence = ?1",
             delivery,
             parcel.endpoint,
             event_id,
@@ -56,18 +58,58 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
+        if joins {
+            self.rename_delivery(delivery, parcel).await?;
+        }
         Ok(())
     }
 
+    /// Gives a message that is not begun the id of what it tells now. It is found by the id that it had, too.
+    async fn rename_delivery(&mut self, sequence: i64, parcel: &Parcel<'_>) -> Result<(), Error> {
+        let events = sqlx::query_scalar!(
+            "select de.event from delivery d join delivery_event de on de.delivery = d.id where d.sequence = ?",
+            sequence
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let id = self.free_delivery_id(parcel, &events).await?;
+        sqlx::query!(
+            "insert into delivery_former_id (id, delivery) select id, sequence from delivery where sequence = ?
+             on conflict (id) do update set delivery = excluded.delivery",
+            sequence
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!("update delivery set id = ? where sequence = ?", id, sequence).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// The id of a message that tells these events. Should another one have it, the next one that is free: no verdict
+    /// waits for that.
+    async fn free_delivery_id(&mut self, parcel: &Parcel<'_>, events: &[String]) -> Result<String, Error> {
+        for ordinal in 1..=u32::MAX {
+            let id = ids::delivery(parcel.endpoint, parcel.recipient, events, ordinal).to_string();
+            let taken =
+                sqlx::query_scalar!(r#"select exists (select 1 from delivery where id = ?) as "taken!: bool""#, id);
+            if !taken.fetch_one(&mut *self.tx).await? {
+                return Ok(id);
+            }
+        }
+        Ok(Uuid::now_v7().to_string())
+    }
+
+    /// Returns the message's sequence.
     async fn begin_delivery(
         &mut self,
+        event: &String,
         parcel: &Parcel<'_>,
         due_at: Timestamp,
         now: Timestamp,
-    ) -> Result<String, Error> {
-        let (id, held_until) = (Uuid::now_v7().to_string(), (due_at > now).then_some(due_at.as_millis()));
+    ) -> Result<i64, Error> {
+        let id = self.free_delivery_id(parcel, std::slice::from_ref(event)).await?;
+        let held_until = (due_at > now).then_some(due_at.as_millis());
         let (due_at, now) = (due_at.as_millis(), now.as_millis());
-        sqlx::query!(
+        let done = sqlx::query!(
             "insert into delivery (id, endpoint, recipient, group_key, state, created_at, first_due_at, next_attempt_at,
                                    held_until, may_wait, instead_of)
              values (?1, ?2, ?3, ?4, 'pending', ?5, ?6, ?6, ?7, ?8, ?9)",
@@ -83,7 +125,7 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(id)
+        Ok(done.last_insert_rowid())
     }
 
     /// The message of its group that an event joins. A single event goes at once and alone; the eleventh within a minute
@@ -100,7 +142,7 @@ impl WriteTx {
         }
         let latest = due_at.as_millis();
         let open = sqlx::query_scalar!(
-            "select id from delivery d
+            "select sequence from delivery d
              where endpoint = ?1 and group_key = ?2 and state = 'pending' and attempts = 0 and message is null
                and recipient is ?3 and may_wait = ?4 and instead_of is ?5 and next_attempt_at <= ?6
                and (select count(*) from delivery_event de where de.delivery = d.id) < ?7

@@ -13,14 +13,14 @@ impl Store {
         due_before: Timestamp,
         given_up_after: Timestamp,
         now: Timestamp,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<i64>, Error> {
         let (due_before, given_up_after, now) = (due_before.as_millis(), given_up_after.as_millis(), now.as_millis());
-        let ids = sqlx::query_scalar!(
-            "select id from delivery
+        let held = sqlx::query_scalar!(
+            "select sequence from delivery
              where endpoint = ?1 and state = 'pending' and failed_over_at is null and first_due_at <= ?2
                and (held_until is null or held_until <= ?4)
              union all
-             select id from delivery
+             select sequence from delivery
              where endpoint = ?1 and state = 'dead' and failed_over_at is null and finished_at > ?3
              limit 100",
             endpoint,
@@ -28,19 +28,23 @@ impl Store {
             given_up_after,
             now
         );
-        Ok(ids.fetch_all(&self.read).await?)
+        Ok(held.fetch_all(&self.read).await?)
     }
 }
 
 impl WriteTx {
     /// Marks a delivery as passed on, and returns its events that `fallback` was not told anyway; none if it is
     /// delivered by now.
-    pub async fn fail_over(&mut self, id: &str, fallback: &str, now: Timestamp) -> Result<Vec<Event>, Error> {
+    ///
+    /// # Errors
+    /// If they cannot be read, too; it is not marked then.
+    pub async fn fail_over(&mut self, sequence: i64, fallback: &str, now: Timestamp) -> Result<Vec<Event>, Error> {
+        let events = self.events_of(sequence).await?;
         let now = now.as_millis();
         let marked = sqlx::query!(
-            "update delivery set failed_over_at = ? where id = ? and failed_over_at is null and state <> 'delivered'",
+            "update delivery set failed_over_at = ? where sequence = ? and failed_over_at is null and state <> 'delivered'",
             now,
-            id
+            sequence
         )
         .execute(&mut *self.tx)
         .await?;
@@ -48,15 +52,15 @@ impl WriteTx {
             return Ok(Vec::new());
         }
         let known = sqlx::query_scalar!(
-            "select theirs.event from delivery_event theirs
-             join delivery_event mine on mine.event = theirs.event and mine.delivery = ?1
-             where theirs.endpoint = ?2",
-            id,
+            "select theirs.event from delivery me
+             join delivery_event mine on mine.delivery = me.id
+             join delivery_event theirs on theirs.event = mine.event
+             where me.sequence = ?1 and theirs.endpoint = ?2",
+            sequence,
             fallback
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        let events = self.events_of(id).await?;
         // A test says nothing to anybody but who asked for it.
         let is_new = |event: &Event| !event.data.test && !known.contains(&event.data.event_id.to_string());
         Ok(events.into_iter().filter(is_new).collect())

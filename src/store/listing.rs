@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::{Error, Store, WriteTx};
+use super::{Error, Store, WriteTx, json, unreadable};
 use crate::qualification::key;
 use crate::time::Timestamp;
 
@@ -72,12 +72,14 @@ impl Store {
         .fetch_one(&self.read)
         .await?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        let count = |column, n: Option<i64>| {
+            n.map(|n| u64::try_from(n).map_err(unreadable("partner", partner, column))).transpose()
+        };
         Ok(ListState {
             read_at: at(row.read_at),
             complete_at: at(row.last_synced_at),
-            size: row.list_size.map(count),
-            short: at(row.short_since).zip(row.short_size.map(count)),
+            size: count("list_size", row.list_size)?,
+            short: at(row.short_since).zip(count("short_size", row.short_size)?),
             retry_at: at(row.list_retry_at),
             failures: u32::try_from(row.list_failures).unwrap_or(u32::MAX),
         })
@@ -125,7 +127,7 @@ impl WriteTx {
         now: Timestamp,
     ) -> Result<TakenPage, Error> {
         let rows: Vec<_> = page.iter().map(|customer| Row { key: key(&customer.id), customer }).collect();
-        let (rows, now) = (serde_json::to_string(&rows).unwrap_or_default(), now.as_millis());
+        let (rows, now) = (json(&rows)?, now.as_millis());
         sqlx::query!(
             // Written so that the list is gone through once, each customer looked up: SQLite's own choice is to go
             // through all of the list for each customer, and nobody else can write for as long as that takes.

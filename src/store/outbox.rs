@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Error, Store, WriteTx};
-use crate::event::{Event, EventType};
+use super::{Error, Store, WriteTx, counted, json, of_row, unreadable};
+use crate::event::{Event, EventData, EventType};
 use crate::time::Timestamp;
 
 /// A delivery whose attempt is open.
@@ -97,61 +97,96 @@ impl WriteTx {
     /// of another form meanwhile. A closed endpoint gives out one delivery when its probe is due, a paused one nothing.
     ///
     /// `hold` is given the events and when they were queued. What it holds back (quiet hours) steps aside until then; the
-    /// time does not count towards giving up.
+    /// time does not count towards giving up. So does a delivery of which something cannot be read, and the operators hear
+    /// of it: see [`Unreadable`](super::Unreadable).
     pub async fn claim_due(
         &mut self,
         claim: Claim<'_>,
         hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
-        render: impl FnOnce(&Unwritten) -> String,
+        render: impl Fn(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
         for _ in 0..HELD_AT_ONCE {
-            let Some(id) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else { return Ok(None) };
-            let until = match self.may_wait_since(&id).await? {
-                Some(queued_at) => hold(&self.events_of(&id).await?, queued_at),
-                None => None,
+            let Some(sequence) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else {
+                return Ok(None);
             };
-            match until.filter(|until| *until > claim.now) {
-                Some(until) => self.hold_back(&id, claim.now, until).await?,
-                None => return self.claim(&id, claim, render).await.map(Some),
+            match self.claim_or_hold(sequence, claim, &hold, &render).await {
+                Ok(None) => {}
+                // It costs this delivery, and not those behind it.
+                Err(error) if error.is_of_the_data() => self.set_aside(sequence, claim, error).await?,
+                claimed => return claimed,
             }
         }
         Ok(None)
     }
 
+    /// `None`: it is held back.
+    async fn claim_or_hold(
+        &mut self,
+        sequence: i64,
+        claim: Claim<'_>,
+        hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
+        render: impl Fn(&Unwritten) -> String,
+    ) -> Result<Option<Due>, Error> {
+        let until = match self.may_wait_since(sequence).await? {
+            Some(queued_at) => hold(&self.events_of(sequence).await?, queued_at),
+            None => None,
+        };
+        if let Some(until) = until.filter(|until| *until > claim.now) {
+            self.hold_back(sequence, claim.now, until).await?;
+            return Ok(None);
+        }
+        self.claim(sequence, claim, render).await.map(Some)
+    }
+
     pub(super) async fn claim(
         &mut self,
-        id: &str,
+        sequence: i64,
         claim: Claim<'_>,
-        render: impl FnOnce(&Unwritten) -> String,
+        render: impl Fn(&Unwritten) -> String,
     ) -> Result<Due, Error> {
         let Claim { endpoint, form, now, lease } = claim;
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
-            "select attempts, rung, first_due_at, message, form, settled, recipient, instead_of from delivery where id = ?",
-            id
+            "select id, attempts, rung, first_due_at, message, form, settled, recipient, instead_of
+             from delivery where sequence = ?",
+            sequence
         )
         .fetch_one(&mut *self.tx)
-        .await?;
-        let uuid = Uuid::parse_str(id).unwrap_or_default();
+        .await
+        .map_err(of_row(
+            "delivery",
+            sequence,
+            "id attempts rung first_due_at message form settled recipient instead_of",
+        ))?;
+        let id = &row.id;
+        // All of it is read before anything is written.
+        let uuid = Uuid::parse_str(id).map_err(unreadable("delivery", id, "id"))?;
+        if uuid.to_string() != *id {
+            return Err(unreadable("delivery", id, "id")("it is not written as ids are"));
+        }
+        let rung = counted("delivery", id, "rung", row.rung)?;
+        let attempt = counted("delivery", id, "attempts", row.attempts)?.saturating_add(1);
+        let settled = serde_json::from_str(&row.settled).map_err(unreadable("delivery", id, "settled"))?;
         let is_ours = row.form.as_deref().is_none_or(|written| written == form);
         let message = if let Some(frozen) = row.message.filter(|_| is_ours) {
             frozen
         } else {
             let instead_of = match row.instead_of {
-                Some(endpoint) => Some(self.instead_of(id, endpoint).await?),
+                Some(endpoint) => Some(self.instead_of(sequence, endpoint).await?),
                 None => None,
             };
-            let events = self.events_of(id).await?;
+            let events = self.events_of(sequence).await?;
             render(&Unwritten { id: uuid, events, recipient: row.recipient.clone(), instead_of })
         };
-        let attempt = row.attempts + 1;
         sqlx::query!(
-            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, form = ?4 where id = ?5",
+            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, form = ?4,
+                                 unreadable_since = null, unreadable_told_at = null
+             where sequence = ?5",
             attempt,
             lease_until,
             message,
             form,
-            id
+            sequence
         )
         .execute(&mut *self.tx)
         .await?;
@@ -167,26 +202,26 @@ impl WriteTx {
         .await?;
         Ok(Due {
             id: uuid,
-            attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
-            rung: u32::try_from(row.rung).unwrap_or(u32::MAX),
+            attempt,
+            rung,
             first_due_at: Timestamp::from_millis(row.first_due_at),
             message,
             recipient: row.recipient,
-            settled: serde_json::from_str(&row.settled).unwrap_or_default(),
+            settled,
         })
     }
 
     /// When it was queued, if quiet hours may hold it back.
-    async fn may_wait_since(&mut self, id: &str) -> Result<Option<Timestamp>, Error> {
-        let row = sqlx::query_scalar!("select created_at from delivery where id = ? and may_wait = 1", id);
+    async fn may_wait_since(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
+        let row = sqlx::query_scalar!("select created_at from delivery where sequence = ? and may_wait = 1", sequence);
         Ok(row.fetch_optional(&mut *self.tx).await?.map(Timestamp::from_millis))
     }
 
-    async fn hold_back(&mut self, id: &str, now: Timestamp, until: Timestamp) -> Result<(), Error> {
+    pub(super) async fn hold_back(&mut self, sequence: i64, now: Timestamp, until: Timestamp) -> Result<(), Error> {
         let (now, until) = (now.as_millis(), until.as_millis());
         sqlx::query!(
-            "update delivery set next_attempt_at = ?2, held_until = ?2, first_due_at = first_due_at + ?2 - ?3 where id = ?1",
-            id,
+            "update delivery set next_attempt_at = ?2, held_until = ?2, first_due_at = first_due_at + ?2 - ?3 where sequence = ?1",
+            sequence,
             until,
             now
         )
@@ -196,22 +231,27 @@ impl WriteTx {
     }
 
     /// Since when the endpoint in whose place this one is told was to take the first of its events.
-    async fn instead_of(&mut self, id: &str, endpoint: String) -> Result<InsteadOf, Error> {
+    async fn instead_of(&mut self, sequence: i64, endpoint: String) -> Result<InsteadOf, Error> {
         let since = sqlx::query_scalar!(
-            r#"select min(d.first_due_at) as "since: i64" from delivery_event mine
+            r#"select min(d.first_due_at) as "since: i64" from delivery me
+               join delivery_event mine on mine.delivery = me.id
                join delivery_event theirs on theirs.event = mine.event and theirs.endpoint = ?2
                join delivery d on d.id = theirs.delivery
-               where mine.delivery = ?1"#,
-            id,
+               where me.sequence = ?1"#,
+            sequence,
             endpoint
         )
         .fetch_one(&mut *self.tx)
         .await?;
-        Ok(InsteadOf { endpoint, since: Timestamp::from_millis(since.unwrap_or_default()) })
+        let Some(since) = since else {
+            let error = format!("{endpoint} holds none of its events");
+            return Err(unreadable("delivery", sequence, "instead_of")(error));
+        };
+        Ok(InsteadOf { endpoint, since: Timestamp::from_millis(since) })
     }
 
     /// The oldest delivery that is due. A closed endpoint is probed with it, or else with what would be due first.
-    async fn next_delivery(&mut self, endpoint: &str, now: i64) -> Result<Option<String>, Error> {
+    async fn next_delivery(&mut self, endpoint: &str, now: i64) -> Result<Option<i64>, Error> {
         let state = sqlx::query!("select probe_at, paused_at from endpoint where name = ?", endpoint)
             .fetch_optional(&mut *self.tx)
             .await?;
@@ -226,7 +266,7 @@ impl WriteTx {
         }
         // The plus keeps SQLite from sorting all that is due: in this order the first one is nearly always it.
         let oldest = sqlx::query_scalar!(
-            "select id from delivery where endpoint = ? and state = 'pending' and +next_attempt_at <= ?
+            "select sequence from delivery where endpoint = ? and state = 'pending' and +next_attempt_at <= ?
              order by sequence limit 1",
             endpoint,
             now
@@ -237,7 +277,7 @@ impl WriteTx {
             return Ok(oldest);
         }
         let first = sqlx::query_scalar!(
-            "select id from delivery where endpoint = ? and state = 'pending' and (held_until is null or held_until <= ?)
+            "select sequence from delivery where endpoint = ? and state = 'pending' and (held_until is null or held_until <= ?)
              order by next_attempt_at limit 1",
             endpoint,
             now
@@ -247,22 +287,37 @@ impl WriteTx {
         Ok(first)
     }
 
-    pub(super) async fn events_of(&mut self, delivery: &str) -> Result<Vec<Event>, Error> {
+    /// What a delivery tells, in the order in which it happened. All of it, or an error: what cannot be read is not left
+    /// out.
+    pub(super) async fn events_of(&mut self, sequence: i64) -> Result<Vec<Event>, Error> {
         let rows = sqlx::query!(
-            "select e.type as kind, e.occurred_at, e.data from event e
-             join delivery_event de on de.event = e.id where de.delivery = ? order by e.occurred_at, e.id",
-            delivery
+            // Bytes, so that what is no text is an error that names the event.
+            r#"select e.id, e.type as "kind: Vec<u8>", e.occurred_at, e.data as "data: Vec<u8>" from delivery d
+               join delivery_event de on de.delivery = d.id
+               join event e on e.id = de.event
+               where d.sequence = ? order by e.occurred_at, e.rowid"#,
+            sequence
         )
         .fetch_all(&mut *self.tx)
-        .await?;
-        let events = rows.into_iter().filter_map(|row| {
-            Some(Event {
-                kind: EventType::parse(&row.kind)?,
+        .await
+        .map_err(of_row("event", format!("of delivery {sequence}"), "id type occurred_at data"))?;
+        let events = rows.into_iter().map(|row| {
+            let name = String::from_utf8(row.kind).map_err(unreadable("event", &row.id, "type"))?;
+            let kind = EventType::parse(&name).ok_or_else(|| format!("there is no event called {name:?}"));
+            let data: EventData = serde_json::from_slice(&row.data).map_err(unreadable("event", &row.id, "data"))?;
+            if data.event_id.to_string() != row.id {
+                return Err(unreadable("event", &row.id, "data")(format!(
+                    "it has another event_id, {}",
+                    data.event_id
+                )));
+            }
+            Ok(Event {
+                kind: kind.map_err(unreadable("event", &row.id, "type"))?,
                 occurred_at: Timestamp::from_millis(row.occurred_at),
-                data: serde_json::from_str(&row.data).ok()?,
+                data,
             })
         });
-        Ok(events.collect())
+        events.collect()
     }
 
     /// Ends an attempt and says what becomes of its delivery, in one transaction. A success counts whenever it
@@ -293,7 +348,7 @@ impl WriteTx {
         .await?;
         let mut all = due.settled.clone();
         all.extend(settled.clone());
-        let all = serde_json::to_string(&all).unwrap_or_default();
+        let all = json(&all)?;
         match finish {
             Finish::Delivered { partly } => {
                 let last_error = partly.then_some(response);

@@ -13,6 +13,8 @@ pub struct OpenReview {
     pub status: String,
     pub created_at: Option<Timestamp>,
     pub attempt: u32,
+    /// The create date that it began with, where one was ever shown.
+    pub attempt_created_at: Option<Timestamp>,
     /// The create date, or when it was seen to begin, or first seen.
     pub since: Timestamp,
     /// When it was first seen in review, and when the customer was first seen.
@@ -32,7 +34,7 @@ impl Store {
         let seen_after = seen_after.as_millis();
         let rows = sqlx::query!(
             r#"select o.id as "observation!", c.id as "customer!", o.qualification, o.vetting_status as "status!: String",
-                      o.vetting_created_at, o.attempt, o.status_since,
+                      o.vetting_created_at, o.attempt, o.attempt_created_at, o.status_since,
                       coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64",
                       coalesce(c.first_seen_at, o.status_since) as "customer_since!: i64",
                       c.last_seen_at as "last_seen_at!: i64",
@@ -58,6 +60,7 @@ impl Store {
             status: row.status,
             created_at: row.vetting_created_at.map(Timestamp::from_millis),
             attempt: u32::try_from(row.attempt).unwrap_or(u32::MAX),
+            attempt_created_at: row.attempt_created_at.map(Timestamp::from_millis),
             since: Timestamp::from_millis(row.since),
             status_since: Timestamp::from_millis(row.status_since),
             customer_since: Timestamp::from_millis(row.customer_since),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Error, Store, WriteTx};
+use super::taken::Taken;
+use super::{Error, Store, WriteTx, json, unreadable};
 use crate::time::Timestamp;
 
 /// Why a customer is asked when it is asked. The order is the order in which a short budget is spent, once each class
@@ -39,8 +40,9 @@ impl PollClass {
         }
     }
 
-    pub(super) fn parse(name: &str) -> Self {
-        Self::IN_ORDER.into_iter().find(|class| class.as_str() == name).unwrap_or(Self::FirstSight)
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        let known = Self::IN_ORDER.into_iter().find(|class| class.as_str() == name);
+        known.ok_or_else(|| format!("{name:?} is no class of customers"))
     }
 }
 
@@ -175,13 +177,12 @@ impl Store {
         )
         .fetch_all(&self.read)
         .await?;
-        let counts = rows.into_iter().map(|row| ClassCount {
-            partner: row.name,
-            log_is_read: row.log_is_read,
-            class: PollClass::parse(&row.poll_class),
-            customers: u64::try_from(row.customers).unwrap_or(0),
+        let counts = rows.into_iter().map(|row| {
+            let class = PollClass::parse(&row.poll_class).map_err(unreadable("customer", &row.name, "poll_class"))?;
+            let customers = u64::try_from(row.customers).unwrap_or(0);
+            Ok(ClassCount { partner: row.name, log_is_read: row.log_is_read, class, customers })
         });
-        Ok(counts.collect())
+        counts.collect()
     }
 }
 
@@ -214,31 +215,36 @@ impl WriteTx {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<DueCustomer>, Error> {
-        let (class, now) = (class.as_str(), now.as_millis());
+        let (class, now_ms) = (class.as_str(), now.as_millis());
         let rows = sqlx::query_as!(
             Taken,
-            r#"select id as "row!", customer_id, poll_class, answer, expected_until, poll_failures, next_poll_at as due_at,
-                      refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
+            r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+                      answer as "answer: Vec<u8>", expected_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
                from customer
                where partner = ?1 and poll_class = ?2 and removed_at is null and paused_at is null and next_poll_at <= ?3
                order by next_poll_at limit ?4"#,
             partner,
             class,
-            now,
+            now_ms,
             limit
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        Ok(rows.into_iter().map(DueCustomer::from).collect())
+        self.askable(rows, now).await
     }
 
     /// These customers, due or not; whoever is not watched is left out.
-    pub async fn customers_to_ask(&mut self, partner: i64, rows: &[i64]) -> Result<Vec<DueCustomer>, Error> {
-        let rows = serde_json::to_string(rows).unwrap_or_default();
+    pub async fn customers_to_ask(
+        &mut self,
+        partner: i64,
+        rows: &[i64],
+        now: Timestamp,
+    ) -> Result<Vec<DueCustomer>, Error> {
+        let rows = json(&rows)?;
         let rows = sqlx::query_as!(
             Taken,
-            r#"select id as "row!", customer_id, poll_class, answer, expected_until, poll_failures, next_poll_at as due_at,
-                      refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
+            r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+                      answer as "answer: Vec<u8>", expected_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
                from customer
                where partner = ?1 and removed_at is null and paused_at is null and id in (select value from json_each(?2))"#,
             partner,
@@ -246,7 +252,7 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        Ok(rows.into_iter().map(DueCustomer::from).collect())
+        self.askable(rows, now).await
     }
 
     /// Moves customers to `lease_until` before they are asked: an answer that kills the process steps aside.
@@ -256,8 +262,7 @@ impl WriteTx {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<(), Error> {
-        let rows =
-            serde_json::to_string(&customers.map(|customer| customer.row).collect::<Vec<_>>()).unwrap_or_default();
+        let rows = json(&customers.map(|customer| customer.row).collect::<Vec<_>>())?;
         let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
         sqlx::query!(
             "update customer set next_poll_at = ?1, asking_since = ?2 where id in (select value from json_each(?3))",
@@ -272,7 +277,7 @@ impl WriteTx {
 
     /// Moves the times on of customers whose answer was the same. Never overwrites what is newer.
     pub async fn unchanged(&mut self, answers: &[Unchanged]) -> Result<(), Error> {
-        let answers = serde_json::to_string(answers).unwrap_or_default();
+        let answers = json(&answers)?;
         sqlx::query!(
             "update customer
              set last_seen_at = j.seen_at, answer_began_at = j.began_at,
@@ -294,11 +299,11 @@ impl WriteTx {
 
     /// Notes failed questions. They change nothing that is believed.
     pub async fn failed(&mut self, failures: &[Failed]) -> Result<(), Error> {
-        let failures = serde_json::to_string(failures).unwrap_or_default();
+        let failures = json(&failures)?;
         sqlx::query!(
             "update customer
              set next_poll_at = j.next_poll_at, asking_since = null, interrupted = 0,
-                 poll_failures = poll_failures + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
+                 poll_failures = max(poll_failures, 0) + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
                  poll_class = case when j.no_relationship and (refused_since is not null or left_since is not null)
                                    then 'unqualified' else poll_class end,
                  refused_since = case when j.no_relationship then coalesce(refused_since, j.at) else refused_since end,
@@ -325,7 +330,7 @@ impl WriteTx {
     /// Gives back customers that were taken and not asked, with the time that each is due at.
     pub async fn not_asked(&mut self, customers: &[(i64, Timestamp)]) -> Result<(), Error> {
         let customers: Vec<_> = customers.iter().map(|(row, due_at)| (row, due_at.as_millis())).collect();
-        let customers = serde_json::to_string(&customers).unwrap_or_default();
+        let customers = json(&customers)?;
         sqlx::query!(
             "update customer set next_poll_at = j.due_at, asking_since = null
              from (select value ->> 0 as row, value ->> 1 as due_at from json_each(?)) j
@@ -410,34 +415,5 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         Ok(())
-    }
-}
-
-/// A row of `customer`, to be asked.
-struct Taken {
-    row: i64,
-    customer_id: String,
-    poll_class: String,
-    answer: Option<String>,
-    expected_until: Option<i64>,
-    poll_failures: i64,
-    due_at: i64,
-    refused: bool,
-    left: bool,
-}
-
-impl From<Taken> for DueCustomer {
-    fn from(taken: Taken) -> Self {
-        Self {
-            row: taken.row,
-            customer_id: taken.customer_id,
-            class: PollClass::parse(&taken.poll_class),
-            answer: taken.answer,
-            expected_until: taken.expected_until.map(Timestamp::from_millis),
-            poll_failures: u32::try_from(taken.poll_failures).unwrap_or(u32::MAX),
-            due_at: Timestamp::from_millis(taken.due_at),
-            refused: taken.refused,
-            left: taken.left,
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Sending again what was given up.
 
-use crate::store::{Error, WriteTx};
+use crate::store::{Error, WriteTx, doing};
 use crate::time::Timestamp;
 
 /// Which deliveries are to be sent again.
@@ -37,9 +37,9 @@ impl WriteTx {
         let ids = match which {
             Redrive::One { id, force } => match self.state_of(id).await? {
                 None => return Ok(Redriven::NothingMatched),
-                Some((state, under_way)) if state == "pending" && under_way => return Ok(Redriven::UnderWay),
-                Some((state, _)) if state == "delivered" && !force => return Ok(Redriven::Delivered),
-                Some(_) => vec![id.to_owned()],
+                Some((_, state, under_way)) if state == "pending" && under_way => return Ok(Redriven::UnderWay),
+                Some((_, state, _)) if state == "delivered" && !force => return Ok(Redriven::Delivered),
+                Some((id, ..)) => vec![id],
             },
             Redrive::Dead { endpoint, since } => self.dead_letters(endpoint, since).await?,
         };
@@ -49,14 +49,18 @@ impl WriteTx {
         self.send_again(&ids, now).await.map(Redriven::Again)
     }
 
-    async fn state_of(&mut self, id: &str) -> Result<Option<(String, bool)>, Error> {
+    /// Its id as it is now (it changes while a message gathers), its state, and whether an attempt is under way.
+    async fn state_of(&mut self, id: &str) -> Result<Option<(String, String, bool)>, Error> {
         let row = sqlx::query!(
-            r#"select d.state, exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
-               from delivery d where d.id = ?1"#,
+            r#"select d.id, d.state,
+                      exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
+               from delivery d
+               where d.sequence = coalesce((select sequence from delivery where id = ?1),
+                                           (select delivery from delivery_former_id where id = ?1))"#,
             id,
         );
-        let row = row.fetch_optional(&mut *self.tx).await?;
-        Ok(row.map(|row| (row.state, row.under_way)))
+        let row = row.fetch_optional(&mut *self.tx).await.map_err(doing("send a message again"))?;
+        Ok(row.map(|row| (row.id, row.state, row.under_way)))
     }
 
     async fn dead_letters(&mut self, endpoint: Option<&str>, since: Option<Timestamp>) -> Result<Vec<String>, Error> {
@@ -71,7 +75,7 @@ impl WriteTx {
             endpoint,
             since,
         );
-        Ok(ids.fetch_all(&mut *self.tx).await?)
+        ids.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))
     }
 
     async fn send_again(&mut self, ids: &[String], now: Timestamp) -> Result<Vec<(String, String)>, Error> {
@@ -83,13 +87,14 @@ impl WriteTx {
              set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, may_wait = 0, rung = 0, interrupted = 0,
                  finished_at = null,
                  settled = case when state = 'delivered' then '{}'
+                           when json_type(settled) <> 'object' then settled -- not to be read: nobody is mailed again for that
                            else (select json_group_object(key, value) from json_each(settled) where value like '2%') end
              where id in (select value from json_each(?1))",
             list,
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await.map_err(doing("send messages again"))?;
         sqlx::query!(
             "update endpoint
              set paused_at = null, paused_settings = null, probe_at = case when closed_since is not null then ?2 end
@@ -98,12 +103,13 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(doing("send messages again"))?;
         let told = sqlx::query!(
             "select id, endpoint from delivery where id in (select value from json_each(?1)) order by sequence",
             list,
         );
-        let told = told.fetch_all(&mut *self.tx).await?;
+        let told = told.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))?;
         Ok(told.into_iter().map(|row| (row.id, row.endpoint)).collect())
     }
 }

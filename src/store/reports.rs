@@ -15,7 +15,7 @@ pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, Ev
 pub use overview::{EndpointState, PartnerState};
 pub use proof::{Proof, ProvenDelivery, ProvenTransition};
 
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
 
 /// A row of `v_current`.
@@ -127,7 +127,8 @@ pub struct TransitionFilter<'a> {
 impl Store {
     /// The names of all partners that were ever watched.
     pub async fn partner_names(&self) -> Result<Vec<String>, Error> {
-        Ok(sqlx::query_scalar!("select name from partner order by name").fetch_all(&self.read).await?)
+        let names = sqlx::query_scalar!("select name from partner order by name");
+        names.fetch_all(&self.read).await.map_err(doing("read the partners"))
     }
 
     /// Everybody on the roster, the removed included, oldest row first.
@@ -139,7 +140,7 @@ impl Store {
                from customer c join partner p on p.id = c.partner
                order by c.id"#,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("read the roster"))
     }
 
     /// Watched customers by name; `rows` narrows them to these rows, `tag` to those that carry it.
@@ -169,7 +170,7 @@ impl Store {
             partner,
             tag,
         );
-        Ok(found.fetch_all(&self.read).await?)
+        found.fetch_all(&self.read).await.map_err(doing("list customers"))
     }
 
     /// Customers that could not be read for a while, longest first.
@@ -197,7 +198,7 @@ impl Store {
             partner,
             key,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("read how customers stand"))
     }
 
     /// What is in review now, by the time it was submitted (or, where that is unknown, first seen so): oldest first.
@@ -214,7 +215,7 @@ impl Store {
                where replace(lower(vetting_status), '_', '') = 'inreview'
                order by coalesce(vetting_created_at, status_since), partner, customer_id"#,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("list what is in review"))
     }
 
     /// Verdicts that were seen at or after `since`, newest first.
@@ -231,7 +232,7 @@ impl Store {
                order by decided_before desc"#,
             since,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("list decisions"))
     }
 
     /// Transitions, newest first.
@@ -260,7 +261,7 @@ impl Store {
             filter.partner,
             limit,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("read the history"))
     }
 }
 

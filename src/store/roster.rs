@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::store::{Error, WriteTx};
+use crate::store::{Error, WriteTx, doing};
 use crate::time::Timestamp;
 
 /// Who is to be watched, and what is known of them.
@@ -62,7 +62,8 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(doing("add a customer"))?;
         let known = sqlx::query!(
             r#"update customer
                set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'listed',
@@ -83,7 +84,7 @@ impl WriteTx {
             now,
         )
         .fetch_optional(&mut *self.tx)
-        .await?;
+        .await.map_err(doing("add a customer"))?;
         if let Some(known) = known {
             return Ok(Added::Known { paused: known.paused });
         }
@@ -100,7 +101,7 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await.map_err(doing("add a customer"))?;
         Ok(Added::New)
     }
 
@@ -113,17 +114,19 @@ impl WriteTx {
         now: Timestamp,
         imported: &mut Imported,
     ) -> Result<(), Error> {
-        let (rows, now) = (as_rows(customers), now.as_millis());
+        let (rows, now) = (as_rows(customers)?, now.as_millis());
         sqlx::query!(
             "insert into partner (name, watching_since) values (?1, ?2) on conflict (name) do nothing",
             partner,
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(doing("import customers"))?;
         let partner = sqlx::query_scalar!(r#"select id as "id!" from partner where name = ?1"#, partner)
             .fetch_one(&mut *self.tx)
-            .await?;
+            .await
+            .map_err(doing("import customers"))?;
         let known = sqlx::query!(
             r#"select count(*) filter (where is_watched) as "watched!: i64",
                       count(*) filter (where not is_watched and was_watched) as "returned!: i64"
@@ -138,7 +141,7 @@ impl WriteTx {
             rows,
         )
         .fetch_one(&mut *self.tx)
-        .await?;
+        .await.map_err(doing("import customers"))?;
         let updated = sqlx::query!(
             // The cross joins say where to begin: SQLite would look through the whole list for each customer there is.
             "with j as materialized (
@@ -158,7 +161,8 @@ impl WriteTx {
             rows,
         )
         .execute(&mut *self.tx)
-        .await?
+        .await
+        .map_err(doing("import customers"))?
         .rows_affected();
         // Who was in Partner Center's list only is now also wanted by hand; whoever left is asked again.
         sqlx::query!(
@@ -181,7 +185,8 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(doing("import customers"))?;
         let added = sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, domain, tags, contact, source, added_at, next_poll_at)
              select ?1, value ->> 'id', value ->> 'key', coalesce(value ->> 'name', ''), coalesce(value ->> 'domain', ''),
@@ -194,7 +199,7 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?
+        .await.map_err(doing("import customers"))?
         .rows_affected();
         let watched = u64::try_from(known.watched).unwrap_or(0);
         imported.added += added;
@@ -209,7 +214,8 @@ impl WriteTx {
         let now = now.as_millis();
         let done = sqlx::query!("update customer set removed_at = ?2 where id = ?1 and removed_at is null", row, now)
             .execute(&mut *self.tx)
-            .await?;
+            .await
+            .map_err(doing("remove a customer"))?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -224,7 +230,8 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(doing("pause a customer"))?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -247,7 +254,8 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(doing("resume a customer"))?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -271,13 +279,14 @@ impl WriteTx {
             now,
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(doing("make customers due"))?;
         Ok(done.rows_affected())
     }
 }
 
 /// As a statement reads them.
-fn as_rows(customers: &[ImportedCustomer]) -> String {
+fn as_rows(customers: &[ImportedCustomer]) -> Result<String, Error> {
     #[derive(Serialize)]
     struct Row<'a> {
         id: &'a str,
@@ -298,7 +307,7 @@ fn as_rows(customers: &[ImportedCustomer]) -> String {
             contact: customer.contact.as_deref(),
         }
     }
-    serde_json::to_string(&customers.iter().map(row).collect::<Vec<_>>()).unwrap_or_default()
+    crate::store::json(&customers.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

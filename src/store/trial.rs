@@ -1,7 +1,7 @@
 //! Test messages: the same rows as any message, but one that somebody waits for is tried before the others, and while
 //! its endpoint is closed.
 
-use super::{Claim, Due, Error, Store, Unwritten, WriteTx};
+use super::{Claim, Due, Error, Store, Unwritten, WriteTx, doing};
 use crate::event::Event;
 use crate::time::Timestamp;
 
@@ -17,7 +17,7 @@ impl Store {
                where d.id = ? order by a.number desc limit 1"#,
             delivery
         );
-        Ok(row.fetch_optional(&self.read).await?.map(|row| Trial {
+        Ok(row.fetch_optional(&self.read).await.map_err(doing("see what became of a test"))?.map(|row| Trial {
             state: row.state,
             next_attempt_at: row.next_attempt_at.map(Timestamp::from_millis),
             attempt: row.number,
@@ -50,7 +50,7 @@ impl WriteTx {
             event,
             endpoint
         );
-        Ok(id.fetch_optional(&mut *self.tx).await?)
+        id.fetch_optional(&mut *self.tx).await.map_err(doing("queue a test"))
     }
 
     /// Somebody wants to know whether the endpoint takes a message now: it is no longer paused, and probed at once.
@@ -65,22 +65,22 @@ impl WriteTx {
             now
         )
         .execute(&mut *self.tx)
-        .await?;
+        .await.map_err(doing("queue a test"))?;
         Ok(())
     }
 
     /// A test that was not tried yet: what a closed endpoint is probed with, because somebody waits for it.
-    pub(super) async fn waiting_test(&mut self, endpoint: &str) -> Result<Option<String>, Error> {
-        let id = sqlx::query_scalar!(
+    pub(super) async fn waiting_test(&mut self, endpoint: &str) -> Result<Option<i64>, Error> {
+        let sequence = sqlx::query_scalar!(
             // Tests are few, whatever waits: the cross join begins with them.
-            "select d.id from event e
+            "select d.sequence from event e
              cross join delivery_event de on de.event = e.id
              cross join delivery d on d.id = de.delivery
-             where e.test = 1 and d.endpoint = ? and d.state = 'pending' and d.attempts = 0
+             where e.test = 1 and d.endpoint = ? and d.state = 'pending' and d.attempts = 0 and d.unreadable_since is null
              order by d.sequence limit 1",
             endpoint
         );
-        Ok(id.fetch_optional(&mut *self.tx).await?)
+        sequence.fetch_optional(&mut *self.tx).await.map_err(doing("look for a test"))
     }
 
     /// Claims this delivery, as [`WriteTx::claim_due`] does the oldest one. `None`: it is not pending, or is being tried.
@@ -88,17 +88,17 @@ impl WriteTx {
         &mut self,
         id: &str,
         claim: Claim<'_>,
-        render: impl FnOnce(&Unwritten) -> String,
+        render: impl Fn(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
-        let is_free = sqlx::query_scalar!(
-            r#"select state = 'pending' and not exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null)
-                   as "free!: bool"
-               from delivery d where d.id = ?"#,
+        let free = sqlx::query_scalar!(
+            "select sequence from delivery d
+             where id = ? and state = 'pending'
+               and not exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null)",
             id
         );
-        if !is_free.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
-            return Ok(None);
+        match free.fetch_optional(&mut *self.tx).await.map_err(doing("send a test"))? {
+            Some(sequence) => self.claim(sequence, claim, render).await.map(Some),
+            None => Ok(None),
         }
-        self.claim(id, claim, render).await.map(Some)
     }
 }

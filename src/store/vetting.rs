@@ -2,9 +2,10 @@
 
 use uuid::Uuid;
 
-use super::{Error, PollClass, WriteTx};
+use super::{Error, PollClass, WriteTx, counted, json, of_row, unreadable};
 use crate::diff::{Belief, Change, Missing, Review, Told};
 use crate::event::{CustomerRef, Event};
+use crate::ids::EventKey;
 use crate::qualification::{self, Entry, Verdict};
 use crate::time::Timestamp;
 
@@ -61,15 +62,22 @@ impl WriteTx {
             row
         )
         .fetch_optional(&mut *self.tx)
-        .await?;
-        Ok(found.map(|row| Customer {
+        .await
+        .map_err(of_row(
+            "customer",
+            row,
+            "id customer_id name domain tags contact poll_class added_at expected_until submitted_at answer_began_at \
+             last_seen_at left_why muted_at muted_until",
+        ))?;
+        let Some(row) = found else { return Ok(None) };
+        Ok(Some(Customer {
             row: row.id,
             customer_id: row.customer_id,
             name: row.name,
             domain: row.domain,
-            tags: serde_json::from_str(&row.tags).unwrap_or_default(),
+            tags: serde_json::from_str(&row.tags).map_err(unreadable("customer", row.id, "tags"))?,
             contact: row.contact,
-            class: PollClass::parse(&row.poll_class),
+            class: PollClass::parse(&row.poll_class).map_err(unreadable("customer", row.id, "poll_class"))?,
             added_at: Timestamp::from_millis(row.added_at),
             expected_until: row.expected_until.map(Timestamp::from_millis),
             submitted_at: row.submitted_at.map(Timestamp::from_millis),
@@ -83,7 +91,7 @@ impl WriteTx {
 
     pub async fn beliefs(&mut self, customer: i64) -> Result<Vec<Belief>, Error> {
         let rows = sqlx::query!(
-            "select qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
+            "select id, qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
                     attempt, attempt_created_at, submitted_at,
                     told_verdict, told_reason, told_created_at, told_attempt,
                     missing_since, missing_after, missing_looks, missing_looked_at
@@ -91,37 +99,56 @@ impl WriteTx {
             customer
         )
         .fetch_all(&mut *self.tx)
-        .await?;
+        .await
+        .map_err(of_row(
+            "observation",
+            format!("of customer {customer}"),
+            "id qualification present vetting_status vetting_reason vetting_created_at status_since attempt \
+             attempt_created_at submitted_at told_verdict told_reason told_created_at told_attempt missing_since \
+             missing_after missing_looks missing_looked_at",
+        ))?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-        let beliefs = rows.into_iter().map(|row| Belief {
-            entry: (row.present == 1).then(|| Entry {
-                qualification: row.qualification.clone(),
-                vetting_status: row.vetting_status,
-                vetting_reason: row.vetting_reason,
-                created_at: at(row.vetting_created_at),
-            }),
-            qualification: row.qualification,
-            since: Timestamp::from_millis(row.status_since),
-            review: Review {
-                attempt: count(row.attempt),
-                created_at: at(row.attempt_created_at),
-                submitted_at: at(row.submitted_at),
-            },
-            told: row.told_verdict.as_deref().and_then(Verdict::parse).map(|verdict| Told {
-                verdict,
-                reason_key: row.told_reason,
-                created_at: at(row.told_created_at),
-                attempt: count(row.told_attempt.unwrap_or(0)),
-            }),
-            missing: row.missing_since.map(|since| Missing {
-                since: Timestamp::from_millis(since),
-                after: at(row.missing_after),
-                looks: count(row.missing_looks),
-                looked_at: Timestamp::from_millis(row.missing_looked_at.unwrap_or(since)),
-            }),
+        let beliefs = rows.into_iter().map(|row| {
+            let count = |column, n: i64| counted("observation", row.id, column, n);
+            let told = match row.told_verdict {
+                None => None,
+                Some(word) => Some(Told {
+                    verdict: Verdict::parse(&word)
+                        .ok_or_else(|| format!("{word:?} is no verdict"))
+                        .map_err(unreadable("observation", row.id, "told_verdict"))?,
+                    reason_key: row.told_reason,
+                    created_at: at(row.told_created_at),
+                    attempt: count("told_attempt", row.told_attempt.unwrap_or(-1))?,
+                }),
+            };
+            let missing = match row.missing_since {
+                None => None,
+                Some(since) => Some(Missing {
+                    since: Timestamp::from_millis(since),
+                    after: at(row.missing_after),
+                    looks: count("missing_looks", row.missing_looks)?,
+                    looked_at: Timestamp::from_millis(row.missing_looked_at.unwrap_or(since)),
+                }),
+            };
+            Ok(Belief {
+                entry: (row.present == 1).then(|| Entry {
+                    qualification: row.qualification.clone(),
+                    vetting_status: row.vetting_status,
+                    vetting_reason: row.vetting_reason,
+                    created_at: at(row.vetting_created_at),
+                }),
+                qualification: row.qualification,
+                since: Timestamp::from_millis(row.status_since),
+                review: Review {
+                    attempt: count("attempt", row.attempt)?,
+                    created_at: at(row.attempt_created_at),
+                    submitted_at: at(row.submitted_at),
+                },
+                told,
+                missing,
+            })
         });
-        Ok(beliefs.collect())
+        beliefs.collect()
     }
 
     pub async fn save_belief(&mut self, customer: i64, belief: &Belief) -> Result<(), Error> {
@@ -263,6 +290,20 @@ impl WriteTx {
         Ok(done.last_insert_rowid())
     }
 
+    /// The first of an event's ids, by ordinal, that no event has. No event is ever deleted, not with its customer either.
+    pub async fn free_event_id(&mut self, key: &EventKey) -> Result<Uuid, Error> {
+        for ordinal in 1..=u32::MAX {
+            let id = key.id(ordinal);
+            let text = id.to_string();
+            let taken =
+                sqlx::query_scalar!(r#"select exists (select 1 from event where id = ?) as "taken!: bool""#, text);
+            if !taken.fetch_one(&mut *self.tx).await? {
+                return Ok(id);
+            }
+        }
+        Ok(Uuid::now_v7())
+    }
+
     /// Stores an event. It is told by the deliveries that are queued with it.
     pub async fn insert_event(
         &mut self,
@@ -273,7 +314,7 @@ impl WriteTx {
     ) -> Result<(), Error> {
         let (id, kind) = (event.data.event_id.to_string(), event.kind.as_str());
         let occurred_at = event.occurred_at.as_millis();
-        let data = serde_json::to_string(&event.data).unwrap_or_default();
+        let data = json(&event.data)?;
         sqlx::query!(
             "insert into event (id, type, transition, partner, customer, occurred_at, data, test)
              values (?, ?, ?, ?, ?, ?, ?, ?)",

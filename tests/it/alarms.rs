@@ -278,7 +278,10 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
         alarms.filter(|alarm| alarm.contains("customer list")).collect::<Vec<_>>()
     };
     let told = about_the_list(&world);
-    assert!(matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: The customer list of emea")), "{told:#?}");
+    assert!(
+        matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: The customer list of emea")),
+        "{told:#?}"
+    );
     world.sandbox.clear_faults();
     live(&world, 3).await;
     let told = about_the_list(&world);

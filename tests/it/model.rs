@@ -248,7 +248,7 @@ impl Model {
     /// Holds what was told against what was to be told.
     async fn judge(&self) -> u64 {
         let mut count = 0;
-        let told = self.told();
+        let told = self.told(&self.world.rows("select id from event order by rowid").await);
         let about = "customer_id || ' ' || lower(replace(qualification, '_', ''))";
         let current = self.world.rows(&format!("select {about}, vetting_status from v_current")).await;
         let changes = format!("select {about}, to_status from v_transitions order by transition_id");
@@ -294,8 +294,8 @@ impl Model {
         count
     }
 
-    /// What the receiver took, by customer and qualification: each event once, or it fails.
-    fn told(&self) -> BTreeMap<(String, String), Vec<News>> {
+    /// What the receiver took, by customer and qualification, in the order of these events: each once, or it fails.
+    fn told(&self, order: &[String]) -> BTreeMap<(String, String), Vec<News>> {
         let (mut ids, mut events) = (BTreeMap::<String, u32>::new(), BTreeMap::new());
         for hook in self.world.hook.hooks() {
             let json = hook.json();
@@ -322,10 +322,10 @@ impl Model {
         }
         assert!(ids.values().all(|times| *times == 1), "a message was taken twice: {ids:?}");
         let mut told = BTreeMap::<_, Vec<News>>::new();
-        // Ids of version 7 count up.
-        for (_, about, news) in events.into_values() {
+        for (_, about, news) in order.iter().filter_map(|id| events.remove(id)) {
             told.entry(about).or_default().push(news);
         }
+        assert!(events.is_empty(), "told, and not stored: {events:?}");
         told
     }
 }

@@ -140,7 +140,9 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         observe(&world, &reviews, &mut models).await;
     }
 
-    let digests = digests(&world, &repeats)?;
+    let ranks = world.rows("select id from event order by rowid").await;
+    let ranks: Ranks = ranks.into_iter().enumerate().map(|(rank, id)| (id, rank)).collect();
+    let digests = digests(&world, &repeats, &ranks)?;
     for (n, (review, model)) in reviews.iter().zip(&models).enumerate() {
         prop_assert_eq!(&believed(&world, &review.id).await, review.state, "what is believed of school {}", n);
         let name = format!("School {n}");
@@ -153,7 +155,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 hooked.arrived(hook.id().unwrap(), &text("/data/event_id"), &news, hook.answered == Some(200));
             }
         }
-        prop_assert_eq!(&hooked.in_order(), &model.news, "webhooks of {}", &name);
+        prop_assert_eq!(&hooked.in_order(&ranks), &model.news, "webhooks of {}", &name);
         let events: BTreeSet<_> = hooked.by_id.values().map(|arrival| &arrival.event).collect();
         prop_assert_eq!(events.len(), hooked.by_id.len(), "an event under two ids");
         let again = hooked.by_id.values().map(|arrival| arrival.accepted.saturating_sub(1)).sum::<u32>();
@@ -168,6 +170,9 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     prop_assert_eq!(unfinished, [""; 0]);
     Ok(())
 }
+
+/// Which event came first, by id.
+type Ranks = BTreeMap<String, usize>;
 
 /// What may have arrived more than once.
 #[derive(Debug, Default)]
@@ -198,8 +203,12 @@ const QUIET: (&str, &str) = ("18:00", "07:00");
 
 /// Each event that came in a digest, in the order of the events: about whom, and what. Each came under one id, whatever
 /// was repeated, and nothing came at night but what somebody sent again.
-fn digests(world: &World, repeats: &Repeats) -> Result<BTreeMap<String, (String, String)>, TestCaseError> {
-    let mut told: BTreeMap<String, (String, String)> = BTreeMap::new();
+fn digests(
+    world: &World,
+    repeats: &Repeats,
+    ranks: &Ranks,
+) -> Result<BTreeMap<usize, (String, String)>, TestCaseError> {
+    let mut told: BTreeMap<usize, (String, String)> = BTreeMap::new();
     let mut under: BTreeMap<String, String> = BTreeMap::new();
     for hook in world.hook.hooks().into_iter().filter(|hook| hook.path == "/grouped") {
         let (json, id) = (hook.json(), hook.id().unwrap().to_owned());
@@ -216,7 +225,7 @@ fn digests(world: &World, repeats: &Repeats) -> Result<BTreeMap<String, (String,
                 &id,
                 "an event under two ids"
             );
-            prop_assert_eq!(told.entry(text("/event_id")).or_insert_with(|| news.clone()), &news);
+            prop_assert_eq!(told.entry(ranks[&text("/event_id")]).or_insert_with(|| news.clone()), &news);
         }
     }
     Ok(told)
@@ -440,8 +449,10 @@ impl Told {
         arrival.accepted += u32::from(accepted);
     }
 
-    /// Ids of version 7 count up.
-    fn in_order(&self) -> Vec<String> {
-        self.by_id.values().map(|arrival| arrival.news.clone()).collect()
+    /// In the order in which it happened.
+    fn in_order(&self, ranks: &Ranks) -> Vec<String> {
+        let mut arrivals: Vec<_> = self.by_id.values().collect();
+        arrivals.sort_by_key(|arrival| ranks[&arrival.event]);
+        arrivals.into_iter().map(|arrival| arrival.news.clone()).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! A world to test in: a simulated Partner Center, a mail server and a webhook receiver on loopback, a database in a
 //! folder of its own, and vetwatch's own loops, of which a test runs one round at a time at a time of its choice.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -191,6 +191,23 @@ impl World {
         let clock: Arc<dyn Clock> = self.clock.clone();
         daemon::recover(&self.config, &self.store, &clock).await.expect("a recovery");
         self.parts = assemble(&self.config, &self.store, &self.clock).await;
+    }
+
+    /// A copy of the database as a file of its own, as a backup makes it.
+    pub(crate) async fn back_up(&self, name: &str) -> PathBuf {
+        let path = self.config.database.with_file_name(name);
+        self.execute(&format!("vacuum into '{}'", path.display())).await;
+        path
+    }
+
+    /// Puts a copy in the place of the database that there is, and starts again.
+    pub(crate) async fn restore(&mut self, copy: &Path) {
+        self.store.close().await;
+        for file in ["vetwatch.db", "vetwatch.db-wal", "vetwatch.db-shm"] {
+            let _ = std::fs::remove_file(self.config.database.with_file_name(file));
+        }
+        std::fs::copy(copy, &self.config.database).expect("a copy put back");
+        self.restart().await;
     }
 
     /// The rows of a query, each as its columns with ` | ` between.

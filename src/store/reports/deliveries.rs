@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
 
 /// A row of `v_deliveries`, and what it is about.
@@ -31,7 +31,7 @@ pub struct DeliveryFilter<'a> {
     pub since: Option<Timestamp>,
     /// At most this many, the newest.
     pub limit: Option<u32>,
-    /// This one only.
+    /// This one only; by an id that it had while it gathered, too.
     pub id: Option<&'a str>,
 }
 
@@ -78,15 +78,18 @@ impl Store {
                       v.attempts as "attempts!: i64", v.events as "events!: i64", v.created_at as "created_at!: String",
                       v.next_attempt_at as "next_attempt_at: String", v.finished_at as "finished_at: String",
                       v.last_error as "last_error: String",
-                      concat_ws(' ', e.type || ':', c.name, json_extract(e.data, '$.qualification'),
-                                case when c.id is null then json_extract(e.data, '$.summary') end,
+                      concat_ws(' ', e.type || ':', c.name,
+                                case when json_valid(e.data) then e.data ->> '$.qualification' end,
+                                case when c.id is null and json_valid(e.data) then e.data ->> '$.summary' end,
                                 case when v.events > 1 then '(+' || (v.events - 1) || ')' end) as "about: String"
                from delivery d
                join v_deliveries v on v.delivery_id = d.id
-               left join event e on e.id = (select min(de.event) from delivery_event de where de.delivery = d.id)
+               left join event e on e.id = (select told.id from delivery_event de join event told on told.id = de.event
+                                            where de.delivery = d.id order by told.occurred_at, told.rowid limit 1)
                left join customer c on c.id = e.customer
                where (?1 is null or d.state = ?1) and (?2 is null or d.endpoint = ?2) and d.created_at >= ?3
-                 and (?4 is null or d.id = ?4)
+                 and (?4 is null or d.sequence = coalesce((select sequence from delivery where id = ?4),
+                                                          (select delivery from delivery_former_id where id = ?4)))
                order by d.sequence desc
                limit ?5"#,
             filter.state,
@@ -95,63 +98,73 @@ impl Store {
             filter.id,
             limit,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("list messages"))
     }
 
-    /// The ids that begin with `prefix` (lower case), at most `limit` of them.
+    /// The ids of the messages whose id begins with `prefix` (lower case), or did while they gathered; at most `limit`.
     pub async fn delivery_ids(&self, prefix: &str, limit: u32) -> Result<Vec<String>, Error> {
         // Ids are hexadecimal digits and hyphens, all of which sort before `g`.
         let rows = sqlx::query_scalar!(
-            "select id from delivery where id >= ?1 and id < ?1 || 'g' order by id limit ?2",
+            r#"select id as "id!" from delivery where id >= ?1 and id < ?1 || 'g'
+               union
+               select d.id from delivery_former_id f join delivery d on d.sequence = f.delivery
+               where f.id >= ?1 and f.id < ?1 || 'g'
+               order by 1 limit ?2"#,
             prefix,
             limit,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("look a message up"))
     }
 
-    /// Everything about one delivery, named by its whole id.
+    /// Everything about one delivery, named by its whole id; the one that it had while it gathered will do.
     pub async fn delivery(&self, id: &str) -> Result<Option<DeliveryDetail>, Error> {
         let Some(delivery) = self.deliveries(DeliveryFilter { id: Some(id), ..DeliveryFilter::default() }).await?.pop()
         else {
             return Ok(None);
         };
-        let frozen = sqlx::query!("select first_due_at, settled, message from delivery where id = ?1", id);
-        let frozen = frozen.fetch_one(&self.read).await?;
+        let id = &delivery.delivery_id;
+        let frozen = sqlx::query!(
+            r#"select first_due_at, settled as "settled: Vec<u8>", message as "message: Vec<u8>" from delivery where id = ?1"#,
+            id
+        );
+        let frozen = frozen.fetch_one(&self.read).await.map_err(doing("show a message"))?;
         let events = sqlx::query!(
-            "select e.id, e.type as kind, e.occurred_at, e.data from event e
-             join delivery_event de on de.event = e.id
-             where de.delivery = ?1 order by e.occurred_at, e.id",
+            r#"select e.id, e.type as kind, e.occurred_at, e.data as "data: Vec<u8>" from event e
+               join delivery_event de on de.event = e.id
+               where de.delivery = ?1 order by e.occurred_at, e.rowid"#,
             id,
         );
-        let events_told = events.fetch_all(&self.read).await?.into_iter().map(|row| EventRow {
-            event_id: row.id,
-            event_type: row.kind,
-            occurred_at: Timestamp::from_millis(row.occurred_at),
-            data: parsed(row.data),
-        });
+        let events_told =
+            events.fetch_all(&self.read).await.map_err(doing("show a message"))?.into_iter().map(|row| EventRow {
+                event_id: row.id,
+                event_type: row.kind,
+                occurred_at: Timestamp::from_millis(row.occurred_at),
+                data: shown(&row.data),
+            });
         let attempts = sqlx::query!(
             "select number, began_at, ended_at, outcome, response from attempt where delivery = ?1 order by number",
             id,
         );
-        let attempts_made = attempts.fetch_all(&self.read).await?.into_iter().map(|row| AttemptRow {
-            number: row.number,
-            began_at: Timestamp::from_millis(row.began_at),
-            ended_at: row.ended_at.map(Timestamp::from_millis),
-            outcome: row.outcome,
-            response: row.response,
-        });
+        let attempts_made =
+            attempts.fetch_all(&self.read).await.map_err(doing("show a message"))?.into_iter().map(|row| AttemptRow {
+                number: row.number,
+                began_at: Timestamp::from_millis(row.began_at),
+                ended_at: row.ended_at.map(Timestamp::from_millis),
+                outcome: row.outcome,
+                response: row.response,
+            });
         Ok(Some(DeliveryDetail {
             delivery,
             first_due_at: Timestamp::from_millis(frozen.first_due_at),
             events_told: events_told.collect(),
             attempts_made: attempts_made.collect(),
-            settled: parsed(frozen.settled),
-            message: frozen.message,
+            settled: shown(&frozen.settled),
+            message: frozen.message.map(|message| String::from_utf8_lossy(&message).into_owned()),
         }))
     }
 }
 
-/// A column that the table's constraint keeps valid.
-fn parsed(json: String) -> Value {
-    serde_json::from_str(&json).unwrap_or(Value::String(json))
+/// A column that holds JSON. If it does not, what it holds is shown: who looks for what is broken is to find it.
+pub(super) fn shown(column: &[u8]) -> Value {
+    serde_json::from_slice(column).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(column).into_owned()))
 }

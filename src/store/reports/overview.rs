@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, doing, unreadable};
 use crate::time::Timestamp;
 
 /// A partner's gate and what is to be asked of it.
@@ -74,6 +74,8 @@ pub struct EndpointState {
     pub endpoint: String,
     pub pending: i64,
     pub dead: i64,
+    /// Of the pending ones: what is stored of them cannot be read, so that they wait.
+    pub unreadable: i64,
     /// When its oldest pending message was made.
     pub oldest_pending_at: Option<Timestamp>,
     /// Since when the oldest one waits that nothing holds back (quiet hours, a digest that gathers).
@@ -118,42 +120,47 @@ impl Store {
                group by p.id order by p.name"#,
             now,
         );
-        let states = rows.fetch_all(&self.read).await?.into_iter().map(|row| PartnerState {
-            row: row.row,
-            partner: row.name,
-            failing_since: at(row.failing_since),
-            last_failure: row.last_failure,
-            list_failing_since: at(row.list_failing_since),
-            closed_until: at(row.closed_until),
-            closed_reason: row.closed_reason,
-            closures: row.closures,
-            blind_since: at(row.blind_since),
-            implausible_since: at(row.implausible_since),
-            missing: row.missing,
-            slowed_to: row.slowed_to,
-            credentials: serde_json::from_str(&row.credentials).unwrap_or_default(),
-            customers: row.customers,
-            paused: row.paused,
-            in_review: row.in_review,
-            settled: row.settled,
-            unqualified: row.unqualified,
-            due: row.due,
-            due_since: at(row.due_since),
-            last_answer_at: at(row.last_answer_at),
-            left: row.left,
-            list_complete_at: at(row.last_synced_at),
-            list_size: row.list_size,
-            list_short_since: at(row.short_since),
-            list_short_size: row.short_size,
-            list_error: row.list_error,
-            list_retry_at: at(row.list_retry_at),
-            activity_log_counts: row.activity_log_counts,
-            activity_log_read_at: at(row.activity_log_read_at),
-            activity_log_failing_since: at(row.activity_log_failing_since),
-            activity_log_error: row.activity_log_error,
-            activity_log_retry_at: at(row.activity_log_retry_at),
-        });
-        Ok(states.collect())
+        let states =
+            rows.fetch_all(&self.read).await.map_err(doing("see how the partners stand"))?.into_iter().map(|row| {
+                let credentials = serde_json::from_str(&row.credentials);
+                let credentials = credentials.map_err(unreadable("partner", &row.name, "credentials"))?;
+                Ok(PartnerState {
+                    row: row.row,
+                    partner: row.name,
+                    failing_since: at(row.failing_since),
+                    last_failure: row.last_failure,
+                    list_failing_since: at(row.list_failing_since),
+                    closed_until: at(row.closed_until),
+                    closed_reason: row.closed_reason,
+                    closures: row.closures,
+                    blind_since: at(row.blind_since),
+                    implausible_since: at(row.implausible_since),
+                    missing: row.missing,
+                    slowed_to: row.slowed_to,
+                    credentials,
+                    customers: row.customers,
+                    paused: row.paused,
+                    in_review: row.in_review,
+                    settled: row.settled,
+                    unqualified: row.unqualified,
+                    due: row.due,
+                    due_since: at(row.due_since),
+                    last_answer_at: at(row.last_answer_at),
+                    left: row.left,
+                    list_complete_at: at(row.last_synced_at),
+                    list_size: row.list_size,
+                    list_short_since: at(row.short_since),
+                    list_short_size: row.short_size,
+                    list_error: row.list_error,
+                    list_retry_at: at(row.list_retry_at),
+                    activity_log_counts: row.activity_log_counts,
+                    activity_log_read_at: at(row.activity_log_read_at),
+                    activity_log_failing_since: at(row.activity_log_failing_since),
+                    activity_log_error: row.activity_log_error,
+                    activity_log_retry_at: at(row.activity_log_retry_at),
+                })
+            });
+        states.collect()
     }
 
     /// Every endpoint that something is remembered of or waits for, by name.
@@ -164,6 +171,8 @@ impl Store {
                                      union select endpoint from delivery where state in ('pending', 'dead'))
                select k.name as "name!: String",
                       (select count(*) from delivery d where d.endpoint = k.name and d.state = 'pending') as "pending!: i64",
+                      (select count(*) from delivery d where d.endpoint = k.name and d.state = 'pending'
+                       and d.unreadable_since is not null) as "unreadable!: i64",
                       -- A test that was given up is no news that nobody got.
                       (select count(*) from delivery d where d.endpoint = k.name and d.state = 'dead'
                        and not exists (select 1 from delivery_event de join event e on e.id = de.event
@@ -178,19 +187,23 @@ impl Store {
                order by k.name"#,
             now
         );
-        let states = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointState {
-            endpoint: row.name,
-            pending: row.pending,
-            dead: row.dead,
-            oldest_pending_at: at(row.oldest),
-            waiting_since: at(row.waiting),
-            next_attempt_at: at(row.next),
-            closed_since: at(row.closed_since),
-            paused_at: at(row.paused_at),
-            last_accepted_at: at(row.last_accepted_at),
-            last_error: row.last_error,
-            failing_told_at: at(row.failing_told_at),
-        });
+        let states =
+            rows.fetch_all(&self.read).await.map_err(doing("see how the endpoints stand"))?.into_iter().map(|row| {
+                EndpointState {
+                    endpoint: row.name,
+                    pending: row.pending,
+                    dead: row.dead,
+                    unreadable: row.unreadable,
+                    oldest_pending_at: at(row.oldest),
+                    waiting_since: at(row.waiting),
+                    next_attempt_at: at(row.next),
+                    closed_since: at(row.closed_since),
+                    paused_at: at(row.paused_at),
+                    last_accepted_at: at(row.last_accepted_at),
+                    last_error: row.last_error,
+                    failing_told_at: at(row.failing_told_at),
+                }
+            });
         Ok(states.collect())
     }
 
@@ -201,6 +214,6 @@ impl Store {
                    or exists (select 1 from delivery where endpoint = ?1) as "known!: bool""#,
             name,
         );
-        Ok(known.fetch_one(&self.read).await?)
+        known.fetch_one(&self.read).await.map_err(doing("look an endpoint up"))
     }
 }

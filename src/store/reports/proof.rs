@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::deliveries::shown;
 use super::{AttemptRow, DeliveryRow, EventRow};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
 
 /// Everything that is known of one event.
@@ -67,18 +68,20 @@ impl Store {
             prefix,
             limit,
         );
-        Ok(rows.fetch_all(&self.read).await?)
+        rows.fetch_all(&self.read).await.map_err(doing("look an event up"))
     }
 
     /// Everything about one event, named by its whole id.
     pub async fn proof(&self, event: &str) -> Result<Option<Proof>, Error> {
         let row = sqlx::query!(
-            r#"select e.type as kind, e.occurred_at, e.data, e.transition, p.name as partner,
+            r#"select e.type as kind, e.occurred_at, e.data as "data: Vec<u8>", e.transition, p.name as partner,
                       e.test as "test!: bool", e.muted as "muted!: bool"
                from event e join partner p on p.id = e.partner where e.id = ?1"#,
             event,
         );
-        let Some(row) = row.fetch_optional(&self.read).await? else { return Ok(None) };
+        let Some(row) = row.fetch_optional(&self.read).await.map_err(doing("explain an event"))? else {
+            return Ok(None);
+        };
         let transition = match row.transition {
             Some(transition) => Some(self.proven_transition(transition).await?),
             None => None,
@@ -89,7 +92,7 @@ impl Store {
             event,
         );
         let mut deliveries = Vec::new();
-        for told in told.fetch_all(&self.read).await? {
+        for told in told.fetch_all(&self.read).await.map_err(doing("explain an event"))? {
             let Some(detail) = self.delivery(&told.delivery).await? else { continue };
             deliveries.push(ProvenDelivery {
                 delivery: detail.delivery,
@@ -103,7 +106,7 @@ impl Store {
                 event_id: event.to_owned(),
                 event_type: row.kind,
                 occurred_at: Timestamp::from_millis(row.occurred_at),
-                data: serde_json::from_str(&row.data).unwrap_or(Value::String(row.data)),
+                data: shown(&row.data),
             },
             partner: row.partner,
             test: row.test,
@@ -121,7 +124,7 @@ impl Store {
                from transition t join customer c on c.id = t.customer where t.id = ?1"#,
             id,
         );
-        let row = row.fetch_one(&self.read).await?;
+        let row = row.fetch_one(&self.read).await.map_err(doing("explain an event"))?;
         let at = |time: Option<i64>| time.map(Timestamp::from_millis);
         Ok(ProvenTransition {
             transition_id: id,

@@ -107,7 +107,10 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     assert!(error.as_str().unwrap().contains("another vetwatch runs"), "{second}");
     daemon.stop(&desk).await;
     let status = desk.run(&["status", "--json"]).await.exits(3).json();
-    assert_eq!((&status["reasons"][0]["reason"], status["reasons"].as_array().unwrap().len()), (&"not_running".into(), 1));
+    assert_eq!(
+        (&status["reasons"][0]["reason"], status["reasons"].as_array().unwrap().len()),
+        (&"not_running".into(), 1)
+    );
 }
 
 #[tokio::test]
@@ -168,8 +171,17 @@ async fn messages(desk: &Desk) -> String {
     let shown = desk.json(&["notifications", "show", &id[..id.len() - 1]]).await;
     assert_eq!((&shown["delivery_id"], &shown["state"]), (&dead[0]["delivery_id"], &"dead".into()));
     assert_eq!(shown["attempts_made"].as_array().unwrap().len(), 1);
-    let several = desk.run(&["notifications", "show", &id[..2], "--json"]).await.exits(4).error();
-    assert_eq!(several["details"].as_array().unwrap().len(), 4, "{several}");
+    // As if two messages had begun so while they gathered.
+    let former = "insert into delivery_former_id select 'eeeeeeee-' || sequence, sequence from delivery order by sequence limit 2";
+    let done = Command::new("sqlite3")
+        .args(["-cmd", ".timeout 10000"])
+        .arg(desk.path("vetwatch.db"))
+        .arg(former)
+        .status()
+        .unwrap();
+    assert!(done.success());
+    let several = desk.run(&["notifications", "show", "eeeeeeee", "--json"]).await.exits(4).error();
+    assert_eq!(several["details"].as_array().unwrap().len(), 2, "{several}");
     desk.run(&["notifications", "show", "ffff"]).await.exits(4);
     id
 }

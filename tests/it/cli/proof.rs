@@ -47,7 +47,9 @@ async fn an_event_is_explained_from_the_answer_to_the_receivers_replies() {
     assert_eq!(desk.json(&["explain", delivery]).await, proof, "a message's id leads to the same");
     assert!(desk.run(&["notifications", "show", delivery]).await.exits(0).out.contains(&id));
     desk.run(&["explain", "ffffffff"]).await.exits(4);
-    desk.run(&["test-send", "crm"]).await.exits(0);
+    for _ in 0..2 {
+        desk.run(&["test-send", "crm"]).await.exits(0); // such an event's id begins with the time
+    }
     assert_eq!(desk.run(&["explain", "0", "--json"]).await.exits(4).error()["kind"], "not_found");
     daemon.stop(&desk).await;
 }

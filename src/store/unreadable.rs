@@ -1,0 +1,95 @@
+//! Deliveries of which something cannot be read. They wait, and the operators hear of it; nothing is left out of a
+//! message, and nobody is mailed again, because a row is damaged.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use tracing::error;
+
+use super::{Claim, Error, Store, WriteTx};
+use crate::time::Timestamp;
+
+/// How long it steps aside. Whoever mended it need not wait: a redrive makes it due.
+const ASIDE: Duration = Duration::from_mins(10);
+
+/// Deliveries to an endpoint that wait because of what is stored of them, and of which nobody was told yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub endpoint: String,
+    pub count: i64,
+    /// The oldest of them: its id (as it is stored), and what of it cannot be read.
+    pub id: String,
+    pub error: String,
+    /// When the operators were last told of others at this endpoint.
+    pub told_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// By endpoint. That the message of such a delivery cannot be read itself is told to nobody: it would never end.
+    pub async fn unreadable_deliveries(&self) -> Result<Vec<Unreadable>, Error> {
+        let rows = sqlx::query!(
+            r#"select d.endpoint as "endpoint!", count(*) as "count!: i64", min(d.sequence) as "first!: i64",
+                      (select max(t.unreadable_told_at) from delivery t
+                       where t.endpoint = d.endpoint and t.unreadable_since is not null) as "told_at: i64"
+               from delivery d
+               where d.unreadable_since is not null and d.unreadable_told_at is null and d.state = 'pending'
+                 and not exists (select 1 from delivery_event de join event e on e.id = de.event
+                                 where de.delivery = d.id and (e.type = 'monitor.dead_letter' or e.test = 1))
+               group by d.endpoint order by d.endpoint"#
+        )
+        .fetch_all(&self.read)
+        .await?;
+        let mut found = Vec::new();
+        for row in rows {
+            // Its id may be what cannot be read.
+            let first = sqlx::query!(
+                r#"select cast(id as blob) as "id!: Vec<u8>", last_error from delivery where sequence = ?"#,
+                row.first
+            )
+            .fetch_one(&self.read)
+            .await?;
+            found.push(Unreadable {
+                endpoint: row.endpoint,
+                count: row.count,
+                id: String::from_utf8_lossy(&first.id).into_owned(),
+                error: first.last_error.unwrap_or_default(),
+                told_at: row.told_at.map(Timestamp::from_millis),
+            });
+        }
+        Ok(found)
+    }
+}
+
+impl WriteTx {
+    /// A delivery that cannot be claimed for what is stored of it steps aside for a while, and says why.
+    pub(super) async fn set_aside(&mut self, sequence: i64, claim: Claim<'_>, error: Error) -> Result<(), Error> {
+        let error = error.while_doing(format_args!("write a message to {}", claim.endpoint));
+        let why = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+        error!(endpoint = claim.endpoint, delivery.sequence = sequence, "{why}; it waits until the row is mended");
+        let now = claim.now.as_millis();
+        sqlx::query!(
+            "update delivery set last_error = ?1, unreadable_since = coalesce(unreadable_since, ?2) where sequence = ?3",
+            why,
+            now,
+            sequence
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        // Held back, so that a closed endpoint is not probed with it; and the time does not count towards giving up.
+        self.hold_back(sequence, claim.now, claim.now.after(ASIDE)).await
+    }
+
+    /// The operators know of the deliveries to this endpoint that cannot be read.
+    pub async fn unreadable_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "update delivery set unreadable_told_at = ?1
+             where endpoint = ?2 and unreadable_since is not null and unreadable_told_at is null",
+            now,
+            endpoint
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}
