@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::calendar::Reminders;
 use crate::delivery::route::Routes;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
+use crate::qualification::Snapshot;
 use crate::record::{self, Intervals, baseline, brake, departure, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
 use crate::time::{Clock, Timestamp};
@@ -51,7 +52,7 @@ pub struct Poller {
     pub reminders: Arc<Reminders>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// Answers within the last hour about customers who have something to lose.
+    /// Customers that held an entry and were understood within the last hour.
     pub asked: Asked,
     /// The lowered limit that is stored, 0: none.
     pub limit: AtomicU32,
@@ -199,8 +200,8 @@ impl Poller {
             match asked {
                 Question::Answer(answer) => {
                     good = true;
-                    if matches!(customer.class, PollClass::SecondLook | PollClass::InReview | PollClass::Settled) {
-                        self.asked.count(answer.ended_at);
+                    if held(&customer, &answer) {
+                        self.asked.count(customer.row, answer.ended_at);
                     }
                     if is_unchanged(&customer, &answer) {
                         round.unchanged += 1;
@@ -369,6 +370,14 @@ impl Poller {
         tx.open_gate(self.partner.id).await?;
         tx.commit().await
     }
+}
+
+/// Does the customer hold an entry, or did it as far as the last answer goes?
+fn held(customer: &DueCustomer, answer: &Answer) -> bool {
+    let nothing = Snapshot::default().fingerprint();
+    customer.class == PollClass::SecondLook
+        || !answer.snapshot.entries().is_empty()
+        || customer.answer.as_ref().is_some_and(|last| !last.is_empty() && *last != nothing)
 }
 
 /// Says the answer what is believed already, and does nothing follow from the time that has passed?
