@@ -107,7 +107,9 @@ fn step(before: &Belief, shown: Option<&Entry>, look: &Look) -> (Belief, Option<
     let mut pending = match before.pending_as(shown).cloned() {
         None => first,
         // The clock was set back: wait once more, not for days.
-        Some(pending) if look.now < pending.looked_at => Pending { looked_at: look.now, ..pending },
+        Some(pending) if look.now < pending.looked_at => {
+            Pending { since: pending.since.min(look.now), looked_at: look.now, ..pending }
+        }
         Some(pending) if pending.is_accepted(look) || look.now < pending.next_look_at(look) => pending,
         Some(pending) if pending.begins_anew(look) => Pending { since: pending.since, after: pending.after, ..first },
         Some(pending) => Pending { looks: pending.looks + 1, looked_at: look.now, ..pending },

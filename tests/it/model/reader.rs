@@ -93,7 +93,8 @@ impl Reader {
             _ => Duration::from_hours(1),
         };
         if at < waiting.waits_from {
-            waiting.waits_from = at; // our clock was set back
+            // Our clock was set back.
+            (waiting.waits_from, waiting.since) = (at, waiting.since.min(at));
         } else if at >= waiting.waits_from.after(wait) {
             (waiting.looks, waiting.waits_from) = (waiting.looks + 1, at);
         }
