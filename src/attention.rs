@@ -209,19 +209,10 @@ pub fn polling_late(
     now: Timestamp,
 ) -> Option<(Timestamp, Duration)> {
     let late = due.iter().filter_map(|(class, due_at)| {
-        let (since, interval) = ((*due_at).max(ran_from), lateness(*class, intervals));
+        let (since, interval) = ((*due_at).max(ran_from), intervals.promised(*class));
         (now.since(since) > (interval * 2).max(LEAST_LATE)).then_some((since, interval))
     });
     late.min()
-}
-
-/// The interval by which a customer of a class is late. One that was never seen is to be polled like a review.
-fn lateness(class: PollClass, intervals: &Intervals) -> Duration {
-    match class {
-        PollClass::SecondLook => intervals.second_look,
-        PollClass::FirstSight => intervals.in_review,
-        class => intervals.of(class),
-    }
 }
 
 /// Since when the oldest due message of an endpoint waits that could be tried, if that is too long.

@@ -5,58 +5,18 @@
 
 use std::time::Duration;
 
+use self::belief::says_the_same;
+pub use self::belief::{Belief, DOUBT, Pending, Review, Told};
 use crate::event::EventType;
-use crate::qualification::{Entry, Snapshot, Status, Verdict};
+use crate::qualification::{Entry, Snapshot, Status, Verdict, key};
 use crate::time::Timestamp;
+
+mod belief;
+
+const HOUR: Duration = Duration::from_hours(1);
 
 /// How a missing entry is written where a status is expected.
 pub const ABSENT: &str = "absent";
-
-/// What is believed of one qualification of one customer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Belief {
-    /// The name, as last spelled.
-    pub qualification: String,
-    /// `None`: confirmed absent.
-    pub entry: Option<Entry>,
-    /// When it was first seen in this status.
-    pub since: Timestamp,
-    pub review: Review,
-    /// The last verdict that was told, or taken over silently at first sight. Forgotten when an approval vanished:
-    /// its return is news.
-    pub told: Option<Told>,
-    pub missing: Option<Missing>,
-}
-
-/// The review that a belief is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Review {
-    /// Counted from 1, as far as we saw; 0: no review was ever seen.
-    pub attempt: u32,
-    /// Its create date, if one was ever shown.
-    pub created_at: Option<Timestamp>,
-    /// The create date, or else when we saw it begin.
-    pub submitted_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    pub verdict: Verdict,
-    pub reason_key: Option<String>,
-    pub created_at: Option<Timestamp>,
-    pub attempt: u32,
-}
-
-/// The entry was not in the last answer, and that is not believed yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missing {
-    pub since: Timestamp,
-    /// When the entry was last there.
-    pub after: Option<Timestamp>,
-    /// Looks that counted, and the last of them.
-    pub looks: u32,
-    pub looked_at: Timestamp,
-}
 
 /// A transition, and what it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +36,14 @@ pub struct Change {
     pub first_seen: bool,
 }
 
+impl Change {
+    /// Is there an entry still, which stands in the place of another?
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.to.as_deref() != Some(ABSENT)
+    }
+}
+
 /// The circumstances of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
@@ -91,11 +59,13 @@ pub struct Look {
     pub doubt: Doubt,
 }
 
-/// How far an answer is doubted that lacks an entry.
+/// How far an answer is doubted that lacks an entry, or shows an older one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// A second look is needed, for an approval a third.
+    /// As many looks are needed as [`Belief`] says.
     Usual,
+    /// Nothing is believed yet: others that hold an entry are to be asked first.
+    SampleMissing,
     /// So much disappeared at once, since then, that only looks count that are taken an hour later, and then an hour
     /// apart.
     ImplausibleSince(Timestamp),
@@ -107,28 +77,73 @@ pub enum Doubt {
 /// one. An answer that says the same returns no change, whatever its spelling or order.
 #[must_use]
 pub fn compare(before: &[Belief], answer: &Snapshot, look: &Look) -> Vec<(Belief, Option<Change>)> {
-    let known = before.iter().map(|belief| {
-        match answer.entries().iter().find(|entry| entry.key() == crate::qualification::key(&belief.qualification)) {
-            Some(entry) if look.last_seen_at.is_none() && belief.entry.is_none() => awaited(belief, entry, look),
-            Some(entry) => present(belief, entry, look),
-            None => missing(belief, look),
-        }
+    let known = before.iter().map(|belief| match answer.get(&key(&belief.qualification)) {
+        Some(entry) if look.last_seen_at.is_none() && belief.entry.is_none() => awaited(belief, entry, look),
+        shown => step(belief, shown, look),
     });
-    let is_known = |entry: &&Entry| before.iter().any(|b| crate::qualification::key(&b.qualification) == entry.key());
+    let is_known = |entry: &&Entry| before.iter().any(|belief| key(&belief.qualification) == entry.key());
     let new = answer.entries().iter().filter(|entry| !is_known(entry)).map(|entry| {
         let never = Belief::never(&entry.qualification, look.now);
-        if look.last_seen_at.is_none() { first_sight(&never, entry, look) } else { present(&never, entry, look) }
+        if look.last_seen_at.is_none() { first_sight(&never, entry, look) } else { step(&never, Some(entry), look) }
     });
     known.chain(new).collect()
 }
 
+/// One qualification: `shown` is believed at once, or waits until as many looks have shown it as it needs.
+fn step(before: &Belief, shown: Option<&Entry>, look: &Look) -> (Belief, Option<Change>) {
+    let needed = before.looks_needed(shown, look);
+    if needed == 1 || (shown.is_none() && before.entry.is_none()) {
+        let after = before.pending_as(shown).map_or(look.last_seen_at, |pending| pending.after);
+        return believed(before, shown, look, after);
+    }
+    let first = Pending {
+        shows: shown.cloned(),
+        since: look.now,
+        after: look.last_seen_at,
+        looks: 1,
+        looked_at: look.now,
+        until: look.now,
+    };
+    let mut pending = match before.pending_as(shown).cloned() {
+        None => first,
+        // The clock was set back: wait once more, not for days.
+        Some(pending) if look.now < pending.looked_at => {
+            Pending { since: pending.since.min(look.now), looked_at: look.now, ..pending }
+        }
+        Some(pending) if pending.is_accepted(look) || look.now < pending.next_look_at(look) => pending,
+        Some(pending) if pending.begins_anew(look) => Pending { since: pending.since, after: pending.after, ..first },
+        Some(pending) => Pending { looks: pending.looks + 1, looked_at: look.now, ..pending },
+    };
+    let enough = if matches!(look.doubt, Doubt::ImplausibleSince(_)) { 2 } else { needed };
+    let is_confirmed = pending.looks >= enough && !pending.begins_anew(look) && look.doubt != Doubt::SampleMissing;
+    if is_confirmed || pending.is_accepted(look) {
+        return believed(before, shown, look, pending.after);
+    }
+    pending.until = pending.until(needed, look);
+    (Belief { pending: Some(pending), ..before.clone() }, None)
+}
+
+/// What is believed once `shown` is; something else was last seen at `after`.
+fn believed(before: &Belief, shown: Option<&Entry>, look: &Look, after: Option<Timestamp>) -> (Belief, Option<Change>) {
+    match shown {
+        Some(entry) => present(before, entry, look, after),
+        None => gone(before, look, after),
+    }
+}
+
 /// The first sight of a customer is a silent baseline, unless its verdict is on a review that began on our watch.
 fn first_sight(never: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
-    let (belief, change) = present(never, entry, look);
+    let (belief, change) = present(never, entry, look, None);
     let is_verdict = matches!(entry.status(), Status::Verdict(_));
-    // An approval is often written without a date; the activity log has the submission's.
-    let submitted = entry.created_at.or(look.submitted_at);
-    let is_ours = look.news_since.is_none_or(|watching| submitted.is_some_and(|submitted| submitted > watching));
+    let is_ours = look.news_since.is_none_or(|watching| {
+        let is_later = |date: Option<Timestamp>| date.is_some_and(|date| date > watching);
+        // An approval is often written without a date, and a date without its zone may be hours early; the activity log
+        // has the submission's.
+        let is_logged = look.submitted_at.is_some_and(|submitted| {
+            entry.created_at.is_none_or(|created| submitted.since(created) < Duration::from_hours(24))
+        });
+        is_later(entry.created_at) || (is_later(look.submitted_at) && is_logged)
+    });
     let news = change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
     let began_unseen = Review { submitted_at: entry.created_at, ..belief.review };
     (Belief { review: began_unseen, ..belief }, news)
@@ -137,151 +152,91 @@ fn first_sight(never: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Ch
 /// The first sight of a customer, in a qualification that we know was submitted on our watch: whatever it shows is news,
 /// and nobody knows what it was before.
 fn awaited(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
-    let (belief, change) = present(before, entry, look);
+    let (belief, change) = present(before, entry, look, None);
     (belief, change.map(|change| Change { from: None, first_seen: true, ..change }))
 }
 
-fn present(before: &Belief, entry: &Entry, look: &Look) -> (Belief, Option<Change>) {
+fn present(before: &Belief, entry: &Entry, look: &Look, after: Option<Timestamp>) -> (Belief, Option<Change>) {
+    let (now, written) = (look.now, entry);
     let begins = before.begins(entry);
     let review = if begins {
-        let seen_to_begin = (entry.status() == Status::InReview).then_some(look.now);
+        let seen_to_begin = (entry.status() == Status::InReview).then_some(now);
         Review {
             attempt: before.review.attempt + 1,
             created_at: entry.created_at,
             submitted_at: entry.created_at.or(seen_to_begin),
+            seen_at: Some(now),
         }
+    } else if let Some(told) = before.told.as_ref().filter(|_| before.takes_back(entry)) {
+        let created_at = told.review_created_at.or(told.created_at);
+        Review { attempt: told.attempt, created_at, submitted_at: created_at, seen_at: Some(told.at) }
     } else {
-        let created_at = before.review.created_at.or(entry.created_at);
-        Review { created_at, submitted_at: created_at.or(before.review.submitted_at), ..before.review }
+        before.review_with(entry)
     };
     // A date that was known stays known: an approval is often written without one.
     let same = before.entry.as_ref().filter(|old| old.status_key() == entry.status_key());
     let known = || same.and_then(|old| old.created_at).or(review.created_at);
     let created_at = entry.created_at.or_else(|| if begins { None } else { known() });
-    let written = entry;
     let entry = &Entry { created_at, ..entry.clone() };
     let changed = begins || before.entry.as_ref().is_none_or(|old| !says_the_same(old, entry));
     let same_status = same.is_some();
-    let after = Belief {
+    let told = before.told.clone().map(|told| told.dated(written, &review));
+    let belief = Belief {
         qualification: entry.qualification.clone(),
         entry: Some(entry.clone()),
-        since: if same_status && !begins { before.since } else { look.now },
+        since: if same_status && !begins { before.since } else { now },
         review,
-        told: before.told.clone(),
-        missing: None,
+        told,
+        pending: None,
     };
     if !changed {
-        return (after, None);
+        return (belief, None);
     }
     // By what is written: a date that is unknown is no difference to what was told.
     let event = event_of(before, written, &review, begins);
-    let change = before.change(event, Some(entry), review, look.last_seen_at);
+    let change = before.change(event, Some(entry), review, after);
     let told = match (event, entry.status()) {
-        (EventType::Approved | EventType::Denied | EventType::Revoked, Status::Verdict(verdict)) => {
-            Some(Told { verdict, reason_key: entry.reason_key(), created_at, attempt: review.attempt })
-        }
-        _ => after.told.clone(),
+        (EventType::Approved | EventType::Denied | EventType::Revoked, Status::Verdict(verdict)) => Some(Told {
+            verdict,
+            reason_key: entry.reason_key(),
+            created_at: written.created_at,
+            attempt: review.attempt,
+            review_created_at: review.created_at,
+            at: now,
+        }),
+        _ => belief.told.clone(),
     };
-    (Belief { told, ..after }, Some(change))
+    (Belief { told, ..belief }, Some(change))
 }
 
 /// What a change to `entry` is called.
 fn event_of(before: &Belief, entry: &Entry, review: &Review, begins: bool) -> EventType {
-    // A create date before this review's, by more than ways of writing it explain, or of a verdict that was told or of one
-    // before it: a copy of the past (replicas lag), or what is left of an earlier review.
-    let is_of_the_told = |told: &Told| {
-        later(told.created_at, entry.created_at)
-            || told.attempt < review.attempt && told.created_at.is_some() && !later(entry.created_at, told.created_at)
-    };
-    let is_other =
-        review.created_at.zip(entry.created_at).is_some_and(|(review, entry)| !written_otherwise(review, entry));
-    let is_past =
-        later(review.created_at, entry.created_at) && (is_other || before.told.as_ref().is_some_and(is_of_the_told));
-    match entry.status() {
-        Status::Verdict(_) if is_past => EventType::Changed,
-        Status::Verdict(verdict) => match (verdict, &before.told) {
-            (Verdict::Denied, Some(told)) if told.verdict == Verdict::Approved => EventType::Revoked,
-            (_, Some(told)) if told.is(verdict, entry, review) => EventType::Changed,
-            (Verdict::Approved, _) => EventType::Approved,
-            (Verdict::Denied, _) => EventType::Denied,
-        },
-        Status::InReview if begins => EventType::Submitted,
+    match (entry.status(), &before.told) {
+        // What stands is the verdict of before; the review in between is gone.
+        (Status::Verdict(_), _) if before.is_replaced_by(entry) => EventType::Vanished,
+        (Status::Verdict(verdict), Some(told)) if told.is(verdict, entry, review.attempt) => EventType::Changed,
+        (Status::Verdict(Verdict::Denied), Some(told)) if told.verdict == Verdict::Approved => EventType::Revoked,
+        (Status::Verdict(Verdict::Approved), _) => EventType::Approved,
+        (Status::Verdict(Verdict::Denied), _) => EventType::Denied,
+        (Status::InReview, _) if begins => EventType::Submitted,
         _ => EventType::Changed,
     }
 }
 
-/// An entry that is not in the answer. It is believed gone at the second look, an approval at the third; a look
-/// counts if it comes long enough after the one before.
-fn missing(before: &Belief, look: &Look) -> (Belief, Option<Change>) {
-    let Some(entry) = &before.entry else { return (before.clone(), None) };
-    let first = Missing { since: look.now, after: look.last_seen_at, looks: 1, looked_at: look.now };
-    let missing = match before.missing {
-        None => first,
-        // The clock was set back: wait once more, not for days.
-        Some(missing) if look.now < missing.looked_at => Missing { looked_at: look.now, ..missing },
-        Some(missing) if missing.is_accepted(look) => missing,
-        Some(missing) if look.now < missing.next_look_at(look) => missing,
-        Some(missing) if missing.begins_anew(look) => Missing { since: missing.since, after: missing.after, ..first },
-        Some(missing) => Missing { looks: missing.looks + 1, looked_at: look.now, ..missing },
+/// An entry that is no longer there.
+fn gone(before: &Belief, look: &Look, after: Option<Timestamp>) -> (Belief, Option<Change>) {
+    let event = match before.status() {
+        None => return (Belief { pending: None, ..before.clone() }, None),
+        Some(Status::InReview) => EventType::Vanished,
+        Some(Status::Verdict(Verdict::Approved)) => EventType::Revoked,
+        Some(_) => EventType::Changed,
     };
-    let was_approved = entry.status() == Status::Verdict(Verdict::Approved);
-    let enough = match look.doubt {
-        Doubt::Usual | Doubt::AcceptedAt(_) if was_approved => 3,
-        _ => 2,
-    };
-    if !missing.is_accepted(look) && (missing.looks < enough || missing.begins_anew(look)) {
-        return (Belief { missing: Some(missing), ..before.clone() }, None);
-    }
-    let event = match entry.status() {
-        Status::InReview => EventType::Vanished,
-        Status::Verdict(Verdict::Approved) => EventType::Revoked,
-        _ => EventType::Changed,
-    };
-    let change = before.change(event, None, before.review, missing.after);
+    let change = before.change(event, None, before.review, after);
     let told = before.told.clone().filter(|_| event != EventType::Revoked);
-    (Belief { entry: None, since: look.now, told, missing: None, ..before.clone() }, Some(change))
+    (Belief { entry: None, since: look.now, told, pending: None, ..before.clone() }, Some(change))
 }
 
 impl Belief {
-    /// Of a qualification that was never seen.
-    #[must_use]
-    pub fn never(qualification: &str, now: Timestamp) -> Self {
-        Self {
-            qualification: qualification.to_owned(),
-            entry: None,
-            since: now,
-            review: Review::default(),
-            told: None,
-            missing: None,
-        }
-    }
-
-    #[must_use]
-    pub fn status(&self) -> Option<Status> {
-        self.entry.as_ref().map(Entry::status)
-    }
-
-    /// A status word that is not documented.
-    #[must_use]
-    pub fn unknown_word(&self) -> Option<&str> {
-        let entry = self.entry.as_ref().filter(|entry| entry.status() == Status::Unknown)?;
-        entry.vetting_status.as_deref()
-    }
-
-    /// Does a review begin with `entry`?
-    fn begins(&self, entry: &Entry) -> bool {
-        let after_the_end =
-            self.entry.is_none() || self.told.as_ref().is_some_and(|told| told.attempt == self.review.attempt);
-        match (entry.status(), self.review) {
-            (Status::None, _) => false,
-            (_, Review { attempt: 0, .. }) => true,
-            (status, Review { created_at, .. }) => match (entry.created_at, created_at) {
-                (Some(_), Some(_)) => later(entry.created_at, created_at),
-                _ => status == Status::InReview && after_the_end && self.status() != Some(Status::InReview),
-            },
-        }
-    }
-
     fn change(&self, event: EventType, to: Option<&Entry>, review: Review, since: Option<Timestamp>) -> Change {
         let word = |entry: Option<&Entry>| match entry {
             Some(entry) => entry.vetting_status.clone(),
@@ -302,62 +257,6 @@ impl Belief {
             first_seen: false,
         }
     }
-}
-
-impl Told {
-    /// Was this told already? A date that is unknown on one side is no difference; nor is an approval's reason.
-    fn is(&self, verdict: Verdict, entry: &Entry, review: &Review) -> bool {
-        self.verdict == verdict
-            && self.attempt == review.attempt
-            && same_date(self.created_at, entry.created_at)
-            && (verdict == Verdict::Approved || self.reason_key == entry.reason_key())
-    }
-}
-
-/// While answers are implausible, looks count only after this long, and then this far apart.
-pub const DOUBT: Duration = Duration::from_hours(1);
-
-impl Missing {
-    /// When the next look counts.
-    #[must_use]
-    pub fn next_look_at(&self, look: &Look) -> Timestamp {
-        match look.doubt {
-            Doubt::ImplausibleSince(since) if self.looked_at < since.after(DOUBT) => since.after(DOUBT),
-            Doubt::ImplausibleSince(_) => self.looked_at.after(DOUBT),
-            Doubt::Usual | Doubt::AcceptedAt(_) => {
-                self.looked_at.after(if self.looks == 1 { look.second_look } else { look.third_look })
-            }
-        }
-    }
-
-    /// The looks so far were taken when answers had just become implausible: none of them counts.
-    fn begins_anew(&self, look: &Look) -> bool {
-        matches!(look.doubt, Doubt::ImplausibleSince(since) if self.looked_at < since.after(DOUBT))
-    }
-
-    fn is_accepted(&self, look: &Look) -> bool {
-        matches!(look.doubt, Doubt::AcceptedAt(at) if self.since <= at)
-    }
-}
-
-fn says_the_same(a: &Entry, b: &Entry) -> bool {
-    a.status_key() == b.status_key() && a.reason_key() == b.reason_key() && same_date(a.created_at, b.created_at)
-}
-
-/// Equal to the second; an unknown date is no difference.
-fn same_date(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
-    a.zip(b).is_none_or(|(a, b)| a.as_secs() == b.as_secs())
-}
-
-/// May `early` be the same create date as `late`, rounded, or written as a day?
-fn written_otherwise(late: Timestamp, early: Timestamp) -> bool {
-    let apart = late.since(early);
-    apart <= Duration::from_secs(2) || (early.as_secs() % 86_400 == 0 && apart <= Duration::from_hours(48))
-}
-
-/// Both known, and `a` later by a second at least.
-fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
-    a.zip(b).is_some_and(|(a, b)| a.as_secs() > b.as_secs())
 }
 
 #[cfg(test)]

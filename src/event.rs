@@ -126,6 +126,9 @@ pub struct VettingNews {
     /// This is how the customer was when vetwatch first saw it.
     #[serde(default)]
     pub first_seen: bool,
+    /// Of a `vetting.vanished` in whose place an earlier verdict stands again: the create date of the request that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_created_at: Option<Timestamp>,
     /// Of `vetting.overdue` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue: Option<Overdue>,

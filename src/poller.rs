@@ -59,7 +59,7 @@ pub struct Poller {
     pub reminders: Arc<Reminders>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// Answers within the last hour about customers who have something to lose.
+    /// Customers that held an entry and were understood within the last hour.
     pub asked: Asked,
     /// The lowered limit that is stored, 0: none.
     pub limit: AtomicU32,

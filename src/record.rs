@@ -17,7 +17,7 @@ use crate::diff::{self, Belief, Change, Look};
 use crate::event::{Event, EventType, Subject, VettingNews};
 use crate::ids::EventKey;
 use crate::partner_center::Answer;
-use crate::qualification::{self, Status};
+use crate::qualification::{self, Status, Verdict};
 use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -160,6 +160,10 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
         attempt: change.review.attempt,
         correlation_id: Some(correlation_id.to_string()),
         first_seen: change.first_seen,
+        gone_created_at: change
+            .review
+            .created_at
+            .filter(|_| change.event == EventType::Vanished && change.is_replaced()),
         overdue: None,
     };
     Event::new(change.event, &partner.name, Subject::Vetting(Box::new(news)), now, now)
@@ -170,7 +174,8 @@ fn expected_until(customer: &Customer, steps: &[(Belief, Option<Change>)], now: 
     let changes = || steps.iter().filter_map(|(belief, change)| Some((change.as_ref()?.event, belief.status())));
     let is_looked_for = |(event, status): (EventType, Option<Status>)| {
         matches!(event, EventType::Denied | EventType::Revoked | EventType::Vanished)
-            || (event == EventType::Changed && status.is_none())
+            // Also the denial that is back after a copy of the past.
+            || (event == EventType::Changed && matches!(status, None | Some(Status::Verdict(Verdict::Denied))))
     };
     if changes().any(is_looked_for) {
         return Some(after_business_days(now, EXPECTED_BUSINESS_DAYS));
@@ -188,7 +193,7 @@ pub(crate) fn is_expectation_over(expected_until: Option<Timestamp>, class: Poll
 }
 
 fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) -> PollClass {
-    if beliefs.iter().any(|belief| belief.missing.is_some()) {
+    if beliefs.iter().any(|belief| belief.pending.is_some()) {
         PollClass::SecondLook
     } else if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview))
         || expected_until.is_some_and(|until| until > now)
@@ -202,13 +207,13 @@ fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) 
 }
 
 fn next_poll_at(customer: &Customer, beliefs: &[Belief], intervals: &Intervals, look: &Look) -> Timestamp {
-    let next_look = beliefs.iter().filter_map(|belief| Some(belief.missing?.next_look_at(look))).min();
+    let next_look = beliefs.iter().filter_map(|belief| Some(belief.pending.as_ref()?.next_look_at(look))).min();
     let usual = match look.last_seen_at {
         None => intervals.after_first_sight(customer.class, look.now, fastrand::f64()),
         Some(_) => intervals.next(customer.class, look.now, fastrand::f64()),
     };
     match next_look {
-        // A review beside the missing entry is still looked at as often as any.
+        // A review that goes on, or a verdict that is not believed yet, is still looked at as often as any review.
         Some(next_look) if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview)) => {
             next_look.min(usual)
         }

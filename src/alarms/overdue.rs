@@ -92,6 +92,7 @@ fn event(
         attempt: review.attempt,
         correlation_id: review.correlation_id.clone(),
         first_seen: false,
+        gone_created_at: None,
         overdue: Some(Overdue {
             since: review.since,
             business_days: calendar.business_days_between(review.since, now),

@@ -66,7 +66,7 @@ proptest! {
             .map(|(class, waited)| (PollClass::IN_ORDER[*class], NOON.before(Duration::from_secs(*waited))))
             .collect();
         let any = waits_s.iter().any(|(class, waited)| {
-            let twice = lateness(PollClass::IN_ORDER[*class], &intervals()) * 2;
+            let twice = intervals().promised(PollClass::IN_ORDER[*class]) * 2;
             (*waited).min(ran_s) > twice.as_secs()
         });
         let found = polling_late(&due, &intervals(), NOON.before(Duration::from_secs(ran_s)), NOON);

@@ -14,8 +14,8 @@ use crate::config::Outline;
 use crate::poller::{Every, Watched};
 use crate::store::Store;
 use crate::store::reports::{
-    CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, TransitionFilter,
-    TransitionRow,
+    CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, PendingRow,
+    TransitionFilter, TransitionRow,
 };
 use crate::time::Timestamp;
 
@@ -33,6 +33,8 @@ struct Overview {
     /// The same by name: `{"reason", "about", "since", "text"}`.
     reasons: Vec<Need>,
     in_review: Vec<CurrentRow>,
+    /// Verdicts that were seen and are not believed yet.
+    pending: Vec<PendingRow>,
     decided: Vec<DecisionRow>,
     blind: Vec<CustomerRow>,
     partners: Vec<Partner>,
@@ -89,6 +91,8 @@ async fn overview(
         .collect();
     let mut in_review = store.in_review().await?;
     in_review.retain(|row| shown(&row.partner));
+    let mut pending = store.pending_verdicts(None).await?;
+    pending.retain(|row| shown(&row.partner));
     let mut decided = store.decisions(now.before(LATELY)).await?;
     decided.retain(|row| shown(&row.partner));
     let mut blind = store.blind_customers().await?;
@@ -115,6 +119,7 @@ async fn overview(
         attention,
         reasons,
         in_review,
+        pending,
         decided,
         blind,
         partners,
@@ -144,6 +149,8 @@ fn scheduled_per_minute(outline: &Outline, state: &PartnerState) -> f64 {
 struct OneCustomer {
     customer: CustomerRow,
     qualifications: Vec<CurrentRow>,
+    /// Verdicts that were seen and are not believed yet.
+    pending: Vec<PendingRow>,
     /// The newest ten.
     transitions: Vec<TransitionRow>,
 }
@@ -152,10 +159,11 @@ async fn of_one(context: &Context, store: &Store, who: &Customer) -> Result<Exit
     let gone = || Failure::new(Exit::NotFound, format!("{} was removed just now", who.label()));
     let customer = store.customers(Some(&who.rows), None, None).await?.pop().ok_or_else(gone)?;
     let qualifications = store.current(Some((&who.partner, &who.key))).await?;
+    let pending = store.pending_verdicts(Some(&who.rows)).await?;
     let filter = TransitionFilter { customers: Some(&who.rows), limit: Some(10), ..TransitionFilter::default() };
     let transitions = store.transitions(filter).await?;
     let blind = customer.blind_since.is_some() && !customer.paused;
-    let one = OneCustomer { customer, qualifications, transitions };
+    let one = OneCustomer { customer, qualifications, pending, transitions };
     if context.json {
         context.out.json(&one)?;
     } else {
@@ -195,6 +203,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_verdict_that_is_not_believed_yet_is_shown_with_its_times() {
+        let filled = fixture::filled().await;
+        let sql = "update observation set pending_status = 'Denied', pending_looks = 1, pending_since = 1795252440000,
+                       pending_until = 1795256160000
+                   where id = (select min(id) from observation)";
+        sqlx::raw_sql(sql).execute(&filled.store.write).await.unwrap();
+        let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
+        let shown = screen::of_all(&Output::plain(120), &overview);
+        assert!(shown.contains("Denied seen at 09:14, to be confirmed by 10:16"), "{shown}");
+        assert!(!overview.pending[0].qualification.is_empty());
+    }
+
+    #[tokio::test]
     async fn nothing_wrong_needs_no_attention() {
         let empty = fixture::empty().await;
         let overview = overview(&outline(), &empty.store, Some(true), fixture::now(), None).await.unwrap();
@@ -219,7 +240,7 @@ mod tests {
         let qualifications = filled.store.current(Some((&who[0].partner, &who[0].key))).await.unwrap();
         let filter = TransitionFilter { customers: Some(&who[0].rows), ..TransitionFilter::default() };
         let transitions = filled.store.transitions(filter).await.unwrap();
-        let one = OneCustomer { customer, qualifications, transitions };
+        let one = OneCustomer { customer, qualifications, pending: Vec::new(), transitions };
         insta::assert_snapshot!(screen::of_one(&Output::plain(100), &one, fixture::now()));
     }
 }

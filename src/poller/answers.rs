@@ -10,6 +10,7 @@ use super::batch::Batch;
 use super::flight::{Answered, Flight, Question};
 use super::{BLIND_AFTER, Poller, Round};
 use crate::partner_center::{Answer, Error};
+use crate::qualification::Snapshot;
 use crate::record;
 use crate::store::{self, DueCustomer, Failed, PollClass, Unchanged};
 
@@ -102,8 +103,8 @@ impl Poller {
                     self.open_gate().await?;
                     flight.was_closed = false;
                 }
-                if matches!(customer.class, PollClass::SecondLook | PollClass::InReview | PollClass::Settled) {
-                    self.asked.count(answer.ended_at);
+                if held(&customer, &answer) {
+                    self.asked.count(customer.row, answer.ended_at);
                 }
                 if is_unchanged(customer, answer) {
                     flight.batch.unchanged(self.unchanged(customer, answer));
@@ -214,6 +215,14 @@ impl Poller {
         *batch = Batch::default();
         Ok(())
     }
+}
+
+/// Does the customer hold an entry, or did it as far as the last answer goes?
+fn held(customer: &DueCustomer, answer: &Answer) -> bool {
+    let nothing = Snapshot::default().fingerprint();
+    customer.class == PollClass::SecondLook
+        || !answer.snapshot.entries().is_empty()
+        || customer.answer.as_ref().is_some_and(|last| !last.is_empty() && *last != nothing)
 }
 
 /// Says the answer what is believed already, and does nothing follow from the time that has passed?

@@ -1,6 +1,6 @@
-//! How many answers were understood within the last hour.
+//! How many customers that held an entry were understood within the last hour.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::time::Timestamp;
@@ -8,26 +8,82 @@ use crate::time::Timestamp;
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MINUTES: i64 = 60;
 
-/// Counts by minute. After a start it knows of nothing: what disappears then weighs more, which is the safe side.
+/// Each customer counts once, however often it is asked. After a start it knows of nobody: what disappears then weighs
+/// more, which is the safe side.
 #[derive(Debug, Default)]
-pub struct Asked(Mutex<VecDeque<(i64, u64)>>);
+pub struct Asked(Mutex<Hour>);
+
+#[derive(Debug, Default)]
+struct Hour {
+    /// In which minute a customer was understood last.
+    last: HashMap<i64, i64>,
+    /// How many customers were understood last in a minute.
+    minutes: VecDeque<(i64, u64)>,
+}
 
 impl Asked {
-    pub fn count(&self, now: Timestamp) {
+    pub fn count(&self, customer: i64, now: Timestamp) {
         let minute = now.as_millis().div_euclid(MINUTE_MS);
-        let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Both ends: the clock may have been set back.
-        minutes.retain(|(at, _)| *at > minute - HOUR_MINUTES && *at <= minute);
-        match minutes.back_mut() {
+        let mut hour = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hour.forget(minute);
+        let before = hour.last.insert(customer, minute);
+        if before == Some(minute) {
+            return;
+        }
+        if let Some((_, count)) = hour.minutes.iter_mut().find(|(at, _)| Some(*at) == before) {
+            *count -= 1;
+        }
+        match hour.minutes.back_mut() {
             Some((at, count)) if *at == minute => *count += 1,
-            _ => minutes.push_back((minute, 1)),
+            _ => hour.minutes.push_back((minute, 1)),
         }
     }
 
     /// How many there were within the hour.
     pub fn within_hour(&self, now: Timestamp) -> u64 {
         let minute = now.as_millis().div_euclid(MINUTE_MS);
-        let minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        minutes.iter().filter(|(at, _)| *at > minute - HOUR_MINUTES && *at <= minute).map(|(_, count)| count).sum()
+        let hour = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hour.minutes.iter().filter(|(at, _)| is_within(*at, minute)).map(|(_, count)| count).sum()
+    }
+}
+
+impl Hour {
+    /// Forgets who was understood longer ago, once a minute. Both ends: the clock may have been set back.
+    fn forget(&mut self, minute: i64) {
+        if self.minutes.back().is_none_or(|(at, _)| *at != minute) {
+            self.minutes.retain(|(at, _)| is_within(*at, minute));
+            self.last.retain(|_, at| is_within(*at, minute));
+        }
+    }
+}
+
+fn is_within(at: i64, minute: i64) -> bool {
+    at > minute - HOUR_MINUTES && at <= minute
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_customer_counts_once_within_the_hour_however_often_it_is_asked_and_whatever_the_clock_does() {
+        let (asked, start) = (Asked::default(), Timestamp::from_millis(1_760_000_000_000));
+        for minute in 0..180 {
+            let now = start.after(Duration::from_mins(minute));
+            for customer in 0..30 {
+                asked.count(customer, now);
+                asked.count(customer, now);
+            }
+            assert_eq!(asked.within_hour(now), 30, "after {minute} minutes");
+        }
+        let now = start.after(Duration::from_mins(20));
+        asked.count(7, now);
+        asked.count(8, now.after(Duration::from_mins(1)));
+        let now = now.after(Duration::from_mins(2));
+        asked.count(8, now);
+        assert_eq!(asked.within_hour(now), 2);
+        assert_eq!(asked.within_hour(now.after(Duration::from_hours(1))), 0);
     }
 }

@@ -6,18 +6,19 @@ use tracing::{info, warn};
 
 use crate::diff::{Belief, Doubt};
 use crate::partner_center::Answer;
-use crate::qualification;
+use crate::qualification::{Entry, key};
 use crate::store::{self, Customer, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// More customers than this, and more than one in so many of those asked, do not lose an entry within an hour.
+/// More customers than this, and more than one in so many of those that held an entry and were understood, do not lose
+/// one within an hour.
 const PLAUSIBLE: (u64, u64) = (5, 50);
 const HOUR: Duration = Duration::from_hours(1);
 /// When an entry disappears, so many others are asked before it is believed: as many as pull the brake.
 const WITNESSES: u32 = 6;
 
-/// How far an answer without an entry is doubted. `asked`: answers within the last
-/// hour about customers who have something to lose.
+/// How far an answer is doubted that lacks an entry, or shows an older one. `asked`: customers that held an entry and
+/// were understood within the last hour.
 pub(super) async fn doubt(
     tx: &mut WriteTx,
     partner: i64,
@@ -27,17 +28,16 @@ pub(super) async fn doubt(
     asked: u64,
 ) -> Result<Doubt, store::Error> {
     let now = answer.ended_at;
-    let is_gone = |belief: &&Belief| {
-        belief.entry.is_some() && answer.snapshot.get(&qualification::key(&belief.qualification)).is_none()
-    };
-    let loses = before.iter().any(|belief| is_gone(&belief));
-    if !loses && before.iter().all(|belief| belief.missing.is_none()) {
+    let shown = |belief: &Belief| -> Option<&Entry> { answer.snapshot.get(&key(&belief.qualification)) };
+    let lost: Vec<&Belief> = before.iter().filter(|belief| belief.loses(shown(belief))).collect();
+    let loses = !lost.is_empty();
+    if !loses && before.iter().all(|belief| belief.pending.is_none()) {
         return Ok(Doubt::Usual); // it says nothing of that
     }
     let brake = tx.brake(partner).await?;
     let accepted = brake.accepted_at.filter(|at| *at <= now && now < at.after(HOUR));
-    let was_missing = |at: Timestamp| before.iter().any(|belief| belief.missing.is_some_and(|m| m.since <= at));
-    if let Some(accepted_at) = accepted.filter(|at| was_missing(*at)) {
+    let is_pending = |at: Timestamp| before.iter().any(|belief| belief.pending.as_ref().is_some_and(|p| p.since <= at));
+    if let Some(accepted_at) = accepted.filter(|at| is_pending(*at)) {
         return Ok(Doubt::AcceptedAt(accepted_at));
     }
     let least = plausible(asked);
@@ -53,10 +53,18 @@ pub(super) async fn doubt(
         return Ok(Doubt::ImplausibleSince(since));
     }
     // With few in review, the first of many would have its second look before the others had their first.
-    if before.iter().filter(is_gone).any(|belief| belief.missing.is_none()) {
-        tx.call_witnesses(partner, Some(customer.row), WITNESSES, now).await?;
+    let is_first = lost.iter().any(|belief| belief.pending_as(shown(belief)).is_none());
+    let since = lost.iter().filter_map(|belief| Some(belief.pending_as(shown(belief))?.since)).min();
+    let is_sample_missing = match since {
+        Some(since) => tx.is_sample_missing(partner, customer.row, since, WITNESSES).await?,
+        None => false,
+    };
+    if is_first || is_sample_missing {
+        // One more for one that may have failed.
+        let most = if is_first { WITNESSES } else { 1 };
+        tx.call_witnesses(partner, Some(customer.row), most, now).await?;
     }
-    Ok(Doubt::Usual)
+    Ok(if is_sample_missing { Doubt::SampleMissing } else { Doubt::Usual })
 }
 
 /// Lets the brake go once no more is missing, or has lately been lost, than is plausible.

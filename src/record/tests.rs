@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::diff::{Doubt, Missing, Review};
+use crate::diff::{Doubt, Pending, Review};
 use crate::qualification::{Entry, Verdict};
 
 const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
@@ -29,7 +29,7 @@ fn belief() -> impl Strategy<Value = Belief> {
             since: NOW,
             review: Review::default(),
             told: None,
-            missing: at.map(|at| Missing { since: at, after: None, looks: 1, looked_at: at }),
+            pending: at.map(|at| Pending { shows: None, since: at, after: None, looks: 1, looked_at: at, until: at }),
             entry,
         }
     })
@@ -69,7 +69,7 @@ proptest! {
             third_look: INTERVALS.third_look, doubt: Doubt::Usual,
         };
         let next = next_poll_at(&customer(expected, class), &beliefs, &INTERVALS, &look).since(NOW);
-        if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview) || belief.missing.is_some())
+        if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview) || belief.pending.is_some())
             || expected.is_some_and(|until| until > NOW)
         {
             prop_assert!(next <= INTERVALS.in_review, "{:?}: {:?}", class, next);
@@ -98,7 +98,7 @@ proptest! {
             created_at: None,
         });
         let belief = Belief {
-            qualification: "Education".to_owned(), entry, since: now, review: Review::default(), told: None, missing: None,
+            qualification: "Education".to_owned(), entry, since: now, review: Review::default(), told: None, pending: None,
         };
         let change = Change {
             event, qualification: "Education".to_owned(), from: None, to: None, reason: None, created_at: None,

@@ -17,6 +17,8 @@ pub struct Writing {
     /// Left out: as the sample of the qualification and status has it.
     pub date: Option<DateFormat>,
     pub date_name: Option<DateName>,
+    /// Dates are written so many seconds later than they are, as by another program; negative: earlier.
+    pub date_shift: i64,
     /// No entry has a status.
     pub no_status: bool,
     /// What stands for a field that an entry does not have.

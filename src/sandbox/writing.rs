@@ -84,7 +84,8 @@ fn dated(entry: &Entry, writing: &Writing) -> (&'static [&'static str], Option<V
         None if government => &["vettingCreateDate"],
         Some(DateName::Created) | None => &["vettingCreatedDate"],
     };
-    let Some(at) = entry.created_at() else { return (names, None) };
+    let shifted = |at: Timestamp| Timestamp::from_millis(at.as_millis() + writing.date_shift * 1000);
+    let Some(at) = entry.created_at().map(shifted) else { return (names, None) };
     let format = match (writing.date, &entry.vetting) {
         (Some(format), _) => format,
         // The sample of an approved Education has no date at all.

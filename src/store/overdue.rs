@@ -29,7 +29,7 @@ pub struct OpenReview {
 
 impl Store {
     /// The reviews of a partner's customers who were seen at or after `seen_after`. Not of those who are paused, were
-    /// removed or left, nor where the entry was missing from the last answer. Costs as much as there are reviews.
+    /// removed or left, nor where the last answer lacked the entry, or showed a verdict that is not believed yet. Costs as much as there are reviews.
     pub async fn open_reviews(&self, partner: i64, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
         let seen_after = seen_after.as_millis();
         let rows = sqlx::query!(
@@ -45,7 +45,7 @@ impl Store {
                from customer c join observation o on o.customer = c.id
                where c.partner = ?1 and c.poll_class = 'in_review' and c.removed_at is null and c.paused_at is null
                  and c.left_since is null and c.last_seen_at >= ?2
-                 and o.present = 1 and o.missing_since is null
+                 and o.present = 1 and o.missing_since is null and o.pending_since is null
                  and replace(lower(o.vetting_status), '_', '') = 'inreview'
                order by "since!: i64", o.id"#,
             partner,
@@ -78,7 +78,7 @@ impl WriteTx {
         let (until, told) = (until.as_millis(), review.told.map(Timestamp::as_millis));
         let done = sqlx::query!(
             "update observation set overdue_attempt = attempt, overdue_until = ?1
-             where id = ?2 and attempt = ?3 and present = 1 and missing_since is null
+             where id = ?2 and attempt = ?3 and present = 1 and missing_since is null and pending_since is null
                and replace(lower(vetting_status), '_', '') = 'inreview'
                and case when overdue_attempt = attempt then overdue_until end is ?4",
             until,

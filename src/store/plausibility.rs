@@ -44,8 +44,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Customers (other than this one) that miss an entry, or lost one within the hour; counted up to `most`. What was
-    /// missing when a person accepted that, and what is gone since, does not count.
+    /// Customers (other than this one) that miss an entry or show an older one in its place, or lost one so within the
+    /// hour; counted up to `most`. What was missing when a person accepted that, and what is gone since, does not count.
     pub async fn customers_that_lost(
         &mut self,
         partner: i64,
@@ -64,7 +64,14 @@ impl WriteTx {
                        select customer from observation
                        where missing_since is not null and missing_looked_at >= ?2 and missing_since > coalesce(?3, 0)
                        union all
-                       select customer from observation where present = 0 and status_since >= ?1 and ?3 is null) lost
+                       select customer from observation
+                       where pending_since is not null and pending_looked_at >= ?2 and pending_since > coalesce(?3, 0)
+                         and present = 1
+                       union all
+                       select customer from observation where present = 0 and status_since >= ?1 and ?3 is null
+                       union all
+                       select customer from transition
+                       where observed_at >= ?1 and previous_created_at - vetting_created_at >= 3600000 and ?3 is null) lost
                    join customer c on c.id = lost.customer
                    where c.partner = ?4 and c.id is not ?5 and c.removed_at is null and c.paused_at is null
                      and c.left_since is null
@@ -112,6 +119,46 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Were others to be asked, and were not since then? So many of those that hold an entry, or all that can be asked.
+    pub async fn is_sample_missing(
+        &mut self,
+        partner: i64,
+        besides: i64,
+        since: Timestamp,
+        most: u32,
+    ) -> Result<bool, Error> {
+        let (since, most) = (since.as_millis(), i64::from(most));
+        let asked = sqlx::query_scalar!(
+            r#"select count(*) as "n!: i64" from (
+                   select 1 from customer c
+                   where c.partner = ?1 and c.id <> ?2 and c.last_seen_at >= ?3 and c.removed_at is null
+                     and exists (select 1 from observation o where o.customer = c.id and o.present = 1)
+                   limit ?4)"#,
+            partner,
+            besides,
+            since,
+            most
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        if asked >= most {
+            return Ok(false);
+        }
+        let left = sqlx::query_scalar!(
+            r#"select exists (
+                   select 1 from customer c
+                   where c.partner = ?1 and c.id <> ?2 and c.last_seen_at < ?3 and c.poll_class in ('in_review', 'settled')
+                     and c.removed_at is null and c.paused_at is null and c.poll_failures = 0
+                     and exists (select 1 from observation o where o.customer = c.id and o.present = 1)) as "any!: bool""#,
+            partner,
+            besides,
+            since
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(left)
+    }
+
     /// What is missing from answers is gone, says a person; the next look believes it. Returns who is due for it now.
     pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<i64>, Error> {
         let now = now.as_millis();
@@ -125,7 +172,7 @@ impl WriteTx {
         let due = sqlx::query_scalar!(
             r#"update customer set next_poll_at = ?1
                where removed_at is null and paused_at is null
-                 and id in (select customer from observation where missing_since is not null)
+                 and id in (select customer from observation where missing_since is not null or pending_since is not null)
                  and partner in (select id from partner where ?2 is null or name = ?2)
                returning id as "row!""#,
             now,

@@ -7,12 +7,14 @@ mod deliveries;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod overview;
+mod pending;
 mod proof;
 
 use serde::Serialize;
 
 pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, EventRow};
 pub use overview::{EndpointState, PartnerState};
+pub use pending::PendingRow;
 pub use proof::{Proof, ProvenDelivery, ProvenTransition};
 
 use crate::store::{Error, Store, doing};

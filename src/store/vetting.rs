@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Error, PollClass, WriteTx, counted, json, of_row, unreadable};
-use crate::diff::{Belief, Change, Missing, Review, Told};
+use crate::diff::{Belief, Change, Pending, Review, Told};
 use crate::event::{CustomerRef, Event};
 use crate::ids::EventKey;
 use crate::qualification::{self, Entry, Verdict};
@@ -92,9 +92,11 @@ impl WriteTx {
     pub async fn beliefs(&mut self, customer: i64) -> Result<Vec<Belief>, Error> {
         let rows = sqlx::query!(
             "select id, qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
-                    attempt, attempt_created_at, submitted_at,
-                    told_verdict, told_reason, told_created_at, told_attempt,
-                    missing_since, missing_after, missing_looks, missing_looked_at
+                    attempt, attempt_created_at, submitted_at, attempt_seen_at,
+                    told_verdict, told_reason, told_created_at, told_attempt, told_attempt_created_at, told_at,
+                    missing_since, missing_after, missing_looks, missing_looked_at,
+                    pending_status, pending_reason, pending_created_at, pending_since, pending_after, pending_looks,
+                    pending_looked_at, pending_until
              from observation where customer = ? order by id",
             customer
         )
@@ -104,12 +106,14 @@ impl WriteTx {
             "observation",
             format!("of customer {customer}"),
             "id qualification present vetting_status vetting_reason vetting_created_at status_since attempt \
-             attempt_created_at submitted_at told_verdict told_reason told_created_at told_attempt missing_since \
-             missing_after missing_looks missing_looked_at",
+             attempt_created_at submitted_at attempt_seen_at told_verdict told_reason told_created_at told_attempt \
+             told_attempt_created_at told_at missing_since missing_after missing_looks missing_looked_at pending_status \
+             pending_reason pending_created_at pending_since pending_after pending_looks pending_looked_at pending_until",
         ))?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
         let beliefs = rows.into_iter().map(|row| {
             let count = |column, n: i64| counted("observation", row.id, column, n);
+            let or = |ms: Option<i64>, otherwise: i64| Timestamp::from_millis(ms.unwrap_or(otherwise));
             let told = match row.told_verdict {
                 None => None,
                 Some(word) => Some(Told {
@@ -119,15 +123,35 @@ impl WriteTx {
                     reason_key: row.told_reason,
                     created_at: at(row.told_created_at),
                     attempt: count("told_attempt", row.told_attempt.unwrap_or(-1))?,
+                    review_created_at: at(row.told_attempt_created_at),
+                    at: or(row.told_at, row.status_since),
                 }),
             };
-            let missing = match row.missing_since {
+            let verdict = match row.pending_since {
                 None => None,
-                Some(since) => Some(Missing {
+                Some(since) => Some(Pending {
+                    shows: Some(Entry {
+                        qualification: row.qualification.clone(),
+                        vetting_status: row.pending_status,
+                        vetting_reason: row.pending_reason,
+                        created_at: at(row.pending_created_at),
+                    }),
+                    since: Timestamp::from_millis(since),
+                    after: at(row.pending_after),
+                    looks: count("pending_looks", row.pending_looks)?,
+                    looked_at: or(row.pending_looked_at, since),
+                    until: or(row.pending_until, since),
+                }),
+            };
+            let absence = match row.missing_since {
+                None => None,
+                Some(since) => Some(Pending {
+                    shows: None,
                     since: Timestamp::from_millis(since),
                     after: at(row.missing_after),
                     looks: count("missing_looks", row.missing_looks)?,
-                    looked_at: Timestamp::from_millis(row.missing_looked_at.unwrap_or(since)),
+                    looked_at: or(row.missing_looked_at, since),
+                    until: or(row.pending_until, since),
                 }),
             };
             Ok(Belief {
@@ -143,9 +167,10 @@ impl WriteTx {
                     attempt: count("attempt", row.attempt)?,
                     created_at: at(row.attempt_created_at),
                     submitted_at: at(row.submitted_at),
+                    seen_at: at(row.attempt_seen_at),
                 },
                 told,
-                missing,
+                pending: verdict.or(absence),
             })
         });
         beliefs.collect()
@@ -155,39 +180,62 @@ impl WriteTx {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
         let key = qualification::key(&belief.qualification);
         let present = belief.entry.is_some();
-        let entry = belief.entry.as_ref();
-        let status = entry.and_then(|entry| entry.vetting_status.as_deref());
-        let reason = entry.and_then(|entry| entry.vetting_reason.as_deref());
-        let created_at = ms(entry.and_then(|entry| entry.created_at));
+        let written = |entry: Option<&Entry>| {
+            let entry = entry.cloned();
+            let created_at = ms(entry.as_ref().and_then(|entry| entry.created_at));
+            entry.map_or((None, None, created_at), |entry| (entry.vetting_status, entry.vetting_reason, created_at))
+        };
+        let (status, reason, created_at) = written(belief.entry.as_ref());
         let since = belief.since.as_millis();
         let review = &belief.review;
         let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
+        let review_seen_at = ms(review.seen_at);
         let told = belief.told.as_ref();
         let told_verdict = told.map(|told| told.verdict.as_str());
         let told_reason = told.and_then(|told| told.reason_key.as_deref());
         let told_created_at = ms(told.and_then(|told| told.created_at));
         let told_attempt = told.map(|told| told.attempt);
-        let missing = belief.missing;
-        let missing_since = ms(missing.map(|missing| missing.since));
-        let missing_after = ms(missing.and_then(|missing| missing.after));
-        let missing_looks = missing.map_or(0, |missing| missing.looks);
-        let missing_looked_at = ms(missing.map(|missing| missing.looked_at));
+        let told_attempt_created_at = ms(told.and_then(|told| told.review_created_at));
+        let told_at = ms(told.map(|told| told.at));
+        let pending = belief.pending.as_ref();
+        let (absence, verdict) = (pending.filter(|it| it.shows.is_none()), pending.filter(|it| it.shows.is_some()));
+        let looks = |it: Option<&Pending>| {
+            (
+                ms(it.map(|it| it.since)),
+                ms(it.and_then(|it| it.after)),
+                it.map_or(0, |it| it.looks),
+                ms(it.map(|it| it.looked_at)),
+            )
+        };
+        let (missing_since, missing_after, missing_looks, missing_looked_at) = looks(absence);
+        let (pending_since, pending_after, pending_looks, pending_looked_at) = looks(verdict);
+        let (pending_status, pending_reason, pending_created_at) =
+            written(verdict.and_then(|verdict| verdict.shows.as_ref()));
+        let pending_until = ms(pending.map(|pending| pending.until));
         sqlx::query!(
             "insert into observation (customer, qualification, qualification_key, present,
                  vetting_status, vetting_reason, vetting_created_at, status_since,
-                 attempt, attempt_created_at, submitted_at, told_verdict, told_reason, told_created_at, told_attempt,
-                 missing_since, missing_after, missing_looks, missing_looked_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 attempt, attempt_created_at, submitted_at, attempt_seen_at,
+                 told_verdict, told_reason, told_created_at, told_attempt, told_attempt_created_at, told_at,
+                 missing_since, missing_after, missing_looks, missing_looked_at,
+                 pending_status, pending_reason, pending_created_at, pending_since, pending_after, pending_looks,
+                 pending_looked_at, pending_until)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              on conflict (customer, qualification_key) do update set
                  qualification = excluded.qualification, present = excluded.present,
                  vetting_status = excluded.vetting_status, vetting_reason = excluded.vetting_reason,
                  vetting_created_at = excluded.vetting_created_at, status_since = excluded.status_since,
                  attempt = excluded.attempt, attempt_created_at = excluded.attempt_created_at,
-                 submitted_at = excluded.submitted_at, told_verdict = excluded.told_verdict,
-                 told_reason = excluded.told_reason, told_created_at = excluded.told_created_at,
-                 told_attempt = excluded.told_attempt, missing_since = excluded.missing_since,
-                 missing_after = excluded.missing_after, missing_looks = excluded.missing_looks,
-                 missing_looked_at = excluded.missing_looked_at",
+                 submitted_at = excluded.submitted_at, attempt_seen_at = excluded.attempt_seen_at,
+                 told_verdict = excluded.told_verdict, told_reason = excluded.told_reason,
+                 told_created_at = excluded.told_created_at, told_attempt = excluded.told_attempt,
+                 told_attempt_created_at = excluded.told_attempt_created_at, told_at = excluded.told_at,
+                 missing_since = excluded.missing_since, missing_after = excluded.missing_after,
+                 missing_looks = excluded.missing_looks, missing_looked_at = excluded.missing_looked_at,
+                 pending_status = excluded.pending_status, pending_reason = excluded.pending_reason,
+                 pending_created_at = excluded.pending_created_at, pending_since = excluded.pending_since,
+                 pending_after = excluded.pending_after, pending_looks = excluded.pending_looks,
+                 pending_looked_at = excluded.pending_looked_at, pending_until = excluded.pending_until",
             customer,
             belief.qualification,
             key,
@@ -199,14 +247,25 @@ impl WriteTx {
             review.attempt,
             review_created_at,
             submitted_at,
+            review_seen_at,
             told_verdict,
             told_reason,
             told_created_at,
             told_attempt,
+            told_attempt_created_at,
+            told_at,
             missing_since,
             missing_after,
             missing_looks,
-            missing_looked_at
+            missing_looked_at,
+            pending_status,
+            pending_reason,
+            pending_created_at,
+            pending_since,
+            pending_after,
+            pending_looks,
+            pending_looked_at,
+            pending_until
         )
         .execute(&mut *self.tx)
         .await?;

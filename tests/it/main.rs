@@ -29,6 +29,7 @@ mod routing;
 mod sequence;
 mod service;
 mod upgrade;
+mod verdicts;
 mod webhook;
 mod week;
 mod world;

@@ -13,6 +13,8 @@
 //!
 //! - A verdict (approved, denied, revoked) is visible where the entry is; the same one again is no news, with `- After
 //!   Review` in its reason it is another. Without create dates a new review shows only in an `InReview` in between.
+//! - Some customers' verdicts are dated seconds or hours before (or after) their reviews. One that is an hour early, or
+//!   may be the one of before, is visible once a second or a third look has shown it, as an absence is.
 //! - An absence is visible for two polls if answers in a row show it two minutes apart, for an approval a third one an
 //!   hour later: then `InReview` has vanished and an approval is revoked. A `Denied` that vanishes is no news.
 //! - Where lagging replicas answer, they lag only behind what can be told from news. One that shows an approval again
@@ -37,8 +39,8 @@ use vetwatch::qualification::key;
 use vetwatch::sandbox::{Kind, RequestLog, Shown};
 use vetwatch::time::{Clock, Timestamp};
 
-use self::reader::{News, Reader};
-use self::truth::{Customer, Dates, State};
+use self::reader::News;
+use self::truth::{Customer, Dates};
 use crate::world::{World, hours, minutes, seconds};
 
 /// How many, unless `VETWATCH_CASES` says otherwise, and from which seed, unless `VETWATCH_SEED` does.
@@ -133,7 +135,10 @@ impl Model {
         let mut customers = Vec::new();
         for n in 0..count {
             let id = world.customer(&format!("School {n}")).await;
-            let dates = *rng.choice(&[Dates::Always, Dates::Always, Dates::NotOnApproval, Dates::Never]).unwrap();
+            let others = *rng.choice(&[10, -3, 1800, 2 * 3600, 15 * 3600]).unwrap();
+            let dates =
+                [Dates::Always, Dates::Always, Dates::NotOnApproval, Dates::Never, Dates::VerdictsEarlier(others)];
+            let dates = *rng.choice(&dates).unwrap();
             let mut customer = Customer::new(id, dates, n < 5);
             let now = world.theirs();
             if rng.u8(..4) == 0 {
@@ -255,12 +260,9 @@ impl Model {
         let changes = self.world.rows(&changes).await;
         for customer in &self.customers {
             for track in &customer.tracks {
-                let mut reader = Reader::new(customer.dates, &track.created);
-                for answer in &self.seen.answers[&customer.id] {
-                    let nothing = State::Absent;
-                    let shows = if answer.nothing { &nothing } else { track.at(answer.theirs) };
-                    reader.reads(answer.ours, shows, answer.current);
-                }
+                let answers = self.seen.answers[&customer.id].iter();
+                let reader =
+                    reader::read(track, answers.map(|a| (a.ours, (!a.nothing).then_some(a.theirs), a.current)));
                 let nobody = Vec::new();
                 let told = told.get(&(customer.id.clone(), key(track.qualification))).unwrap_or(&nobody);
                 count += told.len() as u64;
@@ -310,7 +312,7 @@ impl Model {
             let news = News {
                 at,
                 text: format!("{} {}", text("/type"), text("/data/vetting_reason")),
-                attempt: json["data"]["attempt"].as_u64().and_then(|n| n.try_into().ok()),
+                attempt: json["data"]["attempt"].as_u64().and_then(|n| n.try_into().ok()).expect("an attempt"),
                 created: serde_json::from_value::<Option<Timestamp>>(json["data"]["vetting_created_at"].clone())
                     .unwrap()
                     .map(Timestamp::as_secs),
@@ -358,8 +360,7 @@ impl Seen {
 fn matches(wanted: &[News], told: &[News]) -> bool {
     let Some((first, rest)) = wanted.split_first() else { return told.is_empty() };
     let is_told = told.first().is_some_and(|told| {
-        (told.at, &told.text, told.created) == (first.at, &first.text, first.created)
-            && first.attempt.is_none_or(|n| told.attempt == Some(n))
+        (told.at, &told.text, told.created) == (first.at, &first.text, first.created) && told.attempt == first.attempt
     });
     (is_told && matches(rest, &told[1..])) || (!first.sure && matches(rest, told))
 }

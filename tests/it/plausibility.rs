@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
-use vetwatch::time::Clock;
+use vetwatch::time::{Clock, Timestamp};
 
 use crate::world::{World, hours, minutes, seconds};
 
@@ -65,6 +65,96 @@ async fn the_first_of_many_that_lose_an_entry_is_not_believed_before_others_were
     world.pass(minutes(3));
     assert_eq!(world.poll().await, 0);
     assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+}
+
+/// Runs rounds as the daemon does, each when the one before says, for so long. Returns when something was recorded.
+async fn run(world: &World, time: std::time::Duration) -> Vec<Timestamp> {
+    let (poller, end) = (&world.parts.partners[0].poller, world.clock.now().after(time));
+    let mut recorded = Vec::new();
+    while world.clock.now() < end {
+        let round = poller.round().await.unwrap();
+        recorded.extend((0..round.transitions).map(|_| world.clock.now()));
+        let wait = round.next.map_or(minutes(1), |next| next.since(world.clock.now()));
+        world.pass(wait.min(end.since(world.clock.now())));
+    }
+    recorded
+}
+
+#[tokio::test]
+async fn the_share_is_of_customers_however_often_they_are_asked() {
+    let mut world = World::with("in_review = \"1m\"", "").await;
+    for n in 0..30 {
+        world.in_review(&format!("School {n}")).await;
+    }
+    assert_eq!(run(&world, hours(1)).await, []);
+    world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
+    assert_eq!(run(&world, minutes(8)).await, []);
+    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+}
+
+#[tokio::test]
+async fn whatever_the_interval_what_many_lose_at_once_is_not_recorded_before_two_looks_an_hour_apart() {
+    for (interval, budget, holders) in [("1m", 20, 12), ("15m", 60_000, 30), ("24h", 60_000, 20), ("24h", 1, 12)] {
+        for is_rollback in [false, true] {
+            let schedule = format!("in_review = \"{interval}\"\nsettled = \"{interval}\"");
+            let budget = format!("requests_per_minute = {budget}");
+            let mut world =
+                World::edited(&schedule, "", |text| text.replace("requests_per_minute = 60000", &budget)).await;
+            let mut ids = Vec::new();
+            for n in 0..holders {
+                let id = world.customer(&format!("School {n}")).await;
+                let old = json!({"qualification": "Education", "vettingStatus": "Denied", "vettingReason": "no",
+                                 "vettingCreatedDate": "2025-01-01T00:00:00Z"});
+                world.sandbox.set_entry(&id, old).unwrap();
+                ids.push(id);
+            }
+            let every = humantime::parse_duration(interval).unwrap();
+            // Some are in review by now, some are approved.
+            for statuses in [["InReview", "InReview"], ["InReview", "Approved"]] {
+                run(&world, (every + minutes(15)).min(hours(25))).await;
+                for (n, id) in ids.iter().enumerate() {
+                    let new = json!({"qualification": "Education", "vettingStatus": statuses[n % 2],
+                                     "vettingCreatedDate": "2025-11-01T00:00:00Z"});
+                    world.sandbox.set_entry(id, new).unwrap();
+                }
+            }
+            run(&world, every + minutes(15)).await;
+            for id in &ids {
+                let old = json!({"qualification": "Education", "vettingStatus": "Denied", "vettingReason": "no",
+                                 "vettingCreatedDate": "2025-01-01T00:00:00Z"});
+                if is_rollback {
+                    world.sandbox.set_entry(id, old).unwrap();
+                } else {
+                    world.sandbox.withdraw(id).unwrap();
+                }
+            }
+            let lost_at = world.clock.now();
+            let recorded = run(&world, every + hours(3)).await;
+            let about = format!("every {interval}, {budget}, {holders} customers, rolled back: {is_rollback}");
+            let first = recorded.first().map(|first| first.since(lost_at));
+            assert!(first.is_some_and(|first| first >= hours(2)), "{about}: recorded after {first:?}");
+            assert_eq!(recorded.len(), holders, "{about}: it is believed in the end");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_really_gone_is_believed_at_the_second_look_once_the_others_were_asked() {
+    let mut world = World::edited("in_review = \"24h\"", "", |text| text.replace("minute = 60000", "minute = 2")).await;
+    for n in 0..8 {
+        let id = world.customer(&format!("School {n}")).await;
+        world.sandbox.submit(&id).unwrap();
+    }
+    run(&world, hours(49)).await;
+    let id = world.customer("School 9").await;
+    world.sandbox.submit(&id).unwrap();
+    run(&world, minutes(2)).await;
+    world.sandbox.withdraw(&id).unwrap();
+    let asked = world.sandbox.count(Kind::Qualifications);
+    let recorded = run(&world, hours(25)).await;
+    assert_eq!(recorded.len(), 1);
+    assert!(world.sandbox.count(Kind::Qualifications) >= asked + 8);
+    assert_eq!(world.rows("select event_type from v_transitions").await, ["vetting.vanished"]);
 }
 
 #[tokio::test]

@@ -370,7 +370,7 @@ async fn observe(world: &World, reviews: &[Review], models: &mut [Model]) {
         let answer =
             world.rows(&format!("select answer from customer where customer_id = '{}'", review.id)).await.remove(0);
         if answer != "null" {
-            model.sees(serde_json::from_str(&answer).unwrap());
+            model.sees(serde_json::from_str(&answer).unwrap(), world.clock.now().as_secs());
         }
     }
 }
@@ -387,22 +387,30 @@ struct Model {
     review: Option<i64>,
     attempt: u32,
     told: Option<(&'static str, u32, String)>,
+    told_at: i64,
     news: Vec<String>,
 }
 
 impl Model {
     /// `answer`: rows of qualification, status, reason, create date.
-    fn sees(&mut self, answer: Value) {
+    fn sees(&mut self, answer: Value, now: i64) {
         if answer == self.last {
             return;
         }
         let entry = answer.get(0).cloned();
+        let is_back = self.last.get(0).is_none();
         self.last = answer;
         let Some(entry) = entry else { return };
         let (status, reason) = (entry[1].as_str().unwrap().to_owned(), entry[2].as_str().unwrap_or("-").to_owned());
         let date = entry[3].as_i64();
         let is_new = self.attempt == 0
-            || date.zip(self.review).is_some_and(|(date, review)| date > review)
+            || date.zip(self.review).is_some_and(|(date, review)| {
+                // Less than an hour apart is one review, unless its verdict was seen in between.
+                let is_over = self.told.as_ref().is_some_and(|(_, attempt, _)| *attempt == self.attempt);
+                let is_other = date >= self.told_at || date - review >= 60;
+                let is_next = is_back || (is_over && (status == "inreview" || is_other));
+                date > review && (is_next || date - review >= 3600)
+            })
             || (date.is_some() && self.review.is_none() && status == "inreview");
         if is_new {
             self.attempt += 1;
@@ -420,6 +428,7 @@ impl Model {
         };
         if let Some((verdict, event)) = event {
             self.told = Some((verdict, self.attempt, reason));
+            self.told_at = now;
             self.news.push(format!("{event} {said}"));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{OneCustomer, Overview};
 use crate::cli::output::Output;
 use crate::cli::{customers, history, text, when};
-use crate::store::reports::{CurrentRow, EndpointState, PartnerState};
+use crate::store::reports::{CurrentRow, EndpointState, PartnerState, PendingRow};
 use crate::time::Timestamp;
 
 /// More than this of one kind does not fit on a screen; `--json` has them all.
@@ -33,6 +33,15 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     });
     let header = ["FOR", "CUSTOMER", "PARTNER", "QUALIFICATION", "TRY"];
     section(out, &mut page, "In review", &header, rows.collect(), "nobody");
+
+    if !all.pending.is_empty() {
+        let rows = all.pending.iter().map(|row| {
+            let name = if row.customer_name.is_empty() { &row.customer_id } else { &row.customer_name };
+            vec![name.clone(), row.partner.clone(), row.qualification.clone(), waits(row, all.now)]
+        });
+        let header = ["CUSTOMER", "PARTNER", "QUALIFICATION", "WHAT (UTC)"];
+        section(out, &mut page, "Seen, and not believed yet", &header, rows.collect(), "nothing");
+    }
 
     let rows = all.decided.iter().map(|row| {
         vec![
@@ -148,6 +157,10 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     let header = ["QUALIFICATION", "STATUS", "SINCE (UTC)", "TRY", "REASON"];
     section(out, &mut page, "Holds", &header, rows.collect(), "no qualification");
 
+    for row in &one.pending {
+        let _ = writeln!(page, "{}: {}", text::clean(&row.qualification), text::clean(&waits(row, now)));
+    }
+
     match one.transitions.as_slice() {
         [] => page += "\nNothing changed yet.\n",
         rows => {
@@ -199,6 +212,15 @@ fn activity_log(state: &PartnerState) -> Option<String> {
         ", so customers without a qualification are asked as often as the settled"
     };
     Some(format!("{}: the activity log cannot be read since {since}, again at {retry}{so}: {error}", state.partner))
+}
+
+/// `Denied seen at 09:14, to be confirmed by 10:16`: the times of today, and of other days with the day.
+fn waits(row: &PendingRow, now: Timestamp) -> String {
+    let time = |at: Timestamp| {
+        let is_today = at.to_utc().date_naive() == now.to_utc().date_naive();
+        at.to_utc().format(if is_today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+    };
+    format!("{} seen at {}, to be confirmed by {}", row.vetting_status, time(row.seen_at), time(row.confirmed_by))
 }
 
 fn standing(endpoint: &EndpointState) -> String {

@@ -38,6 +38,11 @@ pub fn steps(event: EventType, news: &VettingNews) -> Vec<String> {
         EventType::Approved => approved(news),
         EventType::Denied => denied(news),
         EventType::Revoked => revoked(news),
+        EventType::Vanished if news.to.as_deref().is_some_and(|to| qualification::key(to) != "absent") => own(&[
+            "Look at the customer's account page in Partner Center: is the request there?",
+            "If it is not, open a support request in Partner Center, ask what became of it and give the correlation ID \
+             below. Ask again only when that is answered.",
+        ]),
         EventType::Vanished => vanished(news),
         EventType::Submitted => own(&[
             "Wait; do not submit again. Microsoft promises no time; partners report up to 3 business days.",

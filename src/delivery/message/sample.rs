@@ -104,6 +104,7 @@ fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Time
         attempt: 2,
         correlation_id: Some("7d24c9a2-51c8-4f6e-8a52-0c1f9b7e3d60".to_owned()),
         first_seen: false,
+        gone_created_at: None,
         overdue: (from == to).then(|| Overdue { since: now.before(DAYS_3), business_days: 3, reminder: 1 }),
     }))
 }

@@ -50,6 +50,9 @@ fn verdict(event: EventType, news: &VettingNews, occurred_at: Timestamp) -> (Ton
         EventType::Denied => (Tone::Bad, "Denied", reason),
         EventType::Revoked if is(news.to.as_deref(), ABSENT) => (Tone::Bad, "Revoked", Some("entry gone".to_owned())),
         EventType::Revoked => (Tone::Bad, "Revoked", reason),
+        EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
+            (Tone::Warning, "Request gone", Some(format!("what stands: {}", word(news.to.as_deref()))))
+        }
         EventType::Vanished => (Tone::Warning, "Probably denied", Some("review gone".to_owned())),
         EventType::Submitted => (Tone::Plain, "In review", None),
         EventType::Overdue => (Tone::Warning, "Still in review", waiting),
@@ -68,6 +71,16 @@ fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &st
             "{customer} was approved for {qualification}, and Partner Center does not list that qualification any more."
         ),
         EventType::Revoked => format!("{customer} was approved for {qualification}, and Microsoft has now denied it."),
+        EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
+            let day = |at: Timestamp| at.to_utc().format("%-d %B %Y").to_string();
+            let gone = news.gone_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
+            let stands = news.vetting_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
+            let verdict = if is(news.to.as_deref(), "approved") { "approval" } else { "denial" };
+            format!(
+                "The request{gone} of {customer} for {qualification} is no longer shown; what stands is the \
+                 {verdict}{stands}. Microsoft said nothing of how that request ended."
+            )
+        }
         EventType::Vanished => format!(
             "The review of {customer} for {qualification} is gone from Partner Center without a verdict. That probably \
              means that Microsoft has denied it: the portal shows \"None\" after a denial."
@@ -99,6 +112,9 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
         let took = when::length(occurred_at.since(created));
         match event {
             EventType::Overdue => fact("Submitted", format!("{}, {took} ago", when::moment(created))),
+            EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
+                fact("What stands", format!("{} of {}", word(news.to.as_deref()), when::moment(created)))
+            }
             EventType::Approved | EventType::Denied | EventType::Vanished if occurred_at > created => {
                 fact("Submitted", format!("{}; it took {took}", when::moment(created)))
             }

@@ -1,6 +1,46 @@
 //! What holds of every sequence of answers: a property for each rule of what counts as news.
 
+use std::collections::BTreeMap;
+
 use super::*;
+
+/// A verdict as the page of rules has it.
+#[derive(Debug, Clone, Default)]
+struct Verdicts {
+    word: Option<Verdict>,
+    reason: Option<String>,
+    date: Option<Timestamp>,
+    attempt: u32,
+}
+
+impl Verdicts {
+    fn shown(belief: &Belief, written: Option<&Entry>) -> Self {
+        let Some((entry, Status::Verdict(word))) = written.map(|entry| (entry, entry.status())) else {
+            return Self::default();
+        };
+        Self { word: Some(word), reason: entry.reason_key(), date: entry.created_at, attempt: belief.review.attempt }
+    }
+
+    fn is_denied(&self) -> bool {
+        self.word == Some(Verdict::Denied)
+    }
+
+    fn equals(&self, other: &Self) -> bool {
+        let is_same_date = self.date.zip(other.date).map(|(a, b)| a.as_secs().abs_diff(b.as_secs()));
+        let is_same = self.attempt == other.attempt;
+        self.word.is_some()
+            && self.word == other.word
+            && (!self.is_denied() || self.reason == other.reason)
+            && is_same_date.map_or(is_same, |apart| apart == 0 || (is_same && apart < 3600))
+    }
+}
+
+fn any_verdict() -> impl Strategy<Value = Entry> {
+    (any_entry(), any::<bool>()).prop_map(|(entry, good)| Entry {
+        vetting_status: Some(if good { "Approved" } else { "Denied" }.to_owned()),
+        ..entry
+    })
+}
 
 /// One look at a customer: so long after the last, with this answer, or none that was understood.
 type Step = (u64, Option<Vec<Entry>>);
@@ -101,7 +141,7 @@ proptest! {
                     EventType::Approved => prop_assert_eq!(word, Some("Approved")),
                     EventType::Denied => prop_assert_eq!(word, Some("Denied")),
                     EventType::Revoked => prop_assert!(matches!(word, None | Some("Denied"))),
-                    EventType::Vanished => prop_assert_eq!(word, None),
+                    EventType::Vanished => prop_assert!(matches!(word, None | Some("Approved" | "Denied"))),
                     EventType::Submitted => prop_assert_eq!(word, Some("InReview")),
                     event => prop_assert_eq!(event, EventType::Changed),
                 }
@@ -110,22 +150,82 @@ proptest! {
     }
 
     #[test]
-    fn an_approval_is_told_once_for_each_attempt_and_date_unless_it_was_taken_back(steps in steps()) {
-        let mut last: std::collections::BTreeMap<String, (EventType, u32, Option<Timestamp>)> = std::collections::BTreeMap::new();
+    fn what_equals_the_last_verdict_told_is_not_told_again(steps in steps()) {
+        let mut last: BTreeMap<String, Verdicts> = BTreeMap::new();
         for seen in usual(&steps) {
-            for (_, _, change) in seen.each() {
-                let Some(change) = change else { continue };
+            for (before, after, change) in seen.each() {
+                let about = key(&after.qualification);
+                let Some(change) = change else {
+                    // At first sight silently.
+                    last.entry(about).or_insert_with(|| Verdicts::shown(after, after.entry.as_ref()));
+                    continue;
+                };
+                if change.event == EventType::Revoked && after.entry.is_none() {
+                    last.insert(about.clone(), Verdicts::default());
+                }
                 let (EventType::Approved | EventType::Denied | EventType::Revoked) = change.event else { continue };
-                let now = (change.event, change.review.attempt, change.created_at);
-                let before = last.insert(key(&change.qualification), now);
-                let is_same = |(event, attempt, date)| (event, attempt) == (now.0, now.1) && same_date(date, now.2);
-                prop_assert!(change.event != EventType::Approved || !before.is_some_and(is_same), "twice: {:?}", change);
-                prop_assert!(
-                    change.event != EventType::Denied || before.is_none_or(|(event, ..)| event != EventType::Approved),
-                    "after an approval a denial is a revocation"
-                );
+                let Some(written) = seen.answer.get(&about) else { continue };
+                let now = Verdicts::shown(after, Some(written));
+                let told = last.insert(about, now.clone()).unwrap_or_default();
+                prop_assert!(!told.equals(&now), "twice: {:?} after {:?}", now, told);
+                let is_revoked = change.event == EventType::Revoked;
+                let was_approved = before.and_then(|before| before.told.as_ref()).is_some_and(|told| told.verdict == Verdict::Approved);
+                prop_assert_eq!(is_revoked, was_approved && now.is_denied(), "after an approval a denial is a revocation");
             }
         }
+    }
+
+    #[test]
+    fn a_verdict_that_stays_is_told_once_within_three_looks_unless_it_equals_the_last_one_told(
+        steps in steps(), verdict in any_verdict(), pauses in prop::collection::vec(3600_u64..100_000, 5)
+    ) {
+        let about = verdict.key();
+        let stays = pauses.iter().map(|pause| (*pause, Some(vec![verdict.clone()])));
+        let all: Vec<Step> = steps.iter().cloned().chain(stays).collect();
+        let all = usual(&all);
+        let looks = all.split_at(all.len() - 5).1;
+        let of = |seen: &Seen| seen.after.iter().find(|(belief, _)| key(&belief.qualification) == about).cloned().expect("it is known");
+        let told = looks[0].before.iter().find(|belief| key(&belief.qualification) == about).and_then(|belief| belief.told.clone());
+        let news: Vec<(usize, EventType)> = looks.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
+        let loud = news.iter().filter(|(_, event)| *event != EventType::Changed).count();
+        prop_assert!(news.len() <= 1 && news.iter().all(|(n, _)| *n < 3), "{:?}", news);
+        let (belief, _) = of(&looks[2]);
+        prop_assert!(belief.entry.as_ref().is_some_and(|entry| says_the_same(entry, &verdict)) && belief.pending.is_none());
+        if loud == 0 && looks[0].look.last_seen_at.is_some() {
+            // Then it was told before.
+            let told = told.expect("told before");
+            let now = Verdicts::shown(&belief, Some(&verdict));
+            let before = Verdicts {
+                word: Some(told.verdict), reason: told.reason_key, date: told.created_at, attempt: told.attempt,
+            };
+            prop_assert!(before.equals(&now), "{:?} is not told after {:?}", now, before);
+        }
+    }
+
+    #[test]
+    fn a_verdict_of_the_past_that_is_shown_once_changes_nothing(
+        steps in steps(), verdict in any_verdict(), pause in 1_u64..100_000
+    ) {
+        let all = usual(&steps);
+        let Some(last) = all.last() else { return Ok(()) };
+        let beliefs: Vec<Belief> = last.after.iter().map(|(belief, _)| belief.clone()).collect();
+        let Some(belief) = beliefs.iter().find(|belief| key(&belief.qualification) == verdict.key() && belief.pending.is_none()) else { return Ok(()) };
+        // Older than what stands, and than the review that it is about.
+        let is_older = |date: Option<Timestamp>| {
+            date.zip(verdict.created_at).is_some_and(|(date, created)| date.as_secs() - created.as_secs() >= 3600)
+        };
+        prop_assume!(is_older(belief.review.created_at) && is_older(belief.entry.as_ref().and_then(|entry| entry.created_at)));
+        prop_assume!(belief.told.as_ref().is_none_or(|told| is_older(told.created_at)));
+        let now = last.look.now.after(Duration::from_secs(pause));
+        let stale = compare(&beliefs, &Snapshot::of([verdict.clone()]), &look(now, Some(last.look.now)));
+        let of = |steps: &[(Belief, Option<Change>)]| steps.iter().find(|(belief, _)| key(&belief.qualification) == verdict.key()).cloned().expect("it is known");
+        let (waits, change) = of(&stale);
+        prop_assert!(change.is_none() && Belief { pending: None, ..waits.clone() } == *belief, "{:?}", change);
+        prop_assert!(waits.pending.is_some());
+        let beliefs: Vec<Belief> = stale.into_iter().map(|(belief, _)| belief).collect();
+        let truth = Snapshot::of(belief.entry.clone());
+        let (goes_on, change) = of(&compare(&beliefs, &truth, &look(now.after(Duration::from_hours(2)), Some(now))));
+        prop_assert!(change.is_none() && goes_on.pending.is_none() && goes_on.entry == belief.entry, "{:?}", change);
     }
 
     #[test]
@@ -145,16 +245,37 @@ proptest! {
     fn attempts_only_go_up_and_only_by_one_and_never_by_what_is_of_the_past(steps in steps()) {
         for seen in usual(&steps) {
             for (before, after, _) in seen.each() {
+                let told = before.and_then(|before| before.told.as_ref()).map(|told| told.attempt);
                 let before = before.map_or_else(Review::default, |before| before.review);
-                prop_assert!((before.attempt..=before.attempt + 1).contains(&after.review.attempt));
+                // What an undated copy of the past began is taken back.
+                let is_taken_back = before.created_at.is_none() && told == Some(after.review.attempt);
+                prop_assert!((before.attempt..=before.attempt + 1).contains(&after.review.attempt) || is_taken_back);
                 let written = after.entry.as_ref().and_then(|entry| entry.created_at);
                 let known = before.created_at.zip(written);
                 let is_past = known.is_some_and(|(known, written)| written.as_secs() <= known.as_secs());
                 if is_past && before.attempt > 0 {
                     prop_assert_eq!(before.attempt, after.review.attempt);
                 }
+                prop_assert!(before.attempt != after.review.attempt || before.created_at.is_none() || before.created_at == after.review.created_at);
             }
         }
+    }
+
+    #[test]
+    fn dates_less_than_an_hour_apart_are_one_review_until_a_verdict_or_an_absence(
+        entries in prop::collection::vec((prop::sample::select(vec!["InReview", "Expired"]), 0_u64..3600), 1..8),
+        verdict in prop::sample::select(vec!["Approved", "Denied"]), last in 0_u64..3600
+    ) {
+        let entry_at = |status: &str, second: u64| vec![entry(status, None, Some(at(second)))];
+        let began = [(1, Some(vec![])), (3600, Some(entry_at("InReview", 0)))];
+        let goes_on = entries.iter().map(|(status, second)| (3600, Some(entry_at(status, *second))));
+        let ends = [(3600, Some(entry_at(verdict, last))), (3600, Some(entry_at(verdict, 0)))];
+        let steps: Vec<Step> = began.into_iter().chain(goes_on).chain(ends).collect();
+        let news = usual(&steps).iter().flat_map(|seen| seen.each().filter_map(|(_, _, change)| change.cloned()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        prop_assert!(news.iter().all(|change| change.review.attempt == 1 && change.review.created_at == Some(at(0))));
+        let loud: Vec<_> = news.iter().map(|change| change.event).filter(|event| *event != EventType::Changed).collect();
+        let expected = if verdict == "Approved" { EventType::Approved } else { EventType::Denied };
+        prop_assert_eq!(loud, [EventType::Submitted, expected]);
     }
 
     #[test]
@@ -184,8 +305,11 @@ proptest! {
         let since = at(since);
         for seen in seen(&steps, |_| Doubt::ImplausibleSince(since)) {
             for (before, after, _) in seen.each() {
-                let is_gone = before.is_some_and(|before| before.entry.is_some()) && after.entry.is_none();
-                prop_assert!(!is_gone || seen.look.now >= since.after(2 * DOUBT), "gone at {}", seen.look.now);
+                let Some(old) = before.and_then(|before| before.entry.as_ref()) else { continue };
+                let written = seen.answer.get(&key(&after.qualification)).and_then(|entry| entry.created_at);
+                let is_older = old.created_at.zip(written).is_some_and(|(old, new)| old.as_secs() - new.as_secs() >= 3600);
+                let is_lost = after.entry.is_none() || (is_older && after.pending.is_none());
+                prop_assert!(!is_lost || seen.look.now >= since.after(2 * DOUBT), "lost at {}", seen.look.now);
             }
         }
     }
@@ -196,7 +320,8 @@ proptest! {
         let accept = |now: Timestamp| if now < accepted { Doubt::Usual } else { Doubt::AcceptedAt(accepted) };
         for seen in seen(&steps, accept) {
             for (before, after, _) in seen.each() {
-                let Some(missing) = before.and_then(|before| before.missing) else { continue };
+                let missing = before.and_then(|before| before.pending.as_ref()).filter(|pending| pending.shows.is_none());
+                let Some(missing) = missing else { continue };
                 if seen.look.now >= accepted && missing.since <= accepted && seen.answer.entries().is_empty() {
                     prop_assert!(after.entry.is_none());
                 }
@@ -206,13 +331,17 @@ proptest! {
 
     #[test]
     fn a_change_fell_between_the_last_look_that_saw_it_otherwise_and_this_one(steps in steps()) {
-        let mut there: std::collections::BTreeMap<String, Timestamp> = std::collections::BTreeMap::new();
+        let mut there: BTreeMap<String, Timestamp> = BTreeMap::new();
         for seen in usual(&steps) {
             for (before, after, change) in seen.each() {
                 let Some(change) = change.filter(|change| !change.first_seen) else { continue };
                 let expected = match (before, &after.entry) {
                     (_, None) => there.get(&key(&after.qualification)).copied(),
-                    (_, Some(_)) => seen.look.last_seen_at,
+                    (Some(before), Some(_)) => {
+                        let pending = before.pending_as(seen.answer.get(&key(&after.qualification)));
+                        pending.map_or(seen.look.last_seen_at, |pending| pending.after)
+                    }
+                    (None, Some(_)) => seen.look.last_seen_at,
                 };
                 prop_assert_eq!(change.last_seen_before_at, expected);
             }

@@ -23,7 +23,7 @@ pub struct PartnerState {
     pub blind_since: Option<Timestamp>,
     /// So many entries are missing since then that none is believed to be gone.
     pub implausible_since: Option<Timestamp>,
-    /// Customers whose last answer lacked an entry.
+    /// Customers whose last answer lacked an entry, or showed an older one.
     pub missing: i64,
     /// When its credentials end, as far as the daemon knows: `{"of", "at"}`.
     pub credentials: Vec<CredentialEnd>,
@@ -103,7 +103,7 @@ impl Store {
             r#"select p.id as "row!: i64", p.name, p.closed_until, p.closed_reason, p.closures, p.failing_since, p.last_failure,
                       p.list_failing_since,
                       p.blind_since, p.implausible_since, p.slowed_to, p.credentials,
-                      count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null)) as "missing!: i64",
+                      count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null or (o.pending_since is not null and o.present = 1))) as "missing!: i64",
                       count(c.id) as "customers!: i64",
                       count(c.paused_at) as "paused!: i64",
                       count(*) filter (where c.paused_at is null and c.poll_class in ('second_look', 'in_review')) as "in_review!: i64",

@@ -91,6 +91,31 @@ async fn a_submission_is_sent_as_the_user_and_what_microsoft_decides_is_news() {
 }
 
 #[tokio::test]
+async fn one_submission_is_one_attempt_though_its_answer_and_what_is_shown_later_are_dated_seconds_apart() {
+    let mut desk = desk().await;
+    let id = desk.customer("Contoso School").await;
+    desk.run(&["poll"]).await.exits(0);
+    submit(&desk, "contoso school", &[&["education"], &K12[1..]].concat()).await.exits(0);
+    let dated = |seconds| Quirk::Writing(Writing { date_shift: seconds, ..Writing::default() });
+    for seconds in [3, -10] {
+        desk.sandbox.clear_quirks();
+        desk.sandbox.quirk(QuirkRule::on(Kind::Qualifications, dated(seconds)));
+        desk.run(&["poll"]).await.exits(0);
+    }
+    desk.sandbox.deny(&id, "Not an Academic Domain").unwrap();
+    for seconds in [-10, -13, -10] {
+        desk.sandbox.clear_quirks();
+        desk.sandbox.quirk(QuirkRule::on(Kind::Qualifications, dated(seconds)));
+        desk.run(&["poll"]).await.exits(0);
+    }
+    let seen = "select event_type, attempt from v_transitions order by transition_id";
+    assert_eq!(desk.rows(seen).await, ["vetting.submitted | 1", "vetting.denied | 1"]);
+    // So the next one is the second of three.
+    let said = submit(&desk, "contoso school", &[&["education"], &K12[1..]].concat()).await.exits(0).json();
+    assert_eq!(said["attempt"], json!(2), "{said}");
+}
+
+#[tokio::test]
 async fn in_whatever_words_a_submission_is_taken_the_verdict_is_told_even_of_a_customer_never_seen() {
     let mut desk = desk().await;
     let writing = |shape| Quirk::Writing(Writing { shape: Some(shape), ..Writing::default() });

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use vetwatch::time::Timestamp;
 
-use super::truth::{Dates, State};
+use super::truth::{Shown, Track};
+
+const HOUR: i64 = 3600;
 
 /// What is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,168 +15,246 @@ pub(super) struct News {
     /// When it was seen, by our clock.
     pub(super) at: Timestamp,
     pub(super) text: String,
-    /// How many reviews had begun by then, as far as dates show it.
-    pub(super) attempt: Option<u32>,
+    /// How many reviews had begun by then, as far as the answers show it.
+    pub(super) attempt: u32,
     /// The create date, in seconds: an approval without one has that of its review.
     pub(super) created: Option<i64>,
     /// False: a replica that lagged behind showed it, and nobody else did. It may be told.
     pub(super) sure: bool,
 }
 
-/// An entry that was there and is not.
+/// What is shown instead of what is believed, and waits for further looks.
 #[derive(Debug)]
-struct Gone {
+struct Waiting {
+    shows: Option<Shown>,
     looks: u32,
+    since: Timestamp,
     waits_from: Timestamp,
 }
 
-#[derive(Debug)]
-pub(super) struct Reader<'a> {
-    dates: Dates,
-    /// When each review was submitted.
-    created: &'a [Timestamp],
-    /// What the answers showed, absences only once they are believed. `None`: no answer yet.
-    seen: Option<State>,
-    /// The review that is going on or was the last.
-    review: u32,
-    attempts: u32,
-    /// The last review whose date was shown.
-    last_dated: Option<u32>,
-    /// The last verdict that was told: review, word, reason.
-    told: Option<(u32, &'static str, String)>,
-    gone: Option<Gone>,
+/// The last verdict told, its attempt and when that began, and when it was seen.
+#[derive(Debug, Clone)]
+struct Told {
+    verdict: Shown,
+    attempt: u32,
+    began: Option<i64>,
+    at: Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// What is believed, once there was an answer.
+    seen: Option<Shown>,
+    has_begun: bool,
+    attempt: u32,
+    /// The first date of that attempt, and when it was first seen.
+    began: Option<i64>,
+    attempt_seen: Option<Timestamp>,
+    told: Option<Told>,
+    waiting: Option<Waiting>,
     pub(super) news: Vec<News>,
     /// Each change that was seen, news or not.
     pub(super) changes: Vec<&'static str>,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(dates: Dates, created: &'a [Timestamp]) -> Self {
-        let (review, attempts, last_dated, told) = (0, 0, None, None);
-        Self {
-            dates,
-            created,
-            seen: None,
-            review,
-            attempts,
-            last_dated,
-            told,
-            gone: None,
-            news: vec![],
-            changes: vec![],
+impl Reader {
+    /// One more answer; `current`: not one from the past.
+    pub(super) fn reads(&mut self, at: Timestamp, shows: Option<Shown>, current: bool) {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            return shows.into_iter().for_each(|entry| self.takes(at, None, entry, current, true));
+        }
+        let before = self.seen.clone();
+        let needed = self.looks_needed(before.as_ref(), shows.as_ref(), at);
+        if needed > 1 && !self.has_waited(at, shows.as_ref(), needed) {
+            return;
+        }
+        self.waiting = None;
+        match (before, shows) {
+            (before, Some(entry)) => self.takes(at, before.as_ref(), entry, current, false),
+            (Some(before), None) => self.misses(at, &before),
+            (None, None) => {}
         }
     }
 
-    /// One more answer; `current`: not one from the past.
-    pub(super) fn reads(&mut self, at: Timestamp, shows: &State, current: bool) {
-        let first = self.seen.is_none();
-        let before = self.seen.clone().unwrap_or(State::Absent);
-        if *shows == State::Absent {
-            self.seen.get_or_insert(State::Absent);
-            if before != State::Absent {
-                self.misses(at, &before);
+    /// A second look after two minutes, a third one an hour later.
+    fn has_waited(&mut self, at: Timestamp, shows: Option<&Shown>, needed: u32) -> bool {
+        let is_other = self.waiting.as_ref().is_some_and(|waiting| match (&waiting.shows, shows) {
+            (Some(a), Some(b)) => !a.says_the_same(b),
+            (a, b) => a.is_some() != b.is_some(),
+        });
+        if is_other {
+            self.waiting = None;
+        }
+        let new = || Waiting { shows: shows.cloned(), looks: 0, since: at, waits_from: at };
+        let waiting = self.waiting.get_or_insert_with(new);
+        let wait = match waiting.looks {
+            0 => Duration::ZERO,
+            1 => Duration::from_mins(2),
+            _ => Duration::from_hours(1),
+        };
+        if at < waiting.waits_from {
+            // Our clock was set back.
+            (waiting.waits_from, waiting.since) = (at, waiting.since.min(at));
+        } else if at >= waiting.waits_from.after(wait) {
+            (waiting.looks, waiting.waits_from) = (waiting.looks + 1, at);
+        }
+        waiting.looks >= needed
+    }
+
+    fn looks_needed(&self, before: Option<&Shown>, entry: Option<&Shown>, at: Timestamp) -> u32 {
+        let Some(shown) = entry else {
+            return if before.is_some_and(|before| before.word == "Approved") { 3 } else { 2 };
+        };
+        let is_same = |other: &Shown| other.says_the_same(shown);
+        if shown.word == "InReview" || before.is_some_and(is_same) || self.takes_back(shown) {
+            return 1;
+        }
+        let told = self.told.as_ref();
+        let is_known = told.is_some_and(|told| told.attempt == self.attempt && told.verdict.says_the_same(shown));
+        let Some(date) = shown.date else {
+            let is_old = told.is_some_and(|told| told.attempt < self.attempt && told.verdict.is_like(shown));
+            return if is_old { 3 } else { 1 };
+        };
+        let is_before_told = told.and_then(|told| told.verdict.date).is_some_and(|told| date < told);
+        let apart = self.began.map_or(0, |began| began - date);
+        let first = self.waiting.as_ref().filter(|waiting| waiting.shows.as_ref().is_some_and(is_same));
+        let first = first.map_or(at, |waiting| waiting.since);
+        let is_young = self.attempt_seen.is_some_and(|seen| first.since(seen) < Duration::from_hours(1));
+        match () {
+            () if self.replaces(before, shown) || (is_before_told && !is_known) => 3,
+            () if is_known || before.is_some_and(|before| before.date == shown.date) => 1,
+            () if apart >= HOUR => 2 + u32::from(is_young),
+            () => 1,
+        }
+    }
+
+    /// The last verdict told, in place of a review that began later.
+    fn replaces(&self, before: Option<&Shown>, shown: &Shown) -> bool {
+        before.is_some_and(|before| before.word == "InReview")
+            && self.began.zip(shown.date).is_some_and(|(began, date)| date < began)
+            && self.returns(shown).is_some_and(|told| told.attempt < self.attempt)
+    }
+
+    fn takes_back(&self, shown: &Shown) -> bool {
+        self.began.is_none() && self.returns(shown).is_some_and(|told| told.attempt + 1 == self.attempt)
+    }
+
+    /// The last verdict told, if this is it, with its own date.
+    fn returns(&self, shown: &Shown) -> Option<&Told> {
+        let is_it = |told: &&Told| {
+            told.verdict.is_like(shown)
+                && told.verdict.date.zip(shown.date).is_some_and(|(told_date, date)| {
+                    told_date == date || ((told_date - date).abs() < 60 && date < told.at.as_secs())
+                })
+        };
+        self.told.as_ref().filter(is_it)
+    }
+
+    fn begins(&self, before: Option<&Shown>, shown: &Shown) -> bool {
+        let told = self.told.as_ref().filter(|told| told.attempt == self.attempt);
+        let is_verdict = |shown: &Shown| shown.word != "InReview";
+        let is_over = before.is_none_or(is_verdict) || told.is_some();
+        match (shown.date, self.began) {
+            _ if self.attempt == 0 => true,
+            (Some(date), Some(began)) => {
+                let is_next = match (before, told) {
+                    (None, _) => true,
+                    (Some(_), Some(told)) => {
+                        let is_other = |known: i64| (date - known).abs() >= 60;
+                        let is_another = is_other(began) && told.verdict.date.is_none_or(is_other);
+                        !is_verdict(shown) || date >= told.at.as_secs() || is_another
+                    }
+                    (Some(before), None) => is_verdict(before),
+                };
+                date > began
+                    && before.is_none_or(|before| before.date != Some(date))
+                    && (is_next || date - began >= HOUR)
             }
+            _ => !is_verdict(shown) && is_over && before.is_none_or(is_verdict),
+        }
+    }
+
+    fn takes(&mut self, at: Timestamp, before: Option<&Shown>, shown: Shown, current: bool, first: bool) {
+        let begins = self.begins(before, &shown);
+        let replaces = self.replaces(before, &shown);
+        if begins {
+            (self.attempt, self.began, self.attempt_seen) = (self.attempt + 1, shown.date, Some(at));
+        } else if self.takes_back(&shown) {
+            let told = self.told.as_ref().expect("a verdict that was told");
+            (self.attempt, self.began, self.attempt_seen) = (told.attempt, told.began, Some(told.at));
+        } else {
+            let is_of_before = self.told.as_ref().is_some_and(|told| {
+                told.attempt < self.attempt
+                    && told.verdict.date.is_some_and(|told| shown.date.is_none_or(|date| date <= told))
+            });
+            self.began = self.began.or(shown.date.filter(|_| !is_of_before));
+        }
+        let same_word = before.filter(|before| before.word == shown.word);
+        let known = same_word.and_then(|before| before.date).or(self.began).filter(|_| !begins);
+        let filled = Shown { date: shown.date.or(known), ..shown.clone() };
+        let has_changed = begins || before.is_none_or(|before| !before.says_the_same(&filled));
+        if has_changed && !first {
+            self.changes.push(shown.word);
+        }
+        self.seen = Some(filled.clone());
+        if shown.word == "InReview" {
             return;
         }
-        self.gone = None;
-        let shown_review = self.review_of(shows, &before);
-        let shows_date = match shows {
-            State::Approved { .. } => self.dates == Dates::Always,
-            _ => self.dates != Dates::Never,
-        };
-        if shows_date {
-            self.last_dated = self.last_dated.max(Some(shown_review));
+        let told = self.told.as_ref();
+        let is_told = told.is_some_and(|told| told.verdict.equals(&shown, told.attempt == self.attempt));
+        let was_approved = told.is_some_and(|told| told.verdict.word == "Approved");
+        if replaces && has_changed {
+            let reason = if shown.reason.is_empty() { "-" } else { &shown.reason };
+            return self.tell(at, format!("vetting.vanished {reason}"), filled.date, current);
         }
-        if shown_review > self.review {
-            self.attempts += 1;
-            self.review = shown_review;
-        }
-        if !self.says_the_same(&before, shows) && !first {
-            self.changes.push(shows.word());
-        }
-        self.seen = Some(shows.clone());
-        let (word, reason) = match shows {
-            State::Approved { .. } => ("Approved", String::new()),
-            State::Denied { reason, .. } => ("Denied", reason.clone()),
-            State::InReview { .. } | State::Absent => return,
-        };
-        if shown_review < self.review {
-            return; // what is left of an earlier review
-        }
-        let verdict = (shown_review, word, reason);
-        if self.told.as_ref() == Some(&verdict) {
+        if is_told {
+            let told = self.told.as_mut().expect("a verdict that was told");
+            if told.verdict.date.is_none() && shown.date.is_some() {
+                (told.verdict.date, told.began) = (shown.date, self.began);
+            }
             if let Some(last) = self.news.last_mut() {
                 last.sure |= current;
             }
             return;
         }
-        let was_approved = self.told.as_ref().is_some_and(|(_, word, _)| *word == "Approved");
-        let text = match (word, was_approved) {
-            ("Denied", true) => format!("vetting.revoked {}", verdict.2),
-            ("Denied", false) => format!("vetting.denied {}", verdict.2),
+        if !has_changed {
+            return;
+        }
+        let text = match (shown.word, was_approved) {
+            ("Denied", true) => format!("vetting.revoked {}", shown.reason),
+            ("Denied", false) => format!("vetting.denied {}", shown.reason),
             _ => "vetting.approved -".to_owned(),
         };
-        self.told = Some(verdict);
+        self.told = Some(Told { verdict: shown, attempt: self.attempt, began: self.began, at });
         if !first {
-            let created = self.last_dated.map(|review| self.created[review as usize - 1].as_secs());
-            self.tell(at, text, created, current);
+            self.tell(at, text, filled.date, current);
         }
     }
 
-    /// A second look after two minutes; for an approval a third one an hour later.
-    fn misses(&mut self, at: Timestamp, before: &State) {
-        let is_approved = matches!(before, State::Approved { .. });
-        let gone = self.gone.get_or_insert(Gone { looks: 0, waits_from: at });
-        let wait = match gone.looks {
-            0 => Duration::ZERO,
-            1 => Duration::from_mins(2),
-            _ => Duration::from_hours(1),
-        };
-        if at < gone.waits_from {
-            gone.waits_from = at; // our clock was set back
-        } else if at >= gone.waits_from.after(wait) {
-            *gone = Gone { looks: gone.looks + 1, waits_from: at };
-        }
-        if gone.looks < if is_approved { 3 } else { 2 } {
-            return;
-        }
-        self.gone = None;
-        self.seen = Some(State::Absent);
+    fn misses(&mut self, at: Timestamp, before: &Shown) {
+        self.seen = None;
         self.changes.push("absent");
-        match before {
-            State::InReview { .. } => self.tell(at, "vetting.vanished -".into(), None, true),
-            State::Approved { .. } => {
+        match before.word {
+            "InReview" => self.tell(at, "vetting.vanished -".into(), None, true),
+            "Approved" => {
                 self.told = None; // it would be news if it came back
                 self.tell(at, "vetting.revoked -".into(), None, true);
             }
-            State::Denied { .. } | State::Absent => {}
+            _ => {}
         }
     }
 
     fn tell(&mut self, at: Timestamp, text: String, created: Option<i64>, sure: bool) {
-        let attempt = (self.dates == Dates::Always).then_some(self.attempts);
-        self.news.push(News { at, text, attempt, created, sure });
+        self.news.push(News { at, text, attempt: self.attempt, created, sure });
     }
+}
 
-    /// To which review does an entry belong, as far as a reader can tell?
-    fn review_of(&self, shows: &State, before: &State) -> u32 {
-        match (self.dates, shows) {
-            (Dates::Always, State::InReview { review } | State::Approved { review } | State::Denied { review, .. })
-            | (Dates::NotOnApproval, State::InReview { review } | State::Denied { review, .. }) => *review,
-            (Dates::Never, State::InReview { .. }) => {
-                let is_decided = self.told.as_ref().is_some_and(|(review, ..)| *review == self.review);
-                let is_next = !matches!(before, State::InReview { .. }) && (*before == State::Absent || is_decided);
-                (self.review + u32::from(is_next)).max(1)
-            }
-            _ => self.review.max(1),
-        }
+/// Reads all answers about one qualification; each with its time by our clock, the time of which it tells (`None`: that
+/// there is nothing), and whether it was true when it came.
+pub(super) fn read(track: &Track, answers: impl Iterator<Item = (Timestamp, Option<Timestamp>, bool)>) -> Reader {
+    let mut reader = Reader::default();
+    for (ours, theirs, current) in answers {
+        reader.reads(ours, theirs.and_then(|theirs| track.shown(theirs)), current);
     }
-
-    fn says_the_same(&self, a: &State, b: &State) -> bool {
-        match (self.dates, a, b) {
-            (Dates::Never, State::Denied { reason: a, .. }, State::Denied { reason: b, .. }) => a == b,
-            (Dates::Always, ..) | (Dates::NotOnApproval, State::InReview { .. } | State::Denied { .. }, _) => a == b,
-            _ => a.word() == b.word(),
-        }
-    }
+    reader
 }

@@ -42,11 +42,39 @@ pub(super) enum Dates {
     /// As the documentation's samples of Education.
     NotOnApproval,
     Never,
+    /// Verdicts are written by another program than reviews, so many seconds earlier (or later).
+    VerdictsEarlier(i64),
+}
+
+/// An entry as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) word: &'static str,
+    pub(super) reason: String,
+    /// In seconds.
+    pub(super) date: Option<i64>,
+}
+
+impl Shown {
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.word == other.word && self.reason == other.reason
+    }
+
+    /// Dates less than an hour apart are those of one review, an unknown one is no difference.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        self.is_like(other) && self.date.zip(other.date).is_none_or(|(a, b)| (a - b).abs() < 3600)
+    }
+
+    pub(super) fn equals(&self, other: &Self, same_attempt: bool) -> bool {
+        let is_equal = self.date.is_some() && self.date == other.date;
+        self.is_like(other) && (is_equal || (same_attempt && self.says_the_same(other)))
+    }
 }
 
 /// One qualification of one customer, through time.
 #[derive(Debug)]
 pub(super) struct Track {
+    dates: Dates,
     pub(super) qualification: &'static str,
     /// When each review was submitted, the first one first.
     pub(super) created: Vec<Timestamp>,
@@ -62,9 +90,32 @@ impl Track {
         &self.story.last().expect("a beginning").1
     }
 
-    pub(super) fn at(&self, time: Timestamp) -> &State {
+    fn at(&self, time: Timestamp) -> &State {
         let begun = self.story.iter().rev().find(|(since, _)| *since <= time);
         &begun.unwrap_or(&self.story[0]).1
+    }
+
+    /// What was shown of it at a time.
+    pub(super) fn shown(&self, time: Timestamp) -> Option<Shown> {
+        let state = self.at(time);
+        let (review, reason) = match state {
+            State::Absent => return None,
+            State::InReview { review } | State::Approved { review } => (*review, String::new()),
+            State::Denied { review, reason } => (*review, reason.clone()),
+        };
+        Some(Shown { word: state.word(), reason, date: self.date(state, review).map(Timestamp::as_secs) })
+    }
+
+    /// The create date that is written in a state.
+    fn date(&self, state: &State, review: u32) -> Option<Timestamp> {
+        let created = self.created[review as usize - 1];
+        match (self.dates, state) {
+            (Dates::Never, _) | (Dates::NotOnApproval, State::Approved { .. }) => None,
+            (Dates::VerdictsEarlier(by), State::Approved { .. } | State::Denied { .. }) => {
+                Some(Timestamp::from_millis(created.as_millis() - by * 1000))
+            }
+            _ => Some(created),
+        }
     }
 }
 
@@ -92,7 +143,13 @@ impl Customer {
             2 => (State::Approved { review: 1 }, vec![submitted]),
             _ => (State::Denied { review: 1, reason: reason(rng) }, vec![submitted]),
         };
-        self.tracks.push(Track { qualification, created, story: vec![(now, state.clone())], unlike_news_since: now });
+        self.tracks.push(Track {
+            dates: self.dates,
+            qualification,
+            created,
+            story: vec![(now, state.clone())],
+            unlike_news_since: now,
+        });
         if state != State::Absent {
             self.show(self.tracks.len() - 1, sandbox);
         }
@@ -153,19 +210,17 @@ impl Customer {
     /// Puts what is true of a qualification into the sandbox.
     fn show(&self, index: usize, sandbox: &Sandbox) {
         let track = &self.tracks[index];
-        let set = |status: &str, reason: Option<String>, review: u32, dated: bool| Operation::Set {
+        let set = |reason: Option<String>, review: u32| Operation::Set {
             qualification: track.qualification.into(),
-            status: Some(status.into()),
+            status: Some(track.now().word().into()),
             reason,
-            created: dated.then(|| Created::At(track.created[review as usize - 1])),
+            created: track.date(track.now(), review).map(Created::At),
             beside: None,
         };
-        let dated = self.dates != Dates::Never;
         let operation = match track.now() {
             State::Absent => Operation::Withdraw { qualification: track.qualification.into() },
-            State::InReview { review } => set("InReview", None, *review, dated),
-            State::Approved { review } => set("Approved", None, *review, self.dates == Dates::Always),
-            State::Denied { review, reason } => set("Denied", Some(reason.clone()), *review, dated),
+            State::InReview { review } | State::Approved { review } => set(None, *review),
+            State::Denied { review, reason } => set(Some(reason.clone()), *review),
         };
         sandbox.apply(&self.id, operation).unwrap();
     }

@@ -1,0 +1,50 @@
+//! Verdicts that were seen and are not believed yet.
+
+use serde::Serialize;
+
+use crate::store::{Error, Store};
+use crate::time::Timestamp;
+
+/// A verdict that may be a copy of the past, until enough looks have shown it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PendingRow {
+    pub partner: String,
+    pub customer_id: String,
+    pub customer_name: String,
+    pub qualification: String,
+    pub vetting_status: String,
+    pub vetting_reason: Option<String>,
+    pub seen_at: Timestamp,
+    /// When it will be believed, if it stays.
+    pub confirmed_by: Timestamp,
+}
+
+impl Store {
+    /// Of these customers; `None`: of everybody. The oldest first.
+    pub async fn pending_verdicts(&self, customers: Option<&[i64]>) -> Result<Vec<PendingRow>, Error> {
+        let customers = customers.map(super::json_list);
+        let rows = sqlx::query!(
+            r#"select p.name as partner, c.customer_id, c.name as customer_name, o.qualification,
+                      coalesce(o.pending_status, '') as "status!: String", o.pending_reason,
+                      o.pending_since as "since!: i64", coalesce(o.pending_until, o.pending_since) as "until!: i64"
+               from observation o join customer c on c.id = o.customer join partner p on p.id = c.partner
+               where o.pending_since is not null and c.removed_at is null
+                 and (?1 is null or c.id in (select value from json_each(?1)))
+               order by o.pending_since, o.id"#,
+            customers
+        )
+        .fetch_all(&self.read)
+        .await?;
+        let pending = rows.into_iter().map(|row| PendingRow {
+            partner: row.partner,
+            customer_id: row.customer_id,
+            customer_name: row.customer_name,
+            qualification: row.qualification,
+            vetting_status: row.status,
+            vetting_reason: row.pending_reason,
+            seen_at: Timestamp::from_millis(row.since),
+            confirmed_by: Timestamp::from_millis(row.until),
+        });
+        Ok(pending.collect())
+    }
+}
