@@ -12,6 +12,7 @@ use url::{Position, Url};
 
 use crate::activity::Progress;
 use crate::delivery::http::chosen;
+use crate::store::Store;
 
 const FIRST: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_mins(1);
@@ -22,13 +23,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Heartbeat(pub Url);
 
 impl Heartbeat {
-    /// Sends one a minute for as long as every loop comes to the end of its rounds.
-    pub(crate) async fn beat(self, progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
+    /// Sends one a minute for as long as every loop comes to the end of its rounds and the database can be written to.
+    pub(crate) async fn beat(self, progress: Vec<Arc<Progress>>, store: Store, stop: CancellationToken) -> String {
         let client = chosen(&self.0);
         let (mut pause, mut failed) = (FIRST, false);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
-            if progress.iter().any(|activity| activity.is_stuck()) {
+            if progress.iter().any(|activity| activity.is_stuck()) || store.waiting_since().is_some() {
                 continue;
             }
             let said = match &client {

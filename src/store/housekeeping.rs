@@ -1,10 +1,13 @@
 //! What keeps the file small. Transitions, events and deliveries stay for ever; only attempts' details go.
 
+use sqlx::AssertSqlSafe;
+
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
 impl WriteTx {
-    /// Notes that vetwatch runs.
+    /// Notes that vetwatch runs. Each such note is counted in the file's header, so that a copy put in its place is
+    /// recognized: see [`Store::lost`].
     pub async fn runs(&mut self, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
@@ -13,6 +16,9 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
+        let notes: i32 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *self.tx).await?;
+        let count = format!("pragma user_version = {}", notes.wrapping_add(1));
+        sqlx::query(AssertSqlSafe(count)).execute(&mut *self.tx).await?;
         Ok(())
     }
 
