@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
+use crate::store;
 use crate::time::{Clock, Timestamp};
 
 /// A round runs at least this often, whatever the due time says: clocks jump, and the watchdog wants progress.
@@ -107,10 +108,13 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
             Err(error) => {
                 failures += 1;
                 progress.failing.store(true, Ordering::Relaxed);
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "{}: a round failed; it will be tried again", progress.name
-                );
+                let error = &error as &(dyn std::error::Error + 'static);
+                if error.downcast_ref::<store::Error>().is_some_and(store::Error::is_busy) {
+                    // The store has said so once, for all of us.
+                    debug!(error, "{}: a round failed; it will be tried again", progress.name);
+                } else {
+                    warn!(error, "{}: a round failed; it will be tried again", progress.name);
+                }
                 Duration::from_millis(250).saturating_mul(1 << failures.min(7)).min(LONGEST_REST)
             }
         };

@@ -27,7 +27,6 @@ pub mod privileges;
 mod route;
 pub mod run;
 pub mod sandbox;
-mod signals;
 mod status;
 pub mod submit;
 pub mod sync;
@@ -39,6 +38,7 @@ mod which;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -54,18 +54,28 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, arguments.iter().any(|argument| argument == "--json")),
     };
-    let json = cli.json;
-    match start(cli) {
+    let (json, lasts) = (cli.json, logging::lasts(&cli));
+    let (ended, logging) = match logging::start(&cli) {
+        Ok(logging) => (start(cli), Some(logging)),
+        Err(failure) => (Err(failure), None),
+    };
+    // Before the failure, which is the last that is said.
+    drop(logging);
+    match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            failure.print(json);
-            failure.exit.into()
+            let exit = failure.exit;
+            if lasts {
+                logging::say_within(move || failure.print(json));
+            } else {
+                failure.print(json);
+            }
+            exit.into()
         }
     }
 }
 
 fn start(cli: Cli) -> Result<Exit, Failure> {
-    logging::start(&cli)?;
     // Fails only if it was installed before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let context = Context::new(cli.config, cli.json);
@@ -73,11 +83,14 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "cannot start").because(error.to_string()))?;
-    runtime.block_on(async {
+    let end = runtime.block_on(async {
         let end = dispatch(&context, cli.command).await;
         context.close().await;
         end
-    })
+    });
+    // What is still asked of the system, a name's address say, is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    end
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {

@@ -1,13 +1,15 @@
-//! The parts, put together: from a configuration to running loops, and back down on SIGTERM.
+//! The parts, put together: from a configuration to running loops, and back down when told to end.
 
+mod manager;
 mod parts;
+mod signals;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use sd_notify::NotifyState;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub use parts::{EndpointParts, PartnerParts, Parts, assemble, channel};
+pub use signals::Signals;
 
 /// A loop that has not come round for this long hangs; the watchdog is not fed then.
 const HUNG: Duration = Duration::from_mins(3);
@@ -30,6 +33,8 @@ const HUNG: Duration = Duration::from_mins(3);
 const LIST_HUNG: Duration = Duration::from_hours(1);
 /// How soon a change by another program is seen.
 const OTHERS: Duration = Duration::from_millis(400);
+/// What is under way at the end has deadlines of its own; the service manager kills after 90 s.
+const LONGEST_END: Duration = Duration::from_secs(85);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
@@ -45,60 +50,133 @@ pub enum Error {
     PartnerCenter(#[from] partner_center::SetupError),
     #[error("the scheduler cannot be set up")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
-    #[error("signals cannot be received")]
-    Signals(#[source] io::Error),
     #[error("{0} ended by itself")]
     Ended(String),
 }
 
-/// The daemon: runs until SIGTERM or SIGINT, then lets what is under way end.
-pub async fn run(config: Config) -> Result<(), Error> {
-    let database = &config.database;
-    let _held = take_lock(database).await?;
-    // Before anything begins that is to end well.
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate()).map_err(Error::Signals)?,
-        signal(SignalKind::interrupt()).map_err(Error::Signals)?,
-    );
-    let store = Store::open(&config.database).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+/// The daemon: runs until it is told to end, then lets what is under way end.
+///
+/// # Errors
+/// When it cannot start, a loop ends by itself, or the database is not the one that was opened any more.
+pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
     let stop = CancellationToken::new();
-    let mut loops = start(&config, &store, &clock, &stop).await?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    info!("vetwatch {} runs", env!("CARGO_PKG_VERSION"));
-
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        ended = loops.join_next() => Some(ended),
+    // A task of its own: whatever it waits for, the signals are obeyed.
+    let partners = config.partners.len();
+    let mut starting = JoinSet::new();
+    starting.spawn(start_up(config, stop.clone()));
+    let Running { lock, store, mut loops } = tokio::select! {
+        started = starting.join_next() => match started {
+            Some(Ok(started)) => started?,
+            _ => return Err(Error::Ended("the start".to_owned())),
+        },
+        () = signals.next() => {
+            info!("stopped before it had begun");
+            return Ok(());
+        }
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    stop.cancel();
-    if let Some(ended) = ended {
-        let name = match ended {
+    manager::tell(&NotifyState::Ready);
+    info!("vetwatch {} runs", env!("CARGO_PKG_VERSION"));
+    loops.spawn(manager::say_what_it_does(store.clone(), partners, stop.clone()));
+
+    let broken = tokio::select! {
+        () = signals.next() => None,
+        ended = loops.join_next() => Some(Error::Ended(match ended {
             Some(Ok(name)) => name,
             Some(Err(panic)) => format!("a loop ({panic})"),
             None => "everything".to_owned(),
-        };
-        error!("{name} ended by itself; stopping, so that it is started anew");
-        return Err(Error::Ended(name));
+        })),
+        lost = store.lost() => Some(Error::Store(lost)),
+    };
+    manager::tell(&NotifyState::Stopping);
+    stop.cancel();
+    store.hurry();
+    if let Some(error) = broken {
+        // What is under way is interrupted, and taken up at the next start.
+        abort(&mut loops).await;
+        if matches!(error, Error::Ended(_) | Error::Store(store::Error::LogLost { .. })) {
+            end(&store).await;
+        } else {
+            // It is left as it is until the process is gone: SQLite would tidy up at a path where something else is now.
+            std::mem::forget((store, lock));
+        }
+        return Err(error);
     }
     info!("stopping; what is under way may end (a second signal stops at once)");
-    let again = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
     tokio::select! {
         () = async { while loops.join_next().await.is_some() {} } => info!("stopped"),
-        () = again => {
-            loops.shutdown().await;
+        () = signals.next() => {
+            abort(&mut loops).await;
             warn!("stopped at once; what was under way is taken up at the next start");
         }
+        () = tokio::time::sleep(LONGEST_END) => {
+            abort(&mut loops).await;
+            error!("stopped, though something was under way still; it is taken up at the next start");
+        }
     }
-    store.close().await;
+    end(&store).await;
+    drop(lock);
     Ok(())
+}
+
+/// A loop that does not even let itself be interrupted ends with the process.
+async fn abort(loops: &mut JoinSet<String>) {
+    let _ = tokio::time::timeout(Duration::from_secs(1), loops.shutdown()).await;
+}
+
+async fn end(store: &Store) {
+    if !store.close().await {
+        warn!(
+            "the newest changes are still in {}-wal, because somebody reads the database or holds it: a copy needs both files",
+            store.path().display()
+        );
+    }
+}
+
+/// What a start comes to.
+struct Running {
+    lock: lock::Lock,
+    store: Store,
+    loops: JoinSet<String>,
+}
+
+/// Waits for a database that another program holds for as long as it takes.
+async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Error> {
+    let database = &config.database;
+    let anew = store::begins_anew(database);
+    let lock = take_lock(database).await?;
+    if anew {
+        warn!("{}", said_of_a_new_database(database));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    loop {
+        let attempt = async {
+            let store = Store::open(database).await?;
+            let started = start(&config, &store, &clock, &stop).await;
+            if started.is_err() {
+                store.leave().await;
+            }
+            Ok((store, started?))
+        };
+        match attempt.await {
+            Ok((store, loops)) => return Ok(Running { lock, store, loops }),
+            Err(Error::Store(error)) if error.is_busy() => {
+                warn!(error = &error as &dyn std::error::Error, "cannot start before the database is free");
+                manager::still_starting();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What is said when a database is made where one was before.
+#[must_use]
+pub fn said_of_a_new_database(database: &Path) -> String {
+    format!(
+        "the database {} is not there, though vetwatch has run on it: was it deleted? It begins anew: the first look at \
+         each customer is silent, and who was added by hand is forgotten. To go on with a copy, stop vetwatch and put the \
+         copy in its place",
+        database.display()
+    )
 }
 
 /// `status` looks at the lock for an instant; that is no other daemon.
@@ -185,9 +263,9 @@ pub async fn start(
     loops.spawn(SignIns::of(&config.partners, clock)?.run(stop.clone()));
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));
     if let Some(heartbeat) = config.heartbeat.clone() {
-        loops.spawn(heartbeat.beat(progress.clone(), late, stop.clone()));
+        loops.spawn(heartbeat.beat(progress.clone(), late, store.clone(), stop.clone()));
     }
-    loops.spawn(watchdog(progress, stop.clone()));
+    loops.spawn(manager::watchdog(progress, store.clone(), stop.clone()));
     loops.spawn(keep_house(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
     let stop = stop.clone();
     loops.spawn(async move {
@@ -276,29 +354,6 @@ async fn see_others(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationTok
     "the look at other writers".to_owned()
 }
 
-/// Feeds systemd's watchdog, if there is one.
-async fn watchdog(progress: Vec<Arc<Progress>>, stop: CancellationToken) -> String {
-    if let Some(patience) = sd_notify::watchdog_enabled() {
-        let feed = || drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
-        stop.run_until_cancelled(feed_watchdog(&progress, patience / 4, feed)).await;
-    } else {
-        stop.cancelled().await;
-    }
-    "the watchdog".to_owned()
-}
-
-/// Feeds for as long as every loop comes round. A timer of its own would feed for a process that does nothing else
-/// any more.
-async fn feed_watchdog(progress: &[Arc<Progress>], every: Duration, feed: impl Fn()) {
-    loop {
-        tokio::time::sleep(every).await;
-        match progress.iter().find(|activity| activity.is_hung()) {
-            None => feed(),
-            Some(hung) => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
-        }
-    }
-}
-
 async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
     let mut tidied = clock.now();
     while stop.run_until_cancelled(tokio::time::sleep(MINUTE)).await.is_some() {
@@ -316,47 +371,11 @@ async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration
             }
             Ok::<_, store::Error>(())
         };
-        if let Err(error) = housework.await {
+        if let Err(error) = housework.await
+            && !error.is_busy()
+        {
             warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up");
         }
     }
     "housekeeping".to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    /// Two loops, one of which hangs from its fifth round on: how often the watchdog is fed in so long.
-    async fn fed(hangs: bool, within: Duration) -> u32 {
-        let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
-        let mut loops = Loops { tasks: JoinSet::new(), progress: Vec::new(), clock, stop };
-        for hangs in [false, hangs] {
-            let mut rounds = 0;
-            loops.add("a loop".to_owned(), Duration::from_millis(300), Arc::new(Notify::new()), move || {
-                rounds += 1;
-                async move {
-                    if hangs && rounds >= 5 {
-                        std::future::pending::<()>().await;
-                    }
-                    Ok(Some(SystemClock.now().after(Duration::from_millis(20))))
-                }
-            });
-        }
-        let times = AtomicU32::new(0);
-        let feed = || {
-            times.fetch_add(1, Ordering::Relaxed);
-        };
-        let _ = tokio::time::timeout(within, feed_watchdog(&loops.progress, Duration::from_millis(20), feed)).await;
-        times.into_inner()
-    }
-
-    #[tokio::test]
-    async fn the_watchdog_is_fed_while_every_loop_comes_round_and_not_when_one_hangs() {
-        let (good, bad) = tokio::join!(fed(false, Duration::from_secs(3)), fed(true, Duration::from_secs(3)));
-        // The hung one comes round for 80 ms and is trusted for 300 more: some 20 times of 150.
-        assert!(bad >= 1 && bad < good / 2, "fed {good} times while all is well, {bad} times with a loop that hangs");
-    }
 }

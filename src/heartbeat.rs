@@ -13,6 +13,7 @@ use url::{Position, Url};
 
 use crate::activity::Progress;
 use crate::delivery::http::chosen;
+use crate::store::Store;
 
 const FIRST: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_mins(1);
@@ -23,12 +24,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Heartbeat(pub Url);
 
 impl Heartbeat {
-    /// Sends one a minute for as long as every loop comes to the end of its rounds, and none of their work is late. A
-    /// full disk keeps it away at once.
+    /// Sends one a minute for as long as every loop comes to the end of its rounds, none of their work is late, and the
+    /// database can be written to. A full disk keeps it away at once.
     pub(crate) async fn beat(
         self,
         progress: Vec<Arc<Progress>>,
         late: Arc<AtomicBool>,
+        store: Store,
         stop: CancellationToken,
     ) -> String {
         let client = chosen(&self.0);
@@ -36,7 +38,7 @@ impl Heartbeat {
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
             let is_failing = progress.iter().any(|activity| activity.is_stuck() || activity.is_failing());
-            if is_failing || late.load(Ordering::Relaxed) {
+            if is_failing || late.load(Ordering::Relaxed) || store.waiting_since().is_some() {
                 continue;
             }
             let said = match &client {

@@ -10,6 +10,8 @@ mod departures;
 mod endpoints;
 mod enqueue;
 mod fail_over;
+mod file;
+mod held;
 mod housekeeping;
 mod listing;
 mod mute;
@@ -31,17 +33,20 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection as _, Sqlite, Transaction};
-use tracing::warn;
+use tokio::time::timeout;
 
 pub use activity::{Acted, LogRead, LogState, Newcomer, SeenOperation};
 pub use departures::{LostReview, Standing};
 pub use enqueue::Parcel;
+pub use file::begins_anew;
 pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use outbox::{Claim, Due, Finish, InsteadOf, Unwritten};
 pub use overdue::OpenReview;
@@ -57,7 +62,7 @@ pub enum Error {
     #[error("cannot open the database {path}")]
     Open { path: PathBuf, source: std::io::Error },
     #[error("the database {path} was written by a newer vetwatch or is damaged; nothing was changed")]
-    Migrate { path: PathBuf, source: sqlx::migrate::MigrateError },
+    Migrate { path: PathBuf, source: MigrateError },
     #[error(
         "the database {path} was written by an older vetwatch; start the daemon once, or run the command as the service's user"
     )]
@@ -78,6 +83,14 @@ pub enum Error {
     /// What was to be stored cannot be written as JSON.
     #[error("{}: a value cannot be written as JSON", cannot(action.as_ref(), "store something"))]
     Unwritable { action: Option<String>, source: serde_json::Error },
+    #[error("{who} has held the database {path} for {seconds} s")]
+    Held { path: PathBuf, who: String, seconds: u64 },
+    /// Whatever is written now is written for nobody.
+    #[error("the database {path} {how} while it was in use")]
+    Lost { path: PathBuf, how: &'static str },
+    /// The file is there, and what is in the log can still be copied into it.
+    #[error("{path}, which belongs to the database, was deleted or replaced while it was in use")]
+    LogLost { path: PathBuf },
 }
 
 impl From<sqlx::Error> for Error {
@@ -169,6 +182,7 @@ impl Error {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match self {
+            Self::Held { .. } => true,
             Self::Sqlite { source: sqlx::Error::Database(error), .. } => {
                 // SQLITE_BUSY and SQLITE_LOCKED with their extended codes: the low byte says which.
                 error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
@@ -176,23 +190,49 @@ impl Error {
             _ => false,
         }
     }
+
+    /// What is in the file is no database, or not a whole one.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            // SQLITE_CORRUPT and SQLITE_NOTADB with their extended codes.
+            Self::Sqlite { source: sqlx::Error::Database(error), .. } => error
+                .code()
+                .and_then(|code| code.parse::<i32>().ok())
+                .is_some_and(|code| matches!(code & 0xff, 11 | 26)),
+            _ => false,
+        }
+    }
 }
+
+/// Another program that holds the writer's lock is waited for in pieces of this length.
+const BUSY: Duration = Duration::from_secs(2);
+/// A disk that hangs must not keep a process from ending.
+const LONGEST_CLOSE: Duration = Duration::from_secs(5);
 
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) write: SqlitePool,
     pub(crate) read: SqlitePool,
+    path: Arc<Path>,
+    /// `None`: opened to read.
+    opened: Option<Arc<file::Opened>>,
+    waiting: Arc<held::Waiting>,
 }
 
 impl Store {
     /// Opens the file, creates it where there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if another program holds it for longer than a command waits.
     pub async fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
+        let wait = held::Wait::begin(path);
         // Two processes may start at once on a new file: one of them makes the tables.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let turn = File::open(folder).map_err(failed)?;
-        turn.lock().map_err(failed)?;
+        wait.for_turn(&turn, failed).await?;
         // Readable for the group (analysts), whatever the umask; SQLite gives its other files the same mode. The file is
         // never opened beside SQLite: closing any descriptor of it drops the locks of all, and the next program that
         // comes by would take itself for the only one and delete the log that we write to.
@@ -210,7 +250,7 @@ impl Store {
             // A verdict that was committed survives a power cut. It costs one fsync a transaction.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(BUSY)
             .statement_cache_capacity(64)
             .pragma("cache_size", "-2000")
             .pragma("journal_size_limit", "67108864");
@@ -228,11 +268,26 @@ impl Store {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
-        sqlx::migrate!().run(&write).await.map_err(|source| Error::Migrate { path: path.to_owned(), source })?;
+        let write = loop {
+            let write = async {
+                let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
+                sqlx::migrate!().run(&write).await.map_err(|error| match error {
+                    // Neither newer nor damaged: it is held, or the disk is full.
+                    MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => doing("bring the tables up to date")(error),
+                    source => Error::Migrate { path: path.to_owned(), source },
+                })?;
+                Ok::<_, Error>(write)
+            };
+            match write.await {
+                Ok(write) => break write,
+                Err(error) if error.is_busy() => wait.goes_on()?,
+                Err(error) => return Err(error),
+            }
+        };
         let read = pool(2).connect_lazy_with(reading(path));
+        let opened = Some(Arc::new(file::Opened::at(path).map_err(failed)?));
         drop(turn);
-        Ok(Self { write, read })
+        Ok(Self { write, read, path: path.into(), opened, waiting: Arc::default() })
     }
 
     /// Opens a file that is there, for reading only: makes nothing, waits for nobody.
@@ -245,19 +300,14 @@ impl Store {
         if found < current {
             return Err(Error::Older { path: path.to_owned() });
         }
-        // A pool of its own, which nobody uses: `close` waits for the writer while it holds a reader.
-        Ok(Self { write: pool().connect_lazy_with(reading(path)), read })
+        // A pool of its own, which nobody uses: `leave` waits for the writer while it holds a reader.
+        let write = pool().connect_lazy_with(reading(path));
+        Ok(Self { write, read, path: path.into(), opened: None, waiting: Arc::default() })
     }
 
-    /// Begins a write. Waits for as long as somebody else holds the database.
-    pub async fn begin(&self) -> Result<WriteTx, Error> {
-        loop {
-            match self.write.begin_with("begin immediate").await.map_err(Error::from) {
-                Ok(tx) => return Ok(WriteTx { tx }),
-                Err(error) if error.is_busy() => warn!("another program holds the database; waiting for it"),
-                Err(error) => return Err(error),
-            }
-        }
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A number that changes when another process has written.
@@ -266,14 +316,35 @@ impl Store {
         Ok(sqlx::query_scalar("pragma data_version").fetch_one(&self.write).await?)
     }
 
+    /// Copies what is in the log into the file, so that the file alone holds everything, and closes it. For who is the
+    /// last to write. False: somebody still reads what stood there before, or writes, and so the log is still needed.
+    pub async fn close(&self) -> bool {
+        let copied = match self.opened {
+            Some(_) => timeout(LONGEST_CLOSE, self.copy_log()).await.is_ok_and(|copied| copied.unwrap_or(false)),
+            None => true,
+        };
+        self.leave().await;
+        copied
+    }
+
+    async fn copy_log(&self) -> Result<bool, Error> {
+        let copied = sqlx::query_as::<_, (i64, i64, i64)>("pragma wal_checkpoint(truncate)");
+        let (busy, in_log, in_file) = copied.fetch_one(&self.write).await?;
+        Ok(busy == 0 || in_log == in_file)
+    }
+
     /// Closes every connection, the writer before the last reader: SQLite takes the `-wal` and `-shm` files away with
     /// a last connection that may write, and who may only read could not open the database any more until somebody
     /// writes.
-    pub async fn close(&self) {
-        let reader = self.read.acquire().await;
-        self.write.close().await;
-        drop(reader);
-        self.read.close().await;
+    pub async fn leave(&self) {
+        let closing = async {
+            let reader = self.read.acquire().await;
+            self.write.close().await;
+            drop(reader);
+            self.read.close().await;
+        };
+        // Otherwise the process ends without: nothing that was committed is lost by that.
+        let _ = timeout(LONGEST_CLOSE, closing).await;
     }
 }
 

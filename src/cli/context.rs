@@ -8,7 +8,9 @@ use crate::cli::output::Output;
 use crate::cli::privileges;
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, Outline};
-use crate::store::Store;
+use crate::daemon;
+use crate::lock;
+use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub struct Context {
@@ -51,6 +53,9 @@ impl Context {
     /// The database, made if need be, opened as the service's user.
     pub async fn store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
+        if store::begins_anew(database) {
+            tracing::warn!("{}", daemon::said_of_a_new_database(database));
+        }
         let store = Store::open(database).await.map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.exit == Exit::Failed {
@@ -66,11 +71,15 @@ impl Context {
         Ok(store)
     }
 
-    /// Closes the database in order, if this command opened it.
+    /// Closes the database in order, if this command opened it. The last one that leaves puts all of it into one file.
     pub async fn close(&self) {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(store) = opened {
-            store.close().await;
+        match opened {
+            Some(store) if lock::daemon_runs(store.path()) == Some(false) => {
+                store.close().await;
+            }
+            Some(store) => store.leave().await,
+            None => {}
         }
     }
 

@@ -14,11 +14,10 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::signal::unix::SignalKind;
 use tokio::time::Instant;
 
-use crate::cli::signals::Signals;
-use crate::cli::{Context, Exit, Failure};
+use crate::cli::{Context, Exit, Failure, run};
+use crate::daemon::Signals;
 use show::Show;
 use stage::Stage;
 use story::Story;
@@ -50,7 +49,7 @@ pub async fn demo(context: &Context, args: Args) -> Result<Exit, Failure> {
     let deadline = args.duration.and_then(|duration| began.checked_add(duration));
     let hurry = args.duration.map_or(PASS, |duration| duration.mul_f64(0.8).min(PASS));
     let pace = (hurry / 40).clamp(Duration::from_millis(200), Duration::from_millis(500));
-    let mut signals = Signals::of(&[SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()])?;
+    let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
     let mut stage = Stage::set(context.clock.clone(), args.keep.as_deref(), pace).await?;
     let mut run = Run {
         context,

@@ -129,7 +129,18 @@ impl From<store::Error> for Failure {
         if error.is_busy() {
             return Self::new(Exit::TryAgain, "the database is busy")
                 .because(why)
-                .advise("another program holds it in a transaction; try again in a moment");
+                .advise("another program holds it in a transaction: let that end, or end it; then try again");
+        }
+        if error.is_damage() {
+            return Self::new(Exit::Failed, "the database is damaged, or is none").because(why).advise(
+                "was something copied over it while it was in use? Stop vetwatch, take the file and its -wal and -shm \
+                     away, and put a copy in its place",
+            );
+        }
+        if let store::Error::Lost { .. } | store::Error::LogLost { .. } = error {
+            return Self::new(Exit::Failed, "stopped before anything more is written").because(why).advise(
+                "put back what belongs there while vetwatch does not run, without another database's -wal and -shm",
+            );
         }
         let failure = Self::new(Exit::Failed, why);
         if matches!(error, store::Error::Row { .. }) {

@@ -1,34 +1,86 @@
 //! Where the log goes: to the journal if systemd reads our stderr, to stderr otherwise.
 
+mod journal;
+mod queue;
+
 use std::io::IsTerminal as _;
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::mpsc;
+use std::time::Duration;
 
+use tracing::error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{Cli, Command, Exit, Failure};
+use journal::Journal;
+use queue::Queue;
+
+/// At the end, a reader that hangs is waited for no longer than this.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Writes what is queued when it is dropped.
+pub(super) struct Logging(Option<Queue>);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.0 {
+            queue.flush(LAST_WORDS);
+        }
+    }
+}
+
+/// Whether the command goes on by itself, and must not wait for who reads its log.
+pub(super) fn lasts(cli: &Cli) -> bool {
+    matches!(cli.command, Command::Run(_) | Command::Sandbox(_) | Command::Demo(_))
+}
+
+/// Lets `say` write to stderr for as long as a reader that hangs is waited for.
+pub(super) fn say_within(say: impl FnOnce() + Send + 'static) {
+    let (tell, said) = mpsc::channel::<()>();
+    let saying = std::thread::Builder::new().spawn(move || {
+        say();
+        drop(tell);
+    });
+    if saying.is_ok() {
+        let _ = said.recv_timeout(LAST_WORDS);
+    }
+}
 
 /// Starts logging. The daemon says what it does; other commands only what went wrong; `-v` more of both. With `--json`
 /// each line is an object.
-pub(super) fn start(cli: &Cli) -> Result<(), Failure> {
+pub(super) fn start(cli: &Cli) -> Result<Logging, Failure> {
     let registry = tracing_subscriber::registry().with(filter(cli)?);
+    if lasts(cli) {
+        // Otherwise a panic that costs one answer would wait for whoever reads stderr.
+        std::panic::set_hook(Box::new(|panic| error!("{}", panic.to_string().replace('\n', " "))));
+    }
     if stderr_is_the_journal()
-        && let Ok(journal) = tracing_journald::layer()
+        && let Ok((journal, queue)) = Journal::connect()
     {
         registry.with(journal).init();
-        return Ok(());
+        return Ok(Logging(Some(queue)));
     }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let queue = lasts(cli).then(|| Queue::into(|lines| drop(std::io::stderr().write_all(&lines.concat()))));
+    let queue =
+        queue.transpose().map_err(|error| Failure::new(Exit::Failed, "cannot start").because(error.to_string()))?;
+    let writer = match queue.clone() {
+        Some(queue) => BoxMakeWriter::new(move || queue.clone()),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
     // The time is RFC 3339 in UTC, as everywhere in vetwatch.
-    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let stderr = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
     if cli.json {
         registry.with(stderr.json()).init();
     } else {
         registry.with(stderr.with_ansi(colour)).init();
     }
-    Ok(())
+    Ok(Logging(queue))
 }
 
 fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {

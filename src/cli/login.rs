@@ -1,12 +1,11 @@
 //! `vetwatch login`: a user signs in, in a browser anywhere, and the refresh token is stored.
 
 use serde_json::json;
-use tokio::signal::unix::SignalKind;
 
 use crate::cli::failure::chain;
-use crate::cli::signals::Signals;
-use crate::cli::{Context, Exit, Failure, privileges, sync, text, which};
+use crate::cli::{Context, Exit, Failure, privileges, run, sync, text, which};
 use crate::config::Config;
+use crate::daemon::Signals;
 use crate::partner_center::{DeviceLogin, PartnerSettings, SignInError, SignedIn};
 
 #[derive(Debug, clap::Args)]
@@ -19,7 +18,7 @@ pub struct Args {
 pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let settings = partner(&config, args.partner.as_deref())?;
-    let mut signals = Signals::of(&[SignalKind::interrupt(), SignalKind::terminate()])?;
+    let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
     // The daemon replaces the file that is made here.
     privileges::become_owner_of(&config.database)?;
     let failed = |error| failure(&settings.name, error);

@@ -1,20 +1,34 @@
 //! `vetwatch run`: the daemon, in the foreground.
 
 use crate::cli::failure::chain;
+use crate::cli::load::load_config;
 use crate::cli::{Context, Exit, Failure, privileges};
-use crate::daemon::{self, Error};
+use crate::daemon::{self, Error, Signals};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
 pub(super) async fn run(context: &Context, _args: Args) -> Result<Exit, Failure> {
-    let config = context.config()?;
+    // Before anything that may wait: a signal that comes then is obeyed, or does nothing.
+    let mut signals = Signals::of_daemon().map_err(|error| without_signals(&error))?;
+    let path = context.config_path.clone();
+    // A secret may lie on a disk that hangs.
+    let config = tokio::select! {
+        config = tokio::task::spawn_blocking(move || load_config(&path)) => config.map_err(|panic| {
+            Failure::new(Exit::Failed, "cannot read the configuration").because(panic.to_string())
+        })??,
+        () = signals.next() => return Ok(Exit::Done),
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     privileges::become_owner_of(&config.database)?;
-    daemon::run(config).await.map_err(failure)?;
+    daemon::run(config, signals).await.map_err(failure)?;
     Ok(Exit::Done)
+}
+
+pub(super) fn without_signals(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, "cannot start").because(format!("signals cannot be received: {error}"))
 }
 
 pub(super) fn failure(error: Error) -> Failure {

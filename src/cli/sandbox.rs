@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::signal::unix::SignalKind;
 
 use crate::cli::failure::chain;
-use crate::cli::signals::Signals;
-use crate::cli::{Context, Exit, Failure, text};
+use crate::cli::{Context, Exit, Failure, run, text};
+use crate::daemon::Signals;
 use crate::sandbox::{Bulk, Error, Options, RetryAfter, Sandbox, ThrottleSettings, Window};
 
 #[derive(Debug, clap::Args)]
@@ -38,7 +37,7 @@ pub struct Args {
 }
 
 pub async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let mut signals = Signals::of(&[SignalKind::interrupt(), SignalKind::terminate()])?;
+    let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
     let needed = args.in_review.saturating_add(args.settled);
     let count = args.customers.unwrap_or(needed);
     if count < needed {

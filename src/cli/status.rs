@@ -105,7 +105,7 @@ async fn overview(
     lateness.late.retain(|late| late.reason == Reason::DeliveryLate || shown(&late.about));
     let facts = Facts {
         daemon_running,
-        database_held: false,
+        database_held: store.is_held().await,
         partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
         customers_failing: blind.len(),
         late: lateness.late,

@@ -189,7 +189,8 @@ async fn send(
             let taken = record::submission::taken(store, partner, routes, intervals, &expected, qualification, answer);
             let recorded = taken.await.map_err(|error| {
                 let why = chain(&error);
-                Failure { why: Some(why), ..error.into() }
+                // Not 75: a script would submit again, and that may cost an attempt.
+                Failure { exit: Exit::Failed, why: Some(why), ..error.into() }
                     .advise("Microsoft took the submission: do not submit again; its outcome will be told")
             })?;
             say(context, plan, &submitted, &recorded)
@@ -254,8 +255,12 @@ async fn failed(
 ) -> Result<Failure, Failure> {
     let (customer, name) = (plan.customer, plan.submission.qualification());
     if error.may_have_arrived {
-        record::submission::unclear(store, expected, name, context.now()).await?;
         // Not 75: a script would submit again, and that may cost an attempt.
+        let unclear = record::submission::unclear(store, expected, name, context.now()).await;
+        unclear.map_err(|error| {
+            Failure { exit: Exit::Failed, ..error.into() }
+                .advise("the submission may have arrived: do not submit again; its outcome is told all the same")
+        })?;
         let what = format!("nobody knows whether Microsoft took the submission of {name} for {}", customer.label());
         return Ok(Failure::new(Exit::Failed, what).because(chain(&error.error)).advise(format!(
             "it may have arrived, and nothing is sent again by itself; `vetwatch poll {}` shows it, and the outcome is \

@@ -25,6 +25,8 @@ const LEASE: Duration = Duration::from_mins(3);
 const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
 /// Before it is looked again where nothing could be taken, though something is due.
 const LEAST_REST: Duration = Duration::from_secs(1);
+/// Once it is to end, the outcome of an attempt is tried to be stored for so long.
+const LAST_TRIES: Duration = Duration::from_secs(2);
 /// After so many failures in a row even an endpoint that can be reached is only probed.
 const FAILURES_TO_CLOSE: u32 = 3;
 
@@ -85,7 +87,7 @@ impl Dispatcher {
     /// it. Nothing happens if it is not pending, or an attempt is open.
     ///
     /// # Errors
-    /// When the database fails. What was claimed then falls due again by itself.
+    /// When the database fails. What was claimed then falls due again by itself, under the same id.
     pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -93,7 +95,8 @@ impl Dispatcher {
         tx.commit().await?;
         if let Some(due) = due {
             let report = self.attempt(&due, now).await;
-            self.finish(&due, &report).await;
+            // Somebody waits: nothing is tried for ever.
+            self.try_finish(&due, &report).await?;
         }
         Ok(())
     }
@@ -168,12 +171,21 @@ impl Dispatcher {
     }
 
     /// Notes what an attempt came to. While the database refuses, the answer is kept and tried again: what was
-    /// accepted must not be sent once more for that.
+    /// accepted must not be sent once more for that. Whoever is told to end does not wait for it for long.
     async fn finish(&self, due: &Due, report: &Report) {
         let mut pause = Duration::from_millis(100);
+        let mut ending: Option<Instant> = None;
         while let Err(error) = self.try_finish(due, report).await {
+            if self.stop.is_cancelled() && ending.get_or_insert_with(Instant::now).elapsed() >= LAST_TRIES {
+                error!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt could not be stored before the end; it is made again at the next start, under the same id");
+                return;
+            }
             warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt cannot be stored yet");
-            tokio::time::sleep(pause).await;
+            if self.stop.is_cancelled() {
+                tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
+            } else {
+                self.stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
     }

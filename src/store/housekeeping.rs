@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sqlx::AssertSqlSafe;
+
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -9,7 +11,8 @@ use crate::time::Timestamp;
 const GAP: Duration = Duration::from_mins(2);
 
 impl WriteTx {
-    /// Notes that vetwatch runs, and since when it does without a gap.
+    /// Notes that vetwatch runs, and since when it does without a gap. Each such note is counted in the file's header, so
+    /// that a copy put in its place is recognized: see [`Store::lost`].
     pub async fn runs(&mut self, now: Timestamp) -> Result<(), Error> {
         let (now, gap) = (now.as_millis(), i64::try_from(GAP.as_millis()).unwrap_or(i64::MAX));
         sqlx::query!(
@@ -21,6 +24,9 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
+        let notes: i32 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *self.tx).await?;
+        let count = format!("pragma user_version = {}", notes.wrapping_add(1));
+        sqlx::query(AssertSqlSafe(count)).execute(&mut *self.tx).await?;
         Ok(())
     }
 

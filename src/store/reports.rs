@@ -133,6 +133,16 @@ impl Store {
         names.fetch_all(&self.read).await.map_err(doing("read the partners"))
     }
 
+    /// How many customers are watched, and when one of them was last seen.
+    pub async fn watching(&self) -> Result<(i64, Option<Timestamp>), Error> {
+        let row = sqlx::query!(
+            r#"select count(*) as customers, max(last_seen_at) as "last_seen_at: i64"
+               from customer where removed_at is null and paused_at is null"#
+        );
+        let row = row.fetch_one(&self.read).await?;
+        Ok((row.customers, row.last_seen_at.map(Timestamp::from_millis)))
+    }
+
     /// Everybody on the roster, the removed included, oldest row first.
     pub async fn known_customers(&self) -> Result<Vec<KnownCustomer>, Error> {
         let rows = sqlx::query_as!(

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -215,6 +215,16 @@ impl Town {
         Daemon { child, started_at, ready: watch::Sender::new(false).subscribe(), log: self.log.clone() }
     }
 
+    /// The same with a log that nobody reads: the other end of the pipe.
+    pub(crate) fn start_unread(&self, environment: &[(&str, &str)]) -> (Daemon, ChildStderr) {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let started_at = now();
+        let mut child = command.spawn().expect("the daemon");
+        let unread = child.stderr.take().expect("a pipe");
+        (Daemon { child, started_at, ready: watch::Sender::new(false).subscribe(), log: self.log.clone() }, unread)
+    }
+
     /// Starts the daemon and waits until it says that it runs.
     pub(crate) async fn running(&self) -> Daemon {
         let mut daemon = self.start();
@@ -316,6 +326,10 @@ impl Daemon {
         assert!(matches!(ready, Ok(Ok(_))), "the daemon does not say that it runs:\n{}", self.log.shown());
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL: it does nothing more from here on.
     pub(crate) fn kill(mut self) {
         self.end();
@@ -329,8 +343,13 @@ impl Daemon {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let told = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().expect("kill");
-        assert!(told.success(), "{told}");
+        self.signal("TERM");
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill");
+        assert!(told.success(), "{signal}: {told}");
     }
 
     /// Waits for its end.

@@ -1,0 +1,127 @@
+//! A queue between those who log and whoever reads it. A reader that hangs, a pipe that is full or a journal that does not
+//! answer, must not keep a verdict from being told.
+//!
+//! `tracing-appender` has such a queue, too. It counts lines and not bytes, does not say what it dropped, and prints to the
+//! very streams that hang.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::warn;
+
+/// What waits to be read takes no more memory than this, and a line.
+const MOST: usize = 1 << 20;
+
+/// Takes lines and never waits. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Queue(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<Vec<u8>>,
+    bytes: usize,
+    /// Not taken, because the queue was full.
+    dropped: u64,
+    /// Lines were taken out, and are not written yet.
+    writing: bool,
+}
+
+impl Queue {
+    /// A queue whose lines go into `sink`, in a thread that may wait.
+    pub(super) fn into(sink: impl FnMut(Vec<Vec<u8>>) + Send + 'static) -> io::Result<Self> {
+        let queue = Self(Arc::default());
+        let reading = queue.clone();
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || reading.pass_on(sink))?;
+        Ok(queue)
+    }
+
+    fn pass_on(&self, mut sink: impl FnMut(Vec<Vec<u8>>)) {
+        loop {
+            let (lines, dropped) = self.take();
+            if dropped > 0 {
+                // Queued right behind the lines before them, now that there is room.
+                warn!("{dropped} log lines were dropped: whoever reads the log did not keep up");
+            }
+            sink(lines);
+            self.lock().writing = false;
+            self.0.changed.notify_all();
+        }
+    }
+
+    fn take(&self) -> (Vec<Vec<u8>>, u64) {
+        let waiting = self.0.changed.wait_while(self.lock(), |state| state.lines.is_empty());
+        let mut state = waiting.unwrap_or_else(PoisonError::into_inner);
+        state.writing = true;
+        state.bytes = 0;
+        (std::mem::take(&mut state.lines), std::mem::take(&mut state.dropped))
+    }
+
+    pub(super) fn offer(&self, line: Vec<u8>) {
+        let mut state = self.lock();
+        if state.bytes >= MOST {
+            state.dropped += 1;
+            return;
+        }
+        state.bytes += line.len();
+        state.lines.push(line);
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until all of it is written, but not for long.
+    pub(super) fn flush(&self, patience: Duration) {
+        let unwritten = |state: &mut State| state.writing || !state.lines.is_empty();
+        drop(self.0.changed.wait_timeout_while(self.lock(), patience, unwritten));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Queue {
+    /// What is written at once is a line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.offer(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_sink_that_hangs_costs_lines_and_no_time_and_is_not_waited_for_at_the_end() {
+        let (release, hangs) = mpsc::channel::<()>();
+        let (tell, written) = mpsc::channel();
+        let queue = Queue::into(move |lines| {
+            let _ = hangs.recv();
+            let _ = tell.send(lines.len());
+        })
+        .unwrap();
+        queue.offer(b"the first".to_vec());
+        // It is taken out by itself, or together with others; either way the sink waits.
+        let line = vec![b'x'; MOST / 8];
+        (0..100).for_each(|_| queue.offer(line.clone()));
+        assert!(queue.lock().dropped >= 100 - 2 * 9, "what is queued is bounded");
+        queue.flush(Duration::from_millis(10));
+        drop(release);
+        queue.flush(Duration::from_mins(1));
+        assert!(queue.lock().lines.is_empty());
+        assert!((2..=20).contains(&written.try_iter().sum::<usize>()), "what was taken is written");
+    }
+}

@@ -1,0 +1,162 @@
+//! What the service manager is told: that the daemon works, what it does, and that it lives.
+
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::activity::Progress;
+use crate::store::Store;
+use crate::time::Timestamp;
+
+/// How often it is counted what is watched.
+const COUNT: Duration = Duration::from_mins(1);
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Tells it, if there is one. A manager that does not read is not waited for.
+pub(super) fn tell(state: &NotifyState<'_>) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(&path),
+    };
+    let told = address.and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.send_to_addr(format!("{state}\n").as_bytes(), &address)
+    });
+    // It was told; whether it listens is its own affair.
+    drop(told);
+}
+
+/// The database cannot be used yet; what is said of that while the daemon starts.
+pub(super) fn still_starting() {
+    tell(&NotifyState::Status("waits for the database, which another program holds"));
+    // The next such message comes well before that.
+    tell(&NotifyState::ExtendTimeoutUsec(60_000_000));
+}
+
+/// One sentence for `systemctl status`, told anew when it changes.
+pub(super) async fn say_what_it_does(store: Store, partners: usize, stop: CancellationToken) -> String {
+    let (mut usual, mut said, mut counted): (String, String, Option<Instant>) = Default::default();
+    let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some();
+    while is_asked && !stop.is_cancelled() {
+        if counted.is_none_or(|at| at.elapsed() >= COUNT) {
+            counted = Some(Instant::now());
+            if let Ok((customers, answered)) = store.watching().await {
+                usual = in_words(partners, customers, answered);
+            }
+        }
+        let now = store.waiting_since().map_or_else(
+            || usual.clone(),
+            |since| format!("waits for the database, which another program holds since {} UTC", minute(since)),
+        );
+        if now != said {
+            tell(&NotifyState::Status(&now));
+            said = now;
+        }
+        stop.run_until_cancelled(sleep(LOOK)).await;
+    }
+    stop.cancelled().await;
+    "the status".to_owned()
+}
+
+fn in_words(partners: usize, customers: i64, answered: Option<Timestamp>) -> String {
+    let customers = if customers == 1 { "1 customer".to_owned() } else { format!("{customers} customers") };
+    let partners = if partners == 1 { "1 partner".to_owned() } else { format!("{partners} partners") };
+    let answered = answered.map_or("no answer yet".to_owned(), |at| format!("last answer {} UTC", minute(at)));
+    format!("watches {customers} of {partners}; {answered}")
+}
+
+/// `14:03`
+fn minute(at: Timestamp) -> String {
+    at.to_utc().format("%H:%M").to_string()
+}
+
+/// Feeds the watchdog, if there is one.
+pub(super) async fn watchdog(progress: Vec<Arc<Progress>>, store: Store, stop: CancellationToken) -> String {
+    if let Some(patience) = sd_notify::watchdog_enabled() {
+        let feed = || tell(&NotifyState::Watchdog);
+        // Who waits for the database does not hang: a restart would wait for it as well.
+        let is_excused = || store.waiting_since().is_some();
+        stop.run_until_cancelled(feed_watchdog(&progress, patience / 4, feed, is_excused)).await;
+    } else {
+        stop.cancelled().await;
+    }
+    "the watchdog".to_owned()
+}
+
+/// Feeds for as long as every loop comes round, or is known not to be able to. A timer of its own would feed for a
+/// process that does nothing else any more.
+async fn feed_watchdog(progress: &[Arc<Progress>], every: Duration, feed: impl Fn(), is_excused: impl Fn() -> bool) {
+    loop {
+        sleep(every).await;
+        match progress.iter().find(|activity| activity.is_hung()) {
+            Some(hung) if !is_excused() => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
+            _ => feed(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::activity;
+    use crate::time::{Clock as _, SystemClock};
+
+    /// Two loops, one of which hangs from its fifth round on: how often the watchdog is fed in so long.
+    async fn fed(hangs: bool, excused: bool, within: Duration) -> u32 {
+        let stop = CancellationToken::new();
+        let mut all = Vec::new();
+        for hangs in [false, hangs] {
+            let progress = Progress::new("a loop".to_owned(), Duration::from_millis(300));
+            all.push(progress.clone());
+            let mut rounds = 0;
+            let round = move || {
+                rounds += 1;
+                async move {
+                    if hangs && rounds >= 5 {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, std::io::Error>(Some(SystemClock.now().after(Duration::from_millis(20))))
+                }
+            };
+            tokio::spawn(activity::run(progress, Arc::new(Notify::new()), Arc::new(SystemClock), stop.clone(), round));
+        }
+        let times = AtomicU32::new(0);
+        let feed = || {
+            times.fetch_add(1, Ordering::Relaxed);
+        };
+        let feeding = feed_watchdog(&all, Duration::from_millis(20), feed, || excused);
+        let _ = tokio::time::timeout(within, feeding).await;
+        stop.cancel();
+        times.into_inner()
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_is_fed_while_every_loop_comes_round_and_not_when_one_hangs() {
+        let so_long = Duration::from_secs(3);
+        let (good, bad, excused) =
+            tokio::join!(fed(false, false, so_long), fed(true, false, so_long), fed(true, true, so_long));
+        // The hung one comes round for 80 ms and is trusted for 300 more: some 20 times of 150.
+        assert!(bad >= 1 && bad < good / 2, "fed {good} times while all is well, {bad} times with a loop that hangs");
+        assert!(excused > good / 2, "fed {excused} times while it is known what the loop waits for");
+    }
+
+    #[test]
+    fn systemctl_status_says_in_a_sentence_what_it_does() {
+        let at = Timestamp::from_millis(1_763_974_800_000);
+        assert_eq!(in_words(1, 1, None), "watches 1 customer of 1 partner; no answer yet");
+        assert_eq!(in_words(2, 54, Some(at)), "watches 54 customers of 2 partners; last answer 09:00 UTC");
+    }
+}

@@ -1,0 +1,173 @@
+//! The database's file: what it holds when it is copied alone, and what happens when it is taken away or exchanged.
+
+use std::fs::{copy, remove_file, rename};
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, query};
+
+use crate::process::{Daemon, Town, complaint};
+use crate::world::rows;
+
+const REASON: &str = "Not an Education Customer";
+const OFTEN: &str = "in_review = \"100ms\"";
+/// Nobody is asked unless somebody says so.
+const SELDOM: &str = "in_review = \"1h\"";
+
+/// What the file says alone, without the two beside it.
+async fn alone(town: &Town, sql: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = folder.path().join("copy.db");
+    copy(&town.database, &copied).unwrap();
+    rows(&copied, sql).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_end_in_order_the_file_alone_holds_everything() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(3).await;
+    let polled = "select count(*) from v_current where vetting_status = 'InReview'";
+    assert_eq!(alone(&town, polled).await, ["3"], "after a command");
+
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+    daemon.stop().await;
+    let decided = "select count(*) from v_decisions";
+    assert_eq!(alone(&town, decided).await, ["1"], "after SIGTERM");
+    assert_eq!(alone(&town, "select distinct state from v_deliveries").await, ["delivered"]);
+
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[1], REASON).unwrap();
+    town.delivered(2).await;
+    daemon.kill();
+    town.running().await.stop().await;
+    assert_eq!(alone(&town, decided).await, ["2"], "after SIGKILL, a start and SIGTERM");
+
+    town.tell(&["customers", "pause", &ids[2]]);
+    assert_eq!(alone(&town, "select sum(paused) from v_customers").await, ["1"], "after another command");
+    for name in ["vetwatch.db-wal", "vetwatch.db-shm"] {
+        assert!(town.database.with_file_name(name).exists(), "who may only read needs {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_while_the_daemon_ends_delays_that_little_and_is_named() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(1).await;
+    let daemon = town.running().await;
+    let mut reader = SqliteConnectOptions::new().filename(&town.database).read_only(true).connect().await.unwrap();
+    query("begin").execute(&mut reader).await.unwrap();
+    query("select count(*) from v_transitions").execute(&mut reader).await.unwrap();
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+    daemon.stop().await;
+    town.logged("a copy needs both files").await;
+}
+
+/// It ends by itself, with an exit code after which systemd starts it anew, and says why.
+async fn ends(town: &Town, mut daemon: Daemon, why: &str) {
+    let status = daemon.ended().await;
+    assert_eq!(status.code(), Some(1), "{why}: {}", town.log());
+    town.logged(why).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_deleted_ends_the_daemon_and_the_next_start_says_that_it_begins_anew() {
+    let town = Town::new(SELDOM, "").await;
+    let ids = town.in_review(1).await;
+    let daemon = town.running().await;
+    assert!(!town.log().contains("begins anew"), "{}", town.log());
+    remove_file(&town.database).unwrap();
+    ends(&town, daemon, "was deleted or moved while it was in use").await;
+    assert!(!town.database.exists());
+
+    let daemon = town.running().await;
+    town.logged("It begins anew").await;
+    assert_eq!(town.rows("select count(*) from customer").await, ["0"]);
+    daemon.stop().await;
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_exchanged_ends_the_daemon_and_the_new_one_is_left_as_it_is() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(2).await;
+    let kept = town.folder.path().join("kept.db");
+    copy(&town.database, &kept).unwrap();
+
+    // Moved into its place: another file.
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+    let new = town.folder.path().join("new.db");
+    copy(&kept, &new).unwrap();
+    rename(&new, &town.database).unwrap();
+    ends(&town, daemon, "was replaced by another file while it was in use").await;
+    assert_eq!(std::fs::read(&town.database).unwrap(), std::fs::read(&kept).unwrap(), "nothing was written into it");
+
+    // Put back as it is to be: it goes on from there.
+    take_logs_away(&town.database);
+    let daemon = town.running().await;
+    town.until("select count(*) from v_decisions", &["1"]).await;
+    daemon.stop().await;
+    let newer = town.folder.path().join("newer.db");
+    copy(&town.database, &newer).unwrap();
+
+    // Written over: the same file.
+    let over = |path: &Path| std::fs::write(&town.database, std::fs::read(path).unwrap()).unwrap();
+    let daemon = town.running().await;
+    over(&kept);
+    ends(&town, daemon, "was overwritten with an older copy while it was in use").await;
+
+    over(&newer);
+    take_logs_away(&town.database);
+    let daemon = town.running().await;
+    std::fs::write(&town.database, "").unwrap();
+    ends(&town, daemon, "was emptied while it was in use").await;
+    over(&newer);
+    take_logs_away(&town.database);
+}
+
+fn take_logs_away(database: &Path) {
+    for name in ["vetwatch.db-wal", "vetwatch.db-shm"] {
+        let _ = remove_file(database.with_file_name(name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_deleted_ends_the_daemon_with_everything_in_the_file() {
+    for name in ["vetwatch.db-wal", "vetwatch.db-shm"] {
+        let town = Town::new(OFTEN, "").await;
+        let ids = town.in_review(1).await;
+        let daemon = town.running().await;
+        town.sandbox.deny(&ids[0], REASON).unwrap();
+        town.delivered(1).await;
+        remove_file(town.database.with_file_name(name)).unwrap();
+        ends(&town, daemon, "was deleted or replaced while it was in use").await;
+        let daemon = town.running().await;
+        assert_eq!(town.rows("select count(*) from v_decisions").await, ["1"], "{name}");
+        town.delivered(1).await;
+        daemon.stop().await;
+        assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
+        assert_eq!((town.hook.hooks().len(), town.mail.mails().len()), (1, 1), "each once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_renamed_ends_the_daemon_and_nothing_is_made_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let town = Town::with(folder, Some(&home), OFTEN, "").await;
+    town.in_review(1).await;
+    let daemon = town.running().await;
+    let away = town.folder.path().join("away");
+    rename(&home, &away).unwrap();
+    ends(&town, daemon, "was deleted or moved while it was in use").await;
+    assert!(!home.exists());
+    let output = town.run_beside(&["run"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    rename(&away, &home).unwrap();
+    town.running().await.stop().await;
+}
