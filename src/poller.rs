@@ -23,7 +23,7 @@ use crate::delivery::route::Routes;
 use crate::partner_center::{Answer, Budget, Error, PartnerCenter};
 use crate::record::{self, Intervals, baseline, brake, departure, unrecognized};
 use crate::store::{self, DueCustomer, Failed, PartnerRow, PollClass, Store, Unchanged};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, ClockWatch, Timestamp};
 
 /// A round takes at most so many customers, and begins no question after so long.
 const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
@@ -51,6 +51,7 @@ pub struct Poller {
     pub reminders: Arc<Reminders>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
+    pub clock_watch: Arc<ClockWatch>,
     /// Answers within the last hour about customers who have something to lose.
     pub asked: Asked,
     /// The lowered limit that is stored, 0: none.
@@ -101,6 +102,7 @@ impl Poller {
     /// When the database fails. Who was not recorded then is due again after the lease.
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
+        self.store.follow_clock(&self.clock_watch, &*self.clock).await?;
         let now = self.clock.now();
         self.follow_log(now).await?;
         self.tell(now).await?;

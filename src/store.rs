@@ -17,12 +17,14 @@ mod overdue;
 mod plausibility;
 mod polling;
 mod recovery;
+pub mod redirect;
 pub mod redrive;
 pub mod reports;
 pub mod roster;
 mod submission;
 mod trial;
 mod vetting;
+pub mod waiting;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;

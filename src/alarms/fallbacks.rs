@@ -33,21 +33,41 @@ impl Alarms {
         if held.is_empty() {
             return Ok(0);
         }
-        let why = format!("fallback of {endpoint}");
-        let told = self.routes.directly(&fallback.endpoint, why.clone(), why);
-        let parcel =
-            store::Parcel { instead_of: Some(endpoint), due_at: now.after(GATHER), ..delivery::parcel(&told, now) };
+        self.pass_on(endpoint, &held, std::slice::from_ref(&fallback.endpoint), &format!("fallback of {endpoint}"), now)
+            .await
+    }
+
+    /// Sends what these deliveries tell to others as well, as far as they have no message of it.
+    pub(super) async fn pass_on(
+        &self,
+        endpoint: &str,
+        deliveries: &[String],
+        others: &[String],
+        why: &str,
+        now: Timestamp,
+    ) -> Result<usize, store::Error> {
         let mut queued = 0;
         let mut tx = self.store.begin().await?;
-        for id in &held {
-            for event in tx.fail_over(id, &fallback.endpoint, now).await? {
-                tx.enqueue(&event, &parcel, now).await?;
-                queued += 1;
+        for id in deliveries {
+            if !tx.pass_on(id, now).await? {
+                continue;
+            }
+            for other in others {
+                let told = self.routes.directly(other, why.to_owned(), why.to_owned());
+                let parcel = store::Parcel {
+                    instead_of: Some(endpoint),
+                    due_at: now.after(GATHER),
+                    ..delivery::parcel(&told, now)
+                };
+                for event in tx.events_unknown_to(other, id).await? {
+                    tx.enqueue(&event, &parcel, now).await?;
+                    queued += 1;
+                }
             }
         }
         tx.commit().await?;
         if queued > 0 {
-            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", fallback.endpoint);
+            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", others.join(", "));
         }
         Ok(queued)
     }

@@ -97,7 +97,8 @@ async fn overview(
     // Nobody asks for a partner that left the configuration.
     blind.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
     let endpoints = store.endpoint_states().await?;
-    let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), ..DeliveryFilter::default() };
+    let dead =
+        DeliveryFilter { state: Some("dead"), limit: Some(100), without_redirected: true, ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
     let attention = attention(now, outline, &partners, &blind, &endpoints);
     Ok(Overview { now, daemon_running, attention, in_review, decided, blind, partners, endpoints, dead_letters })

@@ -19,7 +19,7 @@ use crate::poller::{Asked, Poller};
 use crate::record::Intervals;
 use crate::roster::Roster;
 use crate::store::Store;
-use crate::time::Clock;
+use crate::time::{Clock, ClockWatch};
 
 /// One loop for each partner, one for each endpoint, and what wakes them.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ pub async fn assemble(
     stop: &CancellationToken,
 ) -> Result<Parts, Error> {
     let routes = Arc::new(config.routes.clone());
+    let clock_watch = Arc::new(ClockWatch::new(&**clock));
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
         let dispatcher = Dispatcher {
@@ -72,7 +73,8 @@ pub async fn assemble(
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
     let mut partners = Vec::new();
     for settings in &config.partners {
-        partners.push(partner(config, settings, store, clock, stop, (&routes, &reminders), &outbox).await?);
+        partners
+            .push(partner(config, settings, store, (clock, &clock_watch), stop, (&routes, &reminders), &outbox).await?);
     }
     let alarms = Alarms {
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
@@ -85,6 +87,7 @@ pub async fn assemble(
         in_review: config.schedule.in_review,
         store: store.clone(),
         clock: clock.clone(),
+        clock_watch,
         outbox,
     };
     Ok(Parts { partners, endpoints, alarms })
@@ -120,7 +123,7 @@ async fn partner(
     config: &Config,
     settings: &PartnerSettings,
     store: &Store,
-    clock: &Arc<dyn Clock>,
+    (clock, clock_watch): (&Arc<dyn Clock>, &Arc<ClockWatch>),
     stop: &CancellationToken,
     (routes, reminders): (&Arc<Routes>, &Arc<Reminders>),
     outbox: &[Arc<Notify>],
@@ -176,6 +179,7 @@ async fn partner(
         reminders: reminders.clone(),
         store: store.clone(),
         clock: clock.clone(),
+        clock_watch: clock_watch.clone(),
         asked: Asked::default(),
         limit: AtomicU32::new(limit.unwrap_or(0)),
         outbox: outbox.to_vec(),

@@ -1,7 +1,6 @@
 //! What an endpoint has held for too long, and another one is to tell.
 
-use super::{Error, Store, WriteTx};
-use crate::event::Event;
+use super::{Error, Store};
 use crate::time::Timestamp;
 
 impl Store {
@@ -29,36 +28,5 @@ impl Store {
             now
         );
         Ok(ids.fetch_all(&self.read).await?)
-    }
-}
-
-impl WriteTx {
-    /// Marks a delivery as passed on, and returns its events that `fallback` was not told anyway; none if it is
-    /// delivered by now.
-    pub async fn fail_over(&mut self, id: &str, fallback: &str, now: Timestamp) -> Result<Vec<Event>, Error> {
-        let now = now.as_millis();
-        let marked = sqlx::query!(
-            "update delivery set failed_over_at = ? where id = ? and failed_over_at is null and state <> 'delivered'",
-            now,
-            id
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        if marked.rows_affected() == 0 {
-            return Ok(Vec::new());
-        }
-        let known = sqlx::query_scalar!(
-            "select theirs.event from delivery_event theirs
-             join delivery_event mine on mine.event = theirs.event and mine.delivery = ?1
-             where theirs.endpoint = ?2",
-            id,
-            fallback
-        )
-        .fetch_all(&mut *self.tx)
-        .await?;
-        let events = self.events_of(id).await?;
-        // A test says nothing to anybody but who asked for it.
-        let is_new = |event: &Event| !event.data.test && !known.contains(&event.data.event_id.to_string());
-        Ok(events.into_iter().filter(is_new).collect())
     }
 }

@@ -18,6 +18,9 @@ pub struct DeliveryRow {
     pub next_attempt_at: Option<String>,
     pub finished_at: Option<String>,
     pub last_error: Option<String>,
+    /// Its events were sent to another endpoint instead (`redrive --to`): it is dead, and nobody's trouble.
+    #[serde(skip)] // the JSON has the view's columns; `last_error` says it there
+    pub redirected: bool,
     /// The first of its events: its type, and the customer or the one line it says.
     pub about: Option<String>,
 }
@@ -33,6 +36,8 @@ pub struct DeliveryFilter<'a> {
     pub limit: Option<u32>,
     /// This one only.
     pub id: Option<&'a str>,
+    /// Without those whose events were sent to another endpoint instead.
+    pub without_redirected: bool,
 }
 
 /// All that is known of one delivery. Nothing secret ever is in there.
@@ -78,6 +83,7 @@ impl Store {
                       v.attempts as "attempts!: i64", v.events as "events!: i64", v.created_at as "created_at!: String",
                       v.next_attempt_at as "next_attempt_at: String", v.finished_at as "finished_at: String",
                       v.last_error as "last_error: String",
+                      d.redirected_at is not null as "redirected!: bool",
                       concat_ws(' ', e.type || ':', c.name, json_extract(e.data, '$.qualification'),
                                 case when c.id is null then json_extract(e.data, '$.summary') end,
                                 case when v.events > 1 then '(+' || (v.events - 1) || ')' end) as "about: String"
@@ -86,7 +92,7 @@ impl Store {
                left join event e on e.id = (select min(de.event) from delivery_event de where de.delivery = d.id)
                left join customer c on c.id = e.customer
                where (?1 is null or d.state = ?1) and (?2 is null or d.endpoint = ?2) and d.created_at >= ?3
-                 and (?4 is null or d.id = ?4)
+                 and (?4 is null or d.id = ?4) and not (?6 and d.redirected_at is not null)
                order by d.sequence desc
                limit ?5"#,
             filter.state,
@@ -94,6 +100,7 @@ impl Store {
             since,
             filter.id,
             limit,
+            filter.without_redirected,
         );
         Ok(rows.fetch_all(&self.read).await?)
     }
