@@ -12,6 +12,7 @@ mod late;
 mod outside;
 mod overdue;
 mod partners;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -26,12 +27,14 @@ use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventType, MonitorNews, Subject};
 use crate::partner_center::{Credential, Expiry};
 use crate::store::{self, PartnerRow, Store, WriteTx};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, ClockWatch, Timestamp};
 
 pub use outside::Outside;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(20);
+/// For so long after the clock was set nobody is told of what the date alone makes news: it may be set right again.
+const DOUBT: Duration = Duration::from_hours(1);
 
 pub struct Alarms {
     pub partners: Vec<PartnerRow>,
@@ -54,6 +57,7 @@ pub struct Alarms {
     pub in_review: Duration,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
+    pub clock_watch: Arc<ClockWatch>,
     /// Poked after a commit that queued something.
     pub outbox: Vec<Arc<Notify>>,
 }
@@ -90,15 +94,26 @@ impl Alarms {
             Ok(count) => queued += count,
             Err(error) => failed = failed.take().or(Some(error.while_doing(what))),
         };
+        // What is decided below by how long something lasts counts only the time in which vetwatch ran.
+        looked("note that vetwatch runs", self.store.tick(now).await.map(|()| 0));
+        let followed = self.store.follow_clock(&self.clock_watch, &*self.clock).await;
+        looked("note that the clock was set", followed.map(|()| 0));
+        let clock_set_at = self.store.clock_set_at().await?;
+        let trusts_clock = clock_set_at.is_none_or(|at| at > now || now.since(at) >= DOUBT);
         for partner in &self.partners {
             looked("see whether a partner can be read", self.watch_partner(partner, now).await);
             looked("see whether customers can be read", self.watch_customers(partner, now).await);
-            looked("remind of long reviews", self.watch_reviews(partner, now).await);
+            if trusts_clock {
+                looked("remind of long reviews", self.watch_reviews(partner, now).await);
+            }
         }
         looked("see whether endpoints deliver", self.watch_endpoints(now).await);
         looked("see whether work is late", self.watch_late(now).await);
         looked("pass messages on to a fallback", self.watch_fallbacks(now).await);
-        looked("see when credentials end", self.watch_credentials(now).await);
+        looked("see what waits for endpoints that are not configured", self.watch_gone_endpoints(now).await);
+        if trusts_clock {
+            looked("see when credentials end", self.watch_credentials(now).await);
+        }
         if queued > 0 {
             for dispatcher in &self.outbox {
                 dispatcher.notify_one();

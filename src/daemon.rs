@@ -323,12 +323,14 @@ impl Loops {
 pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
     let mut tx = store.begin().await?;
-    tx.forgive_downtime(now).await?;
+    tx.starts(now).await?;
     let polls = tx.recover_polls(now).await?;
     let deliveries = tx.recover_deliveries(now).await?;
     for endpoint in &config.endpoints {
-        tx.resume_endpoint_if_changed(&endpoint.name, &endpoint.fingerprint()).await?;
+        tx.resume_endpoint_if_changed(&endpoint.name, &endpoint.fingerprint(), now).await?;
     }
+    let endpoints: Vec<_> = config.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+    tx.note_configured(&endpoints, now).await?;
     tx.commit().await?;
     if polls + deliveries > 0 {
         info!(polls, deliveries, "vetwatch was stopped in the middle of its work, and takes it up again");
@@ -360,7 +362,7 @@ async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration
         let now = clock.now();
         let housework = async {
             let mut tx = store.begin().await?;
-            tx.runs(now).await?;
+            tx.tick(now).await?;
             let is_time = now.since(tidied) >= HOUSEKEEPING || now < tidied;
             let gone = if is_time { tx.forget_attempts(now.before(keep_attempts)).await? } else { 0 };
             tx.commit().await?;

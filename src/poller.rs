@@ -28,7 +28,7 @@ use crate::delivery::route::Routes;
 use crate::partner_center::{Budget, PartnerCenter};
 use crate::record::{Intervals, baseline, brake, departure, unrecognized};
 use crate::store::{self, PartnerRow, PollClass, Store};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, ClockWatch, Timestamp};
 
 /// So many customers are taken at once, at most; of those whom a person wants to be asked now, so many.
 const TAKEN: (u32, u32) = (100, 500);
@@ -59,6 +59,7 @@ pub struct Poller {
     pub reminders: Arc<Reminders>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
+    pub clock_watch: Arc<ClockWatch>,
     /// Customers that held an entry and were understood within the last hour.
     pub asked: Asked,
     /// The lowered limit that is stored, 0: none.
@@ -173,6 +174,7 @@ impl Poller {
     /// Looks who is due, and takes as many as the budget has for and as can be asked. Says when to look again.
     async fn look(&self, flight: &mut Flight) -> Result<Round, store::Error> {
         let mut round = Round::default();
+        self.store.follow_clock(&self.clock_watch, &*self.clock).await?;
         let now = self.clock.now();
         flight.is_news = false;
         self.follow_log(now).await?;

@@ -20,6 +20,7 @@ mod overdue;
 mod plausibility;
 mod polling;
 mod recovery;
+pub mod redirect;
 pub mod redrive;
 pub mod reports;
 pub mod roster;
@@ -28,6 +29,7 @@ mod taken;
 mod trial;
 mod unreadable;
 mod vetting;
+pub mod waiting;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -273,7 +275,9 @@ impl Store {
                 let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
                 sqlx::migrate!().run(&write).await.map_err(|error| match error {
                     // Neither newer nor damaged: it is held, or the disk is full.
-                    MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => doing("bring the tables up to date")(error),
+                    MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                        doing("bring the tables up to date")(error)
+                    }
                     source => Error::Migrate { path: path.to_owned(), source },
                 })?;
                 Ok::<_, Error>(write)

@@ -84,6 +84,46 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
 /// What time it is. The one trait of this crate: tests need hours to pass.
 pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
+
+    /// How long the machine has been up, the time that it was suspended included. Setting the clock does not move it.
+    fn up(&self) -> Duration;
+}
+
+/// Notices that the clock was set.
+#[derive(Debug)]
+pub struct ClockWatch {
+    /// What time it was when the machine came up, as the clock said at the last look.
+    came_up_at: tokio::sync::Mutex<Timestamp>,
+}
+
+impl ClockWatch {
+    /// What is less is a correction that matters to nobody.
+    const LEAST_MS: i64 = 60_000;
+
+    #[must_use]
+    pub fn new(clock: &dyn Clock) -> Self {
+        Self { came_up_at: tokio::sync::Mutex::new(clock.now().before(clock.up())) }
+    }
+
+    /// Has `correct` follow if the clock was set since the last look; it is given by how many milliseconds. As long as
+    /// that fails, the next look finds the same.
+    ///
+    /// # Errors
+    /// Those of `correct`.
+    pub async fn look<E, F: Future<Output = Result<(), E>>>(
+        &self,
+        clock: &dyn Clock,
+        correct: impl FnOnce(i64) -> F,
+    ) -> Result<(), E> {
+        let mut came_up_at = self.came_up_at.lock().await;
+        let said_now = clock.now().before(clock.up());
+        let by = said_now.as_millis().saturating_sub(came_up_at.as_millis());
+        if by.saturating_abs() >= Self::LEAST_MS {
+            correct(by).await?;
+            *came_up_at = said_now;
+        }
+        Ok(())
+    }
 }
 
 /// The system's clock. It may jump; nothing here relies on it going forward.
@@ -97,29 +137,45 @@ impl Clock for SystemClock {
         let milliseconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Timestamp(i64::try_from(milliseconds).unwrap_or(i64::MAX))
     }
+
+    fn up(&self) -> Duration {
+        // There on every Linux that this runs on; without it the clock counts as never set.
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+    }
 }
 
 /// A clock that moves only when told to.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now: AtomicI64,
+    up: AtomicI64,
+}
 
 impl ManualClock {
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
-        Self(AtomicI64::new(now.0))
+        Self { now: AtomicI64::new(now.0), up: AtomicI64::new(0) }
     }
 
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.now.fetch_add(by, Ordering::SeqCst);
+        self.up.fetch_add(by, Ordering::SeqCst);
     }
 
+    /// Sets the clock; no time passes.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
+        self.now.store(now.0, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn up(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.up.load(Ordering::SeqCst)).unwrap_or(0))
     }
 }

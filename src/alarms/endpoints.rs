@@ -26,6 +26,7 @@ impl Alarms {
         for sight in self.store.endpoint_sights(now).await? {
             queued += self.watch_endpoint(partner, &sight, now).await?;
             queued += self.watch_dead_letters(partner, &sight, now).await?;
+            queued += self.watch_lone_waits(partner, &sight, now).await?;
         }
         Ok(queued + self.watch_unreadable(partner, now).await?)
     }
@@ -76,18 +77,21 @@ impl Alarms {
         sight: &EndpointSight,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
-        let Some(dead) = self.store.dead_since(&sight.name, sight.dead_told_at).await? else { return Ok(0) };
-        let gathered = now.since(dead.first_at) >= GATHER;
-        let paused = sight.dead_told_at.is_some_and(|told| now.since(told) < PAUSE && told <= now);
-        if !gathered || paused {
+        let Some(dead) = self.store.dead_untold(&sight.name).await? else { return Ok(0) };
+        // It ended later than now: the clock was set back.
+        let gathered = dead.first_at > now || now.since(dead.first_at) >= GATHER;
+        if !gathered || was_told_lately(sight, now) {
             return Ok(0);
         }
-        let mark = async |tx: &mut store::WriteTx| {
-            tx.dead_told(&sight.name, dead.last_at).await?;
-            Ok(true)
-        };
+        // They are counted anew in the transaction that marks them: others may have been given up meanwhile.
+        let mark = async |tx: &mut store::WriteTx| Ok(tx.take_dead(&sight.name, now).await?.is_some());
         self.announce(given_up(partner, sight, &dead), now, mark).await
     }
+}
+
+/// Of messages to this endpoint.
+pub(super) fn was_told_lately(sight: &EndpointSight, now: Timestamp) -> bool {
+    sight.dead_told_at.is_some_and(|told| told <= now && now.since(told) < PAUSE)
 }
 
 fn error_if(failing: bool, summary: &str) {
@@ -153,7 +157,7 @@ fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, dead: &Dead) 
         summary: format!("{what} to {name} {} given up", if dead.count == 1 { "was" } else { "were" }),
         detail: format!(
             "The last answer: {why}. {lost}. Correct the endpoint, then send again with {redrive}. `vetwatch notifications \
-             list --state dead` shows what it is."
+             list --state dead` shows what it is; with `--to ENDPOINT` another endpoint is told instead."
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         not_over: Some(name),
@@ -179,7 +183,7 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alarm<'
     }
 }
 
-fn messages(count: i64) -> String {
+pub(super) fn messages(count: i64) -> String {
     match count {
         1 => "1 message is".to_owned(),
         n => format!("{n} messages are"),

@@ -33,26 +33,50 @@ impl Alarms {
         if held.is_empty() {
             return Ok(0);
         }
-        let why = format!("fallback of {endpoint}");
-        let told = self.routes.directly(&fallback.endpoint, why.clone(), why);
-        let parcel =
-            store::Parcel { instead_of: Some(endpoint), due_at: now.after(GATHER), ..delivery::parcel(&told, now) };
+        self.pass_on(endpoint, &held, std::slice::from_ref(&fallback.endpoint), &format!("fallback of {endpoint}"), now)
+            .await
+    }
+
+    /// Sends what these deliveries tell to others as well, as far as they have no message of it.
+    pub(super) async fn pass_on(
+        &self,
+        endpoint: &str,
+        deliveries: &[i64],
+        others: &[String],
+        why: &str,
+        now: Timestamp,
+    ) -> Result<usize, store::Error> {
         let mut queued = 0;
         let mut tx = self.store.begin().await?;
-        for sequence in held {
-            let events = match tx.fail_over(sequence, &fallback.endpoint, now).await {
-                // Its endpoint's dispatcher comes upon it as well, and the operators hear of it.
-                Err(error) if error.is_of_the_data() => continue,
-                events => events?,
-            };
-            for event in events {
-                tx.enqueue(&event, &parcel, now).await?;
-                queued += 1;
+        for sequence in deliveries {
+            let mut unknown = Vec::new();
+            for other in others {
+                match tx.events_unknown_to(other, *sequence).await {
+                    Ok(events) => unknown.push((other, events)),
+                    // Its endpoint's dispatcher comes upon it as well, and the operators hear of it.
+                    Err(error) if error.is_of_the_data() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if unknown.is_empty() || !tx.pass_on(*sequence, now).await? {
+                continue;
+            }
+            for (other, events) in unknown {
+                let told = self.routes.directly(other, why.to_owned(), why.to_owned());
+                let parcel = store::Parcel {
+                    instead_of: Some(endpoint),
+                    due_at: now.after(GATHER),
+                    ..delivery::parcel(&told, now)
+                };
+                for event in &events {
+                    tx.enqueue(event, &parcel, now).await?;
+                    queued += 1;
+                }
             }
         }
         tx.commit().await?;
         if queued > 0 {
-            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", fallback.endpoint);
+            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", others.join(", "));
         }
         Ok(queued)
     }

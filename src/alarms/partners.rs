@@ -1,5 +1,7 @@
 //! A partner that cannot be read, or whose answers cannot be believed.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tracing::{error, info};
 
@@ -17,7 +19,8 @@ impl Alarms {
         let (since, alarm) = match (sight.blind_since, sight.implausible_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
             (None, None, Some(since)) => {
-                (Some(since), blind(partner, since, &sight.last_failure.unwrap_or_default(), now))
+                let length = sight.failing_for();
+                (Some(since), blind(partner, since, &sight.last_failure.unwrap_or_default(), length))
             }
             (Some(since), None, _) if sight.failing_since.is_none() => (None, recovered(partner, since, now)),
             _ => return Ok(0),
@@ -38,11 +41,11 @@ impl Alarms {
     }
 }
 
-fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, now: Timestamp) -> Alarm<'a> {
+fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alarm<'a> {
     Alarm {
         kind: EventType::Blind,
         partner,
-        summary: format!("No good answer from Partner Center for {}", when::length(now.since(since))),
+        summary: format!("No good answer from Partner Center for {}", when::length(length)),
         detail: format!(
             "vetwatch asks for {} and has had no good answer since {}. The last one: {why}. No verdict is lost by that, \
              but it is told late: once Partner Center answers again, with the two times between which it fell. \

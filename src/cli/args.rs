@@ -314,7 +314,8 @@ pub enum NotificationsCommand {
     },
     /// Send again what was given up: the same message under the same id
     #[command(after_help = "Examples:\n  vetwatch notifications redrive 0193b7c2-51aa\n  \
-                            vetwatch notifications redrive --endpoint crm\n  vetwatch notifications redrive --since 2026-11-20")]
+                            vetwatch notifications redrive --endpoint crm\n  vetwatch notifications redrive --since 2026-11-20\n  \
+                            vetwatch notifications redrive --endpoint old-mail --to sales-mail")]
     Redrive(RedriveArgs),
 }
 
@@ -334,6 +335,9 @@ pub struct RedriveArgs {
     /// Send even what was delivered; its receivers get it twice, under the same id
     #[arg(long, requires = "id")]
     pub force: bool,
+    /// Tell this endpoint instead, in a message of its own; what waits for the old one is moved as well
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "force")]
+    pub to: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,7 @@
 //! `vetwatch notifications`: what was to be told, and sending it again.
 
+mod redirect;
+
 use std::fmt::Write as _;
 
 use serde_json::json;
@@ -14,6 +16,11 @@ use crate::store::reports::{DeliveryDetail, DeliveryFilter, DeliveryRow};
 
 pub(super) async fn notifications(context: &Context, command: NotificationsCommand) -> Result<Exit, Failure> {
     let outline = context.outline()?;
+    if let NotificationsCommand::Redrive(args) = &command
+        && let Some(to) = &args.to
+    {
+        return redirect::redirect(context, &outline, args, to).await;
+    }
     // Only who changes something waits for another writer, and needs the right to write.
     let store = match command {
         NotificationsCommand::List { .. } | NotificationsCommand::Show { .. } => {
@@ -29,7 +36,7 @@ pub(super) async fn notifications(context: &Context, command: NotificationsComma
                 since: since.map(|since| since.at(context.now())),
                 // One more, to know whether there are more.
                 limit: Some(limit.saturating_add(1)),
-                id: None,
+                ..DeliveryFilter::default()
             };
             list(context, &outline, &store, filter, limit as usize).await
         }
@@ -72,6 +79,7 @@ async fn list(
 /// Three lines: which, what about, and what went wrong. Ids are long, and wanted whole.
 pub(super) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     let state = match row.state.as_str() {
+        "dead" if row.redirected => "redirected".to_owned(),
         "dead" => style.bad("given up"),
         // More is not known: what a mail server or a chat does with it then, it does not say.
         "delivered" => style.good("accepted"),

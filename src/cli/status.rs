@@ -99,7 +99,8 @@ async fn overview(
     // Nobody asks for a partner that left the configuration.
     blind.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
     let endpoints = store.endpoint_states(now).await?;
-    let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), ..DeliveryFilter::default() };
+    let dead =
+        DeliveryFilter { state: Some("dead"), limit: Some(100), without_redirected: true, ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
     let mut lateness = look::late(store, &outline.scope(), now).await?;
     lateness.late.retain(|late| late.reason == Reason::DeliveryLate || shown(&late.about));

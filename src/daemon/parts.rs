@@ -18,7 +18,7 @@ use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter
 use crate::poller::{Asked, Flight, Poller, Shares};
 use crate::roster::Roster;
 use crate::store::Store;
-use crate::time::Clock;
+use crate::time::{Clock, ClockWatch};
 
 /// One loop for each partner, one for each endpoint, and what wakes them.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ pub async fn assemble(
     stop: &CancellationToken,
 ) -> Result<Parts, Error> {
     let routes = Arc::new(config.routes.clone());
+    let clock_watch = Arc::new(ClockWatch::new(&**clock));
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
         let dispatcher = Dispatcher {
@@ -71,7 +72,8 @@ pub async fn assemble(
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
     let mut partners = Vec::new();
     for settings in &config.partners {
-        partners.push(partner(config, settings, store, clock, stop, (&routes, &reminders), &outbox).await?);
+        partners
+            .push(partner(config, settings, store, (clock, &clock_watch), stop, (&routes, &reminders), &outbox).await?);
     }
     let operators = config.endpoints.iter().filter(|endpoint| config.routes.operators.contains(&endpoint.name));
     let outside = operators.map(|endpoint| (endpoint.name.clone(), channel(&endpoint.kind, clock))).collect();
@@ -89,6 +91,7 @@ pub async fn assemble(
         in_review: config.schedule.in_review,
         store: store.clone(),
         clock: clock.clone(),
+        clock_watch,
         outbox,
     };
     Ok(Parts { partners, endpoints, alarms })
@@ -124,7 +127,7 @@ async fn partner(
     config: &Config,
     settings: &PartnerSettings,
     store: &Store,
-    clock: &Arc<dyn Clock>,
+    (clock, clock_watch): (&Arc<dyn Clock>, &Arc<ClockWatch>),
     stop: &CancellationToken,
     (routes, reminders): (&Arc<Routes>, &Arc<Reminders>),
     outbox: &[Arc<Notify>],
@@ -174,6 +177,7 @@ async fn partner(
         reminders: reminders.clone(),
         store: store.clone(),
         clock: clock.clone(),
+        clock_watch: clock_watch.clone(),
         asked: Asked::default(),
         limit: AtomicU32::new(limit.unwrap_or(0)),
         shares: Mutex::new(Shares::default()),

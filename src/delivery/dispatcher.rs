@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::delivery::message::when;
 use crate::delivery::quiet;
-use crate::delivery::retry::{LONGEST_PROBE, Next, Policy};
+use crate::delivery::retry::{LONGEST_PROBE, Next, Policy, Waited};
 use crate::delivery::route::{LONGEST_GROUP_WAIT, Routes};
 use crate::delivery::{Channel, Draft, Outcome, Outgoing, Report};
 use crate::event::Event;
@@ -144,11 +144,9 @@ impl Dispatcher {
 
     fn write(&self, unwritten: &Unwritten, now: Timestamp) -> String {
         let instead_of = unwritten.instead_of.as_ref();
-        let note = instead_of.map(|InsteadOf { endpoint, since }| {
-            format!(
-                "Sent here because {endpoint} has not taken it since {}. It is still tried there.",
-                when::moment(*since)
-            )
+        let note = instead_of.map(|InsteadOf { endpoint, since, still_tried }| {
+            let there = if *still_tried { "It is still tried there." } else { "It is not tried there any more." };
+            format!("Sent here because {endpoint} has not taken it since {}. {there}", when::moment(*since))
         });
         let draft = Draft {
             id: unwritten.id,
@@ -192,7 +190,11 @@ impl Dispatcher {
 
     async fn try_finish(&self, due: &Due, report: &Report) -> Result<(), store::Error> {
         let now = self.clock.now();
-        let next = self.policy.next(report.outcome, due.rung, due.first_due_at, now, fastrand::f64());
+        let mut tx = self.store.begin().await?;
+        tx.tick(now).await?;
+        let (since, failures) = tx.waits(due.id).await?;
+        let waited = Waited { time: now.since(since), attempts: failures.saturating_add(1) };
+        let next = self.policy.next(report.outcome, due.rung, waited, now, fastrand::f64());
         let partly = due.settled.values().chain(report.settled.values()).any(|reply| reply.starts_with('5'));
         let finish = match next {
             Next::Delivered => Finish::Delivered { partly },
@@ -200,7 +202,6 @@ impl Dispatcher {
             Next::Refused => Finish::Dead { refused: true },
             Next::GivenUp => Finish::Dead { refused: false },
         };
-        let mut tx = self.store.begin().await?;
         let finished = tx.finish(due, finish, &report.settled, &report.detail, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
         self.note_endpoint(&mut tx, due, report, now).await?;

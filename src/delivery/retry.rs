@@ -16,7 +16,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
 pub struct Policy {
     /// The pauses after the first, second, … failure; the last one repeats.
     pub schedule: Vec<Duration>,
-    /// A message becomes a dead letter when this much time has passed since it first became due.
+    /// A message becomes a dead letter when it has waited for this long while vetwatch ran and could try.
     pub give_up_after: Duration,
 }
 
@@ -27,6 +27,19 @@ impl Default for Policy {
             give_up_after: Duration::from_hours(7 * 24),
         }
     }
+}
+
+/// However long a message waited: it is not given up before so many attempts have failed.
+const LEAST_ATTEMPTS: u32 = 5;
+
+/// How long a message has waited, and what was tried meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited {
+    /// While vetwatch ran and could try: no suspend, no pause and no quiet hours count, nor does a clock that was set.
+    pub time: Duration,
+    /// Failures in a row, this one included: the message's own, or those of its endpoint as a whole where one message
+    /// asks for all.
+    pub attempts: u32,
 }
 
 /// What becomes of a delivery after an attempt.
@@ -53,9 +66,9 @@ impl Policy {
 
     /// What follows from an attempt. `rung`: how many failures went before it.
     #[must_use]
-    pub fn next(&self, outcome: Outcome, rung: u32, first_due_at: Timestamp, now: Timestamp, chance: f64) -> Next {
+    pub fn next(&self, outcome: Outcome, rung: u32, waited: Waited, now: Timestamp, chance: f64) -> Next {
         let pause = self.pause(rung, chance);
-        let over = now.since(first_due_at) >= self.give_up_after;
+        let over = waited.time >= self.give_up_after && waited.attempts >= LEAST_ATTEMPTS;
         match outcome {
             Outcome::Accepted => Next::Delivered,
             Outcome::Refused => Next::Refused,
@@ -88,16 +101,18 @@ mod tests {
         assert_eq!(pauses, [5, 30, 120, 600, 1800, 3600, 3600, 3600]);
     }
 
+    const LONG: Waited = Waited { time: Duration::from_hours(24 * 30), attempts: 99 };
+
     #[test]
     fn a_login_that_is_refused_is_never_the_messages_end() {
-        let later = START.after(Duration::from_hours(24 * 30));
-        let next = Policy::default().next(Outcome::LoginRefused, 99, START, later, 0.5);
+        let next = Policy::default().next(Outcome::LoginRefused, 99, LONG, START, 0.5);
         assert!(matches!(next, Next::At(_)));
     }
 
     #[test]
     fn a_receiver_may_ask_for_more_time_but_not_for_ever() {
-        let next = |after| Policy::default().next(Outcome::TryAgain { after }, 0, START, START, 0.0);
+        let waited = Waited { time: Duration::ZERO, attempts: 1 };
+        let next = |after| Policy::default().next(Outcome::TryAgain { after }, 0, waited, START, 0.0);
         assert_eq!(next(Some(Duration::from_mins(1))), Next::At(START.after(Duration::from_mins(1))));
         assert_eq!(next(Some(Duration::from_secs(1))), Next::At(START.after(Duration::from_secs(5))));
         assert_eq!(next(Some(Duration::from_hours(999))), Next::At(START.after(LONGEST_WAIT)));
@@ -105,15 +120,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_pause_is_bounded_and_a_failing_message_ends(rung in 0u32.., chance in -1.0..2.0, waited in 0u64..1_000_000) {
-            let policy = Policy::default();
-            let now = START.after(Duration::from_secs(waited));
-            match policy.next(Outcome::Unavailable, rung, START, now, chance) {
+        fn every_pause_is_bounded_and_a_message_ends_only_after_its_time_and_five_attempts(
+            rung in 0u32..,
+            chance in -1.0..2.0,
+            waited in 0u64..1_000_000,
+            attempts in 1u32..10,
+            now in any::<i32>(),
+            unavailable in any::<bool>(),
+        ) {
+            // Whatever the clock says.
+            let (policy, now) = (Policy::default(), Timestamp::from_millis(i64::from(now) * 1000));
+            let outcome = if unavailable { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
+            let waited = Waited { time: Duration::from_secs(waited), attempts };
+            let is_over = waited.time >= policy.give_up_after && attempts >= 5;
+            match policy.next(outcome, rung, waited, now, chance) {
                 Next::At(at) => {
-                    prop_assert!(now.since(START) < policy.give_up_after);
+                    prop_assert!(!is_over);
                     prop_assert!(at > now && at <= now.after(policy.longest()));
                 }
-                next => prop_assert_eq!(next, Next::GivenUp),
+                next => prop_assert!(is_over && next == Next::GivenUp),
             }
         }
     }

@@ -183,6 +183,12 @@ impl Routes {
         }
     }
 
+    /// The operators' endpoints, each once.
+    #[must_use]
+    pub fn operators(&self) -> Vec<String> {
+        self.by_operators().map(|told| told.endpoint.to_owned()).collect()
+    }
+
     fn by_operators(&self) -> impl Iterator<Item = Told<'_>> {
         let mut seen = std::collections::HashSet::new();
         let each = self.operators.iter().filter(move |name| seen.insert(*name));

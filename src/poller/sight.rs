@@ -26,6 +26,7 @@ impl Poller {
             }
         } else if let Some(why) = failure {
             let mut tx = self.store.begin().await?;
+            tx.tick(now).await?;
             tx.partner_failed(partner, now, &why).await?;
             if is_long {
                 // Is it these customers, or all of them? Who held something lately can tell.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sqlx::SqliteConnection;
+
 use super::{Error, Store, WriteTx, json};
 use crate::event::Event;
 use crate::partner_center::Expiry;
@@ -47,6 +49,7 @@ pub struct EndpointSight {
     pub paused_at: Option<Timestamp>,
     pub last_error: Option<String>,
     pub failing_told_at: Option<Timestamp>,
+    /// When the operators were last told of messages that were given up or wait without an end in sight.
     pub dead_told_at: Option<Timestamp>,
     pub pending: i64,
     /// All of that is held back (quiet hours), so nothing asks whether it is back.
@@ -59,7 +62,6 @@ pub struct Dead {
     pub count: i64,
     /// When the first of them ended.
     pub first_at: Timestamp,
-    pub last_at: Timestamp,
     /// The last of them, and why.
     pub last_error: Option<String>,
     pub id: String,
@@ -141,44 +143,35 @@ impl Store {
         Ok(sights.collect())
     }
 
-    /// What was given up at this endpoint after `told`. That a message of a given-up message was given up itself is
-    /// told to nobody: it would never end. Nor is that a test was: who asked for it was told.
-    pub async fn dead_since(&self, endpoint: &str, told: Option<Timestamp>) -> Result<Option<Dead>, Error> {
-        let told = told.map_or(0, Timestamp::as_millis);
-        let row = sqlx::query!(
-            r#"select count(*) as "count!: i64", min(finished_at) as "first: i64", max(finished_at) as "last: i64",
-                      max(not monitor) as "any_vetting: bool"
-               from (select d.finished_at,
-                            not exists (select 1 from delivery_event de join event e on e.id = de.event
-                                        where de.delivery = d.id and e.type not like 'monitor.%') as monitor
-                     from delivery d
-                     where d.endpoint = ?1 and d.state = 'dead' and d.finished_at > ?2
-                       and exists (select 1 from delivery_event de join event e on e.id = de.event
-                                   where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0))"#,
-            endpoint,
-            told
-        )
-        .fetch_one(&self.read)
-        .await?;
-        let (Some(first), Some(last)) = (row.first, row.last) else { return Ok(None) };
-        let newest = sqlx::query!(
-            "select id, last_error from delivery d where endpoint = ? and state = 'dead' and finished_at = ?
-               and exists (select 1 from delivery_event de join event e on e.id = de.event
-                           where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0) limit 1",
-            endpoint,
-            last
-        )
-        .fetch_one(&self.read)
-        .await?;
-        Ok(Some(Dead {
-            count: row.count,
-            first_at: Timestamp::from_millis(first),
-            last_at: Timestamp::from_millis(last),
-            last_error: newest.last_error,
-            id: newest.id,
-            monitor_only: row.any_vetting != Some(true),
-        }))
+    /// What was given up at this endpoint and nobody was told of. That a message of a given-up message was given up
+    /// itself is told to nobody: it would never end. Nor is that a test was: who asked for it was told.
+    pub async fn dead_untold(&self, endpoint: &str) -> Result<Option<Dead>, Error> {
+        let mut reader = self.read.acquire().await?;
+        dead_untold(&mut reader, endpoint).await
     }
+}
+
+async fn dead_untold(connection: &mut SqliteConnection, endpoint: &str) -> Result<Option<Dead>, Error> {
+    let rows = sqlx::query!(
+        r#"select d.id, d.finished_at as "finished_at!: i64", d.last_error,
+                  exists (select 1 from delivery_event de join event e on e.id = de.event
+                          where de.delivery = d.id and e.type not like 'monitor.%') as "vetting!: bool"
+           from delivery d
+           where d.endpoint = ?1 and d.state = 'dead' and d.operators_told_at is null
+             and exists (select 1 from delivery_event de join event e on e.id = de.event
+                         where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0)
+           order by d.finished_at"#,
+        endpoint
+    );
+    let rows = rows.fetch_all(connection).await?;
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(None) };
+    Ok(Some(Dead {
+        count: i64::try_from(rows.len()).unwrap_or(i64::MAX),
+        first_at: Timestamp::from_millis(first.finished_at),
+        last_error: last.last_error.clone(),
+        id: last.id.clone(),
+        monitor_only: rows.iter().all(|row| !row.vetting),
+    }))
 }
 
 impl WriteTx {
@@ -329,12 +322,31 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Dead letters up to `until` were told.
-    pub async fn dead_told(&mut self, endpoint: &str, until: Timestamp) -> Result<(), Error> {
-        let until = until.as_millis();
-        sqlx::query!("update endpoint set dead_told_at = ? where name = ?", until, endpoint)
-            .execute(&mut *self.tx)
-            .await?;
+    /// Takes what was given up at this endpoint and nobody was told of; from now on the operators are.
+    pub async fn take_dead(&mut self, endpoint: &str, now: Timestamp) -> Result<Option<Dead>, Error> {
+        let dead = dead_untold(&mut self.tx, endpoint).await?;
+        let at = now.as_millis();
+        sqlx::query!(
+            "update delivery set operators_told_at = ? where endpoint = ? and state = 'dead' and operators_told_at is null",
+            at,
+            endpoint
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        self.messages_told(endpoint, now).await?;
+        Ok(dead)
+    }
+
+    /// The operators are told of messages to this endpoint.
+    pub(super) async fn messages_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "insert into endpoint (name, dead_told_at) values (?1, ?2) on conflict (name) do update set dead_told_at = ?2",
+            endpoint,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 }

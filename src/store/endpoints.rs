@@ -86,14 +86,40 @@ impl WriteTx {
     }
 
     /// At start: an endpoint that was paused under other settings is tried again.
-    pub async fn resume_endpoint_if_changed(&mut self, endpoint: &str, settings: &str) -> Result<(), Error> {
-        sqlx::query!(
-            "update endpoint set paused_at = null where name = ?1 and paused_at is not null and paused_settings is not ?2",
+    pub async fn resume_endpoint_if_changed(
+        &mut self,
+        endpoint: &str,
+        settings: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let changed = sqlx::query_scalar!(
+            r#"select exists (select 1 from endpoint where name = ?1 and paused_at is not null
+                              and paused_settings is not ?2) as "changed!: bool""#,
             endpoint,
             settings
+        );
+        if changed.fetch_one(&mut *self.tx).await? {
+            self.resume_endpoint(endpoint, now).await?;
+        }
+        Ok(())
+    }
+
+    /// The endpoint is tried again. The time of the pause does not count towards giving up what waits for it.
+    pub(super) async fn resume_endpoint(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "update delivery set first_due_at = min(?2, first_due_at + ?2 - e.paused_at)
+             from endpoint e
+             where e.name = ?1 and e.paused_at <= ?2 and delivery.endpoint = ?1 and delivery.state = 'pending'
+               and delivery.first_due_at <= ?2",
+            endpoint,
+            now
         )
         .execute(&mut *self.tx)
         .await?;
+        sqlx::query!("update endpoint set paused_at = null, paused_settings = null where name = ?", endpoint)
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 }

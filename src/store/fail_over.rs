@@ -1,7 +1,6 @@
 //! What an endpoint has held for too long, and another one is to tell.
 
-use super::{Error, Store, WriteTx};
-use crate::event::Event;
+use super::{Error, Store};
 use crate::time::Timestamp;
 
 impl Store {
@@ -29,40 +28,5 @@ impl Store {
             now
         );
         Ok(held.fetch_all(&self.read).await?)
-    }
-}
-
-impl WriteTx {
-    /// Marks a delivery as passed on, and returns its events that `fallback` was not told anyway; none if it is
-    /// delivered by now.
-    ///
-    /// # Errors
-    /// If they cannot be read, too; it is not marked then.
-    pub async fn fail_over(&mut self, sequence: i64, fallback: &str, now: Timestamp) -> Result<Vec<Event>, Error> {
-        let events = self.events_of(sequence).await?;
-        let now = now.as_millis();
-        let marked = sqlx::query!(
-            "update delivery set failed_over_at = ? where sequence = ? and failed_over_at is null and state <> 'delivered'",
-            now,
-            sequence
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        if marked.rows_affected() == 0 {
-            return Ok(Vec::new());
-        }
-        let known = sqlx::query_scalar!(
-            "select theirs.event from delivery me
-             join delivery_event mine on mine.delivery = me.id
-             join delivery_event theirs on theirs.event = mine.event
-             where me.sequence = ?1 and theirs.endpoint = ?2",
-            sequence,
-            fallback
-        )
-        .fetch_all(&mut *self.tx)
-        .await?;
-        // A test says nothing to anybody but who asked for it.
-        let is_new = |event: &Event| !event.data.test && !known.contains(&event.data.event_id.to_string());
-        Ok(events.into_iter().filter(is_new).collect())
     }
 }

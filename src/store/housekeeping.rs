@@ -1,19 +1,52 @@
-//! What keeps the file small. Transitions, events and deliveries stay for ever; only attempts' details go.
+//! What keeps the file small, and the time in which vetwatch ran.
+//!
+//! Transitions, events and deliveries stay for ever; only attempts' details go.
 
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
+use tracing::warn;
 
 use super::{Error, Store, WriteTx};
-use crate::time::Timestamp;
+use crate::time::{Clock, ClockWatch, Timestamp};
 
-/// vetwatch notes every minute that it runs. After a longer gap it was down, or the machine slept, or the clock was set.
+/// From one tick to the next at most this much counts as time in which vetwatch ran.
+const MOST: Duration = Duration::from_mins(1);
+const A_DAY_MS: i64 = 24 * 3_600_000;
+/// Who has not ticked for longer than this was down, suspended, or its clock was set: it runs anew since then.
 const GAP: Duration = Duration::from_mins(2);
+/// A tick this soon after the last one writes nothing.
+const FRESH: Duration = Duration::from_secs(30);
 
 impl WriteTx {
-    /// Notes that vetwatch runs, and since when it does without a gap. Each such note is counted in the file's header, so
-    /// that a copy put in its place is recognized: see [`Store::lost`].
-    pub async fn runs(&mut self, now: Timestamp) -> Result<(), Error> {
+    /// Notes that vetwatch runs. Whoever decides by how long something has lasted ticks first, in the same transaction.
+    ///
+    /// Of the time since the last tick at most a minute counts. The rest is a gap: the machine was suspended, the process
+    /// was stopped, or the clock was set ahead. Whatever says since when something lasts (a message waits, an endpoint is
+    /// closed, a partner fails) is moved on by the gap. After a clock that was set back, what lies ahead begins now.
+    ///
+    /// Each note is counted in the file's header, so that a copy put in its place is recognized: see [`Store::lost`].
+    pub async fn tick(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.tick_counting(MOST, now).await
+    }
+
+    /// The first tick of a process: nothing of the time since the last one counts, nobody ran.
+    pub async fn starts(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.tick_counting(Duration::ZERO, now).await
+    }
+
+    async fn tick_counting(&mut self, most: Duration, now: Timestamp) -> Result<(), Error> {
+        let ran_until = sqlx::query_scalar!("select ran_until from daemon").fetch_optional(&mut *self.tx).await?;
+        if let Some(ran_until) = ran_until.map(Timestamp::from_millis) {
+            let since = now.since(ran_until);
+            if now >= ran_until && since <= FRESH.min(most) {
+                return Ok(());
+            }
+            let gap = since.saturating_sub(most);
+            if now < ran_until || !gap.is_zero() {
+                self.skip(gap, now).await?;
+            }
+        }
         let (now, gap) = (now.as_millis(), i64::try_from(GAP.as_millis()).unwrap_or(i64::MAX));
         sqlx::query!(
             "insert into daemon (id, ran_until, ran_from) values (1, ?1, ?1)
@@ -30,44 +63,100 @@ impl WriteTx {
         Ok(())
     }
 
-    /// At start: the time that vetwatch did not run does not count towards giving a message up. Nobody tried to
-    /// send it then.
-    pub async fn forgive_downtime(&mut self, now: Timestamp) -> Result<(), Error> {
-        let now_ms = now.as_millis();
+    /// Moves on by `gap` what says since when something lasts; zero: the clock was set back.
+    async fn skip(&mut self, gap: Duration, now: Timestamp) -> Result<(), Error> {
+        let (gap, now) = (i64::try_from(gap.as_millis()).unwrap_or(i64::MAX / 2), now.as_millis());
         sqlx::query!(
-            "update delivery set first_due_at = min(?1, first_due_at + ?1 - d.ran_until)
-             from daemon d where delivery.state = 'pending' and delivery.first_due_at < ?1 and d.ran_until < ?1",
-            now_ms
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        // Nor does it make anybody's trouble longer than it was seen to be.
-        sqlx::query!(
-            "update partner set failing_since = failing_since + ?1 - d.ran_until,
-                                last_failed_at = last_failed_at + ?1 - d.ran_until
-             from daemon d where failing_since is not null and d.ran_until < ?1",
-            now_ms
+            // What is held back becomes due later on, and is not to be hurried.
+            "update delivery set first_due_at = min(?1, first_due_at + ?2)
+             where state = 'pending'
+               and case when ?2 > 0 then first_due_at < ?1
+                        else first_due_at > ?1 and (held_until is null or attempts > 0) end",
+            now,
+            gap
         )
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "update endpoint set closed_since = min(?1, closed_since + ?1 - d.ran_until)
-             from daemon d where closed_since is not null and d.ran_until < ?1",
-            now_ms
+            "update delivery set held_since = min(?1, coalesce(held_since, created_at) + ?2)
+             where state = 'pending' and may_wait = 1",
+            now,
+            gap
         )
         .execute(&mut *self.tx)
         .await?;
-        self.runs(now).await
+        sqlx::query!(
+            "update endpoint set closed_since = min(?1, closed_since + ?2), paused_at = min(?1, paused_at + ?2),
+                                 gone_at = min(?1, gone_at + ?2)",
+            now,
+            gap
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "update partner set failing_since = min(?1, failing_since + ?2), last_failed_at = min(?1, last_failed_at + ?2),
+                                recovered_at = min(?1, recovered_at + ?2), unreadable_at = min(?1, unreadable_at + ?2),
+                                readable_at = min(?1, readable_at + ?2)",
+            now,
+            gap
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
     }
 
-    /// Forgets attempts that ended before `before`, a bounded number at a time. Returns how many.
+    /// The clock was set by so many milliseconds, and no time passed: what was noted by the old one, to be looked at again
+    /// after a while, is put into the new one's terms.
+    pub async fn clock_was_set(&mut self, by_ms: i64, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "update observation set missing_since = missing_since + ?1, missing_after = missing_after + ?1,
+                                    missing_looked_at = missing_looked_at + ?1, pending_since = pending_since + ?1,
+                                    pending_after = pending_after + ?1, pending_looked_at = pending_looked_at + ?1,
+                                    pending_until = pending_until + ?1
+             where missing_since is not null or pending_since is not null",
+            by_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "update customer set unlisted_since = unlisted_since + ?1, left_since = left_since + ?1
+             where unlisted_since is not null or left_since is not null",
+            by_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "update partner set implausible_since = implausible_since + ?1, absence_accepted_at = absence_accepted_at + ?1,
+                                short_since = short_since + ?1",
+            by_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "insert into daemon (id, ran_until, clock_set_at) values (1, ?1, ?1)
+             on conflict (id) do update set clock_set_at = ?1",
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets attempts that ended before `before`, a bounded number at a time and no more than those of a day: a clock that
+    /// is ahead for an hour must not cost them all. Returns how many.
     pub async fn forget_attempts(&mut self, before: Timestamp) -> Result<u64, Error> {
         let before = before.as_millis();
         let done = sqlx::query!(
             "delete from attempt where id in (
                  select a.id from attempt a join delivery d on d.id = a.delivery
-                 where a.ended_at < ? and d.state <> 'pending' limit 1000)",
-            before
+                 where d.state <> 'pending'
+                   and a.ended_at < min(?1, ?2 + (select o.ended_at from attempt o join delivery p on p.id = o.delivery
+                                                  where o.ended_at < ?1 and p.state <> 'pending'
+                                                  order by o.ended_at limit 1))
+                 order by a.ended_at limit 1000)",
+            before,
+            A_DAY_MS
         )
         .execute(&mut *self.tx)
         .await?;
@@ -76,6 +165,30 @@ impl WriteTx {
 }
 
 impl Store {
+    /// As [`WriteTx::tick`], in a transaction of its own.
+    pub async fn tick(&self, now: Timestamp) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        tx.tick(now).await?;
+        tx.commit().await
+    }
+
+    /// Corrects what the clock said before it was set.
+    pub async fn follow_clock(&self, watch: &ClockWatch, clock: &dyn Clock) -> Result<(), Error> {
+        let correct = async |by_ms: i64| {
+            warn!("the clock was set by {} s", by_ms / 1000);
+            let mut tx = self.begin().await?;
+            tx.clock_was_set(by_ms, clock.now()).await?;
+            tx.commit().await
+        };
+        watch.look(clock, correct).await
+    }
+
+    /// When the clock was last seen to be set.
+    pub async fn clock_set_at(&self) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!("select clock_set_at from daemon").fetch_optional(&self.read).await?;
+        Ok(at.flatten().map(Timestamp::from_millis))
+    }
+
     /// Gives free pages back to the disk and lets the planner look at the tables again.
     pub async fn tidy(&self) -> Result<(), Error> {
         sqlx::query("pragma incremental_vacuum(2000)").execute(&self.write).await?;

@@ -20,7 +20,6 @@ pub struct Due {
     pub attempt: u32,
     /// Pauses of the retry schedule used up so far.
     pub rung: u32,
-    pub first_due_at: Timestamp,
     pub message: String,
     /// The customer's contact, who gets it too.
     pub recipient: Option<String>,
@@ -42,6 +41,8 @@ pub struct Unwritten {
 pub struct InsteadOf {
     pub endpoint: String,
     pub since: Timestamp,
+    /// It is pending there, and the endpoint is configured.
+    pub still_tried: bool,
 }
 
 /// An attempt that is to begin.
@@ -147,17 +148,12 @@ impl WriteTx {
         let Claim { endpoint, form, now, lease } = claim;
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
-            "select id, attempts, rung, first_due_at, message, form, settled, recipient, instead_of
-             from delivery where sequence = ?",
+            "select id, attempts, rung, message, form, settled, recipient, instead_of from delivery where sequence = ?",
             sequence
         )
         .fetch_one(&mut *self.tx)
         .await
-        .map_err(of_row(
-            "delivery",
-            sequence,
-            "id attempts rung first_due_at message form settled recipient instead_of",
-        ))?;
+        .map_err(of_row("delivery", sequence, "id attempts rung message form settled recipient instead_of"))?;
         let id = &row.id;
         // All of it is read before anything is written.
         let uuid = Uuid::parse_str(id).map_err(unreadable("delivery", id, "id"))?;
@@ -200,20 +196,16 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(Due {
-            id: uuid,
-            attempt,
-            rung,
-            first_due_at: Timestamp::from_millis(row.first_due_at),
-            message,
-            recipient: row.recipient,
-            settled,
-        })
+        Ok(Due { id: uuid, attempt, rung, message, recipient: row.recipient, settled })
     }
 
-    /// When it was queued, if quiet hours may hold it back.
+    /// Since when it waits (when it was queued, and later by the time in which vetwatch did not run), if quiet hours may
+    /// hold it back.
     async fn may_wait_since(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
-        let row = sqlx::query_scalar!("select created_at from delivery where sequence = ? and may_wait = 1", sequence);
+        let row = sqlx::query_scalar!(
+            r#"select coalesce(held_since, created_at) as "since!: i64" from delivery where sequence = ? and may_wait = 1"#,
+            sequence
+        );
         Ok(row.fetch_optional(&mut *self.tx).await?.map(Timestamp::from_millis))
     }
 
@@ -232,22 +224,25 @@ impl WriteTx {
 
     /// Since when the endpoint in whose place this one is told was to take the first of its events.
     async fn instead_of(&mut self, sequence: i64, endpoint: String) -> Result<InsteadOf, Error> {
-        let since = sqlx::query_scalar!(
-            r#"select min(d.first_due_at) as "since: i64" from delivery me
+        let row = sqlx::query!(
+            r#"select min(d.first_due_at) as "since: i64", max(d.state = 'pending' and e.gone_at is null) as "tried: bool"
+               from delivery me
                join delivery_event mine on mine.delivery = me.id
                join delivery_event theirs on theirs.event = mine.event and theirs.endpoint = ?2
                join delivery d on d.id = theirs.delivery
+               left join endpoint e on e.name = theirs.endpoint
                where me.sequence = ?1"#,
             sequence,
             endpoint
         )
         .fetch_one(&mut *self.tx)
         .await?;
-        let Some(since) = since else {
+        let Some(since) = row.since else {
             let error = format!("{endpoint} holds none of its events");
             return Err(unreadable("delivery", sequence, "instead_of")(error));
         };
-        Ok(InsteadOf { endpoint, since: Timestamp::from_millis(since) })
+        let still_tried = row.tried.unwrap_or(false);
+        Ok(InsteadOf { endpoint, since: Timestamp::from_millis(since), still_tried })
     }
 
     /// The oldest delivery that is due. A closed endpoint is probed with it, or else with what would be due first.
@@ -320,6 +315,20 @@ impl WriteTx {
         events.collect()
     }
 
+    /// Since when the delivery waits, which is only true after a [`tick`](Self::tick), and how many attempts in a row
+    /// have failed at it, or at its endpoint as a whole.
+    pub async fn waits(&mut self, id: Uuid) -> Result<(Timestamp, u32), Error> {
+        let id = id.to_string();
+        let row = sqlx::query!(
+            r#"select d.first_due_at, max(d.rung, coalesce(e.failures, 0)) as "failures!: i64"
+               from delivery d left join endpoint e on e.name = d.endpoint where d.id = ?"#,
+            id
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok((Timestamp::from_millis(row.first_due_at), u32::try_from(row.failures).unwrap_or(u32::MAX)))
+    }
+
     /// Ends an attempt and says what becomes of its delivery, in one transaction. A success counts whenever it
     /// comes; a failure only if no later attempt was begun.
     pub async fn finish(
@@ -381,7 +390,7 @@ impl WriteTx {
             Finish::Dead { .. } => {
                 sqlx::query!(
                     "update delivery set state = 'dead', next_attempt_at = null, finished_at = ?1, interrupted = 0,
-                         settled = ?2, last_error = ?3
+                         settled = ?2, last_error = ?3, operators_told_at = null
                      where id = ?4 and state = 'pending' and attempts = ?5",
                     now,
                     all,

@@ -50,7 +50,7 @@ impl WriteTx {
     }
 
     /// Its id as it is now (it changes while a message gathers), its state, and whether an attempt is under way.
-    async fn state_of(&mut self, id: &str) -> Result<Option<(String, String, bool)>, Error> {
+    pub(super) async fn state_of(&mut self, id: &str) -> Result<Option<(String, String, bool)>, Error> {
         let row = sqlx::query!(
             r#"select d.id, d.state,
                       exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
@@ -68,7 +68,7 @@ impl WriteTx {
         let ids = sqlx::query_scalar!(
             "select id from delivery
              where (?1 is null or endpoint = ?1) and created_at >= ?2
-               and (state = 'dead'
+               and ((state = 'dead' and redirected_at is null)
                     or (state = 'pending' and endpoint = ?1
                         and exists (select 1 from endpoint e where e.name = ?1 and e.paused_at is not null)))
              order by sequence",
@@ -78,14 +78,14 @@ impl WriteTx {
         ids.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))
     }
 
-    async fn send_again(&mut self, ids: &[String], now: Timestamp) -> Result<Vec<(String, String)>, Error> {
-        let now = now.as_millis();
+    async fn send_again(&mut self, ids: &[String], at: Timestamp) -> Result<Vec<(String, String)>, Error> {
+        let now = at.as_millis();
         let list = serde_json::json!(ids).to_string();
         // The right sides see the row as it was: `state` below is the old one.
         sqlx::query!(
             "update delivery
              set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, may_wait = 0, rung = 0, interrupted = 0,
-                 finished_at = null,
+                 finished_at = null, operators_told_at = null, redirected_at = null,
                  settled = case when state = 'delivered' then '{}'
                            when json_type(settled) <> 'object' then settled -- not to be read: nobody is mailed again for that
                            else (select json_group_object(key, value) from json_each(settled) where value like '2%') end
@@ -96,8 +96,7 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await.map_err(doing("send messages again"))?;
         sqlx::query!(
-            "update endpoint
-             set paused_at = null, paused_settings = null, probe_at = case when closed_since is not null then ?2 end
+            "update endpoint set probe_at = case when closed_since is not null then ?2 end
              where name in (select endpoint from delivery where id in (select value from json_each(?1)))",
             list,
             now,
@@ -105,6 +104,15 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await
         .map_err(doing("send messages again"))?;
+        let paused = sqlx::query_scalar!(
+            "select name from endpoint
+             where paused_at is not null
+               and name in (select endpoint from delivery where id in (select value from json_each(?)))",
+            list
+        );
+        for endpoint in paused.fetch_all(&mut *self.tx).await? {
+            self.resume_endpoint(&endpoint, at).await?;
+        }
         let told = sqlx::query!(
             "select id, endpoint from delivery where id in (select value from json_each(?1)) order by sequence",
             list,

@@ -54,19 +54,19 @@ impl WriteTx {
     }
 
     /// Somebody wants to know whether the endpoint takes a message now: it is no longer paused, and probed at once.
-    pub async fn ask_endpoint(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
+    pub async fn ask_endpoint(&mut self, endpoint: &str, at: Timestamp) -> Result<(), Error> {
+        let now = at.as_millis();
         sqlx::query!(
-            "update endpoint set paused_at = null, paused_settings = null,
-                                 closed_since = case when paused_at is not null then coalesce(closed_since, ?2) else closed_since end,
+            "update endpoint set closed_since = case when paused_at is not null then coalesce(closed_since, ?2) else closed_since end,
                                  probe_at = case when closed_since is not null or paused_at is not null then ?2 end
              where name = ?1",
             endpoint,
             now
         )
         .execute(&mut *self.tx)
-        .await.map_err(doing("queue a test"))?;
-        Ok(())
+        .await
+        .map_err(doing("queue a test"))?;
+        self.resume_endpoint(endpoint, at).await
     }
 
     /// A test that was not tried yet: what a closed endpoint is probed with, because somebody waits for it.

@@ -174,8 +174,8 @@ async fn a_secret_that_is_about_to_end_is_told_five_times_before_and_once_when_i
     let mut world = World::edited("", "", known).await;
     for day in 0..45 {
         world.pass(hours(24));
-        world.parts.alarms.round().await.unwrap();
-        world.parts.alarms.round().await.unwrap();
+        world.watch().await;
+        world.watch().await;
         world.deliver().await;
         if day == 20 {
             world.restart().await;
@@ -197,7 +197,7 @@ async fn the_login_of_a_mail_server_that_is_about_to_end_is_told_as_well() {
     );
     let mut world = World::edited("", "", |text| text.replace("tls = \"none\"", &oauth)).await;
     for _ in 0..2 {
-        world.parts.alarms.round().await.unwrap();
+        world.watch().await;
         world.deliver().await;
         world.restart().await;
     }

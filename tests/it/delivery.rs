@@ -8,7 +8,7 @@ use vetwatch::time::Clock;
 use crate::world::{World, hours, letter, minutes, seconds};
 
 /// Ends the review of so many customers, and queues what is to be told.
-async fn verdicts(world: &mut World, count: usize) {
+pub(crate) async fn verdicts(world: &mut World, count: usize) {
     let mut ids = Vec::new();
     for n in 0..count {
         let id = world.customer(&format!("School {n:02}")).await;
@@ -81,7 +81,10 @@ async fn a_message_is_given_up_only_when_its_time_is_over_and_redriving_sends_th
     let mut world = World::new().await;
     world.hook.script(HookAct::status(500), None);
     verdicts(&mut world, 1).await;
-    world.deliver().await;
+    for pause in [0, 6, 36, 144] {
+        world.pass(seconds(pause));
+        world.deliver().await;
+    }
     world.pass(hours(24 * 7 - 1));
     world.deliver().await;
     assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["pending"]);

@@ -34,7 +34,7 @@ impl World {
     }
 
     async fn look(&self) {
-        self.parts.alarms.round().await.unwrap();
+        self.watch().await;
         self.deliver().await;
     }
 }

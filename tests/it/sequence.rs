@@ -55,6 +55,14 @@ enum Step {
     SetClock {
         hours: i64,
     },
+    /// The machine sleeps.
+    Suspend {
+        hours: u64,
+    },
+    /// An endpoint leaves the configuration, and comes back.
+    Leave {
+        minutes: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +106,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|choice| Step::Redrive { choice }),
         1 => Just(Step::Restart),
         1 => (-60_i64..60).prop_map(|hours| Step::SetClock { hours }),
+        1 => (-60_i64..60).prop_map(|days| Step::SetClock { hours: days * 24 }),
+        1 => (1_u64..24 * 60).prop_map(|hours| Step::Suspend { hours }),
+        1 => (1_u64..60).prop_map(|minutes| Step::Leave { minutes }),
     ]
 }
 
@@ -117,8 +128,9 @@ fn cases() -> u32 {
 }
 
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    // Giving up has tests of its own.
-    let mut world = World::edited("", "[retry]\ngive_up_after = \"3000d\"", |text| with_digests(&text)).await;
+    // Longer than it runs. Suspends and clocks that are set are longer still.
+    let more = "[retry]\ngive_up_after = \"30d\"\n[overdue]\nbusiness_days = []";
+    let mut world = World::edited("", more, |text| with_digests(&text)).await;
     let mut reviews = Vec::new();
     for n in 0..CUSTOMERS {
         reviews.push(Review { id: world.customer(&format!("School {n}")).await, state: "absent" });
@@ -320,6 +332,8 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
             repeats.redriven.push(id.clone());
         }
         Step::Restart => world.restart().await,
+        Step::Suspend { hours: n } => world.suspend(hours(n)),
+        Step::Leave { minutes: n } => leave(world, n).await,
         Step::SetClock { hours: by } => {
             let now = world.clock.now();
             world.clock.set(if by < 0 {
@@ -329,6 +343,19 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
             });
         }
     }
+}
+
+/// Whatever waits for it meanwhile, the operators' endpoints have messages of already.
+async fn leave(world: &mut World, n: u64) {
+    let whole = world.config.clone();
+    world.without("grouped").await;
+    for _ in 0..2 {
+        world.watch().await;
+        world.deliver().await;
+        world.pass(minutes(n));
+    }
+    world.config = whole;
+    world.restart().await;
 }
 
 async fn clear(world: &World) {

@@ -2,7 +2,7 @@
 //! folder of its own, and vetwatch's own loops, of which a test runs one round at a time at a time of its choice.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) parts: Parts,
+    /// From when to when it ran since that was last noted.
+    ran: Mutex<Vec<(Timestamp, Timestamp)>>,
     _folder: TempDir,
     customers: u32,
 }
@@ -97,7 +99,19 @@ impl World {
             Config::load(&path, &CredentialDirs::only(folder.path())).expect("a configuration without problems");
         let store = Store::open(&config.database).await.expect("a database");
         let parts = assemble(&config, &store, &clock).await;
-        Self { clock, theirs, sandbox, mail, hook, config, store, parts, _folder: folder, customers: 0 }
+        Self {
+            clock,
+            theirs,
+            sandbox,
+            mail,
+            hook,
+            config,
+            store,
+            parts,
+            ran: Mutex::default(),
+            _folder: folder,
+            customers: 0,
+        }
     }
 
     /// A customer in Partner Center whom vetwatch does not know yet. Returns its id.
@@ -127,9 +141,39 @@ impl World {
         id
     }
 
+    /// Lets time pass in which vetwatch runs, but is not looked at.
     pub(crate) fn pass(&self, time: Duration) {
+        let from = self.clock.now();
+        self.suspend(time);
+        let until = self.clock.now();
+        let mut ran = self.ran.lock().expect("no panic");
+        match ran.last_mut() {
+            Some(last) if last.1 == from => last.1 = until,
+            _ => ran.push((from, until)),
+        }
+    }
+
+    /// Lets time pass while the machine is suspended, or the process stopped.
+    pub(crate) fn suspend(&self, time: Duration) {
         self.clock.advance(time);
         self.theirs.advance(time);
+    }
+
+    /// Notes what [`Self::pass`] let pass.
+    async fn note_running(&self) {
+        let ran = std::mem::take(&mut *self.ran.lock().expect("no panic"));
+        for (from, until) in ran {
+            self.store.tick(from).await.expect("a tick");
+            let sql = "insert into daemon (id, ran_until, ran_from) values (1, {}, {}) \
+                       on conflict (id) do update set ran_until = {}, ran_from = coalesce(ran_from, {})";
+            self.execute(&sql.replace("{}", &until.as_millis().to_string())).await;
+        }
+    }
+
+    /// Lets vetwatch look at what operators must hear of.
+    pub(crate) async fn watch(&self) {
+        self.note_running().await;
+        self.parts.alarms.round().await.expect("a look");
     }
 
     /// What time it is at Partner Center.
@@ -139,6 +183,7 @@ impl World {
 
     /// Runs polling rounds until nobody is due. Returns how many transitions were recorded.
     pub(crate) async fn poll(&self) -> u32 {
+        self.note_running().await;
         let mut transitions = 0;
         for partner in &self.parts.partners {
             loop {
@@ -160,6 +205,7 @@ impl World {
 
     /// Runs each endpoint's rounds until nothing is due there.
     pub(crate) async fn deliver(&self) {
+        self.note_running().await;
         for endpoint in &self.parts.endpoints {
             loop {
                 let round = endpoint.dispatcher.round().await.expect("a round");
@@ -179,13 +225,14 @@ impl World {
             left = left.saturating_sub(step);
             self.poll().await;
             self.deliver().await;
-            self.parts.alarms.round().await.expect("a look");
+            self.watch().await;
             self.deliver().await;
         }
     }
 
     /// As if the process had died and was started again: only the file is left.
     pub(crate) async fn restart(&mut self) {
+        self.ran.lock().expect("no panic").clear(); // what passed since the last look, it was not running
         self.store.close().await;
         self.store = Store::open(&self.config.database).await.expect("the database");
         let clock: Arc<dyn Clock> = self.clock.clone();

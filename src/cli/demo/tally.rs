@@ -148,6 +148,7 @@ mod tests {
             next_attempt_at: None,
             finished_at: None,
             last_error: None,
+            redirected: false,
             about: None,
         }
     }

@@ -18,6 +18,9 @@ pub struct DeliveryRow {
     pub next_attempt_at: Option<String>,
     pub finished_at: Option<String>,
     pub last_error: Option<String>,
+    /// Its events were sent to another endpoint instead (`redrive --to`): it is dead, and nobody's trouble.
+    #[serde(skip)] // the JSON has the view's columns; `last_error` says it there
+    pub redirected: bool,
     /// The first of its events: its type, and the customer or the one line it says.
     pub about: Option<String>,
 }
@@ -33,6 +36,8 @@ pub struct DeliveryFilter<'a> {
     pub limit: Option<u32>,
     /// This one only; by an id that it had while it gathered, too.
     pub id: Option<&'a str>,
+    /// Without those whose events were sent to another endpoint instead.
+    pub without_redirected: bool,
 }
 
 /// All that is known of one delivery. Nothing secret ever is in there.
@@ -78,6 +83,7 @@ impl Store {
                       v.attempts as "attempts!: i64", v.events as "events!: i64", v.created_at as "created_at!: String",
                       v.next_attempt_at as "next_attempt_at: String", v.finished_at as "finished_at: String",
                       v.last_error as "last_error: String",
+                      d.redirected_at is not null as "redirected!: bool",
                       concat_ws(' ', e.type || ':', c.name,
                                 case when json_valid(e.data) then e.data ->> '$.qualification' end,
                                 case when c.id is null and json_valid(e.data) then e.data ->> '$.summary' end,
@@ -90,6 +96,7 @@ impl Store {
                where (?1 is null or d.state = ?1) and (?2 is null or d.endpoint = ?2) and d.created_at >= ?3
                  and (?4 is null or d.sequence = coalesce((select sequence from delivery where id = ?4),
                                                           (select delivery from delivery_former_id where id = ?4)))
+                 and not (?6 and d.redirected_at is not null)
                order by d.sequence desc
                limit ?5"#,
             filter.state,
@@ -97,6 +104,7 @@ impl Store {
             since,
             filter.id,
             limit,
+            filter.without_redirected,
         );
         rows.fetch_all(&self.read).await.map_err(doing("list messages"))
     }

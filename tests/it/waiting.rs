@@ -1,0 +1,239 @@
+//! Messages that wait without an end in sight: for an endpoint that left the configuration, or alone.
+
+use vetwatch::delivery::parcel;
+use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::store::redirect::Redirected;
+use vetwatch::store::redrive::Redrive;
+use vetwatch::time::Clock;
+
+use crate::delivery::verdicts;
+use crate::world::{World, hours, letter, minutes};
+
+/// A world whose verdicts go to a desk of their own, a mailbox; the operators read another one, and the webhook.
+async fn world() -> World {
+    World::edited("", "", |text| {
+        text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"desk\"]", 1).replace(
+            "\n\n[[endpoint]]\nname = \"crm\"",
+            "\n\n[[endpoint]]\nname = \"desk\"\nkind = \"email\"\nsmtp = \"office\"\nfrom = \"vetwatch@contoso.example\"\n\
+             to = [\"desk@contoso.example\"]\n\n[[endpoint]]\nname = \"crm\"",
+        )
+    })
+    .await
+}
+
+impl World {
+    /// As if the endpoint had been taken out of the configuration, and the daemon started with that.
+    pub(crate) async fn without(&mut self, endpoint: &str) {
+        self.config.endpoints.retain(|known| known.name != endpoint);
+        self.config.routes.ways.remove(endpoint);
+        for route in &mut self.config.routes.routes {
+            route.endpoints.retain(|name| name != endpoint);
+        }
+        self.config.routes.operators.retain(|name| name != endpoint);
+        self.restart().await;
+    }
+
+    /// Summaries of what the webhook was told of messages that wait or were given up.
+    fn dead_letters(&self) -> Vec<String> {
+        let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
+        let dead = hooks.filter(|json| json["type"] == "monitor.dead_letter");
+        dead.map(|json| json["data"]["summary"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn mails_to(&self, address: &str) -> usize {
+        self.mail.mails().iter().filter(|mail| mail.to == [address]).count()
+    }
+
+    /// Customer and endpoint of the verdicts that the webhook was told in place of another one.
+    fn in_place(&self) -> Vec<String> {
+        let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
+        let told = hooks.filter(|json| json["instead_of"].is_string()).map(|json| {
+            let name = json["data"]["customer"]["name"].as_str().unwrap_or("-").to_owned();
+            format!("{name} instead of {}", json["instead_of"].as_str().unwrap())
+        });
+        told.collect()
+    }
+
+    async fn redirect(&self, which: Redrive<'_>, to: &str) -> Redirected {
+        let told = self.config.routes.directly(to, "redrive --to".to_owned(), "redirected".to_owned());
+        let mut tx = self.store.begin().await.unwrap();
+        let done = tx.redirect(which, &parcel(&told, self.clock.now()), self.clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        done
+    }
+
+    async fn waiting(&self) -> Vec<String> {
+        self.rows("select endpoint, state, count(*) from v_deliveries group by 1, 2").await
+    }
+}
+
+const GONE: &str = "for desk, an endpoint that is not configured";
+
+#[tokio::test]
+async fn a_verdict_that_waits_for_an_endpoint_that_left_the_configuration_is_told_to_the_operators() {
+    let mut world = world().await;
+    let whole = world.config.clone();
+    world.mail.stop().await.unwrap();
+    verdicts(&mut world, 2).await;
+    world.deliver().await;
+    world.mail.start_again().await.unwrap();
+    world.without("desk").await;
+    world.watch().await;
+    world.deliver().await;
+    assert_eq!(world.dead_letters(), [format!("2 messages wait {GONE}")], "at the start");
+    world.live(minutes(10)).await;
+    assert!(world.in_place().is_empty());
+    world.live(minutes(10)).await;
+    assert_eq!(world.in_place(), ["School 00 instead of desk", "School 01 instead of desk"]);
+    assert_eq!(world.mails_to("sales@contoso.example"), 2, "that, and what they wait for");
+    let mail = world.mail.mails().iter().map(letter).find(|text| text.contains("School 00")).unwrap();
+    assert!(
+        mail.contains("because desk has not taken it since") && mail.contains("not tried there any more"),
+        "{mail}"
+    );
+    world.restart().await;
+    world.live(hours(30)).await;
+    assert_eq!((world.dead_letters().len(), world.in_place().len()), (1, 2), "each once");
+
+    world.config = whole;
+    world.restart().await;
+    world.live(minutes(5)).await;
+    assert_eq!(world.mails_to("desk@contoso.example"), 2, "it came back");
+    assert_eq!(world.rows("select state from v_deliveries where state <> 'delivered'").await, [""; 0]);
+    assert_eq!((world.dead_letters().len(), world.in_place().len()), (1, 2), "nobody is told twice");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_leaves_again_or_is_given_more_is_told_again() {
+    let mut world = world().await;
+    let whole = world.config.clone();
+    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())).times(1));
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    world.mail.stop().await.unwrap();
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    for _ in 0..2 {
+        world.without("desk").await;
+        world.live(minutes(5)).await;
+        world.config = whole.clone();
+        world.restart().await;
+    }
+    let told = world.dead_letters();
+    assert_eq!(told.iter().filter(|told| told.as_str() == format!("A message waits {GONE}")).count(), 2, "{told:?}");
+    world.without("desk").await;
+    world.live(minutes(20)).await;
+    let told = world.dead_letters().len();
+    let mut tx = world.store.begin().await.unwrap();
+    tx.redrive(Redrive::Dead { endpoint: Some("desk"), since: None }, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.live(minutes(30)).await;
+    assert_eq!(world.dead_letters()[told..], [format!("2 messages wait {GONE}")]);
+    assert_eq!(world.in_place().len(), 2);
+}
+
+#[tokio::test]
+async fn what_gathers_for_an_endpoint_that_left_and_what_only_tells_of_vetwatch_are_told_and_make_no_echo() {
+    let mut world = World::edited("", "", |text| {
+        text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"sales-mail\"]\ngroup_wait = \"20h\"", 1)
+    })
+    .await;
+    verdicts(&mut world, 2).await;
+    world.without("sales-mail").await;
+    world.live(minutes(40)).await;
+    assert_eq!(world.in_place().len(), 2, "{:?}", world.hooked());
+    // A message of the operators' own, at an endpoint that is gone as well.
+    world.hook.stop().await.unwrap();
+    world.live(minutes(30)).await;
+    let before = world.rows("select count(*) from event").await;
+    world.live(hours(40)).await;
+    assert_eq!(world.rows("select count(*) from event").await, before);
+}
+
+#[tokio::test]
+async fn what_waits_for_one_endpoint_can_be_told_to_another_and_ends_as_redirected() {
+    let mut world = world().await;
+    world.mail.stop().await.unwrap();
+    verdicts(&mut world, 2).await;
+    world.deliver().await;
+    world.mail.start_again().await.unwrap();
+    world.without("desk").await;
+    let all = Redrive::Dead { endpoint: Some("desk"), since: None };
+    let done = world.redirect(all, "crm").await;
+    assert!(
+        matches!(&done, Redirected::Done { moved, events: 2, left } if moved.len() == 2 && left.is_empty()),
+        "{done:?}"
+    );
+    assert_eq!(world.redirect(all, "crm").await, Redirected::NothingMatched);
+    world.live(hours(1)).await;
+    assert_eq!(world.in_place(), ["School 00 instead of desk", "School 01 instead of desk"]);
+    assert_eq!(world.waiting().await, ["crm | delivered | 2", "desk | dead | 2"]);
+    let ended = world.rows("select distinct last_error from v_deliveries where endpoint = 'desk'").await;
+    assert!(ended[0].starts_with("redirected to crm; before that: "), "{ended:?}");
+    assert_eq!(world.dead_letters(), [""; 0], "nobody has to see to it");
+    assert_eq!(world.store.stranded(&["crm".to_owned()]).await.unwrap(), []);
+    assert_eq!(
+        world.store.endpoint_states().await.unwrap().iter().map(|endpoint| endpoint.dead).sum::<i64>(),
+        0,
+        "nor does status say so"
+    );
+    // Sent again by its id it goes where it was to go first.
+    let id = world.rows("select delivery_id from v_deliveries where endpoint = 'desk'").await.remove(0);
+    let mut tx = world.store.begin().await.unwrap();
+    tx.redrive(Redrive::One { id: &id, force: false }, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.waiting().await, ["crm | delivered | 2", "desk | dead | 1", "desk | pending | 1"]);
+}
+
+#[tokio::test]
+async fn only_what_the_other_endpoint_has_no_message_of_is_redirected_to_it() {
+    let mut world = World::new().await;
+    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())));
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    let all = Redrive::Dead { endpoint: None, since: None };
+    let done = world.redirect(all, "crm").await;
+    assert!(matches!(&done, Redirected::Done { moved, events: 0, .. } if moved.len() == 1), "{done:?}");
+    world.live(minutes(5)).await;
+    assert_eq!(world.hook.hooks().len(), 1);
+    // Where it was given up as well, one of the two stays to be seen to.
+    world.execute("update delivery set state = 'dead', redirected_at = null, operators_told_at = null").await;
+    let done = world.redirect(all, "crm").await;
+    assert!(matches!(&done, Redirected::Done { moved, left, .. } if moved.is_empty() && left.len() == 1), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_waits_alone_for_a_day_is_told_once_and_another_time_when_it_is_given_up() {
+    let mut world = World::edited("", "[retry]\ngive_up_after = \"2d\"", |text| {
+        text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"contact\"]", 1).replace(
+            "\n\n[[endpoint]]\nname = \"crm\"",
+            "\n\n[[endpoint]]\nname = \"contact\"\nkind = \"email\"\nsmtp = \"office\"\nfrom = \"vetwatch@contoso.example\"\n\
+             to_contact = true\n\n[[endpoint]]\nname = \"crm\"",
+        )
+    })
+    .await;
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        ids.push(world.in_review(&format!("School {n:02}")).await);
+    }
+    world.execute("update customer set contact = 'c' || substr(name, -1) || '@contoso.example'").await;
+    let full = MailAct::Reply("452 4.2.2 mailbox full".to_owned());
+    world.mail.script(MailRule::at(Stage::Rcpt, full).to("c0@contoso.example"));
+    for (n, id) in ids.iter().enumerate() {
+        world.sandbox.deny(id, "Not an Academic Domain").unwrap();
+        world.live(minutes(20)).await;
+        if n == 2 {
+            world.live(hours(25)).await;
+            assert!(world.dead_letters().is_empty(), "only two later ones were taken");
+        }
+    }
+    world.suspend(hours(24 * 9));
+    world.live(minutes(20)).await;
+    assert_eq!(world.dead_letters(), ["A message to contact still waits after 26 hours"]);
+    let lone = world.store.lone_waits(None, world.clock.now()).await.unwrap();
+    assert!(lone.len() == 1 && lone[0].last_error.as_ref().unwrap().contains("mailbox full"), "{lone:?}");
+    world.restart().await;
+    world.live(hours(24 + 4)).await;
+    let told = world.dead_letters();
+    assert_eq!(told[1..], ["A message to contact was given up"], "{told:?}");
+}
