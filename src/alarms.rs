@@ -10,7 +10,9 @@ mod endpoints;
 mod fallbacks;
 mod overdue;
 mod partners;
+mod recipients;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -37,6 +39,8 @@ pub struct Alarms {
     pub looked_at_credentials: AtomicI64,
     /// The endpoints of the configuration.
     pub endpoints: Vec<String>,
+    /// Of each endpoint that sends mails: its own recipients' addresses, in lower case.
+    pub recipients: BTreeMap<String, BTreeSet<String>>,
     pub routes: Arc<Routes>,
     /// When somebody is reminded of a long review, and how often reviews are looked at.
     pub reminders: Arc<Reminders>,
@@ -80,6 +84,7 @@ impl Alarms {
             queued += self.watch_reviews(partner, now).await?;
         }
         queued += self.watch_endpoints(now).await?;
+        queued += self.watch_recipients(now).await?;
         queued += self.watch_fallbacks(now).await?;
         queued += self.watch_credentials(now).await?;
         if queued > 0 {

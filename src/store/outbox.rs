@@ -9,6 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Error, Store, WriteTx};
+use crate::delivery::took;
 use crate::event::{Event, EventType};
 use crate::time::Timestamp;
 
@@ -53,6 +54,8 @@ pub struct Claim<'a> {
     pub now: Timestamp,
     /// The next attempt is moved so far ahead.
     pub lease: Duration,
+    /// Deliveries whose attempt this process has begun and not ended, wherever their lease is by now.
+    pub under_way: &'a [String],
 }
 
 /// How an attempt ends.
@@ -104,8 +107,17 @@ impl WriteTx {
         hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
+        let mut renewed = 0;
         for _ in 0..HELD_AT_ONCE {
             let Some(id) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else { return Ok(None) };
+            if claim.under_way.contains(&id) {
+                if renewed >= claim.under_way.len() {
+                    return Ok(None); // there is nothing else
+                }
+                renewed += 1;
+                self.renew_lease(&id, claim.now.after(claim.lease)).await?;
+                continue;
+            }
             let until = match self.may_wait_since(&id).await? {
                 Some(queued_at) => hold(&self.events_of(&id).await?, queued_at),
                 None => None,
@@ -124,7 +136,7 @@ impl WriteTx {
         claim: Claim<'_>,
         render: impl FnOnce(&Unwritten) -> String,
     ) -> Result<Due, Error> {
-        let Claim { endpoint, form, now, lease } = claim;
+        let Claim { endpoint, form, now, lease, .. } = claim;
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
             "select attempts, rung, first_due_at, message, form, settled, recipient, instead_of from delivery where id = ?",
@@ -174,6 +186,15 @@ impl WriteTx {
             recipient: row.recipient,
             settled: serde_json::from_str(&row.settled).unwrap_or_default(),
         })
+    }
+
+    /// The clock was set, or the endpoint opened: an attempt that is under way is not begun once more for that.
+    async fn renew_lease(&mut self, id: &str, until: Timestamp) -> Result<(), Error> {
+        let until = until.as_millis();
+        sqlx::query!("update delivery set next_attempt_at = ?2 where id = ?1 and state = 'pending'", id, until)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
     }
 
     /// When it was queued, if quiet hours may hold it back.
@@ -293,10 +314,15 @@ impl WriteTx {
         .await?;
         let mut all = due.settled.clone();
         all.extend(settled.clone());
+        let refusals: BTreeMap<_, _> = all.iter().filter(|(_, reply)| !took(reply)).collect();
+        if settled.values().any(|reply| !took(reply)) {
+            self.note_refusals(&id, &refusals, now).await?;
+        }
+        let refusals: Vec<_> = refusals.iter().map(|(recipient, reply)| format!("{recipient}: {reply}")).collect();
         let all = serde_json::to_string(&all).unwrap_or_default();
         match finish {
             Finish::Delivered { partly } => {
-                let last_error = partly.then_some(response);
+                let last_error = partly.then(|| refusals.join("; "));
                 sqlx::query!(
                     "update delivery set state = 'delivered', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          settled = ?2, last_error = ?3
