@@ -1,6 +1,7 @@
 //! Takes what is due for one endpoint and has it handed over. One loop for each endpoint: a hung one delays nobody
 //! else. Messages go one by one, in order; only while an attempt takes long, the next one goes beside it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub struct Dispatcher {
 struct UnderWay {
     /// Each ends with its delivery's id, and whether it was accepted.
     tasks: JoinSet<(String, bool)>,
-    deliveries: Vec<String>,
-    last_began: Option<Instant>,
+    /// When each of the deliveries' attempts began.
+    began: BTreeMap<String, Instant>,
 }
 
 /// What a round came to.
@@ -76,13 +77,13 @@ impl Dispatcher {
             let now = self.sender.clock.now();
             round.next = self.next(now).await?;
             if round.next.is_some_and(|at| at <= now) && under_way.may_begin() {
-                match self.claim(now, &under_way.deliveries).await? {
+                match self.claim(now, &under_way.deliveries()).await? {
                     Some(due) => under_way.begin(&self.sender, due, now),
                     // All of it is held back, or somebody else took it.
                     None => round.next = self.next(now).await?.map(|at| at.max(now.after(LEAST_REST))),
                 }
             }
-            if under_way.deliveries.is_empty() {
+            if under_way.began.is_empty() {
                 return Ok(round);
             }
             tokio::select! {
@@ -183,16 +184,18 @@ impl Dispatcher {
 }
 
 impl UnderWay {
-    /// Whether another message may go now.
+    /// Whether another message may go now: all that are under way take long.
     fn may_begin(&self) -> bool {
-        let is_long = self.last_began.is_none_or(|began| began.elapsed() >= LONG);
-        self.deliveries.is_empty() || (is_long && self.deliveries.len() < MOST)
+        self.began.len() < MOST && self.began.values().all(|began| began.elapsed() >= LONG)
+    }
+
+    fn deliveries(&self) -> Vec<String> {
+        self.began.keys().cloned().collect()
     }
 
     fn begin(&mut self, sender: &Arc<Sender>, due: Due, now: Timestamp) {
         let (sender, id) = (sender.clone(), due.id.to_string());
-        self.deliveries.push(id.clone());
-        self.last_began = Some(Instant::now());
+        self.began.insert(id.clone(), Instant::now());
         self.tasks.spawn(async move { (id, sender.send(&due, now).await) });
     }
 
@@ -200,7 +203,7 @@ impl UnderWay {
     fn end(&mut self, ended: Option<Result<(String, bool), JoinError>>) -> Option<bool> {
         match ended? {
             Ok((id, accepted)) => {
-                self.deliveries.retain(|delivery| *delivery != id);
+                self.began.remove(&id);
                 Some(accepted)
             }
             // The loop ends, and with it the process, which is started anew.

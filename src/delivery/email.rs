@@ -16,7 +16,7 @@ use lettre::message::Mailbox;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
-use self::attempt::Attempt;
+use self::attempt::{Attempt, too_late};
 use self::login::Logins;
 use self::session::{Failure, Session, Step};
 use crate::delivery::message::clean;
@@ -168,7 +168,7 @@ impl EmailChannel {
     /// Why there is none; without secrets.
     pub async fn probe_token(&self) -> Result<Option<String>, Unreached> {
         let token = timeout(self.deadline, self.logins.token()).await;
-        match token.unwrap_or_else(|_| Err(self.too_late(self.deadline))) {
+        match token.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
             Err(failure) => Err(Unreached {
@@ -185,7 +185,7 @@ impl EmailChannel {
     pub async fn probe(&self) -> Result<String, Unreached> {
         let mut step = Step::Token;
         let opened = timeout(self.deadline, self.logins.open(&self.settings.smtp, &mut step)).await;
-        match opened.unwrap_or_else(|_| Err(self.too_late(self.deadline))) {
+        match opened.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(session) => {
                 session.quit().await;
                 let SmtpSettings { tls, login, .. } = &self.settings.smtp;

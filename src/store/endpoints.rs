@@ -3,34 +3,41 @@
 use super::{Due, Error, WriteTx};
 use crate::time::Timestamp;
 
+/// After so many failures in a row the first answer lets go what waits, though the endpoint was not closed.
+const MANY_FAILURES: u32 = 3;
+
 impl WriteTx {
     /// Somebody is there: what the endpoint kept waiting becomes due; `due` has been tried, and waits for its own time.
     pub async fn endpoint_answered(&mut self, endpoint: &str, due: &Due, now: Timestamp) -> Result<(), Error> {
-        let (except, now) = (due.id.to_string(), now.as_millis());
-        let was_closed = sqlx::query_scalar!(
-            r#"select closed_since is not null as "closed!: bool" from endpoint where name = ?"#,
-            endpoint
-        )
-        .fetch_optional(&mut *self.tx)
-        .await?
-        .unwrap_or(false);
-        if was_closed {
-            sqlx::query!(
-                "update delivery set next_attempt_at = ?1
-                 where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1 and id <> ?3
-                   and (held_until is null or held_until <= ?1)",
-                now,
-                endpoint,
-                except
-            )
-            .execute(&mut *self.tx)
-            .await?;
+        let failed = sqlx::query_scalar!(
+            r#"select closed_since is not null or failures >= ?2 as "failed!: bool" from endpoint where name = ?1"#,
+            endpoint,
+            MANY_FAILURES
+        );
+        if failed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
+            self.let_go(endpoint, due, now).await?;
         }
         sqlx::query!(
             "insert into endpoint (name) values (?1)
              on conflict (name) do update set closed_since = null, probe_at = null, failures = 0, paused_at = null,
                  last_error = null, unconfirmed_since = null",
             endpoint
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// What waits for another time than that of quiet hours is due; without `due`.
+    async fn let_go(&mut self, endpoint: &str, due: &Due, now: Timestamp) -> Result<(), Error> {
+        let (except, now) = (due.id.to_string(), now.as_millis());
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?1
+             where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1 and id <> ?3
+               and (held_until is null or held_until <= ?1)",
+            now,
+            endpoint,
+            except
         )
         .execute(&mut *self.tx)
         .await?;
@@ -54,17 +61,21 @@ impl WriteTx {
         error: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let since = sqlx::query_scalar!("select unconfirmed_since from endpoint where name = ?", endpoint)
-            .fetch_optional(&mut *self.tx)
-            .await?
-            .flatten();
-        self.endpoint_answered(endpoint, due, now).await?;
-        let since = since.unwrap_or(now.as_millis());
+        let closed = sqlx::query_scalar!(
+            r#"select closed_since is not null as "closed!: bool" from endpoint where name = ?"#,
+            endpoint
+        );
+        if closed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
+            self.let_go(endpoint, due, now).await?;
+        }
+        let now = now.as_millis();
         sqlx::query!(
-            "update endpoint set unconfirmed_since = ?2, last_error = ?3 where name = ?1",
+            "insert into endpoint (name, failures, last_error, unconfirmed_since) values (?1, 1, ?2, ?3)
+             on conflict (name) do update set closed_since = null, probe_at = null, failures = failures + 1, last_error = ?2,
+                 unconfirmed_since = coalesce(unconfirmed_since, ?3)",
             endpoint,
-            since,
-            error
+            error,
+            now
         )
         .execute(&mut *self.tx)
         .await?;

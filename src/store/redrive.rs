@@ -17,7 +17,7 @@ pub enum Redrive<'a> {
     },
 }
 
-struct State {
+struct Standing {
     state: String,
     /// Some recipients refused it for good.
     partly: bool,
@@ -57,9 +57,9 @@ impl WriteTx {
         self.send_again(&ids, everybody, now).await.map(Redriven::Again)
     }
 
-    async fn state_of(&mut self, id: &str) -> Result<Option<State>, Error> {
+    async fn state_of(&mut self, id: &str) -> Result<Option<Standing>, Error> {
         let row = sqlx::query_as!(
-            State,
+            Standing,
             r#"select d.state, d.refused <> '{}' as "partly!: bool", exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
                from delivery d where d.id = ?1"#,
             id,

@@ -72,7 +72,7 @@ impl EmailChannel {
         }
         let international = open.iter().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
         let opened = timeout_at(Instant::now() + self.deadline, self.session_with_sender(attempt, international)).await;
-        let mut session = opened.unwrap_or_else(|_| Err(self.too_late(self.deadline)))?;
+        let mut session = opened.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
         let result = self.transact(&mut session, open, international, outgoing, attempt).await;
         if !matches!(result, Err(Failure::Broken(_))) {
             self.keep(session);
@@ -112,7 +112,7 @@ impl EmailChannel {
                 let ready = if willing.is_empty() { None } else { Some(session.announce().await) };
                 Ok((willing, ready))
             });
-            let (willing, ready) = begun.await.unwrap_or_else(|_| Err(self.too_late(self.deadline)))?;
+            let (willing, ready) = begun.await.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
             let answer = match ready {
                 None => continue,
                 Some(Err(failure)) => Err(failure),
@@ -120,7 +120,7 @@ impl EmailChannel {
                     attempt.step = Step::Content;
                     let end = over.min(Instant::now() + self.final_reply);
                     let taken = timeout_at(end, session.content(outgoing.message)).await;
-                    taken.unwrap_or_else(|_| Err(self.too_late(self.final_reply)))
+                    taken.unwrap_or_else(|_| Err(too_late(self.final_reply)))
                 }
             };
             match answer {
@@ -158,10 +158,10 @@ impl EmailChannel {
         }
         Report { outcome, detail: clean::line(&said.join("; "), Report::DETAIL_MAX), settled }
     }
+}
 
-    pub(super) fn too_late(&self, limit: Duration) -> Failure {
-        Failure::Broken(format!("no answer within {}", humantime::format_duration(limit)))
-    }
+pub(super) fn too_late(limit: Duration) -> Failure {
+    Failure::Broken(format!("no answer within {}", humantime::format_duration(limit)))
 }
 
 /// What follows. `is_open`: somebody is neither accepted nor refused for good; `taken`: somebody is accepted.

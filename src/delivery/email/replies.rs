@@ -133,6 +133,8 @@ const ROWS: &[Row] = &[
     // Not this time.
     row(Any,  "421", "", &[], Endpoint, "RFC 5321 3.8: the server closes the connection"),
     row(Late, "4xx", "4.7.1|4.2.0|4.3.0|4.7.0|none", &["greylist", "graylist", "grey-list", "gray-list", "greylisting"], MailboxForNow, "Postgrey, RFC 6647"),
+    row(Late, "4xx", "", &["relay limit", "sending limit", "daily limit", "rate limit"], Endpoint, "Google: 4.2.1 Peak SMTP relay limit exceeded for this customer"),
+    row(Rcpt, "432", "", &[], MailboxForNow, "Microsoft: recipient thread limit exceeded"),
     row(Rcpt, "4xx", "4.2.*", &[], MailboxForNow, "RFC 3463 X.2: mailbox status"),
     row(Rcpt, "4xx", "4.1.1|4.1.2|4.1.6", &[], MailboxForNow, "Postfix unknown_address_reject_code"),
     row(Rcpt, "4xx", "none", &["mailbox full", "over quota", "quota exceeded", "mailbox busy", "mailbox is full"], MailboxForNow, "RFC 5321 4.2.3"),

@@ -1,5 +1,7 @@
 //! What a refusal ends, and who hears of it.
 
+use std::time::Duration;
+
 use serde_json::json;
 use vetwatch::delivery::Outcome;
 use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
@@ -8,7 +10,7 @@ use vetwatch::time::Clock as _;
 
 use super::{deliver, deliver_after, plain};
 use crate::peers::MailServer;
-use crate::world::{World, letter, minutes, seconds};
+use crate::world::{World, letter, minutes};
 
 const TO: &str = "to = [\"sales@contoso.example\"]";
 const THREE: &str = "to = [\"here@contoso.example\", \"gone@contoso.example\", \"there@contoso.example\"]";
@@ -37,7 +39,13 @@ async fn verdicts(world: &mut World, count: usize) {
 
 /// What the operators were told of given-up messages.
 fn told(world: &World) -> Vec<serde_json::Value> {
-    world.hook.hooks().iter().map(|hook| hook.json()).filter(|json| json["type"] == "monitor.dead_letter").collect()
+    world
+        .hook
+        .hooks()
+        .iter()
+        .map(vetwatch::sandbox::receiver::Hook::json)
+        .filter(|json| json["type"] == "monitor.dead_letter")
+        .collect()
 }
 
 async fn redrive(world: &World, which: Redrive<'_>) -> Redriven {
@@ -70,26 +78,41 @@ async fn a_refusal_that_is_about_us_ends_no_message_wherever_it_comes() {
 }
 
 #[tokio::test]
-async fn a_message_that_nobody_takes_holds_up_no_other_and_closes_no_endpoint() {
-    for reply in ["550 5.4.5 daily limit", "451 4.3.0 later"] {
-        let mut world = world_of(TO).await;
-        verdicts(&mut world, 3).await;
-        // The first one is refused each time.
-        world.mail.script(MailRule::at(Stage::Message, MailAct::Reply(reply.to_owned())).times(1));
-        world.deliver().await;
-        world.pass(seconds(7));
-        world.deliver().await;
-        assert_eq!(world.rows(STATE).await.iter().filter(|state| *state == "delivered").count(), 3, "{reply}");
+async fn a_message_that_nobody_takes_holds_up_no_other_keeps_no_endpoint_closed_and_ends_at_last() {
+    let mut world = world_of("to_contact = true").await;
+    for n in 0..3 {
+        world.in_review(&format!("School {n}")).await;
     }
-    let mut world = world_of(TO).await;
-    verdicts(&mut world, 3).await;
-    world.mail.script(MailRule::at(Stage::Message, MailAct::Reply("550 no".to_owned())).times(1));
+    world.execute("update customer set contact = 'contact-' || substr(name, 8) || '@school.example'").await;
+    let ids = world.rows("select customer_id from customer order by id").await;
+    for id in &ids {
+        world.sandbox.deny(id, "Not an Academic Domain").unwrap();
+    }
+    world
+        .mail
+        .script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.7.1 no".to_owned())).to("contact-0@school.example"));
+    world.poll_later().await;
+    let closed = "select closed_since is not null from endpoint where name = 'sales-mail'";
     world.deliver().await;
-    assert_eq!(world.mail.mails().len(), 0, "it is closed until another one was tried");
-    world.mail.script(MailRule::at(Stage::Message, MailAct::Reply("550 no".to_owned())).times(0));
-    world.pass(seconds(6) + seconds(1));
+    assert_eq!(
+        (world.mail.mails().len(), world.rows(closed).await),
+        (0, vec!["1".to_owned()]),
+        "nobody knows better yet"
+    );
+    let probe_at = world.rows("select probe_at from endpoint where name = 'sales-mail'").await;
+    let wait = u64::try_from(probe_at[0].parse::<i64>().unwrap() - world.clock.now().as_millis()).unwrap();
+    assert!(wait <= 6000, "{wait}");
+    world.pass(Duration::from_millis(wait));
     world.deliver().await;
-    assert_eq!(world.rows("select closed_since from endpoint where name = 'sales-mail'").await, ["null"]);
+    let mails = world.mail.mails();
+    let to: Vec<_> = mails.iter().map(|mail| mail.to[0].as_str()).collect();
+    assert_eq!(to, ["contact-1@school.example", "contact-2@school.example"], "another one was the probe");
+    for _ in 0..12 {
+        world.pass(minutes(10));
+        world.deliver().await;
+        assert_eq!(world.rows(closed).await, ["0"], "it waits alone");
+    }
+    assert_eq!(world.rows(STATE).await.iter().filter(|state| *state == "pending").count(), 1);
 }
 
 #[tokio::test]

@@ -56,9 +56,6 @@ async fn while_a_server_is_silent_after_a_message_the_next_ones_go_beside_it() {
             arrived = world.mail.wait_for(3, SOON) => drop(arrived.unwrap()),
         }
     }
-    let states =
-        "select state, attempts from v_deliveries where endpoint = 'sales-mail' order by created_at, delivery_id";
-    world.rows(states).await;
     let closed = world.rows("select closed_since from endpoint where name = 'sales-mail'").await;
     assert_eq!(closed, ["null"]);
     let mails = world.mail.mails();

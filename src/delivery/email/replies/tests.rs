@@ -88,6 +88,7 @@ const RCPT: &[(&str, Whose)] = &[
     ("599 whatever", Endpoint),
     ("450 4.7.1 Client host rejected: cannot find your hostname", Endpoint),
     ("421 4.3.2 shutting down", Endpoint),
+    ("450 4.2.1 Peak SMTP relay limit exceeded for this customer.", Endpoint),
     ("452 4.5.3 too many recipients", Endpoint),
     // Words in an address are nobody's words.
     ("550 5.7.1 <user-unknown@contoso.example>: no", Endpoint),
