@@ -146,12 +146,12 @@ const ROWS: &[Row] = &[
     row(Any,  "500|501|502|503|504|555", "", &[], Endpoint, "RFC 5321 4.2.4, 4.3.2: command or parameter; Postfix: need fully-qualified hostname"),
     row(Any,  "523|524|525|530|534|535|538|554", "5.7.8|5.7.9|5.7.11|5.7.12|5.7.14|5.7.15|5.7.139|5.7.57", &[], Endpoint, "RFC 4954, RFC 5248, Microsoft: not logged in"),
     row(Any,  "530|534|535|538", "", &[], Endpoint, "RFC 4954: a login is wanted, or another one"),
-    row(Late, "5xx", "", &["authentication required", "authentication is required", "must authenticate", "not authenticated", "unauthenticated", "authenticate first", "login required", "must issue a starttls", "client was not authenticated", "auth required"], Endpoint, "Exim, Postfix, SendGrid"),
 
     // Rules of a mailbox's own. Before the words below: "RESOLVER.RST.AuthRequired; authentication required".
     row(Late, "550", "5.7.124|5.7.129|5.7.133-137", &[], Mailbox, "Microsoft NDR codes: a group or mailbox that takes from some only"),
     row(Late, "550", "5.7.1", &["resolver.rst.notauthorized", "resolver.rst.authrequired", "resolver.rst.sendernotauthenticated"], Mailbox, "Exchange transport: restricted recipient"),
     row(Late, "5xx", "5.7.17|5.7.18", &[], Mailbox, "RFC 7293: the mailbox or its domain has another owner"),
+    row(Late, "5xx", "", &["authentication required", "authentication is required", "must authenticate", "not authenticated", "unauthenticated", "authenticate first", "login required", "must issue a starttls", "client was not authenticated", "auth required"], Endpoint, "Exim, Postfix, SendGrid"),
 
     // Who sends it.
     row(Late, "5xx", "5.1.7|5.1.8|5.1.9|5.1.90", &[], Endpoint, "RFC 3463 bad sender; Microsoft: bad outbound sender, a day's limit"),
@@ -174,6 +174,7 @@ const ROWS: &[Row] = &[
     row(Late, "5xx", "", &["relay access denied", "relaying denied", "relay denied", "relay not permitted", "relaying not permitted", "not permitted to relay", "unable to relay", "relaying not allowed", "relay not allowed", "not allowed to relay", "relaying prohibited", "relaying is prohibited", "relaying is not", "relaying disallowed", "relaying disabled", "do not relay", "does not relay", "don't relay", "won't relay", "no relaying", "for relay", "rcpthosts", "relay operation rejected", "relaying mail"], Endpoint, "Postfix, Exim, Sendmail, qmail, Exchange, Google Workspace relay"),
 
     // How much, how fast.
+    row(Late, "5xx", "5.2.121|5.2.122", &[], MailboxForNow, "Microsoft: the recipient gets too much an hour"),
     row(Late, "5xx", "5.4.5", &[], Endpoint, "Google: daily sending limit"),
     row(Late, "5xx", "5.7.28", &[], Endpoint, "Google: unusual rate of mail"),
     row(Late, "5xx", "", &["submissionquotaexceeded", "sending limit", "sending quota", "send quota", "daily limit", "daily quota", "day limit", "hourly limit", "hourly quota", "message limit", "relay limit", "rate limit", "ratelimit", "sending rate", "message rate", "outbound limit", "too many messages", "too many connections", "too many emails", "too much mail", "unusual rate", "throttl", "credits exceeded"], Endpoint, "Exchange submission, Google, cPanel/Exim, Amazon SES"),
@@ -187,7 +188,6 @@ const ROWS: &[Row] = &[
 
     // This mailbox, for now.
     row(Late, "5xx", "5.2.2", &[], MailboxForNow, "RFC 3463: mailbox full"),
-    row(Late, "5xx", "5.2.121|5.2.122", &[], MailboxForNow, "Microsoft: the recipient gets too much an hour"),
     row(Late, "5xx", "", &["receiving mail at a rate", "receiving mail too quickly"], MailboxForNow, "Google: 5.2.1"),
     row(Late, "5xx", "5.1.*|5.2.*|5.7.1|5.0.0|none", &["mailbox full", "mailbox is full", "over quota", "overquota", "quota exceeded", "exceeded quota", "exceeds quota", "out of storage", "inbox full", "not enough storage", "storage allocation"], MailboxForNow, "RFC 5321 4.2.3 (552), Dovecot, cPanel"),
 

@@ -152,11 +152,10 @@ const DOT: &[(&str, Whose)] = &[
 
 #[test]
 fn each_reply_is_the_trouble_of_whoever_it_is_about() {
-    for (step, replies) in [(Step::Recipients, RCPT), (Step::Content, DOT)] {
-        for (text, expected) in replies {
-            assert_eq!(said(step, text), *expected, "{step:?}: {text}");
-        }
-    }
+    let each = [(Step::Recipients, RCPT), (Step::Content, DOT)];
+    let each = each.iter().flat_map(|(step, replies)| replies.iter().map(|(text, expected)| (*step, *text, *expected)));
+    let wrong: Vec<_> = each.filter(|(step, text, expected)| said(*step, text) != *expected).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
