@@ -143,7 +143,13 @@ impl EmailChannel {
         all_settled.extend(attempt.settled.clone());
         let is_open = self.open_recipients(outgoing.recipient, &all_settled).next().is_some();
         let taken = all_settled.values().any(|reply| took(reply));
-        let outcome = outcome(&attempt, failure.as_ref(), is_open, taken);
+        // A customer's contact is anybody's address: what is said of it alone does not close the endpoint at once.
+        let mut own = self.settings.to.iter().map(|to| to.email.to_string());
+        let contact_alone = outgoing.recipient.is_some() && own.all(|to| all_settled.contains_key(&to));
+        let outcome = match outcome(&attempt, failure.as_ref(), is_open, taken) {
+            Outcome::Blocked if contact_alone && failure.is_none() => Outcome::TryAgain { after: None },
+            outcome => outcome,
+        };
         let Attempt { step, settled, deferred, last, .. } = attempt;
         let mut said = Vec::new();
         said.extend(failure.map(|failure| self.failed(step, &failure)));
