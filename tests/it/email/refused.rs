@@ -82,7 +82,7 @@ async fn a_message_that_nobody_takes_holds_up_no_other_and_keeps_no_endpoint_clo
     // What is said of a contact is nobody else's trouble; what is said of a message may be.
     for (stage, closes) in [(Stage::Rcpt, "0"), (Stage::Message, "1")] {
         let mut world = world_of("to_contact = true").await;
-        for n in 0..3 {
+        for n in 0..4 {
             world.in_review(&format!("School {n}")).await;
         }
         world.execute("update customer set contact = 'contact-' || substr(name, 8) || '@school.example'").await;
