@@ -12,8 +12,10 @@ mod late;
 mod outside;
 mod overdue;
 mod partners;
+mod recipients;
 mod waiting;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub struct Alarms {
     pub late: Arc<AtomicBool>,
     /// For what cannot be queued.
     pub outside: Outside,
+    /// Of each endpoint that sends mails: its own recipients' addresses, in lower case.
+    pub recipients: BTreeMap<String, BTreeSet<String>>,
     pub routes: Arc<Routes>,
     /// When somebody is reminded of a long review, and how often reviews are looked at.
     pub reminders: Arc<Reminders>,
@@ -108,6 +112,7 @@ impl Alarms {
             }
         }
         looked("see whether endpoints deliver", self.watch_endpoints(now).await);
+        looked("see which recipients refused a message", self.watch_recipients(now).await);
         looked("see whether work is late", self.watch_late(now).await);
         looked("pass messages on to a fallback", self.watch_fallbacks(now).await);
         looked("see what waits for endpoints that are not configured", self.watch_gone_endpoints(now).await);

@@ -13,8 +13,9 @@ use serde::Serialize;
 use crate::delivery::message::when;
 use crate::event::EventType;
 use crate::record::Intervals;
-use crate::store::PollClass;
 use crate::store::reports::{EndpointState, PartnerState};
+use crate::store::waiting::LoneWait;
+use crate::store::{PollClass, Refused};
 use crate::time::Timestamp;
 
 const fn minutes(n: u64) -> Duration {
@@ -91,7 +92,7 @@ reasons! {
         "then",
         "the log says why; free the disk";
     EndpointFailing = "endpoint_failing", minutes(15), Some(EventType::EndpointFailing),
-        "an endpoint could not deliver, and is only probed",
+        "an endpoint could not deliver and is only probed, or has answered no message for 15 minutes",
         "after 15 minutes, over another endpoint",
         "the last answer stands in `status`; mend the server or the login (and restart for that)";
     EndpointGone = "endpoint_gone", Duration::ZERO, Some(EventType::EndpointFailing),
@@ -132,6 +133,8 @@ reasons! {
 const CREDENTIAL_SOON: Duration = Duration::from_hours(24 * 14);
 /// A partner that backed off so many times in a row had no good answer in between: more than a throttled minute.
 const BACKOFFS: i64 = 2;
+/// So many messages that wait alone, and recipients that refuse, are named.
+const NAMED: usize = 10;
 /// Whoever waits for less than this is not late, however short its interval.
 const LEAST_LATE: Duration = Duration::from_secs(30);
 
@@ -186,6 +189,8 @@ pub struct Facts {
     pub late: Vec<Late>,
     /// Those that the configuration names are `true`.
     pub endpoints: Vec<(EndpointState, bool)>,
+    pub lone_waits: Vec<LoneWait>,
+    pub refused: Vec<Refused>,
 }
 
 /// Work that is due and waits for too long.
@@ -263,6 +268,27 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
         for (reason, since, text) in of_endpoint(state, *configured, now) {
             add(reason, &state.endpoint, since, text);
         }
+    }
+    for wait in facts.lone_waits.iter().take(NAMED) {
+        let why = wait.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let text = format!(
+            "a message waits for {} since {}, though later ones were taken{why}; `vetwatch notifications show {}`",
+            wait.endpoint,
+            when::moment(wait.since),
+            wait.id
+        );
+        add(Reason::MessageWaitsAlone, &wait.endpoint, Some(wait.since), text);
+    }
+    for refused in facts.refused.iter().take(NAMED) {
+        let text = format!(
+            "{} refused {} of {} for good: {}; correct the address, then `vetwatch notifications redrive {}`",
+            refused.address,
+            if refused.messages == 1 { "a message".to_owned() } else { format!("{} messages", refused.messages) },
+            refused.endpoint,
+            refused.reply,
+            refused.delivery
+        );
+        add(Reason::RecipientRefused, &refused.endpoint, None, text);
     }
     match facts.endpoints.iter().map(|(endpoint, _)| endpoint.dead).sum::<i64>() {
         0 => {}
@@ -348,7 +374,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
              redrive --endpoint {name}`"
         );
         said.push((Reason::EndpointGone, Some(since), text));
-    } else if let Some(since) = state.closed_since.or(state.failing_told_at) {
+    } else if let Some(since) = failing_since(state, now) {
         let text = format!("{name} has not delivered since {}{why}; {}", when::moment(since), wait(state.pending));
         said.push((Reason::EndpointFailing, Some(since), text));
     } else if let Some(since) = waiting {
@@ -356,6 +382,13 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
         said.push((Reason::MessagesWaiting, Some(since), text));
     }
     said
+}
+
+/// Since when an endpoint does not deliver. One that takes messages and never answers is only slow at first.
+fn failing_since(state: &EndpointState, now: Timestamp) -> Option<Timestamp> {
+    let long = |since: &Timestamp| now.since(*since) >= Reason::EndpointFailing.after();
+    let unconfirmed = state.unconfirmed_since.filter(|_| state.pending > 0).filter(long);
+    state.closed_since.or(unconfirmed).or(state.failing_told_at)
 }
 
 impl Late {

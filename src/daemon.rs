@@ -204,8 +204,14 @@ pub async fn start(
     let mut pokes = Vec::new();
     let mut crons = Vec::new();
     for EndpointParts { dispatcher, poke } in parts.endpoints {
-        let (name, dispatcher) = (format!("endpoint {}", dispatcher.endpoint), Arc::new(dispatcher));
+        let (name, dispatcher) = (format!("endpoint {}", dispatcher.endpoint()), Arc::new(dispatcher));
         pokes.push(poke.clone());
+        let (last, stop_attempts) = (dispatcher.clone(), stop.clone());
+        loops.tasks.spawn(async move {
+            stop_attempts.cancelled().await;
+            last.end().await;
+            format!("attempts at {}", last.endpoint())
+        });
         loops.add(name, HUNG, poke, move || {
             let dispatcher = dispatcher.clone();
             async move { dispatcher.round().await.map(|round| round.next) }

@@ -10,10 +10,12 @@ mod outbox;
 pub mod quiet;
 pub mod retry;
 pub mod route;
+mod sender;
 pub mod webhook;
 
 pub use dispatcher::{Dispatcher, Round};
 pub use outbox::{parcel, queue};
+pub use sender::Sender;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -89,14 +91,28 @@ pub enum Outcome {
     Accepted,
     /// Not this time; the receiver may have said how long to wait.
     TryAgain { after: Option<Duration> },
+    /// Not this time, for a reason that is this message's or its recipients' own: the endpoint works.
+    Deferred,
+    /// It was handed over, and whether it was taken is not known: nobody saw the end. It is tried again, with more
+    /// patience, and says nothing against the endpoint: somebody is there.
+    Unconfirmed,
     /// Trying again is senseless: no recipient will ever take it.
     Refused,
+    /// Refused for a reason that is not known to be this message's own: who we are, what we may send, how much. Never
+    /// its end while others fare no better.
+    Blocked,
     /// The endpoint as a whole cannot be reached.
     Unavailable,
     /// The endpoint does not let us in (a wrong password): never a message's end.
     LoginRefused,
     /// The endpoint says that it is gone for good (HTTP 410).
     Gone,
+}
+
+/// Whether a recipient with this reply has taken the message; else it was refused for good.
+#[must_use]
+pub fn took(reply: &str) -> bool {
+    reply.starts_with('2')
 }
 
 impl Channel {

@@ -55,9 +55,9 @@ impl Alarms {
     ) -> Result<usize, store::Error> {
         let is_configured = self.endpoints.contains(&sight.name);
         let long_closed = !sight.is_idle
-            && sight.closed_since.is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
+            && sight.failing_since().is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
         let fails = is_configured && (long_closed || sight.paused_at.is_some());
-        let works = sight.closed_since.is_none() && sight.paused_at.is_none();
+        let works = sight.failing_since().is_none() && sight.paused_at.is_none();
         let (failing_at, alarm) = match sight.failing_told_at {
             None if fails => (Some(now), failing(partner, sight, now)),
             Some(told) if works || !is_configured => (None, recovered(partner, sight, told, now)),
@@ -102,7 +102,7 @@ fn error_if(failing: bool, summary: &str) {
 
 fn failing<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, now: Timestamp) -> Alarm<'a> {
     let why = sight.last_error.as_deref().unwrap_or("it gave no reason");
-    let (since, advice) = match (sight.paused_at, sight.closed_since) {
+    let (since, advice) = match (sight.paused_at, sight.failing_since()) {
         (Some(paused), _) => (
             paused,
             format!(

@@ -95,7 +95,8 @@ pub(super) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     if let Some(about) = &row.about {
         let _ = writeln!(lines, "    {}", text::clean(about));
     }
-    if let (Some(error), true) = (&row.last_error, row.state != "delivered") {
+    // Of one that was accepted: who refused it.
+    if let Some(error) = &row.last_error {
         let _ = writeln!(lines, "    {}", style.faint(&text::clean(error)));
     }
     lines

@@ -111,6 +111,8 @@ async fn overview(
         customers_failing: blind.len(),
         late: lateness.late,
         endpoints: endpoints.iter().map(|it| (it.clone(), outline.endpoints.contains(&it.endpoint))).collect(),
+        lone_waits: store.lone_waits(None, now).await?,
+        refused: store.refused_recipients().await?,
     };
     let reasons = attention::needs(&facts, now);
     let attention = reasons.iter().map(|need| need.text.clone()).collect();

@@ -19,7 +19,7 @@ use crate::delivery::route::{Contact, Told};
 use crate::event::{Event, EventType};
 use crate::store::{Store, Trial};
 
-/// Longer than any attempt.
+/// Longer than any attempt, but at a mail server that takes its time after the final dot.
 const PATIENCE: Duration = Duration::from_secs(100);
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -123,7 +123,7 @@ async fn here(
 ) -> Result<Option<Trial>, Failure> {
     let parts =
         daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
-    let dispatcher = parts.endpoints.iter().map(|part| &part.dispatcher).find(|part| part.endpoint == endpoint);
+    let dispatcher = parts.endpoints.iter().map(|part| &part.dispatcher).find(|part| part.endpoint() == endpoint);
     if let Some(dispatcher) = dispatcher {
         dispatcher.try_one(delivery).await?;
     }

@@ -1,5 +1,6 @@
 //! What a configuration asks for, made and not yet running: a loop for each partner and endpoint, and what wakes them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
-use crate::delivery::{Channel, Dispatcher, email::EmailChannel, webhook::WebhookChannel};
+use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
 use crate::poller::{Asked, Flight, Poller, Shares};
 use crate::roster::Roster;
@@ -56,16 +57,16 @@ pub async fn assemble(
     let clock_watch = Arc::new(ClockWatch::new(&**clock));
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
-        let dispatcher = Dispatcher {
+        let sender = Sender {
             endpoint: endpoint.name.clone(),
             channel: channel(&endpoint.kind, clock),
             policy: config.retry.clone(),
-            routes: routes.clone(),
             store: store.clone(),
             clock: clock.clone(),
             settings: endpoint.fingerprint(),
             stop: stop.clone(),
         };
+        let dispatcher = Dispatcher::new(sender, routes.clone());
         endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
     }
     let reminders = Arc::new(config.reminders.clone());
@@ -82,9 +83,10 @@ pub async fn assemble(
         late: Arc::new(AtomicBool::new(false)),
         outside: Outside::of(outside),
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
-        endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint.clone()).collect(),
+        endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint().to_owned()).collect(),
         credentials: config.partners.iter().map(credentials).collect(),
         mail_servers: mail_servers(config),
+        recipients: recipients(config),
         looked_at_credentials: AtomicI64::new(0),
         routes,
         reminders,
@@ -109,6 +111,18 @@ pub fn channel(kind: &EndpointKind, clock: &Arc<dyn Clock>) -> Channel {
 
 fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
     std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
+}
+
+/// Addresses as they are compared, by endpoint.
+fn recipients(config: &Config) -> BTreeMap<String, BTreeSet<String>> {
+    let endpoints = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
+        EndpointKind::Email(settings) => {
+            let addresses = settings.to.iter().map(|to| to.email.to_string().to_lowercase());
+            Some((endpoint.name.clone(), addresses.collect()))
+        }
+        EndpointKind::Webhook(_) | EndpointKind::Chat(_) => None,
+    });
+    endpoints.collect()
 }
 
 /// Those whose login ends on a day that is known, each once.

@@ -1,47 +1,49 @@
-//! Takes what is due for one endpoint, hands it over, and notes what became of it. One loop for each endpoint: a
-//! hung one delays nobody else.
+//! Takes what is due for one endpoint and has it handed over. One loop for each endpoint: a hung one delays nobody
+//! else. Messages go one by one, in order; only while an attempt takes long, the next one goes beside it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::delivery::message::when;
 use crate::delivery::quiet;
-use crate::delivery::retry::{LONGEST_PROBE, Next, Policy, Waited};
 use crate::delivery::route::{LONGEST_GROUP_WAIT, Routes};
-use crate::delivery::{Channel, Draft, Outcome, Outgoing, Report};
+use crate::delivery::{Draft, Sender};
 use crate::event::Event;
-use crate::store::{self, Claim, Due, Finish, InsteadOf, Latest, Store, Unwritten, WriteTx};
-use crate::time::{Clock, Timestamp};
+use crate::store::{self, Claim, Due, InsteadOf, Latest, Unwritten};
+use crate::time::Timestamp;
 
-/// No attempt lasts longer than this, whatever the other side does…
-const DEADLINE: Duration = Duration::from_secs(90);
-/// …so that a lease is never overtaken by its own attempt.
-const LEASE: Duration = Duration::from_mins(3);
+/// Longer than any attempt, so that a lease is never overtaken by its own attempt.
+const LEASE: Duration = Duration::from_mins(15);
 /// A round ends after so many messages or so long, so that the loop shows its progress.
-const ROUND: (u32, Duration) = (100, Duration::from_secs(30));
-/// Before it is looked again where nothing could be taken, though something is due.
+const ROUND: (u32, Duration) = (100, Duration::from_secs(20));
+/// Before it is looked again where nothing could be taken, though something is due; and while an attempt is under way.
 const LEAST_REST: Duration = Duration::from_secs(1);
-/// Once it is to end, the outcome of an attempt is tried to be stored for so long.
-const LAST_TRIES: Duration = Duration::from_secs(2);
-/// After so many failures in a row even an endpoint that can be reached is only probed.
-const FAILURES_TO_CLOSE: u32 = 3;
+/// While an attempt is under way for so long, the next message goes beside it…
+const LONG: Duration = Duration::from_secs(5);
+/// …so many at once.
+const MOST: usize = 4;
 
+#[derive(Debug)]
 pub struct Dispatcher {
-    pub endpoint: String,
-    pub channel: Channel,
-    pub policy: Policy,
+    sender: Arc<Sender>,
     /// What they hold back is not sent, whenever its time has come.
-    pub routes: Arc<Routes>,
-    pub store: Store,
-    pub clock: Arc<dyn Clock>,
-    /// What the endpoint's settings come to, without secrets: a paused endpoint is tried again when it changes.
-    pub settings: String,
-    /// No new attempt is begun once this is cancelled.
-    pub stop: CancellationToken,
+    routes: Arc<Routes>,
+    under_way: Mutex<UnderWay>,
+}
+
+/// Attempts that have begun and not ended. They outlive a round.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// Each ends with its delivery, and whether it was accepted.
+    tasks: JoinSet<(i64, bool)>,
+    /// When each of the deliveries' attempts began.
+    began: BTreeMap<i64, Instant>,
 }
 
 /// What a round came to.
@@ -53,34 +55,53 @@ pub struct Round {
 }
 
 impl Dispatcher {
-    /// Attempts what is due, in event order.
+    #[must_use]
+    pub fn new(sender: Sender, routes: Arc<Routes>) -> Self {
+        Self { sender: Arc::new(sender), routes, under_way: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.sender.endpoint
+    }
+
+    /// Attempts what is due, in event order. What takes long goes on after the round, which ends all the same.
     ///
     /// # Errors
     /// When the database fails. What was claimed then falls due again by itself.
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
-        let began = Instant::now();
-        while round.accepted + round.failed < ROUND.0 && began.elapsed() < ROUND.1 && !self.stop.is_cancelled() {
-            let now = self.clock.now();
+        let mut under_way = self.under_way.lock().await;
+        let (began, stop) = (Instant::now(), &self.sender.stop);
+        while round.accepted + round.failed < ROUND.0 && began.elapsed() < ROUND.1 && !stop.is_cancelled() {
+            let now = self.sender.clock.now();
             round.next = self.next(now).await?;
-            if round.next.is_none_or(|at| at > now) {
+            if round.next.is_some_and(|at| at <= now) && under_way.may_begin() {
+                match self.claim(now, &under_way.deliveries()).await? {
+                    Some(due) => under_way.begin(&self.sender, due, now),
+                    // All of it is held back, or somebody else took it.
+                    None => round.next = self.next(now).await?.map(|at| at.max(now.after(LEAST_REST))),
+                }
+            }
+            if under_way.began.is_empty() {
                 return Ok(round);
             }
-            let Some(due) = self.claim(now).await? else {
-                // All of it is held back, or somebody else took it.
-                round.next = self.next(now).await?.map(|at| at.max(now.after(LEAST_REST)));
-                return Ok(round);
-            };
-            let report = self.attempt(&due, now).await;
-            if report.outcome == Outcome::Accepted {
-                round.accepted += 1;
-            } else {
-                round.failed += 1;
+            tokio::select! {
+                ended = under_way.tasks.join_next() => round.note(under_way.end(ended)),
+                () = tokio::time::sleep(LEAST_REST) => {}
+                () = stop.cancelled() => {}
             }
-            self.finish(&due, &report).await;
         }
-        round.next = Some(self.clock.now()); // there may be more
+        round.next = Some(self.sender.clock.now()); // there may be more
         Ok(round)
+    }
+
+    /// Waits for the attempts that are under way: once all stops, that is a matter of seconds.
+    pub async fn end(&self) {
+        let mut under_way = self.under_way.lock().await;
+        while let Some(ended) = under_way.tasks.join_next().await {
+            under_way.end(Some(ended));
+        }
     }
 
     /// Attempts this delivery and no other, though its time has not come or the endpoint is closed: somebody waits for
@@ -89,33 +110,34 @@ impl Dispatcher {
     /// # Errors
     /// When the database fails. What was claimed then falls due again by itself, under the same id.
     pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let due = tx.claim_one(delivery, self.claims(now), |unwritten| self.write(unwritten, now)).await?;
+        let now = self.sender.clock.now();
+        let mut tx = self.sender.store.begin().await?;
+        let due = tx.claim_one(delivery, self.claims(now, &[]), |unwritten| self.write(unwritten, now)).await?;
         tx.commit().await?;
-        if let Some(due) = due {
-            let report = self.attempt(&due, now).await;
-            // Somebody waits: nothing is tried for ever.
-            self.try_finish(&due, &report).await?;
+        match due {
+            Some(due) => self.sender.send_once(&due, now).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn next(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
-        match self.store.next_attempt_at(&self.endpoint).await? {
+        match self.sender.store.next_attempt_at(&self.sender.endpoint).await? {
             Some(at) if at > now => {
                 let latest = Latest {
                     now,
-                    attempt: now.after(self.policy.longest().max(LEASE)),
+                    attempt: now.after(self.sender.policy.longest().max(LEASE)),
                     held: now.after(quiet::LONGEST),
                     gathered: now.after(LONGEST_GROUP_WAIT),
                 };
-                if !self.store.waits_too_long(&self.endpoint, latest).await? {
+                if !self.sender.store.waits_too_long(&self.sender.endpoint, latest).await? {
                     return Ok(Some(at));
                 }
-                warn!(endpoint = self.endpoint, "the clock was set back; what waited for the old time is due now");
-                let mut tx = self.store.begin().await?;
-                tx.clamp_deliveries(&self.endpoint, latest).await?;
+                warn!(
+                    endpoint = self.sender.endpoint,
+                    "the clock was set back; what waited for the old time is due now"
+                );
+                let mut tx = self.sender.store.begin().await?;
+                tx.clamp_deliveries(&self.sender.endpoint, latest).await?;
                 tx.commit().await?;
                 Ok(Some(now))
             }
@@ -123,23 +145,24 @@ impl Dispatcher {
         }
     }
 
-    async fn claim(&self, now: Timestamp) -> Result<Option<Due>, store::Error> {
+    async fn claim(&self, now: Timestamp, under_way: &[i64]) -> Result<Option<Due>, store::Error> {
         let quiet = self.routes.know_quiet_hours();
         let hold = |events: &[Event], queued_at: Timestamp| {
-            let until = |event| self.routes.held_until(event, &self.endpoint, now);
+            let until = |event| self.routes.held_until(event, &self.sender.endpoint, now);
             // One that may go takes the others along; and each night of a calendar without end would be held anew.
             let until = if quiet { events.iter().map(until).min().flatten() } else { None };
             until.map(|until| until.min(queued_at.after(quiet::LONGEST)))
         };
-        let mut tx = self.store.begin().await?;
-        let claimed = tx.claim_due(self.claims(now), hold, |unwritten| self.write(unwritten, now)).await;
+        let mut tx = self.sender.store.begin().await?;
+        let claimed = tx.claim_due(self.claims(now, under_way), hold, |unwritten| self.write(unwritten, now)).await;
         let due = claimed.map_err(|error| error.while_doing("take the next message"))?;
         tx.commit().await?;
         Ok(due)
     }
 
-    fn claims(&self, now: Timestamp) -> Claim<'_> {
-        Claim { endpoint: &self.endpoint, form: self.channel.form(), now, lease: LEASE }
+    fn claims<'a>(&'a self, now: Timestamp, under_way: &'a [i64]) -> Claim<'a> {
+        let Sender { endpoint, channel, .. } = &*self.sender;
+        Claim { endpoint, form: channel.form(), now, lease: LEASE, under_way }
     }
 
     fn write(&self, unwritten: &Unwritten, now: Timestamp) -> String {
@@ -155,113 +178,46 @@ impl Dispatcher {
             instead_of: instead_of.map(|instead_of| instead_of.endpoint.as_str()),
             note: note.as_deref(),
         };
-        self.channel.render(&draft, now)
+        self.sender.channel.render(&draft, now)
+    }
+}
+
+impl UnderWay {
+    /// Whether another message may go now: all that are under way take long.
+    fn may_begin(&self) -> bool {
+        self.began.len() < MOST && self.began.values().all(|began| began.elapsed() >= LONG)
     }
 
-    async fn attempt(&self, due: &Due, now: Timestamp) -> Report {
-        let outgoing =
-            Outgoing { id: due.id, message: &due.message, recipient: due.recipient.as_deref(), settled: &due.settled };
-        tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| Report {
-            outcome: Outcome::TryAgain { after: None },
-            detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
-            settled: due.settled.clone(),
-        })
+    fn deliveries(&self) -> Vec<i64> {
+        self.began.keys().copied().collect()
     }
 
-    /// Notes what an attempt came to. While the database refuses, the answer is kept and tried again: what was
-    /// accepted must not be sent once more for that. Whoever is told to end does not wait for it for long.
-    async fn finish(&self, due: &Due, report: &Report) {
-        let mut pause = Duration::from_millis(100);
-        let mut ending: Option<Instant> = None;
-        while let Err(error) = self.try_finish(due, report).await {
-            if self.stop.is_cancelled() && ending.get_or_insert_with(Instant::now).elapsed() >= LAST_TRIES {
-                error!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt could not be stored before the end; it is made again at the next start, under the same id");
-                return;
-            }
-            warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt cannot be stored yet");
-            if self.stop.is_cancelled() {
-                tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
-            } else {
-                self.stop.run_until_cancelled(tokio::time::sleep(pause)).await;
-            }
-            pause = (pause * 2).min(Duration::from_secs(5));
-        }
+    fn begin(&mut self, sender: &Arc<Sender>, due: Due, now: Timestamp) {
+        let (sender, delivery) = (sender.clone(), due.sequence);
+        self.began.insert(delivery, Instant::now());
+        self.tasks.spawn(async move { (delivery, sender.send(&due, now).await) });
     }
 
-    async fn try_finish(&self, due: &Due, report: &Report) -> Result<(), store::Error> {
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        tx.tick(now).await?;
-        let (since, failures) = tx.waits(due.id).await?;
-        let waited = Waited { time: now.since(since), attempts: failures.saturating_add(1) };
-        let next = self.policy.next(report.outcome, due.rung, waited, now, fastrand::f64());
-        let partly = due.settled.values().chain(report.settled.values()).any(|reply| reply.starts_with('5'));
-        let finish = match next {
-            Next::Delivered => Finish::Delivered { partly },
-            Next::At(at) => Finish::Again { at },
-            Next::Refused => Finish::Dead { refused: true },
-            Next::GivenUp => Finish::Dead { refused: false },
-        };
-        let finished = tx.finish(due, finish, &report.settled, &report.detail, now).await;
-        finished.map_err(|error| error.while_doing("note what became of a message"))?;
-        self.note_endpoint(&mut tx, due, report, now).await?;
-        tx.commit().await?;
-        self.log(due, report, next);
-        Ok(())
-    }
-
-    /// What an attempt says of the endpoint as a whole.
-    async fn note_endpoint(
-        &self,
-        tx: &mut WriteTx,
-        due: &Due,
-        report: &Report,
-        now: Timestamp,
-    ) -> Result<(), store::Error> {
-        let name = &self.endpoint;
-        let probe_at = now.after(self.policy.pause(due.rung, fastrand::f64()).min(LONGEST_PROBE));
-        match report.outcome {
-            // A refusal of one message is an answer, too: somebody is there.
-            Outcome::Accepted | Outcome::Refused => tx.endpoint_accepted(name, now).await,
-            Outcome::Unavailable | Outcome::LoginRefused => {
-                tx.endpoint_failed(name, now, Some(probe_at), &report.detail).await
+    /// Whether the attempt that has ended was accepted.
+    fn end(&mut self, ended: Option<Result<(i64, bool), JoinError>>) -> Option<bool> {
+        match ended? {
+            Ok((delivery, accepted)) => {
+                self.began.remove(&delivery);
+                Some(accepted)
             }
-            // One mailbox that is full for days must not close the way to the others.
-            Outcome::TryAgain { .. } if took_it(due, report) => tx.endpoint_accepted(name, now).await,
-            Outcome::TryAgain { .. } => {
-                let closes = tx.endpoint_failures(name).await? + 1 >= FAILURES_TO_CLOSE;
-                tx.endpoint_failed(name, now, closes.then_some(probe_at), &report.detail).await
-            }
-            Outcome::Gone => {
-                tx.endpoint_failed(name, now, None, &report.detail).await?;
-                tx.pause_endpoint(name, &self.settings, now).await
-            }
-        }
-    }
-
-    fn log(&self, due: &Due, report: &Report, next: Next) {
-        let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &report.detail);
-        match next {
-            Next::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
-            Next::At(at) if report.outcome == Outcome::Gone => {
-                error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch notifications redrive` is run");
-            }
-            Next::At(at) => warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}"),
-            Next::Refused | Next::GivenUp => error!(
-                delivery.id = %id, attempt,
-                "delivery to {endpoint} given up: {detail}; `vetwatch notifications redrive {id}` sends it again"
-            ),
+            // The loop ends, and with it the process, which is started anew.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => None,
         }
     }
 }
 
-/// Somebody there has taken the message, in this attempt or before.
-fn took_it(due: &Due, report: &Report) -> bool {
-    due.settled.values().chain(report.settled.values()).any(|reply| reply.starts_with('2'))
-}
-
-impl std::fmt::Debug for Dispatcher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dispatcher").field("endpoint", &self.endpoint).finish_non_exhaustive()
+impl Round {
+    fn note(&mut self, accepted: Option<bool>) {
+        match accepted {
+            Some(true) => self.accepted += 1,
+            Some(false) => self.failed += 1,
+            None => {}
+        }
     }
 }

@@ -1,32 +1,36 @@
 //! Mail over SMTP: one conversation for a mail, in which every recipient has an answer of its own.
 
+mod attempt;
 mod compose;
 mod login;
+mod replies;
 mod session;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lettre::address::Address;
 use lettre::message::Mailbox;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
+use self::attempt::{Attempt, too_late};
 use self::login::Logins;
-use self::session::{Failure, Reply, Session, Step};
+use self::session::{Failure, Session, Step};
 use crate::delivery::message::clean;
 use crate::delivery::route::Contact;
-use crate::delivery::{Draft, Outcome, Outgoing, Report};
+use crate::delivery::{Draft, Report};
 use crate::partner_center::Expiry;
 use crate::partner_center::application::Application;
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// The whole attempt, whatever the server does.
+/// Until the server is ready for the message, whatever it does.
 const DEADLINE: Duration = Duration::from_mins(1);
+/// For the message itself, and the answer to its final dot: a server that is cut off here may well have taken it, and
+/// would get it once more (RFC 5321 4.5.3.2.6).
+const FINAL_REPLY: Duration = Duration::from_mins(10);
 /// How long a session is kept for the next mail.
 const KEPT: Duration = Duration::from_secs(20);
 
@@ -88,6 +92,7 @@ pub struct EmailChannel {
     settings: EmailSettings,
     logins: Logins,
     deadline: Duration,
+    final_reply: Duration,
     /// The session of the last mail, for the next one.
     kept: Arc<Mutex<Kept>>,
 }
@@ -114,23 +119,11 @@ pub struct Unreached {
     pub at_login: bool,
 }
 
-/// What an attempt has come to so far. It lives outside of the conversation, so that it is known when the deadline
-/// cuts that off.
-struct Attempt {
-    step: Step,
-    /// Accepted or refused for good, in this attempt.
-    settled: BTreeMap<String, String>,
-    /// Recipients who shall be tried again, and why.
-    deferred: Vec<String>,
-    /// The last word on the message itself.
-    last: String,
-}
-
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {
         let logins = Logins::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
-        Self { settings, logins, deadline: DEADLINE, kept: Arc::default() }
+        Self { settings, logins, deadline: DEADLINE, final_reply: FINAL_REPLY, kept: Arc::default() }
     }
 
     /// Another clock than the system's, by which a token ends.
@@ -140,10 +133,16 @@ impl EmailChannel {
         Self { logins, ..self }
     }
 
-    /// Another hard deadline for an attempt than 60 seconds.
+    /// Another deadline than 60 seconds for all that goes before the message.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// Another deadline than 10 minutes for the answer to the message.
+    #[must_use]
+    pub fn with_final_reply(self, final_reply: Duration) -> Self {
+        Self { final_reply, ..self }
     }
 
     /// The mail, complete: `Message-ID` is `id` at the sender's domain.
@@ -163,25 +162,13 @@ impl EmailChannel {
         self.settings.to.iter().cloned().chain(contact)
     }
 
-    /// One attempt at those recipients that are not settled. Each value in `settled` begins with the code of the
-    /// server's reply: 2xx has taken it, 5xx never will.
-    pub async fn deliver(&self, outgoing: Outgoing<'_>) -> Report {
-        let mut attempt =
-            Attempt { step: Step::Token, settled: BTreeMap::new(), deferred: Vec::new(), last: String::new() };
-        let failure = match timeout(self.deadline, self.attempt(outgoing, &mut attempt)).await {
-            Ok(result) => result.err(),
-            Err(_) => Some(self.too_late()),
-        };
-        self.report(attempt, failure, outgoing)
-    }
-
     /// Gets the token for the login, if one is needed, and says how that went in words. Sends nothing to the server.
     ///
     /// # Errors
     /// Why there is none; without secrets.
     pub async fn probe_token(&self) -> Result<Option<String>, Unreached> {
         let token = timeout(self.deadline, self.logins.token()).await;
-        match token.unwrap_or_else(|_| Err(self.too_late())) {
+        match token.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
             Err(failure) => Err(Unreached {
@@ -198,7 +185,7 @@ impl EmailChannel {
     pub async fn probe(&self) -> Result<String, Unreached> {
         let mut step = Step::Token;
         let opened = timeout(self.deadline, self.logins.open(&self.settings.smtp, &mut step)).await;
-        match opened.unwrap_or_else(|_| Err(self.too_late())) {
+        match opened.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(session) => {
                 session.quit().await;
                 let SmtpSettings { tls, login, .. } = &self.settings.smtp;
@@ -224,32 +211,8 @@ impl EmailChannel {
         format!("{}:{}", self.settings.smtp.host, self.settings.smtp.port)
     }
 
-    fn too_late(&self) -> Failure {
-        Failure::Broken(format!("no answer within {}", humantime::format_duration(self.deadline)))
-    }
-
     fn failed(&self, step: Step, failure: &Failure) -> String {
         clean::line(&format!("{}, {step}: {failure}", self.server()), Report::DETAIL_MAX)
-    }
-
-    async fn attempt(&self, outgoing: Outgoing<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
-        let open: Vec<Address> = self.open_recipients(outgoing.recipient, outgoing.settled).collect();
-        if open.is_empty() {
-            return Ok(());
-        }
-        let international = open.iter().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
-        let mut session = self.session_with_sender(attempt, international).await?;
-        let result = transact(&mut session, &open, outgoing, attempt).await;
-        self.keep(session);
-        result
-    }
-
-    fn open_recipients(
-        &self,
-        contact: Option<&str>,
-        settled: &BTreeMap<String, String>,
-    ) -> impl Iterator<Item = Address> {
-        self.recipients(contact).map(|mailbox| mailbox.email).filter(|a| !settled.contains_key(&a.to_string()))
     }
 
     /// A session in which the sender was accepted: the kept one, or a new one if that fails in any way. A server
@@ -279,7 +242,10 @@ impl EmailChannel {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.session = Some(session);
+        // Of two that were under way beside each other one is enough.
+        if let Some(other) = kept.session.replace(session) {
+            tokio::spawn(other.quit());
+        }
         kept.turn += 1;
         let (turn, kept) = (kept.turn, Arc::downgrade(&self.kept));
         tokio::spawn(async move {
@@ -293,115 +259,4 @@ impl EmailChannel {
             }
         });
     }
-
-    fn report(&self, attempt: Attempt, failure: Option<Failure>, outgoing: Outgoing<'_>) -> Report {
-        let Attempt { step, settled, deferred, last } = attempt;
-        let took = |replies: &BTreeMap<String, String>| replies.values().any(|reply| reply.starts_with('2'));
-        let mut all_settled = outgoing.settled.clone();
-        all_settled.extend(settled.clone());
-        let outcome = match &failure {
-            Some(failure) if failure.is_login() => Outcome::LoginRefused,
-            // Whatever we are refused for before there is a recipient or a message, it is not that.
-            Some(Failure::Refused(reply)) if reply.code >= 500 && [Step::Login, Step::Sender].contains(&step) => {
-                Outcome::LoginRefused
-            }
-            Some(Failure::Refused(reply))
-                if reply.code >= 500 && (reply.is_about_us() || reply.is_policy() || reply.is_about_sender()) =>
-            {
-                Outcome::LoginRefused
-            }
-            Some(_) if step <= Step::Sender => Outcome::Unavailable,
-            Some(_) => Outcome::TryAgain { after: None },
-            None if self.open_recipients(outgoing.recipient, &all_settled).next().is_some() => {
-                Outcome::TryAgain { after: None }
-            }
-            None if took(&all_settled) => Outcome::Accepted,
-            None => Outcome::Refused,
-        };
-        let mut said = Vec::new();
-        said.extend(failure.map(|failure| self.failed(step, &failure)));
-        said.extend(Some(last).filter(|last| !last.is_empty()));
-        said.extend(deferred);
-        said.extend(
-            settled.iter().filter(|(_, reply)| !reply.starts_with('2')).map(|(to, reply)| format!("{to}: {reply}")),
-        );
-        if said.is_empty() {
-            said.push("every recipient was settled before".to_owned());
-        }
-        Report { outcome, detail: clean::line(&said.join("; "), Report::DETAIL_MAX), settled }
-    }
-}
-
-/// The mail itself, after the sender was accepted. What it fails with is about the whole conversation; what is said
-/// of a recipient or of the message is noted in `attempt`.
-async fn transact(
-    session: &mut Session,
-    open: &[Address],
-    outgoing: Outgoing<'_>,
-    attempt: &mut Attempt,
-) -> Result<(), Failure> {
-    attempt.step = Step::Recipients;
-    let mut willing = Vec::new();
-    let mut refusals: Vec<(&Address, Reply)> = Vec::new();
-    for to in open {
-        match session.recipient(to).await {
-            Ok(_) => willing.push(to),
-            Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.wants_login() => refusals.push((to, reply)),
-            Err(Failure::Refused(reply)) if reply.code < 500 && reply.code != 421 => {
-                attempt.deferred.push(format!("{to}: {}", short(&reply)));
-            }
-            Err(failure) => {
-                attempt.settle(&refusals);
-                return Err(failure);
-            }
-        }
-    }
-    // A server that will not relay for us, or does not understand us, says so of each recipient. That is the endpoint's
-    // trouble, unless it has taken the message for somebody else.
-    let taken_before = outgoing.settled.values().any(|reply| reply.starts_with('2'));
-    let of_everybody = |reply: &Reply| (reply.is_policy() && !reply.is_about_recipient()) || reply.is_about_us();
-    // A customer's contact is anybody's address: what a server says of it alone is not about the endpoint.
-    let alone = matches!(open, [one] if outgoing.recipient.is_some_and(|contact| is_address_of(one, contact)));
-    let all_for_policy =
-        !alone && refusals.len() == open.len() && refusals.iter().all(|(_, reply)| of_everybody(reply));
-    if let (false, true, Some((_, reply))) = (taken_before, all_for_policy, refusals.first()) {
-        return Err(Failure::Refused(reply.clone()));
-    }
-    attempt.settle(&refusals);
-    if willing.is_empty() {
-        return Ok(());
-    }
-    attempt.step = Step::Data;
-    let mut answer = session.announce().await;
-    if answer.is_ok() {
-        attempt.step = Step::Content;
-        answer = session.content(outgoing.message).await;
-    }
-    match answer {
-        Ok(reply) => attempt.settle_all(&willing, &reply),
-        Err(Failure::Refused(reply)) if reply.code >= 500 && !reply.is_about_us() && !reply.is_about_sender() => {
-            attempt.settle_all(&willing, &reply);
-        }
-        Err(failure) => return Err(failure),
-    }
-    Ok(())
-}
-
-impl Attempt {
-    fn settle(&mut self, refusals: &[(&Address, Reply)]) {
-        self.settled.extend(refusals.iter().map(|(to, reply)| (to.to_string(), short(reply))));
-    }
-
-    fn settle_all(&mut self, recipients: &[&Address], reply: &Reply) {
-        self.last = short(reply);
-        self.settled.extend(recipients.iter().map(|to| (to.to_string(), short(reply))));
-    }
-}
-
-fn is_address_of(address: &Address, mailbox: &str) -> bool {
-    mailbox.parse::<Mailbox>().is_ok_and(|mailbox| mailbox.email == *address)
-}
-
-fn short(reply: &Reply) -> String {
-    clean::line(&reply.text, 200)
 }

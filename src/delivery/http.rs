@@ -28,6 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// For the answer's body, which only explains.
 const BODY: Duration = Duration::from_secs(3);
 const BODY_MAX: usize = 4096;
+/// Said of a message that was sent and not answered.
+const UNKNOWN: &str = "; whether it has taken the message is not known";
 /// What `Retry-After` may ask for at most: a mistake there must not silence an endpoint for days.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
@@ -99,10 +101,10 @@ impl Poster {
         match timeout_at(end, sent).await {
             Ok(Ok(answer)) => self.answered(answer, now, end, judge).await,
             Ok(Err(error)) => self.failed(error),
-            // Connecting has a deadline of its own, so there was a connection.
+            // Connecting has a deadline of its own, so there was a connection, and the other side may have acted on it.
             Err(_) => {
                 let limit = humantime::format_duration(self.deadline);
-                self.reported(Outcome::TryAgain { after: None }, &format!("no answer within {limit}"))
+                self.reported(Outcome::Unconfirmed, &format!("no answer within {limit}{UNKNOWN}"))
             }
         }
     }
@@ -111,7 +113,8 @@ impl Poster {
     fn failed(&self, error: reqwest::Error) -> Report {
         let tls = tls(&error);
         let unreached = error.is_connect() || tls.is_some();
-        let outcome = if unreached { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
+        // Else the connection broke with the message on its way, or the answer.
+        let outcome = if unreached { Outcome::Unavailable } else { Outcome::Unconfirmed };
         let by = match &self.settings.proxy {
             Some(proxy) if error.is_connect() => format!("by the proxy {}: ", origin(proxy)),
             _ => String::new(),
@@ -123,7 +126,8 @@ impl Poster {
             Some(rustls::Error::AlertReceived(_)) if self.settings.client_certificate.is_none() => {
                 " (if it wants to know who calls, name a certificate in client_certificate_file)"
             }
-            _ => "",
+            _ if unreached => "",
+            _ => UNKNOWN,
         };
         self.reported(outcome, &format!("{by}{}{hint}", chain(&error.without_url())))
     }
@@ -148,13 +152,20 @@ impl Poster {
             return self.reported(judge(status, "").unwrap_or(usual), &said);
         }
         let mut body = Vec::new();
-        let _ = timeout_at(end.min(Instant::now() + BODY), read_beginning(answer, &mut body)).await; // or what has come
+        let read = timeout_at(end.min(Instant::now() + BODY), read_beginning(answer, &mut body)).await; // or what has come
+        let is_whole = read.unwrap_or(false);
         let body = String::from_utf8_lossy(&body);
         if !body.trim().is_empty() {
             said.push_str(": ");
             said.push_str(&body);
         }
-        self.reported(judge(status, &body).unwrap_or(usual), &said)
+        match judge(status, &body).unwrap_or(usual) {
+            // A success whose end, by which this service says what it means, did not come.
+            Outcome::TryAgain { .. } if status.is_success() && !is_whole => {
+                self.reported(Outcome::Unconfirmed, &format!("{said} (the answer broke off{UNKNOWN})"))
+            }
+            outcome => self.reported(outcome, &said),
+        }
     }
 
     fn reported(&self, outcome: Outcome, said: &str) -> Report {
@@ -173,6 +184,8 @@ fn usual(status: StatusCode, after: Option<Duration>) -> Outcome {
         StatusCode::GONE => Outcome::Gone,
         // The same message will be as large the next time, and would hold up smaller ones as the endpoint's probe.
         StatusCode::PAYLOAD_TOO_LARGE => Outcome::Refused,
+        // A gateway that has waited for somebody in vain: HTTP's own word, Cloudflare's, and an old custom.
+        status if [504, 524, 598].contains(&status.as_u16()) => Outcome::Unconfirmed,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Outcome::TryAgain { after },
         _ => Outcome::TryAgain { after: None },
     }
@@ -205,14 +218,16 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     Some(wait.min(LONGEST_WAIT))
 }
 
-/// The first bytes of an answer's body. The rest is not read: it may have no end.
-async fn read_beginning(mut answer: Response, bytes: &mut Vec<u8>) {
+/// The first bytes of an answer's body. The rest is not read: it may have no end. Whether that is all, or enough.
+async fn read_beginning(mut answer: Response, bytes: &mut Vec<u8>) -> bool {
     while bytes.len() < BODY_MAX {
         match answer.chunk().await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX - bytes.len())]),
-            Ok(None) | Err(_) => break,
+            Ok(None) => return true,
+            Err(_) => return false,
         }
     }
+    true
 }
 
 #[cfg(test)]

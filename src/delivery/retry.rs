@@ -72,9 +72,15 @@ impl Policy {
         match outcome {
             Outcome::Accepted => Next::Delivered,
             Outcome::Refused => Next::Refused,
-            Outcome::TryAgain { .. } | Outcome::Unavailable if over => Next::GivenUp,
-            // Our login or its address is wrong: that says nothing of the message, however long it lasts.
-            Outcome::LoginRefused | Outcome::Gone | Outcome::Unavailable => Next::At(now.after(pause)),
+            Outcome::TryAgain { .. } | Outcome::Deferred | Outcome::Unconfirmed | Outcome::Unavailable if over => {
+                Next::GivenUp
+            }
+            // It may have been taken: each further copy is a nuisance, so begin with the third pause.
+            Outcome::Unconfirmed => Next::At(now.after(self.pause(rung.saturating_add(2), chance))),
+            // Our login or its address is wrong, or nobody knows: that says nothing of the message, however long it lasts.
+            Outcome::Blocked | Outcome::LoginRefused | Outcome::Gone | Outcome::Unavailable | Outcome::Deferred => {
+                Next::At(now.after(pause))
+            }
             Outcome::TryAgain { after } => Next::At(now.after(pause.max(after.unwrap_or_default().min(LONGEST_WAIT)))),
         }
     }

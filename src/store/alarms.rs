@@ -46,6 +46,8 @@ pub struct SightedCustomer {
 pub struct EndpointSight {
     pub name: String,
     pub closed_since: Option<Timestamp>,
+    /// Since then what is handed over to it is not answered.
+    pub unconfirmed_since: Option<Timestamp>,
     pub paused_at: Option<Timestamp>,
     pub last_error: Option<String>,
     pub failing_told_at: Option<Timestamp>,
@@ -67,6 +69,14 @@ pub struct Dead {
     pub id: String,
     /// All of them told of vetwatch itself.
     pub monitor_only: bool,
+}
+
+impl EndpointSight {
+    /// Since when it takes nothing, as far as vetwatch knows.
+    #[must_use]
+    pub fn failing_since(&self) -> Option<Timestamp> {
+        [self.closed_since, self.unconfirmed_since].into_iter().flatten().min()
+    }
 }
 
 impl PartnerSight {
@@ -122,7 +132,7 @@ impl Store {
     pub async fn endpoint_sights(&self, now: Timestamp) -> Result<Vec<EndpointSight>, Error> {
         let now = now.as_millis();
         let rows = sqlx::query!(
-            r#"select e.name, e.closed_since, e.paused_at, e.last_error, e.failing_told_at, e.dead_told_at,
+            r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_told_at, e.dead_told_at,
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64",
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending'
                           and d.held_until > ?1) as "held!: i64"
@@ -133,6 +143,7 @@ impl Store {
         let sights = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointSight {
             name: row.name,
             closed_since: at(row.closed_since),
+            unconfirmed_since: at(row.unconfirmed_since).filter(|_| row.pending > 0),
             paused_at: at(row.paused_at),
             last_error: row.last_error,
             failing_told_at: at(row.failing_told_at),

@@ -1,36 +1,106 @@
 //! What an endpoint as a whole is known to do: take messages, fail, or be gone.
 
-use super::{Error, WriteTx};
+use super::{Due, Error, WriteTx};
 use crate::time::Timestamp;
 
+/// After so many failures in a row the first answer lets go what waits, though the endpoint was not closed.
+const MANY_FAILURES: u32 = 3;
+
 impl WriteTx {
-    /// The endpoint took something: what it kept waiting becomes due.
-    pub async fn endpoint_accepted(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        let was_closed = sqlx::query_scalar!(
-            r#"select closed_since is not null as "closed!: bool" from endpoint where name = ?"#,
-            endpoint
-        )
-        .fetch_optional(&mut *self.tx)
-        .await?
-        .unwrap_or(false);
-        if was_closed {
-            sqlx::query!(
-                "update delivery set next_attempt_at = ?1
-                 where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1
-                   and (held_until is null or held_until <= ?1)",
-                now,
-                endpoint
-            )
-            .execute(&mut *self.tx)
-            .await?;
+    /// Somebody is there: what the endpoint kept waiting becomes due; `due` has been tried, and waits for its own time.
+    pub async fn endpoint_answered(&mut self, endpoint: &str, due: &Due, now: Timestamp) -> Result<(), Error> {
+        let failed = sqlx::query_scalar!(
+            r#"select closed_since is not null or failures >= ?2 as "failed!: bool" from endpoint where name = ?1"#,
+            endpoint,
+            MANY_FAILURES
+        );
+        if failed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
+            self.let_go(endpoint, due, now).await?;
         }
         sqlx::query!(
-            "insert into endpoint (name, last_accepted_at) values (?1, ?2)
-             on conflict (name) do update set last_accepted_at = ?2, closed_since = null, probe_at = null, failures = 0,
-                 paused_at = null, last_error = null",
+            "insert into endpoint (name) values (?1)
+             on conflict (name) do update set closed_since = null, probe_at = null, failures = 0, paused_at = null,
+                 last_error = null, unconfirmed_since = null",
+            endpoint
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// What waits for another time than that of quiet hours is due; without `due`.
+    async fn let_go(&mut self, endpoint: &str, due: &Due, now: Timestamp) -> Result<(), Error> {
+        let (except, now) = (due.id.to_string(), now.as_millis());
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?1
+             where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1 and id <> ?3
+               and (held_until is null or held_until <= ?1)",
+            now,
             endpoint,
+            except
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// The endpoint took something.
+    pub async fn endpoint_accepted(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!("update endpoint set last_accepted_at = ?2 where name = ?1", endpoint, now)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Something was handed over to the endpoint, and nobody knows whether it was taken. It can be reached.
+    pub async fn endpoint_unconfirmed(
+        &mut self,
+        endpoint: &str,
+        due: &Due,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let closed = sqlx::query_scalar!(
+            r#"select closed_since is not null as "closed!: bool" from endpoint where name = ?"#,
+            endpoint
+        );
+        if closed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
+            self.let_go(endpoint, due, now).await?;
+        }
+        let now = now.as_millis();
+        sqlx::query!(
+            "insert into endpoint (name, failures, last_error, unconfirmed_since) values (?1, 1, ?2, ?3)
+             on conflict (name) do update set closed_since = null, probe_at = null, failures = failures + 1, last_error = ?2,
+                 unconfirmed_since = coalesce(unconfirmed_since, ?3)",
+            endpoint,
+            error,
             now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether the endpoint has accepted another message since this one was first tried.
+    pub async fn others_were_accepted(&mut self, endpoint: &str, due: &Due) -> Result<bool, Error> {
+        let id = due.id.to_string();
+        let accepted = sqlx::query_scalar!(
+            r#"select last_accepted_at > (select min(began_at) from attempt where delivery = ?2) as "accepted: bool"
+               from endpoint where name = ?1"#,
+            endpoint,
+            id
+        );
+        Ok(accepted.fetch_optional(&mut *self.tx).await?.flatten().unwrap_or(false))
+    }
+
+    /// If the endpoint is closed: when it is asked next.
+    pub async fn probe_again(&mut self, endpoint: &str, probe_at: Timestamp) -> Result<(), Error> {
+        let probe_at = probe_at.as_millis();
+        sqlx::query!(
+            "update endpoint set probe_at = ?2 where name = ?1 and closed_since is not null",
+            endpoint,
+            probe_at
         )
         .execute(&mut *self.tx)
         .await?;

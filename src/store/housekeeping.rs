@@ -87,7 +87,7 @@ impl WriteTx {
         .await?;
         sqlx::query!(
             "update endpoint set closed_since = min(?1, closed_since + ?2), paused_at = min(?1, paused_at + ?2),
-                                 gone_at = min(?1, gone_at + ?2)",
+                                 gone_at = min(?1, gone_at + ?2), unconfirmed_since = min(?1, unconfirmed_since + ?2)",
             now,
             gap
         )

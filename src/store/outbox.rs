@@ -9,12 +9,15 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Error, Store, WriteTx, counted, json, of_row, unreadable};
+use crate::delivery::took;
 use crate::event::{Event, EventData, EventType};
 use crate::time::Timestamp;
 
 /// A delivery whose attempt is open.
 #[derive(Debug, Clone)]
 pub struct Due {
+    /// Its row.
+    pub sequence: i64,
     pub id: Uuid,
     /// This attempt, counted from 1.
     pub attempt: u32,
@@ -54,6 +57,8 @@ pub struct Claim<'a> {
     pub now: Timestamp,
     /// The next attempt is moved so far ahead.
     pub lease: Duration,
+    /// Deliveries whose attempt this process has begun and not ended, wherever their lease is by now.
+    pub under_way: &'a [i64],
 }
 
 /// How an attempt ends.
@@ -106,10 +111,19 @@ impl WriteTx {
         hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
         render: impl Fn(&Unwritten) -> String,
     ) -> Result<Option<Due>, Error> {
+        let mut renewed = 0;
         for _ in 0..HELD_AT_ONCE {
             let Some(sequence) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else {
                 return Ok(None);
             };
+            if claim.under_way.contains(&sequence) {
+                if renewed >= claim.under_way.len() {
+                    return Ok(None); // there is nothing else
+                }
+                renewed += 1;
+                self.renew_lease(sequence, claim.now.after(claim.lease)).await?;
+                continue;
+            }
             match self.claim_or_hold(sequence, claim, &hold, &render).await {
                 Ok(None) => {}
                 // It costs this delivery, and not those behind it.
@@ -145,7 +159,7 @@ impl WriteTx {
         claim: Claim<'_>,
         render: impl Fn(&Unwritten) -> String,
     ) -> Result<Due, Error> {
-        let Claim { endpoint, form, now, lease } = claim;
+        let Claim { endpoint, form, now, lease, .. } = claim;
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
             "select id, attempts, rung, message, form, settled, recipient, instead_of from delivery where sequence = ?",
@@ -196,7 +210,20 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(Due { id: uuid, attempt, rung, message, recipient: row.recipient, settled })
+        Ok(Due { sequence, id: uuid, attempt, rung, message, recipient: row.recipient, settled })
+    }
+
+    /// The clock was set, or the endpoint opened: an attempt that is under way is not begun once more for that.
+    async fn renew_lease(&mut self, sequence: i64, until: Timestamp) -> Result<(), Error> {
+        let until = until.as_millis();
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?2 where sequence = ?1 and state = 'pending'",
+            sequence,
+            until
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
     }
 
     /// Since when it waits (when it was queued, and later by the time in which vetwatch did not run), if quiet hours may
@@ -317,12 +344,11 @@ impl WriteTx {
 
     /// Since when the delivery waits, which is only true after a [`tick`](Self::tick), and how many attempts in a row
     /// have failed at it, or at its endpoint as a whole.
-    pub async fn waits(&mut self, id: Uuid) -> Result<(Timestamp, u32), Error> {
-        let id = id.to_string();
+    pub async fn waits(&mut self, sequence: i64) -> Result<(Timestamp, u32), Error> {
         let row = sqlx::query!(
             r#"select d.first_due_at, max(d.rung, coalesce(e.failures, 0)) as "failures!: i64"
-               from delivery d left join endpoint e on e.name = d.endpoint where d.id = ?"#,
-            id
+               from delivery d left join endpoint e on e.name = d.endpoint where d.sequence = ?"#,
+            sequence
         )
         .fetch_one(&mut *self.tx)
         .await?;
@@ -357,10 +383,15 @@ impl WriteTx {
         .await?;
         let mut all = due.settled.clone();
         all.extend(settled.clone());
+        let refusals: BTreeMap<_, _> = all.iter().filter(|(_, reply)| !took(reply)).collect();
+        if settled.values().any(|reply| !took(reply)) {
+            self.note_refusals(&id, &refusals, now).await?;
+        }
+        let refusals: Vec<_> = refusals.iter().map(|(recipient, reply)| format!("{recipient}: {reply}")).collect();
         let all = json(&all)?;
         match finish {
             Finish::Delivered { partly } => {
-                let last_error = partly.then_some(response);
+                let last_error = partly.then(|| refusals.join("; "));
                 sqlx::query!(
                     "update delivery set state = 'delivered', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          settled = ?2, last_error = ?3

@@ -1,6 +1,6 @@
 //! Deliveries after a process that died, and after a clock that was set back.
 
-use super::{Error, Store, WriteTx};
+use super::{Due, Error, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// The latest times that can be set now: what waits for a later one was set by another clock.
@@ -78,6 +78,29 @@ impl WriteTx {
             .execute(&mut *self.tx)
             .await?;
         Ok(done.rows_affected())
+    }
+
+    /// vetwatch stops before an attempt has ended: the delivery is due at once. That costs no pause of the schedule.
+    pub async fn interrupt(&mut self, due: &Due, now: Timestamp) -> Result<(), Error> {
+        let (id, now) = (due.id.to_string(), now.as_millis());
+        sqlx::query!(
+            "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch was stopped before the answer came'
+             where delivery = ?2 and number = ?3",
+            now,
+            id,
+            due.attempt
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
+            "update delivery set next_attempt_at = ?1 where id = ?2 and state = 'pending' and attempts = ?3",
+            now,
+            id,
+            due.attempt
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
     }
 
     /// A clock that was set back must not put a message out of reach: what [`Store::waits_too_long`] is due now.

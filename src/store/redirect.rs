@@ -33,9 +33,9 @@ impl WriteTx {
         let ids = match which {
             Redrive::One { id, .. } => match self.state_of(id).await? {
                 None => return Ok(Redirected::NothingMatched),
-                Some((_, state, under_way)) if state == "pending" && under_way => return Ok(Redirected::UnderWay),
-                Some((_, state, _)) if state == "delivered" => return Ok(Redirected::Delivered),
-                Some((id, ..)) => vec![id],
+                Some(state) if state.state == "pending" && state.under_way => return Ok(Redirected::UnderWay),
+                Some(state) if state.state == "delivered" => return Ok(Redirected::Delivered),
+                Some(state) => vec![state.id],
             },
             Redrive::Dead { endpoint, since } => self.redirectable(endpoint, since, parcel.endpoint).await?,
         };

@@ -6,14 +6,26 @@ use crate::time::Timestamp;
 /// Which deliveries are to be sent again.
 #[derive(Debug, Clone, Copy)]
 pub enum Redrive<'a> {
-    /// This one, by its whole id. A delivered one only if `force`.
+    /// This one, by its whole id. One that every recipient took only if `force`.
     One { id: &'a str, force: bool },
-    /// The dead letters of an endpoint, of a time, or both. Of an endpoint that said that it is gone, also what waits.
+    /// The dead letters of an endpoint, of a time, or both, and what some of its recipients refused. Of an endpoint that
+    /// said that it is gone, also what waits.
     Dead {
         endpoint: Option<&'a str>,
         /// Made at or after this.
         since: Option<Timestamp>,
     },
+}
+
+/// How a delivery stands.
+pub(super) struct Standing {
+    /// As it is now: it changes while a message gathers.
+    pub(super) id: String,
+    pub(super) state: String,
+    /// Some recipients refused it for good.
+    partly: bool,
+    /// An attempt is.
+    pub(super) under_way: bool,
 }
 
 /// What came of it.
@@ -32,35 +44,34 @@ pub enum Redriven {
 impl WriteTx {
     /// The same row, id and body with a new ladder, due now. Its endpoint is no longer paused, and probed now if it is
     /// closed. Recipients that took the message are left alone; those that refused it are asked again (somebody may
-    /// have made the mailbox), and of a delivered message that is forced, everybody is.
+    /// have made the mailbox), and with `force` everybody is.
     pub async fn redrive(&mut self, which: Redrive<'_>, now: Timestamp) -> Result<Redriven, Error> {
-        let ids = match which {
+        let (ids, everybody) = match which {
             Redrive::One { id, force } => match self.state_of(id).await? {
                 None => return Ok(Redriven::NothingMatched),
-                Some((_, state, under_way)) if state == "pending" && under_way => return Ok(Redriven::UnderWay),
-                Some((_, state, _)) if state == "delivered" && !force => return Ok(Redriven::Delivered),
-                Some((id, ..)) => vec![id],
+                Some(state) if state.state == "pending" && state.under_way => return Ok(Redriven::UnderWay),
+                Some(state) if state.state == "delivered" && !state.partly && !force => return Ok(Redriven::Delivered),
+                Some(state) => (vec![state.id], force && state.state == "delivered"),
             },
-            Redrive::Dead { endpoint, since } => self.dead_letters(endpoint, since).await?,
+            Redrive::Dead { endpoint, since } => (self.dead_letters(endpoint, since).await?, false),
         };
         if ids.is_empty() {
             return Ok(Redriven::NothingMatched);
         }
-        self.send_again(&ids, now).await.map(Redriven::Again)
+        self.send_again(&ids, everybody, now).await.map(Redriven::Again)
     }
 
-    /// Its id as it is now (it changes while a message gathers), its state, and whether an attempt is under way.
-    pub(super) async fn state_of(&mut self, id: &str) -> Result<Option<(String, String, bool)>, Error> {
-        let row = sqlx::query!(
-            r#"select d.id, d.state,
+    pub(super) async fn state_of(&mut self, id: &str) -> Result<Option<Standing>, Error> {
+        let row = sqlx::query_as!(
+            Standing,
+            r#"select d.id, d.state, d.refused <> '{}' as "partly!: bool",
                       exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
                from delivery d
                where d.sequence = coalesce((select sequence from delivery where id = ?1),
                                            (select delivery from delivery_former_id where id = ?1))"#,
             id,
         );
-        let row = row.fetch_optional(&mut *self.tx).await.map_err(doing("send a message again"))?;
-        Ok(row.map(|row| (row.id, row.state, row.under_way)))
+        row.fetch_optional(&mut *self.tx).await.map_err(doing("send a message again"))
     }
 
     async fn dead_letters(&mut self, endpoint: Option<&str>, since: Option<Timestamp>) -> Result<Vec<String>, Error> {
@@ -68,7 +79,7 @@ impl WriteTx {
         let ids = sqlx::query_scalar!(
             "select id from delivery
              where (?1 is null or endpoint = ?1) and created_at >= ?2
-               and ((state = 'dead' and redirected_at is null)
+               and ((state = 'dead' and redirected_at is null) or (state = 'delivered' and refused <> '{}')
                     or (state = 'pending' and endpoint = ?1
                         and exists (select 1 from endpoint e where e.name = ?1 and e.paused_at is not null)))
              order by sequence",
@@ -78,20 +89,26 @@ impl WriteTx {
         ids.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))
     }
 
-    async fn send_again(&mut self, ids: &[String], at: Timestamp) -> Result<Vec<(String, String)>, Error> {
+    async fn send_again(
+        &mut self,
+        ids: &[String],
+        everybody: bool,
+        at: Timestamp,
+    ) -> Result<Vec<(String, String)>, Error> {
         let now = at.as_millis();
         let list = serde_json::json!(ids).to_string();
-        // The right sides see the row as it was: `state` below is the old one.
         sqlx::query!(
             "update delivery
              set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, may_wait = 0, rung = 0, interrupted = 0,
-                 finished_at = null, operators_told_at = null, redirected_at = null,
-                 settled = case when state = 'delivered' then '{}'
+                 finished_at = null, operators_told_at = null, redirected_at = null, refused = '{}', refused_at = null,
+                 refused_told_at = null,
+                 settled = case when ?3 then '{}'
                            when json_type(settled) <> 'object' then settled -- not to be read: nobody is mailed again for that
                            else (select json_group_object(key, value) from json_each(settled) where value like '2%') end
              where id in (select value from json_each(?1))",
             list,
             now,
+            everybody,
         )
         .execute(&mut *self.tx)
         .await.map_err(doing("send messages again"))?;

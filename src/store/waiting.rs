@@ -1,14 +1,10 @@
 //! Messages that wait without an end in sight: for an endpoint that is not in the configuration, or alone while its
 //! endpoint takes later ones.
 
-use std::time::Duration;
-
 use super::{Error, Store, WriteTx};
+use crate::attention::Reason;
 use crate::event::Event;
 use crate::time::Timestamp;
-
-/// A message that its endpoint does not take for so long, though it took three later ones, waits alone.
-pub const LONE_AFTER: Duration = Duration::from_hours(24);
 
 /// What waits for an endpoint that is not configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,9 +74,9 @@ impl Store {
         Ok(stranded)
     }
 
-    /// Messages that wait alone for [`LONE_AFTER`], oldest first; of one endpoint, or of all.
+    /// Messages that wait alone for 24 hours, oldest first; of one endpoint, or of all.
     pub async fn lone_waits(&self, endpoint: Option<&str>, now: Timestamp) -> Result<Vec<LoneWait>, Error> {
-        let (before, now) = (now.before(LONE_AFTER).as_millis(), now.as_millis());
+        let (before, now) = (now.before(Reason::MessageWaitsAlone.after()).as_millis(), now.as_millis());
         let rows = sqlx::query!(
             r#"select d.id, d.endpoint, d.first_due_at, d.last_error, d.operators_told_at is not null as "told!: bool"
                from (select e.name, (select t.sequence from delivery t where t.endpoint = e.name and t.state = 'delivered'

@@ -1,7 +1,9 @@
 //! Mail through a real server (aiosmtpd), read by a parser that is not ours; faults that it cannot make, by hand.
 
 mod recipients;
+mod refused;
 mod script;
+mod slow;
 mod token;
 mod trust;
 
@@ -144,7 +146,7 @@ async fn each_recipient_has_an_answer_of_its_own() {
     let channel = plain(&server, &["here@contoso.example", "gone@contoso.example", "full@contoso.example"]);
 
     let first = deliver(&channel).await;
-    assert_eq!(first.outcome, TRY_AGAIN);
+    assert_eq!(first.outcome, Outcome::Deferred, "the endpoint works");
     assert_eq!(first.settled.keys().collect::<Vec<_>>(), ["gone@contoso.example", "here@contoso.example"]);
     assert!(first.settled["gone@contoso.example"].starts_with("550 5.1.1"), "{first:?}");
     assert!(first.settled["here@contoso.example"].starts_with("250 "), "{first:?}");
@@ -152,7 +154,7 @@ async fn each_recipient_has_an_answer_of_its_own() {
     assert_eq!(server.only().to(), ["here@contoso.example"]);
 
     let second = deliver_after(&channel, &first.settled).await;
-    assert_eq!((second.outcome, second.settled.len()), (TRY_AGAIN, 0));
+    assert_eq!((second.outcome, second.settled.len()), (Outcome::Deferred, 0));
     assert_eq!(server.received().len(), 1, "whoever has it must not get it again");
 }
 
@@ -194,11 +196,12 @@ async fn a_mail_that_nobody_will_ever_take_is_refused() {
 async fn a_server_that_will_not_relay_is_the_endpoints_trouble_and_no_messages_end() {
     let server = MailServer::plain(&json!({"rcpt": [["^a@", "554 5.7.1 relay access denied"]]}));
     let report = deliver(&plain(&server, &["a@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::LoginRefused, 0));
+    assert_eq!((report.outcome, report.settled.len()), (Outcome::Blocked, 0));
     assert!(report.detail.contains("554 5.7.1 relay access denied"), "{}", report.detail);
-    // It takes the message for somebody else, so it is about that recipient.
+    // It takes the message for somebody else: that one has it, the endpoint works, and the other one waits alone.
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Accepted, 2));
+    assert_eq!(report.outcome, Outcome::Deferred);
+    assert_eq!(report.settled.keys().collect::<Vec<_>>(), ["b@contoso.example"]);
 }
 
 #[tokio::test]
@@ -220,8 +223,9 @@ async fn a_mail_server_that_hangs_up_after_data_gets_the_message_again() {
     let server = MailServer::plain(&json!({"data": ["close", "451 4.3.0 later"]}));
     let channel = plain(&server, &["a@contoso.example"]);
     let first = deliver(&channel).await;
-    assert_eq!((first.outcome, first.settled.len()), (TRY_AGAIN, 0), "{}", first.detail);
+    assert_eq!((first.outcome, first.settled.len()), (Outcome::Unconfirmed, 0), "{}", first.detail);
     assert!(first.detail.contains("sending the message"), "{}", first.detail);
+    assert!(first.detail.contains("whether it has taken the message is not known"), "{}", first.detail);
     assert_eq!(deliver(&channel).await.outcome, TRY_AGAIN);
     assert_eq!(deliver(&channel).await.outcome, Outcome::Accepted);
     let received = server.received();
@@ -281,11 +285,11 @@ async fn a_server_that_is_not_there_is_unavailable() {
 #[tokio::test]
 async fn every_attempt_ends_at_its_deadline_wherever_the_server_falls_silent() {
     let answers = ["250 localhost", "250 sender", "250 rcpt", "354 go"];
-    let outcomes = [Outcome::Unavailable, Outcome::Unavailable, TRY_AGAIN, TRY_AGAIN, TRY_AGAIN];
+    let outcomes = [Outcome::Unavailable, Outcome::Unavailable, TRY_AGAIN, TRY_AGAIN, Outcome::Unconfirmed];
     for (answered, expected) in outcomes.into_iter().enumerate() {
         let (port, server) = scripted("220 hello", &answers[..answered]).await;
         let limit = Duration::from_millis(300);
-        let channel = EmailChannel::new(settings(port, Tls::None)).with_deadline(limit);
+        let channel = EmailChannel::new(settings(port, Tls::None)).with_deadline(limit).with_final_reply(limit);
         let begun = Instant::now();
         let report = deliver(&channel).await;
         assert_eq!(report.outcome, expected, "silent after {answered} answers: {}", report.detail);

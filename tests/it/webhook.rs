@@ -252,6 +252,7 @@ async fn each_status_has_its_consequence() {
         ("503 Service Unavailable", "retry-after: soon\r\n", TRY_AGAIN),
         ("413 Payload Too Large", "", Outcome::Refused),
         ("408 Request Timeout", "", TRY_AGAIN),
+        ("504 Gateway Timeout", "", Outcome::Unconfirmed),
         ("425 Too Early", "", TRY_AGAIN),
         ("400 Bad Request", "", TRY_AGAIN),
         ("404 Not Found", "", TRY_AGAIN),
@@ -286,15 +287,15 @@ async fn a_receiver_that_falls_silent_or_hangs_up_gets_the_message_again() {
     let receiver = Receiver::new(Then::Silence(String::new())).await;
     let begun = Instant::now();
     let report = deliver(&receiver.channel().with_deadline(Duration::from_millis(400))).await;
-    assert_eq!(report.outcome, TRY_AGAIN);
+    assert_eq!(report.outcome, Outcome::Unconfirmed);
     assert!(report.detail.contains("no answer within 400ms"), "{}", report.detail);
     assert!(begun.elapsed() < Duration::from_secs(5));
 
     let receiver = Receiver::new(Then::HangUp).await;
     let report = deliver(&receiver.channel()).await;
-    assert_eq!(report.outcome, TRY_AGAIN, "{}", report.detail);
+    assert_eq!(report.outcome, Outcome::Unconfirmed, "{}", report.detail);
     let receiver = Receiver::new(Then::Answer("HTTP/1.1 2".to_owned())).await;
-    assert_eq!(deliver(&receiver.channel()).await.outcome, TRY_AGAIN);
+    assert_eq!(deliver(&receiver.channel()).await.outcome, Outcome::Unconfirmed);
 }
 
 #[tokio::test]
@@ -306,11 +307,11 @@ async fn an_answer_without_end_is_read_no_further_than_it_helps() {
         (head.to_owned(), "x", TRY_AGAIN),
         (chunked.to_owned(), "8\r\nxxxxxxxx\r\n", TRY_AGAIN),
         ("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_owned(), "x", Outcome::Accepted),
-        ("HTTP/1.1 200 OK\r\nx: ".to_owned(), "x", TRY_AGAIN), // a header without end
-        ("HTTP/1.1 200 OK\r\n".to_owned(), "x: y\r\n", TRY_AGAIN), // headers without end
-        ("HTTP/1.1 200 OK\r\n".to_owned(), " ", TRY_AGAIN),
-        (String::new(), "\r\n", TRY_AGAIN),
-        ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), "HTTP/1.1 100 Continue\r\n\r\n", TRY_AGAIN),
+        ("HTTP/1.1 200 OK\r\nx: ".to_owned(), "x", Outcome::Unconfirmed), // a header without end
+        ("HTTP/1.1 200 OK\r\n".to_owned(), "x: y\r\n", Outcome::Unconfirmed), // headers without end
+        ("HTTP/1.1 200 OK\r\n".to_owned(), " ", Outcome::Unconfirmed),
+        (String::new(), "\r\n", Outcome::Unconfirmed),
+        ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), "HTTP/1.1 100 Continue\r\n\r\n", Outcome::Unconfirmed),
     ] {
         let receiver = Receiver::new(Then::Endless(beginning.clone(), more)).await;
         let report = deliver(&receiver.channel().with_deadline(Duration::from_secs(3))).await;
@@ -333,8 +334,8 @@ fn resident() -> usize {
 #[tokio::test]
 async fn a_tarpit_holds_an_attempt_no_longer_than_its_deadline() {
     for (beginning, outcome) in [
-        ("HTTP/1.1 200 OK\r\nx: ", TRY_AGAIN),
-        ("", TRY_AGAIN),
+        ("HTTP/1.1 200 OK\r\nx: ", Outcome::Unconfirmed),
+        ("", Outcome::Unconfirmed),
         ("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", Outcome::Accepted),
         ("HTTP/1.1 410 Gone\r\n\r\n", Outcome::Gone),
     ] {
@@ -353,7 +354,7 @@ async fn a_receiver_that_resets_the_connection_gets_the_message_again() {
     for act in [HookAct::ResetAfter, HookAct::CloseAfter] {
         receiver.script(act, Some(1));
         let report = deliver(&channel(receiver.url().as_str(), &[])).await;
-        assert_eq!(report.outcome, TRY_AGAIN, "{}", report.detail);
+        assert_eq!(report.outcome, Outcome::Unconfirmed, "{}", report.detail);
     }
     assert_eq!(deliver(&channel(receiver.url().as_str(), &[])).await.outcome, Outcome::Accepted);
     assert_eq!(receiver.hooks().len(), 3);
@@ -368,7 +369,7 @@ async fn a_connection_that_died_silently_costs_one_attempt() {
     for _ in 0..4 {
         outcomes.push(deliver(&channel).await.outcome);
     }
-    assert_eq!(outcomes, [Outcome::Accepted, TRY_AGAIN, Outcome::Accepted, TRY_AGAIN]);
+    assert_eq!(outcomes, [Outcome::Accepted, Outcome::Unconfirmed, Outcome::Accepted, Outcome::Unconfirmed]);
 }
 
 #[tokio::test]

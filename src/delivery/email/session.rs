@@ -72,70 +72,6 @@ pub(super) struct Reply {
     pub(super) text: String,
 }
 
-impl Reply {
-    /// A refusal of what we do or who we are, not of a recipient or a message: unknown command, out of sequence
-    /// ("503 AUTH first"), authentication required or too weak.
-    pub(super) fn is_about_us(&self) -> bool {
-        matches!(self.code, 500 | 502 | 503 | 530 | 535 | 538)
-    }
-
-    /// A login is wanted, or another one: whoever the recipient is.
-    pub(super) fn wants_login(&self) -> bool {
-        matches!(self.code, 530 | 535 | 538)
-    }
-
-    /// Security or policy (RFC 3463, x.7.x): "relay access denied", "client was not authenticated". Exim says "relay not
-    /// permitted" without a status.
-    pub(super) fn is_policy(&self) -> bool {
-        self.status().starts_with("5.7.") || self.refuses_to_relay()
-    }
-
-    /// A rule of the recipient's own: a closed group, a restricted mailbox.
-    pub(super) fn is_about_recipient(&self) -> bool {
-        ["5.7.129", "5.7.133", "5.7.134", "5.7.135", "5.7.136", "5.7.137", "5.7.124"].contains(&self.status())
-            || self.says("recipient address rejected")
-    }
-
-    /// A refusal at the end of a message that would meet every other message, too: Exchange Online looks at the sender
-    /// and its quota only then. Of the rest of x.7.x, nobody can tell that it is not this message's content.
-    pub(super) fn is_about_sender(&self) -> bool {
-        const STATUS: [&str; 10] = [
-            "5.1.8",   // bad outbound sender
-            "5.2.252", // may not send as this address
-            "5.7.57", "5.7.60", "5.7.64", // not logged in; may not send as this address; no such tenant
-            "5.7.233", "5.7.705", "5.7.708", // the tenant sends too much, or from an address of bad repute
-            "5.7.750", // a domain that is not the tenant's
-            "5.7.501", // banned sender
-        ];
-        STATUS.contains(&self.status())
-            || ["SendAsDenied", "SubmissionQuotaExceeded"].iter().any(|word| self.says(word))
-            || self.refuses_to_relay()
-    }
-
-    /// In words, where no status says more: "User unknown in relay recipient table" is 5.1.1.
-    fn refuses_to_relay(&self) -> bool {
-        !self.status().starts_with("5.")
-            && [
-                "relay not permitted",
-                "relay access denied",
-                "relaying denied",
-                "unable to relay",
-                "not permitted to relay",
-            ]
-            .iter()
-            .any(|words| self.says(words))
-    }
-
-    /// `5.7.1`, or whatever stands in its place.
-    fn status(&self) -> &str {
-        self.text.split(' ').nth(1).unwrap_or_default()
-    }
-
-    fn says(&self, word: &str) -> bool {
-        self.text.to_ascii_lowercase().contains(&word.to_ascii_lowercase())
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The server said no: 4xx or 5xx.
@@ -260,6 +196,13 @@ impl Session {
     /// Whether the session is still good for another mail; forgets what a mail before left half done.
     pub(super) async fn is_alive(&mut self) -> bool {
         !self.broken && self.smtp.command(Rset).await.is_ok()
+    }
+
+    /// `MAIL FROM` for a further mail, whatever became of the one before.
+    pub(super) async fn sender_again(&mut self, from: &Address, international: bool) -> Result<Reply, Failure> {
+        let answer = self.smtp.command(Rset).await;
+        self.reply(answer, 2)?;
+        self.sender(from, international).await
     }
 
     /// `MAIL FROM`.

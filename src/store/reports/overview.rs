@@ -83,6 +83,8 @@ pub struct EndpointState {
     pub next_attempt_at: Option<Timestamp>,
     /// It cannot be reached since.
     pub closed_since: Option<Timestamp>,
+    /// Messages were handed over since then, and none was answered.
+    pub unconfirmed_since: Option<Timestamp>,
     /// It said that it is gone: nothing is sent until its configuration changes or somebody redrives.
     pub paused_at: Option<Timestamp>,
     pub last_accepted_at: Option<Timestamp>,
@@ -181,7 +183,8 @@ impl Store {
                       (select min(d.next_attempt_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "next: i64",
                       (select min(max(d.created_at, coalesce(d.held_until, 0))) from delivery d
                        where d.endpoint = k.name and d.state = 'pending' and coalesce(d.held_until, 0) <= ?1) as "waiting: i64",
-                      e.failing_told_at as "failing_told_at: i64", e.closed_since as "closed_since: i64", e.paused_at as "paused_at: i64",
+                      e.failing_told_at as "failing_told_at: i64", e.closed_since as "closed_since: i64",
+                      e.unconfirmed_since as "unconfirmed_since: i64", e.paused_at as "paused_at: i64",
                       e.last_accepted_at as "last_accepted_at: i64", e.last_error as "last_error: String"
                from known k left join endpoint e on e.name = k.name
                order by k.name"#,
@@ -198,6 +201,7 @@ impl Store {
                     waiting_since: at(row.waiting),
                     next_attempt_at: at(row.next),
                     closed_since: at(row.closed_since),
+                    unconfirmed_since: at(row.unconfirmed_since),
                     paused_at: at(row.paused_at),
                     last_accepted_at: at(row.last_accepted_at),
                     last_error: row.last_error,

@@ -110,7 +110,7 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
     })
     .await;
     // It closes at the third failure, and is probed after five minutes then.
-    desk.hook.script(HookAct::CloseBefore, None);
+    desk.hook.script(HookAct::status(500), None);
     desk.denied("Contoso School").await;
     let daemon = Daemon::start(&desk, &[]);
     desk.until("select name from endpoint where closed_since is not null", &["crm"]).await;

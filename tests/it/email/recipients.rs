@@ -62,7 +62,7 @@ async fn what_a_server_says_of_every_message_ends_none() {
     let channel = plain(&server, &["a@contoso.example"]);
     for reply in replies {
         let report = deliver(&channel).await;
-        assert_eq!((report.outcome, report.settled.len()), (Outcome::LoginRefused, 0), "{reply}");
+        assert_eq!((report.outcome, report.settled.len()), (Outcome::Blocked, 0), "{reply}");
         assert!(report.detail.contains(&reply[..40]), "{}", report.detail);
     }
     assert_eq!(deliver(&channel).await.outcome, Outcome::Accepted);
@@ -74,14 +74,14 @@ async fn what_a_server_says_of_every_message_ends_none() {
     // Exim's words, without a status.
     let server = MailServer::plain(&json!({"rcpt": [["", "550 relay not permitted"]]}));
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::LoginRefused, 0), "{}", report.detail);
+    assert_eq!((report.outcome, report.settled.len()), (Outcome::Blocked, 0), "{}", report.detail);
 }
 
 #[tokio::test]
 async fn an_address_that_the_server_does_not_understand_stops_no_other() {
     let server = MailServer::plain(&json!({"rcpt": [["^odd@", "500 5.5.2 what?"]]}));
     let report = deliver(&plain(&server, &["odd@contoso.example", "here@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Accepted, 2), "{}", report.detail);
+    assert_eq!((report.outcome, report.settled.len()), (Outcome::Deferred, 1), "{}", report.detail);
     assert_eq!(server.only().to(), ["here@contoso.example"]);
 
     // This server has no SMTPUTF8. A domain has another spelling; what is before the @ has none.

@@ -118,10 +118,13 @@ async fn a_server_that_knows_no_password_or_wants_one_is_the_endpoints_trouble()
     server.abort();
 
     for reply in ["530 5.7.0 Authentication required", "503 AUTH first"] {
-        for answers in [vec!["250 localhost", reply], vec!["250 localhost", "250 sender", reply]] {
+        for (answers, outcome) in [
+            (vec!["250 localhost", reply], Outcome::LoginRefused),
+            (vec!["250 localhost", "250 sender", reply], Outcome::Blocked),
+        ] {
             let (port, server) = scripted("220 hello", &answers).await;
             let report = deliver(&EmailChannel::new(settings(port, Tls::None))).await;
-            assert_eq!((report.outcome, report.settled.len()), (Outcome::LoginRefused, 0), "{}", report.detail);
+            assert_eq!((report.outcome, report.settled.len()), (outcome, 0), "{}", report.detail);
             server.abort();
         }
     }

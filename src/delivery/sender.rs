@@ -1,0 +1,221 @@
+//! Hands one claimed message over, and notes what became of it and what that says of its endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::delivery::retry::{LONGEST_PROBE, Next, Policy, Waited};
+use crate::delivery::{Channel, Outcome, Outgoing, Report, took};
+use crate::store::{self, Due, Finish, Store, WriteTx};
+use crate::time::{Clock, Timestamp};
+
+/// No attempt lasts longer than this, whatever the other side does: longer than each channel's own deadlines.
+const DEADLINE: Duration = Duration::from_mins(12);
+/// Who stops waits for an answer no longer than this.
+const GRACE: Duration = Duration::from_secs(10);
+/// Once it is to end, the outcome of an attempt is tried to be stored for so long.
+const LAST_TRIES: Duration = Duration::from_secs(2);
+/// After so many failures in a row even an endpoint that can be reached is only probed.
+const FAILURES_TO_CLOSE: u32 = 3;
+
+pub struct Sender {
+    pub endpoint: String,
+    pub channel: Channel,
+    pub policy: Policy,
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    /// What the endpoint's settings come to, without secrets: a paused endpoint is tried again when it changes.
+    pub settings: String,
+    /// No new attempt is begun once this is cancelled.
+    pub stop: CancellationToken,
+}
+
+impl Sender {
+    /// One attempt, to its end. Whether it was accepted.
+    pub(super) async fn send(&self, due: &Due, now: Timestamp) -> bool {
+        let report = tokio::select! {
+            report = self.attempt(due, now) => report,
+            () = self.no_more_patience() => {
+                self.interrupt(due).await;
+                return false;
+            }
+        };
+        self.finish(due, &report).await;
+        report.outcome == Outcome::Accepted
+    }
+
+    /// One attempt, for somebody who waits: an outcome that cannot be stored is an error, and not tried for ever.
+    pub(super) async fn send_once(&self, due: &Due, now: Timestamp) -> Result<(), store::Error> {
+        let report = self.attempt(due, now).await;
+        self.try_finish(due, &report).await
+    }
+
+    async fn no_more_patience(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    }
+
+    async fn attempt(&self, due: &Due, now: Timestamp) -> Report {
+        let outgoing =
+            Outgoing { id: due.id, message: &due.message, recipient: due.recipient.as_deref(), settled: &due.settled };
+        tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| Report {
+            outcome: Outcome::Unconfirmed,
+            detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
+            settled: due.settled.clone(),
+        })
+    }
+
+    /// vetwatch stops, and the answer has not come. The next start repeats the attempt; if this cannot be stored, it
+    /// sees that for itself.
+    async fn interrupt(&self, due: &Due) {
+        warn!(delivery.id = %due.id, "stopped before {} answered; the message is sent again, under the same id, at the next start", self.endpoint);
+        let noted = async {
+            let mut tx = self.store.begin().await?;
+            tx.interrupt(due, self.clock.now()).await?;
+            tx.commit().await
+        };
+        if let Err(error) = noted.await {
+            warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "that cannot be stored");
+        }
+    }
+
+    /// Notes what an attempt came to. While the database refuses, the answer is kept and tried again: what was
+    /// accepted must not be sent once more for that. Whoever is told to end does not wait for it for long.
+    async fn finish(&self, due: &Due, report: &Report) {
+        let mut pause = Duration::from_millis(100);
+        let mut ending: Option<Instant> = None;
+        while let Err(error) = self.try_finish(due, report).await {
+            if self.stop.is_cancelled() && ending.get_or_insert_with(Instant::now).elapsed() >= LAST_TRIES {
+                error!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt could not be stored before the end; it is made again at the next start, under the same id");
+                return;
+            }
+            warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt cannot be stored yet");
+            if self.stop.is_cancelled() {
+                tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
+            } else {
+                self.stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            }
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn try_finish(&self, due: &Due, report: &Report) -> Result<(), store::Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        tx.tick(now).await?;
+        let (since, failures) = tx.waits(due.sequence).await?;
+        let waited = Waited { time: now.since(since), attempts: failures.saturating_add(1) };
+        let state = self.state(&mut tx, due, report, now).await?;
+        // While others are taken it is this message, whatever the words were: its time can be over.
+        let outcome = match report.outcome {
+            Outcome::Blocked if state.alone => Outcome::Deferred,
+            outcome => outcome,
+        };
+        let mut next = self.policy.next(outcome, due.rung, waited, now, fastrand::f64());
+        if let (Next::At(at), true) = (&mut next, state.closes && report.outcome != Outcome::Unavailable) {
+            // Another one that waits is the probe: it may fare better.
+            *at = (*at).max(state.probe_at.after(Duration::from_millis(1)));
+        }
+        let partly = due.settled.values().chain(report.settled.values()).any(|reply| !took(reply));
+        let finish = match next {
+            Next::Delivered => Finish::Delivered { partly },
+            Next::At(at) => Finish::Again { at },
+            Next::Refused => Finish::Dead { refused: true },
+            Next::GivenUp => Finish::Dead { refused: false },
+        };
+        let finished = tx.finish(due, finish, &report.settled, &report.detail, now).await;
+        finished.map_err(|error| error.while_doing("note what became of a message"))?;
+        self.note_endpoint(&mut tx, due, report, &state, now).await?;
+        tx.commit().await?;
+        self.log(due, report, next);
+        Ok(())
+    }
+
+    async fn state(&self, tx: &mut WriteTx, due: &Due, report: &Report, now: Timestamp) -> Result<State, store::Error> {
+        let failures = tx.endpoint_failures(&self.endpoint).await?;
+        let may_be_alone = matches!(report.outcome, Outcome::Blocked | Outcome::TryAgain { .. });
+        let alone = may_be_alone && tx.others_were_accepted(&self.endpoint, due).await?;
+        let closes = match report.outcome {
+            Outcome::Unavailable | Outcome::LoginRefused => true,
+            Outcome::Blocked => !alone,
+            Outcome::TryAgain { .. } => !alone && failures + 1 >= FAILURES_TO_CLOSE,
+            _ => false,
+        };
+        let probe_at = now.after(self.policy.pause(failures, fastrand::f64()).min(LONGEST_PROBE));
+        Ok(State { alone, closes, probe_at })
+    }
+
+    /// What an attempt says of the endpoint as a whole.
+    async fn note_endpoint(
+        &self,
+        tx: &mut WriteTx,
+        due: &Due,
+        report: &Report,
+        state: &State,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        let name = &self.endpoint;
+        match report.outcome {
+            // A refusal of one message is an answer, too: somebody is there. And one mailbox that is full for days must
+            // not close the way to the others.
+            Outcome::Accepted | Outcome::Refused | Outcome::Deferred => {
+                tx.endpoint_answered(name, due, now).await?;
+                let accepted = report.outcome == Outcome::Accepted || report.settled.values().any(|reply| took(reply));
+                if accepted { tx.endpoint_accepted(name, now).await } else { Ok(()) }
+            }
+            Outcome::Unconfirmed => tx.endpoint_unconfirmed(name, due, &report.detail, now).await,
+            Outcome::Blocked | Outcome::TryAgain { .. } if state.alone => tx.probe_again(name, state.probe_at).await,
+            Outcome::Blocked | Outcome::Unavailable | Outcome::LoginRefused | Outcome::TryAgain { .. } => {
+                let probe_at = state.closes.then_some(state.probe_at);
+                tx.endpoint_failed(name, now, probe_at, &report.detail).await
+            }
+            Outcome::Gone => {
+                tx.endpoint_failed(name, now, None, &report.detail).await?;
+                tx.pause_endpoint(name, &self.settings, now).await
+            }
+        }
+    }
+
+    fn log(&self, due: &Due, report: &Report, next: Next) {
+        let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &report.detail);
+        match next {
+            Next::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
+            Next::At(at) if report.outcome == Outcome::Gone => {
+                error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch notifications redrive` is run");
+            }
+            Next::At(at) => warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}"),
+            Next::Refused | Next::GivenUp => error!(
+                delivery.id = %id, attempt,
+                "delivery to {endpoint} given up: {detail}; `vetwatch notifications redrive {id}` sends it again"
+            ),
+        }
+        let refused = report.settled.iter().filter(|(_, reply)| !took(reply));
+        if !matches!(next, Next::Refused | Next::GivenUp) {
+            for (recipient, reply) in refused {
+                warn!(
+                    delivery.id = %id, attempt,
+                    "{recipient} of {endpoint} refused a message for good: {reply}; `vetwatch notifications redrive {id}` sends \
+                     it again to whoever refused it"
+                );
+            }
+        }
+    }
+}
+
+/// What a failure means beside what else is known of the endpoint.
+struct State {
+    /// Other messages were accepted since this one was first tried: the endpoint works, this one waits alone.
+    alone: bool,
+    closes: bool,
+    /// When a closed endpoint is asked next, by its failures in a row.
+    probe_at: Timestamp,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,131 @@
+//! Recipients who refused a message for good while others took it or may still take it.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Store, WriteTx, json, unreadable};
+use crate::time::Timestamp;
+
+/// A recipient of an endpoint, and what it refused for good and was not sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub endpoint: String,
+    /// As the endpoint's configuration or the customer's contact has it.
+    pub address: String,
+    pub messages: i64,
+    /// What was said of the newest of them, and its id.
+    pub reply: String,
+    pub delivery: String,
+    /// It is some customer's contact.
+    pub is_contact: bool,
+}
+
+/// A message that somebody refused for good, of which nobody was told yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub delivery: String,
+    pub refused_at: Timestamp,
+    pub replies: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Who refused what, by endpoint and address. A message that nobody took is a dead letter instead; and who asked for
+    /// a test was told.
+    pub async fn refused_recipients(&self) -> Result<Vec<Refused>, Error> {
+        let rows = sqlx::query!(
+            // One max() and no other: what stands bare is of the row that holds it.
+            r#"with contacts as materialized (select distinct contact from customer where contact <> '' and removed_at is null)
+               select d.endpoint as "endpoint!: String", cast(r.key as text) as "address!: String", cast(r.value as text) as "reply!: String",
+                      d.id as "delivery!: String", max(d.sequence) as "newest!: i64", count(*) as "messages!: i64",
+                      sum(d.recipient is not null and instr(lower(d.recipient), lower(r.key)) > 0
+                          and d.recipient in (select contact from contacts)) > 0 as "is_contact!: bool"
+               from delivery d, json_each(d.refused) r
+               where d.refused <> '{}' and d.state <> 'dead'
+                 and exists (select 1 from delivery_event de join event e on e.id = de.event
+                             where de.delivery = d.id and e.test = 0)
+               group by d.endpoint, r.key order by d.endpoint, r.key"#
+        );
+        let refused = rows.fetch_all(&self.read).await?.into_iter().map(|row| Refused {
+            endpoint: row.endpoint,
+            address: row.address,
+            messages: row.messages,
+            reply: row.reply,
+            delivery: row.delivery,
+            is_contact: row.is_contact,
+        });
+        Ok(refused.collect())
+    }
+
+    /// What the operators are to be told of an endpoint's recipients, newest first; and when they last were. That a
+    /// message of such messages was refused itself is told to nobody: it would never end.
+    pub async fn untold_refusals(&self, endpoint: &str) -> Result<(Vec<Refusal>, Option<Timestamp>), Error> {
+        let rows = sqlx::query!(
+            r#"select d.id, d.refused, d.refused_at as "refused_at!: i64" from delivery d
+               where d.endpoint = ? and d.refused <> '{}' and d.refused_at is not null and d.refused_told_at is null
+                 and d.state <> 'dead'
+                 and exists (select 1 from delivery_event de join event e on e.id = de.event
+                             where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0)
+               order by d.refused_at desc limit 1000"#,
+            endpoint
+        );
+        let told = sqlx::query_scalar!(
+            r#"select max(refused_told_at) as "told: i64" from delivery where endpoint = ? and refused <> '{}'"#,
+            endpoint
+        );
+        let refusals = rows.fetch_all(&self.read).await?.into_iter().map(|row| {
+            let replies = serde_json::from_str(&row.refused).map_err(unreadable("delivery", &row.id, "refused"))?;
+            Ok(Refusal { delivery: row.id, refused_at: Timestamp::from_millis(row.refused_at), replies })
+        });
+        let refusals = refusals.collect::<Result<_, Error>>()?;
+        Ok((refusals, told.fetch_one(&self.read).await?.map(Timestamp::from_millis)))
+    }
+}
+
+impl WriteTx {
+    /// These recipients refused it for good, the last of them now.
+    pub(super) async fn note_refusals(
+        &mut self,
+        id: &str,
+        refused: &BTreeMap<&String, &String>,
+        now: i64,
+    ) -> Result<(), Error> {
+        let refused = json(refused)?;
+        sqlx::query!(
+            "update delivery set refused = ?2, refused_at = ?3, refused_told_at = null where id = ?1",
+            id,
+            refused,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// The operators know of what these refused up to `until`.
+    pub async fn refusals_told(&mut self, endpoint: &str, until: Timestamp, now: Timestamp) -> Result<(), Error> {
+        let (until, now) = (until.as_millis(), now.as_millis());
+        sqlx::query!(
+            "update delivery set refused_told_at = ?3
+             where endpoint = ?1 and refused <> '{}' and refused_at <= ?2 and refused_told_at is null",
+            endpoint,
+            until,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Nobody sends to this address any more: what it refused needs nobody.
+    pub async fn forget_refusals(&mut self, endpoint: &str, address: &str) -> Result<(), Error> {
+        sqlx::query!(
+            "update delivery
+             set refused = (select json_group_object(key, value) from json_each(refused) where key <> ?2)
+             where endpoint = ?1 and refused <> '{}' and exists (select 1 from json_each(refused) where key = ?2)",
+            endpoint,
+            address
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}
