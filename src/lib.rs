@@ -63,6 +63,8 @@ pub mod activity_log;
 // From the database to people.
 pub mod alarms;
 pub mod delivery;
+// What others say, without our secrets.
+mod redact;
 // Put together.
 pub mod config;
 pub mod lock;

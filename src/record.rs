@@ -17,6 +17,7 @@ use crate::diff::{self, Belief, Change, Look};
 use crate::event::{Event, EventType, Subject, VettingNews};
 use crate::partner_center::Answer;
 use crate::qualification::{self, Status};
+use crate::redact;
 use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -104,6 +105,8 @@ async fn tell(
 ) -> Result<Recorded, store::Error> {
     let now = answer.ended_at;
     let mut recorded = Recorded::default();
+    let evidence =
+        if steps.iter().any(|(_, change)| change.is_some()) { redact::words(&answer.raw) } else { String::new() };
     for (belief, change) in steps {
         tx.save_belief(customer.row, belief).await?;
         if let Some(word) = belief.unknown_word() {
@@ -111,7 +114,7 @@ async fn tell(
         }
         let Some(change) = change else { continue };
         let (request, correlation) = (answer.request_id, answer.correlation_id);
-        let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
+        let transition = tx.insert_transition(customer.row, change, now, &evidence, request, correlation).await?;
         let event = event(partner, customer, change, now, correlation);
         recorded.queued += queue(tx, routes, partner, customer, &event, Some(transition), now).await?;
         recorded.changes.push((change.clone(), event.kind));
