@@ -265,7 +265,9 @@ impl Drop for Desk {
         if std::thread::panicking() {
             return;
         }
-        SECRETS.iter().for_each(|secret| self.shows_nowhere(secret));
+        for secret in SECRETS {
+            self.shows_nowhere(secret);
+        }
         let printed = self.printed.lock().unwrap();
         let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t') || matches!(c, '\u{202a}'..='\u{202e}');
         assert!(!printed.contains(acts), "something that acts on a terminal was printed:\n{printed:?}");
