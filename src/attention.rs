@@ -5,7 +5,7 @@
 
 pub mod look;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -147,7 +147,7 @@ pub fn table() -> String {
     for reason in Reason::ALL {
         let [listed, told, remedy] = reason.words();
         let with = reason.event().map_or("nothing".to_owned(), |event| format!("`{event}`"));
-        table.push_str(&format!("| `{reason}` | {listed} | {told} | {with} | {remedy} |\n"));
+        let _ = writeln!(table, "| `{reason}` | {listed} | {told} | {with} | {remedy} |"); // a String takes everything
     }
     table
 }

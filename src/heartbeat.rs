@@ -9,10 +9,10 @@ use std::time::Duration;
 use reqwest::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use url::{Position, Url};
+use url::Url;
 
 use crate::activity::Progress;
-use crate::delivery::http::chosen;
+use crate::delivery::http::{chosen, origin};
 use crate::store::Store;
 
 const FIRST: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ impl Heartbeat {
             };
             // Once for each outage: the log is not the place where this is noticed.
             if let (Err(why), false) = (&said, failed) {
-                warn!("the heartbeat to {} was not taken: {why}", self.place());
+                warn!("the heartbeat to {} was not taken: {why}", origin(&self.0));
             }
             failed = said.is_err();
         }
@@ -61,15 +61,21 @@ impl Heartbeat {
         })?;
         if answer.status().is_success() { Ok(()) } else { Err(format!("HTTP {}", answer.status())) }
     }
-
-    /// Scheme and host.
-    fn place(&self) -> &str {
-        &self.0[..Position::BeforePath]
-    }
 }
 
 impl fmt::Debug for Heartbeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Heartbeat({})", self.place())
+        write!(f, "Heartbeat({})", origin(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_url_nothing_is_shown_but_scheme_and_host() {
+        let heartbeat = Heartbeat("https://me:s3cret-word@checks.example:8443/ping/T0KEN?k=v".parse().unwrap());
+        assert_eq!(format!("{heartbeat:?}"), "Heartbeat(https://checks.example:8443)");
     }
 }

@@ -129,6 +129,7 @@ mod tests {
                 attempt: 2,
                 created_at: Some(Timestamp::from_millis(1_763_462_258_885)),
                 submitted_at: None,
+                seen_at: None,
             },
             last_seen_before_at: None,
             first_seen: false,
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(id(&of_review), id(&denied()));
         let undated = |attempt| Change {
             created_at: None,
-            review: Review { attempt, created_at: None, submitted_at: at(5) },
+            review: Review { attempt, created_at: None, submitted_at: at(5), seen_at: None },
             ..denied()
         };
         let ids = [id(&denied()), id(&undated(1)), id(&undated(2)), id(&Change { created_at: at(0), ..denied() })];

@@ -66,6 +66,8 @@ pub mod activity_log;
 pub mod attention;
 pub mod alarms;
 pub mod delivery;
+// What others say, without our secrets.
+mod redact;
 // Put together.
 pub mod config;
 pub mod lock;

@@ -55,6 +55,7 @@ pub use self::wire::ListedCustomer;
 use self::wire::NotUnderstood;
 pub use self::x509::X509;
 use crate::qualification::Snapshot;
+use crate::redact;
 use crate::time::{Clock, Timestamp};
 
 /// `[[partner]]`: one tenant of Partner Center.
@@ -108,7 +109,8 @@ pub struct PartnerCenter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub snapshot: Snapshot,
-    /// The body as it was received, of a larger one the first 64 KiB.
+    /// The body as it was received, of a larger one the first 64 KiB. Not to be shown or stored as it is: see
+    /// `redact::words`.
     pub raw: String,
     /// Ours: new for each request.
     pub request_id: Uuid,
@@ -153,6 +155,8 @@ const PAGE: usize = 500;
 const QUALIFICATIONS_MAX: usize = 1024 * 1024;
 const PAGE_MAX: usize = 16 * 1024 * 1024;
 const RAW_MAX: usize = 64 * 1024;
+/// Of what is shown of an answer, in characters, before secrets are taken out.
+const LONGEST: usize = 2000;
 /// Microsoft's cloud in China, run by 21Vianet.
 const CHINA: &str = "partner.partnercenterapi.microsoftonline.cn";
 const CORRELATION: &str = "MS-CorrelationId";
@@ -212,7 +216,7 @@ impl PartnerCenter {
         let url = below(&self.api_url, &["v1", "customers", customer_id, "qualifications"]);
         let call = self.get(url, None, QUALIFICATIONS_MAX, promise).await?;
         let snapshot = wire::qualifications(&call.reply.body).map_err(|why| call.unreadable(why))?;
-        let raw = text::scrub(&call.raw(), &[call.token.expose()]);
+        let raw = call.raw();
         let Call { reply, request_id, correlation_id, .. } = call;
         Ok(Answer { snapshot, raw, request_id, correlation_id, began_at: reply.began_at, ended_at: reply.ended_at })
     }
@@ -302,7 +306,7 @@ impl PartnerCenter {
         let until = until.min(Instant::now() + after);
         let reply = self.http.exchange(request, body_max, until).await.map_err(|failure| match failure {
             Failure::TimedOut => Error::TimedOut { after, correlation_id: Some(correlation_id) },
-            Failure::Unreachable(why) => Error::Unreachable(text::scrub(&why, &[token.expose()])),
+            Failure::Unreachable(why) => Error::Unreachable(why),
             Failure::Broken(why) => Error::Unreadable { what: why, correlation_id: Some(correlation_id) },
         })?;
         if reply.status != 401 {
@@ -340,13 +344,13 @@ impl Call {
 
     fn refusal(&self) -> Refusal {
         let Reply { status, body, .. } = &self.reply;
-        let refusal = Refusal::read(*status, body, Some(self.correlation_id), &[self.token.expose()]);
+        let refusal = Refusal::read(*status, body, Some(self.correlation_id));
         match status {
             // Some say what is wrong with a token only here.
             401 => {
                 let header = self.reply.header(WWW_AUTHENTICATE.as_str());
                 let why: Vec<&str> = self.reply.reason.as_deref().into_iter().chain(header).collect();
-                refusal.or_message(&text::scrub(&why.join("; "), &[self.token.expose()]))
+                refusal.or_message(&redact::words(&text::clean(&why.join("; "), LONGEST)))
             }
             300..=399 => refusal.or_message("a redirect, which is not followed: check `api_url`"),
             _ => refusal,
@@ -355,7 +359,7 @@ impl Call {
 
     fn unreadable(&self, why: NotUnderstood) -> Error {
         // An error in a 200 may say more than that it is no answer.
-        let said = Refusal::read(self.reply.status, &self.reply.body, None, &[self.token.expose()]);
+        let said = Refusal::read(self.reply.status, &self.reply.body, None);
         let what = if said.code().is_some() { format!("{}: {said}", why.0) } else { why.0.to_owned() };
         Error::Unreadable { what, correlation_id: Some(self.correlation_id) }
     }
@@ -392,7 +396,7 @@ fn with_headers(request: RequestBuilder, token: &Token, request_id: Uuid, correl
 
 /// `..` and the like would ask for something else.
 fn nowhere() -> Error {
-    Error::Refused(Refusal::read(0, b"\"the customer's id makes no address\"", None, &[]))
+    Error::Refused(Refusal::read(0, b"\"the customer's id makes no address\"", None))
 }
 
 /// The address of `segments` below `base`, each of them exactly one segment of the path. `None` if one is empty or

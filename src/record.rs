@@ -18,6 +18,7 @@ use crate::event::{Event, EventType, Subject, VettingNews};
 use crate::ids::EventKey;
 use crate::partner_center::Answer;
 use crate::qualification::{self, Status, Verdict};
+use crate::redact;
 use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -105,6 +106,8 @@ async fn tell(
 ) -> Result<Recorded, store::Error> {
     let now = answer.ended_at;
     let mut recorded = Recorded::default();
+    let evidence =
+        if steps.iter().any(|(_, change)| change.is_some()) { redact::words(&answer.raw) } else { String::new() };
     for (belief, change) in steps {
         tx.save_belief(customer.row, belief).await?;
         if let Some(word) = belief.unknown_word() {
@@ -112,7 +115,7 @@ async fn tell(
         }
         let Some(change) = change else { continue };
         let (request, correlation) = (answer.request_id, answer.correlation_id);
-        let transition = tx.insert_transition(customer.row, change, now, &answer.raw, request, correlation).await?;
+        let transition = tx.insert_transition(customer.row, change, now, &evidence, request, correlation).await?;
         let mut event = event(partner, customer, change, now, correlation);
         if let Some(key) = EventKey::of_change(&partner.name, &customer.customer_id, change) {
             event.data.event_id = tx.free_event_id(&key).await?;

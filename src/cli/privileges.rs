@@ -3,30 +3,37 @@
 //! An administrator types `sudo vetwatch status`. If root then made the database, its journal or the lock file, the
 //! service could not write to them any more. So a command run as root becomes the owner of the database first; it
 //! has read the configuration and its secrets by then, which only root may.
+//!
+//! Whose the database is, its directory says, and not what a name in it leads to: whoever may write to the directory can
+//! put a link there to a file of root's, and root would write into that (CWE-59). After the change of user nobody can gain
+//! by a link what they could not do themselves.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
+use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 
 use crate::cli::{Exit, Failure};
 
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
 /// Becomes the owner of `database`, or of its directory if there is no such file, for good. Does nothing unless this
-/// process is root's and the owner is not root. New files are readable by the owner's group, and by nobody else.
+/// process is root's and the owner is somebody else. New files are readable by the owner's group, and by nobody else.
 ///
 /// # Errors
-/// If the owner cannot be found out or become: going on as root is what this prevents.
+/// If the owner cannot be found out or become, or if somebody else could lead root to another file: going on as root is
+/// what this prevents.
 pub fn become_owner_of(database: &Path) -> Result<(), Failure> {
     // The database is 0640: analysts join the group.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     if !geteuid().is_root() {
         return Ok(());
     }
-    let Some((uid, gid)) = owner(database)? else { return Ok(()) };
-    if uid.is_root() {
-        return Ok(());
-    }
+    let Some(Owner { uid, gid }) = owner(database)? else { return Ok(()) };
     change_to(uid, gid).map_err(|error| {
         Failure::new(Exit::Failed, format!("cannot become the owner of {} (user {uid})", database.display()))
             .because(error.to_string())
@@ -34,20 +41,145 @@ pub fn become_owner_of(database: &Path) -> Result<(), Failure> {
     })
 }
 
-/// `None`: neither the file nor its directory is there, so nobody's files can be spoilt.
-fn owner(database: &Path) -> Result<Option<(Uid, Gid)>, Failure> {
-    let directory = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for path in [database, directory] {
-        match std::fs::metadata(path) {
-            Ok(metadata) => return Ok(Some((Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid())))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Failure::new(Exit::Failed, format!("cannot find out whose {} is", path.display()))
-                    .because(error.to_string()));
+/// Not root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Owner {
+    /// `None`: it is root's.
+    fn of(metadata: &Metadata) -> Option<Self> {
+        let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+        // Root's group is root's: nobody gets it who is not in it.
+        let gid = if gid.as_raw() == 0 { Gid::from_raw(uid.as_raw()) } else { gid };
+        (!uid.is_root()).then_some(Self { uid, gid })
+    }
+}
+
+/// Who is to be become; `None`: the database is root's, and nobody else has a say in where it is.
+fn owner(database: &Path) -> Result<Option<Owner>, Failure> {
+    let refused = |why: String| Failure::new(Exit::Failed, refusal(database)).because(why);
+    let unknown = |path: &Path, error: &std::io::Error| {
+        Failure::new(Exit::Failed, format!("cannot find out whose {} is", path.display())).because(error.to_string())
+    };
+    let way = Way::to(database.parent().unwrap_or(Path::new("")))?;
+    let file = match database.symlink_metadata() {
+        Ok(file) => Some(file),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+        Err(error) => return Err(unknown(database, &error)),
+    };
+    if file.as_ref().is_some_and(Metadata::is_symlink) {
+        return Err(refused("it is a link, and whoever made it chose what root would write to".to_owned())
+            .advise("name the file itself in `path` of [database]"));
+    }
+    if file.as_ref().is_some_and(|file| !file.is_file()) {
+        return Err(refused("it is no ordinary file".to_owned()).advise("name another one in `path` of [database]"));
+    }
+    if let Some(owner) = way.owner {
+        // A second name of somebody else's file (a hard link), or one that root left behind.
+        if let Some(file) = file.filter(|file| file.uid() != owner.uid.as_raw()) {
+            let (theirs, uid, folder) = (file.uid(), owner.uid, way.folder.display());
+            let why = format!("it belongs to user {theirs}, and its directory {folder} to user {uid}");
+            return Err(refused(why).advise(if file.nlink() > 1 {
+                "it is another name of a file elsewhere (a hard link): find out who made it, and remove it".to_owned()
+            } else {
+                format!("if it is the database, give it to that user: chown -h {uid} {}", database.display())
+            }));
+        }
+        return Ok(Some(owner));
+    }
+    if let Some(owner) = file.as_ref().and_then(Owner::of) {
+        return Ok(Some(owner));
+    }
+    let others = way.others.or(way.others_write.then_some(way.folder));
+    let Some(others) = others else { return Ok(None) };
+    Err(refused(format!("others than root can change what is at {}", others.display()))
+        .advise("name a file in `path` of [database] whose directory is the service's user's, or root's alone"))
+}
+
+fn refusal(database: &Path) -> String {
+    format!("root does not open the database {}", database.display())
+}
+
+/// A directory, however many links lead there, and who has a say in that.
+struct Way {
+    /// The directory itself, or the last one that is there.
+    folder: PathBuf,
+    /// Its owner, if that is not root.
+    owner: Option<Owner>,
+    others_write: bool,
+    is_sticky: bool,
+    /// A link or a directory on the way that others than root can make lead elsewhere.
+    others: Option<PathBuf>,
+}
+
+impl Way {
+    /// Follows the path step by step, as the kernel does.
+    fn to(directory: &Path) -> Result<Self, Failure> {
+        let failed = |path: &Path, why: &str| {
+            Failure::new(Exit::Failed, format!("cannot find out whose {} is", path.display())).because(why)
+        };
+        let start = std::path::absolute(if directory.as_os_str().is_empty() { Path::new(".") } else { directory });
+        let start = start.map_err(|error| failed(directory, &error.to_string()))?;
+        let mut ahead: Vec<OsString> = steps(&start);
+        let mut way = Self { folder: "/".into(), owner: None, others_write: false, is_sticky: false, others: None };
+        let mut links = 0;
+        way.enter("/".into()).map_err(|error| failed(&start, &error.to_string()))?;
+        while let Some(step) = ahead.pop() {
+            if step == ".." {
+                let above = way.folder.parent().unwrap_or(Path::new("/")).to_owned();
+                way.enter(above).map_err(|error| failed(&start, &error.to_string()))?;
+                continue;
+            }
+            let path = way.folder.join(&step);
+            let found = match path.symlink_metadata() {
+                Ok(found) => found,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return Ok(way);
+                }
+                Err(error) => return Err(failed(&path, &error.to_string())),
+            };
+            if found.is_symlink() {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(failed(&path, "too many links lead there"));
+                }
+                if Owner::of(&found).is_some() {
+                    way.others = Some(path.clone());
+                }
+                let target = std::fs::read_link(&path).map_err(|error| failed(&path, &error.to_string()))?;
+                if target.is_absolute() {
+                    way.folder = "/".into();
+                }
+                ahead.extend(steps(&target));
+            } else {
+                way.enter(path.clone()).map_err(|error| failed(&path, &error.to_string()))?;
             }
         }
+        Ok(way)
     }
-    Ok(None)
+
+    fn enter(&mut self, folder: PathBuf) -> std::io::Result<()> {
+        let found = folder.symlink_metadata()?;
+        // In a sticky one (/tmp) others can make what is not there yet, but replace nothing of root's.
+        if self.owner.is_some() || (self.others_write && !self.is_sticky) {
+            self.others = Some(self.folder.clone());
+        }
+        let mode = found.mode();
+        self.owner = Owner::of(&found);
+        self.others_write = mode & 0o002 != 0 || (mode & 0o020 != 0 && found.gid() != 0);
+        self.is_sticky = mode & 0o1000 != 0;
+        self.folder = folder;
+        Ok(())
+    }
+}
+
+/// The last one first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let named = path.components().filter(|step| matches!(step, Component::Normal(_) | Component::ParentDir));
+    named.map(|step| step.as_os_str().to_owned()).rev().collect()
 }
 
 /// Groups first: without root's rights they cannot be changed any more.

@@ -30,6 +30,8 @@ fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
     if written && !address::is_loopback(&http.url) {
         section.warning("url", "whoever knows this URL can write into the channel: better in a file, with url_file");
     }
+    // Whichever way it was written.
+    let http = HttpSettings { is_secret: true, ..http };
     Some(http)
 }
 

@@ -26,7 +26,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
     let ca_file = authorities(section);
     let client_certificate = certificate(section);
     let proxy = proxy(section);
-    let mut settings = HttpSettings::new(written.or(kept)?);
+    let is_secret = kept.is_some();
+    let mut settings = HttpSettings { is_secret, ..HttpSettings::new(written.or(kept)?) };
     if proxy.is_some() && address::is_loopback(&settings.url) {
         section.problem(
             "proxy_url",

@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::section::{Section, shown};
+use crate::redact;
 
 /// More than any key or token; what is larger is the wrong file.
 const LARGEST: u64 = 64 * 1024;
+
+/// Where an answer repeats a shorter one, it is blacked out only as a word of its own.
+const SHORT: usize = 4;
 
 /// The name under which the shipped unit loads the whole directory of credentials. systemd then calls
 /// `client-secret` by the name `credentials_client-secret`, and no line of the unit has to name each file.
@@ -75,6 +79,12 @@ impl Section<'_> {
             self.problem(key, "the file holds more than one line");
             return None;
         }
+        if text.chars().count() < SHORT {
+            self.warning(
+                key,
+                "the secret is so short that it cannot be told from a word where another side repeats it",
+            );
+        }
         Some(text.into())
     }
 
@@ -118,6 +128,8 @@ impl Section<'_> {
                         format!("everybody on this machine can get at the file (mode {:03o})", mode & 0o777),
                     );
                 }
+                // Whatever is wrong with it: it is none of anybody's business.
+                redact::learn(&text);
                 Some((path, text))
             }
             Err(problem) => {

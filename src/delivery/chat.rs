@@ -70,11 +70,7 @@ impl ChatChannel {
     #[must_use]
     pub fn new(settings: ChatSettings) -> Self {
         let ChatSettings { http, service } = settings;
-        let secrets = match &service {
-            Service::Teams | Service::Slack => Vec::new(),
-            Service::Ntfy(topic) => topic.secrets(),
-        };
-        Self { service, poster: Poster::new(http).hiding(secrets) }
+        Self { service, poster: Poster::new(http) }
     }
 
     /// Another hard deadline for an attempt than the usual one.

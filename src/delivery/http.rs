@@ -1,7 +1,7 @@
 //! One POST to a server that may be slow, broken or hostile: the way of every channel that speaks HTTP.
 
 mod client;
-mod redact;
+mod say;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use client::chosen;
 pub use client::{HttpSettings, Lookup};
-pub(crate) use redact::origin;
-use redact::{chain, redact};
+use say::chain;
+pub(crate) use say::origin;
 
 use crate::delivery::message::clean;
 use crate::delivery::{Outcome, Report};
+use crate::redact;
 use crate::time::Timestamp;
 
 /// The whole attempt, whatever the other side does.
@@ -38,8 +38,6 @@ pub struct Poster {
     settings: HttpSettings,
     deadline: Duration,
     lookup: Lookup,
-    /// What else of a request may be repeated in its answer, and must not be shown.
-    hidden: Vec<SecretString>,
     /// Or why there is none; every attempt says so then.
     client: Result<Client, String>,
 }
@@ -60,24 +58,19 @@ impl Poster {
     /// Another hard deadline for an attempt than 30 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self::with(self.settings, deadline, self.lookup).hiding(self.hidden)
+        Self::with(self.settings, deadline, self.lookup)
     }
 
     /// Another way to look names up than the system's. What is found is checked all the same.
     #[must_use]
     pub fn with_lookup(self, lookup: Lookup) -> Self {
-        Self::with(self.settings, self.deadline, lookup).hiding(self.hidden)
+        Self::with(self.settings, self.deadline, lookup)
     }
 
     fn with(settings: HttpSettings, deadline: Duration, lookup: Lookup) -> Self {
+        settings.learn_secrets();
         let client = client::client(&settings, deadline / 2, lookup.clone());
-        Self { settings, deadline, lookup, hidden: Vec::new(), client }
-    }
-
-    /// Shows none of these in a report, either.
-    #[must_use]
-    pub fn hiding(self, hidden: Vec<SecretString>) -> Self {
-        Self { hidden, ..self }
+        Self { settings, deadline, lookup, client }
     }
 
     /// One attempt. Ends within the deadline, and shows nothing of the URL but scheme and host, whatever the other
@@ -129,7 +122,7 @@ impl Poster {
             _ if unreached => "",
             _ => UNKNOWN,
         };
-        self.reported(outcome, &format!("{by}{}{hint}", chain(&error.without_url())))
+        self.reported(outcome, &format!("{by}{}{hint}", redact::words(&chain(&error.without_url()))))
     }
 
     /// What follows from an answer. Its status has come by now, so nothing that its body does can change that.
@@ -146,8 +139,8 @@ impl Poster {
         let usual = usual(status, after);
         let mut said = format!("HTTP {status}");
         if status.is_redirection() {
-            let target = header(LOCATION).and_then(|to| self.settings.url.join(to).ok()).map(|to| origin(&to));
-            let to = target.map(|origin| format!(" to {origin}")).unwrap_or_default();
+            let target = header(LOCATION).and_then(|to| self.settings.url.join(to).ok());
+            let to = target.map(|to| format!(" to {}", redact::words(&origin(&to)))).unwrap_or_default();
             said = format!("{said}: it redirects{to}, and redirects are not followed; configure the final URL");
             return self.reported(judge(status, "").unwrap_or(usual), &said);
         }
@@ -157,7 +150,8 @@ impl Poster {
         let body = String::from_utf8_lossy(&body);
         if !body.trim().is_empty() {
             said.push_str(": ");
-            said.push_str(&body);
+            // Clean first: what is taken out of it may have stood within a secret.
+            said.push_str(&redact::words(&clean::lines(&body, BODY_MAX)));
         }
         match judge(status, &body).unwrap_or(usual) {
             // A success whose end, by which this service says what it means, did not come.
@@ -168,10 +162,8 @@ impl Poster {
         }
     }
 
+    /// `said` is ours, or went through [`redact::words`].
     fn reported(&self, outcome: Outcome, said: &str) -> Report {
-        let said = redact(said, std::iter::once(&self.settings.url).chain(&self.settings.proxy));
-        let hide = |said: String, secret: &SecretString| said.replace(secret.expose_secret(), "[hidden]");
-        let said = self.hidden.iter().filter(|secret| !secret.expose_secret().is_empty()).fold(said, hide);
         let detail = clean::line(&format!("{}: {said}", origin(&self.settings.url)), Report::DETAIL_MAX);
         Report { outcome, detail, settled: BTreeMap::new() }
     }

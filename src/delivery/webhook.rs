@@ -17,6 +17,7 @@ use crate::delivery::http::{HttpSettings, Lookup, Poster};
 use crate::delivery::message::{DIGEST, Message};
 use crate::delivery::{Draft, Outcome, Outgoing, Report};
 use crate::event::{Event, EventData};
+use crate::redact;
 use crate::time::Timestamp;
 
 /// How many events a digest holds at most, unless the configuration says otherwise.
@@ -57,13 +58,9 @@ impl WebhookChannel {
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
         let WebhookSettings { http, secrets, template, authorization, most: _ } = settings;
-        let mut hidden: Vec<SecretString> = template.iter().filter_map(Template::secret).cloned().collect();
-        if let Some(header) = &authorization {
-            // Servers repeat the credentials with and without the scheme.
-            let credentials = header.expose_secret().split_once(' ').map(|(_, credentials)| credentials.into());
-            hidden.extend(std::iter::once(header.clone()).chain(credentials));
-        }
-        Self { secrets, template, authorization, poster: Poster::new(http).hiding(hidden) }
+        let sent = template.iter().filter_map(Template::secret).chain(&authorization);
+        sent.for_each(|secret| redact::learn(secret.expose_secret()));
+        Self { secrets, template, authorization, poster: Poster::new(http) }
     }
 
     /// Another hard deadline for an attempt than 30 seconds.

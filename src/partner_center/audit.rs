@@ -11,6 +11,7 @@ use super::json::{Ambiguous, Json, Object, without_bom};
 use super::text::clean;
 use super::wire::{CONTINUATION, NotUnderstood};
 use super::{CHINA, Continuation, Error, PAGE, PartnerCenter, below, date};
+use crate::redact;
 use crate::time::Timestamp;
 
 /// What a user or an application of the partner did.
@@ -145,7 +146,7 @@ fn operation(record: &Object) -> Result<Option<Operation>, Ambiguous> {
         kind: OperationKind::of(kind),
         at,
         customer_id: clean(customer_id, WORD_MAX),
-        customer_name: clean(text("customerName")?, WORD_MAX),
+        customer_name: redact::fact(&clean(text("customerName")?, WORD_MAX)),
         is_done: ["succeeded", "progress"].iter().any(|done| status.trim().eq_ignore_ascii_case(done)),
     }))
 }

@@ -13,6 +13,7 @@ use super::error::Error;
 use super::login::{Login, Version};
 use super::refresh;
 use super::token_file::TokenFile;
+use crate::redact::Known;
 use crate::time::Timestamp;
 
 /// A token is renewed this long before its end (after 80 % of its life, if that is later).
@@ -57,6 +58,7 @@ struct Failed {
 
 pub(super) struct Token {
     secret: SecretString,
+    _known: Known,
     obtained_at: Timestamp,
     ends_at: Timestamp,
     /// Obtained because Partner Center refused the one before it.
@@ -68,7 +70,8 @@ pub(super) struct Token {
 impl Token {
     pub(super) fn new(token: &str, obtained_at: Timestamp, life: Duration) -> Self {
         let (secret, ends_at) = (SecretString::from(token), obtained_at.after(life));
-        Self { secret, obtained_at, ends_at, is_replacement: false, worked: AtomicBool::new(false) }
+        let known = Known::of([token]);
+        Self { secret, _known: known, obtained_at, ends_at, is_replacement: false, worked: AtomicBool::new(false) }
     }
 
     pub(super) fn expose(&self) -> &str {

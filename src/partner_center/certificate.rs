@@ -12,6 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::x509::X509;
+use crate::redact;
 use crate::time::Timestamp;
 
 /// How long an assertion is good for. It is made for one request; Entra ID recommends no more than this.
@@ -69,6 +70,7 @@ impl Certificate {
         if known.is_empty() {
             return Err(Unusable::OddCertificate);
         }
+        redact::learn(key);
         let rsa = sections(key).into_iter().find_map(|(kind, der)| match kind {
             SectionKind::PrivateKey => Some(RsaKeyPair::from_pkcs8(&der)),
             SectionKind::RsaPrivateKey => Some(RsaKeyPair::from_der(&der)),

@@ -20,6 +20,7 @@ use super::login::{Granted, Login, Version, seconds};
 use super::text::clean;
 use super::token_file::{Kept, TokenFile};
 use super::{PartnerSettings, SetupError};
+use crate::redact;
 use crate::time::Clock;
 
 /// One request.
@@ -98,7 +99,11 @@ impl DeviceLogin {
             let url = text("verification_uri").or_else(|| text("verification_url"))?;
             let life = seconds(object, "expires_in").unwrap_or(LIFE).min(LIFE_MAX);
             let interval = seconds(object, "interval").unwrap_or(INTERVAL).clamp(Duration::from_secs(1), INTERVAL_MAX);
-            let prompt = Prompt { url: clean(url, 200), code: clean(text("user_code")?, 40), life };
+            let prompt = Prompt {
+                url: redact::words(&clean(url, 200)),
+                code: redact::words(&clean(text("user_code")?, 40)),
+                life,
+            };
             Some((prompt, SecretString::from(text("device_code")?), interval))
         };
         let (prompt, device_code, interval) =
@@ -167,7 +172,7 @@ impl SignedIn {
             }
             _ => None,
         };
-        Self { user: user.map(|user| clean(user, 100)).filter(|user| !user.is_empty()), mfa }
+        Self { user: user.map(|user| redact::words(&clean(user, 100))).filter(|user| !user.is_empty()), mfa }
     }
 }
 

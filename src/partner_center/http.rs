@@ -11,8 +11,10 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::LONGEST;
 use super::budget::{Budget, Reader};
 use super::text::clean;
+use crate::redact;
 use crate::time::{Clock, Timestamp};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -123,7 +125,7 @@ impl Http {
             let _ = timeout_at(until, read(&mut response, &mut body, REFUSALS_BODY_MAX)).await;
         }
         let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
-        let reason = reason.map(|reason| clean(&String::from_utf8_lossy(reason.as_bytes()), 100));
+        let reason = reason.map(|reason| redact::words(&clean(&String::from_utf8_lossy(reason.as_bytes()), 100)));
         let headers = std::mem::take(response.headers_mut());
         Ok((Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() }, came))
     }
@@ -153,7 +155,7 @@ fn failure(error: reqwest::Error) -> Failure {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    let text = clean(&text, 300);
+    let text = clean(&redact::words(&clean(&text, LONGEST)), 300);
     if is_connect { Failure::Unreachable(text) } else { Failure::Broken(text) }
 }
 

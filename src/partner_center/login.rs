@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
@@ -16,6 +16,7 @@ use super::http::{Failure, Http, Reply};
 use super::json::{Json, Object};
 use super::refusal::Refusal;
 use super::{PartnerSettings, SetupError, below, token_file};
+use crate::redact::Known;
 
 /// The life of a token that does not say, and the longest that is believed.
 const LIFE_UNSAID: Duration = Duration::from_mins(5);
@@ -31,6 +32,7 @@ pub(super) struct Login {
     device_code: Url,
     client_id: String,
     proof: Proof,
+    _known: Known,
     pub(super) resource: &'static str,
     /// What an application asks for that wants something else than Partner Center: v2 instead of v1.
     pub(super) scope: Option<String>,
@@ -90,6 +92,10 @@ impl Login {
             v2: at(&["oauth2", "v2.0", "token"])?,
             device_code: at(&["oauth2", "v2.0", "devicecode"])?,
             client_id: client_id.to_owned(),
+            _known: Known::of(match &proof {
+                Proof::ClientSecret { secret, .. } => Some(secret.expose_secret()),
+                Proof::Certificate(_) | Proof::WorkloadIdentity(_) => None,
+            }),
             proof,
             resource,
             scope: None,
@@ -115,10 +121,13 @@ impl Login {
         self.post(&self.device_code, &[("scope", scope)], until).await
     }
 
-    /// Nothing but a success comes back. What was sent is blacked out of what is said about anything else.
+    /// Nothing but a success comes back.
     async fn post(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<Reply, Denied> {
         let form = [form, &[("client_id", &self.client_id)]].concat();
         let id = Uuid::new_v4();
+        let is_secret =
+            |name: &str| matches!(name, "client_secret" | "client_assertion" | "refresh_token" | "device_code");
+        let _known = Known::of(form.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| *value));
         let request = self.http.client().post(endpoint.clone()).form(&form);
         let request = request.header("Accept", "application/json").header("client-request-id", id.to_string());
         let reply = self.http.exchange(request, 64 * 1024, until).await.map_err(|failure| match failure {
@@ -129,16 +138,13 @@ impl Login {
         if reply.is_success() {
             return Ok(reply);
         }
-        let is_secret =
-            |name: &str| matches!(name, "client_secret" | "client_assertion" | "refresh_token" | "device_code");
-        let secrets: Vec<&str> = form.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| *value).collect();
-        Err(refused(&reply, id, &secrets))
+        Err(refused(&reply, id))
     }
 }
 
 /// The login server's no: for now (5xx, 408, a redirect, "temporarily unavailable"), or for good.
-fn refused(reply: &Reply, id: Uuid, secrets: &[&str]) -> Denied {
-    let answer = Refusal::read(reply.status, &reply.body, Some(id), secrets);
+fn refused(reply: &Reply, id: Uuid) -> Denied {
+    let answer = Refusal::read(reply.status, &reply.body, Some(id));
     let body = Json::parse(&reply.body);
     let word = body.as_ref().and_then(Json::as_object).and_then(|object| object.get("error").ok().flatten());
     let word = word.and_then(Json::as_text).map(str::to_owned);

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
+use crate::redact;
+
 /// For each of the three.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,7 +55,7 @@ pub async fn reach(url: &Url) -> Result<(), (Hop, String)> {
     let tls = config().map_err(at(Hop::Tls))?;
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| (Hop::Tls, error.to_string()))?;
     let shaken = timeout(PATIENCE, TlsConnector::from(Arc::new(tls)).connect(name, tcp)).await;
-    shaken.map_err(late).map_err(at(Hop::Tls))?.map_err(|error| (Hop::Tls, error.to_string()))?;
+    shaken.map_err(late).map_err(at(Hop::Tls))?.map_err(|error| (Hop::Tls, redact::words(&error.to_string())))?;
     Ok(())
 }
 

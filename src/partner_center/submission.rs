@@ -16,10 +16,10 @@ use super::auth::Token;
 use super::error::Error;
 use super::http::Failure;
 use super::{
-    ANSWER, Answer, CORRELATION, Call, PartnerCenter, QUALIFICATIONS_MAX, below, meaning, nowhere, text, wire,
-    with_headers,
+    ANSWER, Answer, CORRELATION, Call, PartnerCenter, QUALIFICATIONS_MAX, below, meaning, nowhere, wire, with_headers,
 };
 use crate::qualification::key;
+use crate::redact::{self, Known};
 use crate::time::Timestamp;
 
 /// How long after a request that nobody answered it is repeated; as often as there are pauses.
@@ -145,6 +145,7 @@ impl PartnerCenter {
     pub async fn submit(&self, customer_id: &str, submission: &Submission) -> Result<Submitted, NotSubmitted> {
         let segments = ["v1", "customers", customer_id, "qualifications"];
         let url = below(&self.api_url, &segments).ok_or_else(nowhere)?;
+        let _known = Known::of(submission.validation_code());
         let until = Instant::now() + self.deadline * 2;
         let mark = self.tokens.mark();
         let mut token = self.tokens.current(mark, Instant::now() + self.deadline).await?;
@@ -201,7 +202,7 @@ impl PartnerCenter {
         let (reply, _) =
             self.http.converse(request, QUALIFICATIONS_MAX, until).await.map_err(|failure| match failure {
                 Failure::TimedOut => (Error::TimedOut { after, correlation_id: Some(correlation_id) }, true),
-                Failure::Unreachable(why) => (Error::Unreachable(text::scrub(&why, &[token.expose()])), false),
+                Failure::Unreachable(why) => (Error::Unreachable(why), false),
                 Failure::Broken(why) => (Error::Unreadable { what: why, correlation_id: Some(correlation_id) }, true),
             })?;
         if reply.status != 401 {
@@ -215,8 +216,7 @@ impl PartnerCenter {
 /// Any 2xx is a success: 201 with the new entry is documented, 200 with all of them is in the API's own description, and
 /// an answer of which half is missing was an answer.
 fn submitted(call: Call, submission: &Submission) -> Submitted {
-    let secrets = [Some(call.token.expose()), submission.validation_code()];
-    let raw = text::scrub(&call.raw(), &secrets.into_iter().flatten().collect::<Vec<_>>());
+    let raw = redact::words(&call.raw());
     let Call { reply, request_id, correlation_id, .. } = call;
     let (began_at, ended_at) = (reply.began_at, reply.ended_at);
     let understood = wire::qualifications(&reply.body).ok();

@@ -164,10 +164,23 @@ async fn a_wrong_secret_is_told_with_its_code_and_what_to_do() {
     assert_eq!(
         world.error().await.to_string(),
         format!(
-            "the credential was refused: 401 AADSTS7000215: Invalid client secret provided: *** ***. (correlation id \
+            "the credential was refused: 401 AADSTS7000215: Invalid client secret provided: [hidden] [hidden]. (correlation id \
              {ID}); the client secret is wrong: the file must hold the secret's value, not its id"
         )
     );
+}
+
+#[tokio::test]
+async fn a_login_server_that_repeats_the_secret_in_another_spelling_does_not_bring_it_to_light() {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    let hex = SECRET.bytes().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat();
+    let all = [SECRET.to_uppercase(), hex, BASE64_STANDARD.encode(format!("c:{SECRET}")), SECRET[3..11].to_owned()];
+    for spelling in all {
+        let body = format!(r#"{{"error":"invalid_client","error_description":"AADSTS7000215: Not {spelling}."}}"#);
+        let world = World::new(move |_, _| Say::json(401, &body)).await;
+        let said = world.error().await.to_string();
+        assert!(said.contains("401 AADSTS7000215: Not [hidden]."), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use super::date;
 use super::json::{Ambiguous, Json, Object, without_bom};
 use super::text::clean;
 use crate::qualification::{Entry, Snapshot};
+use crate::redact;
 use crate::time::Timestamp;
 
 /// Why an answer was not understood, for people.
@@ -81,7 +82,7 @@ fn created_at(object: &Object) -> Option<Timestamp> {
 fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, NotUnderstood> {
     match object.get(key)? {
         None => Ok(None),
-        Some(Json::Text(text)) => Ok(Some(clean(text, max_chars)).filter(|text| !text.is_empty())),
+        Some(Json::Text(text)) => Ok(Some(redact::fact(&clean(text, max_chars))).filter(|text| !text.is_empty())),
         Some(_) => Err(NotUnderstood("something else where a text belongs")),
     }
 }
@@ -175,7 +176,8 @@ pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, NotUnderstoo
 
 fn customer(item: Item) -> Result<ListedCustomer, NotUnderstood> {
     let profile = item.company_profile.unwrap_or_default();
-    let text = |text: Option<String>| text.map(|text| clean(&text, WORD_MAX)).filter(|text| !text.is_empty());
+    let text =
+        |text: Option<String>| text.map(|text| redact::fact(&clean(&text, WORD_MAX))).filter(|text| !text.is_empty());
     Ok(ListedCustomer {
         id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(NotUnderstood("a customer without an id"))?,
         name: text(profile.company_name).unwrap_or_default(),

@@ -103,7 +103,7 @@ impl Poller {
                     self.open_gate().await?;
                     flight.was_closed = false;
                 }
-                if held(&customer, &answer) {
+                if held(customer, answer) {
                     self.asked.count(customer.row, answer.ended_at);
                 }
                 if is_unchanged(customer, answer) {

@@ -241,6 +241,17 @@ impl Desk {
         fs::set_permissions(folder, fs::Permissions::from_mode(if root { 0o750 } else { 0o550 })).unwrap();
     }
 
+    /// Neither in the database nor in what was printed.
+    #[track_caller]
+    fn shows_nowhere(&self, secret: &str) {
+        let printed = self.printed.lock().unwrap();
+        assert!(!printed.contains(secret), "{secret} was printed:\n{printed}");
+        for file in ["vetwatch.db", "vetwatch.db-wal"] {
+            let bytes = fs::read(self.path(file)).unwrap_or_default();
+            assert!(!holds(&bytes, secret), "{secret} stands in {file}");
+        }
+    }
+
     /// Everything that was printed so far, and what else is to be searched for secrets.
     pub(crate) fn keep(&self, text: &str) {
         *self.printed.lock().unwrap() += text;
@@ -255,14 +266,10 @@ impl Drop for Desk {
         if std::thread::panicking() {
             return;
         }
-        let printed = self.printed.lock().unwrap();
         for secret in SECRETS {
-            assert!(!printed.contains(secret), "{secret} was printed:\n{printed}");
-            for file in ["vetwatch.db", "vetwatch.db-wal"] {
-                let bytes = fs::read(self.path(file)).unwrap_or_default();
-                assert!(!holds(&bytes, secret), "{secret} stands in {file}");
-            }
+            self.shows_nowhere(secret);
         }
+        let printed = self.printed.lock().unwrap();
         let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t') || matches!(c, '\u{202a}'..='\u{202e}');
         assert!(!printed.contains(acts), "something that acts on a terminal was printed:\n{printed:?}");
         assert_eq!(self.sandbox.violations(), [], "a careful client does not send these requests");

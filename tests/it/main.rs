@@ -24,6 +24,7 @@ mod overdue;
 mod peers;
 mod plausibility;
 mod polling;
+mod privileges;
 mod process;
 mod readme;
 mod restore;

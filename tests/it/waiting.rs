@@ -173,7 +173,7 @@ async fn what_waits_for_one_endpoint_can_be_told_to_another_and_ends_as_redirect
     assert_eq!(world.dead_letters(), [""; 0], "nobody has to see to it");
     assert_eq!(world.store.stranded(&["crm".to_owned()]).await.unwrap(), []);
     assert_eq!(
-        world.store.endpoint_states().await.unwrap().iter().map(|endpoint| endpoint.dead).sum::<i64>(),
+        world.store.endpoint_states(world.clock.now()).await.unwrap().iter().map(|endpoint| endpoint.dead).sum::<i64>(),
         0,
         "nor does status say so"
     );

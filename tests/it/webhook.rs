@@ -2,6 +2,7 @@
 
 mod addresses;
 mod daemon;
+mod echo;
 mod proxy;
 mod trust;
 
@@ -261,7 +262,11 @@ async fn each_status_has_its_consequence() {
         let receiver = Receiver::answering(status, headers, "why\u{1b}[31m: /hooks/T0KEN-abc?sig=S3CRET").await;
         let report = deliver(&receiver.channel()).await;
         assert_eq!(report.outcome, outcome, "{status} {headers}");
-        assert!(report.detail.contains(&format!("HTTP {status}: why[31m: [hidden]")), "{}", report.detail);
+        assert!(
+            report.detail.contains(&format!("HTTP {status}: why[31m: /[hidden]?sig=[hidden]")),
+            "{}",
+            report.detail
+        );
     }
 }
 

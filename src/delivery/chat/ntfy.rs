@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::in_a_line;
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Tone, clean};
+use crate::redact;
 
 pub const MOST: u32 = 20;
 
@@ -42,14 +43,14 @@ impl Topic {
         let text = name.expose_secret();
         let fit = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
         if fit && (1..=64).contains(&text.len()) {
+            redact::learn(text);
+            if let Some(token) = &token {
+                redact::learn(token.expose_secret());
+            }
             Ok(Self { name, token })
         } else {
             Err("is no topic: up to 64 letters, digits, - and _")
         }
-    }
-
-    pub(super) fn secrets(&self) -> Vec<SecretString> {
-        std::iter::once(&self.name).chain(&self.token).cloned().collect()
     }
 
     /// The stored message with the topic, which is not stored.

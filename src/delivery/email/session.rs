@@ -23,9 +23,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::login::{self, Key, Secrets};
+use super::login::{self, Key};
 use super::wire::Wire;
 use super::{SmtpSettings, Tls};
+use crate::redact::{self, Known};
 
 /// For each address of the server: one that does not answer must not keep us from the next.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -72,6 +73,13 @@ pub(super) struct Reply {
     pub(super) text: String,
 }
 
+impl Reply {
+    /// Without the secrets that the server repeats.
+    fn of(code: u16, said: &str) -> Self {
+        Self { code, text: format!("{code} {}", redact::words(said)).trim().to_owned() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The server said no: 4xx or 5xx.
@@ -99,21 +107,13 @@ impl Failure {
     pub(super) fn is_login(&self) -> bool {
         matches!(self, Self::NoLogin(_) | Self::NoToken(_))
     }
-
-    /// Whatever of `secrets` the server repeated is hidden.
-    fn without(self, secrets: &Secrets) -> Self {
-        match self {
-            Self::Refused(reply) => Self::Refused(Reply { text: secrets.hide(&reply.text), ..reply }),
-            Self::Broken(why) => Self::Broken(secrets.hide(&why)),
-            other => other,
-        }
-    }
 }
 
 pub(super) struct Session {
     smtp: AsyncSmtpConnection,
     /// An answer was missing or made no sense: the connection is of no more use.
     pub(super) broken: bool,
+    _known: Option<Known>,
 }
 
 impl Session {
@@ -121,6 +121,8 @@ impl Session {
     /// password in clear but to this machine.
     pub(super) async fn open(settings: &SmtpSettings, key: Option<Key<'_>>, step: &mut Step) -> Result<Self, Failure> {
         let hello = ClientId::default();
+        // From here on: a server may repeat what it was told in another session.
+        let known = key.and_then(Key::known);
         let (tcp, peer) = connect(settings, step).await?;
         *step = Step::Greeting;
         let smtp = match settings.tls {
@@ -143,7 +145,7 @@ impl Session {
             }
         };
         let smtp = smtp.map_err(|error| failure(&error))?;
-        let mut session = Self { smtp, broken: false };
+        let mut session = Self { smtp, broken: false, _known: known };
         if let Some(key) = key {
             *step = Step::Login;
             session.login(key).await?;
@@ -152,13 +154,10 @@ impl Session {
     }
 
     async fn login(&mut self, key: Key<'_>) -> Result<(), Failure> {
-        // A server that does not understand a command may repeat it, and this one holds the password or the token.
-        let secrets = Secrets::of(key);
-        let answer = match key {
+        match key {
             Key::Password(username, password) => self.login_with_password(username, password).await,
             Key::Token(username, token) => self.login_with_token(username, token).await,
-        };
-        answer.map_err(|failure| failure.without(&secrets))
+        }
     }
 
     async fn login_with_password(&mut self, username: &str, password: &str) -> Result<(), Failure> {
@@ -255,8 +254,8 @@ impl Session {
     fn reply(&mut self, answer: Result<Response, lettre::transport::smtp::Error>, yes: u16) -> Result<Reply, Failure> {
         let answer = answer.map_err(|error| failure(&error)).and_then(|response| {
             let code = u16::from(response.code());
-            let words: Vec<_> = response.message().collect();
-            let reply = Reply { code, text: format!("{code} {}", words.join(" ")) };
+            let said: Vec<_> = response.message().collect();
+            let reply = Reply::of(code, &said.join(" "));
             if code / 100 == yes { Ok(reply) } else { Err(broken(format!("an unexpected answer: {}", reply.text))) }
         });
         // 421: the server closes the connection.
@@ -275,10 +274,10 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
     match error.status() {
         Some(code) => {
             let code = u16::from(code);
-            Failure::Refused(Reply { code, text: format!("{code} {}", cause.unwrap_or_default()).trim().to_owned() })
+            Failure::Refused(Reply::of(code, &cause.unwrap_or_default()))
         }
         None if cause.as_deref() == Some("incomplete response") => broken("the server closed the connection"),
-        None => broken(cause.unwrap_or_else(|| error.to_string())),
+        None => broken(redact::words(&cause.unwrap_or_else(|| error.to_string()))),
     }
 }
 
@@ -330,7 +329,7 @@ async fn handshake(settings: &SmtpSettings, tcp: TcpStream, step: &mut Step) -> 
     let config = tokio::task::spawn_blocking(move || tls_config(ca_file.as_deref())).await;
     let config = config.map_err(|error| broken(error.to_string()))?.map_err(broken)?;
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
-        let why = error.to_string();
+        let why = redact::words(&error.to_string());
         let own = why.contains("UnknownIssuer");
         let hint = if own { " (if its certificate is from a CA of your own, name that in ca_file)" } else { "" };
         broken(format!("{why}{hint}"))

@@ -15,8 +15,9 @@ use reqwest::{Certificate, Client, Identity, Proxy, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::redact::{chain, origin};
+use super::say::{chain, origin};
 use crate::delivery::address::{self, Reach};
+use crate::redact;
 
 /// Until there is a connection, TLS included: past it the endpoint counts as unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(30);
 pub struct HttpSettings {
     /// May hold a secret: never shown but for scheme and host.
     pub url: Url,
+    /// Whoever knows it may write there: it came from a file of its own, or is a chat's.
+    pub is_secret: bool,
     /// Private addresses that its name may lead to.
     pub allow_networks: Vec<IpNet>,
     /// PEM; trusted beside the system's roots.
@@ -40,10 +43,10 @@ pub struct HttpSettings {
 }
 
 impl HttpSettings {
-    /// Nothing but the address.
+    /// Nothing but the address, which is a secret unless somebody says otherwise.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, allow_networks: Vec::new(), ca_file: None, client_certificate: None, proxy: None }
+        Self { url, is_secret: true, allow_networks: Vec::new(), ca_file: None, client_certificate: None, proxy: None }
     }
 
     /// Host and proxy, as far as they may be shown.
@@ -60,6 +63,17 @@ impl HttpSettings {
         client(self, CONNECT, system()).map(drop)
     }
 
+    /// Registers what must not be seen of it.
+    pub(super) fn learn_secrets(&self) {
+        if self.is_secret {
+            redact::learn_url(&self.url);
+        } else {
+            redact::learn_login_of(&self.url);
+        }
+        self.proxy.iter().for_each(redact::learn_login_of);
+        self.client_certificate.iter().for_each(|pem| redact::learn(pem.expose_secret()));
+    }
+
     fn reach(&self) -> Reach {
         match &self.proxy {
             Some(proxy) => Reach::Proxy(proxy.host_str().unwrap_or_default().to_owned()),
@@ -72,6 +86,7 @@ impl fmt::Debug for HttpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpSettings")
             .field("url", &origin(&self.url))
+            .field("is_secret", &self.is_secret)
             .field("allow_networks", &self.allow_networks)
             .field("ca_file", &self.ca_file)
             .field("client_certificate", &self.client_certificate.is_some())

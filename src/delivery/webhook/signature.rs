@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::redact;
 use crate::time::Timestamp;
 
 /// The least that Standard Webhooks allows.
@@ -43,6 +44,8 @@ impl SigningSecret {
         if key.len() < LEAST_BYTES {
             return Err(SecretError::TooShort(key.len()));
         }
+        redact::learn(text.strip_prefix("whsec_").unwrap_or(text));
+        redact::learn_bytes(&key);
         Ok(Self(key.into()))
     }
 

@@ -14,6 +14,7 @@ use super::Typed;
 use crate::delivery::Draft;
 use crate::delivery::message::{DIGEST, Message, clean, markup, sample};
 use crate::event::EventType;
+use crate::redact;
 use crate::time::Timestamp;
 
 /// The name within the engine; people know the file's.
@@ -203,14 +204,17 @@ fn placeholder(id: Uuid) -> String {
 fn flaw(error: &minijinja::Error) -> Flaw {
     let kind = error.kind();
     let text = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
-    Flaw { line: error.line(), text: clean::line(&text, 300) }
+    Flaw { line: error.line(), text: redact::words(&clean::line(&text, 300)) }
 }
 
 fn no_json(error: &serde_json::Error, body: &str) -> Flaw {
     let wrong = body.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     let before: Vec<char> = wrong.chars().take(error.column()).collect();
     let near: String = before[before.len().saturating_sub(60)..].iter().collect();
-    Flaw { line: None, text: format!("what comes out is no JSON: {error}, after `{}`", clean::line(&near, 100)) }
+    Flaw {
+        line: None,
+        text: format!("what comes out is no JSON: {error}, after `{}`", redact::words(&clean::line(&near, 100))),
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::receiver::HookAct;
 
-use super::{Desk, EVIL};
+use super::{Desk, EVIL, SECRETS};
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -208,5 +209,48 @@ async fn no_secret_is_logged_even_when_the_libraries_talk_and_everything_fails()
     assert!(log.contains(&school), "nobody can tell from the log who was decided about: {log}");
     for arguments in [["status", "-vv"], ["poll", "-vv"], ["history", "-vv"], ["check", "-vv"]] {
         desk.run(&arguments).await;
+    }
+}
+
+#[tokio::test]
+async fn what_others_repeat_of_a_secret_in_another_spelling_is_in_no_database_log_or_output() {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    let mut desk = Desk::new().await;
+    let school = desk.customer("Contoso School").await;
+    desk.sandbox.submit(&school).unwrap();
+    let [partners, hooks, signing, _] = SECRETS;
+    let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
+    let numbers = |text: &str| text.bytes().map(|byte| format!("\\u{byte:04X}")).collect::<Vec<_>>().concat();
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat();
+    let spellings = [
+        percent(hooks),
+        hooks.to_uppercase(),
+        numbers(partners),
+        hex(partners),
+        BASE64_STANDARD.encode(partners),
+        BASE64_STANDARD.encode(percent(signing)),
+        signing.to_lowercase(),
+        signing[9..20].to_owned(),
+    ];
+    let body = spellings.join(" or ");
+    let answer = HookAct::Answer { status: 500, headers: vec![("location".into(), hooks.to_uppercase())], body };
+    desk.hook.script(answer, Some(1_000));
+    desk.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply(format!("550 5.1.1 no such user {}", spellings[1]))));
+    let daemon = Daemon::start(&desk, &["-vv"]);
+    desk.until("select vetting_status from v_current", &["InReview"]).await;
+    desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
+    desk.until("select count(*) >= 2 from v_deliveries where last_error like '%[hidden]%'", &["1"]).await;
+    for id in desk.rows("select delivery_id from v_deliveries").await {
+        let shown = desk.run(&["notifications", "show", &id]).await.out;
+        assert!(shown.contains("[hidden]"), "{shown}");
+        let _ = desk.run(&["explain", &id]).await;
+    }
+    for command in [&["status"][..], &["notifications", "list", "--json"], &["test-send", "crm"]] {
+        let _ = desk.run(command).await;
+    }
+    let log = daemon.stop(&desk).await;
+    assert!(log.contains("crm did not take a message") && log.contains("[hidden]"), "{log}");
+    for spelling in spellings {
+        desk.shows_nowhere(&spelling);
     }
 }

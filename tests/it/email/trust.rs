@@ -1,5 +1,8 @@
 //! Who gets a password, and who a mail.
 
+use std::time::Duration;
+
+use base64::Engine as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
 use tokio::net::TcpListener;
 use vetwatch::delivery::Outcome;
@@ -38,6 +41,34 @@ async fn a_server_that_repeats_the_login_does_not_bring_the_password_to_light() 
     assert!(!report.detail.contains("aHVudGVyMmh1bnRlcjI") && !report.detail.contains("hunter2"), "{}", report.detail);
     let said = server.await.unwrap();
     assert!(said[1].starts_with("AUTH PLAIN"), "{said:?}");
+}
+
+/// At any time in a session, in any spelling: those of mail are base64, quoted-printable and several lines.
+#[tokio::test]
+async fn a_server_that_repeats_the_password_in_another_spelling_does_not_bring_it_to_light() {
+    let password = "Tr0ub4dor&3=correct";
+    let base64 = base64::engine::general_purpose::STANDARD.encode(format!("\0vetwatch\0{password}"));
+    for echo in [
+        format!("535 5.7.8 wrong: {password}"),
+        format!("535 5.7.8 wrong: {}", password.to_uppercase()),
+        "535-5.7.8 wrong: Tr0ub4\r\n535-5.7.8 dor&3=\r\n535 5.7.8 correct".to_owned(),
+        "535 5.7.8 wrong: Tr0ub4dor=263=3Dcorrect".to_owned(),
+        format!("535 5.7.8 what is {}?", &base64[4..28]),
+        format!("535 5.7.8 what is {}?", base64.to_lowercase()),
+        "535 5.7.8 a part: ub4dor&3".to_owned(),
+        format!("235 welcome vetwatch:{password}"),
+    ] {
+        let (port, server) = scripted("220 hello", &["250-localhost\r\n250 AUTH PLAIN", &echo, &echo]).await;
+        let mut settings = settings(port, Tls::None);
+        settings.smtp.login = Some(login(password));
+        let report = deliver(&EmailChannel::new(settings).with_deadline(Duration::from_secs(3))).await;
+        let small = report.detail.to_lowercase();
+        let secrets = [password.to_lowercase(), base64.to_lowercase()];
+        let parts = secrets.iter().flat_map(|secret| (0..secret.len() - 8).map(|at| &secret[at..at + 8]));
+        assert_eq!(parts.filter(|part| small.contains(part)).collect::<Vec<_>>(), [""; 0], "{}", report.detail);
+        assert!(!small.contains("tr0ub4") && !small.contains("correct"), "{}", report.detail);
+        server.abort();
+    }
 }
 
 #[tokio::test]
