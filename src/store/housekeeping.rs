@@ -110,6 +110,15 @@ impl WriteTx {
     pub async fn clock_was_set(&mut self, by_ms: i64, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
+            // Whether others were understood since something is missing is told by these.
+            "update customer set last_seen_at = last_seen_at + ?1
+             where last_seen_at >= (select min(coalesce(missing_since, pending_since)) from observation
+                                    where missing_since is not null or pending_since is not null)",
+            by_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query!(
             "update observation set missing_since = missing_since + ?1, missing_after = missing_after + ?1,
                                     missing_looked_at = missing_looked_at + ?1, pending_since = pending_since + ?1,
                                     pending_after = pending_after + ?1, pending_looked_at = pending_looked_at + ?1,
