@@ -14,15 +14,18 @@
 //!  │ take(now, budget, shares)       [write tx] │   │ claim_due(endpoint, now)          [write tx 2] │
 //!  │   │  moved ahead before they are asked     │   │   │  the attempt is opened, the next one set  │
 //!  │   ▼                                        │   │   ▼                                           │
-//!  │ partner_center.qualifications(customer)    │   │ channel.deliver(message) ──► SMTP / HTTPS     │
+//!  │ partner_center.qualifications(customer) *  │   │ channel.deliver(message) ──► SMTP / HTTPS  *  │
 //!  │   │ JSON → Snapshot                        │   │   │ Report { outcome, detail, settled }       │
 //!  │   ▼                                        │   │   ▼                                           │
-//!  │ record(answer)               [write tx 1]  │   │ retry.next(outcome, rung, chance)             │
+//!  │ record(answer)               [write tx 1]  │   │ retry.next(outcome, rung, waited, chance)     │
 //!  │   changes = diff(beliefs, snapshot)        │   │   ▼                                           │
 //!  │   belief, transition, event, delivery each │   │ finish(delivery, outcome)         [write tx 3] │
 //!  │   customer.next_poll_at ← later            │   └───────────────────────────────────────────────┘
 //!  └────────────────────────────────────────────┘     no write transaction is alive in a box that talks to the network
 //! ```
+//!
+//! \* Tasks of their own: an answer that does not come keeps no other customer from being polled, and a mail server that
+//! is slow with its final reply keeps no other message waiting for longer than five seconds.
 //!
 //! What stays true, and where to see it:
 //!
@@ -44,6 +47,8 @@
 //!   bounded; tests call them and never sleep.
 //! - **What a restart must not forget is a row**: a partner's gate, an endpoint's closure, since when an entry is
 //!   missing, when watching began.
+//! - **What others say holds no secret**: `redact` takes every spelling of each secret out of it before it is logged,
+//!   stored or shown.
 //! - **Time, chance and addresses are arguments**: [`time::Clock`] is the one trait. The tests run the real HTTP, SMTP and
 //!   SQLite code against [`sandbox`], a simulated Partner Center.
 #![forbid(unsafe_code)]

@@ -34,8 +34,6 @@ use crate::time::{Clock, ClockWatch, Timestamp};
 const TAKEN: (u32, u32) = (100, 500);
 /// Longer than a question can take: a customer whose question died with the process is due again by then.
 const LEASE: Duration = Duration::from_mins(5);
-/// A customer is blind when three questions in a row over at least this long have failed.
-const BLIND_AFTER: Duration = Duration::from_hours(1);
 
 use answers::Until;
 pub use asked::Asked;

@@ -1,21 +1,17 @@
 //! Messages that wait without an end in sight: for an endpoint that is not configured, or alone at one that takes others.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tracing::warn;
 
 use super::endpoints::{messages, was_told_lately};
 use super::{Alarm, Alarms, tell};
+use crate::attention::Reason;
 use crate::delivery::message::when;
 use crate::event::EventType;
 use crate::store::alarms::EndpointSight;
 use crate::store::waiting::{LoneWait, Stranded};
 use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
-
-/// What waits for an endpoint that is not configured is told to the operators after this long.
-const PASSED_ON_AFTER: Duration = Duration::from_mins(15);
 
 impl Alarms {
     pub(super) async fn watch_gone_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
@@ -31,7 +27,7 @@ impl Alarms {
                 queued += tell(&mut tx, &self.routes, alarm, now).await?;
                 tx.commit().await?;
             }
-            let is_long = stranded.gone_at.is_some_and(|gone| now.since(gone) >= PASSED_ON_AFTER);
+            let is_long = stranded.gone_at.is_some_and(|gone| now.since(gone) >= Reason::MessagesWaiting.after());
             if is_long && !stranded.passed_on {
                 let (name, operators) = (&stranded.endpoint, self.routes.operators());
                 let waiting = self.store.not_passed_on(name).await?;

@@ -8,7 +8,8 @@ use tracing::{info, warn};
 
 use super::batch::Batch;
 use super::flight::{Answered, Flight, Question};
-use super::{BLIND_AFTER, Poller, Round};
+use super::{Poller, Round};
+use crate::attention::Reason;
 use crate::partner_center::{Answer, Error};
 use crate::qualification::Snapshot;
 use crate::record;
@@ -199,7 +200,7 @@ impl Poller {
             next_poll_at: now.after(pause.mul_f64(1.0 - 0.05 * fastrand::f64())).as_millis(),
             error,
             no_relationship,
-            blind_after_ms: i64::try_from(BLIND_AFTER.as_millis()).unwrap_or(i64::MAX),
+            blind_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis()).unwrap_or(i64::MAX),
         }
     }
 

@@ -6,10 +6,8 @@ use std::time::Duration;
 use tracing::error;
 
 use super::{DueCustomer, Error, Failed, PollClass, WriteTx, counted, unreadable};
+use crate::attention::Reason;
 use crate::time::Timestamp;
-
-/// A customer whose row cannot be read for so long cannot be read, like one that does not answer.
-const UNREADABLE_AFTER_MS: i64 = 3_600_000;
 
 /// It is looked at again after this.
 const AGAIN: Duration = Duration::from_mins(5);
@@ -67,7 +65,7 @@ impl WriteTx {
                         next_poll_at: now.after(AGAIN).as_millis(),
                         error,
                         no_relationship: false,
-                        blind_after_ms: UNREADABLE_AFTER_MS,
+                        blind_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis()).unwrap_or(i64::MAX),
                     });
                 }
             }
