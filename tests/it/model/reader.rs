@@ -30,6 +30,7 @@ struct Waiting {
     looks: u32,
     since: Timestamp,
     waits_from: Timestamp,
+    was_delayed: bool,
 }
 
 /// The last verdict told, its attempt and when that began, and when it was seen.
@@ -52,6 +53,9 @@ pub(super) struct Reader {
     attempt_seen: Option<Timestamp>,
     told: Option<Told>,
     waiting: Option<Waiting>,
+    /// Of the absences that could be believed, in their order from the lowest bit on: believed one look later, because
+    /// others were to be asked first.
+    delays: u32,
     pub(super) news: Vec<News>,
     /// Each change that was seen, news or not.
     pub(super) changes: Vec<&'static str>,
@@ -67,6 +71,14 @@ impl Reader {
         let needed = self.looks_needed(before.as_ref(), shows.as_ref(), at);
         if needed > 1 && !self.has_waited(at, shows.as_ref(), needed) {
             return;
+        }
+        if needed > 1 && shows.is_none() && !self.waiting.as_ref().is_some_and(|waiting| waiting.was_delayed) {
+            let is_delayed = self.delays & 1 == 1;
+            self.delays >>= 1;
+            if let Some(waiting) = self.waiting.as_mut().filter(|_| is_delayed) {
+                waiting.was_delayed = true;
+                return;
+            }
         }
         self.waiting = None;
         match (before, shows) {
@@ -85,7 +97,7 @@ impl Reader {
         if is_other {
             self.waiting = None;
         }
-        let new = || Waiting { shows: shows.cloned(), looks: 0, since: at, waits_from: at };
+        let new = || Waiting { shows: shows.cloned(), looks: 0, since: at, waits_from: at, was_delayed: false };
         let waiting = self.waiting.get_or_insert_with(new);
         let wait = match waiting.looks {
             0 => Duration::ZERO,
@@ -251,8 +263,15 @@ impl Reader {
 
 /// Reads all answers about one qualification; each with its time by our clock, the time of which it tells (`None`: that
 /// there is nothing), and whether it was true when it came.
-pub(super) fn read(track: &Track, answers: impl Iterator<Item = (Timestamp, Option<Timestamp>, bool)>) -> Reader {
-    let mut reader = Reader::default();
+///
+/// Before an absence is believed, others that hold an entry must have been asked. Who was asked in which order is not
+/// known here, so `delays` says which absences are believed one look later.
+pub(super) fn read(
+    track: &Track,
+    answers: impl Iterator<Item = (Timestamp, Option<Timestamp>, bool)>,
+    delays: u32,
+) -> Reader {
+    let mut reader = Reader { delays, ..Reader::default() };
     for (ours, theirs, current) in answers {
         reader.reads(ours, theirs.and_then(|theirs| track.shown(theirs)), current);
     }
