@@ -66,6 +66,10 @@ reasons! {
         "another program holds the database, so nothing can be written",
         "when polling or delivering is late by that",
         "end the other program; nothing is lost but time";
+    CannotWrite = "cannot_write", minutes(3), Some(EventType::PollingLate),
+        "the daemon runs and has noted nothing for 3 minutes: the disk is full, or the database cannot be written to",
+        "then, past the outbox",
+        "free the disk; the log says what fails";
     PartnerFailing = "partner_failing", minutes(30), Some(EventType::Blind),
         "a partner gave no good answer after two pauses in a row",
         "after 30 minutes without a good answer, while polling",
@@ -108,7 +112,7 @@ reasons! {
         "at the start; after 15 minutes what waits is told to the operators instead",
         "`vetwatch notifications redrive --endpoint NAME --to ENDPOINT`, or name it again";
     MessageWaitsAlone = "message_waits_alone", Duration::from_hours(24), Some(EventType::DeadLetter),
-        "a message has waited for 24 hours though its endpoint took three later ones",
+        "a message has waited for 24 hours though its endpoint works (mostly it has taken later ones)",
         "then, over another endpoint",
         "`vetwatch notifications show ID` has its answers; `redrive ID --to ENDPOINT`";
     MessageUnreadable = "message_unreadable", Duration::ZERO, Some(EventType::DeadLetter),
@@ -272,7 +276,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     for wait in facts.lone_waits.iter().take(NAMED) {
         let why = wait.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let text = format!(
-            "a message waits for {} since {}, though later ones were taken{why}; `vetwatch notifications show {}`",
+            "a message waits for {} since {}, though the endpoint works{why}; `vetwatch notifications show {}`",
             wait.endpoint,
             when::moment(wait.since),
             wait.id
@@ -374,7 +378,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
              redrive --endpoint {name}`"
         );
         said.push((Reason::EndpointGone, Some(since), text));
-    } else if let Some(since) = failing_since(state, now) {
+    } else if let Some(since) = failing_since(state, now).filter(|_| state.pending > 0) {
         let text = format!("{name} has not delivered since {}{why}; {}", when::moment(since), wait(state.pending));
         said.push((Reason::EndpointFailing, Some(since), text));
     } else if let Some(since) = waiting {
@@ -398,6 +402,9 @@ impl Late {
         let (about, waited) =
             (&self.about, humantime::format_duration(Duration::from_secs(now.since(self.since).as_secs())));
         match (self.reason, self.interval) {
+            (Reason::CannotWrite, _) => format!(
+                "vetwatch has been able to write nothing for {waited}: the disk is full, or the database cannot be written to"
+            ),
             (Reason::CustomerListFailing, _) => {
                 format!("The customer list of {about} could not be read since {}", when::moment(self.since))
             }

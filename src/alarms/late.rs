@@ -22,11 +22,17 @@ impl Alarms {
     pub(super) async fn watch_late(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Lateness { late, failing } = look::late(&self.store, &self.scope, now).await?;
         self.late.store(!late.is_empty(), Ordering::Relaxed);
-        let raised = self.store.raised().await?;
+        let mut raised = self.store.raised().await?;
+        // What was sent past the outbox stands in no table, and its end is told all the same.
+        let mut sent = self.outside.raised();
+        sent.retain(|sent| !raised.iter().any(|known| known.is_same(sent)));
+        raised.append(&mut sent);
         let mut queued = 0;
         for late in &late {
             match raised.iter().find(|raised| raised.is(late)) {
                 None => queued += self.raise(late, now).await?,
+                // Sent past the outbox only: it is raised in the table as soon as that can be written to.
+                Some(raised) if self.outside.holds(raised) => queued += self.raise(late, now).await?,
                 Some(raised) if raised.over_since.is_some() => self.looks_over(raised, None).await?,
                 Some(_) => {}
             }
@@ -40,6 +46,7 @@ impl Alarms {
                 // A time from the future: the clock was set back.
                 Some(since) if since <= now && now.since(since) < OVER_FOR => {}
                 Some(since) if since <= now => queued += self.is_over(raised, now).await?,
+                _ if self.outside.looks_over(raised, now) => {}
                 _ => self.looks_over(raised, Some(now)).await?,
             }
         }
@@ -66,13 +73,16 @@ impl Alarms {
             error!("{}", alarm.summary);
         }
         let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
-        self.announce(alarm, now, mark).await
+        let queued = self.announce(alarm, now, mark).await?;
+        self.outside.is_over(late.reason, &late.about);
+        Ok(queued)
     }
 
     async fn is_over(&self, raised: &Raised, now: Timestamp) -> Result<usize, store::Error> {
         let about = &raised.about;
         let Some(partner) = self.partner_of(about) else { return Ok(0) };
         let (kind, summary) = match raised.reason {
+            Reason::CannotWrite => (EventType::PollingRecovered, "The database can be written to again".to_owned()),
             Reason::CustomerListFailing => {
                 (EventType::Recovered, format!("The customer list of {about} can be read again"))
             }
@@ -91,8 +101,11 @@ impl Alarms {
             not_over: None,
             once: None,
         };
-        let mark = async |tx: &mut store::WriteTx| tx.clear(raised.reason, about).await;
-        self.announce(alarm, now, mark).await
+        let was_outside = self.outside.holds(raised);
+        let mark = async |tx: &mut store::WriteTx| Ok(tx.clear(raised.reason, about).await? || was_outside);
+        let queued = self.announce(alarm, now, mark).await?;
+        self.outside.is_over(raised.reason, about);
+        Ok(queued)
     }
 
     async fn looks_over(&self, raised: &Raised, since: Option<Timestamp>) -> Result<(), store::Error> {
@@ -111,11 +124,16 @@ impl Raised {
     fn is(&self, late: &Late) -> bool {
         self.reason == late.reason && self.about == late.about
     }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.reason == other.reason && self.about == other.about
+    }
 }
 
 fn figures(reason: Reason, about: &str, since: Option<Timestamp>) -> Value {
     let mut figures = Map::new();
     figures.insert("reason".to_owned(), json!(reason));
+    figures.extend(since.map(|_| ("about".to_owned(), json!(about))));
     if reason == Reason::DeliveryLate {
         figures.insert("endpoint".to_owned(), json!(about));
     }

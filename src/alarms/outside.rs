@@ -2,7 +2,7 @@
 //! once and as well as it goes: what the outbox guarantees needs a database. Verdicts are never sent this way.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,8 +10,10 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::Alarm;
+use crate::attention::Reason;
 use crate::delivery::{Channel, Draft, Outcome, Outgoing};
 use crate::event::Event;
+use crate::store::attention::Raised;
 use crate::time::Timestamp;
 
 /// One attempt at one endpoint.
@@ -23,12 +25,14 @@ pub struct Outside {
     pub endpoints: Vec<(String, Channel)>,
     /// What was sent and could not be queued since.
     sent: Mutex<BTreeSet<String>>,
+    /// Of these, work that is late: its end is to be told.
+    raised: Mutex<Vec<Raised>>,
 }
 
 impl Outside {
     #[must_use]
     pub fn of(endpoints: Vec<(String, Channel)>) -> Self {
-        Self { endpoints, sent: Mutex::default() }
+        Self { endpoints, sent: Mutex::default(), raised: Mutex::default() }
     }
 
     /// Whether this alarm was sent, and not queued since.
@@ -39,6 +43,34 @@ impl Outside {
     /// This alarm could be queued: the next one of its kind is another one.
     pub(super) fn forget(&self, alarm: &Alarm<'_>) {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(alarm));
+    }
+
+    /// Work that is late, as the operators heard past the outbox.
+    pub(super) fn raised(&self) -> Vec<Raised> {
+        self.lock().clone()
+    }
+
+    pub(super) fn holds(&self, raised: &Raised) -> bool {
+        self.lock().iter().any(|sent| sent.is_same(raised))
+    }
+
+    /// Notes that it looks over; false: it was not sent past the outbox.
+    pub(super) fn looks_over(&self, raised: &Raised, now: Timestamp) -> bool {
+        let mut sent = self.lock();
+        let Some(sent) = sent.iter_mut().find(|sent| sent.is_same(raised)) else { return false };
+        sent.over_since = Some(now);
+        true
+    }
+
+    /// Its end is told, or it stands in the table now.
+    pub(super) fn is_over(&self, reason: Reason, about: &str) {
+        self.lock().retain(|sent| sent.reason != reason || sent.about != about);
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.retain(|key| !(key.contains(reason.as_str()) && key.contains(about)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Raised>> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends an alarm to every endpoint of the operators but the one that it is about. If none takes it, it is sent again
@@ -67,6 +99,12 @@ impl Outside {
         }
         if taken {
             self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(key(alarm));
+            let name = alarm.figures.get("reason").and_then(Value::as_str);
+            let late = name.and_then(|name| Reason::ALL.iter().copied().find(|reason| reason.as_str() == name));
+            if let (Some(reason), Some(about)) = (late, alarm.figures.get("about").and_then(Value::as_str)) {
+                let about = about.to_owned();
+                self.lock().push(Raised { reason, about, told_at: now, over_since: None });
+            }
         }
     }
 }

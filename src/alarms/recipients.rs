@@ -25,7 +25,8 @@ impl Alarms {
         for refused in self.store.refused_recipients().await? {
             let own = self.recipients.get(&refused.endpoint);
             let is_own = own.is_some_and(|own| own.contains(&refused.address.to_lowercase()));
-            if is_own || (own.is_some() && refused.is_contact) {
+            // Of an endpoint that is not configured nobody knows whether the address is meant.
+            if is_own || own.is_none() || refused.is_contact {
                 endpoints.push(refused.endpoint);
             } else {
                 let mut tx = self.store.begin().await?;

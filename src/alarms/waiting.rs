@@ -108,7 +108,7 @@ fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now:
         partner,
         summary: format!("{what} to {endpoint} still {verb} after {}", when::length(now.since(*since))),
         detail: format!(
-            "{endpoint} has taken later ones meanwhile. The last answer: {why}. It is not given up yet and is tried on, at \
+            "{endpoint} is not known to fail: mostly it has taken later ones. The last answer: {why}. It is not given up yet and is tried on, at \
              least every hour or so. `vetwatch notifications show {id}` shows what it tells and each attempt; once the \
              cause is mended, `vetwatch notifications redrive {id}` sends it at once, and `vetwatch notifications redrive \
              {id} --to ENDPOINT` tells another endpoint instead."

@@ -29,6 +29,9 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
     let mut found = Lateness::default();
     // Nothing has run yet, so nothing is late.
     let Some(ran_from) = store.ran_from().await?.map(|at| at.min(now)) else { return Ok(found) };
+    if let Some(since) = store.ran_until().await?.filter(|until| now.since(*until) >= Reason::CannotWrite.after()) {
+        found.late.push(Late { reason: Reason::CannotWrite, about: String::new(), since, interval: None });
+    }
     for partner in store.watched_partners().await? {
         if !scope.partners.contains(&partner.name) {
             continue;

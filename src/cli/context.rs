@@ -61,7 +61,8 @@ impl Context {
             if failure.exit == Exit::Failed {
                 let path = database.display().to_string();
                 if !failure.why.as_ref().is_some_and(|why| why.contains(&path)) {
-                    failure.what = format!("cannot open the database {path}");
+                    let cause = std::mem::replace(&mut failure.what, format!("cannot open the database {path}"));
+                    failure.why.get_or_insert(cause);
                 }
                 failure.advice = Some("is its directory there, and may this user write to it?".into());
             }

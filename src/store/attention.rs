@@ -17,7 +17,7 @@ pub struct WatchedPartner {
 }
 
 /// A trouble that the operators were told of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Raised {
     pub reason: Reason,
     pub about: String,
@@ -31,6 +31,12 @@ impl Store {
     pub async fn ran_from(&self) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!("select ran_from from daemon").fetch_optional(&self.read).await?;
         Ok(at.flatten().map(Timestamp::from_millis))
+    }
+
+    /// When vetwatch last noted that it runs.
+    pub async fn ran_until(&self) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!("select ran_until from daemon").fetch_optional(&self.read).await?;
+        Ok(at.map(Timestamp::from_millis))
     }
 
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {

@@ -86,7 +86,8 @@ impl WriteTx {
     pub async fn others_were_accepted(&mut self, endpoint: &str, due: &Due) -> Result<bool, Error> {
         let id = due.id.to_string();
         let accepted = sqlx::query_scalar!(
-            r#"select last_accepted_at > (select min(began_at) from attempt where delivery = ?2) as "accepted: bool"
+            r#"select last_accepted_at > coalesce((select max(began_at) from attempt where delivery = ?2 and ended_at is not null),
+                                               (select min(began_at) from attempt where delivery = ?2)) as "accepted: bool"
                from endpoint where name = ?1"#,
             endpoint,
             id

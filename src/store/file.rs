@@ -28,6 +28,8 @@ const CHANGES: std::ops::Range<usize> = 24..28;
 #[derive(Debug)]
 pub(super) struct Opened {
     path: PathBuf,
+    /// Where the path led to. Once it leads elsewhere, other programs use another log than we do.
+    real: PathBuf,
     identity: (u64, u64),
     /// Never closed: closing any descriptor of a file drops all locks that this process has on it, SQLite's as well.
     /// While it is open, no other file gets the same number.
@@ -42,6 +44,7 @@ impl Opened {
         let file = File::open(path)?;
         let opened = Self {
             path: path.to_owned(),
+            real: std::fs::canonicalize(path)?,
             identity: identity(&file.metadata()?),
             file: ManuallyDrop::new(file),
             changes: AtomicU32::new(0),
@@ -57,7 +60,12 @@ impl Opened {
     /// One question to the kernel, asked before each write.
     pub(super) fn is_in_its_place(&self) -> Result<(), Error> {
         let how = match std::fs::metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => return Ok(()),
+            Ok(found) if identity(&found) == self.identity => {
+                if std::fs::symlink_metadata(&self.real).is_ok_and(|real| identity(&real) == self.identity) {
+                    return Ok(());
+                }
+                "was moved, and a link put in its place"
+            }
             Ok(_) => "was replaced by another file",
             Err(error) if error.kind() == io::ErrorKind::NotFound => "was deleted or moved",
             // It cannot be seen just now; SQLite will say what is wrong.

@@ -12,7 +12,8 @@ use crate::time::{Clock, ClockWatch, Timestamp};
 
 /// From one tick to the next at most this much counts as time in which vetwatch ran.
 const MOST: Duration = Duration::from_mins(1);
-const A_DAY_MS: i64 = 24 * 3_600_000;
+const HOUR_MS: i64 = 3_600_000;
+const A_DAY_MS: i64 = 24 * HOUR_MS;
 /// Who has not ticked for longer than this was down, suspended, or its clock was set: it runs anew since then.
 const GAP: Duration = Duration::from_mins(2);
 /// A tick this soon after the last one writes nothing.
@@ -115,6 +116,15 @@ impl WriteTx {
              where last_seen_at >= (select min(coalesce(missing_since, pending_since)) from observation
                                     where missing_since is not null or pending_since is not null)",
             by_ms
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        let hour_ago = now.min(now.saturating_sub(by_ms)).saturating_sub(HOUR_MS);
+        sqlx::query!(
+            // An early verdict is doubted longer while its review was first seen less than an hour ago.
+            "update observation set attempt_seen_at = attempt_seen_at + ?1 where attempt_seen_at >= ?2",
+            by_ms,
+            hour_ago
         )
         .execute(&mut *self.tx)
         .await?;

@@ -47,6 +47,8 @@ impl Store {
                  and c.left_since is null and c.last_seen_at >= ?2
                  and o.present = 1 and o.missing_since is null and o.pending_since is null
                  and replace(lower(o.vetting_status), '_', '') = 'inreview'
+                 -- A stale copy of a review that is decided is no review.
+                 and o.told_attempt is not o.attempt
                order by "since!: i64", o.id"#,
             partner,
             seen_after

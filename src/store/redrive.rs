@@ -100,7 +100,7 @@ impl WriteTx {
         sqlx::query!(
             "update delivery
              set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, may_wait = 0, rung = 0, interrupted = 0,
-                 finished_at = null, operators_told_at = null, redirected_at = null, refused = '{}', refused_at = null,
+                 finished_at = null, operators_told_at = null, redirected_at = null, failed_over_at = null, refused = '{}', refused_at = null,
                  refused_told_at = null,
                  settled = case when ?3 then '{}'
                            when json_type(settled) <> 'object' then settled -- not to be read: nobody is mailed again for that

@@ -74,16 +74,16 @@ impl Store {
         Ok(stranded)
     }
 
-    /// Messages that wait alone for 24 hours, oldest first; of one endpoint, or of all.
+    /// Messages that have waited for 24 hours at an endpoint that works (one that does not is told of itself), oldest first;
+    /// of one endpoint, or of all.
     pub async fn lone_waits(&self, endpoint: Option<&str>, now: Timestamp) -> Result<Vec<LoneWait>, Error> {
         let (before, now) = (now.before(Reason::MessageWaitsAlone.after()).as_millis(), now.as_millis());
         let rows = sqlx::query!(
             r#"select d.id, d.endpoint, d.first_due_at, d.last_error, d.operators_told_at is not null as "told!: bool"
-               from (select e.name, (select t.sequence from delivery t where t.endpoint = e.name and t.state = 'delivered'
-                                     order by t.sequence desc limit 1 offset 2) as third
-                     from endpoint e where (?1 is null or e.name = ?1) and e.closed_since is null) e
-               join delivery d on d.endpoint = e.name and d.state = 'pending' and d.sequence < e.third
-               where d.first_due_at <= ?2 and (d.held_until is null or d.held_until <= ?3)
+               from endpoint e
+               join delivery d on d.endpoint = e.name and d.state = 'pending'
+               where (?1 is null or e.name = ?1) and e.closed_since is null and e.paused_at is null
+                 and d.first_due_at <= ?2 and (d.held_until is null or d.held_until <= ?3)
                  and exists (select 1 from delivery_event de join event v on v.id = de.event
                              where de.delivery = d.id and v.type <> 'monitor.dead_letter' and v.test = 0)
                order by d.sequence limit 100"#,

@@ -105,6 +105,8 @@ fn play(seed: u64) -> u64 {
 struct Answer {
     /// By our clock.
     ours: Timestamp,
+    /// By a clock that nobody sets.
+    passed: Timestamp,
     /// What it shows is true, or was at this time of theirs.
     theirs: Timestamp,
     current: bool,
@@ -167,7 +169,7 @@ impl Model {
             90..93 => self.outage().await,
             93..95 => self.overtake().await,
             95..97 => self.die_asking().await,
-            97 => self.set_clock(),
+            97 => self.set_clock().await,
             98 => self.ask_now().await,
             _ => {
                 self.seen.note(&self.world, "restart");
@@ -225,11 +227,14 @@ impl Model {
         self.seen.read(&self.world);
     }
 
-    fn set_clock(&mut self) {
+    /// A daemon looks at its clock every 20 seconds, so it notices.
+    async fn set_clock(&mut self) {
         let now = self.world.clock.now();
         let by = if self.rng.bool() { seconds(self.rng.u64(1..100)) } else { minutes(self.rng.u64(2..300)) };
         self.seen.note(&self.world, &format!("the clock is set by {by:?}"));
         self.world.clock.set(if self.rng.bool() { now.before(by) } else { now.after(by) });
+        let World { store, parts, clock, .. } = &self.world;
+        store.follow_clock(&parts.alarms.clock_watch, &**clock).await.expect("a look at the clock");
     }
 
     /// To the receiver only: a mail takes a conversation, and `sequence` has them.
@@ -264,7 +269,7 @@ impl Model {
         for customer in &self.customers {
             for track in &customer.tracks {
                 let answers = self.seen.answers[&customer.id].iter();
-                let answers = answers.map(|a| (a.ours, (!a.nothing).then_some(a.theirs), a.current));
+                let answers = answers.map(|a| ((a.ours, a.passed), (!a.nothing).then_some(a.theirs), a.current));
                 let nobody = Vec::new();
                 let told = told.get(&(customer.id.clone(), key(track.qualification))).unwrap_or(&nobody);
                 count += told.len() as u64;
@@ -354,7 +359,7 @@ impl Seen {
         self.read = world.sandbox.log(RequestLog::last);
         for (id, at, shown) in found {
             let (theirs, current) = if shown == Shown::Past { (at.before(lag), false) } else { (at, true) };
-            let answer = Answer { ours, theirs, current, nothing: shown == Shown::Nothing };
+            let answer = Answer { ours, passed: at, theirs, current, nothing: shown == Shown::Nothing };
             let _ = writeln!(self.diary, "{ours} {} answered {theirs} {shown:?}", &id[..8]);
             self.answers.entry(id).or_default().push(answer);
         }

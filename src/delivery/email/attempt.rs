@@ -101,15 +101,22 @@ impl EmailChannel {
         let (mut transactions, mut is_first) = (VecDeque::from([open]), true);
         let over = Instant::now() + self.deadline + self.final_reply;
         while let Some(recipients) = transactions.pop_front() {
-            let end = over.min(Instant::now() + self.deadline);
+            // Each command has its own time (RFC 5321 4.5.3.2): a tarpit at many recipients is slow, and no silence.
+            let commands = u32::try_from(recipients.len()).unwrap_or(u32::MAX).saturating_add(2);
+            let end = over.min(Instant::now() + self.deadline.saturating_mul(commands).min(self.final_reply));
             let begun = timeout_at(end, async {
                 if !std::mem::take(&mut is_first) {
                     attempt.step = Step::Sender;
                     session.sender_again(&self.settings.from.email, international).await?;
                 }
-                let willing = name_recipients(session, recipients, attempt).await?;
+                let willing = name_recipients(session, recipients, self.deadline, attempt).await?;
                 attempt.step = Step::Data;
-                let ready = if willing.is_empty() { None } else { Some(session.announce().await) };
+                let ready = if willing.is_empty() {
+                    None
+                } else {
+                    let ready = timeout_at(Instant::now() + self.deadline, session.announce()).await;
+                    Some(ready.unwrap_or_else(|_| Err(too_late(self.deadline))))
+                };
                 Ok((willing, ready))
             });
             let (willing, ready) = begun.await.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
@@ -196,12 +203,14 @@ fn outcome(attempt: &Attempt, failure: Option<&Failure>, is_open: bool, taken: b
 async fn name_recipients(
     session: &mut Session,
     recipients: Vec<Address>,
+    deadline: Duration,
     attempt: &mut Attempt,
 ) -> Result<Vec<Address>, Failure> {
     attempt.step = Step::Recipients;
     let mut willing = Vec::new();
     for to in recipients {
-        let reply = match session.recipient(&to).await {
+        let answer = timeout_at(Instant::now() + deadline, session.recipient(&to)).await;
+        let reply = match answer.unwrap_or_else(|_| Err(too_late(deadline))) {
             Ok(_) => {
                 willing.push(to);
                 continue;

@@ -130,6 +130,11 @@ const ROWS: &[Row] = &[
     // Before there is a recipient, nothing can be a recipient's.
     row(Before, "4xx|5xx", "", &[], Endpoint, "RFC 5321 3.1, 3.3, 4.3.2"),
 
+    // Said at a recipient or a message, and of us: our account, our sender, a check of our sender's address.
+    row(Late, "5xx", "", &["your account", "sending account", "callout", "sender verif", "sender is invalid", "header from", "reached today"], Endpoint, "accounts that are suspended, quotas, Exim sender verification; the sender is the same in every message"),
+    // A full mailbox is no large message.
+    row(Late, "5xx", "", &["mailbox size", "mailbox full", "mailbox is full"], MailboxForNow, "RFC 3463 x.2.2 in words"),
+
     // Not this time.
     row(Any,  "421", "", &[], Endpoint, "RFC 5321 3.8: the server closes the connection"),
     row(Late, "4xx", "4.7.1|4.2.0|4.3.0|4.7.0|none", &["greylist", "graylist", "grey-list", "gray-list", "greylisting"], MailboxForNow, "Postgrey, RFC 6647"),

@@ -14,7 +14,8 @@ const LINE_MAX: usize = 4096;
 /// A stream whose replies are ASCII in lines that end.
 ///
 /// Bytes beyond ASCII become `?`: servers that answer in Latin-1 exist, and lettre takes a reply that is not UTF-8
-/// for a broken connection, which would try a refused mailbox again for days.
+/// for a broken connection, which would try a refused mailbox again for days. A code without text gets the blank that
+/// RFC 5321 4.2 lets servers leave out and lettre wants.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
@@ -22,11 +23,13 @@ pub(super) struct Wire<S> {
     /// Read before the stream itself: after STARTTLS a server does not greet again, but lettre waits for it.
     greeting: &'static [u8],
     line: usize,
+    /// What did not fit any more.
+    held: Option<u8>,
 }
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, peer: SocketAddr) -> Self {
-        Self { stream, peer, greeting: b"", line: 0 }
+        Self { stream, peer, greeting: b"", line: 0, held: None }
     }
 
     pub(super) fn greeted(stream: S, peer: SocketAddr) -> Self {
@@ -42,12 +45,31 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             self.greeting = later;
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        for byte in &mut buffer.filled_mut()[before..] {
-            self.line = if *byte == b'\n' { 0 } else { self.line + 1 };
-            if !byte.is_ascii() {
-                *byte = b'?';
+        if let Some(held) = self.held.filter(|_| buffer.remaining() > 0) {
+            self.held = None;
+            buffer.put_slice(&[held]);
+            return Poll::Ready(Ok(()));
+        }
+        // Each byte may become two.
+        let mut bytes = [0; 1024];
+        let most = (buffer.remaining() / 2).clamp(1, bytes.len()).min(buffer.remaining());
+        let mut read = ReadBuf::new(&mut bytes[..most]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        for byte in read.filled() {
+            let is_bare = self.line == 3 && matches!(byte, b'\r' | b'\n');
+            let byte = match byte {
+                b'\t' if self.line == 3 => b' ',
+                byte if byte.is_ascii() => *byte,
+                _ => b'?',
+            };
+            if is_bare {
+                buffer.put_slice(b" ");
+            }
+            self.line = if byte == b'\n' { 0 } else { self.line + 1 + usize::from(is_bare) };
+            if buffer.remaining() > 0 {
+                buffer.put_slice(&[byte]);
+            } else {
+                self.held = Some(byte);
             }
         }
         if self.line > LINE_MAX {
@@ -74,5 +96,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> AsyncTokioStream for Wire<S> {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_code_without_text_gets_the_blank_that_it_may_leave_out() {
+        let said = b"250-mail.example\r\n250\r\n220\n550-5.1.1 gone\r\n550\r\n250\tok\r\n554 f\xfcr\r\n";
+        let meant = "250-mail.example\r\n250 \r\n220 \n550-5.1.1 gone\r\n550 \r\n250 ok\r\n554 f?r\r\n";
+        for at_once in [1, 2, 3, 7, 64, 4096] {
+            let mut wire = Wire::new(&said[..], SocketAddr::from(([127, 0, 0, 1], 25)));
+            let (mut read, mut buffer) = (Vec::new(), vec![0; at_once]);
+            loop {
+                match wire.read(&mut buffer).await.unwrap() {
+                    0 => break,
+                    n => read.extend_from_slice(&buffer[..n]),
+                }
+            }
+            assert_eq!(String::from_utf8(read).unwrap(), meant, "{at_once} bytes at once");
+        }
     }
 }

@@ -40,6 +40,7 @@ struct Told {
     attempt: u32,
     began: Option<i64>,
     at: Timestamp,
+    passed: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -62,14 +63,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// One more answer; `current`: not one from the past.
-    pub(super) fn reads(&mut self, at: Timestamp, shows: Option<Shown>, current: bool) {
+    /// One more answer, at a time by our clock and by one that nobody sets; `current`: not one from the past.
+    pub(super) fn reads(&mut self, (at, passed): (Timestamp, Timestamp), shows: Option<Shown>, current: bool) {
         if !std::mem::replace(&mut self.has_begun, true) {
-            return shows.into_iter().for_each(|entry| self.takes(at, None, entry, current, true));
+            return shows.into_iter().for_each(|entry| self.takes((at, passed), None, entry, current, true));
         }
         let before = self.seen.clone();
-        let needed = self.looks_needed(before.as_ref(), shows.as_ref(), at);
-        if needed > 1 && !self.has_waited(at, shows.as_ref(), needed) {
+        let needed = self.looks_needed(before.as_ref(), shows.as_ref(), passed);
+        if needed > 1 && !self.has_waited(passed, shows.as_ref(), needed) {
             return;
         }
         if needed > 1 && shows.is_none() && !self.waiting.as_ref().is_some_and(|waiting| waiting.was_delayed) {
@@ -82,7 +83,7 @@ impl Reader {
         }
         self.waiting = None;
         match (before, shows) {
-            (before, Some(entry)) => self.takes(at, before.as_ref(), entry, current, false),
+            (before, Some(entry)) => self.takes((at, passed), before.as_ref(), entry, current, false),
             (Some(before), None) => self.misses(at, &before),
             (None, None) => {}
         }
@@ -104,10 +105,7 @@ impl Reader {
             1 => Duration::from_mins(2),
             _ => Duration::from_hours(1),
         };
-        if at < waiting.waits_from {
-            // Our clock was set back.
-            (waiting.waits_from, waiting.since) = (at, waiting.since.min(at));
-        } else if at >= waiting.waits_from.after(wait) {
+        if at >= waiting.waits_from.after(wait) {
             (waiting.looks, waiting.waits_from) = (waiting.looks + 1, at);
         }
         waiting.looks >= needed
@@ -186,14 +184,21 @@ impl Reader {
         }
     }
 
-    fn takes(&mut self, at: Timestamp, before: Option<&Shown>, shown: Shown, current: bool, first: bool) {
+    fn takes(
+        &mut self,
+        (at, passed): (Timestamp, Timestamp),
+        before: Option<&Shown>,
+        shown: Shown,
+        current: bool,
+        first: bool,
+    ) {
         let begins = self.begins(before, &shown);
         let replaces = self.replaces(before, &shown);
         if begins {
-            (self.attempt, self.began, self.attempt_seen) = (self.attempt + 1, shown.date, Some(at));
+            (self.attempt, self.began, self.attempt_seen) = (self.attempt + 1, shown.date, Some(passed));
         } else if self.takes_back(&shown) {
             let told = self.told.as_ref().expect("a verdict that was told");
-            (self.attempt, self.began, self.attempt_seen) = (told.attempt, told.began, Some(told.at));
+            (self.attempt, self.began, self.attempt_seen) = (told.attempt, told.began, Some(told.passed));
         } else {
             let is_of_before = self.told.as_ref().is_some_and(|told| {
                 told.attempt < self.attempt
@@ -237,7 +242,7 @@ impl Reader {
             ("Denied", false) => format!("vetting.denied {}", shown.reason),
             _ => "vetting.approved -".to_owned(),
         };
-        self.told = Some(Told { verdict: shown, attempt: self.attempt, began: self.began, at });
+        self.told = Some(Told { verdict: shown, attempt: self.attempt, began: self.began, at, passed });
         if !first {
             self.tell(at, text, filled.date, current);
         }
@@ -261,19 +266,20 @@ impl Reader {
     }
 }
 
-/// Reads all answers about one qualification; each with its time by our clock, the time of which it tells (`None`: that
+/// Reads all answers about one qualification; each with its time by our clock and by one that nobody sets (waits are
+/// measured by it), the time of which it tells (`None`: that
 /// there is nothing), and whether it was true when it came.
 ///
 /// Before an absence is believed, others that hold an entry must have been asked. Who was asked in which order is not
 /// known here, so `delays` says which absences are believed one look later.
 pub(super) fn read(
     track: &Track,
-    answers: impl Iterator<Item = (Timestamp, Option<Timestamp>, bool)>,
+    answers: impl Iterator<Item = ((Timestamp, Timestamp), Option<Timestamp>, bool)>,
     delays: u32,
 ) -> Reader {
     let mut reader = Reader { delays, ..Reader::default() };
-    for (ours, theirs, current) in answers {
-        reader.reads(ours, theirs.and_then(|theirs| track.shown(theirs)), current);
+    for (at, theirs, current) in answers {
+        reader.reads(at, theirs.and_then(|theirs| track.shown(theirs)), current);
     }
     reader
 }
