@@ -61,8 +61,12 @@ impl Context {
             if failure.exit == Exit::Failed {
                 let path = database.display().to_string();
                 if !failure.why.as_ref().is_some_and(|why| why.contains(&path)) {
-                    let cause = std::mem::replace(&mut failure.what, format!("cannot open the database {path}"));
-                    failure.why.get_or_insert(cause);
+                    let what = format!("cannot open the database {path}");
+                    let said = std::mem::replace(&mut failure.what, what.clone());
+                    let cause = said.strip_prefix(&what).unwrap_or(&said).trim_start_matches([':', ' ']);
+                    if !cause.is_empty() {
+                        failure.why.get_or_insert(cause.to_owned());
+                    }
                 }
                 failure.advice = Some("is its directory there, and may this user write to it?".into());
             }

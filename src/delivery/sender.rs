@@ -109,9 +109,10 @@ impl Sender {
         let (since, failures) = tx.waits(due.sequence).await?;
         let waited = Waited { time: now.since(since), attempts: failures.saturating_add(1) };
         let state = self.state(&mut tx, due, report, now).await?;
-        // While others are taken it is this message, whatever the words were: its time can be over.
+        // While others are taken it is this message, whatever the words were: its time can be over. Not while nobody is:
+        // a quota of everybody ends nobody's message.
         let outcome = match report.outcome {
-            Outcome::Blocked if state.alone => Outcome::Deferred,
+            Outcome::Blocked if state.lately_alone => Outcome::Deferred,
             outcome => outcome,
         };
         let mut next = self.policy.next(outcome, due.rung, waited, now, fastrand::f64());
@@ -137,7 +138,9 @@ impl Sender {
     async fn state(&self, tx: &mut WriteTx, due: &Due, report: &Report, now: Timestamp) -> Result<State, store::Error> {
         let failures = tx.endpoint_failures(&self.endpoint).await?;
         let may_be_alone = matches!(report.outcome, Outcome::Blocked | Outcome::TryAgain { .. });
-        let alone = may_be_alone && tx.others_were_accepted(&self.endpoint, due).await?;
+        let (ever, lately) =
+            if may_be_alone { tx.others_were_accepted(&self.endpoint, due).await? } else { (false, false) };
+        let alone = ever;
         let closes = match report.outcome {
             Outcome::Unavailable | Outcome::LoginRefused => true,
             Outcome::Blocked => !alone,
@@ -145,7 +148,7 @@ impl Sender {
             _ => false,
         };
         let probe_at = now.after(self.policy.pause(failures, fastrand::f64()).min(LONGEST_PROBE));
-        Ok(State { alone, closes, probe_at })
+        Ok(State { alone, lately_alone: lately, closes, probe_at })
     }
 
     /// What an attempt says of the endpoint as a whole.
@@ -209,6 +212,8 @@ impl Sender {
 struct State {
     /// Other messages were accepted since this one was first tried: the endpoint works, this one waits alone.
     alone: bool,
+    /// So they were since this one's last attempt.
+    lately_alone: bool,
     closes: bool,
     /// When a closed endpoint is asked next, by its failures in a row.
     probe_at: Timestamp,

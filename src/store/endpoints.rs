@@ -82,17 +82,19 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Whether the endpoint has accepted another message since this one was first tried.
-    pub async fn others_were_accepted(&mut self, endpoint: &str, due: &Due) -> Result<bool, Error> {
+    /// Whether the endpoint has accepted another message since this one was first tried, and since it was last tried.
+    pub async fn others_were_accepted(&mut self, endpoint: &str, due: &Due) -> Result<(bool, bool), Error> {
         let id = due.id.to_string();
-        let accepted = sqlx::query_scalar!(
-            r#"select last_accepted_at > coalesce((select max(began_at) from attempt where delivery = ?2 and ended_at is not null),
-                                               (select min(began_at) from attempt where delivery = ?2)) as "accepted: bool"
+        let accepted = sqlx::query!(
+            r#"select last_accepted_at > (select min(began_at) from attempt where delivery = ?2) as "ever: bool",
+                      last_accepted_at > (select max(began_at) from attempt where delivery = ?2 and ended_at is not null)
+                          as "lately: bool"
                from endpoint where name = ?1"#,
             endpoint,
             id
         );
-        Ok(accepted.fetch_optional(&mut *self.tx).await?.flatten().unwrap_or(false))
+        let accepted = accepted.fetch_optional(&mut *self.tx).await?;
+        Ok(accepted.map_or((false, false), |row| (row.ever == Some(true), row.lately == Some(true))))
     }
 
     /// If the endpoint is closed: when it is asked next.

@@ -278,10 +278,10 @@ impl Model {
                     let row = |row: &String| Some(key(row.strip_prefix(&about)?.strip_prefix(" | ")?));
                     rows.iter().filter_map(row).collect()
                 };
-                let changed = of(&changes);
+                let recorded = of(&changes);
                 let is_it = |reader: &reader::Reader| {
                     matches(&reader.news, told)
-                        && reader.changes.iter().map(|word| key(word)).eq(changed.iter().cloned())
+                        && reader.changes.iter().map(|word| key(word)).eq(recorded.iter().cloned())
                 };
                 let mut readings = (0..DELAYS).map(|delays| reader::read(track, answers.clone(), delays));
                 let reader = readings.find(is_it).unwrap_or_else(|| reader::read(track, answers.clone(), 0));
@@ -302,7 +302,7 @@ impl Model {
                 let believed = of(&current).pop().unwrap_or_else(|| key("absent"));
                 assert_eq!(believed, key(track.now().word()), "what is believed in the end; {}", story());
                 let seen: Vec<_> = reader.changes.iter().map(|word| key(word)).collect();
-                assert_eq!(changed, seen, "what changed; {}", story());
+                assert_eq!(recorded, seen, "what changed; {}", story());
             }
         }
         let unfinished = "select last_error from v_deliveries where endpoint = 'crm' and state <> 'delivered'";

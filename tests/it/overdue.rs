@@ -203,3 +203,24 @@ async fn an_empty_list_switches_it_off() {
     world.look_after(hours(24 * 14)).await;
     assert!(world.reminders().is_empty());
 }
+
+#[tokio::test]
+async fn a_stale_copy_of_a_review_that_is_decided_reminds_nobody() {
+    let mut world = world().await;
+    let id = world.customer("Contoso School").await;
+    world.poll().await;
+    let entry = |status: &str| {
+        let created = START.to_string();
+        serde_json::json!({ "qualification": "Education", "vettingStatus": status, "vettingCreateDate": created })
+    };
+    for status in ["InReview", "Approved"] {
+        world.sandbox.set_entry(&id, entry(status)).unwrap();
+        world.poll_later().await;
+    }
+    world.pass(hours(24 * 5));
+    world.sandbox.set_entry(&id, entry("InReview")).unwrap();
+    world.poll().await;
+    assert_eq!(world.rows("select vetting_status from v_current").await, ["InReview"], "the copy is shown");
+    world.look_after(hours(1)).await;
+    assert!(world.reminders().is_empty(), "{:?}", world.reminders());
+}
