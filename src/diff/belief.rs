@@ -250,10 +250,13 @@ impl Told {
         matches!(entry.status(), Status::Verdict(verdict) if self.says(verdict, entry)) && is_its_date
     }
 
-    /// The same, now that its date has appeared.
+    /// The same, now that its date has appeared. One that is hours before its review may be that of another.
     pub(super) fn dated(self, entry: &Entry, review: &Review) -> Self {
+        let is_early = review.created_at.zip(entry.created_at).is_some_and(|(a, b)| a > b && !near(a, b));
         match entry.status() {
-            Status::Verdict(verdict) if self.created_at.is_none() && self.is(verdict, entry, review.attempt) => {
+            Status::Verdict(verdict)
+                if self.created_at.is_none() && !is_early && self.is(verdict, entry, review.attempt) =>
+            {
                 Self { created_at: entry.created_at, review_created_at: review.created_at, ..self }
             }
             _ => self,

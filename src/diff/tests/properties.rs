@@ -157,7 +157,12 @@ proptest! {
                 let about = key(&after.qualification);
                 let Some(change) = change else {
                     // At first sight silently.
-                    last.entry(about).or_insert_with(|| Verdicts::shown(after, after.entry.as_ref()));
+                    let known = last.entry(about.clone()).or_insert_with(|| Verdicts::shown(after, after.entry.as_ref()));
+                    // A date that appears is the verdict's.
+                    let now = Verdicts::shown(after, seen.answer.get(&about));
+                    if known.date.is_none() && known.equals(&now) {
+                        known.date = now.date;
+                    }
                     continue;
                 };
                 if change.event == EventType::Revoked && after.entry.is_none() {
