@@ -113,7 +113,7 @@ reasons! {
         "`vetwatch notifications redrive --endpoint NAME --to ENDPOINT`, or name it again";
     MessageWaitsAlone = "message_waits_alone", Duration::from_hours(24), Some(EventType::DeadLetter),
         "a message has waited for 24 hours though its endpoint works (mostly it has taken later ones)",
-        "then, over another endpoint",
+        "then",
         "`vetwatch notifications show ID` has its answers; `redrive ID --to ENDPOINT`";
     MessageUnreadable = "message_unreadable", Duration::ZERO, Some(EventType::DeadLetter),
         "a message waits because its row in the database cannot be read",

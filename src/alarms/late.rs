@@ -27,15 +27,23 @@ impl Alarms {
         let mut sent = self.outside.raised();
         sent.retain(|sent| !raised.iter().any(|known| known.is_same(sent)));
         raised.append(&mut sent);
-        let mut queued = 0;
+        let (mut queued, mut failed) = (0, None);
         for late in &late {
-            match raised.iter().find(|raised| raised.is(late)) {
-                None => queued += self.raise(late, now).await?,
+            let told = match raised.iter().find(|raised| raised.is(late)) {
+                None => self.raise(late, now).await,
                 // Sent past the outbox only: it is raised in the table as soon as that can be written to.
-                Some(raised) if self.outside.holds(raised) => queued += self.raise(late, now).await?,
-                Some(raised) if raised.over_since.is_some() => self.looks_over(raised, None).await?,
-                Some(_) => {}
+                Some(raised) if self.outside.holds(raised) => self.raise(late, now).await,
+                Some(raised) if raised.over_since.is_some() => self.looks_over(raised, None).await.map(|()| 0),
+                Some(_) => Ok(0),
+            };
+            // One that cannot be queued was sent past the outbox; the others are to be told as well.
+            match told {
+                Ok(count) => queued += count,
+                Err(error) => failed = failed.or(Some(error)),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         for raised in raised.iter().filter(|raised| !late.iter().any(|late| raised.is(late))) {
             // Nobody can tell whether its customers would be polled in time.
