@@ -154,6 +154,8 @@ impl Dispatcher {
             until.map(|until| until.min(queued_at.after(quiet::LONGEST)))
         };
         let mut tx = self.sender.store.begin().await?;
+        // For how long a message was held back counts only the time in which vetwatch ran.
+        tx.tick(now).await?;
         let claimed = tx.claim_due(self.claims(now, under_way), hold, |unwritten| self.write(unwritten, now)).await;
         let due = claimed.map_err(|error| error.while_doing("take the next message"))?;
         tx.commit().await?;

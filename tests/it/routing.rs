@@ -210,6 +210,23 @@ async fn quiet_hours_delay_till_the_morning_and_drop_nothing() {
 }
 
 #[tokio::test]
+async fn a_suspend_of_weeks_does_not_wake_anybody_at_night() {
+    let mut world =
+        routed("[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"sales-mail\"]\nquiet_hours = \"18:00-07:00\"")
+            .await;
+    let ids = in_review(&mut world, 1).await;
+    world.pass(hours(9)); // Monday, 19:00
+    denied(&world, &ids).await;
+    world.deliver().await;
+    world.suspend(hours(15 * 24 + 3)); // longer than anything is held; Tuesday, 22:00
+    world.deliver().await;
+    assert_eq!(world.mailed(), Vec::<String>::new());
+    world.pass(hours(10));
+    world.deliver().await;
+    assert_eq!(world.mailed().len(), 1, "in the morning: {:?}", world.mailed());
+}
+
+#[tokio::test]
 async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_giving_up() {
     let mut world = routed(
         "[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\"]\nquiet_hours = \"18:00-07:00\"\n\
