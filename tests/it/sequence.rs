@@ -375,6 +375,15 @@ struct Review {
 impl Review {
     async fn go_on(&mut self, world: &World, choice: u8) {
         world.pass(minutes(1)); // no two reviews begin in the same second
+        // A verdict without a date that may be the one of before waits for its looks, of which the model does not know.
+        let waits = format!(
+            "select o.id from observation o join customer c on c.id = o.customer
+             where c.customer_id = '{}' and o.pending_since is not null",
+            self.id
+        );
+        if !world.rows(&waits).await.is_empty() {
+            return;
+        }
         let reason = REASONS[usize::from(choice / 8) % REASONS.len()];
         let sandbox = &world.sandbox;
         // An entry goes only after its denial was seen: the model does not know of second looks.
