@@ -24,17 +24,22 @@ type Decoder = fn(&[Unit]) -> Vec<Unit>;
 type RunDecoder = fn(&[Unit], usize) -> Vec<Unit>;
 
 /// Those that leave alone what they do not understand, and what must be there for them to change anything.
-const UNESCAPE: [(&[u8], Decoder); 7] = [
+const UNESCAPE: [(&[u8], Decoder); 11] = [
     (b"%", percent),
+    (b"%", percents),
     (b"+%", form),
     (b"\\", backslash),
+    (b"\\", stylesheet),
     (b"&", entity),
+    (b"<\x1b", markup),
     (b"=", quoted_printable),
     (b".\n", replies),
     (b" \t\r\n\0", tight),
+    (b"\xc2\xe2\xef", visible),
 ];
 /// Those that read runs, and nothing else. Where a run begins is not known.
-const RUNS: [RunDecoder; 6] = [base64::<0>, base64::<1>, base64::<2>, base64::<3>, hex::<0>, hex::<1>];
+const RUNS: [RunDecoder; 8] =
+    [base64::<0>, base64::<1>, base64::<2>, base64::<3>, hex::<0>, hex::<1>, listed::<10>, listed::<16>];
 
 /// The text as it is, in each way, in every two ways after another, and with all escapes taken out as often as there are any.
 /// Runs that mean fewer than `least` bytes are left out: they are words.
@@ -228,6 +233,15 @@ pub(super) fn percent(units: &[Unit]) -> Vec<Unit> {
     })
 }
 
+/// As often as there are any.
+fn percents(units: &[Unit]) -> Vec<Unit> {
+    let mut units = percent(units);
+    for _ in 0..3 {
+        units = percent(&units);
+    }
+    units
+}
+
 /// A form's: a plus is a space.
 fn form(units: &[Unit]) -> Vec<Unit> {
     let spaced: Vec<_> =
@@ -235,17 +249,18 @@ fn form(units: &[Unit]) -> Vec<Unit> {
     percent(&spaced)
 }
 
-/// `\u007e`, `\x7e`, `\176`, `\/`: JSON, and how programs write strings.
+/// `\u007e`, `\u{7e}`, `\x7e`, `\176`, `\/`: JSON, and how programs write strings.
 fn backslash(units: &[Unit]) -> Vec<Unit> {
     replace(units, |rest| {
         if byte_at(rest, 0)? != b'\\' {
             return None;
         }
         match byte_at(rest, 1)? {
-            b'u' | b'U' if byte_at(rest, 2) == Some(b'{') => {
-                let (count, code) = number(&rest[3..], 16, 6)?;
+            b'u' | b'U' | b'x' | b'X' if byte_at(rest, 2) == Some(b'{') => {
+                let (count, code) = number(&rest[3..], 16, 8)?;
                 Some((4 + count, utf8(code)))
             }
+            b'U' if exactly(&rest[2..], 16, 8).is_some() => Some((10, utf8(exactly(&rest[2..], 16, 8)?))),
             b'u' | b'U' => {
                 let first = exactly(&rest[2..], 16, 4)?;
                 let second = rest.get(6..).filter(|more| byte_at(more, 0) == Some(b'\\'));
@@ -266,15 +281,58 @@ fn backslash(units: &[Unit]) -> Vec<Unit> {
     })
 }
 
+/// `\7e `, `\00007e`: CSS.
+fn stylesheet(units: &[Unit]) -> Vec<Unit> {
+    replace(units, |rest| {
+        if byte_at(rest, 0)? != b'\\' {
+            return None;
+        }
+        let (count, code) = number(&rest[1..], 16, 6)?;
+        let end = 1 + count;
+        Some((end + usize::from(byte_at(rest, end).is_some_and(is_blank)), utf8(code)))
+    })
+}
+
+/// Without tags and comments, and without a terminal's colours.
+fn markup(units: &[Unit]) -> Vec<Unit> {
+    let begins = |rest: &[Unit], with: &str| with.bytes().enumerate().all(|(at, byte)| byte_at(rest, at) == Some(byte));
+    replace(units, |rest| {
+        let end = |is_end: fn(u8) -> bool| rest.iter().take(LONGEST_TAG).skip(2).position(|unit| is_end(unit.byte));
+        let taken = match (byte_at(rest, 0)?, byte_at(rest, 1)?) {
+            (b'<', _) if begins(rest, "<![CDATA[") => 9,
+            (b'<', _) if begins(rest, "<!--") => {
+                (4..rest.len()).find(|at| begins(&rest[*at..], "-->")).map_or(4, |at| at + 3)
+            }
+            (b'<', b'a'..=b'z' | b'A'..=b'Z' | b'/' | b'!' | b'?') => 3 + end(|byte| byte == b'>')?,
+            (ESCAPE, b'[') => 3 + end(|byte| (b'@'..=b'~').contains(&byte))?,
+            _ => return None,
+        };
+        Some((taken, Vec::new()))
+    })
+}
+
 /// `&#126;`, `&#x7e;`, `&amp;`
 fn entity(units: &[Unit]) -> Vec<Unit> {
-    const NAMES: [(&str, u8); 34] = [
+    const NAMES: [(&str, u8); 47] = [
         ("amp", b'&'),
         ("lt", b'<'),
         ("gt", b'>'),
         ("quot", b'"'),
         ("apos", b'\''),
         ("nbsp", b' '),
+        ("shy", b' '),
+        ("zwj", b' '),
+        ("zwnj", b' '),
+        ("zerowidthspace", b' '),
+        ("ensp", b' '),
+        ("emsp", b' '),
+        ("thinsp", b' '),
+        ("tab", b' '),
+        ("newline", b' '),
+        ("verbar", b'|'),
+        ("vert", b'|'),
+        ("underbar", b'_'),
+        ("midast", b'*'),
         ("sol", b'/'),
         ("bsol", b'\\'),
         ("plus", b'+'),
@@ -315,7 +373,7 @@ fn entity(units: &[Unit]) -> Vec<Unit> {
             let end = begin + count;
             return Some((end + usize::from(byte_at(rest, end) == Some(b';')), utf8(code)));
         }
-        let name: Vec<u8> = rest[1..].iter().take(8).map(|unit| unit.byte.to_ascii_lowercase()).collect();
+        let name: Vec<u8> = rest[1..].iter().take(16).map(|unit| unit.byte.to_ascii_lowercase()).collect();
         let end = name.iter().position(|byte| *byte == b';')?;
         let found = NAMES.iter().find(|(known, _)| known.as_bytes() == &name[..end])?;
         Some((end + 2, vec![found.1]))
@@ -354,7 +412,21 @@ fn replies(units: &[Unit]) -> Vec<Unit> {
 
 /// Without white space: whoever breaks lines breaks base64 as well.
 fn tight(units: &[Unit]) -> Vec<Unit> {
-    units.iter().copied().filter(|unit| !is_blank(unit.byte)).collect()
+    units.iter().copied().filter(|unit| !is_blank(unit.byte) || unit.byte == ESCAPE).collect()
+}
+
+/// Without characters that nobody sees.
+fn visible(units: &[Unit]) -> Vec<Unit> {
+    replace(units, |rest| {
+        let taken = match (byte_at(rest, 0)?, byte_at(rest, 1)?, byte_at(rest, 2)) {
+            // A soft hyphen.
+            (0xc2, 0xad, _) => 2,
+            // Spaces of no width and marks of direction; a joiner; a byte order mark.
+            (0xe2, 0x80, Some(0x8b..=0x8f)) | (0xe2, 0x81, Some(0xa0)) | (0xef, 0xbb, Some(0xbf)) => 3,
+            _ => return None,
+        };
+        Some((taken, Vec::new()))
+    })
 }
 
 /// What the runs of base64 hold, each read from its `SKIP`th character on. Bits that are left over may be anything.
@@ -412,6 +484,43 @@ fn hex<const SKIP: usize>(units: &[Unit], least: usize) -> Vec<Unit> {
     }
     held
 }
+
+/// What lists of bytes in numbers mean: `[126, 47]`, `CHAR(126,47)`, `chr(0x7e).chr(0x2f)`, `\126\047` in a zone's file.
+fn listed<const RADIX: u32>(units: &[Unit], least: usize) -> Vec<Unit> {
+    let (mut held, mut run, mut at) = (Vec::new(), Vec::new(), 0);
+    let mut end = 0;
+    loop {
+        // The next number, wherever it begins.
+        let begin = (at..units.len()).find(|at| match RADIX {
+            16 => byte_at(units, *at) == Some(b'0') && matches!(byte_at(units, *at + 1), Some(b'x' | b'X')),
+            _ => units[*at].byte.is_ascii_digit(),
+        });
+        let next = begin.map(|begin| {
+            let from = if RADIX == 16 { begin + 2 } else { begin };
+            let digits = units[from..].iter().take_while(|unit| char::from(unit.byte).is_digit(RADIX)).count();
+            let value = exactly(&units[from..], RADIX, digits).and_then(|value| u8::try_from(value).ok());
+            (begin, from + digits, value)
+        });
+        let goes_on = next.is_some_and(|(begin, _, value)| value.is_some() && begin - end <= BETWEEN);
+        if !goes_on {
+            if run.len() >= least {
+                held.append(&mut run);
+                held.push(Unit { byte: 0xff, ..joined(&held) });
+            }
+            run.clear();
+        }
+        let Some((begin, after, value)) = next else { return held };
+        run.extend(value.map(|byte| Unit { byte, ..joined(&units[begin..after]) }));
+        (at, end) = (after.max(begin + 1), after);
+    }
+}
+
+/// The numbers of a list stand no further apart: `) . chr(`, `)||CHAR(`.
+const BETWEEN: usize = 12;
+/// A terminal's colours begin with it.
+const ESCAPE: u8 = 0x1b;
+/// A tag with its attributes is no longer.
+const LONGEST_TAG: usize = 400;
 
 /// Ends the last run.
 const END: Unit = Unit { byte: 0xff, from: 0, to: 0 };

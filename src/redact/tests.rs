@@ -17,7 +17,7 @@ fn each(text: &str, write: impl Fn(u8) -> String) -> String {
 }
 
 /// How servers write what they repeat.
-const SPELLINGS: [Spelling; 22] = [
+const SPELLINGS: [Spelling; 36] = [
     ("as it is", str::to_owned),
     ("base64", |text| STANDARD.encode(text)),
     ("base64 without padding", |text| STANDARD_NO_PAD.encode(text)),
@@ -39,6 +39,20 @@ const SPELLINGS: [Spelling; 22] = [
     ("quoted-printable", |text| each(text, |byte| format!("={byte:02X}"))),
     ("in small letters", str::to_lowercase),
     ("in capitals", str::to_uppercase),
+    ("a list of bytes", |text| format!("{:?}", text.as_bytes())),
+    ("a list of bytes in hexadecimal", |text| format!("{:#04x?}", text.as_bytes())),
+    ("CHAR()", |text| each(text, |byte| format!("CHAR({byte})||")).trim_end_matches('|').to_owned()),
+    ("chr() in hexadecimal", |text| each(text, |byte| format!("chr(0x{byte:02x}) . "))),
+    ("numbers without anything", |text| each(text, |byte| format!("{byte:03} "))),
+    ("a zone's file", |text| each(text, |byte| format!("\\{byte:03}"))),
+    ("a stylesheet", |text| text.chars().map(|c| format!("\\{:X} ", u32::from(c))).collect()),
+    ("a stylesheet in six digits", |text| text.chars().map(|c| format!("\\{:06x}", u32::from(c))).collect()),
+    ("braces", |text| text.chars().map(|c| format!("\\x{{{:x}}}", u32::from(c))).collect()),
+    ("Python", |text| text.chars().map(|c| format!("\\U{:08x}", u32::from(c))).collect()),
+    ("soft hyphens", |text| text.chars().map(|c| format!("{c}\u{ad}")).collect()),
+    ("places to break", |text| text.chars().map(|c| format!("{c}<wbr>")).collect()),
+    ("tags", |text| text.chars().map(|c| format!("<b class=\"a b\">{c}</b><!-- - -->")).collect()),
+    ("colours", |text| text.chars().map(|c| format!("\u{1b}[1;31m{c}\u{1b}[0m")).collect()),
     ("lines", |text| text.chars().map(|c| c.to_string()).collect::<Vec<_>>().join("\r\n")),
 ];
 
@@ -70,9 +84,17 @@ fn a_secret_is_hidden_in_every_spelling_and_every_two_of_them() {
     ] {
         for (one, write) in SPELLINGS {
             is_hidden(secret, &write(secret), one);
-            for (other, again) in SPELLINGS {
-                // Capitals make base64 unreadable for whoever gets it, too.
-                if !(matches!(other, "in small letters" | "in capitals") && one.contains("base64 behind a name")) {
+            // What the others are made of is in these two.
+            let others = if matches!(secret, "hunter2" | "T0KEN~abc/x%7e+y") { &SPELLINGS[..] } else { &[] };
+            for (other, again) in others {
+                let is_lost = match (*other, one) {
+                    // Capitals make base64 unreadable for whoever gets it, too.
+                    ("in small letters" | "in capitals", "base64 behind a name") => true,
+                    // And so do these.
+                    ("lines", "numbers without anything") | ("tags", "tags") => true,
+                    _ => false,
+                };
+                if !is_lost {
                     is_hidden(secret, &again(&write(secret)), &format!("{other} of {one}"));
                 }
             }
