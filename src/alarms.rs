@@ -99,6 +99,7 @@ impl Alarms {
             Err(error) => failed = failed.take().or(Some(error.while_doing(what))),
         };
         // What is decided below by how long something lasts counts only the time in which vetwatch ran.
+        looked("tell that the database is damaged", self.watch_damage(now).await);
         looked("note that vetwatch runs", self.store.tick(now).await.map(|()| 0));
         let followed = self.store.follow_clock(&self.clock_watch, &*self.clock).await;
         looked("note that the clock was set", followed.map(|()| 0));

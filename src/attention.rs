@@ -70,6 +70,12 @@ reasons! {
         "the daemon runs and has noted nothing for 3 minutes: the disk is full, or the database cannot be written to",
         "then, past the outbox",
         "free the disk; the log says what fails";
+    DatabaseDamaged = "database_damaged", Duration::ZERO, Some(EventType::PollingLate),
+        "the daemon met pages of the database that are damaged, or another program writes over it (if not even `status` can \
+         read it, `status` says only that, and exits with 1)",
+        "at once, past the outbox if need be",
+        "stop vetwatch, keep the file with its -wal and -shm aside, and put a backup (or what `sqlite3 .recover` saves) in its \
+         place";
     PartnerFailing = "partner_failing", minutes(30), Some(EventType::Blind),
         "a partner gave no good answer after two pauses in a row",
         "after 30 minutes without a good answer, while polling",
@@ -405,6 +411,7 @@ impl Late {
             (Reason::CannotWrite, _) => format!(
                 "vetwatch has been able to write nothing for {waited}: the disk is full, or the database cannot be written to"
             ),
+            (Reason::DatabaseDamaged, _) => "The database is damaged: not all that is stored can be read".to_owned(),
             (Reason::CustomerListFailing, _) => {
                 format!("The customer list of {about} could not be read since {}", when::moment(self.since))
             }

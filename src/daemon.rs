@@ -200,7 +200,13 @@ pub async fn start(
 ) -> Result<JoinSet<String>, Error> {
     recover(config, store, clock).await?;
     let parts = assemble(config, store, clock, stop).await?;
-    let mut loops = Loops { tasks: JoinSet::new(), progress: Vec::new(), clock: clock.clone(), stop: stop.clone() };
+    let mut loops = Loops {
+        tasks: JoinSet::new(),
+        progress: Vec::new(),
+        store: store.clone(),
+        clock: clock.clone(),
+        stop: stop.clone(),
+    };
     let mut pokes = Vec::new();
     let mut crons = Vec::new();
     for EndpointParts { dispatcher, poke } in parts.endpoints {
@@ -286,6 +292,7 @@ pub async fn start(
 struct Loops {
     tasks: JoinSet<String>,
     progress: Vec<Arc<Progress>>,
+    store: Store,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 }
@@ -311,12 +318,16 @@ impl Loops {
         &mut self,
         progress: Arc<Progress>,
         poke: Arc<Notify>,
-        round: impl FnMut() -> F + Send + 'static,
+        mut round: impl FnMut() -> F + Send + 'static,
         end: impl Future<Output = ()> + Send + 'static,
     ) where
         F: Future<Output = Result<Option<Timestamp>, store::Error>> + Send,
     {
-        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        let (clock, stop, store) = (self.clock.clone(), self.stop.clone(), self.store.clone());
+        let round = move || {
+            let (running, store) = (round(), store.clone());
+            async move { running.await.inspect_err(|error| store.note_damage(error)) }
+        };
         self.tasks.spawn(async move {
             activity::run(progress.clone(), poke, clock, stop, round).await;
             end.await;
@@ -379,7 +390,7 @@ async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration
             }
             Ok::<_, store::Error>(())
         };
-        if let Err(error) = housework.await
+        if let Err(error) = housework.await.inspect_err(|error| store.note_damage(error))
             && !error.is_busy()
         {
             warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up");

@@ -36,7 +36,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
@@ -45,6 +45,8 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection as _, Sqlite, Transaction};
 use tokio::time::timeout;
+
+use crate::time::Timestamp;
 
 pub use activity::{Acted, LogRead, LogState, Newcomer, SeenOperation};
 pub use departures::{LostReview, Standing};
@@ -223,6 +225,8 @@ pub struct Store {
     /// `None`: opened to read.
     opened: Option<Arc<file::Opened>>,
     waiting: Arc<held::Waiting>,
+    /// When this process first met damage.
+    damage: Arc<OnceLock<Timestamp>>,
 }
 
 impl Store {
@@ -293,7 +297,7 @@ impl Store {
         let read = pool(2).connect_lazy_with(reading(path));
         let opened = Some(Arc::new(file::Opened::at(path).map_err(failed)?));
         drop(turn);
-        Ok(Self { write, read, path: path.into(), opened, waiting: Arc::default() })
+        Ok(Self { write, read, path: path.into(), opened, waiting: Arc::default(), damage: Arc::default() })
     }
 
     /// Opens a file that is there, for reading only: makes nothing, waits for nobody.
@@ -308,7 +312,7 @@ impl Store {
         }
         // A pool of its own, which nobody uses: `leave` waits for the writer while it holds a reader.
         let write = pool().connect_lazy_with(reading(path));
-        Ok(Self { write, read, path: path.into(), opened: None, waiting: Arc::default() })
+        Ok(Self { write, read, path: path.into(), opened: None, waiting: Arc::default(), damage: Arc::default() })
     }
 
     #[must_use]
@@ -389,7 +393,7 @@ mod tests {
         assert_eq!(count(), "0");
         assert!(directory.path().join("vetwatch.db-wal").exists(), "the log that is being written to");
         let mut tx = store.begin().await.unwrap();
-        tx.partner("emea", crate::time::Timestamp::from_millis(1)).await.unwrap();
+        tx.partner("emea", Timestamp::from_millis(1)).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(count(), "1");
     }
@@ -412,7 +416,7 @@ mod tests {
         Store::open(&path).await.unwrap().close().await;
         let store = Store::open_to_read(&path).await.unwrap();
         let mut tx = store.begin().await.unwrap();
-        assert!(tx.partner("emea", crate::time::Timestamp::from_millis(0)).await.is_err());
+        assert!(tx.partner("emea", Timestamp::from_millis(0)).await.is_err());
         drop(tx);
         store.close().await;
     }

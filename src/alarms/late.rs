@@ -61,6 +61,13 @@ impl Alarms {
         Ok(queued)
     }
 
+    /// As soon as anybody met damage: what else is looked at may not be readable any more.
+    pub(super) async fn watch_damage(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let Some(late) = self.store.met_damage_at().map(look::damaged) else { return Ok(0) };
+        let raised = self.store.raised().await.unwrap_or_default();
+        if raised.iter().any(|raised| raised.is(&late)) { Ok(0) } else { self.raise(&late, now).await }
+    }
+
     async fn raise(&self, late: &Late, now: Timestamp) -> Result<usize, store::Error> {
         let (Some(partner), Some(kind)) = (self.partner_of(&late.about), late.reason.event()) else { return Ok(0) };
         let [what, _, remedy] = late.reason.words();
@@ -69,8 +76,12 @@ impl Alarms {
             partner,
             summary: late.summary(now),
             detail: format!(
-                "What it means: {what}. What helps: {remedy}. No verdict is lost by that, but it is told late. `vetwatch \
-                 status` shows how it stands."
+                "What it means: {what}. What helps: {remedy}.{} `vetwatch status` shows how it stands.",
+                if late.reason == Reason::DatabaseDamaged {
+                    ""
+                } else {
+                    " No verdict is lost by that, but it is told late."
+                }
             ),
             figures: figures(late.reason, &late.about, Some(late.since)),
             not_over: (late.reason == Reason::DeliveryLate).then_some(&*late.about),
@@ -91,6 +102,10 @@ impl Alarms {
         let Some(partner) = self.partner_of(about) else { return Ok(0) };
         let (kind, summary) = match raised.reason {
             Reason::CannotWrite => (EventType::PollingRecovered, "The database can be written to again".to_owned()),
+            Reason::DatabaseDamaged => (
+                EventType::PollingRecovered,
+                "vetwatch was started anew, and has met no damage of the database since".to_owned(),
+            ),
             Reason::CustomerListFailing => {
                 (EventType::Recovered, format!("The customer list of {about} can be read again"))
             }

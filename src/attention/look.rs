@@ -32,6 +32,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
     if let Some(since) = store.ran_until().await?.filter(|until| now.since(*until) >= Reason::CannotWrite.after()) {
         found.late.push(Late { reason: Reason::CannotWrite, about: String::new(), since, interval: None });
     }
+    found.late.extend(store.damaged_since().await?.map(damaged));
     for partner in store.watched_partners().await? {
         if !scope.partners.contains(&partner.name) {
             continue;
@@ -60,4 +61,10 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
         }
     }
     Ok(found)
+}
+
+/// The database is damaged, as is known since then.
+#[must_use]
+pub fn damaged(since: Timestamp) -> Late {
+    Late { reason: Reason::DatabaseDamaged, about: String::new(), since, interval: None }
 }

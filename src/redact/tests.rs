@@ -16,6 +16,10 @@ fn each(text: &str, write: impl Fn(u8) -> String) -> String {
     text.bytes().map(write).collect::<Vec<_>>().concat()
 }
 
+fn each_character(text: &str, write: impl Fn(char) -> String) -> String {
+    text.chars().map(write).collect::<Vec<_>>().concat()
+}
+
 /// How servers write what they repeat.
 const SPELLINGS: [Spelling; 36] = [
     ("as it is", str::to_owned),
@@ -32,7 +36,7 @@ const SPELLINGS: [Spelling; 36] = [
     ("percent twice", |text| each(text, |byte| format!("%25{byte:02x}"))),
     ("JSON", |text| serde_json::to_string(text).unwrap().trim_matches('"').replace('/', "\\/")),
     ("JSON in numbers", |text| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat()),
-    ("HTML in numbers", |text| text.chars().map(|c| format!("&#x{:X};", u32::from(c))).collect::<Vec<_>>().concat()),
+    ("HTML in numbers", |text| each_character(text, |c| format!("&#x{:X};", u32::from(c)))),
     ("HTML", |text| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;").replace('\'', "&#39;")),
     ("hexadecimal", |text| each(text, |byte| format!("{byte:02x}"))),
     ("hexadecimal apart", |text| each(text, |byte| format!("{byte:02X}:"))),
@@ -45,14 +49,14 @@ const SPELLINGS: [Spelling; 36] = [
     ("chr() in hexadecimal", |text| each(text, |byte| format!("chr(0x{byte:02x}) . "))),
     ("numbers without anything", |text| each(text, |byte| format!("{byte:03} "))),
     ("a zone's file", |text| each(text, |byte| format!("\\{byte:03}"))),
-    ("a stylesheet", |text| text.chars().map(|c| format!("\\{:X} ", u32::from(c))).collect()),
-    ("a stylesheet in six digits", |text| text.chars().map(|c| format!("\\{:06x}", u32::from(c))).collect()),
-    ("braces", |text| text.chars().map(|c| format!("\\x{{{:x}}}", u32::from(c))).collect()),
-    ("Python", |text| text.chars().map(|c| format!("\\U{:08x}", u32::from(c))).collect()),
-    ("soft hyphens", |text| text.chars().map(|c| format!("{c}\u{ad}")).collect()),
-    ("places to break", |text| text.chars().map(|c| format!("{c}<wbr>")).collect()),
-    ("tags", |text| text.chars().map(|c| format!("<b class=\"a b\">{c}</b><!-- - -->")).collect()),
-    ("colours", |text| text.chars().map(|c| format!("\u{1b}[1;31m{c}\u{1b}[0m")).collect()),
+    ("a stylesheet", |text| each_character(text, |c| format!("\\{:X} ", u32::from(c)))),
+    ("a stylesheet in six digits", |text| each_character(text, |c| format!("\\{:06x}", u32::from(c)))),
+    ("braces", |text| each_character(text, |c| format!("\\x{{{:x}}}", u32::from(c)))),
+    ("Python", |text| each_character(text, |c| format!("\\U{:08x}", u32::from(c)))),
+    ("soft hyphens", |text| each_character(text, |c| format!("{c}\u{ad}"))),
+    ("places to break", |text| each_character(text, |c| format!("{c}<wbr>"))),
+    ("tags", |text| each_character(text, |c| format!("<b class=\"a b\">{c}</b><!-- - -->"))),
+    ("colours", |text| each_character(text, |c| format!("\u{1b}[1;31m{c}\u{1b}[0m"))),
     ("lines", |text| text.chars().map(|c| c.to_string()).collect::<Vec<_>>().join("\r\n")),
 ];
 

@@ -2,7 +2,7 @@
 
 use super::{Error, Store, WriteTx};
 use crate::attention::Reason;
-use crate::time::Timestamp;
+use crate::time::{Clock as _, SystemClock, Timestamp};
 
 /// A partner that was ever watched.
 #[derive(Debug)]
@@ -37,6 +37,28 @@ impl Store {
     pub async fn ran_until(&self) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!("select ran_until from daemon").fetch_optional(&self.read).await?;
         Ok(at.map(Timestamp::from_millis))
+    }
+
+    /// Notes that something stored could not be read, if that is what the error says.
+    pub fn note_damage(&self, error: &Error) {
+        if error.is_damage() {
+            self.damage.get_or_init(|| SystemClock.now());
+        }
+    }
+
+    /// When this process first met damage.
+    #[must_use]
+    pub fn met_damage_at(&self) -> Option<Timestamp> {
+        self.damage.get().copied()
+    }
+
+    /// Since when the database is known to be damaged: by the daemon itself, or as others read what it raised.
+    pub async fn damaged_since(&self) -> Result<Option<Timestamp>, Error> {
+        if self.opened.is_some() {
+            return Ok(self.met_damage_at());
+        }
+        let raised = self.raised().await?.into_iter().find(|raised| raised.reason == Reason::DatabaseDamaged);
+        Ok(raised.map(|raised| raised.told_at))
     }
 
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {

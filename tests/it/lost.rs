@@ -1,12 +1,15 @@
 //! The database's file: what it holds when it is copied alone, and what happens when it is taken away or exchanged.
 
 use std::fs::{copy, remove_file, rename};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, query};
 
-use crate::process::{Daemon, Town, complaint};
+use vetwatch::sandbox::receiver::Hook;
+
+use crate::process::{Daemon, SOON, Town, complaint};
 use crate::world::rows;
 
 const REASON: &str = "Not an Education Customer";
@@ -170,4 +173,38 @@ async fn a_folder_that_is_renamed_ends_the_daemon_and_nothing_is_made_in_its_pla
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     rename(&away, &home).unwrap();
     town.running().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_pages_are_told_past_the_outbox_and_by_status_and_keep_nobody_else_from_hearing() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(2).await;
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+
+    // One page is written over by somebody; then SQLite has to read it again, because another program wrote.
+    write(&town.database, "pragma wal_checkpoint(truncate)").await;
+    let page = town.rows("select rootpage from sqlite_schema where name = 'delivery'").await[0].parse::<u64>().unwrap();
+    let size = town.rows("pragma page_size").await[0].parse::<u64>().unwrap();
+    let file = std::fs::File::options().write(true).open(&town.database).unwrap();
+    file.write_all_at(&[0xa5; 4096][..usize::try_from(size).unwrap()], (page - 1) * size).unwrap();
+    write(&town.database, "update daemon set ran_from = ran_from").await;
+    town.sandbox.deny(&ids[1], REASON).unwrap();
+
+    let is_late = |hook: &Hook| hook.json()["type"] == "monitor.polling_late";
+    let alarm = town.hook.wait_for_those(1, SOON, is_late).await.unwrap().remove(0).json();
+    assert_eq!(alarm["data"]["figures"]["reason"], "database_damaged", "{alarm}");
+    town.logged("malformed").await;
+    let told = |hook: &Hook| hook.json()["type"] == "vetting.denied";
+    assert_eq!(town.hook.hooks().iter().filter(|hook| told(hook)).count(), 1, "what is not stored is not told");
+    daemon.stop().await;
+    assert_eq!(town.hook.hooks().iter().filter(|hook| is_late(hook)).count(), 1);
+    let status = town.run_beside(&["status"]).await;
+    assert!(complaint(&status).contains("damaged"), "{}", complaint(&status));
+}
+
+async fn write(database: &Path, sql: &'static str) {
+    let mut writer = SqliteConnectOptions::new().filename(database).connect().await.unwrap();
+    query(sql).execute(&mut writer).await.unwrap();
 }

@@ -14,6 +14,7 @@ mod damage;
 mod credentials;
 mod delivery;
 mod demo;
+mod disk;
 mod email;
 mod giving_up;
 mod held;

@@ -1,20 +1,27 @@
 //! Random sequences of what can happen (reviews, polls, faults, deliveries that succeed, fail or die, time, restarts,
-//! clocks that are set), held against a naive model: every verdict that was seen is told in the end, once, to every
+//! clocks that are set, a disk that is full, a database that is held), held against a naive model: every verdict that was seen is told in the end, once, to every
 //! endpoint, under one id, and nothing else is. One endpoint gathers what it is told into digests, and is told nothing
 //! in its quiet hours.
 //!
 //! What was *seen* is read from the database after each step; what follows from it, the model says by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, query};
+use tempfile::TempDir;
+use vetwatch::daemon::{EndpointParts, PartnerParts};
 use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::store::redrive::Redrive;
 use vetwatch::time::Clock;
 
+use crate::disk::Disk;
 use crate::world::{World, hours, letter, minutes, seconds};
 
 const CUSTOMERS: usize = 3;
@@ -58,6 +65,12 @@ enum Step {
     /// The machine sleeps.
     Suspend {
         hours: u64,
+    },
+    /// Nothing can be written for a moment: while polls and deliveries begin, or while a message is under way.
+    Obstruct {
+        full: bool,
+        sending: bool,
+        choice: u8,
     },
     /// An endpoint leaves the configuration, and comes back.
     Leave {
@@ -108,6 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (-60_i64..60).prop_map(|hours| Step::SetClock { hours }),
         1 => (-60_i64..60).prop_map(|days| Step::SetClock { hours: days * 24 }),
         1 => (1_u64..24 * 60).prop_map(|hours| Step::Suspend { hours }),
+        2 => any::<(bool, bool, u8)>().prop_map(|(full, sending, choice)| Step::Obstruct { full, sending, choice }),
         1 => (1_u64..60).prop_map(|minutes| Step::Leave { minutes }),
     ]
 }
@@ -130,7 +144,10 @@ fn cases() -> u32 {
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     // Longer than it runs. Suspends and clocks that are set are longer still.
     let more = "[retry]\ngive_up_after = \"30d\"\n[overdue]\nbusiness_days = []";
-    let mut world = World::edited("", more, |text| with_digests(&text)).await;
+    let outside = tempfile::tempdir().unwrap();
+    let disk = Disk::mount(outside.path().join("disk")); // gone after the world
+    let folder = TempDir::new_in(disk.as_ref().map_or(outside.path(), |disk| &disk.0)).unwrap();
+    let mut world = World::edited_in(folder, "", more, |text| with_digests(&text)).await;
     let mut reviews = Vec::new();
     for n in 0..CUSTOMERS {
         reviews.push(Review { id: world.customer(&format!("School {n}")).await, state: "absent" });
@@ -139,7 +156,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut repeats = Repeats::default();
     world.poll().await;
     for step in steps {
-        take(&mut world, &mut reviews, &step, &mut repeats).await;
+        take(&mut world, &mut reviews, &step, &mut repeats, disk.as_ref()).await;
         observe(&world, &reviews, &mut models).await;
     }
     // The dust settles: everything works again, and time passes.
@@ -257,7 +274,7 @@ async fn mailed(world: &World, name: &str) -> usize {
     world.rows(&sql).await.iter().filter(has_arrived).count()
 }
 
-async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &mut Repeats) {
+async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &mut Repeats, disk: Option<&Disk>) {
     match *step {
         Step::Vet { customer, choice } => reviews[customer].go_on(world, choice).await,
         Step::Poll { minutes: n, fault } => {
@@ -333,6 +350,19 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
         }
         Step::Restart => world.restart().await,
         Step::Suspend { hours: n } => world.suspend(hours(n)),
+        Step::Obstruct { full, sending, choice } => {
+            let customer = usize::from(choice) % CUSTOMERS;
+            reviews[customer].go_on(world, choice / 3).await;
+            if sending {
+                world.pass(minutes(16));
+                world.poll().await;
+            }
+            let obstacle = match disk {
+                Some(disk) if full => Obstacle::Full(disk),
+                _ => Obstacle::Held(&world.config.database),
+            };
+            obstruct(world, obstacle, sending).await;
+        }
         Step::Leave { minutes: n } => leave(world, n).await,
         Step::SetClock { hours: by } => {
             let now = world.clock.now();
@@ -343,6 +373,58 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
             });
         }
     }
+}
+
+/// Why nothing can be written.
+enum Obstacle<'a> {
+    Full(&'a Disk),
+    Held(&'a Path),
+}
+
+impl Obstacle<'_> {
+    async fn stay(&self, time: Duration) {
+        match self {
+            Self::Full(disk) => {
+                disk.fill();
+                tokio::time::sleep(time).await;
+                disk.empty();
+            }
+            Self::Held(database) => {
+                let mut holder = SqliteConnectOptions::new().filename(database).connect().await.unwrap();
+                query("begin immediate").execute(&mut holder).await.unwrap();
+                tokio::time::sleep(time).await;
+                query("rollback").execute(&mut holder).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Nothing fails for good by that, and a message that was accepted meanwhile is not sent again.
+async fn obstruct(world: &World, obstacle: Obstacle<'_>, sending: bool) {
+    world.pass(minutes(16));
+    world.note_running().await;
+    let arrived = world.hook.hooks().len();
+    if sending {
+        world.hook.script(HookAct::Delay(Duration::from_millis(150)), Some(1));
+    }
+    let work = async {
+        for PartnerParts { poller, .. } in world.parts.partners.iter().filter(|_| !sending) {
+            let round = poller.round().await;
+            assert!(round.as_ref().err().is_none_or(|error| !error.is_damage()), "{round:?}");
+        }
+        for EndpointParts { dispatcher, .. } in &world.parts.endpoints {
+            let round = dispatcher.round().await;
+            assert!(round.as_ref().err().is_none_or(|error| !error.is_damage()), "{round:?}");
+        }
+    };
+    let obstruct = async {
+        if !sending || world.hook.wait_for(arrived + 1, Duration::from_millis(50)).await.is_ok() {
+            obstacle.stay(Duration::from_millis(300)).await;
+        }
+    };
+    // The obstacle first.
+    tokio::join!(biased; obstruct, work);
+    world.hook.clear_script();
 }
 
 /// Whatever waits for it meanwhile, the operators' endpoints have messages of already.

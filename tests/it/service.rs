@@ -1,8 +1,6 @@
 //! The daemon as systemd sees it: how it starts, stops and is told so.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +10,7 @@ use tokio::time::timeout;
 use vetwatch::sandbox::Kind;
 use vetwatch::sandbox::receiver::{Hook, HookAct};
 
+use crate::disk::Disk;
 use crate::process::{SOON, Town, complaint, now};
 use crate::world::seconds;
 
@@ -201,38 +200,4 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
     assert_eq!(town.rows("select distinct attempts from v_deliveries").await, ["1"]);
     assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
     daemon.stop().await;
-}
-
-/// A small disk of its own.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// `None`: this user may not.
-    fn mount(path: PathBuf) -> Option<Self> {
-        std::fs::create_dir(&path).unwrap();
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", "size=4m,mode=0755", "vetwatch-test"]).arg(&path).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(path))
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-
-    /// Until not a byte more fits.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.filler()).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-    }
-
-    fn empty(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a daemon of a failed test may still be there.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

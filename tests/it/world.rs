@@ -71,7 +71,17 @@ impl World {
 
     /// …and is changed like this.
     pub(crate) async fn edited(schedule: &str, more: &str, edit: impl FnOnce(String) -> String) -> Self {
-        let world = Self::unseen(schedule, more, edit).await;
+        Self::edited_in(tempfile::tempdir().expect("a folder"), schedule, more, edit).await
+    }
+
+    /// …in this folder.
+    pub(crate) async fn edited_in(
+        folder: TempDir,
+        schedule: &str,
+        more: &str,
+        edit: impl FnOnce(String) -> String,
+    ) -> Self {
+        let world = Self::unseen_in(folder, schedule, more, edit).await;
         tell_baseline(&world.config.database).await;
         world
     }
@@ -83,13 +93,16 @@ impl World {
 
     /// A world of which the operators were told nothing yet, its configuration changed so.
     pub(crate) async fn unseen(schedule: &str, more: &str, change: impl FnOnce(String) -> String) -> Self {
+        Self::unseen_in(tempfile::tempdir().expect("a folder"), schedule, more, change).await
+    }
+
+    async fn unseen_in(folder: TempDir, schedule: &str, more: &str, change: impl FnOnce(String) -> String) -> Self {
         tls();
         let clock = Arc::new(ManualClock::at(START));
         let theirs = Arc::new(ManualClock::at(START));
         let sandbox = Sandbox::start(Options::default(), theirs.clone()).await.expect("a sandbox");
         let mail = Mailbox::start(clock.clone()).await.expect("a mail server");
         let hook = Receiver::start(Some(SIGNING_SECRET), clock.clone()).await.expect("a receiver");
-        let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("vetwatch.toml");
         std::fs::write(folder.path().join("client-secret"), Options::default().client_secret).expect("a secret");
         std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
@@ -160,7 +173,7 @@ impl World {
     }
 
     /// Notes what [`Self::pass`] let pass.
-    async fn note_running(&self) {
+    pub(crate) async fn note_running(&self) {
         let ran = std::mem::take(&mut *self.ran.lock().expect("no panic"));
         for (from, until) in ran {
             self.store.tick(from).await.expect("a tick");
