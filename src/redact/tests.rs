@@ -91,13 +91,13 @@ fn a_secret_is_hidden_in_every_spelling_and_every_two_of_them() {
             // What the others are made of is in these two.
             let others = if matches!(secret, "hunter2" | "T0KEN~abc/x%7e+y") { &SPELLINGS[..] } else { &[] };
             for (other, again) in others {
-                let is_lost = match (*other, one) {
-                    // Capitals make base64 unreadable for whoever gets it, too.
-                    ("in small letters" | "in capitals", "base64 behind a name") => true,
-                    // And so do these.
-                    ("lines", "numbers without anything") | ("tags", "tags") => true,
-                    _ => false,
-                };
+                // Nobody can read these back.
+                let is_lost = matches!(
+                    (*other, one),
+                    ("in small letters" | "in capitals", "base64 behind a name")
+                        | ("lines", "numbers without anything")
+                        | ("tags", "tags")
+                );
                 if !is_lost {
                     is_hidden(secret, &again(&write(secret)), &format!("{other} of {one}"));
                 }
