@@ -1,5 +1,5 @@
--- Times are integer milliseconds since 1970 UTC. People read the views below; the tables may change.
--- No secret is ever written here: people copy this file around.
+-- The schema. Times are integer milliseconds since 1970 UTC. People read the views at the end; the tables may change.
+-- No secret is ever stored: people copy this file.
 
 -- A Partner Center tenant of the configuration.
 create table partner (
@@ -7,65 +7,154 @@ create table partner (
     name text not null unique,
     -- When vetwatch first started with this partner. A verdict on a review submitted later is news even at first sight.
     watching_since integer not null,
-    -- When the first complete customer list was taken over. Customers who join later are new customers.
+    -- When the first complete customer list was synced. Customers that appear later are new.
     first_synced_at integer,
     last_synced_at integer,
-    -- When `monitor.baseline` was told.
-    baseline_told_at integer,
-    -- Nothing is asked before this time: throttled, or our credential was refused.
-    closed_until integer,
-    closed_reason text,
-    -- How many times in a row the gate closed without a good answer in between.
-    closures integer not null default 0,
-    check ((closed_until is null) = (closed_reason is null))
+    -- When `monitor.initial_sync` was enqueued.
+    initial_sync_reported_at integer,
+
+    -- Backoff: nothing is requested before this time, and why; how many times in a row without a good response.
+    backoff_until integer,
+    backoff_reason text,
+    backoffs integer not null default 0,
+    -- The rate limit in requests a minute after a 429, until it is back at the configured one.
+    reduced_rate_limit integer,
+
+    -- The first failed request since the last good response; the last one, and its error.
+    failing_since integer,
+    last_failed_at integer,
+    last_failure text,
+    -- The operators were notified that the partner is failing; since when it is. When it last recovered.
+    failing_reported_since integer,
+    recovered_at integer,
+    -- Since when there are customers that are unreadable (readable again) and not reported yet.
+    unreadable_pending_since integer,
+    readable_pending_since integer,
+
+    -- Mass absence: no absence is recorded since this time. When a person accepted the absences.
+    mass_absence_since integer,
+    absence_accepted_at integer,
+
+    -- The customer list: size of the last complete one; when one was last read to its end, complete or not.
+    list_size integer,
+    list_read_at integer,
+    -- The first of the short lists in a row that agree with each other.
+    list_short_since integer,
+    list_short_size integer,
+    -- It could not be read: since when, when to retry, failures in a row, and the last error.
+    list_failing_since integer,
+    list_retry_at integer,
+    list_failures integer not null default 0,
+    list_error text,
+
+    -- The activity log: records before the cursor were read; the next scan starts a little earlier, because records
+    -- appear late.
+    activity_log_cursor integer,
+    -- When the last scan ended; when the last scan of the whole window ended.
+    activity_log_read_at integer,
+    activity_log_full_at integer,
+    -- 1: a full scan showed that the newest records come first, so a scan may stop at known ones.
+    activity_log_newest_first integer not null default 0 check (activity_log_newest_first in (0, 1)),
+    -- It could not be read: since when, when to retry, failures in a row, and the last error.
+    activity_log_failing_since integer,
+    activity_log_retry_at integer,
+    activity_log_failures integer not null default 0,
+    activity_log_error text,
+    -- 1: refused (this cloud has none, or the application lacks the right). Nothing waits for it then.
+    activity_log_refused integer not null default 0 check (activity_log_refused in (0, 1)),
+    -- 1: it shows submissions, so customers without a qualification are polled at the `unqualified` interval.
+    activity_log_counts integer not null default 0 check (activity_log_counts in (0, 1)),
+
+    -- When credentials expire, where known: [{"of": "client secret", "at": "2026-11-21T12:00:00.000Z"}].
+    credentials text not null default '[]' check (json_valid(credentials)),
+    check ((backoff_until is null) = (backoff_reason is null))
 ) strict;
 
--- A customer from `add` (or its arrival in a list) to `remove`. Adding again makes a new row: its watch begins anew.
+-- Records of the days that are still scanned again, each as a hash. Only kept where a scan may stop at them.
+create table activity_log_seen (
+    partner integer not null references partner (id),
+    operation integer not null,
+    day integer not null,
+    primary key (partner, operation)
+) strict, without rowid;
+create index activity_log_seen_day on activity_log_seen (partner, day);
+
+-- A customer, from `add` (or its first appearance in the list) to `remove`. Adding it again makes a new row.
 create table customer (
     id integer primary key,
     partner integer not null references partner (id),
-    -- The tenant id, as spelled.
+    -- The tenant id as spelled, and as compared: lower case.
     customer_id text not null,
-    -- The tenant id, as compared: lower case.
     customer_key text not null,
     name text not null default '',
     domain text not null default '',
     tags text not null default '[]' check (json_valid(tags)),
-    -- `listed`: added by hand; `synced`: from Partner Center's list.
-    source text not null check (source in ('listed', 'synced')),
+    -- The address that routes with `to_contact` send to, or a name for people.
+    contact text not null default '',
+    -- `manual`: added by hand; `synced`: from Partner Center's list.
+    source text not null check (source in ('manual', 'synced')),
     added_at integer not null,
     removed_at integer,
     paused_at integer,
-    -- Why it is asked when it is asked; also the order when the budget is short.
-    poll_class text not null default 'first_sight'
-        check (poll_class in ('second_look', 'in_review', 'settled', 'first_sight', 'unqualified')),
+    -- Nobody is notified about this customer since, and until when; null: until unmuted.
+    muted_at integer,
+    muted_until integer,
+
+    -- Which interval applies, and the priority when the budget is short.
+    poll_class text not null default 'unseen'
+        check (poll_class in ('confirming', 'in_review', 'settled', 'unseen', 'unqualified')),
     next_poll_at integer not null,
-    -- A question is under way since. Still set at start: the process died while asking.
-    asking_since integer,
-    -- How many times in a row the process died while asking.
+    -- A poll is in flight since. Still set at start: the process died during it.
+    polling_since integer,
+    -- How many times in a row the process died during a poll.
     interrupted integer not null default 0,
-    -- News is expected (a denial, a submission): asked like one in review until then at the latest.
-    expected_until integer,
-    -- The last understood answer, normalized, and when its request began. Equal answers change nothing; older ones are dropped.
-    answer text,
-    answer_began_at integer,
+    -- A change is expected (after a denial, a submission): polled at the `in_review` interval until then at the latest.
+    watch_closely_until integer,
+    -- The last submission in the activity log.
+    submitted_at integer,
+
+    -- The last understood response, normalized, and when its request began. Older responses are dropped.
+    response text,
+    response_requested_at integer,
     first_seen_at integer,
     last_seen_at integer,
-    -- Failed asks in a row, the first of them, and what the last one said.
+    -- Failed polls in a row, the first of them, and the last error.
     poll_failures integer not null default 0,
     failing_since integer,
     last_error text,
-    blind_since integer,
+    -- Failing for so long that the operators are notified; when they were.
+    unreadable_since integer,
+    unreadable_reported_at integer,
+
+    -- Membership. 1: was in a list once. Only such a customer can be missing from one.
+    was_in_list integer not null default 0 check (was_in_list in (0, 1)),
+    -- The first of the complete lists in a row that lack it.
+    missing_from_list_since integer,
+    -- It responds with 403/20002 (no relationship) since, without an understood response in between.
+    refused_since integer,
+    -- It departed: polled at the `unqualified` interval for 90 days. `missing`: missing from two lists a day apart.
+    -- `refused`: until it responds.
+    departed_since integer,
+    departed_reason text check (departed_reason in ('missing', 'refused')),
+    -- When its departure was handled: reported, if it was in review. Kept until it responds again.
+    departure_reported_at integer,
+    -- The 90 days are over: not polled until it is in the list again, or a person resumes it.
+    given_up_at integer,
     check ((poll_failures = 0) = (failing_since is null))
 ) strict;
 create unique index customer_watched on customer (partner, customer_key) where removed_at is null;
 create index customer_due on customer (partner, poll_class, next_poll_at) where removed_at is null and paused_at is null;
 create index customer_key on customer (customer_key);
-create index customer_asking on customer (asking_since) where asking_since is not null;
+create index customer_polling on customer (polling_since) where polling_since is not null;
+create index customer_departed on customer (partner, departed_since)
+    where departed_since is not null and removed_at is null and paused_at is null;
+create index customer_departed_unreported on customer (partner)
+    where departed_since is not null and departure_reported_at is null and removed_at is null;
+create index customer_unreadable on customer (partner) where unreadable_since is not null or unreadable_reported_at is not null;
 
--- What is believed of one qualification of one customer. The row outlives the entry: the attempt number and the
--- verdict that was told must be remembered when the entry comes back.
-create table observation (
+-- The state of one qualification of one customer. The row outlives the entry: attempt and last notified verdict must be
+-- known when the entry comes back.
+create table qualification_state (
     id integer primary key,
     customer integer not null references customer (id),
     -- The name as spelled, and as compared: lower case without underscores.
@@ -76,31 +165,67 @@ create table observation (
     vetting_status text,
     vetting_reason text,
     vetting_created_at integer,
-    -- When it was first seen in this status.
+    -- When this status was first seen.
     status_since integer not null,
-    -- The review that this is, counted from 1; 0: none seen yet.
+
+    -- The review, counted from 1; 0: none seen yet.
     attempt integer not null,
-    -- That review's create date, where one was ever shown.
+    -- Its create date, if one was ever shown; when it was first seen.
     attempt_created_at integer,
-    -- When it was submitted: the create date, or when vetwatch saw the review begin.
+    attempt_seen_at integer,
+    -- When it was submitted: the create date, or when the review was first seen.
     submitted_at integer,
-    -- The last verdict told, or taken over silently at first sight.
-    told_verdict text check (told_verdict in ('Approved', 'Denied')),
-    told_reason text,
-    told_created_at integer,
-    told_attempt integer,
-    -- The entry is missing from answers since; when it was last there; when the last look that counts was taken.
+
+    -- The last notified verdict, or the one stored silently at first sight; when it was seen, its attempt, and the create
+    -- date of that attempt.
+    notified_verdict text check (notified_verdict in ('Approved', 'Denied')),
+    notified_reason text,
+    notified_created_at integer,
+    notified_at integer,
+    notified_attempt integer,
+    notified_attempt_created_at integer,
+
+    -- A pending absence: since when; when the entry was last present; confirmations so far, and the last of them.
     missing_since integer,
-    missing_after integer,
-    missing_looks integer not null default 0,
-    missing_looked_at integer,
-    check ((missing_since is null) = (missing_looks = 0)),
+    missing_last_present_at integer,
+    missing_confirmations integer not null default 0,
+    missing_confirmed_at integer,
+
+    -- A pending verdict: what the last responses show in place of the stored state; since when; when something else was
+    -- last seen; confirmations so far, and the last of them; when it is recorded if it stays.
+    pending_status text,
+    pending_reason text,
+    pending_created_at integer,
+    pending_since integer,
+    pending_last_other_at integer,
+    pending_confirmations integer not null default 0,
+    pending_confirmed_at integer,
+    pending_until integer,
+
+    -- The attempt that the overdue reminders are about, and up to when those that were due are sent.
+    overdue_attempt integer,
+    overdue_until integer,
+    check ((missing_since is null) = (missing_confirmations = 0)),
     check (present = 1 or missing_since is null),
-    check ((told_verdict is null) = (told_attempt is null)),
+    check ((notified_verdict is null) = (notified_attempt is null)),
     unique (customer, qualification_key)
 ) strict;
+create index qualification_state_missing on qualification_state (missing_since) where missing_since is not null;
+create index qualification_state_absent on qualification_state (status_since) where present = 0;
+create index qualification_state_pending on qualification_state (pending_since) where pending_since is not null;
 
--- What changed, with the answer that showed it. Never deleted.
+-- Vetting statuses that are not documented, by partner. Reported once.
+create table unknown_status (
+    partner integer not null references partner (id),
+    -- As compared, and as first spelled.
+    status_key text not null,
+    status text not null,
+    first_seen_at integer not null,
+    reported_at integer,
+    primary key (partner, status_key)
+) strict, without rowid;
+
+-- What changed, with the response that showed it. Never deleted.
 create table transition (
     id integer primary key autoincrement,
     customer integer not null references customer (id),
@@ -112,12 +237,12 @@ create table transition (
     vetting_created_at integer,
     attempt integer not null,
     submitted_at integer,
-    -- The change fell between these two.
+    -- The change happened between these two.
     last_seen_before_at integer,
     observed_at integer not null,
-    -- The verdict stood already when the customer was first seen.
+    -- 1: the customer was first seen with this status.
     first_seen integer not null default 0 check (first_seen in (0, 1)),
-    -- The evidence.
+    -- The evidence: the response, and Microsoft's ids of it.
     raw_answer text,
     request_id text,
     correlation_id text,
@@ -132,7 +257,7 @@ create index transition_observed on transition (observed_at);
 create trigger transition_is_kept before delete on transition
 begin select raise(abort, 'transitions are never deleted'); end;
 
--- What is told. One for each transition, and the operational ones.
+-- What happened: one for each transition, and what vetwatch reports of itself.
 create table event (
     id text primary key,
     type text not null,
@@ -142,54 +267,95 @@ create table event (
     occurred_at integer not null,
     -- The `data` object of the webhook.
     data text not null check (json_valid(data)),
-    -- What may be told only once, by name.
-    once text unique
+    -- An event with this key is enqueued only once.
+    dedup_key text unique,
+    -- 1: sent to nobody, because the customer was muted.
+    muted integer not null default 0 check (muted in (0, 1)),
+    -- 1: sent by `test-send`; it is about no real customer.
+    test integer not null default 0 check (test in (0, 1))
 ) strict;
 create index event_occurred on event (occurred_at);
+create index event_test on event (id) where test = 1;
 
--- The outbox: a message to an endpoint. Its id is the `webhook-id` and the `Message-ID`.
+-- The outbox: a message to an endpoint. Its id is the `webhook-id` and the `Message-ID`. While it gathers events the id
+-- changes, and what refers to it follows; from its first attempt on it is fixed. The order is the sequence's.
 create table delivery (
     sequence integer primary key autoincrement,
     id text not null unique,
     endpoint text not null,
-    -- Events of one group may share a delivery that has not been begun.
+    -- The customer's contact, which gets it beside the endpoint's own recipients: a mail address.
+    recipient text,
+    -- Events of one group may share a delivery that has no attempt yet.
     group_key text,
     state text not null check (state in ('pending', 'delivered', 'dead')),
     created_at integer not null,
-    -- Giving up is counted from here.
+    -- Its lifetime is counted from here.
     first_due_at integer not null,
     -- When the next attempt may begin. An attempt in flight holds it one lease ahead.
     next_attempt_at integer,
-    -- Not before this: a group's waiting time, quiet hours.
-    held_until integer,
-    -- Attempts begun; the rung of the retry schedule; attempts in a row that the process did not survive.
+    -- Not before this time: a group's wait, quiet hours. Quiet hours defer for at most two weeks, counted from the second.
+    deferred_until integer,
+    deferred_since integer,
+    -- 1: quiet hours apply: those of the routes as they are when it is due.
+    respects_quiet_hours integer not null default 0 check (respects_quiet_hours in (0, 1)),
+    -- Attempts begun; the position in the retry schedule; attempts in a row that the process did not survive.
     attempts integer not null default 0,
-    rung integer not null default 0,
+    retry_index integer not null default 0,
     interrupted integer not null default 0,
-    -- The message as every attempt sends it, from the first attempt on.
+    -- The message as every attempt sends it, from the first attempt on, and what it was rendered for (`email`, `teams`, ...).
     message text,
-    -- Recipients that have taken or refused it for good: {"address": "reply"}.
-    settled text not null default '{}' check (json_valid(settled)),
+    format text,
+    -- Recipients that accepted or rejected it for good: {"address": "reply"}.
+    final_replies text not null default '{}' check (json_valid(final_replies)),
+    -- Of them, those that rejected it and are not corrected yet; when the last of them did; when that was reported.
+    refused text not null default '{}' check (json_valid(refused)),
+    refused_at integer,
+    refused_reported_at integer,
     finished_at integer,
     last_error text,
+    -- The operators were notified that it is dead, or waits without an end in sight.
+    operators_notified_at integer,
+    -- Its row cannot be read, as `last_error` says: since when, and when that was reported. It waits.
+    unreadable_since integer,
+    unreadable_reported_at integer,
+    -- It is sent in place of this endpoint's; its events were sent to its endpoint's fallback, too; they were sent to
+    -- another endpoint instead (`redrive --to`), and it is dead without needing anybody.
+    failover_from text,
+    failed_over_at integer,
+    redirected_at integer,
     check ((state = 'pending') = (next_attempt_at is not null)),
     check ((state = 'pending') = (finished_at is null)),
     unique (id, endpoint)
 ) strict;
 create index delivery_pending on delivery (endpoint, next_attempt_at) where state = 'pending';
 create index delivery_order on delivery (endpoint, sequence) where state = 'pending';
+create index delivery_open on delivery (endpoint, group_key) where state = 'pending' and attempts = 0 and group_key is not null;
 create index delivery_state on delivery (state, finished_at);
+create index delivery_unreadable on delivery (endpoint) where unreadable_since is not null;
+create index delivery_refused on delivery (endpoint, refused_at) where refused <> '{}';
+-- Dead and not reported.
+create index delivery_unreported on delivery (endpoint) where state = 'dead' and operators_notified_at is null;
+-- The newest that an endpoint accepted.
+create index delivery_accepted on delivery (endpoint) where state = 'delivered';
+
+-- The ids that a delivery had while it gathered events.
+create table delivery_former_id (
+    id text primary key,
+    delivery integer not null references delivery (sequence)
+) strict, without rowid;
 
 create table delivery_event (
     delivery text not null,
     endpoint text not null,
     event text not null references event (id),
-    foreign key (delivery, endpoint) references delivery (id, endpoint),
+    -- Why the endpoint gets it: `route north`, `operators`, `fallback of crm`, `test-send`.
+    why text,
+    foreign key (delivery, endpoint) references delivery (id, endpoint) on update cascade,
     primary key (event, endpoint) -- one delivery of an event to an endpoint
 ) strict, without rowid;
 create index delivery_event_delivery on delivery_event (delivery);
 
--- One try to hand a delivery over. Without an end: under way, or the process died in it.
+-- One attempt at a delivery. Without an end: in flight, or the process died during it.
 create table attempt (
     id integer primary key,
     delivery text not null references delivery (id),
@@ -197,7 +363,7 @@ create table attempt (
     began_at integer not null,
     ended_at integer,
     outcome text check (outcome in ('accepted', 'failed', 'refused', 'interrupted')),
-    -- What the other side answered, or why there was no answer.
+    -- The response, or why there was none.
     response text,
     check ((ended_at is null) = (outcome is null)),
     unique (delivery, number)
@@ -205,31 +371,52 @@ create table attempt (
 create index attempt_open on attempt (delivery) where ended_at is null;
 create index attempt_ended on attempt (ended_at);
 
--- What must be remembered of an endpoint of the configuration.
+-- What is known of an endpoint.
 create table endpoint (
     name text primary key,
-    -- It could not be reached: one message at a time probes it.
+    -- Backing off: it could not be reached, and one delivery at a time probes it.
     closed_since integer,
     probe_at integer,
     -- Failures in a row.
     failures integer not null default 0,
-    -- It said that it is gone (410): nothing is sent until its configuration changes or somebody redrives.
+    -- The first message since the last response that was handed over without one.
+    unconfirmed_since integer,
+    -- It said that it is gone (410): nothing is sent until its configuration changes or somebody redrives. And the
+    -- configuration that it was paused under.
     paused_at integer,
-    -- Which configuration it was paused under.
     paused_settings text,
     last_accepted_at integer,
     last_error text,
+    -- When the operators were notified that it delivers nothing; when they were last notified of its dead deliveries.
+    failing_reported_at integer,
+    dead_reported_at integer,
+    -- It is not in the configuration, and since when that is known.
+    unconfigured_since integer,
     check ((closed_since is null) = (probe_at is null))
 ) strict, without rowid;
 
--- One row: until when vetwatch is known to have run. The time that it did not run counts against nobody.
+-- What the operators were notified of, until they are notified that it is over.
+create table raised_alert (
+    -- A reason of src/attention.rs, and what it is about: a partner, an endpoint.
+    reason text not null,
+    about text not null,
+    reported_at integer not null,
+    -- It looks over since. Reported a little later, unless it comes back.
+    over_since integer,
+    primary key (reason, about)
+) strict, without rowid;
+
+-- One row: until when vetwatch is known to have run, and since when without a gap of more than two minutes; when the clock
+-- was last seen to be set by more than a minute. The time that vetwatch did not run counts against nobody.
 create table daemon (
     id integer primary key check (id = 1),
-    ran_until integer not null
+    alive_at integer not null,
+    alive_since integer,
+    clock_set_at integer
 ) strict;
 
 ---------------------------------------------------------------------------------------------------------------
--- The views: ISO 8601 in UTC, readable names. Documented in the README; changing one is a breaking change.
+-- The views: ISO 8601 in UTC, readable names. Documented; changing one is a breaking change.
 
 create view v_current as
 select p.name as partner,
@@ -245,7 +432,7 @@ select p.name as partner,
        strftime('%Y-%m-%dT%H:%M:%fZ', c.last_seen_at / 1000.0, 'unixepoch') as last_seen_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', case when c.paused_at is null then c.next_poll_at end / 1000.0, 'unixepoch') as next_poll_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', o.missing_since / 1000.0, 'unixepoch') as missing_since
-from observation o
+from qualification_state o
 join customer c on c.id = o.customer
 join partner p on p.id = c.partner
 where o.present = 1 and c.removed_at is null;
@@ -308,15 +495,20 @@ select p.name as partner,
        c.customer_id,
        c.name,
        c.domain,
-       (select group_concat(value, ',') from json_each(c.tags)) as tags,
+       coalesce((select group_concat(value, ',') from json_each(c.tags)), '') as tags,
+       c.contact,
        c.paused_at is not null as paused,
        strftime('%Y-%m-%dT%H:%M:%fZ', c.last_seen_at / 1000.0, 'unixepoch') as last_seen_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', case when c.paused_at is null then c.next_poll_at end / 1000.0, 'unixepoch') as next_poll_at,
        c.poll_failures,
-       strftime('%Y-%m-%dT%H:%M:%fZ', c.blind_since / 1000.0, 'unixepoch') as blind_since,
+       strftime('%Y-%m-%dT%H:%M:%fZ', c.failing_since / 1000.0, 'unixepoch') as failing_since,
+       strftime('%Y-%m-%dT%H:%M:%fZ', c.unreadable_since / 1000.0, 'unixepoch') as unreadable_since,
        c.last_error,
        c.poll_class,
-       strftime('%Y-%m-%dT%H:%M:%fZ', c.added_at / 1000.0, 'unixepoch') as added_at
+       strftime('%Y-%m-%dT%H:%M:%fZ', c.added_at / 1000.0, 'unixepoch') as added_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', c.departed_since / 1000.0, 'unixepoch') as departed_since,
+       strftime('%Y-%m-%dT%H:%M:%fZ', c.muted_at / 1000.0, 'unixepoch') as muted_since,
+       strftime('%Y-%m-%dT%H:%M:%fZ', c.muted_until / 1000.0, 'unixepoch') as muted_until
 from customer c
 join partner p on p.id = c.partner
 where c.removed_at is null;

@@ -125,9 +125,9 @@ impl ActivityLog {
         }
         let gate = self.store.gate(self.partner).await?;
         if let Some(gate) =
-            gate.as_ref().filter(|gate| gate.closed_until > now && gate.closed_until <= now.after(LONGEST_GATE))
+            gate.as_ref().filter(|gate| gate.backoff_until > now && gate.backoff_until <= now.after(LONGEST_GATE))
         {
-            return Ok(Look::next(gate.closed_until));
+            return Ok(Look::next(gate.backoff_until));
         }
         let page_at = self.budget.page_at(Reader::ActivityLog, now);
         if page_at > now {
@@ -256,7 +256,7 @@ impl ActivityLog {
         let mut wait = wait.min(LONGEST_GATE);
         let mut tx = self.store.begin().await?;
         if error.stops_everything() {
-            let closed = pause(error, gate.map_or(0, |gate| gate.closures), self.in_review);
+            let closed = pause(error, gate.map_or(0, |gate| gate.backoffs), self.in_review);
             warn!(partner = self.name, until = %now.after(closed), "nothing is asked of Partner Center for a while: {error}");
             tx.close_gate(self.partner, now.after(closed), &error.to_string()).await?;
             wait = wait.max(closed);

@@ -76,19 +76,19 @@ reasons! {
         "at once, past the outbox if need be",
         "stop vetwatch, keep the file with its -wal and -shm aside, and put a backup (or what `sqlite3 .recover` saves) in its \
          place";
-    PartnerFailing = "partner_failing", minutes(30), Some(EventType::Blind),
+    PartnerFailing = "partner_failing", minutes(30), Some(EventType::PartnerFailing),
         "a partner gave no good answer after two pauses in a row",
         "after 30 minutes without a good answer, while polling",
         "the reason stands beside it; a refused credential needs a new one, all else is tried again";
-    ImplausibleAnswers = "implausible_answers", Duration::ZERO, Some(EventType::Blind),
+    ImplausibleAnswers = "implausible_answers", Duration::ZERO, Some(EventType::PartnerFailing),
         "so many customers lost an entry at once that nothing is recorded as absent",
         "at once",
         "look at some of them in Partner Center; `vetwatch poll --accept` if it is true";
-    CustomerListFailing = "customer_list_failing", Duration::from_hours(24), Some(EventType::Blind),
+    CustomerListFailing = "customer_list_failing", Duration::from_hours(24), Some(EventType::PartnerFailing),
         "the customer list of a partner could not be read for 24 hours: new customers are not watched",
         "then",
         "the reason stands in `status`; it is tried again";
-    CustomersFailing = "customers_failing", Duration::from_hours(1), Some(EventType::Blind),
+    CustomersFailing = "customers_failing", Duration::from_hours(1), Some(EventType::CustomersFailing),
         "a customer failed three polls in a row over at least an hour while others answer",
         "then, those of 20 minutes together",
         "`vetwatch status CUSTOMER` says why; pause or remove who is a customer no more";
@@ -108,31 +108,31 @@ reasons! {
     EndpointGone = "endpoint_gone", Duration::ZERO, Some(EventType::EndpointFailing),
         "an endpoint said that it is gone (410), and is paused",
         "at once, over another endpoint",
-        "mend its URL and restart, or `vetwatch notifications redrive --endpoint NAME`";
+        "mend its URL and restart, or `vetwatch deliveries redrive --endpoint NAME`";
     MessagesWaiting = "messages_waiting", minutes(15), Some(EventType::EndpointFailing),
         "a message has waited for 15 minutes (quiet hours and digests that gather do not count)",
         "with the endpoint, or with the message once it is given up or waits alone",
-        "`vetwatch notifications list --state pending` shows the last answer";
+        "`vetwatch deliveries list --state pending` shows the last answer";
     EndpointNotConfigured = "endpoint_not_configured", Duration::ZERO, Some(EventType::DeadLetter),
         "messages wait for an endpoint that the configuration does not name",
         "at the start; after 15 minutes what waits is told to the operators instead",
-        "`vetwatch notifications redrive --endpoint NAME --to ENDPOINT`, or name it again";
+        "`vetwatch deliveries redrive --endpoint NAME --to ENDPOINT`, or name it again";
     MessageWaitsAlone = "message_waits_alone", Duration::from_hours(24), Some(EventType::DeadLetter),
         "a message has waited for 24 hours though its endpoint works (mostly it has taken later ones)",
         "then",
-        "`vetwatch notifications show ID` has its answers; `redrive ID --to ENDPOINT`";
+        "`vetwatch deliveries show ID` has its answers; `redrive ID --to ENDPOINT`";
     MessageUnreadable = "message_unreadable", Duration::ZERO, Some(EventType::DeadLetter),
         "a message waits because its row in the database cannot be read",
         "at the next look, over every endpoint",
-        "`vetwatch notifications show ID` names the row; restore a backup, or mend the row";
+        "`vetwatch deliveries show ID` names the row; restore a backup, or mend the row";
     RecipientRefused = "recipient_refused", Duration::ZERO, Some(EventType::DeadLetter),
         "a mail server refused one of several recipients for good",
         "after a minute, over another endpoint",
-        "correct the address, then `vetwatch notifications redrive ID` sends it to that recipient alone";
+        "correct the address, then `vetwatch deliveries redrive ID` sends it to that recipient alone";
     DeadLetter = "dead_letter", Duration::ZERO, Some(EventType::DeadLetter),
         "a message was given up",
         "after a minute, those of an endpoint together, over another endpoint",
-        "`vetwatch notifications list --state dead`, mend the cause, `vetwatch notifications redrive ID`";
+        "`vetwatch deliveries list --state dead`, mend the cause, `vetwatch deliveries redrive ID`";
     CredentialExpiring = "credential_expiring", Duration::ZERO, Some(EventType::CredentialExpiring),
         "a secret, certificate or refresh token ends within 14 days",
         "30, 14, 7, 3 and 1 days before, and when it has ended",
@@ -215,16 +215,16 @@ pub struct Late {
 }
 
 /// Since when the oldest due customer waits, if that is too long: for more than twice its interval. What was due before
-/// `ran_from` could not be polled earlier.
+/// `alive_since` could not be polled earlier.
 #[must_use]
 pub fn polling_late(
     due: &[(PollClass, Timestamp)],
     intervals: &Intervals,
-    ran_from: Timestamp,
+    alive_since: Timestamp,
     now: Timestamp,
 ) -> Option<(Timestamp, Duration)> {
     let late = due.iter().filter_map(|(class, due_at)| {
-        let (since, interval) = ((*due_at).max(ran_from), intervals.promised(*class));
+        let (since, interval) = ((*due_at).max(alive_since), intervals.promised(*class));
         (now.since(since) > (interval * 2).max(LEAST_LATE)).then_some((since, interval))
     });
     late.min()
@@ -232,8 +232,8 @@ pub fn polling_late(
 
 /// Since when the oldest due message of an endpoint waits that could be tried, if that is too long.
 #[must_use]
-pub fn delivery_late(due_at: Timestamp, ran_from: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let since = due_at.max(ran_from);
+pub fn delivery_late(due_at: Timestamp, alive_since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let since = due_at.max(alive_since);
     (now.since(since) >= Reason::DeliveryLate.after()).then_some(since)
 }
 
@@ -282,7 +282,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     for wait in facts.lone_waits.iter().take(NAMED) {
         let why = wait.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let text = format!(
-            "a message waits for {} since {}, though the endpoint works{why}; `vetwatch notifications show {}`",
+            "a message waits for {} since {}, though the endpoint works{why}; `vetwatch deliveries show {}`",
             wait.endpoint,
             when::moment(wait.since),
             wait.id
@@ -291,7 +291,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     }
     for refused in facts.refused.iter().take(NAMED) {
         let text = format!(
-            "{} refused {} of {} for good: {}; correct the address, then `vetwatch notifications redrive {}`",
+            "{} refused {} of {} for good: {}; correct the address, then `vetwatch deliveries redrive {}`",
             refused.address,
             if refused.messages == 1 { "a message".to_owned() } else { format!("{} messages", refused.messages) },
             refused.endpoint,
@@ -302,17 +302,14 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     }
     match facts.endpoints.iter().map(|(endpoint, _)| endpoint.dead).sum::<i64>() {
         0 => {}
-        1 => add(
-            Reason::DeadLetter,
-            "",
-            None,
-            "1 message was given up: `vetwatch notifications list --state dead`".into(),
-        ),
+        1 => {
+            add(Reason::DeadLetter, "", None, "1 message was given up: `vetwatch deliveries list --state dead`".into());
+        }
         n => add(
             Reason::DeadLetter,
             "",
             None,
-            format!("{n} messages were given up: `vetwatch notifications list --state dead`"),
+            format!("{n} messages were given up: `vetwatch deliveries list --state dead`"),
         ),
     }
     for (state, _) in &facts.partners {
@@ -333,9 +330,9 @@ pub fn list_failing_since(since: Option<Timestamp>, now: Timestamp) -> Option<Ti
 
 fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Timestamp>, String)> {
     let partner = &state.partner;
-    let why = state.last_failure.as_ref().or(state.closed_reason.as_ref());
+    let why = state.last_failure.as_ref().or(state.backoff_reason.as_ref());
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-    if let Some(since) = state.implausible_since {
+    if let Some(since) = state.mass_absence_since {
         let text = format!(
             "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is believed to be gone \
              until two looks an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
@@ -345,12 +342,12 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
         return Some((Reason::ImplausibleAnswers, Some(since), text));
     }
     let long = state.failing_since.filter(|since| now.since(*since) >= Reason::PartnerFailing.after());
-    if let Some(since) = state.blind_since.or(long) {
+    if let Some(since) = state.failing_reported_since.or(long) {
         let text = format!("{partner}: no good answer since {}{why}", when::moment(since));
         return Some((Reason::PartnerFailing, Some(since), text));
     }
-    let text = format!("{partner}: no good answer after {} pauses in a row{why}", state.closures);
-    (state.closures >= BACKOFFS).then_some((Reason::PartnerFailing, state.failing_since, text))
+    let text = format!("{partner}: no good answer after {} pauses in a row{why}", state.backoffs);
+    (state.backoffs >= BACKOFFS).then_some((Reason::PartnerFailing, state.failing_since, text))
 }
 
 fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(Reason, Option<Timestamp>, String)> {
@@ -361,7 +358,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
     if !configured {
         if state.pending > 0 {
             let text = format!(
-                "{} for {name}, which is not configured: was it renamed? `vetwatch notifications redrive --endpoint \
+                "{} for {name}, which is not configured: was it renamed? `vetwatch deliveries redrive --endpoint \
                  {name} --to ENDPOINT`",
                 wait(state.pending)
             );
@@ -371,7 +368,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
     }
     if state.unreadable > 0 {
         let text = format!(
-            "{} for {name}, because what is stored cannot be read: `vetwatch notifications list --state pending --endpoint \
+            "{} for {name}, because what is stored cannot be read: `vetwatch deliveries list --state pending --endpoint \
              {name}` says what",
             wait(state.unreadable)
         );
@@ -380,7 +377,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
     let waiting = state.waiting_since.filter(|since| now.since(*since) >= Reason::MessagesWaiting.after());
     if let Some(since) = state.paused_at {
         let text = format!(
-            "{name} says that it is gone: nothing is sent until its configuration changes or `vetwatch notifications \
+            "{name} says that it is gone: nothing is sent until its configuration changes or `vetwatch deliveries \
              redrive --endpoint {name}`"
         );
         said.push((Reason::EndpointGone, Some(since), text));
@@ -398,7 +395,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
 fn failing_since(state: &EndpointState, now: Timestamp) -> Option<Timestamp> {
     let long = |since: &Timestamp| now.since(*since) >= Reason::EndpointFailing.after();
     let unconfirmed = state.unconfirmed_since.filter(|_| state.pending > 0).filter(long);
-    state.closed_since.or(unconfirmed).or(state.failing_told_at)
+    state.closed_since.or(unconfirmed).or(state.failing_reported_at)
 }
 
 impl Late {

@@ -20,7 +20,7 @@ pub mod live;
 mod load;
 mod logging;
 pub mod login;
-mod notifications;
+mod deliveries;
 pub mod output;
 pub mod poll;
 pub mod privileges;
@@ -41,7 +41,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::config;
 
 pub use args::{Cli, Command, RouteCommand};
 pub use context::Context;
@@ -52,7 +54,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, arguments.iter().any(|argument| argument == "--json")),
+        Err(error) => return usage(&with_former_names(error), arguments.iter().any(|argument| argument == "--json")),
     };
     let (json, lasts) = (cli.json, logging::lasts(&cli));
     let (ended, logging) = match logging::start(&cli) {
@@ -109,10 +111,20 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::History(args) => history::history(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::TestSend(args) => test_send::test_send(context, args).await,
-        Command::Notifications(command) => notifications::notifications(context, command).await,
+        Command::Deliveries(command) => deliveries::deliveries(context, command).await,
         Command::Completions { shell } => generate::completions(context, shell),
         Command::Man { directory } => generate::man(context, &directory),
     }
+}
+
+/// Suggests the command that one of before is called now.
+fn with_former_names(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(now) = config::current_name(name)
+    {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![now.to_owned()]));
+    }
+    error
 }
 
 /// What clap has to say: help and version on stdout, wrong usage on stderr.

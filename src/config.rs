@@ -41,7 +41,7 @@ use crate::record::Intervals;
 pub use outline::Outline;
 pub use problem::{Problem, Problems};
 pub use secret::CredentialDirs;
-pub use section::closest;
+pub use section::{closest, current_name};
 
 use problem::Report;
 use section::{Context, Section};
@@ -82,8 +82,8 @@ pub struct Schedule {
     pub settled: Duration,
     pub unqualified: Duration,
     pub activity_log: Duration,
-    pub second_look: Duration,
-    pub third_look: Duration,
+    pub first_confirmation: Duration,
+    pub second_confirmation: Duration,
     /// Cron with seconds.
     pub customer_sync: String,
     pub timezone: chrono_tz::Tz,
@@ -97,8 +97,8 @@ impl Schedule {
             in_review: self.in_review,
             settled: self.settled,
             unqualified: self.unqualified,
-            second_look: self.second_look,
-            third_look: self.third_look,
+            first_confirmation: self.first_confirmation,
+            second_confirmation: self.second_confirmation,
             log_is_read: false,
         }
     }

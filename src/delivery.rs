@@ -66,7 +66,7 @@ pub struct Outgoing<'a> {
     /// The customer's contact, who gets a mail beside the endpoint's own recipients.
     pub recipient: Option<&'a str>,
     /// Recipients that have taken or refused it for good in earlier attempts, with what they replied.
-    pub settled: &'a BTreeMap<String, String>,
+    pub final_replies: &'a BTreeMap<String, String>,
 }
 
 /// What one attempt came to.
@@ -77,7 +77,7 @@ pub struct Report {
     /// [`Report::DETAIL_MAX`] bytes, no control characters.
     pub detail: String,
     /// Recipients that took or refused it for good in this attempt, with what was replied.
-    pub settled: BTreeMap<String, String>,
+    pub final_replies: BTreeMap<String, String>,
 }
 
 impl Report {

@@ -54,8 +54,8 @@ pub struct Look {
     pub news_since: Option<Timestamp>,
     /// When something was last submitted for this customer, as the activity log has it.
     pub submitted_at: Option<Timestamp>,
-    pub second_look: Duration,
-    pub third_look: Duration,
+    pub first_confirmation: Duration,
+    pub second_confirmation: Duration,
     pub doubt: Doubt,
 }
 

@@ -32,10 +32,13 @@ event_types! {
     Submitted = "vetting.submitted",
     Changed = "vetting.changed",
     Overdue = "vetting.overdue",
-    Unrecognized = "vetting.unrecognized",
-    Baseline = "monitor.baseline",
-    Blind = "monitor.blind",
-    Recovered = "monitor.recovered",
+    UnknownStatus = "monitor.unknown_status",
+    InitialSync = "monitor.initial_sync",
+    PartnerFailing = "monitor.partner_failing",
+    PartnerRecovered = "monitor.partner_recovered",
+    CustomersFailing = "monitor.customers_failing",
+    CustomersRecovered = "monitor.customers_recovered",
+    CustomersDeparted = "monitor.customers_departed",
     PollingLate = "monitor.polling_late",
     PollingRecovered = "monitor.polling_recovered",
     EndpointFailing = "monitor.endpoint_failing",
@@ -53,7 +56,7 @@ impl EventType {
     /// For the people who run vetwatch, whatever the routes say.
     #[must_use]
     pub fn is_for_operators(self) -> bool {
-        self == Self::Unrecognized || self.as_str().starts_with("monitor.")
+        self.as_str().starts_with("monitor.")
     }
 
     /// Recorded, and sent only where a route names it: nobody wants mail for it unasked.

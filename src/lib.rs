@@ -17,7 +17,7 @@
 //!  │ partner_center.qualifications(customer) *  │   │ channel.deliver(message) ──► SMTP / HTTPS  *  │
 //!  │   │ JSON → Snapshot                        │   │   │ Report { outcome, detail, settled }       │
 //!  │   ▼                                        │   │   ▼                                           │
-//!  │ record(answer)               [write tx 1]  │   │ retry.next(outcome, rung, waited, chance)     │
+//!  │ record(answer)               [write tx 1]  │   │ retry.next(outcome, retry_index, waited, chance)     │
 //!  │   changes = diff(beliefs, snapshot)        │   │   ▼                                           │
 //!  │   belief, transition, event, delivery each │   │ finish(delivery, outcome)         [write tx 3] │
 //!  │   customer.next_poll_at ← later            │   └───────────────────────────────────────────────┘

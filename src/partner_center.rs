@@ -91,9 +91,9 @@ impl PartnerSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Customers {
     /// Partner Center's list, synced.
-    All,
+    Synced,
     /// Only those added by hand.
-    Listed,
+    Manual,
 }
 
 /// The client of one partner. Its connections and its token are shared by all calls.

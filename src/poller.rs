@@ -207,15 +207,15 @@ impl Poller {
     /// Whether nobody is asked for now. `next` says until when.
     async fn is_closed(&self, flight: &mut Flight, round: &mut Round, now: Timestamp) -> Result<bool, store::Error> {
         let gate = self.store.gate(self.partner.id).await?;
-        let closed_until = gate.as_ref().map(|gate| gate.closed_until);
+        let backoff_until = gate.as_ref().map(|gate| gate.backoff_until);
         // One that is farther away than any is closed for: the clock was set back.
-        let closed_until = closed_until.filter(|until| *until > now && *until <= now.after(LONGEST_GATE));
+        let backoff_until = backoff_until.filter(|until| *until > now && *until <= now.after(LONGEST_GATE));
         flight.was_closed = gate.is_some();
-        if closed_until.is_some() {
-            round.next = closed_until;
+        if backoff_until.is_some() {
+            round.next = backoff_until;
             self.stop_asking(flight, round);
         }
-        Ok(closed_until.is_some())
+        Ok(backoff_until.is_some())
     }
 
     /// Takes whose turn it is. Returns how many they are.

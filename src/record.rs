@@ -28,8 +28,8 @@ pub struct Intervals {
     pub in_review: Duration,
     pub settled: Duration,
     pub unqualified: Duration,
-    pub second_look: Duration,
-    pub third_look: Duration,
+    pub first_confirmation: Duration,
+    pub second_confirmation: Duration,
     /// The activity log tells of submissions, so who holds nothing is asked seldom.
     pub log_is_read: bool,
 }
@@ -66,7 +66,7 @@ pub async fn record(
         return Ok(Recorded { dropped: true, ..Recorded::default() });
     };
     // A recorded answer from the future means that the clock was set back; it says nothing of this one's age.
-    if customer.answer_began_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
+    if customer.response_requested_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
         return Ok(Recorded { dropped: true, ..Recorded::default() });
     }
     let before = tx.beliefs(customer.row).await?;
@@ -76,18 +76,18 @@ pub async fn record(
         last_seen_at: customer.last_seen_at,
         submitted_at: customer.submitted_at,
         news_since: news_since(partner, tx.first_synced_at(partner.id).await?, &customer),
-        second_look: intervals.second_look,
-        third_look: intervals.third_look,
+        first_confirmation: intervals.first_confirmation,
+        second_confirmation: intervals.second_confirmation,
         doubt,
     };
     let steps = diff::compare(&before, &answer.snapshot, &look);
 
     let recorded = tell(&mut tx, partner, routes, &customer, answer, &steps).await?;
-    customer.expected_until = expected_until(&customer, &steps, now);
+    customer.watch_closely_until = watch_closely_until(&customer, &steps, now);
     let beliefs: Vec<_> = steps.into_iter().map(|(belief, _)| belief).collect();
-    customer.class = class(&beliefs, customer.expected_until, now);
+    customer.class = class(&beliefs, customer.watch_closely_until, now);
     let mut next = next_poll_at(&customer, &beliefs, intervals, &look);
-    if customer.unlisted && customer.class != PollClass::SecondLook {
+    if customer.unlisted && customer.class != PollClass::Confirming {
         (customer.class, next) = (PollClass::Unqualified, intervals.seldom(now, fastrand::f64()));
     }
     tx.understood(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
@@ -110,8 +110,8 @@ async fn tell(
         if steps.iter().any(|(_, change)| change.is_some()) { redact::words(&answer.raw) } else { String::new() };
     for (belief, change) in steps {
         tx.save_belief(customer.row, belief).await?;
-        if let Some(word) = belief.unknown_word() {
-            tx.unknown_word(partner.id, &qualification::key(word), word, now).await?;
+        if let Some(word) = belief.unknown_status() {
+            tx.unknown_status(partner.id, &qualification::key(word), word, now).await?;
         }
         let Some(change) = change else { continue };
         let (request, correlation) = (answer.request_id, answer.correlation_id);
@@ -173,7 +173,7 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
 }
 
 /// A denial is often followed by a new submission, and an entry that is gone by its return: both are looked for.
-fn expected_until(customer: &Customer, steps: &[(Belief, Option<Change>)], now: Timestamp) -> Option<Timestamp> {
+fn watch_closely_until(customer: &Customer, steps: &[(Belief, Option<Change>)], now: Timestamp) -> Option<Timestamp> {
     let changes = || steps.iter().filter_map(|(belief, change)| Some((change.as_ref()?.event, belief.status())));
     let is_looked_for = |(event, status): (EventType, Option<Status>)| {
         matches!(event, EventType::Denied | EventType::Revoked | EventType::Vanished)
@@ -184,25 +184,25 @@ fn expected_until(customer: &Customer, steps: &[(Belief, Option<Change>)], now: 
         return Some(after_business_days(now, EXPECTED_BUSINESS_DAYS));
     }
     let has_come = changes().any(|(_, status)| matches!(status, Some(Status::InReview | Status::Verdict(_))));
-    customer.expected_until.filter(|until| until.after(SETTLED_AFTER) > now && !has_come)
+    customer.watch_closely_until.filter(|until| until.after(SETTLED_AFTER) > now && !has_come)
 }
 
 /// Is a customer of this class asked at another interval from now on, though nothing has changed?
-pub(crate) fn is_expectation_over(expected_until: Option<Timestamp>, class: PollClass, now: Timestamp) -> bool {
-    expected_until.is_some_and(|until| match class {
+pub(crate) fn is_expectation_over(watch_closely_until: Option<Timestamp>, class: PollClass, now: Timestamp) -> bool {
+    watch_closely_until.is_some_and(|until| match class {
         PollClass::InReview => until <= now,
         _ => until.after(SETTLED_AFTER) <= now,
     })
 }
 
-fn class(beliefs: &[Belief], expected_until: Option<Timestamp>, now: Timestamp) -> PollClass {
+fn class(beliefs: &[Belief], watch_closely_until: Option<Timestamp>, now: Timestamp) -> PollClass {
     if beliefs.iter().any(|belief| belief.pending.is_some()) {
-        PollClass::SecondLook
+        PollClass::Confirming
     } else if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview))
-        || expected_until.is_some_and(|until| until > now)
+        || watch_closely_until.is_some_and(|until| until > now)
     {
         PollClass::InReview
-    } else if expected_until.is_some() || beliefs.iter().any(|belief| belief.entry.is_some()) {
+    } else if watch_closely_until.is_some() || beliefs.iter().any(|belief| belief.entry.is_some()) {
         PollClass::Settled
     } else {
         PollClass::Unqualified
@@ -229,9 +229,9 @@ impl Intervals {
     #[must_use]
     pub fn of(&self, class: PollClass) -> Duration {
         match class {
-            PollClass::SecondLook | PollClass::InReview => self.in_review,
+            PollClass::Confirming | PollClass::InReview => self.in_review,
             PollClass::Unqualified if self.log_is_read => self.unqualified,
-            PollClass::Settled | PollClass::FirstSight | PollClass::Unqualified => self.settled,
+            PollClass::Settled | PollClass::Unseen | PollClass::Unqualified => self.settled,
         }
     }
 
@@ -239,8 +239,8 @@ impl Intervals {
     #[must_use]
     pub fn promised(&self, class: PollClass) -> Duration {
         match class {
-            PollClass::SecondLook => self.second_look,
-            PollClass::InReview | PollClass::FirstSight => self.in_review,
+            PollClass::Confirming => self.first_confirmation,
+            PollClass::InReview | PollClass::Unseen => self.in_review,
             PollClass::Settled | PollClass::Unqualified => self.of(class),
         }
     }

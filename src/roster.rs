@@ -35,7 +35,7 @@ pub enum Error {
     /// `read`: customers of the pages before, who were taken over.
     #[error("the customer list could not be read")]
     PartnerCenter { source: partner_center::Error, read: u64 },
-    #[error("nothing is asked of Partner Center before {}: {}", .0.closed_until, .0.reason)]
+    #[error("nothing is asked of Partner Center before {}: {}", .0.backoff_until, .0.reason)]
     Closed(Gate),
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -118,7 +118,7 @@ impl Roster {
                 self.log(&summary);
                 Ok(self.next_after(now))
             }
-            Err(Error::Closed(gate)) => Ok(Some(gate.closed_until)),
+            Err(Error::Closed(gate)) => Ok(Some(gate.backoff_until)),
             Err(Error::PartnerCenter { source, read }) => {
                 warn!(
                     partner = self.name,
@@ -137,7 +137,7 @@ impl Roster {
     /// end: whoever was in it is taken over, nobody is counted as missing, and it is noted when to try again.
     pub async fn sync(&self, progress: impl Fn(Progress)) -> Result<Summary, Error> {
         let gate = self.store.gate(self.partner).await?;
-        if let Some(gate) = gate.as_ref().filter(|gate| is_ahead(gate.closed_until, self.clock.now())) {
+        if let Some(gate) = gate.as_ref().filter(|gate| is_ahead(gate.backoff_until, self.clock.now())) {
             return Err(Error::Closed(gate.clone()));
         }
         let mut summary = Summary::default();
@@ -242,7 +242,7 @@ impl Roster {
         let mut wait = RETRY.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(LONGEST_GATE);
         let mut tx = self.store.begin().await?;
         if error.is_partners_trouble() {
-            let closed = pause(error, gate.map_or(0, |gate| gate.closures), self.in_review);
+            let closed = pause(error, gate.map_or(0, |gate| gate.backoffs), self.in_review);
             warn!(partner = self.name, until = %now.after(closed), "nothing is asked of Partner Center for a while: {error}");
             tx.close_gate(self.partner, now.after(closed), &error.to_string()).await?;
             wait = wait.max(closed);

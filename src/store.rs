@@ -70,6 +70,10 @@ pub enum Error {
     #[error("the database {path} was written by a newer vetwatch or is damaged; nothing was changed")]
     Migrate { path: PathBuf, source: MigrateError },
     #[error(
+        "the database {path} was made by a vetwatch of before the first release, which had other tables; nothing was changed"
+    )]
+    Unreleased { path: PathBuf },
+    #[error(
         "the database {path} was written by an older vetwatch; start the daemon once, or run the command as the service's user"
     )]
     Older { path: PathBuf },
@@ -213,6 +217,8 @@ impl Error {
 
 /// Another program that holds the writer's lock is waited for in pieces of this length.
 const BUSY: Duration = Duration::from_secs(2);
+/// The last migration of before the first release.
+const LAST_UNRELEASED: i64 = 18;
 /// A disk that hangs must not keep a process from ending.
 const LONGEST_CLOSE: Duration = Duration::from_secs(5);
 
@@ -284,6 +290,10 @@ impl Store {
                     MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
                         doing("bring the tables up to date")(error)
                     }
+                    MigrateError::VersionMismatch(_) => Error::Unreleased { path: path.to_owned() },
+                    MigrateError::VersionMissing(version) if version <= LAST_UNRELEASED => {
+                        Error::Unreleased { path: path.to_owned() }
+                    }
                     source => Error::Migrate { path: path.to_owned(), source },
                 })?;
                 Ok::<_, Error>(write)
@@ -304,11 +314,18 @@ impl Store {
     pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
         let pool = || SqlitePoolOptions::new().max_connections(2);
         let read = pool().connect_with(reading(path)).await?;
-        let current = sqlx::migrate!().iter().map(|migration| migration.version).max();
-        let found =
-            sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations").fetch_one(&read).await?;
-        if found < current {
-            return Err(Error::Older { path: path.to_owned() });
+        let found = sqlx::query_as::<_, (i64, Vec<u8>)>("select version, checksum from _sqlx_migrations");
+        let found = found.fetch_all(&read).await?;
+        for migration in sqlx::migrate!().iter() {
+            let checksum =
+                found.iter().find(|(version, _)| *version == migration.version).map(|(_, checksum)| checksum);
+            match checksum {
+                None => return Err(Error::Older { path: path.to_owned() }),
+                Some(checksum) if **checksum != *migration.checksum => {
+                    return Err(Error::Unreleased { path: path.to_owned() });
+                }
+                Some(_) => {}
+            }
         }
         // A pool of its own, which nobody uses: `leave` waits for the writer while it holds a reader.
         let write = pool().connect_lazy_with(reading(path));

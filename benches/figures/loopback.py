@@ -112,7 +112,7 @@ class Hook:
 
 
 class Receiver(_Server):
-    """Takes webhooks. While `holding`, it answers none. What is about no customer (`monitor.baseline`) is not measured."""
+    """Takes webhooks. While `holding`, it answers none. What is about no customer (`monitor.initial_sync`) is not measured."""
 
     def __init__(self) -> None:
         self.hooks: queue.Queue[Hook] = queue.Queue()

@@ -68,9 +68,9 @@ impl Act {
         let submitted = self.submitted_at.filter(|at| customer.submitted_at.is_none_or(|known| known < *at));
         let is_seen =
             |at: Timestamp| customer.in_review || customer.began_at.is_some_and(|began| began.after(CLOCKS) >= at);
-        let joined = self.joined_at.filter(|_| customer.began_at.is_none() && customer.expected_until.is_none());
+        let joined = self.joined_at.filter(|_| customer.began_at.is_none() && customer.watch_closely_until.is_none());
         let at = submitted.filter(|at| !is_seen(*at)).max(joined)?;
-        Some(until(at, now)).filter(|until| customer.expected_until.is_none_or(|known| known < *until))
+        Some(until(at, now)).filter(|until| customer.watch_closely_until.is_none_or(|known| known < *until))
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn take(
             id: act.id.clone(),
             name: act.name.clone(),
             submitted_at: act.submitted_at.map(Timestamp::as_millis),
-            expected_until: until(last, now).as_millis(),
+            watch_closely_until: until(last, now).as_millis(),
             key,
         });
     }
@@ -140,7 +140,7 @@ mod tests {
             class: PollClass::Unqualified,
             left: false,
             submitted_at: None,
-            expected_until: None,
+            watch_closely_until: None,
             in_review: false,
             began_at: None,
         }
@@ -159,7 +159,7 @@ mod tests {
             Acted { began_at: Some(hours_ago(2).before(CLOCKS)), ..unqualified() },
             Acted { began_at: Some(hours_ago(1)), ..unqualified() },
             Acted { in_review: true, began_at: Some(hours_ago(50)), ..unqualified() },
-            Acted { expected_until: Some(NOW.after(Duration::from_hours(24 * 20))), ..unqualified() },
+            Acted { watch_closely_until: Some(NOW.after(Duration::from_hours(24 * 20))), ..unqualified() },
         ] {
             assert!(!expects(seen.clone()), "{seen:?}");
         }

@@ -27,13 +27,13 @@ impl Alarms {
         // Whoever could not be read because nobody could is asked again first.
         let settled = sight.recovered_at.is_none_or(|at| at > now || now.since(at) >= GATHER);
         let fails = sight.failing_for() >= Reason::PartnerFailing.after();
-        let sees = sight.blind_since.is_none() && !fails && settled;
-        let unreadable = since(sees && sight.unreadable > 0, sight.unreadable_at, now);
-        let readable = since(sees && sight.readable > 0, sight.readable_at, now);
+        let sees = sight.failing_reported_since.is_none() && !fails && settled;
+        let unreadable = since(sees && sight.unreadable > 0, sight.unreadable_pending_since, now);
+        let readable = since(sees && sight.readable > 0, sight.readable_pending_since, now);
         let lost = unreadable.is_some_and(|at| now.since(at) >= GATHER) && may_tell(&sight, now);
         let found =
             readable.is_some_and(|at| now.since(at) >= if sight.known_unreadable == 0 { GATHER } else { PAUSE });
-        if !lost && !found && unreadable == sight.unreadable_at && readable == sight.readable_at {
+        if !lost && !found && unreadable == sight.unreadable_pending_since && readable == sight.readable_pending_since {
             return Ok(0);
         }
         let (mut tx, mut queued) = (self.store.begin().await?, 0);
@@ -60,7 +60,7 @@ fn since(any: bool, known: Option<Timestamp>, now: Timestamp) -> Option<Timestam
 /// Not again soon, unless it has become much worse.
 fn may_tell(sight: &PartnerSight, now: Timestamp) -> bool {
     let much_worse = sight.unreadable >= MANY.max(sight.known_unreadable);
-    sight.customers_told_at.is_none_or(|told| told > now || now.since(told) >= PAUSE || much_worse)
+    sight.customers_reported_at.is_none_or(|told| told > now || now.since(told) >= PAUSE || much_worse)
 }
 
 fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[SightedCustomer]) -> Alarm<'a> {
@@ -71,7 +71,7 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[SightedCustomer]) ->
     let common = reasons.iter().max_by_key(|(_, count)| **count).map(|(why, _)| *why).unwrap_or_default();
     let others = if reasons.len() > 1 { " (for most of them)" } else { "" };
     Alarm {
-        kind: EventType::Blind,
+        kind: EventType::CustomersFailing,
         partner,
         summary: format!("{} cannot be read", count(customers.len())),
         detail: format!(
@@ -89,7 +89,7 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[SightedCustomer]) ->
 
 fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[SightedCustomer]) -> Alarm<'a> {
     Alarm {
-        kind: EventType::Recovered,
+        kind: EventType::CustomersRecovered,
         partner,
         summary: format!("{} can be read again", count(customers.len())),
         detail: format!(

@@ -35,7 +35,7 @@ impl Alarms {
     async fn watch_unreadable(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let mut queued = 0;
         for unreadable in self.store.unreadable_deliveries().await? {
-            if unreadable.told_at.is_some_and(|told| now.since(told) < PAUSE && told <= now) {
+            if unreadable.reported_at.is_some_and(|told| now.since(told) < PAUSE && told <= now) {
                 continue;
             }
             let mark = async |tx: &mut store::WriteTx| {
@@ -58,7 +58,7 @@ impl Alarms {
             && sight.failing_since().is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
         let fails = is_configured && (long_closed || sight.paused_at.is_some());
         let works = sight.failing_since().is_none() && sight.paused_at.is_none();
-        let (failing_at, alarm) = match sight.failing_told_at {
+        let (failing_at, alarm) = match sight.failing_reported_at {
             None if fails => (Some(now), failing(partner, sight, now)),
             Some(told) if works || !is_configured => (None, recovered(partner, sight, told, now)),
             _ => return Ok(0),
@@ -91,7 +91,7 @@ impl Alarms {
 
 /// Of messages to this endpoint.
 pub(super) fn was_told_lately(sight: &EndpointSight, now: Timestamp) -> bool {
-    sight.dead_told_at.is_some_and(|told| told <= now && now.since(told) < PAUSE)
+    sight.dead_reported_at.is_some_and(|told| told <= now && now.since(told) < PAUSE)
 }
 
 fn error_if(failing: bool, summary: &str) {
@@ -107,7 +107,7 @@ fn failing<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, now: Timestamp
             paused,
             format!(
                 "It says that it is gone for good. Nothing is sent to it until its configuration changes, or `vetwatch \
-                 notifications redrive --endpoint {}`.",
+                 deliveries redrive --endpoint {}`.",
                 sight.name
             ),
         ),
@@ -147,8 +147,8 @@ fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, dead: &Dead) 
     let why = dead.last_error.as_deref().unwrap_or("no answer");
     let name = &sight.name;
     let (what, redrive) = match dead.count {
-        1 => ("A message".to_owned(), format!("`vetwatch notifications redrive {}`", dead.id)),
-        n => (format!("{n} messages"), format!("`vetwatch notifications redrive --endpoint {name}`")),
+        1 => ("A message".to_owned(), format!("`vetwatch deliveries redrive {}`", dead.id)),
+        n => (format!("{n} messages"), format!("`vetwatch deliveries redrive --endpoint {name}`")),
     };
     let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Whoever reads there does not know of it" };
     Alarm {
@@ -156,7 +156,7 @@ fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointSight, dead: &Dead) 
         partner,
         summary: format!("{what} to {name} {} given up", if dead.count == 1 { "was" } else { "were" }),
         detail: format!(
-            "The last answer: {why}. {lost}. Correct the endpoint, then send again with {redrive}. `vetwatch notifications \
+            "The last answer: {why}. {lost}. Correct the endpoint, then send again with {redrive}. `vetwatch deliveries \
              list --state dead` shows what it is; with `--to ENDPOINT` another endpoint is told instead."
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
@@ -174,8 +174,8 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alarm<'
         summary: format!("{what} to {endpoint} cannot be sent: what is stored cannot be read"),
         detail: format!(
             "{error}. Nothing is lost or left out: it waits, and is tried again every ten minutes. The database was damaged, \
-             or changed by another program: mend the row, or put a backup back. `vetwatch notifications show {id}` shows what \
-             there is of it; `vetwatch notifications redrive {id}` tries it at once."
+             or changed by another program: mend the row, or put a backup back. `vetwatch deliveries show {id}` shows what \
+             there is of it; `vetwatch deliveries redrive {id}` tries it at once."
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
         not_over: None,

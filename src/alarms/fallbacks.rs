@@ -64,7 +64,7 @@ impl Alarms {
             for (other, events) in unknown {
                 let told = self.routes.directly(other, why.to_owned(), why.to_owned());
                 let parcel = store::Parcel {
-                    instead_of: Some(endpoint),
+                    failover_from: Some(endpoint),
                     due_at: now.after(GATHER),
                     ..delivery::parcel(&told, now)
                 };

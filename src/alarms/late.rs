@@ -107,7 +107,7 @@ impl Alarms {
                 "vetwatch was started anew, and has met no damage of the database since".to_owned(),
             ),
             Reason::CustomerListFailing => {
-                (EventType::Recovered, format!("The customer list of {about} can be read again"))
+                (EventType::PartnerRecovered, format!("The customer list of {about} can be read again"))
             }
             Reason::DeliveryLate => {
                 (EventType::PollingRecovered, format!("Messages to {about} are tried in time again"))
@@ -119,7 +119,7 @@ impl Alarms {
             kind,
             partner,
             summary,
-            detail: format!("It was told {} ago that they were not.", when::length(now.since(raised.told_at))),
+            detail: format!("It was told {} ago that they were not.", when::length(now.since(raised.reported_at))),
             figures: figures(raised.reason, about, None),
             not_over: None,
             once: None,

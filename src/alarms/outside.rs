@@ -83,8 +83,8 @@ impl Outside {
         for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alarm.not_over) {
             let id = Uuid::now_v7();
             let message = channel.render(&Draft::new(id, std::slice::from_ref(event)), now);
-            let settled = std::collections::BTreeMap::new();
-            let outgoing = Outgoing { id, message: &message, recipient: None, settled: &settled };
+            let final_replies = std::collections::BTreeMap::new();
+            let outgoing = Outgoing { id, message: &message, recipient: None, final_replies: &final_replies };
             match tokio::time::timeout(DEADLINE, channel.deliver(outgoing, now)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {
                     taken = true;
@@ -103,7 +103,7 @@ impl Outside {
             let late = name.and_then(|name| Reason::ALL.iter().copied().find(|reason| reason.as_str() == name));
             if let (Some(reason), Some(about)) = (late, alarm.figures.get("about").and_then(Value::as_str)) {
                 let about = about.to_owned();
-                self.lock().push(Raised { reason, about, told_at: now, over_since: None });
+                self.lock().push(Raised { reason, about, reported_at: now, over_since: None });
             }
         }
     }

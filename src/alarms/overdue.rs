@@ -3,7 +3,7 @@
 //! What a reminder says must be true when it is told: a customer who was not seen lately is waited for. And each is told
 //! once: up to when a review's reminders are told is marked in the transaction that queues the message. Of several that
 //! became due while nobody looked, the last one is told. Those that were due already when the customer was first seen
-//! count as told: `monitor.baseline` lists such reviews.
+//! count as told: `monitor.initial_sync` lists such reviews.
 
 use std::time::Duration;
 

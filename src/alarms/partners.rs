@@ -16,7 +16,7 @@ impl Alarms {
     pub(super) async fn watch_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let sight = self.store.partner_sight(partner.id).await?;
         let failing = sight.failing_since.filter(|_| sight.failing_for() >= Reason::PartnerFailing.after());
-        let (since, alarm) = match (sight.blind_since, sight.implausible_since, failing) {
+        let (since, alarm) = match (sight.failing_reported_since, sight.mass_absence_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
             (None, None, Some(since)) => {
                 let length = sight.failing_for();
@@ -43,7 +43,7 @@ impl Alarms {
 
 fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alarm<'a> {
     Alarm {
-        kind: EventType::Blind,
+        kind: EventType::PartnerFailing,
         partner,
         summary: format!("No good answer from Partner Center for {}", when::length(length)),
         detail: format!(
@@ -61,7 +61,7 @@ fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Durat
 
 fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
     Alarm {
-        kind: EventType::Blind,
+        kind: EventType::PartnerFailing,
         partner,
         summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
         detail: format!(
@@ -81,7 +81,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
 fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_> {
     let length = when::length(now.since(since));
     Alarm {
-        kind: EventType::Recovered,
+        kind: EventType::PartnerRecovered,
         partner,
         summary: format!("Partner Center can be read again, after {length}"),
         detail: format!(

@@ -48,11 +48,11 @@ impl Alarms {
         endpoint: &str,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
-        let (refusals, told_at) = self.store.untold_refusals(endpoint).await?;
+        let (refusals, reported_at) = self.store.untold_refusals(endpoint).await?;
         let times = || refusals.iter().map(|refusal| refusal.refused_at);
         let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(0) };
         let gathered = now.since(first) >= GATHER || first > now;
-        let paused = told_at.is_some_and(|told| now.since(told) < PAUSE && told <= now);
+        let paused = reported_at.is_some_and(|told| now.since(told) < PAUSE && told <= now);
         if !gathered || paused {
             return Ok(0);
         }
@@ -74,10 +74,8 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         said.insert(address, reply);
     }
     let (what, redrive) = match refusals {
-        [one] => ("A message".to_owned(), format!("`vetwatch notifications redrive {}`", one.delivery)),
-        _ => {
-            (format!("{} messages", refusals.len()), format!("`vetwatch notifications redrive --endpoint {endpoint}`"))
-        }
+        [one] => ("A message".to_owned(), format!("`vetwatch deliveries redrive {}`", one.delivery)),
+        _ => (format!("{} messages", refusals.len()), format!("`vetwatch deliveries redrive --endpoint {endpoint}`")),
     };
     let whom = match said.keys().collect::<Vec<_>>()[..] {
         [one] => format!("the recipient {one}"),

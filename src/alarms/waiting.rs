@@ -18,7 +18,7 @@ impl Alarms {
         let Some(partner) = self.partners.first() else { return Ok(0) };
         let (mut queued, mut is_new) = (0, false);
         for stranded in self.store.stranded(&self.endpoints).await? {
-            is_new |= stranded.gone_at.is_none();
+            is_new |= stranded.unconfigured_since.is_none();
             if stranded.untold {
                 let mut tx = self.store.begin().await?;
                 tx.stranded_told(&stranded.endpoint, now).await?;
@@ -27,7 +27,8 @@ impl Alarms {
                 queued += tell(&mut tx, &self.routes, alarm, now).await?;
                 tx.commit().await?;
             }
-            let is_long = stranded.gone_at.is_some_and(|gone| now.since(gone) >= Reason::MessagesWaiting.after());
+            let is_long =
+                stranded.unconfigured_since.is_some_and(|gone| now.since(gone) >= Reason::MessagesWaiting.after());
             if is_long && !stranded.passed_on {
                 let (name, operators) = (&stranded.endpoint, self.routes.operators());
                 let waiting = self.store.not_passed_on(name).await?;
@@ -88,7 +89,7 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a>
         detail: format!(
             "{} waiting, the oldest since {}. {lost} Nothing is lost: it is kept, and sent once the configuration has an \
              endpoint of that name again. {passed_on} If the endpoint was renamed or will not come back: `vetwatch \
-             notifications redrive --endpoint {endpoint} --to ENDPOINT` tells another one instead.",
+             deliveries redrive --endpoint {endpoint} --to ENDPOINT` tells another one instead.",
             messages(*count),
             when::moment(*oldest_at),
         ),
@@ -109,8 +110,8 @@ fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now:
         summary: format!("{what} to {endpoint} still {verb} after {}", when::length(now.since(*since))),
         detail: format!(
             "{endpoint} is not known to fail: mostly it has taken later ones. The last answer: {why}. It is not given up yet and is tried on, at \
-             least every hour or so. `vetwatch notifications show {id}` shows what it tells and each attempt; once the \
-             cause is mended, `vetwatch notifications redrive {id}` sends it at once, and `vetwatch notifications redrive \
+             least every hour or so. `vetwatch deliveries show {id}` shows what it tells and each attempt; once the \
+             cause is mended, `vetwatch deliveries redrive {id}` sends it at once, and `vetwatch deliveries redrive \
              {id} --to ENDPOINT` tells another endpoint instead."
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),

@@ -28,8 +28,8 @@ pub struct Lateness {
 pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Lateness, store::Error> {
     let mut found = Lateness::default();
     // Nothing has run yet, so nothing is late.
-    let Some(ran_from) = store.ran_from().await?.map(|at| at.min(now)) else { return Ok(found) };
-    if let Some(since) = store.ran_until().await?.filter(|until| now.since(*until) >= Reason::CannotWrite.after()) {
+    let Some(alive_since) = store.alive_since().await?.map(|at| at.min(now)) else { return Ok(found) };
+    if let Some(since) = store.alive_at().await?.filter(|until| now.since(*until) >= Reason::CannotWrite.after()) {
         found.late.push(Late { reason: Reason::CannotWrite, about: String::new(), since, interval: None });
     }
     found.late.extend(store.damaged_since().await?.map(damaged));
@@ -47,7 +47,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
         }
         let due = store.oldest_due(partner.row, now).await?;
         let intervals = Intervals { log_is_read: partner.log_is_read, ..scope.intervals };
-        if let Some((since, interval)) = polling_late(&due, &intervals, ran_from, now) {
+        if let Some((since, interval)) = polling_late(&due, &intervals, alive_since, now) {
             let interval = Some(interval);
             found.late.push(Late { reason: Reason::PollingLate, about: partner.name, since, interval });
         }
@@ -55,7 +55,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
     for endpoint in &scope.endpoints {
         // A closed or paused one is told of as such.
         let due_at = store.open_delivery_due_at(endpoint).await?;
-        if let Some(since) = due_at.and_then(|due_at| delivery_late(due_at, ran_from, now)) {
+        if let Some(since) = due_at.and_then(|due_at| delivery_late(due_at, alive_since, now)) {
             let about = endpoint.clone();
             found.late.push(Late { reason: Reason::DeliveryLate, about, since, interval: None });
         }

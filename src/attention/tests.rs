@@ -10,8 +10,8 @@ fn intervals() -> Intervals {
         in_review: minutes(15),
         settled: minutes(24 * 60),
         unqualified: minutes(7 * 24 * 60),
-        second_look: minutes(2),
-        third_look: minutes(60),
+        first_confirmation: minutes(2),
+        second_confirmation: minutes(60),
         log_is_read: true,
     }
 }
@@ -24,8 +24,8 @@ fn late(class: PollClass, waited: Duration) -> bool {
 fn a_customer_is_late_after_twice_the_interval_of_its_class() {
     let second = Duration::from_secs(1);
     for (class, twice) in [
-        (PollClass::SecondLook, minutes(4)),
-        (PollClass::FirstSight, minutes(30)),
+        (PollClass::Confirming, minutes(4)),
+        (PollClass::Unseen, minutes(30)),
         (PollClass::InReview, minutes(30)),
         (PollClass::Settled, minutes(48 * 60)),
         (PollClass::Unqualified, minutes(14 * 24 * 60)),

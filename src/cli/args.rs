@@ -79,7 +79,7 @@ pub enum Command {
     /// It is queued, tried and shown like any message. Beside a running daemon the daemon sends it; else this command
     /// does, and leaves alone what else waits. Exit 0: accepted; 75: not this time, it stays queued; 1: refused.
     #[command(
-        after_help = "Examples:\n  vetwatch test-send sales-mail\n  vetwatch test-send crm --event monitor.blind"
+        after_help = "Examples:\n  vetwatch test-send sales-mail\n  vetwatch test-send crm --event monitor.partner_failing"
     )]
     TestSend(test_send::Args),
     /// The routes: who would be told
@@ -87,7 +87,7 @@ pub enum Command {
     Route(RouteCommand),
     /// Messages: delivered, waiting, given up
     #[command(subcommand)]
-    Notifications(NotificationsCommand),
+    Deliveries(DeliveriesCommand),
     /// Ask Microsoft for the vetting of a customer's qualification, as a user (App+User)
     ///
     /// The one command that writes at Partner Center. Shows what will be sent and asks before it sends; what Microsoft
@@ -289,10 +289,10 @@ fn length(text: &str) -> Result<Duration, String> {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum NotificationsCommand {
+pub enum DeliveriesCommand {
     /// Messages, newest first
-    #[command(after_help = "Examples:\n  vetwatch notifications list --state dead\n  \
-                            vetwatch notifications list --endpoint crm --since 2d --json")]
+    #[command(after_help = "Examples:\n  vetwatch deliveries list --state dead\n  \
+                            vetwatch deliveries list --endpoint crm --since 2d --json")]
     List {
         #[arg(long, value_enum)]
         state: Option<State>,
@@ -307,15 +307,15 @@ pub enum NotificationsCommand {
         limit: u32,
     },
     /// One message: what it tells, each attempt, and what was or will be sent
-    #[command(after_help = "Examples:\n  vetwatch notifications show 0193b7c2-51aa")]
+    #[command(after_help = "Examples:\n  vetwatch deliveries show 0193b7c2-51aa")]
     Show {
         /// Its id, or enough of the beginning
         id: String,
     },
     /// Send again what was given up: the same message under the same id
-    #[command(after_help = "Examples:\n  vetwatch notifications redrive 0193b7c2-51aa\n  \
-                            vetwatch notifications redrive --endpoint crm\n  vetwatch notifications redrive --since 2026-11-20\n  \
-                            vetwatch notifications redrive --endpoint old-mail --to sales-mail")]
+    #[command(after_help = "Examples:\n  vetwatch deliveries redrive 0193b7c2-51aa\n  \
+                            vetwatch deliveries redrive --endpoint crm\n  vetwatch deliveries redrive --since 2026-11-20\n  \
+                            vetwatch deliveries redrive --endpoint old-mail --to sales-mail")]
     Redrive(RedriveArgs),
 }
 

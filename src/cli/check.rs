@@ -184,8 +184,8 @@ impl Summary {
     pub fn of(config: &Config) -> Self {
         let partners = config.partners.iter().map(|partner| {
             let customers = match partner.customers {
-                Customers::All => "all customers",
-                Customers::Listed => "customers added by hand",
+                Customers::Synced => "all customers",
+                Customers::Manual => "customers added by hand",
             };
             let host = partner.api_url.host_str().unwrap_or_default();
             let budget = partner.requests_per_minute;
@@ -325,10 +325,13 @@ mod tests {
       vetting.submitted            nobody; it is recorded
       vetting.changed              nobody; it is recorded
       vetting.overdue              sales-mail, crm
-      vetting.unrecognized         ops-mail, crm
-      monitor.baseline             ops-mail, crm
-      monitor.blind                ops-mail, crm
-      monitor.recovered            ops-mail, crm
+      monitor.unknown_status       ops-mail, crm
+      monitor.initial_sync         ops-mail, crm
+      monitor.partner_failing      ops-mail, crm
+      monitor.partner_recovered    ops-mail, crm
+      monitor.customers_failing    ops-mail, crm
+      monitor.customers_recovered  ops-mail, crm
+      monitor.customers_departed   ops-mail, crm
       monitor.polling_late         ops-mail, crm
       monitor.polling_recovered    ops-mail, crm
       monitor.endpoint_failing     ops-mail, crm

@@ -75,13 +75,13 @@ async fn list(context: &Context, outline: &Outline, tag: Option<&str>, partner: 
 /// In a word or two, how the watch of a customer stands.
 fn state(row: &CustomerRow) -> &'static str {
     match row.poll_class.as_str() {
-        _ if row.left_since.is_some() && row.paused => "left, not asked",
-        _ if row.left_since.is_some() => "left",
+        _ if row.departed_since.is_some() && row.paused => "left, not asked",
+        _ if row.departed_since.is_some() => "left",
         _ if row.paused => "paused",
-        _ if row.blind_since.is_some() => "blind",
+        _ if row.unreadable_since.is_some() => "blind",
         "in_review" => "in review",
-        "second_look" => "second look",
-        "first_sight" => "not asked yet",
+        "confirming" => "second look",
+        "unseen" => "not asked yet",
         "settled" => "settled",
         _ => "unqualified",
     }

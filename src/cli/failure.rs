@@ -142,6 +142,11 @@ impl From<store::Error> for Failure {
                 "put back what belongs there while vetwatch does not run, without another database's -wal and -shm",
             );
         }
+        if matches!(error, store::Error::Unreleased { .. }) {
+            return Self::new(Exit::Failed, why).advise(
+                "move it and its -wal and -shm away; vetwatch begins anew, and the first poll of each customer is silent",
+            );
+        }
         let failure = Self::new(Exit::Failed, why);
         if matches!(error, store::Error::Row { .. }) {
             return failure.advise(

@@ -33,9 +33,9 @@ fn watched(counts: &[ClassCount], partner: &str) -> Watched {
     for count in counts.iter().filter(|count| count.partner == partner) {
         watched.log_is_read = count.log_is_read;
         *match count.class {
-            PollClass::SecondLook | PollClass::InReview => &mut watched.in_review,
+            PollClass::Confirming | PollClass::InReview => &mut watched.in_review,
             PollClass::Settled => &mut watched.settled,
-            PollClass::FirstSight | PollClass::Unqualified => &mut watched.unqualified,
+            PollClass::Unseen | PollClass::Unqualified => &mut watched.unqualified,
         } += count.customers;
     }
     watched

@@ -53,6 +53,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let context = Context::new("vetwatch.toml".into(), true);
         man(&context, &directory.path().join("man1")).unwrap();
-        assert!(directory.path().join("man1/vetwatch-notifications-redrive.1").exists());
+        assert!(directory.path().join("man1/vetwatch-deliveries-redrive.1").exists());
     }
 }

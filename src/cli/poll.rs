@@ -98,7 +98,7 @@ async fn poll_now(
             continue;
         }
         done.add(&part.poller.ask_now(&rows).await?);
-        let gate = store.gate(part.poller.partner.id).await?.filter(|gate| gate.closed_until > context.now());
+        let gate = store.gate(part.poller.partner.id).await?.filter(|gate| gate.backoff_until > context.now());
         if let Some(gate) = gate {
             stopped = Some((part.poller.partner.name.clone(), gate));
         }
@@ -135,7 +135,7 @@ fn report(context: &Context, done: &Round, stopped: Option<(String, Gate)>) -> R
         return Err(Failure::new(exit, format!("nothing more is asked of {partner} for now"))
             .because(gate.reason)
             .listing(left)
-            .advise(format!("nothing is asked there before {}; whoever is due is asked then", gate.closed_until)));
+            .advise(format!("nothing is asked there before {}; whoever is due is asked then", gate.backoff_until)));
     }
     if done.failed > 0 {
         return Err(Failure::new(

@@ -165,7 +165,7 @@ async fn of_one(context: &Context, store: &Store, who: &Customer) -> Result<Exit
     let pending = store.pending_verdicts(Some(&who.rows)).await?;
     let filter = TransitionFilter { customers: Some(&who.rows), limit: Some(10), ..TransitionFilter::default() };
     let transitions = store.transitions(filter).await?;
-    let blind = customer.blind_since.is_some() && !customer.paused;
+    let blind = customer.unreadable_since.is_some() && !customer.paused;
     let one = OneCustomer { customer, qualifications, pending, transitions };
     if context.json {
         context.out.json(&one)?;
@@ -191,7 +191,7 @@ mod tests {
             in_review: Duration::from_mins(15),
             settled: Duration::from_hours(24),
             unqualified: Duration::from_hours(7 * 24),
-            second_look: Duration::from_mins(2),
+            first_confirmation: Duration::from_mins(2),
             activity_log: Duration::from_mins(5),
         }
     }
@@ -208,9 +208,9 @@ mod tests {
     #[tokio::test]
     async fn a_verdict_that_is_not_believed_yet_is_shown_with_its_times() {
         let filled = fixture::filled().await;
-        let sql = "update observation set pending_status = 'Denied', pending_looks = 1, pending_since = 1795252440000,
+        let sql = "update qualification_state set pending_status = 'Denied', pending_confirmations = 1, pending_since = 1795252440000,
                        pending_until = 1795256160000
-                   where id = (select min(id) from observation)";
+                   where id = (select min(id) from qualification_state)";
         sqlx::raw_sql(sql).execute(&filled.store.write).await.unwrap();
         let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
         let shown = screen::of_all(&Output::plain(120), &overview);

@@ -168,10 +168,10 @@ async fn send(
     let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
     let poller = part.ok_or_else(|| Failure::new(Exit::Configuration, "the partner is not configured"))?.poller;
     let gate = store.gate(poller.partner.id).await?;
-    if let Some(gate) = gate.as_ref().filter(|gate| gate.closed_until > context.now()) {
+    if let Some(gate) = gate.as_ref().filter(|gate| gate.backoff_until > context.now()) {
         return Err(Failure::new(Exit::TryAgain, format!("nothing was sent: {} is left alone for now", user.name))
             .because(gate.reason.clone())
-            .advise(format!("nothing is sent there before {}; submit again then", gate.closed_until)));
+            .advise(format!("nothing is sent there before {}; submit again then", gate.backoff_until)));
     }
     let client = PartnerCenter::new(user, Arc::clone(&poller.budget), context.clock.clone())
         .map_err(|error| run::failure(error.into()))?;
@@ -197,8 +197,8 @@ async fn send(
         }
         Err(error) => {
             if let Error::Throttled { .. } = error.error {
-                let closures = gate.map_or(0, |gate| gate.closures);
-                let until = context.now().after(pause(&error.error, closures, poller.intervals.in_review));
+                let backoffs = gate.map_or(0, |gate| gate.backoffs);
+                let until = context.now().after(pause(&error.error, backoffs, poller.intervals.in_review));
                 let mut tx = store.begin().await?;
                 tx.close_gate(poller.partner.id, until, &error.to_string()).await?;
                 tx.commit().await?;

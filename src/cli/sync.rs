@@ -39,7 +39,7 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
         context.out.json(&done.collect::<Vec<_>>())?;
     } else if done.is_empty() {
         context.out.line(
-            "No partner is watched as a whole (`customers = \"all\"`); `--partner NAME` syncs one all the same.",
+            "No partner is watched as a whole (`customers = \"synced\"`); `--partner NAME` syncs one all the same.",
         )?;
     } else {
         for (name, summary) in done {
@@ -112,7 +112,7 @@ pub(super) fn failure(partner: &str, error: roster::Error) -> Failure {
 fn closed(partner: &str, gate: &Gate) -> Failure {
     Failure::new(Exit::TryAgain, format!("the customer list of {partner} is not asked for now; nothing was changed"))
         .because(gate.reason.clone())
-        .advise(format!("nothing is asked there before {}; try again then", gate.closed_until))
+        .advise(format!("nothing is asked there before {}; try again then", gate.backoff_until))
 }
 
 /// What a script is told of a refusal.

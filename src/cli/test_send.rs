@@ -181,7 +181,7 @@ fn report(
             .because(response)
             .listing([format!("message {delivery}")])
             .advise(format!(
-                "nothing more is sent there until its configuration changes, `vetwatch notifications redrive` is run, or \
+                "nothing more is sent there until its configuration changes, `vetwatch deliveries redrive` is run, or \
                  another test; {show}"
             )),
         (_, None) => Failure::new(Exit::Failed, format!("{endpoint} refused the test for good"))

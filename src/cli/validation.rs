@@ -48,18 +48,18 @@ async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<Validation
     let (partner, name) = (poller.partner.id, &poller.partner.name);
     let what = format!("cannot read the validation codes of {name}");
     let gate = poller.store.gate(partner).await?;
-    if let Some(gate) = gate.as_ref().filter(|gate| gate.closed_until > context.now()) {
+    if let Some(gate) = gate.as_ref().filter(|gate| gate.backoff_until > context.now()) {
         return Err(Failure::new(Exit::TryAgain, what)
             .because(gate.reason.clone())
-            .advise(format!("nothing is asked there before {}; try again then", gate.closed_until)));
+            .advise(format!("nothing is asked there before {}; try again then", gate.backoff_until)));
     }
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     match poller.client.validation_codes().await {
         Ok(codes) => Ok(codes),
         Err(error) => {
             if let Error::Throttled { .. } = error {
-                let closures = gate.map_or(0, |gate| gate.closures);
-                let until = context.now().after(pause(&error, closures, poller.intervals.in_review));
+                let backoffs = gate.map_or(0, |gate| gate.backoffs);
+                let until = context.now().after(pause(&error, backoffs, poller.intervals.in_review));
                 let mut tx = poller.store.begin().await?;
                 tx.close_gate(partner, until, &error.to_string()).await?;
                 tx.commit().await?;

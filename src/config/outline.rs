@@ -30,7 +30,7 @@ pub struct Outline {
     pub in_review: Duration,
     pub settled: Duration,
     pub unqualified: Duration,
-    pub second_look: Duration,
+    pub first_confirmation: Duration,
     pub activity_log: Duration,
 }
 
@@ -59,7 +59,10 @@ impl Outline {
             let in_review = every("in_review", schedule::IN_REVIEW);
             let settled = every("settled", schedule::SETTLED);
             let unqualified = every("unqualified", schedule::UNQUALIFIED);
-            let second_look = every("second_look", schedule::SECOND_LOOK);
+            let confirm_absence =
+                table.get("schedule").and_then(|schedule| schedule.get("confirm_absence")?.get(0)?.as_str());
+            let first_confirmation =
+                confirm_absence.and_then(|text| duration(text).ok()).unwrap_or(schedule::CONFIRM_ABSENCE[0]);
             let activity_log = every("activity_log", schedule::ACTIVITY_LOG);
             let context = Context { report: &report, directory, credentials: &credentials };
             let mut root = Section::new(&context, String::new(), table);
@@ -74,7 +77,7 @@ impl Outline {
                 in_review,
                 settled,
                 unqualified,
-                second_look,
+                first_confirmation,
                 activity_log,
             })
         });
@@ -88,8 +91,8 @@ impl Outline {
             in_review: self.in_review,
             settled: self.settled,
             unqualified: self.unqualified,
-            second_look: self.second_look,
-            third_look: self.second_look,
+            first_confirmation: self.first_confirmation,
+            second_confirmation: self.first_confirmation,
             log_is_read: false,
         };
         Scope { partners: self.partners.clone(), endpoints: self.endpoints.clone(), intervals }

@@ -79,7 +79,7 @@ fn settings(
         section.warning("requests_per_minute", text);
     }
     let max_in_flight = section.integer("max_in_flight", 1..=1000).unwrap_or(8);
-    let customers = section.choice("customers", &[("all", Customers::All), ("listed", Customers::Listed)]);
+    let customers = section.choice("customers", &[("synced", Customers::Synced), ("manual", Customers::Manual)]);
     let credential_given = section.has("credential");
     let credential_section = section.section("credential");
     let file = name.as_deref().map(|name| TokenFile::new(tokens, name));
@@ -106,7 +106,7 @@ fn settings(
         user_credential: user_credential.map_or(Some(None), |given| given.map(Some))?,
         requests_per_minute,
         max_in_flight,
-        customers: customers.unwrap_or(Customers::All),
+        customers: customers.unwrap_or(Customers::Synced),
     })
 }
 

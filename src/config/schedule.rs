@@ -12,13 +12,13 @@ use crate::delivery::retry;
 
 /// How often by default.
 pub(super) const IN_REVIEW: Duration = Duration::from_mins(15);
-pub(super) const SECOND_LOOK: Duration = Duration::from_mins(2);
+/// After so long an entry that is missing is looked for again; an approved one once more after that.
+pub(super) const CONFIRM_ABSENCE: [Duration; 2] = [Duration::from_mins(2), Duration::from_hours(1)];
 pub(super) const SETTLED: Duration = Duration::from_hours(24);
 pub(super) const UNQUALIFIED: Duration = Duration::from_hours(7 * 24);
 pub(super) const ACTIVITY_LOG: Duration = Duration::from_mins(5);
 
 const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// `loopback`: only this machine is asked, so there is no least.
@@ -33,13 +33,14 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, C
         }
     }
     let sync = |text: &str| cron(text, loopback);
+    let [first_confirmation, second_confirmation] = confirm_absence(&mut section, loopback);
     let schedule = Schedule {
         in_review,
         settled,
         unqualified,
         activity_log: interval(&mut section, "activity_log", ACTIVITY_LOG, loopback),
-        second_look: interval(&mut section, "second_look", SECOND_LOOK, loopback),
-        third_look: interval(&mut section, "third_look", HOUR, loopback),
+        first_confirmation,
+        second_confirmation,
         customer_sync: section.parsed("customer_sync", sync).unwrap_or_else(|| "0 0 3 * * *".into()),
         timezone: section.parsed("timezone", timezone).unwrap_or(chrono_tz::UTC),
     };
@@ -48,12 +49,32 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, C
 }
 
 fn interval(section: &mut Section<'_>, key: &'static str, default: Duration, loopback: bool) -> Duration {
-    let every = section.parsed(key, |text| match duration(text)? {
-        // Microsoft is not to be hammered because somebody took seconds for minutes.
+    section.parsed(key, |text| pause(text, loopback)).unwrap_or(default)
+}
+
+/// Microsoft is not to be hammered because somebody took seconds for minutes.
+fn pause(text: &str, loopback: bool) -> Result<Duration, String> {
+    match duration(text)? {
         every if every < MINUTE && !loopback => Err(format!("{} is too often; the least is 1m", brief(every))),
         every => Ok(every),
-    });
-    every.unwrap_or(default)
+    }
+}
+
+fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
+    const KEY: &str = "confirm_absence";
+    let mut pauses = CONFIRM_ABSENCE;
+    let texts = section.some_strings(KEY);
+    if !matches!(texts.len(), 0 | 2) {
+        let text = format!("has {} durations; two are needed, as in [\"2m\", \"1h\"]", texts.len());
+        section.problem(KEY, text);
+    }
+    for (index, (text, kept)) in texts.iter().zip(&mut pauses).enumerate() {
+        match pause(text, loopback) {
+            Ok(read) => *kept = read,
+            Err(problem) => section.problem(&format!("{KEY}[{index}]"), problem),
+        }
+    }
+    pauses
 }
 
 /// Six fields, as the scheduler reads them. What it would silently drop is refused: a date that never comes.

@@ -124,7 +124,7 @@ impl<'c> Section<'c> {
         self.parsed(key, |text| {
             words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
                 let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                format!("{} is none of {}", shown(text), all.join(", "))
+                format!("{} is none of {}{}", shown(text), all.join(", "), did_you_mean(text, all.iter().copied()))
             })
         })
     }
@@ -317,9 +317,33 @@ fn suggestion(name: Option<&str>) -> String {
     name.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
+/// Names of before the first release, and what they are called now.
+const FORMER: [(&str, &str); 9] = [
+    ("all", "synced"),
+    ("listed", "manual"),
+    ("second_look", "confirm_absence"),
+    ("third_look", "confirm_absence"),
+    ("notifications", "deliveries"),
+    ("vetting.unrecognized", "monitor.unknown_status"),
+    ("monitor.baseline", "monitor.initial_sync"),
+    ("monitor.blind", "monitor.partner_failing"),
+    ("monitor.recovered", "monitor.partner_recovered"),
+];
+
+/// What something is called that had another name before the first release.
+#[must_use]
+pub fn current_name(former: &str) -> Option<&'static str> {
+    FORMER.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
+}
+
 /// The name that is most like the word, if a third of its letters at most differ.
 pub fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let word = word.to_lowercase();
+    let now = current_name(&word);
+    let names: Vec<&str> = names.into_iter().collect();
+    if let Some(name) = names.iter().find(|name| Some(**name) == now) {
+        return Some(name);
+    }
     names
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))

@@ -90,7 +90,7 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     assert_eq!(partner.api_url.as_str(), "https://api.partnercenter.microsoft.com/");
     assert_eq!(partner.login_url.as_str(), "https://login.microsoftonline.com/");
     assert_eq!((partner.requests_per_minute, partner.max_in_flight), (300, 8));
-    assert_eq!(partner.customers, Customers::All);
+    assert_eq!(partner.customers, Customers::Synced);
     let Proof::ClientSecret { secret, ends_at: None } = &partner.credential.proof else { panic!("not a secret") };
     assert_eq!(secret.expose_secret(), "the-client-secret", "without the line end");
     let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
@@ -110,7 +110,10 @@ fn what_is_left_out_has_the_documented_default() {
     let (minute, hour, day) = (Duration::from_mins(1), Duration::from_hours(1), Duration::from_hours(24));
     let schedule = &config.schedule;
     assert_eq!((schedule.in_review, schedule.settled, schedule.unqualified), (15 * minute, day, 7 * day));
-    assert_eq!((schedule.activity_log, schedule.second_look, schedule.third_look), (5 * minute, 2 * minute, hour));
+    assert_eq!(
+        (schedule.activity_log, schedule.first_confirmation, schedule.second_confirmation),
+        (5 * minute, 2 * minute, hour)
+    );
     assert_eq!((schedule.customer_sync.as_str(), schedule.timezone), ("0 0 3 * * *", chrono_tz::UTC));
     assert_eq!(config.retry.schedule, [5, 30, 120, 600, 1800, 3600].map(Duration::from_secs));
     assert_eq!((config.retry.give_up_after, config.keep_attempts), (7 * day, 180 * day));
@@ -137,7 +140,7 @@ fn against_loopback_there_is_no_least() {
     let desk = Desk::new();
     let here =
         "api_url = 'http://127.0.0.1:8080/base'\nlogin_url = 'http://localhost:8080'\nrequests_per_minute = 60000\n";
-    let fast = "in_review = '1s'\nsettled = '1s'\nunqualified = '2s'\nsecond_look = '10ms'\nthird_look = '20ms'\n";
+    let fast = "in_review = '1s'\nsettled = '1s'\nunqualified = '2s'\nconfirm_absence = ['10ms', '20ms']\n";
     let text = EXAMPLE.replacen("# cloud", &format!("{here}# cloud"), 1).replacen(
         "[schedule]",
         &format!("[schedule]\ncustomer_sync = '*/5 * * * * *'\n{fast}"),
@@ -145,7 +148,7 @@ fn against_loopback_there_is_no_least() {
     );
     let config = desk.load(&text).unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    assert_eq!(config.schedule.second_look, Duration::from_millis(10));
+    assert_eq!(config.schedule.first_confirmation, Duration::from_millis(10));
     assert_eq!(config.partners[0].api_url.as_str(), "http://127.0.0.1:8080/base/", "paths are added to it");
     let second = "[[partner]]\nname='b'\ntenant='t'\nclient_id='c'\ncredential={kind='client-secret',client_secret_file='client-secret'}";
     let problems = desk.problems(&text.replacen("[schedule]", &format!("{second}\n[schedule]"), 1));

@@ -153,7 +153,7 @@ async fn partner(
     let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
     let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
     let schedule = &config.schedule;
-    let synced = settings.customers == Customers::All;
+    let synced = settings.customers == Customers::Synced;
     let roster = Roster {
         partner: row.id,
         name: settings.name.clone(),

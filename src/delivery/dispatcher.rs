@@ -148,7 +148,7 @@ impl Dispatcher {
     async fn claim(&self, now: Timestamp, under_way: &[i64]) -> Result<Option<Due>, store::Error> {
         let quiet = self.routes.know_quiet_hours();
         let hold = |events: &[Event], queued_at: Timestamp| {
-            let until = |event| self.routes.held_until(event, &self.sender.endpoint, now);
+            let until = |event| self.routes.deferred_until(event, &self.sender.endpoint, now);
             // One that may go takes the others along; and each night of a calendar without end would be held anew.
             let until = if quiet { events.iter().map(until).min().flatten() } else { None };
             until.map(|until| until.min(queued_at.after(quiet::LONGEST)))
@@ -164,11 +164,11 @@ impl Dispatcher {
 
     fn claims<'a>(&'a self, now: Timestamp, under_way: &'a [i64]) -> Claim<'a> {
         let Sender { endpoint, channel, .. } = &*self.sender;
-        Claim { endpoint, form: channel.form(), now, lease: LEASE, under_way }
+        Claim { endpoint, format: channel.form(), now, lease: LEASE, under_way }
     }
 
     fn write(&self, unwritten: &Unwritten, now: Timestamp) -> String {
-        let instead_of = unwritten.instead_of.as_ref();
+        let instead_of = unwritten.failover_from.as_ref();
         let note = instead_of.map(|InsteadOf { endpoint, since, still_tried }| {
             let there = if *still_tried { "It is still tried there." } else { "It is not tried there any more." };
             format!("Sent here because {endpoint} has not taken it since {}. {there}", when::moment(*since))

@@ -165,7 +165,7 @@ impl Poster {
     /// `said` is ours, or went through [`redact::words`].
     fn reported(&self, outcome: Outcome, said: &str) -> Report {
         let detail = clean::line(&format!("{}: {said}", origin(&self.settings.url)), Report::DETAIL_MAX);
-        Report { outcome, detail, settled: BTreeMap::new() }
+        Report { outcome, detail, final_replies: BTreeMap::new() }
     }
 }
 

@@ -191,10 +191,11 @@ fn item(event: &Event) -> Item {
 
 fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: Timestamp) -> Item {
     let (tone, label) = match event {
-        EventType::Recovered | EventType::PollingRecovered | EventType::EndpointRecovered => {
-            (Tone::Good, "Works again")
-        }
-        EventType::Baseline => (Tone::Plain, "vetwatch has begun to watch"),
+        EventType::PartnerRecovered
+        | EventType::CustomersRecovered
+        | EventType::PollingRecovered
+        | EventType::EndpointRecovered => (Tone::Good, "Works again"),
+        EventType::InitialSync => (Tone::Plain, "vetwatch has begun to watch"),
         _ => (Tone::Warning, "vetwatch needs attention"),
     };
     let title = clean::line(&news.summary, 200);
@@ -232,16 +233,21 @@ fn severity(kind: EventType) -> u8 {
         EventType::Denied => 1,
         EventType::Vanished => 2,
         EventType::Overdue => 3,
-        EventType::Blind
+        EventType::PartnerFailing
+        | EventType::CustomersFailing
+        | EventType::CustomersDeparted
         | EventType::PollingLate
         | EventType::EndpointFailing
         | EventType::DeadLetter
         | EventType::CredentialExpiring => 4,
-        EventType::Unrecognized => 5,
+        EventType::UnknownStatus => 5,
         EventType::Approved => 6,
-        EventType::Recovered | EventType::PollingRecovered | EventType::EndpointRecovered => 7,
+        EventType::PartnerRecovered
+        | EventType::CustomersRecovered
+        | EventType::PollingRecovered
+        | EventType::EndpointRecovered => 7,
         EventType::Submitted => 8,
-        EventType::Changed | EventType::Baseline => 9,
+        EventType::Changed | EventType::InitialSync => 9,
     }
 }
 

@@ -34,7 +34,7 @@ pub fn parcel<'a>(told: &'a Told<'a>, now: Timestamp) -> Parcel<'a> {
         group: told.group.as_deref(),
         most: told.most,
         due_at: told.due_at(now),
-        may_wait: told.quiet.is_some(),
-        instead_of: None,
+        respects_quiet_hours: told.quiet.is_some(),
+        failover_from: None,
     }
 }

@@ -54,20 +54,20 @@ pub enum Next {
 }
 
 impl Policy {
-    /// The pause after failure number `rung + 1`: the schedule's, and up to a fifth more, as `chance` (0 to 1) says,
+    /// The pause after failure number `retry_index + 1`: the schedule's, and up to a fifth more, as `chance` (0 to 1) says,
     /// so that what failed together does not come back together.
     #[must_use]
-    pub fn pause(&self, rung: u32, chance: f64) -> Duration {
+    pub fn pause(&self, retry_index: u32, chance: f64) -> Duration {
         let last = self.schedule.len().saturating_sub(1);
-        let step = usize::try_from(rung).map_or(last, |rung| rung.min(last));
+        let step = usize::try_from(retry_index).map_or(last, |retry_index| retry_index.min(last));
         let pause = self.schedule.get(step).copied().unwrap_or(LONGEST_PROBE);
         pause.mul_f64(1.0 + 0.2 * chance.clamp(0.0, 1.0))
     }
 
-    /// What follows from an attempt. `rung`: how many failures went before it.
+    /// What follows from an attempt. `retry_index`: how many failures went before it.
     #[must_use]
-    pub fn next(&self, outcome: Outcome, rung: u32, waited: Waited, now: Timestamp, chance: f64) -> Next {
-        let pause = self.pause(rung, chance);
+    pub fn next(&self, outcome: Outcome, retry_index: u32, waited: Waited, now: Timestamp, chance: f64) -> Next {
+        let pause = self.pause(retry_index, chance);
         let over = waited.time >= self.give_up_after && waited.attempts >= LEAST_ATTEMPTS;
         match outcome {
             Outcome::Accepted => Next::Delivered,
@@ -76,7 +76,7 @@ impl Policy {
                 Next::GivenUp
             }
             // It may have been taken: each further copy is a nuisance, so begin with the third pause.
-            Outcome::Unconfirmed => Next::At(now.after(self.pause(rung.saturating_add(2), chance))),
+            Outcome::Unconfirmed => Next::At(now.after(self.pause(retry_index.saturating_add(2), chance))),
             // Our login or its address is wrong, or nobody knows: that says nothing of the message, however long it lasts.
             Outcome::Blocked | Outcome::LoginRefused | Outcome::Gone | Outcome::Unavailable | Outcome::Deferred => {
                 Next::At(now.after(pause))
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_pauses_follow_the_schedule_and_the_last_one_repeats() {
         let policy = Policy::default();
-        let pauses: Vec<u64> = (0..8).map(|rung| policy.pause(rung, 0.0).as_secs()).collect();
+        let pauses: Vec<u64> = (0..8).map(|retry_index| policy.pause(retry_index, 0.0).as_secs()).collect();
         assert_eq!(pauses, [5, 30, 120, 600, 1800, 3600, 3600, 3600]);
     }
 
@@ -127,7 +127,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_pause_is_bounded_and_a_message_ends_only_after_its_time_and_five_attempts(
-            rung in 0u32..,
+            retry_index in 0u32..,
             chance in -1.0..2.0,
             waited in 0u64..1_000_000,
             attempts in 1u32..10,
@@ -139,7 +139,7 @@ mod tests {
             let outcome = if unavailable { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
             let waited = Waited { time: Duration::from_secs(waited), attempts };
             let is_over = waited.time >= policy.give_up_after && attempts >= 5;
-            match policy.next(outcome, rung, waited, now, chance) {
+            match policy.next(outcome, retry_index, waited, now, chance) {
                 Next::At(at) => {
                     prop_assert!(!is_over);
                     prop_assert!(at > now && at <= now.after(policy.longest()));

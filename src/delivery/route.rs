@@ -152,7 +152,7 @@ impl Routes {
 
     /// How long the routes, as they are now, hold an event back from an endpoint that they send it to.
     #[must_use]
-    pub fn held_until(&self, event: &Event, endpoint: &str, now: Timestamp) -> Option<Timestamp> {
+    pub fn deferred_until(&self, event: &Event, endpoint: &str, now: Timestamp) -> Option<Timestamp> {
         let matter = Matter::from(event);
         let takers = self
             .routes

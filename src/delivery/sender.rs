@@ -59,12 +59,16 @@ impl Sender {
     }
 
     async fn attempt(&self, due: &Due, now: Timestamp) -> Report {
-        let outgoing =
-            Outgoing { id: due.id, message: &due.message, recipient: due.recipient.as_deref(), settled: &due.settled };
+        let outgoing = Outgoing {
+            id: due.id,
+            message: &due.message,
+            recipient: due.recipient.as_deref(),
+            final_replies: &due.final_replies,
+        };
         tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| Report {
             outcome: Outcome::Unconfirmed,
             detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
-            settled: due.settled.clone(),
+            final_replies: due.final_replies.clone(),
         })
     }
 
@@ -115,19 +119,19 @@ impl Sender {
             Outcome::Blocked if state.lately_alone => Outcome::Deferred,
             outcome => outcome,
         };
-        let mut next = self.policy.next(outcome, due.rung, waited, now, fastrand::f64());
+        let mut next = self.policy.next(outcome, due.retry_index, waited, now, fastrand::f64());
         if let (Next::At(at), true) = (&mut next, state.closes && report.outcome != Outcome::Unavailable) {
             // Another one that waits is the probe: it may fare better.
             *at = (*at).max(state.probe_at.after(Duration::from_millis(1)));
         }
-        let partly = due.settled.values().chain(report.settled.values()).any(|reply| !took(reply));
+        let partly = due.final_replies.values().chain(report.final_replies.values()).any(|reply| !took(reply));
         let finish = match next {
             Next::Delivered => Finish::Delivered { partly },
             Next::At(at) => Finish::Again { at },
             Next::Refused => Finish::Dead { refused: true },
             Next::GivenUp => Finish::Dead { refused: false },
         };
-        let finished = tx.finish(due, finish, &report.settled, &report.detail, now).await;
+        let finished = tx.finish(due, finish, &report.final_replies, &report.detail, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
         self.note_endpoint(&mut tx, due, report, &state, now).await?;
         tx.commit().await?;
@@ -166,7 +170,8 @@ impl Sender {
             // not close the way to the others.
             Outcome::Accepted | Outcome::Refused | Outcome::Deferred => {
                 tx.endpoint_answered(name, due, now).await?;
-                let accepted = report.outcome == Outcome::Accepted || report.settled.values().any(|reply| took(reply));
+                let accepted =
+                    report.outcome == Outcome::Accepted || report.final_replies.values().any(|reply| took(reply));
                 if accepted { tx.endpoint_accepted(name, now).await } else { Ok(()) }
             }
             Outcome::Unconfirmed => tx.endpoint_unconfirmed(name, due, &report.detail, now).await,
@@ -187,20 +192,20 @@ impl Sender {
         match next {
             Next::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
             Next::At(at) if report.outcome == Outcome::Gone => {
-                error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch notifications redrive` is run");
+                error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch deliveries redrive` is run");
             }
             Next::At(at) => warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}"),
             Next::Refused | Next::GivenUp => error!(
                 delivery.id = %id, attempt,
-                "delivery to {endpoint} given up: {detail}; `vetwatch notifications redrive {id}` sends it again"
+                "delivery to {endpoint} given up: {detail}; `vetwatch deliveries redrive {id}` sends it again"
             ),
         }
-        let refused = report.settled.iter().filter(|(_, reply)| !took(reply));
+        let refused = report.final_replies.iter().filter(|(_, reply)| !took(reply));
         if !matches!(next, Next::Refused | Next::GivenUp) {
             for (recipient, reply) in refused {
                 warn!(
                     delivery.id = %id, attempt,
-                    "{recipient} of {endpoint} refused a message for good: {reply}; `vetwatch notifications redrive {id}` sends \
+                    "{recipient} of {endpoint} refused a message for good: {reply}; `vetwatch deliveries redrive {id}` sends \
                      it again to whoever refused it"
                 );
             }

@@ -90,7 +90,7 @@ impl Belief {
 
     /// A status word that is not documented.
     #[must_use]
-    pub fn unknown_word(&self) -> Option<&str> {
+    pub fn unknown_status(&self) -> Option<&str> {
         let entry = self.entry.as_ref().filter(|entry| entry.status() == Status::Unknown)?;
         entry.vetting_status.as_deref()
     }
@@ -275,9 +275,9 @@ impl Pending {
             Doubt::ImplausibleSince(since) if self.looked_at < since.after(DOUBT) => since.after(DOUBT),
             Doubt::ImplausibleSince(_) => self.looked_at.after(DOUBT),
             // Later and later: those who are to be asked first need the budget, too.
-            Doubt::SampleMissing => look.now.after(look.now.since(self.since).min(HOUR).max(look.second_look)),
+            Doubt::SampleMissing => look.now.after(look.now.since(self.since).min(HOUR).max(look.first_confirmation)),
             Doubt::Usual | Doubt::AcceptedAt(_) => {
-                self.looked_at.after(if self.looks == 1 { look.second_look } else { look.third_look })
+                self.looked_at.after(if self.looks == 1 { look.first_confirmation } else { look.second_confirmation })
             }
         }
     }
@@ -288,7 +288,7 @@ impl Pending {
         match look.doubt {
             Doubt::ImplausibleSince(_) if self.begins_anew(look) => next.after(DOUBT),
             Doubt::ImplausibleSince(_) | Doubt::SampleMissing => next,
-            _ if needed.saturating_sub(self.looks) > 1 => next.after(look.third_look),
+            _ if needed.saturating_sub(self.looks) > 1 => next.after(look.second_confirmation),
             _ => next,
         }
     }

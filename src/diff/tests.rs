@@ -164,14 +164,14 @@ fn a_verdict_that_is_not_believed_yet_says_until_when_and_anything_else_drops_it
 }
 
 fn look(now: Timestamp, last_seen_at: Option<Timestamp>) -> Look {
-    let second_look = Duration::from_mins(2);
+    let first_confirmation = Duration::from_mins(2);
     Look {
         now,
         last_seen_at,
         submitted_at: None,
         news_since: Some(WATCHING),
-        second_look,
-        third_look: Duration::from_hours(1),
+        first_confirmation,
+        second_confirmation: Duration::from_hours(1),
         doubt: Doubt::Usual,
     }
 }

@@ -33,7 +33,7 @@ fn settings(api_url: &Url, login_url: &Url) -> PartnerSettings {
         user_credential: None,
         requests_per_minute: 3000,
         max_in_flight: 8,
-        customers: Customers::All,
+        customers: Customers::Synced,
     }
 }
 

@@ -189,7 +189,7 @@ impl Poller {
         let pause = if no_relationship && (customer.refused || customer.left) {
             self.intervals().unqualified
         } else if no_relationship {
-            self.intervals().second_look.min(usual) // for once, it may be a mistake
+            self.intervals().first_confirmation.min(usual) // for once, it may be a mistake
         } else {
             Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
         };
@@ -221,15 +221,15 @@ impl Poller {
 /// Does the customer hold an entry, or did it as far as the last answer goes?
 fn held(customer: &DueCustomer, answer: &Answer) -> bool {
     let nothing = Snapshot::default().fingerprint();
-    customer.class == PollClass::SecondLook
+    customer.class == PollClass::Confirming
         || !answer.snapshot.entries().is_empty()
         || customer.answer.as_ref().is_some_and(|last| !last.is_empty() && *last != nothing)
 }
 
 /// Says the answer what is believed already, and does nothing follow from the time that has passed?
 fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
-    customer.class != PollClass::SecondLook
+    customer.class != PollClass::Confirming
         && customer.poll_failures == 0 // a failure may have moved it to another class
-        && !record::is_expectation_over(customer.expected_until, customer.class, answer.ended_at)
+        && !record::is_expectation_over(customer.watch_closely_until, customer.class, answer.ended_at)
         && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
 }

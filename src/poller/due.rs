@@ -23,7 +23,7 @@ impl Poller {
                     "who waits longer than the schedule says is asked within its interval: was the clock set back?"
                 );
                 let spread = match class {
-                    PollClass::SecondLook | PollClass::InReview => Duration::ZERO,
+                    PollClass::Confirming | PollClass::InReview => Duration::ZERO,
                     class => self.intervals().of(class),
                 };
                 let mut tx = self.store.begin().await?;
@@ -39,7 +39,7 @@ impl Poller {
     fn longest_pause(&self, class: PollClass) -> Duration {
         let intervals = self.intervals();
         let usual = match class {
-            PollClass::SecondLook => intervals.second_look.max(intervals.third_look).max(diff::DOUBT),
+            PollClass::Confirming => intervals.first_confirmation.max(intervals.second_confirmation).max(diff::DOUBT),
             PollClass::Unqualified => intervals.unqualified,
             class => intervals.of(class),
         };

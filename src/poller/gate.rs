@@ -12,14 +12,14 @@ use crate::store;
 /// A gate closes for this long at most, and nothing throttled or refused waits longer without another try.
 pub(crate) const LONGEST_GATE: Duration = Duration::from_hours(1);
 
-/// How long the gate stays closed after `error`, when it closed `closures` times before without a good answer in
+/// How long the gate stays closed after `error`, when it closed `backoffs` times before without a good answer in
 /// between. A throttled client waits as long as it was told; after the second time longer.
-pub(crate) fn pause(error: &Error, closures: u32, in_review: Duration) -> Duration {
+pub(crate) fn pause(error: &Error, backoffs: u32, in_review: Duration) -> Duration {
     let first = in_review.min(Duration::from_mins(1));
     let backoff =
-        first.saturating_mul(2_u32.saturating_pow(closures.min(16))).min(in_review.min(Duration::from_mins(15)));
+        first.saturating_mul(2_u32.saturating_pow(backoffs.min(16))).min(in_review.min(Duration::from_mins(15)));
     let pause = match error {
-        Error::Throttled { wait: Some(wait), .. } if closures == 0 => *wait,
+        Error::Throttled { wait: Some(wait), .. } if backoffs == 0 => *wait,
         Error::Throttled { wait: Some(wait), .. } => backoff.max(*wait),
         _ => backoff,
     };
@@ -38,9 +38,9 @@ impl Poller {
         let gate = self.store.gate(partner).await?;
         // What was under way when it closed tells of the same trouble.
         let is_new = answered.asked_in == flight.pauses || gate.is_none();
-        let closures = gate.map_or(0, |gate| gate.closures);
-        let closures = if is_new { closures } else { closures.saturating_sub(1) };
-        let until = self.clock.now().after(pause(error, closures, self.intervals().in_review));
+        let backoffs = gate.map_or(0, |gate| gate.backoffs);
+        let backoffs = if is_new { backoffs } else { backoffs.saturating_sub(1) };
+        let until = self.clock.now().after(pause(error, backoffs, self.intervals().in_review));
         let mut tx = self.store.begin().await?;
         if is_new {
             warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");

@@ -33,7 +33,7 @@ impl Shares {
         }
         // Confirming looks before all else; then whoever waits longest for its share; then in order.
         let has_share = |n: &usize| self.0[*n] >= QUESTION;
-        let confirms = CLASSES[first] == PollClass::SecondLook && has_share(&first);
+        let confirms = CLASSES[first] == PollClass::Confirming && has_share(&first);
         let waits_longest = || due().filter(has_share).rev().max_by_key(|n| self.0[*n]);
         let next = if confirms { first } else { waits_longest().unwrap_or(first) };
         self.0[next] = self.0[next].saturating_sub(QUESTION);
@@ -43,8 +43,8 @@ impl Shares {
     /// Sevenths of each question.
     const fn of(class: PollClass) -> u32 {
         match class {
-            PollClass::SecondLook => 2,
-            PollClass::InReview | PollClass::Settled | PollClass::FirstSight | PollClass::Unqualified => 1,
+            PollClass::Confirming => 2,
+            PollClass::InReview | PollClass::Settled | PollClass::Unseen | PollClass::Unqualified => 1,
         }
     }
 }
@@ -110,7 +110,7 @@ mod tests {
                     let queue = &mut due[class as usize];
                     let (since, load) = (queue.pop_front().unwrap(), &loads[class as usize]);
                     budget.spend(now);
-                    let share = if class == PollClass::SecondLook { 0.2 } else { 0.1 };
+                    let share = if class == PollClass::Confirming { 0.2 } else { 0.1 };
                     // One more: when the shares of several classes fall together, one goes after the other.
                     let minutes = f64::from(u32::try_from(load.customers + 1).unwrap()) / (share * least);
                     let waited = now.since(since).as_secs_f64() / 60.0;
@@ -135,10 +135,10 @@ mod tests {
         let mut shares = Shares::default();
         let mut asked = [0; CLASSES.len()];
         for _ in 0..700 {
-            asked[shares.next(|class| class != PollClass::SecondLook).unwrap() as usize] += 1;
+            asked[shares.next(|class| class != PollClass::Confirming).unwrap() as usize] += 1;
         }
         assert_eq!(asked, [0, 397, 101, 101, 101]);
-        assert_eq!(shares.next(|_| true), Some(PollClass::SecondLook), "before all else");
+        assert_eq!(shares.next(|_| true), Some(PollClass::Confirming), "before all else");
         assert_eq!(shares.next(|_| false), None);
     }
 }

@@ -32,7 +32,7 @@ pub async fn tell(
     }
     let standing = tx.standing(partner.id).await?;
     let news = news(&partner.name, &standing, reminders, now);
-    let queued = alarms::tell(&mut tx, routes, Alarm::of(EventType::Baseline, partner, news), now).await?;
+    let queued = alarms::tell(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, news), now).await?;
     tx.commit().await?;
     Ok(queued)
 }

@@ -43,9 +43,9 @@ pub(super) async fn doubt(
     let least = plausible(asked);
     let others = tx.customers_that_lost(partner, Some(customer.row), now, accepted, least + 1).await?;
     // A time from the future: the clock was set back.
-    let began = brake.implausible_since.map_or(now, |since| since.min(now));
+    let began = brake.mass_absence_since.map_or(now, |since| since.min(now));
     let since = (others + u64::from(loses) > least).then_some(began);
-    if since != brake.implausible_since {
+    if since != brake.mass_absence_since {
         tx.set_implausible_since(partner, since).await?;
         tell(since.is_some());
     }
@@ -69,7 +69,7 @@ pub(super) async fn doubt(
 
 /// Lets the brake go once no more is missing, or has lately been lost, than is plausible.
 pub async fn release(store: &Store, partner: i64, asked: u64, now: Timestamp) -> Result<(), store::Error> {
-    if store.implausible_since(partner).await?.is_none() {
+    if store.mass_absence_since(partner).await?.is_none() {
         return Ok(());
     }
     let mut tx = store.begin().await?;

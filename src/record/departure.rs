@@ -31,7 +31,7 @@ pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Tim
     let queued = if lost.is_empty() {
         0
     } else {
-        alarms::tell(&mut tx, routes, Alarm::of(EventType::Blind, partner, news(&lost)), now).await?
+        alarms::tell(&mut tx, routes, Alarm::of(EventType::CustomersDeparted, partner, news(&lost)), now).await?
     };
     tx.commit().await?;
     Ok(queued)

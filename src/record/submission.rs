@@ -82,8 +82,8 @@ pub async fn taken(
             last_seen_at: customer.last_seen_at,
             submitted_at: customer.submitted_at,
             news_since: Some(partner.watching_since),
-            second_look: intervals.second_look,
-            third_look: intervals.third_look,
+            first_confirmation: intervals.first_confirmation,
+            second_confirmation: intervals.second_confirmation,
             doubt: Doubt::Usual,
         };
         let steps = diff::compare(&about.collect::<Vec<_>>(), &said, &look);

@@ -9,8 +9,8 @@ const INTERVALS: Intervals = Intervals {
     in_review: Duration::from_mins(15),
     settled: Duration::from_hours(24),
     unqualified: Duration::from_hours(24 * 7),
-    second_look: Duration::from_mins(2),
-    third_look: Duration::from_hours(1),
+    first_confirmation: Duration::from_mins(2),
+    second_confirmation: Duration::from_hours(1),
     log_is_read: false,
 };
 
@@ -35,7 +35,7 @@ fn belief() -> impl Strategy<Value = Belief> {
     })
 }
 
-fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
+fn customer(watch_closely_until: Option<Timestamp>, class: PollClass) -> Customer {
     Customer {
         row: 1,
         customer_id: String::new(),
@@ -45,8 +45,8 @@ fn customer(expected_until: Option<Timestamp>, class: PollClass) -> Customer {
         contact: String::new(),
         class,
         added_at: NOW,
-        expected_until,
-        answer_began_at: None,
+        watch_closely_until,
+        response_requested_at: None,
         submitted_at: None,
         unlisted: false,
         muted_at: None,
@@ -65,8 +65,8 @@ proptest! {
         let expected = expected.map(|days| Timestamp::from_millis(NOW.as_millis() + days * 86_400_000));
         let class = class(&beliefs, expected, NOW);
         let look = Look {
-            now: NOW, last_seen_at: Some(NOW), submitted_at: None, news_since: None, second_look: INTERVALS.second_look,
-            third_look: INTERVALS.third_look, doubt: Doubt::Usual,
+            now: NOW, last_seen_at: Some(NOW), submitted_at: None, news_since: None, first_confirmation: INTERVALS.first_confirmation,
+            second_confirmation: INTERVALS.second_confirmation, doubt: Doubt::Usual,
         };
         let next = next_poll_at(&customer(expected, class), &beliefs, &INTERVALS, &look).since(NOW);
         if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview) || belief.pending.is_some())
@@ -106,7 +106,7 @@ proptest! {
             first_seen: false,
         };
         let steps = [(belief, Some(change))];
-        let until = expected_until(&customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview), &steps, now);
+        let until = watch_closely_until(&customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview), &steps, now);
         let is_looked_for = matches!(steps[0].0.status(), None | Some(Status::Verdict(Verdict::Denied)));
         prop_assert_eq!(until.is_some(), is_looked_for);
         if let Some(until) = until {

@@ -16,27 +16,27 @@ const LATER: Duration = Duration::from_mins(10);
 /// Queues what is to be told of unknown words. Returns how many messages that are.
 pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Timestamp) -> Result<usize, store::Error> {
     let before = now.before(LATER);
-    if !store.has_unknown_words(partner.id, before).await? {
+    if !store.has_unknown_statuses(partner.id, before).await? {
         return Ok(0);
     }
     let mut queued = 0;
     let mut tx = store.begin().await?;
-    for word in tx.take_unknown_words(partner.id, before, now).await? {
-        let customers = if word.customers == 1 {
+    for unknown in tx.take_unknown_statuses(partner.id, before, now).await? {
+        let customers = if unknown.customers == 1 {
             "1 customer has".to_owned()
         } else {
-            format!("{} customers have", word.customers)
+            format!("{} customers have", unknown.customers)
         };
         let alarm = Alarm {
-            kind: EventType::Unrecognized,
+            kind: EventType::UnknownStatus,
             partner,
-            summary: format!("Partner Center writes a vetting status that vetwatch does not know: {}", word.spelled),
+            summary: format!("Partner Center writes a vetting status that vetwatch does not know: {}", unknown.status),
             detail: format!(
                 "{customers} it now. It is kept and shown as it is, and never taken for a verdict: nobody is told when a \
                  review ends with this word. Look at what it means in Partner Center, and whether there is a newer \
                  vetwatch. This is told once for each word."
             ),
-            figures: json!({ "vetting_status": word.spelled, "customers": word.customers }),
+            figures: json!({ "vetting_status": unknown.status, "customers": unknown.customers }),
             not_over: None,
             once: None,
         };

@@ -46,7 +46,7 @@ pub struct Acted {
     pub class: PollClass,
     pub left: bool,
     pub submitted_at: Option<Timestamp>,
-    pub expected_until: Option<Timestamp>,
+    pub watch_closely_until: Option<Timestamp>,
     /// A review is going on.
     pub in_review: bool,
     /// When what it holds last began: the newest create date, or when a status was first seen.
@@ -61,7 +61,7 @@ pub struct Newcomer {
     pub key: String,
     pub name: String,
     pub submitted_at: Option<i64>,
-    pub expected_until: i64,
+    pub watch_closely_until: i64,
 }
 
 /// Operations that were seen, each with its day.
@@ -99,8 +99,10 @@ impl Store {
 
     /// The digests of the operations that were seen and are still read again.
     pub async fn seen_operations(&self, partner: i64) -> Result<HashSet<i64>, Error> {
-        let seen =
-            sqlx::query_scalar!(r#"select operation as "operation!" from activity_seen where partner = ?"#, partner);
+        let seen = sqlx::query_scalar!(
+            r#"select operation as "operation!" from activity_log_seen where partner = ?"#,
+            partner
+        );
         Ok(seen.fetch_all(&self.read).await?.into_iter().collect())
     }
 
@@ -120,12 +122,12 @@ impl WriteTx {
     pub async fn acted(&mut self, partner: i64, keys: &[&str]) -> Result<Vec<Acted>, Error> {
         let keys = json(&keys)?;
         let rows = sqlx::query!(
-            r#"select c.id as "id!", c.customer_key, c.poll_class, c.left_since is not null as "left!: bool",
-                      c.submitted_at, c.expected_until,
-                      exists (select 1 from observation o
+            r#"select c.id as "id!", c.customer_key, c.poll_class, c.departed_since is not null as "left!: bool",
+                      c.submitted_at, c.watch_closely_until,
+                      exists (select 1 from qualification_state o
                               where o.customer = c.id and o.present = 1
                                 and replace(lower(o.vetting_status), '_', '') = 'inreview') as "in_review!: bool",
-                      (select max(coalesce(o.attempt_created_at, o.status_since)) from observation o
+                      (select max(coalesce(o.attempt_created_at, o.status_since)) from qualification_state o
                        where o.customer = c.id) as "began_at: i64"
                from json_each(?2) cross join customer c
                  on c.partner = ?1 and c.customer_key = value and c.removed_at is null"#,
@@ -142,7 +144,7 @@ impl WriteTx {
                 class: PollClass::parse(&row.poll_class).map_err(unreadable("customer", row.id, "poll_class"))?,
                 left: row.left,
                 submitted_at: at(row.submitted_at),
-                expected_until: at(row.expected_until),
+                watch_closely_until: at(row.watch_closely_until),
                 in_review: row.in_review,
                 began_at: at(row.began_at),
             })
@@ -176,8 +178,8 @@ impl WriteTx {
         let (until, class, now) = (until.as_millis(), class.as_str(), now.as_millis());
         sqlx::query!(
             "update customer
-             set expected_until = max(coalesce(expected_until, 0), ?2), next_poll_at = min(next_poll_at, ?4),
-                 poll_class = case when poll_class = 'second_look' or left_since is not null then poll_class else ?3 end
+             set watch_closely_until = max(coalesce(watch_closely_until, 0), ?2), next_poll_at = min(next_poll_at, ?4),
+                 poll_class = case when poll_class = 'confirming' or departed_since is not null then poll_class else ?3 end
              where id = ?1",
             row,
             until,
@@ -194,9 +196,9 @@ impl WriteTx {
         let (rows, now) = (json(&newcomers)?, now.as_millis());
         let added = sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, source, added_at, next_poll_at, poll_class,
-                                   expected_until, submitted_at)
+                                   watch_closely_until, submitted_at)
              select ?1, value ->> 'id', value ->> 'key', value ->> 'name', 'synced', ?3, ?3, 'in_review',
-                    value ->> 'expected_until', value ->> 'submitted_at'
+                    value ->> 'watch_closely_until', value ->> 'submitted_at'
              from json_each(?2)
              where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value ->> 'key')
              group by value ->> 'key'",
@@ -269,12 +271,12 @@ impl WriteTx {
         operations: &[SeenOperation],
         first_day: i64,
     ) -> Result<(), Error> {
-        sqlx::query!("delete from activity_seen where partner = ?1 and day < ?2", partner, first_day)
+        sqlx::query!("delete from activity_log_seen where partner = ?1 and day < ?2", partner, first_day)
             .execute(&mut *self.tx)
             .await?;
         let operations = json(&operations)?;
         sqlx::query!(
-            "insert into activity_seen (partner, operation, day)
+            "insert into activity_log_seen (partner, operation, day)
              select ?1, value ->> 'operation', value ->> 'day' from json_each(?2) where true
              on conflict do nothing",
             partner,
@@ -302,7 +304,7 @@ impl WriteTx {
             // A time of the clock for each: whoever is moved again and again still has its turn.
             "update customer set next_poll_at = ?2 + (((id * 7919000 - ?2) % ?3) + ?3) % ?3
              where partner = ?1 and poll_class = 'unqualified' and removed_at is null and paused_at is null
-               and left_since is null and next_poll_at > ?2",
+               and departed_since is null and next_poll_at > ?2",
             partner,
             now,
             every

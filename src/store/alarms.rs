@@ -18,18 +18,18 @@ pub struct PartnerSight {
     pub last_failed_at: Option<Timestamp>,
     pub last_failure: Option<String>,
     /// So much is missing from its answers that they are not believed.
-    pub implausible_since: Option<Timestamp>,
+    pub mass_absence_since: Option<Timestamp>,
     /// The operators know that it cannot be read since then.
-    pub blind_since: Option<Timestamp>,
+    pub failing_reported_since: Option<Timestamp>,
     pub recovered_at: Option<Timestamp>,
     /// Customers of whom nobody was told yet: since when there are any that cannot be read, or can be again.
-    pub unreadable_at: Option<Timestamp>,
-    pub readable_at: Option<Timestamp>,
+    pub unreadable_pending_since: Option<Timestamp>,
+    pub readable_pending_since: Option<Timestamp>,
     /// How many those are.
     pub unreadable: i64,
     pub readable: i64,
     /// When the operators were last told of customers that cannot be read, and how many of these are left.
-    pub customers_told_at: Option<Timestamp>,
+    pub customers_reported_at: Option<Timestamp>,
     pub known_unreadable: i64,
 }
 
@@ -50,9 +50,9 @@ pub struct EndpointSight {
     pub unconfirmed_since: Option<Timestamp>,
     pub paused_at: Option<Timestamp>,
     pub last_error: Option<String>,
-    pub failing_told_at: Option<Timestamp>,
+    pub failing_reported_at: Option<Timestamp>,
     /// When the operators were last told of messages that were given up or wait without an end in sight.
-    pub dead_told_at: Option<Timestamp>,
+    pub dead_reported_at: Option<Timestamp>,
     pub pending: i64,
     /// All of that is held back (quiet hours), so nothing asks whether it is back.
     pub is_idle: bool,
@@ -90,14 +90,14 @@ impl PartnerSight {
 impl Store {
     pub async fn partner_sight(&self, partner: i64) -> Result<PartnerSight, Error> {
         let row = sqlx::query!(
-            r#"select p.failing_since, p.last_failed_at, p.last_failure, p.implausible_since, p.blind_since, p.recovered_at,
-                      p.unreadable_at, p.readable_at,
-                      count(*) filter (where c.blind_since is not null and c.blind_told_at is null) as "unreadable!: i64",
-                      count(*) filter (where c.blind_since is null and c.blind_told_at is not null) as "readable!: i64",
-                      count(*) filter (where c.blind_since is not null and c.blind_told_at is not null) as "known!: i64",
-                      max(c.blind_told_at) as "told_at: i64"
+            r#"select p.failing_since, p.last_failed_at, p.last_failure, p.mass_absence_since, p.failing_reported_since, p.recovered_at,
+                      p.unreadable_pending_since, p.readable_pending_since,
+                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is null) as "unreadable!: i64",
+                      count(*) filter (where c.unreadable_since is null and c.unreadable_reported_at is not null) as "readable!: i64",
+                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is not null) as "known!: i64",
+                      max(c.unreadable_reported_at) as "reported_at: i64"
                from partner p
-               left join customer c on c.partner = p.id and (c.blind_since is not null or c.blind_told_at is not null)
+               left join customer c on c.partner = p.id and (c.unreadable_since is not null or c.unreadable_reported_at is not null)
                                    and c.removed_at is null and c.paused_at is null
                where p.id = ? group by p.id"#,
             partner
@@ -109,14 +109,14 @@ impl Store {
             failing_since: at(row.failing_since),
             last_failed_at: at(row.last_failed_at),
             last_failure: row.last_failure,
-            implausible_since: at(row.implausible_since),
-            blind_since: at(row.blind_since),
+            mass_absence_since: at(row.mass_absence_since),
+            failing_reported_since: at(row.failing_reported_since),
             recovered_at: at(row.recovered_at),
-            unreadable_at: at(row.unreadable_at),
-            readable_at: at(row.readable_at),
+            unreadable_pending_since: at(row.unreadable_pending_since),
+            readable_pending_since: at(row.readable_pending_since),
             unreadable: row.unreadable,
             readable: row.readable,
-            customers_told_at: at(row.told_at),
+            customers_reported_at: at(row.reported_at),
             known_unreadable: row.known,
         })
     }
@@ -132,10 +132,10 @@ impl Store {
     pub async fn endpoint_sights(&self, now: Timestamp) -> Result<Vec<EndpointSight>, Error> {
         let now = now.as_millis();
         let rows = sqlx::query!(
-            r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_told_at, e.dead_told_at,
+            r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_reported_at, e.dead_reported_at,
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64",
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending'
-                          and d.held_until > ?1) as "held!: i64"
+                          and d.deferred_until > ?1) as "held!: i64"
                from endpoint e order by e.name"#,
             now
         );
@@ -146,8 +146,8 @@ impl Store {
             unconfirmed_since: at(row.unconfirmed_since).filter(|_| row.pending > 0),
             paused_at: at(row.paused_at),
             last_error: row.last_error,
-            failing_told_at: at(row.failing_told_at),
-            dead_told_at: at(row.dead_told_at),
+            failing_reported_at: at(row.failing_reported_at),
+            dead_reported_at: at(row.dead_reported_at),
             pending: row.pending,
             is_idle: row.pending > 0 && row.held == row.pending,
         });
@@ -168,7 +168,7 @@ async fn dead_untold(connection: &mut SqliteConnection, endpoint: &str) -> Resul
                   exists (select 1 from delivery_event de join event e on e.id = de.event
                           where de.delivery = d.id and e.type not like 'monitor.%') as "vetting!: bool"
            from delivery d
-           where d.endpoint = ?1 and d.state = 'dead' and d.operators_told_at is null
+           where d.endpoint = ?1 and d.state = 'dead' and d.operators_notified_at is null
              and exists (select 1 from delivery_event de join event e on e.id = de.event
                          where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0)
            order by d.finished_at"#,
@@ -215,7 +215,7 @@ impl WriteTx {
             sqlx::query!(
                 "update customer set next_poll_at = ?1
                  where partner = ?2 and removed_at is null and paused_at is null and poll_failures > 0
-                   and next_poll_at > ?1 and asking_since is null",
+                   and next_poll_at > ?1 and polling_since is null",
                 now,
                 partner
             )
@@ -235,38 +235,46 @@ impl WriteTx {
     }
 
     /// Was an event told under this name?
-    pub async fn was_told(&mut self, once: &str) -> Result<bool, Error> {
-        let told = sqlx::query_scalar!(r#"select exists (select 1 from event where once = ?) as "told!: bool""#, once);
+    pub async fn was_told(&mut self, dedup_key: &str) -> Result<bool, Error> {
+        let told = sqlx::query_scalar!(
+            r#"select exists (select 1 from event where dedup_key = ?) as "told!: bool""#,
+            dedup_key
+        );
         Ok(told.fetch_one(&mut *self.tx).await?)
     }
 
-    pub async fn told_once(&mut self, event: &Event, once: &str) -> Result<(), Error> {
+    pub async fn told_once(&mut self, event: &Event, dedup_key: &str) -> Result<(), Error> {
         let id = event.data.event_id.to_string();
-        sqlx::query!("update event set once = ? where id = ?", once, id).execute(&mut *self.tx).await?;
+        sqlx::query!("update event set dedup_key = ? where id = ?", dedup_key, id).execute(&mut *self.tx).await?;
         Ok(())
     }
 
     /// Requests a minute after Microsoft throttled us; `None`: what is configured.
-    pub async fn slowed_to(&mut self, partner: i64, limit: Option<u32>) -> Result<(), Error> {
-        sqlx::query!("update partner set slowed_to = ? where id = ?", limit, partner).execute(&mut *self.tx).await?;
+    pub async fn reduced_rate_limit(&mut self, partner: i64, limit: Option<u32>) -> Result<(), Error> {
+        sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 
     pub async fn slowed(&mut self, partner: i64) -> Result<Option<u32>, Error> {
-        let limit =
-            sqlx::query_scalar!("select slowed_to from partner where id = ?", partner).fetch_one(&mut *self.tx).await?;
+        let limit = sqlx::query_scalar!("select reduced_rate_limit from partner where id = ?", partner)
+            .fetch_one(&mut *self.tx)
+            .await?;
         Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
     }
 
     pub async fn partner_is_blind(&mut self, partner: i64, since: Timestamp) -> Result<(), Error> {
         let since = since.as_millis();
-        sqlx::query!("update partner set blind_since = ? where id = ?", since, partner).execute(&mut *self.tx).await?;
+        sqlx::query!("update partner set failing_reported_since = ? where id = ?", since, partner)
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 
     pub async fn partner_recovered(&mut self, partner: i64, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
-        sqlx::query!("update partner set blind_since = null, recovered_at = ? where id = ?", now, partner)
+        sqlx::query!("update partner set failing_reported_since = null, recovered_at = ? where id = ?", now, partner)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -276,12 +284,13 @@ impl WriteTx {
     pub async fn gathering(
         &mut self,
         partner: i64,
-        unreadable_at: Option<Timestamp>,
-        readable_at: Option<Timestamp>,
+        unreadable_pending_since: Option<Timestamp>,
+        readable_pending_since: Option<Timestamp>,
     ) -> Result<(), Error> {
-        let (unreadable, readable) = (unreadable_at.map(Timestamp::as_millis), readable_at.map(Timestamp::as_millis));
+        let (unreadable, readable) =
+            (unreadable_pending_since.map(Timestamp::as_millis), readable_pending_since.map(Timestamp::as_millis));
         sqlx::query!(
-            "update partner set unreadable_at = ?, readable_at = ? where id = ?",
+            "update partner set unreadable_pending_since = ?, readable_pending_since = ? where id = ?",
             unreadable,
             readable,
             partner
@@ -296,8 +305,8 @@ impl WriteTx {
         let now = now.as_millis();
         let mut taken = sqlx::query_as!(
             SightedCustomer,
-            r#"update customer set blind_told_at = ?
-               where partner = ? and blind_since is not null and blind_told_at is null
+            r#"update customer set unreadable_reported_at = ?
+               where partner = ? and unreadable_since is not null and unreadable_reported_at is null
                  and removed_at is null and paused_at is null
                returning id as "row!", name, last_error"#,
             now,
@@ -313,8 +322,8 @@ impl WriteTx {
     pub async fn take_readable(&mut self, partner: i64) -> Result<Vec<SightedCustomer>, Error> {
         let mut taken = sqlx::query_as!(
             SightedCustomer,
-            r#"update customer set blind_told_at = null
-               where partner = ? and blind_since is null and blind_told_at is not null
+            r#"update customer set unreadable_reported_at = null
+               where partner = ? and unreadable_since is null and unreadable_reported_at is not null
                  and removed_at is null and paused_at is null
                returning id as "row!", name, last_error"#,
             partner
@@ -327,7 +336,7 @@ impl WriteTx {
 
     pub async fn endpoint_told(&mut self, endpoint: &str, failing_at: Option<Timestamp>) -> Result<(), Error> {
         let at = failing_at.map(Timestamp::as_millis);
-        sqlx::query!("update endpoint set failing_told_at = ? where name = ?", at, endpoint)
+        sqlx::query!("update endpoint set failing_reported_at = ? where name = ?", at, endpoint)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -338,7 +347,7 @@ impl WriteTx {
         let dead = dead_untold(&mut self.tx, endpoint).await?;
         let at = now.as_millis();
         sqlx::query!(
-            "update delivery set operators_told_at = ? where endpoint = ? and state = 'dead' and operators_told_at is null",
+            "update delivery set operators_notified_at = ? where endpoint = ? and state = 'dead' and operators_notified_at is null",
             at,
             endpoint
         )
@@ -352,7 +361,7 @@ impl WriteTx {
     pub(super) async fn messages_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
-            "insert into endpoint (name, dead_told_at) values (?1, ?2) on conflict (name) do update set dead_told_at = ?2",
+            "insert into endpoint (name, dead_reported_at) values (?1, ?2) on conflict (name) do update set dead_reported_at = ?2",
             endpoint,
             now
         )

@@ -21,21 +21,21 @@ pub struct WatchedPartner {
 pub struct Raised {
     pub reason: Reason,
     pub about: String,
-    pub told_at: Timestamp,
+    pub reported_at: Timestamp,
     /// It looks over since.
     pub over_since: Option<Timestamp>,
 }
 
 impl Store {
     /// Since when vetwatch runs without a gap; `None`: it never ran.
-    pub async fn ran_from(&self) -> Result<Option<Timestamp>, Error> {
-        let at = sqlx::query_scalar!("select ran_from from daemon").fetch_optional(&self.read).await?;
+    pub async fn alive_since(&self) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!("select alive_since from daemon").fetch_optional(&self.read).await?;
         Ok(at.flatten().map(Timestamp::from_millis))
     }
 
     /// When vetwatch last noted that it runs.
-    pub async fn ran_until(&self) -> Result<Option<Timestamp>, Error> {
-        let at = sqlx::query_scalar!("select ran_until from daemon").fetch_optional(&self.read).await?;
+    pub async fn alive_at(&self) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!("select alive_at from daemon").fetch_optional(&self.read).await?;
         Ok(at.map(Timestamp::from_millis))
     }
 
@@ -58,7 +58,7 @@ impl Store {
             return Ok(self.met_damage_at());
         }
         let raised = self.raised().await?.into_iter().find(|raised| raised.reason == Reason::DatabaseDamaged);
-        Ok(raised.map(|raised| raised.told_at))
+        Ok(raised.map(|raised| raised.reported_at))
     }
 
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {
@@ -90,13 +90,15 @@ impl Store {
 
     /// What the operators were told of and is not over, as far as they know.
     pub async fn raised(&self) -> Result<Vec<Raised>, Error> {
-        let rows = sqlx::query!("select reason, about, told_at, over_since from raised").fetch_all(&self.read).await?;
+        let rows = sqlx::query!("select reason, about, reported_at, over_since from raised_alert")
+            .fetch_all(&self.read)
+            .await?;
         // A reason of a later version is that version's to end.
         let raised = rows.into_iter().filter_map(|row| {
             Some(Raised {
                 reason: Reason::ALL.iter().copied().find(|reason| reason.as_str() == row.reason)?,
                 about: row.about,
-                told_at: Timestamp::from_millis(row.told_at),
+                reported_at: Timestamp::from_millis(row.reported_at),
                 over_since: row.over_since.map(Timestamp::from_millis),
             })
         });
@@ -109,7 +111,7 @@ impl WriteTx {
     pub async fn raise(&mut self, reason: Reason, about: &str, now: Timestamp) -> Result<bool, Error> {
         let (reason, now) = (reason.as_str(), now.as_millis());
         let done = sqlx::query!(
-            "insert into raised (reason, about, told_at) values (?, ?, ?) on conflict do nothing",
+            "insert into raised_alert (reason, about, reported_at) values (?, ?, ?) on conflict do nothing",
             reason,
             about,
             now
@@ -122,7 +124,7 @@ impl WriteTx {
     /// A trouble that was told looks over since, or (`None`) is back.
     pub async fn looks_over(&mut self, reason: Reason, about: &str, since: Option<Timestamp>) -> Result<(), Error> {
         let (reason, since) = (reason.as_str(), since.map(Timestamp::as_millis));
-        sqlx::query!("update raised set over_since = ? where reason = ? and about = ?", since, reason, about)
+        sqlx::query!("update raised_alert set over_since = ? where reason = ? and about = ?", since, reason, about)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -131,7 +133,7 @@ impl WriteTx {
     /// The operators are told that a trouble is over. `false`: they know.
     pub async fn clear(&mut self, reason: Reason, about: &str) -> Result<bool, Error> {
         let reason = reason.as_str();
-        let done = sqlx::query!("delete from raised where reason = ? and about = ?", reason, about)
+        let done = sqlx::query!("delete from raised_alert where reason = ? and about = ?", reason, about)
             .execute(&mut *self.tx)
             .await?;
         Ok(done.rows_affected() > 0)

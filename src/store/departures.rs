@@ -36,7 +36,7 @@ impl Store {
     pub async fn has_unnoted_departures(&self, partner: i64) -> Result<bool, Error> {
         let any = sqlx::query_scalar!(
             r#"select exists (select 1 from customer
-                              where partner = ? and left_since is not null and left_noted_at is null and removed_at is null
+                              where partner = ? and departed_since is not null and departure_reported_at is null and removed_at is null
                              ) as "any!: bool""#,
             partner
         );
@@ -48,7 +48,7 @@ impl Store {
         let before = before.as_millis();
         let any = sqlx::query_scalar!(
             r#"select exists (select 1 from customer
-                              where partner = ?1 and left_since <= ?2 and left_since is not null and removed_at is null
+                              where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null
                                 and paused_at is null) as "any!: bool""#,
             partner,
             before
@@ -62,10 +62,10 @@ impl Store {
             // In this order it costs a look-up or two: while somebody waits for a first good answer, that one is found at
             // once. Who cannot be read for an hour is not waited for.
             r#"select case
-                   when p.baseline_told_at is not null or (?2 and p.first_synced_at is null) then 0
+                   when p.initial_sync_reported_at is not null or (?2 and p.first_synced_at is null) then 0
                    when exists (select 1 from customer
-                                where partner = ?1 and poll_class = 'first_sight' and removed_at is null
-                                  and paused_at is null and blind_since is null and left_since is null) then 0
+                                where partner = ?1 and poll_class = 'unseen' and removed_at is null
+                                  and paused_at is null and unreadable_since is null and departed_since is null) then 0
                    else exists (select 1 from customer
                                 where partner = ?1 and removed_at is null and paused_at is null
                                   and last_seen_at is not null)
@@ -82,11 +82,11 @@ impl WriteTx {
     /// The reviews of those who left and were not noted yet, oldest first; from now on they are.
     pub async fn note_departures(&mut self, partner: i64, now: Timestamp) -> Result<Vec<LostReview>, Error> {
         let lost = sqlx::query!(
-            r#"select c.customer_id, o.qualification, c.left_why is 'unlisted' as "unlisted!: bool",
+            r#"select c.customer_id, o.qualification, c.departed_reason is 'missing' as "unlisted!: bool",
                       coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
                       coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
-               from customer c join observation o on o.customer = c.id
-               where c.partner = ?1 and c.left_since is not null and c.left_noted_at is null and c.removed_at is null
+               from customer c join qualification_state o on o.customer = c.id
+               where c.partner = ?1 and c.departed_since is not null and c.departure_reported_at is null and c.removed_at is null
                  and o.present = 1 and replace(lower(o.vetting_status), '_', '') = 'inreview'
                order by "since!: i64", c.id"#,
             partner
@@ -95,8 +95,8 @@ impl WriteTx {
         .await?;
         let now = now.as_millis();
         sqlx::query!(
-            "update customer set left_noted_at = ?2
-             where partner = ?1 and left_since is not null and left_noted_at is null and removed_at is null",
+            "update customer set departure_reported_at = ?2
+             where partner = ?1 and departed_since is not null and departure_reported_at is null and removed_at is null",
             partner,
             now
         )
@@ -117,7 +117,7 @@ impl WriteTx {
         let (before, now) = (before.as_millis(), now.as_millis());
         let done = sqlx::query!(
             "update customer set paused_at = ?3, given_up_at = ?3
-             where partner = ?1 and left_since <= ?2 and left_since is not null and removed_at is null and paused_at is null",
+             where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null and paused_at is null",
             partner,
             before,
             now
@@ -131,7 +131,7 @@ impl WriteTx {
     pub async fn mark_baseline(&mut self, partner: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
-            "update partner set baseline_told_at = ?2 where id = ?1 and baseline_told_at is null",
+            "update partner set initial_sync_reported_at = ?2 where id = ?1 and initial_sync_reported_at is null",
             partner,
             now
         )
@@ -155,7 +155,7 @@ impl WriteTx {
                       count(distinct case when word = 'approved' then customer end) as "approved!: i64",
                       count(distinct case when word = 'denied' then customer end) as "denied!: i64"
                from (select o.customer, replace(lower(o.vetting_status), '_', '') as word
-                     from observation o join customer c on c.id = o.customer
+                     from qualification_state o join customer c on c.id = o.customer
                      where c.partner = ? and c.removed_at is null and o.present = 1)"#,
             partner
         )
@@ -164,7 +164,7 @@ impl WriteTx {
         let reviews = sqlx::query!(
             r#"select coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
                       o.qualification, coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
-               from observation o join customer c on c.id = o.customer
+               from qualification_state o join customer c on c.id = o.customer
                where c.partner = ? and c.removed_at is null and o.present = 1
                  and replace(lower(o.vetting_status), '_', '') = 'inreview'
                order by "since!: i64", c.id"#,

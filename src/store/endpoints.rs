@@ -34,7 +34,7 @@ impl WriteTx {
         sqlx::query!(
             "update delivery set next_attempt_at = ?1
              where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1 and id <> ?3
-               and (held_until is null or held_until <= ?1)",
+               and (deferred_until is null or deferred_until <= ?1)",
             now,
             endpoint,
             except

@@ -23,9 +23,9 @@ pub struct Parcel<'a> {
     /// Not before this.
     pub due_at: Timestamp,
     /// Quiet hours hold it back, whenever it is tried.
-    pub may_wait: bool,
+    pub respects_quiet_hours: bool,
     /// The endpoint in whose place this one is told.
-    pub instead_of: Option<&'a str>,
+    pub failover_from: Option<&'a str>,
 }
 
 /// Which message an event goes into: the sequence of one that is there, or its own.
@@ -107,11 +107,11 @@ impl WriteTx {
         now: Timestamp,
     ) -> Result<i64, Error> {
         let id = self.free_delivery_id(parcel, std::slice::from_ref(event)).await?;
-        let held_until = (due_at > now).then_some(due_at.as_millis());
+        let deferred_until = (due_at > now).then_some(due_at.as_millis());
         let (due_at, now) = (due_at.as_millis(), now.as_millis());
         let done = sqlx::query!(
             "insert into delivery (id, endpoint, recipient, group_key, state, created_at, first_due_at, next_attempt_at,
-                                   held_until, may_wait, instead_of)
+                                   deferred_until, respects_quiet_hours, failover_from)
              values (?1, ?2, ?3, ?4, 'pending', ?5, ?6, ?6, ?7, ?8, ?9)",
             id,
             parcel.endpoint,
@@ -119,9 +119,9 @@ impl WriteTx {
             parcel.group,
             now,
             due_at,
-            held_until,
-            parcel.may_wait,
-            parcel.instead_of
+            deferred_until,
+            parcel.respects_quiet_hours,
+            parcel.failover_from
         )
         .execute(&mut *self.tx)
         .await?;
@@ -144,14 +144,14 @@ impl WriteTx {
         let open = sqlx::query_scalar!(
             "select sequence from delivery d
              where endpoint = ?1 and group_key = ?2 and state = 'pending' and attempts = 0 and message is null
-               and recipient is ?3 and may_wait = ?4 and instead_of is ?5 and next_attempt_at <= ?6
+               and recipient is ?3 and respects_quiet_hours = ?4 and failover_from is ?5 and next_attempt_at <= ?6
                and (select count(*) from delivery_event de where de.delivery = d.id) < ?7
              order by sequence desc limit 1",
             parcel.endpoint,
             group,
             parcel.recipient,
-            parcel.may_wait,
-            parcel.instead_of,
+            parcel.respects_quiet_hours,
+            parcel.failover_from,
             latest,
             parcel.most
         )

@@ -17,7 +17,7 @@ impl Store {
         let held = sqlx::query_scalar!(
             "select sequence from delivery
              where endpoint = ?1 and state = 'pending' and failed_over_at is null and first_due_at <= ?2
-               and (held_until is null or held_until <= ?4)
+               and (deferred_until is null or deferred_until <= ?4)
              union all
              select sequence from delivery
              where endpoint = ?1 and state = 'dead' and failed_over_at is null and finished_at > ?3

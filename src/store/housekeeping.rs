@@ -37,22 +37,22 @@ impl WriteTx {
     }
 
     async fn tick_counting(&mut self, most: Duration, now: Timestamp) -> Result<(), Error> {
-        let ran_until = sqlx::query_scalar!("select ran_until from daemon").fetch_optional(&mut *self.tx).await?;
-        if let Some(ran_until) = ran_until.map(Timestamp::from_millis) {
-            let since = now.since(ran_until);
-            if now >= ran_until && since <= FRESH.min(most) {
+        let alive_at = sqlx::query_scalar!("select alive_at from daemon").fetch_optional(&mut *self.tx).await?;
+        if let Some(alive_at) = alive_at.map(Timestamp::from_millis) {
+            let since = now.since(alive_at);
+            if now >= alive_at && since <= FRESH.min(most) {
                 return Ok(());
             }
             let gap = since.saturating_sub(most);
-            if now < ran_until || !gap.is_zero() {
+            if now < alive_at || !gap.is_zero() {
                 self.skip(gap, now).await?;
             }
         }
         let (now, gap) = (now.as_millis(), i64::try_from(GAP.as_millis()).unwrap_or(i64::MAX));
         sqlx::query!(
-            "insert into daemon (id, ran_until, ran_from) values (1, ?1, ?1)
-             on conflict (id) do update set ran_until = ?1,
-                 ran_from = case when ran_from <= ?1 and ran_until between ?1 - ?2 and ?1 then ran_from else ?1 end",
+            "insert into daemon (id, alive_at, alive_since) values (1, ?1, ?1)
+             on conflict (id) do update set alive_at = ?1,
+                 alive_since = case when alive_since <= ?1 and alive_at between ?1 - ?2 and ?1 then alive_since else ?1 end",
             now,
             gap
         )
@@ -72,15 +72,15 @@ impl WriteTx {
             "update delivery set first_due_at = min(?1, first_due_at + ?2)
              where state = 'pending'
                and case when ?2 > 0 then first_due_at < ?1
-                        else first_due_at > ?1 and (held_until is null or attempts > 0) end",
+                        else first_due_at > ?1 and (deferred_until is null or attempts > 0) end",
             now,
             gap
         )
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "update delivery set held_since = min(?1, coalesce(held_since, created_at) + ?2)
-             where state = 'pending' and may_wait = 1",
+            "update delivery set deferred_since = min(?1, coalesce(deferred_since, created_at) + ?2)
+             where state = 'pending' and respects_quiet_hours = 1",
             now,
             gap
         )
@@ -88,7 +88,7 @@ impl WriteTx {
         .await?;
         sqlx::query!(
             "update endpoint set closed_since = min(?1, closed_since + ?2), paused_at = min(?1, paused_at + ?2),
-                                 gone_at = min(?1, gone_at + ?2), unconfirmed_since = min(?1, unconfirmed_since + ?2)",
+                                 unconfigured_since = min(?1, unconfigured_since + ?2), unconfirmed_since = min(?1, unconfirmed_since + ?2)",
             now,
             gap
         )
@@ -96,8 +96,8 @@ impl WriteTx {
         .await?;
         sqlx::query!(
             "update partner set failing_since = min(?1, failing_since + ?2), last_failed_at = min(?1, last_failed_at + ?2),
-                                recovered_at = min(?1, recovered_at + ?2), unreadable_at = min(?1, unreadable_at + ?2),
-                                readable_at = min(?1, readable_at + ?2)",
+                                recovered_at = min(?1, recovered_at + ?2), unreadable_pending_since = min(?1, unreadable_pending_since + ?2),
+                                readable_pending_since = min(?1, readable_pending_since + ?2)",
             now,
             gap
         )
@@ -113,7 +113,7 @@ impl WriteTx {
         sqlx::query!(
             // Whether others were understood since something is missing is told by these.
             "update customer set last_seen_at = last_seen_at + ?1
-             where last_seen_at >= (select min(coalesce(missing_since, pending_since)) from observation
+             where last_seen_at >= (select min(coalesce(missing_since, pending_since)) from qualification_state
                                     where missing_since is not null or pending_since is not null)",
             by_ms
         )
@@ -122,16 +122,16 @@ impl WriteTx {
         let hour_ago = now.min(now.saturating_sub(by_ms)).saturating_sub(HOUR_MS);
         sqlx::query!(
             // An early verdict is doubted longer while its review was first seen less than an hour ago.
-            "update observation set attempt_seen_at = attempt_seen_at + ?1 where attempt_seen_at >= ?2",
+            "update qualification_state set attempt_seen_at = attempt_seen_at + ?1 where attempt_seen_at >= ?2",
             by_ms,
             hour_ago
         )
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "update observation set missing_since = missing_since + ?1, missing_after = missing_after + ?1,
-                                    missing_looked_at = missing_looked_at + ?1, pending_since = pending_since + ?1,
-                                    pending_after = pending_after + ?1, pending_looked_at = pending_looked_at + ?1,
+            "update qualification_state set missing_since = missing_since + ?1, missing_last_present_at = missing_last_present_at + ?1,
+                                    missing_confirmed_at = missing_confirmed_at + ?1, pending_since = pending_since + ?1,
+                                    pending_last_other_at = pending_last_other_at + ?1, pending_confirmed_at = pending_confirmed_at + ?1,
                                     pending_until = pending_until + ?1
              where missing_since is not null or pending_since is not null",
             by_ms
@@ -139,21 +139,21 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "update customer set unlisted_since = unlisted_since + ?1, left_since = left_since + ?1
-             where unlisted_since is not null or left_since is not null",
+            "update customer set missing_from_list_since = missing_from_list_since + ?1, departed_since = departed_since + ?1
+             where missing_from_list_since is not null or departed_since is not null",
             by_ms
         )
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "update partner set implausible_since = implausible_since + ?1, absence_accepted_at = absence_accepted_at + ?1,
-                                short_since = short_since + ?1",
+            "update partner set mass_absence_since = mass_absence_since + ?1, absence_accepted_at = absence_accepted_at + ?1,
+                                list_short_since = list_short_since + ?1",
             by_ms
         )
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "insert into daemon (id, ran_until, clock_set_at) values (1, ?1, ?1)
+            "insert into daemon (id, alive_at, clock_set_at) values (1, ?1, ?1)
              on conflict (id) do update set clock_set_at = ?1",
             now
         )

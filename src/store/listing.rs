@@ -64,7 +64,7 @@ pub struct Unlisted {
 impl Store {
     pub async fn list_state(&self, partner: i64) -> Result<ListState, Error> {
         let row = sqlx::query!(
-            "select coalesce(list_read_at, last_synced_at) as read_at, last_synced_at, list_size, short_since, short_size,
+            "select coalesce(list_read_at, last_synced_at) as read_at, last_synced_at, list_size, list_short_since, list_short_size,
                     list_retry_at, list_failures
              from partner where id = ?",
             partner
@@ -79,7 +79,7 @@ impl Store {
             read_at: at(row.read_at),
             complete_at: at(row.last_synced_at),
             size: count("list_size", row.list_size)?,
-            short: at(row.short_since).zip(count("short_size", row.short_size)?),
+            short: at(row.list_short_since).zip(count("list_short_size", row.list_short_size)?),
             retry_at: at(row.list_retry_at),
             failures: u32::try_from(row.list_failures).unwrap_or(u32::MAX),
         })
@@ -94,7 +94,7 @@ impl Store {
             let rows = sqlx::query!(
                 r#"select id as "id!", customer_key,
                           coalesce(nullif(name, ''), nullif(domain, ''), customer_id) as "label!: String",
-                          unlisted_since, left_why is 'unlisted' as "left!: bool", was_listed
+                          missing_from_list_since, departed_reason is 'missing' as "left!: bool", was_in_list
                    from customer where partner = ?1 and removed_at is null and customer_key > ?2
                    order by customer_key limit 2000"#,
                 partner,
@@ -104,11 +104,11 @@ impl Store {
             .await?;
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.customer_key);
-            let missing = rows.into_iter().filter(|row| row.was_listed == 1 && !listed.contains(&row.customer_key));
+            let missing = rows.into_iter().filter(|row| row.was_in_list == 1 && !listed.contains(&row.customer_key));
             unlisted.extend(missing.map(|row| Unlisted {
                 row: row.id,
                 label: row.label,
-                since: row.unlisted_since.map(Timestamp::from_millis),
+                since: row.missing_from_list_since.map(Timestamp::from_millis),
                 left: row.left,
             }));
         }
@@ -135,8 +135,8 @@ impl WriteTx {
                  select c.id, value ->> 'name' as name, value ->> 'domain' as domain
                  from json_each(?2) cross join customer c
                    on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-                 where c.name is not value ->> 'name' or c.domain is not value ->> 'domain' or c.was_listed = 0)
-             update customer set name = j.name, domain = j.domain, was_listed = 1 from j where customer.id = j.id",
+                 where c.name is not value ->> 'name' or c.domain is not value ->> 'domain' or c.was_in_list = 0)
+             update customer set name = j.name, domain = j.domain, was_in_list = 1 from j where customer.id = j.id",
             partner,
             rows
         )
@@ -145,15 +145,15 @@ impl WriteTx {
         let returned = sqlx::query!(
             // Without its last answer the next one is looked at anew, and with it how often it is asked.
             "update customer
-             set unlisted_since = null,
-                 answer = case when left_since is null then answer end,
-                 next_poll_at = case when left_since is null then next_poll_at else ?3 end,
+             set missing_from_list_since = null,
+                 response = case when departed_since is null then response end,
+                 next_poll_at = case when departed_since is null then next_poll_at else ?3 end,
                  paused_at = case when given_up_at is null then paused_at end, given_up_at = null,
-                 left_since = null, left_why = null
+                 departed_since = null, departed_reason = null
              where id in (select c.id
                           from json_each(?2) cross join customer c
                             on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-                          where c.unlisted_since is not null)",
+                          where c.missing_from_list_since is not null)",
             partner,
             rows,
             now
@@ -161,7 +161,7 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         let added = sqlx::query!(
-            "insert into customer (partner, customer_id, customer_key, name, domain, source, was_listed, added_at, next_poll_at)
+            "insert into customer (partner, customer_id, customer_key, name, domain, source, was_in_list, added_at, next_poll_at)
              select ?1, value ->> 'id', value ->> 'key', value ->> 'name', value ->> 'domain', 'synced', 1, ?3, ?3
              from json_each(?2)
              where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value ->> 'key')
@@ -179,7 +179,7 @@ impl WriteTx {
     pub async fn miss(&mut self, rows: &[i64], now: Timestamp) -> Result<(), Error> {
         let (rows, now) = (super::reports::json_list(rows), now.as_millis());
         sqlx::query!(
-            "update customer set unlisted_since = ?2 where id in (select value from json_each(?1))",
+            "update customer set missing_from_list_since = ?2 where id in (select value from json_each(?1))",
             rows,
             now
         )
@@ -194,8 +194,8 @@ impl WriteTx {
         sqlx::query!(
             // A second look that is under way comes to its end first.
             "update customer
-             set left_since = coalesce(left_since, ?2), left_why = 'unlisted', blind_since = null, blind_told_at = null,
-                 poll_class = case poll_class when 'second_look' then poll_class else 'unqualified' end
+             set departed_since = coalesce(departed_since, ?2), departed_reason = 'missing', unreadable_since = null, unreadable_reported_at = null,
+                 poll_class = case poll_class when 'confirming' then poll_class else 'unqualified' end
              where id in (select value from json_each(?1))",
             rows,
             now
@@ -212,7 +212,7 @@ impl WriteTx {
             // Of an empty list nobody can be new: the right to read it may just have been given.
             "update partner
              set last_synced_at = ?2, first_synced_at = case when ?3 > 0 then coalesce(first_synced_at, ?2) else first_synced_at end,
-                 list_size = ?3, list_read_at = ?2, short_since = null, short_size = null,
+                 list_size = ?3, list_read_at = ?2, list_short_since = null, list_short_size = null,
                  list_retry_at = null, list_failures = 0, list_error = null, list_failing_since = null
              where id = ?1",
             partner,
@@ -234,7 +234,7 @@ impl WriteTx {
         let (since, size, now) = (since.as_millis(), i64::try_from(size).unwrap_or(i64::MAX), now.as_millis());
         sqlx::query!(
             "update partner
-             set list_read_at = ?2, short_since = ?3, short_size = ?4,
+             set list_read_at = ?2, list_short_since = ?3, list_short_size = ?4,
                  list_retry_at = null, list_failures = 0, list_error = null, list_failing_since = null
              where id = ?1",
             partner,

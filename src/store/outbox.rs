@@ -22,12 +22,12 @@ pub struct Due {
     /// This attempt, counted from 1.
     pub attempt: u32,
     /// Pauses of the retry schedule used up so far.
-    pub rung: u32,
+    pub retry_index: u32,
     pub message: String,
     /// The customer's contact, who gets it too.
     pub recipient: Option<String>,
     /// Recipients that took or refused it for good, with what they replied.
-    pub settled: BTreeMap<String, String>,
+    pub final_replies: BTreeMap<String, String>,
 }
 
 /// A delivery before its first attempt: it is still to be written.
@@ -36,7 +36,7 @@ pub struct Unwritten {
     pub id: Uuid,
     pub events: Vec<Event>,
     pub recipient: Option<String>,
-    pub instead_of: Option<InsteadOf>,
+    pub failover_from: Option<InsteadOf>,
 }
 
 /// The endpoint that has not taken it, and since when it was to.
@@ -53,7 +53,7 @@ pub struct InsteadOf {
 pub struct Claim<'a> {
     pub endpoint: &'a str,
     /// What the endpoint's messages are written in: `email`, `teams`.
-    pub form: &'a str,
+    pub format: &'a str,
     pub now: Timestamp,
     /// The next attempt is moved so far ahead.
     pub lease: Duration,
@@ -81,7 +81,7 @@ impl Store {
     pub async fn next_attempt_at(&self, endpoint: &str) -> Result<Option<Timestamp>, Error> {
         let row = sqlx::query!(
             r#"select (select min(next_attempt_at) from delivery where endpoint = ?1 and state = 'pending') as "due: i64",
-                      (select min(coalesce(held_until, 0)) from delivery where endpoint = ?1 and state = 'pending') as "free: i64",
+                      (select min(coalesce(deferred_until, 0)) from delivery where endpoint = ?1 and state = 'pending') as "free: i64",
                       (select probe_at from endpoint where name = ?1) as "probe_at: i64",
                       (select paused_at from endpoint where name = ?1) as "paused_at: i64""#,
             endpoint
@@ -159,43 +159,44 @@ impl WriteTx {
         claim: Claim<'_>,
         render: impl Fn(&Unwritten) -> String,
     ) -> Result<Due, Error> {
-        let Claim { endpoint, form, now, lease, .. } = claim;
+        let Claim { endpoint, format, now, lease, .. } = claim;
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
-            "select id, attempts, rung, message, form, settled, recipient, instead_of from delivery where sequence = ?",
+            "select id, attempts, retry_index, message, format, final_replies, recipient, failover_from from delivery where sequence = ?",
             sequence
         )
         .fetch_one(&mut *self.tx)
         .await
-        .map_err(of_row("delivery", sequence, "id attempts rung message form settled recipient instead_of"))?;
+        .map_err(of_row("delivery", sequence, "id attempts retry_index message format final_replies recipient failover_from"))?;
         let id = &row.id;
         // All of it is read before anything is written.
         let uuid = Uuid::parse_str(id).map_err(unreadable("delivery", id, "id"))?;
         if uuid.to_string() != *id {
             return Err(unreadable("delivery", id, "id")("it is not written as ids are"));
         }
-        let rung = counted("delivery", id, "rung", row.rung)?;
+        let retry_index = counted("delivery", id, "retry_index", row.retry_index)?;
         let attempt = counted("delivery", id, "attempts", row.attempts)?.saturating_add(1);
-        let settled = serde_json::from_str(&row.settled).map_err(unreadable("delivery", id, "settled"))?;
-        let is_ours = row.form.as_deref().is_none_or(|written| written == form);
+        let final_replies =
+            serde_json::from_str(&row.final_replies).map_err(unreadable("delivery", id, "final_replies"))?;
+        let is_ours = row.format.as_deref().is_none_or(|written| written == format);
         let message = if let Some(frozen) = row.message.filter(|_| is_ours) {
             frozen
         } else {
-            let instead_of = match row.instead_of {
-                Some(endpoint) => Some(self.instead_of(sequence, endpoint).await?),
+            let failover_from = match row.failover_from {
+                Some(endpoint) => Some(self.failover_from(sequence, endpoint).await?),
                 None => None,
             };
             let events = self.events_of(sequence).await?;
-            render(&Unwritten { id: uuid, events, recipient: row.recipient.clone(), instead_of })
+            render(&Unwritten { id: uuid, events, recipient: row.recipient.clone(), failover_from })
         };
         sqlx::query!(
-            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, form = ?4,
-                                 unreadable_since = null, unreadable_told_at = null
+            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, format = ?4,
+                                 unreadable_since = null, unreadable_reported_at = null
              where sequence = ?5",
             attempt,
             lease_until,
             message,
-            form,
+            format,
             sequence
         )
         .execute(&mut *self.tx)
@@ -210,7 +211,7 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(Due { sequence, id: uuid, attempt, rung, message, recipient: row.recipient, settled })
+        Ok(Due { sequence, id: uuid, attempt, retry_index, message, recipient: row.recipient, final_replies })
     }
 
     /// The clock was set, or the endpoint opened: an attempt that is under way is not begun once more for that.
@@ -230,7 +231,7 @@ impl WriteTx {
     /// hold it back.
     async fn may_wait_since(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
         let row = sqlx::query_scalar!(
-            r#"select coalesce(held_since, created_at) as "since!: i64" from delivery where sequence = ? and may_wait = 1"#,
+            r#"select coalesce(deferred_since, created_at) as "since!: i64" from delivery where sequence = ? and respects_quiet_hours = 1"#,
             sequence
         );
         Ok(row.fetch_optional(&mut *self.tx).await?.map(Timestamp::from_millis))
@@ -239,7 +240,7 @@ impl WriteTx {
     pub(super) async fn hold_back(&mut self, sequence: i64, now: Timestamp, until: Timestamp) -> Result<(), Error> {
         let (now, until) = (now.as_millis(), until.as_millis());
         sqlx::query!(
-            "update delivery set next_attempt_at = ?2, held_until = ?2, first_due_at = first_due_at + ?2 - ?3 where sequence = ?1",
+            "update delivery set next_attempt_at = ?2, deferred_until = ?2, first_due_at = first_due_at + ?2 - ?3 where sequence = ?1",
             sequence,
             until,
             now
@@ -250,9 +251,9 @@ impl WriteTx {
     }
 
     /// Since when the endpoint in whose place this one is told was to take the first of its events.
-    async fn instead_of(&mut self, sequence: i64, endpoint: String) -> Result<InsteadOf, Error> {
+    async fn failover_from(&mut self, sequence: i64, endpoint: String) -> Result<InsteadOf, Error> {
         let row = sqlx::query!(
-            r#"select min(d.first_due_at) as "since: i64", max(d.state = 'pending' and e.gone_at is null) as "tried: bool"
+            r#"select min(d.first_due_at) as "since: i64", max(d.state = 'pending' and e.unconfigured_since is null) as "tried: bool"
                from delivery me
                join delivery_event mine on mine.delivery = me.id
                join delivery_event theirs on theirs.event = mine.event and theirs.endpoint = ?2
@@ -266,7 +267,7 @@ impl WriteTx {
         .await?;
         let Some(since) = row.since else {
             let error = format!("{endpoint} holds none of its events");
-            return Err(unreadable("delivery", sequence, "instead_of")(error));
+            return Err(unreadable("delivery", sequence, "failover_from")(error));
         };
         let still_tried = row.tried.unwrap_or(false);
         Ok(InsteadOf { endpoint, since: Timestamp::from_millis(since), still_tried })
@@ -299,7 +300,7 @@ impl WriteTx {
             return Ok(oldest);
         }
         let first = sqlx::query_scalar!(
-            "select sequence from delivery where endpoint = ? and state = 'pending' and (held_until is null or held_until <= ?)
+            "select sequence from delivery where endpoint = ? and state = 'pending' and (deferred_until is null or deferred_until <= ?)
              order by next_attempt_at limit 1",
             endpoint,
             now
@@ -346,7 +347,7 @@ impl WriteTx {
     /// have failed at it, or at its endpoint as a whole.
     pub async fn waits(&mut self, sequence: i64) -> Result<(Timestamp, u32), Error> {
         let row = sqlx::query!(
-            r#"select d.first_due_at, max(d.rung, coalesce(e.failures, 0)) as "failures!: i64"
+            r#"select d.first_due_at, max(d.retry_index, coalesce(e.failures, 0)) as "failures!: i64"
                from delivery d left join endpoint e on e.name = d.endpoint where d.sequence = ?"#,
             sequence
         )
@@ -361,7 +362,7 @@ impl WriteTx {
         &mut self,
         due: &Due,
         finish: Finish,
-        settled: &BTreeMap<String, String>,
+        final_replies: &BTreeMap<String, String>,
         response: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -381,10 +382,10 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        let mut all = due.settled.clone();
-        all.extend(settled.clone());
+        let mut all = due.final_replies.clone();
+        all.extend(final_replies.clone());
         let refusals: BTreeMap<_, _> = all.iter().filter(|(_, reply)| !took(reply)).collect();
-        if settled.values().any(|reply| !took(reply)) {
+        if final_replies.values().any(|reply| !took(reply)) {
             self.note_refusals(&id, &refusals, now).await?;
         }
         let refusals: Vec<_> = refusals.iter().map(|(recipient, reply)| format!("{recipient}: {reply}")).collect();
@@ -394,7 +395,7 @@ impl WriteTx {
                 let last_error = partly.then(|| refusals.join("; "));
                 sqlx::query!(
                     "update delivery set state = 'delivered', next_attempt_at = null, finished_at = ?1, interrupted = 0,
-                         settled = ?2, last_error = ?3
+                         final_replies = ?2, last_error = ?3
                      where id = ?4",
                     now,
                     all,
@@ -407,7 +408,7 @@ impl WriteTx {
             Finish::Again { at } => {
                 let at = at.as_millis();
                 sqlx::query!(
-                    "update delivery set next_attempt_at = ?1, rung = rung + 1, interrupted = 0, settled = ?2, last_error = ?3
+                    "update delivery set next_attempt_at = ?1, retry_index = retry_index + 1, interrupted = 0, final_replies = ?2, last_error = ?3
                      where id = ?4 and state = 'pending' and attempts = ?5",
                     at,
                     all,
@@ -421,7 +422,7 @@ impl WriteTx {
             Finish::Dead { .. } => {
                 sqlx::query!(
                     "update delivery set state = 'dead', next_attempt_at = null, finished_at = ?1, interrupted = 0,
-                         settled = ?2, last_error = ?3, operators_told_at = null
+                         final_replies = ?2, last_error = ?3, operators_notified_at = null
                      where id = ?4 and state = 'pending' and attempts = ?5",
                     now,
                     all,

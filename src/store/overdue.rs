@@ -42,13 +42,13 @@ impl Store {
                       (select t.correlation_id from transition t
                        where t.customer = c.id and t.attempt = o.attempt and t.qualification = o.qualification
                        order by t.id desc limit 1) as correlation_id
-               from customer c join observation o on o.customer = c.id
+               from customer c join qualification_state o on o.customer = c.id
                where c.partner = ?1 and c.poll_class = 'in_review' and c.removed_at is null and c.paused_at is null
-                 and c.left_since is null and c.last_seen_at >= ?2
+                 and c.departed_since is null and c.last_seen_at >= ?2
                  and o.present = 1 and o.missing_since is null and o.pending_since is null
                  and replace(lower(o.vetting_status), '_', '') = 'inreview'
                  -- A stale copy of a review that is decided is no review.
-                 and o.told_attempt is not o.attempt
+                 and o.notified_attempt is not o.attempt
                order by "since!: i64", o.id"#,
             partner,
             seen_after
@@ -79,7 +79,7 @@ impl WriteTx {
     pub async fn mark_reminded(&mut self, review: &OpenReview, until: Timestamp) -> Result<bool, Error> {
         let (until, told) = (until.as_millis(), review.told.map(Timestamp::as_millis));
         let done = sqlx::query!(
-            "update observation set overdue_attempt = attempt, overdue_until = ?1
+            "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
              where id = ?2 and attempt = ?3 and present = 1 and missing_since is null and pending_since is null
                and replace(lower(vetting_status), '_', '') = 'inreview'
                and case when overdue_attempt = attempt then overdue_until end is ?4",

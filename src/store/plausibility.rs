@@ -11,34 +11,34 @@ const HOUR: Duration = Duration::from_hours(1);
 #[derive(Debug, Clone, Copy)]
 pub struct Brake {
     /// Since when the partner's answers are implausible.
-    pub implausible_since: Option<Timestamp>,
+    pub mass_absence_since: Option<Timestamp>,
     /// When a person said that what was missing was gone.
     pub accepted_at: Option<Timestamp>,
 }
 
 /// A word that waits to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownWord {
-    pub word: String,
-    pub spelled: String,
+pub struct UnknownStatus {
+    pub status_key: String,
+    pub status: String,
     /// Watched customers that have it now.
     pub customers: i64,
 }
 
 impl WriteTx {
     pub async fn brake(&mut self, partner: i64) -> Result<Brake, Error> {
-        let row = sqlx::query!("select implausible_since, absence_accepted_at from partner where id = ?", partner)
+        let row = sqlx::query!("select mass_absence_since, absence_accepted_at from partner where id = ?", partner)
             .fetch_one(&mut *self.tx)
             .await?;
         Ok(Brake {
-            implausible_since: row.implausible_since.map(Timestamp::from_millis),
+            mass_absence_since: row.mass_absence_since.map(Timestamp::from_millis),
             accepted_at: row.absence_accepted_at.map(Timestamp::from_millis),
         })
     }
 
     pub async fn set_implausible_since(&mut self, partner: i64, since: Option<Timestamp>) -> Result<(), Error> {
         let since = since.map(Timestamp::as_millis);
-        sqlx::query!("update partner set implausible_since = ? where id = ?", since, partner)
+        sqlx::query!("update partner set mass_absence_since = ? where id = ?", since, partner)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -61,20 +61,20 @@ impl WriteTx {
         let lost = sqlx::query_scalar!(
             r#"select count(*) as "n!: i64" from (
                    select distinct c.id from (
-                       select customer from observation
-                       where missing_since is not null and missing_looked_at >= ?2 and missing_since > coalesce(?3, 0)
+                       select customer from qualification_state
+                       where missing_since is not null and missing_confirmed_at >= ?2 and missing_since > coalesce(?3, 0)
                        union all
-                       select customer from observation
-                       where pending_since is not null and pending_looked_at >= ?2 and pending_since > coalesce(?3, 0)
+                       select customer from qualification_state
+                       where pending_since is not null and pending_confirmed_at >= ?2 and pending_since > coalesce(?3, 0)
                          and present = 1
                        union all
-                       select customer from observation where present = 0 and status_since >= ?1 and ?3 is null
+                       select customer from qualification_state where present = 0 and status_since >= ?1 and ?3 is null
                        union all
                        select customer from transition
                        where observed_at >= ?1 and previous_created_at - vetting_created_at >= 3600000 and ?3 is null) lost
                    join customer c on c.id = lost.customer
                    where c.partner = ?4 and c.id is not ?5 and c.removed_at is null and c.paused_at is null
-                     and c.left_since is null
+                     and c.departed_since is null
                    limit ?6)"#,
             gone,
             looked,
@@ -103,8 +103,8 @@ impl WriteTx {
                 "update customer set next_poll_at = ?1 where id in (
                      select c.id from customer c
                      where c.partner = ?2 and c.poll_class = ?3 and c.removed_at is null and c.paused_at is null
-                       and c.next_poll_at > ?1 and c.poll_failures = 0 and c.asking_since is null and c.id is not ?4
-                       and exists (select 1 from observation o where o.customer = c.id and o.present = 1)
+                       and c.next_poll_at > ?1 and c.poll_failures = 0 and c.polling_since is null and c.id is not ?4
+                       and exists (select 1 from qualification_state o where o.customer = c.id and o.present = 1)
                      order by c.next_poll_at desc limit ?5)",
                 now,
                 partner,
@@ -132,7 +132,7 @@ impl WriteTx {
             r#"select count(*) as "n!: i64" from (
                    select 1 from customer c
                    where c.partner = ?1 and c.id <> ?2 and c.last_seen_at >= ?3 and c.removed_at is null
-                     and exists (select 1 from observation o where o.customer = c.id and o.present = 1)
+                     and exists (select 1 from qualification_state o where o.customer = c.id and o.present = 1)
                    limit ?4)"#,
             partner,
             besides,
@@ -149,7 +149,7 @@ impl WriteTx {
                    select 1 from customer c
                    where c.partner = ?1 and c.id <> ?2 and c.last_seen_at < ?3 and c.poll_class in ('in_review', 'settled')
                      and c.removed_at is null and c.paused_at is null and c.poll_failures = 0
-                     and exists (select 1 from observation o where o.customer = c.id and o.present = 1)) as "any!: bool""#,
+                     and exists (select 1 from qualification_state o where o.customer = c.id and o.present = 1)) as "any!: bool""#,
             partner,
             besides,
             since
@@ -163,7 +163,7 @@ impl WriteTx {
     pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<i64>, Error> {
         let now = now.as_millis();
         sqlx::query!(
-            "update partner set absence_accepted_at = ?1, implausible_since = null where ?2 is null or name = ?2",
+            "update partner set absence_accepted_at = ?1, mass_absence_since = null where ?2 is null or name = ?2",
             now,
             partner
         )
@@ -172,7 +172,7 @@ impl WriteTx {
         let due = sqlx::query_scalar!(
             r#"update customer set next_poll_at = ?1
                where removed_at is null and paused_at is null
-                 and id in (select customer from observation where missing_since is not null or pending_since is not null)
+                 and id in (select customer from qualification_state where missing_since is not null or pending_since is not null)
                  and partner in (select id from partner where ?2 is null or name = ?2)
                returning id as "row!""#,
             now,
@@ -184,10 +184,16 @@ impl WriteTx {
     }
 
     /// Notes a status word that is not documented.
-    pub async fn unknown_word(&mut self, partner: i64, word: &str, spelled: &str, now: Timestamp) -> Result<(), Error> {
+    pub async fn unknown_status(
+        &mut self,
+        partner: i64,
+        word: &str,
+        spelled: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
-            "insert into unknown_word (partner, word, spelled, first_seen_at) values (?, ?, ?, ?) on conflict do nothing",
+            "insert into unknown_status (partner, status_key, status, first_seen_at) values (?, ?, ?, ?) on conflict do nothing",
             partner,
             word,
             spelled,
@@ -199,27 +205,27 @@ impl WriteTx {
     }
 
     /// Takes the words that are to be told, once: first seen before `before`.
-    pub async fn take_unknown_words(
+    pub async fn take_unknown_statuses(
         &mut self,
         partner: i64,
         before: Timestamp,
         now: Timestamp,
-    ) -> Result<Vec<UnknownWord>, Error> {
+    ) -> Result<Vec<UnknownStatus>, Error> {
         let (before, now) = (before.as_millis(), now.as_millis());
         let words = sqlx::query_as!(
-            UnknownWord,
-            r#"select w.word, w.spelled,
-                      (select count(distinct c.id) from observation o join customer c on c.id = o.customer
+            UnknownStatus,
+            r#"select w.status_key, w.status,
+                      (select count(distinct c.id) from qualification_state o join customer c on c.id = o.customer
                        where c.partner = w.partner and c.removed_at is null and o.present = 1
-                         and replace(lower(trim(o.vetting_status)), '_', '') = w.word) as "customers!: i64"
-               from unknown_word w where w.partner = ?1 and w.told_at is null and w.first_seen_at <= ?2"#,
+                         and replace(lower(trim(o.vetting_status)), '_', '') = w.status_key) as "customers!: i64"
+               from unknown_status w where w.partner = ?1 and w.reported_at is null and w.first_seen_at <= ?2"#,
             partner,
             before
         )
         .fetch_all(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "update unknown_word set told_at = ?1 where partner = ?2 and told_at is null and first_seen_at <= ?3",
+            "update unknown_status set reported_at = ?1 where partner = ?2 and reported_at is null and first_seen_at <= ?3",
             now,
             partner,
             before
@@ -232,18 +238,18 @@ impl WriteTx {
 
 impl Store {
     /// Since when so much is missing that it is not believed.
-    pub async fn implausible_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
-        let since = sqlx::query_scalar!("select implausible_since from partner where id = ?", partner)
+    pub async fn mass_absence_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
+        let since = sqlx::query_scalar!("select mass_absence_since from partner where id = ?", partner)
             .fetch_one(&self.read)
             .await?;
         Ok(since.map(Timestamp::from_millis))
     }
 
     /// Is there a word to be told?
-    pub async fn has_unknown_words(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
+    pub async fn has_unknown_statuses(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
         let before = before.as_millis();
         Ok(sqlx::query_scalar!(
-            r#"select exists (select 1 from unknown_word where partner = ? and told_at is null and first_seen_at <= ?) as "any!: bool""#,
+            r#"select exists (select 1 from unknown_status where partner = ? and reported_at is null and first_seen_at <= ?) as "any!: bool""#,
             partner,
             before
         )

@@ -14,28 +14,27 @@ use crate::time::Timestamp;
 #[serde(rename_all = "snake_case")]
 pub enum PollClass {
     /// Something is missing from its last answer.
-    SecondLook,
+    Confirming,
     /// A review is under way, or news is expected.
     InReview,
     /// Holds a qualification; none of them in review.
     Settled,
     /// Never understood yet.
-    FirstSight,
+    Unseen,
     /// Holds none.
     Unqualified,
 }
 
 impl PollClass {
-    pub const IN_ORDER: [Self; 5] =
-        [Self::SecondLook, Self::InReview, Self::Settled, Self::FirstSight, Self::Unqualified];
+    pub const IN_ORDER: [Self; 5] = [Self::Confirming, Self::InReview, Self::Settled, Self::Unseen, Self::Unqualified];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::SecondLook => "second_look",
+            Self::Confirming => "confirming",
             Self::InReview => "in_review",
             Self::Settled => "settled",
-            Self::FirstSight => "first_sight",
+            Self::Unseen => "unseen",
             Self::Unqualified => "unqualified",
         }
     }
@@ -57,9 +56,9 @@ pub struct PartnerRow {
 /// Nothing is asked of a partner before this time.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    pub closed_until: Timestamp,
+    pub backoff_until: Timestamp,
     pub reason: String,
-    pub closures: u32,
+    pub backoffs: u32,
 }
 
 /// A customer that is about to be asked.
@@ -70,7 +69,7 @@ pub struct DueCustomer {
     pub class: PollClass,
     /// The fingerprint of its last understood answer.
     pub answer: Option<String>,
-    pub expected_until: Option<Timestamp>,
+    pub watch_closely_until: Option<Timestamp>,
     pub poll_failures: u32,
     /// Since when it was due, before it was taken.
     pub due_at: Timestamp,
@@ -118,13 +117,13 @@ pub struct Failed {
 impl Store {
     /// The partner's gate, if it was ever closed since the last good answer.
     pub async fn gate(&self, partner: i64) -> Result<Option<Gate>, Error> {
-        let row = sqlx::query!("select closed_until, closed_reason, closures from partner where id = ?", partner)
+        let row = sqlx::query!("select backoff_until, backoff_reason, backoffs from partner where id = ?", partner)
             .fetch_one(&self.read)
             .await?;
-        Ok(row.closed_until.map(|until| Gate {
-            closed_until: Timestamp::from_millis(until),
-            reason: row.closed_reason.unwrap_or_default(),
-            closures: u32::try_from(row.closures).unwrap_or(u32::MAX),
+        Ok(row.backoff_until.map(|until| Gate {
+            backoff_until: Timestamp::from_millis(until),
+            reason: row.backoff_reason.unwrap_or_default(),
+            backoffs: u32::try_from(row.backoffs).unwrap_or(u32::MAX),
         }))
     }
 
@@ -219,7 +218,7 @@ impl WriteTx {
         let rows = sqlx::query_as!(
             Taken,
             r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
-                      answer as "answer: Vec<u8>", expected_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
+                      response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
                where partner = ?1 and poll_class = ?2 and removed_at is null and paused_at is null and next_poll_at <= ?3
                order by next_poll_at limit ?4"#,
@@ -244,7 +243,7 @@ impl WriteTx {
         let rows = sqlx::query_as!(
             Taken,
             r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
-                      answer as "answer: Vec<u8>", expected_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", left_since is not null as "left!: bool"
+                      response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
                where partner = ?1 and removed_at is null and paused_at is null and id in (select value from json_each(?2))"#,
             partner,
@@ -265,7 +264,7 @@ impl WriteTx {
         let rows = json(&customers.map(|customer| customer.row).collect::<Vec<_>>())?;
         let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
         sqlx::query!(
-            "update customer set next_poll_at = ?1, asking_since = ?2 where id in (select value from json_each(?3))",
+            "update customer set next_poll_at = ?1, polling_since = ?2 where id in (select value from json_each(?3))",
             lease_until,
             now,
             rows
@@ -280,16 +279,16 @@ impl WriteTx {
         let answers = json(&answers)?;
         sqlx::query!(
             "update customer
-             set last_seen_at = j.seen_at, answer_began_at = j.began_at,
+             set last_seen_at = j.seen_at, response_requested_at = j.began_at,
                  next_poll_at = case when poll_class = j.class then j.next_poll_at else min(customer.next_poll_at, j.next_poll_at) end,
-                 asking_since = null, interrupted = 0,
-                 poll_failures = 0, failing_since = null, last_error = null, blind_since = null
+                 polling_since = null, interrupted = 0,
+                 poll_failures = 0, failing_since = null, last_error = null, unreadable_since = null
              from (select value ->> 'row' as row, value ->> 'class' as class, value ->> 'answer' as answer,
                           value ->> 'began_at' as began_at,
                           value ->> 'seen_at' as seen_at, value ->> 'next_poll_at' as next_poll_at
                    from json_each(?)) j
-             where customer.id = j.row and customer.answer = j.answer
-               and (customer.answer_began_at <= j.began_at or customer.answer_began_at > j.seen_at)",
+             where customer.id = j.row and customer.response = j.answer
+               and (customer.response_requested_at <= j.began_at or customer.response_requested_at > j.seen_at)",
             answers
         )
         .execute(&mut *self.tx)
@@ -302,18 +301,18 @@ impl WriteTx {
         let failures = json(&failures)?;
         sqlx::query!(
             "update customer
-             set next_poll_at = j.next_poll_at, asking_since = null, interrupted = 0,
+             set next_poll_at = j.next_poll_at, polling_since = null, interrupted = 0,
                  poll_failures = max(poll_failures, 0) + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
-                 poll_class = case when j.no_relationship and (refused_since is not null or left_since is not null)
+                 poll_class = case when j.no_relationship and (refused_since is not null or departed_since is not null)
                                    then 'unqualified' else poll_class end,
                  refused_since = case when j.no_relationship then coalesce(refused_since, j.at) else refused_since end,
-                 left_since = case when j.no_relationship and refused_since is not null
-                                   then coalesce(left_since, j.at) else left_since end,
-                 left_why = case when j.no_relationship and refused_since is not null
-                                 then coalesce(left_why, 'refused') else left_why end,
-                 blind_told_at = case when j.no_relationship and refused_since is not null then null else blind_told_at end,
-                 blind_since = case when left_since is not null or (j.no_relationship and refused_since is not null) then null
-                                    when blind_since is not null then blind_since
+                 departed_since = case when j.no_relationship and refused_since is not null
+                                   then coalesce(departed_since, j.at) else departed_since end,
+                 departed_reason = case when j.no_relationship and refused_since is not null
+                                 then coalesce(departed_reason, 'refused') else departed_reason end,
+                 unreadable_reported_at = case when j.no_relationship and refused_since is not null then null else unreadable_reported_at end,
+                 unreadable_since = case when departed_since is not null or (j.no_relationship and refused_since is not null) then null
+                                    when unreadable_since is not null then unreadable_since
                                     when poll_failures >= 2 and j.at - failing_since >= j.blind_after then failing_since end
              from (select value ->> 'row' as row, value ->> 'at' as at, value ->> 'next_poll_at' as next_poll_at,
                           value ->> 'error' as error, value ->> 'no_relationship' as no_relationship,
@@ -332,7 +331,7 @@ impl WriteTx {
         let customers: Vec<_> = customers.iter().map(|(row, due_at)| (row, due_at.as_millis())).collect();
         let customers = json(&customers)?;
         sqlx::query!(
-            "update customer set next_poll_at = j.due_at, asking_since = null
+            "update customer set next_poll_at = j.due_at, polling_since = null
              from (select value ->> 0 as row, value ->> 1 as due_at from json_each(?)) j
              where customer.id = j.row",
             customers
@@ -348,9 +347,9 @@ impl WriteTx {
         let now = now.as_millis();
         let done = sqlx::query!(
             "update customer
-             set interrupted = interrupted + 1, asking_since = null,
+             set interrupted = interrupted + 1, polling_since = null,
                  next_poll_at = ?1 + case when interrupted < 4 then 0 else 60000 end
-             where asking_since is not null",
+             where polling_since is not null",
             now
         )
         .execute(&mut *self.tx)
@@ -386,7 +385,7 @@ impl WriteTx {
     pub async fn close_gate(&mut self, partner: i64, until: Timestamp, reason: &str) -> Result<(), Error> {
         let until = until.as_millis();
         sqlx::query!(
-            "update partner set closed_until = max(coalesce(closed_until, 0), ?1), closed_reason = ?2, closures = closures + 1
+            "update partner set backoff_until = max(coalesce(backoff_until, 0), ?1), backoff_reason = ?2, backoffs = backoffs + 1
              where id = ?3",
             until,
             reason,
@@ -400,7 +399,7 @@ impl WriteTx {
     /// Another answer of the same trouble: a gate that is closed stays closed until then.
     pub async fn keep_gate_closed(&mut self, partner: i64, until: Timestamp) -> Result<(), Error> {
         let until = until.as_millis();
-        sqlx::query!("update partner set closed_until = max(closed_until, ?1) where id = ?2", until, partner)
+        sqlx::query!("update partner set backoff_until = max(backoff_until, ?1) where id = ?2", until, partner)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -409,7 +408,7 @@ impl WriteTx {
     /// A good answer came: the next trouble is the first again.
     pub async fn open_gate(&mut self, partner: i64) -> Result<(), Error> {
         sqlx::query!(
-            "update partner set closed_until = null, closed_reason = null, closures = 0 where id = ?",
+            "update partner set backoff_until = null, backoff_reason = null, backoffs = 0 where id = ?",
             partner
         )
         .execute(&mut *self.tx)

@@ -60,7 +60,7 @@ impl Store {
     pub async fn untold_refusals(&self, endpoint: &str) -> Result<(Vec<Refusal>, Option<Timestamp>), Error> {
         let rows = sqlx::query!(
             r#"select d.id, d.refused, d.refused_at as "refused_at!: i64" from delivery d
-               where d.endpoint = ? and d.refused <> '{}' and d.refused_at is not null and d.refused_told_at is null
+               where d.endpoint = ? and d.refused <> '{}' and d.refused_at is not null and d.refused_reported_at is null
                  and d.state <> 'dead'
                  and exists (select 1 from delivery_event de join event e on e.id = de.event
                              where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0)
@@ -68,7 +68,7 @@ impl Store {
             endpoint
         );
         let told = sqlx::query_scalar!(
-            r#"select max(refused_told_at) as "told: i64" from delivery where endpoint = ? and refused <> '{}'"#,
+            r#"select max(refused_reported_at) as "told: i64" from delivery where endpoint = ? and refused <> '{}'"#,
             endpoint
         );
         let refusals = rows.fetch_all(&self.read).await?.into_iter().map(|row| {
@@ -90,7 +90,7 @@ impl WriteTx {
     ) -> Result<(), Error> {
         let refused = json(refused)?;
         sqlx::query!(
-            "update delivery set refused = ?2, refused_at = ?3, refused_told_at = null where id = ?1",
+            "update delivery set refused = ?2, refused_at = ?3, refused_reported_at = null where id = ?1",
             id,
             refused,
             now
@@ -104,8 +104,8 @@ impl WriteTx {
     pub async fn refusals_told(&mut self, endpoint: &str, until: Timestamp, now: Timestamp) -> Result<(), Error> {
         let (until, now) = (until.as_millis(), now.as_millis());
         sqlx::query!(
-            "update delivery set refused_told_at = ?3
-             where endpoint = ?1 and refused <> '{}' and refused_at <= ?2 and refused_told_at is null",
+            "update delivery set refused_reported_at = ?3
+             where endpoint = ?1 and refused <> '{}' and refused_at <= ?2 and refused_reported_at is null",
             endpoint,
             until,
             now

@@ -28,8 +28,8 @@ impl Store {
         let waits = sqlx::query_scalar!(
             r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending'
                               and ((next_attempt_at > ?2
-                                    and (next_attempt_at is not held_until
-                                         or held_until > case may_wait when 1 then ?3 else ?5 end))
+                                    and (next_attempt_at is not deferred_until
+                                         or deferred_until > case respects_quiet_hours when 1 then ?3 else ?5 end))
                                    or (next_attempt_at > ?4 and created_at > ?4)))
                    or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
             endpoint,
@@ -67,8 +67,8 @@ impl WriteTx {
         .await?;
         // What quiet hours hold back is looked at again: they may be others now.
         sqlx::query!(
-            "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - held_until, held_until = null
-             where state = 'pending' and may_wait = 1 and held_until > ?1",
+            "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - deferred_until, deferred_until = null
+             where state = 'pending' and respects_quiet_hours = 1 and deferred_until > ?1",
             now
         )
         .execute(&mut *self.tx)
@@ -107,11 +107,11 @@ impl WriteTx {
     pub async fn clamp_deliveries(&mut self, endpoint: &str, latest: Latest) -> Result<(), Error> {
         let [now, attempt, held, gathered] = latest.millis();
         sqlx::query!(
-            "update delivery set next_attempt_at = ?1, held_until = null, created_at = min(created_at, ?1),
+            "update delivery set next_attempt_at = ?1, deferred_until = null, created_at = min(created_at, ?1),
                                  first_due_at = min(first_due_at, ?1)
              where endpoint = ?2 and state = 'pending'
                and ((next_attempt_at > ?3
-                     and (next_attempt_at is not held_until or held_until > case may_wait when 1 then ?4 else ?5 end))
+                     and (next_attempt_at is not deferred_until or deferred_until > case respects_quiet_hours when 1 then ?4 else ?5 end))
                     or (next_attempt_at > ?1 and created_at > ?1))",
             now,
             endpoint,

@@ -51,7 +51,7 @@ impl WriteTx {
                 left.push((id, from));
                 continue;
             }
-            let parcel = Parcel { instead_of: Some(&from), ..*parcel };
+            let parcel = Parcel { failover_from: Some(&from), ..*parcel };
             for event in self.events_unknown_to(parcel.endpoint, sequence).await? {
                 self.enqueue(&event, &parcel, now).await?;
                 events += 1;
@@ -76,7 +76,7 @@ impl WriteTx {
                     or (state = 'pending'
                         and (?1 is not null
                              or exists (select 1 from endpoint e where e.name = d.endpoint
-                                        and (e.paused_at is not null or e.gone_at is not null)))
+                                        and (e.paused_at is not null or e.unconfigured_since is not null)))
                         and not exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null)))
              order by sequence",
             endpoint,
@@ -105,7 +105,7 @@ impl WriteTx {
             "update delivery
              set state = 'dead', next_attempt_at = null, finished_at = coalesce(finished_at, ?2), redirected_at = ?2,
                  last_error = 'redirected to ' || ?3 || coalesce('; before that: ' || last_error, ''),
-                 operators_told_at = coalesce(operators_told_at, ?2), failed_over_at = coalesce(failed_over_at, ?2)
+                 operators_notified_at = coalesce(operators_notified_at, ?2), failed_over_at = coalesce(failed_over_at, ?2)
              where id = ?1",
             id,
             now,

@@ -99,12 +99,12 @@ impl WriteTx {
         let list = serde_json::json!(ids).to_string();
         sqlx::query!(
             "update delivery
-             set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, held_until = null, may_wait = 0, rung = 0, interrupted = 0,
-                 finished_at = null, operators_told_at = null, redirected_at = null, failed_over_at = null, refused = '{}', refused_at = null,
-                 refused_told_at = null,
-                 settled = case when ?3 then '{}'
-                           when json_type(settled) <> 'object' then settled -- not to be read: nobody is mailed again for that
-                           else (select json_group_object(key, value) from json_each(settled) where value like '2%') end
+             set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, deferred_until = null, respects_quiet_hours = 0, retry_index = 0, interrupted = 0,
+                 finished_at = null, operators_notified_at = null, redirected_at = null, failed_over_at = null, refused = '{}', refused_at = null,
+                 refused_reported_at = null,
+                 final_replies = case when ?3 then '{}'
+                           when json_type(final_replies) <> 'object' then final_replies -- not to be read: nobody is mailed again for that
+                           else (select json_group_object(key, value) from json_each(final_replies) where value like '2%') end
              where id in (select value from json_each(?1))",
             list,
             now,
@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn a_redrive_is_the_same_row_and_body_with_a_new_ladder() {
         let filled = fixture::filled().await;
-        let stuck = sqlx::query!("update delivery set rung = 4, interrupted = 3 where id = ?1", DEAD_MAIL);
+        let stuck = sqlx::query!("update delivery set retry_index = 4, interrupted = 3 where id = ?1", DEAD_MAIL);
         stuck.execute(&filled.store.write).await.unwrap();
         let before = shown(&filled.store, DEAD_MAIL).await;
         let one = Redrive::One { id: DEAD_MAIL, force: false };
@@ -178,12 +178,12 @@ mod tests {
             (after.delivery.state.as_str(), after.delivery.next_attempt_at),
             ("pending", Some(now().to_string()))
         );
-        let ladder = sqlx::query!("select rung, interrupted from delivery where id = ?1", DEAD_MAIL);
+        let ladder = sqlx::query!("select retry_index, interrupted from delivery where id = ?1", DEAD_MAIL);
         let ladder = ladder.fetch_one(&filled.store.read).await.unwrap();
-        assert_eq!((ladder.rung, ladder.interrupted), (0, 0));
+        assert_eq!((ladder.retry_index, ladder.interrupted), (0, 0));
         assert_eq!((after.first_due_at, after.delivery.finished_at), (now(), None));
         // Who took it does not get it twice; who refused it is asked again.
-        assert_eq!(after.settled, serde_json::json!({ "a@contoso.example": "250 queued" }));
+        assert_eq!(after.final_replies, serde_json::json!({ "a@contoso.example": "250 queued" }));
     }
 
     #[tokio::test]
@@ -192,7 +192,7 @@ mod tests {
         let delivered = |force| Redrive::One { id: DELIVERED, force };
         assert_eq!(redrive(&filled.store, delivered(false)).await, Redriven::Delivered);
         assert!(matches!(redrive(&filled.store, delivered(true)).await, Redriven::Again(_)));
-        assert_eq!(shown(&filled.store, DELIVERED).await.settled, serde_json::json!({}));
+        assert_eq!(shown(&filled.store, DELIVERED).await.final_replies, serde_json::json!({}));
         let under_way = Redrive::One { id: UNDER_WAY, force: true };
         assert_eq!(redrive(&filled.store, under_way).await, Redriven::UnderWay);
         let unknown = Redrive::One { id: "ffffffff", force: true };

@@ -89,12 +89,15 @@ pub struct CustomerRow {
     pub last_seen_at: Option<String>,
     pub next_poll_at: Option<String>,
     pub poll_failures: i64,
-    pub blind_since: Option<String>,
+    /// The first failed poll since the last good one.
+    pub failing_since: Option<String>,
+    /// Failing for so long that the operators hear of it.
+    pub unreadable_since: Option<String>,
     pub last_error: Option<String>,
     pub poll_class: String,
     pub added_at: String,
     /// It left Partner Center's list, or refuses to answer.
-    pub left_since: Option<String>,
+    pub departed_since: Option<String>,
     /// Nobody is told of it since, and until when; no end: until `customers unmute`.
     pub muted_since: Option<String>,
     pub muted_until: Option<String>,
@@ -168,8 +171,9 @@ impl Store {
             r#"select v.partner as "partner!", v.customer_id as "customer_id!", v.name as "name!", v.domain as "domain!",
                       v.tags as "tags!: String", v.contact as "contact!", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
                       v.next_poll_at as "next_poll_at: String", v.poll_failures as "poll_failures!: i64",
-                      v.blind_since as "blind_since: String", v.last_error as "last_error: String",
-                      v.poll_class as "poll_class!", v.added_at as "added_at!: String", v.left_since as "left_since: String",
+                      v.failing_since as "failing_since: String",
+                      v.unreadable_since as "unreadable_since: String", v.last_error as "last_error: String",
+                      v.poll_class as "poll_class!", v.added_at as "added_at!: String", v.departed_since as "departed_since: String",
                       v.muted_since as "muted_since: String", v.muted_until as "muted_until: String"
                from v_customers v
                join partner p on p.name = v.partner
@@ -188,8 +192,8 @@ impl Store {
     /// Customers that could not be read for a while, longest first.
     pub async fn blind_customers(&self) -> Result<Vec<CustomerRow>, Error> {
         let mut blind = self.customers(None, None, None).await?;
-        blind.retain(|customer| customer.blind_since.is_some() && !customer.paused);
-        blind.sort_by(|a, b| a.blind_since.cmp(&b.blind_since));
+        blind.retain(|customer| customer.unreadable_since.is_some() && !customer.paused);
+        blind.sort_by(|a, b| a.unreadable_since.cmp(&b.unreadable_since));
         Ok(blind)
     }
 

@@ -66,14 +66,14 @@ impl WriteTx {
         .map_err(doing("add a customer"))?;
         let known = sqlx::query!(
             r#"update customer
-               set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'listed',
+               set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'manual',
                    -- Wanted by hand: whoever left is asked again, whatever the list says.
-                   was_listed = case when left_since is null then was_listed else 0 end,
-                   unlisted_since = case when left_since is null then unlisted_since end,
-                   answer = case when left_since is null then answer end,
-                   next_poll_at = case when left_since is null then next_poll_at else ?6 end,
+                   was_in_list = case when departed_since is null then was_in_list else 0 end,
+                   missing_from_list_since = case when departed_since is null then missing_from_list_since end,
+                   response = case when departed_since is null then response end,
+                   next_poll_at = case when departed_since is null then next_poll_at else ?6 end,
                    paused_at = case when given_up_at is null then paused_at end,
-                   given_up_at = null, left_since = null, left_why = null, refused_since = null
+                   given_up_at = null, departed_since = null, departed_reason = null, refused_since = null
                where partner = (select id from partner where name = ?1) and customer_key = ?2 and removed_at is null
                returning paused_at is not null as "paused!: bool""#,
             customer.partner,
@@ -90,7 +90,7 @@ impl WriteTx {
         }
         sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, domain, tags, source, added_at, next_poll_at)
-             select id, ?2, ?3, coalesce(?4, ''), coalesce(?5, ''), coalesce(?6, '[]'), 'listed', ?7, ?7
+             select id, ?2, ?3, coalesce(?4, ''), coalesce(?5, ''), coalesce(?6, '[]'), 'manual', ?7, ?7
              from partner where name = ?1",
             customer.partner,
             customer.id,
@@ -167,15 +167,15 @@ impl WriteTx {
         // Who was in Partner Center's list only is now also wanted by hand; whoever left is asked again.
         sqlx::query!(
             "update customer
-             set source = 'listed',
-                 was_listed = case when left_since is null then was_listed else 0 end,
-                 unlisted_since = case when left_since is null then unlisted_since end,
-                 answer = case when left_since is null then answer end,
-                 next_poll_at = case when left_since is null then next_poll_at else ?3 end,
+             set source = 'manual',
+                 was_in_list = case when departed_since is null then was_in_list else 0 end,
+                 missing_from_list_since = case when departed_since is null then missing_from_list_since end,
+                 response = case when departed_since is null then response end,
+                 next_poll_at = case when departed_since is null then next_poll_at else ?3 end,
                  paused_at = case when given_up_at is null then paused_at end,
-                 given_up_at = null, left_since = null, left_why = null,
-                 refused_since = case when left_since is null then refused_since end
-             where (source <> 'listed' or left_since is not null) and id in (
+                 given_up_at = null, departed_since = null, departed_reason = null,
+                 refused_since = case when departed_since is null then refused_since end
+             where (source <> 'manual' or departed_since is not null) and id in (
                  select c.id
                  from json_each(?2)
                  cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
@@ -190,7 +190,7 @@ impl WriteTx {
         let added = sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, domain, tags, contact, source, added_at, next_poll_at)
              select ?1, value ->> 'id', value ->> 'key', coalesce(value ->> 'name', ''), coalesce(value ->> 'domain', ''),
-                    coalesce(value ->> 'tags', '[]'), coalesce(value ->> 'contact', ''), 'listed', ?3, ?3
+                    coalesce(value ->> 'tags', '[]'), coalesce(value ->> 'contact', ''), 'manual', ?3, ?3
              from json_each(?2)
              where not exists (select 1 from customer c
                                where c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null)",
@@ -242,11 +242,11 @@ impl WriteTx {
             // Whom vetwatch gave up has another 90 days.
             "update customer
              set paused_at = null, next_poll_at = ?2,
-                 was_listed = case when given_up_at is null then was_listed else 0 end,
-                 unlisted_since = case when given_up_at is null then unlisted_since end,
-                 answer = case when given_up_at is null then answer end,
-                 left_since = case when given_up_at is null then left_since end,
-                 left_why = case when given_up_at is null then left_why end,
+                 was_in_list = case when given_up_at is null then was_in_list else 0 end,
+                 missing_from_list_since = case when given_up_at is null then missing_from_list_since end,
+                 response = case when given_up_at is null then response end,
+                 departed_since = case when given_up_at is null then departed_since end,
+                 departed_reason = case when given_up_at is null then departed_reason end,
                  refused_since = case when given_up_at is null then refused_since end,
                  given_up_at = null
              where id = ?1 and removed_at is null and paused_at is not null",
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(add(&empty.store, new).await, Added::New);
         let row = contoso(&empty.store).await;
         assert_eq!((row.customer_id.as_str(), row.name.as_str(), row.tags.as_str()), (CONTOSO.id, "Contoso", "north"));
-        assert_eq!((row.next_poll_at, row.poll_class.as_str()), (Some(now().to_string()), "first_sight"));
+        assert_eq!((row.next_poll_at, row.poll_class.as_str()), (Some(now().to_string()), "unseen"));
     }
 
     #[tokio::test]

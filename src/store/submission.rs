@@ -23,7 +23,7 @@ impl WriteTx {
     ) -> Result<Option<Expected>, Error> {
         let (until, due_at) = (until.as_millis(), due_at.as_millis());
         let row = sqlx::query!(
-            "select expected_until, poll_class from customer where id = ? and removed_at is null",
+            "select watch_closely_until, poll_class from customer where id = ? and removed_at is null",
             customer
         )
         .fetch_optional(&mut *self.tx)
@@ -31,8 +31,8 @@ impl WriteTx {
         let Some(row) = row else { return Ok(None) };
         sqlx::query!(
             "update customer
-             set expected_until = ?1, next_poll_at = min(next_poll_at, ?2),
-                 poll_class = case poll_class when 'second_look' then poll_class else 'in_review' end
+             set watch_closely_until = ?1, next_poll_at = min(next_poll_at, ?2),
+                 poll_class = case poll_class when 'confirming' then poll_class else 'in_review' end
              where id = ?3",
             until,
             due_at,
@@ -40,15 +40,15 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        let (before, class) = (row.expected_until, row.poll_class);
+        let (before, class) = (row.watch_closely_until, row.poll_class);
         Ok(Some(Expected { customer, until, before, class }))
     }
 
     /// Undoes that, unless what was expected has come meanwhile. The customer is still asked about once.
     pub async fn expect_as_before(&mut self, expected: &Expected) -> Result<(), Error> {
         sqlx::query!(
-            "update customer set expected_until = ?1, poll_class = ?2
-             where id = ?3 and expected_until = ?4 and poll_class = 'in_review'",
+            "update customer set watch_closely_until = ?1, poll_class = ?2
+             where id = ?3 and watch_closely_until = ?4 and poll_class = 'in_review'",
             expected.before,
             expected.class,
             expected.customer,
@@ -65,9 +65,9 @@ impl WriteTx {
         let (now, due_at) = (now.as_millis(), due_at.as_millis());
         sqlx::query!(
             "update customer
-             set expected_until = ?1, next_poll_at = ?2, answer_began_at = ?3,
-                 answer = case when answer is not null then '' end,
-                 poll_class = case poll_class when 'second_look' then poll_class else 'in_review' end
+             set watch_closely_until = ?1, next_poll_at = ?2, response_requested_at = ?3,
+                 response = case when response is not null then '' end,
+                 poll_class = case poll_class when 'confirming' then poll_class else 'in_review' end
              where id = ?4",
             expected.until,
             due_at,

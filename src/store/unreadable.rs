@@ -21,7 +21,7 @@ pub struct Unreadable {
     pub id: String,
     pub error: String,
     /// When the operators were last told of others at this endpoint.
-    pub told_at: Option<Timestamp>,
+    pub reported_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -29,10 +29,10 @@ impl Store {
     pub async fn unreadable_deliveries(&self) -> Result<Vec<Unreadable>, Error> {
         let rows = sqlx::query!(
             r#"select d.endpoint as "endpoint!", count(*) as "count!: i64", min(d.sequence) as "first!: i64",
-                      (select max(t.unreadable_told_at) from delivery t
-                       where t.endpoint = d.endpoint and t.unreadable_since is not null) as "told_at: i64"
+                      (select max(t.unreadable_reported_at) from delivery t
+                       where t.endpoint = d.endpoint and t.unreadable_since is not null) as "reported_at: i64"
                from delivery d
-               where d.unreadable_since is not null and d.unreadable_told_at is null and d.state = 'pending'
+               where d.unreadable_since is not null and d.unreadable_reported_at is null and d.state = 'pending'
                  and not exists (select 1 from delivery_event de join event e on e.id = de.event
                                  where de.delivery = d.id and (e.type = 'monitor.dead_letter' or e.test = 1))
                group by d.endpoint order by d.endpoint"#
@@ -53,7 +53,7 @@ impl Store {
                 count: row.count,
                 id: String::from_utf8_lossy(&first.id).into_owned(),
                 error: first.last_error.unwrap_or_default(),
-                told_at: row.told_at.map(Timestamp::from_millis),
+                reported_at: row.reported_at.map(Timestamp::from_millis),
             });
         }
         Ok(found)
@@ -83,8 +83,8 @@ impl WriteTx {
     pub async fn unreadable_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
-            "update delivery set unreadable_told_at = ?1
-             where endpoint = ?2 and unreadable_since is not null and unreadable_told_at is null",
+            "update delivery set unreadable_reported_at = ?1
+             where endpoint = ?2 and unreadable_since is not null and unreadable_reported_at is null",
             now,
             endpoint
         )

@@ -21,10 +21,10 @@ pub struct Customer {
     pub contact: String,
     pub class: PollClass,
     pub added_at: Timestamp,
-    pub expected_until: Option<Timestamp>,
+    pub watch_closely_until: Option<Timestamp>,
     /// When something was last submitted for it, as the activity log has it.
     pub submitted_at: Option<Timestamp>,
-    pub answer_began_at: Option<Timestamp>,
+    pub response_requested_at: Option<Timestamp>,
     pub last_seen_at: Option<Timestamp>,
     /// It left Partner Center's list: asked seldom, whatever it answers.
     pub unlisted: bool,
@@ -56,8 +56,8 @@ impl WriteTx {
     /// The customer, unless it was removed meanwhile.
     pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
         let found = sqlx::query!(
-            r#"select id as "id!", customer_id, name, domain, tags, contact, poll_class, added_at, expected_until, submitted_at,
-                      answer_began_at, last_seen_at, left_why is 'unlisted' as "unlisted!: bool", muted_at, muted_until
+            r#"select id as "id!", customer_id, name, domain, tags, contact, poll_class, added_at, watch_closely_until, submitted_at,
+                      response_requested_at, last_seen_at, departed_reason is 'missing' as "unlisted!: bool", muted_at, muted_until
                from customer where id = ? and removed_at is null"#,
             row
         )
@@ -66,8 +66,8 @@ impl WriteTx {
         .map_err(of_row(
             "customer",
             row,
-            "id customer_id name domain tags contact poll_class added_at expected_until submitted_at answer_began_at \
-             last_seen_at left_why muted_at muted_until",
+            "id customer_id name domain tags contact poll_class added_at watch_closely_until submitted_at response_requested_at \
+             last_seen_at departed_reason muted_at muted_until",
         ))?;
         let Some(row) = found else { return Ok(None) };
         Ok(Some(Customer {
@@ -79,9 +79,9 @@ impl WriteTx {
             contact: row.contact,
             class: PollClass::parse(&row.poll_class).map_err(unreadable("customer", row.id, "poll_class"))?,
             added_at: Timestamp::from_millis(row.added_at),
-            expected_until: row.expected_until.map(Timestamp::from_millis),
+            watch_closely_until: row.watch_closely_until.map(Timestamp::from_millis),
             submitted_at: row.submitted_at.map(Timestamp::from_millis),
-            answer_began_at: row.answer_began_at.map(Timestamp::from_millis),
+            response_requested_at: row.response_requested_at.map(Timestamp::from_millis),
             last_seen_at: row.last_seen_at.map(Timestamp::from_millis),
             unlisted: row.unlisted,
             muted_at: row.muted_at.map(Timestamp::from_millis),
@@ -93,38 +93,38 @@ impl WriteTx {
         let rows = sqlx::query!(
             "select id, qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
                     attempt, attempt_created_at, submitted_at, attempt_seen_at,
-                    told_verdict, told_reason, told_created_at, told_attempt, told_attempt_created_at, told_at,
-                    missing_since, missing_after, missing_looks, missing_looked_at,
-                    pending_status, pending_reason, pending_created_at, pending_since, pending_after, pending_looks,
-                    pending_looked_at, pending_until
-             from observation where customer = ? order by id",
+                    notified_verdict, notified_reason, notified_created_at, notified_attempt, notified_attempt_created_at, notified_at,
+                    missing_since, missing_last_present_at, missing_confirmations, missing_confirmed_at,
+                    pending_status, pending_reason, pending_created_at, pending_since, pending_last_other_at, pending_confirmations,
+                    pending_confirmed_at, pending_until
+             from qualification_state where customer = ? order by id",
             customer
         )
         .fetch_all(&mut *self.tx)
         .await
         .map_err(of_row(
-            "observation",
+            "qualification_state",
             format!("of customer {customer}"),
             "id qualification present vetting_status vetting_reason vetting_created_at status_since attempt \
-             attempt_created_at submitted_at attempt_seen_at told_verdict told_reason told_created_at told_attempt \
-             told_attempt_created_at told_at missing_since missing_after missing_looks missing_looked_at pending_status \
-             pending_reason pending_created_at pending_since pending_after pending_looks pending_looked_at pending_until",
+             attempt_created_at submitted_at attempt_seen_at notified_verdict notified_reason notified_created_at notified_attempt \
+             notified_attempt_created_at notified_at missing_since missing_last_present_at missing_confirmations missing_confirmed_at pending_status \
+             pending_reason pending_created_at pending_since pending_last_other_at pending_confirmations pending_confirmed_at pending_until",
         ))?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
         let beliefs = rows.into_iter().map(|row| {
-            let count = |column, n: i64| counted("observation", row.id, column, n);
+            let count = |column, n: i64| counted("qualification_state", row.id, column, n);
             let or = |ms: Option<i64>, otherwise: i64| Timestamp::from_millis(ms.unwrap_or(otherwise));
-            let told = match row.told_verdict {
+            let told = match row.notified_verdict {
                 None => None,
                 Some(word) => Some(Told {
                     verdict: Verdict::parse(&word)
                         .ok_or_else(|| format!("{word:?} is no verdict"))
-                        .map_err(unreadable("observation", row.id, "told_verdict"))?,
-                    reason_key: row.told_reason,
-                    created_at: at(row.told_created_at),
-                    attempt: count("told_attempt", row.told_attempt.unwrap_or(-1))?,
-                    review_created_at: at(row.told_attempt_created_at),
-                    at: or(row.told_at, row.status_since),
+                        .map_err(unreadable("qualification_state", row.id, "notified_verdict"))?,
+                    reason_key: row.notified_reason,
+                    created_at: at(row.notified_created_at),
+                    attempt: count("notified_attempt", row.notified_attempt.unwrap_or(-1))?,
+                    review_created_at: at(row.notified_attempt_created_at),
+                    at: or(row.notified_at, row.status_since),
                 }),
             };
             let verdict = match row.pending_since {
@@ -137,9 +137,9 @@ impl WriteTx {
                         created_at: at(row.pending_created_at),
                     }),
                     since: Timestamp::from_millis(since),
-                    after: at(row.pending_after),
-                    looks: count("pending_looks", row.pending_looks)?,
-                    looked_at: or(row.pending_looked_at, since),
+                    after: at(row.pending_last_other_at),
+                    looks: count("pending_confirmations", row.pending_confirmations)?,
+                    looked_at: or(row.pending_confirmed_at, since),
                     until: or(row.pending_until, since),
                 }),
             };
@@ -148,9 +148,9 @@ impl WriteTx {
                 Some(since) => Some(Pending {
                     shows: None,
                     since: Timestamp::from_millis(since),
-                    after: at(row.missing_after),
-                    looks: count("missing_looks", row.missing_looks)?,
-                    looked_at: or(row.missing_looked_at, since),
+                    after: at(row.missing_last_present_at),
+                    looks: count("missing_confirmations", row.missing_confirmations)?,
+                    looked_at: or(row.missing_confirmed_at, since),
                     until: or(row.pending_until, since),
                 }),
             };
@@ -191,12 +191,12 @@ impl WriteTx {
         let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
         let review_seen_at = ms(review.seen_at);
         let told = belief.told.as_ref();
-        let told_verdict = told.map(|told| told.verdict.as_str());
-        let told_reason = told.and_then(|told| told.reason_key.as_deref());
-        let told_created_at = ms(told.and_then(|told| told.created_at));
-        let told_attempt = told.map(|told| told.attempt);
-        let told_attempt_created_at = ms(told.and_then(|told| told.review_created_at));
-        let told_at = ms(told.map(|told| told.at));
+        let notified_verdict = told.map(|told| told.verdict.as_str());
+        let notified_reason = told.and_then(|told| told.reason_key.as_deref());
+        let notified_created_at = ms(told.and_then(|told| told.created_at));
+        let notified_attempt = told.map(|told| told.attempt);
+        let notified_attempt_created_at = ms(told.and_then(|told| told.review_created_at));
+        let notified_at = ms(told.map(|told| told.at));
         let pending = belief.pending.as_ref();
         let (absence, verdict) = (pending.filter(|it| it.shows.is_none()), pending.filter(|it| it.shows.is_some()));
         let looks = |it: Option<&Pending>| {
@@ -207,19 +207,19 @@ impl WriteTx {
                 ms(it.map(|it| it.looked_at)),
             )
         };
-        let (missing_since, missing_after, missing_looks, missing_looked_at) = looks(absence);
-        let (pending_since, pending_after, pending_looks, pending_looked_at) = looks(verdict);
+        let (missing_since, missing_last_present_at, missing_confirmations, missing_confirmed_at) = looks(absence);
+        let (pending_since, pending_last_other_at, pending_confirmations, pending_confirmed_at) = looks(verdict);
         let (pending_status, pending_reason, pending_created_at) =
             written(verdict.and_then(|verdict| verdict.shows.as_ref()));
         let pending_until = ms(pending.map(|pending| pending.until));
         sqlx::query!(
-            "insert into observation (customer, qualification, qualification_key, present,
+            "insert into qualification_state (customer, qualification, qualification_key, present,
                  vetting_status, vetting_reason, vetting_created_at, status_since,
                  attempt, attempt_created_at, submitted_at, attempt_seen_at,
-                 told_verdict, told_reason, told_created_at, told_attempt, told_attempt_created_at, told_at,
-                 missing_since, missing_after, missing_looks, missing_looked_at,
-                 pending_status, pending_reason, pending_created_at, pending_since, pending_after, pending_looks,
-                 pending_looked_at, pending_until)
+                 notified_verdict, notified_reason, notified_created_at, notified_attempt, notified_attempt_created_at, notified_at,
+                 missing_since, missing_last_present_at, missing_confirmations, missing_confirmed_at,
+                 pending_status, pending_reason, pending_created_at, pending_since, pending_last_other_at, pending_confirmations,
+                 pending_confirmed_at, pending_until)
              values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              on conflict (customer, qualification_key) do update set
                  qualification = excluded.qualification, present = excluded.present,
@@ -227,15 +227,15 @@ impl WriteTx {
                  vetting_created_at = excluded.vetting_created_at, status_since = excluded.status_since,
                  attempt = excluded.attempt, attempt_created_at = excluded.attempt_created_at,
                  submitted_at = excluded.submitted_at, attempt_seen_at = excluded.attempt_seen_at,
-                 told_verdict = excluded.told_verdict, told_reason = excluded.told_reason,
-                 told_created_at = excluded.told_created_at, told_attempt = excluded.told_attempt,
-                 told_attempt_created_at = excluded.told_attempt_created_at, told_at = excluded.told_at,
-                 missing_since = excluded.missing_since, missing_after = excluded.missing_after,
-                 missing_looks = excluded.missing_looks, missing_looked_at = excluded.missing_looked_at,
+                 notified_verdict = excluded.notified_verdict, notified_reason = excluded.notified_reason,
+                 notified_created_at = excluded.notified_created_at, notified_attempt = excluded.notified_attempt,
+                 notified_attempt_created_at = excluded.notified_attempt_created_at, notified_at = excluded.notified_at,
+                 missing_since = excluded.missing_since, missing_last_present_at = excluded.missing_last_present_at,
+                 missing_confirmations = excluded.missing_confirmations, missing_confirmed_at = excluded.missing_confirmed_at,
                  pending_status = excluded.pending_status, pending_reason = excluded.pending_reason,
                  pending_created_at = excluded.pending_created_at, pending_since = excluded.pending_since,
-                 pending_after = excluded.pending_after, pending_looks = excluded.pending_looks,
-                 pending_looked_at = excluded.pending_looked_at, pending_until = excluded.pending_until",
+                 pending_last_other_at = excluded.pending_last_other_at, pending_confirmations = excluded.pending_confirmations,
+                 pending_confirmed_at = excluded.pending_confirmed_at, pending_until = excluded.pending_until",
             customer,
             belief.qualification,
             key,
@@ -248,23 +248,23 @@ impl WriteTx {
             review_created_at,
             submitted_at,
             review_seen_at,
-            told_verdict,
-            told_reason,
-            told_created_at,
-            told_attempt,
-            told_attempt_created_at,
-            told_at,
+            notified_verdict,
+            notified_reason,
+            notified_created_at,
+            notified_attempt,
+            notified_attempt_created_at,
+            notified_at,
             missing_since,
-            missing_after,
-            missing_looks,
-            missing_looked_at,
+            missing_last_present_at,
+            missing_confirmations,
+            missing_confirmed_at,
             pending_status,
             pending_reason,
             pending_created_at,
             pending_since,
-            pending_after,
-            pending_looks,
-            pending_looked_at,
+            pending_last_other_at,
+            pending_confirmations,
+            pending_confirmed_at,
             pending_until
         )
         .execute(&mut *self.tx)
@@ -282,17 +282,17 @@ impl WriteTx {
         next_poll_at: Timestamp,
     ) -> Result<(), Error> {
         let (began_at, seen_at, next_poll_at) = (began_at.as_millis(), seen_at.as_millis(), next_poll_at.as_millis());
-        let (class, expected) = (customer.class.as_str(), customer.expected_until.map(Timestamp::as_millis));
+        let (class, expected) = (customer.class.as_str(), customer.watch_closely_until.map(Timestamp::as_millis));
         sqlx::query!(
             "update customer
-             set answer = ?1, answer_began_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),
-                 next_poll_at = ?4, poll_class = ?5, expected_until = ?6, asking_since = null, interrupted = 0,
-                 poll_failures = 0, failing_since = null, last_error = null, blind_since = null,
+             set response = ?1, response_requested_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),
+                 next_poll_at = ?4, poll_class = ?5, watch_closely_until = ?6, polling_since = null, interrupted = 0,
+                 poll_failures = 0, failing_since = null, last_error = null, unreadable_since = null,
                  refused_since = null,
                  -- Who refused to answer is back by answering; who left the list is not.
-                 left_since = case left_why when 'unlisted' then left_since end,
-                 left_noted_at = case left_why when 'unlisted' then left_noted_at end,
-                 left_why = case left_why when 'unlisted' then left_why end
+                 departed_since = case departed_reason when 'missing' then departed_since end,
+                 departure_reported_at = case departed_reason when 'missing' then departure_reported_at end,
+                 departed_reason = case departed_reason when 'missing' then departed_reason end
              where id = ?7",
             fingerprint,
             began_at,

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 pub struct Stranded {
     pub endpoint: String,
     /// Since when that is known.
-    pub gone_at: Option<Timestamp>,
+    pub unconfigured_since: Option<Timestamp>,
     pub count: i64,
     /// When the oldest was made.
     pub oldest_at: Timestamp,
@@ -47,14 +47,14 @@ impl Store {
         for name in names.fetch_all(&self.read).await? {
             let row = sqlx::query!(
                 r#"select count(*) as "count!: i64", min(d.created_at) as "oldest_at: i64",
-                          max(d.operators_told_at is null
+                          max(d.operators_notified_at is null
                               and exists (select 1 from delivery_event de join event e on e.id = de.event
                                           where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0))
                               as "untold: bool",
                           max(exists (select 1 from delivery_event de join event e on e.id = de.event
                                       where de.delivery = d.id and e.type not like 'monitor.%')) as "vetting: bool",
                           min(d.failed_over_at is not null) as "passed_on: bool",
-                          (select e.gone_at from endpoint e where e.name = ?1) as "gone_at: i64"
+                          (select e.unconfigured_since from endpoint e where e.name = ?1) as "unconfigured_since: i64"
                    from delivery d where d.endpoint = ?1 and d.state = 'pending'"#,
                 name
             )
@@ -63,7 +63,7 @@ impl Store {
             let Some(oldest_at) = row.oldest_at else { continue };
             stranded.push(Stranded {
                 endpoint: name,
-                gone_at: row.gone_at.map(Timestamp::from_millis),
+                unconfigured_since: row.unconfigured_since.map(Timestamp::from_millis),
                 count: row.count,
                 oldest_at: Timestamp::from_millis(oldest_at),
                 untold: row.untold == Some(true),
@@ -79,11 +79,11 @@ impl Store {
     pub async fn lone_waits(&self, endpoint: Option<&str>, now: Timestamp) -> Result<Vec<LoneWait>, Error> {
         let (before, now) = (now.before(Reason::MessageWaitsAlone.after()).as_millis(), now.as_millis());
         let rows = sqlx::query!(
-            r#"select d.id, d.endpoint, d.first_due_at, d.last_error, d.operators_told_at is not null as "told!: bool"
+            r#"select d.id, d.endpoint, d.first_due_at, d.last_error, d.operators_notified_at is not null as "told!: bool"
                from endpoint e
                join delivery d on d.endpoint = e.name and d.state = 'pending'
                where (?1 is null or e.name = ?1) and e.closed_since is null and e.paused_at is null
-                 and d.first_due_at <= ?2 and (d.held_until is null or d.held_until <= ?3)
+                 and d.first_due_at <= ?2 and (d.deferred_until is null or d.deferred_until <= ?3)
                  and exists (select 1 from delivery_event de join event v on v.id = de.event
                              where de.delivery = d.id and v.type <> 'monitor.dead_letter' and v.test = 0)
                order by d.sequence limit 100"#,
@@ -118,9 +118,9 @@ impl WriteTx {
     pub async fn note_configured(&mut self, configured: &[String], now: Timestamp) -> Result<(), Error> {
         let (configured, now) = (serde_json::json!(configured).to_string(), now.as_millis());
         sqlx::query!(
-            "update delivery set first_due_at = min(?2, first_due_at + ?2 - e.gone_at), operators_told_at = null
+            "update delivery set first_due_at = min(?2, first_due_at + ?2 - e.unconfigured_since), operators_notified_at = null
              from endpoint e
-             where e.name = delivery.endpoint and e.gone_at <= ?2 and e.name in (select value from json_each(?1))
+             where e.name = delivery.endpoint and e.unconfigured_since <= ?2 and e.name in (select value from json_each(?1))
                and delivery.state = 'pending' and delivery.first_due_at <= ?2",
             configured,
             now
@@ -128,8 +128,8 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "update endpoint set gone_at = null
-             where gone_at is not null
+            "update endpoint set unconfigured_since = null
+             where unconfigured_since is not null
                and (name in (select value from json_each(?))
                     or not exists (select 1 from delivery d where d.endpoint = endpoint.name and d.state = 'pending'))",
             configured
@@ -137,10 +137,10 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         sqlx::query!(
-            "insert into endpoint (name, gone_at)
+            "insert into endpoint (name, unconfigured_since)
              select distinct endpoint, ?2 from delivery
              where state = 'pending' and endpoint not in (select value from json_each(?1))
-             on conflict (name) do update set gone_at = coalesce(gone_at, excluded.gone_at)",
+             on conflict (name) do update set unconfigured_since = coalesce(unconfigured_since, excluded.unconfigured_since)",
             configured,
             now
         )
@@ -153,7 +153,7 @@ impl WriteTx {
     pub async fn stranded_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let at = now.as_millis();
         sqlx::query!(
-            "update delivery set operators_told_at = ? where endpoint = ? and state = 'pending' and operators_told_at is null",
+            "update delivery set operators_notified_at = ? where endpoint = ? and state = 'pending' and operators_notified_at is null",
             at,
             endpoint
         )
@@ -166,7 +166,7 @@ impl WriteTx {
     pub async fn lone_wait_told(&mut self, wait: &LoneWait, now: Timestamp) -> Result<bool, Error> {
         let at = now.as_millis();
         let done = sqlx::query!(
-            "update delivery set operators_told_at = ? where id = ? and state = 'pending' and operators_told_at is null",
+            "update delivery set operators_notified_at = ? where id = ? and state = 'pending' and operators_notified_at is null",
             at,
             wait.id
         )

@@ -145,7 +145,7 @@ async fn only_what_was_done_counts_and_garbage_costs_only_itself() {
         world.pass(hours(1));
         look(&world).await;
         let state =
-            world.rows("select activity_log_error is null, activity_log_counts, closed_until from partner").await;
+            world.rows("select activity_log_error is null, activity_log_counts, backoff_until from partner").await;
         assert_eq!(state, ["0 | 1 | null"], "{body}");
     }
     world.pass(hours(2));
@@ -266,7 +266,7 @@ async fn a_log_that_may_not_be_read_is_said_once_tried_once_a_day_and_everybody_
         }
         assert!((3..=4).contains(&(world.sandbox.count(Kind::AuditRecords) - before)), "once a day");
         assert!((2..=4).contains(&(world.sandbox.count_of(&school) - asked)), "once a day");
-        let state = "select activity_log_counts, activity_log_refused, closed_until from partner";
+        let state = "select activity_log_counts, activity_log_refused, backoff_until from partner";
         assert_eq!(world.rows(state).await, ["0 | 1 | null"], "nobody else is kept waiting");
         world.sandbox.release(refusal);
         world.pass(hours(DAY));
@@ -319,7 +319,7 @@ async fn what_stops_everything_closes_the_gate_and_a_closed_gate_stops_the_log()
     world.sandbox.fault(FaultRule::on(Kind::AuditRecords, Fault::throttled(minutes(10))).times(1));
     look_later(&world).await;
     let (asked, before) = (world.sandbox.count(Kind::Qualifications), world.sandbox.count(Kind::AuditRecords));
-    assert_eq!(world.rows("select closed_until is null from partner").await, ["0"]);
+    assert_eq!(world.rows("select backoff_until is null from partner").await, ["0"]);
     world.execute("update customer set next_poll_at = 0").await;
     world.poll().await;
     world.pass(minutes(9));
@@ -327,14 +327,14 @@ async fn what_stops_everything_closes_the_gate_and_a_closed_gate_stops_the_log()
     assert_eq!((world.sandbox.count(Kind::Qualifications), world.sandbox.count(Kind::AuditRecords)), (asked, before));
     world.pass(minutes(1));
     look(&world).await;
-    assert_eq!(world.rows("select closed_until, activity_log_error from partner").await, ["null | null"]);
+    assert_eq!(world.rows("select backoff_until, activity_log_error from partner").await, ["null | null"]);
     // A 401 of the log's is no reason to leave the customers alone.
     for _ in 0..3 {
         world.sandbox.fault(FaultRule::on(Kind::AuditRecords, Fault::error(401, 400)).times(2));
         world.pass(hours(1));
         look(&world).await;
     }
-    assert_eq!(world.rows("select closed_until, activity_log_refused from partner").await, ["null | 1"]);
+    assert_eq!(world.rows("select backoff_until, activity_log_refused from partner").await, ["null | 1"]);
 }
 
 #[tokio::test]
@@ -357,7 +357,7 @@ async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once(
     }
     let found = look_later(&world).await;
     assert_eq!((found.added, look_later(&world).await.added), (1, 0));
-    let rows = world.rows("select name, source, was_listed from customer order by id").await;
+    let rows = world.rows("select name, source, was_in_list from customer order by id").await;
     assert_eq!(rows, ["Contoso School | synced | 1", "Fabrikam College | synced | 0"]);
     world.sandbox.deny(&new, "Not an Academic Domain").unwrap();
     world.poll().await;

@@ -53,15 +53,15 @@ async fn a_partner_that_cannot_be_read_is_told_once_and_its_recovery_once_and_it
     world.live(hours(1)).await;
     let told = world.alarms();
     assert!(
-        matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: No good answer from Partner Center for 3")),
+        matches!(told.as_slice(), [one] if one.starts_with("monitor.partner_failing: No good answer from Partner Center for 3")),
         "{told:#?}"
     );
-    assert_eq!(world.rows("select count(*) > 0 from v_customers where blind_since is not null").await, ["1"]);
+    assert_eq!(world.rows("select count(*) > 0 from v_customers where unreadable_since is not null").await, ["1"]);
     world.sandbox.clear_faults();
     world.live(hours(8)).await;
     let told = world.alarms();
     assert!(
-        matches!(&told[1..], [one] if one == "monitor.recovered: Partner Center can be read again, after 4 hours"),
+        matches!(&told[1..], [one] if one == "monitor.partner_recovered: Partner Center can be read again, after 4 hours"),
         "{told:#?}"
     );
     assert!(world.hooked().contains(&"vetting.denied School 000 Not an Academic Domain".to_owned()));
@@ -90,13 +90,13 @@ async fn three_hundred_of_five_thousand_customers_that_cannot_be_read_are_one_me
         world.sandbox.fault(FaultRule::about(id, Fault::status(403)));
     }
     world.live(hours(5)).await;
-    assert_eq!(world.alarms(), ["monitor.blind: 30 customers cannot be read"]);
+    assert_eq!(world.alarms(), ["monitor.customers_failing: 30 customers cannot be read"]);
     let json = world.hook.hooks().pop().unwrap().json();
     let detail = json["data"]["detail"].as_str().unwrap();
     assert!(detail.contains("School 000, School 001") && detail.contains("and 20 more"), "{detail}");
     world.sandbox.clear_faults();
     world.live(hours(2)).await;
-    assert_eq!(world.alarms()[1..], ["monitor.recovered: 30 customers can be read again"]);
+    assert_eq!(world.alarms()[1..], ["monitor.customers_recovered: 30 customers can be read again"]);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn one_customer_that_cannot_be_read_does_not_make_a_small_partner_blind() 
     world.live(minutes(15)).await;
     world.sandbox.fault(FaultRule::about(&ids[0], Fault::status(404)));
     world.live(hours(3)).await;
-    assert_eq!(world.alarms(), ["monitor.blind: 1 customer cannot be read"]);
+    assert_eq!(world.alarms(), ["monitor.customers_failing: 1 customer cannot be read"]);
 }
 
 #[tokio::test]
@@ -121,7 +121,10 @@ async fn implausible_answers_are_told_once() {
     }
     world.live(hours(1)).await;
     let told = world.alarms();
-    assert!(matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: Implausible answers")), "{told:#?}");
+    assert!(
+        matches!(told.as_slice(), [one] if one.starts_with("monitor.partner_failing: Implausible answers")),
+        "{told:#?}"
+    );
     world.live(hours(6)).await;
     assert_eq!(world.alarms().len(), 2, "{:#?}", world.alarms());
     assert_eq!(world.rows("select count(*) from v_transitions where event_type = 'vetting.vanished'").await, ["10"]);
@@ -212,7 +215,7 @@ async fn a_customer_that_could_not_be_read_and_then_left_is_not_called_readable(
     let ids = world.town(3).await;
     world.sandbox.fault(FaultRule::about(&ids[0], Fault::status(404)));
     world.live(hours(3)).await;
-    assert_eq!(world.alarms(), ["monitor.blind: 1 customer cannot be read"]);
+    assert_eq!(world.alarms(), ["monitor.customers_failing: 1 customer cannot be read"]);
     world.sandbox.clear_faults();
     world.sandbox.end_relationship(&ids[0]).unwrap();
     world.live(hours(8)).await;
@@ -247,16 +250,17 @@ async fn a_schedule_that_asks_for_more_than_the_budget_is_told_once_and_that_it_
         matches!(told.as_slice(), [one] if one.starts_with("monitor.polling_late: Customers of emea are polled late")),
         "{told:#?}"
     );
-    assert_eq!(world.rows("select reason, about from raised").await, ["polling_late | emea"]);
+    assert_eq!(world.rows("select reason, about from raised_alert").await, ["polling_late | emea"]);
     world.restart().await;
     for id in &ids {
         world.sandbox.approve(id).unwrap();
     }
-    world.live(hours(6)).await;
+    // A step of five minutes has little more than one request: 60 polls take about as many steps.
+    world.live(hours(12)).await;
     let told = world.alarms();
     let recovered = "monitor.polling_recovered: Customers of emea are polled in time again";
     assert_eq!(told[1..], [recovered], "{told:#?}");
-    assert!(world.rows("select * from raised").await.is_empty());
+    assert!(world.rows("select * from raised_alert").await.is_empty());
 }
 
 #[tokio::test]
@@ -279,11 +283,11 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
     };
     let told = about_the_list(&world);
     assert!(
-        matches!(told.as_slice(), [one] if one.starts_with("monitor.blind: The customer list of emea")),
+        matches!(told.as_slice(), [one] if one.starts_with("monitor.partner_failing: The customer list of emea")),
         "{told:#?}"
     );
     world.sandbox.clear_faults();
     live(&world, 3).await;
     let told = about_the_list(&world);
-    assert_eq!(told[1..], ["monitor.recovered: The customer list of emea can be read again"], "{told:#?}");
+    assert_eq!(told[1..], ["monitor.partner_recovered: The customer list of emea can be read again"], "{told:#?}");
 }

@@ -66,7 +66,7 @@ async fn a_throttled_partner_and_many_denials_starve_nobody() {
     run(&world, minutes(3)).await;
     // As after denials: for ten business days news is expected.
     world
-        .execute("update customer set poll_class = 'in_review', expected_until = 1e15 where name like 'Denied%'")
+        .execute("update customer set poll_class = 'in_review', watch_closely_until = 1e15 where name like 'Denied%'")
         .await;
     let limit = ThrottleSettings { requests_per_minute: 30, window: Window::Sliding, retry_after: RetryAfter::Seconds };
     world.sandbox.throttle(Some(limit));
@@ -93,8 +93,8 @@ async fn who_could_not_be_asked_keeps_its_place() {
     world.poll().await;
     let after = world.rows(due).await;
     assert_eq!(after[8..], before[8..], "the first eight were asked, all others are due since when they were");
-    assert_eq!(world.rows("select count(*) from customer where asking_since is not null").await, ["0"]);
-    assert_eq!(world.rows("select closures from partner").await, ["1"], "eight answers of one trouble");
+    assert_eq!(world.rows("select count(*) from customer where polling_since is not null").await, ["0"]);
+    assert_eq!(world.rows("select backoffs from partner").await, ["1"], "eight answers of one trouble");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,14 +122,14 @@ async fn an_answer_that_does_not_come_keeps_no_other_from_being_told() {
     // Whoever stops does not wait for it either, and it is no question that the process died of.
     daemon.stop().await;
     town.sandbox.release(held);
-    assert_eq!(town.rows("select count(*) from customer where asking_since is not null").await, ["0"]);
+    assert_eq!(town.rows("select count(*) from customer where polling_since is not null").await, ["0"]);
     assert_eq!(town.sandbox.count_of(slow), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_and_a_log_that_do_not_come_keep_nobody_from_being_asked() {
     let town = Town::new("in_review = \"300ms\"\nactivity_log = \"300ms\"", "").await;
-    town.change("customers = \"listed\"", "customers = \"all\"");
+    town.change("customers = \"manual\"", "customers = \"synced\"");
     let ids = town.in_review(2).await;
     town.sandbox.fault(FaultRule::on(Kind::Customers, HELD));
     town.sandbox.fault(FaultRule::on(Kind::AuditRecords, HELD));
@@ -190,6 +190,6 @@ async fn an_answer_that_comes_while_the_database_fails_is_recorded_later_and_not
     assert_eq!(transitions, 1);
     assert_eq!(world.sandbox.count_of(&school), asked);
     assert_eq!(world.rows("select to_status from v_transitions").await, ["Denied"]);
-    assert_eq!(world.rows("select count(*) from customer where asking_since is not null").await, ["0"]);
+    assert_eq!(world.rows("select count(*) from customer where polling_since is not null").await, ["0"]);
     world.pass(hours(1));
 }

@@ -40,15 +40,15 @@ async fn use_to_the_full(window: Window) {
         retry_after: RetryAfter::Seconds,
     }));
     let (poller, end) = (&world.parts.partners[0].poller, world.clock.now().after(minutes(u64::from(MINUTES))));
-    let (mut closed_until, mut behind_gate) = (None, 0);
+    let (mut backoff_until, mut behind_gate) = (None, 0);
     while world.clock.now() < end {
         let before = world.sandbox.count(Kind::Qualifications);
         let now = world.clock.now();
         let round = poller.round().await.unwrap();
-        if closed_until.is_some_and(|until| now < until) {
+        if backoff_until.is_some_and(|until| now < until) {
             behind_gate += world.sandbox.count(Kind::Qualifications) - before;
         }
-        closed_until = world.store.gate(poller.partner.id).await.unwrap().map(|gate| gate.closed_until);
+        backoff_until = world.store.gate(poller.partner.id).await.unwrap().map(|gate| gate.backoff_until);
         let next = round.next.unwrap_or(end).max(now.after(Duration::from_millis(1)));
         world.pass(next.since(now).min(Duration::from_secs(5)));
     }
@@ -59,6 +59,6 @@ async fn use_to_the_full(window: Window) {
     assert_eq!(behind_gate, 0);
     assert!(refused * 100 < calls, "{refused} of {calls} were refused");
     assert!(share >= 0.85, "{calls} calls in {MINUTES} minutes");
-    let shown = world.rows("select slowed_to from partner").await;
+    let shown = world.rows("select reduced_rate_limit from partner").await;
     assert!(shown[0].parse::<u32>().is_ok_and(|limit| (400..=550).contains(&limit)), "{shown:?}");
 }

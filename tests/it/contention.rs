@@ -135,7 +135,7 @@ async fn what_a_command_changes_is_seen_by_the_daemon_within_a_second() {
     town.until("select state from v_deliveries where endpoint = 'crm'", &["dead"]).await;
     town.hook.clear_script();
     let failed = town.hook.hooks();
-    town.tell(&["notifications", "redrive", "--endpoint", "crm"]);
+    town.tell(&["deliveries", "redrive", "--endpoint", "crm"]);
     let told_at = now();
     let all = town.hook.wait_for(failed.len() + 1, SOON).await.unwrap();
     let redrive = now().since(told_at);

@@ -61,7 +61,7 @@ impl Office {
             user_credential: None,
             requests_per_minute: 60_000,
             max_in_flight: 8,
-            customers: Customers::Listed,
+            customers: Customers::Manual,
         }
     }
 
@@ -231,7 +231,7 @@ async fn several_partners_have_each_their_own_credential_and_none_suffers_from_a
         let url = sandbox.url();
         partners.push(format!(
             "[[partner]]\nname = '{name}'\ntenant = '{tenant}'\nclient_id = '{client_id}'\napi_url = '{url}'\n\
-             login_url = '{url}'\ncustomers = 'listed'\n[partner.credential]\n{credential}\n"
+             login_url = '{url}'\ncustomers = 'manual'\n[partner.credential]\n{credential}\n"
         ));
         let new = NewCustomer { partner: name, id: SCHOOL, name: Some(name), domain: None, tags: None };
         let mut tx = store.begin().await.unwrap();

@@ -31,8 +31,8 @@ const BROKEN: [(&str, &str, &str, &str); 8] = [
     ("event", "data = 'garbage'", "data = kept", "the column data of the row"),
     ("event", "data = cast(x'7b22ff227d' as text)", "data = kept", "the column data of the row"),
     ("delivery", "id = 'no uuid'", "id = kept", "the column id of the row no uuid in the table delivery"),
-    ("delivery", "settled = '[]'", "settled = '{}'", "the column settled of the row"),
-    ("delivery", "rung = -1", "rung = 0", "the column rung of the row"),
+    ("delivery", "final_replies = '[]'", "final_replies = '{}'", "the column final_replies of the row"),
+    ("delivery", "retry_index = -1", "retry_index = 0", "the column retry_index of the row"),
 ];
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn nobody_is_mailed_again_because_the_replies_of_a_messages_recipients_can
     world.mail.clear_script();
     let id = world.rows("select delivery_id from v_deliveries where endpoint = 'sales-mail'").await.remove(0);
     for broken in ["[]", "7", "{\"sales@contoso.example\": 250}"] {
-        world.execute(&format!("update delivery set settled = '{broken}' where id = '{id}'")).await;
+        world.execute(&format!("update delivery set final_replies = '{broken}' where id = '{id}'")).await;
         let mut tx = world.store.begin().await.unwrap();
         tx.redrive(Redrive::One { id: &id, force: false }, world.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
@@ -135,17 +135,17 @@ const BROKEN_CUSTOMERS: [(&str, &str, &str); 7] = [
         "customer set poll_failures = 0, failing_since = null",
         "poll_failures",
     ),
-    ("customer set answer = cast(x'ff' as text)", "customer set answer = null", "the column answer of the row"),
-    ("observation set attempt = -1", "observation set attempt = 1", "the column attempt of the row"),
+    ("customer set response = cast(x'ff' as text)", "customer set response = null", "the column response of the row"),
+    ("qualification_state set attempt = -1", "qualification_state set attempt = 1", "the column attempt of the row"),
     (
-        "observation set missing_looks = -1, missing_since = 1",
-        "observation set missing_looks = 0, missing_since = null",
-        "missing_looks",
+        "qualification_state set missing_confirmations = -1, missing_since = 1",
+        "qualification_state set missing_confirmations = 0, missing_since = null",
+        "missing_confirmations",
     ),
     (
-        "observation set told_verdict = 'Maybe', told_attempt = 1",
-        "observation set told_verdict = null, told_attempt = null",
-        "told_verdict",
+        "qualification_state set notified_verdict = 'Maybe', notified_attempt = 1",
+        "qualification_state set notified_verdict = null, notified_attempt = null",
+        "notified_verdict",
     ),
 ];
 
@@ -154,7 +154,7 @@ async fn a_customer_whose_row_cannot_be_read_costs_the_others_nothing_and_is_tol
     for (broken, mended, named) in BROKEN_CUSTOMERS {
         let mut world = World::new().await;
         let (a, b) = (world.in_review("School A").await, world.in_review("School B").await);
-        let row = if broken.starts_with("observation") { "customer" } else { "id" };
+        let row = if broken.starts_with("qualification_state") { "customer" } else { "id" };
         let of_a = format!("where {row} = (select id from customer where name = 'School A')");
         world.execute(&format!("pragma ignore_check_constraints = 1; update {broken} {of_a}")).await;
         for id in [&a, &b] {

@@ -202,7 +202,7 @@ async fn an_attempt_that_a_crash_interrupted_is_repeated_at_once_and_costs_no_pa
     world.deliver().await;
     assert_eq!(world.hook.hooks().len(), 2);
     assert_eq!(
-        world.rows("select d.state, d.attempts, d.rung, group_concat(a.outcome) from delivery d join attempt a on a.delivery = d.id where d.endpoint = 'crm' group by d.id").await,
+        world.rows("select d.state, d.attempts, d.retry_index, group_concat(a.outcome) from delivery d join attempt a on a.delivery = d.id where d.endpoint = 'crm' group by d.id").await,
         ["delivered | 2 | 0 | interrupted,accepted"]
     );
 }

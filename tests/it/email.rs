@@ -63,9 +63,9 @@ async fn deliver(channel: &EmailChannel) -> Report {
     deliver_after(channel, &BTreeMap::new()).await
 }
 
-async fn deliver_after(channel: &EmailChannel, settled: &BTreeMap<String, String>) -> Report {
+async fn deliver_after(channel: &EmailChannel, final_replies: &BTreeMap<String, String>) -> Report {
     let message = render(channel);
-    channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled }).await
+    channel.deliver(Outgoing { id: ID, message: &message, recipient: None, final_replies }).await
 }
 
 fn header<'a>(mail: &'a Value, name: &str) -> Vec<&'a str> {
@@ -91,11 +91,11 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
     });
     let message = channel.render(&Draft::new(ID, &[event]), Timestamp::from_millis(1_795_252_445_000));
     let report =
-        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled: &BTreeMap::new() }).await;
+        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() }).await;
 
     assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);
-    assert_eq!(report.settled.len(), 2);
-    assert!(report.settled.values().all(|reply| reply.starts_with("250 ")), "{report:?}");
+    assert_eq!(report.final_replies.len(), 2);
+    assert!(report.final_replies.values().all(|reply| reply.starts_with("250 ")), "{report:?}");
     let received = server.only();
     assert_eq!(received.envelope["tls"], true);
     assert_eq!(received.envelope["login"], "watch");
@@ -147,14 +147,14 @@ async fn each_recipient_has_an_answer_of_its_own() {
 
     let first = deliver(&channel).await;
     assert_eq!(first.outcome, Outcome::Deferred, "the endpoint works");
-    assert_eq!(first.settled.keys().collect::<Vec<_>>(), ["gone@contoso.example", "here@contoso.example"]);
-    assert!(first.settled["gone@contoso.example"].starts_with("550 5.1.1"), "{first:?}");
-    assert!(first.settled["here@contoso.example"].starts_with("250 "), "{first:?}");
+    assert_eq!(first.final_replies.keys().collect::<Vec<_>>(), ["gone@contoso.example", "here@contoso.example"]);
+    assert!(first.final_replies["gone@contoso.example"].starts_with("550 5.1.1"), "{first:?}");
+    assert!(first.final_replies["here@contoso.example"].starts_with("250 "), "{first:?}");
     assert!(first.detail.contains("full@contoso.example: 452 4.2.2 mailbox full"), "{}", first.detail);
     assert_eq!(server.only().to(), ["here@contoso.example"]);
 
-    let second = deliver_after(&channel, &first.settled).await;
-    assert_eq!((second.outcome, second.settled.len()), (Outcome::Deferred, 0));
+    let second = deliver_after(&channel, &first.final_replies).await;
+    assert_eq!((second.outcome, second.final_replies.len()), (Outcome::Deferred, 0));
     assert_eq!(server.received().len(), 1, "whoever has it must not get it again");
 }
 
@@ -162,17 +162,17 @@ async fn each_recipient_has_an_answer_of_its_own() {
 async fn when_the_last_recipient_takes_it_the_mail_is_accepted() {
     let server = MailServer::plain(&json!({}));
     let channel = plain(&server, &["here@contoso.example", "gone@contoso.example", "full@contoso.example"]);
-    let settled = BTreeMap::from([
+    let final_replies = BTreeMap::from([
         ("here@contoso.example".to_owned(), "250 2.0.0 queued".to_owned()),
         ("gone@contoso.example".to_owned(), "550 5.1.1 no such mailbox".to_owned()),
     ]);
-    let report = deliver_after(&channel, &settled).await;
+    let report = deliver_after(&channel, &final_replies).await;
     assert_eq!(report.outcome, Outcome::Accepted);
-    assert_eq!(report.settled.keys().collect::<Vec<_>>(), ["full@contoso.example"]);
+    assert_eq!(report.final_replies.keys().collect::<Vec<_>>(), ["full@contoso.example"]);
     assert_eq!(server.only().to(), ["full@contoso.example"]);
 
-    let mut all = settled;
-    all.extend(report.settled);
+    let mut all = final_replies;
+    all.extend(report.final_replies);
     assert_eq!(deliver_after(&channel, &all).await.outcome, Outcome::Accepted);
     assert_eq!(server.received().len(), 1);
 }
@@ -181,14 +181,14 @@ async fn when_the_last_recipient_takes_it_the_mail_is_accepted() {
 async fn a_mail_that_nobody_will_ever_take_is_refused() {
     let server = MailServer::plain(&json!({"rcpt": [["", "550 5.1.1 no such mailbox"]]}));
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Refused, 2));
+    assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Refused, 2));
     assert!(report.detail.contains("a@contoso.example: 550 5.1.1 no such mailbox"), "{}", report.detail);
 
     for reply in ["554 5.6.0 not this one", "552 5.3.4 too big"] {
         let server = MailServer::plain(&json!({"data": [reply]}));
         let report = deliver(&plain(&server, &["a@contoso.example"])).await;
         assert_eq!(report.outcome, Outcome::Refused);
-        assert_eq!(report.settled["a@contoso.example"], reply);
+        assert_eq!(report.final_replies["a@contoso.example"], reply);
     }
 }
 
@@ -196,12 +196,12 @@ async fn a_mail_that_nobody_will_ever_take_is_refused() {
 async fn a_server_that_will_not_relay_is_the_endpoints_trouble_and_no_messages_end() {
     let server = MailServer::plain(&json!({"rcpt": [["^a@", "554 5.7.1 relay access denied"]]}));
     let report = deliver(&plain(&server, &["a@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Blocked, 0));
+    assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Blocked, 0));
     assert!(report.detail.contains("554 5.7.1 relay access denied"), "{}", report.detail);
     // It takes the message for somebody else: that one has it, the endpoint works, and the other one waits alone.
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example"])).await;
     assert_eq!(report.outcome, Outcome::Deferred);
-    assert_eq!(report.settled.keys().collect::<Vec<_>>(), ["b@contoso.example"]);
+    assert_eq!(report.final_replies.keys().collect::<Vec<_>>(), ["b@contoso.example"]);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn a_mail_server_that_hangs_up_after_data_gets_the_message_again() {
     let server = MailServer::plain(&json!({"data": ["close", "451 4.3.0 later"]}));
     let channel = plain(&server, &["a@contoso.example"]);
     let first = deliver(&channel).await;
-    assert_eq!((first.outcome, first.settled.len()), (Outcome::Unconfirmed, 0), "{}", first.detail);
+    assert_eq!((first.outcome, first.final_replies.len()), (Outcome::Unconfirmed, 0), "{}", first.detail);
     assert!(first.detail.contains("sending the message"), "{}", first.detail);
     assert!(first.detail.contains("whether it has taken the message is not known"), "{}", first.detail);
     assert_eq!(deliver(&channel).await.outcome, TRY_AGAIN);

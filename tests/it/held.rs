@@ -37,7 +37,7 @@ async fn no_command_waits_for_ever_for_a_held_database_and_each_says_who_holds_i
         &["poll"],
         &["customers", "add", new],
         &["test-send", "crm"],
-        &["notifications", "redrive", "--endpoint", "crm"],
+        &["deliveries", "redrive", "--endpoint", "crm"],
         &["customers", "pause", &ids[0], "--json"],
     ];
     let outputs = futures_util::future::join_all(commands.map(|command| town.run_beside(command))).await;

@@ -189,7 +189,7 @@ async fn damaged_pages_are_told_past_the_outbox_and_by_status_and_keep_nobody_el
     let size = town.rows("pragma page_size").await[0].parse::<u64>().unwrap();
     let file = std::fs::File::options().write(true).open(&town.database).unwrap();
     file.write_all_at(&[0xa5; 4096][..usize::try_from(size).unwrap()], (page - 1) * size).unwrap();
-    write(&town.database, "update daemon set ran_from = ran_from").await;
+    write(&town.database, "update daemon set alive_since = alive_since").await;
     town.sandbox.deny(&ids[1], REASON).unwrap();
 
     let is_late = |hook: &Hook| hook.json()["type"] == "monitor.polling_late";

@@ -95,5 +95,5 @@ async fn that_a_muted_customer_cannot_be_read_is_told_all_the_same() {
     world.sandbox.fault(FaultRule::about(&id, Fault::status(500)));
     world.live(hours(5)).await;
     world.live(minutes(5)).await;
-    assert!(world.hooked().iter().any(|told| told.starts_with("monitor.blind")), "{:?}", world.hooked());
+    assert!(world.hooked().iter().any(|told| told.starts_with("monitor.customers_failing")), "{:?}", world.hooked());
 }

@@ -158,7 +158,7 @@ async fn of_whom_it_cannot_be_seen_nothing_is_said_until_it_can() {
 #[tokio::test]
 async fn who_was_removed_or_paused_is_not_told_of() {
     let mut world = world().await;
-    for (name, sql) in [("Removed", "removed_at = 1"), ("Paused", "paused_at = 1"), ("Gone", "left_since = 1")] {
+    for (name, sql) in [("Removed", "removed_at = 1"), ("Paused", "paused_at = 1"), ("Gone", "departed_since = 1")] {
         world.in_review(name).await;
         world.execute(&format!("update customer set {sql} where name = '{name}'")).await;
     }

@@ -39,7 +39,7 @@ async fn a_brownout_of_empty_answers_is_not_believed_and_asks_no_more_than_usual
     assert_eq!(transitions, 0);
     let asked = world.sandbox.count(Kind::Qualifications) - before;
     assert!(asked <= 61 * 12, "{asked} questions in two hours");
-    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+    assert_eq!(world.rows("select mass_absence_since is not null from partner").await, ["1"]);
     world.sandbox.clear_faults();
     world.sandbox.deny(&ids[0], "Not an eligible Museum").unwrap();
     for _ in 0..8 {
@@ -48,7 +48,7 @@ async fn a_brownout_of_empty_answers_is_not_believed_and_asks_no_more_than_usual
     }
     world.deliver().await;
     assert_eq!(world.hooked(), ["vetting.denied School 00 Not an eligible Museum"]);
-    assert_eq!(world.rows("select implausible_since from partner").await, ["null"]);
+    assert_eq!(world.rows("select mass_absence_since from partner").await, ["null"]);
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn the_first_of_many_that_lose_an_entry_is_not_believed_before_others_were
     assert!((6..60).contains(&witnesses), "{witnesses} others were asked");
     world.pass(minutes(3));
     assert_eq!(world.poll().await, 0);
-    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+    assert_eq!(world.rows("select mass_absence_since is not null from partner").await, ["1"]);
 }
 
 /// Runs rounds as the daemon does, each when the one before says, for so long. Returns when something was recorded.
@@ -89,7 +89,7 @@ async fn the_share_is_of_customers_however_often_they_are_asked() {
     assert_eq!(run(&world, hours(1)).await, []);
     world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
     assert_eq!(run(&world, minutes(8)).await, []);
-    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+    assert_eq!(world.rows("select mass_absence_since is not null from partner").await, ["1"]);
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_cu
     let hooks = world.hook.hooks();
     assert_eq!(hooks.len(), 1, "{:?}", world.hooked());
     let json = hooks[0].json();
-    assert_eq!(json["type"], "vetting.unrecognized");
+    assert_eq!(json["type"], "monitor.unknown_status");
     assert_eq!(json["data"]["figures"], json!({"vetting_status": "PendingDocuments", "customers": 3}));
 }
 
@@ -263,7 +263,7 @@ async fn what_a_person_accepted_is_no_leave_for_what_disappears_later() {
         world.pass(minutes(3));
         assert_eq!(world.poll().await, 0);
     }
-    assert_eq!(world.rows("select implausible_since is not null from partner").await, ["1"]);
+    assert_eq!(world.rows("select mass_absence_since is not null from partner").await, ["1"]);
 }
 
 #[tokio::test]
@@ -294,12 +294,12 @@ async fn who_is_looked_at_no_more_does_not_keep_the_brake_on() {
     world.poll().await;
     world
         .execute(
-            "update customer set paused_at = 1 where id in (select customer from observation where missing_since > 0)",
+            "update customer set paused_at = 1 where id in (select customer from qualification_state where missing_since > 0)",
         )
         .await;
     world.pass(hours(3));
     world.poll().await;
-    assert_eq!(world.rows("select implausible_since from partner").await, ["null"]);
+    assert_eq!(world.rows("select mass_absence_since from partner").await, ["null"]);
     world.sandbox.withdraw(&ids[30]).unwrap();
     for _ in 0..3 {
         world.pass(minutes(15));

@@ -171,14 +171,14 @@ async fn a_refused_credential_is_not_tried_in_a_loop() {
     world.poll().await;
     assert_eq!(world.sandbox.count(Kind::Token), 1);
     assert_eq!(world.sandbox.count(Kind::Qualifications), 0);
-    let why = world.rows("select closed_reason from partner").await.remove(0);
+    let why = world.rows("select backoff_reason from partner").await.remove(0);
     assert!(why.contains("AADSTS7000215") && why.contains("the client secret is wrong"), "{why}");
     world.sandbox.set_client_secret("sandbox-secret");
     world.pass(minutes(2));
     world.poll().await;
     assert_eq!(
         world
-            .rows("select count(*), (select closed_reason from partner) from customer where last_seen_at is not null")
+            .rows("select count(*), (select backoff_reason from partner) from customer where last_seen_at is not null")
             .await,
         ["20 | null"]
     );

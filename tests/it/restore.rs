@@ -168,7 +168,7 @@ async fn ids_that_are_taken_stop_nothing() {
             let (event, delivery) = &told[0];
             world
                 .execute(&format!(
-                    "insert into event (id, type, partner, occurred_at, data) values ('{event}', 'monitor.blind', 1, 0, '{{}}');
+                    "insert into event (id, type, partner, occurred_at, data) values ('{event}', 'monitor.partner_failing', 1, 0, '{{}}');
                      insert into delivery (id, endpoint, state, created_at, first_due_at, finished_at)
                      values ('{delivery}', 'old', 'delivered', 0, 0, 0)"
                 ))

@@ -94,7 +94,7 @@ async fn a_list_that_breaks_off_adds_who_is_new_and_counts_nobody_as_missing() {
     world.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(502)).skip(1).times(1));
     assert!(matches!(sync(&world).await, Err(Error::PartnerCenter { read: 500, .. })));
     assert_eq!(world.rows("select last_synced_at from partner").await, before);
-    assert_eq!(world.rows("select count(*) from customer where unlisted_since is not null").await, ["0"]);
+    assert_eq!(world.rows("select count(*) from customer where missing_from_list_since is not null").await, ["0"]);
     let summary = sync(&world).await.unwrap();
     assert_eq!((summary.missing, summary.missing_names), (1, vec!["Contoso School".to_owned()]));
 }
@@ -120,8 +120,8 @@ async fn a_list_that_is_much_shorter_adds_who_is_new_and_nobody_is_missing_by_it
         assert_eq!((summary.listed, summary.complete), (size as u64, complete), "{size}");
         assert_eq!(summary.missing, if complete { 60 } else { 0 });
     }
-    assert_eq!(world.rows("select list_size, short_since from partner").await, ["41 | null"]);
-    assert_eq!(world.rows("select count(*) from v_customers where left_since is not null").await, ["0"]);
+    assert_eq!(world.rows("select list_size, list_short_since from partner").await, ["41 | null"]);
+    assert_eq!(world.rows("select count(*) from v_customers where departed_since is not null").await, ["0"]);
     // It was not true after all.
     world.sandbox.clear_quirks();
     let summary = sync(&world).await.unwrap();
@@ -138,7 +138,7 @@ async fn an_empty_list_is_never_believed_where_there_was_somebody() {
         world.pass(hours(DAY));
         assert!(!sync(&world).await.unwrap().complete);
     }
-    assert_eq!(world.rows("select count(*) from customer where unlisted_since is not null").await, ["0"]);
+    assert_eq!(world.rows("select count(*) from customer where missing_from_list_since is not null").await, ["0"]);
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_throttled_list_closes_the_gate_for_everybody_even_over_a_restart() {
     round(&world).await;
     world.poll().await;
     assert_eq!((world.sandbox.count(Kind::Customers), world.sandbox.count(Kind::Qualifications)), (2, 1));
-    assert_eq!(world.rows("select closed_until, list_failures from partner").await, ["null | 0"]);
+    assert_eq!(world.rows("select backoff_until, list_failures from partner").await, ["null | 0"]);
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_list_in_trouble_is_left_alone_longer_and_longer_and_polls_go_on() {
     }
     let asked = world.sandbox.count(Kind::Customers);
     assert!((6..=10).contains(&asked), "{asked} times in six hours");
-    assert_eq!(world.rows("select closed_until from partner").await, ["null"]);
+    assert_eq!(world.rows("select backoff_until from partner").await, ["null"]);
     // Once, and once more at a time of its own within the first day.
     assert!((1..=2).contains(&world.sandbox.count(Kind::Qualifications)));
     world.sandbox.clear_faults();

@@ -151,7 +151,7 @@ async fn a_route_that_groups_gathers_for_its_time_and_what_comes_later_does_not_
     assert_eq!(sizes(&world), [1, 3]);
     let digest = world.hook.hooks().pop().unwrap();
     assert_eq!(digest.json()["type"], "vetting.digest");
-    let due = world.rows("select held_until from delivery where group_key is not null").await;
+    let due = world.rows("select deferred_until from delivery where group_key is not null").await;
     assert_eq!(due, [first.after(minutes(20)).as_millis().to_string()]);
 }
 

@@ -459,7 +459,7 @@ impl Review {
         world.pass(minutes(1)); // no two reviews begin in the same second
         // A verdict without a date that may be the one of before waits for its looks, of which the model does not know.
         let waits = format!(
-            "select o.id from observation o join customer c on c.id = o.customer
+            "select o.id from qualification_state o join customer c on c.id = o.customer
              where c.customer_id = '{}' and o.pending_since is not null",
             self.id
         );
@@ -486,7 +486,7 @@ impl Review {
 async fn observe(world: &World, reviews: &[Review], models: &mut [Model]) {
     for (review, model) in reviews.iter().zip(models) {
         let answer =
-            world.rows(&format!("select answer from customer where customer_id = '{}'", review.id)).await.remove(0);
+            world.rows(&format!("select response from customer where customer_id = '{}'", review.id)).await.remove(0);
         if answer != "null" {
             model.sees(serde_json::from_str(&answer).unwrap(), world.clock.now().as_secs());
         }

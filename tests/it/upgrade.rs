@@ -50,3 +50,28 @@ async fn a_database_of_the_first_release_is_taken_over_as_it_is() {
     assert_eq!(rows(&path, "pragma integrity_check").await, ["ok"]);
     assert_eq!(rows(&path, "select count(*) from pragma_foreign_key_check").await, ["0"]);
 }
+
+#[tokio::test]
+async fn a_database_of_before_the_first_release_is_refused_in_words_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for applied in ["(1, 'init', x'00')", "(1, 'init', x'00'), (18, 'attention', x'00')"] {
+        let path = folder.path().join("vetwatch.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut database: SqliteConnection = options.connect().await.unwrap();
+        let sql = format!(
+            "create table _sqlx_migrations (version bigint primary key, description text not null,
+                 installed_on timestamp not null default current_timestamp, success boolean not null default true,
+                 checksum blob not null, execution_time bigint not null default 0);
+             insert into _sqlx_migrations (version, description, checksum) values {applied};
+             create table observation (id integer primary key)"
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut database).await.unwrap();
+        database.close().await.unwrap();
+        for error in [Store::open(&path).await.unwrap_err(), Store::open_to_read(&path).await.unwrap_err()] {
+            let said = error.to_string();
+            assert!(said.contains("of before the first release") && said.contains("nothing was changed"), "{said}");
+        }
+        assert_eq!(rows(&path, "select count(*) from sqlite_schema where name = 'partner'").await, ["0"]);
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -46,7 +46,7 @@ async fn a_denial_that_is_dated_hours_before_its_review_waits_over_restarts_and_
     world.poll().await;
     assert_eq!(events(&world).await, [""; 0]);
     let class = world.rows("select vetting_status, missing_since, poll_class from v_current, customer").await;
-    assert_eq!(class, ["InReview | null | second_look"]);
+    assert_eq!(class, ["InReview | null | confirming"]);
     let pending = world.store.pending_verdicts(None).await.unwrap();
     let seen = START.after(hours(2)).after(minutes(15));
     let waits: Vec<_> =

@@ -197,7 +197,7 @@ async fn only_what_the_other_endpoint_has_no_message_of_is_redirected_to_it() {
     world.live(minutes(5)).await;
     assert_eq!(world.hook.hooks().len(), 1);
     // Where it was given up as well, one of the two stays to be seen to.
-    world.execute("update delivery set state = 'dead', redirected_at = null, operators_told_at = null").await;
+    world.execute("update delivery set state = 'dead', redirected_at = null, operators_notified_at = null").await;
     let done = world.redirect(all, "crm").await;
     assert!(matches!(&done, Redirected::Done { moved, left, .. } if moved.is_empty() && left.len() == 1), "{done:?}");
 }

@@ -185,8 +185,9 @@ async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> Report {
         "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
     let message = channel.render(&Draft::new(ID, &[event]));
-    let report =
-        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, settled: &BTreeMap::new() }, now).await;
+    let report = channel
+        .deliver(Outgoing { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() }, now)
+        .await;
     let shown = format!("{report:?} {channel:?}");
     assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");
     assert!(report.detail.len() <= Report::DETAIL_MAX && !report.detail.contains(char::is_control), "{report:?}");

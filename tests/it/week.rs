@@ -180,7 +180,7 @@ async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_
     let mut implausible = 0;
     for _ in 0..12 {
         town.run(minutes(10)).await;
-        implausible += town.world.rows("select 1 from partner where implausible_since is not null").await.len();
+        implausible += town.world.rows("select 1 from partner where mass_absence_since is not null").await.len();
     }
     assert!(implausible >= 11, "{implausible} of 12 times it was noticed that the answers are implausible");
     let believed = "select event_type, count(*) from v_transitions group by 1";
@@ -191,8 +191,8 @@ async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_
     town.run(hours(1)).await;
     town.assert_told(&verdicts, ended);
 
-    assert_eq!(town.world.rows("select count(*) from partner where implausible_since is not null").await, ["0"]);
-    let missing = "select count(*) from observation where missing_since is not null";
+    assert_eq!(town.world.rows("select count(*) from partner where mass_absence_since is not null").await, ["0"]);
+    let missing = "select count(*) from qualification_state where missing_since is not null";
     eprintln!("still missing: {:?}", town.world.rows(missing).await);
     let hours = town.world.sandbox.hours();
     let calls: Vec<_> =

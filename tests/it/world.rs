@@ -88,7 +88,7 @@ impl World {
 
     /// A world whose partner is watched as a whole, and was never looked at.
     pub(crate) async fn synced() -> Self {
-        Self::unseen("", "", |text| text.replace("customers = \"listed\"", "customers = \"all\"")).await
+        Self::unseen("", "", |text| text.replace("customers = \"manual\"", "customers = \"synced\"")).await
     }
 
     /// A world of which the operators were told nothing yet, its configuration changed so.
@@ -177,8 +177,8 @@ impl World {
         let ran = std::mem::take(&mut *self.ran.lock().expect("no panic"));
         for (from, until) in ran {
             self.store.tick(from).await.expect("a tick");
-            let sql = "insert into daemon (id, ran_until, ran_from) values (1, {}, {}) \
-                       on conflict (id) do update set ran_until = {}, ran_from = coalesce(ran_from, {})";
+            let sql = "insert into daemon (id, alive_at, alive_since) values (1, {}, {}) \
+                       on conflict (id) do update set alive_at = {}, alive_since = coalesce(alive_since, {})";
             self.execute(&sql.replace("{}", &until.as_millis().to_string())).await;
         }
     }
@@ -346,7 +346,7 @@ tenant = "{tenant}"
 client_id = "{client_id}"
 api_url = "{api}"
 login_url = "{api}"
-customers = "listed"
+customers = "manual"
 requests_per_minute = 60000
 [partner.credential]
 kind = "client-secret"
@@ -388,8 +388,9 @@ endpoints = ["sales-mail", "crm"]
 /// As if the operators had been told of the first look at the partner before: most tests are about something else.
 pub(crate) async fn tell_baseline(database: &Path) {
     let mut writer = SqliteConnectOptions::new().filename(database).connect().await.expect("a database");
-    let sql = "insert into partner (name, watching_since, baseline_told_at) values ('emea', unixepoch() * 1000, 1)
-               on conflict (name) do update set baseline_told_at = 1";
+    let sql =
+        "insert into partner (name, watching_since, initial_sync_reported_at) values ('emea', unixepoch() * 1000, 1)
+               on conflict (name) do update set initial_sync_reported_at = 1";
     sqlx::query(sql).execute(&mut writer).await.expect("a partner");
     writer.close().await.expect("an end");
 }

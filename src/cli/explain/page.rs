@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::cli::output::Style;
-use crate::cli::{notifications, text, when};
+use crate::cli::{deliveries, text, when};
 use crate::event::EventType;
 use crate::store::reports::{Proof, ProvenDelivery, ProvenTransition};
 use crate::time::Timestamp;
@@ -114,7 +114,7 @@ fn without_transition(style: Style, proof: &Proof) -> String {
 
 fn told(style: Style, told: &ProvenDelivery) -> String {
     let mut page = String::new();
-    for line in notifications::lines_of(style, &told.delivery).lines() {
+    for line in deliveries::lines_of(style, &told.delivery).lines() {
         let _ = writeln!(page, "  {line}");
     }
     if let Some(why) = &told.why {
@@ -129,7 +129,7 @@ fn told(style: Style, told: &ProvenDelivery) -> String {
     if told.attempts_made.is_empty() && told.delivery.attempts > 0 {
         page += "      the details of its attempts are not kept any more\n";
     }
-    for (address, reply) in told.settled.as_object().into_iter().flatten() {
+    for (address, reply) in told.final_replies.as_object().into_iter().flatten() {
         let reply = text::clean(reply.as_str().unwrap_or_default()).into_owned();
         let _ = writeln!(page, "      {}  {reply}", text::clean(address));
     }

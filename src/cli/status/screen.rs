@@ -58,7 +58,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     if !all.blind.is_empty() {
         let rows = all.blind.iter().map(|row| {
             let name = if row.name.is_empty() { &row.customer_id } else { &row.name };
-            let since = row.blind_since.as_deref().map(when::minute).unwrap_or_default();
+            let since = row.unreadable_since.as_deref().map(when::minute).unwrap_or_default();
             vec![since, name.clone(), row.partner.clone(), row.last_error.clone().unwrap_or_default()]
         });
         section(out, &mut page, "Blind", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
@@ -66,7 +66,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
 
     let rows = all.partners.iter().map(|partner| {
         let state = &partner.state;
-        let gate = match (state.closed_until, &state.closed_reason) {
+        let gate = match (state.backoff_until, &state.backoff_reason) {
             (Some(until), Some(why)) if until > all.now => {
                 format!("closed until {}: {why}", when::minute(&until.to_string()))
             }
@@ -79,7 +79,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         let budget = partner
             .requests_per_minute
             .map_or("not configured".into(), |n| format!("{:.1} of {n}/min", partner.scheduled_per_minute));
-        let budget = match state.slowed_to {
+        let budget = match state.reduced_rate_limit {
             Some(limit) => format!("{budget}, slowed to {limit}"),
             None => budget,
         };
@@ -130,7 +130,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         (None, false) => "-".into(),
     };
     line("next question", &next);
-    if let Some(since) = &row.left_since {
+    if let Some(since) = &row.departed_since {
         line("left", &format!("{}; asked seldom, for 90 days", at_and_ago(since, now)));
     }
     if customers::is_muted(row, now) {
@@ -141,7 +141,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         let since = row.muted_since.as_deref().map(when::minute).unwrap_or_default();
         line("muted", &format!("since {since} UTC, until {until}: nobody is told"));
     }
-    if let Some(since) = &row.blind_since {
+    if let Some(since) = &row.unreadable_since {
         line("blind since", &at_and_ago(since, now));
     }
     if let Some(error) = &row.last_error {

@@ -15,12 +15,12 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     assert!(!problems.contains("hunter2"), "{problems}");
     insta::assert_snapshot!(problems, @r#"
     vetwatch.toml: partner[0].name: "emea north" is not a name: up to 64 letters, digits, and . _ -
-    vetwatch.toml: partner[0].cloud: comercial is none of commercial, us-government, china
+    vetwatch.toml: partner[0].cloud: comercial is none of commercial, us-government, china; did you mean commercial?
     vetwatch.toml: partner[0].tenant: is empty
     vetwatch.toml: partner[0].client_id: must be a text in quotes, not an integer
     vetwatch.toml: partner[0].requests_per_minute: 0 is not between 1 and 1000000
     vetwatch.toml: partner[0].max_in_flight: must be a whole number, not a string
-    vetwatch.toml: partner[0].customers: some is none of all, listed
+    vetwatch.toml: partner[0].customers: some is none of synced, manual
     vetwatch.toml: partner[0].credential.client_secret: a secret has no place in this file: write it into one of its own and name that with client_secret_file
     vetwatch.toml: partner[1].api_url: http://api.contoso.example/ is not https
     vetwatch.toml: partner[1].tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain
@@ -38,7 +38,7 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml: schedule.in_review: 5s is too often; the least is 1m
     vetwatch.toml: schedule.settled: "10 parsecs" is no duration such as 15m, 24h or 7d
     vetwatch.toml: schedule.unqualified: 10m is more often than in_review (15m)
-    vetwatch.toml: schedule.second_look: 0s must be longer than nothing
+    vetwatch.toml: schedule.confirm_absence[0]: 0s must be longer than nothing
     vetwatch.toml: schedule.customer_sync: "0 3 * * *" has 5 fields; six are needed, the seconds first
     vetwatch.toml: schedule.timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
     vetwatch.toml: schedule.in_revew: unknown key; did you mean in_review?
@@ -309,4 +309,23 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     vetwatch.toml: partner[0].user_credential.private_key_file: goes with certificate, and the kind is refresh-token
     vetwatch.toml: partner[0].user_credential.kind: is missing
     "#);
+}
+
+#[test]
+fn a_name_of_before_the_first_release_is_an_error_that_suggests_the_one_of_today() {
+    for (old, now) in [
+        ("customers = \"all\"", "did you mean synced?"),
+        ("customers = \"listed\"", "did you mean manual?"),
+        ("[schedule]\nsecond_look = \"2m\"", "did you mean confirm_absence?"),
+        ("[schedule]\nthird_look = \"1h\"", "did you mean confirm_absence?"),
+        ("[[route]]\nevents = [\"monitor.blind\"]\nendpoints = [\"crm\"]", "did you mean monitor.partner_failing?"),
+        (
+            "[[route]]\nevents = [\"vetting.unrecognized\"]\nendpoints = [\"crm\"]",
+            "did you mean monitor.unknown_status?",
+        ),
+    ] {
+        let text = if old.starts_with('[') { old.to_owned() } else { format!("[[partner]]\nname = \"emea\"\n{old}") };
+        let problems = Desk::new().problems(&text);
+        assert!(problems.contains(now), "{old}: {problems}");
+    }
 }

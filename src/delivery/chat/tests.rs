@@ -83,7 +83,7 @@ fn the_messages_as_they_are_sent() {
             EventType::Revoked,
             EventType::Vanished,
             EventType::Overdue,
-            EventType::Blind,
+            EventType::PartnerFailing,
         ];
         for kind in kinds {
             insta::assert_json_snapshot!(format!("{service}.{kind}"), made(body, &[event(kind)]).0);
@@ -97,7 +97,13 @@ fn the_messages_as_they_are_sent() {
 
 fn all_sorts() -> Vec<Vec<Event>> {
     let texts: Vec<_> = longest().chain([HOSTILE.to_owned(), String::new()]).collect();
-    let kinds = [EventType::Denied, EventType::Revoked, EventType::Vanished, EventType::Unrecognized, EventType::Blind];
+    let kinds = [
+        EventType::Denied,
+        EventType::Revoked,
+        EventType::Vanished,
+        EventType::UnknownStatus,
+        EventType::PartnerFailing,
+    ];
     let single = |text: &String| kinds.map(|kind| vec![saying(kind, text)]);
     let mut all: Vec<_> = texts.iter().flat_map(single).collect();
     all.extend(EventType::ALL.iter().map(|kind| vec![event(*kind)]));
@@ -107,7 +113,7 @@ fn all_sorts() -> Vec<Vec<Event>> {
 
 fn digests(count: u32) -> Vec<Vec<Event>> {
     let texts = ["\"".repeat(500), "<".repeat(500), "大".repeat(200), HOSTILE.to_owned()];
-    let kinds = [EventType::Denied, EventType::Blind];
+    let kinds = [EventType::Denied, EventType::PartnerFailing];
     texts.iter().flat_map(|text| kinds.map(|kind| digest(count, &saying(kind, text)))).collect()
 }
 

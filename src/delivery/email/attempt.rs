@@ -17,7 +17,7 @@ use crate::delivery::{Outcome, Outgoing, Report, took};
 pub(super) struct Attempt {
     pub(super) step: Step,
     /// Accepted or refused for good, in this attempt.
-    settled: BTreeMap<String, String>,
+    final_replies: BTreeMap<String, String>,
     /// Recipients who shall be tried again, and why.
     deferred: Vec<String>,
     /// Somebody was refused for a reason that is not known to be that mailbox's.
@@ -32,7 +32,7 @@ impl Attempt {
     const fn new() -> Self {
         Self {
             step: Step::Token,
-            settled: BTreeMap::new(),
+            final_replies: BTreeMap::new(),
             deferred: Vec::new(),
             blocked: false,
             put_off: false,
@@ -41,7 +41,7 @@ impl Attempt {
     }
 
     fn settle(&mut self, to: &Address, reply: &Reply) {
-        self.settled.insert(to.to_string(), short(reply));
+        self.final_replies.insert(to.to_string(), short(reply));
     }
 
     fn settle_all(&mut self, recipients: &[Address], reply: &Reply) {
@@ -57,7 +57,7 @@ impl Attempt {
 }
 
 impl EmailChannel {
-    /// One attempt at those recipients that are not settled. Each value in `settled` begins with the code of the
+    /// One attempt at those recipients without a final reply. Each value in `final_replies` begins with the code of the
     /// server's reply: 2xx has taken it, 5xx never will.
     pub async fn deliver(&self, outgoing: Outgoing<'_>) -> Report {
         let mut attempt = Attempt::new();
@@ -66,7 +66,7 @@ impl EmailChannel {
     }
 
     async fn attempt(&self, outgoing: Outgoing<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
-        let open: Vec<Address> = self.open_recipients(outgoing.recipient, outgoing.settled).collect();
+        let open: Vec<Address> = self.open_recipients(outgoing.recipient, outgoing.final_replies).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -83,9 +83,9 @@ impl EmailChannel {
     fn open_recipients(
         &self,
         contact: Option<&str>,
-        settled: &BTreeMap<String, String>,
+        final_replies: &BTreeMap<String, String>,
     ) -> impl Iterator<Item = Address> {
-        self.recipients(contact).map(|mailbox| mailbox.email).filter(|a| !settled.contains_key(&a.to_string()))
+        self.recipients(contact).map(|mailbox| mailbox.email).filter(|a| !final_replies.contains_key(&a.to_string()))
     }
 
     /// The mail itself, after the sender was accepted. What it fails with is about the whole conversation; what is said
@@ -146,8 +146,8 @@ impl EmailChannel {
     }
 
     fn report(&self, attempt: Attempt, failure: Option<Failure>, outgoing: Outgoing<'_>) -> Report {
-        let mut all_settled = outgoing.settled.clone();
-        all_settled.extend(attempt.settled.clone());
+        let mut all_settled = outgoing.final_replies.clone();
+        all_settled.extend(attempt.final_replies.clone());
         let is_open = self.open_recipients(outgoing.recipient, &all_settled).next().is_some();
         let taken = all_settled.values().any(|reply| took(reply));
         // A customer's contact is anybody's address: what is said of it alone does not close the endpoint at once.
@@ -157,7 +157,7 @@ impl EmailChannel {
             Outcome::Blocked if contact_alone && failure.is_none() => Outcome::TryAgain { after: None },
             outcome => outcome,
         };
-        let Attempt { step, settled, deferred, last, .. } = attempt;
+        let Attempt { step, final_replies, deferred, last, .. } = attempt;
         let mut said = Vec::new();
         said.extend(failure.map(|failure| self.failed(step, &failure)));
         if outcome == Outcome::Unconfirmed {
@@ -165,11 +165,11 @@ impl EmailChannel {
         }
         said.extend(Some(last).filter(|last| !last.is_empty()));
         said.extend(deferred);
-        said.extend(settled.iter().filter(|(_, reply)| !took(reply)).map(|(to, reply)| format!("{to}: {reply}")));
+        said.extend(final_replies.iter().filter(|(_, reply)| !took(reply)).map(|(to, reply)| format!("{to}: {reply}")));
         if said.is_empty() {
-            said.push("every recipient was settled before".to_owned());
+            said.push("every recipient was final_replies before".to_owned());
         }
-        Report { outcome, detail: clean::line(&said.join("; "), Report::DETAIL_MAX), settled }
+        Report { outcome, detail: clean::line(&said.join("; "), Report::DETAIL_MAX), final_replies }
     }
 }
 

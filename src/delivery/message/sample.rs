@@ -19,28 +19,47 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
         EventType::Submitted => vetting(Some("absent"), Some("InReview"), None, now),
         EventType::Changed => vetting(Some("Denied"), Some("absent"), None, now),
         EventType::Overdue => vetting(Some("InReview"), Some("InReview"), None, now),
-        EventType::Unrecognized => monitor(
+        EventType::UnknownStatus => monitor(
             "Partner Center writes a vetting status that vetwatch does not know: Expired",
             "3 customers have it now. It is kept and shown as it is, and never taken for a verdict: nobody is told when a \
              review ends with this word. Look at what it means in Partner Center, and whether there is a newer vetwatch.",
             &json!({"vetting_status": "Expired", "customers": 3}),
         ),
-        EventType::Baseline => monitor(
+        EventType::InitialSync => monitor(
             "vetwatch has looked at all customers once",
             "From now on it tells what changes. What was decided before is recorded and not told.",
             &json!({"watched": 1240, "in_review": 7, "overdue": 1, "approved": 310, "denied": 22}),
         ),
-        EventType::Blind => monitor(
+        EventType::PartnerFailing => monitor(
             "No good answer from Partner Center for 30 minutes",
             "The application's secret is refused (AADSTS7000222: it has expired). Nothing is lost: verdicts are told \
              once Partner Center answers again. Make a new client secret and put it into the credential file.",
             &json!({"since": now.before(Duration::from_mins(30))}),
         ),
-        EventType::Recovered => monitor(
+        EventType::PartnerRecovered => monitor(
             "Partner Center answers again",
             "vetwatch was blind for 2 hours. What changed meanwhile is told now, with the time it was last seen \
              otherwise.",
             &json!({"since": now.before(Duration::from_hours(2)), "minutes": 120}),
+        ),
+        EventType::CustomersFailing => monitor(
+            "2 customers cannot be read",
+            "Partner Center has given no good answer about Contoso School and Fabrikam College for over an hour, three \
+             times in a row; the others of emea can be read. What it said: 403 Forbidden (code 20002). They are polled on. \
+             One who is no customer any more can be paused or removed: `vetwatch customers pause`, `vetwatch customers \
+             remove`.",
+            &json!({"customers": 2}),
+        ),
+        EventType::CustomersRecovered => monitor(
+            "2 customers can be read again",
+            "Partner Center answers again about Contoso School and Fabrikam College of emea.",
+            &json!({"customers": 2}),
+        ),
+        EventType::CustomersDeparted => monitor(
+            "Contoso School is no longer a customer in Partner Center, in the middle of a review",
+            "Contoso School has been missing from Partner Center's customer list for a day. Ask the customer whether the \
+             reseller relationship was ended.",
+            &json!({"customer": "Contoso School", "customer_id": "b1d5a3c0-7e6f-4f0e-9c1b-2a8d54e7f913", "qualification": "Education"}),
         ),
         EventType::PollingLate => monitor(
             "Customers of emea are polled late: the oldest has been due for 31 minutes",
@@ -68,7 +87,7 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
         EventType::DeadLetter => monitor(
             "A message to sales-mail was given up",
             "education-sales@contoso.example: 550 5.1.1 no such mailbox. Correct the endpoint, then send it again \
-             with `vetwatch notifications redrive`.",
+             with `vetwatch deliveries redrive`.",
             &json!({"endpoint": "sales-mail", "messages": 1}),
         ),
         EventType::CredentialExpiring => monitor(

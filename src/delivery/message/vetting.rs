@@ -22,7 +22,7 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
         what: what(event, news, &title, &qualification),
         label,
         about: match event {
-            EventType::Revoked | EventType::Changed | EventType::Unrecognized => qualification,
+            EventType::Revoked | EventType::Changed | EventType::UnknownStatus => qualification,
             _ => attempt.iter().fold(qualification, |about, attempt| format!("{about}, {attempt}")),
         },
         domain,
@@ -56,7 +56,7 @@ fn verdict(event: EventType, news: &VettingNews, occurred_at: Timestamp) -> (Ton
         EventType::Vanished => (Tone::Warning, "Probably denied", Some("review gone".to_owned())),
         EventType::Submitted => (Tone::Plain, "In review", None),
         EventType::Overdue => (Tone::Warning, "Still in review", waiting),
-        EventType::Unrecognized => (Tone::Warning, "Unknown status", Some(word(news.to.as_deref()))),
+        EventType::UnknownStatus => (Tone::Warning, "Unknown status", Some(word(news.to.as_deref()))),
         _ => (Tone::Plain, "Changed", Some(change)),
     };
     (tone, label.to_owned(), aside)
@@ -93,7 +93,7 @@ fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &st
             ),
             None => format!("Microsoft is still reviewing {customer} for {qualification}."),
         },
-        EventType::Unrecognized => format!(
+        EventType::UnknownStatus => format!(
             "Partner Center reports the status \"{to}\" for {customer}, {qualification}. vetwatch does not know that \
              word, and takes it for no verdict."
         ),
@@ -122,7 +122,7 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
         }
     });
     match event {
-        EventType::Overdue | EventType::Unrecognized => facts.push(fact("Seen", when::moment(data.observed_at))),
+        EventType::Overdue | EventType::UnknownStatus => facts.push(fact("Seen", when::moment(data.observed_at))),
         _ => {
             let name = match event {
                 EventType::Approved | EventType::Denied | EventType::Revoked => "Decided",
@@ -160,7 +160,7 @@ fn told(event: EventType, data: &EventData, news: &VettingNews) -> String {
         EventType::Overdue => {
             news.vetting_created_at.map_or_else(seen, |at| format!("Submitted {}", when::brief(None, at)))
         }
-        EventType::Unrecognized => seen(),
+        EventType::UnknownStatus => seen(),
         _ if news.last_seen_before_at.is_none() => seen(),
         EventType::Approved | EventType::Denied | EventType::Revoked => {
             format!("Decided {}", when::brief(news.last_seen_before_at, data.observed_at))

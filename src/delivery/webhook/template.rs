@@ -153,7 +153,7 @@ impl Template {
         // Any time will do.
         let event = |kind| sample::event(kind, Uuid::nil(), "sample", Timestamp::from_millis(1_763_974_800_000));
         let singles = EventType::ALL.iter().map(|kind| (kind.as_str(), vec![event(*kind)]));
-        let digest = [EventType::Denied, EventType::Approved, EventType::Blind].map(event).to_vec();
+        let digest = [EventType::Denied, EventType::Approved, EventType::PartnerFailing].map(event).to_vec();
         let mut found: Vec<(Flaw, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
             let Err(flaw) = self.render(&Draft::new(Uuid::nil(), &events)) else { continue };

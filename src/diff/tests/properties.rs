@@ -297,8 +297,8 @@ proptest! {
                 let looks = &all[there + 1..=n];
                 let first = looks[0].look.now;
                 let (least, wait) = match old.status() {
-                    Status::Verdict(Verdict::Approved) => (3, now.look.second_look + now.look.third_look),
-                    _ => (2, now.look.second_look),
+                    Status::Verdict(Verdict::Approved) => (3, now.look.first_confirmation + now.look.second_confirmation),
+                    _ => (2, now.look.first_confirmation),
                 };
                 prop_assert!(looks.len() >= least && now.look.now.since(first) >= wait, "after {} looks", looks.len());
             }

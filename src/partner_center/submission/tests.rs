@@ -46,7 +46,7 @@ impl Office {
             user_credential: None,
             requests_per_minute: 3000,
             max_in_flight: 8,
-            customers: Customers::All,
+            customers: Customers::Synced,
         };
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_262_400_000)));
         let budget = Arc::new(Budget::per_minute(3000));

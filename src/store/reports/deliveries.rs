@@ -49,7 +49,7 @@ pub struct DeliveryDetail {
     pub events_told: Vec<EventRow>,
     pub attempts_made: Vec<AttemptRow>,
     /// Recipients that took or refused it for good, with what they replied.
-    pub settled: Value,
+    pub final_replies: Value,
     /// As every attempt sends it; null: it was not begun.
     pub message: Option<String>,
 }
@@ -132,7 +132,7 @@ impl Store {
         };
         let id = &delivery.delivery_id;
         let frozen = sqlx::query!(
-            r#"select first_due_at, settled as "settled: Vec<u8>", message as "message: Vec<u8>" from delivery where id = ?1"#,
+            r#"select first_due_at, final_replies as "final_replies: Vec<u8>", message as "message: Vec<u8>" from delivery where id = ?1"#,
             id
         );
         let frozen = frozen.fetch_one(&self.read).await.map_err(doing("show a message"))?;
@@ -166,7 +166,7 @@ impl Store {
             first_due_at: Timestamp::from_millis(frozen.first_due_at),
             events_told: events_told.collect(),
             attempts_made: attempts_made.collect(),
-            settled: shown(&frozen.settled),
+            final_replies: shown(&frozen.final_replies),
             message: frozen.message.map(|message| String::from_utf8_lossy(&message).into_owned()),
         }))
     }

@@ -12,23 +12,23 @@ pub struct PartnerState {
     pub row: i64,
     pub partner: String,
     /// Nothing is asked before; may lie in the past.
-    pub closed_until: Option<Timestamp>,
-    pub closed_reason: Option<String>,
+    pub backoff_until: Option<Timestamp>,
+    pub backoff_reason: Option<String>,
     /// How many times in a row the gate closed without a good answer in between.
-    pub closures: i64,
+    pub backoffs: i64,
     /// The first poll without a good answer since the last good one, and what the last one said.
     pub failing_since: Option<Timestamp>,
     pub last_failure: Option<String>,
     /// The operators were told that this partner cannot be read, and not yet that it can be again.
-    pub blind_since: Option<Timestamp>,
+    pub failing_reported_since: Option<Timestamp>,
     /// So many entries are missing since then that none is believed to be gone.
-    pub implausible_since: Option<Timestamp>,
+    pub mass_absence_since: Option<Timestamp>,
     /// Customers whose last answer lacked an entry, or showed an older one.
     pub missing: i64,
     /// When its credentials end, as far as the daemon knows: `{"of", "at"}`.
     pub credentials: Vec<CredentialEnd>,
     /// Requests a minute since Microsoft throttled us; null: what is configured.
-    pub slowed_to: Option<i64>,
+    pub reduced_rate_limit: Option<i64>,
     pub customers: i64,
     pub paused: i64,
     /// Not paused and in review (or a second look is due), settled, unqualified (or never seen).
@@ -90,7 +90,7 @@ pub struct EndpointState {
     pub last_accepted_at: Option<Timestamp>,
     pub last_error: Option<String>,
     /// The operators were told that it does not deliver, and not yet that it does again.
-    pub failing_told_at: Option<Timestamp>,
+    pub failing_reported_at: Option<Timestamp>,
 }
 
 fn at(milliseconds: Option<i64>) -> Option<Timestamp> {
@@ -102,20 +102,20 @@ impl Store {
     pub async fn partner_states(&self, now: Timestamp) -> Result<Vec<PartnerState>, Error> {
         let now = now.as_millis();
         let rows = sqlx::query!(
-            r#"select p.id as "row!: i64", p.name, p.closed_until, p.closed_reason, p.closures, p.failing_since, p.last_failure,
+            r#"select p.id as "row!: i64", p.name, p.backoff_until, p.backoff_reason, p.backoffs, p.failing_since, p.last_failure,
                       p.list_failing_since,
-                      p.blind_since, p.implausible_since, p.slowed_to, p.credentials,
-                      count(*) filter (where c.id in (select o.customer from observation o where o.missing_since is not null or (o.pending_since is not null and o.present = 1))) as "missing!: i64",
+                      p.failing_reported_since, p.mass_absence_since, p.reduced_rate_limit, p.credentials,
+                      count(*) filter (where c.id in (select o.customer from qualification_state o where o.missing_since is not null or (o.pending_since is not null and o.present = 1))) as "missing!: i64",
                       count(c.id) as "customers!: i64",
                       count(c.paused_at) as "paused!: i64",
-                      count(*) filter (where c.paused_at is null and c.poll_class in ('second_look', 'in_review')) as "in_review!: i64",
+                      count(*) filter (where c.paused_at is null and c.poll_class in ('confirming', 'in_review')) as "in_review!: i64",
                       count(*) filter (where c.paused_at is null and c.poll_class = 'settled') as "settled!: i64",
-                      count(*) filter (where c.paused_at is null and c.poll_class in ('first_sight', 'unqualified')) as "unqualified!: i64",
+                      count(*) filter (where c.paused_at is null and c.poll_class in ('unseen', 'unqualified')) as "unqualified!: i64",
                       count(*) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due!: i64",
                       min(c.next_poll_at) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due_since: i64",
                       max(c.last_seen_at) as "last_answer_at: i64",
-                      count(c.left_since) as "left!: i64",
-                      p.last_synced_at, p.list_size, p.short_since, p.short_size, p.list_error, p.list_retry_at,
+                      count(c.departed_since) as "left!: i64",
+                      p.last_synced_at, p.list_size, p.list_short_since, p.list_short_size, p.list_error, p.list_retry_at,
                       p.activity_log_counts as "activity_log_counts: bool", p.activity_log_read_at,
                       p.activity_log_failing_since, p.activity_log_error, p.activity_log_retry_at
                from partner p left join customer c on c.partner = p.id and c.removed_at is null
@@ -132,13 +132,13 @@ impl Store {
                     failing_since: at(row.failing_since),
                     last_failure: row.last_failure,
                     list_failing_since: at(row.list_failing_since),
-                    closed_until: at(row.closed_until),
-                    closed_reason: row.closed_reason,
-                    closures: row.closures,
-                    blind_since: at(row.blind_since),
-                    implausible_since: at(row.implausible_since),
+                    backoff_until: at(row.backoff_until),
+                    backoff_reason: row.backoff_reason,
+                    backoffs: row.backoffs,
+                    failing_reported_since: at(row.failing_reported_since),
+                    mass_absence_since: at(row.mass_absence_since),
                     missing: row.missing,
-                    slowed_to: row.slowed_to,
+                    reduced_rate_limit: row.reduced_rate_limit,
                     credentials,
                     customers: row.customers,
                     paused: row.paused,
@@ -151,8 +151,8 @@ impl Store {
                     left: row.left,
                     list_complete_at: at(row.last_synced_at),
                     list_size: row.list_size,
-                    list_short_since: at(row.short_since),
-                    list_short_size: row.short_size,
+                    list_short_since: at(row.list_short_since),
+                    list_short_size: row.list_short_size,
                     list_error: row.list_error,
                     list_retry_at: at(row.list_retry_at),
                     activity_log_counts: row.activity_log_counts,
@@ -181,9 +181,9 @@ impl Store {
                                        where de.delivery = d.id and e.test = 1)) as "dead!: i64",
                       (select min(d.created_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "oldest: i64",
                       (select min(d.next_attempt_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "next: i64",
-                      (select min(max(d.created_at, coalesce(d.held_until, 0))) from delivery d
-                       where d.endpoint = k.name and d.state = 'pending' and coalesce(d.held_until, 0) <= ?1) as "waiting: i64",
-                      e.failing_told_at as "failing_told_at: i64", e.closed_since as "closed_since: i64",
+                      (select min(max(d.created_at, coalesce(d.deferred_until, 0))) from delivery d
+                       where d.endpoint = k.name and d.state = 'pending' and coalesce(d.deferred_until, 0) <= ?1) as "waiting: i64",
+                      e.failing_reported_at as "failing_reported_at: i64", e.closed_since as "closed_since: i64",
                       e.unconfirmed_since as "unconfirmed_since: i64", e.paused_at as "paused_at: i64",
                       e.last_accepted_at as "last_accepted_at: i64", e.last_error as "last_error: String"
                from known k left join endpoint e on e.name = k.name
@@ -205,7 +205,7 @@ impl Store {
                     paused_at: at(row.paused_at),
                     last_accepted_at: at(row.last_accepted_at),
                     last_error: row.last_error,
-                    failing_told_at: at(row.failing_told_at),
+                    failing_reported_at: at(row.failing_reported_at),
                 }
             });
         Ok(states.collect())

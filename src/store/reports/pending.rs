@@ -27,7 +27,7 @@ impl Store {
             r#"select p.name as partner, c.customer_id, c.name as customer_name, o.qualification,
                       coalesce(o.pending_status, '') as "status!: String", o.pending_reason,
                       o.pending_since as "since!: i64", coalesce(o.pending_until, o.pending_since) as "until!: i64"
-               from observation o join customer c on c.id = o.customer join partner p on p.id = c.partner
+               from qualification_state o join customer c on c.id = o.customer join partner p on p.id = c.partner
                where o.pending_since is not null and c.removed_at is null
                  and (?1 is null or c.id in (select value from json_each(?1)))
                order by o.pending_since, o.id"#,

@@ -56,7 +56,7 @@ pub struct ProvenDelivery {
     pub why: Option<String>,
     pub attempts_made: Vec<AttemptRow>,
     /// Recipients that took or refused it for good, with what they replied.
-    pub settled: Value,
+    pub final_replies: Value,
 }
 
 impl Store {
@@ -98,7 +98,7 @@ impl Store {
                 delivery: detail.delivery,
                 why: told.why,
                 attempts_made: detail.attempts_made,
-                settled: detail.settled,
+                final_replies: detail.final_replies,
             });
         }
         Ok(Some(Proof {

@@ -26,8 +26,8 @@ async fn who_may_only_read_sees_everything_without_secrets_and_without_waiting_f
         &["history"],
         &["history", "--format", "csv"],
         &["customers", "list"],
-        &["notifications", "list"],
-        &["notifications", "show", &id],
+        &["deliveries", "list"],
+        &["deliveries", "show", &id],
     ] {
         // No daemon runs, and that needs a person.
         let said = desk.run(arguments).await.exits(if arguments == ["status"] { 3 } else { 0 });
@@ -38,11 +38,9 @@ async fn who_may_only_read_sees_everything_without_secrets_and_without_waiting_f
     assert_eq!(status["in_review"].as_array().unwrap().len(), 0);
 
     // Whatever changes something is refused, in words, at once.
-    for arguments in [
-        &["customers", "pause", "Contoso School"][..],
-        &["customers", "add", &school],
-        &["notifications", "redrive", &id],
-    ] {
+    for arguments in
+        [&["customers", "pause", "Contoso School"][..], &["customers", "add", &school], &["deliveries", "redrive", &id]]
+    {
         let said = desk.run(arguments).await.exits(1);
         assert!(said.err.contains("may this user write to it?"), "{arguments:?}: {said:?}");
         assert_eq!(said.err.matches("vetwatch.db").count(), 1, "said once: {said:?}");

@@ -11,10 +11,10 @@ async fn wrong_usage_is_2_and_with_json_one_object() {
     for arguments in [
         &["pol"][..],
         &["history", "--sinc", "1d"],
-        &["notifications", "redrive"],
-        &["notifications", "redrive", "0193", "--endpoint", "crm"],
+        &["deliveries", "redrive"],
+        &["deliveries", "redrive", "0193", "--endpoint", "crm"],
         &["customers", "add"],
-        &["notifications", "list", "--limit", "0"],
+        &["deliveries", "list", "--limit", "0"],
     ] {
         assert_eq!(desk.run(arguments).await.exits(2).out, "");
         let error = desk.run(&[arguments, &["--json"]].concat()).await.exits(2).error();
@@ -74,9 +74,16 @@ async fn completions_and_manuals_are_generated() {
     let desk = Desk::new().await;
     for shell in ["bash", "zsh", "fish"] {
         let script = desk.run(&["completions", shell]).await.exits(0).out;
-        assert!(script.contains("vetwatch") && script.contains("notifications"), "{shell}");
+        assert!(script.contains("vetwatch") && script.contains("deliveries"), "{shell}");
     }
     let pages = desk.path("man1");
     desk.run(&["man", pages.to_str().unwrap()]).await.exits(0);
     assert!(fs::read_to_string(pages.join("vetwatch-poll.1")).unwrap().contains(".SH"));
+}
+
+#[tokio::test]
+async fn a_command_of_before_the_first_release_is_an_error_that_suggests_the_one_of_today() {
+    let desk = Desk::new().await;
+    let said = desk.run(&["notifications", "list"]).await.exits(2).err;
+    assert!(said.contains("'deliveries'"), "{said}");
 }

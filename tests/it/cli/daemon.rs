@@ -85,18 +85,18 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
 
     // Sent again, it is the same message, and the daemon sees that it is due.
     desk.mail.clear_script();
-    let again = desk.json(&["notifications", "redrive", &dead]).await;
+    let again = desk.json(&["deliveries", "redrive", &dead]).await;
     assert_eq!(again["redriven"][0]["delivery_id"], dead.as_str());
     desk.until("select count(*) from v_deliveries where state = 'delivered'", &["4"]).await;
     let mails = desk.mail.wait_for(2, WAIT).await.unwrap();
     assert!(mails[1].text().contains(&format!("Message-ID: <{dead}@")), "{}", mails[1].text());
     let screen = desk.run(&["status"]).await.exits(0).out;
     assert!(!screen.contains('!'), "{screen}");
-    assert!(desk.run(&["notifications", "redrive", &dead]).await.exits(1).err.contains("--force"));
-    desk.run(&["notifications", "redrive", &dead, "--force"]).await.exits(0);
+    assert!(desk.run(&["deliveries", "redrive", &dead]).await.exits(1).err.contains("--force"));
+    desk.run(&["deliveries", "redrive", &dead, "--force"]).await.exits(0);
     desk.mail.wait_for(3, WAIT).await.unwrap();
-    desk.run(&["notifications", "redrive", "--endpoint", "crm"]).await.exits(4);
-    desk.run(&["notifications", "redrive", "--endpoint", "pigeon"]).await.exits(4);
+    desk.run(&["deliveries", "redrive", "--endpoint", "crm"]).await.exits(4);
+    desk.run(&["deliveries", "redrive", "--endpoint", "pigeon"]).await.exits(4);
 
     // Beside a daemon nobody else asks, and no second daemon runs.
     let asked = desk.json(&["poll", "Contoso School"]).await;
@@ -156,20 +156,20 @@ async fn history(desk: &Desk) {
 
 /// Returns the id of the dead letter.
 async fn messages(desk: &Desk) -> String {
-    let listed = desk.json(&["notifications", "list"]).await;
+    let listed = desk.json(&["deliveries", "list"]).await;
     desk.assert_columns(&listed, "v_deliveries", &["about"]).await;
     assert_eq!(listed.as_array().unwrap().len(), 4);
-    assert_eq!(desk.json(&["notifications", "list", "--limit", "1"]).await[0], listed[0]);
-    let dead = desk.json(&["notifications", "list", "--state", "dead", "--endpoint", "sales-mail"]).await;
+    assert_eq!(desk.json(&["deliveries", "list", "--limit", "1"]).await[0], listed[0]);
+    let dead = desk.json(&["deliveries", "list", "--state", "dead", "--endpoint", "sales-mail"]).await;
     let id = dead[0]["delivery_id"].as_str().unwrap().to_owned();
-    let text = desk.run(&["notifications", "list"]).await.exits(0).out;
+    let text = desk.run(&["deliveries", "list"]).await.exits(0).out;
     assert!(text.contains(&id) && text.contains("given up") && text.contains("no such user"), "{text}");
-    desk.run(&["notifications", "list", "--endpoint", "pigeon"]).await.exits(4);
-    desk.run(&["notifications", "list", "--state", "lost"]).await.exits(2);
+    desk.run(&["deliveries", "list", "--endpoint", "pigeon"]).await.exits(4);
+    desk.run(&["deliveries", "list", "--state", "lost"]).await.exits(2);
 
-    let page = desk.run(&["notifications", "show", &id]).await.exits(0).out;
+    let page = desk.run(&["deliveries", "show", &id]).await.exits(0).out;
     assert!(page.contains("vetting.approved") && page.contains("no such user") && page.contains("Subject: "), "{page}");
-    let shown = desk.json(&["notifications", "show", &id[..id.len() - 1]]).await;
+    let shown = desk.json(&["deliveries", "show", &id[..id.len() - 1]]).await;
     assert_eq!((&shown["delivery_id"], &shown["state"]), (&dead[0]["delivery_id"], &"dead".into()));
     assert_eq!(shown["attempts_made"].as_array().unwrap().len(), 1);
     // As if two messages had begun so while they gathered.
@@ -181,9 +181,9 @@ async fn messages(desk: &Desk) -> String {
         .status()
         .unwrap();
     assert!(done.success());
-    let several = desk.run(&["notifications", "show", "eeeeeeee", "--json"]).await.exits(4).error();
+    let several = desk.run(&["deliveries", "show", "eeeeeeee", "--json"]).await.exits(4).error();
     assert_eq!(several["details"].as_array().unwrap().len(), 2, "{several}");
-    desk.run(&["notifications", "show", "ffff"]).await.exits(4);
+    desk.run(&["deliveries", "show", "ffff"]).await.exits(4);
     id
 }
 
@@ -201,7 +201,7 @@ async fn no_secret_is_logged_even_when_the_libraries_talk_and_everything_fails()
     desk.until("select last_error is not null from v_deliveries where endpoint = 'crm'", &["1"]).await;
     desk.sandbox.set_client_secret("another");
     desk.sandbox.revoke_tokens();
-    desk.until("select closed_reason is not null from partner", &["1"]).await;
+    desk.until("select backoff_reason is not null from partner", &["1"]).await;
     let log = daemon.stop(&desk).await;
     assert!(log.contains("DEBUG"), "the libraries were to talk: {log}");
     // Logs go to more people than messages do: a customer is an id there.
@@ -241,11 +241,11 @@ async fn what_others_repeat_of_a_secret_in_another_spelling_is_in_no_database_lo
     desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
     desk.until("select count(*) >= 2 from v_deliveries where last_error like '%[hidden]%'", &["1"]).await;
     for id in desk.rows("select delivery_id from v_deliveries").await {
-        let shown = desk.run(&["notifications", "show", &id]).await.out;
+        let shown = desk.run(&["deliveries", "show", &id]).await.out;
         assert!(shown.contains("[hidden]"), "{shown}");
         let _ = desk.run(&["explain", &id]).await;
     }
-    for command in [&["status"][..], &["notifications", "list", "--json"], &["test-send", "crm"]] {
+    for command in [&["status"][..], &["deliveries", "list", "--json"], &["test-send", "crm"]] {
         let _ = desk.run(command).await;
     }
     let log = daemon.stop(&desk).await;

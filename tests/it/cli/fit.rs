@@ -29,7 +29,7 @@ async fn check_computes_beforehand_whether_the_schedule_fits_the_budget() {
         &desk,
         "with recursive n (n) as (select 4 union all select n + 1 from n where n < 57)
          insert into customer (partner, customer_id, customer_key, source, added_at, next_poll_at, poll_class)
-         select 1, cast(n as text), cast(n as text), 'listed', 1, 1, 'in_review' from n;
+         select 1, cast(n as text), cast(n as text), 'manual', 1, 1, 'in_review' from n;
          update customer set poll_class = 'in_review'",
     )
     .await;

@@ -44,7 +44,7 @@ async fn a_file_of_customers_is_taken_over_and_says_who_is_new() {
     assert_eq!(desk.roster().await, [contoso.clone(), format!("{two} | Fabrikam |  |  | ")]);
     // They are due now, as if each had been added by hand.
     assert_eq!(
-        desk.rows("select count(*) from customer where next_poll_at = added_at and source = 'listed'").await,
+        desk.rows("select count(*) from customer where next_poll_at = added_at and source = 'manual'").await,
         ["2"]
     );
 
@@ -145,7 +145,7 @@ async fn who_was_synced_keeps_its_history_and_takes_name_and_tags_from_the_file(
     let told = desk.import(format!("id,tags\n{school},north\n")).await.exits(0).out;
     assert!(told.contains("0 customers added, 1 updated"), "{told}");
     assert_eq!(desk.rows("select customer_name, vetting_status from v_current").await, ["Contoso School | InReview"]);
-    assert_eq!(desk.rows("select source, tags, poll_class from customer").await, ["listed | [\"north\"] | in_review"]);
+    assert_eq!(desk.rows("select source, tags, poll_class from customer").await, ["manual | [\"north\"] | in_review"]);
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ async fn an_event_is_explained_from_the_answer_to_the_receivers_replies() {
     assert!(proof[0]["deliveries"][0]["why"].as_str().unwrap().starts_with("route"), "{proof}");
     let delivery = proof[0]["deliveries"][0]["delivery_id"].as_str().unwrap();
     assert_eq!(desk.json(&["explain", delivery]).await, proof, "a message's id leads to the same");
-    assert!(desk.run(&["notifications", "show", delivery]).await.exits(0).out.contains(&id));
+    assert!(desk.run(&["deliveries", "show", delivery]).await.exits(0).out.contains(&id));
     desk.run(&["explain", "ffffffff"]).await.exits(4);
     for _ in 0..2 {
         desk.run(&["test-send", "crm"]).await.exits(0); // such an event's id begins with the time
@@ -94,8 +94,8 @@ async fn a_test_goes_down_the_real_path_is_marked_and_is_no_decision() {
     assert_eq!(desk.rows("select count(*) from v_decisions").await, ["1"], "the real one");
     assert!(desk.run(&["explain", &id]).await.exits(0).out.contains("somebody asked for it with `vetwatch test-send`"));
 
-    let said = desk.json(&["test-send", "sales-mail", "--event", "monitor.blind"]).await;
-    assert_eq!((&said["outcome"], &said["event_type"]), (&"accepted".into(), &"monitor.blind".into()));
+    let said = desk.json(&["test-send", "sales-mail", "--event", "monitor.partner_failing"]).await;
+    assert_eq!((&said["outcome"], &said["event_type"]), (&"accepted".into(), &"monitor.partner_failing".into()));
     let mail = desk.mail.wait_for(1, WAIT).await.unwrap().remove(0).text();
     assert!(mail.to_lowercase().contains("test"), "{mail}");
     for kind in vetwatch::event::EventType::ALL {

@@ -79,7 +79,7 @@ async fn a_list_that_cannot_be_read_says_why_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_sync_says_who_is_missing_and_when_a_list_does_not_count() {
-    let mut desk = Desk::with("", |text| text.replace("customers = \"listed\"", "customers = \"all\"")).await;
+    let mut desk = Desk::with("", |text| text.replace("customers = \"manual\"", "customers = \"synced\"")).await;
     let ids: Vec<_> = (0..40).map(|n| desk.stranger(&format!("School {n:02}"))).collect();
     let evil = desk.stranger(EVIL);
     assert_eq!(desk.run(&["customers", "sync"]).await.exits(0).out, "emea: 41 customers listed, 41 of them new.\n");
@@ -113,7 +113,7 @@ async fn a_sync_says_who_is_missing_and_when_a_list_does_not_count() {
 
 #[tokio::test]
 async fn a_throttled_list_is_not_asked_for_again_before_its_time_by_anybody() {
-    let mut desk = Desk::with("", |text| text.replace("customers = \"listed\"", "customers = \"all\"")).await;
+    let mut desk = Desk::with("", |text| text.replace("customers = \"manual\"", "customers = \"synced\"")).await;
     desk.stranger("Contoso School");
     desk.sandbox.fault(FaultRule::on(Kind::Customers, Fault::throttled(Duration::from_mins(5))).times(1));
     desk.run(&["poll"]).await.exits(75);
@@ -127,7 +127,8 @@ async fn a_throttled_list_is_not_asked_for_again_before_its_time_by_anybody() {
 
 #[tokio::test]
 async fn who_left_is_shown_as_such_and_watched_again_when_a_person_says_so() {
-    let mut desk = Desk::with("in_review = \"20ms\"\nsettled = \"20ms\"\nsecond_look = \"20ms\"", |text| text).await;
+    let mut desk =
+        Desk::with("in_review = \"20ms\"\nsettled = \"20ms\"\nconfirm_absence = [\"20ms\", \"1h\"]", |text| text).await;
     let id = desk.customer("Contoso School").await;
     desk.sandbox.end_relationship(&id).unwrap();
     for _ in 0..2 {
@@ -138,10 +139,10 @@ async fn who_left_is_shown_as_such_and_watched_again_when_a_person_says_so() {
     let said = desk.run(&["status", "Contoso School"]).await.exits(0).out;
     assert!(said.contains("asked seldom, for 90 days") && said.contains("20002"), "{said}");
     let listed = desk.json(&["customers", "list"]).await;
-    assert!(listed[0]["left_since"].is_string() && listed[0]["tags"] == "", "{listed}");
+    assert!(listed[0]["departed_since"].is_string() && listed[0]["tags"] == "", "{listed}");
     desk.run(&["customers", "add", &id]).await.exits(0);
     let listed = desk.json(&["customers", "list"]).await;
-    assert!(listed[0]["left_since"].is_null(), "{listed}");
+    assert!(listed[0]["departed_since"].is_null(), "{listed}");
     desk.sandbox.apply(&id, Operation::RestoreRelationship).unwrap();
     desk.run(&["poll"]).await.exits(0);
     assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("unqualified"));

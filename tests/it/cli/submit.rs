@@ -39,7 +39,7 @@ fn submissions(desk: &Desk) -> u64 {
 /// Whether the customer is asked as often as one in review, because news is expected.
 async fn is_expected(desk: &Desk, id: &str) -> bool {
     let sql = format!(
-        "select poll_class, expected_until > last_seen_at or last_seen_at is null from customer where customer_id = '{id}'"
+        "select poll_class, watch_closely_until > last_seen_at or last_seen_at is null from customer where customer_id = '{id}'"
     );
     desk.rows(&sql).await == ["in_review | 1"]
 }
@@ -243,7 +243,7 @@ async fn a_refusal_is_told_with_its_code_its_meaning_and_what_to_do() {
     let mut desk = desk().await;
     let id = desk.customer(EVIL).await;
     desk.run(&["poll"]).await.exits(0);
-    let before = desk.rows("select expected_until, poll_class from customer").await;
+    let before = desk.rows("select watch_closely_until, poll_class from customer").await;
     let text = Fault::Custom { status: 409, headers: [].into(), body: "\"Customer tagging denied.\"".into() };
     for (fault, code, message, remedy) in [
         (Fault::error(400, 3000), 5, "400 3000", "a value was not accepted"),
@@ -260,7 +260,7 @@ async fn a_refusal_is_told_with_its_code_its_meaning_and_what_to_do() {
         assert!(error["advice"].as_str().unwrap_or_default().contains(remedy), "{error}");
         desk.sandbox.clear_faults();
     }
-    assert_eq!(desk.rows("select expected_until, poll_class from customer").await, before);
+    assert_eq!(desk.rows("select watch_closely_until, poll_class from customer").await, before);
     let other = desk.customer("Fabrikam").await;
     desk.sandbox.approve(&other).unwrap();
     let more = ["GovernmentCommunityCloud", "--validation-code", "123456", "--yes", "--json"];

@@ -62,7 +62,7 @@ async fn what_a_server_says_of_every_message_ends_none() {
     let channel = plain(&server, &["a@contoso.example"]);
     for reply in replies {
         let report = deliver(&channel).await;
-        assert_eq!((report.outcome, report.settled.len()), (Outcome::Blocked, 0), "{reply}");
+        assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Blocked, 0), "{reply}");
         assert!(report.detail.contains(&reply[..40]), "{}", report.detail);
     }
     assert_eq!(deliver(&channel).await.outcome, Outcome::Accepted);
@@ -70,18 +70,18 @@ async fn what_a_server_says_of_every_message_ends_none() {
     // A message that somebody does not like must not hold up the others.
     let server = MailServer::plain(&json!({"data": ["554 5.7.1 rejected for its content"]}));
     let report = deliver(&plain(&server, &["a@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Refused, 1), "{}", report.detail);
+    assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Refused, 1), "{}", report.detail);
     // Exim's words, without a status.
     let server = MailServer::plain(&json!({"rcpt": [["", "550 relay not permitted"]]}));
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Blocked, 0), "{}", report.detail);
+    assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Blocked, 0), "{}", report.detail);
 }
 
 #[tokio::test]
 async fn an_address_that_the_server_does_not_understand_stops_no_other() {
     let server = MailServer::plain(&json!({"rcpt": [["^odd@", "500 5.5.2 what?"]]}));
     let report = deliver(&plain(&server, &["odd@contoso.example", "here@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Deferred, 1), "{}", report.detail);
+    assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Deferred, 1), "{}", report.detail);
     assert_eq!(server.only().to(), ["here@contoso.example"]);
 
     // This server has no SMTPUTF8. A domain has another spelling; what is before the @ has none.
@@ -91,9 +91,9 @@ async fn an_address_that_the_server_does_not_understand_stops_no_other() {
     let report = deliver(&channel).await;
     assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);
     assert_eq!(server.only().to(), ["it@xn--schule-mnchen-3ob.example", "here@contoso.example"]);
-    assert!(report.settled[to[0]].starts_with("553 5.6.7 "), "{:?}", report.settled);
-    assert!(report.settled[to[1]].starts_with("250 "), "{:?}", report.settled);
-    let again = deliver_after(&channel, &report.settled).await;
+    assert!(report.final_replies[to[0]].starts_with("553 5.6.7 "), "{:?}", report.final_replies);
+    assert!(report.final_replies[to[1]].starts_with("250 "), "{:?}", report.final_replies);
+    let again = deliver_after(&channel, &report.final_replies).await;
     assert_eq!((again.outcome, server.received().len()), (Outcome::Accepted, 1));
     // If nobody else is asked, it is still no trouble of the endpoint.
     let alone =

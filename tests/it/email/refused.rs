@@ -126,9 +126,9 @@ async fn of_several_recipients_the_one_that_is_refused_for_our_sake_waits_alone(
     let server = MailServer::plain(&json!({"rcpt": [["^b@", "550 5.7.1 no", 1]]}));
     let channel = plain(&server, &["a@contoso.example", "b@contoso.example", "c@contoso.example"]);
     let first = deliver(&channel).await;
-    assert_eq!((first.outcome, first.settled.len()), (Outcome::Deferred, 2), "{}", first.detail);
+    assert_eq!((first.outcome, first.final_replies.len()), (Outcome::Deferred, 2), "{}", first.detail);
     assert_eq!(server.only().to(), ["a@contoso.example", "c@contoso.example"]);
-    let second = deliver_after(&channel, &first.settled).await;
+    let second = deliver_after(&channel, &first.final_replies).await;
     assert_eq!((second.outcome, server.received().len()), (Outcome::Accepted, 2));
 }
 
@@ -136,8 +136,8 @@ async fn of_several_recipients_the_one_that_is_refused_for_our_sake_waits_alone(
 async fn what_is_said_after_the_message_of_one_of_several_is_asked_of_each_alone() {
     let server = MailServer::plain(&json!({"data": ["550 5.1.1 no such user", "550 5.1.1 no such user"]}));
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example", "c@contoso.example"])).await;
-    assert_eq!((report.outcome, report.settled.len()), (Outcome::Accepted, 3), "{}", report.detail);
-    let refused: Vec<_> = report.settled.iter().filter(|(_, reply)| reply.starts_with("550 ")).collect();
+    assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Accepted, 3), "{}", report.detail);
+    let refused: Vec<_> = report.final_replies.iter().filter(|(_, reply)| reply.starts_with("550 ")).collect();
     assert!(matches!(refused.as_slice(), [(to, _)] if *to == "a@contoso.example"), "{report:?}");
 }
 

@@ -199,7 +199,7 @@ async fn a_server_that_refuses_every_token_is_the_endpoints_trouble_and_costs_tw
     let channel = EmailChannel::new(settings).with_clock(clock.clone());
     for _ in 0..5 {
         let report = deliver(&channel).await;
-        assert_eq!((report.outcome, report.settled.len()), (Outcome::LoginRefused, 0), "{}", report.detail);
+        assert_eq!((report.outcome, report.final_replies.len()), (Outcome::LoginRefused, 0), "{}", report.detail);
         // The server said why in a challenge, and got the empty answer that it waited for.
         assert!(report.detail.contains("logging in: 535 5.7.3 Authentication unsuccessful"), "{}", report.detail);
         assert!(report.detail.contains("the server says: status 401"), "{}", report.detail);

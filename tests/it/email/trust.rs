@@ -155,7 +155,7 @@ async fn a_server_that_knows_no_password_or_wants_one_is_the_endpoints_trouble()
         ] {
             let (port, server) = scripted("220 hello", &answers).await;
             let report = deliver(&EmailChannel::new(settings(port, Tls::None))).await;
-            assert_eq!((report.outcome, report.settled.len()), (outcome, 0), "{}", report.detail);
+            assert_eq!((report.outcome, report.final_replies.len()), (outcome, 0), "{}", report.detail);
             server.abort();
         }
     }

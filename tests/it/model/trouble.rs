@@ -156,7 +156,7 @@ impl Model {
         let Self { world, rng, customers, seen, .. } = self;
         let customer = rng.choice(customers).unwrap();
         let gate = world.store.gate(world.parts.partners[0].poller.partner.id).await.unwrap();
-        if gate.is_some_and(|gate| gate.closed_until > world.clock.now()) {
+        if gate.is_some_and(|gate| gate.backoff_until > world.clock.now()) {
             return;
         }
         let row = world.rows(&format!("select id from customer where customer_id = '{}'", customer.id)).await.remove(0);

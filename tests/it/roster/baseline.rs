@@ -2,13 +2,11 @@
 
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use vetwatch::sandbox::{Created, Fault, FaultRule, Operation};
-use vetwatch::store::Store;
 
 use super::round;
-use crate::world::{World, hours, minutes, rows};
+use crate::world::{World, hours, minutes};
 
 /// In review for so many days.
 fn waits(days: u64) -> Operation {
@@ -23,7 +21,7 @@ fn waits(days: u64) -> Operation {
 
 async fn told(world: &World) -> Vec<Value> {
     world.deliver().await;
-    assert!(world.hooked().iter().all(|told| told == "monitor.baseline - -"), "{:?}", world.hooked());
+    assert!(world.hooked().iter().all(|told| told == "monitor.initial_sync - -"), "{:?}", world.hooked());
     world.hook.hooks().iter().map(|hook| hook.json()["data"].clone()).collect()
 }
 
@@ -109,9 +107,12 @@ async fn the_first_look_is_told_exactly_once_wherever_the_process_dies() {
 /// Queued and marked in one transaction: what a process finds that died before its commit is neither.
 #[tokio::test]
 async fn the_mark_and_the_message_of_the_first_look_are_one_transaction() {
-    for step in
-        ["update of baseline_told_at on partner", "insert on event", "insert on delivery", "insert on delivery_event"]
-    {
+    for step in [
+        "update of initial_sync_reported_at on partner",
+        "insert on event",
+        "insert on delivery",
+        "insert on delivery_event",
+    ] {
         let mut world = World::unseen("", "", |text| text).await;
         world.customer("Contoso School").await;
         // As if it died at this step.
@@ -121,7 +122,7 @@ async fn the_mark_and_the_message_of_the_first_look_are_one_transaction() {
         let poller = &world.parts.partners[0].poller;
         poller.round().await.unwrap();
         poller.round().await.unwrap_err();
-        let both = "select baseline_told_at is not null, (select count(*) from event), (select count(*) from delivery) from partner";
+        let both = "select initial_sync_reported_at is not null, (select count(*) from event), (select count(*) from delivery) from partner";
         assert_eq!(world.rows(both).await, ["0 | 0 | 0"], "{step}");
         sqlx::raw_sql("drop trigger dies").execute(&mut database).await.unwrap();
         sqlx::Connection::close(database).await.unwrap();
@@ -146,23 +147,4 @@ async fn a_partner_with_customers_added_by_hand_has_its_first_look_when_each_was
     world.poll().await;
     let baseline = told(&world).await;
     assert_eq!((baseline.len(), &baseline[0]["figures"]["watched"]), (1, &json!(3)));
-}
-
-#[tokio::test]
-async fn who_was_watched_before_this_version_has_no_first_look_any_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("vetwatch.db");
-    let all = sqlx::migrate!("./migrations");
-    let before = all.iter().filter(|migration| migration.version < 4).cloned().collect::<Vec<_>>();
-    let mut old = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
-    Migrator::with_migrations(before).run(&mut old).await.unwrap();
-    let sql = "insert into partner (name, watching_since) values ('asked', 1), ('new', 1);
-               insert into customer (partner, customer_id, customer_key, source, added_at, next_poll_at, last_seen_at)
-               values (1, 'A', 'a', 'synced', 1, 1, 1), (2, 'B', 'b', 'listed', 1, 1, null)";
-    sqlx::raw_sql(sql).execute(&mut old).await.unwrap();
-    sqlx::Connection::close(old).await.unwrap();
-    Store::open(&path).await.unwrap().close().await;
-    assert_eq!(rows(&path, "select name, baseline_told_at from partner").await, ["asked | 1", "new | null"]);
-    assert_eq!(rows(&path, "select customer_id, was_listed from customer").await, ["A | 1", "B | 0"]);
-    assert_eq!(rows(&path, "select distinct tags = '' from v_customers").await, ["1"]);
 }

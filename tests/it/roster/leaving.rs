@@ -28,8 +28,8 @@ async fn town() -> (World, String) {
     (world, school)
 }
 
-fn blind(hooked: &[String]) -> usize {
-    hooked.iter().filter(|told| told.starts_with("monitor.blind")).count()
+fn departed(hooked: &[String]) -> usize {
+    hooked.iter().filter(|told| told.starts_with("monitor.customers_departed")).count()
 }
 
 #[tokio::test]
@@ -41,13 +41,13 @@ async fn who_is_missing_for_a_day_is_told_once_if_in_review_asked_seldom_and_sti
     assert_eq!(world.hooked(), [""; 0], "one list proves nothing");
     days(&world, 2).await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["monitor.blind - -"]);
+    assert_eq!(world.hooked(), ["monitor.customers_departed - -"]);
     let told = world.hook.hooks()[0].json();
     assert_eq!(told["data"]["figures"]["customer_id"], school);
     let detail = told["data"]["detail"].as_str().unwrap();
     assert!(detail.contains("Contoso School has been missing from Partner Center's customer list"), "{detail}");
     assert_eq!(
-        world.rows("select name, poll_class, paused from v_customers where left_since is not null").await,
+        world.rows("select name, poll_class, paused from v_customers where departed_since is not null").await,
         ["Contoso School | unqualified | 0"]
     );
     let asked = world.sandbox.count_of(&school);
@@ -57,7 +57,10 @@ async fn who_is_missing_for_a_day_is_told_once_if_in_review_asked_seldom_and_sti
     world.sandbox.deny(&school, "Not an Academic Domain").unwrap();
     days(&world, 8).await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["monitor.blind - -", "vetting.denied Contoso School Not an Academic Domain"]);
+    assert_eq!(
+        world.hooked(),
+        ["monitor.customers_departed - -", "vetting.denied Contoso School Not an Academic Domain"]
+    );
 
     // After 90 days it is not asked any more, and nobody else is concerned.
     days(&world, 60).await;
@@ -70,7 +73,7 @@ async fn who_is_missing_for_a_day_is_told_once_if_in_review_asked_seldom_and_sti
     world.sandbox.submit(&school).unwrap();
     days(&world, 2).await;
     assert_eq!(
-        world.rows("select poll_class, paused, left_since from v_customers where name = 'Contoso School'").await,
+        world.rows("select poll_class, paused, departed_since from v_customers where name = 'Contoso School'").await,
         ["in_review | 0 | null"]
     );
     world.sandbox.approve(&school).unwrap();
@@ -95,11 +98,11 @@ async fn who_comes_back_into_the_list_goes_on_where_it_was_and_nothing_is_told_t
             world.poll().await;
         }
         assert_eq!(world.sandbox.count_of(&school) - asked, 4, "in review as before");
-        assert_eq!(world.rows("select count(*) from v_customers where left_since is not null").await, ["0"]);
+        assert_eq!(world.rows("select count(*) from v_customers where departed_since is not null").await, ["0"]);
     }
     world.deliver().await;
-    assert_eq!(blind(&world.hooked()), world.hooked().len(), "{:?}", world.hooked());
-    assert_eq!(blind(&world.hooked()), 2, "it answered in between");
+    assert_eq!(departed(&world.hooked()), world.hooked().len(), "{:?}", world.hooked());
+    assert_eq!(departed(&world.hooked()), 2, "it answered in between");
     assert_eq!(world.rows("select count(*) from transition").await, ["0"]);
     assert_eq!(world.rows("select count(*) from customer").await, ["20"]);
 }
@@ -127,13 +130,13 @@ async fn one_refusal_takes_no_review_off_its_interval_and_a_second_one_is_told_o
         world.pass(minutes(2));
         world.poll().await;
         assert_eq!(
-            world.rows("select poll_class, left_since is not null, blind_since from v_customers where name = 'Contoso School'").await,
+            world.rows("select poll_class, departed_since is not null, unreadable_since from v_customers where name = 'Contoso School'").await,
             ["unqualified | 1 | null"]
         );
         world.restart().await;
         days(&world, 7).await; // refused once more
         world.deliver().await;
-        assert_eq!(blind(&world.hooked()), told, "{:?}", world.hooked());
+        assert_eq!(departed(&world.hooked()), told, "{:?}", world.hooked());
         days(&world, 7).await; // and answered
         let asked = world.sandbox.count_of(&school);
         for _ in 0..4 {
@@ -164,7 +167,7 @@ async fn many_who_leave_at_once_are_one_message() {
     }
     world.deliver().await;
     let hooks = world.hook.hooks();
-    assert_eq!(world.hooked(), ["monitor.blind - -"]);
+    assert_eq!(world.hooked(), ["monitor.customers_departed - -"]);
     let detail = hooks[0].json()["data"]["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("\n- School 00: Education, since ") && detail.contains("\n- and 10 more\n"), "{detail}");
     assert_eq!(world.rows("select count(*) from v_customers").await, ["30"], "nobody is removed");
@@ -175,7 +178,7 @@ async fn whoever_was_given_up_is_asked_again_when_a_person_says_so_and_not_when_
     let (world, school) = town().await;
     world.sandbox.apply(&school, Operation::Unlist).unwrap();
     days(&world, 95).await;
-    let state = "select id, paused_at is not null, given_up_at is not null, left_since is not null from customer
+    let state = "select id, paused_at is not null, given_up_at is not null, departed_since is not null from customer
                  where name = 'Contoso School'";
     let id: i64 = world.rows("select id from customer where name = 'Contoso School'").await.remove(0).parse().unwrap();
     assert_eq!(world.rows(state).await, [format!("{id} | 1 | 1 | 1")]);

@@ -101,7 +101,7 @@ async fn the_environment_names_no_proxy_and_the_longest_log_shows_no_secret() {
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("TRACE") && log.contains("HTTP 500"), "{} bytes", log.len());
     let mut said = vec![log, String::from_utf8_lossy(&std::fs::read(&town.database).unwrap()).into_owned()];
-    for command in [&["check"][..], &["status"], &["notifications", "list"], &["history"]] {
+    for command in [&["check"][..], &["status"], &["deliveries", "list"], &["history"]] {
         let output = town.run(command);
         said.extend([output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
     }

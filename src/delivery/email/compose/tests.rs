@@ -74,7 +74,7 @@ fn the_mails_of_a_customer_are_one_thread_and_those_of_several_are_none() {
     other.data.partner = "apac".to_owned();
     assert_ne!(denied, thread(std::slice::from_ref(&other)));
     assert_eq!(thread(&[event(EventType::Denied, "Contoso"), other]), None);
-    assert_eq!(thread(&[event(EventType::Blind, "")]), None);
+    assert_eq!(thread(&[event(EventType::PartnerFailing, "")]), None);
     assert_eq!(thread(&[]), None);
 }
 

@@ -72,7 +72,7 @@ fn cases() -> Vec<Vec<Event>> {
         cases.extend(texts.iter().map(|text| vec![saying(*kind, text)]));
     }
     for text in &texts {
-        for kind in [EventType::Denied, EventType::Blind] {
+        for kind in [EventType::Denied, EventType::PartnerFailing] {
             cases.push((0..super::super::MOST_WITH_TEMPLATE).map(|_| saying(kind, text)).collect());
         }
     }
@@ -237,7 +237,7 @@ fn pagerduty_resolves_with_an_approval_what_a_denial_has_triggered() {
     }
     assert_eq!(of(EventType::Approved).0, "resolve");
     for (trouble, over) in [
-        (EventType::Blind, EventType::Recovered),
+        (EventType::PartnerFailing, EventType::PartnerRecovered),
         (EventType::PollingLate, EventType::PollingRecovered),
         (EventType::EndpointFailing, EventType::EndpointRecovered),
     ] {
@@ -301,7 +301,7 @@ fn a_name_that_is_not_there_is_a_flaw_and_never_an_empty_text() {
     let only_some = template("{\"customer\": {{ events[0].customer.name }}}").unwrap();
     let problems: Vec<_> = only_some.problems().iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].ends_with("(with vetting.unrecognized and 9 more)"), "{problems:?}");
+    assert!(problems[0].ends_with("(with monitor.unknown_status and 12 more)"), "{problems:?}");
 }
 
 #[test]

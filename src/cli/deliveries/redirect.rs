@@ -1,0 +1,117 @@
+//! `vetwatch deliveries redrive --to ENDPOINT`: another endpoint is told instead.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{delivery_id, known_endpoint};
+use crate::cli::args::RedriveArgs;
+use crate::cli::{Context, Exit, Failure, text};
+use crate::config::Outline;
+use crate::delivery::parcel;
+use crate::delivery::route::Contact;
+use crate::store::Parcel;
+use crate::store::redirect::Redirected;
+use crate::store::redrive::Redrive;
+
+/// What is moved together is read together.
+const GATHER: Duration = Duration::from_secs(1);
+
+pub(super) async fn redirect(
+    context: &Context,
+    outline: &Outline,
+    args: &RedriveArgs,
+    to: &str,
+) -> Result<Exit, Failure> {
+    let here = || outline.endpoints.iter().cloned();
+    if !outline.endpoints.iter().any(|known| known == to) {
+        return Err(Failure::new(Exit::NotFound, format!("there is no endpoint \"{to}\" to send to"))
+            .because("the configuration does not name it; it has")
+            .listing(here()));
+    }
+    if args.endpoint.as_deref() == Some(to) {
+        return Err(Failure::new(Exit::Usage, format!("\"{to}\" is the endpoint itself"))
+            .because("--to names another one")
+            .advise(format!("`vetwatch deliveries redrive --endpoint {to}` sends to it again")));
+    }
+    let routes = context.config()?.routes;
+    if routes.ways.get(to).is_some_and(|way| way.contact == Contact::Only) {
+        return Err(Failure::new(Exit::Usage, format!("nothing can be redirected to \"{to}\""))
+            .because("it has no recipient of its own, only each customer's contact"));
+    }
+    let store = context.existing_store(&outline.database).await?;
+    if let Some(name) = &args.endpoint {
+        known_endpoint(outline, &store, name).await?;
+    }
+    let now = context.now();
+    let id = match &args.id {
+        Some(prefix) => Some(delivery_id(&store, prefix).await?),
+        None => None,
+    };
+    let which = match &id {
+        Some(id) => Redrive::One { id, force: false },
+        None => Redrive::Dead { endpoint: args.endpoint.as_deref(), since: args.since.map(|since| since.at(now)) },
+    };
+    let told = routes.directly(to, "redrive --to".to_owned(), "redirected".to_owned());
+    let parcel = Parcel { due_at: now.after(GATHER), ..parcel(&told, now) };
+    let mut tx = store.begin().await?;
+    let redirected = tx.redirect(which, &parcel, now).await?;
+    tx.commit().await?;
+    let name = id.as_deref().unwrap_or_default();
+    match redirected {
+        Redirected::Done { moved, events, left } => say(context, to, &moved, events, &left),
+        Redirected::NothingMatched => Err(Failure::new(Exit::NotFound, "nothing is redirected")
+            .because("no dead letter and nothing that waits matches")
+            .advise("`vetwatch deliveries list` shows them")),
+        Redirected::Delivered => {
+            Err(Failure::new(Exit::Failed, format!("{name} is not redirected")).because("it was delivered"))
+        }
+        Redirected::UnderWay => Err(Failure::new(Exit::TryAgain, format!("{name} is not redirected"))
+            .because("an attempt is under way, or the process ended in one")
+            .advise(format!("`vetwatch deliveries show {name}` shows what comes of it"))),
+    }
+}
+
+fn say(
+    context: &Context,
+    to: &str,
+    moved: &[(String, String)],
+    events: usize,
+    left: &[(String, String)],
+) -> Result<Exit, Failure> {
+    let exit = if moved.is_empty() { Exit::Failed } else { Exit::Done };
+    if context.json {
+        let rows = |rows: &[(String, String)]| -> Vec<_> {
+            rows.iter().map(|(id, endpoint)| json!({ "delivery_id": id, "endpoint": endpoint })).collect()
+        };
+        let said =
+            json!({ "to": to, "redirected": rows(moved), "events_queued": events, "not_redirected": rows(left) });
+        context.out.json(&said)?;
+        return Ok(exit);
+    }
+    let mut said = String::new();
+    for (id, endpoint) in moved {
+        let _ = writeln!(said, "{id}  from {}", text::clean(endpoint));
+    }
+    if !moved.is_empty() {
+        let messages =
+            if moved.len() == 1 { "1 message was".to_owned() } else { format!("{} messages were", moved.len()) };
+        let told = match events {
+            0 => format!("{to} has messages of all that they tell already"),
+            1 => format!("1 event is queued for {to}; the daemon sends it"),
+            n => format!("{n} events are queued for {to}; the daemon sends them"),
+        };
+        let _ = writeln!(said, "{messages} ended as redirected: {told}.");
+    }
+    for (id, endpoint) in left {
+        let _ = writeln!(
+            said,
+            "{id}  from {} was left: {to} was told of it, and that was given up. `vetwatch deliveries redrive --endpoint \
+             {to}` sends that again.",
+            text::clean(endpoint)
+        );
+    }
+    context.out.write(&said)?;
+    Ok(exit)
+}
