@@ -287,3 +287,51 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
     let told = about_the_list(&world);
     assert_eq!(told[1..], ["monitor.recovered: The customer list of emea can be read again"], "{told:#?}");
 }
+
+/// What a full disk refuses, as far as alarms are concerned.
+const WRITES: [(&str, &str); 3] = [("update", "daemon"), ("insert", "raised"), ("insert", "delivery")];
+
+impl World {
+    /// None of these writes succeeds any more: SQLite answers `SQLITE_FULL`, as it does when the ids of a table are used
+    /// up.
+    async fn refuse(&self, writes: &[(&str, &str)]) {
+        self.execute("create table used_up (id integer primary key autoincrement)").await;
+        self.execute(&format!("insert into used_up values ({})", i64::MAX)).await;
+        for (what, table) in writes {
+            let full = "begin insert into used_up values (null); end";
+            self.execute(&format!("create trigger full_{table} before {what} on {table} {full}")).await;
+        }
+    }
+
+    async fn allow(&self, writes: &[(&str, &str)]) {
+        for (_, table) in writes {
+            self.execute(&format!("drop trigger full_{table}")).await;
+        }
+        self.execute("drop table used_up").await;
+    }
+}
+
+#[tokio::test]
+async fn that_nothing_can_be_noted_for_three_minutes_is_told_past_the_outbox_and_so_is_its_end() {
+    let world = World::new().await;
+    world.watch().await;
+    world.refuse(&WRITES).await;
+    let look = async |looks: u32| {
+        for _ in 0..looks {
+            world.suspend(minutes(1)); // nobody notes that it runs
+            world.parts.alarms.round().await.expect_err("nothing can be written");
+        }
+    };
+    look(2).await;
+    assert_eq!(world.alarms(), [""; 0]);
+    look(4).await;
+    let late = "monitor.polling_late: vetwatch has been able to write nothing for 3m: the disk is full, or the database \
+                cannot be written to";
+    assert_eq!(world.alarms(), [late], "once");
+    assert_eq!(world.hook.hooks()[0].json()["data"]["figures"]["reason"], "cannot_write");
+    assert_eq!(world.mailed().len(), 1, "over each endpoint");
+    world.allow(&WRITES).await;
+    world.live(minutes(10)).await;
+    let over = "monitor.polling_recovered: The database can be written to again";
+    assert_eq!(world.alarms(), [late, over]);
+}
