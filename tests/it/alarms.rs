@@ -7,7 +7,7 @@ use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 
-use crate::world::{START, World, hours, minutes};
+use crate::world::{START, World, hours, minutes, seconds};
 
 impl World {
     /// Type and summary of what the receiver got from vetwatch about itself.
@@ -334,4 +334,37 @@ async fn that_nothing_can_be_noted_for_three_minutes_is_told_past_the_outbox_and
     world.live(minutes(10)).await;
     let over = "monitor.polling_recovered: The database can be written to again";
     assert_eq!(world.alarms(), [late, over]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_trouble_that_was_told_past_the_outbox_is_told_once() {
+    let mut world = World::new().await;
+    world.town(1).await;
+    world.watch().await;
+    for (n, lasts) in [false, true, false].into_iter().enumerate() {
+        world.refuse(&WRITES[1..]).await;
+        let mut refused = 0;
+        for _ in 0..60 {
+            world.pass(minutes(1));
+            world.note_running().await;
+            refused += u32::from(world.parts.alarms.round().await.is_err());
+        }
+        assert!(refused > 2, "nobody was polled in time");
+        assert_eq!(world.alarms().len(), 2 * n + 1, "{:?}", world.alarms());
+        world.allow(&WRITES[1..]).await;
+        if lasts {
+            // Now it can be queued, and is known.
+            for _ in 0..3 {
+                world.pass(seconds(20));
+                world.watch().await;
+                world.deliver().await;
+            }
+            assert_eq!(world.alarms().len(), 2 * n + 1, "{:?}", world.alarms());
+        }
+        world.live(minutes(10)).await;
+        let told = world.alarms();
+        assert_eq!(told.len(), 2 * n + 2, "{told:?}");
+        assert!(told[2 * n].starts_with("monitor.polling_late: "), "{told:?}");
+        assert_eq!(told[2 * n + 1], "monitor.polling_recovered: Customers of emea are polled in time again");
+    }
 }
