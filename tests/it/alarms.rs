@@ -7,7 +7,7 @@ use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 
-use crate::world::{START, World, hours, minutes};
+use crate::world::{START, World, hours, minutes, seconds};
 
 impl World {
     /// Type and summary of what the receiver got from vetwatch about itself.
@@ -290,4 +290,85 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
     live(&world, 3).await;
     let told = about_the_list(&world);
     assert_eq!(told[1..], ["monitor.partner_recovered: The customer list of emea can be read again"], "{told:#?}");
+}
+
+/// What a full disk refuses, as far as alarms are concerned.
+const WRITES: [(&str, &str); 3] = [("update", "daemon"), ("insert", "raised"), ("insert", "delivery")];
+
+impl World {
+    /// None of these writes succeeds any more: SQLite answers `SQLITE_FULL`, as it does when the ids of a table are used
+    /// up.
+    async fn refuse(&self, writes: &[(&str, &str)]) {
+        self.execute("create table used_up (id integer primary key autoincrement)").await;
+        self.execute(&format!("insert into used_up values ({})", i64::MAX)).await;
+        for (what, table) in writes {
+            let full = "begin insert into used_up values (null); end";
+            self.execute(&format!("create trigger full_{table} before {what} on {table} {full}")).await;
+        }
+    }
+
+    async fn allow(&self, writes: &[(&str, &str)]) {
+        for (_, table) in writes {
+            self.execute(&format!("drop trigger full_{table}")).await;
+        }
+        self.execute("drop table used_up").await;
+    }
+}
+
+#[tokio::test]
+async fn that_nothing_can_be_noted_for_three_minutes_is_told_past_the_outbox_and_so_is_its_end() {
+    let world = World::new().await;
+    world.watch().await;
+    world.refuse(&WRITES).await;
+    let look = async |looks: u32| {
+        for _ in 0..looks {
+            world.suspend(minutes(1)); // nobody notes that it runs
+            world.parts.alarms.round().await.expect_err("nothing can be written");
+        }
+    };
+    look(2).await;
+    assert_eq!(world.alarms(), [""; 0]);
+    look(4).await;
+    let late = "monitor.polling_late: vetwatch has been able to write nothing for 3m: the disk is full, or the database \
+                cannot be written to";
+    assert_eq!(world.alarms(), [late], "once");
+    assert_eq!(world.hook.hooks()[0].json()["data"]["figures"]["reason"], "cannot_write");
+    assert_eq!(world.mailed().len(), 1, "over each endpoint");
+    world.allow(&WRITES).await;
+    world.live(minutes(10)).await;
+    let over = "monitor.polling_recovered: The database can be written to again";
+    assert_eq!(world.alarms(), [late, over]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_trouble_that_was_told_past_the_outbox_is_told_once() {
+    let mut world = World::new().await;
+    world.town(1).await;
+    world.watch().await;
+    for (n, lasts) in [false, true, false].into_iter().enumerate() {
+        world.refuse(&WRITES[1..]).await;
+        let mut refused = 0;
+        for _ in 0..60 {
+            world.pass(minutes(1));
+            world.note_running().await;
+            refused += u32::from(world.parts.alarms.round().await.is_err());
+        }
+        assert!(refused > 2, "nobody was polled in time");
+        assert_eq!(world.alarms().len(), 2 * n + 1, "{:?}", world.alarms());
+        world.allow(&WRITES[1..]).await;
+        if lasts {
+            // Now it can be queued, and is known.
+            for _ in 0..3 {
+                world.pass(seconds(20));
+                world.watch().await;
+                world.deliver().await;
+            }
+            assert_eq!(world.alarms().len(), 2 * n + 1, "{:?}", world.alarms());
+        }
+        world.live(minutes(10)).await;
+        let told = world.alarms();
+        assert_eq!(told.len(), 2 * n + 2, "{told:?}");
+        assert!(told[2 * n].starts_with("monitor.polling_late: "), "{told:?}");
+        assert_eq!(told[2 * n + 1], "monitor.polling_recovered: Customers of emea are polled in time again");
+    }
 }

@@ -1,5 +1,8 @@
 //! Nothing final is decided by the wall clock alone: not after a suspend, not after a clock that was set.
 
+use std::time::Duration;
+
+use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Clock;
@@ -193,4 +196,50 @@ async fn a_clock_that_is_years_ahead_for_an_hour_does_not_delete_all_attempts() 
     let gone = tx.forget_attempts(START.after(hours(24 * 3650))).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!((gone, world.rows("select count(*) from attempt").await.remove(0)), (1, "5".to_owned()));
+}
+
+const THREE_HOURS: &str = "[retry]\ngive_up_after = \"3h\"";
+
+#[tokio::test]
+async fn a_quota_that_meets_everybody_ends_nobodys_message_however_long_it_lasts() {
+    let mut world = World::with("", THREE_HOURS).await;
+    verdicts(&mut world, 2).await;
+    // Of the two one is taken after the other one was refused; then the quota is used up.
+    let quota = || MailAct::Reply("550 5.4.5 Daily user sending limit exceeded".to_owned());
+    world.mail.script(MailRule::at(Stage::Message, quota()).times(1));
+    world.mail.script(MailRule::at(Stage::Message, MailAct::Delay(Duration::ZERO)).times(1));
+    world.mail.script(MailRule::at(Stage::Message, quota()));
+    world.deliver().await;
+    let probe_at = world.rows("select probe_at from endpoint where name = 'sales-mail'").await;
+    let probe_in = probe_at[0].parse::<i64>().unwrap() - world.clock.now().as_millis();
+    world.pass(Duration::from_millis(probe_in.try_into().unwrap()));
+    world.deliver().await;
+    assert_eq!(world.states("sales-mail").await, ["delivered | 1", "pending | 1"]);
+    world.live(hours(12)).await;
+    assert_eq!(world.states("sales-mail").await, ["delivered | 1", "pending | 1"]);
+    world.mail.clear_script();
+    world.live(hours(2)).await;
+    assert_eq!(world.states("sales-mail").await, ["delivered | 2"]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_again_and_again_while_others_are_taken_is_given_up() {
+    let mut world = World::edited("", THREE_HOURS, |text| {
+        let text = text.replacen("to = [\"sales@contoso.example\"]", "to_contact = true", 1);
+        let (before, operators) = text.split_once("[operators]").unwrap();
+        format!("{before}[operators]{}", operators.replacen("\"sales-mail\", ", "", 1))
+    })
+    .await;
+    let mut ids = Vec::new();
+    for n in 0..12 {
+        ids.push(world.in_review(&format!("School {n:02}")).await);
+    }
+    world.execute("update customer set contact = 'c' || substr(name, -2) || '@school.example'").await;
+    let blocked = MailAct::Reply("550 5.7.1 no".to_owned());
+    world.mail.script(MailRule::at(Stage::Message, blocked).to("c00@school.example"));
+    for id in &ids {
+        world.sandbox.deny(id, "Not an Academic Domain").unwrap();
+        world.live(minutes(30)).await;
+    }
+    assert_eq!(world.states("sales-mail").await, ["dead | 1", "delivered | 11"]);
 }

@@ -1,7 +1,7 @@
 //! The database's file: what it holds when it is copied alone, and what happens when it is taken away or exchanged.
 
-use std::fs::{copy, remove_file, rename};
-use std::os::unix::fs::FileExt as _;
+use std::fs::{copy, hard_link, remove_file, rename};
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -173,6 +173,43 @@ async fn a_folder_that_is_renamed_ends_the_daemon_and_nothing_is_made_in_its_pla
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     rename(&away, &home).unwrap();
     town.running().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_moved_and_linked_back_ends_the_daemon_and_put_back_it_holds_everything() {
+    let town = Town::new(OFTEN, "").await;
+    let ids = town.in_review(1).await;
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+    // What `mv` and `ln -s` do, in one step: whoever opens the path from now on uses another log than the daemon.
+    let (away, link) = (town.folder.path().join("away.db"), town.folder.path().join("link"));
+    hard_link(&town.database, &away).unwrap();
+    symlink(&away, &link).unwrap();
+    rename(&link, &town.database).unwrap();
+    ends(&town, daemon, "was moved, and a link put in its place while it was in use").await;
+    // Put back, it holds everything.
+    rename(&away, &town.database).unwrap();
+    let daemon = town.running().await;
+    assert_eq!(town.rows("select count(*) from v_decisions").await, ["1"]);
+    town.delivered(1).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_moved_and_linked_back_is_the_same_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let town = Town::with(folder, Some(&home), OFTEN, "").await;
+    let ids = town.in_review(1).await;
+    let daemon = town.running().await;
+    let away = town.folder.path().join("away");
+    rename(&home, &away).unwrap();
+    symlink(&away, &home).unwrap();
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
@@ -200,4 +202,28 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
     assert_eq!(town.rows("select distinct attempts from v_deliveries").await, ["1"]);
     assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_that_a_daemon_has_noted_nothing_for_three_minutes() {
+    let town = Town::new(OFTEN, "").await;
+    let daemon = town.running().await;
+    town.until("select count(*) from daemon where ran_from is not null", &["1"]).await;
+    let noted = async |minutes_ago: u64| {
+        let sql = format!(
+            "begin immediate; drop trigger if exists full;
+             update daemon set ran_until = unixepoch() * 1000 - {};
+             create trigger full before update on daemon begin select raise(abort, 'disk full'); end; commit",
+            minutes_ago * 60_000
+        );
+        let mut writer = SqliteConnectOptions::new().filename(&town.database).connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut writer).await.unwrap();
+        let status = town.run_beside(&["status", "--json"]).await;
+        let said: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let reasons: Vec<_> = said["reasons"].as_array().unwrap().iter().map(|it| it["reason"].to_string()).collect();
+        (status.status.code(), reasons)
+    };
+    assert_eq!(noted(2).await, (Some(0), vec![]));
+    assert_eq!(noted(4).await, (Some(3), vec!["\"cannot_write\"".to_owned()]));
+    daemon.kill();
 }

@@ -3,7 +3,7 @@
 use vetwatch::delivery::parcel;
 use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
 use vetwatch::store::redirect::Redirected;
-use vetwatch::store::redrive::Redrive;
+use vetwatch::store::redrive::{Redrive, Redriven};
 use vetwatch::time::Clock;
 
 use crate::delivery::verdicts;
@@ -200,6 +200,36 @@ async fn only_what_the_other_endpoint_has_no_message_of_is_redirected_to_it() {
     world.execute("update delivery set state = 'dead', redirected_at = null, operators_notified_at = null").await;
     let done = world.redirect(all, "crm").await;
     assert!(matches!(&done, Redirected::Done { moved, left, .. } if moved.is_empty() && left.len() == 1), "{done:?}");
+}
+
+#[tokio::test]
+async fn what_was_redirected_and_is_redriven_goes_to_the_fallback_if_it_fails_once_more() {
+    let mut world = World::edited("", "", |text| {
+        text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"desk\"]", 1).replace(
+            "\n\n[[endpoint]]\nname = \"crm\"",
+            "\n\n[[endpoint]]\nname = \"desk\"\nkind = \"email\"\nsmtp = \"office\"\nfrom = \"vetwatch@contoso.example\"\n\
+             to = [\"desk@contoso.example\"]\nfallback = \"crm\"\nfail_over_after = \"30m\"\n\n[[endpoint]]\nname = \"crm\"",
+        )
+    })
+    .await;
+    world.mail.stop().await.unwrap();
+    verdicts(&mut world, 1).await;
+    world.live(minutes(10)).await;
+    let id = world.rows("select delivery_id from v_deliveries where endpoint = 'desk'").await.remove(0);
+    let one = Redrive::One { id: &id, force: false };
+    let done = world.redirect(one, "sales-mail").await;
+    assert!(matches!(&done, Redirected::Done { moved, .. } if moved.len() == 1), "{done:?}");
+    world.live(hours(2)).await;
+    assert_eq!(world.in_place(), [""; 0], "it was told elsewhere");
+
+    let mut tx = world.store.begin().await.unwrap();
+    let again = tx.redrive(one, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(again, Redriven::Again(_)), "{again:?}");
+    world.live(minutes(25)).await;
+    assert_eq!(world.in_place(), [""; 0]);
+    world.live(minutes(10)).await;
+    assert_eq!(world.in_place(), ["School 00 instead of desk"]);
 }
 
 #[tokio::test]

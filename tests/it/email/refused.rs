@@ -196,3 +196,20 @@ async fn a_recipient_is_told_while_another_one_still_waits_and_forgotten_when_it
     world.live(minutes(60)).await;
     assert_eq!((world.rows(STATE).await, told(&world).len()), (vec!["delivered".to_owned()], 1));
 }
+
+#[tokio::test]
+async fn a_refusal_is_told_and_shown_though_its_endpoint_is_renamed_at_once() {
+    let mut world = world_of(THREE).await;
+    let refuse = MailAct::Reply("550 5.1.1 no such mailbox".to_owned());
+    world.mail.script(MailRule::at(Stage::Rcpt, refuse).to("gone@contoso.example"));
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    assert_eq!((world.rows(STATE).await, told(&world).len()), (vec!["delivered".to_owned()], 0));
+
+    // Under its old name nobody knows whether the address is still meant.
+    world.without("sales-mail").await;
+    world.live(minutes(10)).await;
+    let refused = world.store.refused_recipients().await.unwrap();
+    assert!(matches!(refused.as_slice(), [one] if one.address == "gone@contoso.example"), "{refused:?}");
+    assert_eq!(told(&world).len(), 1);
+}

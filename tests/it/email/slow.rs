@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use vetwatch::delivery::Outcome;
-use vetwatch::delivery::email::{EmailChannel, Tls};
+use vetwatch::delivery::email::{EmailChannel, EmailSettings, Tls};
 use vetwatch::sandbox::mailbox::{Mail, MailAct, MailRule, Mailbox, Stage};
 use vetwatch::sandbox::receiver::HookAct;
 use vetwatch::time::SystemClock;
 
-use super::{deliver, settings};
+use super::{TRY_AGAIN, deliver, settings};
 use crate::process::{SOON, Town};
 use crate::world::{World, minutes, seconds};
 
@@ -36,6 +36,40 @@ async fn the_final_dot_is_waited_for_longer_than_all_that_goes_before_it() {
     let channel = EmailChannel::new(settings(server.address().port(), Tls::None)).with_deadline(seconds(1));
     let report = deliver(&channel).await;
     assert_eq!((report.outcome, server.mails().len()), (Outcome::Accepted, 1), "{}", report.detail);
+}
+
+/// A server that lets each recipient wait for so long, after so many that it answers at once; and a channel to it.
+async fn tarpit(free: u64, pause: Duration, recipients: u32) -> (Mailbox, EmailChannel) {
+    let server = Mailbox::start(std::sync::Arc::new(SystemClock)).await.unwrap();
+    server.script(MailRule::at(Stage::Rcpt, MailAct::Delay(Duration::ZERO)).times(free));
+    server.script(MailRule::at(Stage::Rcpt, MailAct::Delay(pause)));
+    let to = (0..recipients).map(|n| format!("r{n}@contoso.example").parse().unwrap()).collect();
+    let channel = EmailChannel::new(EmailSettings { to, ..settings(server.address().port(), Tls::None) });
+    (server, channel.with_deadline(seconds(1)))
+}
+
+#[tokio::test]
+async fn a_server_that_lets_each_recipient_wait_is_slow_and_not_silent() {
+    let (server, channel) = tarpit(0, Duration::from_millis(250), 6).await;
+    let report = deliver(&channel).await;
+    assert_eq!((report.outcome, server.mails().len()), (Outcome::Accepted, 1), "{}", report.detail);
+}
+
+#[tokio::test]
+async fn a_tarpit_at_many_recipients_holds_an_attempt_no_longer_than_its_deadline() {
+    // One mail to all of them.
+    let (server, channel) = tarpit(0, Duration::from_millis(250), 12).await;
+    let report = deliver(&channel.with_final_reply(seconds(1))).await;
+    assert_eq!((report.outcome, report.settled.len()), (TRY_AGAIN, 0), "{}", report.detail);
+    assert!(report.detail.contains("naming the recipients: no answer within"), "{}", report.detail);
+    assert_eq!(server.mails().len(), 0);
+
+    // Refused for one of them, it is sent to each alone: what was said of some is known, the others wait.
+    let (server, channel) = tarpit(12, Duration::from_millis(250), 12).await;
+    server.script(MailRule::at(Stage::Message, MailAct::Reply("550 5.1.1 no such user".to_owned())));
+    let report = deliver(&channel.with_final_reply(seconds(1))).await;
+    assert_eq!(report.outcome, TRY_AGAIN, "{}", report.detail);
+    assert!((1..12).contains(&report.settled.len()), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
