@@ -293,7 +293,7 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
 }
 
 /// What a full disk refuses, as far as alarms are concerned.
-const WRITES: [(&str, &str); 3] = [("update", "daemon"), ("insert", "raised"), ("insert", "delivery")];
+const WRITES: [(&str, &str); 3] = [("update", "daemon"), ("insert", "raised_alert"), ("insert", "delivery")];
 
 impl World {
     /// None of these writes succeeds any more: SQLite answers `SQLITE_FULL`, as it does when the ids of a table are used

@@ -208,11 +208,11 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
 async fn status_says_that_a_daemon_has_noted_nothing_for_three_minutes() {
     let town = Town::new(OFTEN, "").await;
     let daemon = town.running().await;
-    town.until("select count(*) from daemon where ran_from is not null", &["1"]).await;
+    town.until("select count(*) from daemon where alive_since is not null", &["1"]).await;
     let noted = async |minutes_ago: u64| {
         let sql = format!(
             "begin immediate; drop trigger if exists full;
-             update daemon set ran_until = unixepoch() * 1000 - {};
+             update daemon set alive_at = unixepoch() * 1000 - {};
              create trigger full before update on daemon begin select raise(abort, 'disk full'); end; commit",
             minutes_ago * 60_000
         );

@@ -60,7 +60,7 @@ async fn a_tarpit_at_many_recipients_holds_an_attempt_no_longer_than_its_deadlin
     // One mail to all of them.
     let (server, channel) = tarpit(0, Duration::from_millis(250), 12).await;
     let report = deliver(&channel.with_final_reply(seconds(1))).await;
-    assert_eq!((report.outcome, report.settled.len()), (TRY_AGAIN, 0), "{}", report.detail);
+    assert_eq!((report.outcome, report.final_replies.len()), (TRY_AGAIN, 0), "{}", report.detail);
     assert!(report.detail.contains("naming the recipients: no answer within"), "{}", report.detail);
     assert_eq!(server.mails().len(), 0);
 
@@ -69,7 +69,7 @@ async fn a_tarpit_at_many_recipients_holds_an_attempt_no_longer_than_its_deadlin
     server.script(MailRule::at(Stage::Message, MailAct::Reply("550 5.1.1 no such user".to_owned())));
     let report = deliver(&channel.with_final_reply(seconds(1))).await;
     assert_eq!(report.outcome, TRY_AGAIN, "{}", report.detail);
-    assert!((1..12).contains(&report.settled.len()), "{report:?}");
+    assert!((1..12).contains(&report.final_replies.len()), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
