@@ -9,8 +9,8 @@
 //! it stops at a page of which everything was seen, and even there not always. What a look found and how far it came is
 //! one transaction.
 
-mod news;
-mod reading;
+mod customer_activity;
+mod scan;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use chrono::{Days, NaiveDate};
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
-use self::news::Acts;
-use self::reading::Reading;
+use self::customer_activity::ActivityById;
+use self::scan::LogScan;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
 use crate::poller::{LONGEST_GATE, pause};
 use crate::store::{self, Gate, LogRead, LogState, SeenOperation, Store};
@@ -29,16 +29,16 @@ use crate::time::{Clock, Timestamp};
 /// Operations appear this much later than they are dated, at most.
 const OVERLAP: Duration = Duration::from_hours(12);
 /// Where nothing happens for longer, the days before are not read again for ever.
-const QUIET: Duration = Duration::from_hours(24 * 7);
+const MAX_CURSOR_AGE: Duration = Duration::from_hours(24 * 7);
 /// Refused are more than 30 days at once, and what is older than 90; less, as nobody says how days are counted.
-const SPAN: u64 = 28;
-const KEPT: u64 = 89;
+const MAX_QUERY_SPAN: u64 = 28;
+const LOG_RETENTION: u64 = 89;
 /// At least so often a look stops nowhere before the end: operations that appeared late are not always on top.
-const FULL: Duration = Duration::from_hours(1);
+const FULL_SCAN_EVERY: Duration = Duration::from_hours(1);
 /// A round reads this many pages at most; the next one goes on.
 const PAGES_A_ROUND: u32 = 20;
 /// So many operations are remembered; more are read again each time.
-const REMEMBERED: usize = 100_000;
+const MAX_SEEN_IDS: usize = 100_000;
 /// A log that could not be read is asked for again after this long, then after twice as long.
 const RETRY: Duration = Duration::from_mins(5);
 /// Refused so many times in a row, it is no accident. Then, and if there is no right to it, once a day.
@@ -60,16 +60,16 @@ pub struct ActivityLog {
     pub in_review: Duration,
     /// The roster follows Partner Center's list; whom the log tells of is on it.
     pub synced: bool,
-    pub under_way: UnderWay,
+    pub under_way: ScanInProgress,
 }
 
 /// A look that waits for the next round.
 #[derive(Debug, Default)]
-pub struct UnderWay(Mutex<Option<Reading>>);
+pub struct ScanInProgress(Mutex<Option<LogScan>>);
 
 /// What a round came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct ScanOutcome {
     pub pages: u32,
     /// Customers of whom news is expected from now on.
     pub expected: u64,
@@ -78,7 +78,7 @@ pub struct Look {
     pub next: Option<Timestamp>,
 }
 
-impl Look {
+impl ScanOutcome {
     fn next(at: Timestamp) -> Self {
         Self { next: Some(at), ..Self::default() }
     }
@@ -111,90 +111,90 @@ impl ActivityLog {
     ///
     /// # Errors
     /// When the database fails; the same is read again then. What Partner Center refuses is noted and tried again later.
-    pub async fn round(&self) -> Result<Look, store::Error> {
+    pub async fn round(&self) -> Result<ScanOutcome, store::Error> {
         let now = self.clock.now();
         let mut under_way = self.under_way.0.lock().await;
         let state = self.store.log_state(self.partner).await?;
         if under_way.is_none()
             && let Some(due) = state.due(self.every, now)
         {
-            return Ok(Look::next(due));
+            return Ok(ScanOutcome::next(due));
         }
         if !self.client.has_activity_log() {
-            return Ok(Look::next(self.refused(&state, A_DAY, "there is no activity log in this cloud").await?));
+            return Ok(ScanOutcome::next(self.refused(&state, A_DAY, "there is no activity log in this cloud").await?));
         }
         let gate = self.store.gate(self.partner).await?;
         if let Some(gate) =
             gate.as_ref().filter(|gate| gate.backoff_until > now && gate.backoff_until <= now.after(LONGEST_GATE))
         {
-            return Ok(Look::next(gate.backoff_until));
+            return Ok(ScanOutcome::next(gate.backoff_until));
         }
         let page_at = self.budget.page_at(Reader::ActivityLog, now);
         if page_at > now {
-            return Ok(Look::next(page_at));
+            return Ok(ScanOutcome::next(page_at));
         }
-        let mut reading = under_way.take().unwrap_or_else(|| self.begin(&state, now));
-        let (mut look, pages) = (Look::default(), reading.pages);
+        let mut scan = under_way.take().unwrap_or_else(|| self.begin(&state, now));
+        let (mut look, pages) = (ScanOutcome::default(), scan.pages);
         let outcome = loop {
-            if let Err(error) = self.page(&mut reading).await? {
+            if let Err(error) = self.page(&mut scan).await? {
                 break Some(error);
             }
-            look.pages = reading.pages - pages;
-            if reading.is_over() {
+            look.pages = scan.pages - pages;
+            if scan.is_over() {
                 break None;
             }
             let now = self.clock.now();
             let page_at = self.budget.page_at(Reader::ActivityLog, now);
             if look.pages >= PAGES_A_ROUND || page_at > now {
                 look.next = Some(page_at);
-                *under_way = Some(reading);
+                *under_way = Some(scan);
                 return Ok(look);
             }
         };
-        (look.expected, look.added) = self.end(&reading, &state, outcome.is_none(), gate.is_some()).await?;
+        (look.expected, look.added) = self.end(&scan, &state, outcome.is_none(), gate.is_some()).await?;
         look.next = Some(match &outcome {
             Some(error) => self.failed(error, &state, gate.as_ref()).await?,
-            None if reading.to.is_some() => self.clock.now(),
+            None if scan.to.is_some() => self.clock.now(),
             None => self.clock.now().after(self.every),
         });
         Ok(look)
     }
 
     /// What is to be read: from the cursor on, up to now or as far as one question may span.
-    fn begin(&self, state: &LogState, now: Timestamp) -> Reading {
+    fn begin(&self, state: &LogState, now: Timestamp) -> LogScan {
         // A cursor from the future: the clock was set back.
         let cursor = state.cursor.filter(|at| *at <= now.after(A_DAY));
         let since = cursor.map_or(now.before(self.unqualified), |at| at.min(now)).before(OVERLAP);
         let today = now.to_utc().date_naive();
-        let first = today.checked_sub_days(Days::new(KEPT)).unwrap_or(today);
+        let first = today.checked_sub_days(Days::new(LOG_RETENTION)).unwrap_or(today);
         let from = since.to_utc().date_naive();
         if from < first {
             warn!(partner = self.name, %from, "the activity log keeps 90 days; submissions before are found by asking only");
         }
         let from = from.max(first);
-        let end = from.checked_add_days(Days::new(SPAN)).filter(|end| *end < today);
-        let is_fresh = state.full_at.is_some_and(|at| at <= now && now.since(at) < FULL);
-        Reading::new(from, end, is_fresh && state.newest_first && end.is_none())
+        let end = from.checked_add_days(Days::new(MAX_QUERY_SPAN)).filter(|end| *end < today);
+        let is_fresh = state.full_at.is_some_and(|at| at <= now && now.since(at) < FULL_SCAN_EVERY);
+        LogScan::new(from, end, is_fresh && state.newest_first && end.is_none())
     }
 
-    async fn page(&self, reading: &mut Reading) -> Result<Result<(), Error>, store::Error> {
-        let page = match self.client.audit_records(reading.from, reading.to, reading.after.as_ref()).await {
+    async fn page(&self, scan: &mut LogScan) -> Result<Result<(), Error>, store::Error> {
+        let page = match self.client.audit_records(scan.from, scan.to, scan.after.as_ref()).await {
             Ok(page) => page,
             Err(error) => return Ok(Err(error)),
         };
         if page.odd > 0 {
             debug!(partner = self.name, records = page.odd, "records of the activity log could not be read");
         }
-        if reading.wants_seen(&page) {
-            reading.seen = Some(self.store.seen_operations(self.partner).await?);
+        if scan.needs_seen_ids(&page) {
+            scan.seen = Some(self.store.seen_operations(self.partner).await?);
         }
-        Ok(reading.take(page, self.clock.now()))
+        Ok(scan.take(page, self.clock.now()))
     }
 
     /// What follows from what was read, and how far that was, in one transaction.
     async fn end(
         &self,
-        reading: &Reading,
+        scan: &LogScan,
         state: &LogState,
         complete: bool,
         opens_gate: bool,
@@ -202,19 +202,20 @@ impl ActivityLog {
         let now = self.clock.now();
         let as_of = self.store.roster_as_of(self.partner).await?;
         let mut tx = self.store.begin().await?;
-        let found = news::take(&mut tx, self.partner, &reading.acts, self.synced.then_some(as_of), now).await?;
+        let found =
+            customer_activity::take(&mut tx, self.partner, &scan.acts, self.synced.then_some(as_of), now).await?;
         if complete {
             if opens_gate {
                 tx.open_gate(self.partner).await?;
             }
-            let cursor = cursor(reading, state, now);
-            let full = reading.is_full().then(|| reading.shows_newest_first());
-            let full = full.filter(|_| reading.to.is_none());
-            if reading.to.is_none() {
-                let next = cursor.before(OVERLAP + A_DAY).as_millis().div_euclid(reading::DAY_MS);
-                tx.saw_operations(self.partner, &self.to_remember(reading, full.unwrap_or(true)), next).await?;
+            let cursor = cursor(scan, state, now);
+            let full = scan.is_full().then(|| scan.shows_newest_first());
+            let full = full.filter(|_| scan.to.is_none());
+            if scan.to.is_none() {
+                let next = cursor.before(OVERLAP + A_DAY).as_millis().div_euclid(scan::DAY_MS);
+                tx.remember_operations(self.partner, &self.to_remember(scan, full.unwrap_or(true)), next).await?;
             }
-            tx.log_was_read(self.partner, LogRead { cursor, now, full, goes_on: reading.to.is_some() }).await?;
+            tx.log_was_read(self.partner, LogRead { cursor, now, full, goes_on: scan.to.is_some() }).await?;
         }
         tx.commit().await?;
         if complete && (state.refused || state.failing_since.is_some()) {
@@ -228,15 +229,15 @@ impl ActivityLog {
     }
 
     /// A log of one page is read as a whole anyway, and one in another order to its end.
-    fn to_remember(&self, reading: &Reading, newest_first: bool) -> Vec<SeenOperation> {
-        if reading.pages < 2 && reading.seen.is_none() || !newest_first {
+    fn to_remember(&self, scan: &LogScan, newest_first: bool) -> Vec<SeenOperation> {
+        if scan.pages < 2 && scan.seen.is_none() || !newest_first {
             return Vec::new();
         }
-        let room = REMEMBERED.saturating_sub(reading.seen.as_ref().map_or(0, std::collections::HashSet::len));
-        if reading.new.len() > room {
+        let room = MAX_SEEN_IDS.saturating_sub(scan.seen.as_ref().map_or(0, std::collections::HashSet::len));
+        if scan.new.len() > room {
             debug!(partner = self.name, "more operations a day than are remembered: some are read again each time");
         }
-        reading.new.iter().copied().take(room).collect()
+        scan.new.iter().copied().take(room).collect()
     }
 
     /// What stops everything closes the partner's gate; either way the log is left alone for a while.
@@ -248,14 +249,14 @@ impl ActivityLog {
                 return self.refused(state, A_DAY, &error.to_string()).await;
             }
             // A 401 of the API's is the log's own until a customer's question meets it, too.
-            Error::Refused(_) | Error::Credential(_) if !error.stops_everything() && state.failures + 1 >= REFUSALS => {
+            Error::Refused(_) | Error::Credential(_) if !error.blocks_all_calls() && state.failures + 1 >= REFUSALS => {
                 return self.refused(state, wait.min(A_DAY), &error.to_string()).await;
             }
             _ => {}
         }
         let mut wait = wait.min(LONGEST_GATE);
         let mut tx = self.store.begin().await?;
-        if error.stops_everything() {
+        if error.blocks_all_calls() {
             let closed = pause(error, gate.map_or(0, |gate| gate.backoffs), self.in_review);
             warn!(partner = self.name, until = %now.after(closed), "nothing is asked of Partner Center for a while: {error}");
             tx.close_gate(self.partner, now.after(closed), &error.to_string()).await?;
@@ -287,12 +288,12 @@ impl ActivityLog {
 }
 
 /// How far everything is read: up to the newest operation, which is dated by their clock.
-fn cursor(reading: &Reading, state: &LogState, now: Timestamp) -> Timestamp {
+fn cursor(scan: &LogScan, state: &LogState, now: Timestamp) -> Timestamp {
     let begins = |day: NaiveDate| Timestamp::from(day.and_time(chrono::NaiveTime::MIN).and_utc());
-    let old = state.cursor.filter(|at| *at <= now.after(A_DAY)).unwrap_or(begins(reading.from)).min(now);
-    match reading.to {
+    let old = state.cursor.filter(|at| *at <= now.after(A_DAY)).unwrap_or(begins(scan.from)).min(now);
+    match scan.to {
         Some(end) => old.max(begins(end)).min(now),
-        None => old.max(reading.newest.unwrap_or(old).min(now)).max(now.before(QUIET)),
+        None => old.max(scan.newest.unwrap_or(old).min(now)).max(now.before(MAX_CURSOR_AGE)),
     }
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::delivery::message::when;
+use crate::delivery::message::time_format;
 use crate::event::EventType;
-use crate::record::Intervals;
+use crate::recording::Intervals;
 use crate::store::reports::{EndpointState, PartnerState};
 use crate::store::waiting::LoneWait;
 use crate::store::{PollClass, Refused};
@@ -144,7 +144,7 @@ const CREDENTIAL_SOON: Duration = Duration::from_hours(24 * 14);
 /// A partner that backed off so many times in a row had no good answer in between: more than a throttled minute.
 const BACKOFFS: i64 = 2;
 /// So many messages that wait alone, and recipients that refuse, are named.
-const NAMED: usize = 10;
+const MAX_NAMES: usize = 10;
 /// Whoever waits for less than this is not late, however short its interval.
 const LEAST_LATE: Duration = Duration::from_secs(30);
 
@@ -260,7 +260,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
             let text = format!(
                 "{}: the customer list could not be read since {}: new customers are not watched",
                 state.partner,
-                when::moment(since)
+                time_format::moment(since)
             );
             add(Reason::CustomerListFailing, &state.partner, Some(since), text);
         }
@@ -279,17 +279,17 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
             add(reason, &state.endpoint, since, text);
         }
     }
-    for wait in facts.lone_waits.iter().take(NAMED) {
+    for wait in facts.lone_waits.iter().take(MAX_NAMES) {
         let why = wait.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let text = format!(
             "a message waits for {} since {}, though the endpoint works{why}; `vetwatch deliveries show {}`",
             wait.endpoint,
-            when::moment(wait.since),
+            time_format::moment(wait.since),
             wait.id
         );
         add(Reason::MessageWaitsAlone, &wait.endpoint, Some(wait.since), text);
     }
-    for refused in facts.refused.iter().take(NAMED) {
+    for refused in facts.refused.iter().take(MAX_NAMES) {
         let text = format!(
             "{} refused {} of {} for good: {}; correct the address, then `vetwatch deliveries redrive {}`",
             refused.address,
@@ -315,7 +315,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     for (state, _) in &facts.partners {
         for end in state.credentials.iter().filter(|end| end.at <= now.after(CREDENTIAL_SOON)) {
             let verb = if end.at <= now { "ended" } else { "ends" };
-            let text = format!("{}: its {} {verb} on {}", state.partner, end.of, when::moment(end.at));
+            let text = format!("{}: its {} {verb} on {}", state.partner, end.of, time_format::moment(end.at));
             add(Reason::CredentialExpiring, &state.partner, Some(end.at), text);
         }
     }
@@ -336,14 +336,14 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
         let text = format!(
             "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is believed to be gone \
              until two looks an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
-            when::moment(since),
+            time_format::moment(since),
             state.missing
         );
         return Some((Reason::ImplausibleAnswers, Some(since), text));
     }
     let long = state.failing_since.filter(|since| now.since(*since) >= Reason::PartnerFailing.after());
     if let Some(since) = state.failing_reported_since.or(long) {
-        let text = format!("{partner}: no good answer since {}{why}", when::moment(since));
+        let text = format!("{partner}: no good answer since {}{why}", time_format::moment(since));
         return Some((Reason::PartnerFailing, Some(since), text));
     }
     let text = format!("{partner}: no good answer after {} pauses in a row{why}", state.backoffs);
@@ -382,10 +382,11 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
         );
         said.push((Reason::EndpointGone, Some(since), text));
     } else if let Some(since) = failing_since(state, now).filter(|_| state.pending > 0) {
-        let text = format!("{name} has not delivered since {}{why}; {}", when::moment(since), wait(state.pending));
+        let text =
+            format!("{name} has not delivered since {}{why}; {}", time_format::moment(since), wait(state.pending));
         said.push((Reason::EndpointFailing, Some(since), text));
     } else if let Some(since) = waiting {
-        let text = format!("{} for {name}, the oldest since {}{why}", wait(state.pending), when::moment(since));
+        let text = format!("{} for {name}, the oldest since {}{why}", wait(state.pending), time_format::moment(since));
         said.push((Reason::MessagesWaiting, Some(since), text));
     }
     said
@@ -410,7 +411,7 @@ impl Late {
             ),
             (Reason::DatabaseDamaged, _) => "The database is damaged: not all that is stored can be read".to_owned(),
             (Reason::CustomerListFailing, _) => {
-                format!("The customer list of {about} could not be read since {}", when::moment(self.since))
+                format!("The customer list of {about} could not be read since {}", time_format::moment(self.since))
             }
             (Reason::DeliveryLate, _) => format!("A message to {about} has been due for {waited} and was not tried"),
             (_, interval) => format!(

@@ -12,11 +12,11 @@ pub mod demo;
 pub mod explain;
 pub mod failure;
 mod fit;
-mod generate;
+mod completions;
 mod history;
 mod import;
-mod letter;
-pub mod live;
+mod mime;
+pub mod connectivity_check;
 mod load;
 mod logging;
 pub mod login;
@@ -33,8 +33,8 @@ pub mod sync;
 pub mod test_send;
 pub mod text;
 pub mod validation;
-mod when;
-mod which;
+mod time_args;
+mod lookup;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -112,8 +112,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Explain(args) => explain::explain(context, args).await,
         Command::TestSend(args) => test_send::test_send(context, args).await,
         Command::Deliveries(command) => deliveries::deliveries(context, command).await,
-        Command::Completions { shell } => generate::completions(context, shell),
-        Command::Man { directory } => generate::man(context, &directory),
+        Command::Completions { shell } => completions::completions(context, shell),
+        Command::Man { directory } => completions::man(context, &directory),
     }
 }
 

@@ -9,9 +9,9 @@ mod chat;
 mod credential;
 mod endpoint;
 mod http;
-mod outline;
+mod public_config;
 mod partner;
-mod problem;
+mod diagnostics;
 mod route;
 mod schedule;
 mod secret;
@@ -29,21 +29,21 @@ use secrecy::ExposeSecret as _;
 
 use crate::attention::look::Scope;
 use crate::calendar::{Calendar, Reminders};
-use crate::delivery::chat::{ChatSettings, Service};
+use crate::delivery::chat::{ChatService, ChatSettings};
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
 use crate::delivery::webhook::WebhookSettings;
 use crate::heartbeat::Heartbeat;
 use crate::partner_center::PartnerSettings;
-use crate::record::Intervals;
+use crate::recording::Intervals;
 
-pub use outline::Outline;
-pub use problem::{Problem, Problems};
+pub use diagnostics::{Problem, Problems};
+pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
 pub use section::{closest, current_name};
 
-use problem::Report;
+use diagnostics::Report;
 use section::{Context, Section};
 
 /// Where the database is unless the file says otherwise.
@@ -63,7 +63,7 @@ pub struct Config {
     pub calendar: Calendar,
     /// When somebody is reminded of a long review.
     pub reminders: Reminders,
-    pub retry: retry::Policy,
+    pub retry: retry::RetryPolicy,
     pub endpoints: Vec<EndpointSettings>,
     pub routes: Routes,
     /// Where to say that vetwatch is alive.
@@ -139,7 +139,7 @@ impl EndpointSettings {
         let settings = match &self.kind {
             EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
             EndpointKind::Webhook(webhook) => webhook.http.url.to_string(),
-            EndpointKind::Chat(ChatSettings { http, service: Service::Ntfy(topic) }) => {
+            EndpointKind::Chat(ChatSettings { http, service: ChatService::Ntfy(topic) }) => {
                 format!("{} {}", http.url, topic.name.expose_secret())
             }
             EndpointKind::Chat(chat) => chat.http.url.to_string(),
@@ -220,11 +220,11 @@ fn web(root: &mut Section<'_>) -> Option<SocketAddr> {
     let given = root.has("web");
     let mut section = root.section("web");
     if given {
-        section.demand(&["listen"]);
+        section.require(&["listen"]);
         section.warning("", "this version has no status page yet and does not listen");
     }
     section.parsed("listen", |text| {
-        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", section::shown(text)))
+        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", section::quote(text)))
     })
 }
 

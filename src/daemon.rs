@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::activity::{self, Progress};
-use crate::activity_log::Look;
+use crate::activity_log::ScanOutcome;
 use crate::config::Config;
-use crate::lock;
+use crate::instance_lock;
 use crate::partner_center;
-use crate::sign_ins::SignIns;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
+use crate::token_keepalive::SignIns;
+use crate::worker_loop::{self, Progress};
 
 pub use parts::{EndpointParts, PartnerParts, Parts, assemble, channel};
 pub use signals::Signals;
@@ -134,7 +134,7 @@ async fn end(store: &Store) {
 
 /// What a start comes to.
 struct Running {
-    lock: lock::Lock,
+    lock: instance_lock::Lock,
     store: Store,
     loops: JoinSet<String>,
 }
@@ -180,9 +180,9 @@ pub fn said_of_a_new_database(database: &Path) -> String {
 }
 
 /// `status` looks at the lock for an instant; that is no other daemon.
-pub async fn take_lock(database: &Path) -> Result<lock::Lock, Error> {
+pub async fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
     for _ in 0..10 {
-        match lock::take(database) {
+        match instance_lock::take(database) {
             Ok(Some(held)) => return Ok(held),
             Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
             Err(source) => return Err(Error::Lock { database: database.to_owned(), source }),
@@ -238,7 +238,7 @@ pub async fn start(
         loops.add(name, LIST_HUNG, Arc::new(Notify::new()), move || {
             let (log, asks, stop) = (log.clone(), asks.clone(), stop_looks.clone());
             async move {
-                let look = stop.run_until_cancelled(log.round()).await.unwrap_or(Ok(Look::default()))?;
+                let look = stop.run_until_cancelled(log.round()).await.unwrap_or(Ok(ScanOutcome::default()))?;
                 if look.has_found() {
                     asks.notify_one();
                 }
@@ -271,7 +271,7 @@ pub async fn start(
         async move { alarms.round().await }
     });
     let Loops { tasks: mut loops, progress, .. } = loops;
-    let mut scheduler = activity::poke_by_cron(crons).await?;
+    let mut scheduler = worker_loop::poke_by_cron(crons).await?;
     loops.spawn(SignIns::of(&config.partners, clock)?.run(stop.clone()));
     loops.spawn(see_others(store.clone(), pokes, stop.clone()));
     if let Some(heartbeat) = config.heartbeat.clone() {
@@ -329,7 +329,7 @@ impl Loops {
             async move { running.await.inspect_err(|error| store.note_damage(error)) }
         };
         self.tasks.spawn(async move {
-            activity::run(progress.clone(), poke, clock, stop, round).await;
+            worker_loop::run(progress.clone(), poke, clock, stop, round).await;
             end.await;
             progress.name.clone()
         });
@@ -384,7 +384,7 @@ async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration
             let gone = if is_time { tx.forget_attempts(now.before(keep_attempts)).await? } else { 0 };
             tx.commit().await?;
             if is_time {
-                store.tidy().await?;
+                store.maintain().await?;
                 debug!(gone, "old attempts forgotten");
                 tidied = now;
             }

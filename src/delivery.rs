@@ -1,13 +1,13 @@
 //! From the outbox to an endpoint.
 
-pub mod address;
+pub mod egress_policy;
 pub mod chat;
 mod dispatcher;
 pub mod email;
 pub mod http;
 pub mod message;
 mod outbox;
-pub mod quiet;
+pub mod quiet_hours;
 pub mod retry;
 pub mod route;
 mod sender;
@@ -35,7 +35,7 @@ pub enum Channel {
 
 /// A message that is to be written, before its first attempt.
 #[derive(Debug, Clone, Copy)]
-pub struct Draft<'a> {
+pub struct RenderInput<'a> {
     /// The delivery's id.
     pub id: Uuid,
     /// In the order in which they occurred.
@@ -48,7 +48,7 @@ pub struct Draft<'a> {
     pub note: Option<&'a str>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> RenderInput<'a> {
     /// For the endpoint's own recipients, in its own right.
     #[must_use]
     pub const fn new(id: Uuid, events: &'a [Event]) -> Self {
@@ -58,7 +58,7 @@ impl<'a> Draft<'a> {
 
 /// A frozen message on its way: every attempt is given the same text.
 #[derive(Debug, Clone, Copy)]
-pub struct Outgoing<'a> {
+pub struct OutboundMessage<'a> {
     /// The delivery's id: `webhook-id`, `Message-ID`.
     pub id: Uuid,
     /// What [`Channel::render`] made of the events.
@@ -71,16 +71,16 @@ pub struct Outgoing<'a> {
 
 /// What one attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct AttemptResult {
     pub outcome: Outcome,
     /// What the other side answered, or why there was no answer: for people, without secrets, at most
-    /// [`Report::DETAIL_MAX`] bytes, no control characters.
+    /// [`AttemptResult::DETAIL_MAX`] bytes, no control characters.
     pub detail: String,
     /// Recipients that took or refused it for good in this attempt, with what was replied.
     pub final_replies: BTreeMap<String, String>,
 }
 
-impl Report {
+impl AttemptResult {
     pub const DETAIL_MAX: usize = 1000;
 }
 
@@ -90,7 +90,7 @@ pub enum Outcome {
     /// Every recipient has taken it or refused it for good, and at least one has taken it.
     Accepted,
     /// Not this time; the receiver may have said how long to wait.
-    TryAgain { after: Option<Duration> },
+    Retry { after: Option<Duration> },
     /// Not this time, for a reason that is this message's or its recipients' own: the endpoint works.
     Deferred,
     /// It was handed over, and whether it was taken is not known: nobody saw the end. It is tried again, with more
@@ -104,7 +104,7 @@ pub enum Outcome {
     /// The endpoint as a whole cannot be reached.
     Unavailable,
     /// The endpoint does not let us in (a wrong password): never a message's end.
-    LoginRefused,
+    AuthRejected,
     /// The endpoint says that it is gone for good (HTTP 410).
     Gone,
 }
@@ -118,7 +118,7 @@ pub fn took(reply: &str) -> bool {
 impl Channel {
     /// The message as every attempt will send it.
     #[must_use]
-    pub fn render(&self, draft: &Draft<'_>, now: Timestamp) -> String {
+    pub fn render(&self, draft: &RenderInput<'_>, now: Timestamp) -> String {
         match self {
             Self::Email(channel) => channel.render(draft, now),
             Self::Webhook(channel) => channel.render(draft),
@@ -137,7 +137,7 @@ impl Channel {
     }
 
     /// One attempt. Ends within the channel's hard deadline, whatever the other side does.
-    pub async fn deliver(&self, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
+    pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
         match self {
             Self::Email(channel) => channel.deliver(outgoing).await,
             Self::Webhook(channel) => channel.deliver(outgoing, now).await,

@@ -61,7 +61,7 @@ impl EventType {
 
     /// Recorded, and sent only where a route names it: nobody wants mail for it unasked.
     #[must_use]
-    pub fn is_quiet(self) -> bool {
+    pub fn is_opt_in(self) -> bool {
         matches!(self, Self::Submitted | Self::Changed)
     }
 }
@@ -83,7 +83,7 @@ pub struct Event {
 impl Event {
     /// What has just happened, under a new id. Those of verdicts follow from what they tell: see [`ids`](crate::ids).
     #[must_use]
-    pub fn new(kind: EventType, partner: &str, subject: Subject, observed_at: Timestamp, now: Timestamp) -> Self {
+    pub fn new(kind: EventType, partner: &str, subject: EventPayload, observed_at: Timestamp, now: Timestamp) -> Self {
         let event_id = Uuid::now_v7();
         let data = EventData { event_id, partner: partner.to_owned(), subject, observed_at, test: false };
         Self { kind, occurred_at: now, data }
@@ -96,7 +96,7 @@ pub struct EventData {
     pub event_id: Uuid,
     pub partner: String,
     #[serde(flatten)]
-    pub subject: Subject,
+    pub subject: EventPayload,
     pub observed_at: Timestamp,
     /// A message that somebody asked for with `test-send`.
     pub test: bool,
@@ -104,14 +104,14 @@ pub struct EventData {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Subject {
-    Vetting(Box<VettingNews>),
-    Monitor(MonitorNews),
+pub enum EventPayload {
+    Vetting(Box<VettingChange>),
+    Monitor(OperationalNotice),
 }
 
 /// A change of one qualification of one customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VettingNews {
+pub struct VettingChange {
     pub customer: CustomerRef,
     pub qualification: String,
     /// The status before, as spelled; `absent`: no entry; null: an entry without status, or never seen before.
@@ -158,7 +158,7 @@ pub struct CustomerRef {
 
 /// News of vetwatch itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MonitorNews {
+pub struct OperationalNotice {
     /// One line: what happened.
     pub summary: String,
     /// What it means and what to do, in sentences.

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
-use crate::activity::Progress;
-use crate::delivery::http::{chosen, origin};
+use crate::delivery::http::{client_for_operator_url, origin};
 use crate::store::Store;
+use crate::worker_loop::Progress;
 
 const FIRST: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_mins(1);
@@ -33,7 +33,7 @@ impl Heartbeat {
         store: Store,
         stop: CancellationToken,
     ) -> String {
-        let client = chosen(&self.0);
+        let client = client_for_operator_url(&self.0);
         let (mut pause, mut failed) = (FIRST, false);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;

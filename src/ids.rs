@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use uuid::{Builder, Uuid};
 
-use crate::diff::Change;
+use crate::changes::Change;
 use crate::event::EventType;
 use crate::qualification;
 use crate::time::Timestamp;
@@ -113,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::diff::Review;
+    use crate::changes::Review;
 
     fn denied() -> Change {
         Change {

@@ -29,21 +29,21 @@
 //!
 //! What stays true, and where to see it:
 //!
-//! - **No verdict is lost**: [`record`] commits a transition and every message it causes in one transaction;
+//! - **No verdict is lost**: [`recording`] commits a transition and every message it causes in one transaction;
 //!   [`store`]'s `claim_due` opens an attempt before anything is sent and moves the next one a lease ahead, so the work
 //!   of a process that dies falls due by itself. There is no "running" state and nobody who has to clean up.
 //! - **Nothing is sent twice under two names**: a message is rendered and frozen at its first attempt; its id is the
 //!   delivery's, whatever happens.
-//! - **No false alarm**: only an `Ok(Answer)` of [`partner_center`] reaches [`diff`]; the rules of what is news are pure
+//! - **No false alarm**: only an `Ok(Answer)` of [`partner_center`] reaches [`changes`]; the rules of what is news are pure
 //!   code there, beside the table that tests them.
-//! - **Only a customer's own answer is believed**: the customer list and the activity log ([`roster`], [`activity_log`])
+//! - **Only a customer's own answer is believed**: the customer list and the activity log ([`customer_sync`], [`activity_log`])
 //!   only say who is a customer and who is asked sooner.
 //! - **Quiet hours and digests are only a due time**: [`delivery::route`] says who is told and when, `enqueue` puts an event
 //!   into a message of its group that is not begun, and `claim_due` holds back what has to wait. Nothing is dropped.
-//! - **It says when it is blind**: the poller and the dispatchers write down what fails; [`alarms`] tells the operators of
+//! - **It says when it is blind**: the poller and the dispatchers write down what fails; [`alerts`] tells the operators of
 //!   it once, and once more when it is over, and [`heartbeat`] stays away when vetwatch itself is dead. [`attention`] is the
 //!   one list of what needs a person, for `status`, the alarms and the README.
-//! - **Activation takes no input**: a poke, a due time and a restart run the same round ([`activity`]). Rounds are
+//! - **Activation takes no input**: a poke, a due time and a restart run the same round ([`worker_loop`]). Rounds are
 //!   bounded; tests call them and never sleep.
 //! - **What a restart must not forget is a row**: a partner's gate, an endpoint's closure, since when an entry is
 //!   missing, when watching began.
@@ -58,27 +58,27 @@ pub mod time;
 pub mod calendar;
 pub mod qualification;
 pub mod event;
-pub mod diff;
+pub mod changes;
 pub mod ids;
 // From Partner Center into the database.
 pub mod partner_center;
 pub mod store;
-pub mod record;
+pub mod recording;
 pub mod poller;
-pub mod roster;
+pub mod customer_sync;
 pub mod activity_log;
 // From the database to people.
 pub mod attention;
-pub mod alarms;
+pub mod alerts;
 pub mod delivery;
 // What others say, without our secrets.
 mod redact;
 // Put together.
 pub mod config;
-pub mod lock;
-pub mod activity;
+pub mod instance_lock;
+pub mod worker_loop;
 pub mod heartbeat;
-pub mod sign_ins;
+pub mod token_keepalive;
 pub mod daemon;
 pub mod cli;
 pub mod sandbox;

@@ -16,10 +16,10 @@ mod error;
 mod http;
 mod json;
 mod login;
-mod meaning;
-mod reach;
+mod error_codes;
+mod connectivity;
 mod refresh;
-mod refusal;
+mod api_error;
 mod submission;
 mod text;
 mod token_file;
@@ -37,22 +37,22 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
+pub use self::api_error::ApiError;
 pub use self::audit::{Operation, OperationKind, OperationPage};
-use self::auth::{Mark, Token, Tokens};
+use self::auth::{RequestEpoch, Token, Tokens};
 pub use self::budget::{Budget, Promise, Reader};
-pub use self::certificate::{Certificate, Unusable};
-pub use self::credential::{Credential, Expiry, Proof};
+pub use self::certificate::{Certificate, CertificateError};
+pub use self::connectivity::{Stage, reach};
+pub use self::credential::{ClientAuth, Credential, Expiry};
 pub use self::device::{DeviceLogin, Prompt, SignInError, SignedIn};
 pub use self::error::Error;
 use self::http::{Failure, Http, Reply};
 use self::login::Login;
-pub use self::reach::{Hop, reach};
-pub use self::refusal::Refusal;
 pub use self::submission::{NotSubmitted, Segment, Submission, Submitted};
 pub use self::token_file::TokenFile;
 pub use self::validation::ValidationCode;
 pub use self::wire::ListedCustomer;
-use self::wire::NotUnderstood;
+use self::wire::ParseError;
 pub use self::x509::X509;
 use crate::qualification::Snapshot;
 use crate::redact;
@@ -175,7 +175,7 @@ impl PartnerCenter {
         if settings.api_url.path().trim_end_matches('/').ends_with("/v1") {
             settings.api_url.path_segments_mut().map_err(|()| SetupError::Address("api_url"))?.pop_if_empty().pop();
         }
-        below(&settings.api_url, &["v1"]).ok_or(SetupError::Address("api_url"))?;
+        join_segments(&settings.api_url, &["v1"]).ok_or(SetupError::Address("api_url"))?;
         let Credential { proof, user } = settings.credential.clone();
         let tokens = Tokens::new(Login::new(http.clone(), &settings, proof)?, user);
         Ok(Self { name: settings.name, api_url: settings.api_url, http, tokens, deadline: DEADLINE })
@@ -213,7 +213,7 @@ impl PartnerCenter {
     /// # Errors
     /// As [`Self::qualifications`].
     pub async fn promised_qualifications(&self, customer_id: &str, promise: Option<Promise>) -> Result<Answer, Error> {
-        let url = below(&self.api_url, &["v1", "customers", customer_id, "qualifications"]);
+        let url = join_segments(&self.api_url, &["v1", "customers", customer_id, "qualifications"]);
         let call = self.get(url, None, QUALIFICATIONS_MAX, promise).await?;
         let snapshot = wire::qualifications(&call.reply.body).map_err(|why| call.unreadable(why))?;
         let raw = call.raw();
@@ -227,7 +227,7 @@ impl PartnerCenter {
     /// When there is no page, or none that was understood: the list is not complete then.
     pub async fn customers(&self, after: Option<&Continuation>) -> Result<CustomerPage, Error> {
         self.http.reads(Reader::CustomerList);
-        let url = below(&self.api_url, &["v1", "customers"]).map(|mut url| {
+        let url = join_segments(&self.api_url, &["v1", "customers"]).map(|mut url| {
             url.query_pairs_mut().append_pair("size", &PAGE.to_string());
             if after.is_some() {
                 url.query_pairs_mut().append_pair("seekOperation", "Next");
@@ -263,7 +263,7 @@ impl PartnerCenter {
         body_max: usize,
         promise: Option<Promise>,
     ) -> Result<Call, Error> {
-        let url = url.ok_or_else(nowhere)?;
+        let url = url.ok_or_else(invalid_url)?;
         let until = Instant::now() + self.deadline;
         let mark = self.tokens.mark();
         let token = self.tokens.current(mark, until).await?;
@@ -277,7 +277,7 @@ impl PartnerCenter {
     }
 
     /// Another token in place of the one that was refused with a 401, if another one can help.
-    async fn token_instead(&self, call: &Call, mark: Mark, until: Instant) -> Result<Arc<Token>, Error> {
+    async fn token_instead(&self, call: &Call, mark: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
         let refusal = call.refusal();
         if refusal.is_missing_mfa() {
             // Somebody may sign in anew: the next call shall see that.
@@ -286,7 +286,7 @@ impl PartnerCenter {
         if refusal.code() == Some(WRONG_AUDIENCE) || refusal.is_missing_mfa() {
             return Err(Error::Credential(refusal));
         }
-        self.tokens.instead_of(&call.token, mark, until).await?.ok_or(Error::Credential(refusal))
+        self.tokens.replace_rejected(&call.token, mark, until).await?.ok_or(Error::Credential(refusal))
     }
 
     async fn ask(
@@ -304,13 +304,13 @@ impl PartnerCenter {
         }
         let after = self.deadline.min(ANSWER);
         let until = until.min(Instant::now() + after);
-        let reply = self.http.exchange(request, body_max, until).await.map_err(|failure| match failure {
+        let reply = self.http.send(request, body_max, until).await.map_err(|failure| match failure {
             Failure::TimedOut => Error::TimedOut { after, correlation_id: Some(correlation_id) },
             Failure::Unreachable(why) => Error::Unreachable(why),
             Failure::Broken(why) => Error::Unreadable { what: why, correlation_id: Some(correlation_id) },
         })?;
         if reply.status != 401 {
-            token.has_worked();
+            token.mark_accepted();
         }
         let correlation_id = reply.id(CORRELATION).unwrap_or(correlation_id);
         Ok(Call { reply, token, request_id, correlation_id })
@@ -342,9 +342,9 @@ impl Call {
         if self.reply.is_success() { Ok(self) } else { Err(Error::of(self.refusal(), self.reply.retry_after())) }
     }
 
-    fn refusal(&self) -> Refusal {
+    fn refusal(&self) -> ApiError {
         let Reply { status, body, .. } = &self.reply;
-        let refusal = Refusal::read(*status, body, Some(self.correlation_id));
+        let refusal = ApiError::read(*status, body, Some(self.correlation_id));
         match status {
             // Some say what is wrong with a token only here.
             401 => {
@@ -357,9 +357,9 @@ impl Call {
         }
     }
 
-    fn unreadable(&self, why: NotUnderstood) -> Error {
+    fn unreadable(&self, why: ParseError) -> Error {
         // An error in a 200 may say more than that it is no answer.
-        let said = Refusal::read(self.reply.status, &self.reply.body, None);
+        let said = ApiError::read(self.reply.status, &self.reply.body, None);
         let what = if said.code().is_some() { format!("{}: {said}", why.0) } else { why.0.to_owned() };
         Error::Unreadable { what, correlation_id: Some(self.correlation_id) }
     }
@@ -367,10 +367,10 @@ impl Call {
     /// What asks for the page behind the one that `after` asked for.
     fn continuation(&self, next: Option<String>, after: Option<&Continuation>) -> Result<Option<Continuation>, Error> {
         let Some(next) = next else { return Ok(None) };
-        let unfit = |_| self.unreadable(NotUnderstood("a continuation token that fits no header"));
+        let unfit = |_| self.unreadable(ParseError("a continuation token that fits no header"));
         let next = HeaderValue::try_from(next).map(Continuation).map_err(unfit)?;
         if Some(&next) == after {
-            return Err(self.unreadable(NotUnderstood("a page that names itself as the next one")));
+            return Err(self.unreadable(ParseError("a page that names itself as the next one")));
         }
         Ok(Some(next))
     }
@@ -395,13 +395,13 @@ fn with_headers(request: RequestBuilder, token: &Token, request_id: Uuid, correl
 }
 
 /// `..` and the like would ask for something else.
-fn nowhere() -> Error {
-    Error::Refused(Refusal::read(0, b"\"the customer's id makes no address\"", None))
+fn invalid_url() -> Error {
+    Error::Refused(ApiError::read(0, b"\"the customer's id makes no address\"", None))
 }
 
 /// The address of `segments` below `base`, each of them exactly one segment of the path. `None` if one is empty or
 /// would be taken for a step (`.`, `..`), or if `base` cannot be extended.
-fn below(base: &Url, segments: &[&str]) -> Option<Url> {
+fn join_segments(base: &Url, segments: &[&str]) -> Option<Url> {
     if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
         return None;
     }

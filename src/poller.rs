@@ -4,15 +4,15 @@
 //! whoever becomes due meanwhile is asked as soon as there is a slot and something left of the budget.
 
 mod answers;
-mod asked;
+mod recent_polls;
 mod batch;
 mod demand;
-mod due;
+mod scheduling;
 mod flight;
-mod gate;
-mod pace;
+mod backoff;
+mod intervals;
 mod shares;
-mod sight;
+mod health;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -26,7 +26,7 @@ use tracing::warn;
 use crate::calendar::Reminders;
 use crate::delivery::route::Routes;
 use crate::partner_center::{Budget, PartnerCenter};
-use crate::record::{Intervals, baseline, brake, departure, unrecognized};
+use crate::recording::{Intervals, departed_customers, initial_sync, mass_absence, unknown_statuses};
 use crate::store::{self, PartnerRow, PollClass, Store};
 use crate::time::{Clock, ClockWatch, Timestamp};
 
@@ -36,10 +36,10 @@ const TAKEN: (u32, u32) = (100, 500);
 const LEASE: Duration = Duration::from_mins(5);
 
 use answers::Until;
-pub use asked::Asked;
+pub(crate) use backoff::{LONGEST_GATE, pause};
 pub use demand::{Every, Watched};
 pub use flight::Flight;
-pub(crate) use gate::{LONGEST_GATE, pause};
+pub use recent_polls::Asked;
 pub use shares::Shares;
 
 pub struct Poller {
@@ -74,7 +74,7 @@ pub struct Poller {
 
 /// What a round came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Round {
+pub struct PollRound {
     pub unchanged: u32,
     pub changed: u32,
     pub failed: u32,
@@ -87,7 +87,7 @@ pub struct Round {
     pub next: Option<Timestamp>,
 }
 
-impl Round {
+impl PollRound {
     fn has_answers(&self) -> bool {
         self.unchanged + self.changed + self.failed > 0
     }
@@ -107,7 +107,7 @@ impl Poller {
     ///
     /// # Errors
     /// When the database fails. Who was not recorded then is due again after the lease.
-    pub async fn round(&self) -> Result<Round, store::Error> {
+    pub async fn round(&self) -> Result<PollRound, store::Error> {
         let mut flight = Flight::default();
         let mut round = self.look(&mut flight).await?;
         self.take_answers(&mut flight, &mut round, Until::AllAnswered).await?;
@@ -119,7 +119,7 @@ impl Poller {
     ///
     /// # Errors
     /// When the database fails. Answers are kept, and recorded by the next round that can.
-    pub async fn turn(&self, poke: &Notify) -> Result<Round, store::Error> {
+    pub async fn turn(&self, poke: &Notify) -> Result<PollRound, store::Error> {
         let mut flight = self.flight.lock().await;
         let mut round = self.look(&mut flight).await?;
         self.take_answers(&mut flight, &mut round, Until::Poked(poke)).await?;
@@ -132,7 +132,7 @@ impl Poller {
     /// After the last turn: gives back who is being asked, once we are to stop.
     pub async fn end(&self) {
         let mut flight = self.flight.lock().await;
-        if let Err(error) = self.take_answers(&mut flight, &mut Round::default(), Until::AllAnswered).await {
+        if let Err(error) = self.take_answers(&mut flight, &mut PollRound::default(), Until::AllAnswered).await {
             warn!(error = &error as &dyn std::error::Error, "who was being asked is due again at the next start");
         }
     }
@@ -142,9 +142,9 @@ impl Poller {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn ask_now(&self, rows: &[i64]) -> Result<Round, store::Error> {
-        let (mut round, mut flight, mut left) = (Round::default(), Flight::patient(), rows);
-        self.follow_log(self.clock.now()).await?;
+    pub async fn poll_now(&self, rows: &[i64]) -> Result<PollRound, store::Error> {
+        let (mut round, mut flight, mut left) = (PollRound::default(), Flight::patient(), rows);
+        self.apply_log_availability(self.clock.now()).await?;
         while flight.is_under_way() || !left.is_empty() && !self.stop.is_cancelled() {
             let now = self.clock.now();
             flight.is_news = false;
@@ -170,15 +170,15 @@ impl Poller {
     }
 
     /// Looks who is due, and takes as many as the budget has for and as can be asked. Says when to look again.
-    async fn look(&self, flight: &mut Flight) -> Result<Round, store::Error> {
-        let mut round = Round::default();
+    async fn look(&self, flight: &mut Flight) -> Result<PollRound, store::Error> {
+        let mut round = PollRound::default();
         self.store.follow_clock(&self.clock_watch, &*self.clock).await?;
         let now = self.clock.now();
         flight.is_news = false;
-        self.follow_log(now).await?;
+        self.apply_log_availability(now).await?;
         self.tell(now).await?;
-        brake::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
-        self.note_limit(now).await?;
+        mass_absence::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
+        self.persist_rate_limit(now).await?;
         if self.is_closed(flight, &mut round, now).await? {
             self.budget.polls_wait(false);
             return Ok(round);
@@ -205,7 +205,12 @@ impl Poller {
     }
 
     /// Whether nobody is asked for now. `next` says until when.
-    async fn is_closed(&self, flight: &mut Flight, round: &mut Round, now: Timestamp) -> Result<bool, store::Error> {
+    async fn is_closed(
+        &self,
+        flight: &mut Flight,
+        round: &mut PollRound,
+        now: Timestamp,
+    ) -> Result<bool, store::Error> {
         let gate = self.store.gate(self.partner.id).await?;
         let backoff_until = gate.as_ref().map(|gate| gate.backoff_until);
         // One that is farther away than any is closed for: the clock was set back.
@@ -266,10 +271,10 @@ impl Poller {
     /// Queues what follows from how everybody stands rather than from one answer.
     async fn tell(&self, now: Timestamp) -> Result<(), store::Error> {
         let (store, partner, routes) = (&self.store, &self.partner, &self.routes);
-        departure::give_up(store, partner, now).await?;
-        let queued = unrecognized::tell(store, partner, routes, now).await?
-            + departure::tell(store, partner, routes, now).await?
-            + baseline::tell(store, partner, self.synced, routes, &self.reminders, now).await?;
+        departed_customers::stop_polling_departed(store, partner, now).await?;
+        let queued = unknown_statuses::tell(store, partner, routes, now).await?
+            + departed_customers::tell(store, partner, routes, now).await?
+            + initial_sync::tell(store, partner, self.synced, routes, &self.reminders, now).await?;
         self.poke_outbox(queued);
         Ok(())
     }

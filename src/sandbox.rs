@@ -14,37 +14,37 @@
 //! Everything behind one mutex, and no request costs more when there are more customers. Waiting (a fault that
 //! hangs or delays) takes real time; everything that is dated follows the [`Clock`].
 //!
-//! [`mailbox`] and [`receiver`] are the other two peers: a mail server and a webhook receiver.
+//! [`smtp_server`] and [`webhook_receiver`] are the other two peers: a mail server and a webhook receiver.
 
 mod audit;
 pub mod bulk;
-mod collect;
+mod inbox;
 pub mod control;
 mod engine;
 pub mod entra;
 pub mod entry;
 mod errors;
 pub mod fault;
-mod handle;
+mod api;
 mod history;
-mod hours;
+mod hourly_counts;
 pub mod log;
-pub mod mailbox;
-pub mod manner;
+pub mod smtp_server;
+pub mod response_options;
 mod operation;
 mod pages;
-mod port;
+mod listener;
 pub mod quirk;
-pub mod receiver;
+pub mod webhook_receiver;
 mod respond;
 pub mod rule;
-mod sending;
+mod transport;
 mod server;
 mod submissions;
-mod text;
+mod duration_serde;
 pub mod throttle;
 pub mod world;
-mod writing;
+mod body;
 
 use std::fmt;
 use std::io;
@@ -54,23 +54,23 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use api::CustomerView;
 pub use bulk::Bulk;
 pub use entra::{Authorization, Decision, Device, MfaRefusal, Rotation, SignIns};
 pub use errors::ErrorShape;
 pub use fault::{ActiveFault, Fault, FaultRule};
-pub use handle::CustomerView;
-pub use hours::Hour;
+pub use hourly_counts::Hour;
 pub use log::{Counts, Kind, Progress, Record, RequestLog, Shown, Violation};
-pub use manner::{Auditing, Listing, Order, Sending, Writing};
 pub use operation::{Created, Operation, Place, Step, When};
 pub use pages::LARGEST_PAGE;
 pub use quirk::{ActiveQuirk, Quirk, QuirkRule};
+pub use response_options::{AuditLogOptions, BodyOptions, Order, PaginationOptions, TransportOptions};
 pub use throttle::{RetryAfter, ThrottleSettings, Window};
 pub use world::{CustomerDetails, RawBody, World, WorldError};
 
 use crate::time::Clock;
 use engine::Engine;
-use port::Port;
+use listener::Port;
 use server::Shared;
 
 /// Who may ask the sandbox, and how it behaves.

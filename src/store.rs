@@ -3,8 +3,8 @@
 //! Reads go through [`Store`]; every write goes through a [`WriteTx`]. There is one writer connection: writers in
 //! one process queue fairly for it, and `begin immediate` makes those of several processes wait for each other.
 
-mod activity;
-pub mod alarms;
+mod activity_log;
+pub mod alerts;
 pub mod attention;
 mod departures;
 mod endpoints;
@@ -13,21 +13,21 @@ mod fail_over;
 mod file;
 mod held;
 mod housekeeping;
-mod listing;
+mod customer_sync;
 mod mute;
 mod outbox;
 mod overdue;
-mod plausibility;
+mod mass_absence;
 mod polling;
 mod recipients;
 mod recovery;
 pub mod redirect;
 pub mod redrive;
 pub mod reports;
-pub mod roster;
+pub mod customers;
 mod submission;
-mod taken;
-mod trial;
+mod claimed_polls;
+mod test_delivery;
 mod unreadable;
 mod vetting;
 pub mod waiting;
@@ -48,18 +48,18 @@ use tokio::time::timeout;
 
 use crate::time::Timestamp;
 
-pub use activity::{Acted, LogRead, LogState, Newcomer, SeenOperation};
-pub use departures::{LostReview, Standing};
-pub use enqueue::Parcel;
+pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, SeenOperation};
+pub use customer_sync::{ListState, ListedCustomer, TakenPage, Unlisted};
+pub use departures::{BaselineCounts, LostReview};
+pub use enqueue::NewDelivery;
 pub use file::begins_anew;
-pub use listing::{ListState, ListedCustomer, TakenPage, Unlisted};
-pub use outbox::{Claim, Due, Finish, InsteadOf, Unwritten};
+pub use outbox::{Claim, ClaimedDelivery, Completion, FailoverFrom, UnrenderedDelivery};
 pub use overdue::OpenReview;
 pub use polling::{ClassCount, DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
 pub use recipients::{Refusal, Refused};
-pub use recovery::Latest;
+pub use recovery::ClockSkewBounds;
 pub use submission::Expected;
-pub use trial::Trial;
+pub use test_delivery::TestDelivery;
 pub use unreadable::Unreadable;
 pub use vetting::Customer;
 

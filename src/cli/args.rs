@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-use crate::cli::when::Since;
+use crate::cli::time_args::Since;
 use crate::cli::{check, demo, explain, login, route, run, sandbox, submit, test_send, validation};
 
 const EXIT_CODES: &str = "\

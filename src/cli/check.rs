@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::{Context, Exit, Failure, fit, live, privileges, text};
+use crate::cli::{Context, Exit, Failure, connectivity_check, fit, privileges, text};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
-use crate::delivery::chat::Service;
+use crate::delivery::chat::ChatService;
 use crate::delivery::email::{LoginBy, Tls};
 use crate::delivery::route::Route;
 use crate::event::EventType;
@@ -46,8 +46,8 @@ async fn try_it(context: &Context, checked: &mut Checked, config: &Config) -> Re
     if !context.json {
         context.out.write(&checked.text())?;
     }
-    let steps = live::walk(context, config).await?;
-    let end = live::end(&steps);
+    let steps = connectivity_check::walk(context, config).await?;
+    let end = connectivity_check::end(&steps);
     checked.live = Some(steps);
     if context.json {
         context.out.write(&checked.json())?;
@@ -67,7 +67,7 @@ pub struct Checked {
     pub summary: Option<Summary>,
     /// What was tried, with `--live`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub live: Option<Vec<live::Step>>,
+    pub live: Option<Vec<connectivity_check::Step>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -198,7 +198,7 @@ impl Summary {
         let events =
             EventType::ALL.iter().map(|event| Told { event: event.as_str(), to: destinations(config, *event) });
         let routes = config.routes.routes.iter();
-        let holds = routes.filter_map(|route| Some(Named { name: route.name.clone(), is: route.holds()? }));
+        let holds = routes.filter_map(|route| Some(Named { name: route.name.clone(), is: route.delay_summary()? }));
         Self {
             database: config.database.display().to_string(),
             partners: partners.collect(),
@@ -237,9 +237,9 @@ fn about(endpoint: &EndpointSettings) -> String {
         EndpointKind::Chat(chat) => {
             let place = chat.http.place();
             match &chat.service {
-                Service::Teams => format!("card in a Teams channel, by {place}"),
-                Service::Slack => format!("message in a Slack channel, by {place}"),
-                Service::Ntfy(topic) => {
+                ChatService::Teams => format!("card in a Teams channel, by {place}"),
+                ChatService::Slack => format!("message in a Slack channel, by {place}"),
+                ChatService::Ntfy(topic) => {
                     let login = if topic.token.is_some() { "with a token" } else { "without login" };
                     format!("push by ntfy at {place}, {login}")
                 }
@@ -266,7 +266,7 @@ fn destinations(config: &Config, event: EventType) -> Vec<Destination> {
     for route in &takers {
         route.endpoints.iter().for_each(|endpoint| add(endpoint, route.filter.conditions()));
     }
-    if !event.is_for_operators() && !event.is_quiet() && takers.iter().all(|route| route.filter.conditions().is_some())
+    if !event.is_for_operators() && !event.is_opt_in() && takers.iter().all(|route| route.filter.conditions().is_some())
     {
         let only = if takers.is_empty() { None } else { Some("if no route takes it".into()) };
         routes.operators.iter().for_each(|endpoint| add(endpoint, only.clone()));

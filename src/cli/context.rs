@@ -7,9 +7,9 @@ use crate::cli::load::{load_config, load_outline};
 use crate::cli::output::Output;
 use crate::cli::privileges;
 use crate::cli::{Exit, Failure};
-use crate::config::{Config, Outline};
+use crate::config::{Config, PublicConfig};
 use crate::daemon;
-use crate::lock;
+use crate::instance_lock;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -80,7 +80,7 @@ impl Context {
     pub async fn close(&self) {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         match opened {
-            Some(store) if lock::daemon_runs(store.path()) == Some(false) => {
+            Some(store) if instance_lock::daemon_runs(store.path()) == Some(false) => {
                 store.close().await;
             }
             Some(store) => store.leave().await,
@@ -107,7 +107,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::Configuration`] if not even these can be read.
-    pub fn outline(&self) -> Result<Outline, Failure> {
+    pub fn outline(&self) -> Result<PublicConfig, Failure> {
         load_outline(&self.config_path)
     }
 

@@ -5,12 +5,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::cli::args::{AddArgs, CustomersCommand, SomeCustomers};
-use crate::cli::which::{self, Among, Customer};
-use crate::cli::{Context, Exit, Failure, import, sync, text, when};
-use crate::config::Outline;
+use crate::cli::lookup::{self, Customer, Scope};
+use crate::cli::{Context, Exit, Failure, import, sync, text, time_args};
+use crate::config::PublicConfig;
 use crate::store::Store;
+use crate::store::customers::{Added, NewCustomer};
 use crate::store::reports::CustomerRow;
-use crate::store::roster::{Added, NewCustomer};
 use crate::time::Timestamp;
 
 pub(super) async fn customers(context: &Context, command: CustomersCommand) -> Result<Exit, Failure> {
@@ -32,9 +32,14 @@ pub(super) async fn customers(context: &Context, command: CustomersCommand) -> R
     apply_to(context, &context.outline()?, &who, change).await
 }
 
-async fn list(context: &Context, outline: &Outline, tag: Option<&str>, partner: Option<&str>) -> Result<Exit, Failure> {
+async fn list(
+    context: &Context,
+    outline: &PublicConfig,
+    tag: Option<&str>,
+    partner: Option<&str>,
+) -> Result<Exit, Failure> {
     let store = context.reading_store(&outline.database).await?;
-    which::partner(&outline.partners, &store, partner).await?;
+    lookup::partner(&outline.partners, &store, partner).await?;
     let rows = store.customers(None, partner, tag).await?;
     if context.json {
         context.out.json(&rows)?;
@@ -89,7 +94,7 @@ fn state(row: &CustomerRow) -> &'static str {
 
 /// Nobody is told of it, now.
 pub(super) fn is_muted(row: &CustomerRow, now: Timestamp) -> bool {
-    let until = row.muted_until.as_deref().and_then(when::instant);
+    let until = row.muted_until.as_deref().and_then(time_args::instant);
     row.muted_since.is_some() && until.is_none_or(|until| now < until)
 }
 
@@ -101,8 +106,8 @@ struct AddResult {
     customer: Option<CustomerRow>,
 }
 
-async fn add(context: &Context, outline: &Outline, args: &AddArgs) -> Result<Exit, Failure> {
-    let partner = which::configured_partner(&outline.partners, args.partner.as_deref())?;
+async fn add(context: &Context, outline: &PublicConfig, args: &AddArgs) -> Result<Exit, Failure> {
+    let partner = lookup::configured_partner(&outline.partners, args.partner.as_deref())?;
     let id = tenant_id(&args.id)?;
     let tags = tags(&args.tags)?;
     let store = context.store(&outline.database).await?;
@@ -117,7 +122,7 @@ async fn add(context: &Context, outline: &Outline, args: &AddArgs) -> Result<Exi
     let added = tx.add_customer(new, context.now()).await?;
     tx.commit().await?;
 
-    let who = which::customers(&store, &[id.to_owned()], Some(partner), Among::Watched).await?.remove(0);
+    let who = lookup::customers(&store, &[id.to_owned()], Some(partner), Scope::Watched).await?.remove(0);
     if context.json {
         let row = store.customers(Some(&who.rows), None, None).await?.pop();
         context
@@ -191,10 +196,15 @@ enum Change {
 }
 
 /// All of those named, or none: one unknown name changes nothing.
-async fn apply_to(context: &Context, outline: &Outline, who: &SomeCustomers, change: Change) -> Result<Exit, Failure> {
+async fn apply_to(
+    context: &Context,
+    outline: &PublicConfig,
+    who: &SomeCustomers,
+    change: Change,
+) -> Result<Exit, Failure> {
     let store = context.existing_store(&outline.database).await?;
-    which::partner(&outline.partners, &store, who.partner.as_deref()).await?;
-    let found = which::customers(&store, &who.customers, who.partner.as_deref(), Among::Watched).await?;
+    lookup::partner(&outline.partners, &store, who.partner.as_deref()).await?;
+    let found = lookup::customers(&store, &who.customers, who.partner.as_deref(), Scope::Watched).await?;
     let changed = apply(context, &store, &found, change).await?;
     if context.json {
         let results = found.iter().zip(&changed).map(|(customer, changed)| {
@@ -240,7 +250,7 @@ fn said(customer: &Customer, change: Change, changed: bool) -> String {
         (Change::Resume, false) => format!("{label} was not paused."),
         (Change::Mute { until: Some(until) }, _) => format!(
             "{label} is muted until {} UTC: what happens is recorded and told to nobody. What is queued is still sent.",
-            when::minute(&until.to_string())
+            time_args::minute(&until.to_string())
         ),
         (Change::Mute { until: None }, true) => {
             format!("{label} is muted: what happens is recorded and told to nobody. What is queued is still sent.")

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::cli::args::{DeliveriesCommand, RedriveArgs};
 use crate::cli::output::Style;
-use crate::cli::{Context, Exit, Failure, text, when};
-use crate::config::Outline;
+use crate::cli::{Context, Exit, Failure, text, time_args};
+use crate::config::PublicConfig;
 use crate::store::Store;
 use crate::store::redrive::{Redrive, Redriven};
 use crate::store::reports::{DeliveryDetail, DeliveryFilter, DeliveryRow};
@@ -47,7 +47,7 @@ pub(super) async fn deliveries(context: &Context, command: DeliveriesCommand) ->
 
 async fn list(
     context: &Context,
-    outline: &Outline,
+    outline: &PublicConfig,
     store: &Store,
     filter: DeliveryFilter<'_>,
     limit: usize,
@@ -87,8 +87,8 @@ pub(super) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     };
     let tries = if row.attempts == 1 { "1 attempt".into() } else { format!("{} attempts", row.attempts) };
     let time = match (&row.next_attempt_at, &row.finished_at) {
-        (Some(next), _) => format!(", next {}", when::minute(next)),
-        (None, Some(end)) => format!(", {}", when::minute(end)),
+        (Some(next), _) => format!(", next {}", time_args::minute(next)),
+        (None, Some(end)) => format!(", {}", time_args::minute(end)),
         (None, None) => String::new(),
     };
     let mut lines = format!("{}  {state}  to {}  {tries}{time}\n", row.delivery_id, text::clean(&row.endpoint));
@@ -142,7 +142,7 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
             (Some(name), Some(qualification)) => format!("{}, {}", text::clean(name), text::clean(qualification)),
             _ => summary.into_owned(),
         };
-        let at = when::minute(&event.occurred_at.to_string());
+        let at = time_args::minute(&event.occurred_at.to_string());
         let _ = writeln!(page, "  {at}  {}  {about}  (event {})", event.event_type, event.event_id);
     }
     let _ = writeln!(page, "\n{}", style.heading("Attempts"));
@@ -175,7 +175,12 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
     page
 }
 
-async fn redrive(context: &Context, outline: &Outline, store: &Store, args: &RedriveArgs) -> Result<Exit, Failure> {
+async fn redrive(
+    context: &Context,
+    outline: &PublicConfig,
+    store: &Store,
+    args: &RedriveArgs,
+) -> Result<Exit, Failure> {
     if let Some(name) = &args.endpoint {
         known_endpoint(outline, store, name).await?;
     }
@@ -193,7 +198,7 @@ async fn redrive(context: &Context, outline: &Outline, store: &Store, args: &Red
     tx.commit().await?;
     let name = id.as_deref().unwrap_or_default();
     match redriven {
-        Redriven::Again(again) => told(context, outline, &again),
+        Redriven::Again(again) => targets_for(context, outline, &again),
         Redriven::NothingMatched => Err(Failure::new(Exit::NotFound, "nothing is sent again")
             .because("no dead letter matches")
             .advise("`vetwatch deliveries list --state dead` shows them")),
@@ -206,7 +211,7 @@ async fn redrive(context: &Context, outline: &Outline, store: &Store, args: &Red
     }
 }
 
-fn told(context: &Context, outline: &Outline, again: &[(String, String)]) -> Result<Exit, Failure> {
+fn targets_for(context: &Context, outline: &PublicConfig, again: &[(String, String)]) -> Result<Exit, Failure> {
     if context.json {
         let again = again.iter().map(|(id, endpoint)| json!({ "delivery_id": id, "endpoint": endpoint }));
         context.out.json(&json!({ "redriven": again.collect::<Vec<_>>() }))?;
@@ -231,7 +236,7 @@ fn told(context: &Context, outline: &Outline, again: &[(String, String)]) -> Res
 }
 
 /// A name that was mistyped is not the same as an endpoint without messages.
-async fn known_endpoint(outline: &Outline, store: &Store, name: &str) -> Result<(), Failure> {
+async fn known_endpoint(outline: &PublicConfig, store: &Store, name: &str) -> Result<(), Failure> {
     if outline.endpoints.iter().any(|known| known == name) || store.has_endpoint(name).await? {
         return Ok(());
     }

@@ -3,13 +3,13 @@
 //! Only Partner Center, the mail server and the receiver are simulated. The daemon is the real one, started from a real
 //! configuration file; what is shown of it is what its database says and what arrived.
 
-mod cast;
+mod fixtures;
 
-mod show;
-mod stage;
-mod story;
-mod tally;
-mod watch;
+mod renderer;
+mod environment;
+mod scenario;
+mod stats;
+mod observer;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 use crate::cli::{Context, Exit, Failure, run};
 use crate::daemon::Signals;
-use show::Show;
-use stage::Stage;
-use story::Story;
-use tally::{Summary, Tally};
-use watch::{Happening, Watch, What};
+use environment::Stage;
+use observer::{DemoEvent, DemoEventKind, Watch};
+use renderer::Show;
+use scenario::Story;
+use stats::{Summary, Tally};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -124,7 +124,7 @@ impl Run<'_> {
             let over = deadline.is_some_and(|deadline| now >= deadline);
             if ending.is_none() && (asked || over) {
                 if stage.bring_mail_up().await? {
-                    self.tell(What::MailServer(story::BACK.to_owned()))?;
+                    self.tell(DemoEventKind::MailServer(scenario::BACK.to_owned()))?;
                 }
                 ending = Some((now + if asked { GRACE_WHEN_ASKED } else { GRACE }, asked));
             }
@@ -170,14 +170,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, what: What) -> Result<(), Failure> {
-        self.show.happening(&Happening { at: self.context.now(), what })
+    fn tell(&mut self, what: DemoEventKind) -> Result<(), Failure> {
+        self.show.happening(&DemoEvent { at: self.context.now(), what })
     }
 
     /// Shows how it stood when vetwatch first looked, once it has looked at everybody. False: not yet.
     async fn baseline(&self, stage: &Stage) -> Result<bool, Failure> {
         let customers = stage.store.customers(None, None, None).await?;
-        if customers.len() < story::CUSTOMERS || customers.iter().any(|customer| customer.last_seen_at.is_none()) {
+        if customers.len() < scenario::CUSTOMERS || customers.iter().any(|customer| customer.last_seen_at.is_none()) {
             return Ok(false);
         }
         let rows = stage.store.current(None).await?;

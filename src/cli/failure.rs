@@ -125,7 +125,7 @@ impl Failure {
 
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
-        let why = chain(&error);
+        let why = error_chain(&error);
         if error.is_busy() {
             return Self::new(Exit::TryAgain, "the database is busy")
                 .because(why)
@@ -159,7 +159,7 @@ impl From<store::Error> for Failure {
 
 /// An error and its causes on one line. Some libraries repeat the cause in their own text: it is said once.
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
+pub fn error_chain(error: &dyn Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -211,6 +211,6 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("file is missing")]
         struct Inner;
-        assert_eq!(chain(&Outer(Inner)), "cannot open: file is missing");
+        assert_eq!(error_chain(&Outer(Inner)), "cannot open: file is missing");
     }
 }

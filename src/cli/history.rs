@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::cli::args::{Format, HistoryArgs};
+use crate::cli::lookup::{self, Scope};
 use crate::cli::output::Output;
-use crate::cli::which::{self, Among};
-use crate::cli::{Context, Exit, Failure, csv, when};
+use crate::cli::{Context, Exit, Failure, csv, time_args};
 use crate::store::reports::{TransitionFilter, TransitionRow};
 
 pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit, Failure> {
@@ -20,8 +20,8 @@ pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit
     let outline = context.outline()?;
     let store = context.reading_store(&outline.database).await?;
     let partner = args.who.partner.as_deref();
-    which::partner(&outline.partners, &store, partner).await?;
-    let who = which::customers(&store, args.who.customer.as_slice(), partner, Among::Ever).await?;
+    lookup::partner(&outline.partners, &store, partner).await?;
+    let who = lookup::customers(&store, args.who.customer.as_slice(), partner, Scope::Ever).await?;
     let filter = TransitionFilter {
         since: args.since.map(|since| since.at(context.now())),
         customers: who.first().map(|customer| customer.rows.as_slice()),
@@ -59,7 +59,7 @@ pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
     let cells = rows.iter().map(|row| {
         let name = if row.customer_name.is_empty() { &row.customer_id } else { &row.customer_name };
         let mut cells = vec![
-            when::minute(&row.observed_at),
+            time_args::minute(&row.observed_at),
             not_before(row),
             name.clone(),
             row.qualification.clone(),
@@ -82,7 +82,7 @@ pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
 /// When it was last seen otherwise: the time alone on the same day.
 fn not_before(row: &TransitionRow) -> String {
     let Some(before) = &row.last_seen_before_at else { return "-".into() };
-    let (before, seen) = (when::minute(before), when::minute(&row.observed_at));
+    let (before, seen) = (time_args::minute(before), time_args::minute(&row.observed_at));
     match (before.split_once(' '), seen.split_once(' ')) {
         (Some((day, time)), Some((seen_on, _))) if day == seen_on => time.to_owned(),
         _ => before,
@@ -135,7 +135,7 @@ mod tests {
             rows.iter().map(|row| row.transition_id).collect::<Vec<_>>()
         };
         assert_eq!(ids(TransitionFilter::default()).await, [11, 10, 9, 8, 7, 6, 5, 4, 12, 3, 2, 1]);
-        let since = when::instant("2026-11-19T16:00:00Z");
+        let since = time_args::instant("2026-11-19T16:00:00Z");
         assert_eq!(ids(TransitionFilter { since, ..TransitionFilter::default() }).await, [11, 10, 9]);
         let removed = TransitionFilter { customers: Some(&[5]), limit: Some(2), ..TransitionFilter::default() };
         assert_eq!(ids(removed).await, [3, 2]);

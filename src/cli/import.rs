@@ -12,15 +12,15 @@ use uuid::Uuid;
 
 use self::table::{Problem, Table};
 use crate::cli::args::ImportArgs;
-use crate::cli::{Context, Exit, Failure, which};
-use crate::store::roster::{Imported, ImportedCustomer};
+use crate::cli::{Context, Exit, Failure, lookup};
+use crate::store::customers::{Imported, ImportedCustomer};
 
 /// So many customers go into the database with one statement.
 const AT_ONCE: usize = 1000;
 
 pub(super) async fn import(context: &Context, args: &ImportArgs) -> Result<Exit, Failure> {
     let outline = context.outline()?;
-    let partner = which::configured_partner(&outline.partners, args.partner.as_deref())?;
+    let partner = lookup::configured_partner(&outline.partners, args.partner.as_deref())?;
     // Opened before root's rights are given away: the file may be the administrator's own.
     let mut file = open(&args.file).map_err(|error| unreadable(&args.file, &error))?;
     // Read twice, so that wrong lines are told before the database is touched, and no more than a few rows are held.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::{Exit, Failure};
-use crate::config::{Config, CredentialDirs, Outline, Problems};
+use crate::config::{Config, CredentialDirs, Problems, PublicConfig};
 
 /// The configuration with its secrets, or every problem at once.
 pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
@@ -11,8 +11,8 @@ pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
 }
 
 /// What commands need that only look at the database.
-pub(super) fn load_outline(path: &Path) -> Result<Outline, Failure> {
-    Outline::load(path).map_err(|problems| bad(path, &problems))
+pub(super) fn load_outline(path: &Path) -> Result<PublicConfig, Failure> {
+    PublicConfig::load(path).map_err(|problems| bad(path, &problems))
 }
 
 fn bad(path: &Path, problems: &Problems) -> Failure {

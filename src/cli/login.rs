@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::cli::failure::chain;
-use crate::cli::{Context, Exit, Failure, privileges, run, sync, text, which};
+use crate::cli::failure::error_chain;
+use crate::cli::{Context, Exit, Failure, lookup, privileges, run, sync, text};
 use crate::config::Config;
 use crate::daemon::Signals;
 use crate::partner_center::{DeviceLogin, PartnerSettings, SignInError, SignedIn};
@@ -77,7 +77,7 @@ fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> R
 fn partner<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c PartnerSettings, Failure> {
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     if name.is_some() {
-        which::configured_partner(&configured, name)?;
+        lookup::configured_partner(&configured, name)?;
     }
     let named = config.partners.iter().filter(|partner| name.is_none_or(|name| name == partner.name));
     let of_users: Vec<_> = named.filter(|partner| partner.as_user().is_some()).collect();
@@ -102,15 +102,15 @@ fn failure(partner: &str, error: SignInError) -> Failure {
     let what = format!("nobody is signed in for {partner}");
     let again = "nothing was changed; `vetwatch login` begins anew";
     match error {
-        SignInError::Refused(error) => Failure::new(sync::exit_of(&error), what).because(chain(&error)),
+        SignInError::Refused(error) => Failure::new(sync::exit_of(&error), what).because(error_chain(&error)),
         SignInError::Expired => Failure::new(Exit::TryAgain, what).because("the code has expired").advise(again),
         SignInError::Declined => Failure::new(Exit::Refused, what).because("it was declined").advise(again),
         SignInError::NoRefreshToken => Failure::new(Exit::Refused, what)
             .because("the login server gave no refresh token")
             .advise("does the application have the permission `offline_access`, and may users consent to it?"),
         SignInError::Store { .. } => Failure::new(Exit::Failed, what)
-            .because(chain(&error))
+            .because(error_chain(&error))
             .advise("the directory is the service's, with mode 0700: run this as root, or as the service's user"),
-        SignInError::NoUser | SignInError::Setup(_) => Failure::new(Exit::Failed, what).because(chain(&error)),
+        SignInError::NoUser | SignInError::Setup(_) => Failure::new(Exit::Failed, what).because(error_chain(&error)),
     }
 }

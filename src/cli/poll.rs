@@ -4,11 +4,11 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::PollArgs;
-use crate::cli::which::{self, Among, Customer};
+use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::{Context, Exit, Failure, run, sync, text};
 use crate::config::Config;
 use crate::daemon;
-use crate::poller::Round;
+use crate::poller::PollRound;
 use crate::store::{Gate, Store};
 
 pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
@@ -16,10 +16,10 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
     let partner = args.partner.as_deref();
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     if partner.is_some() {
-        which::configured_partner(&configured, partner)?;
+        lookup::configured_partner(&configured, partner)?;
     }
     let store = context.store(&config.database).await?;
-    let named = which::customers(&store, &args.customers, partner, Among::Watched).await?;
+    let named = lookup::customers(&store, &args.customers, partner, Scope::Watched).await?;
     if let Some(paused) = named.iter().find(|customer| customer.paused) {
         return Err(Failure::new(Exit::Failed, format!("{} is not asked about", paused.label()))
             .because("it is paused")
@@ -82,7 +82,7 @@ async fn poll_now(
     tx.commit().await?;
     let parts =
         daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
-    let mut done = Round::default();
+    let mut done = PollRound::default();
     let mut stopped = None;
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
         if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
@@ -97,7 +97,7 @@ async fn poll_now(
         if rows.is_empty() {
             continue;
         }
-        done.add(&part.poller.ask_now(&rows).await?);
+        done.add(&part.poller.poll_now(&rows).await?);
         let gate = store.gate(part.poller.partner.id).await?.filter(|gate| gate.backoff_until > context.now());
         if let Some(gate) = gate {
             stopped = Some((part.poller.partner.name.clone(), gate));
@@ -106,7 +106,7 @@ async fn poll_now(
     report(context, &done, stopped)
 }
 
-fn report(context: &Context, done: &Round, stopped: Option<(String, Gate)>) -> Result<Exit, Failure> {
+fn report(context: &Context, done: &PollRound, stopped: Option<(String, Gate)>) -> Result<Exit, Failure> {
     let asked = done.unchanged + done.changed + done.failed;
     if context.json {
         context.out.json(&json!({

@@ -7,16 +7,16 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cli::letter::Letter;
+use crate::cli::mime::DecodedMail;
 use crate::cli::output::Style;
-use crate::cli::when::Since;
-use crate::cli::{Context, Exit, Failure, text, when, which};
+use crate::cli::time_args::Since;
+use crate::cli::{Context, Exit, Failure, lookup, text, time_args};
 use crate::config::{Config, EndpointKind};
 use crate::daemon;
-use crate::delivery::Draft;
+use crate::delivery::RenderInput;
 use crate::delivery::message::sample;
-use crate::delivery::route::{Matter, Told};
-use crate::event::{CustomerRef, Event, EventType, Subject};
+use crate::delivery::route::{RoutingInput, Target};
+use crate::event::{CustomerRef, Event, EventPayload, EventType};
 use crate::time::Timestamp;
 
 #[derive(Debug, clap::Args)]
@@ -89,12 +89,12 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
     let config = context.config()?;
     let now = args.at.map_or_else(|| context.now(), |at| at.at(context.now()));
     let Asked { event, contact, muted } = event(context, &config, &args, now).await?;
-    let matter = Matter::from(&event);
+    let matter = RoutingInput::from(&event);
     let routes = config.routes.routes.iter().map(|route| {
-        let refused_by = route.filter.refuses(&matter);
+        let refused_by = route.filter.first_mismatch(&matter);
         Taken { route: &route.name, takes: refused_by.is_none(), refused_by }
     });
-    let told = if muted { Vec::new() } else { config.routes.told(&matter, &contact, now) };
+    let told = if muted { Vec::new() } else { config.routes.targets_for(&matter, &contact, now) };
     let answer = Answer {
         event: event.kind.as_str(),
         at: now,
@@ -121,19 +121,19 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
     let names: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     let mut partner = names.first().cloned().unwrap_or_default();
     if args.partner.is_some() {
-        which::configured_partner(&names, args.partner.as_deref())?.clone_into(&mut partner);
+        lookup::configured_partner(&names, args.partner.as_deref())?.clone_into(&mut partner);
     }
     let mut found = None;
     if let Some(name) = &args.customer {
         let store = context.reading_store(&config.database).await?;
         let one = std::slice::from_ref(name);
-        let customer = which::customers(&store, one, args.partner.as_deref(), which::Among::Watched).await?.remove(0);
+        let customer = lookup::customers(&store, one, args.partner.as_deref(), lookup::Scope::Watched).await?.remove(0);
         customer.partner.clone_into(&mut partner);
         found = store.customers(Some(&customer.rows), None, None).await?.pop();
     }
     let mut event = sample::event(args.event, Uuid::now_v7(), &partner, now);
     event.data.test = false;
-    if let Subject::Vetting(news) = &mut event.data.subject {
+    if let EventPayload::Vetting(news) = &mut event.data.subject {
         news.qualification.clone_from(&args.qualification);
         if args.reason.is_some() {
             news.vetting_reason.clone_from(&args.reason);
@@ -149,29 +149,29 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
         }
     }
     let muted = found.as_ref().is_some_and(|row| {
-        let until = row.muted_until.as_deref().and_then(when::instant);
+        let until = row.muted_until.as_deref().and_then(time_args::instant);
         row.muted_since.is_some() && until.is_none_or(|until| now < until)
     });
     // News of vetwatch itself is told whoever is muted.
-    let muted = muted && matches!(event.data.subject, Subject::Vetting(_));
+    let muted = muted && matches!(event.data.subject, EventPayload::Vetting(_));
     Ok(Asked { event, contact: found.map(|row| row.contact).unwrap_or_default(), muted })
 }
 
 fn shown<'a>(
     context: &Context,
     config: &Config,
-    told: &'a Told<'_>,
+    told: &'a Target<'_>,
     event: &Event,
     now: Timestamp,
 ) -> Option<Shown<'a>> {
     let kind = &config.endpoints.iter().find(|endpoint| endpoint.name == told.endpoint)?.kind;
     let events = std::slice::from_ref(event);
-    let draft = Draft { recipient: told.recipient.as_deref(), ..Draft::new(Uuid::now_v7(), events) };
+    let draft = RenderInput { recipient: told.recipient.as_deref(), ..RenderInput::new(Uuid::now_v7(), events) };
     let message = daemon::channel(kind, &context.clock).render(&draft, now);
     let (recipients, readable) = match kind {
         EndpointKind::Email(email) => {
             let to = email.to.iter().map(|to| to.email.to_string()).chain(told.recipient.clone());
-            let letter = Letter::read(&message);
+            let letter = DecodedMail::read(&message);
             (to.collect(), format!("Subject: {}\n\n{}", letter.subject, letter.text))
         }
         EndpointKind::Webhook(_) | EndpointKind::Chat(_) => (Vec::new(), indented(&message)),

@@ -1,6 +1,6 @@
 //! `vetwatch run`: the daemon, in the foreground.
 
-use crate::cli::failure::chain;
+use crate::cli::failure::error_chain;
 use crate::cli::load::load_config;
 use crate::cli::{Context, Exit, Failure, privileges};
 use crate::daemon::{self, Error, Signals};
@@ -37,6 +37,6 @@ pub(super) fn failure(error: Error) -> Failure {
         Error::Locked(database) => Failure::new(Exit::Failed, "cannot start")
             .because(format!("another vetwatch runs on {}", database.display()))
             .advise("there may be only one: stop the other one first (`systemctl stop vetwatch`)"),
-        error => Failure::new(Exit::Failed, "the daemon stopped").because(chain(&error)),
+        error => Failure::new(Exit::Failed, "the daemon stopped").because(error_chain(&error)),
     }
 }

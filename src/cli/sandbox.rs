@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cli::failure::chain;
+use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, run, text};
 use crate::daemon::Signals;
 use crate::sandbox::{Bulk, Error, Options, RetryAfter, Sandbox, ThrottleSettings, Window};
@@ -75,7 +75,7 @@ fn failure(error: Error) -> Failure {
     match error {
         Error::NotLoopback(_) => Failure::new(Exit::Usage, error.to_string()),
         error => Failure::new(Exit::Failed, "cannot start")
-            .because(chain(&error))
+            .because(error_chain(&error))
             .advise("without --listen it takes a free port; another program, or another sandbox, may have this one"),
     }
 }

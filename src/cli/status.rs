@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::attention::{self, Facts, Need, Reason, look};
 use crate::cli::args::CustomerArgs;
-use crate::cli::which::{self, Among, Customer};
+use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::{Context, Exit, Failure};
-use crate::config::Outline;
+use crate::config::PublicConfig;
 use crate::poller::{Every, Watched};
 use crate::store::Store;
 use crate::store::reports::{
@@ -57,12 +57,12 @@ pub(super) async fn status(context: &Context, args: CustomerArgs) -> Result<Exit
     let outline = context.outline()?;
     let store = context.reading_store(&outline.database).await?;
     let partner = args.partner.as_deref();
-    which::partner(&outline.partners, &store, partner).await?;
-    let who = which::customers(&store, args.customer.as_slice(), partner, Among::Watched).await?;
+    lookup::partner(&outline.partners, &store, partner).await?;
+    let who = lookup::customers(&store, args.customer.as_slice(), partner, Scope::Watched).await?;
     if let [customer] = who.as_slice() {
         return of_one(context, &store, customer).await;
     }
-    let running = crate::lock::daemon_runs(&outline.database);
+    let running = crate::instance_lock::daemon_runs(&outline.database);
     let overview = overview(&outline, &store, running, context.now(), partner).await?;
     if context.json {
         context.out.json(&overview)?;
@@ -73,7 +73,7 @@ pub(super) async fn status(context: &Context, args: CustomerArgs) -> Result<Exit
 }
 
 async fn overview(
-    outline: &Outline,
+    outline: &PublicConfig,
     store: &Store,
     daemon_running: Option<bool>,
     now: Timestamp,
@@ -131,7 +131,7 @@ async fn overview(
     })
 }
 
-fn scheduled_per_minute(outline: &Outline, state: &PartnerState) -> f64 {
+fn scheduled_per_minute(outline: &PublicConfig, state: &PartnerState) -> f64 {
     let count = |customers: i64| u64::try_from(customers).unwrap_or(0);
     let watched = Watched {
         in_review: count(state.in_review),
@@ -182,8 +182,8 @@ mod tests {
     use crate::store::reports::fixture;
 
     /// A configuration that names both partners, and one endpoint of those in the database.
-    fn outline() -> Outline {
-        Outline {
+    fn outline() -> PublicConfig {
+        PublicConfig {
             database: "vetwatch.db".into(),
             partners: vec!["emea".into(), "amer".into()],
             endpoints: vec!["crm".into()],
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn one_customer_shows_state_error_and_history() {
         let filled = fixture::filled().await;
-        let who = which::customers(&filled.store, &["ecole.example".into()], None, Among::Watched).await.unwrap();
+        let who = lookup::customers(&filled.store, &["ecole.example".into()], None, Scope::Watched).await.unwrap();
         let customer = filled.store.customers(Some(&who[0].rows), None, None).await.unwrap().remove(0);
         let qualifications = filled.store.current(Some((&who[0].partner, &who[0].key))).await.unwrap();
         let filter = TransitionFilter { customers: Some(&who[0].rows), ..TransitionFilter::default() };

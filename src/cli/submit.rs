@@ -9,16 +9,16 @@ use serde_json::json;
 
 pub use self::args::Args;
 use self::args::{submission, with_code_from_stdin};
-use crate::cli::failure::chain;
-use crate::cli::which::{self, Among, Customer};
-use crate::cli::{Context, Exit, Failure, run, sync, text, when};
+use crate::changes::QualificationState;
+use crate::cli::failure::error_chain;
+use crate::cli::lookup::{self, Customer, Scope};
+use crate::cli::{Context, Exit, Failure, run, sync, text, time_args};
 use crate::config::Config;
 use crate::daemon;
-use crate::diff::Belief;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
 use crate::poller::pause;
 use crate::qualification::{Status, key};
-use crate::record::{self, Recorded};
+use crate::recording::{self, Recorded};
 use crate::store::{Expected, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ struct Plan<'a> {
     customer: &'a Customer,
     submission: &'a Submission,
     /// How the qualification stands, as far as we know.
-    belief: Option<Belief>,
+    belief: Option<QualificationState>,
 }
 
 impl Plan<'_> {
@@ -66,11 +66,11 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     let config = context.config()?;
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     if args.partner.is_some() {
-        which::configured_partner(&configured, args.partner.as_deref())?;
+        lookup::configured_partner(&configured, args.partner.as_deref())?;
     }
     let store = context.existing_store(&config.database).await?;
     let named = [args.customer.clone()];
-    let customers = which::customers(&store, &named, args.partner.as_deref(), Among::Watched).await?;
+    let customers = lookup::customers(&store, &named, args.partner.as_deref(), Scope::Watched).await?;
     let [customer] = customers.as_slice() else {
         return Err(Failure::new(Exit::NotFound, "no customer is named"));
     };
@@ -78,7 +78,7 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     let Some(row) = customer.watched else {
         return Err(Failure::new(Exit::NotFound, format!("{} is not watched", customer.label())));
     };
-    let beliefs = store.begin().await?.beliefs(row).await?;
+    let beliefs = store.begin().await?.states(row).await?;
     let wanted = key(submission.qualification());
     let belief = beliefs.into_iter().find(|belief| key(&belief.qualification) == wanted);
     let plan = Plan { customer, submission: &submission, belief };
@@ -116,7 +116,7 @@ fn refuse_in_vain(plan: &Plan<'_>, force: bool) -> Result<(), Failure> {
     if force {
         return Ok(());
     }
-    if plan.belief.as_ref().and_then(Belief::status) == Some(Status::InReview) {
+    if plan.belief.as_ref().and_then(QualificationState::status) == Some(Status::InReview) {
         return Err(Failure::new(Exit::Failed, format!("nothing was sent: {name} of {customer} is in review"))
             .because("another submission would change nothing, and may cost one of the attempts")
             .advise("wait for the verdict, which is told; `--force` submits all the same"));
@@ -177,7 +177,7 @@ async fn send(
         .map_err(|error| run::failure(error.into()))?;
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     // A process that dies from here on leaves a customer that is asked about.
-    let expected = record::submission::begin(store, row, context.now()).await?;
+    let expected = recording::submission::begin(store, row, context.now()).await?;
     let expected = expected.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("nothing was sent: {} was removed meanwhile", plan.customer.label()))
     })?;
@@ -186,9 +186,10 @@ async fn send(
         Ok(submitted) => {
             let answer = (submitted.answer.as_ref(), submitted.ended_at);
             let (partner, routes, intervals) = (&poller.partner, &poller.routes, &poller.intervals);
-            let taken = record::submission::taken(store, partner, routes, intervals, &expected, qualification, answer);
+            let taken =
+                recording::submission::taken(store, partner, routes, intervals, &expected, qualification, answer);
             let recorded = taken.await.map_err(|error| {
-                let why = chain(&error);
+                let why = error_chain(&error);
                 // Not 75: a script would submit again, and that may cost an attempt.
                 Failure { exit: Exit::Failed, why: Some(why), ..error.into() }
                     .advise("Microsoft took the submission: do not submit again; its outcome will be told")
@@ -230,7 +231,7 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
     }
     let stands = match (entry, status) {
         (Some(entry), Some(status)) => {
-            let since = entry.created_at.map(|at| format!(" since {}", when::minute(&at.to_string())));
+            let since = entry.created_at.map(|at| format!(" since {}", time_args::minute(&at.to_string())));
             format!("It is {}{} now.", text::clean(status), since.unwrap_or_default())
         }
         (Some(_), None) => "It is held now, without a status.".to_owned(),
@@ -256,21 +257,21 @@ async fn failed(
     let (customer, name) = (plan.customer, plan.submission.qualification());
     if error.may_have_arrived {
         // Not 75: a script would submit again, and that may cost an attempt.
-        let unclear = record::submission::unclear(store, expected, name, context.now()).await;
+        let unclear = recording::submission::unclear(store, expected, name, context.now()).await;
         unclear.map_err(|error| {
             Failure { exit: Exit::Failed, ..error.into() }
                 .advise("the submission may have arrived: do not submit again; its outcome is told all the same")
         })?;
         let what = format!("nobody knows whether Microsoft took the submission of {name} for {}", customer.label());
-        return Ok(Failure::new(Exit::Failed, what).because(chain(&error.error)).advise(format!(
+        return Ok(Failure::new(Exit::Failed, what).because(error_chain(&error.error)).advise(format!(
             "it may have arrived, and nothing is sent again by itself; `vetwatch poll {}` shows it, and the outcome is \
              told",
             customer.id
         )));
     }
-    record::submission::refused(store, expected).await?;
+    recording::submission::refused(store, expected).await?;
     let what = format!("{name} of {} was not submitted", customer.label());
-    let failure = Failure::new(sync::exit_of(&error.error), what).because(chain(&error.error));
+    let failure = Failure::new(sync::exit_of(&error.error), what).because(error_chain(&error.error));
     Ok(match (error.remedy(), &error.error) {
         (Some(remedy), _) => failure.advise(remedy),
         (None, Error::Throttled { .. }) => {

@@ -5,11 +5,11 @@ use std::io::{IsTerminal as _, Write as _};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::failure::chain;
-use crate::cli::{Context, Exit, Failure, run, text, which};
+use crate::cli::failure::error_chain;
+use crate::cli::{Context, Exit, Failure, lookup, run, text};
+use crate::customer_sync::{self, Progress, Roster, Summary};
 use crate::daemon;
 use crate::partner_center;
-use crate::roster::{self, Progress, Roster, Summary};
 use crate::store::Gate;
 
 /// Takes over the list of `partner`, or of every partner that is watched as a whole.
@@ -17,7 +17,7 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
     let config = context.config()?;
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     if partner.is_some() {
-        which::configured_partner(&configured, partner)?;
+        lookup::configured_partner(&configured, partner)?;
     }
     let store = context.store(&config.database).await?;
     let parts =
@@ -94,17 +94,17 @@ fn said(partner: &str, summary: &Summary) -> String {
     said
 }
 
-pub(super) fn failure(partner: &str, error: roster::Error) -> Failure {
+pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     match error {
-        roster::Error::Store(error) => error.into(),
-        roster::Error::Closed(gate) => closed(partner, &gate),
-        roster::Error::PartnerCenter { source, read } => {
+        customer_sync::Error::Store(error) => error.into(),
+        customer_sync::Error::Closed(gate) => closed(partner, &gate),
+        customer_sync::Error::PartnerCenter { source, read } => {
             let outcome = match read {
                 0 => "nothing was changed".to_owned(),
                 read => format!("the {read} customers read until then are on the roster, and nobody counts as missing"),
             };
             Failure::new(exit_of(&source), format!("cannot read the customer list of {partner}; {outcome}"))
-                .because(chain(&source))
+                .because(error_chain(&source))
         }
     }
 }

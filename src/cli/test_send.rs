@@ -10,14 +10,14 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cli::{Context, Exit, Failure, run, text, when};
+use crate::cli::{Context, Exit, Failure, run, text, time_args};
 use crate::config::{Config, closest};
 use crate::daemon;
 use crate::delivery;
 use crate::delivery::message::sample;
-use crate::delivery::route::{Contact, Told};
+use crate::delivery::route::{ContactPolicy, Target};
 use crate::event::{Event, EventType};
-use crate::store::{Store, Trial};
+use crate::store::{Store, TestDelivery};
 
 /// Longer than any attempt, but at a mail server that takes its time after the final dot.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -46,7 +46,7 @@ fn event_type(text: &str) -> Result<EventType, String> {
 pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let name = known(&config, &args.endpoint)?;
-    if config.routes.ways.get(name).is_some_and(|way| way.contact == Contact::Only) {
+    if config.routes.ways.get(name).is_some_and(|way| way.contact == ContactPolicy::Only) {
         return Err(Failure::new(Exit::Usage, format!("{name} cannot be tested"))
             .because(
                 "it has no recipient of its own: its mails go to the contacts of customers, who are to get no test",
@@ -105,9 +105,9 @@ async fn queue(
     let partner = tx.partner(&partner.name, now).await?;
     tx.insert_event(&event, partner.id, None, None).await?;
     // By itself: nothing that is real is to wait for it, or share its fate.
-    let told = Told { group: None, ..config.routes.directly(endpoint, "test-send".to_owned(), String::new()) };
+    let told = Target { group: None, ..config.routes.direct_target(endpoint, "test-send".to_owned(), String::new()) };
     tx.enqueue(&event, &delivery::parcel(&told, now), now).await?;
-    tx.ask_endpoint(endpoint, now).await?;
+    tx.force_probe(endpoint, now).await?;
     let delivery = tx.delivery_of(&event, endpoint).await?.unwrap_or_default();
     tx.commit().await?;
     Ok((event, delivery))
@@ -120,7 +120,7 @@ async fn here(
     store: &Store,
     endpoint: &str,
     delivery: &str,
-) -> Result<Option<Trial>, Failure> {
+) -> Result<Option<TestDelivery>, Failure> {
     let parts =
         daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let dispatcher = parts.endpoints.iter().map(|part| &part.dispatcher).find(|part| part.endpoint() == endpoint);
@@ -131,7 +131,7 @@ async fn here(
 }
 
 /// Until the daemon's first attempt has ended.
-async fn watch(context: &Context, store: &Store, delivery: &str) -> Result<Option<Trial>, Failure> {
+async fn watch(context: &Context, store: &Store, delivery: &str) -> Result<Option<TestDelivery>, Failure> {
     let began = tokio::time::Instant::now();
     let shows = !context.json && std::io::stderr().is_terminal();
     loop {
@@ -156,7 +156,7 @@ fn report(
     endpoint: &str,
     event: &Event,
     delivery: &str,
-    trial: Option<&Trial>,
+    trial: Option<&TestDelivery>,
 ) -> Result<Exit, Failure> {
     let outcome = trial.and_then(|trial| trial.outcome.as_deref());
     let response = trial.and_then(|trial| trial.response.as_deref()).unwrap_or_default();
@@ -174,7 +174,7 @@ fn report(
         return Ok(Exit::Done);
     }
     let gone = trial.is_some_and(|trial| trial.gone && trial.outcome.is_some());
-    let next = trial.and_then(|trial| trial.next_attempt_at).map(|at| when::minute(&at.to_string()));
+    let next = trial.and_then(|trial| trial.next_attempt_at).map(|at| time_args::minute(&at.to_string()));
     let show = format!("`vetwatch explain {delivery}` shows what comes of it");
     Err(match (outcome, next) {
         (Some(_), Some(_)) if gone => Failure::new(Exit::Failed, format!("{endpoint} says that it is gone for good"))

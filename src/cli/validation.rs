@@ -3,8 +3,8 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::failure::chain;
-use crate::cli::{Context, Exit, Failure, run, sync, which};
+use crate::cli::failure::error_chain;
+use crate::cli::{Context, Exit, Failure, lookup, run, sync};
 use crate::daemon;
 use crate::partner_center::{Error, ValidationCode};
 use crate::poller::{Poller, pause};
@@ -21,7 +21,7 @@ pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure
     let config = context.config()?;
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     if args.partner.is_some() {
-        which::configured_partner(&configured, args.partner.as_deref())?;
+        lookup::configured_partner(&configured, args.partner.as_deref())?;
     }
     let store = context.store(&config.database).await?;
     let parts =
@@ -64,7 +64,7 @@ async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<Validation
                 tx.close_gate(partner, until, &error.to_string()).await?;
                 tx.commit().await?;
             }
-            Err(Failure::new(sync::exit_of(&error), what).because(chain(&error)))
+            Err(Failure::new(sync::exit_of(&error), what).because(error_chain(&error)))
         }
     }
 }

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use url::Url;
 
-pub(super) use crate::delivery::address::{is_loopback, transport};
+pub(super) use crate::delivery::egress_policy::{check_url, is_loopback};
 
 /// A base URL of an API: https (or loopback), without anything that a path could not be added to. Its path ends in `/`.
 pub(super) fn base(text: &str) -> Result<Url, String> {
     let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-    transport(&url).map_err(|problem| format!("{} {problem}", shown(&url)))?;
+    check_url(&url).map_err(|problem| format!("{} {problem}", quote(&url)))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("{} holds more than a host and a path", shown(&url)));
+        return Err(format!("{} holds more than a host and a path", quote(&url)));
     }
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
@@ -26,7 +26,7 @@ pub(super) fn is_loopback_host(host: &str) -> bool {
 
 /// A URL in a problem. Chat and webhook services put their key into user, query or a long piece of the path, so
 /// none of these is shown.
-pub(super) fn shown(url: &Url) -> String {
+pub(super) fn quote(url: &Url) -> String {
     const LONGEST_WORD: usize = 16;
     let path: Vec<&str> =
         url.path().split('/').map(|piece| if piece.len() > LONGEST_WORD { "…" } else { piece }).collect();

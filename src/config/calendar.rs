@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{NaiveDate, Weekday};
 
-use super::section::{Section, brief, duration, shown};
+use super::section::{Section, duration, quote, short_duration};
 use crate::calendar::{Calendar, Reminders};
 use crate::time::{Clock as _, SystemClock};
 
@@ -35,7 +35,7 @@ pub(super) fn reminders(mut section: Section<'_>, calendar: &Calendar) -> Remind
     }
     let has_rhythm = section.has("then_every");
     let every = section.parsed("then_every", |text| match duration(text)? {
-        every if every < DAY => Err(format!("{} is too often; the least is 1d", brief(every))),
+        every if every < DAY => Err(format!("{} is too often; the least is 1d", short_duration(every))),
         every => Ok(every),
     });
     if given && days.is_empty() && has_rhythm {
@@ -50,11 +50,11 @@ pub(super) fn reminders(mut section: Section<'_>, calendar: &Calendar) -> Remind
 
 fn working_days(section: &mut Section<'_>) -> Option<[bool; 7]> {
     let given = section.has("working_days");
-    let names = section.some_strings("working_days");
+    let names = section.non_empty_strings("working_days");
     let mut days = [false; 7];
     for (index, name) in names.iter().enumerate() {
         let Ok(day) = name.trim().parse::<Weekday>() else {
-            let text = format!("{} is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun", shown(name));
+            let text = format!("{} is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun", quote(name));
             section.problem(&format!("working_days[{index}]"), text);
             continue;
         };
@@ -72,7 +72,7 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
     let text = match read(&path) {
         Ok(text) => text,
         Err(problem) => {
-            section.problem(KEY, format!("{} {problem}", shown(&path.display().to_string())));
+            section.problem(KEY, format!("{} {problem}", quote(&path.display().to_string())));
             return None;
         }
     };
@@ -88,7 +88,7 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
             _ => {
                 bad += 1;
                 if bad <= MOST_BAD_LINES {
-                    let text = format!("line {}: {} is no day such as 2026-12-25", index + 1, shown(said));
+                    let text = format!("line {}: {} is no day such as 2026-12-25", index + 1, quote(said));
                     section.problem(KEY, text);
                 }
             }

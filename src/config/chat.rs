@@ -3,7 +3,7 @@
 use super::address;
 use super::http;
 use super::section::Section;
-use crate::delivery::chat::{ChatSettings, Service, ntfy};
+use crate::delivery::chat::{ChatService, ChatSettings, ntfy};
 use crate::delivery::http::HttpSettings;
 
 pub(super) fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
@@ -16,11 +16,11 @@ pub(super) fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
             "its URL is of an Office 365 connector, which Microsoft switches off: make a Workflows webhook instead",
         );
     }
-    Some(ChatSettings { http, service: Service::Teams })
+    Some(ChatSettings { http, service: ChatService::Teams })
 }
 
 pub(super) fn slack(section: &mut Section<'_>) -> Option<ChatSettings> {
-    Some(ChatSettings { http: channel(section)?, service: Service::Slack })
+    Some(ChatSettings { http: channel(section)?, service: ChatService::Slack })
 }
 
 /// The URL of a channel's webhook: whoever knows it can write there.
@@ -38,7 +38,7 @@ fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
 pub(super) fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     match (section.has("topic"), section.has("topic_file")) {
         (true, true) => section.problem("topic", "stands beside topic_file; only one of them can be"),
-        (false, false) => section.demand_with("topic", "is missing (or topic_file: who knows a topic can read it)"),
+        (false, false) => section.require_or("topic", "is missing (or topic_file: who knows a topic can read it)"),
         _ => {}
     }
     let key = if section.has("url_file") { "url_file" } else { "url" };
@@ -56,5 +56,5 @@ pub(super) fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     let topic = topic.or(section.secret("topic_file").map(|topic| ("topic_file", topic)));
     let (key, name) = topic?;
     let topic = ntfy::Topic::new(name, token?).map_err(|problem| section.problem(key, problem)).ok();
-    Some(ChatSettings { http: http?, service: Service::Ntfy(topic?) })
+    Some(ChatSettings { http: http?, service: ChatService::Ntfy(topic?) })
 }

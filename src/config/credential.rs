@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 
 use super::partner::unknown_kind;
-use super::section::{Section, shown};
-use crate::partner_center::{Certificate, Credential, Proof, TokenFile};
+use super::section::{Section, quote};
+use crate::partner_center::{Certificate, ClientAuth, Credential, TokenFile};
 use crate::time::Timestamp;
 
 const SECRET: &str = "client-secret";
@@ -39,7 +39,7 @@ pub(super) fn read_user(
     if given(&section).is_some() {
         return users(section, file);
     }
-    misplaced(&mut section, USER, USER);
+    reject(&mut section, USER, USER);
     Some(Credential { proof: apps?.proof.clone(), user: Some(file?) })
 }
 
@@ -48,18 +48,18 @@ fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential
     if given.is_none() {
         let text = "is missing: a refresh token is of use only to the application that it was given to, which proves \
                     itself with client_secret_file, certificate_file or federated_token_file";
-        section.demand_with("client_secret_file", text);
+        section.require_or("client_secret_file", text);
     }
     let proof = proof(&mut section, given.unwrap_or(SECRET), USER);
     Some(Credential { proof: proof?, user: Some(file?) })
 }
 
 /// How an application proves itself where nothing but its own proof is possible: the keys say which.
-pub(super) fn application(section: &mut Section<'_>) -> Option<Proof> {
+pub(super) fn application(section: &mut Section<'_>) -> Option<ClientAuth> {
     let given = given(section);
     if given.is_none() {
         let text = "is missing (or certificate_file, or federated_token_file): the application's proof of who it is";
-        section.demand_with("client_secret_file", text);
+        section.require_or("client_secret_file", text);
     }
     proof(section, given.unwrap_or(SECRET), USER)
 }
@@ -71,12 +71,12 @@ fn given(section: &Section<'_>) -> Option<&'static str> {
 
 /// What is left is not looked at if the kind is not known: it cannot be judged.
 fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
-    section.demand(&["kind"]);
+    section.require(&["kind"]);
     let found = section.string("kind").and_then(|kind| {
         let found = kinds.iter().find(|known| **known == kind).copied();
         if found.is_none() {
             let text = match kinds {
-                [only] => format!("{} is no kind for a user; it is {only}", shown(&kind)),
+                [only] => format!("{} is no kind for a user; it is {only}", quote(&kind)),
                 _ => unknown_kind(&kind, kinds),
             };
             section.problem("kind", text);
@@ -84,54 +84,54 @@ fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
         found
     });
     if found.is_none() {
-        section.ignore_rest();
+        section.discard_rest();
     }
     found
 }
 
 /// Reads the keys of one kind of proof, and complains of those of the others.
-fn proof(section: &mut Section<'_>, proof: &str, kind: &str) -> Option<Proof> {
-    misplaced(section, proof, kind);
+fn proof(section: &mut Section<'_>, proof: &str, kind: &str) -> Option<ClientAuth> {
+    reject(section, proof, kind);
     match proof {
         SECRET => {
             if kind != USER {
-                section.demand(&["client_secret_file"]);
+                section.require(&["client_secret_file"]);
             }
             let ends_at = section.parsed("client_secret_expires", day);
-            section.secret("client_secret_file").map(|secret| Proof::ClientSecret { secret, ends_at })
+            section.secret("client_secret_file").map(|secret| ClientAuth::ClientSecret { secret, ends_at })
         }
         CERTIFICATE => {
-            section.demand(&["certificate_file"]);
+            section.require(&["certificate_file"]);
             let certificates = section.secret_text("certificate_file");
             let apart = section.has("private_key_file");
             let key = if apart { section.secret_text("private_key_file") } else { certificates.clone() };
             let read = Certificate::from_pem(&certificates?, &key?);
             let place = |keys| if keys && apart { "private_key_file" } else { "certificate_file" };
             let read = read.map_err(|why| section.problem(place(why.is_the_keys()), why.to_string()));
-            read.ok().map(Arc::new).map(Proof::Certificate)
+            read.ok().map(Arc::new).map(ClientAuth::Certificate)
         }
         _ => {
-            section.demand(&["federated_token_file"]);
-            section.secret_file("federated_token_file").map(|(path, _)| Proof::WorkloadIdentity(path))
+            section.require(&["federated_token_file"]);
+            section.secret_file("federated_token_file").map(|(path, _)| ClientAuth::WorkloadIdentity(path))
         }
     }
 }
 
 /// The keys of every other proof.
-fn misplaced(section: &mut Section<'_>, proof: &str, kind: &str) {
+fn reject(section: &mut Section<'_>, proof: &str, kind: &str) {
     for (other, key, more) in KEYS.iter().filter(|(other, _, _)| *other != proof) {
         for key in [&[*key], *more].concat() {
             let text = match kind {
                 USER if proof != USER => format!("stands beside a {proof}; the application proves itself in one way"),
                 _ => format!("goes with {other}, and the kind is {kind}"),
             };
-            section.misplaced(key, &text);
+            section.reject(key, &text);
         }
     }
 }
 
 /// The beginning of a day in UTC: a warning that comes hours early is better than one that comes late.
 fn day(text: &str) -> Result<Timestamp, String> {
-    let date: NaiveDate = text.parse().map_err(|_| format!("{} is no day such as 2027-01-31", shown(text)))?;
+    let date: NaiveDate = text.parse().map_err(|_| format!("{} is no day such as 2027-01-31", quote(text)))?;
     Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into())
 }

@@ -11,10 +11,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
-use super::section::{Section, did_you_mean, shown};
+use super::section::{Section, did_you_mean, quote};
 use super::{EndpointKind, EndpointSettings, address, chat, credential, http, partner, template};
 use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls};
-use crate::delivery::route::{Contact, Fallback, Way};
+use crate::delivery::route::{ContactPolicy, EndpointProfile, Fallback};
 use crate::delivery::webhook::{MOST, MOST_WITH_TEMPLATE, SigningSecret, WebhookSettings};
 use crate::partner_center::application::Application;
 
@@ -36,13 +36,13 @@ pub(super) struct Endpoints {
     /// The mail server of each endpoint that has one: two that hang on the same one fail together.
     pub(super) servers: BTreeMap<String, String>,
     /// What the routes must know of each.
-    pub(super) ways: BTreeMap<String, Way>,
+    pub(super) ways: BTreeMap<String, EndpointProfile>,
 }
 
 impl Endpoints {
     /// Only customers' contacts get its mails.
     pub(super) fn takes_contacts_only(&self, name: &str) -> bool {
-        self.ways.get(name).is_some_and(|way| way.contact == Contact::Only)
+        self.ways.get(name).is_some_and(|way| way.contact == ContactPolicy::Only)
     }
 }
 
@@ -51,14 +51,14 @@ pub(super) fn servers(root: &mut Section<'_>) -> Servers {
 }
 
 fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
-    section.demand(&["host"]);
+    section.require(&["host"]);
     let host = section.parsed("host", |text| {
         let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
         let valid = plain || text.parse::<IpAddr>().is_ok();
         if valid {
             Ok(text.to_owned())
         } else {
-            Err(format!("{} is no host name; the port has its own key", shown(text)))
+            Err(format!("{} is no host name; the port has its own key", quote(text)))
         }
     });
     let tls = section.choice("tls", &[("starttls", Tls::Starttls), ("implicit", Tls::Implicit), ("none", Tls::None)]);
@@ -85,17 +85,17 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
 /// `None`: the server wants none, or what is written was reported as a problem.
 fn login(section: &mut Section<'_>) -> Option<Login> {
     if section.has("oauth") {
-        section.demand_with("username", "is missing: the mailbox that the application sends as");
-        section.misplaced("password_file", "stands beside oauth: the login is a password or a token");
+        section.require_or("username", "is missing: the mailbox that the application sends as");
+        section.reject("password_file", "stands beside oauth: the login is a password or a token");
         let (username, application) = (section.string("username"), oauth(section.section("oauth")));
         let by = LoginBy::Token(Box::new(application?));
         return Some(Login { username: username?, by });
     }
     match (section.has("username"), section.has("password_file")) {
         (true, false) => {
-            section.demand_with("password_file", "is missing: it goes with username (or a section oauth, for a token)");
+            section.require_or("password_file", "is missing: it goes with username (or a section oauth, for a token)");
         }
-        (false, true) => section.demand_with("username", "is missing: it goes with password_file"),
+        (false, true) => section.require_or("username", "is missing: it goes with password_file"),
         _ => {}
     }
     let username = section.string("username");
@@ -105,7 +105,7 @@ fn login(section: &mut Section<'_>) -> Option<Login> {
 
 /// `[smtp.NAME.oauth]`: the application that sends, and where it gets its tokens.
 fn oauth(mut section: Section<'_>) -> Option<Application> {
-    section.demand(&["tenant", "client_id"]);
+    section.require(&["tenant", "client_id"]);
     let tenant = section.parsed("tenant", partner::word);
     let client_id = section.parsed("client_id", partner::word);
     let proof = credential::application(&mut section);
@@ -115,7 +115,7 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
     let scope_given = section.has("scope");
     let scope = section.parsed("scope", |text| {
         if text.contains(' ') || !text.ends_with("/.default") {
-            return Err(format!("{} is no scope of an application: it ends in /.default", shown(text)));
+            return Err(format!("{} is no scope of an application: it ends in /.default", quote(text)));
         }
         Ok(text.to_owned())
     });
@@ -141,17 +141,17 @@ fn holds_certificates(text: &str) -> bool {
 
 pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     let mut endpoints = Endpoints::default();
-    root.demand_with("endpoint", "at least one [[endpoint]] is needed: where messages go");
+    root.require_or("endpoint", "at least one [[endpoint]] is needed: where messages go");
     let sections = root.sections("endpoint");
     let all: Vec<String> = sections.iter().filter_map(|section| section.peek("name").map(str::to_owned)).collect();
     for mut section in sections {
-        section.demand(&["name", "kind"]);
+        section.require(&["name", "kind"]);
         let fallback = fallback(&mut section, &all);
         let name = section.parsed("name", |name| {
             let taken = endpoints.names.iter().any(|known| known == name);
             endpoints.names.push(name.to_owned());
             if taken {
-                Err(format!("{} is the name of another endpoint too", shown(name)))
+                Err(format!("{} is the name of another endpoint too", quote(name)))
             } else {
                 partner::name(name)
             }
@@ -170,7 +170,7 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
                     let text = partner::unknown_kind(kind, &["email", "webhook", "teams", "slack", "ntfy"]);
                     section.problem("kind", text);
                 }
-                section.ignore_rest();
+                section.discard_rest();
                 None
             }
         };
@@ -178,9 +178,9 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
         let (most, people) = kind.reach();
         let contact = match &kind {
             EndpointKind::Email(email) => email.contact,
-            EndpointKind::Webhook(_) | EndpointKind::Chat(_) => Contact::No,
+            EndpointKind::Webhook(_) | EndpointKind::Chat(_) => ContactPolicy::No,
         };
-        endpoints.ways.insert(name.clone(), Way { most, people, contact, fallback });
+        endpoints.ways.insert(name.clone(), EndpointProfile { most, people, contact, fallback });
         endpoints.settings.push(EndpointSettings { name, kind });
     }
     for (name, way) in &endpoints.ways {
@@ -191,7 +191,7 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
                 format!("{} has no recipient of its own: it cannot be the fallback of {name}", fallback.endpoint);
             root.problem("endpoint", text);
         }
-        if way.contact == Contact::Beside {
+        if way.contact == ContactPolicy::Beside {
             let text = format!(
                 "{name} has to beside to_contact: each customer's mail has recipients of its own, so a flood is not \
                  gathered; better a second endpoint with to_contact alone"
@@ -200,7 +200,7 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
         }
     }
     for name in servers.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
-        root.warning(&format!("smtp.{}", shown(name)), "no endpoint uses this mail server");
+        root.warning(&format!("smtp.{}", quote(name)), "no endpoint uses this mail server");
     }
     endpoints
 }
@@ -209,7 +209,7 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
 fn fallback(section: &mut Section<'_>, names: &[String]) -> Option<Fallback> {
     let own = section.peek("name").map(str::to_owned);
     if section.has("fail_over_after") {
-        section.demand_with("fallback", "is missing: it goes with fail_over_after");
+        section.require_or("fallback", "is missing: it goes with fail_over_after");
     }
     let endpoint = section.parsed("fallback", |name| {
         if own.as_deref() == Some(name) {
@@ -219,32 +219,32 @@ fn fallback(section: &mut Section<'_>, names: &[String]) -> Option<Fallback> {
             return Ok(name.to_owned());
         }
         let suggestion = did_you_mean(name, names.iter().map(String::as_str));
-        Err(format!("there is no endpoint {}{suggestion}", shown(name)))
+        Err(format!("there is no endpoint {}{suggestion}", quote(name)))
     });
     let after = section.duration("fail_over_after").unwrap_or(FAIL_OVER_AFTER);
     Some(Fallback { endpoint: endpoint?, after })
 }
 
 fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) -> Option<EmailSettings> {
-    section.demand(&["smtp", "from"]);
+    section.require(&["smtp", "from"]);
     let to_contact = section.boolean("to_contact");
     let contact = match (to_contact, section.has("to")) {
-        (true, true) => Contact::Beside,
-        (true, false) => Contact::Only,
+        (true, true) => ContactPolicy::Beside,
+        (true, false) => ContactPolicy::Only,
         (false, _) => {
-            section.demand_with("to", "is missing (or to_contact = true, where each customer's contact is to get it)");
-            Contact::No
+            section.require_or("to", "is missing (or to_contact = true, where each customer's contact is to get it)");
+            ContactPolicy::No
         }
     };
     let smtp = section.parsed("smtp", |name| {
         uses(name);
         servers.get(name).ok_or_else(|| {
             let suggestion = did_you_mean(name, servers.keys().map(String::as_str));
-            format!("there is no [smtp.{}]{suggestion}", shown(name))
+            format!("there is no [smtp.{}]{suggestion}", quote(name))
         })
     });
     let from = section.parsed("from", mailbox);
-    let texts = section.some_strings("to");
+    let texts = section.non_empty_strings("to");
     let mut to: Vec<Mailbox> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let same = |known: &&Mailbox, new: &Mailbox| {
@@ -262,13 +262,13 @@ fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) 
 }
 
 fn mailbox(text: &str) -> Result<Mailbox, String> {
-    text.parse().map_err(|_| format!("{} is no mail address such as sales@contoso.example", shown(text)))
+    text.parse().map_err(|_| format!("{} is no mail address such as sales@contoso.example", quote(text)))
 }
 
 fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
     let custom = section.has("template_file");
     if !custom {
-        section.demand(&["secret_file"]);
+        section.require(&["secret_file"]);
     }
     let http = http::read(section);
     let secrets = if custom && !section.has("secret_file") { Some(Vec::new()) } else { secrets(section) };

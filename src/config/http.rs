@@ -6,19 +6,19 @@ use url::Url;
 
 use super::address;
 use super::endpoint::authorities;
-use super::section::{Section, shown};
-use crate::delivery::address::never;
+use super::section::{Section, quote};
+use crate::delivery::egress_policy::forbidden_reason;
 use crate::delivery::http::HttpSettings;
 
 /// `url` or `url_file`, and how to get there. To be called before what is particular to the kind is read, so that the
 /// problems come in the documentation's order.
 pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
-    if !one_of(section, "url", "url_file") {
-        section.demand_with("url", "is missing (or url_file, where the URL itself is a secret)");
+    if !exclusive(section, "url", "url_file") {
+        section.require_or("url", "is missing (or url_file, where the URL itself is a secret)");
     }
     let written = section.parsed("url", |text| {
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-        address::transport(&url).map_err(|problem| format!("{} {problem}", address::shown(&url)))?;
+        address::check_url(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
         without_password(url, "url_file")
     });
     let kept = kept(section, "url_file", url_of);
@@ -40,14 +40,14 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
     }
     // Each alone, so that it is told which one is no good.
     settings.ca_file = ca_file;
-    tried(section, "ca_file", &settings)?;
+    check_client(section, "ca_file", &settings)?;
     settings.client_certificate = client_certificate;
-    tried(section, "client_certificate_file", &settings)?;
+    check_client(section, "client_certificate_file", &settings)?;
     Some(HttpSettings { allow_networks, proxy, ..settings })
 }
 
 /// Complains of both; whether there is one at least.
-fn one_of(section: &mut Section<'_>, written: &'static str, kept: &'static str) -> bool {
+fn exclusive(section: &mut Section<'_>, written: &'static str, kept: &'static str) -> bool {
     if section.has(written) && section.has(kept) {
         section.problem(written, format!("stands beside {kept}; only one of them can be"));
     }
@@ -71,7 +71,7 @@ fn kept(section: &mut Section<'_>, key: &'static str, check: fn(&SecretString) -
 /// Nothing of it is in the problem.
 pub(super) fn url_of(secret: &SecretString) -> Result<Url, String> {
     let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
-    address::transport(&url)?;
+    address::check_url(&url)?;
     Ok(url)
 }
 
@@ -90,11 +90,11 @@ fn networks(section: &mut Section<'_>) -> Vec<IpNet> {
 /// An address alone is a network of one.
 fn network(text: &str) -> Result<IpNet, String> {
     let parsed = text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
-    let network: IpNet = parsed.map_err(|_| format!("{} is no network such as 10.1.0.0/16", shown(text)))?;
+    let network: IpNet = parsed.map_err(|_| format!("{} is no network such as 10.1.0.0/16", quote(text)))?;
     if network.addr() != network.network() {
         return Err(format!("{network} is an address within a network; the network is {}", network.trunc()));
     }
-    match never(network) {
+    match forbidden_reason(network) {
         Some(kind) => Err(format!("{network} is never talked to: {kind}")),
         None => Ok(network),
     }
@@ -103,7 +103,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 /// Certificates and key, whichever files they are in.
 fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
     if section.has("client_key_file") {
-        section.demand_with("client_certificate_file", "is missing: it goes with client_key_file");
+        section.require_or("client_certificate_file", "is missing: it goes with client_key_file");
     }
     let certificates = section.secret_text("client_certificate_file");
     let key = if section.has("client_key_file") { section.secret_text("client_key_file")? } else { String::new() };
@@ -122,11 +122,11 @@ fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
 }
 
 fn proxy(section: &mut Section<'_>) -> Option<Url> {
-    one_of(section, "proxy_url", "proxy_url_file");
+    exclusive(section, "proxy_url", "proxy_url_file");
     let given = ["proxy_url", "proxy_url_file"].into_iter().find(|key| section.has(key));
     let written = section.parsed("proxy_url", |text| {
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-        proxies(&url).map_err(|problem| format!("{} {problem}", address::shown(&url)))?;
+        proxies(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
         without_password(url, "proxy_url_file")
     });
     let kept = kept(section, "proxy_url_file", |secret| {
@@ -149,10 +149,10 @@ fn proxies(url: &Url) -> Result<(), &'static str> {
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err("holds more than a host and a port");
     }
-    crate::delivery::address::possible(url)
+    crate::delivery::egress_policy::check_host(url)
 }
 
-fn tried(section: &Section<'_>, key: &str, settings: &HttpSettings) -> Option<()> {
+fn check_client(section: &Section<'_>, key: &str, settings: &HttpSettings) -> Option<()> {
     if settings.ca_file.is_none() && settings.client_certificate.is_none() {
         return Some(()); // nothing that building a client would tell
     }

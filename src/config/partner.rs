@@ -4,7 +4,7 @@ use std::path::Path;
 
 use url::Url;
 
-use super::section::{Section, did_you_mean, shown};
+use super::section::{Section, did_you_mean, quote};
 use super::{address, credential};
 use crate::partner_center::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA, TokenFile};
 use crate::qualification;
@@ -42,20 +42,20 @@ pub(super) struct Partners {
 /// `tokens` is where refresh tokens are kept.
 pub(super) fn read(root: &mut Section<'_>, tokens: &Path) -> Partners {
     let mut partners = Partners { loopback: true, ..Partners::default() };
-    root.demand_with("partner", "at least one [[partner]] is needed: the tenant of Partner Center to watch");
+    root.require_or("partner", "at least one [[partner]] is needed: the tenant of Partner Center to watch");
     let sections = root.sections("partner");
     if sections.is_empty() {
         partners.loopback = false;
     }
     for mut section in sections {
-        section.demand(&["name", "tenant", "client_id", "credential"]);
+        section.require(&["name", "tenant", "client_id", "credential"]);
         let name = section.parsed("name", |text| {
             // Compared as routes compare them.
             let key = qualification::key(text);
             let taken = partners.names.iter().any(|known| qualification::key(known) == key);
             partners.names.push(text.to_owned());
             let same = "is the name of another partner too; case and underscores make no difference";
-            if taken { Err(format!("{} {same}", shown(text))) } else { name(text) }
+            if taken { Err(format!("{} {same}", quote(text))) } else { name(text) }
         });
         let urls = urls(&mut section);
         partners.loopback &= urls.as_ref().is_some_and(|urls| address::is_loopback(&urls.api));
@@ -122,9 +122,9 @@ fn urls(section: &mut Section<'_>) -> Option<Urls> {
     let (api_given, login_given, cloud_given) =
         (section.has("api_url"), section.has("login_url"), section.has("cloud"));
     if api_given && !cloud_given {
-        section.demand_with("login_url", "is missing: it goes with api_url");
+        section.require_or("login_url", "is missing: it goes with api_url");
     } else if login_given && !cloud_given {
-        section.demand_with("api_url", "is missing: it goes with login_url");
+        section.require_or("api_url", "is missing: it goes with login_url");
     }
     let cloud = section.choice("cloud", CLOUDS);
     let cloud = if cloud_given { cloud } else { CLOUDS.first().map(|(_, urls)| *urls) };
@@ -146,7 +146,7 @@ fn urls(section: &mut Section<'_>) -> Option<Urls> {
 /// For a `kind` that is not known.
 pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> String {
     let suggestion = did_you_mean(kind, known.iter().copied());
-    format!("{} is not a kind that is known ({}){suggestion}", shown(kind), known.join(", "))
+    format!("{} is not a kind that is known ({}){suggestion}", quote(kind), known.join(", "))
 }
 
 /// A name that is fit for logs, routes and file names.
@@ -155,11 +155,11 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if fit {
         Ok(text.into())
     } else {
-        Err(format!("{} is not a name: up to 64 letters, digits, and . _ -", shown(text)))
+        Err(format!("{} is not a name: up to 64 letters, digits, and . _ -", quote(text)))
     }
 }
 
 /// A GUID or a domain. It becomes a piece of a URL.
 pub(super) fn word(text: &str) -> Result<String, String> {
-    name(text).map_err(|_| format!("{} is neither a GUID nor a domain", shown(text)))
+    name(text).map_err(|_| format!("{} is neither a GUID nor a domain", quote(text)))
 }

@@ -8,9 +8,9 @@ use super::endpoint::Endpoints;
 use super::http;
 use super::partner;
 use super::schedule::timezone;
-use super::section::{Section, brief, did_you_mean, duration, shown};
+use super::section::{Section, did_you_mean, duration, quote, short_duration};
 use crate::calendar::Calendar;
-use crate::delivery::quiet::{self, Quiet};
+use crate::delivery::quiet_hours::{self, QuietHours};
 use crate::delivery::route::matching::parse_range;
 use crate::delivery::route::{Filter, GroupBy, LONGEST_GROUP_WAIT, Patterns, Route, Routes};
 use crate::event::EventType;
@@ -30,10 +30,10 @@ pub(super) fn read(
     let routes = sections.map(|(place, section)| route(section, place, &endpoints.names, partners, calendar));
     let routes: Vec<Route> = routes.collect();
     let given = root.has("operators");
-    root.demand_with("operators", "is missing: [operators] names the endpoints that hear of trouble");
+    root.require_or("operators", "is missing: [operators] names the endpoints that hear of trouble");
     let mut section = root.section("operators");
     if given {
-        section.demand(&["endpoints"]);
+        section.require(&["endpoints"]);
     }
     let operators = known(&mut section, "endpoints", &endpoints.names);
     for name in operators.iter().filter(|name| endpoints.takes_contacts_only(name)) {
@@ -42,13 +42,13 @@ pub(super) fn read(
             format!("{name} has no recipient of its own: only customers' contacts get its mails"),
         );
     }
-    doubt(&section, &operators, endpoints);
+    warn_single_operator(&section, &operators, endpoints);
     let heartbeat = section.secret("heartbeat_url_file").and_then(|secret| {
         let url = http::url_of(&secret);
         url.map_err(|problem| section.problem("heartbeat_url_file", format!("the URL in the file {problem}"))).ok()
     });
     let routes = Routes { routes, operators, ways: endpoints.ways.clone() };
-    left_over(root, &routes, &endpoints.names);
+    warn_unrouted(root, &routes, &endpoints.names);
     (routes, heartbeat.map(Heartbeat))
 }
 
@@ -59,11 +59,11 @@ fn route(
     partners: &[String],
     calendar: &Calendar,
 ) -> Route {
-    section.demand(&["events", "endpoints"]);
+    section.require(&["events", "endpoints"]);
     let name = section.parsed("name", partner::name).unwrap_or_else(|| (place + 1).to_string());
     let events = event_types(&mut section, "events");
     if section.has("events") && events.is_empty() {
-        section.some_strings("events");
+        section.non_empty_strings("events");
     }
     let filter = Filter {
         partners: Patterns::of(known_partners(&mut section, partners)),
@@ -97,14 +97,14 @@ fn route(
 }
 
 fn event_types(section: &mut Section<'_>, key: &'static str) -> Vec<EventType> {
-    let names = section.some_strings(key);
+    let names = section.non_empty_strings(key);
     let mut events = Vec::new();
     for (index, name) in names.iter().enumerate() {
         if let Some(event) = EventType::parse(name) {
             events.push(event);
         } else {
             let suggestion = did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()));
-            section.problem(&format!("{key}[{index}]"), format!("{} is no event{suggestion}", shown(name)));
+            section.problem(&format!("{key}[{index}]"), format!("{} is no event{suggestion}", quote(name)));
         }
     }
     events
@@ -116,7 +116,7 @@ fn qualifications(section: &mut Section<'_>) -> Vec<String> {
         let plain = name.trim_start_matches('!');
         if !QUALIFICATIONS.iter().any(|known| qualification::key(known) == qualification::key(plain)) {
             let suggestion = did_you_mean(plain, QUALIFICATIONS.iter().copied());
-            let text = format!("Partner Center's documentation knows no {}{suggestion}", shown(plain));
+            let text = format!("Partner Center's documentation knows no {}{suggestion}", quote(plain));
             section.warning(&format!("qualifications[{index}]"), text);
         }
     }
@@ -124,11 +124,11 @@ fn qualifications(section: &mut Section<'_>) -> Vec<String> {
 }
 
 fn attempts(section: &mut Section<'_>) -> Vec<RangeInclusive<u32>> {
-    let words = section.words("attempts");
+    let words = section.scalar_list("attempts");
     let read = words.iter().enumerate().filter_map(|(index, word)| {
         let attempts = parse_range(word);
         if attempts.is_none() {
-            let text = format!("{} is no attempt such as 1, 2-3 or 3+", shown(word));
+            let text = format!("{} is no attempt such as 1, 2-3 or 3+", quote(word));
             section.problem(&format!("attempts[{index}]"), text);
         }
         attempts
@@ -153,7 +153,7 @@ fn group_by(section: &mut Section<'_>) -> Vec<GroupBy> {
         if by.is_none() {
             let suggestion = did_you_mean(word, WORDS.iter().map(|(known, _)| *known));
             let all = WORDS.map(|(known, _)| known).join(", ");
-            section.problem(&format!("group_by[{index}]"), format!("{} is none of {all}{suggestion}", shown(word)));
+            section.problem(&format!("group_by[{index}]"), format!("{} is none of {all}{suggestion}", quote(word)));
         }
         by
     });
@@ -168,17 +168,18 @@ fn group_wait(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         wait if wait > LONGEST_GROUP_WAIT => Err(format!(
             "{} is too long for news to wait for more; the longest is {}",
-            brief(wait),
-            brief(LONGEST_GROUP_WAIT)
+            short_duration(wait),
+            short_duration(LONGEST_GROUP_WAIT)
         )),
         wait => Ok(wait),
     }
 }
 
-fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<Quiet> {
+fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<QuietHours> {
     let zone = section.parsed("timezone", timezone);
-    let hours = section
-        .parsed("quiet_hours", |text| quiet::parse_hours(text).map_err(|problem| format!("{} {problem}", shown(text))));
+    let hours = section.parsed("quiet_hours", |text| {
+        quiet_hours::parse_hours(text).map_err(|problem| format!("{} {problem}", quote(text)))
+    });
     let working_days_only = section.boolean("working_days_only");
     if hours.is_none() && !working_days_only {
         if zone.is_some() {
@@ -187,15 +188,15 @@ fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<Quiet> {
         return None;
     }
     let zone = zone.unwrap_or(calendar.zone);
-    Some(Quiet { hours, working_days_only, calendar: Calendar { zone, ..calendar.clone() } })
+    Some(QuietHours { hours, working_days_only, calendar: Calendar { zone, ..calendar.clone() } })
 }
 
 /// A list of endpoints that is there, is not empty and names only those that exist.
 fn known(section: &mut Section<'_>, key: &'static str, names: &[String]) -> Vec<String> {
-    let listed = section.some_strings(key);
+    let listed = section.non_empty_strings(key);
     for (index, name) in listed.iter().enumerate().filter(|(_, name)| !names.contains(name)) {
         let suggestion = did_you_mean(name, names.iter().map(String::as_str));
-        section.problem(&format!("{key}[{index}]"), format!("there is no endpoint {}{suggestion}", shown(name)));
+        section.problem(&format!("{key}[{index}]"), format!("there is no endpoint {}{suggestion}", quote(name)));
     }
     listed
 }
@@ -206,14 +207,14 @@ fn known_partners(section: &mut Section<'_>, names: &[String]) -> Vec<String> {
         let plain = name.trim_start_matches('!');
         if !plain.contains('*') && !names.iter().any(|known| qualification::key(known) == qualification::key(plain)) {
             let suggestion = did_you_mean(plain, names.iter().map(String::as_str));
-            section.problem(&format!("partners[{index}]"), format!("there is no partner {}{suggestion}", shown(plain)));
+            section.problem(&format!("partners[{index}]"), format!("there is no partner {}{suggestion}", quote(plain)));
         }
     }
     listed
 }
 
 /// Trouble with the only way to the operators is trouble that nobody hears of.
-fn doubt(section: &Section<'_>, operators: &[String], endpoints: &Endpoints) {
+fn warn_single_operator(section: &Section<'_>, operators: &[String], endpoints: &Endpoints) {
     let ways: HashSet<&String> = operators.iter().filter(|name| endpoints.names.contains(name)).collect();
     let servers: Option<HashSet<&String>> = ways.iter().map(|name| endpoints.servers.get(*name)).collect();
     if ways.len() == 1 {
@@ -222,16 +223,16 @@ fn doubt(section: &Section<'_>, operators: &[String], endpoints: &Endpoints) {
             "is one endpoint only: when it fails, nobody hears of it; better two that fail apart",
         );
     } else if let Some(server) = servers.filter(|servers| servers.len() == 1).into_iter().flatten().next() {
-        let text = format!("all hang on the mail server {}: when it fails, nobody hears of it", shown(server));
+        let text = format!("all hang on the mail server {}: when it fails, nobody hears of it", quote(server));
         section.warning("endpoints", text);
     }
 }
 
 /// What reaches somebody by default only, or nobody.
-fn left_over(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
+fn warn_unrouted(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
     let taken: HashSet<EventType> =
         routes.routes.iter().flat_map(|route| route.filter.events.iter().copied()).collect();
-    let meant = EventType::ALL.iter().filter(|event| !event.is_for_operators() && !event.is_quiet());
+    let meant = EventType::ALL.iter().filter(|event| !event.is_for_operators() && !event.is_opt_in());
     let untaken: Vec<&str> = meant.filter(|event| !taken.contains(event)).map(|event| event.as_str()).collect();
     if !untaken.is_empty() {
         root.warning("route", format!("no route takes {}: the operators get them", untaken.join(", ")));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use croner::parser::{CronParser, Seconds};
 
-use super::section::{Section, brief, did_you_mean, duration, shown};
+use super::section::{Section, did_you_mean, duration, quote, short_duration};
 use super::{Schedule, calendar};
 use crate::calendar::Calendar;
 use crate::delivery::retry;
@@ -28,7 +28,8 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, C
     let unqualified = interval(&mut section, "unqualified", UNQUALIFIED, loopback);
     for (key, every) in [("settled", settled), ("unqualified", unqualified)] {
         if every < in_review {
-            let text = format!("{} is more often than in_review ({})", brief(every), brief(in_review));
+            let text =
+                format!("{} is more often than in_review ({})", short_duration(every), short_duration(in_review));
             section.problem(key, text);
         }
     }
@@ -55,7 +56,7 @@ fn interval(section: &mut Section<'_>, key: &'static str, default: Duration, loo
 /// Microsoft is not to be hammered because somebody took seconds for minutes.
 fn pause(text: &str, loopback: bool) -> Result<Duration, String> {
     match duration(text)? {
-        every if every < MINUTE && !loopback => Err(format!("{} is too often; the least is 1m", brief(every))),
+        every if every < MINUTE && !loopback => Err(format!("{} is too often; the least is 1m", short_duration(every))),
         every => Ok(every),
     }
 }
@@ -63,7 +64,7 @@ fn pause(text: &str, loopback: bool) -> Result<Duration, String> {
 fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
     const KEY: &str = "confirm_absence";
     let mut pauses = CONFIRM_ABSENCE;
-    let texts = section.some_strings(KEY);
+    let texts = section.non_empty_strings(KEY);
     if !matches!(texts.len(), 0 | 2) {
         let text = format!("has {} durations; two are needed, as in [\"2m\", \"1h\"]", texts.len());
         section.problem(KEY, text);
@@ -81,17 +82,17 @@ fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
 fn cron(text: &str, loopback: bool) -> Result<String, String> {
     let fields = text.split_whitespace().count();
     if fields != 6 {
-        return Err(format!("{} has {fields} fields; six are needed, the seconds first", shown(text)));
+        return Err(format!("{} has {fields} fields; six are needed, the seconds first", quote(text)));
     }
     let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
-    let cron = parser.parse(text).map_err(|error| format!("{} is no cron expression: {error}", shown(text)))?;
+    let cron = parser.parse(text).map_err(|error| format!("{} is no cron expression: {error}", quote(text)))?;
     let minutely = text.split_whitespace().next().is_some_and(|seconds| seconds.parse::<u8>().is_ok());
     if !minutely && !loopback {
-        return Err(format!("{} is too often; the first field, the seconds, must be one number", shown(text)));
+        return Err(format!("{} is too often; the first field, the seconds, must be one number", quote(text)));
     }
     // Any starting point will do: without a year, a date that does not come after one comes after none.
     if cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).is_err() {
-        return Err(format!("{} is never: there is no such date", shown(text)));
+        return Err(format!("{} is never: there is no such date", quote(text)));
     }
     Ok(text.into())
 }
@@ -99,14 +100,14 @@ fn cron(text: &str, loopback: bool) -> Result<String, String> {
 pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
     text.parse().map_err(|_| {
         let suggestion = did_you_mean(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        format!("{} is no time zone such as Europe/Berlin{suggestion}", shown(text))
+        format!("{} is no time zone such as Europe/Berlin{suggestion}", quote(text))
     })
 }
 
-pub(super) fn retries(mut section: Section<'_>) -> retry::Policy {
-    let mut policy = retry::Policy::default();
+pub(super) fn retries(mut section: Section<'_>) -> retry::RetryPolicy {
+    let mut policy = retry::RetryPolicy::default();
     let mut pauses = Vec::new();
-    for (index, text) in section.some_strings("schedule").iter().enumerate() {
+    for (index, text) in section.non_empty_strings("schedule").iter().enumerate() {
         match duration(text) {
             Ok(pause) => pauses.push(pause),
             Err(problem) => section.problem(&format!("schedule[{index}]"), problem),
@@ -117,7 +118,10 @@ pub(super) fn retries(mut section: Section<'_>) -> retry::Policy {
     }
     if let Some(after) = section.duration("give_up_after") {
         if after < DAY {
-            let text = format!("what a receiver cannot take for {} is given up; an outage may be longer", brief(after));
+            let text = format!(
+                "what a receiver cannot take for {} is given up; an outage may be longer",
+                short_duration(after)
+            );
             section.warning("give_up_after", text);
         }
         policy.give_up_after = after;
@@ -128,7 +132,9 @@ pub(super) fn retries(mut section: Section<'_>) -> retry::Policy {
 /// How long the details of attempts are kept.
 pub(super) fn retention(mut section: Section<'_>) -> Duration {
     let attempts = section.parsed("attempts", |text| match duration(text)? {
-        kept if kept < DAY => Err(format!("{} is too short to look anything up; the least is 1d", brief(kept))),
+        kept if kept < DAY => {
+            Err(format!("{} is too short to look anything up; the least is 1d", short_duration(kept)))
+        }
         kept => Ok(kept),
     });
     attempts.unwrap_or(180 * DAY)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::section::{Section, shown};
+use super::section::{Section, quote};
 use crate::redact;
 
 /// More than any key or token; what is larger is the wrong file.
@@ -115,7 +115,7 @@ impl Section<'_> {
         let found = self.context().credentials.find(&name).and_then(|path| {
             let (text, mode) = read(&path).map_err(|problem| {
                 // Only what the configuration spells out as a path is repeated.
-                let subject = if Path::new(&name).is_absolute() { shown(&name) } else { "the file".into() };
+                let subject = if Path::new(&name).is_absolute() { quote(&name) } else { "the file".into() };
                 format!("{subject} {problem}")
             })?;
             Ok((path, text, mode))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::problem::Report;
+use super::diagnostics::Report;
 use super::secret::CredentialDirs;
 
 /// What every section needs to be read.
@@ -57,26 +57,26 @@ impl<'c> Section<'c> {
     }
 
     /// Reports the keys that are not there. To be called before they are read.
-    pub(super) fn demand(&mut self, keys: &[&'static str]) {
+    pub(super) fn require(&mut self, keys: &[&'static str]) {
         for key in keys {
-            self.demand_with(key, "is missing");
+            self.require_or(key, "is missing");
         }
     }
 
     /// The same in other words.
-    pub(super) fn demand_with(&mut self, key: &'static str, text: &'static str) {
+    pub(super) fn require_or(&mut self, key: &'static str, text: &'static str) {
         if !self.has(key) {
             self.missing.push((key, text));
         }
     }
 
     /// What is left is not looked at: it cannot be judged.
-    pub(super) fn ignore_rest(&mut self) {
+    pub(super) fn discard_rest(&mut self) {
         self.table.clear();
     }
 
     /// A key that is known, and makes no sense here.
-    pub(super) fn misplaced(&mut self, key: &'static str, why: &str) {
+    pub(super) fn reject(&mut self, key: &'static str, why: &str) {
         if self.table.remove(key).is_some() {
             self.problem(key, why);
         }
@@ -124,7 +124,7 @@ impl<'c> Section<'c> {
         self.parsed(key, |text| {
             words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
                 let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                format!("{} is none of {}{}", shown(text), all.join(", "), did_you_mean(text, all.iter().copied()))
+                format!("{} is none of {}{}", quote(text), all.join(", "), did_you_mean(text, all.iter().copied()))
             })
         })
     }
@@ -144,7 +144,7 @@ impl<'c> Section<'c> {
     }
 
     /// Whole numbers or texts, all of them as texts; a single one needs no brackets.
-    pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
+    pub(super) fn scalar_list(&mut self, key: &'static str) -> Vec<String> {
         let items = match self.take(key) {
             None => return Vec::new(),
             Some(Value::Array(items)) => items,
@@ -169,7 +169,7 @@ impl<'c> Section<'c> {
     }
 
     /// As [`Section::strings`], where a list without anything in it makes no sense.
-    pub(super) fn some_strings(&mut self, key: &'static str) -> Vec<String> {
+    pub(super) fn non_empty_strings(&mut self, key: &'static str) -> Vec<String> {
         if self.table.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
             self.problem(key, "is an empty list");
         }
@@ -255,7 +255,7 @@ impl<'c> Section<'c> {
         let table = std::mem::take(&mut self.section(key).table);
         let mut sections = Vec::new();
         for (name, value) in table {
-            let path = format!("{key}.{}", bare(&name));
+            let path = format!("{key}.{}", quote_key(&name));
             match value {
                 Value::Table(table) => {
                     sections.push((name, Section::new(self.context, join(&self.path, &path), table)));
@@ -282,7 +282,7 @@ impl Drop for Section<'_> {
                 let meant = closest(&key, self.known.iter().copied());
                 (meant, format!("unknown key{}", suggestion(meant)))
             };
-            self.problem(&bare(&key), text);
+            self.problem(&quote_key(&key), text);
             // A key that was misspelt is one mistake, not two.
             missing.retain(|(key, _)| Some(*key) != meant);
         }
@@ -296,15 +296,15 @@ impl Drop for Section<'_> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
     match humantime::parse_duration(text) {
-        Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", shown(text))),
-        Ok(Duration::ZERO) => Err(format!("{} must be longer than nothing", shown(text))),
-        Ok(time) if time > LONGEST => Err(format!("{} is longer than ten years", shown(text))),
+        Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", quote(text))),
+        Ok(Duration::ZERO) => Err(format!("{} must be longer than nothing", quote(text))),
+        Ok(time) if time > LONGEST => Err(format!("{} is longer than ten years", quote(text))),
         Ok(time) => Ok(time),
     }
 }
 
 /// As durations are written: without spaces.
-pub(super) fn brief(time: Duration) -> String {
+pub(super) fn short_duration(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
 }
 
@@ -353,7 +353,7 @@ pub fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Opti
 }
 
 /// A value in a problem: short, in quotes where its end would be in doubt, and nothing that a terminal obeys.
-pub(super) fn shown(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut short: String =
         text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
     if text.chars().nth(80).is_some() {
@@ -367,7 +367,7 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// A key as TOML writes it: in quotes unless it is plain.
-fn bare(key: &str) -> String {
+fn quote_key(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-    if plain { key.into() } else { format!("\"{}\"", shown(key).trim_matches('"')) }
+    if plain { key.into() } else { format!("\"{}\"", quote(key).trim_matches('"')) }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use reqwest::header::HeaderValue;
 
-use super::section::{Section, shown};
+use super::section::{Section, quote};
 use crate::delivery::webhook::Template;
 
 /// More than any template; what is larger is the wrong file.
@@ -17,7 +17,7 @@ const LARGEST: u64 = 256 * 1024;
 pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
     if !section.has("template_file") {
         for key in ["content_type", "template_secret_file"] {
-            section.misplaced(key, "goes with template_file");
+            section.reject(key, "goes with template_file");
         }
         return Some(None);
     }
@@ -58,5 +58,5 @@ fn text(path: &Path) -> Result<String, String> {
 
 fn content_type(text: &str) -> Result<HeaderValue, String> {
     let value = HeaderValue::from_str(text).ok().filter(|_| text.contains('/') && text.is_ascii());
-    value.ok_or_else(|| format!("{} is no content type such as application/json", shown(text)))
+    value.ok_or_else(|| format!("{} is no content type such as application/json", quote(text)))
 }

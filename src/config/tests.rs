@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::delivery::email::{LoginBy, Tls};
 use crate::event::EventType;
-use crate::partner_center::{Credential, Customers, Proof};
+use crate::partner_center::{ClientAuth, Credential, Customers};
 
 const EXAMPLE: &str = include_str!("../../deploy/vetwatch.toml");
 /// 24 bytes in base64: the shortest key that is accepted.
@@ -91,7 +91,7 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     assert_eq!(partner.login_url.as_str(), "https://login.microsoftonline.com/");
     assert_eq!((partner.requests_per_minute, partner.max_in_flight), (300, 8));
     assert_eq!(partner.customers, Customers::Synced);
-    let Proof::ClientSecret { secret, ends_at: None } = &partner.credential.proof else { panic!("not a secret") };
+    let ClientAuth::ClientSecret { secret, ends_at: None } = &partner.credential.proof else { panic!("not a secret") };
     assert_eq!(secret.expose_secret(), "the-client-secret", "without the line end");
     let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
     assert_eq!((email.smtp.port, email.smtp.tls), (587, Tls::Starttls));
@@ -208,7 +208,9 @@ fn a_secret_is_looked_for_where_systemd_put_it_first() {
     desk.load(EXAMPLE).unwrap();
     let secret = || {
         let config = Config::load(&desk.path("vetwatch.toml"), &dirs).unwrap();
-        let Proof::ClientSecret { secret, .. } = &config.partners[0].credential.proof else { panic!("not a secret") };
+        let ClientAuth::ClientSecret { secret, .. } = &config.partners[0].credential.proof else {
+            panic!("not a secret")
+        };
         secret.expose_secret().to_owned()
     };
     assert_eq!(secret(), "the-client-secret", "the fallback");
@@ -267,7 +269,7 @@ fn who_only_looks_at_the_database_needs_no_secret() {
     let desk = Desk::new();
     fs::write(desk.path("vetwatch.toml"), EXAMPLE.replace("kind = \"email\"", "kind = \"pigeon\"")).unwrap();
     fs::remove_file(desk.path("client-secret")).unwrap();
-    let outline = Outline::load(&desk.path("vetwatch.toml")).unwrap();
+    let outline = PublicConfig::load(&desk.path("vetwatch.toml")).unwrap();
     assert_eq!(outline.database, PathBuf::from(DATABASE));
     assert_eq!(
         (outline.partners.join(" "), outline.endpoints.join(" ")),
@@ -278,7 +280,7 @@ fn who_only_looks_at_the_database_needs_no_secret() {
     let odd = "[[partner]]\nname = 'emea'\nrequests_per_minute = 'many'\n[[partner]]\nname = 'amer'\n\
                requests_per_minute = 60\n[schedule]\nin_review = 5\nsettled = '12h'\n";
     fs::write(desk.path("vetwatch.toml"), odd).unwrap();
-    let outline = Outline::load(&desk.path("vetwatch.toml")).unwrap();
+    let outline = PublicConfig::load(&desk.path("vetwatch.toml")).unwrap();
     assert_eq!((outline.budgets["emea"], outline.budgets["amer"]), (300, 60));
     assert_eq!((outline.in_review, outline.settled), (15 * minute(), 12 * 60 * minute()));
 }
@@ -343,9 +345,9 @@ fn every_kind_of_credential_is_read() {
     let about = |lines: &str| {
         let partner = read(lines);
         let proof = match &partner.credential.proof {
-            Proof::ClientSecret { ends_at, .. } => format!("secret until {ends_at:?}"),
-            Proof::Certificate(certificate) => format!("certificate until {}", certificate.ends_at()),
-            Proof::WorkloadIdentity(path) => format!("platform by {}", path.file_name().unwrap().display()),
+            ClientAuth::ClientSecret { ends_at, .. } => format!("secret until {ends_at:?}"),
+            ClientAuth::Certificate(certificate) => format!("certificate until {}", certificate.ends_at()),
+            ClientAuth::WorkloadIdentity(path) => format!("platform by {}", path.file_name().unwrap().display()),
         };
         let file = |credential: Option<&Credential>| {
             credential.and_then(|credential| Some(credential.user.as_ref()?.path().display().to_string()))
@@ -383,6 +385,6 @@ fn every_kind_of_credential_is_read() {
     }
     let both = format!("{secret}\n[partner.user_credential]\nkind = 'refresh-token'\ncertificate_file = 'both.pem'");
     let user = read(&both).as_user().unwrap().credential;
-    assert!(matches!(user.proof, Proof::Certificate(_)) && user.user.is_some(), "the user's own proof counts");
+    assert!(matches!(user.proof, ClientAuth::Certificate(_)) && user.user.is_some(), "the user's own proof counts");
     assert!(read(secret).as_user().is_none());
 }

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::activity::Progress;
 use crate::store::Store;
 use crate::time::Timestamp;
+use crate::worker_loop::Progress;
 
 /// How often it is counted what is watched.
 const COUNT: Duration = Duration::from_mins(1);
@@ -111,8 +111,8 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::activity;
     use crate::time::{Clock as _, SystemClock};
+    use crate::worker_loop;
 
     /// Two loops, one of which hangs from its fifth round on: how often the watchdog is fed in so long.
     async fn fed(hangs: bool, excused: bool, within: Duration) -> u32 {
@@ -131,7 +131,13 @@ mod tests {
                     Ok::<_, std::io::Error>(Some(SystemClock.now().after(Duration::from_millis(20))))
                 }
             };
-            tokio::spawn(activity::run(progress, Arc::new(Notify::new()), Arc::new(SystemClock), stop.clone(), round));
+            tokio::spawn(worker_loop::run(
+                progress,
+                Arc::new(Notify::new()),
+                Arc::new(SystemClock),
+                stop.clone(),
+                round,
+            ));
         }
         let times = AtomicU32::new(0);
         let feed = || {

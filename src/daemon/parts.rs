@@ -8,16 +8,16 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use crate::activity_log::{ActivityLog, UnderWay};
-use crate::alarms::{Alarms, Outside};
+use crate::activity_log::{ActivityLog, ScanInProgress};
+use crate::alerts::{Alarms, Outside};
 use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
+use crate::customer_sync::Roster;
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
 use crate::poller::{Asked, Flight, Poller, Shares};
-use crate::roster::Roster;
 use crate::store::Store;
 use crate::time::{Clock, ClockWatch};
 
@@ -148,7 +148,7 @@ async fn partner(
 ) -> Result<PartnerParts, Error> {
     let mut tx = store.begin().await?;
     let row = tx.partner(&settings.name, clock.now()).await?;
-    let limit = tx.slowed(row.id).await?;
+    let limit = tx.set_reduced_rate_limit(row.id).await?;
     tx.commit().await?;
     let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
     let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
@@ -177,7 +177,7 @@ async fn partner(
         unqualified: schedule.unqualified,
         in_review: schedule.in_review,
         synced,
-        under_way: UnderWay::default(),
+        under_way: ScanInProgress::default(),
     };
     let poller = Poller {
         partner: row,

@@ -13,19 +13,19 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 
-use crate::delivery::http::{HttpSettings, Poster};
+use crate::delivery::http::{HttpSender, HttpSettings};
 use crate::delivery::message::{Item, Message};
-use crate::delivery::{Draft, Outgoing, Report};
+use crate::delivery::{AttemptResult, OutboundMessage, RenderInput};
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone)]
 pub struct ChatSettings {
     pub http: HttpSettings,
-    pub service: Service,
+    pub service: ChatService,
 }
 
 #[derive(Debug, Clone)]
-pub enum Service {
+pub enum ChatService {
     /// A Workflows webhook (Power Automate).
     Teams,
     /// An app's incoming webhook.
@@ -33,7 +33,7 @@ pub enum Service {
     Ntfy(ntfy::Topic),
 }
 
-impl Service {
+impl ChatService {
     /// `Teams`, for people.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -56,8 +56,8 @@ impl Service {
 }
 
 pub struct ChatChannel {
-    service: Service,
-    poster: Poster,
+    service: ChatService,
+    poster: HttpSender,
 }
 
 impl fmt::Debug for ChatChannel {
@@ -70,7 +70,7 @@ impl ChatChannel {
     #[must_use]
     pub fn new(settings: ChatSettings) -> Self {
         let ChatSettings { http, service } = settings;
-        Self { service, poster: Poster::new(http) }
+        Self { service, poster: HttpSender::new(http) }
     }
 
     /// Another hard deadline for an attempt than the usual one.
@@ -81,33 +81,33 @@ impl ChatChannel {
 
     /// The message, without anything secret: it is stored.
     #[must_use]
-    pub fn render(&self, draft: &Draft<'_>) -> String {
+    pub fn render(&self, draft: &RenderInput<'_>) -> String {
         let message = Message::of(draft.events).with_note(draft.note.unwrap_or_default());
         match self.service {
-            Service::Teams => teams::body(&message),
-            Service::Slack => slack::body(&message),
-            Service::Ntfy(_) => ntfy::body(&message),
+            ChatService::Teams => teams::body(&message),
+            ChatService::Slack => slack::body(&message),
+            ChatService::Ntfy(_) => ntfy::body(&message),
         }
     }
 
     pub(super) fn form(&self) -> &'static str {
         match self.service {
-            Service::Teams => "teams",
-            Service::Slack => "slack",
-            Service::Ntfy(_) => "ntfy",
+            ChatService::Teams => "teams",
+            ChatService::Slack => "slack",
+            ChatService::Ntfy(_) => "ntfy",
         }
     }
 
     /// One attempt.
-    pub async fn deliver(&self, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
+    pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         match &self.service {
-            Service::Teams => self.poster.post(headers, outgoing.message, now, teams::judge).await,
-            Service::Slack => self.poster.post(headers, outgoing.message, now, slack::judge).await,
-            Service::Ntfy(topic) => {
+            ChatService::Teams => self.poster.post(headers, outgoing.message, now, teams::classify_response).await,
+            ChatService::Slack => self.poster.post(headers, outgoing.message, now, slack::classify_response).await,
+            ChatService::Ntfy(topic) => {
                 // What was read from the configuration fits into a header; without it the server would say so.
                 headers.extend(topic.token.as_ref().and_then(bearer).map(|value| (AUTHORIZATION, value)));
-                self.poster.post(headers, &topic.address(outgoing.message), now, ntfy::judge).await
+                self.poster.post(headers, &topic.address(outgoing.message), now, ntfy::classify_response).await
             }
         }
     }
@@ -120,7 +120,7 @@ fn bearer(token: &secrecy::SecretString) -> Option<HeaderValue> {
 }
 
 /// What a digest says of an item, after its label: ` Contoso School – Education, attempt 2 of 3: Microsoft's reason`.
-fn in_a_line(item: &Item) -> String {
+fn item_line(item: &Item) -> String {
     let mut line = item.title.clone();
     if !item.about.is_empty() {
         line.push_str(" – ");

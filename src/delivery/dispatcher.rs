@@ -10,12 +10,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::delivery::message::when;
-use crate::delivery::quiet;
+use crate::delivery::message::time_format;
+use crate::delivery::quiet_hours;
 use crate::delivery::route::{LONGEST_GROUP_WAIT, Routes};
-use crate::delivery::{Draft, Sender};
+use crate::delivery::{RenderInput, Sender};
 use crate::event::Event;
-use crate::store::{self, Claim, Due, InsteadOf, Latest, Unwritten};
+use crate::store::{self, Claim, ClaimedDelivery, ClockSkewBounds, FailoverFrom, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// Longer than any attempt, so that a lease is never overtaken by its own attempt.
@@ -34,12 +34,12 @@ pub struct Dispatcher {
     sender: Arc<Sender>,
     /// What they hold back is not sent, whenever its time has come.
     routes: Arc<Routes>,
-    under_way: Mutex<UnderWay>,
+    under_way: Mutex<InFlight>,
 }
 
 /// Attempts that have begun and not ended. They outlive a round.
 #[derive(Debug, Default)]
-struct UnderWay {
+struct InFlight {
     /// Each ends with its delivery, and whether it was accepted.
     tasks: JoinSet<(i64, bool)>,
     /// When each of the deliveries' attempts began.
@@ -123,13 +123,13 @@ impl Dispatcher {
     async fn next(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
         match self.sender.store.next_attempt_at(&self.sender.endpoint).await? {
             Some(at) if at > now => {
-                let latest = Latest {
+                let latest = ClockSkewBounds {
                     now,
                     attempt: now.after(self.sender.policy.longest().max(LEASE)),
-                    held: now.after(quiet::LONGEST),
+                    held: now.after(quiet_hours::LONGEST),
                     gathered: now.after(LONGEST_GROUP_WAIT),
                 };
-                if !self.sender.store.waits_too_long(&self.sender.endpoint, latest).await? {
+                if !self.sender.store.has_future_timestamps(&self.sender.endpoint, latest).await? {
                     return Ok(Some(at));
                 }
                 warn!(
@@ -145,13 +145,13 @@ impl Dispatcher {
         }
     }
 
-    async fn claim(&self, now: Timestamp, under_way: &[i64]) -> Result<Option<Due>, store::Error> {
-        let quiet = self.routes.know_quiet_hours();
+    async fn claim(&self, now: Timestamp, under_way: &[i64]) -> Result<Option<ClaimedDelivery>, store::Error> {
+        let quiet = self.routes.any_quiet_hours();
         let hold = |events: &[Event], queued_at: Timestamp| {
             let until = |event| self.routes.deferred_until(event, &self.sender.endpoint, now);
             // One that may go takes the others along; and each night of a calendar without end would be held anew.
             let until = if quiet { events.iter().map(until).min().flatten() } else { None };
-            until.map(|until| until.min(queued_at.after(quiet::LONGEST)))
+            until.map(|until| until.min(queued_at.after(quiet_hours::LONGEST)))
         };
         let mut tx = self.sender.store.begin().await?;
         // For how long a message was held back counts only the time in which vetwatch ran.
@@ -167,13 +167,13 @@ impl Dispatcher {
         Claim { endpoint, format: channel.form(), now, lease: LEASE, under_way }
     }
 
-    fn write(&self, unwritten: &Unwritten, now: Timestamp) -> String {
+    fn write(&self, unwritten: &UnrenderedDelivery, now: Timestamp) -> String {
         let instead_of = unwritten.failover_from.as_ref();
-        let note = instead_of.map(|InsteadOf { endpoint, since, still_tried }| {
+        let note = instead_of.map(|FailoverFrom { endpoint, since, still_tried }| {
             let there = if *still_tried { "It is still tried there." } else { "It is not tried there any more." };
-            format!("Sent here because {endpoint} has not taken it since {}. {there}", when::moment(*since))
+            format!("Sent here because {endpoint} has not taken it since {}. {there}", time_format::moment(*since))
         });
-        let draft = Draft {
+        let draft = RenderInput {
             id: unwritten.id,
             events: &unwritten.events,
             recipient: unwritten.recipient.as_deref(),
@@ -184,7 +184,7 @@ impl Dispatcher {
     }
 }
 
-impl UnderWay {
+impl InFlight {
     /// Whether another message may go now: all that are under way take long.
     fn may_begin(&self) -> bool {
         self.began.len() < MOST && self.began.values().all(|began| began.elapsed() >= LONG)
@@ -194,7 +194,7 @@ impl UnderWay {
         self.began.keys().copied().collect()
     }
 
-    fn begin(&mut self, sender: &Arc<Sender>, due: Due, now: Timestamp) {
+    fn begin(&mut self, sender: &Arc<Sender>, due: ClaimedDelivery, now: Timestamp) {
         let (sender, delivery) = (sender.clone(), due.sequence);
         self.began.insert(delivery, Instant::now());
         self.tasks.spawn(async move { (delivery, sender.send(&due, now).await) });

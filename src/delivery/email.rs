@@ -2,10 +2,10 @@
 
 mod attempt;
 mod compose;
-mod login;
+mod auth;
 mod replies;
 mod session;
-mod wire;
+mod stream;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,11 +17,11 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 
 use self::attempt::{Attempt, too_late};
-use self::login::Logins;
+use self::auth::SmtpAuthenticator;
 use self::session::{Failure, Session, Step};
-use crate::delivery::message::clean;
-use crate::delivery::route::Contact;
-use crate::delivery::{Draft, Report};
+use crate::delivery::message::sanitize;
+use crate::delivery::route::ContactPolicy;
+use crate::delivery::{AttemptResult, RenderInput};
 use crate::partner_center::Expiry;
 use crate::partner_center::application::Application;
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -85,12 +85,12 @@ pub struct EmailSettings {
     pub from: Mailbox,
     /// May be empty where each customer's contact gets it.
     pub to: Vec<Mailbox>,
-    pub contact: Contact,
+    pub contact: ContactPolicy,
 }
 
 pub struct EmailChannel {
     settings: EmailSettings,
-    logins: Logins,
+    logins: SmtpAuthenticator,
     deadline: Duration,
     final_reply: Duration,
     /// The session of the last mail, for the next one.
@@ -113,7 +113,7 @@ impl fmt::Debug for EmailChannel {
 /// How far [`EmailChannel::probe`] got, and why no farther.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub struct Unreached {
+pub struct ProbeError {
     text: String,
     /// The server was there, and did not let us in.
     pub at_login: bool,
@@ -122,14 +122,14 @@ pub struct Unreached {
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {
-        let logins = Logins::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
+        let logins = SmtpAuthenticator::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
         Self { settings, logins, deadline: DEADLINE, final_reply: FINAL_REPLY, kept: Arc::default() }
     }
 
     /// Another clock than the system's, by which a token ends.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        let logins = Logins::new(self.settings.smtp.login.as_ref(), clock);
+        let logins = SmtpAuthenticator::new(self.settings.smtp.login.as_ref(), clock);
         Self { logins, ..self }
     }
 
@@ -147,7 +147,7 @@ impl EmailChannel {
 
     /// The mail, complete: `Message-ID` is `id` at the sender's domain.
     #[must_use]
-    pub fn render(&self, draft: &Draft<'_>, now: Timestamp) -> String {
+    pub fn render(&self, draft: &RenderInput<'_>, now: Timestamp) -> String {
         let to: Vec<_> = self.recipients(draft.recipient).collect();
         compose::mail(&self.settings.from, &to, draft, now)
     }
@@ -166,14 +166,14 @@ impl EmailChannel {
     ///
     /// # Errors
     /// Why there is none; without secrets.
-    pub async fn probe_token(&self) -> Result<Option<String>, Unreached> {
+    pub async fn probe_token(&self) -> Result<Option<String>, ProbeError> {
         let token = timeout(self.deadline, self.logins.token()).await;
         match token.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
-            Err(failure) => Err(Unreached {
+            Err(failure) => Err(ProbeError {
                 at_login: failure.is_login(),
-                text: clean::line(&failure.to_string(), Report::DETAIL_MAX),
+                text: sanitize::line(&failure.to_string(), AttemptResult::DETAIL_MAX),
             }),
         }
     }
@@ -182,7 +182,7 @@ impl EmailChannel {
     ///
     /// # Errors
     /// Which step failed, and why; without secrets.
-    pub async fn probe(&self) -> Result<String, Unreached> {
+    pub async fn probe(&self) -> Result<String, ProbeError> {
         let mut step = Step::Token;
         let opened = timeout(self.deadline, self.logins.open(&self.settings.smtp, &mut step)).await;
         match opened.unwrap_or_else(|_| Err(too_late(self.deadline))) {
@@ -198,11 +198,14 @@ impl EmailChannel {
                     LoginBy::Password(_) => format!("logged in as {}", login.username),
                     LoginBy::Token(_) => format!("logged in as {} with a token", login.username),
                 });
-                Ok(clean::line(&format!("{}: reached, {secured}, {login}", self.server()), Report::DETAIL_MAX))
+                Ok(sanitize::line(
+                    &format!("{}: reached, {secured}, {login}", self.server()),
+                    AttemptResult::DETAIL_MAX,
+                ))
             }
             Err(failure) => {
                 let at_login = failure.is_login() || (step == Step::Login && !matches!(failure, Failure::Broken(_)));
-                Err(Unreached { text: self.failed(step, &failure), at_login })
+                Err(ProbeError { text: self.failed(step, &failure), at_login })
             }
         }
     }
@@ -212,7 +215,7 @@ impl EmailChannel {
     }
 
     fn failed(&self, step: Step, failure: &Failure) -> String {
-        clean::line(&format!("{}, {step}: {failure}", self.server()), Report::DETAIL_MAX)
+        sanitize::line(&format!("{}, {step}: {failure}", self.server()), AttemptResult::DETAIL_MAX)
     }
 
     /// A session in which the sender was accepted: the kept one, or a new one if that fails in any way. A server

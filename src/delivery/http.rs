@@ -1,7 +1,7 @@
 //! One POST to a server that may be slow, broken or hostile: the way of every channel that speaks HTTP.
 
 mod client;
-mod say;
+mod describe;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,13 +13,13 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use client::chosen;
+pub(crate) use client::client_for_operator_url;
 pub use client::{HttpSettings, Lookup};
-use say::chain;
-pub(crate) use say::origin;
+use describe::error_chain;
+pub(crate) use describe::origin;
 
-use crate::delivery::message::clean;
-use crate::delivery::{Outcome, Report};
+use crate::delivery::message::sanitize;
+use crate::delivery::{AttemptResult, Outcome};
 use crate::redact;
 use crate::time::Timestamp;
 
@@ -34,7 +34,7 @@ const UNKNOWN: &str = "; whether it has taken the message is not known";
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// Posts to one URL. Its connections are kept and used again.
-pub struct Poster {
+pub struct HttpSender {
     settings: HttpSettings,
     deadline: Duration,
     lookup: Lookup,
@@ -42,13 +42,13 @@ pub struct Poster {
     client: Result<Client, String>,
 }
 
-impl fmt::Debug for Poster {
+impl fmt::Debug for HttpSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poster").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-impl Poster {
+impl HttpSender {
     /// Never fails: what is wrong with the settings is what every attempt reports.
     #[must_use]
     pub fn new(settings: HttpSettings) -> Self {
@@ -76,7 +76,7 @@ impl Poster {
     /// One attempt. Ends within the deadline, and shows nothing of the URL but scheme and host, whatever the other
     /// side does and says.
     ///
-    /// `judge` sees the answer's status and the beginning of its body (4 KiB at most, or what of it came in time; of a
+    /// `classify_response` sees the answer's status and the beginning of its body (4 KiB at most, or what of it came in time; of a
     /// redirect nothing), and may overrule what usually follows from the status.
     pub async fn post(
         &self,
@@ -84,7 +84,7 @@ impl Poster {
         body: &str,
         now: Timestamp,
         judge: impl Fn(StatusCode, &str) -> Option<Outcome>,
-    ) -> Report {
+    ) -> AttemptResult {
         let client = match &self.client {
             Ok(client) => client,
             Err(why) => return self.reported(Outcome::Unavailable, &format!("nothing can be sent: {why}")),
@@ -103,7 +103,7 @@ impl Poster {
     }
 
     /// What follows when no answer came.
-    fn failed(&self, error: reqwest::Error) -> Report {
+    fn failed(&self, error: reqwest::Error) -> AttemptResult {
         let tls = tls(&error);
         let unreached = error.is_connect() || tls.is_some();
         // Else the connection broke with the message on its way, or the answer.
@@ -122,7 +122,7 @@ impl Poster {
             _ if unreached => "",
             _ => UNKNOWN,
         };
-        self.reported(outcome, &format!("{by}{}{hint}", redact::words(&chain(&error.without_url()))))
+        self.reported(outcome, &format!("{by}{}{hint}", redact::words(&error_chain(&error.without_url()))))
     }
 
     /// What follows from an answer. Its status has come by now, so nothing that its body does can change that.
@@ -132,11 +132,11 @@ impl Poster {
         now: Timestamp,
         end: Instant,
         judge: impl Fn(StatusCode, &str) -> Option<Outcome>,
-    ) -> Report {
+    ) -> AttemptResult {
         let status = answer.status();
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let after = header(RETRY_AFTER).and_then(|text| retry_after(text, now));
-        let usual = usual(status, after);
+        let usual = default_outcome(status, after);
         let mut said = format!("HTTP {status}");
         if status.is_redirection() {
             let target = header(LOCATION).and_then(|to| self.settings.url.join(to).ok());
@@ -151,11 +151,11 @@ impl Poster {
         if !body.trim().is_empty() {
             said.push_str(": ");
             // Clean first: what is taken out of it may have stood within a secret.
-            said.push_str(&redact::words(&clean::lines(&body, BODY_MAX)));
+            said.push_str(&redact::words(&sanitize::lines(&body, BODY_MAX)));
         }
         match judge(status, &body).unwrap_or(usual) {
             // A success whose end, by which this service says what it means, did not come.
-            Outcome::TryAgain { .. } if status.is_success() && !is_whole => {
+            Outcome::Retry { .. } if status.is_success() && !is_whole => {
                 self.reported(Outcome::Unconfirmed, &format!("{said} (the answer broke off{UNKNOWN})"))
             }
             outcome => self.reported(outcome, &said),
@@ -163,14 +163,14 @@ impl Poster {
     }
 
     /// `said` is ours, or went through [`redact::words`].
-    fn reported(&self, outcome: Outcome, said: &str) -> Report {
-        let detail = clean::line(&format!("{}: {said}", origin(&self.settings.url)), Report::DETAIL_MAX);
-        Report { outcome, detail, final_replies: BTreeMap::new() }
+    fn reported(&self, outcome: Outcome, said: &str) -> AttemptResult {
+        let detail = sanitize::line(&format!("{}: {said}", origin(&self.settings.url)), AttemptResult::DETAIL_MAX);
+        AttemptResult { outcome, detail, final_replies: BTreeMap::new() }
     }
 }
 
 /// What follows from a status alone.
-fn usual(status: StatusCode, after: Option<Duration>) -> Outcome {
+fn default_outcome(status: StatusCode, after: Option<Duration>) -> Outcome {
     match status {
         status if status.is_success() => Outcome::Accepted,
         StatusCode::GONE => Outcome::Gone,
@@ -178,8 +178,8 @@ fn usual(status: StatusCode, after: Option<Duration>) -> Outcome {
         StatusCode::PAYLOAD_TOO_LARGE => Outcome::Refused,
         // A gateway that has waited for somebody in vain: HTTP's own word, Cloudflare's, and an old custom.
         status if [504, 524, 598].contains(&status.as_u16()) => Outcome::Unconfirmed,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Outcome::TryAgain { after },
-        _ => Outcome::TryAgain { after: None },
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Outcome::Retry { after },
+        _ => Outcome::Retry { after: None },
     }
 }
 

@@ -2,25 +2,25 @@
 //! their own form. The reader is a busy person with a phone: the subject and the first line say it all.
 
 pub mod advice;
-pub mod clean;
+pub mod sanitize;
 pub mod digest;
 pub mod markup;
 pub mod sample;
 mod vetting;
-pub mod when;
+pub mod time_format;
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use self::digest::Digest;
-use crate::event::{Event, EventData, EventType, MonitorNews, Subject};
+use crate::event::{Event, EventData, EventPayload, EventType, OperationalNotice};
 use crate::time::Timestamp;
 
 /// The type of a message that tells of several events.
 pub const DIGEST: &str = "vetting.digest";
 
-/// A message for people. All of its text is clean (see [`clean`]), and none of it is escaped for any format.
+/// A message for people. All of its text is clean (see [`sanitize`]), and none of it is escaped for any format.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
     /// The event's type, or [`DIGEST`].
@@ -38,7 +38,7 @@ pub struct Message {
 /// What is told of one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
-    pub tone: Tone,
+    pub tone: Severity,
     /// `Denied`.
     pub label: String,
     /// `Contoso School`.
@@ -56,7 +56,7 @@ pub struct Item {
     /// Microsoft's words.
     pub reason: Option<String>,
     /// They, or what else is worth a word beside the label; may be empty.
-    pub gist: String,
+    pub summary_text: String,
     /// `Decided 21 Nov 2026, 09:14 UTC`
     pub when: String,
     pub facts: Vec<Fact>,
@@ -76,7 +76,7 @@ pub struct Fact {
 /// How it is shown; what needs a person most comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tone {
+pub enum Severity {
     Bad,
     Warning,
     Good,
@@ -97,7 +97,7 @@ impl Message {
         let items: Vec<_> = sorted.into_iter().map(|event| item(event).marked(event.data.test && !test)).collect();
         let (kind, subject) = match (events, items.as_slice()) {
             ([event], [item]) => {
-                let about_us = matches!(event.data.subject, Subject::Monitor(_));
+                let about_us = matches!(event.data.subject, EventPayload::Monitor(_));
                 (event.kind.as_str(), format!("{}{}", if about_us { "vetwatch: " } else { "" }, item.headline))
             }
             _ => (DIGEST, digest_subject(&items)),
@@ -109,7 +109,7 @@ impl Message {
     /// With this above everything else: one line, cleaned here.
     #[must_use]
     pub fn with_note(self, note: &str) -> Self {
-        Self { note: Some(clean::line(note, 500)).filter(|note| !note.is_empty()), ..self }
+        Self { note: Some(sanitize::line(note, 500)).filter(|note| !note.is_empty()), ..self }
     }
 
     /// The message as plain text, its first line the news itself (after a note, or that it is a test). More than three
@@ -184,25 +184,25 @@ impl Item {
 
 fn item(event: &Event) -> Item {
     match &event.data.subject {
-        Subject::Vetting(news) => vetting::item(event.kind, &event.data, news, event.occurred_at),
-        Subject::Monitor(news) => monitor(event.kind, &event.data, news, event.occurred_at),
+        EventPayload::Vetting(news) => vetting::item(event.kind, &event.data, news, event.occurred_at),
+        EventPayload::Monitor(news) => monitor(event.kind, &event.data, news, event.occurred_at),
     }
 }
 
-fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: Timestamp) -> Item {
+fn monitor(event: EventType, data: &EventData, news: &OperationalNotice, occurred_at: Timestamp) -> Item {
     let (tone, label) = match event {
         EventType::PartnerRecovered
         | EventType::CustomersRecovered
         | EventType::PollingRecovered
-        | EventType::EndpointRecovered => (Tone::Good, "Works again"),
-        EventType::InitialSync => (Tone::Plain, "vetwatch has begun to watch"),
-        _ => (Tone::Warning, "vetwatch needs attention"),
+        | EventType::EndpointRecovered => (Severity::Good, "Works again"),
+        EventType::InitialSync => (Severity::Plain, "vetwatch has begun to watch"),
+        _ => (Severity::Warning, "vetwatch needs attention"),
     };
-    let title = clean::line(&news.summary, 200);
-    let mut facts = vec![fact("When", when::moment(occurred_at))];
+    let title = sanitize::line(&news.summary, 200);
+    let mut facts = vec![fact("When", time_format::moment(occurred_at))];
     facts.extend(news.figures.iter().map(|(name, value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        fact(clean::line(&name.replace('_', " "), 60), clean::line(&value, 300))
+        fact(sanitize::line(&name.replace('_', " "), 60), sanitize::line(&value, 300))
     }));
     Item {
         tone,
@@ -212,15 +212,15 @@ fn monitor(event: EventType, data: &EventData, news: &MonitorNews, occurred_at: 
         domain: String::new(),
         about: String::new(),
         attempt: None,
-        what: clean::lines(&news.detail, 4000),
+        what: sanitize::lines(&news.detail, 4000),
         reason: None,
-        gist: clean::line(&news.detail, 4000),
-        when: when::brief(None, occurred_at),
+        summary_text: sanitize::line(&news.detail, 4000),
+        when: time_format::brief(None, occurred_at),
         facts,
         steps: Vec::new(),
         link: None,
         small: vec![
-            fact("Partner Center account", clean::line(&data.partner, 80)),
+            fact("Partner Center account", sanitize::line(&data.partner, 80)),
             fact("Event", data.event_id.to_string()),
         ],
     }
@@ -255,7 +255,7 @@ fn severity(kind: EventType) -> u8 {
 fn digest_subject(items: &[Item]) -> String {
     let mut names: Vec<String> = Vec::new();
     for item in items {
-        let name = clean::line(&item.title, 40);
+        let name = sanitize::line(&item.title, 40);
         if !names.contains(&name) {
             names.push(name);
         }

@@ -13,14 +13,14 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// `[retry]`.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// The pauses after the first, second, … failure; the last one repeats.
     pub schedule: Vec<Duration>,
     /// A message becomes a dead letter when it has waited for this long while vetwatch ran and could try.
     pub give_up_after: Duration,
 }
 
-impl Default for Policy {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             schedule: [5, 30, 120, 600, 1800, 3600].map(Duration::from_secs).to_vec(),
@@ -44,7 +44,7 @@ pub struct Waited {
 
 /// What becomes of a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     Delivered,
     At(Timestamp),
     /// Nobody will ever take it.
@@ -53,7 +53,7 @@ pub enum Next {
     GivenUp,
 }
 
-impl Policy {
+impl RetryPolicy {
     /// The pause after failure number `retry_index + 1`: the schedule's, and up to a fifth more, as `chance` (0 to 1) says,
     /// so that what failed together does not come back together.
     #[must_use]
@@ -66,22 +66,31 @@ impl Policy {
 
     /// What follows from an attempt. `retry_index`: how many failures went before it.
     #[must_use]
-    pub fn next(&self, outcome: Outcome, retry_index: u32, waited: Waited, now: Timestamp, chance: f64) -> Next {
+    pub fn next(
+        &self,
+        outcome: Outcome,
+        retry_index: u32,
+        waited: Waited,
+        now: Timestamp,
+        chance: f64,
+    ) -> RetryDecision {
         let pause = self.pause(retry_index, chance);
         let over = waited.time >= self.give_up_after && waited.attempts >= LEAST_ATTEMPTS;
         match outcome {
-            Outcome::Accepted => Next::Delivered,
-            Outcome::Refused => Next::Refused,
-            Outcome::TryAgain { .. } | Outcome::Deferred | Outcome::Unconfirmed | Outcome::Unavailable if over => {
-                Next::GivenUp
+            Outcome::Accepted => RetryDecision::Delivered,
+            Outcome::Refused => RetryDecision::Refused,
+            Outcome::Retry { .. } | Outcome::Deferred | Outcome::Unconfirmed | Outcome::Unavailable if over => {
+                RetryDecision::GivenUp
             }
             // It may have been taken: each further copy is a nuisance, so begin with the third pause.
-            Outcome::Unconfirmed => Next::At(now.after(self.pause(retry_index.saturating_add(2), chance))),
+            Outcome::Unconfirmed => RetryDecision::At(now.after(self.pause(retry_index.saturating_add(2), chance))),
             // Our login or its address is wrong, or nobody knows: that says nothing of the message, however long it lasts.
-            Outcome::Blocked | Outcome::LoginRefused | Outcome::Gone | Outcome::Unavailable | Outcome::Deferred => {
-                Next::At(now.after(pause))
+            Outcome::Blocked | Outcome::AuthRejected | Outcome::Gone | Outcome::Unavailable | Outcome::Deferred => {
+                RetryDecision::At(now.after(pause))
             }
-            Outcome::TryAgain { after } => Next::At(now.after(pause.max(after.unwrap_or_default().min(LONGEST_WAIT)))),
+            Outcome::Retry { after } => {
+                RetryDecision::At(now.after(pause.max(after.unwrap_or_default().min(LONGEST_WAIT))))
+            }
         }
     }
 
@@ -102,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_pauses_follow_the_schedule_and_the_last_one_repeats() {
-        let policy = Policy::default();
+        let policy = RetryPolicy::default();
         let pauses: Vec<u64> = (0..8).map(|retry_index| policy.pause(retry_index, 0.0).as_secs()).collect();
         assert_eq!(pauses, [5, 30, 120, 600, 1800, 3600, 3600, 3600]);
     }
@@ -111,17 +120,17 @@ mod tests {
 
     #[test]
     fn a_login_that_is_refused_is_never_the_messages_end() {
-        let next = Policy::default().next(Outcome::LoginRefused, 99, LONG, START, 0.5);
-        assert!(matches!(next, Next::At(_)));
+        let next = RetryPolicy::default().next(Outcome::AuthRejected, 99, LONG, START, 0.5);
+        assert!(matches!(next, RetryDecision::At(_)));
     }
 
     #[test]
     fn a_receiver_may_ask_for_more_time_but_not_for_ever() {
         let waited = Waited { time: Duration::ZERO, attempts: 1 };
-        let next = |after| Policy::default().next(Outcome::TryAgain { after }, 0, waited, START, 0.0);
-        assert_eq!(next(Some(Duration::from_mins(1))), Next::At(START.after(Duration::from_mins(1))));
-        assert_eq!(next(Some(Duration::from_secs(1))), Next::At(START.after(Duration::from_secs(5))));
-        assert_eq!(next(Some(Duration::from_hours(999))), Next::At(START.after(LONGEST_WAIT)));
+        let next = |after| RetryPolicy::default().next(Outcome::Retry { after }, 0, waited, START, 0.0);
+        assert_eq!(next(Some(Duration::from_mins(1))), RetryDecision::At(START.after(Duration::from_mins(1))));
+        assert_eq!(next(Some(Duration::from_secs(1))), RetryDecision::At(START.after(Duration::from_secs(5))));
+        assert_eq!(next(Some(Duration::from_hours(999))), RetryDecision::At(START.after(LONGEST_WAIT)));
     }
 
     proptest! {
@@ -135,16 +144,16 @@ mod tests {
             unavailable in any::<bool>(),
         ) {
             // Whatever the clock says.
-            let (policy, now) = (Policy::default(), Timestamp::from_millis(i64::from(now) * 1000));
-            let outcome = if unavailable { Outcome::Unavailable } else { Outcome::TryAgain { after: None } };
+            let (policy, now) = (RetryPolicy::default(), Timestamp::from_millis(i64::from(now) * 1000));
+            let outcome = if unavailable { Outcome::Unavailable } else { Outcome::Retry { after: None } };
             let waited = Waited { time: Duration::from_secs(waited), attempts };
             let is_over = waited.time >= policy.give_up_after && attempts >= 5;
             match policy.next(outcome, retry_index, waited, now, chance) {
-                Next::At(at) => {
+                RetryDecision::At(at) => {
                     prop_assert!(!is_over);
                     prop_assert!(at > now && at <= now.after(policy.longest()));
                 }
-                next => prop_assert!(is_over && next == Next::GivenUp),
+                next => prop_assert!(is_over && next == RetryDecision::GivenUp),
             }
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use lettre::message::Mailbox;
 
-use crate::delivery::quiet::Quiet;
-use crate::event::{Event, EventType, Subject, VettingNews};
+use crate::delivery::quiet_hours::QuietHours;
+use crate::event::{Event, EventPayload, EventType, VettingChange};
 use crate::qualification;
 use crate::time::Timestamp;
 
@@ -24,11 +24,11 @@ pub struct Route {
     pub name: String,
     pub filter: Filter,
     pub endpoints: Vec<String>,
-    /// How long the first event of a group waits for others; none: nothing waits (but see [`Way::people`]).
+    /// How long the first event of a group waits for others; none: nothing waits (but see [`EndpointProfile::people`]).
     pub group_wait: Option<Duration>,
     /// Events that differ in one of these do not share a message.
     pub group_by: Vec<GroupBy>,
-    pub quiet: Option<Quiet>,
+    pub quiet: Option<QuietHours>,
     /// These neither wait for others nor for the morning.
     pub urgent: Vec<EventType>,
 }
@@ -46,19 +46,19 @@ pub enum GroupBy {
 
 /// What the routes must know of an endpoint.
 #[derive(Debug, Clone, Default)]
-pub struct Way {
+pub struct EndpointProfile {
     /// So many events fit into one message.
     pub most: u32,
     /// People read there: a flood is gathered into digests. What programs read comes one by one unless a route says
     /// otherwise.
     pub people: bool,
-    pub contact: Contact,
+    pub contact: ContactPolicy,
     pub fallback: Option<Fallback>,
 }
 
 /// Whether the customer's `contact` gets the mail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Contact {
+pub enum ContactPolicy {
     #[default]
     No,
     Beside,
@@ -75,18 +75,18 @@ pub struct Fallback {
 
 /// What a route looks at.
 #[derive(Debug, Clone, Copy)]
-pub struct Matter<'a> {
+pub struct RoutingInput<'a> {
     pub event: EventType,
     pub partner: &'a str,
     /// None: it is news of vetwatch itself.
-    pub vetting: Option<&'a VettingNews>,
+    pub vetting: Option<&'a VettingChange>,
 }
 
-impl<'a> From<&'a Event> for Matter<'a> {
+impl<'a> From<&'a Event> for RoutingInput<'a> {
     fn from(event: &'a Event) -> Self {
         let vetting = match &event.data.subject {
-            Subject::Vetting(news) => Some(&**news),
-            Subject::Monitor(_) => None,
+            EventPayload::Vetting(news) => Some(&**news),
+            EventPayload::Monitor(_) => None,
         };
         Self { event: event.kind, partner: &event.data.partner, vetting }
     }
@@ -94,7 +94,7 @@ impl<'a> From<&'a Event> for Matter<'a> {
 
 /// One endpoint that is told of an event.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told<'r> {
+pub struct Target<'r> {
     pub endpoint: &'r str,
     /// The customer's contact, as a mail address.
     pub recipient: Option<String>,
@@ -104,10 +104,10 @@ pub struct Told<'r> {
     /// Events of one group may share a message; none: each has its own.
     pub group: Option<String>,
     pub most: u32,
-    pub quiet: Option<&'r Quiet>,
+    pub quiet: Option<&'r QuietHours>,
 }
 
-impl Told<'_> {
+impl Target<'_> {
     /// When it may be sent first.
     #[must_use]
     pub fn due_at(&self, now: Timestamp) -> Timestamp {
@@ -123,19 +123,19 @@ pub struct Routes {
     /// Endpoint names.
     pub operators: Vec<String>,
     /// By endpoint name.
-    pub ways: BTreeMap<String, Way>,
+    pub ways: BTreeMap<String, EndpointProfile>,
 }
 
 impl Routes {
     /// The endpoints that are told, each once, in the order of the configuration. News that no route takes goes to the
     /// operators; changes that nobody asked for go to nobody. Of several routes to an endpoint the soonest counts.
     #[must_use]
-    pub fn told(&self, matter: &Matter<'_>, contact: &str, now: Timestamp) -> Vec<Told<'_>> {
-        let mut told: Vec<Told<'_>> = Vec::new();
+    pub fn targets_for(&self, matter: &RoutingInput<'_>, contact: &str, now: Timestamp) -> Vec<Target<'_>> {
+        let mut told: Vec<Target<'_>> = Vec::new();
         if matter.event.is_for_operators() {
             told.extend(self.by_operators());
         }
-        for route in self.routes.iter().filter(|route| route.filter.takes(matter)) {
+        for route in self.routes.iter().filter(|route| route.filter.matches(matter)) {
             for endpoint in &route.endpoints {
                 let Some(new) = self.by_route(route, endpoint, matter, contact) else { continue };
                 match told.iter_mut().find(|known| known.endpoint == endpoint) {
@@ -144,7 +144,7 @@ impl Routes {
                 }
             }
         }
-        if told.is_empty() && !matter.event.is_quiet() {
+        if told.is_empty() && !matter.event.is_opt_in() {
             told.extend(self.by_operators());
         }
         told
@@ -153,26 +153,26 @@ impl Routes {
     /// How long the routes, as they are now, hold an event back from an endpoint that they send it to.
     #[must_use]
     pub fn deferred_until(&self, event: &Event, endpoint: &str, now: Timestamp) -> Option<Timestamp> {
-        let matter = Matter::from(event);
+        let matter = RoutingInput::from(event);
         let takers = self
             .routes
             .iter()
-            .filter(|route| route.endpoints.iter().any(|name| name == endpoint) && route.filter.takes(&matter));
+            .filter(|route| route.endpoints.iter().any(|name| name == endpoint) && route.filter.matches(&matter));
         // None: one of them does not hold it (or none takes it any more).
         takers.map(|route| route.quiet_for(matter.event)?.until(now)).min().flatten()
     }
 
     /// Whether any route holds anything back.
     #[must_use]
-    pub fn know_quiet_hours(&self) -> bool {
+    pub fn any_quiet_hours(&self) -> bool {
         self.routes.iter().any(|route| route.quiet.is_some())
     }
 
     /// How an endpoint is told that is asked by its name: of a test, or in another one's place.
     #[must_use]
-    pub fn directly<'r>(&'r self, endpoint: &'r str, why: String, group: String) -> Told<'r> {
+    pub fn direct_target<'r>(&'r self, endpoint: &'r str, why: String, group: String) -> Target<'r> {
         let way = self.ways.get(endpoint);
-        Told {
+        Target {
             endpoint,
             recipient: None,
             why,
@@ -189,29 +189,29 @@ impl Routes {
         self.by_operators().map(|told| told.endpoint.to_owned()).collect()
     }
 
-    fn by_operators(&self) -> impl Iterator<Item = Told<'_>> {
+    fn by_operators(&self) -> impl Iterator<Item = Target<'_>> {
         let mut seen = std::collections::HashSet::new();
         let each = self.operators.iter().filter(move |name| seen.insert(*name));
-        each.map(|name| self.directly(name, "operators".to_owned(), "operators".to_owned()))
+        each.map(|name| self.direct_target(name, "operators".to_owned(), "operators".to_owned()))
     }
 
     fn by_route<'r>(
         &'r self,
         route: &'r Route,
         endpoint: &'r str,
-        matter: &Matter<'_>,
+        matter: &RoutingInput<'_>,
         contact: &str,
-    ) -> Option<Told<'r>> {
+    ) -> Option<Target<'r>> {
         let way = self.ways.get(endpoint);
         let recipient = match way.map(|way| way.contact).unwrap_or_default() {
-            Contact::No => None,
-            Contact::Beside => address(contact),
-            Contact::Only => Some(address(contact)?),
+            ContactPolicy::No => None,
+            ContactPolicy::Beside => address(contact),
+            ContactPolicy::Only => Some(address(contact)?),
         };
         let urgent = route.urgent.contains(&matter.event);
         let group_wait = route.group_wait.filter(|wait| !urgent && !wait.is_zero());
         let shares = group_wait.is_some() || (route.group_wait.is_none() && way.is_some_and(|way| way.people));
-        Some(Told {
+        Some(Target {
             endpoint,
             group: shares.then(|| route.group(matter, recipient.as_deref())),
             recipient,
@@ -226,7 +226,7 @@ impl Routes {
 impl Route {
     /// What does not go out at once, in words; none: all of it does, but for a flood.
     #[must_use]
-    pub fn holds(&self) -> Option<String> {
+    pub fn delay_summary(&self) -> Option<String> {
         let wait = self.group_wait.map(|wait| match wait {
             Duration::ZERO => "never gathers".to_owned(),
             wait => format!("gathers for {}", humantime::format_duration(wait)),
@@ -238,12 +238,12 @@ impl Route {
         (!both.is_empty()).then(|| both.join("; ") + &except)
     }
 
-    fn quiet_for(&self, event: EventType) -> Option<&Quiet> {
+    fn quiet_for(&self, event: EventType) -> Option<&QuietHours> {
         self.quiet.as_ref().filter(|_| !self.urgent.contains(&event))
     }
 
     /// What the events of a message have in common.
-    fn group(&self, matter: &Matter<'_>, recipient: Option<&str>) -> String {
+    fn group(&self, matter: &RoutingInput<'_>, recipient: Option<&str>) -> String {
         let news = matter.vetting;
         let value = |by: &GroupBy| match by {
             GroupBy::Event => matter.event.as_str().to_owned(),
@@ -260,7 +260,7 @@ impl Route {
     }
 }
 
-impl Told<'_> {
+impl Target<'_> {
     /// Another route sends it there as well.
     fn join(&mut self, other: Self, now: Timestamp) {
         let why = format!("{}, {}", self.why, other.why);

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::delivery::retry::{LONGEST_PROBE, Next, Policy, Waited};
-use crate::delivery::{Channel, Outcome, Outgoing, Report, took};
-use crate::store::{self, Due, Finish, Store, WriteTx};
+use crate::delivery::retry::{LONGEST_PROBE, RetryDecision, RetryPolicy, Waited};
+use crate::delivery::{AttemptResult, Channel, OutboundMessage, Outcome, took};
+use crate::store::{self, ClaimedDelivery, Completion, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
 /// No attempt lasts longer than this, whatever the other side does: longer than each channel's own deadlines.
@@ -24,7 +24,7 @@ const FAILURES_TO_CLOSE: u32 = 3;
 pub struct Sender {
     pub endpoint: String,
     pub channel: Channel,
-    pub policy: Policy,
+    pub policy: RetryPolicy,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     /// What the endpoint's settings come to, without secrets: a paused endpoint is tried again when it changes.
@@ -35,7 +35,7 @@ pub struct Sender {
 
 impl Sender {
     /// One attempt, to its end. Whether it was accepted.
-    pub(super) async fn send(&self, due: &Due, now: Timestamp) -> bool {
+    pub(super) async fn send(&self, due: &ClaimedDelivery, now: Timestamp) -> bool {
         let report = tokio::select! {
             report = self.attempt(due, now) => report,
             () = self.no_more_patience() => {
@@ -48,7 +48,7 @@ impl Sender {
     }
 
     /// One attempt, for somebody who waits: an outcome that cannot be stored is an error, and not tried for ever.
-    pub(super) async fn send_once(&self, due: &Due, now: Timestamp) -> Result<(), store::Error> {
+    pub(super) async fn send_once(&self, due: &ClaimedDelivery, now: Timestamp) -> Result<(), store::Error> {
         let report = self.attempt(due, now).await;
         self.try_finish(due, &report).await
     }
@@ -58,14 +58,14 @@ impl Sender {
         tokio::time::sleep(GRACE).await;
     }
 
-    async fn attempt(&self, due: &Due, now: Timestamp) -> Report {
-        let outgoing = Outgoing {
+    async fn attempt(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
+        let outgoing = OutboundMessage {
             id: due.id,
             message: &due.message,
             recipient: due.recipient.as_deref(),
             final_replies: &due.final_replies,
         };
-        tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| Report {
+        tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| AttemptResult {
             outcome: Outcome::Unconfirmed,
             detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
             final_replies: due.final_replies.clone(),
@@ -74,7 +74,7 @@ impl Sender {
 
     /// vetwatch stops, and the answer has not come. The next start repeats the attempt; if this cannot be stored, it
     /// sees that for itself.
-    async fn interrupt(&self, due: &Due) {
+    async fn interrupt(&self, due: &ClaimedDelivery) {
         warn!(delivery.id = %due.id, "stopped before {} answered; the message is sent again, under the same id, at the next start", self.endpoint);
         let noted = async {
             let mut tx = self.store.begin().await?;
@@ -88,7 +88,7 @@ impl Sender {
 
     /// Notes what an attempt came to. While the database refuses, the answer is kept and tried again: what was
     /// accepted must not be sent once more for that. Whoever is told to end does not wait for it for long.
-    async fn finish(&self, due: &Due, report: &Report) {
+    async fn finish(&self, due: &ClaimedDelivery, report: &AttemptResult) {
         let mut pause = Duration::from_millis(100);
         let mut ending: Option<Instant> = None;
         while let Err(error) = self.try_finish(due, report).await {
@@ -106,7 +106,7 @@ impl Sender {
         }
     }
 
-    async fn try_finish(&self, due: &Due, report: &Report) -> Result<(), store::Error> {
+    async fn try_finish(&self, due: &ClaimedDelivery, report: &AttemptResult) -> Result<(), store::Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         tx.tick(now).await?;
@@ -120,16 +120,16 @@ impl Sender {
             outcome => outcome,
         };
         let mut next = self.policy.next(outcome, due.retry_index, waited, now, fastrand::f64());
-        if let (Next::At(at), true) = (&mut next, state.closes && report.outcome != Outcome::Unavailable) {
+        if let (RetryDecision::At(at), true) = (&mut next, state.closes && report.outcome != Outcome::Unavailable) {
             // Another one that waits is the probe: it may fare better.
             *at = (*at).max(state.probe_at.after(Duration::from_millis(1)));
         }
         let partly = due.final_replies.values().chain(report.final_replies.values()).any(|reply| !took(reply));
         let finish = match next {
-            Next::Delivered => Finish::Delivered { partly },
-            Next::At(at) => Finish::Again { at },
-            Next::Refused => Finish::Dead { refused: true },
-            Next::GivenUp => Finish::Dead { refused: false },
+            RetryDecision::Delivered => Completion::Delivered { partly },
+            RetryDecision::At(at) => Completion::Again { at },
+            RetryDecision::Refused => Completion::Dead { refused: true },
+            RetryDecision::GivenUp => Completion::Dead { refused: false },
         };
         let finished = tx.finish(due, finish, &report.final_replies, &report.detail, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
@@ -139,16 +139,22 @@ impl Sender {
         Ok(())
     }
 
-    async fn state(&self, tx: &mut WriteTx, due: &Due, report: &Report, now: Timestamp) -> Result<State, store::Error> {
+    async fn state(
+        &self,
+        tx: &mut WriteTx,
+        due: &ClaimedDelivery,
+        report: &AttemptResult,
+        now: Timestamp,
+    ) -> Result<State, store::Error> {
         let failures = tx.endpoint_failures(&self.endpoint).await?;
-        let may_be_alone = matches!(report.outcome, Outcome::Blocked | Outcome::TryAgain { .. });
+        let may_be_alone = matches!(report.outcome, Outcome::Blocked | Outcome::Retry { .. });
         let (ever, lately) =
             if may_be_alone { tx.others_were_accepted(&self.endpoint, due).await? } else { (false, false) };
         let alone = ever;
         let closes = match report.outcome {
-            Outcome::Unavailable | Outcome::LoginRefused => true,
+            Outcome::Unavailable | Outcome::AuthRejected => true,
             Outcome::Blocked => !alone,
-            Outcome::TryAgain { .. } => !alone && failures + 1 >= FAILURES_TO_CLOSE,
+            Outcome::Retry { .. } => !alone && failures + 1 >= FAILURES_TO_CLOSE,
             _ => false,
         };
         let probe_at = now.after(self.policy.pause(failures, fastrand::f64()).min(LONGEST_PROBE));
@@ -159,8 +165,8 @@ impl Sender {
     async fn note_endpoint(
         &self,
         tx: &mut WriteTx,
-        due: &Due,
-        report: &Report,
+        due: &ClaimedDelivery,
+        report: &AttemptResult,
         state: &State,
         now: Timestamp,
     ) -> Result<(), store::Error> {
@@ -175,8 +181,8 @@ impl Sender {
                 if accepted { tx.endpoint_accepted(name, now).await } else { Ok(()) }
             }
             Outcome::Unconfirmed => tx.endpoint_unconfirmed(name, due, &report.detail, now).await,
-            Outcome::Blocked | Outcome::TryAgain { .. } if state.alone => tx.probe_again(name, state.probe_at).await,
-            Outcome::Blocked | Outcome::Unavailable | Outcome::LoginRefused | Outcome::TryAgain { .. } => {
+            Outcome::Blocked | Outcome::Retry { .. } if state.alone => tx.probe_again(name, state.probe_at).await,
+            Outcome::Blocked | Outcome::Unavailable | Outcome::AuthRejected | Outcome::Retry { .. } => {
                 let probe_at = state.closes.then_some(state.probe_at);
                 tx.endpoint_failed(name, now, probe_at, &report.detail).await
             }
@@ -187,21 +193,23 @@ impl Sender {
         }
     }
 
-    fn log(&self, due: &Due, report: &Report, next: Next) {
+    fn log(&self, due: &ClaimedDelivery, report: &AttemptResult, next: RetryDecision) {
         let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &report.detail);
         match next {
-            Next::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
-            Next::At(at) if report.outcome == Outcome::Gone => {
+            RetryDecision::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
+            RetryDecision::At(at) if report.outcome == Outcome::Gone => {
                 error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch deliveries redrive` is run");
             }
-            Next::At(at) => warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}"),
-            Next::Refused | Next::GivenUp => error!(
+            RetryDecision::At(at) => {
+                warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}");
+            }
+            RetryDecision::Refused | RetryDecision::GivenUp => error!(
                 delivery.id = %id, attempt,
                 "delivery to {endpoint} given up: {detail}; `vetwatch deliveries redrive {id}` sends it again"
             ),
         }
         let refused = report.final_replies.iter().filter(|(_, reply)| !took(reply));
-        if !matches!(next, Next::Refused | Next::GivenUp) {
+        if !matches!(next, RetryDecision::Refused | RetryDecision::GivenUp) {
             for (recipient, reply) in refused {
                 warn!(
                     delivery.id = %id, attempt,

@@ -12,10 +12,10 @@ use serde::Serialize;
 use tracing::error;
 
 pub use self::signature::{SecretError, SigningSecret};
-pub use self::template::{Flaw, Template};
-use crate::delivery::http::{HttpSettings, Lookup, Poster};
+pub use self::template::{Template, TemplateError};
+use crate::delivery::http::{HttpSender, HttpSettings, Lookup};
 use crate::delivery::message::{DIGEST, Message};
-use crate::delivery::{Draft, Outcome, Outgoing, Report};
+use crate::delivery::{AttemptResult, OutboundMessage, Outcome, RenderInput};
 use crate::event::{Event, EventData};
 use crate::redact;
 use crate::time::Timestamp;
@@ -51,7 +51,7 @@ pub struct WebhookChannel {
     secrets: Vec<SigningSecret>,
     template: Option<Template>,
     authorization: Option<SecretString>,
-    poster: Poster,
+    poster: HttpSender,
 }
 
 impl WebhookChannel {
@@ -60,7 +60,7 @@ impl WebhookChannel {
         let WebhookSettings { http, secrets, template, authorization, most: _ } = settings;
         let sent = template.iter().filter_map(Template::secret).chain(&authorization);
         sent.for_each(|secret| redact::learn(secret.expose_secret()));
-        Self { secrets, template, authorization, poster: Poster::new(http) }
+        Self { secrets, template, authorization, poster: HttpSender::new(http) }
     }
 
     /// Another hard deadline for an attempt than 30 seconds.
@@ -69,7 +69,7 @@ impl WebhookChannel {
         Self { poster: self.poster.with_deadline(deadline), ..self }
     }
 
-    /// As [`Poster::with_lookup`].
+    /// As [`HttpSender::with_lookup`].
     #[must_use]
     pub fn with_lookup(self, lookup: Lookup) -> Self {
         Self { poster: self.poster.with_lookup(lookup), ..self }
@@ -78,12 +78,12 @@ impl WebhookChannel {
     /// The request's body, without anything secret: it is stored. One event is told as itself; several (or none) as a
     /// digest of them. A template that fails costs its form, never the message.
     #[must_use]
-    pub fn render(&self, draft: &Draft<'_>) -> String {
-        let Some(template) = &self.template else { return own_form(draft) };
+    pub fn render(&self, draft: &RenderInput<'_>) -> String {
+        let Some(template) = &self.template else { return standard_body(draft) };
         template.render(draft).unwrap_or_else(|flaw| {
             error!(delivery.id = %draft.id, %flaw, "a message's template failed; it goes in its built-in form");
             if template.is_json() {
-                own_form(draft)
+                standard_body(draft)
             } else {
                 Message::of(draft.events).with_note(draft.note.unwrap_or_default()).text()
             }
@@ -95,7 +95,7 @@ impl WebhookChannel {
     }
 
     /// One attempt, signed for `now`.
-    pub async fn deliver(&self, outgoing: Outgoing<'_>, now: Timestamp) -> Report {
+    pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
         let mut headers = HeaderMap::new();
         let (body, content_type) = match &self.template {
             Some(template) => (template.complete(outgoing.id, outgoing.message), template.content_type()),
@@ -119,15 +119,15 @@ impl WebhookChannel {
         // What we log in with is wrong, or the hook of somebody's service is gone: that says nothing of the message.
         let service = self.template.is_some() || self.authorization.is_some();
         let login = |status, _: &str| match status {
-            StatusCode::UNAUTHORIZED => Some(Outcome::LoginRefused),
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if service => Some(Outcome::LoginRefused),
+            StatusCode::UNAUTHORIZED => Some(Outcome::AuthRejected),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if service => Some(Outcome::AuthRejected),
             _ => None,
         };
         self.poster.post(headers, &body, now, login).await
     }
 }
 
-fn own_form(draft: &Draft<'_>) -> String {
+fn standard_body(draft: &RenderInput<'_>) -> String {
     // Names, texts and times: all of it can be JSON.
     serde_json::to_string(&body(draft)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
@@ -146,24 +146,24 @@ struct Body<'a> {
 #[serde(untagged)]
 enum Data<'a> {
     One(&'a EventData),
-    Several { events: Vec<Typed<'a>> },
+    Several { events: Vec<TypedEvent<'a>> },
 }
 
 /// An event within a digest.
 #[derive(Serialize)]
-struct Typed<'a> {
+struct TypedEvent<'a> {
     r#type: &'static str,
     #[serde(flatten)]
     data: &'a EventData,
 }
 
-impl<'a> Typed<'a> {
+impl<'a> TypedEvent<'a> {
     fn of(event: &'a Event) -> Self {
         Self { r#type: event.kind.as_str(), data: &event.data }
     }
 }
 
-fn body<'a>(draft: &Draft<'a>) -> Body<'a> {
+fn body<'a>(draft: &RenderInput<'a>) -> Body<'a> {
     let (events, instead_of) = (draft.events, draft.instead_of);
     if let [event] = events {
         let Event { kind, occurred_at, data } = event;
@@ -173,7 +173,7 @@ fn body<'a>(draft: &Draft<'a>) -> Body<'a> {
         r#type: DIGEST,
         timestamp: events.iter().map(|event| event.occurred_at).max(),
         instead_of,
-        data: Data::Several { events: events.iter().map(Typed::of).collect() },
+        data: Data::Several { events: events.iter().map(TypedEvent::of).collect() },
     }
 }
 

@@ -12,7 +12,7 @@ use url::Url;
 use super::SetupError;
 use super::auth::{Token, Tokens};
 use super::budget::Budget;
-use super::credential::{Expiry, Proof};
+use super::credential::{ClientAuth, Expiry};
 use super::error::Error;
 use super::http::Http;
 use super::login::Login;
@@ -26,7 +26,7 @@ pub struct Application {
     pub client_id: String,
     /// `https://outlook.office365.com/.default`
     pub scope: String,
-    pub proof: Proof,
+    pub proof: ClientAuth,
 }
 
 impl Application {
@@ -45,7 +45,7 @@ pub struct ServiceToken(Arc<Token>);
 
 /// Why there is none: for people, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoServiceToken {
+pub enum ServiceTokenError {
     /// A person must act; the text says how, if the login server's code is known.
     #[error("{0}")]
     Refused(String),
@@ -69,9 +69,9 @@ impl ServiceTokens {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn current(&self, patience: Duration) -> Result<ServiceToken, NoServiceToken> {
+    pub async fn current(&self, patience: Duration) -> Result<ServiceToken, ServiceTokenError> {
         let token = self.0.current(self.0.mark(), Instant::now() + patience).await;
-        token.map(ServiceToken).map_err(|error| NoServiceToken::of(&error))
+        token.map(ServiceToken).map_err(|error| ServiceTokenError::of(&error))
     }
 
     /// Another token than one that the service refused. `None` if that makes no sense: it was itself got in place of
@@ -79,13 +79,13 @@ impl ServiceTokens {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn instead_of(
+    pub async fn replace_rejected(
         &self,
         refused: &ServiceToken,
         patience: Duration,
-    ) -> Result<Option<ServiceToken>, NoServiceToken> {
-        let token = self.0.instead_of(&refused.0, self.0.mark(), Instant::now() + patience).await;
-        token.map(|token| token.map(ServiceToken)).map_err(|error| NoServiceToken::of(&error))
+    ) -> Result<Option<ServiceToken>, ServiceTokenError> {
+        let token = self.0.replace_rejected(&refused.0, self.0.mark(), Instant::now() + patience).await;
+        token.map(|token| token.map(ServiceToken)).map_err(|error| ServiceTokenError::of(&error))
     }
 }
 
@@ -96,8 +96,8 @@ impl ServiceToken {
     }
 
     /// The service has taken it: should it be refused later, it has ended, and a new one may help.
-    pub fn has_worked(&self) {
-        self.0.has_worked();
+    pub fn mark_accepted(&self) {
+        self.0.mark_accepted();
     }
 }
 
@@ -113,7 +113,7 @@ impl fmt::Debug for ServiceToken {
     }
 }
 
-impl NoServiceToken {
+impl ServiceTokenError {
     fn of(error: &Error) -> Self {
         match error {
             // The other advice on a credential is about Partner Center.

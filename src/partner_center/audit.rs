@@ -7,10 +7,10 @@ use chrono::NaiveDate;
 use ring::digest::{SHA256, digest};
 
 use super::budget::Reader;
-use super::json::{Ambiguous, Json, Object, without_bom};
+use super::json::{DuplicateKey, Json, Object, without_bom};
 use super::text::clean;
-use super::wire::{CONTINUATION, NotUnderstood};
-use super::{CHINA, Continuation, Error, PAGE, PartnerCenter, below, date};
+use super::wire::{CONTINUATION, ParseError};
+use super::{CHINA, Continuation, Error, PAGE, PartnerCenter, date, join_segments};
 use crate::redact;
 use crate::time::Timestamp;
 
@@ -67,7 +67,7 @@ impl PartnerCenter {
         after: Option<&Continuation>,
     ) -> Result<OperationPage, Error> {
         self.http.reads(Reader::ActivityLog);
-        let url = below(&self.api_url, &["v1", "auditrecords"]).map(|mut url| {
+        let url = join_segments(&self.api_url, &["v1", "auditrecords"]).map(|mut url| {
             let day = |day: NaiveDate| day.format("%Y-%m-%d").to_string();
             url.query_pairs_mut().append_pair("startDate", &day(from));
             if let Some(to) = to {
@@ -106,8 +106,8 @@ const WORD_MAX: usize = 200;
 
 /// A page of records, of at most `full` items. Only a page that is none, or whose successor cannot be asked for, is not
 /// understood.
-pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, NotUnderstood> {
-    let no_list = || NotUnderstood("the body is not a list of audit records");
+pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseError> {
+    let no_list = || ParseError("the body is not a list of audit records");
     let Some(Json::Object(page)) = Json::parse(without_bom(body)) else { return Err(no_list()) };
     let Some(Json::List(items)) = page.get("items")? else { return Err(no_list()) };
     let read: Vec<_> =
@@ -116,7 +116,7 @@ pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, NotUnde
     let in_body = page.get("continuationToken")?.and_then(Json::as_text);
     let next = link.and_then(token).or(in_body).filter(|token| !token.is_empty() && !items.is_empty());
     if next.is_none() && link.is_some() && items.len() >= full {
-        return Err(NotUnderstood("a full page that names a next one, without a token to ask for it"));
+        return Err(ParseError("a full page that names a next one, without a token to ask for it"));
     }
     Ok(Operations { odd: items.len() - read.len(), next: next.map(str::to_owned), read })
 }
@@ -131,7 +131,7 @@ fn token(link: &Json) -> Option<&str> {
 }
 
 /// `None`: without a type or a time there is nothing to be learned from it.
-fn operation(record: &Object) -> Result<Option<Operation>, Ambiguous> {
+fn operation(record: &Object) -> Result<Option<Operation>, DuplicateKey> {
     let text = |key: &str| Ok(record.get(key)?.and_then(Json::as_text).unwrap_or_default());
     let (kind, written) = (text("operationType")?, text("operationDate")?);
     let (Some(at), false) = (date::parse(written), kind.trim().is_empty()) else { return Ok(None) };

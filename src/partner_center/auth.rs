@@ -24,7 +24,7 @@ const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 /// A token that was refused from the start, though it is fresh, is not replaced sooner than this: it is not the
 /// token's fault, and each customer's question would cost three requests.
-const REFUSED_AFRESH: Duration = Duration::from_mins(5);
+const MIN_REPLACEMENT_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Shorter than the deadline of a call, so that the outcome is known to all who wait for it.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ pub(super) struct Tokens {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Mark(u64);
+pub(super) struct RequestEpoch(u64);
 
 struct Kept {
     token: Arc<Token>,
@@ -78,7 +78,7 @@ impl Token {
         self.secret.expose_secret()
     }
 
-    pub(super) fn has_worked(&self) {
+    pub(super) fn mark_accepted(&self) {
         self.worked.store(true, Ordering::Relaxed);
     }
 }
@@ -90,18 +90,18 @@ impl Tokens {
     }
 
     /// Where a call begins: a token request that fails after this mark is not tried again on behalf of this call.
-    pub(super) fn mark(&self) -> Mark {
-        Mark(self.ended.load(Ordering::SeqCst))
+    pub(super) fn mark(&self) -> RequestEpoch {
+        RequestEpoch(self.ended.load(Ordering::SeqCst))
     }
 
     /// A token that holds, by our clock. However many ask, one request is made; when it fails, all who waited for it
     /// get its error. A token that is due for renewal but has not ended yet is used while somebody renews it, and if
     /// the renewal fails.
-    pub(super) async fn current(&self, mark: Mark, until: Instant) -> Result<Arc<Token>, Error> {
+    pub(super) async fn current(&self, mark: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
         if let Some(token) = self.fresh() {
             return Ok(token);
         }
-        let still_holds = self.unended();
+        let still_holds = self.unexpired();
         let mut flight = match (&still_holds, self.flight.try_lock()) {
             (_, Ok(flight)) => flight,
             (Some(token), Err(_)) => return Ok(Arc::clone(token)),
@@ -126,16 +126,16 @@ impl Tokens {
 
     /// A token in place of one that Partner Center refused: the one that somebody else got meanwhile, or a new one.
     /// `None` if it makes no sense to ask for one: the refused token was itself such a replacement a moment ago.
-    pub(super) async fn instead_of(
+    pub(super) async fn replace_rejected(
         &self,
         refused: &Arc<Token>,
-        mark: Mark,
+        mark: RequestEpoch,
         until: Instant,
     ) -> Result<Option<Arc<Token>>, Error> {
         if let Some(token) = self.replaced(refused) {
             return Ok(Some(token));
         }
-        let is_young = self.login.http.now().since(refused.obtained_at) < REFUSED_AFRESH;
+        let is_young = self.login.http.now().since(refused.obtained_at) < MIN_REPLACEMENT_INTERVAL;
         if refused.is_replacement && is_young && !refused.worked.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -156,7 +156,7 @@ impl Tokens {
     async fn ask_unless_failed_since(
         &self,
         failed: &mut Option<Failed>,
-        mark: Mark,
+        mark: RequestEpoch,
         is_replacement: bool,
         until: Instant,
     ) -> Result<Arc<Token>, Error> {
@@ -198,7 +198,7 @@ impl Tokens {
         self.kept().as_ref().filter(|kept| now < kept.renew_at).map(|kept| Arc::clone(&kept.token))
     }
 
-    fn unended(&self) -> Option<Arc<Token>> {
+    fn unexpired(&self) -> Option<Arc<Token>> {
         let now = self.login.http.now();
         self.kept().as_ref().map(|kept| &kept.token).filter(|token| now < token.ends_at).cloned()
     }

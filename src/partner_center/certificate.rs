@@ -26,7 +26,7 @@ pub struct Certificate {
 
 /// Why a file is of no use as a credential. Says nothing of what the key is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum CertificateError {
     #[error("the file holds no certificate (-----BEGIN CERTIFICATE-----)")]
     NoCertificate,
     #[error("the certificate cannot be read, or is not one for an RSA key; Entra ID takes RSA only")]
@@ -45,7 +45,7 @@ pub enum Unusable {
     Strangers,
 }
 
-impl Unusable {
+impl CertificateError {
     /// Whether it is the key's fault, which may be in a file of its own.
     pub fn is_the_keys(self) -> bool {
         !matches!(self, Self::NoCertificate | Self::OddCertificate)
@@ -57,18 +57,18 @@ impl Certificate {
     ///
     /// # Errors
     /// What is missing or of no use.
-    pub fn from_pem(certificates: &str, key: &str) -> Result<Self, Unusable> {
+    pub fn from_pem(certificates: &str, key: &str) -> Result<Self, CertificateError> {
         let sections = |pem: &str| -> Vec<(SectionKind, Vec<u8>)> {
             <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()).map_while(Result::ok).collect()
         };
         let ders = sections(certificates).into_iter().filter(|(kind, _)| *kind == SectionKind::Certificate);
         let ders: Vec<_> = ders.collect();
         if ders.is_empty() {
-            return Err(Unusable::NoCertificate);
+            return Err(CertificateError::NoCertificate);
         }
         let known: Vec<_> = ders.iter().filter_map(|(_, der)| X509::read(der)).collect();
         if known.is_empty() {
-            return Err(Unusable::OddCertificate);
+            return Err(CertificateError::OddCertificate);
         }
         redact::learn(key);
         let rsa = sections(key).into_iter().find_map(|(kind, der)| match kind {
@@ -78,18 +78,18 @@ impl Certificate {
         });
         let key = match rsa {
             Some(read) => read.map_err(|error| match error.to_string().as_str() {
-                "TooSmall" | "TooLarge" => Unusable::Size,
-                "WrongAlgorithm" => Unusable::EllipticCurve,
-                _ => Unusable::OddKey,
+                "TooSmall" | "TooLarge" => CertificateError::Size,
+                "WrongAlgorithm" => CertificateError::EllipticCurve,
+                _ => CertificateError::OddKey,
             })?,
             // Of the older form only the head says that it is encrypted.
-            None if key.contains("ENCRYPTED") => return Err(Unusable::Encrypted),
-            None if key.contains("BEGIN EC PRIVATE KEY") => return Err(Unusable::EllipticCurve),
-            None if key.contains("PRIVATE KEY-----") => return Err(Unusable::OddKey),
-            None => return Err(Unusable::NoKey),
+            None if key.contains("ENCRYPTED") => return Err(CertificateError::Encrypted),
+            None if key.contains("BEGIN EC PRIVATE KEY") => return Err(CertificateError::EllipticCurve),
+            None if key.contains("PRIVATE KEY-----") => return Err(CertificateError::OddKey),
+            None => return Err(CertificateError::NoKey),
         };
         let public = key.public_key().as_ref();
-        let x509 = known.into_iter().find(|x509| x509.public_key == public).ok_or(Unusable::Strangers)?;
+        let x509 = known.into_iter().find(|x509| x509.public_key == public).ok_or(CertificateError::Strangers)?;
         Ok(Self { x509, key })
     }
 
@@ -149,15 +149,19 @@ mod tests {
     #[test]
     fn what_is_of_no_use_is_told_apart() {
         for (certificates, key, why) in [
-            ("", "", Unusable::NoCertificate),
-            (pem!("app-pkcs1.key"), pem!("app-pkcs1.key"), Unusable::NoCertificate),
-            (pem!("ec.pem"), pem!("ec.pem"), Unusable::OddCertificate),
-            (pem!("app.pem"), pem!("ec.pem"), Unusable::EllipticCurve),
-            (pem!("app.pem"), "no key", Unusable::NoKey),
-            (pem!("app.pem"), pem!("encrypted.key"), Unusable::Encrypted),
-            (pem!("short.pem"), pem!("short.pem"), Unusable::Size),
-            (pem!("other.pem"), pem!("app-pkcs1.key"), Unusable::Strangers),
-            (pem!("app.pem"), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", Unusable::OddKey),
+            ("", "", CertificateError::NoCertificate),
+            (pem!("app-pkcs1.key"), pem!("app-pkcs1.key"), CertificateError::NoCertificate),
+            (pem!("ec.pem"), pem!("ec.pem"), CertificateError::OddCertificate),
+            (pem!("app.pem"), pem!("ec.pem"), CertificateError::EllipticCurve),
+            (pem!("app.pem"), "no key", CertificateError::NoKey),
+            (pem!("app.pem"), pem!("encrypted.key"), CertificateError::Encrypted),
+            (pem!("short.pem"), pem!("short.pem"), CertificateError::Size),
+            (pem!("other.pem"), pem!("app-pkcs1.key"), CertificateError::Strangers),
+            (
+                pem!("app.pem"),
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                CertificateError::OddKey,
+            ),
         ] {
             assert_eq!(Certificate::from_pem(certificates, key).unwrap_err(), why);
         }

@@ -15,14 +15,14 @@ use crate::time::Timestamp;
 /// `[partner.credential]`, or `[partner.user_credential]`.
 #[derive(Debug, Clone)]
 pub struct Credential {
-    pub proof: Proof,
+    pub proof: ClientAuth,
     /// Where the refresh token is, if a user signed in. `None`: the application asks for itself.
     pub user: Option<TokenFile>,
 }
 
 /// How the application proves that it is the one.
 #[derive(Debug, Clone)]
-pub enum Proof {
+pub enum ClientAuth {
     ClientSecret {
         secret: SecretString,
         /// As the configuration says; the login server does not.
@@ -45,7 +45,7 @@ pub struct Expiry {
 impl Credential {
     /// An application with a secret of which nobody said when it ends.
     pub fn client_secret(secret: impl Into<SecretString>) -> Self {
-        Self { proof: Proof::ClientSecret { secret: secret.into(), ends_at: None }, user: None }
+        Self { proof: ClientAuth::ClientSecret { secret: secret.into(), ends_at: None }, user: None }
     }
 
     /// What of it ends, where that is known: at most one entry for each part. Reads the refresh token's file.
@@ -61,7 +61,7 @@ const ASSERTION: (&str, Cow<'_, str>) =
 /// More than any token of a platform; what is larger is the wrong file.
 const LARGEST: usize = 64 * 1024;
 
-impl Proof {
+impl ClientAuth {
     /// When it ends, if that is known.
     pub(super) fn expiry(&self) -> Option<Expiry> {
         match self {

@@ -16,9 +16,9 @@ use super::budget::Budget;
 use super::error::Error;
 use super::http::Http;
 use super::json::{Json, Object};
-use super::login::{Granted, Login, Version, seconds};
+use super::login::{Login, TokenGrant, Version, seconds};
 use super::text::clean;
-use super::token_file::{Kept, TokenFile};
+use super::token_file::{StoredToken, TokenFile};
 use super::{PartnerSettings, SetupError};
 use crate::redact;
 use crate::time::Clock;
@@ -145,10 +145,10 @@ impl DeviceLogin {
     }
 
     /// The one before is not kept: it may be another user's.
-    async fn store(self, granted: Granted) -> Result<SignedIn, SignInError> {
+    async fn store(self, granted: TokenGrant) -> Result<SignedIn, SignInError> {
         let signed_in = SignedIn::of(&granted.token);
         let current = granted.refresh_token.ok_or(SignInError::NoRefreshToken)?;
-        let kept = Kept { current, previous: None, obtained_at: self.login.http.now() };
+        let kept = StoredToken { current, previous: None, obtained_at: self.login.http.now() };
         let failed = |source| SignInError::Store { path: self.file.path().display().to_string(), source };
         // The daemon holds the lock for one request, or two.
         let held = self.file.lock(Instant::now() + 3 * REQUEST).await.map_err(failed)?;

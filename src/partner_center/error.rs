@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::meaning::Advice;
-use super::refusal::Refusal;
+use super::api_error::ApiError;
+use super::error_codes::Hint;
 
 /// Why there is no answer. Nothing here changes what is believed of a customer.
 ///
@@ -16,27 +16,27 @@ use super::refusal::Refusal;
 pub enum Error {
     /// We ask too much. Nobody at this partner is to be asked before the time is over (if it was said: at most an hour).
     #[error("{answer}{}", Wait(*.wait))]
-    Throttled { wait: Option<Duration>, answer: Refusal },
+    Throttled { wait: Option<Duration>, answer: ApiError },
     /// Our credential, or a token fresh from it, was refused: a person must act, and nobody at this partner can be asked.
-    #[error("{before}{0}{advice}", before = RefusedBy(.0), advice = Advice::on_credential(.0))]
-    Credential(Refusal),
+    #[error("{before}{0}{advice}", before = RefusedBy(.0), advice = Hint::on_credential(.0))]
+    Credential(ApiError),
     /// The login server is in trouble or unreachable. It will be tried again; nobody at this partner can be asked now.
     #[error("no token: {0}")]
     NoToken(String),
-    /// We may not do this: with this customer, or ([`Error::is_partners_trouble`]) at all.
-    #[error("{0}{advice}", advice = Advice::on(.0))]
-    Forbidden(Refusal),
+    /// We may not do this: with this customer, or ([`Error::affects_partner`]) at all.
+    #[error("{0}{advice}", advice = Hint::on(.0))]
+    Forbidden(ApiError),
     /// The customer has no relationship with this partner (any more).
     #[error("{0}")]
-    NoRelationship(Refusal),
+    NoRelationship(ApiError),
     #[error("{0}")]
-    NotFound(Refusal),
+    NotFound(ApiError),
     /// Something came that is no answer: cut off, too large, not JSON, of no documented shape.
     #[error("not understood: {what}{}", Correlation(*.correlation_id))]
     Unreadable { what: String, correlation_id: Option<Uuid> },
     /// Partner Center is in trouble (5xx, 408).
     #[error("{0}")]
-    Server(Refusal),
+    Server(ApiError),
     /// The whole call, its token included, took longer than it may.
     #[error("no answer within {}{}", humantime::format_duration(*.after), Correlation(*.correlation_id))]
     TimedOut { after: Duration, correlation_id: Option<Uuid> },
@@ -45,7 +45,7 @@ pub enum Error {
     Unreachable(String),
     /// Any other refusal, a redirect among them: asking the same again is senseless.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(ApiError),
 }
 
 /// Codes of a 403 that say that the partner as a whole is shut out: its programme is inactive (800039, 900149), the
@@ -54,7 +54,7 @@ const PARTNER_IS_FORBIDDEN: [&str; 5] = ["800039", "900149", "900124", "900309",
 
 impl Error {
     /// Whether every other customer of the partner would meet the same error now, so that the rest need not be asked.
-    pub fn is_partners_trouble(&self) -> bool {
+    pub fn affects_partner(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Credential(_) | Self::NoToken(_) | Self::Unreachable(_) => true,
             Self::Forbidden(answer) => answer.code().is_some_and(|code| PARTNER_IS_FORBIDDEN.contains(&code)),
@@ -68,7 +68,7 @@ impl Error {
     }
 
     /// Whether nothing at all can be asked now, whatever it is about: throttled, no token, no connection.
-    pub fn stops_everything(&self) -> bool {
+    pub fn blocks_all_calls(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::NoToken(_) | Self::Unreachable(_) => true,
             Self::Credential(answer) => answer.is_from_login(),
@@ -77,7 +77,7 @@ impl Error {
     }
 
     /// What a refusal of Partner Center means. A 401 is the credential's: by then the token was renewed.
-    pub(super) fn of(answer: Refusal, retry_after: Option<Duration>) -> Self {
+    pub(super) fn of(answer: ApiError, retry_after: Option<Duration>) -> Self {
         match (answer.status(), answer.code()) {
             (429, _) => Self::Throttled { wait: retry_after, answer },
             // Says how long to stay away, so this is not trouble but a request.
@@ -111,7 +111,7 @@ impl fmt::Display for Correlation {
 }
 
 /// Who refused the credential; nothing if nobody was asked.
-struct RefusedBy<'a>(&'a Refusal);
+struct RefusedBy<'a>(&'a ApiError);
 
 impl fmt::Display for RefusedBy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -90,19 +90,19 @@ impl Http {
 
     /// Sends a request and reads what comes back, until `until` at the latest. An answer's body may have `body_max`
     /// bytes, counted after decompression and while they arrive.
-    pub(super) async fn exchange(
+    pub(super) async fn send(
         &self,
         request: RequestBuilder,
         body_max: usize,
         until: Instant,
     ) -> Result<Reply, Failure> {
-        let (reply, body) = self.converse(request, body_max, until).await?;
+        let (reply, body) = self.send_with_status(request, body_max, until).await?;
         body.map(|()| reply)
     }
 
     /// The same for a request whose status alone says that it was carried out: what became of an answer's body is told
     /// beside it.
-    pub(super) async fn converse(
+    pub(super) async fn send_with_status(
         &self,
         request: RequestBuilder,
         body_max: usize,

@@ -21,7 +21,7 @@ pub(super) struct Object(Vec<(String, Json)>);
 
 /// The same key more than once: there is no telling which one is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ambiguous;
+pub(super) struct DuplicateKey;
 
 impl Json {
     /// `None` if it is not one JSON value in UTF-8. A byte order mark is tolerated; depth is bounded (128).
@@ -40,11 +40,11 @@ impl Json {
 
 impl Object {
     /// The value of a key, in whatever casing it was written. `null` is as good as absent.
-    pub(super) fn get(&self, key: &str) -> Result<Option<&Json>, Ambiguous> {
+    pub(super) fn get(&self, key: &str) -> Result<Option<&Json>, DuplicateKey> {
         let mut found = self.all(key);
         let first = found.next();
         if found.next().is_some() {
-            return Err(Ambiguous);
+            return Err(DuplicateKey);
         }
         Ok(first.filter(|value| **value != Json::Null))
     }

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
+use super::api_error::ApiError;
 use super::application::Application;
 use super::auth::Token;
-use super::credential::Proof;
+use super::credential::ClientAuth;
 use super::error::Error;
 use super::http::{Failure, Http, Reply};
 use super::json::{Json, Object};
-use super::refusal::Refusal;
-use super::{PartnerSettings, SetupError, below, token_file};
+use super::{PartnerSettings, SetupError, join_segments, token_file};
 use crate::redact::Known;
 
 /// The life of a token that does not say, and the longest that is believed.
@@ -31,7 +31,7 @@ pub(super) struct Login {
     v2: Url,
     device_code: Url,
     client_id: String,
-    proof: Proof,
+    proof: ClientAuth,
     _known: Known,
     pub(super) resource: &'static str,
     /// What an application asks for that wants something else than Partner Center: v2 instead of v1.
@@ -46,27 +46,27 @@ pub(super) enum Version {
 }
 
 /// What was granted.
-pub(super) struct Granted {
+pub(super) struct TokenGrant {
     pub(super) token: Token,
     /// Only a user's grants bring one, and not every one of them.
     pub(super) refresh_token: Option<SecretString>,
 }
 
 /// What was not.
-pub(super) struct Denied {
+pub(super) struct TokenDenied {
     /// OAuth's word for it, such as `invalid_grant`, if the server said one.
     pub(super) word: Option<String>,
     pub(super) error: Error,
 }
 
-impl Denied {
+impl TokenDenied {
     fn failed(why: impl Into<String>) -> Self {
         Self { word: None, error: Error::NoToken(why.into()) }
     }
 }
 
 impl Login {
-    pub(super) fn new(http: Http, settings: &PartnerSettings, proof: Proof) -> Result<Self, SetupError> {
+    pub(super) fn new(http: Http, settings: &PartnerSettings, proof: ClientAuth) -> Result<Self, SetupError> {
         Self::at(http, &settings.login_url, &settings.tenant, &settings.client_id, proof, settings.resource)
     }
 
@@ -81,11 +81,12 @@ impl Login {
         login_url: &Url,
         tenant: &str,
         client_id: &str,
-        proof: Proof,
+        proof: ClientAuth,
         resource: &'static str,
     ) -> Result<Self, SetupError> {
-        let at =
-            |segments: &[&str]| below(login_url, &[&[tenant], segments].concat()).ok_or(SetupError::Address("tenant"));
+        let at = |segments: &[&str]| {
+            join_segments(login_url, &[&[tenant], segments].concat()).ok_or(SetupError::Address("tenant"))
+        };
         Ok(Self {
             http,
             v1: at(&["oauth2", "token"])?,
@@ -93,8 +94,8 @@ impl Login {
             device_code: at(&["oauth2", "v2.0", "devicecode"])?,
             client_id: client_id.to_owned(),
             _known: Known::of(match &proof {
-                Proof::ClientSecret { secret, .. } => Some(secret.expose_secret()),
-                Proof::Certificate(_) | Proof::WorkloadIdentity(_) => None,
+                ClientAuth::ClientSecret { secret, .. } => Some(secret.expose_secret()),
+                ClientAuth::Certificate(_) | ClientAuth::WorkloadIdentity(_) => None,
             }),
             proof,
             resource,
@@ -108,21 +109,21 @@ impl Login {
         version: Version,
         form: &[(&str, &str)],
         until: Instant,
-    ) -> Result<Granted, Denied> {
+    ) -> Result<TokenGrant, TokenDenied> {
         let endpoint = if version == Version::V1 { &self.v1 } else { &self.v2 };
-        let proof = self.proof.fields(&self.client_id, endpoint, self.http.now()).await.map_err(Denied::failed)?;
+        let proof = self.proof.fields(&self.client_id, endpoint, self.http.now()).await.map_err(TokenDenied::failed)?;
         let proof: Vec<(&str, &str)> = proof.iter().map(|(name, value)| (*name, Cow::as_ref(value))).collect();
         let reply = self.post(endpoint, &[form, &proof].concat(), until).await?;
-        read(&reply).ok_or_else(|| Denied::failed("the login server's answer is not a token"))
+        read(&reply).ok_or_else(|| TokenDenied::failed("the login server's answer is not a token"))
     }
 
     /// Asks for a code that a person types in.
-    pub(super) async fn device_code(&self, scope: &str, until: Instant) -> Result<Reply, Denied> {
+    pub(super) async fn device_code(&self, scope: &str, until: Instant) -> Result<Reply, TokenDenied> {
         self.post(&self.device_code, &[("scope", scope)], until).await
     }
 
     /// Nothing but a success comes back.
-    async fn post(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<Reply, Denied> {
+    async fn post(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<Reply, TokenDenied> {
         let form = [form, &[("client_id", &self.client_id)]].concat();
         let id = Uuid::new_v4();
         let is_secret =
@@ -130,10 +131,10 @@ impl Login {
         let _known = Known::of(form.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| *value));
         let request = self.http.client().post(endpoint.clone()).form(&form);
         let request = request.header("Accept", "application/json").header("client-request-id", id.to_string());
-        let reply = self.http.exchange(request, 64 * 1024, until).await.map_err(|failure| match failure {
-            Failure::TimedOut => Denied::failed("the login server did not answer in time"),
-            Failure::Unreachable(why) => Denied::failed(format!("the login server cannot be reached: {why}")),
-            Failure::Broken(why) => Denied::failed(format!("the login server's answer broke off: {why}")),
+        let reply = self.http.send(request, 64 * 1024, until).await.map_err(|failure| match failure {
+            Failure::TimedOut => TokenDenied::failed("the login server did not answer in time"),
+            Failure::Unreachable(why) => TokenDenied::failed(format!("the login server cannot be reached: {why}")),
+            Failure::Broken(why) => TokenDenied::failed(format!("the login server's answer broke off: {why}")),
         })?;
         if reply.is_success() {
             return Ok(reply);
@@ -143,8 +144,8 @@ impl Login {
 }
 
 /// The login server's no: for now (5xx, 408, a redirect, "temporarily unavailable"), or for good.
-fn refused(reply: &Reply, id: Uuid) -> Denied {
-    let answer = Refusal::read(reply.status, &reply.body, Some(id));
+fn refused(reply: &Reply, id: Uuid) -> TokenDenied {
+    let answer = ApiError::read(reply.status, &reply.body, Some(id));
     let body = Json::parse(&reply.body);
     let word = body.as_ref().and_then(Json::as_object).and_then(|object| object.get("error").ok().flatten());
     let word = word.and_then(Json::as_text).map(str::to_owned);
@@ -155,11 +156,11 @@ fn refused(reply: &Reply, id: Uuid) -> Denied {
         400..=499 if reply.status != 408 && !is_temporary => Error::Credential(answer),
         _ => Error::NoToken(answer.to_string()),
     };
-    Denied { word, error }
+    TokenDenied { word, error }
 }
 
 /// A token that can be put into a header, and its life: `expires_in`, which v1 writes as a string and v2 as a number.
-fn read(reply: &Reply) -> Option<Granted> {
+fn read(reply: &Reply) -> Option<TokenGrant> {
     let body = Json::parse(&reply.body)?;
     let object: &Object = body.as_object()?;
     let token = object.get("access_token").ok()??.as_text()?;
@@ -177,7 +178,7 @@ fn read(reply: &Reply) -> Option<Granted> {
         _ => None,
     };
     let life = seconds(object, "expires_in").unwrap_or(LIFE_UNSAID).min(LIFE_MAX);
-    Some(Granted { token: Token::new(token, reply.began_at, life), refresh_token })
+    Some(TokenGrant { token: Token::new(token, reply.began_at, life), refresh_token })
 }
 
 /// Seconds, as a number or as a text.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
+use super::api_error::ApiError;
 use super::auth::Token;
 use super::error::Error;
-use super::login::{Denied, Login, Version};
-use super::refusal::Refusal;
-use super::token_file::{Held, Kept, TokenFile};
+use super::login::{Login, TokenDenied, Version};
+use super::token_file::{LockedTokenFile, StoredToken, TokenFile};
 
 /// An access token for the user who signed in.
 ///
@@ -26,9 +26,10 @@ pub(super) async fn redeem(login: Arc<Login>, file: TokenFile, until: Instant) -
             return Err(Error::NoToken(format!("another vetwatch holds {path}")));
         };
         let Some(kept) = held.read().map_err(|error| failed("cannot read", &error))? else {
-            return Err(Error::Credential(Refusal::ours("nobody has signed in for this partner")));
+            return Err(Error::Credential(ApiError::ours("nobody has signed in for this partner")));
         };
-        held.prepare(&kept).map_err(|error| failed("no refresh token is redeemed that cannot be stored:", &error))?;
+        held.check_writable(&kept)
+            .map_err(|error| failed("no refresh token is redeemed that cannot be stored:", &error))?;
         redeem_held(&login, &held, &kept, until).await
     });
     task.await.unwrap_or_else(|_| Err(Error::NoToken("renewing the token was interrupted".into())))
@@ -36,7 +37,12 @@ pub(super) async fn redeem(login: Arc<Login>, file: TokenFile, until: Instant) -
 
 /// The current token or, if it is worth nothing, once the one before it: a replacement may be lost or spoilt, and Entra
 /// ID says that it does not revoke the old one.
-async fn redeem_held(login: &Login, held: &Held, kept: &Kept, until: Instant) -> Result<Token, Error> {
+async fn redeem_held(
+    login: &Login,
+    held: &LockedTokenFile,
+    kept: &StoredToken,
+    until: Instant,
+) -> Result<Token, Error> {
     let mut refused = None;
     for token in [Some(&kept.current), kept.previous.as_ref()].into_iter().flatten() {
         let form =
@@ -50,9 +56,9 @@ async fn redeem_held(login: &Login, held: &Held, kept: &Kept, until: Instant) ->
             Err(denied) => return Err(denied.error),
         };
         let new = match granted.refresh_token {
-            Some(replacement) => Some(Kept::replaced(token, replacement, login.http.now())),
+            Some(replacement) => Some(StoredToken::replaced(token, replacement, login.http.now())),
             // The one that is worth nothing need not be tried again.
-            None if refused.is_some() => Some(Kept { current: token.clone(), previous: None, ..*kept }),
+            None if refused.is_some() => Some(StoredToken { current: token.clone(), previous: None, ..*kept }),
             None => None,
         };
         if let Some(new) = new {
@@ -66,7 +72,7 @@ async fn redeem_held(login: &Login, held: &Held, kept: &Kept, until: Instant) ->
 }
 
 /// Whether the token itself is refused. What is wrong with the user, the application or its rights is so with any token.
-fn is_worthless(denied: &Denied) -> bool {
+fn is_worthless(denied: &TokenDenied) -> bool {
     const THE_TOKENS: [&str; 6] =
         ["AADSTS70000", "AADSTS70008", "AADSTS70043", "AADSTS700082", "AADSTS50173", "AADSTS9002313"];
     let Error::Credential(refusal) = &denied.error else { return false };

@@ -16,7 +16,8 @@ use super::auth::Token;
 use super::error::Error;
 use super::http::Failure;
 use super::{
-    ANSWER, Answer, CORRELATION, Call, PartnerCenter, QUALIFICATIONS_MAX, below, meaning, nowhere, wire, with_headers,
+    ANSWER, Answer, CORRELATION, Call, PartnerCenter, QUALIFICATIONS_MAX, error_codes, invalid_url, join_segments,
+    wire, with_headers,
 };
 use crate::qualification::key;
 use crate::redact::{self, Known};
@@ -121,7 +122,7 @@ impl NotSubmitted {
     pub fn remedy(&self) -> Option<&'static str> {
         match &self.error {
             Error::Refused(answer) | Error::NotFound(answer) | Error::NoRelationship(answer) => {
-                meaning::of_submission(answer)
+                error_codes::of_submission(answer)
             }
             _ => None,
         }
@@ -144,7 +145,7 @@ impl PartnerCenter {
     /// When Partner Center did not say that it took it; whether it may have all the same is told.
     pub async fn submit(&self, customer_id: &str, submission: &Submission) -> Result<Submitted, NotSubmitted> {
         let segments = ["v1", "customers", customer_id, "qualifications"];
-        let url = below(&self.api_url, &segments).ok_or_else(nowhere)?;
+        let url = join_segments(&self.api_url, &segments).ok_or_else(invalid_url)?;
         let _known = Known::of(submission.validation_code());
         let until = Instant::now() + self.deadline * 2;
         let mark = self.tokens.mark();
@@ -200,13 +201,13 @@ impl PartnerCenter {
         let after = self.deadline.min(ANSWER);
         let until = until.min(Instant::now() + after);
         let (reply, _) =
-            self.http.converse(request, QUALIFICATIONS_MAX, until).await.map_err(|failure| match failure {
+            self.http.send_with_status(request, QUALIFICATIONS_MAX, until).await.map_err(|failure| match failure {
                 Failure::TimedOut => (Error::TimedOut { after, correlation_id: Some(correlation_id) }, true),
                 Failure::Unreachable(why) => (Error::Unreachable(why), false),
                 Failure::Broken(why) => (Error::Unreadable { what: why, correlation_id: Some(correlation_id) }, true),
             })?;
         if reply.status != 401 {
-            token.has_worked();
+            token.mark_accepted();
         }
         let correlation_id = reply.id(CORRELATION).unwrap_or(correlation_id);
         Ok(Call { reply, token: Arc::clone(token), request_id, correlation_id })

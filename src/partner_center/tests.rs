@@ -146,7 +146,7 @@ async fn statuses_are_told_apart_by_what_follows_from_them() {
         assert!(format!("{error:?}").starts_with(variant), "{error:?} should be {variant}");
         assert!(error.to_string().starts_with(&format!("{text} (correlation id {ID})")), "{error}");
         let everybody = ["1000", "900118", "20002", "2032", "800003"].contains(&code) || variant == "Server";
-        assert_eq!(error.is_partners_trouble(), !everybody && variant != "Refused", "{error}");
+        assert_eq!(error.affects_partner(), !everybody && variant != "Refused", "{error}");
     }
     assert_eq!(world.server.questions().len(), cases.len(), "nothing is asked again, not even after a 401 for MFA");
 }
@@ -249,7 +249,7 @@ async fn no_connection_is_everybodys_trouble() {
         let settings = settings(&api_url.parse().unwrap(), &world.server.url);
         world.client = PartnerCenter::new(settings, Arc::clone(&world.budget), Arc::clone(&world.clock) as _).unwrap();
         let error = world.error().await;
-        assert!(matches!(error, Error::Unreachable(_)) && error.is_partners_trouble(), "{api_url}: {error:?}");
+        assert!(matches!(error, Error::Unreachable(_)) && error.affects_partner(), "{api_url}: {error:?}");
         assert!(!error.to_string().contains("/customers"), "an address may hold what is secret: {error}");
     }
 }
@@ -341,7 +341,7 @@ fn addresses_keep_their_base_and_never_double_the_version() {
         let url: Url = api_url.parse().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
         let client = PartnerCenter::new(settings(&url, &url), Arc::new(Budget::per_minute(1)), clock).unwrap();
-        assert_eq!(below(&client.api_url, &["v1", "customers", "c-1"]).unwrap().as_str(), expected);
+        assert_eq!(join_segments(&client.api_url, &["v1", "customers", "c-1"]).unwrap().as_str(), expected);
     }
 }
 

@@ -29,7 +29,7 @@ pub struct TokenFile(PathBuf);
 
 /// What is in it.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct StoredToken {
     pub(super) current: SecretString,
     /// The one that was redeemed for it.
     pub(super) previous: Option<SecretString>,
@@ -39,7 +39,7 @@ pub(super) struct Kept {
 
 /// The right to read and replace it, until dropped. A process that ends lets go of it.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct LockedTokenFile {
     path: PathBuf,
     _lock: File,
 }
@@ -61,7 +61,7 @@ impl TokenFile {
     }
 
     /// Waits for the lock until `until`; `None` means that the time is over. Makes the directory.
-    pub(super) async fn lock(&self, until: Instant) -> io::Result<Option<Held>> {
+    pub(super) async fn lock(&self, until: Instant) -> io::Result<Option<LockedTokenFile>> {
         if let Some(directory) = self.0.parent() {
             // Not those above it: they are other people's, too.
             match DirBuilder::new().mode(0o700).create(directory) {
@@ -70,11 +70,11 @@ impl TokenFile {
             }
         }
         // Not the token's file itself: that is replaced, and its lock would go with it.
-        let path = beside(&self.0, "lock");
+        let path = sibling_path(&self.0, "lock");
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
         loop {
             match lock.try_lock() {
-                Ok(()) => return Ok(Some(Held { path: self.0.clone(), _lock: lock })),
+                Ok(()) => return Ok(Some(LockedTokenFile { path: self.0.clone(), _lock: lock })),
                 Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(LOOK).await,
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
@@ -83,20 +83,20 @@ impl TokenFile {
     }
 }
 
-impl Held {
+impl LockedTokenFile {
     /// `None`: nobody has signed in.
-    pub(super) fn read(&self) -> io::Result<Option<Kept>> {
+    pub(super) fn read(&self) -> io::Result<Option<StoredToken>> {
         read(&self.path)
     }
 
     /// Whether a replacement could be stored: asked before a token is redeemed that would be lost with it.
-    pub(super) fn prepare(&self, kept: &Kept) -> io::Result<()> {
+    pub(super) fn check_writable(&self, kept: &StoredToken) -> io::Result<()> {
         self.write_beside(&kept.to_json()).map(drop)
     }
 
     /// Stores this in place of what is there: all of it or, whatever happens, nothing. When it returns, it is on the
     /// disk.
-    pub(super) fn replace(&self, kept: &Kept) -> io::Result<()> {
+    pub(super) fn replace(&self, kept: &StoredToken) -> io::Result<()> {
         let new = self.write_beside(&kept.to_json())?;
         fs::rename(new, &self.path)?;
         // Without this the rename itself could be lost with the power.
@@ -104,7 +104,7 @@ impl Held {
     }
 
     fn write_beside(&self, text: &str) -> io::Result<PathBuf> {
-        let path = beside(&self.path, "new");
+        let path = sibling_path(&self.path, "new");
         // One that a killed process left may have another mode.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -117,7 +117,7 @@ impl Held {
     }
 }
 
-impl Kept {
+impl StoredToken {
     /// What is left when `redeemed` has brought `replacement`.
     pub(super) fn replaced(redeemed: &SecretString, replacement: SecretString, now: Timestamp) -> Self {
         Self { current: replacement, previous: Some(redeemed.clone()), obtained_at: now }
@@ -151,14 +151,14 @@ pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn read(path: &Path) -> io::Result<Option<Kept>> {
+fn read(path: &Path) -> io::Result<Option<StoredToken>> {
     let text = match fs::metadata(path) {
         Ok(metadata) if metadata.len() > LARGEST => return Err(odd("too large")),
         Ok(_) => fs::read_to_string(path)?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    Kept::from_json(&text).map(Some).ok_or_else(|| odd("not what vetwatch writes; sign in again"))
+    StoredToken::from_json(&text).map(Some).ok_or_else(|| odd("not what vetwatch writes; sign in again"))
 }
 
 fn odd(why: &str) -> io::Error {
@@ -166,7 +166,7 @@ fn odd(why: &str) -> io::Error {
 }
 
 /// A name that no partner can have.
-fn beside(path: &Path, what: &str) -> PathBuf {
+fn sibling_path(path: &Path, what: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(format!("~{what}"));
     path.into()
@@ -191,13 +191,13 @@ mod tests {
         assert_eq!(file.ends_at().unwrap(), None);
         let held = file.lock(soon()).await.unwrap().unwrap();
         assert!(held.read().unwrap().is_none());
-        let kept = Kept { current: "0.one".into(), previous: None, obtained_at: NOON };
-        held.prepare(&kept).unwrap();
+        let kept = StoredToken { current: "0.one".into(), previous: None, obtained_at: NOON };
+        held.check_writable(&kept).unwrap();
         assert!(held.read().unwrap().is_none(), "nothing is there before it is stored");
         // What a killed process left behind, with a mode of its own.
-        fs::set_permissions(beside(&file.0, "new"), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(sibling_path(&file.0, "new"), fs::Permissions::from_mode(0o644)).unwrap();
         held.replace(&kept).unwrap();
-        held.replace(&Kept::replaced(&kept.current, "0.two".into(), NOON)).unwrap();
+        held.replace(&StoredToken::replaced(&kept.current, "0.two".into(), NOON)).unwrap();
         let kept = held.read().unwrap().unwrap();
         assert_eq!((kept.current.expose_secret(), kept.previous.unwrap().expose_secret()), ("0.two", "0.one"));
         assert_eq!(file.ends_at().unwrap(), Some(NOON.after(LIFE)));

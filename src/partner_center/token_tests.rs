@@ -92,7 +92,7 @@ async fn a_late_refusal_of_an_old_token_asks_for_no_third() {
 async fn a_fresh_token_that_is_refused_is_the_credentials_fault_and_no_loop() {
     let world = World::with_tokens(|_, _| Say::json(401, "")).await;
     let error = world.error().await;
-    assert!(matches!(error, Error::Credential(_)) && error.is_partners_trouble());
+    assert!(matches!(error, Error::Credential(_)) && error.affects_partner());
     assert!(error.to_string().contains("is the application registered in Partner Center"), "{error}");
     assert_eq!((world.server.questions().len(), world.server.token_requests().len()), (2, 2));
 
@@ -199,7 +199,7 @@ async fn what_is_no_token_is_not_tried_out() {
     let world = World::new(move |_, n| Say::json(answers[n].0, answers[n].1)).await;
     for answer in answers {
         let error = world.error().await;
-        assert!(matches!(error, Error::NoToken(_)) && error.is_partners_trouble(), "{answer:?}: {error:?}");
+        assert!(matches!(error, Error::NoToken(_)) && error.affects_partner(), "{answer:?}: {error:?}");
     }
     assert!(world.server.questions().is_empty());
 }

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::error::Error;
 use super::json::{Json, Object};
 use super::text::clean;
-use super::wire::NotUnderstood;
-use super::{PartnerCenter, below};
+use super::wire::ParseError;
+use super::{PartnerCenter, join_segments};
 
 const MOST: usize = 1024 * 1024;
 const WORD_MAX: usize = 200;
@@ -29,30 +29,30 @@ impl PartnerCenter {
     /// When there is no answer, or none that was understood.
     pub async fn validation_codes(&self) -> Result<Vec<ValidationCode>, Error> {
         // `all` stands where a customer's id does. `/v1/validationcodes` does not exist.
-        let url = below(&self.api_url, &["v1", "customers", "all", "validations"]);
+        let url = join_segments(&self.api_url, &["v1", "customers", "all", "validations"]);
         let call = self.get(url, None, MOST, None).await?;
         read(&call.reply.body).map_err(|why| call.unreadable(why))
     }
 }
 
 /// A bare array is documented; a collection, or a single one, is understood as well.
-fn read(body: &[u8]) -> Result<Vec<ValidationCode>, NotUnderstood> {
+fn read(body: &[u8]) -> Result<Vec<ValidationCode>, ParseError> {
     let codes = |items: &[Json]| {
-        let code = |item: &Json| item.as_object().ok_or(NotUnderstood("a code that is not an object")).and_then(code);
+        let code = |item: &Json| item.as_object().ok_or(ParseError("a code that is not an object")).and_then(code);
         items.iter().map(code).collect()
     };
-    match Json::parse(body).ok_or(NotUnderstood("the body is not JSON"))? {
+    match Json::parse(body).ok_or(ParseError("the body is not JSON"))? {
         Json::List(items) => codes(&items),
         Json::Object(object) => match object.get("items")? {
             Some(Json::List(items)) => codes(items),
             _ => Ok(vec![code(&object)?]),
         },
-        _ => Err(NotUnderstood("no list of validation codes")),
+        _ => Err(ParseError("no list of validation codes")),
     }
 }
 
-fn code(object: &Object) -> Result<ValidationCode, NotUnderstood> {
-    let text = |key| -> Result<Option<String>, NotUnderstood> {
+fn code(object: &Object) -> Result<ValidationCode, ParseError> {
+    let text = |key| -> Result<Option<String>, ParseError> {
         let Some(Json::Text(text) | Json::Number(text)) = object.get(key)? else { return Ok(None) };
         Ok(Some(clean(text, WORD_MAX)).filter(|text| !text.is_empty()))
     };
@@ -60,7 +60,7 @@ fn code(object: &Object) -> Result<ValidationCode, NotUnderstood> {
     Ok(ValidationCode {
         partner_id: text("partnerId")?,
         organization_name: text("organizationName")?,
-        validation_id: text("validationId")?.ok_or(NotUnderstood("a validation code without its id"))?,
+        validation_id: text("validationId")?.ok_or(ParseError("a validation code without its id"))?,
         max_creates: number("maxCreates")?,
         remaining_creates: number("remainingCreates")?,
     })

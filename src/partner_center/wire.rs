@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::date;
-use super::json::{Ambiguous, Json, Object, without_bom};
+use super::json::{DuplicateKey, Json, Object, without_bom};
 use super::text::clean;
 use crate::qualification::{Entry, Snapshot};
 use crate::redact;
@@ -12,10 +12,10 @@ use crate::time::Timestamp;
 
 /// Why an answer was not understood, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotUnderstood(pub(super) &'static str);
+pub(super) struct ParseError(pub(super) &'static str);
 
-impl From<Ambiguous> for NotUnderstood {
-    fn from(_: Ambiguous) -> Self {
+impl From<DuplicateKey> for ParseError {
+    fn from(_: DuplicateKey) -> Self {
         Self("a key occurs twice in one object")
     }
 }
@@ -30,36 +30,36 @@ const REASON_MAX: usize = 2000;
 /// A customer's qualifications, in any of the shapes that were documented over the years: a bare array (today's), an
 /// array in `qualifications` (early 2021, and still in the API's own description), a single object (the preview, in
 /// `PascalCase`; the answer to a submission).
-pub(super) fn qualifications(body: &[u8]) -> Result<Snapshot, NotUnderstood> {
+pub(super) fn qualifications(body: &[u8]) -> Result<Snapshot, ParseError> {
     if without_bom(body).trim_ascii().is_empty() {
-        return Err(NotUnderstood("the body is empty"));
+        return Err(ParseError("the body is empty"));
     }
-    let entries = match Json::parse(body).ok_or(NotUnderstood("the body is not JSON"))? {
+    let entries = match Json::parse(body).ok_or(ParseError("the body is not JSON"))? {
         Json::List(items) => list(&items)?,
         Json::Object(object) => match (object.get("qualifications")?, object.get("qualification")?) {
             (Some(Json::List(items)), None) => list(items)?,
             (None, Some(_)) => vec![entry(&object)?],
-            (Some(_), None) => return Err(NotUnderstood("`qualifications` is not a list")),
-            (Some(_), Some(_)) => return Err(NotUnderstood("both `qualifications` and `qualification`")),
-            (None, None) => return Err(NotUnderstood("an object without a qualification")),
+            (Some(_), None) => return Err(ParseError("`qualifications` is not a list")),
+            (Some(_), Some(_)) => return Err(ParseError("both `qualifications` and `qualification`")),
+            (None, None) => return Err(ParseError("an object without a qualification")),
         },
-        Json::Null => return Err(NotUnderstood("the body is `null`")),
-        _ => return Err(NotUnderstood("neither a list nor an object")),
+        Json::Null => return Err(ParseError("the body is `null`")),
+        _ => return Err(ParseError("neither a list nor an object")),
     };
     Ok(Snapshot::of(entries))
 }
 
-fn list(items: &[Json]) -> Result<Vec<Entry>, NotUnderstood> {
+fn list(items: &[Json]) -> Result<Vec<Entry>, ParseError> {
     if items.len() > ENTRIES_MAX {
-        return Err(NotUnderstood("more qualifications than there can be"));
+        return Err(ParseError("more qualifications than there can be"));
     }
-    let object = |item: &Json| item.as_object().ok_or(NotUnderstood("an entry that is not an object")).and_then(entry);
+    let object = |item: &Json| item.as_object().ok_or(ParseError("an entry that is not an object")).and_then(entry);
     items.iter().map(object).collect()
 }
 
-fn entry(object: &Object) -> Result<Entry, NotUnderstood> {
+fn entry(object: &Object) -> Result<Entry, ParseError> {
     let qualification =
-        word(object, "qualification", WORD_MAX)?.ok_or(NotUnderstood("an entry without a qualification"))?;
+        word(object, "qualification", WORD_MAX)?.ok_or(ParseError("an entry without a qualification"))?;
     Ok(Entry {
         qualification,
         vetting_status: word(object, "vettingStatus", WORD_MAX)?,
@@ -79,11 +79,11 @@ fn created_at(object: &Object) -> Option<Timestamp> {
 }
 
 /// A text that may be missing. A blank one is as good as missing; what is no text was not understood.
-fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, NotUnderstood> {
+fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, ParseError> {
     match object.get(key)? {
         None => Ok(None),
         Some(Json::Text(text)) => Ok(Some(redact::fact(&clean(text, max_chars))).filter(|text| !text.is_empty())),
-        Some(_) => Err(NotUnderstood("something else where a text belongs")),
+        Some(_) => Err(ParseError("something else where a text belongs")),
     }
 }
 
@@ -157,9 +157,9 @@ pub(super) const CONTINUATION: &str = "MS-ContinuationToken";
 /// seen both with and without `/v1`): the next page is asked for with the header alone. An empty page is the last one,
 /// whatever it says. A full page that names a successor but no token is not understood: to take it for the last one
 /// would lose customers.
-pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, NotUnderstood> {
+pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> {
     let page: Page =
-        serde_json::from_slice(without_bom(body)).map_err(|_| NotUnderstood("the body is not a list of customers"))?;
+        serde_json::from_slice(without_bom(body)).map_err(|_| ParseError("the body is not a list of customers"))?;
     let customers: Vec<ListedCustomer> = page.items.into_iter().map(customer).collect::<Result<_, _>>()?;
     let link = page.links.and_then(|links| links.next);
     let is_followed = link.is_some();
@@ -169,17 +169,17 @@ pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, NotUnderstoo
     });
     let next = in_link.or(page.continuation_token).filter(|token| !token.is_empty() && !customers.is_empty());
     if next.is_none() && is_followed && customers.len() >= full {
-        return Err(NotUnderstood("a full page that names a next one, without a token to ask for it"));
+        return Err(ParseError("a full page that names a next one, without a token to ask for it"));
     }
     Ok(Listed { customers, next })
 }
 
-fn customer(item: Item) -> Result<ListedCustomer, NotUnderstood> {
+fn customer(item: Item) -> Result<ListedCustomer, ParseError> {
     let profile = item.company_profile.unwrap_or_default();
     let text =
         |text: Option<String>| text.map(|text| redact::fact(&clean(&text, WORD_MAX))).filter(|text| !text.is_empty());
     Ok(ListedCustomer {
-        id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(NotUnderstood("a customer without an id"))?,
+        id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(ParseError("a customer without an id"))?,
         name: text(profile.company_name).unwrap_or_default(),
         domain: text(profile.domain).unwrap_or_default(),
         relationship: text(item.relationship_to_partner),

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::partner_center::Refusal;
+use crate::partner_center::ApiError;
 
 /// How many, unless `VETWATCH_CASES` says otherwise, and from which seed, unless `VETWATCH_SEED` does.
 const CASES: u64 = 20_000;
@@ -70,7 +70,7 @@ fn seeds() -> Vec<String> {
 /// Whether the body was understood, or what is wrong with how it was.
 fn judge(body: &[u8], date: &str) -> Result<bool, String> {
     let _ = customers(body, 1);
-    let _ = Refusal::read(500, body, None);
+    let _ = ApiError::read(500, body, None);
     if let Some(at) = date::parse(date)
         && (date::parse(&at.to_string()) != Some(at) || !(2000..2200).contains(&chrono::Datelike::year(&at.to_utc())))
     {
@@ -160,11 +160,11 @@ fn body(rng: &mut Rng, seeds: &[String]) -> Vec<u8> {
     let (seed, other) = (&seeds[rng.usize(..seeds.len())], &seeds[rng.usize(..seeds.len())]);
     match rng.u8(..10) {
         0 => bytes(rng, 64),
-        1 => soup(rng).into_bytes(),
-        2..=5 => bent(rng, seed.as_bytes(), other.as_bytes()),
+        1 => random_json(rng).into_bytes(),
+        2..=5 => mutated(rng, seed.as_bytes(), other.as_bytes()),
         _ => match serde_json::from_slice::<Value>(without_bom(seed.as_bytes())) {
-            Ok(value) => rearranged(rng, value).into_bytes(),
-            Err(_) => bent(rng, seed.as_bytes(), b"{}"),
+            Ok(value) => shuffled(rng, value).into_bytes(),
+            Err(_) => mutated(rng, seed.as_bytes(), b"{}"),
         },
     }
 }
@@ -203,7 +203,7 @@ const WORDS: [&str; 26] = [
     "é",
 ];
 
-fn soup(rng: &mut Rng) -> String {
+fn random_json(rng: &mut Rng) -> String {
     let mut soup = String::new();
     for _ in 0..rng.usize(..40) {
         let word = WORDS[rng.usize(..WORDS.len())];
@@ -215,7 +215,7 @@ fn soup(rng: &mut Rng) -> String {
 }
 
 /// Bytes changed, lost, doubled, cut off, and mixed with another answer's.
-fn bent(rng: &mut Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
+fn mutated(rng: &mut Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
     let mut body = seed.to_vec();
     for _ in 0..rng.usize(1..4) {
         let (at, to) = (rng.usize(..=body.len()), rng.usize(..=body.len()));
@@ -248,7 +248,7 @@ fn bent(rng: &mut Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
 }
 
 /// An answer whose values were swapped for others, whose keys are spelled otherwise, lost or there twice; as JSON.
-fn rearranged(rng: &mut Rng, mut value: Value) -> String {
+fn shuffled(rng: &mut Rng, mut value: Value) -> String {
     if let Value::Array(items) = &mut value
         && rng.u8(..4) == 0
         && !items.is_empty()

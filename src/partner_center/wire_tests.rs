@@ -7,7 +7,7 @@ use super::*;
 /// `Education InReview 2020-12-03T10:37:38.885Z (reason) | …`, or why it was not understood.
 fn told(body: &[u8]) -> String {
     match qualifications(body) {
-        Err(NotUnderstood(why)) => format!("! {why}"),
+        Err(ParseError(why)) => format!("! {why}"),
         Ok(snapshot) => {
             let entry = |e: &Entry| {
                 let status = e.vetting_status.as_deref().unwrap_or("-");

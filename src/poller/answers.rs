@@ -7,12 +7,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::batch::Batch;
-use super::flight::{Answered, Flight, Question};
-use super::{Poller, Round};
+use super::flight::{Answered, Flight, PollOutcome};
+use super::{PollRound, Poller};
 use crate::attention::Reason;
 use crate::partner_center::{Answer, Error};
 use crate::qualification::Snapshot;
-use crate::record;
+use crate::recording;
 use crate::store::{self, DueCustomer, Failed, PollClass, Unchanged};
 
 /// A turn comes back after so long, whatever happens: the watchdog wants progress, and the clock may have jumped.
@@ -44,7 +44,7 @@ impl Poller {
     pub(super) async fn take_answers(
         &self,
         flight: &mut Flight,
-        round: &mut Round,
+        round: &mut PollRound,
         until: Until<'_>,
     ) -> Result<(), store::Error> {
         let began = Instant::now();
@@ -86,19 +86,19 @@ impl Poller {
                 () = poked => break,
             }
         }
-        self.note_sight(sight.good, sight.failure).await
+        self.record_health(sight.good, sight.failure).await
     }
 
     async fn take_answer(
         &self,
         flight: &mut Flight,
-        round: &mut Round,
+        round: &mut PollRound,
         sight: &mut Sight,
         answered: &Answered,
     ) -> Result<(), store::Error> {
         let Answered { customer, question, asked_in } = answered;
         match question {
-            Question::Answer(answer) => {
+            PollOutcome::Answer(answer) => {
                 // What was asked before a pause says nothing of whether the trouble is over.
                 if flight.was_closed && *asked_in == flight.pauses {
                     self.open_gate().await?;
@@ -127,20 +127,20 @@ impl Poller {
                 }
                 sight.good = true;
             }
-            Question::Error(error) if error.is_partners_trouble() => {
+            PollOutcome::Error(error) if error.affects_partner() => {
                 self.close_gate(flight, answered, error).await?;
                 self.stop_asking(flight, round);
                 sight.failure = Some(error.to_string());
                 round.failed += 1;
                 round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
             }
-            Question::Error(error) => {
+            PollOutcome::Error(error) => {
                 let no_relationship = matches!(error, Error::NoRelationship(_));
                 flight.batch.failed(self.failed(customer, error, no_relationship));
                 sight.failure = Some(error.to_string());
                 round.failed += 1;
             }
-            Question::Not => {
+            PollOutcome::Not => {
                 flight.batch.not_asked(customer.row, customer.due_at);
                 round.not_asked += 1;
             }
@@ -151,7 +151,7 @@ impl Poller {
     async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
         let asked = self.asked.within_hour(answer.ended_at);
         let recorded =
-            record::record(&self.store, &self.partner, &self.routes, &self.intervals(), asked, customer.row, answer)
+            recording::record(&self.store, &self.partner, &self.routes, &self.intervals(), asked, customer.row, answer)
                 .await
                 .map_err(|error| error.while_doing("record an answer"))?;
         self.poke_outbox(recorded.queued);
@@ -168,7 +168,7 @@ impl Poller {
 
     fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {
         let next = if customer.left && customer.class == PollClass::Unqualified {
-            self.intervals().seldom(answer.ended_at, fastrand::f64())
+            self.intervals().next_rare_poll(answer.ended_at, fastrand::f64())
         } else {
             self.intervals().next(customer.class, answer.ended_at, fastrand::f64())
         };
@@ -230,6 +230,6 @@ fn held(customer: &DueCustomer, answer: &Answer) -> bool {
 fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
     customer.class != PollClass::Confirming
         && customer.poll_failures == 0 // a failure may have moved it to another class
-        && !record::is_expectation_over(customer.watch_closely_until, customer.class, answer.ended_at)
+        && !recording::watch_window_expired(customer.watch_closely_until, customer.class, answer.ended_at)
         && customer.answer.as_deref() == Some(answer.snapshot.fingerprint().as_str())
 }

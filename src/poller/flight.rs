@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::{Poller, Round, Shares};
+use super::{PollRound, Poller, Shares};
 use crate::partner_center::{Answer, Error, Promise};
 use crate::store::DueCustomer;
 
@@ -50,14 +50,14 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) customer: DueCustomer,
-    pub(super) question: Question,
+    pub(super) question: PollOutcome,
     /// After how many pauses it was asked.
     pub(super) asked_in: u64,
 }
 
 /// What became of one question.
 #[derive(Debug)]
-pub(super) enum Question {
+pub(super) enum PollOutcome {
     Answer(Box<Answer>),
     Error(Error),
     Not,
@@ -98,7 +98,7 @@ impl Poller {
     }
 
     /// Begins the questions that wait, as many as there is room for.
-    pub(super) fn begin(&self, flight: &mut Flight, round: &mut Round) {
+    pub(super) fn begin(&self, flight: &mut Flight, round: &mut PollRound) {
         let has_expired = |waiting: &Waiting| !flight.is_patient && waiting.since.elapsed() > PATIENCE;
         if self.stop.is_cancelled() || flight.waiting.front().is_some_and(has_expired) {
             self.give_back(flight, round);
@@ -113,14 +113,14 @@ impl Poller {
                 let asking = client.promised_qualifications(&customer.customer_id, Some(promise));
                 let question = tokio::select! {
                     answer = AssertUnwindSafe(asking).catch_unwind() => match answer {
-                        Ok(Ok(answer)) => Question::Answer(Box::new(answer)),
-                        Ok(Err(error)) => Question::Error(error),
-                        Err(_panic) => Question::Error(Error::Unreadable {
+                        Ok(Ok(answer)) => PollOutcome::Answer(Box::new(answer)),
+                        Ok(Err(error)) => PollOutcome::Error(error),
+                        Err(_panic) => PollOutcome::Error(Error::Unreadable {
                             what: "an answer that vetwatch stumbled over; please report it".to_owned(),
                             correlation_id: None,
                         }),
                     },
-                    () = stop.cancelled() => Question::Not,
+                    () = stop.cancelled() => PollOutcome::Not,
                 };
                 Answered { customer, question, asked_in }
             });
@@ -128,7 +128,7 @@ impl Poller {
     }
 
     /// Nothing more is asked for now. What is under way may still be answered.
-    pub(super) fn stop_asking(&self, flight: &mut Flight, round: &mut Round) {
+    pub(super) fn stop_asking(&self, flight: &mut Flight, round: &mut PollRound) {
         flight.pauses += 1;
         flight.since_pause = 0;
         flight.was_closed = true;
@@ -136,7 +136,7 @@ impl Poller {
     }
 
     /// Gives back who waits: due since when each was, and as if the shares had not been touched.
-    fn give_back(&self, flight: &mut Flight, round: &mut Round) {
+    fn give_back(&self, flight: &mut Flight, round: &mut PollRound) {
         if let Some(first) = flight.waiting.front() {
             *self.shares.lock().unwrap_or_else(PoisonError::into_inner) = first.before;
         }

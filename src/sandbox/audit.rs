@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::engine::Call;
 use super::errors::{self, Reply};
-use super::manner::{Auditing, Keys, Order};
 use super::pages::{self, LARGEST_PAGE, Paging};
+use super::response_options::{AuditLogOptions, Keys, Order};
 use super::rule::scrambled;
 use crate::time::Timestamp;
 
@@ -92,7 +92,7 @@ pub(super) fn problems(call: &Call) -> Option<String> {
     }
 }
 
-pub(super) fn answer(audit: &Audit, call: &Call, auditing: &Auditing, now: Timestamp) -> Reply {
+pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now: Timestamp) -> Reply {
     let (days, paging) = (Days::of(call), Paging::of(call));
     let refuse = |text: &str| errors::standard(StatusCode::BAD_REQUEST, 3000, text);
     let today = now.to_utc().date_naive();
@@ -151,7 +151,7 @@ fn place(token: &str) -> Option<usize> {
 }
 
 /// As the documentation's samples are.
-fn written(entry: &Entry, index: usize, auditing: &Auditing) -> Value {
+fn written(entry: &Entry, index: usize, auditing: &AuditLogOptions) -> Value {
     let date = entry.at.to_utc().format("%Y-%m-%dT%H:%M:%S%.3f0000Z").to_string();
     let (operation, customer_id, customer_name, new_value) = match &entry.what {
         What::Raw(record) => {

@@ -24,8 +24,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::api::CustomerView;
 use super::bulk::Bulk;
-use super::handle::CustomerView;
 use super::operation::{Operation, Step, When};
 use super::server::Shared;
 use super::world::{CustomerDetails, RawBody, WorldError};

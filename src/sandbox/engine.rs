@@ -11,21 +11,21 @@ use uuid::Uuid;
 
 use super::Options;
 use super::audit;
+use super::body;
 use super::entra::{Authorization, Entra, MfaRefusal};
 use super::entry::Entry;
 use super::errors::{self, Reply};
-use super::fault::{self, Fault, Faults, Met};
+use super::fault::{self, Fault, Faults, Match};
+use super::listener::Disconnect;
 use super::log::{Kind, Progress, Record, RequestLog, Violation};
-use super::manner::Unqualified;
 use super::pages;
-use super::port::Severance;
 use super::quirk::{Manner, Quirks, View};
-use super::sending;
+use super::response_options::Unqualified;
 use super::submissions;
 use super::submissions::{Outcome, Submissions};
 use super::throttle::Throttle;
+use super::transport;
 use super::world::{State, World};
-use super::writing;
 use crate::time::Timestamp;
 
 /// A request, read.
@@ -99,7 +99,7 @@ pub(super) enum Plan {
     Answer(Reply),
     /// Answer after the pause: with this, or with what is right by then.
     Wait(Pause, Option<Reply>),
-    Sever(Severance),
+    Sever(Disconnect),
 }
 
 pub(super) enum Pause {
@@ -174,7 +174,7 @@ impl Engine {
         (arrival, plan)
     }
 
-    fn spoil(&mut self, met: Met, call: &Call, arrival: &Arrival, now: Timestamp) -> Plan {
+    fn spoil(&mut self, met: Match, call: &Call, arrival: &Arrival, now: Timestamp) -> Plan {
         if let Some(reply) = met.fault.reply(now) {
             // A success says that it was carried out, in whatever words.
             if arrival.kind == Kind::Submissions && reply.status.is_success() {
@@ -193,10 +193,10 @@ impl Engine {
             Fault::Cut => Plan::Answer(fault::cut(self.answer(call, arrival, now))),
             Fault::Lost => {
                 self.answer(call, arrival, now);
-                Plan::Sever(Severance::Close)
+                Plan::Sever(Disconnect::Close)
             }
-            Fault::Close => Plan::Sever(Severance::Close),
-            Fault::Reset => Plan::Sever(Severance::Reset),
+            Fault::Close => Plan::Sever(Disconnect::Close),
+            Fault::Reset => Plan::Sever(Disconnect::Reset),
             _ => Plan::Wait(Pause::Forever, None),
         }
     }
@@ -257,21 +257,21 @@ impl Engine {
         }
         let ok = |body: Vec<u8>| Reply::new(StatusCode::OK, errors::JSON, body);
         match (body, manner.view, manner.writing.unqualified) {
-            (_, View::Nothing, _) => ok(writing::body(&[], &manner.writing)),
+            (_, View::Nothing, _) => ok(body::body(&[], &manner.writing)),
             (Some(raw), ..) => {
                 let mut reply = ok(raw.bytes.clone());
                 reply.headers.clear();
                 reply.with(axum::http::header::CONTENT_TYPE, &raw.content_type)
             }
             (None, _, Some(unqualified)) if entries.is_empty() => match unqualified {
-                Unqualified::None => ok(writing::body(&[Entry::none()], &manner.writing)),
+                Unqualified::None => ok(body::body(&[Entry::none()], &manner.writing)),
                 Unqualified::Null => ok(b"null".to_vec()),
                 Unqualified::Braces => ok(b"{}".to_vec()),
                 Unqualified::Empty => ok(Vec::new()),
                 Unqualified::NoContent => Reply::empty(StatusCode::NO_CONTENT),
                 Unqualified::NotFound => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
             },
-            (None, ..) => ok(writing::body(entries, &manner.writing)),
+            (None, ..) => ok(body::body(entries, &manner.writing)),
         }
     }
 
@@ -341,7 +341,7 @@ fn no_relationship() -> Reply {
 fn dressed(reply: Reply, call: &Call, arrival: &Arrival) -> Reply {
     let takes_gzip = call.header(ACCEPT_ENCODING.as_str()).is_some_and(|encodings| encodings.contains("gzip"));
     match arrival.manner.as_ref().and_then(|manner| manner.sending.as_ref()) {
-        Some(sending) => sending::dress(reply, sending, takes_gzip),
+        Some(sending) => transport::dress(reply, sending, takes_gzip),
         None => reply,
     }
 }

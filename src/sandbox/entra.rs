@@ -1,6 +1,6 @@
 //! Microsoft Entra's token endpoint, v1 and v2: applications for themselves, and users by them.
 
-mod proof;
+mod client_auth;
 mod refusal;
 mod sign_in;
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use self::proof::Proofs;
+use self::client_auth::Proofs;
 use self::refusal::{Refusal, sealed};
 pub use self::sign_in::{Decision, Device, MfaRefusal, Rotation, SignIns};
 use self::sign_in::{OfUser, Users};

@@ -1,4 +1,4 @@
-//! One qualification of a simulated customer. How it is written, [`manner`](super::manner) says;
+//! One qualification of a simulated customer. How it is written, [`response_options`](super::response_options) says;
 //! one in the caller's own words is written as it is.
 
 use serde_json::Value;

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::manner::{Framing, Ids};
+use super::response_options::{Framing, Ids};
 
 /// An answer before it is put on the wire.
 #[derive(Debug, Clone)]

@@ -9,11 +9,11 @@ use axum::http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::duration_serde;
 use super::errors::{self, ErrorShape, Payload, Reply};
 use super::log::Kind;
 use super::rule::{Active, Rule, Rules};
-use super::sending;
-use super::text;
+use super::transport;
 use crate::time::Timestamp;
 
 /// What goes wrong. In the control API: `{"fault": "status", "status": 503}`.
@@ -33,7 +33,7 @@ pub enum Fault {
         #[serde(default)]
         retry_after: Option<String>,
         /// So long after the answer, written as a date. In place of `retry_after`.
-        #[serde(default, with = "text::optional")]
+        #[serde(default, with = "duration_serde::optional")]
         retry_after_date: Option<Duration>,
     },
     /// No answer, until the client goes away (ten minutes at most).
@@ -45,7 +45,7 @@ pub enum Fault {
     },
     /// The right answer, late; `stale`: the one that was right when the request came.
     Delay {
-        #[serde(with = "text")]
+        #[serde(with = "duration_serde")]
         by: Duration,
         #[serde(default)]
         stale: bool,
@@ -137,7 +137,7 @@ impl Fault {
             Self::Status { status, code, message, shape, retry_after, retry_after_date } => {
                 // Gateways round up: a date that is too early would be another refusal.
                 let second = Duration::from_millis(999);
-                let date = retry_after_date.map(|wait| text::http_date(now.after(wait + second)));
+                let date = retry_after_date.map(|wait| duration_serde::http_date(now.after(wait + second)));
                 error_reply(*status, *code, message.as_deref(), *shape, date.as_deref().or(retry_after.as_deref()))
             }
             Self::Garbage => Reply::new(StatusCode::OK, errors::JSON, &b"\x1f\x8b\xfe{\"qualification\x00: [}<"[..]),
@@ -145,8 +145,8 @@ impl Fault {
             Self::Null => body("null"),
             Self::Object => body("{}"),
             Self::Html => Reply::new(StatusCode::OK, "text/html", errors::html(StatusCode::OK)),
-            Self::Endless => sending::endless(),
-            Self::Bomb => sending::bomb(),
+            Self::Endless => transport::endless(),
+            Self::Bomb => transport::bomb(),
             Self::Custom { status, headers, body } => {
                 let body = Bytes::copy_from_slice(body.as_bytes());
                 let mut reply = Reply::new(valid(*status), errors::JSON, body);
@@ -216,7 +216,7 @@ pub type FaultRule = Rule<Fault>;
 pub type ActiveFault = Active<Fault>;
 
 /// What a request met.
-pub(super) struct Met {
+pub(super) struct Match {
     pub(super) fault: Fault,
     /// Opens (its sender goes) when the fault is released or cleared.
     pub(super) gate: Option<watch::Receiver<()>>,
@@ -255,8 +255,8 @@ impl Faults {
     }
 
     /// The fault that this request meets, if any; counts it.
-    pub(super) fn meet(&mut self, kind: Kind, customer: Option<&str>, now: Timestamp) -> Option<Met> {
+    pub(super) fn meet(&mut self, kind: Kind, customer: Option<&str>, now: Timestamp) -> Option<Match> {
         let (id, fault) = self.rules.meet(kind, customer, now, |_| true)?;
-        Some(Met { fault, gate: self.gates.get(&id).map(watch::Sender::subscribe) })
+        Some(Match { fault, gate: self.gates.get(&id).map(watch::Sender::subscribe) })
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::entra::Authorization;
-use super::hours::{Hour, Hours};
+use super::hourly_counts::{Hour, Hours};
 use crate::time::Timestamp;
 
 /// What a request is for.

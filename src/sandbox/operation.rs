@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::duration_serde;
 use super::entry::{EDUCATION, Entry};
-use super::text;
 use super::world::WorldError;
 use crate::time::Timestamp;
 
@@ -113,7 +113,7 @@ impl Operation {
 #[serde(rename_all = "snake_case")]
 pub enum Created {
     /// Before the operation happens.
-    Ago(#[serde(with = "text")] Duration),
+    Ago(#[serde(with = "duration_serde")] Duration),
     At(Timestamp),
 }
 
@@ -131,7 +131,7 @@ pub enum Place {
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// After the step before (the first one: after the timeline was given).
-    After(#[serde(with = "text")] Duration),
+    After(#[serde(with = "duration_serde")] Duration),
     At(Timestamp),
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::engine::Call;
 use super::errors::{self, Reply};
-use super::manner::{Continuation, LastPage, LinkUri, Listing};
+use super::response_options::{Continuation, LastPage, LinkUri, PaginationOptions};
 use super::rule::belongs;
 use super::world::{Customer, World};
 
@@ -119,7 +119,7 @@ pub(super) fn problems(call: &Call) -> Option<String> {
     }
 }
 
-pub(super) fn answer(world: &World, call: &Call, listing: &Listing) -> Reply {
+pub(super) fn answer(world: &World, call: &Call, listing: &PaginationOptions) -> Reply {
     let paging = Paging::of(call);
     let Some(asked) = paging.size() else {
         let text = format!("The property size is invalid: it must be between 1 and {LARGEST_PAGE}.");
@@ -156,7 +156,7 @@ struct Cut<'a> {
     more: bool,
 }
 
-fn cut<'a>(world: &'a World, begin: &Place, asked: usize, listing: &Listing) -> Cut<'a> {
+fn cut<'a>(world: &'a World, begin: &Place, asked: usize, listing: &PaginationOptions) -> Cut<'a> {
     let size = asked.min(listing.page_size.unwrap_or(asked)).max(1);
     let shown =
         |customer: &&Customer| !listing.misses.is_some_and(|share| belongs(&customer.details.id, share, MISSED));
@@ -185,7 +185,7 @@ fn written<'a>(
     size: usize,
     call: &Call,
     next: Option<&'a str>,
-    listing: &'a Listing,
+    listing: &'a PaginationOptions,
 ) -> Page<'a> {
     let link = |uri, headers| Link { uri, method: "GET", headers };
     let mut items = Vec::with_capacity(customers.len());

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::duration_serde;
 use super::log::{Kind, Shown};
-use super::manner::{Auditing, Listing, Sending, Writing};
+use super::response_options::{AuditLogOptions, BodyOptions, PaginationOptions, TransportOptions};
 use super::rule::{Active, Rule, Rules};
-use super::text;
 use crate::time::Timestamp;
 
 /// In the control API: `{"quirk": "writing", "shape": "wrapper"}`.
@@ -19,16 +19,16 @@ use crate::time::Timestamp;
 pub enum Quirk {
     /// How qualifications are written; of the answer to a submission the shape: `array` and `object` hold the new entry
     /// alone, `wrapper` all of them.
-    Writing(Writing),
+    BodyOptions(BodyOptions),
     /// What is odd about the customer list.
-    Listing(Listing),
+    PaginationOptions(PaginationOptions),
     /// How the activity log is written.
-    Auditing(Auditing),
+    AuditLogOptions(AuditLogOptions),
     /// How any answer is sent, a fault's as well.
-    Sending(Sending),
+    TransportOptions(TransportOptions),
     /// A replica that lags behind: what was true so long ago, or as far back as is known.
     Past {
-        #[serde(with = "text")]
+        #[serde(with = "duration_serde")]
         ago: Duration,
     },
     /// As if the customer had no qualification: `200 []`.
@@ -38,11 +38,11 @@ pub enum Quirk {
 impl Quirk {
     fn concerns(&self, kind: Kind) -> bool {
         match self {
-            Self::Writing(_) => matches!(kind, Kind::Qualifications | Kind::Submissions),
+            Self::BodyOptions(_) => matches!(kind, Kind::Qualifications | Kind::Submissions),
             Self::Past { .. } | Self::Nothing => kind == Kind::Qualifications,
-            Self::Listing(_) => kind == Kind::Customers,
-            Self::Auditing(_) => kind == Kind::AuditRecords,
-            Self::Sending(_) => true,
+            Self::PaginationOptions(_) => kind == Kind::Customers,
+            Self::AuditLogOptions(_) => kind == Kind::AuditRecords,
+            Self::TransportOptions(_) => true,
         }
     }
 }
@@ -72,10 +72,10 @@ impl View {
 /// All that is odd about one answer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Manner {
-    pub(super) writing: Writing,
-    pub(super) listing: Listing,
-    pub(super) auditing: Auditing,
-    pub(super) sending: Option<Sending>,
+    pub(super) writing: BodyOptions,
+    pub(super) listing: PaginationOptions,
+    pub(super) auditing: AuditLogOptions,
+    pub(super) sending: Option<TransportOptions>,
     pub(super) view: View,
 }
 
@@ -112,10 +112,10 @@ impl Quirks {
             let Some((_, quirk)) = self.0.meet(kind, customer, now, wanted) else { continue };
             met = true;
             match quirk {
-                Quirk::Writing(writing) => manner.writing = writing,
-                Quirk::Listing(listing) => manner.listing = listing,
-                Quirk::Auditing(auditing) => manner.auditing = auditing,
-                Quirk::Sending(sending) => manner.sending = Some(sending),
+                Quirk::BodyOptions(writing) => manner.writing = writing,
+                Quirk::PaginationOptions(listing) => manner.listing = listing,
+                Quirk::AuditLogOptions(auditing) => manner.auditing = auditing,
+                Quirk::TransportOptions(sending) => manner.sending = Some(sending),
                 Quirk::Past { ago } => manner.view = View::Past(ago),
                 Quirk::Nothing => manner.view = View::Nothing,
             }
@@ -125,19 +125,19 @@ impl Quirks {
 }
 
 fn writing(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Writing(_))
+    matches!(quirk, Quirk::BodyOptions(_))
 }
 
 fn listing(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Listing(_))
+    matches!(quirk, Quirk::PaginationOptions(_))
 }
 
 fn auditing(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Auditing(_))
+    matches!(quirk, Quirk::AuditLogOptions(_))
 }
 
 fn sending(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Sending(_))
+    matches!(quirk, Quirk::TransportOptions(_))
 }
 
 fn view(quirk: &Quirk) -> bool {

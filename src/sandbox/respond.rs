@@ -12,11 +12,11 @@ use base64::prelude::BASE64_STANDARD_NO_PAD;
 use futures_util::{Stream, StreamExt, stream};
 use uuid::Uuid;
 
+use super::duration_serde;
 use super::engine::guid;
 use super::errors::{Payload, Reply, Transfer};
 use super::log::Kind;
-use super::manner::{Framing, Ids};
-use super::text;
+use super::response_options::{Framing, Ids};
 use crate::time::Timestamp;
 
 pub(super) fn respond(reply: Reply, kind: Kind, asked: &HeaderMap, now: Timestamp) -> Response {
@@ -41,7 +41,7 @@ pub(super) fn respond(reply: Reply, kind: Kind, asked: &HeaderMap, now: Timestam
         insert(headers, "ms-cv", &format!("{vector}.0"));
         insert(headers, "ms-serverid", "00001");
     }
-    insert(headers, DATE.as_str(), &text::http_date(now));
+    insert(headers, DATE.as_str(), &duration_serde::http_date(now));
     for (name, value) in reply.headers {
         headers.insert(name, value);
     }

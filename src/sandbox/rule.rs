@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::duration_serde;
 use super::log::Kind;
-use super::text;
 use crate::time::Timestamp;
 
 /// Which requests meet it. The first rule that matches a request counts, a customer's own before everybody's.
@@ -33,7 +33,7 @@ pub struct Rule<T> {
     #[serde(default)]
     pub of_customers: Option<f64>,
     /// How long after it was put in force it ends by itself; `None`: when it is cleared.
-    #[serde(default, rename = "for", with = "text::optional")]
+    #[serde(default, rename = "for", with = "duration_serde::optional")]
     pub lasts: Option<Duration>,
     #[serde(flatten)]
     pub what: T,

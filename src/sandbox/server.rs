@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::control;
 use super::engine::{Call, Engine, Pause, Plan};
+use super::listener::{ConnectionControl, Disconnect};
 use super::log::{Kind, Progress};
-use super::port::{Line, Severance};
 use super::respond::respond;
 use crate::time::{Clock, Timestamp};
 
@@ -103,7 +103,7 @@ impl Drop for Ticket {
 
 async fn serve(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(line): ConnectInfo<ConnectionControl>,
     request: Request,
 ) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
@@ -139,7 +139,7 @@ async fn serve(
     })
 }
 
-async fn wait(pause: Pause, line: &Line) -> Result<(), Severance> {
+async fn wait(pause: Pause, line: &ConnectionControl) -> Result<(), Disconnect> {
     let over = async {
         match pause {
             Pause::For(wait) => {
@@ -153,12 +153,12 @@ async fn wait(pause: Pause, line: &Line) -> Result<(), Severance> {
             }
             Pause::Forever => {
                 tokio::time::sleep(LONGEST_HANG).await;
-                Err(Severance::Close)
+                Err(Disconnect::Close)
             }
         }
     };
     tokio::select! {
         result = over => result,
-        () = line.stopped() => Err(Severance::Close),
+        () = line.stopped() => Err(Disconnect::Close),
     }
 }

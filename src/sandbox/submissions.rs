@@ -8,13 +8,13 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::body;
 use super::engine::Call;
 use super::entry::{EDUCATION, Entry, GOVERNMENT, STATE_OWNED, Vetting};
 use super::errors::{self, Reply};
 use super::log::{Progress, RequestLog};
-use super::manner::{DateFormat, DateName, Shape, Writing};
 use super::operation::Operation;
-use super::writing;
+use super::response_options::{BodyOptions, DateFormat, DateName, Shape};
 use crate::qualification::key;
 
 const ATTEMPTS: u32 = 3;
@@ -124,7 +124,7 @@ impl Submissions {
     }
 
     /// As the documentation has it, 201 and the new entry; in another shape if so wished.
-    pub(super) fn answer(operation: &Operation, entries: &[Entry], writing: &Writing) -> Reply {
+    pub(super) fn answer(operation: &Operation, entries: &[Entry], writing: &BodyOptions) -> Reply {
         let Operation::Submit { qualification } = operation else { return Reply::empty(StatusCode::CREATED) };
         let new: Vec<_> = entries.iter().filter(|entry| entry.is_of(qualification)).cloned().collect();
         let shape = writing.shape.unwrap_or(Shape::Object);
@@ -132,13 +132,13 @@ impl Submissions {
             Shape::Wrapper => (StatusCode::OK, entries),
             Shape::Array | Shape::Object => (StatusCode::CREATED, new.as_slice()),
         };
-        let writing = Writing {
+        let writing = BodyOptions {
             shape: Some(shape),
             date: writing.date.or(Some(DateFormat::Seconds)),
             date_name: writing.date_name.or(Some(DateName::Create)),
             ..writing.clone()
         };
-        Reply::new(status, errors::JSON, writing::body(shown, &writing))
+        Reply::new(status, errors::JSON, body::body(shown, &writing))
     }
 
     /// Remembers what was answered to a submission that was taken.

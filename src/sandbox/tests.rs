@@ -4,7 +4,7 @@ mod audit;
 mod faults;
 mod listing;
 mod quirks;
-mod sending;
+mod transport;
 mod submissions;
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Authorization::{Expired, NotNeeded, Revoked, Valid, WrongAudience};
-use super::manner::Keys;
+use super::response_options::Keys;
 use super::*;
 use crate::time::{ManualClock, Timestamp};
 

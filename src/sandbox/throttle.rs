@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use serde::{Deserialize, Serialize};
 
+use super::duration_serde;
 use super::errors::{self, ErrorShape, Reply};
-use super::text;
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,7 +71,9 @@ impl Throttle {
         match self.settings.map(|settings| settings.retry_after).unwrap_or_default() {
             RetryAfter::Seconds => reply.with(RETRY_AFTER, &wait_s.to_string()),
             // The date is in whole seconds, and one that is too early would be another refusal.
-            RetryAfter::Date => reply.with(RETRY_AFTER, &text::http_date(now.after(Duration::from_secs(wait_s + 1)))),
+            RetryAfter::Date => {
+                reply.with(RETRY_AFTER, &duration_serde::http_date(now.after(Duration::from_secs(wait_s + 1))))
+            }
             RetryAfter::Omitted => reply,
         }
     }

@@ -18,7 +18,7 @@ pub struct LostReview {
 
 /// How a partner's customers stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct BaselineCounts {
     pub watched: i64,
     pub paused: i64,
     /// Customers without an understood answer so far, and with a failed one.
@@ -80,7 +80,7 @@ impl Store {
 
 impl WriteTx {
     /// The reviews of those who left and were not noted yet, oldest first; from now on they are.
-    pub async fn note_departures(&mut self, partner: i64, now: Timestamp) -> Result<Vec<LostReview>, Error> {
+    pub async fn take_unreported_departures(&mut self, partner: i64, now: Timestamp) -> Result<Vec<LostReview>, Error> {
         let lost = sqlx::query!(
             r#"select c.customer_id, o.qualification, c.departed_reason is 'missing' as "unlisted!: bool",
                       coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
@@ -141,7 +141,7 @@ impl WriteTx {
     }
 
     /// How everybody stands. Goes through all of them.
-    pub async fn standing(&mut self, partner: i64) -> Result<Standing, Error> {
+    pub async fn standing(&mut self, partner: i64) -> Result<BaselineCounts, Error> {
         let watched = sqlx::query!(
             r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
                       count(*) filter (where last_seen_at is null and poll_failures > 0) as "not_asked!: i64"
@@ -173,7 +173,7 @@ impl WriteTx {
         .fetch_all(&mut *self.tx)
         .await?;
         let reviews = reviews.into_iter().map(|row| (row.label, row.qualification, Timestamp::from_millis(row.since)));
-        Ok(Standing {
+        Ok(BaselineCounts {
             watched: watched.watched,
             paused: watched.paused,
             not_asked: watched.not_asked,

@@ -1,6 +1,6 @@
 //! What an endpoint as a whole is known to do: take messages, fail, or be gone.
 
-use super::{Due, Error, WriteTx};
+use super::{ClaimedDelivery, Error, WriteTx};
 use crate::time::Timestamp;
 
 /// After so many failures in a row the first answer lets go what waits, though the endpoint was not closed.
@@ -8,7 +8,12 @@ const MANY_FAILURES: u32 = 3;
 
 impl WriteTx {
     /// Somebody is there: what the endpoint kept waiting becomes due; `due` has been tried, and waits for its own time.
-    pub async fn endpoint_answered(&mut self, endpoint: &str, due: &Due, now: Timestamp) -> Result<(), Error> {
+    pub async fn endpoint_answered(
+        &mut self,
+        endpoint: &str,
+        due: &ClaimedDelivery,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let failed = sqlx::query_scalar!(
             r#"select closed_since is not null or failures >= ?2 as "failed!: bool" from endpoint where name = ?1"#,
             endpoint,
@@ -29,7 +34,7 @@ impl WriteTx {
     }
 
     /// What waits for another time than that of quiet hours is due; without `due`.
-    async fn let_go(&mut self, endpoint: &str, due: &Due, now: Timestamp) -> Result<(), Error> {
+    async fn let_go(&mut self, endpoint: &str, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
         let (except, now) = (due.id.to_string(), now.as_millis());
         sqlx::query!(
             "update delivery set next_attempt_at = ?1
@@ -57,7 +62,7 @@ impl WriteTx {
     pub async fn endpoint_unconfirmed(
         &mut self,
         endpoint: &str,
-        due: &Due,
+        due: &ClaimedDelivery,
         error: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -83,7 +88,7 @@ impl WriteTx {
     }
 
     /// Whether the endpoint has accepted another message since this one was first tried, and since it was last tried.
-    pub async fn others_were_accepted(&mut self, endpoint: &str, due: &Due) -> Result<(bool, bool), Error> {
+    pub async fn others_were_accepted(&mut self, endpoint: &str, due: &ClaimedDelivery) -> Result<(bool, bool), Error> {
         let id = due.id.to_string();
         let accepted = sqlx::query!(
             r#"select last_accepted_at > (select min(began_at) from attempt where delivery = ?2) as "ever: bool",

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// How an event is to reach an endpoint.
 #[derive(Debug, Clone, Copy)]
-pub struct Parcel<'a> {
+pub struct NewDelivery<'a> {
     pub endpoint: &'a str,
     /// The customer's contact, as a mail address.
     pub recipient: Option<&'a str>,
@@ -29,7 +29,7 @@ pub struct Parcel<'a> {
 }
 
 /// Which message an event goes into: the sequence of one that is there, or its own.
-enum Shared {
+enum Grouping {
     With(i64),
     Alone { due_at: Timestamp },
 }
@@ -43,11 +43,11 @@ impl WriteTx {
     /// Queues an event for an endpoint. Only here, in the transaction of what it tells, does a delivery begin; or the
     /// event joins one of its group that is not begun. Joining never makes that one later, and gives it another id: an
     /// id is over all that a message tells.
-    pub async fn enqueue(&mut self, event: &Event, parcel: &Parcel<'_>, now: Timestamp) -> Result<(), Error> {
+    pub async fn enqueue(&mut self, event: &Event, parcel: &NewDelivery<'_>, now: Timestamp) -> Result<(), Error> {
         let event_id = event.data.event_id.to_string();
         let (delivery, joins) = match self.shared(parcel, now).await? {
-            Shared::With(delivery) => (delivery, true),
-            Shared::Alone { due_at } => (self.begin_delivery(&event_id, parcel, due_at, now).await?, false),
+            Grouping::With(delivery) => (delivery, true),
+            Grouping::Alone { due_at } => (self.begin_delivery(&event_id, parcel, due_at, now).await?, false),
         };
         sqlx::query!(
             "insert into delivery_event (delivery, endpoint, event, why) select id, ?2, ?3, ?4 from delivery where sequence = ?1",
@@ -65,7 +65,7 @@ impl WriteTx {
     }
 
     /// Gives a message that is not begun the id of what it tells now. It is found by the id that it had, too.
-    async fn rename_delivery(&mut self, sequence: i64, parcel: &Parcel<'_>) -> Result<(), Error> {
+    async fn rename_delivery(&mut self, sequence: i64, parcel: &NewDelivery<'_>) -> Result<(), Error> {
         let events = sqlx::query_scalar!(
             "select de.event from delivery d join delivery_event de on de.delivery = d.id where d.sequence = ?",
             sequence
@@ -86,7 +86,7 @@ impl WriteTx {
 
     /// The id of a message that tells these events. Should another one have it, the next one that is free: no verdict
     /// waits for that.
-    async fn free_delivery_id(&mut self, parcel: &Parcel<'_>, events: &[String]) -> Result<String, Error> {
+    async fn free_delivery_id(&mut self, parcel: &NewDelivery<'_>, events: &[String]) -> Result<String, Error> {
         for ordinal in 1..=u32::MAX {
             let id = ids::delivery(parcel.endpoint, parcel.recipient, events, ordinal).to_string();
             let taken =
@@ -102,7 +102,7 @@ impl WriteTx {
     async fn begin_delivery(
         &mut self,
         event: &String,
-        parcel: &Parcel<'_>,
+        parcel: &NewDelivery<'_>,
         due_at: Timestamp,
         now: Timestamp,
     ) -> Result<i64, Error> {
@@ -130,14 +130,14 @@ impl WriteTx {
 
     /// The message of its group that an event joins. A single event goes at once and alone; the eleventh within a minute
     /// is a flood, and what a closed endpoint holds has time to be gathered.
-    async fn shared(&mut self, parcel: &Parcel<'_>, now: Timestamp) -> Result<Shared, Error> {
+    async fn shared(&mut self, parcel: &NewDelivery<'_>, now: Timestamp) -> Result<Grouping, Error> {
         let mut due_at = parcel.due_at.max(now);
-        let Some(group) = parcel.group else { return Ok(Shared::Alone { due_at }) };
+        let Some(group) = parcel.group else { return Ok(Grouping::Alone { due_at }) };
         if due_at == now {
             if self.is_flood(parcel.endpoint, group, now).await? {
                 due_at = now.after(FLOOD_WAIT);
             } else if !self.is_closed(parcel.endpoint).await? {
-                return Ok(Shared::Alone { due_at });
+                return Ok(Grouping::Alone { due_at });
             }
         }
         let latest = due_at.as_millis();
@@ -157,7 +157,7 @@ impl WriteTx {
         )
         .fetch_optional(&mut *self.tx)
         .await?;
-        Ok(open.map_or(Shared::Alone { due_at }, Shared::With))
+        Ok(open.map_or(Grouping::Alone { due_at }, Grouping::With))
     }
 
     async fn is_flood(&mut self, endpoint: &str, group: &str, now: Timestamp) -> Result<bool, Error> {

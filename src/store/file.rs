@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{Error, Store};
-use crate::lock;
+use crate::instance_lock;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_millis(400);
@@ -97,7 +97,7 @@ impl Opened {
     fn logs_are_there(&self) -> Result<(), Error> {
         let find = |path: &Path| std::fs::metadata(path).ok().map(|found| identity(&found));
         let Some(logs) = self.logs.get() else {
-            let [log, index] = ["-wal", "-shm"].map(|suffix| beside(&self.path, suffix));
+            let [log, index] = ["-wal", "-shm"].map(|suffix| sibling_path(&self.path, suffix));
             if let (Some(of_log), Some(of_index)) = (find(&log), find(&index)) {
                 let _ = self.logs.set([(log, of_log), (index, of_index)]);
             }
@@ -159,10 +159,12 @@ pub fn begins_anew(database: &Path) -> bool {
     let is_empty = std::fs::metadata(database)
         .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |found| found.len() == 0);
     is_empty
-        && [lock::path(database), beside(database, "-wal"), beside(database, "-shm")].iter().any(|path| path.exists())
+        && [instance_lock::path(database), sibling_path(database, "-wal"), sibling_path(database, "-shm")]
+            .iter()
+            .any(|path| path.exists())
 }
 
-pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
+pub(super) fn sibling_path(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()

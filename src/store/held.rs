@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::file::beside;
+use super::file::sibling_path;
 use super::{Error, Store, WriteTx};
 use crate::time::{Clock as _, SystemClock, Timestamp};
 
@@ -166,7 +166,7 @@ fn holder(database: &Path) -> Option<String> {
         let (major, minor) = (nix::sys::stat::major(file.dev()), nix::sys::stat::minor(file.dev()));
         Some(format!("{major:02x}:{minor:02x}:{}", file.ino()))
     };
-    let (database_at, log_at) = (place(database), place(&beside(database, "-shm")));
+    let (database_at, log_at) = (place(database), place(&sibling_path(database, "-shm")));
     let ours = std::process::id().to_string();
     // `1: POSIX  ADVISORY  WRITE 4711 fd:01:131090 120 120`; who waits for a lock has an arrow before the kind.
     let process = locks.lines().find_map(|line| {

@@ -209,7 +209,7 @@ impl Store {
     }
 
     /// Gives free pages back to the disk and lets the planner look at the tables again.
-    pub async fn tidy(&self) -> Result<(), Error> {
+    pub async fn maintain(&self) -> Result<(), Error> {
         sqlx::query("pragma incremental_vacuum(2000)").execute(&self.write).await?;
         sqlx::query("pragma optimize").execute(&self.write).await?;
         Ok(())

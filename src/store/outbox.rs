@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 /// A delivery whose attempt is open.
 #[derive(Debug, Clone)]
-pub struct Due {
+pub struct ClaimedDelivery {
     /// Its row.
     pub sequence: i64,
     pub id: Uuid,
@@ -32,16 +32,16 @@ pub struct Due {
 
 /// A delivery before its first attempt: it is still to be written.
 #[derive(Debug)]
-pub struct Unwritten {
+pub struct UnrenderedDelivery {
     pub id: Uuid,
     pub events: Vec<Event>,
     pub recipient: Option<String>,
-    pub failover_from: Option<InsteadOf>,
+    pub failover_from: Option<FailoverFrom>,
 }
 
 /// The endpoint that has not taken it, and since when it was to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InsteadOf {
+pub struct FailoverFrom {
     pub endpoint: String,
     pub since: Timestamp,
     /// It is pending there, and the endpoint is configured.
@@ -63,7 +63,7 @@ pub struct Claim<'a> {
 
 /// How an attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
+pub enum Completion {
     /// `partly`: some recipients refused it for good.
     Delivered { partly: bool },
     /// Next attempt at this time; a pause of the schedule is used up.
@@ -109,8 +109,8 @@ impl WriteTx {
         &mut self,
         claim: Claim<'_>,
         hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
-        render: impl Fn(&Unwritten) -> String,
-    ) -> Result<Option<Due>, Error> {
+        render: impl Fn(&UnrenderedDelivery) -> String,
+    ) -> Result<Option<ClaimedDelivery>, Error> {
         let mut renewed = 0;
         for _ in 0..HELD_AT_ONCE {
             let Some(sequence) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else {
@@ -140,14 +140,14 @@ impl WriteTx {
         sequence: i64,
         claim: Claim<'_>,
         hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
-        render: impl Fn(&Unwritten) -> String,
-    ) -> Result<Option<Due>, Error> {
-        let until = match self.may_wait_since(sequence).await? {
+        render: impl Fn(&UnrenderedDelivery) -> String,
+    ) -> Result<Option<ClaimedDelivery>, Error> {
+        let until = match self.deferrable_since(sequence).await? {
             Some(queued_at) => hold(&self.events_of(sequence).await?, queued_at),
             None => None,
         };
         if let Some(until) = until.filter(|until| *until > claim.now) {
-            self.hold_back(sequence, claim.now, until).await?;
+            self.defer(sequence, claim.now, until).await?;
             return Ok(None);
         }
         self.claim(sequence, claim, render).await.map(Some)
@@ -157,8 +157,8 @@ impl WriteTx {
         &mut self,
         sequence: i64,
         claim: Claim<'_>,
-        render: impl Fn(&Unwritten) -> String,
-    ) -> Result<Due, Error> {
+        render: impl Fn(&UnrenderedDelivery) -> String,
+    ) -> Result<ClaimedDelivery, Error> {
         let Claim { endpoint, format, now, lease, .. } = claim;
         let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
         let row = sqlx::query!(
@@ -187,7 +187,7 @@ impl WriteTx {
                 None => None,
             };
             let events = self.events_of(sequence).await?;
-            render(&Unwritten { id: uuid, events, recipient: row.recipient.clone(), failover_from })
+            render(&UnrenderedDelivery { id: uuid, events, recipient: row.recipient.clone(), failover_from })
         };
         sqlx::query!(
             "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, format = ?4,
@@ -211,7 +211,15 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(Due { sequence, id: uuid, attempt, retry_index, message, recipient: row.recipient, final_replies })
+        Ok(ClaimedDelivery {
+            sequence,
+            id: uuid,
+            attempt,
+            retry_index,
+            message,
+            recipient: row.recipient,
+            final_replies,
+        })
     }
 
     /// The clock was set, or the endpoint opened: an attempt that is under way is not begun once more for that.
@@ -229,7 +237,7 @@ impl WriteTx {
 
     /// Since when it waits (when it was queued, and later by the time in which vetwatch did not run), if quiet hours may
     /// hold it back.
-    async fn may_wait_since(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
+    async fn deferrable_since(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
         let row = sqlx::query_scalar!(
             r#"select coalesce(deferred_since, created_at) as "since!: i64" from delivery where sequence = ? and respects_quiet_hours = 1"#,
             sequence
@@ -237,7 +245,7 @@ impl WriteTx {
         Ok(row.fetch_optional(&mut *self.tx).await?.map(Timestamp::from_millis))
     }
 
-    pub(super) async fn hold_back(&mut self, sequence: i64, now: Timestamp, until: Timestamp) -> Result<(), Error> {
+    pub(super) async fn defer(&mut self, sequence: i64, now: Timestamp, until: Timestamp) -> Result<(), Error> {
         let (now, until) = (now.as_millis(), until.as_millis());
         sqlx::query!(
             "update delivery set next_attempt_at = ?2, deferred_until = ?2, first_due_at = first_due_at + ?2 - ?3 where sequence = ?1",
@@ -251,7 +259,7 @@ impl WriteTx {
     }
 
     /// Since when the endpoint in whose place this one is told was to take the first of its events.
-    async fn failover_from(&mut self, sequence: i64, endpoint: String) -> Result<InsteadOf, Error> {
+    async fn failover_from(&mut self, sequence: i64, endpoint: String) -> Result<FailoverFrom, Error> {
         let row = sqlx::query!(
             r#"select min(d.first_due_at) as "since: i64", max(d.state = 'pending' and e.unconfigured_since is null) as "tried: bool"
                from delivery me
@@ -270,7 +278,7 @@ impl WriteTx {
             return Err(unreadable("delivery", sequence, "failover_from")(error));
         };
         let still_tried = row.tried.unwrap_or(false);
-        Ok(InsteadOf { endpoint, since: Timestamp::from_millis(since), still_tried })
+        Ok(FailoverFrom { endpoint, since: Timestamp::from_millis(since), still_tried })
     }
 
     /// The oldest delivery that is due. A closed endpoint is probed with it, or else with what would be due first.
@@ -360,17 +368,17 @@ impl WriteTx {
     /// comes; a failure only if no later attempt was begun.
     pub async fn finish(
         &mut self,
-        due: &Due,
-        finish: Finish,
+        due: &ClaimedDelivery,
+        finish: Completion,
         final_replies: &BTreeMap<String, String>,
         response: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
         let (id, now) = (due.id.to_string(), now.as_millis());
         let outcome = match finish {
-            Finish::Delivered { .. } => "accepted",
-            Finish::Again { .. } | Finish::Dead { refused: false } => "failed",
-            Finish::Dead { refused: true } => "refused",
+            Completion::Delivered { .. } => "accepted",
+            Completion::Again { .. } | Completion::Dead { refused: false } => "failed",
+            Completion::Dead { refused: true } => "refused",
         };
         sqlx::query!(
             "update attempt set ended_at = ?1, outcome = ?2, response = ?3 where delivery = ?4 and number = ?5",
@@ -391,7 +399,7 @@ impl WriteTx {
         let refusals: Vec<_> = refusals.iter().map(|(recipient, reply)| format!("{recipient}: {reply}")).collect();
         let all = json(&all)?;
         match finish {
-            Finish::Delivered { partly } => {
+            Completion::Delivered { partly } => {
                 let last_error = partly.then(|| refusals.join("; "));
                 sqlx::query!(
                     "update delivery set state = 'delivered', next_attempt_at = null, finished_at = ?1, interrupted = 0,
@@ -405,7 +413,7 @@ impl WriteTx {
                 .execute(&mut *self.tx)
                 .await?;
             }
-            Finish::Again { at } => {
+            Completion::Again { at } => {
                 let at = at.as_millis();
                 sqlx::query!(
                     "update delivery set next_attempt_at = ?1, retry_index = retry_index + 1, interrupted = 0, final_replies = ?2, last_error = ?3
@@ -419,7 +427,7 @@ impl WriteTx {
                 .execute(&mut *self.tx)
                 .await?;
             }
-            Finish::Dead { .. } => {
+            Completion::Dead { .. } => {
                 sqlx::query!(
                     "update delivery set state = 'dead', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          final_replies = ?2, last_error = ?3, operators_notified_at = null

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::taken::Taken;
+use super::claimed_polls::Taken;
 use super::{Error, Store, WriteTx, json, unreadable};
 use crate::time::Timestamp;
 

@@ -1,11 +1,11 @@
 //! Deliveries after a process that died, and after a clock that was set back.
 
-use super::{Due, Error, Store, WriteTx};
+use super::{ClaimedDelivery, Error, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// The latest times that can be set now: what waits for a later one was set by another clock.
 #[derive(Debug, Clone, Copy)]
-pub struct Latest {
+pub struct ClockSkewBounds {
     pub now: Timestamp,
     /// Of an attempt, and of a probe.
     pub attempt: Timestamp,
@@ -15,7 +15,7 @@ pub struct Latest {
     pub gathered: Timestamp,
 }
 
-impl Latest {
+impl ClockSkewBounds {
     fn millis(self) -> [i64; 4] {
         [self.now, self.attempt, self.held, self.gathered].map(Timestamp::as_millis)
     }
@@ -23,7 +23,7 @@ impl Latest {
 
 impl Store {
     /// Whether something waits for a time that only another clock can have set, or was queued at one.
-    pub async fn waits_too_long(&self, endpoint: &str, latest: Latest) -> Result<bool, Error> {
+    pub async fn has_future_timestamps(&self, endpoint: &str, latest: ClockSkewBounds) -> Result<bool, Error> {
         let [now, attempt, held, gathered] = latest.millis();
         let waits = sqlx::query_scalar!(
             r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending'
@@ -81,7 +81,7 @@ impl WriteTx {
     }
 
     /// vetwatch stops before an attempt has ended: the delivery is due at once. That costs no pause of the schedule.
-    pub async fn interrupt(&mut self, due: &Due, now: Timestamp) -> Result<(), Error> {
+    pub async fn interrupt(&mut self, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
         let (id, now) = (due.id.to_string(), now.as_millis());
         sqlx::query!(
             "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch was stopped before the answer came'
@@ -103,8 +103,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// A clock that was set back must not put a message out of reach: what [`Store::waits_too_long`] is due now.
-    pub async fn clamp_deliveries(&mut self, endpoint: &str, latest: Latest) -> Result<(), Error> {
+    /// A clock that was set back must not put a message out of reach: what [`Store::has_future_timestamps`] is due now.
+    pub async fn clamp_deliveries(&mut self, endpoint: &str, latest: ClockSkewBounds) -> Result<(), Error> {
         let [now, attempt, held, gathered] = latest.millis();
         sqlx::query!(
             "update delivery set next_attempt_at = ?1, deferred_until = null, created_at = min(created_at, ?1),

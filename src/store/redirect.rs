@@ -1,7 +1,7 @@
 //! Telling another endpoint instead of the one that a message waits for, or was given up at.
 
 use super::redrive::Redrive;
-use super::{Error, Parcel, WriteTx};
+use super::{Error, NewDelivery, WriteTx};
 use crate::time::Timestamp;
 
 /// What came of it.
@@ -27,7 +27,7 @@ impl WriteTx {
     pub async fn redirect(
         &mut self,
         which: Redrive<'_>,
-        parcel: &Parcel<'_>,
+        parcel: &NewDelivery<'_>,
         now: Timestamp,
     ) -> Result<Redirected, Error> {
         let ids = match which {
@@ -51,7 +51,7 @@ impl WriteTx {
                 left.push((id, from));
                 continue;
             }
-            let parcel = Parcel { failover_from: Some(&from), ..*parcel };
+            let parcel = NewDelivery { failover_from: Some(&from), ..*parcel };
             for event in self.events_unknown_to(parcel.endpoint, sequence).await? {
                 self.enqueue(&event, &parcel, now).await?;
                 events += 1;

@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, EventRow};
 pub use overview::{EndpointState, PartnerState};
 pub use pending::PendingRow;
-pub use proof::{Proof, ProvenDelivery, ProvenTransition};
+pub use proof::{DeliveryTrace, EventTrace, TransitionEvidence};
 
 use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
@@ -105,7 +105,7 @@ pub struct CustomerRow {
 
 /// A customer as somebody may name it on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownCustomer {
+pub struct FoundCustomer {
     /// The row: one from each `add` to its `remove`.
     pub row: i64,
     pub partner: String,
@@ -147,9 +147,9 @@ impl Store {
     }
 
     /// Everybody on the roster, the removed included, oldest row first.
-    pub async fn known_customers(&self) -> Result<Vec<KnownCustomer>, Error> {
+    pub async fn known_customers(&self) -> Result<Vec<FoundCustomer>, Error> {
         let rows = sqlx::query_as!(
-            KnownCustomer,
+            FoundCustomer,
             r#"select c.id as row, p.name as partner, c.customer_id, c.customer_key, c.name, c.domain,
                       c.removed_at is not null as "removed!: bool", c.paused_at is not null as "paused!: bool"
                from customer c join partner p on p.id = c.partner

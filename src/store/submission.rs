@@ -15,7 +15,7 @@ pub struct Expected {
 impl WriteTx {
     /// Expects news of the customer until then, asks about it as often as about one in review, and not later than
     /// `due_at`. `None`: it was removed.
-    pub async fn expect_news(
+    pub async fn watch_closely(
         &mut self,
         customer: i64,
         until: Timestamp,
@@ -45,7 +45,7 @@ impl WriteTx {
     }
 
     /// Undoes that, unless what was expected has come meanwhile. The customer is still asked about once.
-    pub async fn expect_as_before(&mut self, expected: &Expected) -> Result<(), Error> {
+    pub async fn restore_watch(&mut self, expected: &Expected) -> Result<(), Error> {
         sqlx::query!(
             "update customer set watch_closely_until = ?1, poll_class = ?2
              where id = ?3 and watch_closely_until = ?4 and poll_class = 'in_review'",

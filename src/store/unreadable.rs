@@ -76,7 +76,7 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         // Held back, so that a closed endpoint is not probed with it; and the time does not count towards giving up.
-        self.hold_back(sequence, claim.now, claim.now.after(ASIDE)).await
+        self.defer(sequence, claim.now, claim.now.after(ASIDE)).await
     }
 
     /// The operators know of the deliveries to this endpoint that cannot be read.

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Error, PollClass, WriteTx, counted, json, of_row, unreadable};
-use crate::diff::{Belief, Change, Pending, Review, Told};
+use crate::changes::{Change, LastNotified, Pending, QualificationState, Review};
 use crate::event::{CustomerRef, Event};
 use crate::ids::EventKey;
 use crate::qualification::{self, Entry, Verdict};
@@ -89,7 +89,7 @@ impl WriteTx {
         }))
     }
 
-    pub async fn beliefs(&mut self, customer: i64) -> Result<Vec<Belief>, Error> {
+    pub async fn states(&mut self, customer: i64) -> Result<Vec<QualificationState>, Error> {
         let rows = sqlx::query!(
             "select id, qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
                     attempt, attempt_created_at, submitted_at, attempt_seen_at,
@@ -116,7 +116,7 @@ impl WriteTx {
             let or = |ms: Option<i64>, otherwise: i64| Timestamp::from_millis(ms.unwrap_or(otherwise));
             let told = match row.notified_verdict {
                 None => None,
-                Some(word) => Some(Told {
+                Some(word) => Some(LastNotified {
                     verdict: Verdict::parse(&word)
                         .ok_or_else(|| format!("{word:?} is no verdict"))
                         .map_err(unreadable("qualification_state", row.id, "notified_verdict"))?,
@@ -154,7 +154,7 @@ impl WriteTx {
                     until: or(row.pending_until, since),
                 }),
             };
-            Ok(Belief {
+            Ok(QualificationState {
                 entry: (row.present == 1).then(|| Entry {
                     qualification: row.qualification.clone(),
                     vetting_status: row.vetting_status,
@@ -176,7 +176,7 @@ impl WriteTx {
         beliefs.collect()
     }
 
-    pub async fn save_belief(&mut self, customer: i64, belief: &Belief) -> Result<(), Error> {
+    pub async fn save_state(&mut self, customer: i64, belief: &QualificationState) -> Result<(), Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
         let key = qualification::key(&belief.qualification);
         let present = belief.entry.is_some();
@@ -273,7 +273,7 @@ impl WriteTx {
     }
 
     /// Notes that the customer was understood, and when it is asked next.
-    pub async fn understood(
+    pub async fn save_response(
         &mut self,
         customer: &Customer,
         fingerprint: &str,

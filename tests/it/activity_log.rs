@@ -1,8 +1,8 @@
 //! The activity log: who submitted something is asked sooner, and only the customer's own answer is believed.
 
 use serde_json::{Value, json};
-use vetwatch::activity_log::Look;
-use vetwatch::sandbox::{Auditing, Fault, FaultRule, Kind, Order, Quirk, QuirkRule};
+use vetwatch::activity_log::ScanOutcome;
+use vetwatch::sandbox::{AuditLogOptions, Fault, FaultRule, Kind, Order, Quirk, QuirkRule};
 use vetwatch::time::{Clock, Timestamp};
 
 use crate::world::{World, hours, minutes};
@@ -10,11 +10,11 @@ use crate::world::{World, hours, minutes};
 const DAY: u64 = 24;
 
 /// Looks at the log as the daemon does, until it is not due.
-async fn look(world: &World) -> Look {
-    let mut all = Look::default();
+async fn look(world: &World) -> ScanOutcome {
+    let mut all = ScanOutcome::default();
     loop {
         let look = world.parts.partners[0].activity_log.round().await.unwrap();
-        all = Look {
+        all = ScanOutcome {
             pages: all.pages + look.pages,
             expected: all.expected + look.expected,
             added: all.added + look.added,
@@ -27,14 +27,14 @@ async fn look(world: &World) -> Look {
 }
 
 /// Five minutes later.
-async fn look_later(world: &World) -> Look {
+async fn look_later(world: &World) -> ScanOutcome {
     world.pass(minutes(5));
     look(world).await
 }
 
-fn write(world: &World, auditing: Auditing) {
+fn write(world: &World, auditing: AuditLogOptions) {
     world.sandbox.clear_quirks();
-    world.sandbox.quirk(QuirkRule::all(Quirk::Auditing(auditing)));
+    world.sandbox.quirk(QuirkRule::all(Quirk::AuditLogOptions(auditing)));
 }
 
 /// So many operations of no interest, a minute apart, the last one at `until`.
@@ -83,7 +83,7 @@ async fn a_submission_of_an_unqualified_customer_is_noticed_by_the_next_look_and
     world.pass(minutes(15));
     world.poll().await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.approved Contoso School -"]);
+    assert_eq!(world.webhooks(), ["vetting.approved Contoso School -"]);
     // What came of it was seen: the same record causes nothing more.
     for _ in 0..12 {
         assert_eq!(look_later(&world).await.expected, 0);
@@ -162,7 +162,15 @@ async fn no_record_is_lost_in_any_order_and_a_look_stops_where_everything_was_se
             schools.push(world.customer(&format!("School {n}")).await);
         }
         world.poll().await;
-        write(&world, Auditing { order: Some(order), page_size: Some(50), without_ids: true, ..Auditing::default() });
+        write(
+            &world,
+            AuditLogOptions {
+                order: Some(order),
+                page_size: Some(50),
+                without_ids: true,
+                ..AuditLogOptions::default()
+            },
+        );
         world.pass(hours(14)); // past midnight, and the customers of this morning lie behind
         noise(&world, 600, world.clock.now());
         let first = look(&world).await;
@@ -184,7 +192,7 @@ async fn an_operation_that_appears_late_is_found_though_newer_ones_were_seen() {
     let mut world = World::new().await;
     let school = world.customer("Contoso School").await;
     world.poll().await;
-    write(&world, Auditing { page_size: Some(50), ..Auditing::default() });
+    write(&world, AuditLogOptions { page_size: Some(50), ..AuditLogOptions::default() });
     world.pass(hours(8));
     noise(&world, 400, world.clock.now());
     for _ in 0..3 {
@@ -205,7 +213,10 @@ async fn an_operation_that_appears_late_is_found_though_newer_ones_were_seen() {
 #[tokio::test]
 async fn a_look_that_breaks_off_keeps_what_it_found_and_forgets_nothing() {
     let (world, school) = known().await;
-    write(&world, Auditing { page_size: Some(50), order: Some(Order::OldestFirst), ..Auditing::default() });
+    write(
+        &world,
+        AuditLogOptions { page_size: Some(50), order: Some(Order::OldestFirst), ..AuditLogOptions::default() },
+    );
     noise(&world, 200, world.clock.now().before(minutes(1)));
     world.sandbox.submit(&school).unwrap();
     noise(&world, 1, world.clock.now());
@@ -237,7 +248,7 @@ async fn a_look_that_breaks_off_keeps_what_it_found_and_forgets_nothing() {
 async fn after_an_outage_the_log_is_read_in_pieces_that_partner_center_allows() {
     for (days, exclusive, expected) in [(40, false, 1), (40, true, 1), (85, true, 1), (120, false, 0)] {
         let (mut world, school) = known().await;
-        write(&world, Auditing { end_is_exclusive: exclusive, ..Auditing::default() });
+        write(&world, AuditLogOptions { end_is_exclusive: exclusive, ..AuditLogOptions::default() });
         world.execute("update customer set next_poll_at = next_poll_at + 1000000000000").await;
         world.sandbox.submit(&school).unwrap();
         world.pass(hours(DAY * days));
@@ -340,13 +351,13 @@ async fn what_stops_everything_closes_the_gate_and_a_closed_gate_stops_the_log()
 #[tokio::test]
 async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once() {
     let mut world = World::synced().await;
-    world.stranger("Contoso School");
+    world.unwatched_customer("Contoso School");
     world.parts.partners[0].roster.sync(|_| {}).await.unwrap();
     world.poll().await;
     look(&world).await;
     world.pass(hours(2));
-    let new = world.stranger("Fabrikam College");
-    let gone = world.stranger("Adatum Library");
+    let new = world.unwatched_customer("Fabrikam College");
+    let gone = world.unwatched_customer("Adatum Library");
     world.sandbox.submit(&new).unwrap();
     world.pass(minutes(1));
     world.sandbox.end_relationship(&gone).unwrap();
@@ -363,9 +374,9 @@ async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once(
     world.poll().await;
     world.deliver().await;
     assert!(
-        world.hooked().contains(&"vetting.denied Fabrikam College Not an Academic Domain".to_owned()),
+        world.webhooks().contains(&"vetting.denied Fabrikam College Not an Academic Domain".to_owned()),
         "{:?}",
-        world.hooked()
+        world.webhooks()
     );
 
     // Whom a person removed stays removed; and whom nobody listed is nobody's business where only some are watched.
@@ -375,7 +386,7 @@ async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once(
     world.sandbox.submit(&new).unwrap();
     assert_eq!(look_later(&world).await.added, 0);
     let (mut world, _) = known().await;
-    world.stranger("Fabrikam College");
+    world.unwatched_customer("Fabrikam College");
     assert_eq!(look_later(&world).await.added, 0);
 }
 
@@ -402,7 +413,7 @@ async fn a_verdict_at_first_sight_is_news_if_the_log_saw_the_submission_on_our_w
         look_later(&world).await;
         world.poll().await;
         world.deliver().await;
-        assert_eq!(world.hooked(), told);
+        assert_eq!(world.webhooks(), told);
     }
 }
 
@@ -425,7 +436,7 @@ async fn a_short_budget_is_not_overdrawn_by_a_long_log() {
     let mut world = World::new().await;
     world.config.partners[0].requests_per_minute = 60;
     world.restart().await;
-    write(&world, Auditing { page_size: Some(1), ..Auditing::default() });
+    write(&world, AuditLogOptions { page_size: Some(1), ..AuditLogOptions::default() });
     world.pass(hours(12));
     noise(&world, 150, world.clock.now());
     let began = world.clock.now();

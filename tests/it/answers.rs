@@ -125,7 +125,7 @@ async fn whatever_an_answer_says_that_is_no_success_it_changes_no_status() {
         world.sandbox.clear_faults();
     }
     world.deliver().await;
-    assert!(!world.hooked().iter().any(|told| told.starts_with("vetting.")), "{:?}", world.hooked());
+    assert!(!world.webhooks().iter().any(|told| told.starts_with("vetting.")), "{:?}", world.webhooks());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use vetwatch::sandbox::{Fault, FaultRule, Kind, RetryAfter, ThrottleSettings, Wi
 use vetwatch::store::Store;
 use vetwatch::time::Clock;
 
-use crate::process::{SOON, Town, eventually};
+use crate::process::{DaemonHarness, SOON, eventually};
 use crate::world::{World, hours, minutes, seconds};
 
 const HELD: Fault = Fault::Hold { stale: false };
@@ -99,7 +99,7 @@ async fn who_could_not_be_asked_keeps_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_does_not_come_keeps_no_other_from_being_told() {
-    let town = Town::new("in_review = \"300ms\"", "").await;
+    let town = DaemonHarness::new("in_review = \"300ms\"", "").await;
     let ids = town.in_review(3).await;
     let (slow, verdict, other) = (&ids[0], &ids[1], &ids[2]);
     let held = town.sandbox.fault(FaultRule::about(slow, HELD).times(1));
@@ -128,7 +128,7 @@ async fn an_answer_that_does_not_come_keeps_no_other_from_being_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_and_a_log_that_do_not_come_keep_nobody_from_being_asked() {
-    let town = Town::new("in_review = \"300ms\"\nactivity_log = \"300ms\"", "").await;
+    let town = DaemonHarness::new("in_review = \"300ms\"\nactivity_log = \"300ms\"", "").await;
     town.change("customers = \"manual\"", "customers = \"synced\"");
     let ids = town.in_review(2).await;
     town.sandbox.fault(FaultRule::on(Kind::Customers, HELD));
@@ -162,7 +162,7 @@ async fn a_poll_goes_on_with_others_while_one_answer_does_not_come() {
         world.sandbox.wait_for_requests(Kind::Qualifications, 30, AT_ONCE).await.unwrap();
         world.sandbox.release(held);
     };
-    let (round, ()) = tokio::join!(poller.ask_now(&rows), others);
+    let (round, ()) = tokio::join!(poller.poll_now(&rows), others);
     assert_eq!(round.unwrap().changed, 30);
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vetwatch::sandbox::{CustomerDetails, Kind, RetryAfter, ThrottleSettings, Window};
-use vetwatch::store::roster::{Imported, ImportedCustomer};
+use vetwatch::store::customers::{Imported, ImportedCustomer};
 use vetwatch::time::Clock;
 
 use crate::world::{World, minutes};

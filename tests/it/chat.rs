@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vetwatch::sandbox::mailbox::Mail;
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::smtp_server::Mail;
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::time::Clock as _;
 
 use crate::world::{World, hours, minutes, seconds, subject};
@@ -32,8 +32,8 @@ async fn denial(world: &mut World, name: &str) {
     assert_eq!(world.poll().await, 1);
 }
 
-fn answer(status: u16, body: &str) -> HookAct {
-    HookAct::Answer { status, headers: Vec::new(), body: body.to_owned() }
+fn answer(status: u16, body: &str) -> WebhookAction {
+    WebhookAction::Answer { status, headers: Vec::new(), body: body.to_owned() }
 }
 
 /// The text somewhere in a JSON document.
@@ -123,7 +123,7 @@ async fn a_message_that_a_chat_will_never_take_is_given_up_at_once_and_the_opera
         assert_eq!(world.rows(STATE).await, ["dead | 1"], "{kind}");
         world.live(minutes(30)).await;
         let mails: Vec<Mail> = world.mail.mails();
-        assert!(mails.iter().any(|mail| subject(mail).contains("given up")), "{kind}: {:?}", world.mailed());
+        assert!(mails.iter().any(|mail| subject(mail).contains("given up")), "{kind}: {:?}", world.mail_subjects());
     }
 }
 
@@ -133,7 +133,7 @@ async fn a_chat_that_is_asked_too_often_says_when_to_come_back() {
         [("teams", "", 429), ("slack", "", 429), ("ntfy", "topic = \"t\"", 429), ("ntfy", "topic = \"t\"", 507)]
     {
         let mut world = world(kind, keys).await;
-        world.hook.script(HookAct::with_header(status, "Retry-After", "600"), Some(1));
+        world.hook.script(WebhookAction::with_header(status, "Retry-After", "600"), Some(1));
         world.hook.script(answer(200, "ok"), None);
         denial(&mut world, "Contoso School").await;
         world.deliver().await;
@@ -234,7 +234,7 @@ async fn a_ticket_system_that_refuses_the_login_gets_its_ticket_once_it_takes_it
     world.deliver().await;
     let hook = world.hook.hooks().pop().unwrap();
     assert_eq!(hook.header("authorization"), Some("Basic S3CRETbase64=="));
-    assert_eq!(hook.signature, vetwatch::sandbox::receiver::Signature::Valid, "signed all the same");
+    assert_eq!(hook.signature, vetwatch::sandbox::webhook_receiver::Signature::Valid, "signed all the same");
     assert!(world.rows(STATE).await[0].starts_with("delivered"));
     assert!(!format!("{:?} {:?}", world.rows(SAID).await, world.config.endpoints).contains("S3CRET"));
 }

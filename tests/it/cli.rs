@@ -10,7 +10,7 @@ mod fit;
 mod import;
 mod poll;
 mod proof;
-mod roster;
+mod customers;
 mod submit;
 
 use std::collections::BTreeSet;
@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vetwatch::sandbox::mailbox::Mailbox;
-use vetwatch::sandbox::receiver::Receiver;
+use vetwatch::sandbox::smtp_server::SmtpServer;
+use vetwatch::sandbox::webhook_receiver::Receiver;
 use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
 use vetwatch::store::Store;
 use vetwatch::time::{Clock, SystemClock};
@@ -41,7 +41,7 @@ pub(crate) const EVIL: &str = "Evil\u{1b}[31m\u{1b}]0;owned\u{7} \u{202e}School\
 
 pub(crate) struct Desk {
     pub(crate) sandbox: Sandbox,
-    pub(crate) mail: Mailbox,
+    pub(crate) mail: SmtpServer,
     pub(crate) hook: Receiver,
     pub(crate) folder: TempDir,
     printed: Arc<Mutex<String>>,
@@ -93,7 +93,7 @@ impl Desk {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = Options { client_secret: SECRETS[0].into(), ..Options::default() };
         let sandbox = Sandbox::start(options, clock.clone()).await.unwrap();
-        let mail = Mailbox::start(clock.clone()).await.unwrap();
+        let mail = SmtpServer::start(clock.clone()).await.unwrap();
         let hook = Receiver::start(Some(SIGNING_SECRET), clock).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let url = hook.url().join(SECRETS[1]).unwrap();
@@ -112,7 +112,7 @@ impl Desk {
     }
 
     /// A customer in Partner Center whom vetwatch does not know yet. Returns its id.
-    pub(crate) fn stranger(&mut self, name: &str) -> String {
+    pub(crate) fn unwatched_customer(&mut self, name: &str) -> String {
         self.customers += 1;
         let id = format!("{:08x}-0000-4000-8000-00000000000a", self.customers);
         let domain = format!("school{}.example", self.customers);
@@ -121,7 +121,7 @@ impl Desk {
 
     /// One whom vetwatch was told to watch, by hand.
     pub(crate) async fn customer(&mut self, name: &str) -> String {
-        let id = self.stranger(name);
+        let id = self.unwatched_customer(name);
         let domain = format!("school{}.example", self.customers);
         Store::open(&self.path("vetwatch.db")).await.unwrap().close().await;
         tell_baseline(&self.path("vetwatch.db")).await;

@@ -10,10 +10,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, query, query_scalar};
 use tempfile::TempDir;
 use tokio::time::sleep;
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{CustomerDetails, Kind};
 
-use crate::process::{SOON, Town, complaint, eventually, now};
+use crate::process::{DaemonHarness, SOON, complaint, eventually, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
@@ -26,11 +26,11 @@ async fn somebody(database: &Path) -> SqliteConnection {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_somebody_holds_for_ten_seconds_costs_nothing_but_time() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(8).await;
     let daemon = town.running().await;
     // One message is under way when it begins.
-    town.hook.script(HookAct::Delay(Duration::from_millis(500)), Some(1));
+    town.hook.script(WebhookAction::Delay(Duration::from_millis(500)), Some(1));
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.hook.wait_for(1, SOON).await.unwrap();
     town.until("select state from v_deliveries where endpoint = 'sales-mail'", &["delivered"]).await;
@@ -76,7 +76,7 @@ async fn a_database_that_somebody_holds_for_ten_seconds_costs_nothing_but_time()
 async fn a_reader_that_never_ends_costs_nothing_but_disk() {
     const VERDICTS: usize = 300;
     const MEGABYTE: u64 = 1 << 20;
-    let town = Town::new("in_review = \"3s\"", "").await;
+    let town = DaemonHarness::new("in_review = \"3s\"", "").await;
     let ids = town.in_review(VERDICTS + 100).await;
     let daemon = town.running().await;
     let mut reader = somebody(&town.database).await;
@@ -114,7 +114,8 @@ async fn a_reader_that_never_ends_costs_nothing_but_disk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_command_changes_is_seen_by_the_daemon_within_a_second() {
-    let town = Town::new("in_review = \"1h\"", "[retry]\nschedule = [\"50ms\"]\ngive_up_after = \"200ms\"\n").await;
+    let town =
+        DaemonHarness::new("in_review = \"1h\"", "[retry]\nschedule = [\"50ms\"]\ngive_up_after = \"200ms\"\n").await;
     let ids = town.in_review(3).await;
     let daemon = town.running().await;
 
@@ -125,7 +126,7 @@ async fn what_a_command_changes_is_seen_by_the_daemon_within_a_second() {
     town.sandbox.wait_for_customer(new, 1, SOON).await.unwrap();
     let add = now().since(told_at);
 
-    town.hook.script(HookAct::status(500), None);
+    town.hook.script(WebhookAction::status(500), None);
     town.sandbox.deny(&ids[0], REASON).unwrap();
     assert_eq!(town.tell(&["poll", &ids[0]])["asked_by"], "daemon");
     let told_at = now();
@@ -189,7 +190,7 @@ async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not()
     }
     set_permissions(&home, Permissions::from_mode(0o750)).unwrap();
     set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let town = Town::with(folder, Some(&home), OFTEN, "").await;
+    let town = DaemonHarness::with(folder, Some(&home), OFTEN, "").await;
     // The first command makes the database, as the service's user.
     let ids: Vec<_> = (1..=2).map(|n| format!("{n:08x}-0000-4000-8000-000000000000")).collect();
     for id in &ids {

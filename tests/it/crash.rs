@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::time::sleep;
-use vetwatch::sandbox::mailbox::{Mail, MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::{Hook, HookAct, Signature};
+use vetwatch::sandbox::smtp_server::{Mail, MailRule, SmtpAction, Stage};
+use vetwatch::sandbox::webhook_receiver::{Signature, WebhookAction, WebhookRequest};
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Timestamp;
 
-use crate::process::{Daemon, SOON, Town, eventually, now};
-use crate::world::{letter, seconds};
+use crate::process::{Daemon, DaemonHarness, SOON, eventually, now};
+use crate::world::{plain_text, seconds};
 use reviews::{Reviews, Step, name_of, of_hook, told_by_mail};
 
 /// Everybody is asked five times a second, and what fails is tried again soon. The reviews' create dates lie years back.
@@ -98,7 +98,7 @@ async fn killed_while_digests_gather_and_are_sent_it_tells_each_verdict_in_one_o
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_it_makes_its_database_it_starts_all_the_same() {
     for _ in 0..3 {
-        let town = Town::new(SCHEDULE, MORE).await;
+        let town = DaemonHarness::new(SCHEDULE, MORE).await;
         for _ in 0..8 {
             let daemon = town.start();
             sleep(Duration::from_micros(fastrand::u64(..50_000))).await;
@@ -114,12 +114,12 @@ async fn killed_while_it_makes_its_database_it_starts_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_was_interrupted_is_tried_again_within_a_second_of_the_start() {
     const TRIES: usize = 7;
-    let town = Town::new("in_review = \"100ms\"", "").await;
+    let town = DaemonHarness::new("in_review = \"100ms\"", "").await;
     let ids = town.in_review(TRIES).await;
     let (mut hooked, mut mailed) = (Vec::new(), Vec::new());
     for id in &ids {
-        town.hook.script(HookAct::Hang, Some(1));
-        town.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenHang).times(1));
+        town.hook.script(WebhookAction::Hang, Some(1));
+        town.mail.script(MailRule::at(Stage::Message, SmtpAction::TakeThenHang).times(1));
         let daemon = town.running().await;
         let (hooks, mails) = (town.hook.hooks().len(), town.mail.mails().len());
         town.sandbox.deny(id, "Not an Education Customer").unwrap();
@@ -150,9 +150,9 @@ async fn a_delivery_that_was_interrupted_is_tried_again_within_a_second_of_the_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_along() {
-    let town = Town::new("in_review = \"100ms\"", "").await;
+    let town = DaemonHarness::new("in_review = \"100ms\"", "").await;
     let ids = town.in_review(5).await;
-    town.hook.script(HookAct::Hang, None);
+    town.hook.script(WebhookAction::Hang, None);
     for id in &ids {
         town.sandbox.deny(id, "Not an Education Customer").unwrap();
     }
@@ -164,7 +164,7 @@ async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_
     let poison = first.id().expect("an id").to_owned();
     let mut deaths = 1;
     town.hook.clear_script();
-    town.hook.script(HookAct::Delay(Duration::from_millis(500)), None);
+    town.hook.script(WebhookAction::Delay(Duration::from_millis(500)), None);
     let daemon = loop {
         let daemon = town.start();
         let since = daemon.started_at;
@@ -176,7 +176,7 @@ async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_
         deaths += 1;
         assert!(deaths < 10, "it is always the same: {:#?}", town.hook.hooks());
     };
-    let others = |hook: &Hook| hook.answered.is_some() && hook.id() != Some(&poison);
+    let others = |hook: &WebhookRequest| hook.answered.is_some() && hook.id() != Some(&poison);
     let others: BTreeSet<_> =
         town.hook.wait_for_those(4, SOON, others).await.unwrap().into_iter().map(|hook| hook.body).collect();
     assert_eq!(others.len(), 4);
@@ -196,7 +196,7 @@ async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_
 }
 
 struct Campaign {
-    town: Town,
+    town: DaemonHarness,
     reviews: Reviews,
     rng: Rng,
 }
@@ -207,7 +207,7 @@ impl Campaign {
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("VETWATCH_SEED is a number"));
         eprintln!("VETWATCH_SEED={seed}");
         let mut rng = Rng::with_seed(seed ^ number);
-        let town = Town::new(SCHEDULE, MORE).await;
+        let town = DaemonHarness::new(SCHEDULE, MORE).await;
         let reviews = Reviews::begin(&town, CUSTOMERS, rng.fork()).await;
         Self { town, reviews, rng }
     }
@@ -263,7 +263,7 @@ impl Campaign {
         let told = told_by_mail(&self.town).await;
         let mut mail_names = BTreeSet::new();
         for mail in &mails {
-            let (id, letter) = (name_of(mail), letter(mail));
+            let (id, letter) = (name_of(mail), plain_text(mail));
             for (step, event) in &told[&id] {
                 assert!(letter.contains(&step.customer), "{step:?} is not in {letter}");
                 by_mail.entry(step.clone()).or_default().insert((id.clone(), event.clone(), mail.text()));
@@ -299,7 +299,7 @@ impl Campaign {
 
 impl Moment {
     /// Kills the daemon at this moment.
-    async fn of(self, town: &Town, rng: &mut Rng, start: Timestamp, mut daemon: Daemon) {
+    async fn of(self, town: &DaemonHarness, rng: &mut Rng, start: Timestamp, mut daemon: Daemon) {
         if matches!(self, Self::Random) {
             if rng.bool() {
                 daemon.ready().await;
@@ -309,7 +309,7 @@ impl Moment {
             return;
         }
         // A life in which nothing is got done would make what is under way look like poison.
-        let hooks = |since, counts: fn(&Hook) -> bool| {
+        let hooks = |since, counts: fn(&WebhookRequest) -> bool| {
             town.hook.wait_for_those(1, PATIENCE, move |hook| hook.received_at >= since && counts(hook))
         };
         let mails = |since, counts: fn(&Mail) -> bool| {
@@ -350,7 +350,7 @@ impl Moment {
                 sandbox.wait_for(PATIENCE, |log| (answered(log) >= wanted).then_some(())).await.expect("an answer");
             }
             Self::Hooked => {
-                town.hook.script(HookAct::Hang, Some(1));
+                town.hook.script(WebhookAction::Hang, Some(1));
                 hooks(since, |hook| hook.answered.is_none()).await.expect("a webhook");
             }
             Self::HookAnswered => {
@@ -358,7 +358,7 @@ impl Moment {
                 sleep(Duration::from_micros(rng.u64(..3000))).await;
             }
             Self::Mailed => {
-                town.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenHang).times(1));
+                town.mail.script(MailRule::at(Stage::Message, SmtpAction::TakeThenHang).times(1));
                 mails(since, |mail| !mail.acknowledged).await.expect("a mail");
             }
             Self::MailAnswered => {
@@ -374,7 +374,7 @@ impl Moment {
     }
 }
 
-impl Town {
+impl DaemonHarness {
     /// Waits until all of this is recorded and delivered.
     async fn until_told(&self, steps: &[Step]) {
         eventually("everything that was decided is delivered", PATIENCE, async || {

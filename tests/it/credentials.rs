@@ -1,6 +1,6 @@
 //! Every way in: secret, certificate, a platform's token, a user. The sandbox checks what Entra ID checks.
 
-mod live;
+mod connectivity_check;
 mod rotation;
 mod sign_in;
 
@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use vetwatch::config::{Config, CredentialDirs};
 use vetwatch::daemon;
 use vetwatch::partner_center::{
-    Budget, Certificate, Credential, Customers, Error, PartnerCenter, PartnerSettings, Proof, RESOURCE, TokenFile,
+    Budget, Certificate, ClientAuth, Credential, Customers, Error, PartnerCenter, PartnerSettings, RESOURCE, TokenFile,
 };
 use vetwatch::sandbox::{CustomerDetails, Kind, Options, Sandbox};
 use vetwatch::store::Store;
-use vetwatch::store::roster::NewCustomer;
+use vetwatch::store::customers::NewCustomer;
 use vetwatch::time::{Clock, ManualClock, Timestamp};
 
 use crate::world::{self, START, hours, tls};
@@ -70,8 +70,8 @@ impl Office {
         PartnerCenter::new(self.settings(credential), budget, self.clock.clone()).expect("a client")
     }
 
-    fn secret() -> Proof {
-        Proof::ClientSecret { secret: SecretString::from(Options::default().client_secret), ends_at: None }
+    fn secret() -> ClientAuth {
+        ClientAuth::ClientSecret { secret: SecretString::from(Options::default().client_secret), ends_at: None }
     }
 
     fn tokens(&self) -> TokenFile {
@@ -114,7 +114,7 @@ impl Drop for Office {
 
 async fn refused(client: &PartnerCenter) -> String {
     let error = client.qualifications(SCHOOL).await.expect_err("a refusal");
-    assert!(error.is_partners_trouble(), "{error:?}");
+    assert!(error.affects_partner(), "{error:?}");
     let said = format!("{error} {error:?} {client:?}");
     for secret in [ACCESS, "\"1.", "sandbox-secret", "PRIVATE"] {
         assert!(!said.contains(secret), "{secret} in {said}");
@@ -124,7 +124,7 @@ async fn refused(client: &PartnerCenter) -> String {
 
 fn certificate(pem: &str) -> Credential {
     Credential {
-        proof: Proof::Certificate(Arc::new(Certificate::from_pem(pem, pem).expect("a certificate"))),
+        proof: ClientAuth::Certificate(Arc::new(Certificate::from_pem(pem, pem).expect("a certificate"))),
         user: None,
     }
 }
@@ -190,7 +190,7 @@ async fn the_sandbox_refuses_an_assertion_that_is_reused_stale_forged_or_for_som
 async fn a_platforms_token_is_read_again_for_each_request() {
     let office = Office::new().await;
     let path = office.folder.path().join("federated-token");
-    let client = office.client(Credential { proof: Proof::WorkloadIdentity(path.clone()), user: None });
+    let client = office.client(Credential { proof: ClientAuth::WorkloadIdentity(path.clone()), user: None });
     let error = client.qualifications(SCHOOL).await.expect_err("no token");
     assert!(matches!(&error, Error::NoToken(why) if why.contains("is not there")), "{error}");
     for token in ["eyJhbGciOi.first.one", "eyJhbGciOi.second.one"] {

@@ -3,12 +3,12 @@
 
 use std::error::Error as _;
 
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::store::redrive::Redrive;
 use vetwatch::store::reports::DeliveryFilter;
 use vetwatch::time::Clock;
 
-use crate::world::{World, letter, minutes, seconds};
+use crate::world::{World, minutes, plain_text, seconds};
 
 /// Ends the reviews of two schools, A first, and queues both messages.
 async fn two_verdicts(world: &mut World) {
@@ -61,7 +61,7 @@ async fn a_message_that_cannot_be_read_waits_whole_the_operators_hear_of_it_and_
             world.parts.alarms.round().await.unwrap();
         }
         world.deliver().await;
-        let hooked = world.hooked();
+        let hooked = world.webhooks();
         let told = |what: &str| hooked.iter().filter(|hook| hook.starts_with(what)).count();
         assert_eq!((told("vetting.denied School B"), told("vetting.denied School A")), (1, 0), "{broken}: {hooked:?}");
         assert_eq!(told("monitor.dead_letter"), 1 + usize::from(table == "event"), "{broken}: {hooked:?}");
@@ -80,15 +80,15 @@ async fn a_message_that_cannot_be_read_waits_whole_the_operators_hear_of_it_and_
             world.parts.alarms.round().await.unwrap();
             world.deliver().await;
         }
-        assert_eq!(world.hooked().len(), hooked.len(), "{broken}: {:?}", world.hooked());
+        assert_eq!(world.webhooks().len(), hooked.len(), "{broken}: {:?}", world.webhooks());
 
         world.execute(&update(&mended.replace("kept", "(select kept from kept)"))).await;
         world.pass(minutes(11));
         world.deliver().await;
-        let last = world.hooked().split_off(hooked.len());
+        let last = world.webhooks().split_off(hooked.len());
         assert_eq!(last, ["vetting.denied School A Not an Education Customer"], "{broken}");
         assert_eq!(world.rows("select count(*) from v_deliveries where state <> 'delivered'").await, ["0"], "{broken}");
-        let mails: Vec<String> = world.mail.mails().iter().map(letter).collect();
+        let mails: Vec<String> = world.mail.mails().iter().map(plain_text).collect();
         for school in ["School A", "School B"] {
             let about = |mail: &&String| mail.contains(school) && !mail.contains("cannot be sent");
             assert_eq!(mails.iter().filter(about).count(), 1, "{broken}: {mails:#?}");
@@ -106,7 +106,7 @@ async fn nobody_is_mailed_again_because_the_replies_of_a_messages_recipients_can
     world.sandbox.deny(&school, "Not an Education Customer").unwrap();
     world
         .mail
-        .script(MailRule::at(Stage::Rcpt, MailAct::Reply("450 4.2.1 busy".to_owned())).to("busy@contoso.example"));
+        .script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("450 4.2.1 busy".to_owned())).to("busy@contoso.example"));
     world.pass(minutes(15));
     world.poll().await;
     world.deliver().await;
@@ -122,7 +122,7 @@ async fn nobody_is_mailed_again_because_the_replies_of_a_messages_recipients_can
         world.deliver().await;
         let mails = world.mail.mails();
         assert!(mails.iter().all(|mail| mail.to.len() == 1), "{broken}");
-        assert_eq!(mails.iter().filter(|mail| letter(mail).contains("School A")).count(), 1, "{broken}");
+        assert_eq!(mails.iter().filter(|mail| plain_text(mail).contains("School A")).count(), 1, "{broken}");
     }
 }
 
@@ -163,7 +163,7 @@ async fn a_customer_whose_row_cannot_be_read_costs_the_others_nothing_and_is_tol
         world.pass(minutes(16));
         assert_eq!(world.poll().await, 1, "{broken}");
         world.deliver().await;
-        assert_eq!(world.hooked(), ["vetting.denied School B Not an Education Customer"], "{broken}");
+        assert_eq!(world.webhooks(), ["vetting.denied School B Not an Education Customer"], "{broken}");
         let error = world.rows("select last_error from customer where name = 'School A'").await.remove(0);
         assert!(error.contains(named) && error.starts_with("cannot "), "{broken}: {error}");
 
@@ -171,7 +171,7 @@ async fn a_customer_whose_row_cannot_be_read_costs_the_others_nothing_and_is_tol
         world.pass(minutes(16));
         assert_eq!(world.poll().await, 1, "{broken}");
         world.deliver().await;
-        assert_eq!(world.hooked()[1..], ["vetting.denied School A Not an Education Customer"], "{broken}");
+        assert_eq!(world.webhooks()[1..], ["vetting.denied School A Not an Education Customer"], "{broken}");
     }
 }
 

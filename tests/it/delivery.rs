@@ -1,11 +1,11 @@
 //! From the outbox to people: what is sent, when it is tried again, and what becomes of it.
 
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::{HookAct, Signature};
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
+use vetwatch::sandbox::webhook_receiver::{Signature, WebhookAction};
 use vetwatch::store::redrive::Redrive;
 use vetwatch::time::Clock;
 
-use crate::world::{World, hours, letter, minutes, seconds};
+use crate::world::{World, hours, minutes, plain_text, seconds};
 
 /// Ends the review of so many customers, and queues what is to be told.
 pub(crate) async fn verdicts(world: &mut World, count: usize) {
@@ -47,7 +47,7 @@ async fn a_mail_server_that_is_down_at_the_moment_of_fifty_verdicts_gets_each_ma
     world.deliver().await;
     let mails = world.mail.mails();
     assert_eq!(mails.len(), 10, "nine go one by one; the flood after them joins the tenth");
-    let count = |school: &str| mails.iter().filter(|mail| letter(mail).contains(school)).count();
+    let count = |school: &str| mails.iter().filter(|mail| plain_text(mail).contains(school)).count();
     let each: Vec<usize> = (0..50).map(|n| count(&format!("School {n:02}"))).collect();
     assert_eq!(each, [1; 50], "each once");
     world.pass(hours(24 * 8));
@@ -58,7 +58,7 @@ async fn a_mail_server_that_is_down_at_the_moment_of_fifty_verdicts_gets_each_ma
 #[tokio::test]
 async fn a_failing_receiver_is_tried_again_on_the_ladder_under_the_same_id_with_the_same_body() {
     let mut world = World::new().await;
-    world.hook.script(HookAct::status(500), Some(3));
+    world.hook.script(WebhookAction::status(500), Some(3));
     verdicts(&mut world, 1).await;
     for pause in [0, 6, 36, 144] {
         world.pass(seconds(pause));
@@ -79,7 +79,7 @@ async fn a_failing_receiver_is_tried_again_on_the_ladder_under_the_same_id_with_
 #[tokio::test]
 async fn a_message_is_given_up_only_when_its_time_is_over_and_redriving_sends_the_same_one() {
     let mut world = World::new().await;
-    world.hook.script(HookAct::status(500), None);
+    world.hook.script(WebhookAction::status(500), None);
     verdicts(&mut world, 1).await;
     for pause in [0, 6, 36, 144] {
         world.pass(seconds(pause));
@@ -113,7 +113,7 @@ async fn the_time_that_vetwatch_did_not_run_does_not_count_towards_giving_up() {
     verdicts(&mut world, 1).await;
     world.pass(hours(24 * 30)); // the machine is off over the holidays
     world.restart().await;
-    world.hook.script(HookAct::status(500), Some(1));
+    world.hook.script(WebhookAction::status(500), Some(1));
     world.deliver().await;
     assert_eq!(world.rows("select state, attempts from v_deliveries where endpoint = 'crm'").await, ["pending | 1"]);
     world.pass(seconds(6));
@@ -124,7 +124,7 @@ async fn the_time_that_vetwatch_did_not_run_does_not_count_towards_giving_up() {
 #[tokio::test]
 async fn a_mailbox_that_does_not_exist_ends_the_message_at_once() {
     let mut world = World::new().await;
-    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such user".into())));
+    world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such user".into())));
     verdicts(&mut world, 1).await;
     world.deliver().await;
     let row = world.rows("select state, attempts, last_error from v_deliveries where endpoint = 'sales-mail'").await;
@@ -134,7 +134,7 @@ async fn a_mailbox_that_does_not_exist_ends_the_message_at_once() {
 #[tokio::test]
 async fn a_message_that_is_too_large_for_its_receiver_ends_alone_and_keeps_no_other_waiting() {
     let mut world = World::new().await;
-    world.hook.script(HookAct::status(413), Some(1));
+    world.hook.script(WebhookAction::status(413), Some(1));
     verdicts(&mut world, 3).await;
     world.deliver().await;
     let rows = world.rows("select state, attempts from v_deliveries where endpoint = 'crm' order by state").await;
@@ -146,7 +146,7 @@ async fn a_message_that_is_too_large_for_its_receiver_ends_alone_and_keeps_no_ot
 #[tokio::test]
 async fn a_mail_server_that_hangs_up_after_data_gets_the_message_again_under_the_same_id() {
     let mut world = World::new().await;
-    world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenClose).times(1));
+    world.mail.script(MailRule::at(Stage::Message, SmtpAction::TakeThenClose).times(1));
     verdicts(&mut world, 1).await;
     world.deliver().await;
     // It may have been taken: the next copy can wait a little.
@@ -168,7 +168,7 @@ async fn a_mail_server_that_hangs_up_after_data_gets_the_message_again_under_the
 #[tokio::test]
 async fn a_receiver_that_is_gone_for_good_is_paused_and_keeps_what_waits() {
     let mut world = World::new().await;
-    world.hook.script(HookAct::status(410), Some(1));
+    world.hook.script(WebhookAction::status(410), Some(1));
     verdicts(&mut world, 2).await;
     world.deliver().await;
     world.pass(hours(1));
@@ -189,7 +189,7 @@ async fn a_receiver_that_is_gone_for_good_is_paused_and_keeps_what_waits() {
 #[tokio::test]
 async fn an_attempt_that_a_crash_interrupted_is_repeated_at_once_and_costs_no_pause() {
     let mut world = World::new().await;
-    world.hook.script(HookAct::Hang, Some(1));
+    world.hook.script(WebhookAction::Hang, Some(1));
     verdicts(&mut world, 1).await;
     {
         let crm = &world.parts.endpoints[1].dispatcher;
@@ -211,7 +211,7 @@ async fn an_attempt_that_a_crash_interrupted_is_repeated_at_once_and_costs_no_pa
 async fn a_message_that_kills_the_process_each_time_does_not_take_its_neighbours_along() {
     let mut world = World::new().await;
     verdicts(&mut world, 3).await;
-    world.hook.script(HookAct::Hang, Some(3));
+    world.hook.script(WebhookAction::Hang, Some(3));
     for death in 1..=3 {
         tokio::select! {
             _ = world.parts.endpoints[1].dispatcher.round() => panic!("the receiver hangs"),
@@ -249,7 +249,7 @@ async fn what_cannot_be_queued_was_not_seen_either_and_is_told_once_it_can() {
         world.pass(minutes(15));
         world.poll().await;
         world.deliver().await;
-        assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an Academic Domain"], "{step}");
+        assert_eq!(world.webhooks(), ["vetting.denied Contoso School Not an Academic Domain"], "{step}");
     }
 }
 
@@ -258,7 +258,7 @@ async fn a_clock_that_was_set_back_puts_no_message_out_of_reach() {
     let mut world = World::new().await;
     world.pass(hours(24 * 400));
     verdicts(&mut world, 1).await;
-    world.hook.script(HookAct::status(500), Some(1));
+    world.hook.script(WebhookAction::status(500), Some(1));
     world.deliver().await;
     world.clock.set(crate::world::START);
     world.deliver().await;

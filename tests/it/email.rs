@@ -16,23 +16,23 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use vetwatch::delivery::message::sample;
-use vetwatch::delivery::route::Contact;
-use vetwatch::delivery::{Draft, Outcome, Outgoing, Report};
-use vetwatch::event::{Event, EventType, Subject, VettingNews};
+use vetwatch::delivery::route::ContactPolicy;
+use vetwatch::delivery::{AttemptResult, OutboundMessage, Outcome, RenderInput};
+use vetwatch::event::{Event, EventPayload, EventType, VettingChange};
 use vetwatch::time::Timestamp;
 
 use self::script::{converse, scripted};
 use crate::peers::{Certificates, MailServer, parse_mail};
 
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0002);
-const TRY_AGAIN: Outcome = Outcome::TryAgain { after: None };
+const TRY_AGAIN: Outcome = Outcome::Retry { after: None };
 
 fn settings(port: u16, tls: Tls) -> EmailSettings {
     EmailSettings {
         smtp: SmtpSettings { host: "localhost".to_owned(), port, tls, login: None, ca_file: None },
         from: "vetwatch <vetwatch@contoso.example>".parse().unwrap(),
         to: vec!["sales@contoso.example".parse().unwrap()],
-        contact: Contact::No,
+        contact: ContactPolicy::No,
     }
 }
 
@@ -45,27 +45,27 @@ fn plain(server: &MailServer, to: &[&str]) -> EmailChannel {
     EmailChannel::new(EmailSettings { to, ..settings(server.port, Tls::None) })
 }
 
-fn denied(change: impl FnOnce(&mut VettingNews)) -> Event {
+fn denied(change: impl FnOnce(&mut VettingChange)) -> Event {
     let now = serde_json::from_value("2026-11-21T09:14:03.120Z".into()).unwrap();
     let mut event = sample::event(EventType::Denied, Uuid::from_u128(1), "emea", now);
     event.data.test = false;
-    if let Subject::Vetting(news) = &mut event.data.subject {
+    if let EventPayload::Vetting(news) = &mut event.data.subject {
         change(news);
     }
     event
 }
 
 fn render(channel: &EmailChannel) -> String {
-    channel.render(&Draft::new(ID, &[denied(|_| ())]), Timestamp::from_millis(1_795_252_445_000))
+    channel.render(&RenderInput::new(ID, &[denied(|_| ())]), Timestamp::from_millis(1_795_252_445_000))
 }
 
-async fn deliver(channel: &EmailChannel) -> Report {
+async fn deliver(channel: &EmailChannel) -> AttemptResult {
     deliver_after(channel, &BTreeMap::new()).await
 }
 
-async fn deliver_after(channel: &EmailChannel, final_replies: &BTreeMap<String, String>) -> Report {
+async fn deliver_after(channel: &EmailChannel, final_replies: &BTreeMap<String, String>) -> AttemptResult {
     let message = render(channel);
-    channel.deliver(Outgoing { id: ID, message: &message, recipient: None, final_replies }).await
+    channel.deliver(OutboundMessage { id: ID, message: &message, recipient: None, final_replies }).await
 }
 
 fn header<'a>(mail: &'a Value, name: &str) -> Vec<&'a str> {
@@ -89,9 +89,10 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
                 .to_owned();
         news.vetting_reason = Some("Not an Education Customer & \"more\"".to_owned());
     });
-    let message = channel.render(&Draft::new(ID, &[event]), Timestamp::from_millis(1_795_252_445_000));
-    let report =
-        channel.deliver(Outgoing { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() }).await;
+    let message = channel.render(&RenderInput::new(ID, &[event]), Timestamp::from_millis(1_795_252_445_000));
+    let report = channel
+        .deliver(OutboundMessage { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() })
+        .await;
 
     assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);
     assert_eq!(report.final_replies.len(), 2);
@@ -207,7 +208,7 @@ async fn a_server_that_will_not_relay_is_the_endpoints_trouble_and_no_messages_e
 #[tokio::test]
 async fn a_refused_sender_is_the_endpoints_trouble() {
     for (reply, outcome) in [
-        ("550 5.7.60 not allowed to send as this", Outcome::LoginRefused),
+        ("550 5.7.60 not allowed to send as this", Outcome::AuthRejected),
         ("451 4.3.0 later", Outcome::Unavailable),
         ("421 4.3.2 shutting down", Outcome::Unavailable),
     ] {

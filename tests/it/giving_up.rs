@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Clock;
 
@@ -57,7 +57,7 @@ async fn what_waits_over_a_suspend_or_a_clock_that_is_set_is_not_given_up_at_its
         world.mail.start_again().await.unwrap();
         world.live(minutes(10)).await;
         assert_eq!(world.states("sales-mail").await, ["delivered | 6"], "{jumps:?}");
-        let mails = world.mailed().into_iter().filter(|subject| subject.contains("School"));
+        let mails = world.mail_subjects().into_iter().filter(|subject| subject.contains("School"));
         assert_eq!(mails.count(), 6, "{jumps:?}");
     }
 }
@@ -65,7 +65,7 @@ async fn what_waits_over_a_suspend_or_a_clock_that_is_set_is_not_given_up_at_its
 #[tokio::test]
 async fn a_message_is_given_up_after_its_time_has_passed_between_suspends() {
     let mut world = World::with("", "[retry]\ngive_up_after = \"3h\"").await;
-    world.hook.script(HookAct::status(500), None);
+    world.hook.script(WebhookAction::status(500), None);
     verdicts(&mut world, 1).await;
     world.deliver().await;
     for hour in 1..=4 {
@@ -80,14 +80,14 @@ async fn a_message_is_given_up_after_its_time_has_passed_between_suspends() {
 async fn the_time_of_a_pause_does_not_count_towards_giving_up() {
     let mut world = World::with("", "[retry]\ngive_up_after = \"3h\"").await;
     verdicts(&mut world, 1).await;
-    world.hook.script(HookAct::status(500), None);
+    world.hook.script(WebhookAction::status(500), None);
     world.live(hours(1)).await;
     world.hook.clear_script();
-    world.hook.script(HookAct::status(410), Some(1));
+    world.hook.script(WebhookAction::status(410), Some(1));
     world.live(hours(5)).await;
     assert_eq!(world.rows("select paused_at is not null from endpoint where name = 'crm'").await, ["1"]);
     world.execute("update endpoint set paused_settings = 'others' where name = 'crm'").await;
-    world.hook.script(HookAct::status(500), Some(1));
+    world.hook.script(WebhookAction::status(500), Some(1));
     world.restart().await;
     world.pass(hours(1));
     world.deliver().await;
@@ -134,7 +134,7 @@ async fn an_endpoint_that_fails_when_the_clock_is_set_back_is_told_all_the_same(
 #[tokio::test]
 async fn what_is_given_up_after_the_clock_was_set_back_is_told() {
     let mut world = World::new().await;
-    world.hook.script(HookAct::status(413), None);
+    world.hook.script(WebhookAction::status(413), None);
     verdicts(&mut world, 1).await;
     world.live(minutes(30)).await;
     assert_eq!(world.alarmed().await, ["monitor.dead_letter"]);
@@ -205,9 +205,9 @@ async fn a_quota_that_meets_everybody_ends_nobodys_message_however_long_it_lasts
     let mut world = World::with("", THREE_HOURS).await;
     verdicts(&mut world, 2).await;
     // Of the two one is taken after the other one was refused; then the quota is used up.
-    let quota = || MailAct::Reply("550 5.4.5 Daily user sending limit exceeded".to_owned());
+    let quota = || SmtpAction::Reply("550 5.4.5 Daily user sending limit exceeded".to_owned());
     world.mail.script(MailRule::at(Stage::Message, quota()).times(1));
-    world.mail.script(MailRule::at(Stage::Message, MailAct::Delay(Duration::ZERO)).times(1));
+    world.mail.script(MailRule::at(Stage::Message, SmtpAction::Delay(Duration::ZERO)).times(1));
     world.mail.script(MailRule::at(Stage::Message, quota()));
     world.deliver().await;
     let probe_at = world.rows("select probe_at from endpoint where name = 'sales-mail'").await;
@@ -235,7 +235,7 @@ async fn a_message_that_is_refused_again_and_again_while_others_are_taken_is_giv
         ids.push(world.in_review(&format!("School {n:02}")).await);
     }
     world.execute("update customer set contact = 'c' || substr(name, -2) || '@school.example'").await;
-    let blocked = MailAct::Reply("550 5.7.1 no".to_owned());
+    let blocked = SmtpAction::Reply("550 5.7.1 no".to_owned());
     world.mail.script(MailRule::at(Stage::Message, blocked).to("c00@school.example"));
     for id in &ids {
         world.sandbox.deny(id, "Not an Academic Domain").unwrap();

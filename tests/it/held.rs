@@ -7,17 +7,17 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::store::Store;
 
-use crate::process::{SOON, Town, complaint, eventually, now};
+use crate::process::{DaemonHarness, SOON, complaint, eventually, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
 const OFTEN: &str = "in_review = \"200ms\"";
 
 /// Another program that holds the database.
-async fn holder(town: &Town, how: &'static str) -> SqliteConnection {
+async fn holder(town: &DaemonHarness, how: &'static str) -> SqliteConnection {
     let mut holder = SqliteConnectOptions::new().filename(&town.database).connect().await.unwrap();
     for sql in how.split(';') {
         query(sql).execute(&mut holder).await.unwrap();
@@ -27,7 +27,7 @@ async fn holder(town: &Town, how: &'static str) -> SqliteConnection {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_command_waits_for_ever_for_a_held_database_and_each_says_who_holds_it() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(1).await;
     let mut holder = holder(&town, "begin immediate").await;
     let new = "99999999-0000-4000-8000-000000000000";
@@ -55,13 +55,13 @@ async fn no_command_waits_for_ever_for_a_held_database_and_each_says_who_holds_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_waits_for_the_database_says_so_and_obeys_sigterm_at_once() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(3).await;
     let path = town.folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     let mut daemon = town.start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "4000000")]);
     daemon.ready().await;
-    town.hook.script(HookAct::Delay(Duration::from_millis(700)), Some(1));
+    town.hook.script(WebhookAction::Delay(Duration::from_millis(700)), Some(1));
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.hook.wait_for(1, SOON).await.unwrap();
     town.until("select state from v_deliveries where endpoint = 'sales-mail'", &["delivered"]).await;
@@ -107,7 +107,7 @@ async fn a_daemon_that_waits_for_the_database_says_so_and_obeys_sigterm_at_once(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_waits_for_a_held_database_obeys_sigterm_and_begins_when_it_is_free() {
     for how in ["begin immediate", "pragma locking_mode = exclusive;begin exclusive"] {
-        let town = Town::new(OFTEN, "").await;
+        let town = DaemonHarness::new(OFTEN, "").await;
         town.in_review(1).await;
         let path = town.folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -159,7 +159,7 @@ async fn whether_a_database_is_held_can_be_asked_without_leaving_a_trace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_program_that_holds_the_folder_is_not_waited_for_for_ever() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     town.in_review(1).await;
     let folder = std::fs::File::open(town.folder.path()).unwrap();
     folder.lock().unwrap();

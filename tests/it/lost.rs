@@ -7,9 +7,9 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, query};
 
-use vetwatch::sandbox::receiver::Hook;
+use vetwatch::sandbox::webhook_receiver::WebhookRequest;
 
-use crate::process::{Daemon, SOON, Town, complaint};
+use crate::process::{Daemon, DaemonHarness, SOON, complaint};
 use crate::world::rows;
 
 const REASON: &str = "Not an Education Customer";
@@ -18,7 +18,7 @@ const OFTEN: &str = "in_review = \"100ms\"";
 const SELDOM: &str = "in_review = \"1h\"";
 
 /// What the file says alone, without the two beside it.
-async fn alone(town: &Town, sql: &str) -> Vec<String> {
+async fn alone(town: &DaemonHarness, sql: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join("copy.db");
     copy(&town.database, &copied).unwrap();
@@ -27,7 +27,7 @@ async fn alone(town: &Town, sql: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_end_in_order_the_file_alone_holds_everything() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(3).await;
     let polled = "select count(*) from v_current where vetting_status = 'InReview'";
     assert_eq!(alone(&town, polled).await, ["3"], "after a command");
@@ -56,7 +56,7 @@ async fn after_an_end_in_order_the_file_alone_holds_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_while_the_daemon_ends_delays_that_little_and_is_named() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(1).await;
     let daemon = town.running().await;
     let mut reader = SqliteConnectOptions::new().filename(&town.database).read_only(true).connect().await.unwrap();
@@ -69,7 +69,7 @@ async fn who_reads_while_the_daemon_ends_delays_that_little_and_is_named() {
 }
 
 /// It ends by itself, with an exit code after which systemd starts it anew, and says why.
-async fn ends(town: &Town, mut daemon: Daemon, why: &str) {
+async fn ends(town: &DaemonHarness, mut daemon: Daemon, why: &str) {
     let status = daemon.ended().await;
     assert_eq!(status.code(), Some(1), "{why}: {}", town.log());
     town.logged(why).await;
@@ -77,7 +77,7 @@ async fn ends(town: &Town, mut daemon: Daemon, why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_deleted_ends_the_daemon_and_the_next_start_says_that_it_begins_anew() {
-    let town = Town::new(SELDOM, "").await;
+    let town = DaemonHarness::new(SELDOM, "").await;
     let ids = town.in_review(1).await;
     let daemon = town.running().await;
     assert!(!town.log().contains("begins anew"), "{}", town.log());
@@ -94,7 +94,7 @@ async fn a_database_that_is_deleted_ends_the_daemon_and_the_next_start_says_that
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_exchanged_ends_the_daemon_and_the_new_one_is_left_as_it_is() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(2).await;
     let kept = town.folder.path().join("kept.db");
     copy(&town.database, &kept).unwrap();
@@ -141,7 +141,7 @@ fn take_logs_away(database: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_deleted_ends_the_daemon_with_everything_in_the_file() {
     for name in ["vetwatch.db-wal", "vetwatch.db-shm"] {
-        let town = Town::new(OFTEN, "").await;
+        let town = DaemonHarness::new(OFTEN, "").await;
         let ids = town.in_review(1).await;
         let daemon = town.running().await;
         town.sandbox.deny(&ids[0], REASON).unwrap();
@@ -162,7 +162,7 @@ async fn a_folder_that_is_renamed_ends_the_daemon_and_nothing_is_made_in_its_pla
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
-    let town = Town::with(folder, Some(&home), OFTEN, "").await;
+    let town = DaemonHarness::with(folder, Some(&home), OFTEN, "").await;
     town.in_review(1).await;
     let daemon = town.running().await;
     let away = town.folder.path().join("away");
@@ -177,7 +177,7 @@ async fn a_folder_that_is_renamed_ends_the_daemon_and_nothing_is_made_in_its_pla
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_moved_and_linked_back_ends_the_daemon_and_put_back_it_holds_everything() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(1).await;
     let daemon = town.running().await;
     town.sandbox.deny(&ids[0], REASON).unwrap();
@@ -201,7 +201,7 @@ async fn a_folder_that_is_moved_and_linked_back_is_the_same_folder() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
-    let town = Town::with(folder, Some(&home), OFTEN, "").await;
+    let town = DaemonHarness::with(folder, Some(&home), OFTEN, "").await;
     let ids = town.in_review(1).await;
     let daemon = town.running().await;
     let away = town.folder.path().join("away");
@@ -214,7 +214,7 @@ async fn a_folder_that_is_moved_and_linked_back_is_the_same_folder() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_pages_are_told_past_the_outbox_and_by_status_and_keep_nobody_else_from_hearing() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(2).await;
     let daemon = town.running().await;
     town.sandbox.deny(&ids[0], REASON).unwrap();
@@ -229,11 +229,11 @@ async fn damaged_pages_are_told_past_the_outbox_and_by_status_and_keep_nobody_el
     write(&town.database, "update daemon set alive_since = alive_since").await;
     town.sandbox.deny(&ids[1], REASON).unwrap();
 
-    let is_late = |hook: &Hook| hook.json()["type"] == "monitor.polling_late";
+    let is_late = |hook: &WebhookRequest| hook.json()["type"] == "monitor.polling_late";
     let alarm = town.hook.wait_for_those(1, SOON, is_late).await.unwrap().remove(0).json();
     assert_eq!(alarm["data"]["figures"]["reason"], "database_damaged", "{alarm}");
     town.logged("malformed").await;
-    let told = |hook: &Hook| hook.json()["type"] == "vetting.denied";
+    let told = |hook: &WebhookRequest| hook.json()["type"] == "vetting.denied";
     assert_eq!(town.hook.hooks().iter().filter(|hook| told(hook)).count(), 1, "what is not stored is not told");
     daemon.stop().await;
     assert_eq!(town.hook.hooks().iter().filter(|hook| is_late(hook)).count(), 1);

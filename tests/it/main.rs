@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod activity_log;
-mod alarms;
+mod alerts;
 mod answers;
 mod asking;
 mod budget;
@@ -29,7 +29,7 @@ mod privileges;
 mod process;
 mod readme;
 mod restore;
-mod roster;
+mod customer_sync;
 mod routing;
 mod sequence;
 mod service;

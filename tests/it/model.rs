@@ -170,7 +170,7 @@ impl Model {
             93..95 => self.overtake().await,
             95..97 => self.die_asking().await,
             97 => self.set_clock().await,
-            98 => self.ask_now().await,
+            98 => self.poll_now().await,
             _ => {
                 self.seen.note(&self.world, "restart");
                 self.world.restart().await;
@@ -201,19 +201,19 @@ impl Model {
         for _ in 0..times {
             self.pass_and_poll(minutes(every)).await;
             if self.rng.u8(..6) == 0 {
-                self.ask_now().await;
+                self.poll_now().await;
             }
         }
     }
 
     /// Somebody does not want to wait until a customer is due.
-    async fn ask_now(&mut self) {
+    async fn poll_now(&mut self) {
         let wait = seconds(self.rng.u64(5..200));
         self.world.pass(wait);
         self.seen.note(&self.world, "all are asked by hand");
         let poller = &self.world.parts.partners[0].poller;
         let rows = self.world.store.watched(poller.partner.id).await.unwrap();
-        poller.ask_now(&rows).await.unwrap();
+        poller.poll_now(&rows).await.unwrap();
         self.seen.read(&self.world);
     }
 

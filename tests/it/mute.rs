@@ -31,7 +31,7 @@ async fn a_muted_customers_verdict_is_recorded_and_told_to_nobody_then_or_later(
     world.sandbox.approve(&other).unwrap();
     world.poll_later().await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.approved Fabrikam -"]);
+    assert_eq!(world.webhooks(), ["vetting.approved Fabrikam -"]);
     let decided = "select customer_name, outcome from v_decisions order by 1";
     assert_eq!(world.rows(decided).await, ["Contoso School | Denied", "Fabrikam | Approved"]);
     assert_eq!(world.rows("select type from event where muted = 1").await, ["vetting.denied"]);
@@ -39,12 +39,12 @@ async fn a_muted_customers_verdict_is_recorded_and_told_to_nobody_then_or_later(
     assert!(world.unmute("Contoso School").await);
     world.poll_later().await;
     world.deliver().await;
-    assert_eq!(world.hooked().len(), 1, "what happened meanwhile is not told");
+    assert_eq!(world.webhooks().len(), 1, "what happened meanwhile is not told");
     world.sandbox.approve(&muted).unwrap();
     world.poll_later().await;
     world.deliver().await;
-    assert_eq!(world.hooked()[1..], ["vetting.approved Contoso School -"]);
-    assert_eq!(world.mailed().len(), 2);
+    assert_eq!(world.webhooks()[1..], ["vetting.approved Contoso School -"]);
+    assert_eq!(world.mail_subjects().len(), 2);
 }
 
 #[tokio::test]
@@ -56,18 +56,18 @@ async fn a_mute_ends_by_itself_and_what_was_queued_before_it_is_sent() {
     let end = vetwatch::time::Clock::now(&*world.clock).after(hours(24 * 7));
     world.mute("Contoso School", Some(end)).await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an Academic Domain"]);
+    assert_eq!(world.webhooks(), ["vetting.denied Contoso School Not an Academic Domain"]);
     world.sandbox.submit(&id).unwrap();
     world.poll_later().await;
     world.sandbox.approve(&id).unwrap();
     world.poll_later().await;
     world.deliver().await;
-    assert_eq!(world.hooked().len(), 1);
+    assert_eq!(world.webhooks().len(), 1);
     world.pass(hours(24 * 6));
     world.sandbox.deny(&id, "No longer an Education Customer").unwrap();
     world.poll_later().await;
     world.deliver().await;
-    assert_eq!(world.hooked()[1..], ["vetting.revoked Contoso School No longer an Education Customer"]);
+    assert_eq!(world.webhooks()[1..], ["vetting.revoked Contoso School No longer an Education Customer"]);
     assert!(!world.unmute("Contoso School").await, "it is over");
 }
 
@@ -82,7 +82,7 @@ async fn a_long_review_of_a_muted_customer_is_nobodys_reminder() {
     world.unmute("Contoso School").await;
     world.watch().await;
     world.deliver().await;
-    assert!(world.hooked().is_empty() && world.mailed().is_empty(), "{:?}", world.hooked());
+    assert!(world.webhooks().is_empty() && world.mail_subjects().is_empty(), "{:?}", world.webhooks());
     assert_eq!(world.rows("select type, muted from event").await, ["vetting.overdue | 1"]);
 }
 
@@ -95,5 +95,9 @@ async fn that_a_muted_customer_cannot_be_read_is_told_all_the_same() {
     world.sandbox.fault(FaultRule::about(&id, Fault::status(500)));
     world.live(hours(5)).await;
     world.live(minutes(5)).await;
-    assert!(world.hooked().iter().any(|told| told.starts_with("monitor.customers_failing")), "{:?}", world.hooked());
+    assert!(
+        world.webhooks().iter().any(|told| told.starts_with("monitor.customers_failing")),
+        "{:?}",
+        world.webhooks()
+    );
 }

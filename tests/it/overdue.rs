@@ -116,7 +116,7 @@ async fn a_verdict_ends_the_reminders_and_a_new_attempt_begins_anew() {
 
 #[tokio::test]
 async fn what_was_late_already_at_first_sight_is_not_told_one_by_one() {
-    let mut world = World::unseen("", "", overdue_is_routed).await;
+    let mut world = World::without_baseline("", "", overdue_is_routed).await;
     let id = world.customer("Contoso School").await;
     world.sandbox.submit(&id).unwrap();
     world.pass(hours(24 * 3));

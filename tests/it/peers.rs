@@ -77,7 +77,7 @@ pub(crate) struct MailServer {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) file: PathBuf,
-    /// `from`, `to`, `tls`, `login`, `connection`, `reply`.
+    /// `from`, `to`, `tls`, `auth`, `connection`, `reply`.
     pub(crate) envelope: Value,
 }
 

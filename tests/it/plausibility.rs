@@ -47,7 +47,7 @@ async fn a_brownout_of_empty_answers_is_not_believed_and_asks_no_more_than_usual
         world.poll().await;
     }
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied School 00 Not an eligible Museum"]);
+    assert_eq!(world.webhooks(), ["vetting.denied School 00 Not an eligible Museum"]);
     assert_eq!(world.rows("select mass_absence_since from partner").await, ["null"]);
 }
 
@@ -58,7 +58,7 @@ async fn the_first_of_many_that_lose_an_entry_is_not_believed_before_others_were
     // One is asked as the trouble begins. All others would be a quarter of an hour later.
     let row =
         world.rows(&format!("select id from customer where customer_id = '{}'", ids[7])).await[0].parse().unwrap();
-    world.parts.partners[0].poller.ask_now(&[row]).await.unwrap();
+    world.parts.partners[0].poller.poll_now(&[row]).await.unwrap();
     assert_eq!(world.poll().await, 0);
     let witnesses = ids.iter().filter(|id| **id != ids[7] && world.sandbox.count_of(id) > 1).count();
     assert!((6..60).contains(&witnesses), "{witnesses} others were asked");
@@ -196,7 +196,7 @@ async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_cu
     }
     world.deliver().await;
     let hooks = world.hook.hooks();
-    assert_eq!(hooks.len(), 1, "{:?}", world.hooked());
+    assert_eq!(hooks.len(), 1, "{:?}", world.webhooks());
     let json = hooks[0].json();
     assert_eq!(json["type"], "monitor.unknown_status");
     assert_eq!(json["data"]["figures"], json!({"vetting_status": "PendingDocuments", "customers": 3}));
@@ -223,7 +223,7 @@ async fn news_is_expected_for_ten_business_days_after_a_denial_and_its_absence_a
     world.poll().await;
     assert_eq!(class(&world).await, "in_review");
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.vanished Contoso School -"]);
+    assert_eq!(world.webhooks(), ["vetting.vanished Contoso School -"]);
 }
 
 #[tokio::test]

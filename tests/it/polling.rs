@@ -20,7 +20,7 @@ async fn the_first_sight_of_a_customer_is_silent() {
     assert_eq!(world.poll().await, 0);
     assert_eq!(world.poll_later().await, 0);
     world.deliver().await;
-    assert_eq!(world.hooked(), [""; 0]);
+    assert_eq!(world.webhooks(), [""; 0]);
     assert_eq!(
         world.rows("select customer_name, vetting_status, attempt from v_current order by 1").await,
         ["Contoso School | Approved | 1", "Fabrikam College | InReview | 1"]
@@ -36,7 +36,7 @@ async fn a_review_that_ends_is_told_once_to_every_endpoint_with_microsofts_reaso
     world.deliver().await;
     assert_eq!(world.poll_later().await, 0);
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an Education Customer"]);
+    assert_eq!(world.webhooks(), ["vetting.denied Contoso School Not an Education Customer"]);
     let mails = world.mail.mails();
     assert_eq!(mails.len(), 1);
     assert!(mails[0].text().contains("Not an Education Customer"), "{}", mails[0].text());
@@ -74,7 +74,7 @@ async fn the_whole_story_of_a_customer_is_told_as_it_happened() {
     }
     world.deliver().await;
     assert_eq!(
-        world.hooked(),
+        world.webhooks(),
         ["vetting.denied Contoso School Not an Academic Domain", "vetting.approved Contoso School -"]
     );
     assert_eq!(
@@ -102,7 +102,7 @@ async fn nothing_is_recorded_as_absent_without_a_second_look() {
     assert_eq!(world.poll().await, 1);
     assert_eq!(world.rows("select vetting_status from v_current").await, [""; 0]);
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.vanished Contoso School -"]);
+    assert_eq!(world.webhooks(), ["vetting.vanished Contoso School -"]);
 }
 
 #[tokio::test]
@@ -134,11 +134,11 @@ async fn no_answer_but_a_good_one_changes_what_is_believed() {
         world.poll().await;
     }
     world.deliver().await;
-    assert_eq!(world.hooked(), [""; 0]);
+    assert_eq!(world.webhooks(), [""; 0]);
     world.sandbox.deny(&school, "Not an Academic Domain").unwrap();
     world.poll_later().await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an Academic Domain"]);
+    assert_eq!(world.webhooks(), ["vetting.denied Contoso School Not an Academic Domain"]);
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn a_clock_that_was_set_back_makes_nobody_deaf() {
     world.pass(hours(2));
     world.poll().await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an eligible Library"]);
+    assert_eq!(world.webhooks(), ["vetting.denied Contoso School Not an eligible Library"]);
     assert!(world.clock.now() < crate::world::START.after(hours(4)));
 }
 
@@ -298,5 +298,5 @@ async fn a_failure_in_between_takes_nobody_out_of_the_second_look_or_the_review(
         world.poll().await;
     }
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.vanished Contoso School -"]);
+    assert_eq!(world.webhooks(), ["vetting.vanished Contoso School -"]);
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::process::{Town, complaint};
+use crate::process::{DaemonHarness, complaint};
 
 /// Nobody's on this machine.
 const SERVICE: u32 = 12_345;
@@ -51,7 +51,7 @@ fn is_untouched(path: &Path, text: &str) {
 }
 
 #[track_caller]
-fn are_refused(town: &Town, why: &str) {
+fn are_refused(town: &DaemonHarness, why: &str) {
     for command in COMMANDS {
         let output = town.run(command);
         assert!(!output.status.success(), "{command:?}");
@@ -65,7 +65,7 @@ async fn root_opens_no_database_that_is_a_link_to_a_file_of_its_own() {
         let Some((folder, home)) = home() else { return };
         let target = precious(folder.path(), text);
         symlink(&target, home.join("vetwatch.db")).unwrap();
-        let town = Town::with(folder, Some(&home), SELDOM, "").await;
+        let town = DaemonHarness::with(folder, Some(&home), SELDOM, "").await;
         are_refused(&town, "it is a link");
         is_untouched(&target, text);
         assert_eq!(fs::read_dir(&home).unwrap().count(), 1, "something was made beside the link");
@@ -85,7 +85,7 @@ async fn root_follows_nobodys_link_to_another_directory() {
     let link = home.join("link");
     symlink(&elsewhere, &link).unwrap();
     lchown(&link, Some(SERVICE), Some(SERVICE)).unwrap();
-    let town = Town::with(folder, Some(&link), SELDOM, "").await;
+    let town = DaemonHarness::with(folder, Some(&link), SELDOM, "").await;
     are_refused(&town, "others than root can change what is at");
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "something was made there");
 
@@ -109,7 +109,7 @@ async fn what_root_makes_is_the_directorys_owners_and_links_beside_it_lead_root_
     // Root's own link leads where root wants.
     let way = folder.path().join("way");
     symlink("home", &way).unwrap();
-    let town = Town::with(folder, Some(&way), SELDOM, "").await;
+    let town = DaemonHarness::with(folder, Some(&way), SELDOM, "").await;
     town.tell(COMMANDS[0]);
     let _ = town.run(&["poll"]);
     is_untouched(&target, "precious");

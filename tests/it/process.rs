@@ -11,11 +11,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use vetwatch::sandbox::mailbox::Mailbox;
-use vetwatch::sandbox::receiver::Receiver;
+use vetwatch::sandbox::smtp_server::SmtpServer;
+use vetwatch::sandbox::webhook_receiver::Receiver;
 use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
 use vetwatch::store::Store;
-use vetwatch::store::roster::NewCustomer;
+use vetwatch::store::customers::NewCustomer;
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
 use crate::world::{SIGNING_SECRET, configuration, nothing_secret_is_in, rows, tell_baseline, tls};
@@ -45,9 +45,9 @@ pub(crate) async fn eventually<T>(what: &str, within: Duration, mut look: impl A
 }
 
 /// Everything around the daemon, and the folder that it lives in.
-pub(crate) struct Town {
+pub(crate) struct DaemonHarness {
     pub(crate) sandbox: Sandbox,
-    pub(crate) mail: Mailbox,
+    pub(crate) mail: SmtpServer,
     pub(crate) hook: Receiver,
     pub(crate) database: PathBuf,
     pub(crate) config: PathBuf,
@@ -57,7 +57,7 @@ pub(crate) struct Town {
     said: Mutex<Vec<u8>>,
 }
 
-impl Town {
+impl DaemonHarness {
     /// A town whose configuration has this in `[schedule]`, and this more at its end.
     pub(crate) async fn new(schedule: &str, more: &str) -> Self {
         Self::with(TempDir::new().expect("a folder"), None, schedule, more).await
@@ -68,7 +68,7 @@ impl Town {
         tls();
         let clock = Arc::new(SystemClock);
         let sandbox = Sandbox::start(Options::default(), clock.clone()).await.expect("a sandbox");
-        let mail = Mailbox::start(clock.clone()).await.expect("a mail server");
+        let mail = SmtpServer::start(clock.clone()).await.expect("a mail server");
         let hook = Receiver::start(Some(SIGNING_SECRET), clock).await.expect("a receiver");
         std::fs::write(folder.path().join("client-secret"), Options::default().client_secret).expect("a secret");
         std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
@@ -99,7 +99,7 @@ impl Town {
         std::fs::write(&self.config, text.replace(old, new)).expect("a configuration");
     }
 
-    /// Puts a refresh token where `login` does.
+    /// Puts a refresh token where `auth` does.
     pub(crate) fn keep_sign_in(&self) {
         let tokens = self.folder.path().join("tokens");
         std::fs::create_dir_all(&tokens).expect("a directory");
@@ -271,7 +271,7 @@ impl Town {
     }
 }
 
-impl Drop for Town {
+impl Drop for DaemonHarness {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the daemon's log, its last {SHOWN} lines:\n{}", self.log.shown());

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use clap::Parser as _;
 use serde_json::{Value, json};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{Fault, FaultRule, Operation};
 use vetwatch::store::Store;
-use vetwatch::store::roster::NewCustomer;
+use vetwatch::store::customers::NewCustomer;
 use vetwatch::time::{Clock as _, Timestamp};
 
 use crate::world::{SIGNING_SECRET, World};
@@ -63,7 +63,7 @@ async fn a_year() -> World {
     world.sandbox.approve(&schools[1]).unwrap();
     world.sandbox.fault(FaultRule::about(&schools[11], Fault::status(500)));
     world.poll_later().await;
-    world.hook.script(HookAct::status(500), None);
+    world.hook.script(WebhookAction::status(500), None);
     world.deliver().await;
     world
 }

@@ -4,28 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use vetwatch::sandbox::CustomerDetails;
-use vetwatch::sandbox::receiver::Hook;
+use vetwatch::sandbox::webhook_receiver::WebhookRequest;
+use vetwatch::store::customers::NewCustomer;
 use vetwatch::store::redrive::{Redrive, Redriven};
-use vetwatch::store::roster::NewCustomer;
 use vetwatch::time::Clock;
 
 use crate::world::{World, hours, minutes};
 
 /// The webhooks about vettings.
-fn vettings(world: &World) -> Vec<Hook> {
-    let about_vetting = |hook: &Hook| hook.json()["type"].as_str().is_some_and(|kind| kind.starts_with("vetting."));
+fn vettings(world: &World) -> Vec<WebhookRequest> {
+    let about_vetting =
+        |hook: &WebhookRequest| hook.json()["type"].as_str().is_some_and(|kind| kind.starts_with("vetting."));
     world.hook.hooks().into_iter().filter(about_vetting).collect()
 }
 
 /// The ids of the events that a webhook tells.
-fn events(hook: &Hook) -> Vec<String> {
+fn events(hook: &WebhookRequest) -> Vec<String> {
     let data = &hook.json()["data"];
     let id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
     data["events"].as_array().map_or_else(|| vec![id(data)], |events| events.iter().map(id).collect())
 }
 
 /// Each message's id with the events that it told.
-fn told(hooks: &[Hook]) -> BTreeMap<String, Vec<String>> {
+fn told(hooks: &[WebhookRequest]) -> BTreeMap<String, Vec<String>> {
     hooks.iter().map(|hook| (hook.id().unwrap().to_owned(), events(hook))).collect()
 }
 
@@ -122,7 +123,7 @@ async fn two_partners_of_one_tenant_have_events_of_their_own() {
         text.replacen("[schedule]", &format!("{second}[schedule]"), 1)
     })
     .await;
-    let id = world.stranger("Contoso School");
+    let id = world.unwatched_customer("Contoso School");
     for partner in ["emea", "amer"] {
         add(&world, partner, &id).await;
     }
@@ -214,7 +215,7 @@ async fn a_reminder_of_a_long_review_is_repeated_under_the_same_id() {
         world.poll().await;
         world.parts.alarms.round().await.unwrap();
         world.deliver().await;
-        let reminded = |hook: &Hook| hook.json()["type"] == "vetting.overdue";
+        let reminded = |hook: &WebhookRequest| hook.json()["type"] == "vetting.overdue";
         world.hook.hooks().into_iter().filter(reminded).map(|hook| events(&hook)).collect::<Vec<_>>()
     };
     world.pass(hours(24 * 4));

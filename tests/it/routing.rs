@@ -1,11 +1,11 @@
 //! Who is told, when, and with whom a message is shared: routes, digests, quiet hours, contacts, fallbacks.
 
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::time::{Clock, Timestamp};
 
 use crate::peers::run;
-use crate::world::{World, hours, letter, minutes, seconds};
+use crate::world::{World, hours, minutes, plain_text, seconds};
 
 /// Vetting verdicts over routes that are these, instead of the usual one.
 async fn routed(routes: &str) -> World {
@@ -55,7 +55,7 @@ fn sizes(world: &World) -> Vec<usize> {
 
 /// Each school, and how many mails name it.
 fn named(world: &World, count: usize) -> Vec<usize> {
-    let letters: Vec<String> = world.mail.mails().iter().map(letter).collect();
+    let letters: Vec<String> = world.mail.mails().iter().map(plain_text).collect();
     let times = |n| letters.iter().filter(|letter| letter.contains(&format!("School {n:04}"))).count();
     (0..count).map(times).collect()
 }
@@ -125,7 +125,7 @@ async fn what_an_outage_held_back_is_one_mail_and_not_one_for_each() {
         world.mail.mails().len(),
         2,
         "the one that asked whether it is back, and the rest: {:?}",
-        world.mailed()
+        world.mail_subjects()
     );
     assert_eq!(named(&world, 6), [1; 6]);
 }
@@ -145,7 +145,7 @@ async fn a_route_that_groups_gathers_for_its_time_and_what_comes_later_does_not_
     world.sandbox.approve(&ids[3]).unwrap();
     denied(&world, &ids[1..3]).await;
     world.deliver().await;
-    assert_eq!(sizes(&world), [1], "what is urgent does not wait: {:?}", world.hooked());
+    assert_eq!(sizes(&world), [1], "what is urgent does not wait: {:?}", world.webhooks());
     world.pass(minutes(20));
     world.deliver().await;
     assert_eq!(sizes(&world), [1, 3]);
@@ -169,7 +169,7 @@ async fn what_is_to_go_soon_does_not_join_what_goes_later() {
     world.sandbox.approve(&ids[2]).unwrap();
     world.pass(minutes(11));
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied School 0001 Not an Education Customer"]);
+    assert_eq!(world.webhooks(), ["vetting.denied School 0001 Not an Education Customer"]);
     world.pass(minutes(5));
     world.poll().await;
     world.pass(minutes(60));
@@ -194,7 +194,7 @@ async fn quiet_hours_delay_till_the_morning_and_drop_nothing() {
     world.pass(hours(24)); // the approved one is asked once a day
     world.poll().await;
     world.deliver().await;
-    let subjects = world.mailed();
+    let subjects = world.mail_subjects();
     assert!(!subjects.iter().any(|subject| subject.starts_with("Denied")), "{subjects:?}");
     assert!(subjects.iter().any(|subject| subject.starts_with("Revoked")), "urgent: {subjects:?}");
     world.mail.clear();
@@ -204,7 +204,7 @@ async fn quiet_hours_delay_till_the_morning_and_drop_nothing() {
         world.deliver().await;
     }
     let mails = world.mail.mails();
-    assert_eq!(mails.len(), 1, "one mail in the morning: {:?}", world.mailed());
+    assert_eq!(mails.len(), 1, "one mail in the morning: {:?}", world.mail_subjects());
     assert_eq!(local(mails[0].received_at), "Mon 07:15");
     assert_eq!(named(&world, 2), [1, 1]);
 }
@@ -220,10 +220,10 @@ async fn a_suspend_of_weeks_does_not_wake_anybody_at_night() {
     world.deliver().await;
     world.suspend(hours(15 * 24 + 3)); // longer than anything is held; Tuesday, 22:00
     world.deliver().await;
-    assert_eq!(world.mailed(), Vec::<String>::new());
+    assert_eq!(world.mail_subjects(), Vec::<String>::new());
     world.pass(hours(10));
     world.deliver().await;
-    assert_eq!(world.mailed().len(), 1, "in the morning: {:?}", world.mailed());
+    assert_eq!(world.mail_subjects().len(), 1, "in the morning: {:?}", world.mail_subjects());
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_giv
     )
     .await;
     let ids = in_review(&mut world, 1).await;
-    world.hook.script(HookAct::status(500), None);
+    world.hook.script(WebhookAction::status(500), None);
     denied(&world, &ids).await; // Monday, 10:15
     for _ in 0..2 * 24 * 2 {
         world.deliver().await;
@@ -381,7 +381,7 @@ async fn what_an_endpoint_has_held_for_too_long_is_sent_to_its_fallback_as_well_
     world.live(minutes(10)).await;
     assert_eq!(named(&world, 2), [1, 1], "a second delivery: the first one is still made");
     // What is given up goes there at once.
-    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())));
+    world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned())));
     denied(&world, &ids[2..]).await;
     world.live(minutes(10)).await;
     assert_eq!(news(&world).len(), 3);
@@ -440,13 +440,13 @@ async fn a_mailbox_that_is_full_for_days_stops_nobody_beside_it() {
     .await;
     let ids = in_review(&mut world, 8).await;
     let full =
-        MailRule::at(Stage::Rcpt, MailAct::Reply("452 4.2.2 mailbox full".to_owned())).to("full@contoso.example");
+        MailRule::at(Stage::Rcpt, SmtpAction::Reply("452 4.2.2 mailbox full".to_owned())).to("full@contoso.example");
     world.mail.script(full);
     for id in &ids {
         denied(&world, std::slice::from_ref(id)).await;
         let decided = world.clock.now();
         world.deliver().await;
-        assert_eq!(world.mail.mails().last().unwrap().received_at, decided, "{:?}", world.mailed());
+        assert_eq!(world.mail.mails().last().unwrap().received_at, decided, "{:?}", world.mail_subjects());
     }
     world.live(hours(2)).await;
     assert_eq!(named(&world, 8), [1; 8]);
@@ -462,7 +462,7 @@ async fn a_contact_that_the_server_refuses_ends_its_own_message_and_closes_the_w
         world.execute(&sql).await;
     }
     for refusal in ["554 5.7.1 Relay access denied", "550 5.1.1 User unknown in relay recipient table"] {
-        let refuse = MailAct::Reply(refusal.to_owned());
+        let refuse = SmtpAction::Reply(refusal.to_owned());
         world.mail.script(MailRule::at(Stage::Rcpt, refuse).to("c0@contoso.example").times(1));
     }
     denied(&world, &ids).await;
@@ -503,7 +503,7 @@ async fn an_endpoint_of_another_kind_gets_what_waited_in_its_own_form_under_the_
 async fn an_endpoint_that_said_that_it_is_gone_is_opened_by_redriving_it() {
     let mut world = World::new().await;
     let ids = in_review(&mut world, 2).await;
-    world.hook.script(HookAct::status(410), Some(1));
+    world.hook.script(WebhookAction::status(410), Some(1));
     denied(&world, &ids).await;
     world.deliver().await;
     world.pass(hours(24));

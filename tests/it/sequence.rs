@@ -15,14 +15,14 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, query};
 use tempfile::TempDir;
 use vetwatch::daemon::{EndpointParts, PartnerParts};
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::store::redrive::Redrive;
 use vetwatch::time::Clock;
 
 use crate::disk::Disk;
-use crate::world::{World, hours, letter, minutes, seconds};
+use crate::world::{World, hours, minutes, plain_text, seconds};
 
 const CUSTOMERS: usize = 3;
 const REASONS: [&str; 3] = ["Not an Education Customer", "Not an Academic Domain", "Not an eligible Library"];
@@ -189,7 +189,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         prop_assert_eq!(events.len(), hooked.by_id.len(), "an event under two ids");
         let again = hooked.by_id.values().map(|arrival| arrival.accepted.saturating_sub(1)).sum::<u32>();
         prop_assert!(again <= repeats.allowed(), "{} repeats of accepted webhooks, {:?}", again, &repeats);
-        prop_assert_eq!(mailed(&world, &name).await, model.news.len(), "mails about {}", &name);
+        prop_assert_eq!(mail_subjects(&world, &name).await, model.news.len(), "mails about {}", &name);
         let grouped: Vec<&String> =
             digests.values().filter(|(about, _)| *about == name).map(|(_, news)| news).collect();
         prop_assert_eq!(grouped, model.news.iter().collect::<Vec<_>>(), "in digests, of {}", &name);
@@ -261,7 +261,7 @@ fn digests(
 }
 
 /// Events of a customer that a mail arrived of, each under one `Message-ID`.
-async fn mailed(world: &World, name: &str) -> usize {
+async fn mail_subjects(world: &World, name: &str) -> usize {
     let mails = world.mail.mails();
     let sql = format!(
         "select de.delivery from delivery_event de join event e on e.id = de.event join customer c on c.id = e.customer
@@ -269,7 +269,7 @@ async fn mailed(world: &World, name: &str) -> usize {
     );
     let has_arrived = |id: &&String| {
         let of_it = mails.iter().filter(|mail| mail.text().contains(&format!("Message-ID: <{id}@")));
-        of_it.map(letter).any(|letter| letter.contains(name))
+        of_it.map(plain_text).any(|letter| letter.contains(name))
     };
     world.rows(&sql).await.iter().filter(has_arrived).count()
 }
@@ -309,17 +309,17 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
         Step::Deliver { hook, mail } => {
             match hook {
                 HookFate::Ok => {}
-                HookFate::Status(status) => world.hook.script(HookAct::status(status), Some(2)),
-                HookFate::CloseAfter => world.hook.script(HookAct::CloseAfter, Some(1)),
+                HookFate::Status(status) => world.hook.script(WebhookAction::status(status), Some(2)),
+                HookFate::CloseAfter => world.hook.script(WebhookAction::CloseAfter, Some(1)),
                 HookFate::Down => world.hook.stop().await.unwrap(),
             }
             match mail {
                 MailFate::Ok => {}
                 MailFate::Later => {
-                    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("451 4.7.1 later".into())).times(2));
+                    world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("451 4.7.1 later".into())).times(2));
                 }
                 MailFate::TakeThenClose => {
-                    world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenClose).times(1));
+                    world.mail.script(MailRule::at(Stage::Message, SmtpAction::TakeThenClose).times(1));
                 }
                 MailFate::Down => world.mail.stop().await.unwrap(),
             }
@@ -330,7 +330,7 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
             repeats.deaths += 1;
             let arrived = world.hook.hooks().len();
             if hang {
-                world.hook.script(HookAct::Hang, Some(1));
+                world.hook.script(WebhookAction::Hang, Some(1));
             }
             tokio::select! {
                 round = world.parts.endpoints[1].dispatcher.round() => drop(round.unwrap()), // nothing was due, or it was too quick
@@ -405,7 +405,7 @@ async fn obstruct(world: &World, obstacle: Obstacle<'_>, sending: bool) {
     world.note_running().await;
     let arrived = world.hook.hooks().len();
     if sending {
-        world.hook.script(HookAct::Delay(Duration::from_millis(150)), Some(1));
+        world.hook.script(WebhookAction::Delay(Duration::from_millis(150)), Some(1));
     }
     let work = async {
         for PartnerParts { poller, .. } in world.parts.partners.iter().filter(|_| !sending) {

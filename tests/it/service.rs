@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 use vetwatch::sandbox::Kind;
-use vetwatch::sandbox::receiver::{Hook, HookAct};
+use vetwatch::sandbox::webhook_receiver::{WebhookAction, WebhookRequest};
 
 use crate::disk::Disk;
-use crate::process::{SOON, Town, complaint, now};
+use crate::process::{DaemonHarness, SOON, complaint, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
@@ -31,7 +31,7 @@ async fn told(socket: &UnixDatagram) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn systemd_hears_when_it_works_that_it_works_and_when_it_stops() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     town.in_review(1).await;
     let path = town.folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -59,10 +59,10 @@ async fn systemd_hears_when_it_works_that_it_works_and_when_it_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_heartbeat_says_that_it_lives_and_its_url_is_in_no_log() {
-    let town = Town::new(OFTEN, "heartbeat_url_file = \"heartbeat\"").await;
+    let town = DaemonHarness::new(OFTEN, "heartbeat_url_file = \"heartbeat\"").await;
     let url = town.hook.url().join("/ping/0123-s3cr3t").unwrap();
     std::fs::write(town.folder.path().join("heartbeat"), url.as_str()).unwrap();
-    town.hook.script(HookAct::status(500), Some(1));
+    town.hook.script(WebhookAction::status(500), Some(1));
     let daemon = town.running().await;
     let beat = town.hook.wait_for(1, SOON).await.unwrap().remove(0);
     assert!(beat.body.is_empty() && beat.id().is_none(), "{beat:?}");
@@ -73,10 +73,10 @@ async fn a_heartbeat_says_that_it_lives_and_its_url_is_in_no_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_a_delivery_in_flight_end() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(2).await;
     let mut daemon = town.running().await;
-    town.hook.script(HookAct::Delay(seconds(1)), Some(1));
+    town.hook.script(WebhookAction::Delay(seconds(1)), Some(1));
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.hook.wait_for(1, SOON).await.unwrap();
     daemon.terminate();
@@ -94,10 +94,10 @@ async fn sigterm_lets_a_delivery_in_flight_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_sigterm_stops_at_once_and_the_next_start_takes_up_what_was_under_way() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(1).await;
     let mut daemon = town.running().await;
-    town.hook.script(HookAct::Hang, Some(1));
+    town.hook.script(WebhookAction::Hang, Some(1));
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.hook.wait_for(1, SOON).await.unwrap();
     daemon.terminate();
@@ -118,7 +118,7 @@ async fn a_second_sigterm_stops_at_once_and_the_next_start_takes_up_what_was_und
 
 #[tokio::test]
 async fn a_bad_configuration_ends_with_78_and_is_not_tried_again() {
-    let town = Town::new("in_review = \"soon\"", "").await;
+    let town = DaemonHarness::new("in_review = \"soon\"", "").await;
     let output = town.run(&["run"]);
     assert_eq!(output.status.code(), Some(78), "{}", complaint(&output));
     assert!(complaint(&output).contains("schedule.in_review"), "{}", complaint(&output));
@@ -132,7 +132,7 @@ async fn a_bad_configuration_ends_with_78_and_is_not_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_daemon_is_refused_and_the_first_goes_on() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(1).await;
     let daemon = town.running().await;
     let second = town.run_beside(&["run"]).await;
@@ -145,9 +145,9 @@ async fn a_second_daemon_is_refused_and_the_first_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_nobody_is_asked_who_is_not_due() {
-    let town = Town::new(SELDOM, "").await;
+    let town = DaemonHarness::new(SELDOM, "").await;
     let ids = town.in_review(5).await;
-    let asked = |town: &Town| ids.iter().map(|id| town.sandbox.count_of(id)).collect::<Vec<_>>();
+    let asked = |town: &DaemonHarness| ids.iter().map(|id| town.sandbox.count_of(id)).collect::<Vec<_>>();
     assert_eq!(asked(&town), [1; 5]);
     town.running().await.stop().await;
     town.running().await.kill();
@@ -168,10 +168,10 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
         eprintln!("skipped: nothing can be mounted here");
         return;
     };
-    let town = Town::with(folder, Some(&disk.0), OFTEN, "").await;
+    let town = DaemonHarness::with(folder, Some(&disk.0), OFTEN, "").await;
     let ids = town.in_review(3).await;
     let daemon = town.running().await;
-    town.hook.script(HookAct::Delay(seconds(1)), Some(1));
+    town.hook.script(WebhookAction::Delay(seconds(1)), Some(1));
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.hook.wait_for(1, SOON).await.unwrap();
     town.until("select state from v_deliveries where endpoint = 'sales-mail'", &["delivered"]).await;
@@ -185,7 +185,7 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
     assert_eq!(deliveries, ["crm | pending", "sales-mail | delivered"]);
 
     // Operators hear of it past the outbox, once, and `status` says the same.
-    let is_late = |hook: &Hook| hook.json()["type"] == "monitor.polling_late";
+    let is_late = |hook: &WebhookRequest| hook.json()["type"] == "monitor.polling_late";
     let alarm = town.hook.wait_for_those(1, SOON * 2, is_late).await.unwrap().remove(0).json();
     assert!(alarm["data"]["summary"].as_str().unwrap().contains("Customers of emea are polled late"), "{alarm}");
     let status = town.run_beside(&["status", "--json"]).await;
@@ -206,7 +206,7 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_says_that_a_daemon_has_noted_nothing_for_three_minutes() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let daemon = town.running().await;
     town.until("select count(*) from daemon where alive_since is not null", &["1"]).await;
     let noted = async |minutes_ago: u64| {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
-use crate::process::{SOON, Town, eventually, now};
+use crate::process::{DaemonHarness, SOON, eventually, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
@@ -11,7 +11,7 @@ const OFTEN: &str = "in_review = \"100ms\"";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_ends_the_daemon_but_those_that_mean_to() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(1).await;
     let daemon = town.running().await;
     let named = ["HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "XCPU", "XFSZ", "IO", "PWR", "STKFLT"];
@@ -31,7 +31,7 @@ async fn no_signal_ends_the_daemon_but_those_that_mean_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigquit_and_ctrl_c_end_it_in_order() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     for signal in ["QUIT", "INT"] {
         let mut daemon = town.running().await;
         daemon.signal(signal);
@@ -41,7 +41,7 @@ async fn sigquit_and_ctrl_c_end_it_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_whose_configuration_cannot_be_read_yet_lives_through_sighup_and_obeys_sigterm() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     // A file that nobody writes: opening it waits, as on a network disk that hangs.
     std::fs::remove_file(&town.config).unwrap();
     nix::unistd::mkfifo(&town.config, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -66,7 +66,7 @@ async fn a_daemon_whose_configuration_cannot_be_read_yet_lives_through_sighup_an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_stops_nothing_and_says_later_how_much_is_missing() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(20).await;
     // Talkative: it logs far more than a pipe takes.
     let (mut daemon, mut unread) = town.start_unread(&[("RUST_LOG", "trace")]);

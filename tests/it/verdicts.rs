@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vetwatch::time::Timestamp;
 
-use crate::world::{START, World, hours, letter, minutes, seconds};
+use crate::world::{START, World, hours, minutes, plain_text, seconds};
 
 fn entry(status: &str, reason: Option<&str>, created: Timestamp) -> Value {
     json!({"qualification": "Education", "vettingStatus": status, "vettingReason": reason, "vettingCreatedDate": created})
@@ -31,7 +31,7 @@ async fn a_denial_that_is_dated_seconds_before_its_review_is_told_at_once() {
     world.pass(minutes(15));
     world.poll().await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an Education Customer"]);
+    assert_eq!(world.webhooks(), ["vetting.denied Contoso School Not an Education Customer"]);
     let decided = "select attempt, outcome, submitted_at from v_decisions";
     assert_eq!(world.rows(decided).await, [format!("1 | Denied | {START}")]);
 }
@@ -61,7 +61,7 @@ async fn a_denial_that_is_dated_hours_before_its_review_waits_over_restarts_and_
     world.pass(minutes(15));
     world.poll().await;
     world.deliver().await;
-    assert_eq!(world.hooked(), ["vetting.denied Contoso School Not an Education Customer"]);
+    assert_eq!(world.webhooks(), ["vetting.denied Contoso School Not an Education Customer"]);
     let before = "select last_seen_before_at from v_transitions";
     assert_eq!(world.rows(before).await, [START.after(hours(2)).to_string()]);
     assert!(world.store.pending_verdicts(None).await.unwrap().is_empty());
@@ -125,7 +125,7 @@ async fn a_review_in_whose_place_the_denial_of_before_stands_is_told_to_be_gone(
     }
     assert_eq!(events(&world).await, ["vetting.denied | 1", "vetting.submitted | 2", "vetting.vanished | 2"]);
     world.deliver().await;
-    let mail = letter(&world.mail.mails()[1]).split_whitespace().collect::<Vec<_>>().join(" ");
+    let mail = plain_text(&world.mail.mails()[1]).split_whitespace().collect::<Vec<_>>().join(" ");
     let said = "The request of 3 December 2025 of Contoso School for Education is no longer shown; what stands is the \
                 denial of 24 November 2025.";
     assert!(mail.contains(said), "{mail}");

@@ -1,13 +1,13 @@
 //! Messages that wait without an end in sight: for an endpoint that left the configuration, or alone.
 
 use vetwatch::delivery::parcel;
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::store::redirect::Redirected;
 use vetwatch::store::redrive::{Redrive, Redriven};
 use vetwatch::time::Clock;
 
 use crate::delivery::verdicts;
-use crate::world::{World, hours, letter, minutes};
+use crate::world::{World, hours, minutes, plain_text};
 
 /// A world whose verdicts go to a desk of their own, a mailbox; the operators read another one, and the webhook.
 async fn world() -> World {
@@ -55,7 +55,7 @@ impl World {
     }
 
     async fn redirect(&self, which: Redrive<'_>, to: &str) -> Redirected {
-        let told = self.config.routes.directly(to, "redrive --to".to_owned(), "redirected".to_owned());
+        let told = self.config.routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
         let mut tx = self.store.begin().await.unwrap();
         let done = tx.redirect(which, &parcel(&told, self.clock.now()), self.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
@@ -86,7 +86,7 @@ async fn a_verdict_that_waits_for_an_endpoint_that_left_the_configuration_is_tol
     world.live(minutes(10)).await;
     assert_eq!(world.in_place(), ["School 00 instead of desk", "School 01 instead of desk"]);
     assert_eq!(world.mails_to("sales@contoso.example"), 2, "that, and what they wait for");
-    let mail = world.mail.mails().iter().map(letter).find(|text| text.contains("School 00")).unwrap();
+    let mail = world.mail.mails().iter().map(plain_text).find(|text| text.contains("School 00")).unwrap();
     assert!(
         mail.contains("because desk has not taken it since") && mail.contains("not tried there any more"),
         "{mail}"
@@ -107,7 +107,7 @@ async fn a_verdict_that_waits_for_an_endpoint_that_left_the_configuration_is_tol
 async fn an_endpoint_that_leaves_again_or_is_given_more_is_told_again() {
     let mut world = world().await;
     let whole = world.config.clone();
-    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())).times(1));
+    world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned())).times(1));
     verdicts(&mut world, 1).await;
     world.deliver().await;
     world.mail.stop().await.unwrap();
@@ -141,7 +141,7 @@ async fn what_gathers_for_an_endpoint_that_left_and_what_only_tells_of_vetwatch_
     verdicts(&mut world, 2).await;
     world.without("sales-mail").await;
     world.live(minutes(40)).await;
-    assert_eq!(world.in_place().len(), 2, "{:?}", world.hooked());
+    assert_eq!(world.in_place().len(), 2, "{:?}", world.webhooks());
     // A message of the operators' own, at an endpoint that is gone as well.
     world.hook.stop().await.unwrap();
     world.live(minutes(30)).await;
@@ -188,7 +188,7 @@ async fn what_waits_for_one_endpoint_can_be_told_to_another_and_ends_as_redirect
 #[tokio::test]
 async fn only_what_the_other_endpoint_has_no_message_of_is_redirected_to_it() {
     let mut world = World::new().await;
-    world.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())));
+    world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned())));
     verdicts(&mut world, 1).await;
     world.deliver().await;
     let all = Redrive::Dead { endpoint: None, since: None };
@@ -247,7 +247,7 @@ async fn a_message_that_waits_alone_for_a_day_is_told_once_and_another_time_when
         ids.push(world.in_review(&format!("School {n:02}")).await);
     }
     world.execute("update customer set contact = 'c' || substr(name, -1) || '@contoso.example'").await;
-    let full = MailAct::Reply("452 4.2.2 mailbox full".to_owned());
+    let full = SmtpAction::Reply("452 4.2.2 mailbox full".to_owned());
     world.mail.script(MailRule::at(Stage::Rcpt, full).to("c0@contoso.example"));
     for (n, id) in ids.iter().enumerate() {
         world.sandbox.deny(id, "Not an Academic Domain").unwrap();

@@ -20,15 +20,15 @@ use uuid::Uuid;
 use vetwatch::delivery::http::HttpSettings;
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::webhook::{SigningSecret, WebhookChannel, WebhookSettings};
-use vetwatch::delivery::{Draft, Outcome, Outgoing, Report};
+use vetwatch::delivery::{AttemptResult, OutboundMessage, Outcome, RenderInput};
 use vetwatch::event::EventType;
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
 use crate::peers::{Certificates, MailServer, run, verify_webhook};
 
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0003);
-const TRY_AGAIN: Outcome = Outcome::TryAgain { after: None };
+const TRY_AGAIN: Outcome = Outcome::Retry { after: None };
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -175,22 +175,25 @@ fn now() -> Timestamp {
     serde_json::from_value("2026-11-21T09:00:00.000Z".into()).unwrap()
 }
 
-async fn deliver(channel: &WebhookChannel) -> Report {
+async fn deliver(channel: &WebhookChannel) -> AttemptResult {
     deliver_at(channel, now()).await
 }
 
-async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> Report {
+async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> AttemptResult {
     let mut event = sample::event(EventType::Denied, Uuid::from_u128(1), "emea", now);
-    if let vetwatch::event::Subject::Vetting(news) = &mut event.data.subject {
+    if let vetwatch::event::EventPayload::Vetting(news) = &mut event.data.subject {
         "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
-    let message = channel.render(&Draft::new(ID, &[event]));
+    let message = channel.render(&RenderInput::new(ID, &[event]));
     let report = channel
-        .deliver(Outgoing { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() }, now)
+        .deliver(OutboundMessage { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() }, now)
         .await;
     let shown = format!("{report:?} {channel:?}");
     assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");
-    assert!(report.detail.len() <= Report::DETAIL_MAX && !report.detail.contains(char::is_control), "{report:?}");
+    assert!(
+        report.detail.len() <= AttemptResult::DETAIL_MAX && !report.detail.contains(char::is_control),
+        "{report:?}"
+    );
     report
 }
 
@@ -241,7 +244,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn each_status_has_its_consequence() {
-    let wait = |seconds| Outcome::TryAgain { after: Some(Duration::from_secs(seconds)) };
+    let wait = |seconds| Outcome::Retry { after: Some(Duration::from_secs(seconds)) };
     for (status, headers, outcome) in [
         ("200 OK", "", Outcome::Accepted),
         ("202 Accepted", "", Outcome::Accepted),
@@ -356,8 +359,8 @@ async fn a_tarpit_holds_an_attempt_no_longer_than_its_deadline() {
 #[tokio::test]
 async fn a_receiver_that_resets_the_connection_gets_the_message_again() {
     let clock = Arc::new(SystemClock);
-    let receiver = vetwatch::sandbox::receiver::Receiver::start(None, clock).await.unwrap();
-    for act in [HookAct::ResetAfter, HookAct::CloseAfter] {
+    let receiver = vetwatch::sandbox::webhook_receiver::Receiver::start(None, clock).await.unwrap();
+    for act in [WebhookAction::ResetAfter, WebhookAction::CloseAfter] {
         receiver.script(act, Some(1));
         let report = deliver(&channel(receiver.url().as_str(), &[])).await;
         assert_eq!(report.outcome, Outcome::Unconfirmed, "{}", report.detail);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::Value;
 use vetwatch::sandbox::{Bulk, Kind, Operation, Step};
-use vetwatch::store::roster::{Imported, ImportedCustomer};
+use vetwatch::store::customers::{Imported, ImportedCustomer};
 use vetwatch::time::{Clock, Timestamp};
 
 use crate::world::{START, World, hours, minutes};
@@ -22,13 +22,13 @@ const CALLS_AN_HOUR: u64 = 300;
 
 /// A partner with so many customers, in this order: in review, settled (approved and denied in turn), without a
 /// qualification. Vetwatch has not asked about any of them yet.
-struct Town {
+struct DaemonHarness {
     world: World,
     ids: Vec<String>,
     in_review: usize,
 }
 
-impl Town {
+impl DaemonHarness {
     async fn of(bulk: Bulk, requests_per_minute: u32) -> Self {
         let mut world = World::new().await;
         let ids = world.sandbox.add_customers(bulk);
@@ -146,7 +146,7 @@ fn given_hours() -> u64 {
 async fn five_thousand_customers_take_few_calls_an_hour_and_every_verdict_is_told_within_its_interval() {
     fastrand::seed(1); // the jitter
     let mut rng = Rng::with_seed(2);
-    let town = Town::of(Bulk { count: 5000, in_review: 50, settled: 450 }, 300).await;
+    let town = DaemonHarness::of(Bulk { count: 5000, in_review: 50, settled: 450 }, 300).await;
     let time = hours(given_hours());
     town.run(minutes(20)).await;
     let seen = town.world.rows("select count(*) from customer where last_seen_at is not null").await;
@@ -172,11 +172,11 @@ async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_
     fastrand::seed(3);
     let mut rng = Rng::with_seed(4);
     // As bad as it can be: shortly after so many were asked of whom most have nothing to lose.
-    let town = Town::of(Bulk { count: 5000, in_review: 50, settled: 450 }, 300).await;
+    let town = DaemonHarness::of(Bulk { count: 5000, in_review: 50, settled: 450 }, 300).await;
     town.run(minutes(20)).await;
     let (began, brownout) = (town.world.theirs(), hours(2));
     let verdicts = town.verdicts(20, brownout, &mut rng);
-    town.world.sandbox.storm(brownout);
+    town.world.sandbox.brownout(brownout);
     let mut implausible = 0;
     for _ in 0..12 {
         town.run(minutes(10)).await;
@@ -206,7 +206,7 @@ async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_
 #[tokio::test]
 async fn a_first_sweep_a_suspend_and_clocks_that_are_set_keep_to_the_budget_and_starve_nobody_in_review() {
     fastrand::seed(5);
-    let town = Town::of(Bulk { count: 10_000, in_review: 30, settled: 300 }, 60).await;
+    let town = DaemonHarness::of(Bulk { count: 10_000, in_review: 30, settled: 300 }, 60).await;
     let began = town.world.theirs();
     let phase = minutes(20);
     town.run(phase).await;

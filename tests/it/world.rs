@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use vetwatch::config::{Config, CredentialDirs};
 use vetwatch::daemon::{self, Parts};
-use vetwatch::sandbox::mailbox::{Mail, Mailbox};
-use vetwatch::sandbox::receiver::{Hook, Receiver};
+use vetwatch::sandbox::smtp_server::{Mail, SmtpServer};
+use vetwatch::sandbox::webhook_receiver::{Receiver, WebhookRequest};
 use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
 use vetwatch::store::Store;
-use vetwatch::store::roster::NewCustomer;
+use vetwatch::store::customers::NewCustomer;
 use vetwatch::time::{Clock, ManualClock, Timestamp};
 
 pub(crate) const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr";
@@ -48,7 +48,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     theirs: Arc<ManualClock>,
     pub(crate) sandbox: Sandbox,
-    pub(crate) mail: Mailbox,
+    pub(crate) mail: SmtpServer,
     pub(crate) hook: Receiver,
     pub(crate) config: Config,
     pub(crate) store: Store,
@@ -88,11 +88,11 @@ impl World {
 
     /// A world whose partner is watched as a whole, and was never looked at.
     pub(crate) async fn synced() -> Self {
-        Self::unseen("", "", |text| text.replace("customers = \"manual\"", "customers = \"synced\"")).await
+        Self::without_baseline("", "", |text| text.replace("customers = \"manual\"", "customers = \"synced\"")).await
     }
 
     /// A world of which the operators were told nothing yet, its configuration changed so.
-    pub(crate) async fn unseen(schedule: &str, more: &str, change: impl FnOnce(String) -> String) -> Self {
+    pub(crate) async fn without_baseline(schedule: &str, more: &str, change: impl FnOnce(String) -> String) -> Self {
         Self::unseen_in(tempfile::tempdir().expect("a folder"), schedule, more, change).await
     }
 
@@ -101,7 +101,7 @@ impl World {
         let clock = Arc::new(ManualClock::at(START));
         let theirs = Arc::new(ManualClock::at(START));
         let sandbox = Sandbox::start(Options::default(), theirs.clone()).await.expect("a sandbox");
-        let mail = Mailbox::start(clock.clone()).await.expect("a mail server");
+        let mail = SmtpServer::start(clock.clone()).await.expect("a mail server");
         let hook = Receiver::start(Some(SIGNING_SECRET), clock.clone()).await.expect("a receiver");
         let path = folder.path().join("vetwatch.toml");
         std::fs::write(folder.path().join("client-secret"), Options::default().client_secret).expect("a secret");
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// A customer in Partner Center whom vetwatch does not know yet. Returns its id.
-    pub(crate) fn stranger(&mut self, name: &str) -> String {
+    pub(crate) fn unwatched_customer(&mut self, name: &str) -> String {
         self.customers += 1;
         let id = format!("{:08x}-0000-4000-8000-000000000000", self.customers);
         let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
@@ -137,7 +137,7 @@ impl World {
 
     /// A customer in Partner Center that vetwatch was told to watch. Returns its id.
     pub(crate) async fn customer(&mut self, name: &str) -> String {
-        let id = self.stranger(name);
+        let id = self.unwatched_customer(name);
         let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
         let new = NewCustomer { partner: "emea", id: &id, name: Some(name), domain: Some(&domain), tags: None };
         let mut tx = self.store.begin().await.expect("a transaction");
@@ -283,12 +283,12 @@ impl World {
     }
 
     /// What arrived at the receiver so far: type, customer, reason.
-    pub(crate) fn hooked(&self) -> Vec<String> {
+    pub(crate) fn webhooks(&self) -> Vec<String> {
         self.hook.hooks().iter().map(told).collect()
     }
 
     /// Subjects of the mails so far.
-    pub(crate) fn mailed(&self) -> Vec<String> {
+    pub(crate) fn mail_subjects(&self) -> Vec<String> {
         self.mail.mails().iter().map(subject).collect()
     }
 }
@@ -413,7 +413,7 @@ pub(crate) async fn rows(database: &Path, sql: &str) -> Vec<String> {
 }
 
 /// Type, customer and reason of a webhook.
-pub(crate) fn told(hook: &Hook) -> String {
+pub(crate) fn told(hook: &WebhookRequest) -> String {
     let json = hook.json();
     let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
     format!("{} {} {}", text("/type"), text("/data/customer/name"), text("/data/vetting_reason"))
@@ -426,7 +426,7 @@ pub(crate) fn subject(mail: &Mail) -> String {
 }
 
 /// The plain text of a mail, decoded.
-pub(crate) fn letter(mail: &Mail) -> String {
+pub(crate) fn plain_text(mail: &Mail) -> String {
     use base64::Engine as _;
     let raw = mail.text().replace("\r\n", "\n");
     let part = raw.split("\n--vetwatch-").find(|part| part.to_lowercase().contains("content-type: text/plain"));

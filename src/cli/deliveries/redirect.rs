@@ -8,19 +8,19 @@ use serde_json::json;
 use super::{delivery_id, known_endpoint};
 use crate::cli::args::RedriveArgs;
 use crate::cli::{Context, Exit, Failure, text};
-use crate::config::Outline;
+use crate::config::PublicConfig;
 use crate::delivery::parcel;
-use crate::delivery::route::Contact;
-use crate::store::Parcel;
+use crate::delivery::route::ContactPolicy;
+use crate::store::NewDelivery;
 use crate::store::redirect::Redirected;
 use crate::store::redrive::Redrive;
 
 /// What is moved together is read together.
-const GATHER: Duration = Duration::from_secs(1);
+const GROUP_FOR: Duration = Duration::from_secs(1);
 
 pub(super) async fn redirect(
     context: &Context,
-    outline: &Outline,
+    outline: &PublicConfig,
     args: &RedriveArgs,
     to: &str,
 ) -> Result<Exit, Failure> {
@@ -36,7 +36,7 @@ pub(super) async fn redirect(
             .advise(format!("`vetwatch deliveries redrive --endpoint {to}` sends to it again")));
     }
     let routes = context.config()?.routes;
-    if routes.ways.get(to).is_some_and(|way| way.contact == Contact::Only) {
+    if routes.ways.get(to).is_some_and(|way| way.contact == ContactPolicy::Only) {
         return Err(Failure::new(Exit::Usage, format!("nothing can be redirected to \"{to}\""))
             .because("it has no recipient of its own, only each customer's contact"));
     }
@@ -53,8 +53,8 @@ pub(super) async fn redirect(
         Some(id) => Redrive::One { id, force: false },
         None => Redrive::Dead { endpoint: args.endpoint.as_deref(), since: args.since.map(|since| since.at(now)) },
     };
-    let told = routes.directly(to, "redrive --to".to_owned(), "redirected".to_owned());
-    let parcel = Parcel { due_at: now.after(GATHER), ..parcel(&told, now) };
+    let told = routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
+    let parcel = NewDelivery { due_at: now.after(GROUP_FOR), ..parcel(&told, now) };
     let mut tx = store.begin().await?;
     let redirected = tx.redirect(which, &parcel, now).await?;
     tx.commit().await?;

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::cli::output::Style;
-use crate::cli::{deliveries, text, when};
+use crate::cli::{deliveries, text, time_args};
 use crate::event::EventType;
-use crate::store::reports::{Proof, ProvenDelivery, ProvenTransition};
+use crate::store::reports::{DeliveryTrace, EventTrace, TransitionEvidence};
 use crate::time::Timestamp;
 
 /// An answer that is longer is cut; `--json` has it whole.
 const ANSWER: usize = 1200;
 
-pub(super) fn of(style: Style, proof: &Proof) -> String {
+pub(super) fn of(style: Style, proof: &EventTrace) -> String {
     let event = &proof.event;
     let mut page = format!("{}\n", style.heading(&format!("{}  {}", event.event_type, text::clean(&about(proof)))));
     line(&mut page, "event", &event.event_id);
@@ -28,7 +28,7 @@ pub(super) fn of(style: Style, proof: &Proof) -> String {
     }
     let _ = writeln!(page, "\n{}", style.heading("Told"));
     for delivery in &proof.deliveries {
-        page += &told(style, delivery);
+        page += &targets_for(style, delivery);
     }
     if proof.deliveries.is_empty() {
         let _ = writeln!(page, "  {}", nobody(proof));
@@ -36,7 +36,7 @@ pub(super) fn of(style: Style, proof: &Proof) -> String {
     page
 }
 
-fn about(proof: &Proof) -> String {
+fn about(proof: &EventTrace) -> String {
     let data = &proof.event.data;
     let said = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     match (said("/customer/name").or(said("/customer/id")), said("/qualification")) {
@@ -50,7 +50,7 @@ fn line(page: &mut String, label: &str, value: &str) {
 }
 
 /// The answer, and what it changed.
-fn evidence(style: Style, seen: &ProvenTransition) -> String {
+fn evidence(style: Style, seen: &TransitionEvidence) -> String {
     let mut page = format!("\n{}\n", style.heading("Answer of Partner Center"));
     let optional = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
     line(&mut page, "customer", &format!("{} ({})", seen.customer_name, seen.customer_id));
@@ -93,7 +93,7 @@ fn changed(page: &mut String, label: &str, before: Option<&str>, now: Option<&st
 }
 
 /// What is told of no change: a reminder, news of vetwatch itself, a test.
-fn without_transition(style: Style, proof: &Proof) -> String {
+fn without_transition(style: Style, proof: &EventTrace) -> String {
     let mut page = format!("\n{}\n", style.heading("What it says"));
     let data = &proof.event.data;
     let said = |key: &str| data[key].as_str().unwrap_or_default();
@@ -112,7 +112,7 @@ fn without_transition(style: Style, proof: &Proof) -> String {
     page
 }
 
-fn told(style: Style, told: &ProvenDelivery) -> String {
+fn targets_for(style: Style, told: &DeliveryTrace) -> String {
     let mut page = String::new();
     for line in deliveries::lines_of(style, &told.delivery).lines() {
         let _ = writeln!(page, "  {line}");
@@ -123,7 +123,7 @@ fn told(style: Style, told: &ProvenDelivery) -> String {
     for attempt in &told.attempts_made {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way, or the process ended in it");
         let response = attempt.response.as_deref().map(text::clean).unwrap_or_default();
-        let at = when::minute(&attempt.began_at.to_string());
+        let at = time_args::minute(&attempt.began_at.to_string());
         let _ = writeln!(page, "      attempt {}  {at}  {outcome}  {response}", attempt.number);
     }
     if told.attempts_made.is_empty() && told.delivery.attempts > 0 {
@@ -137,11 +137,11 @@ fn told(style: Style, told: &ProvenDelivery) -> String {
 }
 
 /// Why nobody was told, as far as that is known.
-fn nobody(proof: &Proof) -> &'static str {
+fn nobody(proof: &EventTrace) -> &'static str {
     let kind = EventType::parse(&proof.event.event_type);
     if proof.muted {
         "Nobody: the customer was muted. `vetwatch customers unmute` ends that; what happened meanwhile is not told."
-    } else if kind.is_some_and(EventType::is_quiet) {
+    } else if kind.is_some_and(EventType::is_opt_in) {
         "Nobody: this type is told only where a route names it, and none took it then."
     } else {
         "Nobody: no endpoint was left to tell; one is not told of itself, and a configuration may have had no other."

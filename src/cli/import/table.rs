@@ -9,7 +9,7 @@ use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use uuid::Uuid;
 
 use crate::cli::customers::{EXAMPLE_ID, guid, is_tag};
-use crate::store::roster::ImportedCustomer;
+use crate::store::customers::ImportedCustomer;
 
 /// The columns that there may be; only the first one must.
 pub(super) const COLUMNS: [&str; 5] = ["id", "name", "domain", "tags", "contact"];

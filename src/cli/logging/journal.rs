@@ -13,7 +13,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::queue::Queue;
-use crate::cli::failure::chain;
+use crate::cli::failure::error_chain;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// A datagram has a size that fits; nothing that is worth reading is longer.
@@ -97,7 +97,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.record_str(field, &chain(value));
+        self.record_str(field, &error_chain(value));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{OneCustomer, Overview};
 use crate::cli::output::Output;
-use crate::cli::{customers, history, text, when};
+use crate::cli::{customers, history, text, time_args};
 use crate::store::reports::{CurrentRow, EndpointState, PartnerState, PendingRow};
 use crate::time::Timestamp;
 
@@ -19,7 +19,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         Some(false) => style.bad("no daemon runs"),
         None => "whether the daemon runs, this user may not know".into(),
     };
-    let mut page = format!("{} UTC, {daemon}\n", when::minute(&all.now.to_string()));
+    let mut page = format!("{} UTC, {daemon}\n", time_args::minute(&all.now.to_string()));
     if !all.attention.is_empty() {
         let said = all.attention.iter().map(|said| vec!["!".into(), said.clone()]);
         for line in out.table(&["", ""], said).lines() {
@@ -45,7 +45,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
 
     let rows = all.decided.iter().map(|row| {
         vec![
-            when::minute(&row.decided_before),
+            time_args::minute(&row.decided_before),
             row.outcome.clone(),
             if row.customer_name.is_empty() { row.customer_id.clone() } else { row.customer_name.clone() },
             row.qualification.clone(),
@@ -58,7 +58,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     if !all.blind.is_empty() {
         let rows = all.blind.iter().map(|row| {
             let name = if row.name.is_empty() { &row.customer_id } else { &row.name };
-            let since = row.unreadable_since.as_deref().map(when::minute).unwrap_or_default();
+            let since = row.unreadable_since.as_deref().map(time_args::minute).unwrap_or_default();
             vec![since, name.clone(), row.partner.clone(), row.last_error.clone().unwrap_or_default()]
         });
         section(out, &mut page, "Blind", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
@@ -68,7 +68,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         let state = &partner.state;
         let gate = match (state.backoff_until, &state.backoff_reason) {
             (Some(until), Some(why)) if until > all.now => {
-                format!("closed until {}: {why}", when::minute(&until.to_string()))
+                format!("closed until {}: {why}", time_args::minute(&until.to_string()))
             }
             _ => "open".into(),
         };
@@ -98,7 +98,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     }
 
     let rows = all.endpoints.iter().map(|endpoint| {
-        let next = endpoint.next_attempt_at.map(|next| when::minute(&next.to_string())).unwrap_or_default();
+        let next = endpoint.next_attempt_at.map(|next| time_args::minute(&next.to_string())).unwrap_or_default();
         let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.now)).unwrap_or_default();
         let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
         vec![endpoint.endpoint.clone(), pending, oldest, next, dead, standing(endpoint)]
@@ -126,7 +126,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     let next = match (&row.next_poll_at, row.paused) {
         (_, true) => "paused: `vetwatch customers resume` goes on".into(),
         (Some(next), false) if instant(Some(next)).is_some_and(|next| next <= now) => "now".into(),
-        (Some(next), false) => format!("{} UTC ({})", when::minute(next), row.poll_class.replace('_', " ")),
+        (Some(next), false) => format!("{} UTC ({})", time_args::minute(next), row.poll_class.replace('_', " ")),
         (None, false) => "-".into(),
     };
     line("next question", &next);
@@ -137,8 +137,8 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         let until = row
             .muted_until
             .as_deref()
-            .map_or("`vetwatch customers unmute`".into(), |at| format!("{} UTC", when::minute(at)));
-        let since = row.muted_since.as_deref().map(when::minute).unwrap_or_default();
+            .map_or("`vetwatch customers unmute`".into(), |at| format!("{} UTC", time_args::minute(at)));
+        let since = row.muted_since.as_deref().map(time_args::minute).unwrap_or_default();
         line("muted", &format!("since {since} UTC, until {until}: nobody is told"));
     }
     if let Some(since) = &row.unreadable_since {
@@ -149,7 +149,8 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     }
 
     let rows = one.qualifications.iter().map(|row| {
-        let since = format!("{} ({})", when::minute(&row.status_since), ago(instant(Some(&row.status_since)), now));
+        let since =
+            format!("{} ({})", time_args::minute(&row.status_since), ago(instant(Some(&row.status_since)), now));
         let status = row.vetting_status.clone().unwrap_or_else(|| "-".into());
         let reason = row.vetting_reason.clone().unwrap_or_default();
         vec![row.qualification.clone(), status, since, row.attempt.to_string(), reason]
@@ -185,16 +186,16 @@ fn section(out: &Output, page: &mut String, title: &str, header: &[&str], rows: 
 
 /// What is to be said of the customer list, if anything is.
 fn list(state: &PartnerState) -> Option<String> {
-    let complete = state.list_complete_at.map_or("never".into(), |at| when::minute(&at.to_string()));
+    let complete = state.list_complete_at.map_or("never".into(), |at| time_args::minute(&at.to_string()));
     let partner = &state.partner;
     if let Some(error) = &state.list_error {
-        let retry = state.list_retry_at.map(|at| when::minute(&at.to_string())).unwrap_or_default();
+        let retry = state.list_retry_at.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
         return Some(format!(
             "{partner}: the customer list could not be read, again at {retry} (last complete: {complete}): {error}"
         ));
     }
     let (since, size) = (state.list_short_since?, state.list_short_size?);
-    let (since, expected) = (when::minute(&since.to_string()), state.list_size.unwrap_or(0));
+    let (since, expected) = (time_args::minute(&since.to_string()), state.list_size.unwrap_or(0));
     Some(format!(
         "{partner}: since {since} the customer list holds {size} instead of {expected} customers; nobody is counted as \
          missing by it (last complete: {complete})"
@@ -204,8 +205,8 @@ fn list(state: &PartnerState) -> Option<String> {
 /// What is to be said of the activity log, if anything is.
 fn activity_log(state: &PartnerState) -> Option<String> {
     let error = state.activity_log_error.as_ref()?;
-    let since = state.activity_log_failing_since.map(|at| when::minute(&at.to_string())).unwrap_or_default();
-    let retry = state.activity_log_retry_at.map(|at| when::minute(&at.to_string())).unwrap_or_default();
+    let since = state.activity_log_failing_since.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
+    let retry = state.activity_log_retry_at.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
     let so = if state.activity_log_counts {
         ""
     } else {
@@ -226,8 +227,8 @@ fn waits(row: &PendingRow, now: Timestamp) -> String {
 fn standing(endpoint: &EndpointState) -> String {
     let why = endpoint.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     match (endpoint.paused_at, endpoint.closed_since) {
-        (Some(since), _) => format!("gone since {}{why}", when::minute(&since.to_string())),
-        (None, Some(since)) => format!("cannot be reached since {}{why}", when::minute(&since.to_string())),
+        (Some(since), _) => format!("gone since {}{why}", time_args::minute(&since.to_string())),
+        (None, Some(since)) => format!("cannot be reached since {}{why}", time_args::minute(&since.to_string())),
         (None, None) => "open".into(),
     }
 }
@@ -237,14 +238,14 @@ fn name(row: &CurrentRow) -> String {
 }
 
 fn instant(view_time: Option<&str>) -> Option<Timestamp> {
-    view_time.and_then(when::instant)
+    view_time.and_then(time_args::instant)
 }
 
 fn ago(instant: Option<Timestamp>, now: Timestamp) -> String {
-    instant.map_or("never".into(), |instant| when::span(now.since(instant)))
+    instant.map_or("never".into(), |instant| time_args::span(now.since(instant)))
 }
 
 fn at_and_ago(view_time: &str, now: Timestamp) -> String {
     let since = instant(Some(view_time)).map_or(Duration::ZERO, |instant| now.since(instant));
-    format!("{} UTC ({} ago)", when::minute(view_time), when::span(since))
+    format!("{} UTC ({} ago)", time_args::minute(view_time), time_args::span(since))
 }

@@ -6,9 +6,9 @@ use reqwest::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::in_a_line;
+use super::item_line;
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Tone, clean};
+use crate::delivery::message::{Fact, Item, Message, Severity, sanitize};
 use crate::redact;
 
 pub const MOST: u32 = 20;
@@ -68,7 +68,7 @@ pub fn body(message: &Message) -> String {
     let written = text(message);
     let mut longest = MESSAGE;
     loop {
-        let body = push(message, &clean::lines(&written, longest)).to_string();
+        let body = push(message, &sanitize::lines(&written, longest)).to_string();
         // Escaping at most doubles it, so this ends.
         if body.len() <= JSON || longest < 64 {
             return body;
@@ -78,17 +78,17 @@ pub fn body(message: &Message) -> String {
 }
 
 fn push(message: &Message, text: &str) -> Value {
-    let tone = message.items.iter().map(|item| item.tone).min().unwrap_or(Tone::Plain);
+    let tone = message.items.iter().map(|item| item.tone).min().unwrap_or(Severity::Plain);
     let (priority, sign) = match tone {
-        Tone::Bad => (4, "red_circle"),
-        Tone::Warning => (4, "warning"),
-        Tone::Good => (3, "green_circle"),
-        Tone::Plain => (2, "large_blue_circle"),
+        Severity::Bad => (4, "red_circle"),
+        Severity::Warning => (4, "warning"),
+        Severity::Good => (3, "green_circle"),
+        Severity::Plain => (2, "large_blue_circle"),
     };
     let mut tags = vec![sign, message.kind];
     tags.extend(message.test.then_some("test"));
     let mut push = json!({
-        "title": clean::line(&message.subject, TITLE),
+        "title": sanitize::line(&message.subject, TITLE),
         "message": text,
         "priority": priority,
         "tags": tags,
@@ -114,7 +114,7 @@ fn text(message: &Message) -> String {
         [item] => single(item, &mut lines),
         _ => lines.extend(message.items.iter().map(|item| {
             // So that as many as may come fit in.
-            clean::line(&format!("{}: {}", item.label, in_a_line(item)), MESSAGE / MOST as usize - 8)
+            sanitize::line(&format!("{}: {}", item.label, item_line(item)), MESSAGE / MOST as usize - 8)
         })),
     }
     // An empty one would be shown as "triggered".
@@ -135,12 +135,12 @@ fn single(item: &Item, lines: &mut Vec<String>) {
 
 /// What an answer means, where its status alone does not say it. 413: the message is too large; 429 and 507: later.
 #[must_use]
-pub fn judge(status: StatusCode, _answer: &str) -> Option<Outcome> {
+pub fn classify_response(status: StatusCode, _answer: &str) -> Option<Outcome> {
     match status {
         StatusCode::OK => Some(Outcome::Accepted),
         // Another 2xx is not ntfy's.
-        status if status.is_success() => Some(Outcome::TryAgain { after: None }),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Outcome::LoginRefused),
+        status if status.is_success() => Some(Outcome::Retry { after: None }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Outcome::AuthRejected),
         _ => None,
     }
 }

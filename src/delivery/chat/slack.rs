@@ -6,9 +6,9 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::in_a_line;
+use super::item_line;
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Tone, clean};
+use crate::delivery::message::{Fact, Item, Message, Severity, sanitize};
 
 pub const MOST: u32 = 40;
 
@@ -81,11 +81,11 @@ fn single(item: &Item) -> Vec<Value> {
 /// A line for each event; a block for each line, or for several if there are more than Slack takes blocks.
 fn digest(message: &Message) -> Vec<Value> {
     let lines: Vec<_> =
-        message.items.iter().map(|item| format!("{} {}: {}", sign(item.tone), item.label, in_a_line(item))).collect();
+        message.items.iter().map(|item| format!("{} {}: {}", sign(item.tone), item.label, item_line(item))).collect();
     let each = lines.len().div_ceil(LINES).max(1);
     let mut blocks = vec![header(&message.subject)];
     blocks.extend(lines.chunks(each).map(|lines| {
-        let cut: Vec<_> = lines.iter().map(|line| clean::line(line, (TEXT / each).min(600) - 1)).collect();
+        let cut: Vec<_> = lines.iter().map(|line| sanitize::line(line, (TEXT / each).min(600) - 1)).collect();
         section(&plain(&cut.join("\n"), TEXT))
     }));
     blocks
@@ -114,7 +114,7 @@ fn ours(text: &str) -> Value {
 fn escaped(text: &str, most: usize) -> String {
     let mut longest = most;
     loop {
-        let escaped = escape(&clean::lines(text, longest));
+        let escaped = escape(&sanitize::lines(text, longest));
         if escaped.is_empty() {
             return "–".to_owned();
         }
@@ -129,18 +129,18 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn sign(tone: Tone) -> char {
+fn sign(tone: Severity) -> char {
     match tone {
-        Tone::Bad => '🔴',
-        Tone::Warning => '🟠',
-        Tone::Good => '🟢',
-        Tone::Plain => '🔵',
+        Severity::Bad => '🔴',
+        Severity::Warning => '🟠',
+        Severity::Good => '🟢',
+        Severity::Plain => '🔵',
     }
 }
 
 /// What an answer means, where its status alone does not say it: Slack has taken a message if it answers `ok`.
 #[must_use]
-pub fn judge(status: StatusCode, answer: &str) -> Option<Outcome> {
+pub fn classify_response(status: StatusCode, answer: &str) -> Option<Outcome> {
     /// Slack's words for a message that it will never take.
     const MALFORMED: [&str; 9] = [
         "invalid_payload",
@@ -159,11 +159,11 @@ pub fn judge(status: StatusCode, answer: &str) -> Option<Outcome> {
         StatusCode::OK | StatusCode::BAD_REQUEST if MALFORMED.iter().any(|word| answer.starts_with(word)) => {
             Some(Outcome::Refused)
         }
-        status if status.is_success() => Some(Outcome::TryAgain { after: None }),
+        status if status.is_success() => Some(Outcome::Retry { after: None }),
         // The webhook or its channel was removed, archived or restricted: trouble of the endpoint, and over once
         // somebody undoes it.
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::LoginRefused),
-        StatusCode::GONE if answer.starts_with("channel_is_archived") => Some(Outcome::LoginRefused),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::AuthRejected),
+        StatusCode::GONE if answer.starts_with("channel_is_archived") => Some(Outcome::AuthRejected),
         _ => None,
     }
 }

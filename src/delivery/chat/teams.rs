@@ -6,9 +6,9 @@
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::in_a_line;
+use super::item_line;
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Tone, clean, markup};
+use crate::delivery::message::{Fact, Item, Message, Severity, markup, sanitize};
 
 pub const MOST: u32 = 40;
 
@@ -26,7 +26,7 @@ const PIECES: usize = 20;
 pub fn body(message: &Message) -> String {
     let bodies = LENGTHS.iter().map(|longest| envelope(&card(message, *longest)));
     let fitting = bodies.into_iter().find(|body| body.len() <= LARGEST);
-    fitting.unwrap_or_else(|| envelope(&stub(message)))
+    fitting.unwrap_or_else(|| envelope(&fallback_card(message)))
 }
 
 fn envelope(content: &Value) -> String {
@@ -49,7 +49,7 @@ fn card(message: &Message, longest: usize) -> Value {
         _ => digest(message, longest),
     };
     if let Some(note) = &message.note {
-        body.insert(0, text(&clean::line(note, longest), json!({"isSubtle": true})));
+        body.insert(0, text(&sanitize::line(note, longest), json!({"isSubtle": true})));
     }
     if message.test {
         body.insert(0, text("TEST. Nothing has happened.", json!({"weight": "Bolder", "color": "Accent"})));
@@ -66,13 +66,13 @@ fn root(message: &Message, body: &[Value]) -> Value {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "fallbackText": clean::line(&message.subject, 300),
+        "fallbackText": sanitize::line(&message.subject, 300),
         "body": body,
     })
 }
 
 fn single(item: &Item, longest: usize) -> Vec<Value> {
-    let cut = |text: &str| clean::line(text, longest);
+    let cut = |text: &str| sanitize::line(text, longest);
     let mut head = vec![
         text(&cut(&item.label), json!({"weight": "Bolder", "color": color(item.tone)})),
         text(&cut(&item.title), json!({"weight": "Bolder", "size": "Large"})),
@@ -88,7 +88,7 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
         ];
         body.push(container("emphasis", &words, false));
     }
-    body.extend(paragraphs(&clean::lines(&item.what, longest)));
+    body.extend(paragraphs(&sanitize::lines(&item.what, longest)));
     body.extend(fact_set(&item.facts, longest));
     if !item.steps.is_empty() {
         body.push(spaced(text("What to do next", json!({"weight": "Bolder"})), "Medium"));
@@ -105,13 +105,13 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
 /// A line for each event.
 fn digest(message: &Message, longest: usize) -> Vec<Value> {
     let items = &message.items;
-    let tone = items.first().map_or(Tone::Plain, |item| item.tone);
-    let head = text(&clean::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
+    let tone = items.first().map_or(Severity::Plain, |item| item.tone);
+    let head = text(&sanitize::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
     let mut body = vec![container(style(tone), &[head], true)];
     body.extend(items.iter().map(|item| {
-        let label = json!({"type": "TextRun", "text": clean::line(&item.label, 60), "weight": "Bolder",
+        let label = json!({"type": "TextRun", "text": sanitize::line(&item.label, 60), "weight": "Bolder",
             "color": color(item.tone)});
-        let mut news = json!({"type": "TextRun", "text": format!(" {}", clean::line(&in_a_line(item), longest))});
+        let mut news = json!({"type": "TextRun", "text": format!(" {}", sanitize::line(&item_line(item), longest))});
         // An id of any length would make a link of any length.
         if let Some(url) = item.link.as_ref().filter(|url| url.len() <= 160) {
             news["selectAction"] = json!({"type": "Action.OpenUrl", "url": url});
@@ -122,8 +122,8 @@ fn digest(message: &Message, longest: usize) -> Vec<Value> {
 }
 
 /// What is said when nothing else fits.
-fn stub(message: &Message) -> Value {
-    let head = text(&clean::line(&message.subject, 300), json!({"weight": "Bolder"}));
+fn fallback_card(message: &Message) -> Value {
+    let head = text(&sanitize::line(&message.subject, 300), json!({"weight": "Bolder"}));
     let rest = format!("{} events, too many for a card: `vetwatch history` shows them.", message.items.len());
     root(message, &[head, text(&rest, json!({}))])
 }
@@ -160,7 +160,7 @@ fn fact_set(facts: &[Fact], longest: usize) -> Option<Value> {
         .iter()
         .take(PIECES)
         .map(|Fact { name, value }| {
-            let cut = |text: &str| markdown(&clean::line(text, longest.min(500)));
+            let cut = |text: &str| markdown(&sanitize::line(text, longest.min(500)));
             json!({"title": cut(name), "value": cut(value)})
         })
         .collect();
@@ -172,21 +172,21 @@ fn markdown(text: &str) -> String {
     markup::markdown(text).replace('{', "\\{")
 }
 
-fn style(tone: Tone) -> &'static str {
+fn style(tone: Severity) -> &'static str {
     match tone {
-        Tone::Bad => "attention",
-        Tone::Warning => "warning",
-        Tone::Good => "good",
-        Tone::Plain => "accent",
+        Severity::Bad => "attention",
+        Severity::Warning => "warning",
+        Severity::Good => "good",
+        Severity::Plain => "accent",
     }
 }
 
-fn color(tone: Tone) -> &'static str {
+fn color(tone: Severity) -> &'static str {
     match tone {
-        Tone::Bad => "Attention",
-        Tone::Warning => "Warning",
-        Tone::Good => "Good",
-        Tone::Plain => "Accent",
+        Severity::Bad => "Attention",
+        Severity::Warning => "Warning",
+        Severity::Good => "Good",
+        Severity::Plain => "Accent",
     }
 }
 
@@ -195,20 +195,20 @@ fn color(tone: Tone) -> &'static str {
 /// Workflows answers 202: it has begun the flow, and says nothing of how that ends. The connectors that it replaces
 /// answer 200 also when Teams refused the message, and put that into the body.
 #[must_use]
-pub fn judge(status: StatusCode, answer: &str) -> Option<Outcome> {
+pub fn classify_response(status: StatusCode, answer: &str) -> Option<Outcome> {
     match status {
         StatusCode::OK => failed(answer),
         // The link's signature is wrong or was replaced, the flow was deleted: no message will get through.
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::LoginRefused),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::AuthRejected),
         // So does a flow that somebody has switched off.
-        StatusCode::BAD_REQUEST if answer.contains("WorkflowTriggerIsNotEnabled") => Some(Outcome::LoginRefused),
+        StatusCode::BAD_REQUEST if answer.contains("WorkflowTriggerIsNotEnabled") => Some(Outcome::AuthRejected),
         _ => None,
     }
 }
 
 /// What a 200 comes to that tells of a failure.
 fn failed(answer: &str) -> Option<Outcome> {
-    let again = Some(Outcome::TryAgain { after: None });
+    let again = Some(Outcome::Retry { after: None });
     let told = answer.to_lowercase();
     if let Some((_, status)) = told.split_once("returned http error ") {
         return if status.starts_with("413") { Some(Outcome::Refused) } else { again };

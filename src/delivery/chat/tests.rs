@@ -10,7 +10,7 @@ use self::shape::{check_blocks, check_card, objects};
 use super::*;
 use crate::delivery::Outcome;
 use crate::delivery::message::sample;
-use crate::event::{Event, EventType, Subject};
+use crate::event::{Event, EventPayload, EventType};
 
 /// Everything that some service would obey.
 const HOSTILE: &str = "@everyone <!channel> <@U123> @here <at>a</at> <b>b</b> [c](http://evil.example) *d* _e_ `f` ~g~ \
@@ -28,7 +28,7 @@ fn saying(kind: EventType, text: &str) -> Event {
     let mut event = event(kind);
     event.data.partner = text.to_owned();
     match &mut event.data.subject {
-        Subject::Vetting(news) => {
+        EventPayload::Vetting(news) => {
             for field in [&mut news.customer.id, &mut news.customer.name, &mut news.customer.domain] {
                 text.clone_into(field);
             }
@@ -38,7 +38,7 @@ fn saying(kind: EventType, text: &str) -> Event {
                 *field = Some(text.to_owned());
             }
         }
-        Subject::Monitor(news) => {
+        EventPayload::Monitor(news) => {
             text.clone_into(&mut news.summary);
             news.detail = format!("{text}\n").repeat(4);
             news.figures = (0..30).map(|n| (format!("{n} {text}"), json!(text))).collect();
@@ -66,7 +66,7 @@ fn made(body: Body, events: &[Event]) -> (Value, usize) {
 
 fn three() -> Vec<Event> {
     let mut fabrikam = event(EventType::Approved);
-    if let Subject::Vetting(news) = &mut fabrikam.data.subject {
+    if let EventPayload::Vetting(news) = &mut fabrikam.data.subject {
         "Fabrikam College".clone_into(&mut news.customer.name);
     }
     vec![fabrikam, event(EventType::Submitted), event(EventType::Denied)]
@@ -172,8 +172,8 @@ fn nothing_that_a_customer_is_called_is_markup_in_teams() {
 
 #[test]
 fn teams_has_taken_a_message_only_if_nothing_says_otherwise() {
-    let judged = |status: u16, answer: &str| teams::judge(StatusCode::from_u16(status).unwrap(), answer);
-    let again = Some(Outcome::TryAgain { after: None });
+    let judged = |status: u16, answer: &str| teams::classify_response(StatusCode::from_u16(status).unwrap(), answer);
+    let again = Some(Outcome::Retry { after: None });
     let connectors = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error";
     for (status, answer, outcome) in [
         (202, "", None),
@@ -186,9 +186,9 @@ fn teams_has_taken_a_message_only_if_nothing_says_otherwise() {
         (200, "Webhook message delivery failed.", again),
         (200, "{\"error\":{\"code\":\"InternalServerError\"}}", again),
         (200, "{\"error\":{\"code\":\"RequestEntityTooLarge\"}}", Some(Outcome::Refused)),
-        (400, "{\"error\":{\"code\":\"WorkflowTriggerIsNotEnabled\"}}", Some(Outcome::LoginRefused)),
-        (401, "", Some(Outcome::LoginRefused)),
-        (404, "", Some(Outcome::LoginRefused)),
+        (400, "{\"error\":{\"code\":\"WorkflowTriggerIsNotEnabled\"}}", Some(Outcome::AuthRejected)),
+        (401, "", Some(Outcome::AuthRejected)),
+        (404, "", Some(Outcome::AuthRejected)),
         (400, "", None),
         (429, "", None),
         (500, "", None),
@@ -245,8 +245,8 @@ fn nothing_that_a_customer_is_called_is_a_mention_or_markup_in_slack() {
 
 #[test]
 fn slack_has_taken_a_message_only_if_it_says_ok() {
-    let judged = |status: u16, answer: &str| slack::judge(StatusCode::from_u16(status).unwrap(), answer);
-    let again = Some(Outcome::TryAgain { after: None });
+    let judged = |status: u16, answer: &str| slack::classify_response(StatusCode::from_u16(status).unwrap(), answer);
+    let again = Some(Outcome::Retry { after: None });
     for (status, answer, outcome) in [
         (200, "ok", Some(Outcome::Accepted)),
         (200, "ok\n", Some(Outcome::Accepted)),
@@ -258,11 +258,11 @@ fn slack_has_taken_a_message_only_if_it_says_ok() {
         (400, "invalid_blocks_format", Some(Outcome::Refused)),
         (400, "too_many_attachments", Some(Outcome::Refused)),
         (400, "user_not_found", None),
-        (403, "action_prohibited", Some(Outcome::LoginRefused)),
-        (403, "invalid_token", Some(Outcome::LoginRefused)),
-        (404, "no_service", Some(Outcome::LoginRefused)),
-        (404, "channel_not_found", Some(Outcome::LoginRefused)),
-        (410, "channel_is_archived", Some(Outcome::LoginRefused)),
+        (403, "action_prohibited", Some(Outcome::AuthRejected)),
+        (403, "invalid_token", Some(Outcome::AuthRejected)),
+        (404, "no_service", Some(Outcome::AuthRejected)),
+        (404, "channel_not_found", Some(Outcome::AuthRejected)),
+        (410, "channel_is_archived", Some(Outcome::AuthRejected)),
         (410, "", None),
         (413, "", None),
         (429, "rate_limited", None),
@@ -309,9 +309,9 @@ fn what_is_no_topic_is_refused_without_being_shown() {
 
 #[test]
 fn an_ntfy_server_that_wants_another_login_is_the_endpoints_trouble() {
-    let judged = |status: u16| ntfy::judge(StatusCode::from_u16(status).unwrap(), "");
+    let judged = |status: u16| ntfy::classify_response(StatusCode::from_u16(status).unwrap(), "");
     assert_eq!(judged(200), Some(Outcome::Accepted));
-    assert_eq!(judged(204), Some(Outcome::TryAgain { after: None }));
-    assert_eq!((judged(401), judged(403)), (Some(Outcome::LoginRefused), Some(Outcome::LoginRefused)));
+    assert_eq!(judged(204), Some(Outcome::Retry { after: None }));
+    assert_eq!((judged(401), judged(403)), (Some(Outcome::AuthRejected), Some(Outcome::AuthRejected)));
     assert_eq!((judged(413), judged(429), judged(507)), (None, None, None), "what the status says is right");
 }

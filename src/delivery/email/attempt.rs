@@ -7,10 +7,10 @@ use lettre::address::Address;
 use tokio::time::{Instant, timeout_at};
 
 use super::EmailChannel;
-use super::replies::{Whose, whose};
+use super::replies::{Blame, whose};
 use super::session::{Failure, Reply, Session, Step};
-use crate::delivery::message::clean;
-use crate::delivery::{Outcome, Outgoing, Report, took};
+use crate::delivery::message::sanitize;
+use crate::delivery::{AttemptResult, OutboundMessage, Outcome, took};
 
 /// What an attempt has come to so far.
 #[derive(Debug)]
@@ -59,13 +59,13 @@ impl Attempt {
 impl EmailChannel {
     /// One attempt at those recipients without a final reply. Each value in `final_replies` begins with the code of the
     /// server's reply: 2xx has taken it, 5xx never will.
-    pub async fn deliver(&self, outgoing: Outgoing<'_>) -> Report {
+    pub async fn deliver(&self, outgoing: OutboundMessage<'_>) -> AttemptResult {
         let mut attempt = Attempt::new();
         let failure = self.attempt(outgoing, &mut attempt).await.err();
         self.report(attempt, failure, outgoing)
     }
 
-    async fn attempt(&self, outgoing: Outgoing<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
+    async fn attempt(&self, outgoing: OutboundMessage<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
         let open: Vec<Address> = self.open_recipients(outgoing.recipient, outgoing.final_replies).collect();
         if open.is_empty() {
             return Ok(());
@@ -73,7 +73,7 @@ impl EmailChannel {
         let international = open.iter().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
         let opened = timeout_at(Instant::now() + self.deadline, self.session_with_sender(attempt, international)).await;
         let mut session = opened.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
-        let result = self.transact(&mut session, open, international, outgoing, attempt).await;
+        let result = self.send_message(&mut session, open, international, outgoing, attempt).await;
         if !matches!(result, Err(Failure::Broken(_))) {
             self.keep(session);
         }
@@ -90,12 +90,12 @@ impl EmailChannel {
 
     /// The mail itself, after the sender was accepted. What it fails with is about the whole conversation; what is said
     /// of a recipient or of the message is noted in `attempt`.
-    async fn transact(
+    async fn send_message(
         &self,
         session: &mut Session,
         open: Vec<Address>,
         international: bool,
-        outgoing: Outgoing<'_>,
+        outgoing: OutboundMessage<'_>,
         attempt: &mut Attempt,
     ) -> Result<(), Failure> {
         let (mut transactions, mut is_first) = (VecDeque::from([open]), true);
@@ -133,11 +133,11 @@ impl EmailChannel {
             match answer {
                 Ok(reply) => attempt.settle_all(&willing, &reply),
                 Err(Failure::Refused(reply)) if reply.code >= 500 => match whose(attempt.step, &reply) {
-                    Whose::Endpoint => return Err(Failure::Refused(reply)),
-                    Whose::MailboxForNow => willing.iter().for_each(|to| attempt.defer(to, &reply)),
-                    Whose::Mailbox | Whose::Content if willing.len() == 1 => attempt.settle_all(&willing, &reply),
+                    Blame::Endpoint => return Err(Failure::Refused(reply)),
+                    Blame::MailboxForNow => willing.iter().for_each(|to| attempt.defer(to, &reply)),
+                    Blame::Mailbox | Blame::Content if willing.len() == 1 => attempt.settle_all(&willing, &reply),
                     // Said of whom? One mailbox, or its filter, must not end the message of the others.
-                    Whose::Mailbox | Whose::Content => transactions.extend(willing.into_iter().map(|to| vec![to])),
+                    Blame::Mailbox | Blame::Content => transactions.extend(willing.into_iter().map(|to| vec![to])),
                 },
                 Err(failure) => return Err(failure),
             }
@@ -145,7 +145,7 @@ impl EmailChannel {
         Ok(())
     }
 
-    fn report(&self, attempt: Attempt, failure: Option<Failure>, outgoing: Outgoing<'_>) -> Report {
+    fn report(&self, attempt: Attempt, failure: Option<Failure>, outgoing: OutboundMessage<'_>) -> AttemptResult {
         let mut all_settled = outgoing.final_replies.clone();
         all_settled.extend(attempt.final_replies.clone());
         let is_open = self.open_recipients(outgoing.recipient, &all_settled).next().is_some();
@@ -154,7 +154,7 @@ impl EmailChannel {
         let mut own = self.settings.to.iter().map(|to| to.email.to_string());
         let contact_alone = outgoing.recipient.is_some() && own.all(|to| all_settled.contains_key(&to));
         let outcome = match outcome(&attempt, failure.as_ref(), is_open, taken) {
-            Outcome::Blocked if contact_alone && failure.is_none() => Outcome::TryAgain { after: None },
+            Outcome::Blocked if contact_alone && failure.is_none() => Outcome::Retry { after: None },
             outcome => outcome,
         };
         let Attempt { step, final_replies, deferred, last, .. } = attempt;
@@ -169,7 +169,7 @@ impl EmailChannel {
         if said.is_empty() {
             said.push("every recipient was final_replies before".to_owned());
         }
-        Report { outcome, detail: clean::line(&said.join("; "), Report::DETAIL_MAX), final_replies }
+        AttemptResult { outcome, detail: sanitize::line(&said.join("; "), AttemptResult::DETAIL_MAX), final_replies }
     }
 }
 
@@ -181,18 +181,18 @@ pub(super) fn too_late(limit: Duration) -> Failure {
 fn outcome(attempt: &Attempt, failure: Option<&Failure>, is_open: bool, taken: bool) -> Outcome {
     let is_before = attempt.step <= Step::Sender;
     match failure {
-        Some(failure) if failure.is_login() => Outcome::LoginRefused,
+        Some(failure) if failure.is_login() => Outcome::AuthRejected,
         // Whatever we are refused for before there is a recipient or a message, it is not that.
-        Some(Failure::Refused(reply)) if reply.code >= 500 && is_before => Outcome::LoginRefused,
+        Some(Failure::Refused(reply)) if reply.code >= 500 && is_before => Outcome::AuthRejected,
         Some(_) if is_before => Outcome::Unavailable,
         Some(Failure::Broken(_)) if attempt.step == Step::Content => Outcome::Unconfirmed,
         // The server has taken this message from us for somebody else: it is not we, or not only.
         Some(Failure::Refused(reply)) if reply.code >= 500 && taken => Outcome::Deferred,
         Some(Failure::Refused(reply)) if reply.code >= 500 => Outcome::Blocked,
-        Some(_) => Outcome::TryAgain { after: None },
+        Some(_) => Outcome::Retry { after: None },
         None if is_open && taken => Outcome::Deferred,
         None if is_open && attempt.blocked => Outcome::Blocked,
-        None if is_open && attempt.put_off => Outcome::TryAgain { after: None },
+        None if is_open && attempt.put_off => Outcome::Retry { after: None },
         None if is_open => Outcome::Deferred,
         None if taken => Outcome::Accepted,
         None => Outcome::Refused,
@@ -219,9 +219,9 @@ async fn name_recipients(
             Err(failure) => return Err(failure),
         };
         match whose(attempt.step, &reply) {
-            Whose::Mailbox | Whose::Content if reply.code >= 500 => attempt.settle(&to, &reply),
-            Whose::Mailbox | Whose::Content | Whose::MailboxForNow => attempt.defer(&to, &reply),
-            Whose::Endpoint => {
+            Blame::Mailbox | Blame::Content if reply.code >= 500 => attempt.settle(&to, &reply),
+            Blame::Mailbox | Blame::Content | Blame::MailboxForNow => attempt.defer(&to, &reply),
+            Blame::Endpoint => {
                 attempt.defer(&to, &reply);
                 *(if reply.code >= 500 { &mut attempt.blocked } else { &mut attempt.put_off }) = true;
             }
@@ -231,5 +231,5 @@ async fn name_recipients(
 }
 
 fn short(reply: &Reply) -> String {
-    clean::line(&reply.text, 200)
+    sanitize::line(&reply.text, 200)
 }

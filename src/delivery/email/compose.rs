@@ -12,10 +12,10 @@ use ring::digest;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::delivery::Draft;
+use crate::delivery::RenderInput;
 use crate::delivery::message::Message;
 use crate::delivery::message::digest::Digest;
-use crate::event::{Event, Subject};
+use crate::event::{Event, EventPayload};
 use crate::qualification;
 use crate::time::Timestamp;
 
@@ -32,15 +32,15 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
 ///
 /// Its `Message-ID` is `id` at the sender's domain. It cannot fail: without the HTML form it is plain text, and
 /// without a header that a library objects to it is a mail with the headers that are needed.
-pub(super) fn mail(from: &Mailbox, to: &[Mailbox], draft: &Draft<'_>, now: Timestamp) -> String {
-    let Draft { id, events, note, .. } = *draft;
+pub(super) fn mail(from: &Mailbox, to: &[Mailbox], draft: &RenderInput<'_>, now: Timestamp) -> String {
+    let RenderInput { id, events, note, .. } = *draft;
     let message = Message::of(events);
     let message = if let Some(note) = note { message.with_note(note) } else { message };
     let html = html(&message).inspect_err(|error| error!(%error, "the mail's HTML form failed; it goes as plain text"));
     let composed = compose(from, to, id, events, now, &message, html.ok());
     let text = composed.unwrap_or_else(|error| {
         error!(%error, "a mail could not be composed as usual; it goes in its simplest form");
-        simplest(from, to, id, now, &message)
+        fallback_plain(from, to, id, now, &message)
     });
     with_crlf(&text)
 }
@@ -113,8 +113,8 @@ fn header(mail: MessageBuilder, name: &str, value: &str) -> MessageBuilder {
 /// as one thread. None if the events are of several customers, or of none.
 fn thread(events: &[Event], domain: &str) -> Option<String> {
     let customer = |event: &Event| match &event.data.subject {
-        Subject::Vetting(news) => Some((event.data.partner.clone(), qualification::key(&news.customer.id))),
-        Subject::Monitor(_) => None,
+        EventPayload::Vetting(news) => Some((event.data.partner.clone(), qualification::key(&news.customer.id))),
+        EventPayload::Monitor(_) => None,
     };
     let (partner, id) = customer(events.first()?)?;
     if events.iter().any(|event| customer(event).as_ref() != Some(&(partner.clone(), id.clone()))) {
@@ -126,7 +126,7 @@ fn thread(events: &[Event], domain: &str) -> Option<String> {
 }
 
 /// The mail with nothing in it that could fail.
-fn simplest(from: &Mailbox, to: &[Mailbox], id: Uuid, now: Timestamp, message: &Message) -> String {
+fn fallback_plain(from: &Mailbox, to: &[Mailbox], id: Uuid, now: Timestamp, message: &Message) -> String {
     let to: Vec<_> = to.iter().map(|mailbox| mailbox.email.to_string()).collect();
     let body = base64::engine::general_purpose::STANDARD.encode(message.text());
     let lines: Vec<_> = body.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();

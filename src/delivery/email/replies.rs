@@ -11,7 +11,7 @@ use super::session::{Reply, Step};
 
 /// Whose trouble a refusal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum Blame {
     /// This mailbox's, for good: it does not exist, is closed, or takes nothing from us by a rule of its own.
     Mailbox,
     /// This mailbox's, for now: full, busy, greylisted.
@@ -32,7 +32,7 @@ struct Row {
     status: &'static str,
     /// One of these is in the reply, in lower case; empty: whatever it says.
     words: &'static [&'static str],
-    whose: Whose,
+    whose: Blame,
     /// Who says so.
     source: &'static str,
 }
@@ -63,7 +63,7 @@ impl At {
 }
 
 /// Whose trouble a reply of 4xx or 5xx at this step is.
-pub(super) fn whose(step: Step, reply: &Reply) -> Whose {
+pub(super) fn whose(step: Step, reply: &Reply) -> Blame {
     let (code, status) = (reply.code.to_string(), status(&reply.text));
     // Somebody's address is no word of the server's.
     let words = reply.text.split_ascii_whitespace().filter(|word| !word.contains('@'));
@@ -112,14 +112,14 @@ fn status(text: &str) -> Option<&str> {
 }
 
 use At::{Any, Before, Data, Late, Rcpt};
-use Whose::{Content, Endpoint, Mailbox, MailboxForNow};
+use Blame::{Content, Endpoint, Mailbox, MailboxForNow};
 
 const fn row(
     at: At,
     code: &'static str,
     status: &'static str,
     words: &'static [&'static str],
-    whose: Whose,
+    whose: Blame,
     source: &'static str,
 ) -> Row {
     Row { at, code, status, words, whose, source }

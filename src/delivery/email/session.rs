@@ -2,7 +2,7 @@
 //!
 //! lettre speaks SMTP; the connection below it is ours, for three reasons. What was sent in clear before STARTTLS
 //! must not be read as an answer after it (lettre keeps its buffer over the handshake). Nagle's algorithm has to be
-//! off, or each mail waits 40 ms for a delayed acknowledgement. And replies need to be made harmless: see [`Wire`].
+//! off, or each mail waits 40 ms for a delayed acknowledgement. And replies need to be made harmless: see [`StreamTransport`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -23,8 +23,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::login::{self, Key};
-use super::wire::Wire;
+use super::auth::{self, SmtpAuth};
+use super::stream::StreamTransport;
 use super::{SmtpSettings, Tls};
 use crate::redact::{self, Known};
 
@@ -119,10 +119,14 @@ pub(super) struct Session {
 impl Session {
     /// Connects and logs in as `settings` says. Never speaks in clear where TLS was asked for, and never sends a
     /// password in clear but to this machine.
-    pub(super) async fn open(settings: &SmtpSettings, key: Option<Key<'_>>, step: &mut Step) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        settings: &SmtpSettings,
+        key: Option<SmtpAuth<'_>>,
+        step: &mut Step,
+    ) -> Result<Self, Failure> {
         let hello = ClientId::default();
         // From here on: a server may repeat what it was told in another session.
-        let known = key.and_then(Key::known);
+        let known = key.and_then(SmtpAuth::known);
         let (tcp, peer) = connect(settings, step).await?;
         *step = Step::Greeting;
         let smtp = match settings.tls {
@@ -130,18 +134,18 @@ impl Session {
                 if !peer.ip().is_loopback() {
                     return Err(broken("tls = \"none\" is for this machine only, and the server is another one"));
                 }
-                AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(tcp, peer)), &hello).await
+                AsyncSmtpConnection::connect_with_transport(Box::new(StreamTransport::new(tcp, peer)), &hello).await
             }
             Tls::Implicit => {
                 let tls = handshake(settings, tcp, step).await?;
                 *step = Step::Greeting;
-                AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(tls, peer)), &hello).await
+                AsyncSmtpConnection::connect_with_transport(Box::new(StreamTransport::new(tls, peer)), &hello).await
             }
             Tls::Starttls => {
                 let tcp = starttls(tcp, peer, &hello, step).await?;
                 let tls = handshake(settings, tcp, step).await?;
                 *step = Step::Greeting;
-                AsyncSmtpConnection::connect_with_transport(Box::new(Wire::greeted(tls, peer)), &hello).await
+                AsyncSmtpConnection::connect_with_transport(Box::new(StreamTransport::greeted(tls, peer)), &hello).await
             }
         };
         let smtp = smtp.map_err(|error| failure(&error))?;
@@ -153,10 +157,10 @@ impl Session {
         Ok(session)
     }
 
-    async fn login(&mut self, key: Key<'_>) -> Result<(), Failure> {
+    async fn login(&mut self, key: SmtpAuth<'_>) -> Result<(), Failure> {
         match key {
-            Key::Password(username, password) => self.login_with_password(username, password).await,
-            Key::Token(username, token) => self.login_with_token(username, token).await,
+            SmtpAuth::Password(username, password) => self.login_with_password(username, password).await,
+            SmtpAuth::Token(username, token) => self.login_with_token(username, token).await,
         }
     }
 
@@ -176,12 +180,12 @@ impl Session {
         if !self.smtp.server_info().supports_auth_mechanism(Mechanism::Xoauth2) {
             return Err(Failure::NoLogin("the server does not offer AUTH XOAUTH2"));
         }
-        let mut answer = self.smtp.command(format!("AUTH XOAUTH2 {}\r\n", login::xoauth2(username, token))).await;
+        let mut answer = self.smtp.command(format!("AUTH XOAUTH2 {}\r\n", auth::xoauth2(username, token))).await;
         let mut why = None;
         if let Ok(challenge) = &answer
             && challenge.has_code(334)
         {
-            why = challenge.first_word().and_then(login::refusal);
+            why = challenge.first_word().and_then(auth::refusal);
             answer = self.smtp.command("\r\n").await;
         }
         self.reply(answer, 2).map(drop).map_err(|failure| match (failure, why) {
@@ -215,7 +219,7 @@ impl Session {
     /// `RCPT TO`. An address that the server cannot take is not sent: one that reads it as bytes would refuse the command
     /// and not the address, and that is what it says of those who may not send at all.
     pub(super) async fn recipient(&mut self, to: &Address) -> Result<Reply, Failure> {
-        let Some(to) = self.fitting(to) else {
+        let Some(to) = self.encodable(to) else {
             let text = "553 5.6.7 not sent: the server takes no address beyond ASCII (it does not offer SMTPUTF8)";
             return Err(Failure::Refused(Reply { code: 553, text: text.to_owned() }));
         };
@@ -224,7 +228,7 @@ impl Session {
     }
 
     /// The address as the server takes it: without SMTPUTF8, a domain beyond ASCII goes in its other spelling.
-    fn fitting(&self, address: &Address) -> Option<Address> {
+    fn encodable(&self, address: &Address) -> Option<Address> {
         if address.to_string().is_ascii() || self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
             return Some(address.clone());
         }
@@ -306,7 +310,7 @@ async fn starttls(tcp: TcpStream, peer: SocketAddr, hello: &ClientId, step: &mut
     let io = |error: std::io::Error| broken(error.to_string());
     let tcp = tcp.into_std().map_err(io)?;
     let clear = TcpStream::from_std(tcp.try_clone().map_err(io)?).map_err(io)?;
-    let mut clear = AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(clear, peer)), hello)
+    let mut clear = AsyncSmtpConnection::connect_with_transport(Box::new(StreamTransport::new(clear, peer)), hello)
         .await
         .map_err(|error| failure(&error))?;
     *step = Step::Starttls;

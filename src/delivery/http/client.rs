@@ -15,8 +15,8 @@ use reqwest::{Certificate, Client, Identity, Proxy, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::say::{chain, origin};
-use crate::delivery::address::{self, Reach};
+use super::describe::{error_chain, origin};
+use crate::delivery::egress_policy::{self, EgressPolicy};
 use crate::redact;
 
 /// Until there is a connection, TLS included: past it the endpoint counts as unreachable.
@@ -74,10 +74,10 @@ impl HttpSettings {
         self.client_certificate.iter().for_each(|pem| redact::learn(pem.expose_secret()));
     }
 
-    fn reach(&self) -> Reach {
+    fn reach(&self) -> EgressPolicy {
         match &self.proxy {
-            Some(proxy) => Reach::Proxy(proxy.host_str().unwrap_or_default().to_owned()),
-            None => Reach::Public { and: self.allow_networks.clone() },
+            Some(proxy) => EgressPolicy::Proxy(proxy.host_str().unwrap_or_default().to_owned()),
+            None => EgressPolicy::Public { and: self.allow_networks.clone() },
         }
     }
 }
@@ -114,31 +114,33 @@ pub(super) fn client(settings: &HttpSettings, connect: Duration, lookup: Lookup)
     if let Some(path) = &settings.ca_file {
         let unreadable = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
         let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
-        let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unreadable(&chain(&error)))?;
+        let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unreadable(&error_chain(&error)))?;
         builder = builder.tls_certs_merge(certificates);
     }
     if let Some(pem) = &settings.client_certificate {
         let identity = Identity::from_pem(pem.expose_secret().as_bytes());
-        builder = builder.identity(identity.map_err(|error| format!("the client certificate: {}", chain(&error)))?);
+        builder =
+            builder.identity(identity.map_err(|error| format!("the client certificate: {}", error_chain(&error)))?);
     }
     if let Some(proxy) = &settings.proxy {
-        if address::is_loopback(&settings.url) {
+        if egress_policy::is_loopback(&settings.url) {
             return Err("the URL leads to this machine, which a proxy would take for itself".into());
         }
-        address::possible(proxy).map_err(|problem| format!("the proxy {problem}"))?;
-        builder = builder.proxy(Proxy::all(proxy.clone()).map_err(|error| format!("the proxy: {}", chain(&error)))?);
+        egress_policy::check_host(proxy).map_err(|problem| format!("the proxy {problem}"))?;
+        builder =
+            builder.proxy(Proxy::all(proxy.clone()).map_err(|error| format!("the proxy: {}", error_chain(&error)))?);
     }
-    builder.build().map_err(|error| chain(&error))
+    builder.build().map_err(|error| error_chain(&error))
 }
 
 /// For a heartbeat: to wherever its URL leads, except to what is never reached.
-pub(crate) fn chosen(url: &Url) -> Result<Client, String> {
-    builder(url, Reach::Chosen, system())?.connect_timeout(CONNECT).build().map_err(|error| chain(&error))
+pub(crate) fn client_for_operator_url(url: &Url) -> Result<Client, String> {
+    builder(url, EgressPolicy::Chosen, system())?.connect_timeout(CONNECT).build().map_err(|error| error_chain(&error))
 }
 
 /// Guarded twice, since a resolver is not asked for an address that a URL spells out.
-fn builder(url: &Url, reach: Reach, lookup: Lookup) -> Result<reqwest::ClientBuilder, String> {
-    address::transport(url).map_err(|problem| format!("the URL {problem}"))?;
+fn builder(url: &Url, reach: EgressPolicy, lookup: Lookup) -> Result<reqwest::ClientBuilder, String> {
+    egress_policy::check_url(url).map_err(|problem| format!("the URL {problem}"))?;
     // Building a client panics without a provider. Whoever installed one already keeps it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(Client::builder()
@@ -149,15 +151,15 @@ fn builder(url: &Url, reach: Reach, lookup: Lookup) -> Result<reqwest::ClientBui
         .http1_only()
         .pool_idle_timeout(IDLE)
         .no_gzip() // an answer only explains; nothing is gained by unpacking it
-        .dns_resolver(Guarded { reach, lookup }))
+        .dns_resolver(FilteringResolver { reach, lookup }))
 }
 
-struct Guarded {
-    reach: Reach,
+struct FilteringResolver {
+    reach: EgressPolicy,
     lookup: Lookup,
 }
 
-impl Resolve for Guarded {
+impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (name, reach) = (name.as_str().to_owned(), self.reach.clone());
         let found = (self.lookup)(name.clone());

@@ -22,7 +22,7 @@ fn retry_after_is_read_in_both_forms_and_never_believed_beyond_an_hour() {
 #[test]
 fn of_a_url_only_scheme_and_host_are_shown() {
     let url = "https://me:s3cr3t-pw@crm.example:8443/hooks/T0KEN-abc/v1?sig=QUERYSECRET%2Bx";
-    let poster = Poster::new(HttpSettings::new(url.parse().unwrap()));
+    let poster = HttpSender::new(HttpSettings::new(url.parse().unwrap()));
     let shown = format!("{poster:?} {:?}", poster.settings);
     assert!(shown.contains("https://crm.example:8443"), "{shown}");
     let echo = format!("{url}: Cannot POST /hooks/T0KEN-abc/v1 (sig=QUERYSECRET+x, T0KEN-abc) as me:s3cr3t-pw");
@@ -35,13 +35,13 @@ fn of_a_url_only_scheme_and_host_are_shown() {
 #[test]
 fn our_own_sentence_is_told_whole_whatever_the_url_is_made_of() {
     let url = "https://crm.example/redirect/follows";
-    let poster = Poster::new(HttpSettings::new(url.parse().unwrap()));
+    let poster = HttpSender::new(HttpSettings::new(url.parse().unwrap()));
     let said = poster.reported(Outcome::Refused, "it redirects, and no redirect is followed").detail;
     assert_eq!(said, "https://crm.example: it redirects, and no redirect is followed");
     // A path that the configuration shows is no secret; a password never is there.
     let known =
         HttpSettings { is_secret: false, ..HttpSettings::new("https://crm.example/hooks/known".parse().unwrap()) };
-    let _ = Poster::new(known);
+    let _ = HttpSender::new(known);
     assert_eq!(redact::words("Cannot POST /hooks/known"), "Cannot POST /hooks/known");
 }
 
@@ -54,6 +54,6 @@ fn a_heartbeat_goes_wherever_its_url_leads_but_to_what_is_never_reached() {
         ("https://169.254.169.254/ping", false),
         ("http://checks.example/ping", false),
     ] {
-        assert_eq!(chosen(&url.parse().unwrap()).is_ok(), good, "{url}");
+        assert_eq!(client_for_operator_url(&url.parse().unwrap()).is_ok(), good, "{url}");
     }
 }

@@ -4,7 +4,7 @@
 //! pricing for offers"); what partners merely report is worded as such. Reasons are display text, not codes: they
 //! are compared without case, and an unknown one gets advice that is sound for any denial.
 
-use crate::event::{EventType, VettingNews};
+use crate::event::{EventType, VettingChange};
 use crate::qualification;
 
 /// Microsoft verifies an education customer at most three times.
@@ -17,7 +17,7 @@ enum Kind {
     Other,
 }
 
-fn kind(news: &VettingNews) -> Kind {
+fn kind(news: &VettingChange) -> Kind {
     match qualification::key(&news.qualification).as_str() {
         "education" => Kind::Education,
         "governmentcommunitycloud" => Kind::Government,
@@ -27,13 +27,13 @@ fn kind(news: &VettingNews) -> Kind {
 
 /// Whether the limit of three applies.
 #[must_use]
-pub fn is_education(news: &VettingNews) -> bool {
+pub fn is_education(news: &VettingChange) -> bool {
     kind(news) == Kind::Education
 }
 
 /// The steps, the first one first. Empty where there is nothing to do.
 #[must_use]
-pub fn steps(event: EventType, news: &VettingNews) -> Vec<String> {
+pub fn steps(event: EventType, news: &VettingChange) -> Vec<String> {
     match event {
         EventType::Approved => approved(news),
         EventType::Denied => denied(news),
@@ -69,7 +69,7 @@ fn own(steps: &[&str]) -> Vec<String> {
     steps.iter().map(|step| (*step).to_owned()).collect()
 }
 
-fn approved(news: &VettingNews) -> Vec<String> {
+fn approved(news: &VettingChange) -> Vec<String> {
     match kind(news) {
         Kind::Education => own(&[
             "Education offers can be ordered for this customer now: licence-based services and perpetual software \
@@ -90,7 +90,7 @@ fn reason_key(reason: &str) -> String {
     plain.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-fn denied(news: &VettingNews) -> Vec<String> {
+fn denied(news: &VettingChange) -> Vec<String> {
     if kind(news) == Kind::Government {
         return own(&[
             "Check that the customer's eligibility form was sent and that the validation code is the right one.",
@@ -155,7 +155,7 @@ fn not_eligible(place: &str) -> String {
 }
 
 /// Asking again, or not if the requests are used up.
-fn again(news: &VettingNews) -> String {
+fn again(news: &VettingChange) -> String {
     if !is_education(news) {
         return "Then ask again from the customer's account page in Partner Center.".to_owned();
     }
@@ -183,7 +183,7 @@ fn no_longer() -> Vec<String> {
     ])
 }
 
-fn revoked(news: &VettingNews) -> Vec<String> {
+fn revoked(news: &VettingChange) -> Vec<String> {
     if is_education(news) {
         return no_longer();
     }
@@ -193,7 +193,7 @@ fn revoked(news: &VettingNews) -> Vec<String> {
     ])
 }
 
-fn vanished(news: &VettingNews) -> Vec<String> {
+fn vanished(news: &VettingChange) -> Vec<String> {
     let mut steps =
         own(&["Look at the customer's account page in Partner Center: after a denial it shows \"None\" and \
                            an Update button, and no reason any more."]);

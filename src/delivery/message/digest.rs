@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Item, Message, Tone, clean, push_lines};
+use super::{Item, Message, Severity, push_lines, sanitize};
 
 /// More events than this are told in rows. Fewer are told in full, as each of them would be on its own.
 const IN_FULL: usize = 3;
@@ -30,7 +30,7 @@ pub struct Digest {
 /// All that ended in the same way.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Section {
-    pub tone: Tone,
+    pub tone: Severity,
     pub label: String,
     /// By name.
     pub rows: Vec<Row>,
@@ -44,7 +44,7 @@ pub struct Row {
     /// `Education, attempt 2 of 3`
     pub about: String,
     /// Microsoft's reason, or what else is worth a word.
-    pub gist: String,
+    pub summary_text: String,
     /// `Decided 21 Nov 2026, 09:14 UTC`
     pub when: String,
     /// The correlation id, where the advice asks for it.
@@ -71,8 +71,8 @@ pub(super) fn counts(items: &[Item]) -> String {
 }
 
 /// The items by label, in the order in which the labels come.
-fn sections(items: &[Item]) -> Vec<(Tone, &str, Vec<&Item>)> {
-    let mut sections: Vec<(Tone, &str, Vec<&Item>)> = Vec::new();
+fn sections(items: &[Item]) -> Vec<(Severity, &str, Vec<&Item>)> {
+    let mut sections: Vec<(Severity, &str, Vec<&Item>)> = Vec::new();
     for item in items {
         match sections.iter_mut().find(|(_, label, _)| *label == item.label) {
             Some((_, _, items)) => items.push(item),
@@ -103,7 +103,7 @@ impl Digest {
             push_lines(text, &["", &format!("{} ({})", label.to_uppercase(), rows.len()), ""]);
             for row in rows {
                 let domain = if row.domain.is_empty() { String::new() } else { format!(" ({})", row.domain) };
-                let facts = [&row.about, &row.gist, &row.when, &row.small];
+                let facts = [&row.about, &row.summary_text, &row.when, &row.small];
                 let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).map(String::as_str).collect();
                 push_lines(text, &[&format!("- {}{domain}", row.title), &format!("  {}", facts.join("; "))]);
                 if let Some(link) = &row.link {
@@ -132,15 +132,15 @@ fn row(item: &Item) -> Row {
     let correlation = item.small.iter().find(|fact| fact.name == "Correlation ID");
     let small = correlation.filter(|_| asks_for_correlation(item));
     // News of vetwatch itself has no qualification, and its gist is a sentence or two.
-    let (about, when, gist) = match item.link {
+    let (about, when, summary_text) = match item.link {
         Some(_) => (&item.about, item.when.clone(), GIST),
         None => (&item.when, String::new(), SENTENCES),
     };
     Row {
-        title: clean::line(&item.title, NAME),
-        domain: clean::line(&item.domain, DOMAIN),
+        title: sanitize::line(&item.title, NAME),
+        domain: sanitize::line(&item.domain, DOMAIN),
         about: about.clone(),
-        gist: clean::line(&item.gist, gist),
+        summary_text: sanitize::line(&item.summary_text, summary_text),
         when,
         small: small.map(|fact| format!("{} {}", fact.name, fact.value)).unwrap_or_default(),
         link: item.link.clone(),
@@ -170,7 +170,7 @@ fn heading(label: &str, items: &[&Item]) -> String {
         }
     }
     let more = reasons.len().saturating_sub(REASONS);
-    let named: Vec<_> = reasons.iter().take(REASONS).map(|reason| clean::line(reason, GIST)).collect();
+    let named: Vec<_> = reasons.iter().take(REASONS).map(|reason| sanitize::line(reason, GIST)).collect();
     let more = if more > 0 { format!(" and {more} other reasons") } else { String::new() };
     let about = if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(" / ")) };
     let customers = items.iter().map(|item| &item.link).collect::<BTreeSet<_>>().len();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::event::{CustomerRef, Event, EventData, EventType, MonitorNews, Overdue, Subject, VettingNews};
+use crate::event::{CustomerRef, Event, EventData, EventPayload, EventType, OperationalNotice, Overdue, VettingChange};
 use crate::time::Timestamp;
 
 /// An event of `kind` as of `now`, marked as a test, about a customer that does not exist.
@@ -100,10 +100,10 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
     Event { kind, occurred_at: now, data }
 }
 
-fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Timestamp) -> Subject {
+fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Timestamp) -> EventPayload {
     const MINUTES_15: Duration = Duration::from_mins(15);
     const DAYS_3: Duration = Duration::from_hours(72);
-    Subject::Vetting(Box::new(VettingNews {
+    EventPayload::Vetting(Box::new(VettingChange {
         customer: CustomerRef {
             id: "b1d5a3c0-7e6f-4f0e-9c1b-2a8d54e7f913".to_owned(),
             name: "Contoso School".to_owned(),
@@ -128,8 +128,8 @@ fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Time
     }))
 }
 
-fn monitor(summary: &str, detail: &str, figures: &serde_json::Value) -> Subject {
-    Subject::Monitor(MonitorNews {
+fn monitor(summary: &str, detail: &str, figures: &serde_json::Value) -> EventPayload {
+    EventPayload::Monitor(OperationalNotice {
         summary: summary.to_owned(),
         detail: detail.to_owned(),
         figures: figures.as_object().cloned().unwrap_or_default(),

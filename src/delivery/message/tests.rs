@@ -1,7 +1,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::event::VettingNews;
+use crate::event::VettingChange;
 
 const REASONS: [&str; 7] = [
     "Not an Education Customer",
@@ -20,11 +20,11 @@ fn event(kind: EventType) -> Event {
     event
 }
 
-fn vetting(kind: EventType, change: impl FnOnce(&mut VettingNews)) -> Event {
+fn vetting(kind: EventType, change: impl FnOnce(&mut VettingChange)) -> Event {
     let mut event = event(kind);
     match &mut event.data.subject {
-        Subject::Vetting(news) => change(news),
-        Subject::Monitor(_) => panic!("{kind} is not of a customer"),
+        EventPayload::Vetting(news) => change(news),
+        EventPayload::Monitor(_) => panic!("{kind} is not of a customer"),
     }
     event
 }
@@ -167,7 +167,7 @@ fn more_than_three_events_are_told_in_rows_the_worst_first() {
         })
     };
     let reason = |mut event: Event, reason: &str| {
-        if let Subject::Vetting(news) = &mut event.data.subject {
+        if let EventPayload::Vetting(news) = &mut event.data.subject {
             news.vetting_reason = Some(reason.to_owned());
         }
         event

@@ -1,21 +1,21 @@
 //! What is said of one customer's qualification.
 
-use super::{Fact, Item, Tone, advice, clean, fact, when};
-use crate::event::{CustomerRef, EventData, EventType, VettingNews};
+use super::{Fact, Item, Severity, advice, fact, sanitize, time_format};
+use crate::event::{CustomerRef, EventData, EventType, VettingChange};
 use crate::qualification;
 use crate::time::Timestamp;
 
 const ABSENT: &str = "absent";
 
-pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Timestamp) -> Item {
+pub(super) fn item(event: EventType, data: &EventData, news: &VettingChange, occurred_at: Timestamp) -> Item {
     let (tone, label, aside) = verdict(event, news, occurred_at);
     let title = name(&news.customer);
-    let qualification = clean::line(&news.qualification, 60);
-    let reason = news.vetting_reason.as_deref().map(|reason| clean::line(reason, 300)).filter(|r| !r.is_empty());
+    let qualification = sanitize::line(&news.qualification, 60);
+    let reason = news.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 300)).filter(|r| !r.is_empty());
     let attempt = counted(news).then(|| format!("attempt {}", of_those_allowed(news.attempt)));
-    let gist = reason.clone().or_else(|| aside.clone()).unwrap_or_default();
+    let summary_text = reason.clone().or_else(|| aside.clone()).unwrap_or_default();
     let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
-    let domain = Some(clean::line(&news.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
+    let domain = Some(sanitize::line(&news.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
     Item {
         tone,
         headline: format!("{label}: {title} – {qualification}{aside}"),
@@ -28,8 +28,8 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
         domain,
         attempt,
         reason,
-        gist,
-        when: told(event, data, news),
+        summary_text,
+        when: targets_for(event, data, news),
         facts: facts(event, data, news, occurred_at),
         steps: advice::steps(event, news),
         link: Some(link(&news.customer.id)),
@@ -39,30 +39,33 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingNews, occur
 }
 
 /// The word for it, and what is worth a bracket in the subject.
-fn verdict(event: EventType, news: &VettingNews, occurred_at: Timestamp) -> (Tone, String, Option<String>) {
-    let reason = news.vetting_reason.as_deref().map(|reason| clean::line(reason, 80)).filter(|r| !r.is_empty());
+fn verdict(event: EventType, news: &VettingChange, occurred_at: Timestamp) -> (Severity, String, Option<String>) {
+    let reason = news.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 80)).filter(|r| !r.is_empty());
     let waiting = news.overdue.map(|overdue| format!("for {}", business_days(overdue.business_days)));
-    let waiting = waiting
-        .or_else(|| news.vetting_created_at.map(|created| format!("for {}", when::length(occurred_at.since(created)))));
+    let waiting = waiting.or_else(|| {
+        news.vetting_created_at.map(|created| format!("for {}", time_format::length(occurred_at.since(created))))
+    });
     let change = format!("{} → {}", word(news.from.as_deref()), word(news.to.as_deref()));
     let (tone, label, aside) = match event {
-        EventType::Approved => (Tone::Good, "Approved", None),
-        EventType::Denied => (Tone::Bad, "Denied", reason),
-        EventType::Revoked if is(news.to.as_deref(), ABSENT) => (Tone::Bad, "Revoked", Some("entry gone".to_owned())),
-        EventType::Revoked => (Tone::Bad, "Revoked", reason),
-        EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
-            (Tone::Warning, "Request gone", Some(format!("what stands: {}", word(news.to.as_deref()))))
+        EventType::Approved => (Severity::Good, "Approved", None),
+        EventType::Denied => (Severity::Bad, "Denied", reason),
+        EventType::Revoked if is(news.to.as_deref(), ABSENT) => {
+            (Severity::Bad, "Revoked", Some("entry gone".to_owned()))
         }
-        EventType::Vanished => (Tone::Warning, "Probably denied", Some("review gone".to_owned())),
-        EventType::Submitted => (Tone::Plain, "In review", None),
-        EventType::Overdue => (Tone::Warning, "Still in review", waiting),
-        EventType::UnknownStatus => (Tone::Warning, "Unknown status", Some(word(news.to.as_deref()))),
-        _ => (Tone::Plain, "Changed", Some(change)),
+        EventType::Revoked => (Severity::Bad, "Revoked", reason),
+        EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
+            (Severity::Warning, "Request gone", Some(format!("what stands: {}", word(news.to.as_deref()))))
+        }
+        EventType::Vanished => (Severity::Warning, "Probably denied", Some("review gone".to_owned())),
+        EventType::Submitted => (Severity::Plain, "In review", None),
+        EventType::Overdue => (Severity::Warning, "Still in review", waiting),
+        EventType::UnknownStatus => (Severity::Warning, "Unknown status", Some(word(news.to.as_deref()))),
+        _ => (Severity::Plain, "Changed", Some(change)),
     };
     (tone, label.to_owned(), aside)
 }
 
-fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &str) -> String {
+fn what(event: EventType, news: &VettingChange, customer: &str, qualification: &str) -> String {
     let (from, to) = (word(news.from.as_deref()), word(news.to.as_deref()));
     match event {
         EventType::Approved => format!("Microsoft has approved {customer} for {qualification}."),
@@ -101,7 +104,7 @@ fn what(event: EventType, news: &VettingNews, customer: &str, qualification: &st
     }
 }
 
-fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Timestamp) -> Vec<Fact> {
+fn facts(event: EventType, data: &EventData, news: &VettingChange, occurred_at: Timestamp) -> Vec<Fact> {
     let mut facts = Vec::new();
     if counted(news) {
         facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", of_those_allowed(news.attempt))));
@@ -109,32 +112,34 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
         facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", news.attempt)));
     }
     let submitted = news.vetting_created_at.map(|created| {
-        let took = when::length(occurred_at.since(created));
+        let took = time_format::length(occurred_at.since(created));
         match event {
-            EventType::Overdue => fact("Submitted", format!("{}, {took} ago", when::moment(created))),
+            EventType::Overdue => fact("Submitted", format!("{}, {took} ago", time_format::moment(created))),
             EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
-                fact("What stands", format!("{} of {}", word(news.to.as_deref()), when::moment(created)))
+                fact("What stands", format!("{} of {}", word(news.to.as_deref()), time_format::moment(created)))
             }
             EventType::Approved | EventType::Denied | EventType::Vanished if occurred_at > created => {
-                fact("Submitted", format!("{}; it took {took}", when::moment(created)))
+                fact("Submitted", format!("{}; it took {took}", time_format::moment(created)))
             }
-            _ => fact("Submitted", when::moment(created)),
+            _ => fact("Submitted", time_format::moment(created)),
         }
     });
     match event {
-        EventType::Overdue | EventType::UnknownStatus => facts.push(fact("Seen", when::moment(data.observed_at))),
+        EventType::Overdue | EventType::UnknownStatus => {
+            facts.push(fact("Seen", time_format::moment(data.observed_at)));
+        }
         _ => {
             let name = match event {
                 EventType::Approved | EventType::Denied | EventType::Revoked => "Decided",
                 _ => "Changed",
             };
-            facts.push(fact(name, when::span(news.last_seen_before_at, data.observed_at)));
+            facts.push(fact(name, time_format::span(news.last_seen_before_at, data.observed_at)));
         }
     }
     if submitted.is_none()
         && let Some(overdue) = news.overdue
     {
-        facts.push(fact("In review", format!("since {}, as far as vetwatch saw", when::moment(overdue.since))));
+        facts.push(fact("In review", format!("since {}, as far as vetwatch saw", time_format::moment(overdue.since))));
     }
     facts.extend(submitted);
     if let Some(overdue) = news.overdue.filter(|overdue| overdue.reminder > 1) {
@@ -143,34 +148,34 @@ fn facts(event: EventType, data: &EventData, news: &VettingNews, occurred_at: Ti
     if news.first_seen {
         facts.push(fact("Note", "first seen with this status: vetwatch had not seen this customer before"));
     }
-    let domain = clean::line(&news.customer.domain, 100);
+    let domain = sanitize::line(&news.customer.domain, 100);
     if !domain.is_empty() {
         facts.push(fact("Domain", domain));
     }
     if !news.customer.tags.is_empty() {
-        facts.push(fact("Tags", clean::line(&news.customer.tags.join(", "), 200)));
+        facts.push(fact("Tags", sanitize::line(&news.customer.tags.join(", "), 200)));
     }
     facts
 }
 
 /// When it happened, for a row.
-fn told(event: EventType, data: &EventData, news: &VettingNews) -> String {
-    let seen = || format!("Seen {}", when::brief(None, data.observed_at));
+fn targets_for(event: EventType, data: &EventData, news: &VettingChange) -> String {
+    let seen = || format!("Seen {}", time_format::brief(None, data.observed_at));
     match event {
         EventType::Overdue => {
-            news.vetting_created_at.map_or_else(seen, |at| format!("Submitted {}", when::brief(None, at)))
+            news.vetting_created_at.map_or_else(seen, |at| format!("Submitted {}", time_format::brief(None, at)))
         }
         EventType::UnknownStatus => seen(),
         _ if news.last_seen_before_at.is_none() => seen(),
         EventType::Approved | EventType::Denied | EventType::Revoked => {
-            format!("Decided {}", when::brief(news.last_seen_before_at, data.observed_at))
+            format!("Decided {}", time_format::brief(news.last_seen_before_at, data.observed_at))
         }
-        _ => format!("Changed {}", when::brief(news.last_seen_before_at, data.observed_at)),
+        _ => format!("Changed {}", time_format::brief(news.last_seen_before_at, data.observed_at)),
     }
 }
 
 /// Whether the limit of three applies to it, and it is known which of them it was.
-fn counted(news: &VettingNews) -> bool {
+fn counted(news: &VettingChange) -> bool {
     news.attempt > 0 && advice::is_education(news)
 }
 
@@ -187,12 +192,12 @@ fn business_days(count: u32) -> String {
 }
 
 /// For those who follow it up: nobody reads these on a phone.
-fn small(data: &EventData, news: &VettingNews) -> Vec<Fact> {
+fn small(data: &EventData, news: &VettingChange) -> Vec<Fact> {
     let mut small = vec![
-        fact("Customer's Microsoft ID", clean::line(&news.customer.id, 80)),
-        fact("Partner Center account", clean::line(&data.partner, 80)),
+        fact("Customer's Microsoft ID", sanitize::line(&news.customer.id, 80)),
+        fact("Partner Center account", sanitize::line(&data.partner, 80)),
     ];
-    let correlation = news.correlation_id.as_deref().map_or("not known".to_owned(), |id| clean::line(id, 80));
+    let correlation = news.correlation_id.as_deref().map_or("not known".to_owned(), |id| sanitize::line(id, 80));
     small.push(fact("Correlation ID", correlation));
     small.push(fact("Event", data.event_id.to_string()));
     small
@@ -202,7 +207,7 @@ fn small(data: &EventData, news: &VettingNews) -> Vec<Fact> {
 fn name(customer: &CustomerRef) -> String {
     [&customer.name, &customer.domain, &customer.id]
         .into_iter()
-        .map(|text| clean::line(text, 120))
+        .map(|text| sanitize::line(text, 120))
         .find(|text| !text.is_empty())
         .unwrap_or_else(|| "a customer without name".to_owned())
 }
@@ -217,7 +222,7 @@ fn word(status: Option<&str>) -> String {
         None => "no status".to_owned(),
         Some(_) if is(status, ABSENT) => "no entry".to_owned(),
         Some(_) if is(status, "inreview") => "in review".to_owned(),
-        Some(other) => clean::line(other, 60),
+        Some(other) => sanitize::line(other, 60),
     }
 }
 

@@ -10,9 +10,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Typed;
-use crate::delivery::Draft;
-use crate::delivery::message::{DIGEST, Message, clean, markup, sample};
+use super::TypedEvent;
+use crate::delivery::RenderInput;
+use crate::delivery::message::{DIGEST, Message, markup, sample, sanitize};
 use crate::event::EventType;
 use crate::redact;
 use crate::time::Timestamp;
@@ -43,13 +43,13 @@ enum Form {
 
 /// What is wrong with a template, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Flaw {
+pub struct TemplateError {
     /// Of the template; the first one is 1.
     pub line: Option<usize>,
     pub text: String,
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             Some(line) => write!(f, "line {line}: {}", self.text),
@@ -68,7 +68,7 @@ impl fmt::Debug for Template {
 #[derive(Serialize)]
 struct Context<'a> {
     message: &'a Message,
-    events: Vec<Typed<'a>>,
+    events: Vec<TypedEvent<'a>>,
     r#type: &'static str,
     id: Uuid,
     test: bool,
@@ -79,7 +79,11 @@ struct Context<'a> {
 impl Template {
     /// # Errors
     /// If it is no template.
-    pub fn parse(source: String, content_type: HeaderValue, secret: Option<SecretString>) -> Result<Self, Flaw> {
+    pub fn parse(
+        source: String,
+        content_type: HeaderValue,
+        secret: Option<SecretString>,
+    ) -> Result<Self, TemplateError> {
         let form = form(&content_type);
         let mut environment = Environment::new();
         // A name that is misspelt must not become an empty text.
@@ -90,7 +94,7 @@ impl Template {
             Form::Html => AutoEscape::Html,
             Form::Text => AutoEscape::None,
         });
-        environment.add_filter("short", |text: String, most: usize| clean::line(&text, most));
+        environment.add_filter("short", |text: String, most: usize| sanitize::line(&text, most));
         environment.add_filter("markdown", |text: String| markup::no_mentions(&markup::markdown(&text)));
         environment.add_filter("html", |text: String| markup::html(&text));
         environment.add_template_owned(NAME, source).map_err(|error| flaw(&error))?;
@@ -115,12 +119,12 @@ impl Template {
     ///
     /// # Errors
     /// If the template names something that is not there, or what comes out is not what `content_type` says.
-    pub fn render(&self, draft: &Draft<'_>) -> Result<String, Flaw> {
+    pub fn render(&self, draft: &RenderInput<'_>) -> Result<String, TemplateError> {
         let (id, events) = (draft.id, draft.events);
         let message = Message::of(events).with_note(draft.note.unwrap_or_default());
         let context = Context {
             message: &message,
-            events: events.iter().map(Typed::of).collect(),
+            events: events.iter().map(TypedEvent::of).collect(),
             r#type: message.kind,
             id,
             test: message.test,
@@ -149,16 +153,17 @@ impl Template {
 
     /// Renders a sample of each event type and a digest, and says what is wrong with it: each flaw once.
     #[must_use]
-    pub fn problems(&self) -> Vec<Flaw> {
+    pub fn problems(&self) -> Vec<TemplateError> {
         // Any time will do.
         let event = |kind| sample::event(kind, Uuid::nil(), "sample", Timestamp::from_millis(1_763_974_800_000));
         let singles = EventType::ALL.iter().map(|kind| (kind.as_str(), vec![event(*kind)]));
         let digest = [EventType::Denied, EventType::Approved, EventType::PartnerFailing].map(event).to_vec();
-        let mut found: Vec<(Flaw, Vec<&str>)> = Vec::new();
+        let mut found: Vec<(TemplateError, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
-            let Err(flaw) = self.render(&Draft::new(Uuid::nil(), &events)) else { continue };
+            let Err(flaw) = self.render(&RenderInput::new(Uuid::nil(), &events)) else { continue };
             // One that is no JSON looks different with each event.
-            let same = |known: &Flaw| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);
+            let same =
+                |known: &TemplateError| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);
             match found.iter_mut().find(|(known, _)| same(known)) {
                 Some((_, names)) => names.push(name),
                 None => found.push((flaw, vec![name])),
@@ -166,7 +171,7 @@ impl Template {
         }
         found
             .into_iter()
-            .map(|(flaw, names)| Flaw { text: format!("{} ({})", flaw.text, with(&names)), ..flaw })
+            .map(|(flaw, names)| TemplateError { text: format!("{} ({})", flaw.text, with(&names)), ..flaw })
             .collect()
     }
 }
@@ -201,19 +206,19 @@ fn placeholder(id: Uuid) -> String {
     format!("vetwatch-secret-{}", id.simple())
 }
 
-fn flaw(error: &minijinja::Error) -> Flaw {
+fn flaw(error: &minijinja::Error) -> TemplateError {
     let kind = error.kind();
     let text = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
-    Flaw { line: error.line(), text: redact::words(&clean::line(&text, 300)) }
+    TemplateError { line: error.line(), text: redact::words(&sanitize::line(&text, 300)) }
 }
 
-fn no_json(error: &serde_json::Error, body: &str) -> Flaw {
+fn no_json(error: &serde_json::Error, body: &str) -> TemplateError {
     let wrong = body.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     let before: Vec<char> = wrong.chars().take(error.column()).collect();
     let near: String = before[before.len().saturating_sub(60)..].iter().collect();
-    Flaw {
+    TemplateError {
         line: None,
-        text: format!("what comes out is no JSON: {error}, after `{}`", redact::words(&clean::line(&near, 100))),
+        text: format!("what comes out is no JSON: {error}, after `{}`", redact::words(&sanitize::line(&near, 100))),
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use axum::extract::{Query, State};
 use serde_json::json;
 
+use super::super::duration_serde;
 use super::super::engine::Engine;
 use super::super::log::{Kind, Record, RequestLog};
-use super::super::text;
 use super::{Answer, App, Parameters, Refusal, bad, number, ok, unreadable};
 
 /// A long poll ends after this at the latest.
@@ -35,7 +35,7 @@ impl Filter {
 }
 
 fn duration(query: &BTreeMap<String, String>) -> Result<Duration, Refusal> {
-    let wait = query.get("wait").map(|text| text::parse(text).map_err(bad)).transpose()?;
+    let wait = query.get("wait").map(|text| duration_serde::parse(text).map_err(bad)).transpose()?;
     Ok(wait.unwrap_or_default().min(LONGEST_WAIT))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::text;
+use super::super::duration_serde;
 use super::refusal::Refusal;
 use crate::time::Timestamp;
 
@@ -20,10 +20,10 @@ pub struct SignIns {
     /// How Partner Center refuses those who did not.
     pub mfa_refusal: MfaRefusal,
     /// How often a device may ask.
-    #[serde(with = "text")]
+    #[serde(with = "duration_serde")]
     pub interval: Duration,
     /// How long a device code is good for.
-    #[serde(with = "text")]
+    #[serde(with = "duration_serde")]
     pub code_lifetime: Duration,
 }
 

@@ -59,8 +59,9 @@ async fn the_log_holds_what_people_did_in_the_order_and_spelling_that_is_wanted(
     }
     setup.sandbox.clear_quirks();
     let lag = Some(Duration::from_mins(5));
-    let auditing = Auditing { words: Some(Keys::Pascal), order: Some(Order::None), lag, ..Auditing::default() };
-    setup.sandbox.quirk(QuirkRule::all(Quirk::Auditing(auditing)));
+    let auditing =
+        AuditLogOptions { words: Some(Keys::Pascal), order: Some(Order::None), lag, ..AuditLogOptions::default() };
+    setup.sandbox.quirk(QuirkRule::all(Quirk::AuditLogOptions(auditing)));
     assert_eq!(log(&setup, &token, today).await, Ok(Vec::new()), "it lags behind");
     setup.clock.advance(Duration::from_mins(5));
     let mut found = log(&setup, &token, today).await.unwrap();

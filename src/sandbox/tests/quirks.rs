@@ -1,7 +1,7 @@
 //! Answers that are right and yet awkward, or in order and yet untrue.
 
 use super::*;
-use crate::sandbox::manner::{DateFormat, DateName, Keys, Shape, Unqualified, Words};
+use crate::sandbox::response_options::{DateFormat, DateName, Keys, Shape, Unqualified, Words};
 
 #[tokio::test]
 async fn qualifications_are_written_in_every_way_that_was_seen() {
@@ -41,8 +41,8 @@ async fn qualifications_are_written_in_every_way_that_was_seen() {
     let created = Some(Created::Ago(2 * SECOND));
     setup.sandbox.add_entry(&id, Some("InReview"), None, created).unwrap();
     setup.sandbox.add_entry(&id, Some("Manual-Review"), None, None).unwrap();
-    let object = Writing { shape: Some(Shape::Object), words: Some(Words::Upper), ..Writing::default() };
-    let rule = setup.sandbox.quirk(QuirkRule::all(Quirk::Writing(object)));
+    let object = BodyOptions { shape: Some(Shape::Object), words: Some(Words::Upper), ..BodyOptions::default() };
+    let rule = setup.sandbox.quirk(QuirkRule::all(Quirk::BodyOptions(object)));
     let several: Value = serde_json::from_str(&text().await).unwrap();
     assert_eq!(several[1]["vettingStatus"], "INREVIEW", "several entries are no single object: {several}");
     assert_eq!(several[1]["vettingCreatedDate"], "2026-11-21T09:14:01.120Z");
@@ -58,8 +58,8 @@ async fn qualifications_are_written_in_every_way_that_was_seen() {
         (Unqualified::NoContent, 204, ""),
         (Unqualified::NotFound, 404, r#"{"code":"1000","#),
     ] {
-        let writing = Writing { unqualified: Some(unqualified), ..Writing::default() };
-        setup.sandbox.quirk(QuirkRule::about(&other, Quirk::Writing(writing)).times(1));
+        let writing = BodyOptions { unqualified: Some(unqualified), ..BodyOptions::default() };
+        setup.sandbox.quirk(QuirkRule::about(&other, Quirk::BodyOptions(writing)).times(1));
         let answer = setup.request(&about(&other), &token).send().await.unwrap();
         assert_eq!(answer.status(), status);
         let text = answer.text().await.unwrap();
@@ -85,8 +85,8 @@ fn every_date_format_is_what_its_name_says() {
         (DateFormat::Absent, Value::Null),
     ] {
         let date_name = Some(DateName::Create);
-        let style = Writing { date: Some(format), date_name, keys: Some(Keys::Lower), ..Writing::default() };
-        let body: Value = serde_json::from_slice(&writing::body(std::slice::from_ref(&entry), &style)).unwrap();
+        let style = BodyOptions { date: Some(format), date_name, keys: Some(Keys::Lower), ..BodyOptions::default() };
+        let body: Value = serde_json::from_slice(&body::body(std::slice::from_ref(&entry), &style)).unwrap();
         assert_eq!(body[0]["vettingcreatedate"], expected, "{format:?}");
     }
 }
@@ -138,7 +138,7 @@ async fn a_storm_takes_all_entries_and_gives_them_back() {
         }
         without
     };
-    setup.sandbox.storm(Duration::from_mins(30));
+    setup.sandbox.brownout(Duration::from_mins(30));
     assert_eq!(without().await.len(), 100);
     setup.sandbox.end_relationship(&ids[0]).unwrap();
     assert_eq!(setup.get(&about(&ids[0]), &token).await.0, 403, "only entries are gone");

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 /// Everything that is known of one event.
 #[derive(Debug, Clone, Serialize)]
-pub struct Proof {
+pub struct EventTrace {
     #[serde(flatten)]
     pub event: EventRow,
     pub partner: String,
@@ -19,14 +19,14 @@ pub struct Proof {
     /// It was told to nobody, because its customer was muted.
     pub muted: bool,
     /// Null: it tells of no change.
-    pub transition: Option<ProvenTransition>,
+    pub transition: Option<TransitionEvidence>,
     /// In the order in which they were queued.
-    pub deliveries: Vec<ProvenDelivery>,
+    pub deliveries: Vec<DeliveryTrace>,
 }
 
 /// A transition with its evidence.
 #[derive(Debug, Clone, Serialize)]
-pub struct ProvenTransition {
+pub struct TransitionEvidence {
     pub transition_id: i64,
     pub customer_id: String,
     pub customer_name: String,
@@ -49,7 +49,7 @@ pub struct ProvenTransition {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub struct ProvenDelivery {
+pub struct DeliveryTrace {
     #[serde(flatten)]
     pub delivery: DeliveryRow,
     /// Why this endpoint was told; null: it is not known.
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// Everything about one event, named by its whole id.
-    pub async fn proof(&self, event: &str) -> Result<Option<Proof>, Error> {
+    pub async fn proof(&self, event: &str) -> Result<Option<EventTrace>, Error> {
         let row = sqlx::query!(
             r#"select e.type as kind, e.occurred_at, e.data as "data: Vec<u8>", e.transition, p.name as partner,
                       e.test as "test!: bool", e.muted as "muted!: bool"
@@ -94,14 +94,14 @@ impl Store {
         let mut deliveries = Vec::new();
         for told in told.fetch_all(&self.read).await.map_err(doing("explain an event"))? {
             let Some(detail) = self.delivery(&told.delivery).await? else { continue };
-            deliveries.push(ProvenDelivery {
+            deliveries.push(DeliveryTrace {
                 delivery: detail.delivery,
                 why: told.why,
                 attempts_made: detail.attempts_made,
                 final_replies: detail.final_replies,
             });
         }
-        Ok(Some(Proof {
+        Ok(Some(EventTrace {
             event: EventRow {
                 event_id: event.to_owned(),
                 event_type: row.kind,
@@ -116,7 +116,7 @@ impl Store {
         }))
     }
 
-    async fn proven_transition(&self, id: i64) -> Result<ProvenTransition, Error> {
+    async fn proven_transition(&self, id: i64) -> Result<TransitionEvidence, Error> {
         let row = sqlx::query!(
             r#"select t.qualification, t.from_status, t.to_status, t.vetting_reason, t.previous_reason, t.vetting_created_at,
                       t.previous_created_at, t.attempt, t.first_seen as "first_seen!: bool", t.last_seen_before_at,
@@ -126,7 +126,7 @@ impl Store {
         );
         let row = row.fetch_one(&self.read).await.map_err(doing("explain an event"))?;
         let at = |time: Option<i64>| time.map(Timestamp::from_millis);
-        Ok(ProvenTransition {
+        Ok(TransitionEvidence {
             transition_id: id,
             customer_id: row.customer_id,
             customer_name: row.name,

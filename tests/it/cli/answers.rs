@@ -55,7 +55,7 @@ async fn a_check_tells_every_problem_at_once_and_no_secret() {
 async fn a_reader_that_goes_away_is_no_failure() {
     let mut desk = Desk::new().await;
     for n in 0..40 {
-        desk.stranger(&format!("School {n}"));
+        desk.unwatched_customer(&format!("School {n}"));
     }
     desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(0);
     for arguments in

@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 
 use super::{Desk, EVIL, SECRETS};
 
@@ -62,7 +62,7 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
     desk.hook.wait_for(1, WAIT).await.unwrap();
     desk.mail.wait_for(1, WAIT).await.unwrap();
-    desk.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such user".into())));
+    desk.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such user".into())));
     desk.sandbox.approve(&evil).unwrap();
     desk.until("select endpoint from v_deliveries where state = 'dead'", &["sales-mail"]).await;
     desk.until("select count(*) from v_deliveries where state = 'delivered'", &["3"]).await;
@@ -122,7 +122,7 @@ async fn while_mail_is_down_status_says_so_and_exits_with_3() {
     let daemon = Daemon::start(&desk, &[]);
     desk.until("select vetting_status from v_current", &["InReview"]).await;
     desk.run(&["status"]).await.exits(0);
-    desk.mail.script(MailRule::at(Stage::Greeting, MailAct::Reply("421 4.3.2 not now".into())));
+    desk.mail.script(MailRule::at(Stage::Greeting, SmtpAction::Reply("421 4.3.2 not now".into())));
     desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
     desk.until("select state, attempts > 0 from v_deliveries where endpoint = 'sales-mail'", &["pending | 1"]).await;
     desk.until("select name from endpoint where closed_since is not null", &["sales-mail"]).await;
@@ -233,9 +233,9 @@ async fn what_others_repeat_of_a_secret_in_another_spelling_is_in_no_database_lo
         signing[9..20].to_owned(),
     ];
     let body = spellings.join(" or ");
-    let answer = HookAct::Answer { status: 500, headers: vec![("location".into(), hooks.to_uppercase())], body };
+    let answer = WebhookAction::Answer { status: 500, headers: vec![("location".into(), hooks.to_uppercase())], body };
     desk.hook.script(answer, Some(1_000));
-    desk.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply(format!("550 5.1.1 no such user {}", spellings[1]))));
+    desk.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply(format!("550 5.1.1 no such user {}", spellings[1]))));
     let daemon = Daemon::start(&desk, &["-vv"]);
     desk.until("select vetting_status from v_current", &["InReview"]).await;
     desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();

@@ -138,7 +138,7 @@ async fn a_file_comes_through_a_pipe_as_well_and_who_was_removed_is_watched_anew
 #[tokio::test]
 async fn who_was_synced_keeps_its_history_and_takes_name_and_tags_from_the_file() {
     let mut desk = Desk::new().await;
-    let school = desk.stranger("Contoso School");
+    let school = desk.unwatched_customer("Contoso School");
     desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(0);
     desk.sandbox.submit(&school).unwrap();
     desk.run(&["poll"]).await.exits(0);

@@ -13,7 +13,7 @@ async fn a_poll_asks_each_customer_exactly_once_however_short_the_interval_and_s
     // Ten a second, and twenty at once: it takes a while, in which those in review fall due again and again.
     let slow = |text: String| text.replace("requests_per_minute = 60000", "requests_per_minute = 600");
     let mut desk = Desk::with("in_review = \"100ms\"\nsettled = \"200ms\"\nunqualified = \"200ms\"", slow).await;
-    let ids: Vec<_> = (0..25).map(|n| desk.stranger(&format!("School {n}"))).collect();
+    let ids: Vec<_> = (0..25).map(|n| desk.unwatched_customer(&format!("School {n}"))).collect();
     desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(0);
     for id in &ids[..10] {
         desk.sandbox.submit(id).unwrap();
@@ -94,7 +94,7 @@ async fn a_partner_center_that_is_away_or_throttles_is_to_be_tried_again() {
 #[tokio::test]
 async fn so_much_that_is_gone_at_once_needs_a_persons_word() {
     let mut desk = Desk::with("in_review = \"100ms\"", |text| text).await;
-    let ids: Vec<_> = (0..7).map(|n| desk.stranger(&format!("School {n}"))).collect();
+    let ids: Vec<_> = (0..7).map(|n| desk.unwatched_customer(&format!("School {n}"))).collect();
     desk.run(&["customers", "sync", "--partner", "emea"]).await.exits(0);
     for id in &ids {
         desk.sandbox.submit(id).unwrap();

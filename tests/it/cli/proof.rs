@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 
 use super::Desk;
 use super::daemon::Daemon;
@@ -110,7 +110,7 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
     })
     .await;
     // It closes at the third failure, and is probed after five minutes then.
-    desk.hook.script(HookAct::status(500), None);
+    desk.hook.script(WebhookAction::status(500), None);
     desk.denied("Contoso School").await;
     let daemon = Daemon::start(&desk, &[]);
     desk.until("select name from endpoint where closed_since is not null", &["crm"]).await;
@@ -127,13 +127,13 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
 async fn a_test_that_is_refused_says_so_and_raises_no_alarm() {
     let mut desk = Desk::new().await;
     desk.customer("Contoso School").await;
-    desk.mail.script(MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such user".into())));
+    desk.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such user".into())));
     let refused = desk.run(&["test-send", "sales-mail"]).await.exits(1).err;
     assert!(refused.contains("550 5.1.1 no such user"), "{refused}");
     assert_eq!(desk.rows("select state from v_deliveries").await, ["dead"]);
     desk.run(&["poll"]).await.exits(0);
     assert!(!desk.run(&["status"]).await.exits(3).out.contains("given up:"), "nothing that somebody should know of");
-    desk.hook.script(HookAct::status(410), None);
+    desk.hook.script(WebhookAction::status(410), None);
     let gone = desk.run(&["test-send", "crm"]).await.exits(1).err;
     assert!(gone.contains("gone for good"), "{gone}");
     desk.hook.clear_script();

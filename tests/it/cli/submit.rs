@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vetwatch::qualification::key;
-use vetwatch::sandbox::manner::Shape;
-use vetwatch::sandbox::{Fault, FaultRule, Kind, Operation, Quirk, QuirkRule, Writing};
+use vetwatch::sandbox::response_options::Shape;
+use vetwatch::sandbox::{BodyOptions, Fault, FaultRule, Kind, Operation, Quirk, QuirkRule};
 use vetwatch::time::{Clock as _, SystemClock};
 
 use super::{Desk, EVIL, Said};
-use crate::process::{SOON, Town, complaint};
+use crate::process::{DaemonHarness, SOON, complaint};
 
 const USER: &str =
     "[partner.user_credential]\nkind = 'refresh-token'\nclient_secret_file = 'client-secret'\n\n[schedule]";
@@ -96,7 +96,7 @@ async fn one_submission_is_one_attempt_though_its_answer_and_what_is_shown_later
     let id = desk.customer("Contoso School").await;
     desk.run(&["poll"]).await.exits(0);
     submit(&desk, "contoso school", &[&["education"], &K12[1..]].concat()).await.exits(0);
-    let dated = |seconds| Quirk::Writing(Writing { date_shift: seconds, ..Writing::default() });
+    let dated = |seconds| Quirk::BodyOptions(BodyOptions { date_shift: seconds, ..BodyOptions::default() });
     for seconds in [3, -10] {
         desk.sandbox.clear_quirks();
         desk.sandbox.quirk(QuirkRule::on(Kind::Qualifications, dated(seconds)));
@@ -120,7 +120,7 @@ async fn one_submission_is_one_attempt_though_its_answer_and_what_is_shown_later
 #[tokio::test]
 async fn in_whatever_words_a_submission_is_taken_the_verdict_is_told_even_of_a_customer_never_seen() {
     let mut desk = desk().await;
-    let writing = |shape| Quirk::Writing(Writing { shape: Some(shape), ..Writing::default() });
+    let writing = |shape| Quirk::BodyOptions(BodyOptions { shape: Some(shape), ..BodyOptions::default() });
     let shapes = [Shape::Array, Shape::Wrapper, Shape::Object].map(|shape| (Some(writing(shape)), None));
     let faults = [Fault::Empty, Fault::Null, Fault::Object, Fault::Html, Fault::Garbage, Fault::Cut];
     let manners = shapes.into_iter().chain(faults.map(|fault| (None, Some(fault))));
@@ -324,7 +324,7 @@ async fn validation_codes_are_asked_for_where_they_are_and_used_from_standard_in
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_the_daemon_a_submission_is_recorded_and_the_daemon_tells_the_outcome() {
-    let town = Town::new("in_review = \"100ms\"\nsettled = \"24h\"", "").await;
+    let town = DaemonHarness::new("in_review = \"100ms\"\nsettled = \"24h\"", "").await;
     town.change("[schedule]", USER);
     town.keep_sign_in();
     let id = town.on_the_roster(1).await.remove(0);

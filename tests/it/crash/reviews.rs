@@ -6,12 +6,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use vetwatch::sandbox::mailbox::Mail;
-use vetwatch::sandbox::receiver::Hook;
+use vetwatch::sandbox::smtp_server::Mail;
+use vetwatch::sandbox::webhook_receiver::WebhookRequest;
 use vetwatch::time::Timestamp;
 
 use super::PATIENCE;
-use crate::process::{Town, now};
+use crate::process::{DaemonHarness, now};
 
 /// One thing that Microsoft did, and that is to be told: a review began, or ended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ impl Step {
 }
 
 /// What a webhook tells, and the event's id.
-pub(super) fn of_hook(hook: &Hook) -> (Step, String) {
+pub(super) fn of_hook(hook: &WebhookRequest) -> (Step, String) {
     let json = hook.json();
     let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let step = Step {
@@ -53,7 +53,7 @@ pub(super) fn name_of(mail: &Mail) -> String {
 }
 
 /// What each mail is to tell, by its id: the steps, with the events' ids.
-pub(super) async fn told_by_mail(town: &Town) -> BTreeMap<String, Vec<(Step, String)>> {
+pub(super) async fn told_by_mail(town: &DaemonHarness) -> BTreeMap<String, Vec<(Step, String)>> {
     let sql = "select de.delivery, e.id, c.customer_id, e.type, json_extract(e.data, '$.attempt')
                from delivery_event de join event e on e.id = de.event join customer c on c.id = e.customer
                where de.endpoint = 'sales-mail'";
@@ -88,7 +88,7 @@ struct Customer {
 
 impl Reviews {
     /// Puts customers on the roster whose first review is going on and was seen.
-    pub(super) async fn begin(town: &Town, count: usize, rng: Rng) -> Self {
+    pub(super) async fn begin(town: &DaemonHarness, count: usize, rng: Rng) -> Self {
         let ids = town.in_review_since_long(count).await;
         let customer = |id| (id, Customer { attempt: 1, approved: false, in_review: true });
         let customers = ids.into_iter().map(customer).collect();
@@ -96,7 +96,7 @@ impl Reviews {
     }
 
     /// Never ends; may be broken off at any point.
-    pub(super) async fn go_on(&mut self, town: &Town) {
+    pub(super) async fn go_on(&mut self, town: &DaemonHarness) {
         if self.done.is_empty() {
             for id in self.customers.keys().cloned().collect::<Vec<_>>() {
                 self.next(town, &id);
@@ -104,7 +104,7 @@ impl Reviews {
         }
         loop {
             let since = self.looked_until;
-            let told = |hook: &Hook| hook.received_at >= since && !self.told.contains(&of_hook(hook).0);
+            let told = |hook: &WebhookRequest| hook.received_at >= since && !self.told.contains(&of_hook(hook).0);
             let Ok(hooks) = town.hook.wait_for_those(1, PATIENCE, told).await else { continue };
             // Sometimes at once, sometimes when everybody has been asked again, sometimes while nothing runs.
             if self.rng.bool() {
@@ -125,7 +125,7 @@ impl Reviews {
         std::mem::take(&mut self.done)
     }
 
-    fn next(&mut self, town: &Town, id: &str) {
+    fn next(&mut self, town: &DaemonHarness, id: &str) {
         let customer = self.customers.get_mut(id).expect("a customer of ours");
         let mut reason = Value::Null;
         let (what, status) = if !customer.in_review {
@@ -156,8 +156,8 @@ fn entry(status: &str, attempt: u64) -> Value {
     json!({ "qualification": "Education", "vettingStatus": status, "vettingCreatedDate": created })
 }
 
-impl Town {
-    /// As [`Town::in_review`], with the create date of a campaign's first review.
+impl DaemonHarness {
+    /// As [`DaemonHarness::in_review`], with the create date of a campaign's first review.
     async fn in_review_since_long(&self, count: usize) -> Vec<String> {
         let ids = self.on_the_roster(count).await;
         for id in &ids {

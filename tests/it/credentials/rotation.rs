@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use vetwatch::partner_center::{Credential, PartnerSettings};
 use vetwatch::sandbox::{Fault, FaultRule, Kind, MfaRefusal, Rotation, SignIns};
-use vetwatch::sign_ins;
 use vetwatch::time::Clock;
+use vetwatch::token_keepalive;
 
 use super::{Office, SCHOOL, refused};
-use crate::process::{SOON, Town, eventually};
+use crate::process::{DaemonHarness, SOON, eventually};
 use crate::world::hours;
 
 fn rotating(rotation: Rotation) -> SignIns {
@@ -204,7 +204,7 @@ async fn many_processes_at_once_take_turns_and_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_instant_of_a_rotation_it_is_still_signed_in() {
     let kills = std::env::var("VETWATCH_KILLS").map_or(100, |count| count.parse().expect("VETWATCH_KILLS is a number"));
-    let town = Town::with_credential("kind = 'refresh-token'\nclient_secret_file = 'client-secret'").await;
+    let town = DaemonHarness::with_credential("kind = 'refresh-token'\nclient_secret_file = 'client-secret'").await;
     town.sandbox.set_sign_ins(rotating(Rotation::Strict));
     town.keep_sign_in();
     town.on_the_roster(3).await;
@@ -259,7 +259,7 @@ async fn a_sign_in_that_only_submitting_uses_is_used_once_a_week() {
     let reading = Credential { proof: Office::secret(), user: None };
     let settings = PartnerSettings { user_credential: Some(office.user()), ..office.settings(reading) };
     let clock: Arc<dyn Clock> = office.clock.clone();
-    let mut sign_ins = sign_ins::SignIns::of(&[settings], &clock).unwrap();
+    let mut sign_ins = token_keepalive::SignIns::of(&[settings], &clock).unwrap();
     for _ in 0..200 * 24 {
         sign_ins.round().await;
         office.clock.advance(hours(1));

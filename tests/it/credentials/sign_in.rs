@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use vetwatch::sandbox::{Decision, Kind, Rotation, SignIns};
 
 use super::ACCESS;
-use crate::process::{SOON, Town, complaint, eventually};
+use crate::process::{DaemonHarness, SOON, complaint, eventually};
 
 const USER: &str = "kind = 'refresh-token'\nclient_secret_file = 'client-secret'";
 
 /// Decides about the one device that waits, once there is one.
-async fn decide(town: &Town, decision: Decision) {
+async fn decide(town: &DaemonHarness, decision: Decision) {
     let code = eventually("a device waits", SOON, async || {
         let devices = town.sandbox.devices();
         devices
@@ -28,7 +28,7 @@ async fn decide(town: &Town, decision: Decision) {
 }
 
 /// The refresh tokens in the file.
-fn tokens(town: &Town) -> Vec<String> {
+fn tokens(town: &DaemonHarness) -> Vec<String> {
     let text = fs::read_to_string(town.folder.path().join("tokens/emea")).unwrap();
     let json: Value = serde_json::from_str(&text).unwrap();
     ["refresh_token", "previous"].into_iter().filter_map(|key| json[key].as_str().map(str::to_owned)).collect()
@@ -36,7 +36,7 @@ fn tokens(town: &Town) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_signs_in_with_a_code_and_no_token_is_seen() {
-    let town = Town::with_credential(USER).await;
+    let town = DaemonHarness::with_credential(USER).await;
     let ids = town.on_the_roster(1).await;
     let nobody = town.run_beside(&["poll"]).await;
     assert_eq!(nobody.status.code(), Some(5), "{}", complaint(&nobody));
@@ -68,7 +68,7 @@ async fn a_user_signs_in_with_a_code_and_no_token_is_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_that_is_declined_or_given_up_changes_nothing() {
-    let town = Town::with_credential(USER).await;
+    let town = DaemonHarness::with_credential(USER).await;
     town.keep_sign_in();
     let before = tokens(&town);
     let (login, ()) = tokio::join!(town.run_beside(&["login"]), decide(&town, Decision::Declined));
@@ -88,7 +88,7 @@ async fn a_sign_in_that_is_declined_or_given_up_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_user_is_configured_login_says_so() {
-    let town = Town::new("", "").await;
+    let town = DaemonHarness::new("", "").await;
     let login = town.run_beside(&["login"]).await;
     assert_eq!(login.status.code(), Some(78), "{}", complaint(&login));
     assert!(complaint(&login).contains("reading needs no user"), "{}", complaint(&login));
@@ -97,7 +97,7 @@ async fn where_no_user_is_configured_login_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_signs_in_while_the_daemon_renews_and_both_go_on() {
-    let town = Town::with_credential(USER).await;
+    let town = DaemonHarness::with_credential(USER).await;
     town.sandbox.set_sign_ins(SignIns { rotation: Rotation::Strict, ..SignIns::default() });
     town.sandbox.set_token_lifetime(Duration::from_secs(1));
     town.keep_sign_in();
@@ -117,7 +117,7 @@ async fn somebody_signs_in_while_the_daemon_renews_and_both_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_a_sign_in() {
-    let town = Town::with_credential(USER).await;
+    let town = DaemonHarness::with_credential(USER).await;
     let login = town.start_command(&["login"]);
     let pid = login.id();
     eventually(
@@ -140,7 +140,7 @@ async fn ctrl_c_ends_a_sign_in() {
 /// In a rehearsal there is no test that approves.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sandboxs_users_and_certificates_are_there_for_curl() {
-    let town = Town::with_credential(USER).await;
+    let town = DaemonHarness::with_credential(USER).await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let at = |path: &str| town.sandbox.url().join(&format!("control/{path}")).unwrap();
     let settings = r#"{"rotation":"strict","mfa":false,"mfa_refusal":"code","interval":"2s","code_lifetime":"1m"}"#;

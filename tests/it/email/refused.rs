@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use vetwatch::delivery::Outcome;
-use vetwatch::sandbox::mailbox::{MailAct, MailRule, Stage};
+use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::store::redrive::{Redrive, Redriven};
 use vetwatch::time::Clock as _;
 
 use super::{deliver, deliver_after, plain};
 use crate::peers::MailServer;
-use crate::world::{World, letter, minutes};
+use crate::world::{World, minutes, plain_text};
 
 const TO: &str = "to = [\"sales@contoso.example\"]";
 const THREE: &str = "to = [\"here@contoso.example\", \"gone@contoso.example\", \"there@contoso.example\"]";
@@ -43,7 +43,7 @@ fn told(world: &World) -> Vec<serde_json::Value> {
         .hook
         .hooks()
         .iter()
-        .map(vetwatch::sandbox::receiver::Hook::json)
+        .map(vetwatch::sandbox::webhook_receiver::WebhookRequest::json)
         .filter(|json| json["type"] == "monitor.dead_letter")
         .collect()
 }
@@ -67,7 +67,7 @@ async fn a_refusal_that_is_about_us_ends_no_message_wherever_it_comes() {
         (Stage::Message, "554 Transaction failed"),
     ] {
         let mut world = world_of(TO).await;
-        world.mail.script(MailRule::at(stage, MailAct::Reply(reply.to_owned())));
+        world.mail.script(MailRule::at(stage, SmtpAction::Reply(reply.to_owned())));
         verdicts(&mut world, 1).await;
         world.live(minutes(60)).await;
         assert_eq!(world.rows(STATE).await, ["pending"], "{reply}");
@@ -92,7 +92,7 @@ async fn a_message_that_nobody_takes_holds_up_no_other_and_keeps_no_endpoint_clo
         }
         world
             .mail
-            .script(MailRule::at(stage, MailAct::Reply("550 5.7.1 no".to_owned())).to("contact-0@school.example"));
+            .script(MailRule::at(stage, SmtpAction::Reply("550 5.7.1 no".to_owned())).to("contact-0@school.example"));
         world.poll_later().await;
         let closed = "select closed_since is not null from endpoint where name = 'sales-mail'";
         world.deliver().await;
@@ -145,7 +145,7 @@ async fn what_is_said_after_the_message_of_one_of_several_is_asked_of_each_alone
 async fn a_recipient_that_refuses_for_good_is_told_shown_and_sent_it_again_alone() {
     let mut world = world_of(THREE).await;
     world.mail.script(
-        MailRule::at(Stage::Rcpt, MailAct::Reply("550 5.1.1 no such mailbox".to_owned())).to("gone@contoso.example"),
+        MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned())).to("gone@contoso.example"),
     );
     verdicts(&mut world, 1).await;
     world.live(minutes(10)).await;
@@ -170,7 +170,7 @@ async fn a_recipient_that_refuses_for_good_is_told_shown_and_sent_it_again_alone
     let mails = world.mail.mails();
     assert_eq!(mails.iter().map(|mail| mail.to.len()).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(mails[1].to, ["gone@contoso.example"]);
-    assert_eq!(letter(&mails[0]), letter(&mails[1]));
+    assert_eq!(plain_text(&mails[0]), plain_text(&mails[1]));
     assert_eq!(world.rows(row).await, ["delivered | null"]);
     assert_eq!(world.store.refused_recipients().await.unwrap(), []);
     assert_eq!(redrive(&world, one).await, Redriven::Delivered);
@@ -179,7 +179,7 @@ async fn a_recipient_that_refuses_for_good_is_told_shown_and_sent_it_again_alone
 #[tokio::test]
 async fn a_recipient_is_told_while_another_one_still_waits_and_forgotten_when_it_leaves_the_configuration() {
     let mut world = world_of(THREE).await;
-    let reply = |text: &str| MailAct::Reply(text.to_owned());
+    let reply = |text: &str| SmtpAction::Reply(text.to_owned());
     world.mail.script(MailRule::at(Stage::Rcpt, reply("550 5.1.1 no such mailbox")).to("gone@contoso.example"));
     world.mail.script(MailRule::at(Stage::Rcpt, reply("452 4.2.2 full")).to("there@contoso.example"));
     verdicts(&mut world, 1).await;
@@ -200,7 +200,7 @@ async fn a_recipient_is_told_while_another_one_still_waits_and_forgotten_when_it
 #[tokio::test]
 async fn a_refusal_is_told_and_shown_though_its_endpoint_is_renamed_at_once() {
     let mut world = world_of(THREE).await;
-    let refuse = MailAct::Reply("550 5.1.1 no such mailbox".to_owned());
+    let refuse = SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned());
     world.mail.script(MailRule::at(Stage::Rcpt, refuse).to("gone@contoso.example"));
     verdicts(&mut world, 1).await;
     world.deliver().await;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use vetwatch::delivery::Outcome;
 use vetwatch::delivery::email::{EmailChannel, EmailSettings, Tls};
-use vetwatch::sandbox::mailbox::{Mail, MailAct, MailRule, Mailbox, Stage};
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::smtp_server::{Mail, MailRule, SmtpAction, SmtpServer, Stage};
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::time::SystemClock;
 
 use super::{TRY_AGAIN, deliver, settings};
-use crate::process::{SOON, Town};
+use crate::process::{DaemonHarness, SOON};
 use crate::world::{World, minutes, seconds};
 
 const RETRY: &str = "[retry]\nschedule = [\"100ms\"]\n";
@@ -31,18 +31,18 @@ async fn verdicts(world: &mut World, count: usize) {
 
 #[tokio::test]
 async fn the_final_dot_is_waited_for_longer_than_all_that_goes_before_it() {
-    let server = Mailbox::start(std::sync::Arc::new(SystemClock)).await.unwrap();
-    server.script(MailRule::at(Stage::Message, MailAct::Delay(Duration::from_secs(2))));
+    let server = SmtpServer::start(std::sync::Arc::new(SystemClock)).await.unwrap();
+    server.script(MailRule::at(Stage::Message, SmtpAction::Delay(Duration::from_secs(2))));
     let channel = EmailChannel::new(settings(server.address().port(), Tls::None)).with_deadline(seconds(1));
     let report = deliver(&channel).await;
     assert_eq!((report.outcome, server.mails().len()), (Outcome::Accepted, 1), "{}", report.detail);
 }
 
 /// A server that lets each recipient wait for so long, after so many that it answers at once; and a channel to it.
-async fn tarpit(free: u64, pause: Duration, recipients: u32) -> (Mailbox, EmailChannel) {
-    let server = Mailbox::start(std::sync::Arc::new(SystemClock)).await.unwrap();
-    server.script(MailRule::at(Stage::Rcpt, MailAct::Delay(Duration::ZERO)).times(free));
-    server.script(MailRule::at(Stage::Rcpt, MailAct::Delay(pause)));
+async fn tarpit(free: u64, pause: Duration, recipients: u32) -> (SmtpServer, EmailChannel) {
+    let server = SmtpServer::start(std::sync::Arc::new(SystemClock)).await.unwrap();
+    server.script(MailRule::at(Stage::Rcpt, SmtpAction::Delay(Duration::ZERO)).times(free));
+    server.script(MailRule::at(Stage::Rcpt, SmtpAction::Delay(pause)));
     let to = (0..recipients).map(|n| format!("r{n}@contoso.example").parse().unwrap()).collect();
     let channel = EmailChannel::new(EmailSettings { to, ..settings(server.address().port(), Tls::None) });
     (server, channel.with_deadline(seconds(1)))
@@ -66,7 +66,7 @@ async fn a_tarpit_at_many_recipients_holds_an_attempt_no_longer_than_its_deadlin
 
     // Refused for one of them, it is sent to each alone: what was said of some is known, the others wait.
     let (server, channel) = tarpit(12, Duration::from_millis(250), 12).await;
-    server.script(MailRule::at(Stage::Message, MailAct::Reply("550 5.1.1 no such user".to_owned())));
+    server.script(MailRule::at(Stage::Message, SmtpAction::Reply("550 5.1.1 no such user".to_owned())));
     let report = deliver(&channel.with_final_reply(seconds(1))).await;
     assert_eq!(report.outcome, TRY_AGAIN, "{}", report.detail);
     assert!((1..12).contains(&report.final_replies.len()), "{report:?}");
@@ -77,7 +77,7 @@ async fn while_a_server_is_silent_after_a_message_the_next_ones_go_beside_it() {
     let mut world =
         World::edited("", "", |text| text.replacen("\n\n[operators]", "\ngroup_wait = \"0s\"\n\n[operators]", 1)).await;
     verdicts(&mut world, 3).await;
-    world.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenHang).times(1));
+    world.mail.script(MailRule::at(Stage::Message, SmtpAction::TakeThenHang).times(1));
     {
         let dispatcher = &world.parts.endpoints[0].dispatcher;
         let rounds = async {
@@ -99,9 +99,9 @@ async fn while_a_server_is_silent_after_a_message_the_next_ones_go_beside_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stops_waits_ten_seconds_for_the_answer_and_repeats_the_mail_under_its_id_at_the_next_start() {
-    let town = Town::new("in_review = \"100ms\"\nsettled = \"100ms\"", RETRY).await;
+    let town = DaemonHarness::new("in_review = \"100ms\"\nsettled = \"100ms\"", RETRY).await;
     let ids = town.in_review(1).await;
-    town.mail.script(MailRule::at(Stage::Message, MailAct::TakeThenHang).times(1));
+    town.mail.script(MailRule::at(Stage::Message, SmtpAction::TakeThenHang).times(1));
     town.sandbox.deny(&ids[0], "Not an Academic Domain").unwrap();
     let mut daemon = town.running().await;
     town.mail.wait_for(1, SOON).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_receiver_that_takes_a_message_and_never_answers_does_not_close_the_en
     let mut world =
         World::edited("", "", |text| text.replacen("\n\n[operators]", "\ngroup_wait = \"0s\"\n\n[operators]", 1)).await;
     verdicts(&mut world, 3).await;
-    world.hook.script(HookAct::CloseAfter, Some(1));
+    world.hook.script(WebhookAction::CloseAfter, Some(1));
     world.deliver().await;
     let states = "select state, count(*) from v_deliveries where endpoint = 'crm' group by 1";
     assert_eq!(world.rows(states).await, ["delivered | 2", "pending | 1"], "the others do not wait");
@@ -148,10 +148,11 @@ async fn a_receiver_that_takes_a_message_and_never_answers_does_not_close_the_en
 async fn an_endpoint_that_never_answers_is_told_though_it_is_never_closed() {
     let mut world = World::new().await;
     verdicts(&mut world, 1).await;
-    world.hook.script(HookAct::CloseAfter, None);
+    world.hook.script(WebhookAction::CloseAfter, None);
     world.live(minutes(40)).await;
     assert_eq!(world.rows("select closed_since from endpoint where name = 'crm'").await, ["null"]);
-    let told = |world: &World| world.mailed().into_iter().filter(|subject| subject.contains("crm")).collect::<Vec<_>>();
+    let told =
+        |world: &World| world.mail_subjects().into_iter().filter(|subject| subject.contains("crm")).collect::<Vec<_>>();
     assert!(
         matches!(told(&world).as_slice(), [one] if one.contains("crm has not delivered since")),
         "{:?}",

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use url::Url;
 use vetwatch::delivery::Outcome;
 use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, Tls};
-use vetwatch::partner_center::Proof;
+use vetwatch::partner_center::ClientAuth;
 use vetwatch::partner_center::application::Application;
 use vetwatch::time::{ManualClock, Timestamp};
 
 use super::script::scripted;
 use super::{deliver, settings};
 use crate::peers::{Certificates, MailServer};
-use crate::process::{Town, complaint};
+use crate::process::{DaemonHarness, complaint};
 use crate::world::World;
 
 const MAILBOX: &str = "vetting@contoso.example";
@@ -81,7 +81,7 @@ impl LoginServer {
             tenant: "contoso.onmicrosoft.com".to_owned(),
             client_id: "5a9e0c6d-0000-4000-8000-00000000000b".to_owned(),
             scope: "https://outlook.office365.com/.default".to_owned(),
-            proof: Proof::ClientSecret { secret: SECRET.into(), ends_at: None },
+            proof: ClientAuth::ClientSecret { secret: SECRET.into(), ends_at: None },
         };
         settings.smtp.login = Some(Login { username: MAILBOX.to_owned(), by: LoginBy::Token(Box::new(application)) });
         settings
@@ -199,7 +199,7 @@ async fn a_server_that_refuses_every_token_is_the_endpoints_trouble_and_costs_tw
     let channel = EmailChannel::new(settings).with_clock(clock.clone());
     for _ in 0..5 {
         let report = deliver(&channel).await;
-        assert_eq!((report.outcome, report.final_replies.len()), (Outcome::LoginRefused, 0), "{}", report.detail);
+        assert_eq!((report.outcome, report.final_replies.len()), (Outcome::AuthRejected, 0), "{}", report.detail);
         // The server said why in a challenge, and got the empty answer that it waited for.
         assert!(report.detail.contains("logging in: 535 5.7.3 Authentication unsuccessful"), "{}", report.detail);
         assert!(report.detail.contains("the server says: status 401"), "{}", report.detail);
@@ -222,7 +222,7 @@ async fn a_token_that_is_not_given_is_told_in_words_and_no_mail_server_is_asked(
     };
     logins.say(401, &refused(7_000_222, "The provided client secret keys are expired"));
     let report = deliver(&channel).await;
-    assert_eq!(report.outcome, Outcome::LoginRefused, "{}", report.detail);
+    assert_eq!(report.outcome, Outcome::AuthRejected, "{}", report.detail);
     let said =
         ["getting a token for its login: the credential was refused: 401 AADSTS7000222", "make a new one in Entra"];
     assert!(said.iter().all(|words| report.detail.contains(words)), "{}", report.detail);
@@ -257,13 +257,13 @@ async fn a_server_that_repeats_the_login_does_not_bring_the_token_to_light() {
         let script = ["250-localhost\r\n250 AUTH XOAUTH2", answer];
         let (port, server) = scripted("220 hello", &script).await;
         let report = deliver(&logins.channel(port, &clock)).await;
-        assert!(matches!(report.outcome, Outcome::LoginRefused | Outcome::Unavailable), "{report:?}");
+        assert!(matches!(report.outcome, Outcome::AuthRejected | Outcome::Unavailable), "{report:?}");
         logins.is_not_in(&format!("{report:?}"));
         server.abort();
     }
     let (port, server) = scripted("220 hello", &["250-localhost\r\n250 AUTH PLAIN LOGIN"]).await;
     let report = deliver(&logins.channel(port, &clock)).await;
-    assert_eq!(report.outcome, Outcome::LoginRefused, "{}", report.detail);
+    assert_eq!(report.outcome, Outcome::AuthRejected, "{}", report.detail);
     assert!(report.detail.contains("does not offer AUTH XOAUTH2"), "{}", report.detail);
     assert!(server.await.unwrap().iter().all(|line| !line.starts_with("AUTH")), "a token for who did not ask");
 }
@@ -309,7 +309,7 @@ async fn a_message_waits_while_the_application_may_not_log_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_live_tells_the_token_from_the_login_of_a_mail_server() {
-    let (logins, town) = (LoginServer::new().await, Town::new("", "").await);
+    let (logins, town) = (LoginServer::new().await, DaemonHarness::new("", "").await);
     let server = logins.mail_server();
     let oauth = format!(
         "username = \"{MAILBOX}\"\n[smtp.office.oauth]\ntenant = \"contoso.onmicrosoft.com\"\nclient_id = \"app\"\n\

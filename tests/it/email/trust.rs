@@ -22,7 +22,7 @@ async fn a_wrong_password_is_the_endpoints_trouble_and_is_not_shown() {
     let channel = EmailChannel::new(settings);
 
     let report = deliver(&channel).await;
-    assert_eq!(report.outcome, Outcome::LoginRefused);
+    assert_eq!(report.outcome, Outcome::AuthRejected);
     assert!(report.detail.contains("logging in: 535"), "{}", report.detail);
     let probe = channel.probe().await.unwrap_err().to_string();
     assert!(probe.contains("logging in: 535"), "{probe}");
@@ -36,7 +36,7 @@ async fn a_server_that_repeats_the_login_does_not_bring_the_password_to_light() 
     let mut settings = settings(port, Tls::None);
     settings.smtp.login = Some(login("hunter2hunter2"));
     let report = deliver(&EmailChannel::new(settings)).await;
-    assert_eq!(report.outcome, Outcome::LoginRefused);
+    assert_eq!(report.outcome, Outcome::AuthRejected);
     assert!(report.detail.contains("[hidden]"), "{}", report.detail);
     assert!(!report.detail.contains("aHVudGVyMmh1bnRlcjI") && !report.detail.contains("hunter2"), "{}", report.detail);
     let said = server.await.unwrap();
@@ -145,12 +145,12 @@ async fn a_server_that_knows_no_password_or_wants_one_is_the_endpoints_trouble()
     let mut with_login = settings(port, Tls::None);
     with_login.smtp.login = Some(login("pass word"));
     let report = deliver(&EmailChannel::new(with_login)).await;
-    assert_eq!(report.outcome, Outcome::LoginRefused, "{}", report.detail);
+    assert_eq!(report.outcome, Outcome::AuthRejected, "{}", report.detail);
     server.abort();
 
     for reply in ["530 5.7.0 Authentication required", "503 AUTH first"] {
         for (answers, outcome) in [
-            (vec!["250 localhost", reply], Outcome::LoginRefused),
+            (vec!["250 localhost", reply], Outcome::AuthRejected),
             (vec!["250 localhost", "250 sender", reply], Outcome::Blocked),
         ] {
             let (port, server) = scripted("220 hello", &answers).await;

@@ -92,7 +92,7 @@ impl Reader {
     /// A second look after two minutes, a third one an hour later.
     fn has_waited(&mut self, at: Timestamp, shows: Option<&Shown>, needed: u32) -> bool {
         let is_other = self.waiting.as_ref().is_some_and(|waiting| match (&waiting.shows, shows) {
-            (Some(a), Some(b)) => !a.says_the_same(b),
+            (Some(a), Some(b)) => !a.is_equivalent(b),
             (a, b) => a.is_some() != b.is_some(),
         });
         if is_other {
@@ -115,12 +115,12 @@ impl Reader {
         let Some(shown) = entry else {
             return if before.is_some_and(|before| before.word == "Approved") { 3 } else { 2 };
         };
-        let is_same = |other: &Shown| other.says_the_same(shown);
+        let is_same = |other: &Shown| other.is_equivalent(shown);
         if shown.word == "InReview" || before.is_some_and(is_same) || self.takes_back(shown) {
             return 1;
         }
         let told = self.told.as_ref();
-        let is_known = told.is_some_and(|told| told.attempt == self.attempt && told.verdict.says_the_same(shown));
+        let is_known = told.is_some_and(|told| told.attempt == self.attempt && told.verdict.is_equivalent(shown));
         let Some(date) = shown.date else {
             let is_old = told.is_some_and(|told| told.attempt < self.attempt && told.verdict.is_like(shown));
             return if is_old { 3 } else { 1 };
@@ -209,7 +209,7 @@ impl Reader {
         let same_word = before.filter(|before| before.word == shown.word);
         let known = same_word.and_then(|before| before.date).or(self.began).filter(|_| !begins);
         let filled = Shown { date: shown.date.or(known), ..shown.clone() };
-        let has_changed = begins || before.is_none_or(|before| !before.says_the_same(&filled));
+        let has_changed = begins || before.is_none_or(|before| !before.is_equivalent(&filled));
         if has_changed && !first {
             self.changes.push(shown.word);
         }

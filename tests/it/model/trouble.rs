@@ -1,7 +1,7 @@
 //! What befalls a daemon that watches Partner Center.
 
 use serde_json::json;
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{Fault, FaultRule, Kind, Quirk, QuirkRule};
 use vetwatch::time::Clock;
 
@@ -125,10 +125,10 @@ impl Model {
     /// Messages are sent, and the receiver may not be well.
     pub(super) async fn deliver_in_trouble(&mut self) {
         match self.rng.u8(..8) {
-            0 => self.world.hook.script(HookAct::status(500), Some(2)),
-            1 => self.world.hook.script(HookAct::status(404), Some(1)),
-            2 => self.world.hook.script(HookAct::CloseBefore, Some(1)),
-            3 => self.world.hook.script(HookAct::ResetAfter, Some(1)),
+            0 => self.world.hook.script(WebhookAction::status(500), Some(2)),
+            1 => self.world.hook.script(WebhookAction::status(404), Some(1)),
+            2 => self.world.hook.script(WebhookAction::CloseBefore, Some(1)),
+            3 => self.world.hook.script(WebhookAction::ResetAfter, Some(1)),
             4 => self.world.hook.stop().await.unwrap(),
             _ => {}
         }
@@ -163,7 +163,7 @@ impl Model {
         let held = world.sandbox.fault(FaultRule::about(&customer.id, Fault::Hold { stale: true }).times(1));
         let asked = world.sandbox.count_of(&customer.id);
         let rows = [row.parse().unwrap()];
-        let slow = world.parts.partners[0].poller.ask_now(&rows);
+        let slow = world.parts.partners[0].poller.poll_now(&rows);
         let fast = async {
             world.sandbox.wait_for_customer(&customer.id, asked + 1, seconds(20)).await.unwrap();
             seen.note(world, "an answer is overtaken");

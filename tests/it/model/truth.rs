@@ -61,13 +61,13 @@ impl Shown {
     }
 
     /// Dates less than an hour apart are those of one review, an unknown one is no difference.
-    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+    pub(super) fn is_equivalent(&self, other: &Self) -> bool {
         self.is_like(other) && self.date.zip(other.date).is_none_or(|(a, b)| (a - b).abs() < 3600)
     }
 
     pub(super) fn equals(&self, other: &Self, same_attempt: bool) -> bool {
         let is_equal = self.date.is_some() && self.date == other.date;
-        self.is_like(other) && (is_equal || (same_attempt && self.says_the_same(other)))
+        self.is_like(other) && (is_equal || (same_attempt && self.is_equivalent(other)))
     }
 }
 

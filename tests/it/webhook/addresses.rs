@@ -9,14 +9,14 @@ use tokio::net::TcpListener;
 use url::{Host, Url};
 use vetwatch::delivery::http::{HttpSettings, Lookup};
 use vetwatch::delivery::webhook::WebhookChannel;
-use vetwatch::delivery::{Outcome, Report};
-use vetwatch::sandbox::receiver::Receiver;
+use vetwatch::delivery::{AttemptResult, Outcome};
+use vetwatch::sandbox::webhook_receiver::Receiver;
 use vetwatch::time::SystemClock;
 
 use super::{by, deliver};
 
 /// Every form that a guard is known to miss; `src/delivery/address/tests.rs` says what each is.
-const HOSTS: &str = include_str!("../../../src/delivery/address/hosts.txt");
+const HOSTS: &str = include_str!("../../../src/delivery/egress_policy/hosts.txt");
 
 /// The hosts under a heading.
 fn hosts(heading: &str) -> Vec<&'static str> {
@@ -88,7 +88,7 @@ async fn receiver() -> Receiver {
     Receiver::start(None, Arc::new(SystemClock)).await.unwrap()
 }
 
-fn refused(report: &Report, words: &str) {
+fn refused(report: &AttemptResult, words: &str) {
     assert_eq!(report.outcome, Outcome::Unavailable, "{}", report.detail);
     assert!(report.detail.contains(words), "{}", report.detail);
 }

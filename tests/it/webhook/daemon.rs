@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;
-use vetwatch::sandbox::receiver::HookAct;
+use vetwatch::sandbox::webhook_receiver::WebhookAction;
 
 use super::proxy::Proxy;
 use super::trust::secured;
 use crate::peers::Certificates;
-use crate::process::Town;
+use crate::process::DaemonHarness;
 use crate::world::SIGNING_SECRET;
 
 const OFTEN: &str = "in_review = \"100ms\"\nsettled = \"100ms\"";
 
 /// A few verdicts that are to be told.
-async fn verdicts(town: &Town, count: usize) {
+async fn verdicts(town: &DaemonHarness, count: usize) {
     for id in town.in_review(count).await {
         town.sandbox.deny(&id, "Not an Education Customer").expect("a customer");
     }
@@ -23,9 +23,9 @@ async fn verdicts(town: &Town, count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_hangs_keeps_nobody_else_waiting() {
-    let town = Town::new(OFTEN, "").await;
+    let town = DaemonHarness::new(OFTEN, "").await;
     verdicts(&town, 5).await;
-    town.hook.script(HookAct::Hang, None);
+    town.hook.script(WebhookAction::Hang, None);
     let daemon = town.running().await;
     // All mails are delivered within the one attempt that the receiver holds.
     town.until("select state, count(*) from v_deliveries where endpoint = 'sales-mail' group by 1", &["delivered | 5"])
@@ -73,7 +73,7 @@ async fn the_environment_names_no_proxy_and_the_longest_log_shows_no_secret() {
     let (ca, client) = (certificates.ca().display().to_string(), certificates.client().display().to_string());
     let far = secured(&certificates, true).await;
     let chosen = Proxy::new("200 Connection established", far.port).await;
-    let town = Town::new(OFTEN, &FAR.replace("CA", &ca).replace("CLIENT", &client)).await;
+    let town = DaemonHarness::new(OFTEN, &FAR.replace("CA", &ca).replace("CLIENT", &client)).await;
     let url = format!("{}s/T0KEN-abc?sig=S3CRET-abc", town.hook.url());
     for (name, text) in [
         ("crm-url", url.as_str()),
@@ -84,7 +84,7 @@ async fn the_environment_names_no_proxy_and_the_longest_log_shows_no_secret() {
     }
     town.change(&format!("url = \"{}\"", town.hook.url()), "url_file = \"crm-url\"");
     verdicts(&town, 2).await;
-    town.hook.script(HookAct::with_header(500, "x-echo", "T0KEN-abc"), Some(1));
+    town.hook.script(WebhookAction::with_header(500, "x-echo", "T0KEN-abc"), Some(1));
     let (proxy, asked) = bystander().await;
     let environment = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
         .map(|name| (name, proxy.as_str()));

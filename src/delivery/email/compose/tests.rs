@@ -11,7 +11,7 @@ fn now() -> Timestamp {
 fn event(kind: EventType, name: &str) -> Event {
     let mut event = sample::event(kind, Uuid::from_u128(1), "emea", now());
     event.data.test = false;
-    if let Subject::Vetting(news) = &mut event.data.subject {
+    if let EventPayload::Vetting(news) = &mut event.data.subject {
         news.customer.name = name.to_owned();
     }
     event
@@ -24,7 +24,7 @@ fn addresses() -> (Mailbox, Vec<Mailbox>) {
 
 fn render(events: &[Event]) -> String {
     let (from, to) = addresses();
-    mail(&from, &to, &Draft::new(ID, events), now())
+    mail(&from, &to, &RenderInput::new(ID, events), now())
 }
 
 fn head(mail: &str) -> &str {
@@ -90,7 +90,7 @@ fn without_its_html_form_a_mail_is_plain_text() {
 #[test]
 fn a_mail_that_cannot_be_composed_goes_in_its_simplest_form() {
     let (from, _) = addresses();
-    let mail = mail(&from, &[], &Draft::new(ID, &[event(EventType::Denied, "Zürich")]), now()); // the library wants a recipient
+    let mail = mail(&from, &[], &RenderInput::new(ID, &[event(EventType::Denied, "Zürich")]), now()); // the library wants a recipient
     assert!(head(&mail).contains("Message-ID: <01934a5b-6c7d-7000-8000-000000000002@contoso.example>"));
     assert!(mail.is_ascii(), "{mail}");
     let body = mail.split_once("\r\n\r\n").unwrap().1.replace("\r\n", "");
@@ -123,7 +123,7 @@ fn month(count: u32) -> Vec<Event> {
     let of = |n: u32| {
         let at = |list: usize| usize::try_from(n).unwrap() % list;
         let mut event = event(KINDS[at(7)], NAMES[at(8)]);
-        if let Subject::Vetting(news) = &mut event.data.subject {
+        if let EventPayload::Vetting(news) = &mut event.data.subject {
             news.customer.id = Uuid::from_u128(u128::from(n)).to_string();
             news.customer.domain = format!("school{n}.example");
             news.attempt = n % 3 + 1;
@@ -160,7 +160,7 @@ fn five_hundred_events_with_the_longest_names_are_less_than_a_megabyte_and_load_
     for letter in ["x", "&", "学"] {
         let mut events = month(500);
         for (n, event) in events.iter_mut().enumerate() {
-            if let Subject::Vetting(news) = &mut event.data.subject {
+            if let EventPayload::Vetting(news) = &mut event.data.subject {
                 news.customer.name = format!("{n} {}", letter.repeat(300));
                 news.customer.domain = format!("{n}.{}", "x".repeat(300));
                 news.vetting_reason = Some(format!("{n} {}", letter.repeat(300)));
@@ -182,7 +182,7 @@ fn mails_to_be_drawn() {
     let Some(folder) = std::env::var_os("VETWATCH_DRAW") else { return };
     let note = "Sent here because sales-mail has not taken it since 21 November 2026, 06:14 UTC.";
     let mut fabrikam = event(EventType::Approved, "Fabrikam College");
-    if let Subject::Vetting(news) = &mut fabrikam.data.subject {
+    if let EventPayload::Vetting(news) = &mut fabrikam.data.subject {
         "fabrikam.example".clone_into(&mut news.customer.domain);
     }
     for (name, events, note) in [

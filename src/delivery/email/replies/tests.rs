@@ -1,13 +1,13 @@
-use super::Whose::{Content, Endpoint, Mailbox, MailboxForNow};
+use super::Blame::{Content, Endpoint, Mailbox, MailboxForNow};
 use super::*;
 
-fn said(step: Step, text: &str) -> Whose {
+fn said(step: Step, text: &str) -> Blame {
     let code = text.get(..3).and_then(|code| code.parse().ok()).expect("a reply begins with its code");
     whose(step, &Reply { code, text: text.to_owned() })
 }
 
 #[rustfmt::skip]
-const RCPT: &[(&str, Whose)] = &[
+const RCPT: &[(&str, Blame)] = &[
     // About this mailbox.
     ("550 5.1.1 <gone@contoso.example>: Recipient address rejected: User unknown in virtual mailbox table", Mailbox),
     ("550 5.1.1 <a@b.example>: Recipient address rejected: User unknown in relay recipient table", Mailbox),
@@ -96,7 +96,7 @@ const RCPT: &[(&str, Whose)] = &[
 ];
 
 #[rustfmt::skip]
-const DOT: &[(&str, Whose)] = &[
+const DOT: &[(&str, Blame)] = &[
     // About this content.
     ("552 5.3.4 Message size exceeds fixed limit", Content),
     ("552 5.2.3 Your message exceeded Google's message size limits.", Content),

@@ -1,12 +1,12 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::{Event, Subject};
+use crate::event::{Event, EventPayload};
 
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0003);
 const SECRET: &str = "R0UT1NGKEY\"R0UT1NGKEY";
 
-fn template(source: &str) -> Result<Template, Flaw> {
+fn template(source: &str) -> Result<Template, TemplateError> {
     Template::parse(source.to_owned(), HeaderValue::from_static("application/json"), Some(SECRET.to_owned().into()))
 }
 
@@ -28,7 +28,7 @@ fn event(kind: EventType) -> Event {
 fn saying(kind: EventType, text: &str) -> Event {
     let mut event = event(kind);
     match &mut event.data.subject {
-        Subject::Vetting(news) => {
+        EventPayload::Vetting(news) => {
             for field in [&mut news.customer.id, &mut news.customer.name, &mut news.customer.domain] {
                 text.clone_into(field);
             }
@@ -38,7 +38,7 @@ fn saying(kind: EventType, text: &str) -> Event {
                 *field = Some(text.to_owned());
             }
         }
-        Subject::Monitor(news) => {
+        EventPayload::Monitor(news) => {
             text.clone_into(&mut news.summary);
             text.clone_into(&mut news.detail);
             news.figures.insert("figure".to_owned(), text.into());
@@ -56,7 +56,7 @@ fn hostile() -> String {
 }
 
 fn made(recipe: &Template, events: &[Event]) -> Value {
-    let body = recipe.render(&Draft::new(ID, events)).unwrap_or_else(|flaw| panic!("{flaw}"));
+    let body = recipe.render(&RenderInput::new(ID, events)).unwrap_or_else(|flaw| panic!("{flaw}"));
     assert!(!body.contains("R0UT1NG"), "the secret would be stored");
     serde_json::from_str(&recipe.complete(ID, &body)).unwrap()
 }
@@ -286,7 +286,8 @@ fn servicenow_gets_an_incident() {
 fn every_recipe_says_why_a_message_comes_here() {
     for name in RECIPES {
         let events = [event(EventType::Denied)];
-        let draft = Draft { note: Some("Sent here because \"sales\" has not taken it"), ..Draft::new(ID, &events) };
+        let draft =
+            RenderInput { note: Some("Sent here because \"sales\" has not taken it"), ..RenderInput::new(ID, &events) };
         let body = recipe(name).render(&draft).unwrap();
         let sent: Value = serde_json::from_str(&body).unwrap();
         assert!(texts("", &sent).iter().any(|(_, text)| text.contains("has not taken it")), "{name}: {sent}");
@@ -310,10 +311,10 @@ fn a_form_is_written_with_urlencode_and_a_name_adds_no_field() {
     let source = "text={{ message.items[0].title|urlencode }}&channel=ops".to_owned();
     let template = Template::parse(source, form, None).unwrap();
     let mut event = event(EventType::Denied);
-    if let Subject::Vetting(news) = &mut event.data.subject {
+    if let EventPayload::Vetting(news) = &mut event.data.subject {
         news.customer.name = "Contoso & Sons&channel=all".to_owned();
     }
-    let body = template.render(&Draft::new(Uuid::nil(), &[event])).unwrap();
+    let body = template.render(&RenderInput::new(Uuid::nil(), &[event])).unwrap();
     let fields: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     assert_eq!(fields, [("text".into(), "Contoso & Sons&channel=all".into()), ("channel".into(), "ops".into())]);
 }
@@ -329,7 +330,7 @@ fn a_template_that_is_none_is_told_with_its_line() {
 #[test]
 fn a_template_that_goes_on_and_on_is_stopped() {
     let endless = template("{% for a in range(9999) %}{% for b in range(9999) %}1{% endfor %}{% endfor %}").unwrap();
-    let flaw = endless.render(&Draft::new(ID, &[event(EventType::Denied)])).unwrap_err();
+    let flaw = endless.render(&RenderInput::new(ID, &[event(EventType::Denied)])).unwrap_err();
     assert!(flaw.to_string().contains("fuel"), "{flaw}");
 }
 
@@ -342,7 +343,7 @@ fn what_comes_out_must_be_what_the_content_type_says() {
     let source = "{{ message.subject }}".to_owned();
     let plain = |kind: &'static str| {
         let template = Template::parse(source.clone(), HeaderValue::from_static(kind), None).unwrap();
-        template.render(&Draft::new(ID, &[saying(EventType::Denied, "<b>")])).unwrap()
+        template.render(&RenderInput::new(ID, &[saying(EventType::Denied, "<b>")])).unwrap()
     };
     assert!(plain("text/plain").contains("Denied: <b>"));
     assert!(plain("text/html; charset=utf-8").contains("Denied: &lt;b&gt;"));

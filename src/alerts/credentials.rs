@@ -1,0 +1,123 @@
+//! Credentials that are about to end: told 30, 14, 7, 3 and 1 days before, and when they have.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::warn;
+
+use super::{Alarm, Alarms, tell};
+use crate::delivery::message::time_format;
+use crate::event::EventType;
+use crate::partner_center::{Credential, Expiry};
+use crate::store::{self, PartnerRow};
+use crate::time::Timestamp;
+
+const DAY: Duration = Duration::from_hours(24);
+const DAYS_BEFORE: [u32; 6] = [0, 1, 3, 7, 14, 30];
+/// How often it is looked: a refresh token's file is read for it.
+const EVERY: Duration = Duration::from_hours(1);
+
+impl Alarms {
+    pub(super) async fn watch_credentials(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let looked = Timestamp::from_millis(self.looked_at_credentials.load(Ordering::Relaxed));
+        if looked <= now && now.since(looked) < EVERY {
+            return Ok(0);
+        }
+        let mut queued = 0;
+        for (partner, credentials) in self.partners.iter().zip(&self.credentials) {
+            let mut ends: Vec<Expiry> = credentials.iter().flat_map(Credential::expiries).collect();
+            ends.sort_by_key(|end| (end.at, end.of));
+            ends.dedup(); // a user's credential is often the application's and a token
+            let mut tx = self.store.begin().await?;
+            tx.note_credentials(partner.id, &ends).await?;
+            for end in &ends {
+                queued += self.watch_credential(&mut tx, partner, CredentialOwner::Partner, *end, now).await?;
+            }
+            tx.commit().await?;
+        }
+        // A mail server is nobody's in particular; the first partner's operators are the operators.
+        if let Some(partner) = self.partners.first() {
+            for (host, end) in &self.mail_servers {
+                let mut tx = self.store.begin().await?;
+                queued += self.watch_credential(&mut tx, partner, CredentialOwner::MailServer(host), *end, now).await?;
+                tx.commit().await?;
+            }
+        }
+        self.looked_at_credentials.store(now.as_millis(), Ordering::Relaxed);
+        Ok(queued)
+    }
+
+    async fn watch_credential(
+        &self,
+        tx: &mut store::WriteTx,
+        partner: &PartnerRow,
+        whose: CredentialOwner<'_>,
+        end: Expiry,
+        now: Timestamp,
+    ) -> Result<usize, store::Error> {
+        let left = end.at.since(now);
+        let Some(days) = DAYS_BEFORE.into_iter().find(|days| left <= DAY * *days) else { return Ok(0) };
+        let name = whose.name(partner);
+        let once = format!("{} of {name} at {}, {days} days before", end.of, end.at);
+        if tx.was_told(&once).await? {
+            return Ok(0);
+        }
+        let alarm = Alarm { once: Some(once), ..ends(partner, whose, end, left) };
+        warn!(partner = partner.name, "{}", alarm.summary);
+        tell(tx, &self.routes, alarm, now).await
+    }
+}
+
+/// Who is let in with it.
+#[derive(Clone, Copy)]
+enum CredentialOwner<'w> {
+    Partner,
+    /// By its host.
+    MailServer(&'w str),
+}
+
+impl CredentialOwner<'_> {
+    fn name(self, partner: &PartnerRow) -> String {
+        match self {
+            Self::Partner => partner.name.clone(),
+            Self::MailServer(host) => format!("the mail server {host}"),
+        }
+    }
+}
+
+fn ends<'p>(partner: &'p PartnerRow, whose: CredentialOwner<'_>, end: Expiry, left: Duration) -> Alarm<'p> {
+    let (of, name) = (end.of, whose.name(partner));
+    let summary = if left.is_zero() {
+        format!("The {of} of {name} has ended")
+    } else {
+        format!("The {of} of {name} ends in {}", time_format::length(left))
+    };
+    let remedy = match of {
+        "refresh token" => format!("Sign in anew: `vetwatch login {name}`."),
+        "certificate" => {
+            "Make a new one, register it with the application in Entra ID beside the old one, put it into \
+                          the credential file and restart vetwatch."
+                .to_owned()
+        }
+        _ => "Make a new one in Entra ID, put it into the credential file, set `client_secret_expires` to its end and \
+              restart vetwatch."
+            .to_owned(),
+    };
+    Alarm {
+        kind: EventType::CredentialExpiring,
+        partner,
+        summary,
+        detail: format!(
+            "It ends on {}. From then on {} {remedy}",
+            time_format::moment(end.at),
+            match whose {
+                CredentialOwner::Partner => "Partner Center lets vetwatch in no more, and verdicts are seen late.",
+                CredentialOwner::MailServer(_) => "it lets vetwatch in no more, and its mails wait.",
+            }
+        ),
+        figures: json!({ "credential": of, "ends_at": end.at, "days": left.as_secs() / 86_400 }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}

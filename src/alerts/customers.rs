@@ -1,0 +1,122 @@
+//! Customers that cannot be read while others can. Many of them are one message.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Alarm, Alarms, tell};
+use crate::attention::Reason;
+use crate::event::EventType;
+use crate::store::alerts::{PartnerHealth, UnreadableCustomer};
+use crate::store::{self, PartnerRow};
+use crate::time::Timestamp;
+
+/// From the first customer on others are waited for: what ails many is noticed of one after the other.
+const GROUP_FOR: Duration = Duration::from_mins(20);
+/// After a message the next ones are gathered for this long.
+const MIN_INTERVAL: Duration = Duration::from_hours(6);
+/// So many more than before do not wait for that.
+const MANY: i64 = 50;
+/// As many are named.
+const MAX_NAMES: usize = 10;
+
+impl Alarms {
+    pub(super) async fn watch_customers(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let sight = self.store.partner_sight(partner.id).await?;
+        // Whoever could not be read because nobody could is asked again first.
+        let settled = sight.recovered_at.is_none_or(|at| at > now || now.since(at) >= GROUP_FOR);
+        let fails = sight.failing_for() >= Reason::PartnerFailing.after();
+        let sees = sight.failing_reported_since.is_none() && !fails && settled;
+        let unreadable = since(sees && sight.unreadable > 0, sight.unreadable_pending_since, now);
+        let readable = since(sees && sight.readable > 0, sight.readable_pending_since, now);
+        let lost = unreadable.is_some_and(|at| now.since(at) >= GROUP_FOR) && may_notify_again(&sight, now);
+        let found = readable
+            .is_some_and(|at| now.since(at) >= if sight.known_unreadable == 0 { GROUP_FOR } else { MIN_INTERVAL });
+        if !lost && !found && unreadable == sight.unreadable_pending_since && readable == sight.readable_pending_since {
+            return Ok(0);
+        }
+        let (mut tx, mut queued) = (self.store.begin().await?, 0);
+        tx.set_pending_since(partner.id, unreadable.filter(|_| !lost), readable.filter(|_| !found)).await?;
+        if lost {
+            let customers = tx.take_unreadable(partner.id, now).await?;
+            queued += tell(&mut tx, &self.routes, cannot_be_read(partner, &customers), now).await?;
+        }
+        if found {
+            let customers = tx.take_readable(partner.id).await?;
+            queued += tell(&mut tx, &self.routes, can_be_read(partner, &customers), now).await?;
+        }
+        tx.commit().await?;
+        Ok(queued)
+    }
+}
+
+/// Since when there are any; from now on if there were none.
+fn since(any: bool, known: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    // A time from the future: the clock was set back.
+    any.then(|| known.map_or(now, |known| known.min(now)))
+}
+
+/// Not again soon, unless it has become much worse.
+fn may_notify_again(sight: &PartnerHealth, now: Timestamp) -> bool {
+    let much_worse = sight.unreadable >= MANY.max(sight.known_unreadable);
+    sight.customers_reported_at.is_none_or(|told| told > now || now.since(told) >= MIN_INTERVAL || much_worse)
+}
+
+fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alarm<'a> {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for customer in customers {
+        *reasons.entry(reason(customer)).or_default() += 1;
+    }
+    let common = reasons.iter().max_by_key(|(_, count)| **count).map(|(why, _)| *why).unwrap_or_default();
+    let others = if reasons.len() > 1 { " (for most of them)" } else { "" };
+    Alarm {
+        kind: EventType::CustomersFailing,
+        partner,
+        summary: format!("{} cannot be read", count(customers.len())),
+        detail: format!(
+            "Partner Center has given no good answer about {} for over an hour, three times in a row; the others of {} \
+             can be read. What it said{others}: {common}. They are asked on. One who is no customer any more can be \
+             paused or removed: `vetwatch customers pause`, `vetwatch customers remove`. `vetwatch status` lists them.",
+            names(customers),
+            partner.name
+        ),
+        figures: json!({ "customers": customers.len() }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}
+
+fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alarm<'a> {
+    Alarm {
+        kind: EventType::CustomersRecovered,
+        partner,
+        summary: format!("{} can be read again", count(customers.len())),
+        detail: format!(
+            "Partner Center answers again about {} of {}. What was decided meanwhile has been told, with the two times \
+             between which it fell.",
+            names(customers),
+            partner.name
+        ),
+        figures: json!({ "customers": customers.len() }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}
+
+/// Without what differs from one answer to the next.
+fn reason(customer: &UnreadableCustomer) -> &str {
+    let said = customer.last_error.as_deref().unwrap_or("nothing");
+    said.split(" (correlation").next().unwrap_or(said)
+}
+
+fn count(customers: usize) -> String {
+    if customers == 1 { "1 customer".to_owned() } else { format!("{customers} customers") }
+}
+
+fn names(customers: &[UnreadableCustomer]) -> String {
+    let named: Vec<_> = customers.iter().take(MAX_NAMES).map(|customer| customer.name.as_str()).collect();
+    let more = customers.len() - named.len();
+    let named = named.join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}

@@ -1,0 +1,83 @@
+//! What an endpoint has held for too long is sent to its fallback as well.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::Alarms;
+use crate::delivery;
+use crate::delivery::route::Fallback;
+use crate::store;
+use crate::time::Timestamp;
+
+/// What was given up longer ago is nobody's news any more: the fallback may be new in the configuration.
+const GIVEN_UP_WITHIN: Duration = Duration::from_hours(24);
+
+/// What is passed on together is read together.
+const GROUP_FOR: Duration = Duration::from_secs(1);
+
+impl Alarms {
+    pub(super) async fn watch_fallbacks(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let mut queued = 0;
+        for (endpoint, way) in &self.routes.ways {
+            if let Some(fallback) = &way.fallback {
+                queued += self.fail_over(endpoint, fallback, now).await?;
+            }
+        }
+        Ok(queued)
+    }
+
+    async fn fail_over(&self, endpoint: &str, fallback: &Fallback, now: Timestamp) -> Result<usize, store::Error> {
+        let (due_before, given_up_after) = (now.before(fallback.after), now.before(GIVEN_UP_WITHIN));
+        let held = self.store.held_too_long(endpoint, due_before, given_up_after, now).await?;
+        if held.is_empty() {
+            return Ok(0);
+        }
+        self.pass_on(endpoint, &held, std::slice::from_ref(&fallback.endpoint), &format!("fallback of {endpoint}"), now)
+            .await
+    }
+
+    /// Sends what these deliveries tell to others as well, as far as they have no message of it.
+    pub(super) async fn pass_on(
+        &self,
+        endpoint: &str,
+        deliveries: &[i64],
+        others: &[String],
+        why: &str,
+        now: Timestamp,
+    ) -> Result<usize, store::Error> {
+        let mut queued = 0;
+        let mut tx = self.store.begin().await?;
+        for sequence in deliveries {
+            let mut unknown = Vec::new();
+            for other in others {
+                match tx.events_unknown_to(other, *sequence).await {
+                    Ok(events) => unknown.push((other, events)),
+                    // Its endpoint's dispatcher comes upon it as well, and the operators hear of it.
+                    Err(error) if error.is_of_the_data() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if unknown.is_empty() || !tx.pass_on(*sequence, now).await? {
+                continue;
+            }
+            for (other, events) in unknown {
+                let told = self.routes.direct_target(other, why.to_owned(), why.to_owned());
+                let parcel = store::NewDelivery {
+                    failover_from: Some(endpoint),
+                    due_at: now.after(GROUP_FOR),
+                    ..delivery::parcel(&told, now)
+                };
+                for event in &events {
+                    tx.enqueue(event, &parcel, now).await?;
+                    queued += 1;
+                }
+            }
+        }
+        tx.commit().await?;
+        if queued > 0 {
+            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", others.join(", "));
+        }
+        Ok(queued)
+    }
+}

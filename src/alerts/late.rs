@@ -1,0 +1,168 @@
+//! Work that is late: customers that are due and not polled, messages that are due and not tried, a customer list that
+//! cannot be read.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tracing::{error, info};
+
+use super::{Alarm, Alarms};
+use crate::attention::look::{self, Lateness};
+use crate::attention::{Late, Reason};
+use crate::delivery::message::time_format;
+use crate::event::EventType;
+use crate::store::{self, PartnerRow, attention::Raised};
+use crate::time::Timestamp;
+
+/// A trouble that comes back sooner than this was not over.
+const OVER_FOR: Duration = Duration::from_mins(1);
+
+impl Alarms {
+    pub(super) async fn watch_late(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let Lateness { late, failing } = look::late(&self.store, &self.scope, now).await?;
+        self.late.store(!late.is_empty(), Ordering::Relaxed);
+        let mut raised = self.store.raised().await?;
+        // What was sent past the outbox stands in no table, and its end is told all the same.
+        let mut sent = self.outside.raised();
+        sent.retain(|sent| !raised.iter().any(|known| known.is_same(sent)));
+        raised.append(&mut sent);
+        let (mut queued, mut failed) = (0, None);
+        for late in &late {
+            let told = match raised.iter().find(|raised| raised.is(late)) {
+                None => self.raise(late, now).await,
+                // Sent past the outbox only: it is raised in the table as soon as that can be written to.
+                Some(raised) if self.outside.holds(raised) => self.raise(late, now).await,
+                Some(raised) if raised.over_since.is_some() => self.looks_over(raised, None).await.map(|()| 0),
+                Some(_) => Ok(0),
+            };
+            // One that cannot be queued was sent past the outbox; the others are to be told as well.
+            match told {
+                Ok(count) => queued += count,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        for raised in raised.iter().filter(|raised| !late.iter().any(|late| raised.is(late))) {
+            // Nobody can tell whether its customers would be polled in time.
+            if raised.reason == Reason::PollingLate && failing.contains(&raised.about) {
+                continue;
+            }
+            match raised.over_since {
+                // A time from the future: the clock was set back.
+                Some(since) if since <= now && now.since(since) < OVER_FOR => {}
+                Some(since) if since <= now => queued += self.is_over(raised, now).await?,
+                _ if self.outside.looks_over(raised, now) => {}
+                _ => self.looks_over(raised, Some(now)).await?,
+            }
+        }
+        Ok(queued)
+    }
+
+    /// As soon as anybody met damage: what else is looked at may not be readable any more.
+    pub(super) async fn watch_damage(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let Some(late) = self.store.met_damage_at().map(look::damaged) else { return Ok(0) };
+        let raised = self.store.raised().await.unwrap_or_default();
+        if raised.iter().any(|raised| raised.is(&late)) { Ok(0) } else { self.raise(&late, now).await }
+    }
+
+    async fn raise(&self, late: &Late, now: Timestamp) -> Result<usize, store::Error> {
+        let (Some(partner), Some(kind)) = (self.partner_of(&late.about), late.reason.event()) else { return Ok(0) };
+        let [what, _, remedy] = late.reason.words();
+        let alarm = Alarm {
+            kind,
+            partner,
+            summary: late.summary(now),
+            detail: format!(
+                "What it means: {what}. What helps: {remedy}.{} `vetwatch status` shows how it stands.",
+                if late.reason == Reason::DatabaseDamaged {
+                    ""
+                } else {
+                    " No verdict is lost by that, but it is told late."
+                }
+            ),
+            figures: figures(late.reason, &late.about, Some(late.since)),
+            exclude_endpoint: (late.reason == Reason::DeliveryLate).then_some(&*late.about),
+            once: None,
+        };
+        // The same trouble is looked at every 20 seconds, and said once.
+        if !self.outside.has_sent(&alarm) {
+            error!("{}", alarm.summary);
+        }
+        let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
+        let queued = self.announce(alarm, now, mark).await?;
+        self.outside.is_over(late.reason, &late.about);
+        Ok(queued)
+    }
+
+    async fn is_over(&self, raised: &Raised, now: Timestamp) -> Result<usize, store::Error> {
+        let about = &raised.about;
+        let Some(partner) = self.partner_of(about) else { return Ok(0) };
+        let (kind, summary) = match raised.reason {
+            Reason::CannotWrite => (EventType::PollingRecovered, "The database can be written to again".to_owned()),
+            Reason::DatabaseDamaged => (
+                EventType::PollingRecovered,
+                "vetwatch was started anew, and has met no damage of the database since".to_owned(),
+            ),
+            Reason::CustomerListFailing => {
+                (EventType::PartnerRecovered, format!("The customer list of {about} can be read again"))
+            }
+            Reason::DeliveryLate => {
+                (EventType::PollingRecovered, format!("Messages to {about} are tried in time again"))
+            }
+            _ => (EventType::PollingRecovered, format!("Customers of {about} are polled in time again")),
+        };
+        info!("{summary}");
+        let alarm = Alarm {
+            kind,
+            partner,
+            summary,
+            detail: format!(
+                "It was told {} ago that they were not.",
+                time_format::length(now.since(raised.reported_at))
+            ),
+            figures: figures(raised.reason, about, None),
+            exclude_endpoint: None,
+            once: None,
+        };
+        let was_outside = self.outside.holds(raised);
+        let mark = async |tx: &mut store::WriteTx| Ok(tx.clear(raised.reason, about).await? || was_outside);
+        let queued = self.announce(alarm, now, mark).await?;
+        self.outside.is_over(raised.reason, about);
+        Ok(queued)
+    }
+
+    async fn looks_over(&self, raised: &Raised, since: Option<Timestamp>) -> Result<(), store::Error> {
+        let mut tx = self.store.begin().await?;
+        tx.looks_over(raised.reason, &raised.about, since).await?;
+        tx.commit().await
+    }
+
+    /// The partner of this name; of an endpoint the first one, because such a message must be of one.
+    fn partner_of(&self, about: &str) -> Option<&PartnerRow> {
+        self.partners.iter().find(|partner| partner.name == about).or(self.partners.first())
+    }
+}
+
+impl Raised {
+    fn is(&self, late: &Late) -> bool {
+        self.reason == late.reason && self.about == late.about
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.reason == other.reason && self.about == other.about
+    }
+}
+
+fn figures(reason: Reason, about: &str, since: Option<Timestamp>) -> Value {
+    let mut figures = Map::new();
+    figures.insert("reason".to_owned(), json!(reason));
+    figures.extend(since.map(|_| ("about".to_owned(), json!(about))));
+    if reason == Reason::DeliveryLate {
+        figures.insert("endpoint".to_owned(), json!(about));
+    }
+    figures.extend(since.map(|since| ("since".to_owned(), json!(since))));
+    Value::Object(figures)
+}

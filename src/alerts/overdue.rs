@@ -1,0 +1,103 @@
+//! Reviews that take long: who asked to hear of it is reminded, after some business days and then again and again.
+//!
+//! What a reminder says must be true when it is told: a customer who was not seen lately is waited for. And each is told
+//! once: up to when a review's reminders are told is marked in the transaction that queues the message. Of several that
+//! became due while nobody looked, the last one is told. Those that were due already when the customer was first seen
+//! count as told: `monitor.initial_sync` lists such reviews.
+
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use super::Alarms;
+use crate::calendar::{Calendar, Reminder};
+use crate::event::{Event, EventPayload, EventType, Overdue, VettingChange};
+use crate::ids::EventKey;
+use crate::recording;
+use crate::store::{self, Customer, OpenReview, PartnerRow};
+use crate::time::Timestamp;
+
+/// Whoever is asked in time was seen within two intervals and this.
+const GRACE: Duration = Duration::from_mins(5);
+
+impl Alarms {
+    pub(super) async fn watch_reviews(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        if self.reminders.business_days.is_empty() {
+            return Ok(0);
+        }
+        let seen_after = now.before(self.in_review * 2 + GRACE);
+        let mut due = Vec::new();
+        for mut review in self.store.open_reviews(partner.id, seen_after).await? {
+            let first_seen_so = review.told.is_none() && review.status_since <= review.customer_since;
+            let known = if first_seen_so { self.reminders.last_due(review.since, review.status_since) } else { None };
+            let known = known.map(|reminder| reminder.due_at);
+            let reminder = self.reminders.to_tell(review.since, review.told.or(known), now);
+            if let Some(until) = reminder.map(|reminder| reminder.due_at).or(known) {
+                review.since = review.since.min(now);
+                due.push((review, until, reminder));
+            }
+        }
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let (mut tx, mut queued) = (self.store.begin().await?, 0);
+        for (review, until, reminder) in &due {
+            let customer = match tx.customer(review.customer).await {
+                Ok(Some(customer)) => customer,
+                Ok(None) => continue,
+                // Whoever is reminded of others must not wait for that; it is tried again.
+                Err(error) if error.is_of_the_data() => {
+                    let error = error.while_doing("remind of a long review");
+                    error!(error = &error as &dyn std::error::Error, "somebody is not reminded");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if !tx.mark_reminded(review, *until).await? {
+                continue;
+            }
+            let Some(reminder) = reminder else { continue };
+            let mut event = event(partner, &customer, review, *reminder, &self.reminders.calendar, now);
+            let of = (review.attempt, review.attempt_created_at);
+            let key =
+                EventKey::of_reminder(&partner.name, &customer.customer_id, &review.qualification, of, reminder.number);
+            event.data.event_id = tx.free_event_id(&key).await?;
+            queued += recording::queue(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
+            info!(
+                customer.id = customer.customer_id,
+                "{} is still in review for {}", customer.name, review.qualification
+            );
+        }
+        tx.commit().await?;
+        Ok(queued)
+    }
+}
+
+fn event(
+    partner: &PartnerRow,
+    customer: &Customer,
+    review: &OpenReview,
+    reminder: Reminder,
+    calendar: &Calendar,
+    now: Timestamp,
+) -> Event {
+    let news = VettingChange {
+        customer: customer.reference(),
+        qualification: review.qualification.clone(),
+        from: Some(review.status.clone()),
+        to: Some(review.status.clone()),
+        vetting_reason: None,
+        vetting_created_at: review.created_at,
+        last_seen_before_at: None,
+        attempt: review.attempt,
+        correlation_id: review.correlation_id.clone(),
+        first_seen: false,
+        gone_created_at: None,
+        overdue: Some(Overdue {
+            since: review.since,
+            business_days: calendar.business_days_between(review.since, now),
+            reminder: reminder.number,
+        }),
+    };
+    Event::new(EventType::Overdue, &partner.name, EventPayload::Vetting(Box::new(news)), review.last_seen_at, now)
+}

@@ -1,0 +1,97 @@
+//! A partner that cannot be read, or whose answers cannot be believed.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{error, info};
+
+use super::{Alarm, Alarms};
+use crate::attention::Reason;
+use crate::delivery::message::time_format;
+use crate::event::EventType;
+use crate::store::{self, PartnerRow};
+use crate::time::Timestamp;
+
+impl Alarms {
+    pub(super) async fn watch_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let sight = self.store.partner_sight(partner.id).await?;
+        let failing = sight.failing_since.filter(|_| sight.failing_for() >= Reason::PartnerFailing.after());
+        let (since, alarm) = match (sight.failing_reported_since, sight.mass_absence_since, failing) {
+            (None, Some(since), _) => (Some(since), implausible(partner, since)),
+            (None, None, Some(since)) => {
+                let length = sight.failing_for();
+                (Some(since), blind(partner, since, &sight.last_failure.unwrap_or_default(), length))
+            }
+            (Some(since), None, _) if sight.failing_since.is_none() => (None, recovered(partner, since, now)),
+            _ => return Ok(0),
+        };
+        if since.is_some() {
+            error!(partner = partner.name, "{}", alarm.summary);
+        } else {
+            info!(partner = partner.name, "{}", alarm.summary);
+        }
+        let mark = async |tx: &mut store::WriteTx| {
+            match since {
+                Some(since) => tx.partner_is_blind(partner.id, since).await?,
+                None => tx.partner_recovered(partner.id, now).await?,
+            }
+            Ok(true)
+        };
+        self.announce(alarm, now, mark).await
+    }
+}
+
+fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alarm<'a> {
+    Alarm {
+        kind: EventType::PartnerFailing,
+        partner,
+        summary: format!("No good answer from Partner Center for {}", time_format::length(length)),
+        detail: format!(
+            "vetwatch asks for {} and has had no good answer since {}. The last one: {why}. No verdict is lost by that, \
+             but it is told late: once Partner Center answers again, with the two times between which it fell. \
+             `vetwatch status` shows how it stands.",
+            partner.name,
+            time_format::moment(since)
+        ),
+        figures: json!({ "since": since }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}
+
+fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
+    Alarm {
+        kind: EventType::PartnerFailing,
+        partner,
+        summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
+        detail: format!(
+            "Since {} Partner Center answers for more customers of {1} than is plausible that a qualification is gone. \
+             Most likely that is its own trouble, so nothing is recorded as gone until two looks an hour apart agree. \
+             Look at some of the customers in Partner Center (`vetwatch status` says how many there are); if it is true, \
+             `vetwatch poll --accept --partner {1}` says so. Verdicts are told as ever.",
+            time_format::moment(since),
+            partner.name
+        ),
+        figures: json!({ "since": since }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}
+
+fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_> {
+    let length = time_format::length(now.since(since));
+    Alarm {
+        kind: EventType::PartnerRecovered,
+        partner,
+        summary: format!("Partner Center can be read again, after {length}"),
+        detail: format!(
+            "vetwatch was blind for {} from {} on. What it could not see or believe meanwhile is told now, with the two \
+             times between which it fell.",
+            partner.name,
+            time_format::moment(since)
+        ),
+        figures: json!({ "since": since, "minutes": now.since(since).as_secs() / 60 }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}

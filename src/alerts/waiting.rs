@@ -1,0 +1,121 @@
+//! Messages that wait without an end in sight: for an endpoint that is not configured, or alone at one that takes others.
+
+use serde_json::json;
+use tracing::warn;
+
+use super::endpoints::{messages, was_told_lately};
+use super::{Alarm, Alarms, tell};
+use crate::attention::Reason;
+use crate::delivery::message::time_format;
+use crate::event::EventType;
+use crate::store::alerts::EndpointHealth;
+use crate::store::waiting::{LoneWait, Stranded};
+use crate::store::{self, PartnerRow};
+use crate::time::Timestamp;
+
+impl Alarms {
+    pub(super) async fn watch_gone_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let Some(partner) = self.partners.first() else { return Ok(0) };
+        let (mut queued, mut is_new) = (0, false);
+        for stranded in self.store.stranded(&self.endpoints).await? {
+            is_new |= stranded.unconfigured_since.is_none();
+            if stranded.untold {
+                let mut tx = self.store.begin().await?;
+                tx.stranded_told(&stranded.endpoint, now).await?;
+                let alarm = not_configured(partner, &stranded);
+                warn!("{}", alarm.summary);
+                queued += tell(&mut tx, &self.routes, alarm, now).await?;
+                tx.commit().await?;
+            }
+            let is_long =
+                stranded.unconfigured_since.is_some_and(|gone| now.since(gone) >= Reason::MessagesWaiting.after());
+            if is_long && !stranded.passed_on {
+                let (name, operators) = (&stranded.endpoint, self.routes.operators());
+                let waiting = self.store.not_passed_on(name).await?;
+                queued +=
+                    self.pass_on(name, &waiting, &operators, &format!("operators in place of {name}"), now).await?;
+            }
+        }
+        if is_new {
+            // Something began to wait while vetwatch ran: a redrive of what was given up there.
+            let mut tx = self.store.begin().await?;
+            tx.note_configured(&self.endpoints, now).await?;
+            tx.commit().await?;
+        }
+        Ok(queued)
+    }
+
+    pub(super) async fn watch_lone_waits(
+        &self,
+        partner: &PartnerRow,
+        sight: &EndpointHealth,
+        now: Timestamp,
+    ) -> Result<usize, store::Error> {
+        if sight.pending == 0 || was_told_lately(sight, now) || !self.endpoints.contains(&sight.name) {
+            return Ok(0);
+        }
+        let mut waits = self.store.lone_waits(Some(&sight.name), now).await?;
+        waits.retain(|wait| !wait.told);
+        let Some(first) = waits.first() else { return Ok(0) };
+        let mut tx = self.store.begin().await?;
+        for wait in &waits {
+            tx.lone_wait_told(wait, now).await?;
+        }
+        let alarm = waits_alone(partner, first, waits.len(), now);
+        warn!("{}", alarm.summary);
+        let queued = tell(&mut tx, &self.routes, alarm, now).await?;
+        tx.commit().await?;
+        Ok(queued)
+    }
+}
+
+fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a> {
+    let Stranded { endpoint, count, oldest_at, .. } = stranded;
+    let what = if *count == 1 { "A message waits".to_owned() } else { format!("{count} messages wait") };
+    let lost = if stranded.monitor_only {
+        "What waits told of vetwatch itself."
+    } else {
+        "Whoever was to read it there does not know of it."
+    };
+    let passed_on = if stranded.passed_on {
+        "What it tells was sent to the operators' endpoints."
+    } else {
+        "After 15 minutes the operators' endpoints are sent what it tells."
+    };
+    Alarm {
+        kind: EventType::DeadLetter,
+        partner,
+        summary: format!("{what} for {endpoint}, an endpoint that is not configured"),
+        detail: format!(
+            "{} waiting, the oldest since {}. {lost} Nothing is lost: it is kept, and sent once the configuration has an \
+             endpoint of that name again. {passed_on} If the endpoint was renamed or will not come back: `vetwatch \
+             deliveries redrive --endpoint {endpoint} --to ENDPOINT` tells another one instead.",
+            messages(*count),
+            time_format::moment(*oldest_at),
+        ),
+        figures: json!({ "endpoint": endpoint, "messages": count }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}
+
+fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now: Timestamp) -> Alarm<'a> {
+    let LoneWait { id, endpoint, since, last_error, .. } = first;
+    let why = last_error.as_deref().unwrap_or("no answer");
+    let what = if count == 1 { "A message".to_owned() } else { format!("{count} messages") };
+    let verb = if count == 1 { "waits" } else { "wait" };
+    Alarm {
+        kind: EventType::DeadLetter,
+        partner,
+        summary: format!("{what} to {endpoint} still {verb} after {}", time_format::length(now.since(*since))),
+        detail: format!(
+            "{endpoint} is not known to fail: mostly it has taken later ones. The last answer: {why}. It is not given up yet and is tried on, at \
+             least every hour or so. `vetwatch deliveries show {id}` shows what it tells and each attempt; once the \
+             cause is mended, `vetwatch deliveries redrive {id}` sends it at once, and `vetwatch deliveries redrive \
+             {id} --to ENDPOINT` tells another endpoint instead."
+        ),
+        figures: json!({ "endpoint": endpoint, "messages": count }),
+        exclude_endpoint: None,
+        once: None,
+    }
+}

@@ -1,0 +1,367 @@
+//! What holds of every sequence of answers: a property for each rule of what counts as news.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// A verdict as the page of rules has it.
+#[derive(Debug, Clone, Default)]
+struct Verdicts {
+    word: Option<Verdict>,
+    reason: Option<String>,
+    date: Option<Timestamp>,
+    attempt: u32,
+}
+
+impl Verdicts {
+    fn shown(belief: &QualificationState, written: Option<&Entry>) -> Self {
+        let Some((entry, Status::Verdict(word))) = written.map(|entry| (entry, entry.status())) else {
+            return Self::default();
+        };
+        Self { word: Some(word), reason: entry.reason_key(), date: entry.created_at, attempt: belief.review.attempt }
+    }
+
+    fn is_denied(&self) -> bool {
+        self.word == Some(Verdict::Denied)
+    }
+
+    fn equals(&self, other: &Self) -> bool {
+        let is_same_date = self.date.zip(other.date).map(|(a, b)| a.as_secs().abs_diff(b.as_secs()));
+        let is_same = self.attempt == other.attempt;
+        self.word.is_some()
+            && self.word == other.word
+            && (!self.is_denied() || self.reason == other.reason)
+            && is_same_date.map_or(is_same, |apart| apart == 0 || (is_same && apart < 3600))
+    }
+}
+
+fn any_verdict() -> impl Strategy<Value = Entry> {
+    (any_entry(), any::<bool>()).prop_map(|(entry, good)| Entry {
+        vetting_status: Some(if good { "Approved" } else { "Denied" }.to_owned()),
+        ..entry
+    })
+}
+
+/// One look at a customer: so long after the last, with this answer, or none that was understood.
+type Step = (u64, Option<Vec<Entry>>);
+
+/// A look with what was believed before, and what came of it.
+struct Seen {
+    look: EvalContext,
+    answer: Snapshot,
+    before: Vec<QualificationState>,
+    after: Vec<(QualificationState, Option<Change>)>,
+}
+
+impl Seen {
+    /// Of each qualification: what was believed (`None`: it was never seen), what is now, and what changed.
+    fn each(&self) -> impl Iterator<Item = (Option<&QualificationState>, &QualificationState, Option<&Change>)> {
+        let before = self.before.iter().map(Some).chain(std::iter::repeat(None));
+        before.zip(&self.after).map(|(before, (after, change))| (before, after, change.as_ref()))
+    }
+}
+
+fn seen(steps: &[Step], doubt: impl Fn(Timestamp) -> AbsencePolicy) -> Vec<Seen> {
+    let (mut now, mut last_seen_at, mut before) = (at(0), None, Vec::new());
+    let mut all: Vec<Seen> = Vec::new();
+    for (seconds, answer) in steps {
+        now = now.after(Duration::from_secs(*seconds));
+        let Some(answer) = answer else { continue };
+        let (answer, look) =
+            (Snapshot::of(answer.clone()), EvalContext { doubt: doubt(now), ..look(now, last_seen_at) });
+        let after = compare(&before, &answer, &look);
+        let believed = after.iter().map(|(belief, _)| belief.clone()).collect();
+        all.push(Seen { look, answer, before: std::mem::replace(&mut before, believed), after });
+        last_seen_at = Some(now);
+    }
+    all
+}
+
+fn usual(steps: &[Step]) -> Vec<Seen> {
+    seen(steps, |_| AbsencePolicy::Usual)
+}
+
+/// From seconds to hours; a sixth of the looks fails.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pause = prop::sample::select(vec![1, 60, 121, 900, 3601, 7200, 90_000]);
+    let answer = prop::option::weighted(0.85, prop::collection::vec(any_entry(), 0..4));
+    prop::collection::vec((pause, answer), 1..14)
+}
+
+fn key(qualification: &str) -> String {
+    crate::qualification::key(qualification)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_difference_is_one_event_and_nothing_else_is_one(steps in steps()) {
+        for seen in usual(&steps) {
+            for (before, after, change) in seen.each() {
+                let Some(before) = before else { continue };
+                let differs = match (&before.entry, &after.entry) {
+                    (Some(old), Some(new)) => !is_equivalent(old, new) || before.review.attempt != after.review.attempt,
+                    (None, None) => false,
+                    _ => true,
+                };
+                prop_assert_eq!(change.is_some(), differs, "{:?} -> {:?}", before, after);
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_answer_twice_is_never_news(steps in steps()) {
+        let twice: Vec<Step> = steps.into_iter().flat_map(|(s, answer)| [(s, answer.clone()), (1, answer)]).collect();
+        let answers: Vec<_> = usual(&twice);
+        for pair in answers.chunks(2) {
+            prop_assert!(pair[1].after.iter().all(|(_, change)| change.is_none()));
+        }
+    }
+
+    #[test]
+    fn the_first_sight_is_silent_but_for_a_verdict_on_a_review_that_began_on_our_watch(
+        entries in prop::collection::vec(any_entry(), 0..4), joined: bool
+    ) {
+        let look = EvalContext { news_since: (!joined).then_some(WATCHING), ..look(at(0), None) };
+        for (belief, change) in compare(&[], &Snapshot::of(entries), &look) {
+            let is_verdict = matches!(belief.status(), Some(Status::Verdict(_)));
+            let is_ours = joined || belief.entry.as_ref().and_then(|e| e.created_at).is_some_and(|at| at > WATCHING);
+            prop_assert_eq!(change.is_some(), is_verdict && is_ours);
+            prop_assert!(change.is_none_or(|change| change.first_seen && change.from.is_none()));
+        }
+    }
+
+    #[test]
+    fn only_what_an_answer_says_is_a_verdict(steps in steps()) {
+        for seen in usual(&steps) {
+            for (_, _, change) in seen.each() {
+                let Some(change) = change else { continue };
+                let word = seen.answer.get(&key(&change.qualification)).and_then(|entry| entry.vetting_status.as_deref());
+                match change.event {
+                    EventType::Approved => prop_assert_eq!(word, Some("Approved")),
+                    EventType::Denied => prop_assert_eq!(word, Some("Denied")),
+                    EventType::Revoked => prop_assert!(matches!(word, None | Some("Denied"))),
+                    EventType::Vanished => prop_assert!(matches!(word, None | Some("Approved" | "Denied"))),
+                    EventType::Submitted => prop_assert_eq!(word, Some("InReview")),
+                    event => prop_assert_eq!(event, EventType::Changed),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_equals_the_last_verdict_told_is_not_told_again(steps in steps()) {
+        let mut last: BTreeMap<String, Verdicts> = BTreeMap::new();
+        for seen in usual(&steps) {
+            for (before, after, change) in seen.each() {
+                let about = key(&after.qualification);
+                let Some(change) = change else {
+                    // At first sight silently.
+                    let known = last.entry(about.clone()).or_insert_with(|| Verdicts::shown(after, after.entry.as_ref()));
+                    // A date that appears is the verdict's.
+                    let now = Verdicts::shown(after, seen.answer.get(&about));
+                    if known.date.is_none() && known.equals(&now) {
+                        known.date = now.date;
+                    }
+                    continue;
+                };
+                if change.event == EventType::Revoked && after.entry.is_none() {
+                    last.insert(about.clone(), Verdicts::default());
+                }
+                let (EventType::Approved | EventType::Denied | EventType::Revoked) = change.event else { continue };
+                let Some(written) = seen.answer.get(&about) else { continue };
+                let now = Verdicts::shown(after, Some(written));
+                let told = last.insert(about, now.clone()).unwrap_or_default();
+                prop_assert!(!told.equals(&now), "twice: {:?} after {:?}", now, told);
+                let is_revoked = change.event == EventType::Revoked;
+                let was_approved = before.and_then(|before| before.told.as_ref()).is_some_and(|told| told.verdict == Verdict::Approved);
+                prop_assert_eq!(is_revoked, was_approved && now.is_denied(), "after an approval a denial is a revocation");
+            }
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_stays_is_told_once_within_three_looks_unless_it_equals_the_last_one_told(
+        steps in steps(), verdict in any_verdict(), pauses in prop::collection::vec(3600_u64..100_000, 5)
+    ) {
+        let about = verdict.key();
+        let stays = pauses.iter().map(|pause| (*pause, Some(vec![verdict.clone()])));
+        let all: Vec<Step> = steps.iter().cloned().chain(stays).collect();
+        let all = usual(&all);
+        let looks = all.split_at(all.len() - 5).1;
+        let of = |seen: &Seen| seen.after.iter().find(|(belief, _)| key(&belief.qualification) == about).cloned().expect("it is known");
+        let told = looks[0].before.iter().find(|belief| key(&belief.qualification) == about).and_then(|belief| belief.told.clone());
+        let news: Vec<(usize, EventType)> = looks.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
+        let loud = news.iter().filter(|(_, event)| *event != EventType::Changed).count();
+        prop_assert!(news.len() <= 1 && news.iter().all(|(n, _)| *n < 3), "{:?}", news);
+        let (belief, _) = of(&looks[2]);
+        prop_assert!(belief.entry.as_ref().is_some_and(|entry| is_equivalent(entry, &verdict)) && belief.pending.is_none());
+        if loud == 0 && looks[0].look.last_seen_at.is_some() {
+            // Then it was told before.
+            let told = told.expect("told before");
+            let now = Verdicts::shown(&belief, Some(&verdict));
+            let before = Verdicts {
+                word: Some(told.verdict), reason: told.reason_key, date: told.created_at, attempt: told.attempt,
+            };
+            prop_assert!(before.equals(&now), "{:?} is not told after {:?}", now, before);
+        }
+    }
+
+    #[test]
+    fn a_verdict_of_the_past_that_is_shown_once_changes_nothing(
+        steps in steps(), verdict in any_verdict(), pause in 1_u64..100_000
+    ) {
+        let all = usual(&steps);
+        let Some(last) = all.last() else { return Ok(()) };
+        let beliefs: Vec<QualificationState> = last.after.iter().map(|(belief, _)| belief.clone()).collect();
+        let Some(belief) = beliefs.iter().find(|belief| key(&belief.qualification) == verdict.key() && belief.pending.is_none()) else { return Ok(()) };
+        // Older than what stands, and than the review that it is about.
+        let is_older = |date: Option<Timestamp>| {
+            date.zip(verdict.created_at).is_some_and(|(date, created)| date.as_secs() - created.as_secs() >= 3600)
+        };
+        prop_assume!(is_older(belief.review.created_at) && is_older(belief.entry.as_ref().and_then(|entry| entry.created_at)));
+        prop_assume!(belief.told.as_ref().is_none_or(|told| is_older(told.created_at)));
+        let now = last.look.now.after(Duration::from_secs(pause));
+        let stale = compare(&beliefs, &Snapshot::of([verdict.clone()]), &look(now, Some(last.look.now)));
+        let of = |steps: &[(QualificationState, Option<Change>)]| steps.iter().find(|(belief, _)| key(&belief.qualification) == verdict.key()).cloned().expect("it is known");
+        let (waits, change) = of(&stale);
+        prop_assert!(change.is_none() && QualificationState { pending: None, ..waits.clone() } == *belief, "{:?}", change);
+        prop_assert!(waits.pending.is_some());
+        let beliefs: Vec<QualificationState> = stale.into_iter().map(|(belief, _)| belief).collect();
+        let truth = Snapshot::of(belief.entry.clone());
+        let (goes_on, change) = of(&compare(&beliefs, &truth, &look(now.after(Duration::from_hours(2)), Some(now))));
+        prop_assert!(change.is_none() && goes_on.pending.is_none() && goes_on.entry == belief.entry, "{:?}", change);
+    }
+
+    #[test]
+    fn a_revocation_takes_back_an_approval(steps in steps()) {
+        for seen in usual(&steps) {
+            for (before, _, change) in seen.each() {
+                if change.is_some_and(|change| change.event == EventType::Revoked) {
+                    let before = before.expect("something was believed");
+                    let told = before.told.as_ref().is_some_and(|told| told.verdict == Verdict::Approved);
+                    prop_assert!(told || before.status() == Some(Status::Verdict(Verdict::Approved)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_only_go_up_and_only_by_one_and_never_by_what_is_of_the_past(steps in steps()) {
+        for seen in usual(&steps) {
+            for (before, after, _) in seen.each() {
+                let told = before.and_then(|before| before.told.as_ref()).map(|told| told.attempt);
+                let before = before.map_or_else(Review::default, |before| before.review);
+                // What an undated copy of the past began is taken back.
+                let is_taken_back = before.created_at.is_none() && told == Some(after.review.attempt);
+                prop_assert!((before.attempt..=before.attempt + 1).contains(&after.review.attempt) || is_taken_back);
+                let written = after.entry.as_ref().and_then(|entry| entry.created_at);
+                let known = before.created_at.zip(written);
+                let is_past = known.is_some_and(|(known, written)| written.as_secs() <= known.as_secs());
+                if is_past && before.attempt > 0 {
+                    prop_assert_eq!(before.attempt, after.review.attempt);
+                }
+                prop_assert!(before.attempt != after.review.attempt || before.created_at.is_none() || before.created_at == after.review.created_at);
+            }
+        }
+    }
+
+    #[test]
+    fn dates_less_than_an_hour_apart_are_one_review_until_a_verdict_or_an_absence(
+        entries in prop::collection::vec((prop::sample::select(vec!["InReview", "Expired"]), 0_u64..3600), 1..8),
+        verdict in prop::sample::select(vec!["Approved", "Denied"]), last in 0_u64..3600
+    ) {
+        let entry_at = |status: &str, second: u64| vec![entry(status, None, Some(at(second)))];
+        let began = [(1, Some(vec![])), (3600, Some(entry_at("InReview", 0)))];
+        let goes_on = entries.iter().map(|(status, second)| (3600, Some(entry_at(status, *second))));
+        let ends = [(3600, Some(entry_at(verdict, last))), (3600, Some(entry_at(verdict, 0)))];
+        let steps: Vec<Step> = began.into_iter().chain(goes_on).chain(ends).collect();
+        let news = usual(&steps).iter().flat_map(|seen| seen.each().filter_map(|(_, _, change)| change.cloned()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        prop_assert!(news.iter().all(|change| change.review.attempt == 1 && change.review.created_at == Some(at(0))));
+        let loud: Vec<_> = news.iter().map(|change| change.event).filter(|event| *event != EventType::Changed).collect();
+        let expected = if verdict == "Approved" { EventType::Approved } else { EventType::Denied };
+        prop_assert_eq!(loud, [EventType::Submitted, expected]);
+    }
+
+    #[test]
+    fn absent_is_believed_at_the_second_look_and_of_an_approval_at_the_third(steps in steps()) {
+        let all = usual(&steps);
+        for (n, now) in all.iter().enumerate() {
+            for (before, after, _) in now.each() {
+                let Some(old) = before.and_then(|before| before.entry.as_ref()) else { continue };
+                if after.entry.is_some() {
+                    continue;
+                }
+                // The looks since it was there last.
+                let there = all[..n].iter().rposition(|seen| seen.answer.get(&old.key()).is_some()).expect("it was there");
+                let looks = &all[there + 1..=n];
+                let first = looks[0].look.now;
+                let (least, wait) = match old.status() {
+                    Status::Verdict(Verdict::Approved) => (3, now.look.first_confirmation + now.look.second_confirmation),
+                    _ => (2, now.look.first_confirmation),
+                };
+                prop_assert!(looks.len() >= least && now.look.now.since(first) >= wait, "after {} looks", looks.len());
+            }
+        }
+    }
+
+    #[test]
+    fn while_answers_are_implausible_nothing_is_gone_before_two_looks_an_hour_apart(steps in steps(), since in 0_u64..20_000) {
+        let since = at(since);
+        for seen in seen(&steps, |_| AbsencePolicy::ImplausibleSince(since)) {
+            for (before, after, _) in seen.each() {
+                let Some(old) = before.and_then(|before| before.entry.as_ref()) else { continue };
+                let written = seen.answer.get(&key(&after.qualification)).and_then(|entry| entry.created_at);
+                let is_older = old.created_at.zip(written).is_some_and(|(old, new)| old.as_secs() - new.as_secs() >= 3600);
+                let is_lost = after.entry.is_none() || (is_older && after.pending.is_none());
+                prop_assert!(!is_lost || seen.look.now >= since.after(2 * MASS_ABSENCE_DELAY), "lost at {}", seen.look.now);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_person_accepts_is_what_was_missing_then(steps in steps(), accepted in 0_u64..20_000) {
+        let accepted = at(accepted);
+        let accept = |now: Timestamp| if now < accepted { AbsencePolicy::Usual } else { AbsencePolicy::AcceptedAt(accepted) };
+        for seen in seen(&steps, accept) {
+            for (before, after, _) in seen.each() {
+                let missing = before.and_then(|before| before.pending.as_ref()).filter(|pending| pending.shows.is_none());
+                let Some(missing) = missing else { continue };
+                if seen.look.now >= accepted && missing.since <= accepted && seen.answer.entries().is_empty() {
+                    prop_assert!(after.entry.is_none());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_fell_between_the_last_look_that_saw_it_otherwise_and_this_one(steps in steps()) {
+        let mut there: BTreeMap<String, Timestamp> = BTreeMap::new();
+        for seen in usual(&steps) {
+            for (before, after, change) in seen.each() {
+                let Some(change) = change.filter(|change| !change.first_seen) else { continue };
+                let expected = match (before, &after.entry) {
+                    (_, None) => there.get(&key(&after.qualification)).copied(),
+                    (Some(before), Some(_)) => {
+                        let pending = before.pending_as(seen.answer.get(&key(&after.qualification)));
+                        pending.map_or(seen.look.last_seen_at, |pending| pending.after)
+                    }
+                    (None, Some(_)) => seen.look.last_seen_at,
+                };
+                prop_assert_eq!(change.last_seen_before_at, expected);
+            }
+            there.extend(seen.answer.entries().iter().map(|entry| (entry.key(), seen.look.now)));
+        }
+    }
+
+    #[test]
+    fn no_answer_makes_anything_forgotten(steps in steps()) {
+        for seen in usual(&steps) {
+            prop_assert!(seen.after.len() >= seen.before.len());
+            for (before, after, _) in seen.each() {
+                prop_assert!(before.is_none_or(|before| key(&before.qualification) == key(&after.qualification)));
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `vetwatch check --live`: the way to Partner Center and to the mail servers, step by step, until one fails.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use url::Url;
+
+use crate::cli::failure::error_chain;
+use crate::cli::{Context, Exit, Failure, sync, text};
+use crate::config::{Config, EndpointKind};
+use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
+use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
+use crate::time::Timestamp;
+
+/// A person waits.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// So many customers are tried: the first ones may have left.
+const CUSTOMERS: usize = 5;
+
+/// What was tried, and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    /// `partner emea`, `mail server smtp.contoso.example:587`
+    pub of: String,
+    /// `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `user`, `login`
+    pub step: String,
+    pub ok: bool,
+    /// In words; if it failed, with what to do.
+    pub text: String,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+/// Takes the steps, each shown as it is done, and returns them all. A partner or server that fails keeps nobody from
+/// trying the others.
+pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>, Failure> {
+    let mut walk = Checker { context, of: String::new(), steps: Vec::new() };
+    if !context.json {
+        context.out.line("\ntrying the connections:")?;
+    }
+    for settings in &config.partners {
+        walk.of = format!("partner {}", settings.name);
+        // What failed is among the steps.
+        if let Err(Stop::Output(failure)) = walk.partner(settings).await {
+            return Err(failure);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for endpoint in &config.endpoints {
+        let EndpointKind::Email(settings) = &endpoint.kind else { continue };
+        let smtp = &settings.smtp;
+        let user = smtp.login.as_ref().map(|login| match &login.by {
+            LoginBy::Password(_) => (login.username.clone(), None),
+            LoginBy::Token(application) => (login.username.clone(), Some(application.client_id.clone())),
+        });
+        if seen.insert((smtp.host.clone(), smtp.port, user)) {
+            walk.of = format!("mail server {}:{}", smtp.host, smtp.port);
+            if let Err(Stop::Output(failure)) = walk.mail(settings).await {
+                return Err(failure);
+            }
+        }
+    }
+    Ok(walk.steps)
+}
+
+/// What the command ends with: the first failure's exit code, and every failure in a line.
+pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
+    let failed: Vec<&Step> = steps.iter().filter(|step| !step.ok).collect();
+    let Some(first) = failed.first() else { return Ok(Exit::Done) };
+    let advice = match first.exit {
+        Exit::Refused => "the way there is good; who we are, or what we may do, is not",
+        Exit::Configuration => "mend the configuration or the file that it names",
+        _ => "look at the network: the name, the firewall, the proxy (there is none that vetwatch uses), the clock",
+    };
+    Err(Failure::new(first.exit, format!("{}: {} failed", first.of, first.step))
+        .because(first.text.clone())
+        .listing(failed.iter().skip(1).map(|step| format!("{}: {} failed: {}", step.of, step.step, step.text)))
+        .advise(advice))
+}
+
+/// Why no more steps are taken.
+enum Stop {
+    /// One failed; those after it make no sense.
+    Step,
+    /// Nothing can be printed.
+    Output(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Output(failure)
+    }
+}
+
+struct Checker<'c> {
+    context: &'c Context,
+    of: String,
+    steps: Vec<Step>,
+}
+
+impl Checker<'_> {
+    fn note(&mut self, step: &str, outcome: Result<String, (Exit, String)>) -> Result<(), Stop> {
+        let (ok, exit, text) = match outcome {
+            Ok(text) => (true, Exit::Done, text),
+            Err((exit, text)) => (false, exit, text),
+        };
+        if !self.context.json {
+            let style = self.context.out.style;
+            let word = if ok { style.good("ok    ") } else { style.bad("FAILED") };
+            self.context.out.line(&format!("  {}  {step:13} {word}  {}", text::clean(&self.of), text::clean(&text)))?;
+        }
+        self.steps.push(Step { of: self.of.clone(), step: step.to_owned(), ok, text, exit });
+        if ok { Ok(()) } else { Err(Stop::Step) }
+    }
+
+    async fn partner(&mut self, settings: &PartnerSettings) -> Result<(), Stop> {
+        let mut hosts: Vec<&Url> = vec![&settings.login_url, &settings.api_url];
+        hosts.dedup_by_key(|url| url.origin());
+        for url in hosts {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            let outcome = match reach(url).await {
+                Ok(()) if url.scheme() == "https" => ("tls", Ok(format!("{host}: found, reached, trusted"))),
+                Ok(()) => ("connection", Ok(format!("{host}: found, reached; plain http"))),
+                Err((hop, why)) => (hop.as_str(), Err((Exit::TryAgain, format!("{host}: {why}")))),
+            };
+            self.note(outcome.0, outcome.1)?;
+        }
+        let client = self.client(settings)?;
+        let token = client.sign_in().await.map_err(|error| refused(&error)).map(|()| self.token(settings));
+        self.note("token", token)?;
+        let page = client.customers(None).await;
+        let customers = page.map(|page| {
+            let more = if page.next.is_some() { " and more" } else { "" };
+            let count = page.customers.len();
+            (format!("the first page has {count}{more}"), page.customers)
+        });
+        let (text, listed) = match customers {
+            Ok((text, listed)) => (Ok(text), listed),
+            Err(error) => (Err(refused(&error)), Vec::new()),
+        };
+        self.note("customers", text)?;
+        let ids: Vec<String> = listed.into_iter().take(CUSTOMERS).map(|customer| customer.id).collect();
+        let outcome = qualification(&client, &ids).await;
+        self.note("qualification", outcome)?;
+        self.rights(settings, ids.first()).await
+    }
+
+    /// What may be done beyond reading, as far as that can be known without doing it.
+    async fn rights(&mut self, settings: &PartnerSettings, customer: Option<&String>) -> Result<(), Stop> {
+        let Some(user) = settings.as_user().filter(|_| settings.credential.user.is_none()) else {
+            let submit = if settings.credential.user.is_some() { "as a user" } else { "no user is set up to submit" };
+            return self.note("rights", Ok(format!("may read customers and qualifications; {submit}")));
+        };
+        let client = self.client(&user)?;
+        let asked = match customer {
+            Some(id) => match client.qualifications(id).await {
+                Ok(_) | Err(Error::NoRelationship(_) | Error::NotFound(_)) => Ok(()),
+                Err(error) => Err(error),
+            },
+            None => client.sign_in().await,
+        };
+        let text = asked.map_err(|error| refused(&error)).map(|()| {
+            format!(
+                "may read customers and qualifications; a user is signed in{}",
+                self.ends(user.credential.expiries())
+            )
+        });
+        self.note("rights", text)
+    }
+
+    fn client(&mut self, settings: &PartnerSettings) -> Result<PartnerCenter, Stop> {
+        let budget = Arc::new(Budget::per_minute(settings.requests_per_minute));
+        match PartnerCenter::new(settings.clone(), budget, self.context.clock.clone()) {
+            Ok(client) => Ok(client.with_deadline(PATIENCE)),
+            Err(error) => {
+                Err(self.note("token", Err((Exit::Configuration, error_chain(&error)))).err().unwrap_or(Stop::Step))
+            }
+        }
+    }
+
+    fn token(&self, settings: &PartnerSettings) -> String {
+        let who = if settings.credential.user.is_some() { "for a user" } else { "for the application" };
+        format!("given {who}{}", self.ends(settings.credential.expiries()))
+    }
+
+    /// `; the client secret ends 2027-01-31, in 71 days`
+    fn ends(&self, expiries: impl IntoIterator<Item = Expiry>) -> String {
+        let now = self.context.now();
+        let about = |of: &str, at: Timestamp| {
+            let day = at.to_utc().format("%Y-%m-%d");
+            let days = at.since(now).as_secs() / 86_400;
+            if at <= now { format!("; the {of} ended {day}") } else { format!("; the {of} ends {day}, in {days} days") }
+        };
+        expiries.into_iter().map(|expiry| about(expiry.of, expiry.at)).collect()
+    }
+
+    async fn mail(&mut self, settings: &EmailSettings) -> Result<(), Stop> {
+        let channel =
+            EmailChannel::new(settings.clone()).with_clock(self.context.clock.clone()).with_deadline(PATIENCE);
+        let failed = |refusal: ProbeError| {
+            let exit = if refusal.at_login { Exit::Configuration } else { Exit::TryAgain };
+            (exit, refusal.to_string())
+        };
+        let expiry = settings.smtp.login.as_ref().and_then(Login::expiry);
+        match channel.probe_token().await {
+            Ok(None) => {}
+            Ok(Some(text)) => self.note("token", Ok(format!("{text}{}", self.ends(expiry))))?,
+            Err(refusal) => self.note("token", Err(failed(refusal)))?,
+        }
+        let outcome = channel.probe().await.map_err(failed);
+        self.note("login", outcome)
+    }
+}
+
+/// One qualification of the first customer that is still one.
+async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String, (Exit, String)> {
+    let mut left = None;
+    for id in ids {
+        match client.qualifications(id).await {
+            Ok(answer) => {
+                let count = answer.snapshot.entries().len();
+                let entries = if count == 1 { "1 qualification".to_owned() } else { format!("{count} qualifications") };
+                return Ok(format!("understood; customer {id} has {entries}"));
+            }
+            Err(error @ (Error::NoRelationship(_) | Error::NotFound(_))) => left = Some(error),
+            Err(error) => return Err(refused(&error)),
+        }
+    }
+    match left {
+        None => Ok("there is no customer to ask about yet".to_owned()),
+        Some(error) => Err(refused(&error)),
+    }
+}
+
+fn refused(error: &Error) -> (Exit, String) {
+    let rights = matches!(error, Error::Forbidden(_));
+    let text = error_chain(error);
+    (sync::exit_of(error), if rights { format!("the rights are missing: {text}") } else { text })
+}

@@ -1,0 +1,233 @@
+//! What stands while the demo runs: the simulated peers, a folder with a configuration that anybody can read, and
+//! the real daemon between them.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::failure::error_chain;
+use crate::cli::{Exit, Failure, run};
+use crate::config::{Config, CredentialDirs};
+use crate::sandbox::smtp_server::SmtpServer;
+use crate::sandbox::webhook_receiver::Receiver;
+use crate::sandbox::{Options, Sandbox};
+use crate::store::Store;
+use crate::time::Clock;
+use crate::{daemon, instance_lock};
+
+pub(super) const MAIL_ENDPOINT: &str = "sales-mail";
+pub(super) const HOOK_ENDPOINT: &str = "crm";
+pub(super) const RECIPIENT: &str = "education-sales@adatum.example";
+
+/// What stands. Dropping it ends all of it and removes the folder; [`Stage::end`] does so in order.
+pub(super) struct Stage {
+    loops: JoinSet<String>,
+    stop: CancellationToken,
+    clock: Arc<dyn Clock>,
+    pub(super) sandbox: Sandbox,
+    pub(super) mail: SmtpServer,
+    /// An outage that the story made.
+    mail_is_down: bool,
+    pub(super) hook: Receiver,
+    config: Config,
+    pub(super) store: Store,
+    _lock: instance_lock::Lock,
+    folder: Folder,
+}
+
+enum Folder {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Folder {
+    fn make(keep: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = keep else {
+            let made = tempfile::Builder::new().prefix("vetwatch-demo-").tempdir();
+            return made.map(Self::Temporary).map_err(|error| {
+                let folder = std::env::temp_dir();
+                failed("cannot make a folder", &folder, &error).advise("TMPDIR or --keep names another place")
+            });
+        };
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(&path)
+            .map_err(|error| failed("cannot make the folder", &path, &error))?;
+        let mut files = path.read_dir().map_err(|error| failed("cannot look into the folder", &path, &error))?;
+        if files.next().is_some() {
+            return Err(Failure::new(Exit::Failed, format!("{} is not empty", path.display()))
+                .advise("name a new folder: nothing is overwritten"));
+        }
+        Ok(Self::Kept(path))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(folder) => folder.path(),
+            Self::Kept(path) => path,
+        }
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{what} {}", path.display())).because(error.to_string())
+}
+
+fn peer(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Failed, "cannot start the simulated peers").because(error_chain(error))
+}
+
+impl Stage {
+    /// Everything but the daemon, which [`Stage::begin`] starts. `pace`: how often who is in review is asked.
+    pub(super) async fn set(clock: Arc<dyn Clock>, keep: Option<&Path>, pace: Duration) -> Result<Self, Failure> {
+        let folder = Folder::make(keep)?;
+        let options = Options::default();
+        let (tenant, client_id) = (options.tenant.clone(), options.client_id.clone());
+        write_secret(&folder.path().join("client-secret"), &options.client_secret)?;
+        let signing_secret = signing_secret();
+        write_secret(&folder.path().join("signing-secret"), &signing_secret)?;
+
+        let sandbox = Sandbox::start(options, clock.clone()).await.map_err(|error| peer(&error))?;
+        let mail = SmtpServer::start(clock.clone()).await.map_err(|error| peer(&error))?;
+        let hook = Receiver::start(Some(&signing_secret), clock.clone()).await.map_err(|error| peer(&error))?;
+        let text = include_str!("vetwatch.toml")
+            .replace("{tenant}", &tenant)
+            .replace("{client_id}", &client_id)
+            .replace("{api}", sandbox.url().as_str())
+            .replace("{smtp_port}", &mail.address().port().to_string())
+            .replace("{hook}", hook.url().as_str())
+            .replace("{recipient}", RECIPIENT)
+            .replace("{pace}", &format!("{}ms", pace.as_millis()))
+            .replace("{slow_pace}", &format!("{}ms", 2 * pace.as_millis()))
+            .replace("{client_secret}", &toml_text(&folder.path().join("client-secret"))?)
+            .replace("{signing_secret}", &toml_text(&folder.path().join("signing-secret"))?);
+        let path = folder.path().join("vetwatch.toml");
+        std::fs::write(&path, text).map_err(|error| failed("cannot write", &path, &error))?;
+        let config = Config::load(&path, &CredentialDirs::only(folder.path())).map_err(|problems| {
+            Failure::new(Exit::Failed, "the demo's own configuration is wrong; please report it")
+                .listing(problems.problems.iter().map(ToString::to_string))
+        })?;
+        let lock = instance_lock::take(&config.database)
+            .map_err(|error| failed("cannot lock", &config.database, &error))?
+            .ok_or_else(|| run::failure(daemon::Error::Locked(config.database.clone())))?;
+        let store = Store::open(&config.database).await?;
+        // The demo shows the first look itself; what is mailed is what changes.
+        let mut tx = store.begin().await?;
+        for partner in &config.partners {
+            let partner = tx.partner(&partner.name, clock.now()).await?;
+            tx.mark_baseline(partner.id, clock.now()).await?;
+        }
+        tx.commit().await?;
+        Ok(Self {
+            loops: JoinSet::new(),
+            stop: CancellationToken::new(),
+            clock,
+            sandbox,
+            mail,
+            mail_is_down: false,
+            hook,
+            config,
+            store,
+            _lock: lock,
+            folder,
+        })
+    }
+
+    /// Starts the daemon. The customers that there are by now are its baseline.
+    pub(super) async fn begin(&mut self) -> Result<(), Failure> {
+        let started = daemon::start(&self.config, &self.store, &self.clock, &self.stop).await;
+        self.loops = started.map_err(run::failure)?;
+        Ok(())
+    }
+
+    /// Returns only if the daemon stops by itself: its loops run until they are told to end.
+    pub(super) async fn broken(&mut self) -> Failure {
+        let name = match self.loops.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(panic)) => format!("a loop ({panic})"),
+            None => "everything".to_owned(),
+        };
+        run::failure(daemon::Error::Ended(name))
+    }
+
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.folder.path().join("vetwatch.toml")
+    }
+
+    pub(super) fn database(&self) -> &Path {
+        &self.config.database
+    }
+
+    /// The folder, if it stays.
+    pub(super) fn kept(&self) -> Option<&Path> {
+        match &self.folder {
+            Folder::Temporary(_) => None,
+            Folder::Kept(path) => Some(path),
+        }
+    }
+
+    /// The mail server refuses connections from now on.
+    pub(super) async fn take_mail_down(&mut self) -> Result<(), Failure> {
+        self.mail_is_down = true;
+        self.mail.stop().await.map_err(|error| peer(&error))
+    }
+
+    /// Ends the outage. False: there is none.
+    pub(super) async fn bring_mail_up(&mut self) -> Result<bool, Failure> {
+        let was_down = std::mem::replace(&mut self.mail_is_down, false);
+        if was_down {
+            self.mail.start_again().await.map_err(|error| peer(&error))?;
+        }
+        Ok(was_down)
+    }
+
+    /// Ends the daemon, then its peers; what was under way may end. Removes the folder unless it is kept.
+    pub(super) async fn end(mut self) -> Result<(), Failure> {
+        self.stop.cancel();
+        while self.loops.join_next().await.is_some() {}
+        self.store.close().await;
+        self.sandbox.shutdown().await;
+        // The ports cannot be kept any more; nobody needs them.
+        let _ = self.mail.stop().await;
+        let _ = self.hook.stop().await;
+        match self.folder {
+            Folder::Temporary(folder) => {
+                let path = folder.path().to_owned();
+                folder.close().map_err(|error| failed("cannot remove", &path, &error))
+            }
+            Folder::Kept(_) => Ok(()),
+        }
+    }
+}
+
+/// A secret of this run's own: nobody else can sign what the receiver takes for valid.
+fn signing_secret() -> String {
+    let bytes = [*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes()].concat();
+    format!("whsec_{}", BASE64_STANDARD.encode(bytes))
+}
+
+fn write_secret(path: &Path, secret: &str) -> Result<(), Failure> {
+    let file = File::options().create_new(true).write(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| writeln!(file, "{secret}"));
+    written.map_err(|error| failed("cannot write", path, &error))
+}
+
+/// A path as TOML writes a text, quotes included.
+fn toml_text(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("{} is not UTF-8", path.display()))
+            .advise("a configuration cannot name it; use another folder")
+    })?;
+    Ok(toml::Value::from(text).to_string())
+}

@@ -1,0 +1,353 @@
+//! How it is told: a line for each thing that happens, the first messages in full; or JSON lines.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::environment::{RECIPIENT, Stage};
+use super::observer::{DemoEvent, DemoEventKind};
+use super::scenario::Story;
+use super::stats::Summary;
+use crate::cli::output::{Output, Style};
+use crate::cli::{Failure, text};
+use crate::event::EventType;
+use crate::sandbox::webhook_receiver::{Signature, WebhookRequest};
+use crate::store::reports::{CurrentRow, TransitionRow};
+use crate::time::Timestamp;
+
+/// Lines of a message are no longer than this, so that with the margin they fit 100 columns.
+const MEASURE: usize = 88;
+
+pub(super) struct Show<'c> {
+    out: &'c Output,
+    json: bool,
+    began: Timestamp,
+    /// Types of events whose mail was shown in full.
+    mails_shown: HashSet<&'static str>,
+    webhook_shown: bool,
+}
+
+impl<'c> Show<'c> {
+    pub(super) fn new(out: &'c Output, json: bool, began: Timestamp) -> Self {
+        Self { out, json, began, mails_shown: HashSet::new(), webhook_shown: false }
+    }
+
+    fn object(&self, at: Timestamp, kind: &str, more: Value) -> Result<(), Failure> {
+        let mut object = json!({"kind": kind, "at": at, "elapsed_ms": milliseconds(elapsed(self.began, at))});
+        if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+            object.extend(more);
+        }
+        self.out.line(&text::inert_json(&object.to_string()))
+    }
+
+    /// What stands where, and what can be tried.
+    pub(super) fn stage(&self, stage: &Stage, story: &Story, now: Timestamp) -> Result<(), Failure> {
+        let (api, hook) = (stage.sandbox.url(), stage.hook.url());
+        let (smtp, config, database) = (stage.mail.address(), stage.config_path(), stage.database());
+        if self.json {
+            let more = json!({
+                "partner_center": api, "mail_server": smtp, "webhook_receiver": hook, "config": config,
+                "database": database, "kept": stage.kept().is_some(), "yours": story.yours.id,
+            });
+            return self.object(now, "stage", more);
+        }
+        let style = self.out.style;
+        let fate = if stage.kept().is_some() { "stays" } else { "gone at the end, unless you say --keep DIR" };
+        let (program, config, database) = (program(), quoted(&config.to_string_lossy()), database.to_string_lossy());
+        let command = |what: &str| format!("  {what}\n");
+        let hand = |what: &str| format!("curl -X POST {api}control/customers/{}/{what}", story.yours.id);
+        let lines = [
+            style.heading("vetwatch demo") + "\n",
+            "The real daemon against a simulated Partner Center, a mail server and a webhook receiver. All of it\n\
+             runs on this machine, in this process. The customers are invented.\n\n"
+                .to_owned(),
+            format!("  Partner Center    {api}\n"),
+            format!("  mail server       {smtp}, takes the mails to {RECIPIENT}\n"),
+            format!("  webhook receiver  {hook}, checks every signature\n"),
+            format!("  configuration     {config}\n"),
+            format!("  database          {}\n", quoted(&database)),
+            format!("                    {}\n\n", style.faint(&format!("({fate})"))),
+            "Try in another terminal, while it runs:\n".to_owned(),
+            command(&format!("sqlite3 {} 'select * from v_transitions'", quoted(&database))),
+            command(&format!("{program} --config {config} status")),
+            command(&format!("curl {api}control")),
+            format!("{} is yours to decide, with approve or deny:\n", story.yours.name),
+            command(&hand("approve")),
+        ];
+        self.out.write(&(lines.concat() + "\n"))
+    }
+
+    /// The customers as vetwatch first saw them.
+    pub(super) fn baseline(&self, rows: &[CurrentRow], customers: usize, now: Timestamp) -> Result<(), Failure> {
+        if self.json {
+            return self.object(now, "baseline", json!({"customers": customers, "qualifications": rows}));
+        }
+        let style = self.out.style;
+        let cells = rows.iter().map(|row| {
+            let reason = row.vetting_reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let status = row.vetting_status.clone().unwrap_or_else(|| "no status".to_owned());
+            vec![row.customer_name.clone(), row.qualification.clone(), status + &reason]
+        });
+        let table = self.out.table(&["", "", ""], cells);
+        let table: Vec<_> = table.lines().map(|line| format!("  {}", line.trim_end())).collect();
+        let table = table.join("\n");
+        let without = customers.saturating_sub(count_customers(rows));
+        let without = if without == 0 { String::new() } else { format!(", {without} of them without a qualification") };
+        let heading = style.heading(&format!("The baseline: {customers} customers{without}"));
+        self.out.write(&format!(
+            "{heading}\n{table}\n\nHow it stands when vetwatch first looks is recorded, and is no news. From here on, changes are.\n\n"
+        ))
+    }
+
+    pub(super) fn happening(&mut self, happening: &DemoEvent) -> Result<(), Failure> {
+        let at = happening.at;
+        if self.json {
+            let (kind, more) = object(&happening.what);
+            return self.object(at, kind, more);
+        }
+        let style = self.out.style;
+        match &happening.what {
+            DemoEventKind::Partner(text) => self.line(at, "Partner Center", text),
+            DemoEventKind::MailServer(text) => self.line(at, "mail server", text),
+            DemoEventKind::Vetwatch(text) => self.line(at, "vetwatch", text),
+            DemoEventKind::Transition(row) => self.line(at, "vetwatch", &transition(style, row)),
+            DemoEventKind::Waits(row) => {
+                self.line(at, "vetwatch", &format!("cannot reach {}, keeps its message and tries again", row.endpoint))
+            }
+            DemoEventKind::Mail(letter, attempts, waited) => {
+                let late = if *attempts > 1 {
+                    style.faint(&format!("  (after {:.1} s)", waited.as_secs_f64()))
+                } else {
+                    String::new()
+                };
+                self.line(at, "mail", &format!("{}{late}", text::clean(&letter.subject)))?;
+                let kind = [EventType::Approved, EventType::Denied].map(EventType::as_str);
+                let kind = kind.into_iter().find(|kind| *kind == letter.kind);
+                if kind.is_some_and(|kind| self.mails_shown.insert(kind)) {
+                    let head = format!("To: {RECIPIENT}\nSubject: {}\n\n", letter.subject);
+                    self.document(&(head + &letter.text))?;
+                }
+                Ok(())
+            }
+            DemoEventKind::Webhook(hook) => {
+                let json = hook.json();
+                let about =
+                    [&json["type"], &json["data"]["customer"]["name"]].map(|value| value.as_str().unwrap_or("-"));
+                let signature = match hook.signature {
+                    Signature::Valid => style.good("signature verified"),
+                    other => style.bad(&format!("signature not verified: {other:?}")),
+                };
+                self.line(at, "webhook", &format!("{}, {signature}", text::clean(&about.join(" "))))?;
+                if !std::mem::replace(&mut self.webhook_shown, true) {
+                    self.document(&request(hook))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn line(&self, at: Timestamp, who: &str, what: &str) -> Result<(), Failure> {
+        let time = format!("{:6.1} s", elapsed(self.began, at).as_secs_f64());
+        self.out.line(&format!("{}  {who:<14}  {what}", self.out.style.faint(&time)))
+    }
+
+    /// A message in full, set apart by a margin.
+    fn document(&self, document: &str) -> Result<(), Failure> {
+        let margin = self.out.style.faint("│");
+        let lines = text::clean_lines(document);
+        let lines = lines.lines().flat_map(wrap).map(|line| format!("          {margin} {line}").trim_end().to_owned());
+        self.out.write(&(lines.collect::<Vec<_>>().join("\n") + "\n"))
+    }
+
+    pub(super) fn summary(&self, summary: &Summary, stage: &Stage, now: Timestamp) -> Result<(), Failure> {
+        if self.json {
+            let more = serde_json::to_value(summary).unwrap_or_default();
+            return self.object(now, "summary", more);
+        }
+        let style = self.out.style;
+        let transitions: u64 = summary.transitions.values().sum();
+        let zero = |count: u64| if count == 0 { style.good("0") } else { style.bad(&count.to_string()) };
+        let seconds = elapsed(self.began, now).as_secs_f64();
+        let kinds = summary.transitions.iter().map(|(kind, count)| format!("{count:>16} {kind}\n"));
+        let mut lines = vec![
+            format!("\n{}\n", style.heading(&format!("After {seconds:.1} s"))),
+            format!("  transitions  {transitions}\n"),
+            style.faint(&kinds.collect::<String>()),
+            format!("  mails        {}\n", summary.mails),
+            format!("  webhooks     {} ({} verified)\n", summary.webhooks, summary.signatures_verified),
+            format!("  lost         {}\n", zero(summary.lost)),
+            format!("  told twice   {}\n", zero(summary.repeated)),
+        ];
+        if summary.waiting > 0 {
+            lines.push(format!("  waiting      {}, kept in the database for the next attempt\n", summary.waiting));
+        }
+        lines.push(match stage.kept() {
+            Some(folder) => format!("\nKept: {}\n", quoted(&folder.to_string_lossy())),
+            None => "\nNothing stays behind: the servers, the folder and the database are gone.\n".to_owned(),
+        });
+        self.out.write(&lines.concat())
+    }
+}
+
+fn elapsed(began: Timestamp, at: Timestamp) -> Duration {
+    at.since(began)
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn count_customers(rows: &[CurrentRow]) -> usize {
+    rows.iter().map(|row| &row.customer_id).collect::<HashSet<_>>().len()
+}
+
+fn object(what: &DemoEventKind) -> (&'static str, Value) {
+    match what {
+        DemoEventKind::Partner(text) => ("partner_center", json!({"text": text})),
+        DemoEventKind::MailServer(text) => ("mail_server", json!({"text": text})),
+        DemoEventKind::Vetwatch(text) => ("vetwatch", json!({"text": text})),
+        DemoEventKind::Transition(row) => ("transition", json!({"transition": row})),
+        DemoEventKind::Waits(row) => ("waits", json!({"delivery": row})),
+        DemoEventKind::Mail(letter, attempts, waited) => {
+            ("mail", json!({"mail": letter, "attempts": attempts, "waited_ms": milliseconds(*waited)}))
+        }
+        DemoEventKind::Webhook(hook) => {
+            let verified = hook.signature == Signature::Valid;
+            ("webhook", json!({"webhook_id": hook.id(), "signature_verified": verified, "body": hook.json()}))
+        }
+    }
+}
+
+fn transition(style: Style, row: &TransitionRow) -> String {
+    let word = |status: &Option<String>| status.as_deref().unwrap_or("no status").to_owned();
+    let to = word(&row.to_status);
+    let to = match row.event_type.as_deref() {
+        Some("vetting.approved") => style.good(&to),
+        Some("vetting.denied" | "vetting.revoked") => style.bad(&to),
+        _ => to,
+    };
+    let (customer, qualification) = (text::clean(&row.customer_name), text::clean(&row.qualification));
+    let again = if row.attempt > 1 { format!(", attempt {}", row.attempt) } else { String::new() };
+    let quiet = row.event_type.as_deref().and_then(EventType::parse).is_some_and(EventType::is_opt_in);
+    let aside = if quiet { style.faint("  (no message)") } else { String::new() };
+    format!("{customer}, {qualification}: {} → {to}{again}{aside}", word(&row.from_status))
+}
+
+/// A webhook as it was received, its body indented.
+fn request(hook: &WebhookRequest) -> String {
+    let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    let headers = headers.map(|name| format!("{name}: {}\n", hook.header(name).unwrap_or("-")));
+    let body = indented(&String::from_utf8_lossy(&hook.body));
+    format!("POST {}\n{}\n{}", hook.path, headers.concat(), text::inert_json(&body))
+}
+
+/// JSON in its own order, which [`Value`] does not keep.
+fn indented(json: &str) -> String {
+    let mut text = String::new();
+    let (mut depth, mut quoted, mut escaped, mut last) = (0_usize, false, false, ' ');
+    for c in json.chars() {
+        let line = |depth| format!("\n{}", "  ".repeat(depth));
+        if quoted {
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            text.push(c);
+        } else if !c.is_whitespace() {
+            if matches!(c, '}' | ']') {
+                depth = depth.saturating_sub(1);
+            }
+            let is_open = matches!(last, '{' | '[');
+            if last == ',' || is_open != matches!(c, '}' | ']') {
+                text += &line(depth);
+            }
+            quoted = c == '"';
+            text.push(c);
+            match c {
+                '{' | '[' => depth += 1,
+                ':' => text.push(' '),
+                _ => {}
+            }
+        }
+        last = if quoted || c.is_whitespace() { last } else { c };
+    }
+    text
+}
+
+/// The lines that a line becomes, broken at blanks; those of a list are indented like its first one.
+fn wrap(line: &str) -> impl Iterator<Item = String> + use<> {
+    let indent = line.chars().take_while(|c| *c == ' ').count();
+    let number = line.split_once(". ").map_or(0, |(number, _)| number.len() + 2);
+    let hang = if line.starts_with(|c: char| c.is_ascii_digit()) && number <= 4 { number } else { 0 };
+    let mut lines = vec![" ".repeat(indent)];
+    let mut width = indent;
+    for word in line.split(' ').skip(indent) {
+        let length = word.chars().count();
+        if width > indent && width + length >= MEASURE {
+            lines.push(" ".repeat(indent + hang));
+            width = indent + hang;
+        } else if width > indent {
+            width += 1;
+            if let Some(last) = lines.last_mut() {
+                last.push(' ');
+            }
+        }
+        width += length;
+        if let Some(last) = lines.last_mut() {
+            last.push_str(word);
+        }
+    }
+    lines.into_iter()
+}
+
+/// The program as it was called, so that the lines to try can be copied.
+fn program() -> String {
+    let called = std::env::args().next().filter(|name| !name.contains(char::is_control));
+    quoted(&called.unwrap_or_else(|| "vetwatch".to_owned()))
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = word.chars().all(|c| c.is_alphanumeric() || "/._-:=+,@%".contains(c)) && !word.is_empty();
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_broken_at_blanks_and_a_list_stays_a_list() {
+        let long = format!("1. {}", "word ".repeat(40).trim_end());
+        let lines: Vec<_> = wrap(&long).collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= MEASURE), "{lines:?}");
+        assert!(lines[0].starts_with("1. word") && lines[1].starts_with("   word"), "{lines:?}");
+        let joined: Vec<_> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(joined.len(), 41);
+        assert_eq!(wrap("").collect::<Vec<_>>(), [""]);
+        assert_eq!(wrap("  \"a\": 1,").collect::<Vec<_>>(), ["  \"a\": 1,"]);
+    }
+
+    #[test]
+    fn json_is_indented_in_its_own_order() {
+        let json = r#"{"type":"a\"}{","data":{"tags":["x","y"],"none":[],"n":null}}"#;
+        insta::assert_snapshot!(indented(json), @r#"
+        {
+          "type": "a\"}{",
+          "data": {
+            "tags": [
+              "x",
+              "y"
+            ],
+            "none": [],
+            "n": null
+          }
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_path_can_be_copied_into_a_shell() {
+        assert_eq!(quoted("/tmp/vetwatch-demo-a1/x.db"), "/tmp/vetwatch-demo-a1/x.db");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
+    }
+}

@@ -1,0 +1,180 @@
+//! What came of it: what vetwatch saw against what arrived.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Serialize;
+
+use super::environment::{HOOK_ENDPOINT, MAIL_ENDPOINT};
+use super::observer::DemoEventKind;
+use crate::event::EventType;
+use crate::sandbox::webhook_receiver::Signature;
+use crate::store::reports::DeliveryRow;
+
+/// What the demo's configuration routes.
+const ROUTED: [EventType; 4] = [EventType::Approved, EventType::Denied, EventType::Revoked, EventType::Vanished];
+
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    transitions: BTreeMap<String, u64>,
+    /// Events that were to be told, and their type.
+    told: HashMap<String, EventType>,
+    /// Ids of events that arrived, by mail and by webhook.
+    mailed: BTreeSet<String>,
+    hooked: BTreeSet<String>,
+    mails: HashMap<String, u64>,
+    hooks: HashMap<String, u64>,
+    verified: u64,
+    unverified: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    /// By event type.
+    pub(super) transitions: BTreeMap<String, u64>,
+    pub(super) mails: u64,
+    pub(super) webhooks: u64,
+    pub(super) signatures_verified: u64,
+    pub(super) signatures_not_verified: u64,
+    /// Messages that arrived more than once.
+    pub(super) repeated: u64,
+    /// Messages that are still to be delivered.
+    pub(super) waiting: u64,
+    /// Messages that never arrived and are not waiting either.
+    pub(super) lost: u64,
+    /// Approvals and denials that arrived by mail and by webhook.
+    pub(super) approvals_delivered: u64,
+    pub(super) denials_delivered: u64,
+}
+
+impl Tally {
+    pub(super) fn note(&mut self, what: &DemoEventKind) {
+        match what {
+            DemoEventKind::Transition(row) => {
+                let kind = row.event_type.clone().unwrap_or_default();
+                if let (Some(routed), Some(id)) = (ROUTED.iter().find(|r| r.as_str() == kind), &row.event_id) {
+                    self.told.insert(id.clone(), *routed);
+                }
+                *self.transitions.entry(kind).or_default() += 1;
+            }
+            DemoEventKind::Mail(letter, ..) => {
+                *self.mails.entry(letter.id.clone()).or_default() += 1;
+                self.mailed.extend(letter.events().map(str::to_owned));
+            }
+            DemoEventKind::Webhook(hook) => {
+                *self.hooks.entry(hook.id().unwrap_or_default().to_owned()).or_default() += 1;
+                if hook.signature == Signature::Valid {
+                    self.verified += 1;
+                    self.hooked.extend(hook.json()["data"]["event_id"].as_str().map(str::to_owned));
+                } else {
+                    self.unverified += 1;
+                }
+            }
+            DemoEventKind::Partner(_)
+            | DemoEventKind::MailServer(_)
+            | DemoEventKind::Vetwatch(_)
+            | DemoEventKind::Waits(_) => {}
+        }
+    }
+
+    /// Where it stands, with what still waits.
+    pub(super) fn summary(&self, pending: &[DeliveryRow]) -> Summary {
+        let missing = |arrived: &BTreeSet<String>, endpoint: &str| {
+            let missing = self.told.keys().filter(|id| !arrived.contains(*id)).count();
+            missing.saturating_sub(pending.iter().filter(|row| row.endpoint == endpoint).count())
+        };
+        let lost = missing(&self.mailed, MAIL_ENDPOINT) + missing(&self.hooked, HOOK_ENDPOINT);
+        let delivered = |kind: EventType| {
+            let arrived = |id: &&String| self.mailed.contains(*id) && self.hooked.contains(*id);
+            self.told.iter().filter(|(_, told)| **told == kind).map(|(id, _)| id).filter(arrived).count() as u64
+        };
+        Summary {
+            transitions: self.transitions.clone(),
+            mails: self.mails.values().sum(),
+            webhooks: self.hooks.values().sum(),
+            signatures_verified: self.verified,
+            signatures_not_verified: self.unverified,
+            repeated: self.mails.values().chain(self.hooks.values()).map(|times| times - 1).sum(),
+            waiting: pending.len() as u64,
+            lost: lost as u64,
+            approvals_delivered: delivered(EventType::Approved),
+            denials_delivered: delivered(EventType::Denied),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::mime::DecodedMail;
+    use crate::store::reports::TransitionRow;
+
+    fn transition(event: &str, kind: &str) -> DemoEventKind {
+        DemoEventKind::Transition(Box::new(TransitionRow {
+            transition_id: 1,
+            observed_at: String::new(),
+            last_seen_before_at: None,
+            partner: String::new(),
+            customer_id: String::new(),
+            customer_name: String::new(),
+            qualification: String::new(),
+            from_status: None,
+            to_status: None,
+            vetting_reason: None,
+            vetting_created_at: None,
+            attempt: 1,
+            event_type: Some(kind.to_owned()),
+            event_id: Some(event.to_owned()),
+            correlation_id: None,
+        }))
+    }
+
+    fn mail(id: &str, event: &str) -> DemoEventKind {
+        let letter = DecodedMail {
+            id: id.to_owned(),
+            kind: String::new(),
+            subject: String::new(),
+            text: format!("Denied\n\nEvent: {event}"),
+        };
+        DemoEventKind::Mail(letter, 1, Duration::ZERO)
+    }
+
+    fn pending(endpoint: &str) -> DeliveryRow {
+        DeliveryRow {
+            delivery_id: String::new(),
+            endpoint: endpoint.to_owned(),
+            state: "pending".to_owned(),
+            attempts: 1,
+            events: 1,
+            created_at: String::new(),
+            next_attempt_at: None,
+            finished_at: None,
+            last_error: None,
+            redirected: false,
+            about: None,
+        }
+    }
+
+    #[test]
+    fn a_message_that_neither_arrived_nor_waits_is_lost() {
+        let mut tally = Tally::default();
+        for what in [transition("e-1", "vetting.denied"), transition("e-2", "vetting.submitted"), mail("d-1", "e-1")] {
+            tally.note(&what);
+        }
+        let lost = |pending: &[DeliveryRow]| tally.summary(pending).lost;
+        assert_eq!(lost(&[]), 1, "the webhook");
+        assert_eq!(lost(&[pending(MAIL_ENDPOINT)]), 1, "the webhook, whatever mail waits");
+        assert_eq!(lost(&[pending(HOOK_ENDPOINT)]), 0);
+        assert_eq!(tally.summary(&[]).denials_delivered, 0, "by mail only");
+    }
+
+    #[test]
+    fn a_message_that_came_twice_is_told_twice() {
+        let mut tally = Tally::default();
+        for what in [transition("e-1", "vetting.denied"), mail("d-1", "e-1"), mail("d-1", "e-1")] {
+            tally.note(&what);
+        }
+        assert_eq!((tally.summary(&[]).mails, tally.summary(&[]).repeated), (2, 1));
+    }
+}

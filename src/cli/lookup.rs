@@ -1,0 +1,210 @@
+//! Whom somebody means: a customer by tenant id, domain or name; a partner by name.
+
+use std::collections::BTreeMap;
+
+use crate::cli::{Exit, Failure};
+use crate::store::Store;
+use crate::store::reports::FoundCustomer;
+
+/// A customer that was named unambiguously.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Customer {
+    pub partner: String,
+    /// As spelled, and as compared.
+    pub id: String,
+    pub key: String,
+    pub name: String,
+    /// Its rows of `customer`, oldest first: one from each `add` to its `remove`.
+    pub rows: Vec<i64>,
+    /// The row that is watched now.
+    pub watched: Option<i64>,
+    pub paused: bool,
+}
+
+impl Customer {
+    /// How messages name it: the name, or the id where there is none.
+    pub(super) fn label(&self) -> &str {
+        if self.name.is_empty() { &self.id } else { &self.name }
+    }
+}
+
+/// Among whom to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Watched,
+    /// Those who were removed as well: their history stays.
+    Ever,
+}
+
+/// Finds each of `texts`, in this order and each customer once.
+///
+/// # Errors
+/// [`Exit::NotFound`] if one of them names nobody, or several customers; the candidates are listed.
+pub(super) async fn customers(
+    store: &Store,
+    texts: &[String],
+    partner: Option<&str>,
+    among: Scope,
+) -> Result<Vec<Customer>, Failure> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = store.known_customers().await?;
+    let mut found: Vec<Customer> = Vec::new();
+    for text in texts {
+        let customer = resolve(&known, text, partner, among)?;
+        if !found.contains(&customer) {
+            found.push(customer);
+        }
+    }
+    Ok(found)
+}
+
+/// The partner that `--partner` names: in the configuration, or in the database from earlier on.
+pub(super) async fn partner(configured: &[String], store: &Store, name: Option<&str>) -> Result<(), Failure> {
+    let Some(name) = name else { return Ok(()) };
+    let is_named = |names: &[String]| names.iter().any(|known| known == name);
+    if is_named(configured) || is_named(&store.partner_names().await?) {
+        return Ok(());
+    }
+    Err(no_such_partner(configured, name))
+}
+
+/// The configured partner that a change is for: the one that `--partner` names, or the only one there is.
+pub(super) fn configured_partner<'a>(configured: &'a [String], name: Option<&str>) -> Result<&'a str, Failure> {
+    match (name, configured) {
+        (None, [only]) => Ok(only),
+        (None, []) => Err(Failure::new(Exit::Configuration, "the configuration names no partner")
+            .advise("`vetwatch check` says what a [[partner]] needs")),
+        (None, several) => Err(Failure::new(Exit::Usage, "several partners are configured: say which one")
+            .listing(several.iter().map(|partner| format!("--partner {partner}")))),
+        (Some(name), partners) => match partners.iter().find(|partner| *partner == name) {
+            Some(partner) => Ok(partner),
+            None => Err(no_such_partner(configured, name)),
+        },
+    }
+}
+
+fn no_such_partner(configured: &[String], name: &str) -> Failure {
+    Failure::new(Exit::NotFound, format!("there is no partner \"{name}\""))
+        .because("the configuration has")
+        .listing(configured.iter().cloned())
+}
+
+/// All rows of one customer, oldest first.
+type Rows<'a> = Vec<&'a FoundCustomer>;
+
+fn resolve(known: &[FoundCustomer], text: &str, partner: Option<&str>, among: Scope) -> Result<Customer, Failure> {
+    let mut everybody: BTreeMap<(&str, &str), Rows<'_>> = BTreeMap::new();
+    for customer in known.iter().filter(|customer| partner.is_none_or(|name| name == customer.partner)) {
+        if among == Scope::Ever || !customer.removed {
+            everybody.entry((&customer.partner, &customer.customer_key)).or_default().push(customer);
+        }
+    }
+    let wanted = text.trim().to_lowercase();
+    let by: [fn(&FoundCustomer) -> &str; 3] = [|c| &c.customer_key, |c| &c.domain, |c| &c.name];
+    for field in by {
+        let is_meant = |customer: &&FoundCustomer| !wanted.is_empty() && field(customer).to_lowercase() == wanted;
+        let mut meant: Vec<_> = everybody.values().filter(|rows| rows.iter().any(is_meant)).collect();
+        if meant.len() > 1 && meant.iter().any(|rows| is_watched(rows)) {
+            meant.retain(|rows| is_watched(rows));
+        }
+        match meant.as_slice() {
+            [] => {}
+            [rows] => return Ok(customer(rows)),
+            several => {
+                return Err(Failure::new(Exit::NotFound, format!("\"{text}\" names {} customers", several.len()))
+                    .listing(several.iter().filter_map(|rows| rows.last()).map(|c| candidate(c)))
+                    .advise("name one by its tenant id, and with --partner if two partners have it"));
+            }
+        }
+    }
+    let mut failure = Failure::new(Exit::NotFound, format!("cannot find the customer \"{text}\""))
+        .because("nobody on the roster has this tenant id, domain or name");
+    if among == Scope::Watched && known.iter().any(|c| c.removed && by.iter().any(|f| f(c).to_lowercase() == wanted)) {
+        failure = failure.because("it was removed from the roster; `vetwatch history` still shows what was seen");
+    }
+    Err(failure.listing(similar(&everybody, &wanted)).advise("`vetwatch customers list` shows who is watched"))
+}
+
+fn is_watched(rows: &Rows<'_>) -> bool {
+    rows.iter().any(|row| !row.removed)
+}
+
+fn customer(rows: &Rows<'_>) -> Customer {
+    let watched = rows.iter().rfind(|row| !row.removed);
+    let shown = watched.or(rows.last()).expect("a customer has at least one row");
+    Customer {
+        partner: shown.partner.clone(),
+        id: shown.customer_id.clone(),
+        key: shown.customer_key.clone(),
+        name: shown.name.clone(),
+        rows: rows.iter().map(|row| row.row).collect(),
+        watched: watched.map(|row| row.row),
+        paused: watched.is_some_and(|row| row.paused),
+    }
+}
+
+fn candidate(customer: &FoundCustomer) -> String {
+    let FoundCustomer { partner, customer_id, name, domain, .. } = customer;
+    let removed = if customer.removed { ", removed" } else { "" };
+    format!("{customer_id}  {name} ({domain}, {partner}{removed})")
+}
+
+/// At most five whose name or domain holds what was typed, or is close to it.
+fn similar(everybody: &BTreeMap<(&str, &str), Rows<'_>>, wanted: &str) -> Vec<String> {
+    let is_close = |field: &str| {
+        let field = field.to_lowercase();
+        !wanted.is_empty() && (field.contains(wanted) || strsim::jaro_winkler(&field, wanted) > 0.85)
+    };
+    let latest = everybody.values().filter_map(|rows| rows.last());
+    latest.filter(|c| is_close(&c.name) || is_close(&c.domain)).take(5).map(|c| candidate(c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::reports::fixture;
+
+    async fn find(text: &str, partner: Option<&str>, among: Scope) -> Result<Customer, Failure> {
+        let filled = fixture::filled().await;
+        customers(&filled.store, &[text.to_owned()], partner, among).await.map(|mut found| found.remove(0))
+    }
+
+    #[tokio::test]
+    async fn a_customer_is_found_by_id_domain_or_name_in_any_case() {
+        for text in [
+            "c0000000-0000-4000-8000-000000000003",
+            "C0000000-0000-4000-8000-000000000003",
+            "ecole.EXAMPLE",
+            " ÉCOLE élémentaire",
+        ] {
+            let found = find(text, None, Scope::Watched).await.unwrap();
+            assert_eq!((found.rows.as_slice(), found.label()), ([3].as_slice(), "École Élémentaire"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_two_customers_have_lists_them_and_the_partner_decides() {
+        let failure = find("contoso school", None, Scope::Watched).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::NotFound);
+        assert_eq!(failure.list.len(), 2, "{failure:?}");
+        assert!(failure.list.iter().any(|line| line.contains("d0000000-0000-4000-8000-000000000006")), "{failure:?}");
+        assert_eq!(find("contoso school", Some("amer"), Scope::Watched).await.unwrap().rows, [6]);
+    }
+
+    #[tokio::test]
+    async fn a_removed_customer_is_found_for_its_history_only() {
+        assert_eq!(find("northwind college", None, Scope::Ever).await.unwrap().watched, None);
+        let failure = find("northwind college", None, Scope::Watched).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::NotFound);
+        assert!(failure.why.unwrap().contains("was removed"));
+    }
+
+    #[tokio::test]
+    async fn a_typing_mistake_gets_a_suggestion() {
+        let failure = find("Fabrikam Univresity", None, Scope::Watched).await.unwrap_err();
+        assert!(failure.list[0].contains("Fabrikam University"), "{failure:?}");
+        assert!(find("", None, Scope::Watched).await.unwrap_err().list.is_empty());
+    }
+}

@@ -1,0 +1,100 @@
+//! The few names that a command needs which only looks at the database.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Value;
+
+use crate::attention::look::Scope;
+use crate::recording::Intervals;
+
+use super::diagnostics::{Problems, Report};
+use super::secret::CredentialDirs;
+use super::section::{Context, Section, duration};
+use super::{database, file_name, open, partner, schedule};
+
+/// What `status`, `history` and their like need. Reading it opens no secret, so an analyst may, and a mistake
+/// elsewhere in the file does not hide what the database knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicConfig {
+    pub database: PathBuf,
+    /// Their names, as far as they are written.
+    pub partners: Vec<String>,
+    /// Their names, as far as they are written.
+    pub endpoints: Vec<String>,
+    /// Requests a minute, by the partner's name. What cannot be read here counts as its default: that is `check`'s
+    /// to tell.
+    pub budgets: BTreeMap<String, u32>,
+    /// How often customers are asked; likewise.
+    pub in_review: Duration,
+    pub settled: Duration,
+    pub unqualified: Duration,
+    pub first_confirmation: Duration,
+    pub activity_log: Duration,
+}
+
+impl PublicConfig {
+    /// # Errors
+    /// When the file cannot be read, is no TOML, or its `database.path` is no path.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let (report, file) = (Report::default(), file_name(path));
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let credentials = CredentialDirs::only(directory);
+        let outline = open(path, &report).and_then(|table| {
+            let sections = |key: &str| table.get(key).and_then(Value::as_array).into_iter().flatten();
+            let name = |section: &Value| section.get("name")?.as_str().map(str::to_owned);
+            let budget = |section: &Value| {
+                let written = section.get("requests_per_minute").and_then(Value::as_integer);
+                let budget = written.and_then(|written| u32::try_from(written).ok());
+                Some((name(section)?, budget.unwrap_or(partner::REQUESTS_PER_MINUTE)))
+            };
+            let every = |key: &str, default: Duration| {
+                let written = table.get("schedule").and_then(|schedule| schedule.get(key)?.as_str());
+                written.and_then(|written| duration(written).ok()).unwrap_or(default)
+            };
+            let partners = sections("partner").filter_map(name).collect();
+            let endpoints = sections("endpoint").filter_map(name).collect();
+            let budgets = sections("partner").filter_map(budget).collect();
+            let in_review = every("in_review", schedule::IN_REVIEW);
+            let settled = every("settled", schedule::SETTLED);
+            let unqualified = every("unqualified", schedule::UNQUALIFIED);
+            let confirm_absence =
+                table.get("schedule").and_then(|schedule| schedule.get("confirm_absence")?.get(0)?.as_str());
+            let first_confirmation =
+                confirm_absence.and_then(|text| duration(text).ok()).unwrap_or(schedule::CONFIRM_ABSENCE[0]);
+            let activity_log = every("activity_log", schedule::ACTIVITY_LOG);
+            let context = Context { report: &report, directory, credentials: &credentials };
+            let mut root = Section::new(&context, String::new(), table);
+            let database = database(&mut root);
+            root.discard_rest();
+            let database = database?;
+            Some(Self {
+                database,
+                partners,
+                endpoints,
+                budgets,
+                in_review,
+                settled,
+                unqualified,
+                first_confirmation,
+                activity_log,
+            })
+        });
+        report.finish(file, outline).map(|(outline, _)| outline)
+    }
+
+    /// By what it is measured whether work is late.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let intervals = Intervals {
+            in_review: self.in_review,
+            settled: self.settled,
+            unqualified: self.unqualified,
+            first_confirmation: self.first_confirmation,
+            second_confirmation: self.first_confirmation,
+            log_is_read: false,
+        };
+        Scope { partners: self.partners.clone(), endpoints: self.endpoints.clone(), intervals }
+    }
+}

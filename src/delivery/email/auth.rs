@@ -1,0 +1,155 @@
+//! Who we are to a mail server: a password, or a token that is got anew before it ends and once when it is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::session::{Failure, Reply, Session, Step};
+use super::{Login, LoginBy, SmtpSettings};
+use crate::delivery::message::sanitize;
+use crate::partner_center::application::{ServiceToken, ServiceTokenError, ServiceTokens};
+use crate::redact::{self, Known};
+use crate::time::Clock;
+
+/// For a token. Less than an attempt, so that what is wrong with it is known before the attempt ends.
+const TOKEN: Duration = Duration::from_secs(30);
+/// What Exchange Online answers to a token that has ended, and to one that never was any good.
+const BAD_CREDENTIALS: u16 = 535;
+/// Of a token that the login server gave, and the mail server refuses.
+const RIGHTS: &str = "the token is fresh: has the application the right SMTP.SendAsApp, may its service principal use this \
+                      mailbox, and is SMTP AUTH enabled for it?";
+
+/// The login of a mail server, and its tokens.
+pub(super) enum SmtpAuthenticator {
+    None,
+    /// Registered in the spellings in which it is sent, as long as it is used: a server may repeat it in any session.
+    Password {
+        username: String,
+        password: SecretString,
+        _known: Known,
+    },
+    Token {
+        username: String,
+        tokens: Box<ServiceTokens>,
+    },
+    /// Its client cannot be set up; each attempt says so.
+    CertificateError(String),
+}
+
+/// What a session logs in with: a name, and a password or a token.
+#[derive(Clone, Copy)]
+pub(super) enum SmtpAuth<'k> {
+    Password(&'k str, &'k str),
+    Token(&'k str, &'k str),
+}
+
+impl SmtpAuth<'_> {
+    /// Registers a token in the spellings in which it is sent: a server that does not understand a command may repeat it.
+    pub(super) fn known(self) -> Option<Known> {
+        match self {
+            Self::Password(..) => None,
+            Self::Token(name, token) => Some(Known::login(name, token)),
+        }
+    }
+}
+
+impl SmtpAuthenticator {
+    pub(super) fn new(login: Option<&Login>, clock: Arc<dyn Clock>) -> Self {
+        match login {
+            None => Self::None,
+            Some(Login { username, by: LoginBy::Password(password) }) => {
+                let known = Known::login(username, password.expose_secret());
+                Self::Password { username: username.clone(), password: password.clone(), _known: known }
+            }
+            Some(Login { username, by: LoginBy::Token(application) }) => match ServiceTokens::new(application, clock) {
+                Ok(tokens) => Self::Token { username: username.clone(), tokens: Box::new(tokens) },
+                Err(error) => Self::CertificateError(error.to_string()),
+            },
+        }
+    }
+
+    /// The token for the login; `None` if it needs none.
+    pub(super) async fn token(&self) -> Result<Option<ServiceToken>, Failure> {
+        match self {
+            Self::Token { tokens, .. } => Ok(Some(tokens.current(TOKEN).await?)),
+            Self::CertificateError(why) => Err(Failure::Broken(why.clone())),
+            Self::None | Self::Password { .. } => Ok(None),
+        }
+    }
+
+    /// A session that is logged in. A token that the server refuses is replaced once: it may have been revoked, or have
+    /// ended earlier than it said. That takes a new connection, because servers differ in what they allow after a refusal.
+    pub(super) async fn open(&self, smtp: &SmtpSettings, step: &mut Step) -> Result<Session, Failure> {
+        let (username, tokens) = match self {
+            Self::Token { username, tokens } => (username, tokens),
+            Self::CertificateError(why) => return Err(Failure::Broken(why.clone())),
+            Self::None => return Session::open(smtp, None, step).await,
+            Self::Password { username, password, .. } => {
+                let key = SmtpAuth::Password(username, password.expose_secret());
+                return Session::open(smtp, Some(key), step).await;
+            }
+        };
+        *step = Step::Token;
+        let mut token = tokens.current(TOKEN).await?;
+        let mut opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
+        if matches!(&opened, Err(Failure::Refused(reply)) if reply.code == BAD_CREDENTIALS && *step == Step::Login) {
+            *step = Step::Token;
+            match tokens.replace_rejected(&token, TOKEN).await? {
+                Some(another) => {
+                    token = another;
+                    opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
+                }
+                None => *step = Step::Login,
+            }
+        }
+        match opened {
+            Ok(session) => {
+                token.mark_accepted();
+                Ok(session)
+            }
+            Err(Failure::Refused(reply)) if reply.code == BAD_CREDENTIALS => {
+                Err(Failure::Refused(Reply { text: format!("{}; {RIGHTS}", reply.text), ..reply }))
+            }
+            failed => failed,
+        }
+    }
+}
+
+impl From<ServiceTokenError> for Failure {
+    fn from(error: ServiceTokenError) -> Self {
+        match error {
+            ServiceTokenError::Refused(why) => Self::NoToken(why),
+            ServiceTokenError::NotNow(why) => Self::Broken(why),
+        }
+    }
+}
+
+/// The one message of XOAUTH2, as it is sent.
+pub(super) fn xoauth2(username: &str, token: &str) -> String {
+    STANDARD.encode(redact::xoauth2(username, token))
+}
+
+/// What the challenge says that comes before a refusal: JSON in base64. `None` if it is anything else.
+pub(super) fn refusal(challenge: &str) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(&STANDARD.decode(challenge).ok()?).ok()?;
+    let status = json.get("status")?;
+    let status = status.as_str().map_or_else(|| status.to_string(), str::to_owned);
+    Some(format!("the server says: status {}", sanitize::line(&redact::words(&status), 100)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_that_says_why_is_told_and_any_other_is_not() {
+        let said = |text: &str| refusal(&STANDARD.encode(text));
+        assert_eq!(said(r#"{"status":"401","schemes":"bearer"}"#).as_deref(), Some("the server says: status 401"));
+        assert_eq!(said("{\"status\":\"4\u{1b}[31m\"}").as_deref(), None); // no JSON
+        assert_eq!(said(r#"{"status":"4\u001b[31m1"}"#).as_deref(), Some("the server says: status 4[31m1"));
+        assert_eq!((said("401"), refusal("***")), (None, None));
+    }
+}

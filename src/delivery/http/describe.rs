@@ -1,0 +1,24 @@
+//! What may be said of a URL and of an error.
+
+use std::error::Error as _;
+
+use url::Url;
+
+/// What of a URL may be shown: scheme, host and port.
+pub(crate) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// An error and its causes, each once: reqwest's own text says little more than "error sending request".
+pub(super) fn error_chain(error: &reqwest::Error) -> String {
+    let mut said = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.iter().any(|known| known.contains(&text)) {
+            said.push(text);
+        }
+        cause = error.source();
+    }
+    said.join(": ")
+}

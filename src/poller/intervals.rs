@@ -1,0 +1,38 @@
+//! How often customers without a qualification are asked depends on whether anything tells of new submissions.
+
+use std::sync::atomic::Ordering;
+
+use tracing::info;
+
+use super::Poller;
+use crate::recording::Intervals;
+use crate::store;
+use crate::time::Timestamp;
+
+impl Poller {
+    /// How often who is asked, as things stand.
+    pub(super) fn intervals(&self) -> Intervals {
+        Intervals { log_is_read: self.log_is_read.load(Ordering::Relaxed), ..self.intervals }
+    }
+
+    /// Looks whether the activity log is read. When that changes, everybody concerned gets a time of its own within the
+    /// new interval: nobody waits longer than that, and nobody is asked in one sweep with all the others.
+    pub(super) async fn apply_log_availability(&self, now: Timestamp) -> Result<(), store::Error> {
+        let state = self.store.log_state(self.partner.id).await?;
+        let is_read = state.is_read(now);
+        self.log_is_read.store(is_read, Ordering::Relaxed);
+        if is_read == state.counts {
+            return Ok(());
+        }
+        let every = if is_read { self.intervals.unqualified } else { self.intervals.settled };
+        let mut tx = self.store.begin().await?;
+        tx.set_log_available(self.partner.id, is_read, every, now).await?;
+        tx.commit().await?;
+        info!(
+            partner = self.partner.name,
+            "customers without a qualification are asked every {} now",
+            humantime::format_duration(every)
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! When the next customer is due, whatever became of the clock and the schedule.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::{LEASE, Poller};
+use crate::changes;
+use crate::store::{self, PollClass};
+use crate::time::Timestamp;
+
+impl Poller {
+    /// Nobody waits for longer than the schedule says: not after the clock was set back, and not under a schedule that
+    /// became shorter.
+    pub(super) async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
+        let mut next = None;
+        for (class, first, last) in self.store.due_times(self.partner.id).await? {
+            let latest = now.after(self.longest_pause(class));
+            if last > latest {
+                warn!(
+                    partner = self.partner.name,
+                    class = class.as_str(),
+                    "who waits longer than the schedule says is asked within its interval: was the clock set back?"
+                );
+                let spread = match class {
+                    PollClass::Confirming | PollClass::InReview => Duration::ZERO,
+                    class => self.intervals().of(class),
+                };
+                let mut tx = self.store.begin().await?;
+                tx.clamp_polls(self.partner.id, class, latest, now, spread).await?;
+                tx.commit().await?;
+                next = Some(now);
+            }
+            next = [next, Some(first)].into_iter().flatten().min();
+        }
+        Ok(next)
+    }
+
+    fn longest_pause(&self, class: PollClass) -> Duration {
+        let intervals = self.intervals();
+        let usual = match class {
+            PollClass::Confirming => {
+                intervals.first_confirmation.max(intervals.second_confirmation).max(changes::MASS_ABSENCE_DELAY)
+            }
+            PollClass::Unqualified => intervals.unqualified,
+            class => intervals.of(class),
+        };
+        usual.max(LEASE)
+    }
+}

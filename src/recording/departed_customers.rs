@@ -1,0 +1,106 @@
+//! Customers who left: missing from Partner Center's list, or refused (403/20002). They are still asked, seldom, and
+//! the operators are told once if a review was going on.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tracing::info;
+
+use crate::alerts::{self, Alarm};
+use crate::delivery::message::{sanitize, time_format};
+use crate::delivery::route::Routes;
+use crate::event::{EventType, OperationalNotice};
+use crate::store::{self, LostReview, PartnerRow, Store};
+use crate::time::Timestamp;
+
+/// Whoever left is asked for so long.
+const POLL_DEPARTED_FOR: Duration = Duration::from_hours(24 * 90);
+/// A message names so many customers at most.
+const MAX_NAMES: usize = 20;
+
+/// Queues what is to be told of those who left: one message, however many they are. Returns how many deliveries that is.
+///
+/// # Errors
+/// When the database fails; nothing was told then, and nothing forgotten.
+pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Timestamp) -> Result<usize, store::Error> {
+    if !store.has_unnoted_departures(partner.id).await? {
+        return Ok(0);
+    }
+    let mut tx = store.begin().await?;
+    let lost = tx.take_unreported_departures(partner.id, now).await?;
+    let queued = if lost.is_empty() {
+        0
+    } else {
+        alerts::tell(&mut tx, routes, Alarm::of(EventType::CustomersDeparted, partner, news(&lost)), now).await?
+    };
+    tx.commit().await?;
+    Ok(queued)
+}
+
+/// Stops asking those who left long ago.
+pub async fn stop_polling_departed(store: &Store, partner: &PartnerRow, now: Timestamp) -> Result<(), store::Error> {
+    let before = now.before(POLL_DEPARTED_FOR);
+    if store.has_long_departed(partner.id, before).await? {
+        let mut tx = store.begin().await?;
+        let customers = tx.give_up_departed(partner.id, before, now).await?;
+        tx.commit().await?;
+        info!(partner = partner.name, customers, "customers who left 90 days ago are asked no more");
+    }
+    Ok(())
+}
+
+const WHAT_TO_DO: &str = "Ask the customer whether the reseller relationship was ended. If it was by mistake, send a new \
+                          relationship request: vetwatch goes on where it was as soon as Partner Center answers again. \
+                          Until then it asks seldom, for 90 days, and tells a verdict if it finds one. This is told once.";
+
+fn news(lost: &[LostReview]) -> OperationalNotice {
+    let mut figures = serde_json::Map::new();
+    let (summary, mut detail) = if let [review] = lost {
+        figures.insert("customer".to_owned(), review.label.clone().into());
+        figures.insert("customer_id".to_owned(), review.customer_id.clone().into());
+        figures.insert("qualification".to_owned(), review.qualification.clone().into());
+        let why = if review.unlisted {
+            "has been missing from Partner Center's customer list for a day"
+        } else {
+            "answers that there is no relationship any more (403/20002)"
+        };
+        let name = name(&review.label);
+        (
+            format!("{name} is no longer a customer in Partner Center, in the middle of a review"),
+            format!(
+                "{name} {why}. The review for {}, going on since {}, can no longer be followed.",
+                sanitize::line(&review.qualification, 60),
+                time_format::moment(review.since)
+            ),
+        )
+    } else {
+        figures.insert("reviews".to_owned(), lost.len().into());
+        let mut detail = "Partner Center does not list these customers any more, or refuses to answer about them \
+                          (403/20002). Their reviews can no longer be followed:"
+            .to_owned();
+        list(
+            &mut detail,
+            lost.iter().map(|review| (review.label.as_str(), review.qualification.as_str(), review.since)),
+        );
+        (format!("{} customers left Partner Center in the middle of a review", lost.len()), detail)
+    };
+    detail.push('\n');
+    detail.push_str(WHAT_TO_DO);
+    OperationalNotice { summary, detail, figures }
+}
+
+pub(super) fn name(label: &str) -> String {
+    sanitize::line(label, 60)
+}
+
+/// A line for each review; only the first ones, and how many more there are.
+pub(super) fn list<'a>(text: &mut String, reviews: impl ExactSizeIterator<Item = (&'a str, &'a str, Timestamp)>) {
+    let more = reviews.len().saturating_sub(MAX_NAMES);
+    for (label, qualification, since) in reviews.take(MAX_NAMES) {
+        let (name, qualification) = (name(label), sanitize::line(qualification, 60));
+        let _ = write!(text, "\n- {name}: {qualification}, since {}", since.to_utc().format("%-d %B %Y"));
+    }
+    if more > 0 {
+        let _ = write!(text, "\n- and {more} more");
+    }
+}

@@ -1,0 +1,81 @@
+//! The first complete look at a partner: how everybody stands is told to the operators, once.
+
+use std::fmt::Write as _;
+
+use super::departed_customers;
+use crate::alerts::{self, Alarm};
+use crate::calendar::Reminders;
+use crate::delivery::route::Routes;
+use crate::event::{EventType, OperationalNotice};
+use crate::store::{self, BaselineCounts, PartnerRow, Store};
+use crate::time::Timestamp;
+
+/// Queues the message if the first look is complete now: the first complete list is there (`synced`: one is expected)
+/// and each customer was asked once. Returns how many deliveries that is. The mark that it was told is committed with it.
+///
+/// # Errors
+/// When the database fails; nothing was told then.
+pub async fn tell(
+    store: &Store,
+    partner: &PartnerRow,
+    synced: bool,
+    routes: &Routes,
+    reminders: &Reminders,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    if !store.is_baseline_due(partner.id, synced).await? {
+        return Ok(0);
+    }
+    let mut tx = store.begin().await?;
+    if !tx.mark_baseline(partner.id, now).await? {
+        return Ok(0);
+    }
+    let standing = tx.standing(partner.id).await?;
+    let news = news(&partner.name, &standing, reminders, now);
+    let queued = alerts::tell(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, news), now).await?;
+    tx.commit().await?;
+    Ok(queued)
+}
+
+fn news(partner: &str, standing: &BaselineCounts, reminders: &Reminders, now: Timestamp) -> OperationalNotice {
+    let BaselineCounts { watched, paused, not_asked, in_review, approved, denied, .. } = *standing;
+    let overdue: Vec<_> = standing.reviews.iter().filter(|(_, _, since)| reminders.is_overdue(*since, now)).collect();
+    let customers = if watched == 1 { "1 customer".to_owned() } else { format!("{watched} customers") };
+    let mut detail =
+        "Every customer was asked once. This is how they stood, and no message was sent for it; from now on \
+                      each change is told."
+            .to_owned();
+    if not_asked > 0 {
+        let who = if not_asked == 1 { "1 customer".to_owned() } else { format!("{not_asked} customers") };
+        let _ = write!(
+            detail,
+            "\n{who} could not be asked so far; `vetwatch customers list` shows who, and `vetwatch status CUSTOMER` why."
+        );
+    }
+    if paused > 0 {
+        let who = if paused == 1 { "1 customer is".to_owned() } else { format!("{paused} customers are") };
+        let _ = write!(detail, "\n{who} paused, and not asked about.");
+    }
+    if !overdue.is_empty() {
+        let days = reminders.business_days.first().copied().unwrap_or_default();
+        let _ = write!(detail, "\nIn review for more than {days} business days already, the oldest first:");
+        departed_customers::list(
+            &mut detail,
+            overdue.iter().map(|(label, what, since)| (label.as_str(), what.as_str(), *since)),
+        );
+    }
+    let figures = [
+        ("watched", watched),
+        ("in_review", in_review),
+        ("overdue", i64::try_from(overdue.len()).unwrap_or(i64::MAX)),
+        ("approved", approved),
+        ("denied", denied),
+        ("not_asked", not_asked),
+        ("paused", paused),
+    ];
+    OperationalNotice {
+        summary: format!("{partner}: {customers} watched, {in_review} in review, {approved} approved, {denied} denied"),
+        detail,
+        figures: figures.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect(),
+    }
+}

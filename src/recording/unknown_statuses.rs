@@ -1,0 +1,47 @@
+//! Status words that nobody knows: told to the operators once for each word and partner.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::alerts::{self, Alarm};
+use crate::delivery::route::Routes;
+use crate::event::EventType;
+use crate::store::{self, PartnerRow, Store};
+use crate::time::Timestamp;
+
+/// A word is told so much later, so that it can be said how many customers have it.
+const LATER: Duration = Duration::from_mins(10);
+
+/// Queues what is to be told of unknown words. Returns how many messages that are.
+pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Timestamp) -> Result<usize, store::Error> {
+    let before = now.before(LATER);
+    if !store.has_unknown_statuses(partner.id, before).await? {
+        return Ok(0);
+    }
+    let mut queued = 0;
+    let mut tx = store.begin().await?;
+    for unknown in tx.take_unknown_statuses(partner.id, before, now).await? {
+        let customers = if unknown.customers == 1 {
+            "1 customer has".to_owned()
+        } else {
+            format!("{} customers have", unknown.customers)
+        };
+        let alarm = Alarm {
+            kind: EventType::UnknownStatus,
+            partner,
+            summary: format!("Partner Center writes a vetting status that vetwatch does not know: {}", unknown.status),
+            detail: format!(
+                "{customers} it now. It is kept and shown as it is, and never taken for a verdict: nobody is told when a \
+                 review ends with this word. Look at what it means in Partner Center, and whether there is a newer \
+                 vetwatch. This is told once for each word."
+            ),
+            figures: json!({ "vetting_status": unknown.status, "customers": unknown.customers }),
+            exclude_endpoint: None,
+            once: None,
+        };
+        queued += alerts::tell(&mut tx, routes, alarm, now).await?;
+    }
+    tx.commit().await?;
+    Ok(queued)
+}

@@ -1,0 +1,321 @@
+//! What the activity log told: how far it was read, who submitted something, who became a customer.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Error, PollClass, Store, WriteTx, json, unreadable};
+use crate::time::Timestamp;
+
+/// How the reading of a partner's log stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// Operations before it were read.
+    pub cursor: Option<Timestamp>,
+    /// The last look that came to its end, and the last one that went through everything.
+    pub read_at: Option<Timestamp>,
+    pub full_at: Option<Timestamp>,
+    /// The newest operations come first.
+    pub newest_first: bool,
+    pub failing_since: Option<Timestamp>,
+    pub retry_at: Option<Timestamp>,
+    pub failures: u32,
+    /// There is no log, or no right to read it.
+    pub refused: bool,
+    /// Customers without a qualification are asked seldom.
+    pub counts: bool,
+}
+
+/// A look that came to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct LogRead {
+    pub cursor: Timestamp,
+    pub now: Timestamp,
+    /// It went through everything; and whether that shows that the newest operations come first.
+    pub full: Option<bool>,
+    /// There is more of it at once: this was an earlier part.
+    pub goes_on: bool,
+}
+
+/// A customer of the roster, as an operation finds it.
+#[derive(Debug, Clone)]
+pub struct ActiveCustomer {
+    pub row: i64,
+    pub key: String,
+    pub class: PollClass,
+    pub left: bool,
+    pub submitted_at: Option<Timestamp>,
+    pub watch_closely_until: Option<Timestamp>,
+    /// A review is going on.
+    pub in_review: bool,
+    /// When what it holds last began: the newest create date, or when a status was first seen.
+    pub began_at: Option<Timestamp>,
+}
+
+/// A customer whom the log tells of and the roster does not.
+#[derive(Debug, Clone, Serialize)]
+pub struct DiscoveredCustomer {
+    pub id: String,
+    /// The id, as compared.
+    pub key: String,
+    pub name: String,
+    pub submitted_at: Option<i64>,
+    pub watch_closely_until: i64,
+}
+
+/// Operations that were seen, each with its day.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SeenOperation {
+    pub operation: i64,
+    pub day: i64,
+}
+
+impl Store {
+    pub async fn log_state(&self, partner: i64) -> Result<LogState, Error> {
+        let row = sqlx::query!(
+            r#"select activity_log_cursor, activity_log_read_at, activity_log_full_at, activity_log_failing_since,
+                      activity_log_retry_at, activity_log_failures,
+                      activity_log_newest_first as "newest_first: bool", activity_log_refused as "refused: bool",
+                      activity_log_counts as "counts: bool"
+               from partner where id = ?"#,
+            partner
+        )
+        .fetch_one(&self.read)
+        .await?;
+        let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
+        Ok(LogState {
+            cursor: at(row.activity_log_cursor),
+            read_at: at(row.activity_log_read_at),
+            full_at: at(row.activity_log_full_at),
+            newest_first: row.newest_first,
+            failing_since: at(row.activity_log_failing_since),
+            retry_at: at(row.activity_log_retry_at),
+            failures: u32::try_from(row.activity_log_failures).unwrap_or(u32::MAX),
+            refused: row.refused,
+            counts: row.counts,
+        })
+    }
+
+    /// The digests of the operations that were seen and are still read again.
+    pub async fn seen_operations(&self, partner: i64) -> Result<HashSet<i64>, Error> {
+        let seen = sqlx::query_scalar!(
+            r#"select operation as "operation!" from activity_log_seen where partner = ?"#,
+            partner
+        );
+        Ok(seen.fetch_all(&self.read).await?.into_iter().collect())
+    }
+
+    /// The last complete customer list; without one, since when the partner is watched. Who was a customer then is on
+    /// the roster.
+    pub async fn roster_as_of(&self, partner: i64) -> Result<Timestamp, Error> {
+        let at = sqlx::query_scalar!(
+            r#"select coalesce(last_synced_at, watching_since) as "at!: i64" from partner where id = ?"#,
+            partner
+        );
+        Ok(Timestamp::from_millis(at.fetch_one(&self.read).await?))
+    }
+}
+
+impl WriteTx {
+    /// Who of these (ids as compared) is on the roster.
+    pub async fn acted(&mut self, partner: i64, keys: &[&str]) -> Result<Vec<ActiveCustomer>, Error> {
+        let keys = json(&keys)?;
+        let rows = sqlx::query!(
+            r#"select c.id as "id!", c.customer_key, c.poll_class, c.departed_since is not null as "left!: bool",
+                      c.submitted_at, c.watch_closely_until,
+                      exists (select 1 from qualification_state o
+                              where o.customer = c.id and o.present = 1
+                                and replace(lower(o.vetting_status), '_', '') = 'inreview') as "in_review!: bool",
+                      (select max(coalesce(o.attempt_created_at, o.status_since)) from qualification_state o
+                       where o.customer = c.id) as "began_at: i64"
+               from json_each(?2) cross join customer c
+                 on c.partner = ?1 and c.customer_key = value and c.removed_at is null"#,
+            partner,
+            keys
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
+        let acted = rows.into_iter().map(|row| {
+            Ok(ActiveCustomer {
+                row: row.id,
+                key: row.customer_key,
+                class: PollClass::parse(&row.poll_class).map_err(unreadable("customer", row.id, "poll_class"))?,
+                left: row.left,
+                submitted_at: at(row.submitted_at),
+                watch_closely_until: at(row.watch_closely_until),
+                in_review: row.in_review,
+                began_at: at(row.began_at),
+            })
+        });
+        acted.collect()
+    }
+
+    /// Which of these (ids as compared) were never on the roster. Who was removed by hand was.
+    pub async fn never_watched(&mut self, partner: i64, keys: &[&str]) -> Result<HashSet<String>, Error> {
+        let keys = json(&keys)?;
+        let unknown = sqlx::query_scalar!(
+            r#"select value || '' as "key!: String" from json_each(?2)
+               where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value)"#,
+            partner,
+            keys
+        );
+        Ok(unknown.fetch_all(&mut *self.tx).await?.into_iter().collect())
+    }
+
+    /// The customer submitted something. That alone is no reason to ask.
+    pub async fn note_submission(&mut self, row: i64, at: Timestamp) -> Result<(), Error> {
+        let at = at.as_millis();
+        sqlx::query!("update customer set submitted_at = max(coalesce(submitted_at, 0), ?2) where id = ?1", row, at)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// News is expected: the customer is due now, and (unless an entry is missing or it left) of this class.
+    pub async fn expect(&mut self, row: i64, until: Timestamp, class: PollClass, now: Timestamp) -> Result<(), Error> {
+        let (until, class, now) = (until.as_millis(), class.as_str(), now.as_millis());
+        sqlx::query!(
+            "update customer
+             set watch_closely_until = max(coalesce(watch_closely_until, 0), ?2), next_poll_at = min(next_poll_at, ?4),
+                 poll_class = case when poll_class = 'confirming' or departed_since is not null then poll_class else ?3 end
+             where id = ?1",
+            row,
+            until,
+            class,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Puts customers on the roster, due now, as Partner Center's list would: who was there before stays as it is.
+    pub async fn insert_discovered(
+        &mut self,
+        partner: i64,
+        newcomers: &[DiscoveredCustomer],
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let (rows, now) = (json(&newcomers)?, now.as_millis());
+        let added = sqlx::query!(
+            "insert into customer (partner, customer_id, customer_key, name, source, added_at, next_poll_at, poll_class,
+                                   watch_closely_until, submitted_at)
+             select ?1, value ->> 'id', value ->> 'key', value ->> 'name', 'synced', ?3, ?3, 'in_review',
+                    value ->> 'watch_closely_until', value ->> 'submitted_at'
+             from json_each(?2)
+             where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value ->> 'key')
+             group by value ->> 'key'",
+            partner,
+            rows,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(added.rows_affected())
+    }
+
+    /// The log was read so far.
+    pub async fn log_was_read(&mut self, partner: i64, read: LogRead) -> Result<(), Error> {
+        let (cursor, now) = (read.cursor.as_millis(), read.now.as_millis());
+        let (is_full, goes_on) = (read.full.is_some(), read.goes_on);
+        let newest_first = read.full.unwrap_or_default();
+        sqlx::query!(
+            "update partner
+             set activity_log_cursor = ?2,
+                 activity_log_read_at = case when ?6 then activity_log_read_at else ?3 end,
+                 activity_log_full_at = case when ?4 then ?3 else activity_log_full_at end,
+                 activity_log_newest_first = case when ?4 then ?5 else activity_log_newest_first end,
+                 activity_log_failing_since = null, activity_log_retry_at = null, activity_log_failures = 0,
+                 activity_log_error = null, activity_log_refused = 0
+             where id = ?1",
+            partner,
+            cursor,
+            now,
+            is_full,
+            newest_first,
+            goes_on
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// The log could not be read. Says nothing of anybody in it. `refused`: that will not change by itself.
+    pub async fn log_failed(
+        &mut self,
+        partner: i64,
+        now: Timestamp,
+        retry_at: Timestamp,
+        error: &str,
+        refused: bool,
+    ) -> Result<(), Error> {
+        let (now, retry_at) = (now.as_millis(), retry_at.as_millis());
+        sqlx::query!(
+            "update partner
+             set activity_log_failing_since = coalesce(activity_log_failing_since, ?2), activity_log_retry_at = ?3,
+                 activity_log_failures = activity_log_failures + 1, activity_log_error = ?4,
+                 activity_log_refused = max(activity_log_refused, ?5)
+             where id = ?1",
+            partner,
+            now,
+            retry_at,
+            error,
+            refused
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Remembers operations, and forgets those of days before `first_day`, which are not read again.
+    pub async fn remember_operations(
+        &mut self,
+        partner: i64,
+        operations: &[SeenOperation],
+        first_day: i64,
+    ) -> Result<(), Error> {
+        sqlx::query!("delete from activity_log_seen where partner = ?1 and day < ?2", partner, first_day)
+            .execute(&mut *self.tx)
+            .await?;
+        let operations = json(&operations)?;
+        sqlx::query!(
+            "insert into activity_log_seen (partner, operation, day)
+             select ?1, value ->> 'operation', value ->> 'day' from json_each(?2) where true
+             on conflict do nothing",
+            partner,
+            operations
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// From now on customers without a qualification are asked at another interval; each gets a time of its own within
+    /// it, so that they are not all asked in one sweep. Who left, and who is due already, keeps its turn.
+    pub async fn set_log_available(
+        &mut self,
+        partner: i64,
+        counts: bool,
+        every: Duration,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (now, every) = (now.as_millis(), i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1));
+        sqlx::query!("update partner set activity_log_counts = ?2 where id = ?1", partner, counts)
+            .execute(&mut *self.tx)
+            .await?;
+        sqlx::query!(
+            // A time of the clock for each: whoever is moved again and again still has its turn.
+            "update customer set next_poll_at = ?2 + (((id * 7919000 - ?2) % ?3) + ?3) % ?3
+             where partner = ?1 and poll_class = 'unqualified' and removed_at is null and paused_at is null
+               and departed_since is null and next_poll_at > ?2",
+            partner,
+            now,
+            every
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,372 @@
+//! What operators must hear of, and what they have heard of already.
+
+use std::time::Duration;
+
+use sqlx::SqliteConnection;
+
+use super::{Error, Store, WriteTx, json};
+use crate::event::Event;
+use crate::partner_center::Expiry;
+use crate::time::Timestamp;
+
+/// Whether a partner can be read.
+#[derive(Debug, Clone)]
+pub struct PartnerHealth {
+    /// The first question without a good answer since the last good one.
+    pub failing_since: Option<Timestamp>,
+    /// The last of them.
+    pub last_failed_at: Option<Timestamp>,
+    pub last_failure: Option<String>,
+    /// So much is missing from its answers that they are not believed.
+    pub mass_absence_since: Option<Timestamp>,
+    /// The operators know that it cannot be read since then.
+    pub failing_reported_since: Option<Timestamp>,
+    pub recovered_at: Option<Timestamp>,
+    /// Customers of whom nobody was told yet: since when there are any that cannot be read, or can be again.
+    pub unreadable_pending_since: Option<Timestamp>,
+    pub readable_pending_since: Option<Timestamp>,
+    /// How many those are.
+    pub unreadable: i64,
+    pub readable: i64,
+    /// When the operators were last told of customers that cannot be read, and how many of these are left.
+    pub customers_reported_at: Option<Timestamp>,
+    pub known_unreadable: i64,
+}
+
+/// A customer that cannot be read, or can be again.
+#[derive(Debug, Clone)]
+pub struct UnreadableCustomer {
+    pub row: i64,
+    pub name: String,
+    pub last_error: Option<String>,
+}
+
+/// Whether an endpoint takes messages.
+#[derive(Debug, Clone)]
+pub struct EndpointHealth {
+    pub name: String,
+    pub closed_since: Option<Timestamp>,
+    /// Since then what is handed over to it is not answered.
+    pub unconfirmed_since: Option<Timestamp>,
+    pub paused_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+    pub failing_reported_at: Option<Timestamp>,
+    /// When the operators were last told of messages that were given up or wait without an end in sight.
+    pub dead_reported_at: Option<Timestamp>,
+    pub pending: i64,
+    /// All of that is held back (quiet hours), so nothing asks whether it is back.
+    pub is_idle: bool,
+}
+
+/// Messages that were given up and of whom nobody was told yet.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    pub count: i64,
+    /// When the first of them ended.
+    pub first_at: Timestamp,
+    /// The last of them, and why.
+    pub last_error: Option<String>,
+    pub id: String,
+    /// All of them told of vetwatch itself.
+    pub monitor_only: bool,
+}
+
+impl EndpointHealth {
+    /// Since when it takes nothing, as far as vetwatch knows.
+    #[must_use]
+    pub fn failing_since(&self) -> Option<Timestamp> {
+        [self.closed_since, self.unconfirmed_since].into_iter().flatten().min()
+    }
+}
+
+impl PartnerHealth {
+    /// For how long every question has failed: while nothing is asked, nothing fails.
+    #[must_use]
+    pub fn failing_for(&self) -> Duration {
+        self.failing_since.zip(self.last_failed_at).map_or(Duration::ZERO, |(first, last)| last.since(first))
+    }
+}
+
+impl Store {
+    pub async fn partner_sight(&self, partner: i64) -> Result<PartnerHealth, Error> {
+        let row = sqlx::query!(
+            r#"select p.failing_since, p.last_failed_at, p.last_failure, p.mass_absence_since, p.failing_reported_since, p.recovered_at,
+                      p.unreadable_pending_since, p.readable_pending_since,
+                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is null) as "unreadable!: i64",
+                      count(*) filter (where c.unreadable_since is null and c.unreadable_reported_at is not null) as "readable!: i64",
+                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is not null) as "known!: i64",
+                      max(c.unreadable_reported_at) as "reported_at: i64"
+               from partner p
+               left join customer c on c.partner = p.id and (c.unreadable_since is not null or c.unreadable_reported_at is not null)
+                                   and c.removed_at is null and c.paused_at is null
+               where p.id = ? group by p.id"#,
+            partner
+        )
+        .fetch_one(&self.read)
+        .await?;
+        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
+        Ok(PartnerHealth {
+            failing_since: at(row.failing_since),
+            last_failed_at: at(row.last_failed_at),
+            last_failure: row.last_failure,
+            mass_absence_since: at(row.mass_absence_since),
+            failing_reported_since: at(row.failing_reported_since),
+            recovered_at: at(row.recovered_at),
+            unreadable_pending_since: at(row.unreadable_pending_since),
+            readable_pending_since: at(row.readable_pending_since),
+            unreadable: row.unreadable,
+            readable: row.readable,
+            customers_reported_at: at(row.reported_at),
+            known_unreadable: row.known,
+        })
+    }
+
+    /// Since when no question had a good answer.
+    pub async fn failing_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
+        let since = sqlx::query_scalar!("select failing_since from partner where id = ?", partner)
+            .fetch_one(&self.read)
+            .await?;
+        Ok(since.map(Timestamp::from_millis))
+    }
+
+    pub async fn endpoint_sights(&self, now: Timestamp) -> Result<Vec<EndpointHealth>, Error> {
+        let now = now.as_millis();
+        let rows = sqlx::query!(
+            r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_reported_at, e.dead_reported_at,
+                      (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64",
+                      (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending'
+                          and d.deferred_until > ?1) as "held!: i64"
+               from endpoint e order by e.name"#,
+            now
+        );
+        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
+        let sights = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointHealth {
+            name: row.name,
+            closed_since: at(row.closed_since),
+            unconfirmed_since: at(row.unconfirmed_since).filter(|_| row.pending > 0),
+            paused_at: at(row.paused_at),
+            last_error: row.last_error,
+            failing_reported_at: at(row.failing_reported_at),
+            dead_reported_at: at(row.dead_reported_at),
+            pending: row.pending,
+            is_idle: row.pending > 0 && row.held == row.pending,
+        });
+        Ok(sights.collect())
+    }
+
+    /// What was given up at this endpoint and nobody was told of. That a message of a given-up message was given up
+    /// itself is told to nobody: it would never end. Nor is that a test was: who asked for it was told.
+    pub async fn dead_untold(&self, endpoint: &str) -> Result<Option<DeadLetters>, Error> {
+        let mut reader = self.read.acquire().await?;
+        dead_untold(&mut reader, endpoint).await
+    }
+}
+
+async fn dead_untold(connection: &mut SqliteConnection, endpoint: &str) -> Result<Option<DeadLetters>, Error> {
+    let rows = sqlx::query!(
+        r#"select d.id, d.finished_at as "finished_at!: i64", d.last_error,
+                  exists (select 1 from delivery_event de join event e on e.id = de.event
+                          where de.delivery = d.id and e.type not like 'monitor.%') as "vetting!: bool"
+           from delivery d
+           where d.endpoint = ?1 and d.state = 'dead' and d.operators_notified_at is null
+             and exists (select 1 from delivery_event de join event e on e.id = de.event
+                         where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0)
+           order by d.finished_at"#,
+        endpoint
+    );
+    let rows = rows.fetch_all(connection).await?;
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(None) };
+    Ok(Some(DeadLetters {
+        count: i64::try_from(rows.len()).unwrap_or(i64::MAX),
+        first_at: Timestamp::from_millis(first.finished_at),
+        last_error: last.last_error.clone(),
+        id: last.id.clone(),
+        monitor_only: rows.iter().all(|row| !row.vetting),
+    }))
+}
+
+impl WriteTx {
+    /// A question had no good answer, and none has had since.
+    pub async fn partner_failed(&mut self, partner: i64, now: Timestamp, why: &str) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            // A time from the future: the clock was set back.
+            "update partner set failing_since = min(coalesce(failing_since, ?1), ?1), last_failed_at = ?1, last_failure = ?2
+             where id = ?3",
+            now,
+            why,
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// A good answer. After a long time without one, who could not be asked meanwhile is due.
+    pub async fn partner_answered(&mut self, partner: i64, now: Timestamp, due: bool) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "update partner set failing_since = null, last_failed_at = null, last_failure = null where id = ?",
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        if due {
+            sqlx::query!(
+                "update customer set next_poll_at = ?1
+                 where partner = ?2 and removed_at is null and paused_at is null and poll_failures > 0
+                   and next_poll_at > ?1 and polling_since is null",
+                now,
+                partner
+            )
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// When the partner's credentials end.
+    pub async fn note_credentials(&mut self, partner: i64, ends: &[Expiry]) -> Result<(), Error> {
+        let ends = json(&ends)?;
+        sqlx::query!("update partner set credentials = ?1 where id = ?2 and credentials is not ?1", ends, partner)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Was an event told under this name?
+    pub async fn was_told(&mut self, dedup_key: &str) -> Result<bool, Error> {
+        let told = sqlx::query_scalar!(
+            r#"select exists (select 1 from event where dedup_key = ?) as "told!: bool""#,
+            dedup_key
+        );
+        Ok(told.fetch_one(&mut *self.tx).await?)
+    }
+
+    pub async fn told_once(&mut self, event: &Event, dedup_key: &str) -> Result<(), Error> {
+        let id = event.data.event_id.to_string();
+        sqlx::query!("update event set dedup_key = ? where id = ?", dedup_key, id).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Requests a minute after Microsoft throttled us; `None`: what is configured.
+    pub async fn reduced_rate_limit(&mut self, partner: i64, limit: Option<u32>) -> Result<(), Error> {
+        sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    pub async fn set_reduced_rate_limit(&mut self, partner: i64) -> Result<Option<u32>, Error> {
+        let limit = sqlx::query_scalar!("select reduced_rate_limit from partner where id = ?", partner)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
+    }
+
+    pub async fn partner_is_blind(&mut self, partner: i64, since: Timestamp) -> Result<(), Error> {
+        let since = since.as_millis();
+        sqlx::query!("update partner set failing_reported_since = ? where id = ?", since, partner)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    pub async fn partner_recovered(&mut self, partner: i64, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!("update partner set failing_reported_since = null, recovered_at = ? where id = ?", now, partner)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Since when there are customers to be told of.
+    pub async fn set_pending_since(
+        &mut self,
+        partner: i64,
+        unreadable_pending_since: Option<Timestamp>,
+        readable_pending_since: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let (unreadable, readable) =
+            (unreadable_pending_since.map(Timestamp::as_millis), readable_pending_since.map(Timestamp::as_millis));
+        sqlx::query!(
+            "update partner set unreadable_pending_since = ?, readable_pending_since = ? where id = ?",
+            unreadable,
+            readable,
+            partner
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Customers that cannot be read, by name; from now on the operators know of them.
+    pub async fn take_unreadable(&mut self, partner: i64, now: Timestamp) -> Result<Vec<UnreadableCustomer>, Error> {
+        let now = now.as_millis();
+        let mut taken = sqlx::query_as!(
+            UnreadableCustomer,
+            r#"update customer set unreadable_reported_at = ?
+               where partner = ? and unreadable_since is not null and unreadable_reported_at is null
+                 and removed_at is null and paused_at is null
+               returning id as "row!", name, last_error"#,
+            now,
+            partner
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        taken.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(taken)
+    }
+
+    /// Customers that can be read again, by name.
+    pub async fn take_readable(&mut self, partner: i64) -> Result<Vec<UnreadableCustomer>, Error> {
+        let mut taken = sqlx::query_as!(
+            UnreadableCustomer,
+            r#"update customer set unreadable_reported_at = null
+               where partner = ? and unreadable_since is null and unreadable_reported_at is not null
+                 and removed_at is null and paused_at is null
+               returning id as "row!", name, last_error"#,
+            partner
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        taken.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(taken)
+    }
+
+    pub async fn endpoint_told(&mut self, endpoint: &str, failing_at: Option<Timestamp>) -> Result<(), Error> {
+        let at = failing_at.map(Timestamp::as_millis);
+        sqlx::query!("update endpoint set failing_reported_at = ? where name = ?", at, endpoint)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes what was given up at this endpoint and nobody was told of; from now on the operators are.
+    pub async fn take_dead(&mut self, endpoint: &str, now: Timestamp) -> Result<Option<DeadLetters>, Error> {
+        let dead = dead_untold(&mut self.tx, endpoint).await?;
+        let at = now.as_millis();
+        sqlx::query!(
+            "update delivery set operators_notified_at = ? where endpoint = ? and state = 'dead' and operators_notified_at is null",
+            at,
+            endpoint
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        self.messages_told(endpoint, now).await?;
+        Ok(dead)
+    }
+
+    /// The operators are told of messages to this endpoint.
+    pub(super) async fn messages_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        let now = now.as_millis();
+        sqlx::query!(
+            "insert into endpoint (name, dead_reported_at) values (?1, ?2) on conflict (name) do update set dead_reported_at = ?2",
+            endpoint,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Test messages: the same rows as any message, but one that somebody waits for is tried before the others, and while
+//! its endpoint is closed.
+
+use super::{Claim, ClaimedDelivery, Error, Store, UnrenderedDelivery, WriteTx, doing};
+use crate::event::Event;
+use crate::time::Timestamp;
+
+impl Store {
+    /// Whether an attempt at this delivery is under way or could still be begun, and what the last one that ended said.
+    pub async fn trial(&self, delivery: &str) -> Result<Option<TestDelivery>, Error> {
+        let row = sqlx::query!(
+            r#"select d.state, d.next_attempt_at, a.number as "number?: i64", a.outcome as "outcome?: String",
+                      a.response as "response?: String",
+                      exists (select 1 from endpoint e where e.name = d.endpoint and e.paused_at is not null) as "gone!: bool"
+               from delivery d
+               left join attempt a on a.delivery = d.id and a.ended_at is not null
+               where d.id = ? order by a.number desc limit 1"#,
+            delivery
+        );
+        Ok(row.fetch_optional(&self.read).await.map_err(doing("see what became of a test"))?.map(|row| TestDelivery {
+            state: row.state,
+            next_attempt_at: row.next_attempt_at.map(Timestamp::from_millis),
+            attempt: row.number,
+            outcome: row.outcome,
+            response: row.response,
+            gone: row.gone,
+        }))
+    }
+}
+
+/// How a test message stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestDelivery {
+    pub state: String,
+    pub next_attempt_at: Option<Timestamp>,
+    /// The last attempt that has ended.
+    pub attempt: Option<i64>,
+    pub outcome: Option<String>,
+    pub response: Option<String>,
+    /// The endpoint said that it is gone for good: nothing is tried.
+    pub gone: bool,
+}
+
+impl WriteTx {
+    /// The delivery that tells an endpoint of an event.
+    pub async fn delivery_of(&mut self, event: &Event, endpoint: &str) -> Result<Option<String>, Error> {
+        let event = event.data.event_id.to_string();
+        let id = sqlx::query_scalar!(
+            "select delivery from delivery_event where event = ? and endpoint = ?",
+            event,
+            endpoint
+        );
+        id.fetch_optional(&mut *self.tx).await.map_err(doing("queue a test"))
+    }
+
+    /// Somebody wants to know whether the endpoint takes a message now: it is no longer paused, and probed at once.
+    pub async fn force_probe(&mut self, endpoint: &str, at: Timestamp) -> Result<(), Error> {
+        let now = at.as_millis();
+        sqlx::query!(
+            "update endpoint set closed_since = case when paused_at is not null then coalesce(closed_since, ?2) else closed_since end,
+                                 probe_at = case when closed_since is not null or paused_at is not null then ?2 end
+             where name = ?1",
+            endpoint,
+            now
+        )
+        .execute(&mut *self.tx)
+        .await
+        .map_err(doing("queue a test"))?;
+        self.resume_endpoint(endpoint, at).await
+    }
+
+    /// A test that was not tried yet: what a closed endpoint is probed with, because somebody waits for it.
+    pub(super) async fn waiting_test(&mut self, endpoint: &str) -> Result<Option<i64>, Error> {
+        let sequence = sqlx::query_scalar!(
+            // Tests are few, whatever waits: the cross join begins with them.
+            "select d.sequence from event e
+             cross join delivery_event de on de.event = e.id
+             cross join delivery d on d.id = de.delivery
+             where e.test = 1 and d.endpoint = ? and d.state = 'pending' and d.attempts = 0 and d.unreadable_since is null
+             order by d.sequence limit 1",
+            endpoint
+        );
+        sequence.fetch_optional(&mut *self.tx).await.map_err(doing("look for a test"))
+    }
+
+    /// Claims this delivery, as [`WriteTx::claim_due`] does the oldest one. `None`: it is not pending, or is being tried.
+    pub async fn claim_one(
+        &mut self,
+        id: &str,
+        claim: Claim<'_>,
+        render: impl Fn(&UnrenderedDelivery) -> String,
+    ) -> Result<Option<ClaimedDelivery>, Error> {
+        let free = sqlx::query_scalar!(
+            "select sequence from delivery d
+             where id = ? and state = 'pending'
+               and not exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null)",
+            id
+        );
+        match free.fetch_optional(&mut *self.tx).await.map_err(doing("send a test"))? {
+            Some(sequence) => self.claim(sequence, claim, render).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `vetwatch check --live`: which step failed, in words.
+
+use serde_json::Value;
+use vetwatch::sandbox::{Fault, FaultRule, Kind};
+
+use super::{ACCESS, SCHOOL};
+use crate::process::{DaemonHarness, complaint};
+use vetwatch::sandbox::CustomerDetails;
+
+/// Each step and whether it was good; the exit code; all that was said.
+async fn live(town: &DaemonHarness) -> (Vec<String>, Option<i32>, String) {
+    let output = town.run_beside(&["check", "--live", "--json"]).await;
+    let said = complaint(&output);
+    for secret in [ACCESS, "sandbox-secret"] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let steps = json["live"].as_array().unwrap_or_else(|| panic!("{said}"));
+    let step = |step: &Value| format!("{} {}", step["step"].as_str().unwrap(), step["ok"]);
+    if !output.status.success() {
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap_or_else(|error| panic!("{error}: {said}"));
+        assert_eq!(error["error"]["exit_code"].as_i64(), output.status.code().map(i64::from));
+    }
+    (steps.iter().map(step).collect(), output.status.code(), said)
+}
+
+async fn town() -> DaemonHarness {
+    let town = DaemonHarness::new("", "").await;
+    town.sandbox.add_customer(CustomerDetails::new(SCHOOL, "Contoso School", "school.example")).unwrap();
+    town
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_walks_all_the_way_and_says_so() {
+    let town = town().await;
+    let (steps, code, said) = live(&town).await;
+    assert_eq!(code, Some(0), "{said}");
+    let way = ["connection", "token", "customers", "qualification", "rights", "login"];
+    assert_eq!(steps, way.map(|step| format!("{step} true")), "{said}");
+    assert!(said.contains("may read customers and qualifications"), "{said}");
+    let text = town.run_beside(&["check", "--live"]).await;
+    assert!(text.status.success(), "{}", complaint(&text));
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("  partner emea  token         ok      given for the application"), "{text}");
+    assert!(text.contains("login         ok      127.0.0.1:"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_says_which_step_failed_and_goes_on_elsewhere() {
+    let town = town().await;
+    for (on, code, fault, steps, words) in [
+        (Kind::Customers, 5, Fault::status(403), vec!["customers false"], "the rights are missing: 403 2032"),
+        (
+            Kind::Qualifications,
+            5,
+            Fault::status(403),
+            vec!["customers true", "qualification false"],
+            "give it the role",
+        ),
+        (Kind::Customers, 75, Fault::status(503), vec!["customers false"], "503"),
+        (Kind::Qualifications, 1, Fault::Garbage, vec!["customers true", "qualification false"], "not understood"),
+    ] {
+        town.sandbox.fault(FaultRule::on(on, fault));
+        let (seen, exit, said) = live(&town).await;
+        let expected = [&["connection true", "token true"], steps.as_slice(), &["login true"]].concat();
+        assert_eq!((seen, exit), (expected.iter().map(|step| (*step).to_owned()).collect(), Some(code)), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+        town.sandbox.clear_faults();
+    }
+    town.sandbox.expire_client_secret();
+    let (steps, code, said) = live(&town).await;
+    assert_eq!((steps[1].as_str(), code), ("token false", Some(5)), "{said}");
+    assert!(said.contains("AADSTS7000222") && said.contains("make a new one"), "{said}");
+    town.sandbox.stop().await.unwrap();
+    let (steps, code, said) = live(&town).await;
+    assert_eq!((steps, code), (vec!["connection false".to_owned(), "login true".to_owned()], Some(75)), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_tells_a_name_from_tls_and_both_from_a_mail_server() {
+    let town = town().await;
+    let login = format!("login_url = \"{}\"", town.sandbox.url());
+    town.change(&login, "login_url = \"https://login.nowhere.invalid/\"");
+    let (steps, code, said) = live(&town).await;
+    assert_eq!((steps[0].as_str(), steps.len(), code), ("dns false", 2, Some(75)), "{said}");
+    let plain = format!("login_url = \"https://{}/\"", town.sandbox.address());
+    town.change("login_url = \"https://login.nowhere.invalid/\"", &plain);
+    let (steps, code, said) = live(&town).await;
+    assert_eq!((steps[0].as_str(), steps.len(), code), ("tls false", 2, Some(75)), "{said}");
+    town.change(&plain, &login);
+    town.change(&format!("port = {}", town.mail.address().port()), "port = 9");
+    let (steps, code, said) = live(&town).await;
+    assert_eq!((steps.last().unwrap().as_str(), code), ("login false", Some(75)), "{said}");
+    assert!(said.contains("connecting"), "{said}");
+    town.change("port = 9", "port = 9\nprot = 9");
+    let output = town.run_beside(&["check", "--live"]).await;
+    assert_eq!(output.status.code(), Some(78), "{}", complaint(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_tries_the_user_who_submits() {
+    let town = town().await;
+    town.change("[schedule]", "[partner.user_credential]\nkind = \"refresh-token\"\n[schedule]");
+    let (steps, code, said) = live(&town).await;
+    assert_eq!((steps[4].as_str(), code), ("rights false", Some(5)), "{said}");
+    assert!(said.contains("`vetwatch login PARTNER`"), "{said}");
+    town.keep_sign_in();
+    let (steps, code, said) = live(&town).await;
+    assert_eq!((steps[4].as_str(), code), ("rights true", Some(0)), "{said}");
+    assert!(said.contains("a user is signed in; the refresh token ends"), "{said}");
+}
