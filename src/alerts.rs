@@ -25,11 +25,12 @@ use tokio::sync::Notify;
 
 use crate::attention::look::Scope;
 use crate::calendar::Reminders;
+use crate::clock_watch::ClockWatch;
 use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventPayload, EventType, OperationalNotice};
 use crate::partner_center::{Credential, Expiry};
 use crate::store::{self, PartnerRow, Store, WriteTx};
-use crate::time::{Clock, ClockWatch, Timestamp};
+use crate::time::{Clock, Timestamp};
 
 pub use outside::Outside;
 

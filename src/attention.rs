@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::delivery::message::time_format;
 use crate::event::EventType;
-use crate::recording::Intervals;
+use crate::schedule::Intervals;
+use crate::schedule::PollClass;
+use crate::store::Refused;
 use crate::store::reports::{EndpointState, PartnerState};
 use crate::store::waiting::LoneWait;
-use crate::store::{PollClass, Refused};
 use crate::time::Timestamp;
 
 const fn minutes(n: u64) -> Duration {

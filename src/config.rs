@@ -36,7 +36,7 @@ use crate::delivery::route::Routes;
 use crate::delivery::webhook::WebhookSettings;
 use crate::heartbeat::Heartbeat;
 use crate::partner_center::PartnerSettings;
-use crate::recording::Intervals;
+use crate::schedule::Intervals;
 
 pub use diagnostics::{Problem, Problems};
 pub use public_config::PublicConfig;

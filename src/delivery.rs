@@ -1,24 +1,21 @@
 //! From the outbox to an endpoint.
 
-pub mod egress_policy;
 pub mod chat;
 mod dispatcher;
 pub mod email;
 pub mod http;
-pub mod message;
 mod outbox;
-pub mod quiet_hours;
-pub mod retry;
-pub mod route;
 mod sender;
 pub mod webhook;
+
+pub use vetwatch_core::retry::{Outcome, took};
+pub use vetwatch_core::{egress_policy, message, quiet_hours, retry, routing as route};
 
 pub use dispatcher::{Dispatcher, Round};
 pub use outbox::{parcel, queue};
 pub use sender::Sender;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -82,37 +79,6 @@ pub struct AttemptResult {
 
 impl AttemptResult {
     pub const DETAIL_MAX: usize = 1000;
-}
-
-/// What follows from an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every recipient has taken it or refused it for good, and at least one has taken it.
-    Accepted,
-    /// Not this time; the receiver may have said how long to wait.
-    Retry { after: Option<Duration> },
-    /// Not this time, for a reason that is this message's or its recipients' own: the endpoint works.
-    Deferred,
-    /// It was handed over, and whether it was taken is not known: nobody saw the end. It is tried again, with more
-    /// patience, and says nothing against the endpoint: somebody is there.
-    Unconfirmed,
-    /// Trying again is senseless: no recipient will ever take it.
-    Refused,
-    /// Refused for a reason that is not known to be this message's own: who we are, what we may send, how much. Never
-    /// its end while others fare no better.
-    Blocked,
-    /// The endpoint as a whole cannot be reached.
-    Unavailable,
-    /// The endpoint does not let us in (a wrong password): never a message's end.
-    AuthRejected,
-    /// The endpoint says that it is gone for good (HTTP 410).
-    Gone,
-}
-
-/// Whether a recipient with this reply has taken the message; else it was refused for good.
-#[must_use]
-pub fn took(reply: &str) -> bool {
-    reply.starts_with('2')
 }
 
 impl Channel {

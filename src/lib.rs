@@ -53,15 +53,12 @@
 //!   SQLite code against [`sandbox`], a simulated Partner Center.
 #![forbid(unsafe_code)]
 
-// Words.
-pub mod time;
-pub mod calendar;
-pub mod qualification;
-pub mod event;
-pub mod changes;
-pub mod ids;
+// The rules, the client and the simulator: crates of their own.
+pub use vetwatch_core::{calendar, changes, event, ids, qualification, redact, schedule, time};
+pub use vetwatch_partner_center as partner_center;
+pub use vetwatch_sandbox as sandbox;
+
 // From Partner Center into the database.
-pub mod partner_center;
 pub mod store;
 pub mod recording;
 pub mod poller;
@@ -71,14 +68,12 @@ pub mod activity_log;
 pub mod attention;
 pub mod alerts;
 pub mod delivery;
-// What others say, without our secrets.
-mod redact;
 // Put together.
 pub mod config;
+pub mod clock_watch;
 pub mod instance_lock;
 pub mod worker_loop;
 pub mod heartbeat;
 pub mod token_keepalive;
 pub mod daemon;
 pub mod cli;
-pub mod sandbox;

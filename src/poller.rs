@@ -24,11 +24,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::calendar::Reminders;
+use crate::clock_watch::ClockWatch;
 use crate::delivery::route::Routes;
 use crate::partner_center::{Budget, PartnerCenter};
-use crate::recording::{Intervals, departed_customers, initial_sync, mass_absence, unknown_statuses};
-use crate::store::{self, PartnerRow, PollClass, Store};
-use crate::time::{Clock, ClockWatch, Timestamp};
+use crate::recording::{departed_customers, initial_sync, mass_absence, unknown_statuses};
+use crate::schedule::Intervals;
+use crate::schedule::PollClass;
+use crate::store::{self, PartnerRow, Store};
+use crate::time::{Clock, Timestamp};
 
 /// So many customers are taken at once, at most; of those whom a person wants to be asked now, so many.
 const TAKEN: (u32, u32) = (100, 500);

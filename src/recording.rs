@@ -19,20 +19,9 @@ use crate::ids::EventKey;
 use crate::partner_center::Answer;
 use crate::qualification::{self, Status, Verdict};
 use crate::redact;
-use crate::store::{self, Customer, PartnerRow, PollClass, Store, WriteTx};
+use crate::schedule::{Intervals, PollClass};
+use crate::store::{self, Customer, PartnerRow, Store, WriteTx};
 use crate::time::Timestamp;
-
-/// How often who is asked: `[schedule]`, as far as the poller needs it.
-#[derive(Debug, Clone, Copy)]
-pub struct Intervals {
-    pub in_review: Duration,
-    pub settled: Duration,
-    pub unqualified: Duration,
-    pub first_confirmation: Duration,
-    pub second_confirmation: Duration,
-    /// The activity log tells of submissions, so who holds nothing is asked seldom.
-    pub log_is_read: bool,
-}
 
 /// How long news is expected after a denial, or after an entry is gone that may come back.
 pub(crate) const EXPECTED_BUSINESS_DAYS: u32 = 10;
@@ -231,48 +220,6 @@ fn next_poll_at(
         }
         Some(next_look) => next_look,
         None => usual,
-    }
-}
-
-impl Intervals {
-    #[must_use]
-    pub fn of(&self, class: PollClass) -> Duration {
-        match class {
-            PollClass::Confirming | PollClass::InReview => self.in_review,
-            PollClass::Unqualified if self.log_is_read => self.unqualified,
-            PollClass::Settled | PollClass::Unseen | PollClass::Unqualified => self.settled,
-        }
-    }
-
-    /// How long a customer of this class may be due before it is late: one that was never understood counts as in review.
-    #[must_use]
-    pub fn promised(&self, class: PollClass) -> Duration {
-        match class {
-            PollClass::Confirming => self.first_confirmation,
-            PollClass::InReview | PollClass::Unseen => self.in_review,
-            PollClass::Settled | PollClass::Unqualified => self.of(class),
-        }
-    }
-
-    /// When a customer who left is asked next.
-    #[must_use]
-    pub fn next_rare_poll(&self, now: Timestamp, chance: f64) -> Timestamp {
-        now.after(self.unqualified.mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
-    }
-
-    /// When a customer is asked for the second time. All that were found in one sweep would be asked in one sweep every
-    /// day; so each gets a time of its own, as `chance` (0 to 1) says, within the interval of its class.
-    #[must_use]
-    pub fn after_first_sight(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
-        let usual = self.of(class);
-        now.after(usual.mul_f64(chance.clamp(0.0, 1.0)).max(usual.min(self.in_review)))
-    }
-
-    /// When a customer of this class is asked next: its interval, or up to a twentieth less, as `chance` (0 to 1)
-    /// says, so that nothing marches in step and nothing is later than promised.
-    #[must_use]
-    pub fn next(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
-        now.after(self.of(class).mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
     }
 }
 

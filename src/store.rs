@@ -55,7 +55,7 @@ pub use enqueue::NewDelivery;
 pub use file::begins_anew;
 pub use outbox::{Claim, ClaimedDelivery, Completion, FailoverFrom, UnrenderedDelivery};
 pub use overdue::OpenReview;
-pub use polling::{ClassCount, DueCustomer, Failed, Gate, PartnerRow, PollClass, Unchanged};
+pub use polling::{ClassCount, DueCustomer, Failed, Gate, PartnerRow, Unchanged};
 pub use recipients::{Refusal, Refused};
 pub use recovery::ClockSkewBounds;
 pub use submission::Expected;

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::partner_center::{Operation, OperationKind};
 use crate::qualification::key;
 use crate::recording::{EXPECTED_BUSINESS_DAYS, after_business_days};
-use crate::store::{self, ActiveCustomer, DiscoveredCustomer, PollClass, WriteTx};
+use crate::schedule::PollClass;
+use crate::store::{self, ActiveCustomer, DiscoveredCustomer, WriteTx};
 use crate::time::Timestamp;
 
 /// A create date may be this much earlier than the submission that it is of.

@@ -1,7 +1,7 @@
 //! Work that is late, as the database shows it. Only look-ups in indexes: the daemon looks every 20 seconds.
 
 use super::{Late, Reason, delivery_late, list_failing_since, polling_late};
-use crate::recording::Intervals;
+use crate::schedule::Intervals;
 use crate::store::{self, Store};
 use crate::time::Timestamp;
 

@@ -8,7 +8,8 @@ use crate::cli::Context;
 use crate::config::{Config, Problem};
 use crate::partner_center::{Budget, PartnerSettings};
 use crate::poller::{Every, Watched};
-use crate::store::{ClassCount, PollClass};
+use crate::schedule::PollClass;
+use crate::store::ClassCount;
 
 /// How many customers the budget is enough for, of a kind each.
 pub(super) fn room(config: &Config, partner: &PartnerSettings) -> String {

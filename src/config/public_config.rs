@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Value;
 
 use crate::attention::look::Scope;
-use crate::recording::Intervals;
+use crate::schedule::Intervals;
 
 use super::diagnostics::{Problems, Report};
 use super::secret::CredentialDirs;

@@ -11,6 +11,7 @@ use super::Error;
 use crate::activity_log::{ActivityLog, ScanInProgress};
 use crate::alerts::{Alarms, Outside};
 use crate::calendar::Reminders;
+use crate::clock_watch::ClockWatch;
 use crate::config::{Config, EndpointKind};
 use crate::customer_sync::Roster;
 use crate::delivery::chat::ChatChannel;
@@ -19,7 +20,7 @@ use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook:
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
 use crate::poller::{Asked, Flight, Poller, Shares};
 use crate::store::Store;
-use crate::time::{Clock, ClockWatch};
+use crate::time::Clock;
 
 /// One loop for each partner, one for each endpoint, and what wakes them.
 #[derive(Debug)]

@@ -119,6 +119,12 @@ pub struct ProbeError {
     pub at_login: bool,
 }
 
+/// The address in what somebody wrote as a customer's contact: `Jan <jan@contoso.example>`, `jan@contoso.example`.
+#[must_use]
+pub fn contact_address(contact: &str) -> Option<String> {
+    contact.trim().parse::<Mailbox>().ok().map(|mailbox| mailbox.email.to_string())
+}
+
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {

@@ -15,7 +15,7 @@ pub async fn queue(
     exclude_endpoint: Option<&str>,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
-    let told = routes.targets_for(&RoutingInput::from(event), contact, now);
+    let told = routes.targets_for(&RoutingInput::from(event), super::email::contact_address(contact).as_deref(), now);
     let mut count = 0;
     for told in told.iter().filter(|told| Some(told.endpoint) != exclude_endpoint) {
         tx.enqueue(event, &parcel(told, now), now).await?;

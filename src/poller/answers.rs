@@ -13,7 +13,8 @@ use crate::attention::Reason;
 use crate::partner_center::{Answer, Error};
 use crate::qualification::Snapshot;
 use crate::recording;
-use crate::store::{self, DueCustomer, Failed, PollClass, Unchanged};
+use crate::schedule::PollClass;
+use crate::store::{self, DueCustomer, Failed, Unchanged};
 
 /// A turn comes back after so long, whatever happens: the watchdog wants progress, and the clock may have jumped.
 const LONGEST_TURN: Duration = Duration::from_secs(20);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use tracing::info;
 
 use super::Poller;
-use crate::recording::Intervals;
+use crate::schedule::Intervals;
 use crate::store;
 use crate::time::Timestamp;
 

@@ -6,7 +6,8 @@ use tracing::warn;
 
 use super::{LEASE, Poller};
 use crate::changes;
-use crate::store::{self, PollClass};
+use crate::schedule::PollClass;
+use crate::store;
 use crate::time::Timestamp;
 
 impl Poller {

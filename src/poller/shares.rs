@@ -5,7 +5,7 @@
 //! ten (see [`Reader`](crate::partner_center::Reader)): that makes at least a tenth of the budget for each class, and a
 //! fifth for confirming looks. What a class does not need goes to the first in order as well.
 
-use crate::store::PollClass;
+use crate::schedule::PollClass;
 
 /// One question. A class may save up twice that, so that whoever is due after a quiet time does not wait for its share.
 const QUESTION: u32 = 7;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Error, PollClass, Store, WriteTx, json, unreadable};
+use super::{Error, Store, WriteTx, json, unreadable};
+use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
 /// How the reading of a partner's log stands.

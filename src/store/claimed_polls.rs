@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tracing::error;
 
-use super::{DueCustomer, Error, Failed, PollClass, WriteTx, counted, unreadable};
+use super::{DueCustomer, Error, Failed, WriteTx, counted, unreadable};
 use crate::attention::Reason;
+use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
 /// It is looked at again after this.

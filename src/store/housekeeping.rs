@@ -8,7 +8,8 @@ use sqlx::AssertSqlSafe;
 use tracing::warn;
 
 use super::{Error, Store, WriteTx};
-use crate::time::{Clock, ClockWatch, Timestamp};
+use crate::clock_watch::ClockWatch;
+use crate::time::{Clock, Timestamp};
 
 /// From one tick to the next at most this much counts as time in which vetwatch ran.
 const MOST: Duration = Duration::from_mins(1);

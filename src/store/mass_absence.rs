@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Error, PollClass, Store, WriteTx};
+use super::{Error, Store, WriteTx};
+use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_hours(1);

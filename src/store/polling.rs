@@ -6,44 +6,8 @@ use serde::Serialize;
 
 use super::claimed_polls::Taken;
 use super::{Error, Store, WriteTx, json, unreadable};
+use crate::schedule::PollClass;
 use crate::time::Timestamp;
-
-/// Why a customer is asked when it is asked. The order is the order in which a short budget is spent, once each class
-/// had its share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PollClass {
-    /// Something is missing from its last answer.
-    Confirming,
-    /// A review is under way, or news is expected.
-    InReview,
-    /// Holds a qualification; none of them in review.
-    Settled,
-    /// Never understood yet.
-    Unseen,
-    /// Holds none.
-    Unqualified,
-}
-
-impl PollClass {
-    pub const IN_ORDER: [Self; 5] = [Self::Confirming, Self::InReview, Self::Settled, Self::Unseen, Self::Unqualified];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirming => "confirming",
-            Self::InReview => "in_review",
-            Self::Settled => "settled",
-            Self::Unseen => "unseen",
-            Self::Unqualified => "unqualified",
-        }
-    }
-
-    pub(super) fn parse(name: &str) -> Result<Self, String> {
-        let known = Self::IN_ORDER.into_iter().find(|class| class.as_str() == name);
-        known.ok_or_else(|| format!("{name:?} is no class of customers"))
-    }
-}
 
 #[derive(Debug, Clone)]
 pub struct PartnerRow {

@@ -2,11 +2,12 @@
 
 use uuid::Uuid;
 
-use super::{Error, PollClass, WriteTx, counted, json, of_row, unreadable};
+use super::{Error, WriteTx, counted, json, of_row, unreadable};
 use crate::changes::{Change, LastNotified, Pending, QualificationState, Review};
 use crate::event::{CustomerRef, Event};
 use crate::ids::EventKey;
 use crate::qualification::{self, Entry, Verdict};
+use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
 /// A watched customer, as an answer about it finds it.

@@ -34,7 +34,7 @@ async fn look_later(world: &World) -> ScanOutcome {
 
 fn write(world: &World, auditing: AuditLogOptions) {
     world.sandbox.clear_quirks();
-    world.sandbox.quirk(QuirkRule::all(Quirk::AuditLogOptions(auditing)));
+    world.sandbox.quirk(QuirkRule::all(Quirk::Auditing(auditing)));
 }
 
 /// So many operations of no interest, a minute apart, the last one at `until`.

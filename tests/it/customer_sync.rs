@@ -31,7 +31,7 @@ async fn round(world: &World) {
 
 fn listing(world: &World, listing: PaginationOptions) {
     world.sandbox.clear_quirks();
-    world.sandbox.quirk(QuirkRule::all(Quirk::PaginationOptions(listing)));
+    world.sandbox.quirk(QuirkRule::all(Quirk::Listing(listing)));
 }
 
 #[tokio::test]

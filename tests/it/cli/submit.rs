@@ -96,7 +96,7 @@ async fn one_submission_is_one_attempt_though_its_answer_and_what_is_shown_later
     let id = desk.customer("Contoso School").await;
     desk.run(&["poll"]).await.exits(0);
     submit(&desk, "contoso school", &[&["education"], &K12[1..]].concat()).await.exits(0);
-    let dated = |seconds| Quirk::BodyOptions(BodyOptions { date_shift: seconds, ..BodyOptions::default() });
+    let dated = |seconds| Quirk::Writing(BodyOptions { date_shift: seconds, ..BodyOptions::default() });
     for seconds in [3, -10] {
         desk.sandbox.clear_quirks();
         desk.sandbox.quirk(QuirkRule::on(Kind::Qualifications, dated(seconds)));
@@ -120,7 +120,7 @@ async fn one_submission_is_one_attempt_though_its_answer_and_what_is_shown_later
 #[tokio::test]
 async fn in_whatever_words_a_submission_is_taken_the_verdict_is_told_even_of_a_customer_never_seen() {
     let mut desk = desk().await;
-    let writing = |shape| Quirk::BodyOptions(BodyOptions { shape: Some(shape), ..BodyOptions::default() });
+    let writing = |shape| Quirk::Writing(BodyOptions { shape: Some(shape), ..BodyOptions::default() });
     let shapes = [Shape::Array, Shape::Wrapper, Shape::Object].map(|shape| (Some(writing(shape)), None));
     let faults = [Fault::Empty, Fault::Null, Fault::Object, Fault::Html, Fault::Garbage, Fault::Cut];
     let manners = shapes.into_iter().chain(faults.map(|fault| (None, Some(fault))));

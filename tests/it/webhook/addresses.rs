@@ -16,7 +16,7 @@ use vetwatch::time::SystemClock;
 use super::{by, deliver};
 
 /// Every form that a guard is known to miss; `src/delivery/address/tests.rs` says what each is.
-const HOSTS: &str = include_str!("../../../src/delivery/egress_policy/hosts.txt");
+const HOSTS: &str = include_str!("../../../crates/core/src/egress_policy/hosts.txt");
 
 /// The hosts under a heading.
 fn hosts(heading: &str) -> Vec<&'static str> {

@@ -1,0 +1,196 @@
+mod properties;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const WATCHING: Timestamp = Timestamp::from_millis(1_000_000_000);
+
+fn at(second: u64) -> Timestamp {
+    WATCHING.after(Duration::from_secs(second))
+}
+
+fn entry(status: &str, reason: Option<&str>, created: Option<Timestamp>) -> Entry {
+    Entry {
+        qualification: "Education".to_owned(),
+        vetting_status: (!status.is_empty()).then(|| status.to_owned()),
+        vetting_reason: reason.map(str::to_owned),
+        created_at: created,
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Sequences {
+    sequence: Vec<Sequence>,
+}
+
+/// As the head of the file explains.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sequence {
+    shows: String,
+    answers: String,
+    news: String,
+    #[serde(default)]
+    joined: bool,
+}
+
+const NAMES: [(&str, &str); 3] = [("GCC", "GovernmentCommunityCloud"), ("SOE", "StateOwnedEntity"), ("None", "None")];
+
+impl Sequence {
+    fn play(&self) -> String {
+        let (mut beliefs, mut last_seen_at, mut seen) = (Vec::new(), None, Vec::new());
+        let (mut now, mut pause) = (at(0), Duration::from_hours(1));
+        for word in self.answers.split_whitespace() {
+            if let Some(wait) = word.strip_prefix('>') {
+                pause = humantime::parse_duration(wait).unwrap();
+                continue;
+            }
+            now = now.after(std::mem::replace(&mut pause, Duration::from_hours(1)));
+            if word == "?" {
+                continue;
+            }
+            let entries = word.split('+').filter(|entry| *entry != "-").map(written);
+            let look = EvalContext { news_since: (!self.joined).then_some(WATCHING), ..look(now, last_seen_at) };
+            let steps = compare(&beliefs, &Snapshot::of(entries), &look);
+            for change in steps.iter().filter_map(|(_, change)| change.as_ref()) {
+                let name = NAMES.iter().find(|(_, long)| *long == change.qualification);
+                let name = name.map(|(short, _)| format!("{short}/")).unwrap_or_default();
+                let event = change.event.as_str().replace("vetting.", "");
+                seen.push(format!("{name}{event}#{}", change.review.attempt));
+            }
+            beliefs = steps.into_iter().map(|(belief, _)| belief).collect();
+            last_seen_at = Some(now);
+        }
+        seen.join(" ")
+    }
+}
+
+fn written(word: &str) -> Entry {
+    let (name, word) = word.split_once('/').unwrap_or(("Education", word));
+    let (word, reason) = word.split_once(':').map_or((word, None), |(word, reason)| (word, Some(reason)));
+    let (status, date) = word.split_once('@').map_or((word, None), |(status, date)| (status, Some(date)));
+    let created = date.map(|date| {
+        let (day, by) = date.find(['<', '>']).map_or((date, ""), |n| date.split_at(n));
+        let day = Timestamp::from_millis(WATCHING.as_millis() + day.parse::<i64>().unwrap() * 86_400_000);
+        match by.split_at_checked(1) {
+            Some(("<", by)) => day.before(humantime::parse_duration(by).unwrap()),
+            Some((_, by)) => day.after(humantime::parse_duration(by).unwrap()),
+            None => day,
+        }
+    });
+    let name = NAMES.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
+    Entry { qualification: name.to_owned(), ..entry(if status == "S" { "" } else { status }, reason, created) }
+}
+
+#[test]
+fn answers_and_their_news() {
+    let table: Sequences = toml::from_str(include_str!("../../../../tests/data/sequences.toml")).unwrap();
+    assert!(table.sequence.len() >= 60);
+    let wrong = table.sequence.iter().filter(|sequence| sequence.play() != sequence.news);
+    let wrong: Vec<_> = wrong.map(|s| format!("{}: {} → {} (not {})", s.shows, s.answers, s.play(), s.news)).collect();
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_look_that_comes_too_early_does_not_count() {
+    let before = compare(&[], &Snapshot::of([entry("InReview", None, None)]), &look(at(0), None));
+    let mut beliefs: Vec<_> = before.into_iter().map(|(belief, _)| belief).collect();
+    for second in [10, 20, 30, 129] {
+        let steps = compare(&beliefs, &Snapshot::default(), &look(at(second), Some(at(0))));
+        assert!(steps.iter().all(|(_, change)| change.is_none()), "at {second} s");
+        beliefs = steps.into_iter().map(|(belief, _)| belief).collect();
+    }
+    let steps = compare(&beliefs, &Snapshot::default(), &look(at(130), Some(at(129))));
+    let change = steps[0].1.as_ref().expect("the second look");
+    assert_eq!((change.event, change.last_seen_before_at), (EventType::Vanished, Some(at(0))));
+}
+
+/// What is believed after these answers, each so many seconds after `at(0)`, and every change with its time.
+fn after(answers: &[(u64, Entry)]) -> (Vec<QualificationState>, Vec<(u64, Change)>) {
+    let (mut beliefs, mut changes, mut last_seen_at) = (Vec::new(), Vec::new(), None);
+    for (second, entry) in answers {
+        let steps = compare(&beliefs, &Snapshot::of([entry.clone()]), &look(at(*second), last_seen_at));
+        changes.extend(steps.iter().filter_map(|(_, change)| Some((*second, change.clone()?))));
+        beliefs = steps.into_iter().map(|(belief, _)| belief).collect();
+        last_seen_at = Some(at(*second));
+    }
+    (beliefs, changes)
+}
+
+#[test]
+fn a_create_date_that_is_rounded_or_written_as_a_day_or_in_another_zone_costs_no_verdict() {
+    let day = Timestamp::from_millis(10 * 86_400_000);
+    let submitted = day.after(Duration::from_hours(15));
+    let earlier = |seconds: u64| submitted.before(Duration::from_secs(seconds));
+    // When the review was first seen minutes ago, and when it has been seen for longer.
+    let dates =
+        [(1, 0, 0), (10, 0, 0), (3599, 0, 0), (3600, 3, 2), (2 * 3600, 3, 2), (15 * 3600, 3, 2), (400 * 86_400, 3, 2)];
+    for (seconds, young, known) in dates {
+        for (seen_for, looks) in [(900, young), (4000, known)] {
+            let review = (0, entry("InReview", None, Some(submitted)));
+            let denied = |second: u64| (seen_for + second, entry("Denied", Some("x"), Some(earlier(seconds))));
+            let answers = [review, denied(0), denied(120), denied(3720), denied(7320)];
+            let changes = after(&answers).1;
+            let [(second, change)] = changes.as_slice() else { panic!("{seconds} s early: {changes:?}") };
+            let expected = seen_for + [0, 0, 120, 3720][looks];
+            assert_eq!(
+                (*second, change.event),
+                (expected, EventType::Denied),
+                "{seconds} s early, seen for {seen_for}"
+            );
+            assert_eq!((change.review.attempt, change.last_seen_before_at), (1, Some(at(0))));
+        }
+    }
+}
+
+#[test]
+fn a_verdict_that_is_not_believed_yet_says_until_when_and_anything_else_drops_it() {
+    let review = entry("InReview", None, Some(at(0)));
+    let denied = entry("Denied", Some("x"), Some(at(0).before(Duration::from_hours(2))));
+    let (beliefs, changes) = after(&[(0, review.clone()), (60, denied.clone())]);
+    let pending = beliefs[0].pending.clone().expect("it waits");
+    assert_eq!((pending.since, pending.until), (at(60), at(60 + 120 + 3600)));
+    assert_eq!((beliefs[0].status(), changes.len()), (Some(Status::InReview), 0));
+    let (beliefs, _) = after(&[(0, review.clone()), (60, denied.clone()), (180, denied.clone())]);
+    assert_eq!(beliefs[0].pending.as_ref().map(|pending| (pending.looks, pending.until)), Some((2, at(180 + 3600))));
+    for other in [review.clone(), entry("Denied", Some("y"), denied.created_at), entry("Expired", None, None)] {
+        let answers = [(0, review.clone()), (60, denied.clone()), (180, other.clone()), (4000, denied.clone())];
+        let (beliefs, changes) = after(&answers);
+        let told = changes.iter().filter(|(_, change)| change.event == EventType::Denied);
+        assert_eq!(told.count(), 0, "{other:?}");
+        assert_eq!(beliefs[0].pending.as_ref().map(|pending| pending.looks), Some(1), "{other:?}");
+    }
+}
+
+fn look(now: Timestamp, last_seen_at: Option<Timestamp>) -> EvalContext {
+    let first_confirmation = Duration::from_mins(2);
+    EvalContext {
+        now,
+        last_seen_at,
+        submitted_at: None,
+        news_since: Some(WATCHING),
+        first_confirmation,
+        second_confirmation: Duration::from_hours(1),
+        doubt: AbsencePolicy::Usual,
+    }
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let name = prop::sample::select(vec!["Education", "government_community_cloud", "StateOwnedEntity"]);
+    let status = prop::sample::select(vec!["", "InReview", "Approved", "Denied", "Expired"]);
+    let reason = prop::option::of("[a-c]");
+    (name, status, reason, any_date()).prop_map(|(name, status, reason, created_at)| Entry {
+        qualification: name.to_owned(),
+        vetting_status: (!status.is_empty()).then(|| status.to_owned()),
+        vetting_reason: reason,
+        created_at,
+    })
+}
+
+/// None, or one of five days, as one of several programs writes it: seconds or half an hour apart, or in another zone.
+fn any_date() -> impl Strategy<Value = Option<Timestamp>> {
+    let by = prop::sample::select(vec![0_i64, 0, 0, 3, -10, 1800, -1800, -3600, -7200, 7200]);
+    let date = (-1_i64..5, by).prop_map(|(day, by)| WATCHING.as_millis() + day * 86_400_000 + by * 1000);
+    prop::option::weighted(0.8, date.prop_map(Timestamp::from_millis))
+}

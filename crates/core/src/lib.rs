@@ -1,0 +1,17 @@
+//! The rules of vetwatch: what is news, when customers are polled, who is notified, when a delivery is retried, and what
+//! a message says. Nothing here waits, stores or talks to anybody: time and chance are arguments.
+#![forbid(unsafe_code)]
+
+pub mod calendar;
+pub mod changes;
+pub mod egress_policy;
+pub mod event;
+pub mod ids;
+pub mod message;
+pub mod qualification;
+pub mod quiet_hours;
+pub mod redact;
+pub mod retry;
+pub mod routing;
+pub mod schedule;
+pub mod time;

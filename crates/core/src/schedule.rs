@@ -1,0 +1,100 @@
+//! When customers are polled: the classes that a short budget is shared by, and their intervals. Pure.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::time::Timestamp;
+
+/// Why a customer is asked when it is asked. The order is the order in which a short budget is spent, once each class
+/// had its share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollClass {
+    /// Something is missing from its last answer.
+    Confirming,
+    /// A review is under way, or news is expected.
+    InReview,
+    /// Holds a qualification; none of them in review.
+    Settled,
+    /// Never understood yet.
+    Unseen,
+    /// Holds none.
+    Unqualified,
+}
+
+impl PollClass {
+    pub const IN_ORDER: [Self; 5] = [Self::Confirming, Self::InReview, Self::Settled, Self::Unseen, Self::Unqualified];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirming => "confirming",
+            Self::InReview => "in_review",
+            Self::Settled => "settled",
+            Self::Unseen => "unseen",
+            Self::Unqualified => "unqualified",
+        }
+    }
+
+    /// # Errors
+    /// If there is no class of that name.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let known = Self::IN_ORDER.into_iter().find(|class| class.as_str() == name);
+        known.ok_or_else(|| format!("{name:?} is no class of customers"))
+    }
+}
+
+/// How often who is asked: `[schedule]`, as far as the poller needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    pub in_review: Duration,
+    pub settled: Duration,
+    pub unqualified: Duration,
+    pub first_confirmation: Duration,
+    pub second_confirmation: Duration,
+    /// The activity log tells of submissions, so who holds nothing is asked seldom.
+    pub log_is_read: bool,
+}
+
+impl Intervals {
+    #[must_use]
+    pub fn of(&self, class: PollClass) -> Duration {
+        match class {
+            PollClass::Confirming | PollClass::InReview => self.in_review,
+            PollClass::Unqualified if self.log_is_read => self.unqualified,
+            PollClass::Settled | PollClass::Unseen | PollClass::Unqualified => self.settled,
+        }
+    }
+
+    /// How long a customer of this class may be due before it is late: one that was never understood counts as in review.
+    #[must_use]
+    pub fn promised(&self, class: PollClass) -> Duration {
+        match class {
+            PollClass::Confirming => self.first_confirmation,
+            PollClass::InReview | PollClass::Unseen => self.in_review,
+            PollClass::Settled | PollClass::Unqualified => self.of(class),
+        }
+    }
+
+    /// When a customer who left is asked next.
+    #[must_use]
+    pub fn next_rare_poll(&self, now: Timestamp, chance: f64) -> Timestamp {
+        now.after(self.unqualified.mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
+    }
+
+    /// When a customer is asked for the second time. All that were found in one sweep would be asked in one sweep every
+    /// day; so each gets a time of its own, as `chance` (0 to 1) says, within the interval of its class.
+    #[must_use]
+    pub fn after_first_sight(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
+        let usual = self.of(class);
+        now.after(usual.mul_f64(chance.clamp(0.0, 1.0)).max(usual.min(self.in_review)))
+    }
+
+    /// When a customer of this class is asked next: its interval, or up to a twentieth less, as `chance` (0 to 1)
+    /// says, so that nothing marches in step and nothing is later than promised.
+    #[must_use]
+    pub fn next(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
+        now.after(self.of(class).mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
+    }
+}

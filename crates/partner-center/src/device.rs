@@ -1,0 +1,183 @@
+//! Signing in a user: this machine shows a code, a person types it into a browser anywhere and signs in there, with a
+//! second factor. vetwatch sees neither password nor factor, only the refresh token in the end.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::{Instant, sleep};
+
+use super::auth::Token;
+use super::budget::Budget;
+use super::error::Error;
+use super::http::Http;
+use super::json::{Json, Object};
+use super::login::{Login, TokenGrant, Version, seconds};
+use super::text::clean;
+use super::token_file::{StoredToken, TokenFile};
+use super::{PartnerSettings, SetupError};
+use vetwatch_core::redact;
+use vetwatch_core::time::Clock;
+
+/// One request.
+const REQUEST: Duration = Duration::from_secs(30);
+/// RFC 8628: how often to ask if the server does not say, and how much seldomer after each `slow_down`.
+const INTERVAL: Duration = Duration::from_secs(5);
+const SLOWER: Duration = Duration::from_secs(5);
+/// The longest pause, and the longest life of a code, that are believed.
+const INTERVAL_MAX: Duration = Duration::from_mins(1);
+const LIFE: Duration = Duration::from_mins(15);
+const LIFE_MAX: Duration = Duration::from_hours(1);
+
+/// A sign-in that has begun.
+pub struct DeviceLogin {
+    login: Login,
+    file: TokenFile,
+    device_code: SecretString,
+    interval: Duration,
+    until: Instant,
+}
+
+/// What the person is told. From the server, made fit for a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    pub url: String,
+    pub code: String,
+    /// How long the code is good for.
+    pub life: Duration,
+}
+
+/// Who signed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedIn {
+    /// As the token says; for people only.
+    pub user: Option<String>,
+    /// Whether the token says that there was a second factor; `None`: it does not say.
+    pub mfa: Option<bool>,
+}
+
+/// Why nobody is signed in. Nothing that was stored before has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    #[error("no user signs in for this partner")]
+    NoUser,
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error(transparent)]
+    Refused(#[from] Error),
+    #[error("the code has expired")]
+    Expired,
+    #[error("the person has declined")]
+    Declined,
+    #[error("the login server gave no refresh token")]
+    NoRefreshToken,
+    #[error("the refresh token cannot be stored in {path}")]
+    Store { path: String, source: io::Error },
+}
+
+impl DeviceLogin {
+    /// Asks for a code.
+    ///
+    /// # Errors
+    /// If there is none, or no user is configured.
+    pub async fn begin(settings: &PartnerSettings, clock: Arc<dyn Clock>) -> Result<(Self, Prompt), SignInError> {
+        let settings = settings.as_user().ok_or(SignInError::NoUser)?;
+        let file = settings.credential.user.clone().ok_or(SignInError::NoUser)?;
+        let http = Http::new(Arc::new(Budget::per_minute(settings.requests_per_minute)), clock);
+        let http = http.map_err(SetupError::from)?;
+        let login = Login::new(http, &settings, settings.credential.proof.clone())?;
+        let scope = format!("{}/user_impersonation offline_access", login.resource);
+        let reply = login.device_code(&scope, Instant::now() + REQUEST).await.map_err(|denied| denied.error)?;
+        let body = Json::parse(&reply.body);
+        let object = body.as_ref().and_then(Json::as_object);
+        let read = |object: &Object| {
+            let text = |key| object.get(key).ok().flatten().and_then(Json::as_text);
+            let url = text("verification_uri").or_else(|| text("verification_url"))?;
+            let life = seconds(object, "expires_in").unwrap_or(LIFE).min(LIFE_MAX);
+            let interval = seconds(object, "interval").unwrap_or(INTERVAL).clamp(Duration::from_secs(1), INTERVAL_MAX);
+            let prompt = Prompt {
+                url: redact::words(&clean(url, 200)),
+                code: redact::words(&clean(text("user_code")?, 40)),
+                life,
+            };
+            Some((prompt, SecretString::from(text("device_code")?), interval))
+        };
+        let (prompt, device_code, interval) =
+            object.and_then(read).ok_or_else(|| Error::NoToken("the login server's answer is not a code".into()))?;
+        Ok((Self { login, file, device_code, interval, until: Instant::now() + prompt.life }, prompt))
+    }
+
+    /// Asks, as seldom as the server wants, whether the person has signed in, and stores the refresh token.
+    ///
+    /// # Errors
+    /// If the person declined, or did not do it in time, or may not.
+    pub async fn wait(mut self) -> Result<SignedIn, SignInError> {
+        loop {
+            if Instant::now() + self.interval > self.until {
+                return Err(SignInError::Expired);
+            }
+            sleep(self.interval).await;
+            let form = [
+                ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+                ("device_code", self.device_code.expose_secret()),
+            ];
+            let denied = match self.login.grant(Version::V2, &form, Instant::now() + REQUEST).await {
+                Ok(granted) => return self.store(granted).await,
+                Err(denied) => denied,
+            };
+            match (denied.word.as_deref(), denied.error) {
+                (Some("authorization_pending"), _) => {}
+                (Some("slow_down"), _) => self.interval = (self.interval + SLOWER).min(INTERVAL_MAX),
+                (Some("expired_token" | "code_expired"), _) => return Err(SignInError::Expired),
+                (Some("access_denied" | "authorization_declined"), _) => return Err(SignInError::Declined),
+                // The code is still good; the network may be back before it ends.
+                (_, Error::NoToken(_)) => self.interval = (self.interval * 2).min(INTERVAL_MAX),
+                (_, Error::Throttled { wait, .. }) => {
+                    self.interval = wait.unwrap_or(self.interval * 2).clamp(self.interval, INTERVAL_MAX);
+                }
+                (_, error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The one before is not kept: it may be another user's.
+    async fn store(self, granted: TokenGrant) -> Result<SignedIn, SignInError> {
+        let signed_in = SignedIn::of(&granted.token);
+        let current = granted.refresh_token.ok_or(SignInError::NoRefreshToken)?;
+        let kept = StoredToken { current, previous: None, obtained_at: self.login.http.now() };
+        let failed = |source| SignInError::Store { path: self.file.path().display().to_string(), source };
+        // The daemon holds the lock for one request, or two.
+        let held = self.file.lock(Instant::now() + 3 * REQUEST).await.map_err(failed)?;
+        let held = held.ok_or_else(|| failed(io::Error::other("another vetwatch holds it")))?;
+        held.replace(&kept).map_err(failed)?;
+        Ok(signed_in)
+    }
+}
+
+impl SignedIn {
+    /// What the access token says of itself. Microsoft warns against relying on that, and nothing does.
+    fn of(token: &Token) -> Self {
+        let claims = token.expose().split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+        let claims = claims.and_then(|claims| Json::parse(&claims));
+        let object = claims.as_ref().and_then(Json::as_object);
+        let get = |key| object.and_then(|object| object.get(key).ok().flatten());
+        let user = ["upn", "unique_name"].into_iter().find_map(|key| get(key).and_then(Json::as_text));
+        let mfa = match get("amr") {
+            Some(Json::List(methods)) => {
+                Some(methods.iter().filter_map(Json::as_text).any(|method| method.ends_with("mfa")))
+            }
+            _ => None,
+        };
+        Self { user: user.map(|user| redact::words(&clean(user, 100))).filter(|user| !user.is_empty()), mfa }
+    }
+}
+
+impl fmt::Debug for DeviceLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceLogin").field("file", &self.file).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,215 @@
+//! One HTTP exchange: bounded in size and time, told apart by how it failed, counted against the budget.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::LONGEST;
+use super::budget::{Budget, Reader};
+use super::text::clean;
+use vetwatch_core::redact;
+use vetwatch_core::time::{Clock, Timestamp};
+
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What a refusal says beyond its status is a courtesy: it is not waited for as long as an answer is.
+const REFUSALS_BODY: Duration = Duration::from_secs(5);
+const REFUSALS_BODY_MAX: usize = 64 * 1024;
+
+/// Nobody asks for more than this, and a mistyped header must not silence us for a year.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+
+/// One for each partner: its connections are kept and used again, for the login as well.
+#[derive(Clone)]
+pub(super) struct Http {
+    client: Client,
+    budget: Arc<Budget>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What came back, whatever its status.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    /// What stands behind the status, if it is not what always stands there.
+    pub(super) reason: Option<String>,
+    pub(super) headers: HeaderMap,
+    /// What arrived of the body; of an answer (2xx) all of it.
+    pub(super) body: Vec<u8>,
+    pub(super) began_at: Timestamp,
+    pub(super) ended_at: Timestamp,
+}
+
+/// Why nothing came back that could be read to its end.
+#[derive(Debug)]
+pub(super) enum Failure {
+    TimedOut,
+    /// No connection.
+    Unreachable(String),
+    /// The connection broke before or within the answer, or the answer is too large.
+    Broken(String),
+}
+
+impl Http {
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub(super) fn new(budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
+        // Building a client panics without a provider. Whoever installed one already keeps it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            // A connection that hangs takes one question along, not all that are under way.
+            .http1_only()
+            // Well below what servers allow: a connection that they close while we write costs an answer.
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()?;
+        Ok(Self { client, budget, clock })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A page is asked for now.
+    pub(super) fn reads(&self, reader: Reader) {
+        self.budget.reads(reader, self.now());
+    }
+
+    /// Sends a request and reads what comes back, until `until` at the latest. An answer's body may have `body_max`
+    /// bytes, counted after decompression and while they arrive.
+    pub(super) async fn send(
+        &self,
+        request: RequestBuilder,
+        body_max: usize,
+        until: Instant,
+    ) -> Result<Reply, Failure> {
+        let (reply, body) = self.send_with_status(request, body_max, until).await?;
+        body.map(|()| reply)
+    }
+
+    /// The same for a request whose status alone says that it was carried out: what became of an answer's body is told
+    /// beside it.
+    pub(super) async fn send_with_status(
+        &self,
+        request: RequestBuilder,
+        body_max: usize,
+        until: Instant,
+    ) -> Result<(Reply, Result<(), Failure>), Failure> {
+        let began_at = self.now();
+        self.budget.spend(began_at);
+        let mut response = timeout_at(until, request.send()).await.map_err(|_| Failure::TimedOut)?.map_err(failure)?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.budget.slow_down(self.now());
+        }
+        let (mut body, mut came) = (Vec::new(), Ok(()));
+        if status.is_success() {
+            let read = timeout_at(until, read(&mut response, &mut body, body_max)).await;
+            came = read.unwrap_or(Err(Failure::TimedOut));
+        } else {
+            let until = until.min(Instant::now() + REFUSALS_BODY);
+            // The status says enough; what did not arrive is not missed.
+            let _ = timeout_at(until, read(&mut response, &mut body, REFUSALS_BODY_MAX)).await;
+        }
+        let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
+        let reason = reason.map(|reason| redact::words(&clean(&String::from_utf8_lossy(reason.as_bytes()), 100)));
+        let headers = std::mem::take(response.headers_mut());
+        Ok((Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() }, came))
+    }
+}
+
+async fn read(response: &mut Response, body: &mut Vec<u8>, most: usize) -> Result<(), Failure> {
+    let too_large = || Failure::Broken(format!("the answer is larger than {} KiB", most / 1024));
+    let announced = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > most) {
+        return Err(too_large());
+    }
+    while let Some(chunk) = response.chunk().await.map_err(failure)? {
+        if chunk.len() > most - body.len() {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(())
+}
+
+fn failure(error: reqwest::Error) -> Failure {
+    let is_connect = error.is_connect();
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    let text = clean(&redact::words(&clean(&text, LONGEST)), 300);
+    if is_connect { Failure::Unreachable(text) } else { Failure::Broken(text) }
+}
+
+impl Reply {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// A header that must be a GUID to be believed.
+    pub(super) fn id(&self, header: &str) -> Option<Uuid> {
+        Uuid::parse_str(self.headers.get(header)?.to_str().ok()?.trim()).ok()
+    }
+
+    pub(super) fn header(&self, header: &str) -> Option<&str> {
+        self.headers.get(header)?.to_str().ok()
+    }
+
+    /// How long the server asks us to stay away: `Retry-After` in seconds or as a date, at most an hour.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.header(RETRY_AFTER.as_str())?, self.ended_at)
+    }
+}
+
+fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Too many digits for a number are too many seconds as well.
+        return Some(text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs).min(RETRY_AFTER_MAX));
+    }
+    let date = DateTime::parse_from_rfc2822(text).ok()?;
+    Some(Timestamp::from(date.to_utc()).since(now).min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_never_silences_us_for_long() {
+        let now = Timestamp::from_millis(1_795_262_400_000);
+        for (text, seconds) in [
+            ("57", Some(57)),
+            (" 0 ", Some(0)),
+            ("86400", Some(3600)),
+            ("99999999999999999999999", Some(3600)),
+            ("Sat, 21 Nov 2026 12:00:30 GMT", Some(30)),
+            ("Sat, 21 Nov 2026 11:00:00 GMT", Some(0)),
+            ("Sat, 21 Nov 2099 11:00:00 GMT", Some(3600)),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text, now).map(|wait| wait.as_secs()), seconds, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The login server: one request for a token, and what its answer means.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
+use url::Url;
+use uuid::Uuid;
+
+use super::api_error::ApiError;
+use super::application::Application;
+use super::auth::Token;
+use super::credential::ClientAuth;
+use super::error::Error;
+use super::http::{Failure, Http, Reply};
+use super::json::{Json, Object};
+use super::{PartnerSettings, SetupError, join_segments, token_file};
+use vetwatch_core::redact::Known;
+
+/// The life of a token that does not say, and the longest that is believed.
+const LIFE_UNSAID: Duration = Duration::from_mins(5);
+const LIFE_MAX: Duration = Duration::from_hours(24);
+
+/// An application of a tenant, as the login server of its cloud knows it.
+pub(super) struct Login {
+    pub(super) http: Http,
+    /// What Microsoft documents for Partner Center: v1, with `resource`.
+    v1: Url,
+    /// For signing in with a device code: v2, with `scope`.
+    v2: Url,
+    device_code: Url,
+    client_id: String,
+    proof: ClientAuth,
+    _known: Known,
+    pub(super) resource: &'static str,
+    /// What an application asks for that wants something else than Partner Center: v2 instead of v1.
+    pub(super) scope: Option<String>,
+}
+
+/// Which of the token endpoints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// What was granted.
+pub(super) struct TokenGrant {
+    pub(super) token: Token,
+    /// Only a user's grants bring one, and not every one of them.
+    pub(super) refresh_token: Option<SecretString>,
+}
+
+/// What was not.
+pub(super) struct TokenDenied {
+    /// OAuth's word for it, such as `invalid_grant`, if the server said one.
+    pub(super) word: Option<String>,
+    pub(super) error: Error,
+}
+
+impl TokenDenied {
+    fn failed(why: impl Into<String>) -> Self {
+        Self { word: None, error: Error::NoToken(why.into()) }
+    }
+}
+
+impl Login {
+    pub(super) fn new(http: Http, settings: &PartnerSettings, proof: ClientAuth) -> Result<Self, SetupError> {
+        Self::at(http, &settings.login_url, &settings.tenant, &settings.client_id, proof, settings.resource)
+    }
+
+    pub(super) fn of(http: Http, application: &Application) -> Result<Self, SetupError> {
+        let Application { login_url, tenant, client_id, scope, proof } = application;
+        let login = Self::at(http, login_url, tenant, client_id, proof.clone(), "")?;
+        Ok(Self { scope: Some(scope.clone()), ..login })
+    }
+
+    fn at(
+        http: Http,
+        login_url: &Url,
+        tenant: &str,
+        client_id: &str,
+        proof: ClientAuth,
+        resource: &'static str,
+    ) -> Result<Self, SetupError> {
+        let at = |segments: &[&str]| {
+            join_segments(login_url, &[&[tenant], segments].concat()).ok_or(SetupError::Address("tenant"))
+        };
+        Ok(Self {
+            http,
+            v1: at(&["oauth2", "token"])?,
+            v2: at(&["oauth2", "v2.0", "token"])?,
+            device_code: at(&["oauth2", "v2.0", "devicecode"])?,
+            client_id: client_id.to_owned(),
+            _known: Known::of(match &proof {
+                ClientAuth::ClientSecret { secret, .. } => Some(secret.expose_secret()),
+                ClientAuth::Certificate(_) | ClientAuth::WorkloadIdentity(_) => None,
+            }),
+            proof,
+            resource,
+            scope: None,
+        })
+    }
+
+    /// One token request, with the application's proof of who it is.
+    pub(super) async fn grant(
+        &self,
+        version: Version,
+        form: &[(&str, &str)],
+        until: Instant,
+    ) -> Result<TokenGrant, TokenDenied> {
+        let endpoint = if version == Version::V1 { &self.v1 } else { &self.v2 };
+        let proof = self.proof.fields(&self.client_id, endpoint, self.http.now()).await.map_err(TokenDenied::failed)?;
+        let proof: Vec<(&str, &str)> = proof.iter().map(|(name, value)| (*name, Cow::as_ref(value))).collect();
+        let reply = self.post(endpoint, &[form, &proof].concat(), until).await?;
+        read(&reply).ok_or_else(|| TokenDenied::failed("the login server's answer is not a token"))
+    }
+
+    /// Asks for a code that a person types in.
+    pub(super) async fn device_code(&self, scope: &str, until: Instant) -> Result<Reply, TokenDenied> {
+        self.post(&self.device_code, &[("scope", scope)], until).await
+    }
+
+    /// Nothing but a success comes back.
+    async fn post(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<Reply, TokenDenied> {
+        let form = [form, &[("client_id", &self.client_id)]].concat();
+        let id = Uuid::new_v4();
+        let is_secret =
+            |name: &str| matches!(name, "client_secret" | "client_assertion" | "refresh_token" | "device_code");
+        let _known = Known::of(form.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| *value));
+        let request = self.http.client().post(endpoint.clone()).form(&form);
+        let request = request.header("Accept", "application/json").header("client-request-id", id.to_string());
+        let reply = self.http.send(request, 64 * 1024, until).await.map_err(|failure| match failure {
+            Failure::TimedOut => TokenDenied::failed("the login server did not answer in time"),
+            Failure::Unreachable(why) => TokenDenied::failed(format!("the login server cannot be reached: {why}")),
+            Failure::Broken(why) => TokenDenied::failed(format!("the login server's answer broke off: {why}")),
+        })?;
+        if reply.is_success() {
+            return Ok(reply);
+        }
+        Err(refused(&reply, id))
+    }
+}
+
+/// The login server's no: for now (5xx, 408, a redirect, "temporarily unavailable"), or for good.
+fn refused(reply: &Reply, id: Uuid) -> TokenDenied {
+    let answer = ApiError::read(reply.status, &reply.body, Some(id));
+    let body = Json::parse(&reply.body);
+    let word = body.as_ref().and_then(Json::as_object).and_then(|object| object.get("error").ok().flatten());
+    let word = word.and_then(Json::as_text).map(str::to_owned);
+    let is_temporary = word.as_deref() == Some("temporarily_unavailable");
+    let error = match reply.status {
+        429 => Error::Throttled { wait: reply.retry_after(), answer },
+        503 if reply.retry_after().is_some() => Error::Throttled { wait: reply.retry_after(), answer },
+        400..=499 if reply.status != 408 && !is_temporary => Error::Credential(answer),
+        _ => Error::NoToken(answer.to_string()),
+    };
+    TokenDenied { word, error }
+}
+
+/// A token that can be put into a header, and its life: `expires_in`, which v1 writes as a string and v2 as a number.
+fn read(reply: &Reply) -> Option<TokenGrant> {
+    let body = Json::parse(&reply.body)?;
+    let object: &Object = body.as_object()?;
+    let token = object.get("access_token").ok()??.as_text()?;
+    let is_bearer = match object.get("token_type").ok()? {
+        Some(kind) => kind.as_text()?.eq_ignore_ascii_case("bearer"),
+        None => true,
+    };
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) || !is_bearer {
+        return None;
+    }
+    let refresh_token = match object.get("refresh_token").ok()? {
+        Some(Json::Text(token)) if token_file::is_token(token) => Some(SecretString::from(token.as_str())),
+        // Taking the access token and dropping a replacement that we do not understand would lose the sign-in.
+        Some(Json::Text(token)) if !token.is_empty() => return None,
+        _ => None,
+    };
+    let life = seconds(object, "expires_in").unwrap_or(LIFE_UNSAID).min(LIFE_MAX);
+    Some(TokenGrant { token: Token::new(token, reply.began_at, life), refresh_token })
+}
+
+/// Seconds, as a number or as a text.
+pub(super) fn seconds(object: &Object, key: &str) -> Option<Duration> {
+    match object.get(key).ok()? {
+        Some(Json::Number(seconds) | Json::Text(seconds)) => seconds.trim().parse().map(Duration::from_secs).ok(),
+        _ => None,
+    }
+}

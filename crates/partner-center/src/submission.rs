@@ -1,0 +1,231 @@
+//! Asking for a vetting: the one thing that vetwatch writes at Partner Center, and only for `vetwatch submit`.
+//!
+//! Education may be asked for three times, so a request must not arrive twice by mistake. Partner Center tells a
+//! repetition by `MS-RequestId`: it stays the same while nobody has answered, and is new after any answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+use url::Url;
+use uuid::Uuid;
+
+use super::auth::Token;
+use super::error::Error;
+use super::http::Failure;
+use super::{
+    ANSWER, Answer, CORRELATION, Call, PartnerCenter, QUALIFICATIONS_MAX, error_codes, invalid_url, join_segments,
+    wire, with_headers,
+};
+use vetwatch_core::qualification::key;
+use vetwatch_core::redact::{self, Known};
+use vetwatch_core::time::Timestamp;
+
+/// How long after a request that nobody answered it is repeated; as often as there are pauses.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+
+/// What is asked for: only these three can be.
+#[derive(Debug, Clone)]
+pub enum Submission {
+    Education {
+        segment: Segment,
+        /// Optional; speeds the vetting up.
+        website: Option<String>,
+    },
+    /// The code is that of the customer's eligibility form; see [`PartnerCenter::validation_codes`].
+    GovernmentCommunityCloud { validation_code: SecretString },
+    /// A self-declaration.
+    StateOwnedEntity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    K12,
+    HigherEducation,
+}
+
+impl Segment {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::K12 => "K12",
+            Self::HigherEducation => "HigherEducation",
+        }
+    }
+}
+
+/// The contract since May 2023. Keys that are not used are left out, as Microsoft's own client does.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    qualification: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    education_segment: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    website: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_code: Option<&'a str>,
+}
+
+impl Submission {
+    #[must_use]
+    pub const fn qualification(&self) -> &'static str {
+        match self {
+            Self::Education { .. } => "Education",
+            Self::GovernmentCommunityCloud { .. } => "GovernmentCommunityCloud",
+            Self::StateOwnedEntity => "StateOwnedEntity",
+        }
+    }
+
+    fn validation_code(&self) -> Option<&str> {
+        match self {
+            Self::GovernmentCommunityCloud { validation_code } => Some(validation_code.expose_secret()),
+            Self::Education { .. } | Self::StateOwnedEntity => None,
+        }
+    }
+
+    fn body(&self) -> Body<'_> {
+        let (education_segment, website) = match self {
+            Self::Education { segment, website } => (Some(segment.as_str()), website.as_deref()),
+            Self::GovernmentCommunityCloud { .. } | Self::StateOwnedEntity => (None, None),
+        };
+        let (qualification, validation_code) = (self.qualification(), self.validation_code());
+        Body { qualification, education_segment, website, validation_code }
+    }
+}
+
+/// Partner Center took it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// What it said of the qualification that was asked for; of the customer's others it may say nothing. `None`: it
+    /// said nothing that was understood, which it need not.
+    pub answer: Option<Answer>,
+    pub request_id: Uuid,
+    pub correlation_id: Uuid,
+    pub ended_at: Timestamp,
+}
+
+/// Partner Center did not say that it took it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct NotSubmitted {
+    pub error: Error,
+    /// A request left, and its end is unknown: the submission may be under way.
+    pub may_have_arrived: bool,
+}
+
+impl NotSubmitted {
+    /// What the refusal means for a submission and what to do about it, beyond what the error says.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match &self.error {
+            Error::Refused(answer) | Error::NotFound(answer) | Error::NoRelationship(answer) => {
+                error_codes::of_submission(answer)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for NotSubmitted {
+    /// Nothing was sent.
+    fn from(error: Error) -> Self {
+        Self { error, may_have_arrived: false }
+    }
+}
+
+impl PartnerCenter {
+    /// Asks for a vetting of the customer, as a user. One request; up to two repetitions under the same id where nobody
+    /// answered (no connection, no answer in time, or a gateway that got none); once more, under a new id, with another
+    /// token if the first one was refused. Twice the deadline at most.
+    ///
+    /// # Errors
+    /// When Partner Center did not say that it took it; whether it may have all the same is told.
+    pub async fn submit(&self, customer_id: &str, submission: &Submission) -> Result<Submitted, NotSubmitted> {
+        let segments = ["v1", "customers", customer_id, "qualifications"];
+        let url = join_segments(&self.api_url, &segments).ok_or_else(invalid_url)?;
+        let _known = Known::of(submission.validation_code());
+        let until = Instant::now() + self.deadline * 2;
+        let mark = self.tokens.mark();
+        let mut token = self.tokens.current(mark, Instant::now() + self.deadline).await?;
+        let mut request_id = Uuid::new_v4();
+        let (mut is_renewed, mut may_have_arrived) = (false, false);
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let error = match self.send(&url, &token, request_id, submission, until).await {
+                Ok(call) if call.reply.is_success() => return Ok(submitted(call, submission)),
+                // Refused at the door: nothing was carried out, so a new request is no second attempt. Behind one whose
+                // end is unknown it could be.
+                Ok(call) if call.reply.status == 401 && !is_renewed && !may_have_arrived => {
+                    token = self.token_instead(&call, mark, until).await?;
+                    (request_id, is_renewed) = (Uuid::new_v4(), true);
+                    continue;
+                }
+                Ok(call) => {
+                    let status = call.reply.status;
+                    let is_turned_away = status == 503 && call.reply.retry_after().is_some();
+                    may_have_arrived |= matches!(status, 408 | 500..=599) && !is_turned_away;
+                    let error = Error::of(call.refusal(), call.reply.retry_after());
+                    // A gateway's: whoever stands behind it has not answered.
+                    if is_turned_away || !matches!(status, 408 | 502..=504) {
+                        return Err(NotSubmitted { error, may_have_arrived });
+                    }
+                    error
+                }
+                Err((error, was_sent)) => {
+                    may_have_arrived |= was_sent;
+                    error
+                }
+            };
+            match pauses.next() {
+                Some(pause) if Instant::now() + pause < until => sleep(pause).await,
+                _ => return Err(NotSubmitted { error, may_have_arrived }),
+            }
+        }
+    }
+
+    /// One request. Of a failure: whether it may have arrived.
+    async fn send(
+        &self,
+        url: &Url,
+        token: &Arc<Token>,
+        request_id: Uuid,
+        submission: &Submission,
+        until: Instant,
+    ) -> Result<Call, (Error, bool)> {
+        let correlation_id = Uuid::new_v4();
+        let request = self.http.client().post(url.clone()).json(&submission.body());
+        let request = with_headers(request, token, request_id, correlation_id);
+        let after = self.deadline.min(ANSWER);
+        let until = until.min(Instant::now() + after);
+        let (reply, _) =
+            self.http.send_with_status(request, QUALIFICATIONS_MAX, until).await.map_err(|failure| match failure {
+                Failure::TimedOut => (Error::TimedOut { after, correlation_id: Some(correlation_id) }, true),
+                Failure::Unreachable(why) => (Error::Unreachable(why), false),
+                Failure::Broken(why) => (Error::Unreadable { what: why, correlation_id: Some(correlation_id) }, true),
+            })?;
+        if reply.status != 401 {
+            token.mark_accepted();
+        }
+        let correlation_id = reply.id(CORRELATION).unwrap_or(correlation_id);
+        Ok(Call { reply, token: Arc::clone(token), request_id, correlation_id })
+    }
+}
+
+/// Any 2xx is a success: 201 with the new entry is documented, 200 with all of them is in the API's own description, and
+/// an answer of which half is missing was an answer.
+fn submitted(call: Call, submission: &Submission) -> Submitted {
+    let raw = redact::words(&call.raw());
+    let Call { reply, request_id, correlation_id, .. } = call;
+    let (began_at, ended_at) = (reply.began_at, reply.ended_at);
+    let understood = wire::qualifications(&reply.body).ok();
+    let answer = understood.filter(|snapshot| snapshot.get(&key(submission.qualification())).is_some());
+    let answer = answer.map(|snapshot| Answer { snapshot, raw, request_id, correlation_id, began_at, ended_at });
+    Submitted { answer, request_id, correlation_id, ended_at }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests;

@@ -1,0 +1,228 @@
+//! Where a user's refresh token is kept: a file of its own, outside the database, which people query.
+//!
+//! Each redemption brings a replacement, and the old one may die of it. So what is in the file changes often, may never
+//! be half written, and belongs to one process at a time: the daemon and `vetwatch login` share a lock. The token
+//! before the current one stays beside it, in case a replacement turns out to be worth nothing.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use vetwatch_core::time::Timestamp;
+
+/// Microsoft: a refresh token lasts so long, and each redemption brings a fresh one.
+const LIFE: Duration = Duration::from_hours(90 * 24);
+/// How soon a lock that somebody holds is looked at again. It is held for one request to the login server.
+const LOOK: Duration = Duration::from_millis(20);
+/// More than any refresh token.
+const LARGEST: u64 = 256 * 1024;
+
+/// The file of one partner: `tokens/PARTNER` beside the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFile(PathBuf);
+
+/// What is in it.
+#[derive(Debug, Clone)]
+pub(super) struct StoredToken {
+    pub(super) current: SecretString,
+    /// The one that was redeemed for it.
+    pub(super) previous: Option<SecretString>,
+    /// When the current one was given out.
+    pub(super) obtained_at: Timestamp,
+}
+
+/// The right to read and replace it, until dropped. A process that ends lets go of it.
+#[derive(Debug)]
+pub(super) struct LockedTokenFile {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl TokenFile {
+    /// The file of `partner` in that directory, which is made when something is stored in it.
+    #[must_use]
+    pub fn new(directory: &Path, partner: &str) -> Self {
+        Self(directory.join(partner))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// When the token ends unless it is redeemed before; `None`: nobody has signed in.
+    pub fn ends_at(&self) -> io::Result<Option<Timestamp>> {
+        Ok(read(&self.0)?.map(|kept| kept.obtained_at.after(LIFE)))
+    }
+
+    /// Waits for the lock until `until`; `None` means that the time is over. Makes the directory.
+    pub(super) async fn lock(&self, until: Instant) -> io::Result<Option<LockedTokenFile>> {
+        if let Some(directory) = self.0.parent() {
+            // Not those above it: they are other people's, too.
+            match DirBuilder::new().mode(0o700).create(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        // Not the token's file itself: that is replaced, and its lock would go with it.
+        let path = sibling_path(&self.0, "lock");
+        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Some(LockedTokenFile { path: self.0.clone(), _lock: lock })),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(LOOK).await,
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+}
+
+impl LockedTokenFile {
+    /// `None`: nobody has signed in.
+    pub(super) fn read(&self) -> io::Result<Option<StoredToken>> {
+        read(&self.path)
+    }
+
+    /// Whether a replacement could be stored: asked before a token is redeemed that would be lost with it.
+    pub(super) fn check_writable(&self, kept: &StoredToken) -> io::Result<()> {
+        self.write_beside(&kept.to_json()).map(drop)
+    }
+
+    /// Stores this in place of what is there: all of it or, whatever happens, nothing. When it returns, it is on the
+    /// disk.
+    pub(super) fn replace(&self, kept: &StoredToken) -> io::Result<()> {
+        let new = self.write_beside(&kept.to_json())?;
+        fs::rename(new, &self.path)?;
+        // Without this the rename itself could be lost with the power.
+        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    }
+
+    fn write_beside(&self, text: &str) -> io::Result<PathBuf> {
+        let path = sibling_path(&self.path, "new");
+        // One that a killed process left may have another mode.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        Ok(path)
+    }
+}
+
+impl StoredToken {
+    /// What is left when `redeemed` has brought `replacement`.
+    pub(super) fn replaced(redeemed: &SecretString, replacement: SecretString, now: Timestamp) -> Self {
+        Self { current: replacement, previous: Some(redeemed.clone()), obtained_at: now }
+    }
+
+    fn to_json(&self) -> String {
+        let previous = self.previous.as_ref().map(ExposeSecret::expose_secret);
+        let json = json!({
+            "about": "A user's refresh token for Partner Center, by `vetwatch login`. Whoever has it is that user.",
+            "refresh_token": self.current.expose_secret(),
+            "previous": previous,
+            "obtained_at": self.obtained_at,
+        });
+        format!("{json:#}\n")
+    }
+
+    fn from_json(text: &str) -> Option<Self> {
+        let mut json: Value = serde_json::from_str(text).ok()?;
+        let mut token = |key: &str| match json.get_mut(key).map(Value::take) {
+            Some(Value::String(token)) if is_token(&token) => Some(SecretString::from(token)),
+            _ => None,
+        };
+        let (current, previous) = (token("refresh_token")?, token("previous"));
+        let obtained_at = serde_json::from_value(json.get("obtained_at")?.clone()).ok()?;
+        Some(Self { current, previous, obtained_at })
+    }
+}
+
+/// Whether this can be a refresh token.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn read(path: &Path) -> io::Result<Option<StoredToken>> {
+    let text = match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > LARGEST => return Err(odd("too large")),
+        Ok(_) => fs::read_to_string(path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    StoredToken::from_json(&text).map(Some).ok_or_else(|| odd("not what vetwatch writes; sign in again"))
+}
+
+fn odd(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, why)
+}
+
+/// A name that no partner can have.
+fn sibling_path(path: &Path, what: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(format!("~{what}"));
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_795_262_400_000);
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_is_its_owners_alone_and_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TokenFile::new(&folder.path().join("tokens"), "emea");
+        assert_eq!(file.ends_at().unwrap(), None);
+        let held = file.lock(soon()).await.unwrap().unwrap();
+        assert!(held.read().unwrap().is_none());
+        let kept = StoredToken { current: "0.one".into(), previous: None, obtained_at: NOON };
+        held.check_writable(&kept).unwrap();
+        assert!(held.read().unwrap().is_none(), "nothing is there before it is stored");
+        // What a killed process left behind, with a mode of its own.
+        fs::set_permissions(sibling_path(&file.0, "new"), fs::Permissions::from_mode(0o644)).unwrap();
+        held.replace(&kept).unwrap();
+        held.replace(&StoredToken::replaced(&kept.current, "0.two".into(), NOON)).unwrap();
+        let kept = held.read().unwrap().unwrap();
+        assert_eq!((kept.current.expose_secret(), kept.previous.unwrap().expose_secret()), ("0.two", "0.one"));
+        assert_eq!(file.ends_at().unwrap(), Some(NOON.after(LIFE)));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(file.path()), mode(file.path().parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[tokio::test]
+    async fn one_process_at_a_time_has_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TokenFile::new(folder.path(), "emea");
+        let held = file.lock(soon()).await.unwrap().unwrap();
+        assert!(file.lock(Instant::now()).await.unwrap().is_none());
+        drop(held);
+        assert!(file.lock(Instant::now()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_ours_is_not_taken_for_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TokenFile::new(folder.path(), "emea");
+        for text in ["", "0.AVYA", "{}", r#"{"refresh_token":"a b","obtained_at":"2026-11-21T00:00:00Z"}"#] {
+            fs::write(file.path(), text).unwrap();
+            let held = file.lock(soon()).await.unwrap().unwrap();
+            assert_eq!(held.read().unwrap_err().kind(), ErrorKind::InvalidData, "{text}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! JSON as Partner Center writes it, read into ours. An answer is understood as a whole or not at all: half of one
+//! would look like news.
+
+use serde::Deserialize;
+
+use super::date;
+use super::json::{DuplicateKey, Json, Object, without_bom};
+use super::text::clean;
+use vetwatch_core::qualification::{Entry, Snapshot};
+use vetwatch_core::redact;
+use vetwatch_core::time::Timestamp;
+
+/// Why an answer was not understood, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ParseError(pub(super) &'static str);
+
+impl From<DuplicateKey> for ParseError {
+    fn from(_: DuplicateKey) -> Self {
+        Self("a key occurs twice in one object")
+    }
+}
+
+/// Five qualifications are documented. Far more entries than that are a fault, and expensive to compare.
+const ENTRIES_MAX: usize = 100;
+
+/// Names and status words are of a few letters; a reason is a sentence.
+const WORD_MAX: usize = 200;
+const REASON_MAX: usize = 2000;
+
+/// A customer's qualifications, in any of the shapes that were documented over the years: a bare array (today's), an
+/// array in `qualifications` (early 2021, and still in the API's own description), a single object (the preview, in
+/// `PascalCase`; the answer to a submission).
+pub(super) fn qualifications(body: &[u8]) -> Result<Snapshot, ParseError> {
+    if without_bom(body).trim_ascii().is_empty() {
+        return Err(ParseError("the body is empty"));
+    }
+    let entries = match Json::parse(body).ok_or(ParseError("the body is not JSON"))? {
+        Json::List(items) => list(&items)?,
+        Json::Object(object) => match (object.get("qualifications")?, object.get("qualification")?) {
+            (Some(Json::List(items)), None) => list(items)?,
+            (None, Some(_)) => vec![entry(&object)?],
+            (Some(_), None) => return Err(ParseError("`qualifications` is not a list")),
+            (Some(_), Some(_)) => return Err(ParseError("both `qualifications` and `qualification`")),
+            (None, None) => return Err(ParseError("an object without a qualification")),
+        },
+        Json::Null => return Err(ParseError("the body is `null`")),
+        _ => return Err(ParseError("neither a list nor an object")),
+    };
+    Ok(Snapshot::of(entries))
+}
+
+fn list(items: &[Json]) -> Result<Vec<Entry>, ParseError> {
+    if items.len() > ENTRIES_MAX {
+        return Err(ParseError("more qualifications than there can be"));
+    }
+    let object = |item: &Json| item.as_object().ok_or(ParseError("an entry that is not an object")).and_then(entry);
+    items.iter().map(object).collect()
+}
+
+fn entry(object: &Object) -> Result<Entry, ParseError> {
+    let qualification =
+        word(object, "qualification", WORD_MAX)?.ok_or(ParseError("an entry without a qualification"))?;
+    Ok(Entry {
+        qualification,
+        vetting_status: word(object, "vettingStatus", WORD_MAX)?,
+        vetting_reason: word(object, "vettingReason", REASON_MAX)?,
+        created_at: created_at(object),
+    })
+}
+
+/// When an entry was created: what all of its dates say that can be read. Nothing that is wrong with a date costs more
+/// than the date; where two of them contradict each other (they are compared to the second), neither is believed.
+fn created_at(object: &Object) -> Option<Timestamp> {
+    // Spelled `vettingCreatedDate` in the documentation of GET and `vettingCreateDate` everywhere else.
+    let written = ["vettingCreateDate", "vettingCreatedDate"].into_iter().flat_map(|key| object.all(key));
+    let mut dates = written.filter_map(Json::as_text).filter_map(date::parse);
+    let first = dates.next()?;
+    dates.all(|date| date.as_secs() == first.as_secs()).then_some(first)
+}
+
+/// A text that may be missing. A blank one is as good as missing; what is no text was not understood.
+fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, ParseError> {
+    match object.get(key)? {
+        None => Ok(None),
+        Some(Json::Text(text)) => Ok(Some(redact::fact(&clean(text, max_chars))).filter(|text| !text.is_empty())),
+        Some(_) => Err(ParseError("something else where a text belongs")),
+    }
+}
+
+/// A page of the customer list. Fields beyond these are of no interest, and may be of any shape.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    items: Vec<Item>,
+    continuation_token: Option<String>,
+    links: Option<Links>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    id: Option<String>,
+    company_profile: Option<CompanyProfile>,
+    relationship_to_partner: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct CompanyProfile {
+    tenant_id: Option<String>,
+    company_name: Option<String>,
+    domain: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Links {
+    next: Option<Link>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Link {
+    headers: Option<Vec<Header>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Header {
+    key: String,
+    value: Option<String>,
+}
+
+/// A customer as Partner Center's list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedCustomer {
+    /// The tenant id, as spelled. Never empty.
+    pub id: String,
+    /// May be empty. In one line, without control characters.
+    pub name: String,
+    /// May be empty. In one line, without control characters.
+    pub domain: String,
+    /// `relationshipToPartner`, as spelled: `reseller` and others.
+    pub relationship: Option<String>,
+}
+
+/// The customers of one page, and the token that asks for the next one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) customers: Vec<ListedCustomer>,
+    pub(super) next: Option<String>,
+}
+
+/// The header that asks for the next page.
+pub(super) const CONTINUATION: &str = "MS-ContinuationToken";
+
+/// One page of customers, of at most `full` items.
+///
+/// `totalCount` is not looked at (it counts the page), nor is `links.next.uri` (it may lead to another host, and was
+/// seen both with and without `/v1`): the next page is asked for with the header alone. An empty page is the last one,
+/// whatever it says. A full page that names a successor but no token is not understood: to take it for the last one
+/// would lose customers.
+pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> {
+    let page: Page =
+        serde_json::from_slice(without_bom(body)).map_err(|_| ParseError("the body is not a list of customers"))?;
+    let customers: Vec<ListedCustomer> = page.items.into_iter().map(customer).collect::<Result<_, _>>()?;
+    let link = page.links.and_then(|links| links.next);
+    let is_followed = link.is_some();
+    let in_link = link.and_then(|link| {
+        let headers = link.headers.unwrap_or_default();
+        headers.into_iter().find(|header| header.key.eq_ignore_ascii_case(CONTINUATION)).and_then(|header| header.value)
+    });
+    let next = in_link.or(page.continuation_token).filter(|token| !token.is_empty() && !customers.is_empty());
+    if next.is_none() && is_followed && customers.len() >= full {
+        return Err(ParseError("a full page that names a next one, without a token to ask for it"));
+    }
+    Ok(Listed { customers, next })
+}
+
+fn customer(item: Item) -> Result<ListedCustomer, ParseError> {
+    let profile = item.company_profile.unwrap_or_default();
+    let text =
+        |text: Option<String>| text.map(|text| redact::fact(&clean(&text, WORD_MAX))).filter(|text| !text.is_empty());
+    Ok(ListedCustomer {
+        id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(ParseError("a customer without an id"))?,
+        name: text(profile.company_name).unwrap_or_default(),
+        domain: text(profile.domain).unwrap_or_default(),
+        relationship: text(item.relationship_to_partner),
+    })
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests;
+
+#[cfg(test)]
+#[path = "wire_fuzz.rs"]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod fuzz;

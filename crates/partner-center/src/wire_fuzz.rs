@@ -1,0 +1,373 @@
+//! Answers and dates that nobody would think of: the answers of `tests/data/answers.toml` bent, cut, glued and shuffled,
+//! and plain noise. `tests/campaign fuzz 1000000` makes a million of them, and the ordinary run of the tests a few.
+//!
+//! What must hold of each: no panic, no hang, and no status that is not in the answer. What `serde_json` finds in a
+//! body, in a few lines that know nothing of ours, is what counts as being in it.
+
+use std::collections::BTreeSet;
+use std::panic::catch_unwind;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::ApiError;
+
+/// How many, unless `VETWATCH_CASES` says otherwise, and from which seed, unless `VETWATCH_SEED` does.
+const CASES: u64 = 20_000;
+const SEED: u64 = 20_201_203;
+
+/// A case that takes longer than this hangs, however busy the machine is.
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn hostile_answers_and_dates_cost_nothing() {
+    let given = |name: &str, usual: u64| {
+        std::env::var(name).map_or(usual, |given| given.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let (cases, seed) = (given("VETWATCH_CASES", CASES), given("VETWATCH_SEED", SEED));
+    eprintln!("VETWATCH_SEED={seed}");
+    let seeds = seeds();
+    let (began, mut slowest, mut understood) = (Instant::now(), Duration::ZERO, 0_u64);
+    for case in 0..cases {
+        // Each from a seed of its own: a failure is repeated alone.
+        let number = seed.wrapping_add(case);
+        let mut rng = Rng::with_seed(number);
+        let body = body(&mut rng, &seeds);
+        let date = date_text(&mut rng);
+        let started = Instant::now();
+        let judged = catch_unwind(|| judge(&body, &date));
+        let took = started.elapsed();
+        slowest = slowest.max(took);
+        let repeat = || {
+            let body = body.escape_ascii();
+            format!("repeat with VETWATCH_SEED={number} VETWATCH_CASES=1\nbody: {body}\ndate: {date:?}")
+        };
+        match judged {
+            Ok(Err(wrong)) => panic!("{wrong}; {}", repeat()),
+            Ok(Ok(is_understood)) => understood += u64::from(is_understood),
+            // The panic's own text was printed before.
+            Err(panic) => {
+                eprintln!("it panicked; {}", repeat());
+                std::panic::resume_unwind(panic);
+            }
+        }
+        assert!(took < LONG, "it took {took:?}; {}", repeat());
+    }
+    eprintln!("{cases} cases in {:?}, {understood} of them understood, the slowest took {slowest:?}", began.elapsed());
+    assert!(cases < 1000 || understood > cases / 20, "hardly one of them came near an answer");
+    assert!(cases < 1000 || understood < cases / 2, "hardly one of them was hostile");
+}
+
+/// The bodies of the table of answers.
+fn seeds() -> Vec<String> {
+    let table: toml::Table = include_str!("../../../tests/data/answers.toml").parse().unwrap();
+    let answers = table["answer"].as_array().unwrap();
+    answers.iter().map(|answer| answer["body"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Whether the body was understood, or what is wrong with how it was.
+fn judge(body: &[u8], date: &str) -> Result<bool, String> {
+    let _ = customers(body, 1);
+    let _ = ApiError::read(500, body, None);
+    if let Some(at) = date::parse(date)
+        && (date::parse(&at.to_string()) != Some(at) || !(2000..2200).contains(&chrono::Datelike::year(&at.to_utc())))
+    {
+        return Err(format!("the date is read as {at}"));
+    }
+    let Ok(snapshot) = qualifications(body) else { return Ok(false) };
+    let Ok(value) = serde_json::from_slice::<Value>(without_bom(body)) else {
+        return Err("understood, and no JSON".into());
+    };
+    let entries = entries_of(&value).ok_or("understood, and of no documented shape")?;
+    let all: BTreeSet<(String, Option<String>)> = entries.iter().map(|entry| pair(entry)).collect();
+    let seen = snapshot.entries();
+    if let Some(invented) = seen.iter().find(|e| !all.contains(&(e.qualification.clone(), e.vetting_status.clone()))) {
+        return Err(format!("{invented:?} is in no entry"));
+    }
+    let named: BTreeSet<String> = all.iter().map(|(name, _)| vetwatch_core::qualification::key(name)).collect();
+    let kept: BTreeSet<String> = seen.iter().map(Entry::key).chain(["none".into()]).collect();
+    if named.difference(&kept).next().is_some() || kept.len() != seen.len() + 1 {
+        return Err(format!("of {named:?} only {kept:?} are there, or one is there twice"));
+    }
+    if !dates_cost_nothing(&value, &snapshot) {
+        return Err("a date cost more than itself".into());
+    }
+    Ok(true)
+}
+
+/// The objects that hold qualifications, by the three documented shapes.
+fn entries_of(value: &Value) -> Option<Vec<&Map<String, Value>>> {
+    match value {
+        Value::Array(items) => items.iter().map(Value::as_object).collect(),
+        Value::Object(object) => match field(object, "qualifications") {
+            Some(Value::Array(items)) => items.iter().map(Value::as_object).collect(),
+            _ => Some(vec![object]),
+        },
+        _ => None,
+    }
+}
+
+fn field<'v>(object: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
+    object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+}
+
+fn pair(entry: &Map<String, Value>) -> (String, Option<String>) {
+    let text = |key| field(entry, key).and_then(Value::as_str).map(|text| clean(text, WORD_MAX));
+    (text("qualification").unwrap_or_default(), text("vettingStatus").filter(|text| !text.is_empty()))
+}
+
+/// The same answer with every date spoiled says the same of every qualification that it names once.
+fn dates_cost_nothing(value: &Value, snapshot: &Snapshot) -> bool {
+    let mut spoiled = value.clone();
+    spoil(&mut spoiled);
+    let Ok(without) = qualifications(spoiled.to_string().as_bytes()) else { return false };
+    let names: Vec<String> = entries_of(value)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|entry| vetwatch_core::qualification::key(&pair(entry).0))
+        .collect();
+    snapshot.entries().iter().filter(|entry| names.iter().filter(|name| **name == entry.key()).count() == 1).all(
+        |entry| {
+            let same = without.get(&entry.key());
+            same.is_some_and(|same| {
+                same.created_at.is_none()
+                    && (&same.vetting_status, &same.vetting_reason) == (&entry.vetting_status, &entry.vetting_reason)
+            })
+        },
+    )
+}
+
+fn spoil(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(spoil),
+        Value::Object(object) => {
+            for (key, value) in object.iter_mut() {
+                if key.to_ascii_lowercase().starts_with("vettingcreate") {
+                    *value = json!(["07/09/2020: 00:00:00", { "soon": null }]);
+                } else {
+                    spoil(value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// One body: mostly something that was an answer once.
+fn body(rng: &mut Rng, seeds: &[String]) -> Vec<u8> {
+    let (seed, other) = (&seeds[rng.usize(..seeds.len())], &seeds[rng.usize(..seeds.len())]);
+    match rng.u8(..10) {
+        0 => bytes(rng, 64),
+        1 => random_json(rng).into_bytes(),
+        2..=5 => mutated(rng, seed.as_bytes(), other.as_bytes()),
+        _ => match serde_json::from_slice::<Value>(without_bom(seed.as_bytes())) {
+            Ok(value) => shuffled(rng, value).into_bytes(),
+            Err(_) => mutated(rng, seed.as_bytes(), b"{}"),
+        },
+    }
+}
+
+fn bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
+    (0..rng.usize(..=most)).map(|_| rng.u8(..)).collect()
+}
+
+/// Words that bring noise near to an answer.
+const WORDS: [&str; 26] = [
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ",",
+    " ",
+    "\"",
+    "\\",
+    "\"qualification\"",
+    "\"qualifications\"",
+    "\"vettingStatus\"",
+    "\"VettingStatus\"",
+    "\"vettingReason\"",
+    "\"vettingCreateDate\"",
+    "\"Education\"",
+    "\"None\"",
+    "\"Approved\"",
+    "\"\\ud800\"",
+    "null",
+    "1",
+    "1e999",
+    "-0",
+    "true",
+    "\u{FEFF}",
+    "é",
+];
+
+fn random_json(rng: &mut Rng) -> String {
+    let mut soup = String::new();
+    for _ in 0..rng.usize(..40) {
+        let word = WORDS[rng.usize(..WORDS.len())];
+        // Now and then deeper than anybody would nest.
+        let times = if rng.u8(..50) == 0 { 300 } else { 1 };
+        soup += &word.repeat(times);
+    }
+    soup
+}
+
+/// Bytes changed, lost, doubled, cut off, and mixed with another answer's.
+fn mutated(rng: &mut Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut body = seed.to_vec();
+    for _ in 0..rng.usize(1..4) {
+        let (at, to) = (rng.usize(..=body.len()), rng.usize(..=body.len()));
+        let (at, to) = (at.min(to), at.max(to));
+        match rng.u8(..8) {
+            0 => body.truncate(to),
+            1 => drop(body.drain(at..to)),
+            2 => {
+                let part = body[at..to].to_vec();
+                let place = rng.usize(..=body.len());
+                body.splice(place..place, part);
+            }
+            3 => {
+                let end = rng.usize(..=other.len());
+                body.splice(at..at, other[end / 2..end].iter().copied());
+            }
+            4 => {
+                let word = WORDS[rng.usize(..WORDS.len())];
+                body.splice(at..at, word.bytes());
+            }
+            5 if at < body.len() => body[at] = rng.u8(..),
+            6 if at < body.len() => body[at] ^= 1 << rng.u8(..8),
+            _ => {
+                let noise = bytes(rng, 4);
+                body.splice(at..at, noise);
+            }
+        }
+    }
+    body
+}
+
+/// An answer whose values were swapped for others, whose keys are spelled otherwise, lost or there twice; as JSON.
+fn shuffled(rng: &mut Rng, mut value: Value) -> String {
+    if let Value::Array(items) = &mut value
+        && rng.u8(..4) == 0
+        && !items.is_empty()
+    {
+        for _ in 0..rng.usize(1..4) {
+            let copy = items[rng.usize(..items.len())].clone();
+            items.insert(rng.usize(..=items.len()), copy);
+        }
+    }
+    if rng.u8(..8) == 0 {
+        value = match rng.u8(..4) {
+            0 => json!({ "qualifications": value }),
+            1 => json!([value]),
+            2 => json!({ "value": value }),
+            _ => json!([value, null]),
+        };
+    }
+    let mut text = String::new();
+    write(rng, &value, &mut text);
+    text
+}
+
+fn write(rng: &mut Rng, value: &Value, into: &mut String) {
+    if rng.u8(..24) == 0 {
+        *into += &other_value(rng);
+        return;
+    }
+    match value {
+        Value::Array(items) => {
+            *into += "[";
+            for (n, item) in items.iter().enumerate() {
+                *into += if n == 0 { "" } else { "," };
+                write(rng, item, into);
+            }
+            *into += "]";
+        }
+        Value::Object(object) => {
+            *into += "{";
+            let mut first = true;
+            for (key, value) in object {
+                if rng.u8(..24) == 0 {
+                    continue;
+                }
+                for _ in 0..if rng.u8(..24) == 0 { 2 } else { 1 } {
+                    *into += if first { "" } else { "," };
+                    first = false;
+                    *into += &json!(spelled(rng, key)).to_string();
+                    *into += ":";
+                    if key.starts_with("vettingCreate") && rng.bool() {
+                        let date = date_text(rng);
+                        *into += &json!(date).to_string();
+                    } else {
+                        write(rng, value, into);
+                    }
+                }
+            }
+            *into += "}";
+        }
+        scalar => *into += &scalar.to_string(),
+    }
+}
+
+fn spelled(rng: &mut Rng, key: &str) -> String {
+    match rng.u8(..12) {
+        0 => key.to_uppercase(),
+        1 => key.chars().map(|c| if rng.bool() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect(),
+        2 => key.replace("Create", "Created"),
+        3 => format!("{key}s"),
+        _ => key.to_owned(),
+    }
+}
+
+fn other_value(rng: &mut Rng) -> String {
+    let texts =
+        ["Approved", "Denied", "InReview", "None", "none", "", " ", "a\u{202e}b", "\u{0}", "Education", "educ_ation"];
+    match rng.u8(..8) {
+        0 => "null".into(),
+        1 => rng.i64(..).to_string(),
+        2 => "[]".into(),
+        3 => "{}".into(),
+        4 => json!("x".repeat(rng.usize(..5000))).to_string(),
+        5 => json!(date_text(rng)).to_string(),
+        _ => json!(texts[rng.usize(..texts.len())]).to_string(),
+    }
+}
+
+/// Something that is a date, was one, or looks like one from afar.
+fn date_text(rng: &mut Rng) -> String {
+    const DATES: [&str; 12] = [
+        "2020-12-03T10:37:38.885Z",
+        "2020-12-04T20:54:24Z",
+        "2021-05-06T19:59:56.6832021+00:00",
+        "07/09/2020: 00:00:00",
+        "07/25/2020: 23:59:60",
+        "2021-07-14T18:02:00",
+        "0001-01-01T00:00:00",
+        "9999-12-31T23:59:59.9999999Z",
+        "+262142-12-31T23:59:59-23:59",
+        "-262143-01-01T00:00:00+23:59",
+        "2021-05-06T19:59:56-0700",
+        "2016-12-31T23:59:60Z",
+    ];
+    const LETTERS: &[u8] = b"0123456789-+:/.TZ tz,Z0";
+    let mut date = DATES[rng.usize(..DATES.len())].as_bytes().to_vec();
+    match rng.u8(..6) {
+        0 => {}
+        1 => date = (0..rng.usize(..40)).map(|_| LETTERS[rng.usize(..LETTERS.len())]).collect(),
+        2 => return String::from_utf8_lossy(&bytes(rng, 40)).into_owned(),
+        3 => date.extend(std::iter::repeat_n(b'9', rng.usize(..400))),
+        _ => {
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..date.len());
+                match rng.u8(..3) {
+                    0 if date.len() > 1 => drop(date.remove(at)),
+                    1 => date.insert(at, LETTERS[rng.usize(..LETTERS.len())]),
+                    _ => date[at] = LETTERS[rng.usize(..LETTERS.len())],
+                }
+            }
+        }
+    }
+    String::from_utf8_lossy(&date).into_owned()
+}

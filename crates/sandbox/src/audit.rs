@@ -1,0 +1,191 @@
+//! The activity log: what users and applications of the partner did, as Partner Center writes it down. Never what
+//! Microsoft decides.
+
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::NaiveDate;
+use serde_json::{Value, json};
+
+use super::engine::Call;
+use super::errors::{self, Reply};
+use super::pages::{self, LARGEST_PAGE, Paging};
+use super::response_options::{AuditLogOptions, Keys, Order};
+use super::rule::scrambled;
+use vetwatch_core::time::Timestamp;
+
+/// How long records are kept, and how many days one question may span.
+const KEPT_DAYS: u64 = 90;
+const LONGEST_SPAN: i64 = 30;
+/// Prefixes a continuation token, so that another text is not taken for one.
+const TOKEN_MARK: &str = "record:";
+
+/// What was done: in the order in which it happened.
+#[derive(Debug, Default)]
+pub(super) struct Audit(Vec<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    at: Timestamp,
+    /// When it was written down, whatever date it bears.
+    written_at: Timestamp,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Done {
+        operation: &'static str,
+        customer_id: String,
+        customer_name: String,
+        new_value: String,
+    },
+    /// In the caller's own words.
+    Raw(Value),
+}
+
+impl Audit {
+    pub(super) fn note(&mut self, at: Timestamp, operation: &'static str, id: &str, name: &str, new_value: &Value) {
+        let what = What::Done {
+            operation,
+            customer_id: id.to_owned(),
+            customer_name: name.to_owned(),
+            new_value: new_value.to_string(),
+        };
+        self.0.push(Entry { at, written_at: at, what });
+    }
+
+    /// A record as it is; `operationDate` is now if it has none that can be read.
+    pub(super) fn raw(&mut self, record: Value, now: Timestamp) {
+        let written = record.get("operationDate").and_then(Value::as_str);
+        let date = written.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+        let at = date.map_or(now, |date| date.to_utc().into());
+        self.0.push(Entry { at, written_at: now, what: What::Raw(record) });
+    }
+}
+
+/// The days that the query asks for.
+#[derive(Debug, Default)]
+struct Days {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl Days {
+    fn of(call: &Call) -> Self {
+        let mut days = Self::default();
+        for (name, value) in url::form_urlencoded::parse(call.query.as_bytes()) {
+            match name.as_ref() {
+                "startDate" => days.from = Some(value.into_owned()),
+                "endDate" => days.to = Some(value.into_owned()),
+                _ => {}
+            }
+        }
+        days
+    }
+}
+
+pub(super) fn problems(call: &Call) -> Option<String> {
+    match Days::of(call).from {
+        None => Some("without startDate it is the last 30 days, over and over".into()),
+        Some(_) => pages::problems(call),
+    }
+}
+
+pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now: Timestamp) -> Reply {
+    let (days, paging) = (Days::of(call), Paging::of(call));
+    let refuse = |text: &str| errors::standard(StatusCode::BAD_REQUEST, 3000, text);
+    let today = now.to_utc().date_naive();
+    let day = |text: &Option<String>, usual: NaiveDate| match text {
+        None => Some(usual),
+        Some(text) => NaiveDate::parse_from_str(text, "%Y-%m-%d").ok(),
+    };
+    let before = |days| today.checked_sub_days(chrono::Days::new(days)).unwrap_or(today);
+    let (Some(from), Some(to)) = (day(&days.from, before(30)), day(&days.to, today)) else {
+        return refuse("The dates are invalid.");
+    };
+    if from < before(KEPT_DAYS) {
+        return refuse("The startDate must be within the last 90 days.");
+    }
+    if from > to || (to - from).num_days() > LONGEST_SPAN {
+        return refuse("The dates must not be more than 30 days apart.");
+    }
+    let size = paging.size().unwrap_or(LARGEST_PAGE).min(auditing.page_size.unwrap_or(LARGEST_PAGE)).max(1);
+    let begin = match paging.token(call).map(place) {
+        Some(None) => return refuse("The continuation token is invalid."),
+        begin => begin.flatten().unwrap_or(0),
+    };
+    let is_shown = |entry: &&Entry| {
+        let day = entry.at.to_utc().date_naive();
+        let is_within = from <= day && (day < to || day == to && !(auditing.end_is_exclusive && days.to.is_some()));
+        is_within && auditing.lag.is_none_or(|lag| entry.written_at.after(lag) <= now)
+    };
+    let mut shown: Vec<_> = audit.0.iter().enumerate().filter(|(_, entry)| is_shown(entry)).collect();
+    match auditing.order.unwrap_or_default() {
+        Order::NewestFirst => shown.sort_by_key(|(index, entry)| std::cmp::Reverse((entry.at, *index))),
+        Order::OldestFirst => shown.sort_by_key(|(index, entry)| (entry.at, *index)),
+        // Another one at each question, and the same for the pages of one.
+        Order::None => {
+            let salt = (shown.len() as u64) << 32;
+            shown.sort_by_key(|(index, _)| scrambled(*index as u64 ^ salt));
+        }
+    }
+    let items: Vec<_> =
+        shown.iter().skip(begin).take(size).map(|(index, entry)| written(entry, *index, auditing)).collect();
+    let end = begin + items.len();
+    let mut page = json!({
+        "totalCount": items.len(), "items": items, "links": {"self": {"uri": "/auditrecords", "method": "GET"}},
+        "attributes": {"objectType": "Collection"},
+    });
+    if end < shown.len() {
+        let token = BASE64_STANDARD.encode(format!("{TOKEN_MARK}{end}"));
+        let headers = json!([{"key": "MS-ContinuationToken", "value": token}]);
+        page["links"]["next"] = json!({"uri": "/auditrecords?seekOperation=Next", "method": "GET", "headers": headers});
+        page["continuationToken"] = token.into();
+    }
+    Reply::json(StatusCode::OK, &page)
+}
+
+fn place(token: &str) -> Option<usize> {
+    String::from_utf8(BASE64_STANDARD.decode(token).ok()?).ok()?.strip_prefix(TOKEN_MARK)?.parse().ok()
+}
+
+/// As the documentation's samples are.
+fn written(entry: &Entry, index: usize, auditing: &AuditLogOptions) -> Value {
+    let date = entry.at.to_utc().format("%Y-%m-%dT%H:%M:%S%.3f0000Z").to_string();
+    let (operation, customer_id, customer_name, new_value) = match &entry.what {
+        What::Raw(record) => {
+            let mut record = record.clone();
+            if let Some(record) = record.as_object_mut() {
+                record.entry("operationDate").or_insert(date.into());
+            }
+            return record;
+        }
+        What::Done { operation, customer_id, customer_name, new_value } => {
+            (*operation, customer_id, customer_name, new_value)
+        }
+    };
+    let operation = match auditing.words {
+        Some(Keys::Pascal) => operation.split('_').map(capital).collect(),
+        Some(Keys::Lower) => operation.replace('_', ""),
+        Some(Keys::Upper) => operation.to_uppercase(),
+        Some(Keys::Camel) | None => operation.to_owned(),
+    };
+    let mut record = json!({
+        "partnerId": "3b7d9c52-6c0f-4a43-9c62-4f6f7a0b7d10", "customerId": customer_id, "customerName": customer_name,
+        "userPrincipalName": "sales@partner.example", "applicationId": "portal", "resourceType": "customer",
+        "resourceOldValue": "", "resourceNewValue": new_value, "operationType": operation,
+        "originalCorrelationId": "00000000-0000-0000-0000-000000000000", "operationDate": date,
+        "operationStatus": "succeeded", "customizedData": [],
+        "attributes": {"objectType": "AuditRecord"},
+    });
+    if !auditing.without_ids {
+        record["id"] = format!("record-{index}").into();
+    }
+    record
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+}

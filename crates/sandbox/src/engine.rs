@@ -1,0 +1,368 @@
+//! One request from its arrival to its answer, without the network: what is logged, what is wrong with it, which
+//! fault it meets, and what Partner Center would say.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, Method, StatusCode};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::Options;
+use super::audit;
+use super::body;
+use super::entra::{Authorization, Entra, MfaRefusal};
+use super::entry::Entry;
+use super::errors::{self, Reply};
+use super::fault::{self, Fault, Faults, Match};
+use super::listener::Disconnect;
+use super::log::{Kind, Progress, Record, RequestLog, Violation};
+use super::pages;
+use super::quirk::{Manner, Quirks, View};
+use super::response_options::Unqualified;
+use super::submissions;
+use super::submissions::{Outcome, Submissions};
+use super::throttle::Throttle;
+use super::transport;
+use super::world::{State, World};
+use vetwatch_core::time::Timestamp;
+
+/// A request, read.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn target(&self) -> Target<'_> {
+        let segments: Vec<&str> = self.path.split('/').skip(1).collect();
+        match (self.method.as_str(), segments.as_slice()) {
+            ("POST", [tenant, "oauth2", "token"]) => Target::Token { tenant, v2: false },
+            ("POST", [tenant, "oauth2", "v2.0", "token"]) => Target::Token { tenant, v2: true },
+            ("POST", [tenant, "oauth2", "v2.0", "devicecode"]) => Target::DeviceCode { tenant },
+            ("GET", ["v1", "customers"]) => Target::Customers,
+            ("GET", ["v1", "auditrecords"]) => Target::AuditRecords,
+            ("GET", ["v1", "customers", id, "qualifications"]) => Target::Qualifications(id),
+            ("POST", ["v1", "customers", id, "qualifications"]) => Target::Submission(id),
+            ("GET", ["v1", "customers", "all", "validations"]) => Target::Validations,
+            _ => Target::Unknown,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    Token { tenant: &'a str, v2: bool },
+    DeviceCode { tenant: &'a str },
+    Customers,
+    Qualifications(&'a str),
+    Submission(&'a str),
+    Validations,
+    AuditRecords,
+    Unknown,
+}
+
+impl Target<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Token { .. } | Self::DeviceCode { .. } => Kind::Token,
+            Self::Customers => Kind::Customers,
+            Self::Qualifications(_) => Kind::Qualifications,
+            Self::Submission(_) => Kind::Submissions,
+            Self::Validations => Kind::Validations,
+            Self::AuditRecords => Kind::AuditRecords,
+            Self::Unknown => Kind::Unknown,
+        }
+    }
+}
+
+/// A request that has been logged.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) seq: u64,
+    pub(super) kind: Kind,
+    authorization: Authorization,
+    manner: Option<Box<Manner>>,
+}
+
+/// What is to be done about a request.
+pub(super) enum Plan {
+    Answer(Reply),
+    /// Answer after the pause: with this, or with what is right by then.
+    Wait(Pause, Option<Reply>),
+    Sever(Disconnect),
+}
+
+pub(super) enum Pause {
+    For(Duration),
+    /// Until the gate's sender is gone.
+    Held(watch::Receiver<()>),
+    Forever,
+}
+
+/// Everything behind the sandbox's one mutex.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) world: World,
+    pub(super) entra: Entra,
+    pub(super) faults: Faults,
+    pub(super) quirks: Quirks,
+    pub(super) throttle: Throttle,
+    pub(super) log: RequestLog,
+    pub(super) submissions: Submissions,
+}
+
+impl Engine {
+    pub(super) fn new(options: &Options) -> Self {
+        let Options { tenant, client_id, client_secret, .. } = options.clone();
+        Self {
+            world: World::default(),
+            entra: Entra::new(tenant, client_id, client_secret, options.token_lifetime),
+            faults: Faults::default(),
+            quirks: Quirks::default(),
+            throttle: Throttle::of(options.throttle),
+            log: RequestLog::new(options.log_capacity),
+            submissions: Submissions::default(),
+        }
+    }
+
+    pub(super) fn arrive(&mut self, call: &Call, now: Timestamp) -> (Arrival, Plan) {
+        let target = call.target();
+        let kind = target.kind();
+        let customer = if let Target::Qualifications(id) | Target::Submission(id) = target { Some(id) } else { None };
+        let authorization = if kind == Kind::Token {
+            Authorization::NotNeeded
+        } else {
+            self.entra.check(call.header(AUTHORIZATION.as_str()), now)
+        };
+        let throttled = if kind.is_api() { self.throttle.refuse(now) } else { None };
+        let met = if throttled.is_none() { self.faults.meet(kind, customer, now) } else { None };
+        let manner = if throttled.is_none() { self.quirks.meet(kind, customer, now) } else { None };
+        let seq = self.log.arrive(Record {
+            seq: 0,
+            at: now,
+            method: call.method.to_string(),
+            path: if call.query.is_empty() { call.path.clone() } else { format!("{}?{}", call.path, call.query) },
+            kind,
+            customer: customer.map(str::to_owned),
+            authorization,
+            request_id: call.header("ms-requestid").map(str::to_owned),
+            correlation_id: call.header("ms-correlationid").map(str::to_owned),
+            fault: throttled.map(|_| "throttle").or(met.as_ref().map(|met| met.fault.name())),
+            shown: manner.as_ref().map(|manner| manner.view.shown()).unwrap_or_default(),
+            status: None,
+            progress: Progress::Open,
+        });
+        for problem in self.problems(call, target, seq) {
+            self.log.violation(Violation { seq, at: now, path: call.path.clone(), problem });
+        }
+        let arrival = Arrival { seq, kind, authorization, manner };
+        let plan = match (throttled, met) {
+            (Some(wait_s), _) => Plan::Answer(self.throttle.answer(wait_s, now)),
+            (None, Some(met)) => self.spoil(met, call, &arrival, now),
+            (None, None) => Plan::Answer(self.answer(call, &arrival, now)),
+        };
+        (arrival, plan)
+    }
+
+    fn spoil(&mut self, met: Match, call: &Call, arrival: &Arrival, now: Timestamp) -> Plan {
+        if let Some(reply) = met.fault.reply(now) {
+            // A success says that it was carried out, in whatever words.
+            if arrival.kind == Kind::Submissions && reply.status.is_success() {
+                self.answer(call, arrival, now);
+            }
+            return Plan::Answer(dressed(reply, call, arrival));
+        }
+        let mut now_if = |stale: bool| stale.then(|| self.answer(call, arrival, now));
+        match met.fault {
+            Fault::Hold { stale } => {
+                let early = now_if(stale);
+                // Without a gate it was released in the same instant.
+                Plan::Wait(met.gate.map_or(Pause::For(Duration::ZERO), Pause::Held), early)
+            }
+            Fault::Delay { by, stale } => Plan::Wait(Pause::For(by), now_if(stale)),
+            Fault::Cut => Plan::Answer(fault::cut(self.answer(call, arrival, now))),
+            Fault::Lost => {
+                self.answer(call, arrival, now);
+                Plan::Sever(Disconnect::Close)
+            }
+            Fault::Close => Plan::Sever(Disconnect::Close),
+            Fault::Reset => Plan::Sever(Disconnect::Reset),
+            _ => Plan::Wait(Pause::Forever, None),
+        }
+    }
+
+    /// What Partner Center says, all being well, in the manner that the request met.
+    pub(super) fn answer(&mut self, call: &Call, arrival: &Arrival, now: Timestamp) -> Reply {
+        let refusal =
+            if arrival.kind.is_api() { refuse(arrival.authorization, self.entra.mfa_refusal()) } else { None };
+        let reply = refusal.unwrap_or_else(|| {
+            let usual = Manner::default();
+            let manner = arrival.manner.as_deref().unwrap_or(&usual);
+            let host = call.header("host").unwrap_or_default();
+            match call.target() {
+                Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, host, &call.body, now),
+                Target::DeviceCode { tenant } => self.entra.device_code(tenant, host, &call.body, now),
+                Target::Customers => pages::answer(&self.world, call, &manner.listing),
+                Target::AuditRecords => audit::answer(&self.world.audit, call, &manner.auditing, now),
+                Target::Qualifications(id) => self.qualifications(id, manner, now),
+                Target::Submission(id) => self.submission(id, call, manner, now),
+                Target::Validations => Reply::json(StatusCode::OK, &self.submissions.codes),
+                Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
+            }
+        });
+        dressed(reply, call, arrival)
+    }
+
+    fn submission(&mut self, id: &str, call: &Call, manner: &Manner, now: Timestamp) -> Reply {
+        if !self.entra.is_user(call.header(AUTHORIZATION.as_str())) {
+            return errors::standard(StatusCode::FORBIDDEN, 900_329, "App-only access is not supported.");
+        }
+        let Some(customer) = self.world.get(id) else { return unknown(id) };
+        if customer.state.ended {
+            return no_relationship();
+        }
+        let request_id = guid(call.header("ms-requestid"));
+        let (entries, writing) = (&customer.state.entries, &manner.writing);
+        match self.submissions.take(id, call, request_id, entries) {
+            Outcome::Again(reply) | Outcome::Refused(reply) => reply,
+            Outcome::Taken(operation) => {
+                // It exists, and the operation needs no check.
+                let _ = self.world.apply(id, operation.clone(), now);
+                let entries = self.world.get(id).map(|customer| customer.state.entries.as_slice()).unwrap_or_default();
+                let reply = Submissions::answer(&operation, entries, writing);
+                self.submissions.keep(request_id, call, &reply);
+                reply
+            }
+        }
+    }
+
+    fn qualifications(&self, id: &str, manner: &Manner, now: Timestamp) -> Reply {
+        let Some(customer) = self.world.get(id) else { return unknown(id) };
+        let State { ended, entries, body } = match manner.view {
+            View::Past(ago) => self.world.state_at(customer, now.before(ago)),
+            View::Present | View::Nothing => &customer.state,
+        };
+        if *ended {
+            return no_relationship();
+        }
+        let ok = |body: Vec<u8>| Reply::new(StatusCode::OK, errors::JSON, body);
+        match (body, manner.view, manner.writing.unqualified) {
+            (_, View::Nothing, _) => ok(body::body(&[], &manner.writing)),
+            (Some(raw), ..) => {
+                let mut reply = ok(raw.bytes.clone());
+                reply.headers.clear();
+                reply.with(axum::http::header::CONTENT_TYPE, &raw.content_type)
+            }
+            (None, _, Some(unqualified)) if entries.is_empty() => match unqualified {
+                Unqualified::None => ok(body::body(&[Entry::none()], &manner.writing)),
+                Unqualified::Null => ok(b"null".to_vec()),
+                Unqualified::Braces => ok(b"{}".to_vec()),
+                Unqualified::Empty => ok(Vec::new()),
+                Unqualified::NoContent => Reply::empty(StatusCode::NO_CONTENT),
+                Unqualified::NotFound => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
+            },
+            (None, ..) => ok(body::body(entries, &manner.writing)),
+        }
+    }
+
+    /// What a careful client would have done otherwise.
+    fn problems(&mut self, call: &Call, target: Target<'_>, seq: u64) -> Vec<String> {
+        let mut problems = Vec::new();
+        match target {
+            Target::Unknown => problems.push(format!("{} is not known here", call.method)),
+            Target::Token { .. } | Target::DeviceCode { .. } => {
+                let form = call.header("content-type").unwrap_or_default();
+                if !form.starts_with("application/x-www-form-urlencoded") {
+                    problems.push("a token is asked for with a form".into());
+                }
+                if !call.query.is_empty() {
+                    problems.push("the token endpoint takes nothing in the query: it ends up in logs".into());
+                }
+            }
+            Target::Customers
+            | Target::Qualifications(_)
+            | Target::Submission(_)
+            | Target::Validations
+            | Target::AuditRecords => {
+                let accepts = call.header(ACCEPT.as_str()).unwrap_or_default();
+                if !accepts.contains("application/json") {
+                    problems.push("Accept is not application/json: the service can answer XML as well".into());
+                }
+                match guid(call.header("ms-requestid")) {
+                    None => problems.push("MS-RequestId is not a GUID".into()),
+                    Some(id) if matches!(target, Target::Submission(_)) => {
+                        let is_new = self.log.is_new(id);
+                        problems.extend(self.submissions.problem(id, is_new, &self.log, call, seq));
+                    }
+                    Some(id) if !self.log.is_new(id) => problems.push(format!("MS-RequestId {id} was used before")),
+                    Some(_) => {}
+                }
+                if guid(call.header("ms-correlationid")).is_none() {
+                    problems.push("MS-CorrelationId is not a GUID".into());
+                }
+                match target {
+                    Target::Customers => problems.extend(pages::problems(call)),
+                    Target::AuditRecords => problems.extend(audit::problems(call)),
+                    _ if !call.query.is_empty() => problems.push("qualifications take no query".into()),
+                    _ => {}
+                }
+                if matches!(target, Target::Submission(_)) {
+                    problems.extend(submissions::of_another_contract(call));
+                }
+            }
+        }
+        problems
+    }
+}
+
+fn unknown(id: &str) -> Reply {
+    if Uuid::try_parse(id).is_ok() {
+        errors::standard(StatusCode::NOT_FOUND, 60003, "The customer was not found.")
+    } else {
+        errors::standard(StatusCode::BAD_REQUEST, 900_118, "The customer id is invalid.")
+    }
+}
+
+fn no_relationship() -> Reply {
+    let text = "There is no commerce relationship between the partner and the customer.";
+    errors::standard(StatusCode::FORBIDDEN, 20002, text)
+}
+
+fn dressed(reply: Reply, call: &Call, arrival: &Arrival) -> Reply {
+    let takes_gzip = call.header(ACCEPT_ENCODING.as_str()).is_some_and(|encodings| encodings.contains("gzip"));
+    match arrival.manner.as_ref().and_then(|manner| manner.sending.as_ref()) {
+        Some(sending) => transport::dress(reply, sending, takes_gzip),
+        None => reply,
+    }
+}
+
+/// Only the form with hyphens is a GUID in a header.
+pub(super) fn guid(header: Option<&str>) -> Option<Uuid> {
+    header.filter(|id| id.len() == 36).and_then(|id| Uuid::try_parse(id).ok())
+}
+
+fn refuse(authorization: Authorization, mfa: MfaRefusal) -> Option<Reply> {
+    let (code, text) = match authorization {
+        Authorization::Valid | Authorization::NotNeeded => return None,
+        Authorization::Missing => (800_001, "The partner token is missing."),
+        Authorization::WrongAudience => (900_420, "The token was issued for another audience."),
+        Authorization::NoMfa if mfa == MfaRefusal::Header => {
+            let mut reply = Reply::empty(StatusCode::UNAUTHORIZED);
+            reply.reason = Some("Unauthorized - MFA required");
+            return Some(reply.with(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
+        }
+        Authorization::NoMfa => (900_421, "The token was issued without multi-factor authentication."),
+        Authorization::Unknown | Authorization::Expired | Authorization::Revoked => (400, "Access denied."),
+    };
+    Some(errors::standard(StatusCode::UNAUTHORIZED, code, text))
+}

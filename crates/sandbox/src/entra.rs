@@ -1,0 +1,324 @@
+//! Microsoft Entra's token endpoint, v1 and v2: applications for themselves, and users by them.
+
+mod client_auth;
+mod refusal;
+mod sign_in;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use self::client_auth::Proofs;
+use self::refusal::{Refusal, sealed};
+pub use self::sign_in::{Decision, Device, MfaRefusal, Rotation, SignIns};
+use self::sign_in::{OfUser, Users};
+use super::errors::Reply;
+use vetwatch_core::time::Timestamp;
+
+/// What tokens for the API are asked for.
+pub const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
+/// Entra still gives tokens for it; Partner Center has refused them since 2025-08-31.
+const RETIRED_RESOURCE: &str = "https://graph.windows.net";
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// Everybody who signs in is the same one.
+const USER: &str = "admin.agent@contoso.example";
+/// Beyond this many, tokens that have expired are forgotten.
+const MANY: usize = 10_000;
+
+/// What is right with a request's `Authorization`, or wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Authorization {
+    Valid,
+    Missing,
+    /// Not a token that this sandbox gave out.
+    Unknown,
+    Expired,
+    Revoked,
+    /// A good token for something else, such as graph.windows.net.
+    WrongAudience,
+    /// A user's, without a second factor.
+    NoMfa,
+    /// The token endpoint asks for none.
+    NotNeeded,
+}
+
+#[derive(Debug)]
+struct Token {
+    expires_at: Timestamp,
+    revoked: bool,
+    for_partner_center: bool,
+    /// `None`: an application's own.
+    user: Option<OfUser>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entra {
+    tenant: String,
+    client_id: String,
+    proofs: Proofs,
+    users: Users,
+    lifetime: Duration,
+    tokens: HashMap<String, Token>,
+}
+
+impl Entra {
+    pub(super) fn new(tenant: String, client_id: String, client_secret: String, lifetime: Duration) -> Self {
+        let (proofs, users) = (Proofs::new(client_secret), Users::default());
+        Self { tenant, client_id, proofs, users, lifetime, tokens: HashMap::new() }
+    }
+
+    pub(super) fn set_secret(&mut self, secret: String) {
+        (self.proofs.secret, self.proofs.secret_expired) = (secret, false);
+    }
+
+    pub(super) fn expire_secret(&mut self) {
+        self.proofs.secret_expired = true;
+    }
+
+    /// False if it is no certificate for an RSA key.
+    pub(super) fn register_certificate(&mut self, pem: &str) -> bool {
+        self.proofs.register(pem)
+    }
+
+    pub(super) fn forget_certificates(&mut self) {
+        self.proofs.certificates.clear();
+    }
+
+    pub(super) fn set_federated(&mut self, token: Option<String>) {
+        self.proofs.federated = token;
+    }
+
+    pub(super) fn sign_ins(&self) -> SignIns {
+        self.users.settings.clone()
+    }
+
+    pub(super) fn set_sign_ins(&mut self, settings: SignIns) {
+        self.users.settings = settings;
+    }
+
+    pub(super) fn devices(&self) -> Vec<Device> {
+        self.users.devices()
+    }
+
+    /// False if nobody waits with that code.
+    pub(super) fn decide(&mut self, user_code: &str, decision: Decision) -> bool {
+        self.users.decide(user_code, decision)
+    }
+
+    /// A refresh token, as if somebody had signed in.
+    pub(super) fn sign_in(&mut self, now: Timestamp) -> String {
+        self.users.sign_in(now).1
+    }
+
+    /// Ends every sign-in; returns how many there were.
+    pub(super) fn revoke_sign_ins(&mut self) -> usize {
+        self.users.revoke()
+    }
+
+    /// Of tokens given out from now on.
+    pub(super) fn set_lifetime(&mut self, lifetime: Duration) {
+        self.lifetime = lifetime;
+    }
+
+    /// Every access token given out so far that is not forgotten.
+    pub(super) fn access_tokens(&self) -> Vec<String> {
+        self.tokens.keys().cloned().collect()
+    }
+
+    /// Makes every token given out so far worthless; returns how many there were.
+    pub(super) fn revoke(&mut self) -> usize {
+        self.tokens.values_mut().for_each(|token| token.revoked = true);
+        self.tokens.len()
+    }
+
+    pub(super) fn check(&mut self, header: Option<&str>, now: Timestamp) -> Authorization {
+        let Some(header) = header else { return Authorization::Missing };
+        let Some((scheme, token)) = header.split_once(' ') else { return Authorization::Unknown };
+        match self.tokens.get(token.trim()) {
+            Some(_) if !scheme.eq_ignore_ascii_case("bearer") => Authorization::Unknown,
+            None => Authorization::Unknown,
+            Some(token) if token.revoked => Authorization::Revoked,
+            Some(token) if token.expires_at <= now => Authorization::Expired,
+            Some(token) if !token.for_partner_center => Authorization::WrongAudience,
+            Some(Token { user: Some(user), .. }) => {
+                self.users.used(user);
+                if user.mfa { Authorization::Valid } else { Authorization::NoMfa }
+            }
+            Some(_) => Authorization::Valid,
+        }
+    }
+
+    /// Whether the request is a user's, rather than an application's own.
+    pub(super) fn is_user(&self, header: Option<&str>) -> bool {
+        let token =
+            header.and_then(|header| header.split_once(' ')).and_then(|(_, token)| self.tokens.get(token.trim()));
+        token.is_some_and(|token| token.user.is_some())
+    }
+
+    pub(super) fn mfa_refusal(&self) -> MfaRefusal {
+        self.users.settings.mfa_refusal
+    }
+
+    /// Answers `POST /{tenant}/oauth2/token` or, if `v2`, `…/oauth2/v2.0/token`. `host` is what the client called us.
+    pub(super) fn answer(&mut self, tenant: &str, v2: bool, host: &str, form: &[u8], now: Timestamp) -> Reply {
+        let form: HashMap<String, String> = url::form_urlencoded::parse(form).into_owned().collect();
+        self.grant(tenant, v2, host, &form, now).unwrap_or_else(|refusal| refusal.into_reply(now))
+    }
+
+    /// Answers `POST /{tenant}/oauth2/v2.0/devicecode`.
+    pub(super) fn device_code(&mut self, tenant: &str, host: &str, form: &[u8], now: Timestamp) -> Reply {
+        let form: HashMap<String, String> = url::form_urlencoded::parse(form).into_owned().collect();
+        let answer = self.application(tenant, &form).and_then(|_| {
+            let scope = form.get("scope").map(String::as_str).unwrap_or_default();
+            if !scope.split(' ').any(is_of_partner_center) {
+                return Err(unknown_resource(scope, tenant));
+            }
+            let body = self.users.device_code(scope, &format!("http://{host}/control/devices"), now);
+            Ok(sealed(Reply::json(StatusCode::OK, &body), Uuid::new_v4()))
+        });
+        answer.unwrap_or_else(|refusal| refusal.into_reply(now))
+    }
+
+    /// The application's id, if it is known to the tenant, and the tenant to us.
+    fn application<'f>(&self, tenant: &str, form: &'f HashMap<String, String>) -> Result<&'f str, Refusal> {
+        if !tenant.eq_ignore_ascii_case(&self.tenant) {
+            let text = format!(
+                "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into \
+                 the correct cloud. Check with your subscription administrator, this may happen if there are no \
+                 active subscriptions for the tenant."
+            );
+            return Err(Refusal::new(400, "invalid_request", 90002, text));
+        }
+        let client_id = required(form, "client_id")?;
+        if !client_id.eq_ignore_ascii_case(&self.client_id) {
+            let text = format!(
+                "Application with identifier '{client_id}' was not found in the directory '{tenant}'. This can \
+                 happen if the application has not been installed by the administrator of the tenant or consented \
+                 to by any user in the tenant. You may have sent your authentication request to the wrong tenant."
+            );
+            return Err(Refusal::new(400, "unauthorized_client", 700_016, text));
+        }
+        Ok(client_id)
+    }
+
+    fn grant(
+        &mut self,
+        tenant: &str,
+        v2: bool,
+        host: &str,
+        form: &HashMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Reply, Refusal> {
+        let client_id = self.application(tenant, form)?;
+        let grant = required(form, "grant_type")?;
+        let resource = match (grant, v2) {
+            ("client_credentials", true) => {
+                let scope = required(form, "scope")?;
+                scope.strip_suffix("/.default").ok_or_else(|| {
+                    let text = format!(
+                        "The provided value for scope {scope} is not valid. Client credential flows must have a \
+                         scope value with /.default suffixed to the resource identifier (application ID URI)."
+                    );
+                    Refusal::new(400, "invalid_scope", 1_002_012, text)
+                })?
+            }
+            ("client_credentials" | "refresh_token", false) => required(form, "resource")?,
+            ("refresh_token", true) => {
+                let scope = required(form, "scope")?;
+                if scope.split(' ').any(is_of_partner_center) { RESOURCE } else { scope }
+            }
+            // What it is for was said when the code was asked for.
+            (DEVICE_CODE, true) => RESOURCE,
+            _ => {
+                let text = format!("The app requested an unsupported grant type '{grant}'.");
+                return Err(Refusal::new(400, "unsupported_grant_type", 70003, text));
+            }
+        };
+        let resource = resource.trim_end_matches('/');
+        if resource != RESOURCE && resource != RETIRED_RESOURCE {
+            return Err(unknown_resource(resource, tenant));
+        }
+        let endpoint = format!("http://{host}/{tenant}/oauth2/{}token", if v2 { "v2.0/" } else { "" });
+        self.proofs.check(form, client_id, &endpoint, now)?;
+        let user = match grant {
+            "refresh_token" => Some(self.users.redeem(required(form, "refresh_token")?, now)?),
+            DEVICE_CODE => Some(self.users.redeem_device(required(form, "device_code")?, now)?),
+            _ => None,
+        };
+        Ok(self.issue(v2, resource, user, now))
+    }
+
+    fn issue(&mut self, v2: bool, resource: &str, user: Option<(OfUser, Option<String>)>, now: Timestamp) -> Reply {
+        if self.tokens.len() >= MANY {
+            self.tokens.retain(|_, token| token.expires_at > now && !token.revoked);
+        }
+        let (user, refresh_token) = user.unzip();
+        let access_token = made_up_token(user.as_ref());
+        let expires_at = now.after(self.lifetime);
+        let token = Token { expires_at, revoked: false, for_partner_center: resource == RESOURCE, user };
+        self.tokens.insert(access_token.clone(), token);
+        let seconds = self.lifetime.as_secs();
+        let mut body = if v2 {
+            json!({
+                "token_type": "Bearer",
+                "expires_in": seconds,
+                "ext_expires_in": seconds,
+                "access_token": access_token,
+            })
+        } else {
+            // v1 writes its numbers as strings.
+            json!({
+                "token_type": "Bearer",
+                "expires_in": seconds.to_string(),
+                "ext_expires_in": seconds.to_string(),
+                "expires_on": expires_at.as_secs().to_string(),
+                "not_before": now.before(Duration::from_mins(5)).as_secs().to_string(),
+                "resource": resource,
+                "access_token": access_token,
+            })
+        };
+        if let Some(refresh_token) = refresh_token.flatten() {
+            body["scope"] = "user_impersonation".into();
+            body["refresh_token"] = refresh_token.into();
+        }
+        sealed(Reply::json(StatusCode::OK, &body), Uuid::new_v4())
+    }
+}
+
+fn required<'f>(form: &'f HashMap<String, String>, name: &str) -> Result<&'f str, Refusal> {
+    let text = || format!("The request body must contain the following parameter: '{name}'.");
+    let value = form.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    value.ok_or_else(|| Refusal::new(400, "invalid_request", 900_144, text()))
+}
+
+fn is_of_partner_center(scope: &str) -> bool {
+    scope.strip_prefix(RESOURCE).is_some_and(|rest| matches!(rest, "/.default" | "/user_impersonation"))
+}
+
+fn unknown_resource(resource: &str, tenant: &str) -> Refusal {
+    let text = format!(
+        "The resource principal named {resource} was not found in the tenant named {tenant}. This can happen if the \
+         application has not been installed by the administrator of the tenant or consented to by any user in the \
+         tenant. You might have sent your authentication request to the wrong tenant."
+    );
+    Refusal::new(400, "invalid_resource", 500_011, text)
+}
+
+/// Shaped like a JWT, as long as one. An application's is as opaque as a client must take it; a user's says how the
+/// user signed in.
+fn made_up_token(user: Option<&OfUser>) -> String {
+    let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"RS256","x5t":"sandbox","kid":"sandbox"}"#);
+    let random = |length| BASE64_URL_SAFE_NO_PAD.encode((0..length).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
+    let claims = user.map(|user| {
+        let amr: &[&str] = if user.mfa { &["pwd", "mfa"] } else { &["pwd"] };
+        BASE64_URL_SAFE_NO_PAD.encode(json!({"upn": USER, "amr": amr, "jti": fastrand::u64(..)}).to_string())
+    });
+    format!("{header}.{}.{}", claims.unwrap_or_else(|| random(600)), random(256))
+}

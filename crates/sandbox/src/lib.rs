@@ -1,0 +1,192 @@
+//! The simulated Partner Center: stateful, on loopback, and as awkward as the real one.
+//!
+//! It is the peer in the tests, in `vetwatch demo`, and, as `vetwatch sandbox`, in anybody's rehearsal. Nothing of
+//! it is special to the tests: what they can make go wrong, a person can, through the [control API](control).
+//!
+//! ```text
+//!  HTTP ──► server ──► engine ──► world (customers, entries, timelines)   pure state; time is an argument
+//!             │          ├──────► entra (tokens)
+//!             │          ├──────► faults, quirks, throttle
+//!             │          └──────► log (requests, counters, violations)
+//!             └─ waits, cuts, severs: what the engine planned
+//! ```
+//!
+//! Everything behind one mutex, and no request costs more when there are more customers. Waiting (a fault that
+//! hangs or delays) takes real time; everything that is dated follows the [`Clock`].
+//!
+//! [`smtp_server`] and [`webhook_receiver`] are the other two peers: a mail server and a webhook receiver.
+
+mod audit;
+pub mod bulk;
+mod inbox;
+pub mod control;
+mod engine;
+pub mod entra;
+pub mod entry;
+mod errors;
+pub mod fault;
+mod api;
+mod history;
+mod hourly_counts;
+pub mod log;
+pub mod smtp_server;
+pub mod response_options;
+mod operation;
+mod pages;
+mod listener;
+pub mod quirk;
+pub mod webhook_receiver;
+mod respond;
+pub mod rule;
+mod transport;
+mod server;
+mod submissions;
+mod duration_serde;
+pub mod throttle;
+pub mod world;
+mod body;
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+pub use api::CustomerView;
+pub use bulk::Bulk;
+pub use entra::{Authorization, Decision, Device, MfaRefusal, Rotation, SignIns};
+pub use errors::ErrorShape;
+pub use fault::{ActiveFault, Fault, FaultRule};
+pub use hourly_counts::Hour;
+pub use log::{Counts, Kind, Progress, Record, RequestLog, Shown, Violation};
+pub use operation::{Created, Operation, Place, Step, When};
+pub use pages::LARGEST_PAGE;
+pub use quirk::{ActiveQuirk, Quirk, QuirkRule};
+pub use response_options::{AuditLogOptions, BodyOptions, Order, PaginationOptions, TransportOptions};
+pub use throttle::{RetryAfter, ThrottleSettings, Window};
+pub use world::{CustomerDetails, RawBody, World, WorldError};
+
+use engine::Engine;
+use listener::Port;
+use server::Shared;
+use vetwatch_core::time::Clock;
+
+/// Who may ask the sandbox, and how it behaves.
+#[derive(Clone)]
+pub struct Options {
+    /// A loopback address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    pub tenant: String,
+    pub client_id: String,
+    pub client_secret: String,
+    /// Of an access token, in whole seconds.
+    pub token_lifetime: Duration,
+    pub throttle: Option<ThrottleSettings>,
+    /// How many requests are kept one by one; 0 keeps none and counts only.
+    pub log_capacity: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tenant: "5a4d0b1e-0c5c-4c8e-9f0e-2f6d3b1a7c11".into(),
+            client_id: "8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22".into(),
+            client_secret: "sandbox-secret".into(),
+            token_lifetime: Duration::from_secs(3599),
+            throttle: None,
+            log_capacity: 10_000,
+        }
+    }
+}
+
+// The secret is as good as none, but habits are formed by examples.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("tenant", &self.tenant)
+            .field("client_id", &self.client_id)
+            .field("token_lifetime", &self.token_lifetime)
+            .field("throttle", &self.throttle)
+            .field("log_capacity", &self.log_capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0} is not a loopback address: the sandbox has no protection of its own")]
+    NotLoopback(SocketAddr),
+    #[error("the sandbox cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("not seen within {within:?}; the last requests were:\n{last}")]
+    TimedOut { within: Duration, last: String },
+}
+
+/// A running sandbox. Dropping it ends it.
+pub struct Sandbox {
+    port: Port,
+    url: Url,
+    shared: Arc<Shared>,
+}
+
+impl Sandbox {
+    /// Starts listening. An empty world, until customers are added.
+    pub async fn start(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let address = options.listen;
+        if !address.ip().is_loopback() {
+            return Err(Error::NotLoopback(address));
+        }
+        let shared = Arc::new(Shared::new(Engine::new(&options), clock));
+        let port = Port::open_http(address, server::router(Arc::clone(&shared)))
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
+        let address = port.address();
+        let url = Url::parse(&format!("http://{address}/"))
+            .map_err(|error| Error::Listen { address, source: io::Error::other(error) })?;
+        Ok(Self { port, url, shared })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// The base of the API and of the token endpoint alike.
+    pub fn url(&self) -> Url {
+        self.url.clone()
+    }
+
+    /// An outage: ends every connection and refuses new ones, until [`Self::start_again`].
+    pub async fn stop(&self) -> io::Result<()> {
+        self.port.stop().await
+    }
+
+    /// Ends an outage: listens on the same port, with the state as it has become.
+    pub async fn start_again(&self) -> io::Result<()> {
+        self.port.start_again().await
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> u64 {
+        self.port.accepted()
+    }
+
+    /// Ends the sandbox; returns when its connections are closed.
+    pub async fn shutdown(self) {
+        // The port cannot be kept any more; nobody needs it.
+        let _ = self.port.stop().await;
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

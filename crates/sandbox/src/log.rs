@@ -1,0 +1,245 @@
+//! Who asked what: the newest requests one by one, counters that never forget, and what was wrong with requests.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::entra::Authorization;
+use super::hourly_counts::{Hour, Hours};
+use vetwatch_core::time::Timestamp;
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Token,
+    /// A page of the customer list.
+    Customers,
+    Qualifications,
+    /// `POST …/qualifications`.
+    Submissions,
+    Validations,
+    /// A page of the activity log.
+    AuditRecords,
+    /// Something that Partner Center does not have, or that this sandbox does not know.
+    Unknown,
+}
+
+impl Kind {
+    /// Behind the bearer token, the throttle and the API's headers.
+    pub(super) fn is_api(self) -> bool {
+        matches!(
+            self,
+            Self::Customers | Self::Qualifications | Self::Submissions | Self::Validations | Self::AuditRecords
+        )
+    }
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// No answer yet: held, delayed or hanging.
+    Open,
+    /// The answer was handed to the network, as far as it was to go.
+    Answered,
+    /// The client went away before it was answered.
+    Abandoned,
+    /// The connection was ended instead of an answer.
+    Severed,
+}
+
+/// Which state of a customer an answer shows, where nothing goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    #[default]
+    Present,
+    /// As from a replica that lags behind.
+    Past,
+    /// As if there were no qualification.
+    Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Record {
+    /// Counts all requests from 1.
+    pub seq: u64,
+    pub at: Timestamp,
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    pub kind: Kind,
+    /// As spelled in the path.
+    pub customer: Option<String>,
+    pub authorization: Authorization,
+    pub request_id: Option<String>,
+    pub correlation_id: Option<String>,
+    /// The fault that was applied; `throttle` when the limit refused it.
+    pub fault: Option<&'static str>,
+    pub shown: Shown,
+    pub status: Option<u16>,
+    pub progress: Progress,
+}
+
+/// A request that a careful client would not have sent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Violation {
+    pub seq: u64,
+    pub at: Timestamp,
+    pub path: String,
+    pub problem: String,
+}
+
+/// Of one kind of request, since the sandbox began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub requests: u64,
+    pub throttled: u64,
+    /// Met a fault that was asked for.
+    pub faulted: u64,
+    pub abandoned: u64,
+    pub severed: u64,
+    /// Answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+}
+
+/// Problems beyond this many are only counted.
+const KEPT_VIOLATIONS: usize = 1000;
+/// Request ids are remembered for at least this many requests.
+const KEPT_IDS: usize = 1_000_000;
+
+#[derive(Debug)]
+pub struct RequestLog {
+    capacity: usize,
+    last: u64,
+    ring: VecDeque<Record>,
+    counts: BTreeMap<Kind, Counts>,
+    hours: Hours,
+    by_customer: HashMap<String, u64>,
+    violations: VecDeque<Violation>,
+    violated: u64,
+    ids: [HashSet<Uuid>; 2],
+}
+
+impl RequestLog {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            last: 0,
+            ring: VecDeque::new(),
+            counts: BTreeMap::new(),
+            hours: Hours::default(),
+            by_customer: HashMap::new(),
+            violations: VecDeque::new(),
+            violated: 0,
+            ids: <[HashSet<Uuid>; 2]>::default(),
+        }
+    }
+
+    /// The number of the newest request.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Requests of this kind so far.
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.counts.get(&kind).map_or(0, |counts| counts.requests)
+    }
+
+    pub fn counts(&self) -> &BTreeMap<Kind, Counts> {
+        &self.counts
+    }
+
+    /// Requests by the hour of the clock in which they arrived, oldest first.
+    pub fn hours(&self) -> impl DoubleEndedIterator<Item = Hour> {
+        self.hours.all()
+    }
+
+    /// Requests for this customer so far, however the id was spelled.
+    pub fn count_of(&self, customer: &str) -> u64 {
+        self.by_customer.get(&customer.to_lowercase()).copied().unwrap_or(0)
+    }
+
+    /// Requests numbered above `seq` that are still kept, oldest first.
+    pub fn after(&self, seq: u64) -> impl Iterator<Item = &Record> {
+        let first = self.ring.front().map_or(0, |record| record.seq);
+        let skipped = usize::try_from((seq + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        self.ring.range(skipped.min(self.ring.len())..)
+    }
+
+    /// What was wrong with requests, oldest first; see [`Self::violated`].
+    pub fn violations(&self) -> impl Iterator<Item = &Violation> {
+        self.violations.iter()
+    }
+
+    /// How many problems there were, including those that are not kept.
+    pub fn violated(&self) -> u64 {
+        self.violated
+    }
+
+    pub(super) fn arrive(&mut self, mut record: Record) -> u64 {
+        self.last += 1;
+        record.seq = self.last;
+        self.hours.count(record.at, record.kind);
+        let counts = self.counts.entry(record.kind).or_default();
+        counts.requests += 1;
+        match record.fault {
+            Some("throttle") => counts.throttled += 1,
+            Some(_) => counts.faulted += 1,
+            None => {}
+        }
+        if let Some(customer) = &record.customer {
+            match self.by_customer.get_mut(customer.as_str()) {
+                Some(count) => *count += 1,
+                None => *self.by_customer.entry(customer.to_lowercase()).or_default() += 1,
+            }
+        }
+        if self.capacity > 0 {
+            if self.ring.len() >= self.capacity {
+                self.ring.pop_front();
+            }
+            self.ring.push_back(record);
+        }
+        self.last
+    }
+
+    pub(super) fn finish(&mut self, seq: u64, kind: Kind, progress: Progress, status: Option<u16>) {
+        let counts = self.counts.entry(kind).or_default();
+        match progress {
+            Progress::Open => {}
+            Progress::Answered => *counts.statuses.entry(status.unwrap_or(0)).or_default() += 1,
+            Progress::Abandoned => counts.abandoned += 1,
+            Progress::Severed => counts.severed += 1,
+        }
+        let first = self.ring.front().map_or(0, |record| record.seq);
+        let index = seq.checked_sub(first).and_then(|index| usize::try_from(index).ok());
+        if let Some(record) = index.and_then(|index| self.ring.get_mut(index)) {
+            (record.progress, record.status) = (progress, status);
+        }
+    }
+
+    pub(super) fn violation(&mut self, violation: Violation) {
+        self.violated += 1;
+        if self.violations.len() < KEPT_VIOLATIONS {
+            self.violations.push_back(violation);
+        }
+    }
+
+    /// Of a request that is still kept: how it ended.
+    pub(super) fn end_of(&self, seq: u64) -> Option<(Progress, Option<u16>)> {
+        let first = self.ring.front()?.seq;
+        let index = usize::try_from(seq.checked_sub(first)?).ok()?;
+        self.ring.get(index).map(|record| (record.progress, record.status))
+    }
+
+    /// Remembers an id; false if it was used before.
+    pub(super) fn is_new(&mut self, request_id: Uuid) -> bool {
+        let [current, older] = &mut self.ids;
+        if current.len() >= KEPT_IDS {
+            *older = std::mem::take(current);
+        }
+        !older.contains(&request_id) && current.insert(request_id)
+    }
+}

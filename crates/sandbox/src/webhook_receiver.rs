@@ -1,0 +1,253 @@
+//! A webhook receiver on loopback that checks signatures, keeps what it is sent, and fails as told.
+
+mod signature;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use url::Url;
+
+pub use super::inbox::Missing;
+use super::inbox::{Collection, Script};
+use super::listener::{ConnectionControl, Disconnect, Port};
+pub use signature::Signature;
+use signature::Verifier;
+use vetwatch_core::time::{Clock, Timestamp};
+
+/// A request that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookRequest {
+    pub received_at: Timestamp,
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    pub headers: HeaderMap,
+    /// Empty when the connection was closed before it was read.
+    pub body: Vec<u8>,
+    pub signature: Signature,
+    /// The status that was handed to the network.
+    pub answered: Option<u16>,
+}
+
+impl WebhookRequest {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// `webhook-id`.
+    pub fn id(&self) -> Option<&str> {
+        self.header("webhook-id")
+    }
+
+    /// The body; null if it is no JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// What the receiver does instead of answering 200.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WebhookAction {
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
+    /// Answers 200, late.
+    Delay(Duration),
+    /// Takes the request and never answers.
+    Hang,
+    /// Closes the connection without having looked at the body.
+    CloseBefore,
+    /// Takes the request and closes the connection without an answer.
+    CloseAfter,
+    /// Takes the request and resets the connection.
+    ResetAfter,
+}
+
+impl WebhookAction {
+    pub fn status(status: u16) -> Self {
+        Self::Answer { status, headers: Vec::new(), body: String::new() }
+    }
+
+    /// An answer with one more header, such as `Retry-After` or `Location`.
+    pub fn with_header(status: u16, name: &str, value: &str) -> Self {
+        Self::Answer { status, headers: vec![(name.into(), value.into())], body: String::new() }
+    }
+}
+
+struct ServerState {
+    clock: Arc<dyn Clock>,
+    hooks: Collection<WebhookRequest>,
+    script: Script<WebhookAction>,
+    verifier: Option<Verifier>,
+}
+
+/// A running receiver. Dropping it ends it.
+pub struct Receiver {
+    port: Port,
+    url: Url,
+    desk: Arc<ServerState>,
+}
+
+impl Receiver {
+    /// Listens on a free port of 127.0.0.1. `secret` (`whsec_` and base64) is what requests are to be signed with.
+    ///
+    /// # Errors
+    /// When the secret is none, or nothing can be listened on.
+    pub async fn start(secret: Option<&str>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), secret, clock).await
+    }
+
+    /// As [`Self::start`], on this address, which must be a loopback address.
+    pub async fn start_on(address: SocketAddr, secret: Option<&str>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let verifier = secret.map(Verifier::new).transpose()?;
+        let desk = Arc::new(ServerState { clock, hooks: Collection::new(), script: Script::new(), verifier });
+        let router = Router::new().fallback(receive).with_state(Arc::clone(&desk));
+        let port = Port::open_http(address, router).await?;
+        let url = Url::parse(&format!("http://{}/hook", port.address())).map_err(io::Error::other)?;
+        Ok(Self { port, url, desk })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Where to send to. Any other path is taken as well, and kept in [`WebhookRequest::path`].
+    pub fn url(&self) -> Url {
+        self.url.clone()
+    }
+
+    /// What has arrived so far, in order.
+    pub fn hooks(&self) -> Vec<WebhookRequest> {
+        self.desk.hooks.all()
+    }
+
+    /// Waits until `count` requests have arrived since the start (or [`Self::clear`]), and returns all.
+    pub async fn wait_for(&self, count: usize, within: Duration) -> Result<Vec<WebhookRequest>, Missing> {
+        self.desk.hooks.wait_for(count, within, |_| true).await
+    }
+
+    /// As [`Self::wait_for`], of requests that `counts` says yes to, such as those answered.
+    pub async fn wait_for_those(
+        &self,
+        count: usize,
+        within: Duration,
+        counts: impl Fn(&WebhookRequest) -> bool,
+    ) -> Result<Vec<WebhookRequest>, Missing> {
+        self.desk.hooks.wait_for(count, within, counts).await
+    }
+
+    /// Forgets what arrived.
+    pub fn clear(&self) {
+        self.desk.hooks.clear();
+    }
+
+    /// Does this with the next `times` requests (`None`: with all until cleared), after what was scripted before.
+    pub fn script(&self, act: WebhookAction, times: Option<u64>) {
+        self.desk.script.add(act, times);
+    }
+
+    /// Answers 200 again.
+    pub fn clear_script(&self) {
+        self.desk.script.clear();
+    }
+
+    /// Connections accepted since the start.
+    pub fn connections(&self) -> u64 {
+        self.port.accepted()
+    }
+
+    /// Ends every connection and refuses new ones.
+    pub async fn stop(&self) -> io::Result<()> {
+        self.port.stop().await
+    }
+
+    /// Listens again on the same port.
+    pub async fn start_again(&self) -> io::Result<()> {
+        self.port.start_again().await
+    }
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+const LARGEST_BODY: usize = 10 * 1024 * 1024;
+/// A client that was left hanging is forgotten after this.
+const LONGEST_HANG: Duration = Duration::from_mins(10);
+
+async fn receive(
+    State(desk): State<Arc<ServerState>>,
+    ConnectInfo(line): ConnectInfo<ConnectionControl>,
+    request: Request,
+) -> Result<Response, Infallible> {
+    let act = desk.script.next(|_| true);
+    let (parts, body) = request.into_parts();
+    let unread = act == Some(WebhookAction::CloseBefore);
+    let body = if unread { None } else { axum::body::to_bytes(body, LARGEST_BODY).await.ok() };
+    let Some(body) = body.or_else(|| unread.then(Default::default)) else {
+        // The sender broke off.
+        line.sever(Disconnect::Close);
+        return Ok(Response::default());
+    };
+    let received_at = desk.clock.now();
+    let signature = match &desk.verifier {
+        Some(_) if unread => Signature::NotChecked,
+        Some(verifier) => verifier.check(&parts.headers, &body, received_at),
+        None => Signature::NotChecked,
+    };
+    let index = desk.hooks.push(WebhookRequest {
+        received_at,
+        method: parts.method.to_string(),
+        path: parts.uri.to_string(),
+        headers: parts.headers,
+        body: body.to_vec(),
+        signature,
+        answered: None,
+    });
+    let response = match act {
+        None => respond(200, &[], String::new()),
+        Some(WebhookAction::Answer { status, headers, body }) => respond(status, &headers, body),
+        Some(WebhookAction::Delay(wait)) => {
+            tokio::time::sleep(wait).await;
+            respond(200, &[], String::new())
+        }
+        Some(severing) => {
+            if severing == WebhookAction::Hang {
+                let _ = tokio::time::timeout(LONGEST_HANG, line.stopped()).await;
+            }
+            let reset = severing == WebhookAction::ResetAfter;
+            line.sever(if reset { Disconnect::Reset } else { Disconnect::Close });
+            // Never sent: writing it ends the connection.
+            return Ok(Response::default());
+        }
+    };
+    desk.hooks.change(index, |hook| hook.answered = Some(response.status().as_u16()));
+    Ok(response)
+}
+
+fn respond(status: u16, headers: &[(String, String)], body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
+}
