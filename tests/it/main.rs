@@ -38,5 +38,6 @@ mod upgrade;
 mod verdicts;
 mod waiting;
 mod webhook;
+mod words;
 mod week;
 mod world;
