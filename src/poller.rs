@@ -180,7 +180,7 @@ impl Poller {
         flight.is_news = false;
         self.apply_log_availability(now).await?;
         self.tell(now).await?;
-        mass_absence::release(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
+        mass_absence::clear_if_plausible(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
         self.persist_rate_limit(now).await?;
         if self.is_closed(flight, &mut round, now).await? {
             self.budget.polls_wait(false);
@@ -275,9 +275,9 @@ impl Poller {
     async fn tell(&self, now: Timestamp) -> Result<(), store::Error> {
         let (store, partner, routes) = (&self.store, &self.partner, &self.routes);
         departed_customers::stop_polling_departed(store, partner, now).await?;
-        let queued = unknown_statuses::tell(store, partner, routes, now).await?
-            + departed_customers::tell(store, partner, routes, now).await?
-            + initial_sync::tell(store, partner, self.synced, routes, &self.reminders, now).await?;
+        let queued = unknown_statuses::report(store, partner, routes, now).await?
+            + departed_customers::report(store, partner, routes, now).await?
+            + initial_sync::report(store, partner, self.synced, routes, &self.reminders, now).await?;
         self.poke_outbox(queued);
         Ok(())
     }

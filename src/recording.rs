@@ -1,5 +1,5 @@
-//! The transaction that no verdict is lost in: what was observed, what changed, what is told of it and to whom, all
-//! of it or nothing.
+//! Records a response in one transaction: the states, their changes, the events and their deliveries, all or nothing. So
+//! no verdict is lost.
 
 pub mod initial_sync;
 pub mod mass_absence;
@@ -23,59 +23,60 @@ use crate::schedule::{Intervals, PollClass};
 use crate::store::{self, Customer, PartnerRow, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// How long news is expected after a denial, or after an entry is gone that may come back.
-pub(crate) const EXPECTED_BUSINESS_DAYS: u32 = 10;
-/// Who held something is asked as often as the settled for so long after that.
-const SETTLED_AFTER: Duration = Duration::from_hours(24 * 90);
+/// How long a customer is watched closely after a denial, or after an entry that may return is gone.
+pub(crate) const WATCH_BUSINESS_DAYS: u32 = 10;
+/// How long after that a customer stays in the settled class.
+const SETTLED_FOR: Duration = Duration::from_hours(24 * 90);
 
-/// What an answer came to.
+/// The outcome of recording one response.
 #[derive(Debug, Default)]
 pub struct Recorded {
     pub changes: Vec<(Change, EventType)>,
-    /// Messages that were queued.
+    /// Deliveries enqueued.
     pub queued: usize,
-    /// The answer was older than what was recorded, or the customer was removed meanwhile: nothing happened.
-    pub dropped: bool,
+    /// Nothing was recorded: the response is older than the recorded one, or the customer was removed meanwhile.
+    pub stale: bool,
 }
 
-/// Records an understood answer. Either everything that follows from it is committed, or nothing is and the same
-/// answer may be recorded again.
+/// Records a response. Commits everything that follows from it, or nothing; then it may be recorded again. `recently_polled`
+/// is the number of customers that held an entry and were understood within the last hour.
 pub async fn record(
     store: &Store,
     partner: &PartnerRow,
     routes: &Routes,
     intervals: &Intervals,
-    asked: u64,
+    recently_polled: u64,
     customer: i64,
     answer: &Answer,
 ) -> Result<Recorded, store::Error> {
     let now = answer.ended_at;
     let mut tx = store.begin().await?;
     let Some(mut customer) = tx.customer(customer).await? else {
-        return Ok(Recorded { dropped: true, ..Recorded::default() });
+        return Ok(Recorded { stale: true, ..Recorded::default() });
     };
-    // A recorded answer from the future means that the clock was set back; it says nothing of this one's age.
+    // A recorded response from the future means that the clock was set back, not that this one is older.
     if customer.response_requested_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
-        return Ok(Recorded { dropped: true, ..Recorded::default() });
+        return Ok(Recorded { stale: true, ..Recorded::default() });
     }
     let before = tx.states(customer.row).await?;
-    let doubt = mass_absence::doubt(&mut tx, partner.id, &customer, &before, answer, asked).await?;
-    let look = EvalContext {
+    let absence_policy =
+        mass_absence::absence_policy(&mut tx, partner.id, &customer, &before, answer, recently_polled).await?;
+    let context = EvalContext {
         now,
         last_seen_at: customer.last_seen_at,
         submitted_at: customer.submitted_at,
-        news_since: news_since(partner, tx.first_synced_at(partner.id).await?, &customer),
+        notify_since: notify_since(partner, tx.first_synced_at(partner.id).await?, &customer),
         first_confirmation: intervals.first_confirmation,
         second_confirmation: intervals.second_confirmation,
-        doubt,
+        absence_policy,
     };
-    let steps = changes::compare(&before, &answer.snapshot, &look);
+    let steps = changes::compare(&before, &answer.snapshot, &context);
 
-    let recorded = tell(&mut tx, partner, routes, &customer, answer, &steps).await?;
+    let recorded = persist_changes(&mut tx, partner, routes, &customer, answer, &steps).await?;
     customer.watch_closely_until = watch_closely_until(&customer, &steps, now);
-    let beliefs: Vec<_> = steps.into_iter().map(|(belief, _)| belief).collect();
-    customer.class = class(&beliefs, customer.watch_closely_until, now);
-    let mut next = next_poll_at(&customer, &beliefs, intervals, &look);
+    let states: Vec<_> = steps.into_iter().map(|(state, _)| state).collect();
+    customer.class = class(&states, customer.watch_closely_until, now);
+    let mut next = next_poll_at(&customer, &states, intervals, &context);
     if customer.unlisted && customer.class != PollClass::Confirming {
         (customer.class, next) = (PollClass::Unqualified, intervals.next_rare_poll(now, fastrand::f64()));
     }
@@ -84,8 +85,8 @@ pub async fn record(
     Ok(recorded)
 }
 
-/// Saves what is believed now, and each change with its event and the messages it makes.
-async fn tell(
+/// Saves the new states, and each change with its event and deliveries.
+async fn persist_changes(
     tx: &mut WriteTx,
     partner: &PartnerRow,
     routes: &Routes,
@@ -97,9 +98,9 @@ async fn tell(
     let mut recorded = Recorded::default();
     let evidence =
         if steps.iter().any(|(_, change)| change.is_some()) { redact::words(&answer.raw) } else { String::new() };
-    for (belief, change) in steps {
-        tx.save_state(customer.row, belief).await?;
-        if let Some(word) = belief.unknown_status() {
+    for (state, change) in steps {
+        tx.save_state(customer.row, state).await?;
+        if let Some(word) = state.unknown_status() {
             tx.unknown_status(partner.id, &qualification::key(word), word, now).await?;
         }
         let Some(change) = change else { continue };
@@ -109,14 +110,14 @@ async fn tell(
         if let Some(key) = EventKey::of_change(&partner.name, &customer.customer_id, change) {
             event.data.event_id = tx.free_event_id(&key).await?;
         }
-        recorded.queued += queue(tx, routes, partner, customer, &event, Some(transition), now).await?;
+        recorded.queued += enqueue_event(tx, routes, partner, customer, &event, Some(transition), now).await?;
         recorded.changes.push((change.clone(), event.kind));
     }
     Ok(recorded)
 }
 
-/// Stores news of a customer and queues it for whoever is told. Of a muted customer nobody is. Returns for how many.
-pub(crate) async fn queue(
+/// Stores an event about a customer and enqueues one delivery per recipient; none for a muted customer. Returns how many.
+pub(crate) async fn enqueue_event(
     tx: &mut WriteTx,
     routes: &Routes,
     partner: &PartnerRow,
@@ -133,15 +134,15 @@ pub(crate) async fn queue(
     delivery::queue(tx, routes, event, &customer.contact, None, now).await
 }
 
-/// From when on a review counts as begun on our watch: since the partner is watched, or, for a customer who joined
-/// after the first complete list, always.
-fn news_since(partner: &PartnerRow, first_synced_at: Option<Timestamp>, customer: &Customer) -> Option<Timestamp> {
+/// Reviews submitted after this are notified with the first response. `None` (all are) for a customer that joined after the
+/// first complete customer list.
+fn notify_since(partner: &PartnerRow, first_synced_at: Option<Timestamp>, customer: &Customer) -> Option<Timestamp> {
     let joined_later = first_synced_at.is_some_and(|synced| customer.added_at > synced);
     (!joined_later).then_some(partner.watching_since)
 }
 
 fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timestamp, correlation_id: Uuid) -> Event {
-    let news = VettingChange {
+    let payload = VettingChange {
         customer: customer.reference(),
         qualification: change.qualification.clone(),
         from: change.from.clone(),
@@ -158,44 +159,44 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
             .filter(|_| change.event == EventType::Vanished && change.is_replaced()),
         overdue: None,
     };
-    Event::new(change.event, &partner.name, EventPayload::Vetting(Box::new(news)), now, now)
+    Event::new(change.event, &partner.name, EventPayload::Vetting(Box::new(payload)), now, now)
 }
 
-/// A denial is often followed by a new submission, and an entry that is gone by its return: both are looked for.
+/// A denial is often followed by a new submission, and a missing entry by its return: both are watched for closely.
 fn watch_closely_until(
     customer: &Customer,
     steps: &[(QualificationState, Option<Change>)],
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let changes = || steps.iter().filter_map(|(belief, change)| Some((change.as_ref()?.event, belief.status())));
-    let is_looked_for = |(event, status): (EventType, Option<Status>)| {
+    let changes = || steps.iter().filter_map(|(state, change)| Some((change.as_ref()?.event, state.status())));
+    let is_watched = |(event, status): (EventType, Option<Status>)| {
         matches!(event, EventType::Denied | EventType::Revoked | EventType::Vanished)
-            // Also the denial that is back after a copy of the past.
+            // Also a denial that is shown again after a stale copy.
             || (event == EventType::Changed && matches!(status, None | Some(Status::Verdict(Verdict::Denied))))
     };
-    if changes().any(is_looked_for) {
-        return Some(after_business_days(now, EXPECTED_BUSINESS_DAYS));
+    if changes().any(is_watched) {
+        return Some(after_business_days(now, WATCH_BUSINESS_DAYS));
     }
-    let has_come = changes().any(|(_, status)| matches!(status, Some(Status::InReview | Status::Verdict(_))));
-    customer.watch_closely_until.filter(|until| until.after(SETTLED_AFTER) > now && !has_come)
+    let has_arrived = changes().any(|(_, status)| matches!(status, Some(Status::InReview | Status::Verdict(_))));
+    customer.watch_closely_until.filter(|until| until.after(SETTLED_FOR) > now && !has_arrived)
 }
 
-/// Is a customer of this class asked at another interval from now on, though nothing has changed?
+/// True if the interval of a customer of this class changes now only because time has passed.
 pub(crate) fn watch_window_expired(watch_closely_until: Option<Timestamp>, class: PollClass, now: Timestamp) -> bool {
     watch_closely_until.is_some_and(|until| match class {
         PollClass::InReview => until <= now,
-        _ => until.after(SETTLED_AFTER) <= now,
+        _ => until.after(SETTLED_FOR) <= now,
     })
 }
 
-fn class(beliefs: &[QualificationState], watch_closely_until: Option<Timestamp>, now: Timestamp) -> PollClass {
-    if beliefs.iter().any(|belief| belief.pending.is_some()) {
+fn class(states: &[QualificationState], watch_closely_until: Option<Timestamp>, now: Timestamp) -> PollClass {
+    if states.iter().any(|state| state.pending.is_some()) {
         PollClass::Confirming
-    } else if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview))
+    } else if states.iter().any(|state| state.status() == Some(Status::InReview))
         || watch_closely_until.is_some_and(|until| until > now)
     {
         PollClass::InReview
-    } else if watch_closely_until.is_some() || beliefs.iter().any(|belief| belief.entry.is_some()) {
+    } else if watch_closely_until.is_some() || states.iter().any(|state| state.entry.is_some()) {
         PollClass::Settled
     } else {
         PollClass::Unqualified
@@ -204,21 +205,20 @@ fn class(beliefs: &[QualificationState], watch_closely_until: Option<Timestamp>,
 
 fn next_poll_at(
     customer: &Customer,
-    beliefs: &[QualificationState],
+    states: &[QualificationState],
     intervals: &Intervals,
-    look: &EvalContext,
+    context: &EvalContext,
 ) -> Timestamp {
-    let next_look = beliefs.iter().filter_map(|belief| Some(belief.pending.as_ref()?.next_look_at(look))).min();
-    let usual = match look.last_seen_at {
-        None => intervals.after_first_sight(customer.class, look.now, fastrand::f64()),
-        Some(_) => intervals.next(customer.class, look.now, fastrand::f64()),
+    let next_confirmation =
+        states.iter().filter_map(|state| Some(state.pending.as_ref()?.next_confirmation_at(context))).min();
+    let usual = match context.last_seen_at {
+        None => intervals.after_first_response(customer.class, context.now, fastrand::f64()),
+        Some(_) => intervals.next(customer.class, context.now, fastrand::f64()),
     };
-    match next_look {
-        // A review that goes on, or a verdict that is not believed yet, is still looked at as often as any review.
-        Some(next_look) if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview)) => {
-            next_look.min(usual)
-        }
-        Some(next_look) => next_look,
+    match next_confirmation {
+        // A review, also with a pending verdict, is polled at least as often as any review.
+        Some(at) if states.iter().any(|state| state.status() == Some(Status::InReview)) => at.min(usual),
+        Some(at) => at,
         None => usual,
     }
 }

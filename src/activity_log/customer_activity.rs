@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::partner_center::{Operation, OperationKind};
 use crate::qualification::key;
-use crate::recording::{EXPECTED_BUSINESS_DAYS, after_business_days};
+use crate::recording::{WATCH_BUSINESS_DAYS, after_business_days};
 use crate::schedule::PollClass;
 use crate::store::{self, ActiveCustomer, DiscoveredCustomer, WriteTx};
 use crate::time::Timestamp;
@@ -76,7 +76,7 @@ impl CustomerActivity {
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Timestamp {
-    after_business_days(at.min(now), EXPECTED_BUSINESS_DAYS)
+    after_business_days(at.min(now), WATCH_BUSINESS_DAYS)
 }
 
 /// Takes over what was done. `customer_sync`: as of when everybody is on it who was a customer; `None`: it follows nobody's

@@ -62,7 +62,7 @@ impl Alarms {
             let key =
                 EventKey::of_reminder(&partner.name, &customer.customer_id, &review.qualification, of, reminder.number);
             event.data.event_id = tx.free_event_id(&key).await?;
-            queued += recording::queue(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
+            queued += recording::enqueue_event(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
             info!(
                 customer.id = customer.customer_id,
                 "{} is still in review for {}", customer.name, review.qualification

@@ -177,7 +177,7 @@ async fn send(
         .map_err(|error| run::failure(error.into()))?;
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     // A process that dies from here on leaves a customer that is asked about.
-    let expected = recording::submission::begin(store, row, context.now()).await?;
+    let expected = recording::submission::started(store, row, context.now()).await?;
     let expected = expected.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("nothing was sent: {} was removed meanwhile", plan.customer.label()))
     })?;
@@ -187,7 +187,7 @@ async fn send(
             let answer = (submitted.answer.as_ref(), submitted.ended_at);
             let (partner, routes, intervals) = (&poller.partner, &poller.routes, &poller.intervals);
             let taken =
-                recording::submission::taken(store, partner, routes, intervals, &expected, qualification, answer);
+                recording::submission::accepted(store, partner, routes, intervals, &expected, qualification, answer);
             let recorded = taken.await.map_err(|error| {
                 let why = error_chain(&error);
                 // Not 75: a script would submit again, and that may cost an attempt.
@@ -257,7 +257,7 @@ async fn failed(
     let (customer, name) = (plan.customer, plan.submission.qualification());
     if error.may_have_arrived {
         // Not 75: a script would submit again, and that may cost an attempt.
-        let unclear = recording::submission::unclear(store, expected, name, context.now()).await;
+        let unclear = recording::submission::outcome_unknown(store, expected, name, context.now()).await;
         unclear.map_err(|error| {
             Failure { exit: Exit::Failed, ..error.into() }
                 .advise("the submission may have arrived: do not submit again; its outcome is told all the same")
@@ -269,7 +269,7 @@ async fn failed(
             customer.id
         )));
     }
-    recording::submission::refused(store, expected).await?;
+    recording::submission::rejected(store, expected).await?;
     let what = format!("{name} of {} was not submitted", customer.label());
     let failure = Failure::new(sync::exit_of(&error.error), what).because(error_chain(&error.error));
     Ok(match (error.remedy(), &error.error) {

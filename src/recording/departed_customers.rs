@@ -1,5 +1,5 @@
-//! Customers who left: missing from Partner Center's list, or refused (403/20002). They are still asked, seldom, and
-//! the operators are told once if a review was going on.
+//! Departed customers: missing from Partner Center's list, or without a relationship (403/20002). They are still polled,
+//! rarely, and the operators are notified once if a review was open.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,16 +13,19 @@ use crate::event::{EventType, OperationalNotice};
 use crate::store::{self, LostReview, PartnerRow, Store};
 use crate::time::Timestamp;
 
-/// Whoever left is asked for so long.
 const POLL_DEPARTED_FOR: Duration = Duration::from_hours(24 * 90);
-/// A message names so many customers at most.
-const MAX_NAMES: usize = 20;
+const MAX_NAMES_IN_MESSAGE: usize = 20;
 
-/// Queues what is to be told of those who left: one message, however many they are. Returns how many deliveries that is.
+/// Enqueues one message about all departures not reported yet. Returns the number of deliveries.
 ///
 /// # Errors
-/// When the database fails; nothing was told then, and nothing forgotten.
-pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Timestamp) -> Result<usize, store::Error> {
+/// When the database fails; the departures stay unreported then.
+pub async fn report(
+    store: &Store,
+    partner: &PartnerRow,
+    routes: &Routes,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
     if !store.has_unnoted_departures(partner.id).await? {
         return Ok(0);
     }
@@ -31,13 +34,13 @@ pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Tim
     let queued = if lost.is_empty() {
         0
     } else {
-        alerts::tell(&mut tx, routes, Alarm::of(EventType::CustomersDeparted, partner, news(&lost)), now).await?
+        alerts::tell(&mut tx, routes, Alarm::of(EventType::CustomersDeparted, partner, notice(&lost)), now).await?
     };
     tx.commit().await?;
     Ok(queued)
 }
 
-/// Stops asking those who left long ago.
+/// Stops polling customers that departed 90 days ago.
 pub async fn stop_polling_departed(store: &Store, partner: &PartnerRow, now: Timestamp) -> Result<(), store::Error> {
     let before = now.before(POLL_DEPARTED_FOR);
     if store.has_long_departed(partner.id, before).await? {
@@ -53,7 +56,7 @@ const WHAT_TO_DO: &str = "Ask the customer whether the reseller relationship was
                           relationship request: vetwatch goes on where it was as soon as Partner Center answers again. \
                           Until then it asks seldom, for 90 days, and tells a verdict if it finds one. This is told once.";
 
-fn news(lost: &[LostReview]) -> OperationalNotice {
+fn notice(lost: &[LostReview]) -> OperationalNotice {
     let mut figures = serde_json::Map::new();
     let (summary, mut detail) = if let [review] = lost {
         figures.insert("customer".to_owned(), review.label.clone().into());
@@ -93,10 +96,10 @@ pub(super) fn name(label: &str) -> String {
     sanitize::line(label, 60)
 }
 
-/// A line for each review; only the first ones, and how many more there are.
+/// Appends a line per review, at most [`MAX_NAMES_IN_MESSAGE`], and how many more there are.
 pub(super) fn list<'a>(text: &mut String, reviews: impl ExactSizeIterator<Item = (&'a str, &'a str, Timestamp)>) {
-    let more = reviews.len().saturating_sub(MAX_NAMES);
-    for (label, qualification, since) in reviews.take(MAX_NAMES) {
+    let more = reviews.len().saturating_sub(MAX_NAMES_IN_MESSAGE);
+    for (label, qualification, since) in reviews.take(MAX_NAMES_IN_MESSAGE) {
         let (name, qualification) = (name(label), sanitize::line(qualification, 60));
         let _ = write!(text, "\n- {name}: {qualification}, since {}", since.to_utc().format("%-d %B %Y"));
     }

@@ -1,4 +1,4 @@
-//! The first complete look at a partner: how everybody stands is told to the operators, once.
+//! The initial sync of a partner: reports the state of all customers to the operators, once.
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,12 @@ use crate::event::{EventType, OperationalNotice};
 use crate::store::{self, BaselineCounts, PartnerRow, Store};
 use crate::time::Timestamp;
 
-/// Queues the message if the first look is complete now: the first complete list is there (`synced`: one is expected)
-/// and each customer was asked once. Returns how many deliveries that is. The mark that it was told is committed with it.
+/// Enqueues the message if the initial sync is complete: each customer was polled once and, if `synced`, the customer list
+/// was complete. Returns the number of deliveries. Commits the mark that it was reported as well.
 ///
 /// # Errors
-/// When the database fails; nothing was told then.
-pub async fn tell(
+/// When the database fails; nothing was reported then.
+pub async fn report(
     store: &Store,
     partner: &PartnerRow,
     synced: bool,
@@ -30,31 +30,31 @@ pub async fn tell(
     if !tx.mark_baseline(partner.id, now).await? {
         return Ok(0);
     }
-    let standing = tx.standing(partner.id).await?;
-    let news = news(&partner.name, &standing, reminders, now);
-    let queued = alerts::tell(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, news), now).await?;
+    let counts = tx.standing(partner.id).await?;
+    let notice = notice(&partner.name, &counts, reminders, now);
+    let queued = alerts::tell(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, notice), now).await?;
     tx.commit().await?;
     Ok(queued)
 }
 
-fn news(partner: &str, standing: &BaselineCounts, reminders: &Reminders, now: Timestamp) -> OperationalNotice {
-    let BaselineCounts { watched, paused, not_asked, in_review, approved, denied, .. } = *standing;
-    let overdue: Vec<_> = standing.reviews.iter().filter(|(_, _, since)| reminders.is_overdue(*since, now)).collect();
+fn notice(partner: &str, counts: &BaselineCounts, reminders: &Reminders, now: Timestamp) -> OperationalNotice {
+    let BaselineCounts { watched, paused, not_asked, in_review, approved, denied, .. } = *counts;
+    let overdue: Vec<_> = counts.reviews.iter().filter(|(_, _, since)| reminders.is_overdue(*since, now)).collect();
     let customers = if watched == 1 { "1 customer".to_owned() } else { format!("{watched} customers") };
     let mut detail =
         "Every customer was asked once. This is how they stood, and no message was sent for it; from now on \
                       each change is told."
             .to_owned();
     if not_asked > 0 {
-        let who = if not_asked == 1 { "1 customer".to_owned() } else { format!("{not_asked} customers") };
+        let customers = if not_asked == 1 { "1 customer".to_owned() } else { format!("{not_asked} customers") };
         let _ = write!(
             detail,
-            "\n{who} could not be asked so far; `vetwatch customers list` shows who, and `vetwatch status CUSTOMER` why."
+            "\n{customers} could not be asked so far; `vetwatch customers list` shows who, and `vetwatch status CUSTOMER` why."
         );
     }
     if paused > 0 {
-        let who = if paused == 1 { "1 customer is".to_owned() } else { format!("{paused} customers are") };
-        let _ = write!(detail, "\n{who} paused, and not asked about.");
+        let customers = if paused == 1 { "1 customer is".to_owned() } else { format!("{paused} customers are") };
+        let _ = write!(detail, "\n{customers} paused, and not asked about.");
     }
     if !overdue.is_empty() {
         let days = reminders.business_days.first().copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The plausibility brake: entries of many customers that disappear at once are rather Partner Center's trouble.
+//! The mass absence guard: if entries of many customers disappear at once, the fault is rather Partner Center's.
 
 use std::time::Duration;
 
@@ -10,84 +10,90 @@ use crate::qualification::{Entry, key};
 use crate::store::{self, Customer, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// More customers than this, and more than one in so many of those that held an entry and were understood, do not lose
-/// one within an hour.
-const MASS_ABSENCE_LIMIT: (u64, u64) = (5, 50);
+/// At most this many customers plausibly lose an entry within an hour…
+const PLAUSIBLE_CUSTOMERS: u64 = 5;
+/// …or one in this many of those that held one and were polled, whichever is more.
+const PLAUSIBLE_ONE_IN: u64 = 50;
 const HOUR: Duration = Duration::from_hours(1);
-/// When an entry disappears, so many others are asked before it is believed: as many as pull the brake.
+/// How many others are polled before an absence is accepted: as many as make a mass absence.
 const CONTROL_SAMPLE: u32 = 6;
 
-/// How far an answer is doubted that lacks an entry, or shows an older one. `asked`: customers that held an entry and
-/// were understood within the last hour.
-pub(super) async fn doubt(
+/// How a response that lacks an entry, or shows an older one, is confirmed. Starts and ends a mass absence.
+/// `recently_polled` is the number of customers that held an entry and were understood within the last hour.
+pub(super) async fn absence_policy(
     tx: &mut WriteTx,
     partner: i64,
     customer: &Customer,
     before: &[QualificationState],
     answer: &Answer,
-    asked: u64,
+    recently_polled: u64,
 ) -> Result<AbsencePolicy, store::Error> {
     let now = answer.ended_at;
-    let shown = |belief: &QualificationState| -> Option<&Entry> { answer.snapshot.get(&key(&belief.qualification)) };
-    let lost: Vec<&QualificationState> = before.iter().filter(|belief| belief.loses(shown(belief))).collect();
+    let shown = |state: &QualificationState| -> Option<&Entry> { answer.snapshot.get(&key(&state.qualification)) };
+    let lost: Vec<&QualificationState> = before.iter().filter(|state| state.loses(shown(state))).collect();
     let loses = !lost.is_empty();
-    if !loses && before.iter().all(|belief| belief.pending.is_none()) {
-        return Ok(AbsencePolicy::Usual); // it says nothing of that
+    if !loses && before.iter().all(|state| state.pending.is_none()) {
+        return Ok(AbsencePolicy::Confirm); // no absence involved
     }
-    let brake = tx.mass_absence(partner).await?;
-    let accepted = brake.accepted_at.filter(|at| *at <= now && now < at.after(HOUR));
-    let is_pending = |at: Timestamp| before.iter().any(|belief| belief.pending.as_ref().is_some_and(|p| p.since <= at));
+    let guard = tx.mass_absence(partner).await?;
+    let accepted = guard.accepted_at.filter(|at| *at <= now && now < at.after(HOUR));
+    let is_pending = |at: Timestamp| before.iter().any(|state| state.pending.as_ref().is_some_and(|p| p.since <= at));
     if let Some(accepted_at) = accepted.filter(|at| is_pending(*at)) {
         return Ok(AbsencePolicy::AcceptedAt(accepted_at));
     }
-    let least = plausible(asked);
-    let others = tx.customers_that_lost(partner, Some(customer.row), now, accepted, least + 1).await?;
+    let limit = plausible(recently_polled);
+    let others = tx.customers_that_lost(partner, Some(customer.row), now, accepted, limit + 1).await?;
     // A time from the future: the clock was set back.
-    let began = brake.mass_absence_since.map_or(now, |since| since.min(now));
-    let since = (others + u64::from(loses) > least).then_some(began);
-    if since != brake.mass_absence_since {
+    let began = guard.mass_absence_since.map_or(now, |since| since.min(now));
+    let since = (others + u64::from(loses) > limit).then_some(began);
+    if since != guard.mass_absence_since {
         tx.set_implausible_since(partner, since).await?;
-        tell(since.is_some());
+        log_mass_absence(since.is_some());
     }
     if let Some(since) = since {
-        return Ok(AbsencePolicy::ImplausibleSince(since));
+        return Ok(AbsencePolicy::MassAbsenceSince(since));
     }
-    // With few in review, the first of many would have its second look before the others had their first.
-    let is_first = lost.iter().any(|belief| belief.pending_as(shown(belief)).is_none());
-    let since = lost.iter().filter_map(|belief| Some(belief.pending_as(shown(belief))?.since)).min();
+    // With few in review, the first of many would be confirmed before the others are polled at all.
+    let is_first = lost.iter().any(|state| state.pending_as(shown(state)).is_none());
+    let since = lost.iter().filter_map(|state| Some(state.pending_as(shown(state))?.since)).min();
     let is_sample_missing = match since {
         Some(since) => tx.is_sample_missing(partner, customer.row, since, CONTROL_SAMPLE).await?,
         None => false,
     };
     if is_first || is_sample_missing {
-        // One more for one that may have failed.
-        let most = if is_first { CONTROL_SAMPLE } else { 1 };
-        tx.schedule_control_polls(partner, Some(customer.row), most, now).await?;
+        // One more, as one of them may have failed.
+        let count = if is_first { CONTROL_SAMPLE } else { 1 };
+        tx.schedule_control_polls(partner, Some(customer.row), count, now).await?;
     }
-    Ok(if is_sample_missing { AbsencePolicy::SampleMissing } else { AbsencePolicy::Usual })
+    Ok(if is_sample_missing { AbsencePolicy::SampleMissing } else { AbsencePolicy::Confirm })
 }
 
-/// Lets the brake go once no more is missing, or has lately been lost, than is plausible.
-pub async fn release(store: &Store, partner: i64, asked: u64, now: Timestamp) -> Result<(), store::Error> {
+/// Ends a mass absence once no more customers lack an entry, or have lately lost one, than is plausible.
+pub async fn clear_if_plausible(
+    store: &Store,
+    partner: i64,
+    recently_polled: u64,
+    now: Timestamp,
+) -> Result<(), store::Error> {
     if store.mass_absence_since(partner).await?.is_none() {
         return Ok(());
     }
     let mut tx = store.begin().await?;
-    let least = plausible(asked);
-    if tx.customers_that_lost(partner, None, now, None, least + 1).await? <= least {
+    let limit = plausible(recently_polled);
+    if tx.customers_that_lost(partner, None, now, None, limit + 1).await? <= limit {
         tx.set_implausible_since(partner, None).await?;
         tx.commit().await?;
-        tell(false);
+        log_mass_absence(false);
     }
     Ok(())
 }
 
-fn plausible(asked: u64) -> u64 {
-    MASS_ABSENCE_LIMIT.0.max(asked / MASS_ABSENCE_LIMIT.1)
+fn plausible(recently_polled: u64) -> u64 {
+    PLAUSIBLE_CUSTOMERS.max(recently_polled / PLAUSIBLE_ONE_IN)
 }
 
-fn tell(is_implausible: bool) {
-    if is_implausible {
+fn log_mass_absence(started: bool) {
+    if started {
         warn!("more customers lost an entry within an hour than is plausible: none is believed to be gone");
     } else {
         info!("answers are plausible again");

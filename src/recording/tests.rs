@@ -14,7 +14,7 @@ const INTERVALS: Intervals = Intervals {
     log_is_read: false,
 };
 
-fn belief() -> impl Strategy<Value = QualificationState> {
+fn state() -> impl Strategy<Value = QualificationState> {
     let status = prop::option::of(prop::sample::select(vec!["InReview", "Approved", "Denied", "Expired", ""]));
     (status, prop::option::of(0_u64..3600)).prop_map(|(status, missing)| {
         let entry = status.map(|status| Entry {
@@ -28,8 +28,15 @@ fn belief() -> impl Strategy<Value = QualificationState> {
             qualification: "Education".to_owned(),
             since: NOW,
             review: Review::default(),
-            told: None,
-            pending: at.map(|at| Pending { shows: None, since: at, after: None, looks: 1, looked_at: at, until: at }),
+            last_notified: None,
+            pending: at.map(|at| Pending {
+                shows: None,
+                since: at,
+                last_other_at: None,
+                confirmations: 1,
+                last_confirmed_at: at,
+                until: at,
+            }),
             entry,
         }
     })
@@ -59,21 +66,21 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn who_is_in_review_or_expected_is_asked_within_the_interval_and_a_second_look_at_its_time(
-        beliefs in prop::collection::vec(belief(), 0..4), expected in prop::option::of(-100_i64..100)
+    fn a_customer_in_review_or_watched_is_polled_within_the_interval_and_a_confirmation_at_its_time(
+        states in prop::collection::vec(state(), 0..4), expected in prop::option::of(-100_i64..100)
     ) {
         let expected = expected.map(|days| Timestamp::from_millis(NOW.as_millis() + days * 86_400_000));
-        let class = class(&beliefs, expected, NOW);
-        let look = EvalContext {
-            now: NOW, last_seen_at: Some(NOW), submitted_at: None, news_since: None, first_confirmation: INTERVALS.first_confirmation,
-            second_confirmation: INTERVALS.second_confirmation, doubt: AbsencePolicy::Usual,
+        let class = class(&states, expected, NOW);
+        let context = EvalContext {
+            now: NOW, last_seen_at: Some(NOW), submitted_at: None, notify_since: None, first_confirmation: INTERVALS.first_confirmation,
+            second_confirmation: INTERVALS.second_confirmation, absence_policy: AbsencePolicy::Confirm,
         };
-        let next = next_poll_at(&customer(expected, class), &beliefs, &INTERVALS, &look).since(NOW);
-        if beliefs.iter().any(|belief| belief.status() == Some(Status::InReview) || belief.pending.is_some())
+        let next = next_poll_at(&customer(expected, class), &states, &INTERVALS, &context).since(NOW);
+        if states.iter().any(|state| state.status() == Some(Status::InReview) || state.pending.is_some())
             || expected.is_some_and(|until| until > NOW)
         {
             prop_assert!(next <= INTERVALS.in_review, "{:?}: {:?}", class, next);
-        } else if beliefs.iter().any(|belief| belief.entry.is_some()) || expected.is_some() {
+        } else if states.iter().any(|state| state.entry.is_some()) || expected.is_some() {
             prop_assert_eq!(class, PollClass::Settled);
             prop_assert!(next <= INTERVALS.settled && next >= INTERVALS.settled.mul_f64(0.95));
         } else {
@@ -82,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn expected_news_is_looked_for_ten_business_days_and_no_longer(status in prop::option::of(0_usize..3), weekday in 0_u64..7) {
+    fn a_customer_is_watched_closely_for_ten_business_days_and_no_longer(status in prop::option::of(0_usize..3), weekday in 0_u64..7) {
         let now = NOW.after(Duration::from_hours(24 * weekday));
         let entry = status.map(|n| ["InReview", "Approved", "Denied"][n]);
         let event = match entry {
@@ -97,20 +104,20 @@ proptest! {
             vetting_reason: None,
             created_at: None,
         });
-        let belief = QualificationState {
-            qualification: "Education".to_owned(), entry, since: now, review: Review::default(), told: None, pending: None,
+        let state = QualificationState {
+            qualification: "Education".to_owned(), entry, since: now, review: Review::default(), last_notified: None, pending: None,
         };
         let change = Change {
             event, qualification: "Education".to_owned(), from: None, to: None, reason: None, created_at: None,
             previous_reason: None, previous_created_at: None, review: Review::default(), last_seen_before_at: None,
             first_seen: false,
         };
-        let steps = [(belief, Some(change))];
+        let steps = [(state, Some(change))];
         let until = watch_closely_until(&customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview), &steps, now);
-        let is_looked_for = matches!(steps[0].0.status(), None | Some(Status::Verdict(Verdict::Denied)));
-        prop_assert_eq!(until.is_some(), is_looked_for);
+        let is_watched = matches!(steps[0].0.status(), None | Some(Status::Verdict(Verdict::Denied)));
+        prop_assert_eq!(until.is_some(), is_watched);
         if let Some(until) = until {
-            // Two weekends lie between; it may begin within one of them.
+            // Two weekends lie between; it may start on one of them.
             prop_assert!((12..=14).contains(&(until.since(now).as_secs() / 86_400)));
         }
     }

@@ -1,4 +1,4 @@
-//! Status words that nobody knows: told to the operators once for each word and partner.
+//! Undocumented statuses: reported to the operators once per status and partner.
 
 use std::time::Duration;
 
@@ -10,12 +10,17 @@ use crate::event::EventType;
 use crate::store::{self, PartnerRow, Store};
 use crate::time::Timestamp;
 
-/// A word is told so much later, so that it can be said how many customers have it.
-const LATER: Duration = Duration::from_mins(10);
+/// Wait before the report, so that it can say how many customers have the status.
+const REPORT_AFTER: Duration = Duration::from_mins(10);
 
-/// Queues what is to be told of unknown words. Returns how many messages that are.
-pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Timestamp) -> Result<usize, store::Error> {
-    let before = now.before(LATER);
+/// Enqueues a message per status not reported yet. Returns the number of deliveries.
+pub async fn report(
+    store: &Store,
+    partner: &PartnerRow,
+    routes: &Routes,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    let before = now.before(REPORT_AFTER);
     if !store.has_unknown_statuses(partner.id, before).await? {
         return Ok(0);
     }

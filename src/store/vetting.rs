@@ -138,9 +138,9 @@ impl WriteTx {
                         created_at: at(row.pending_created_at),
                     }),
                     since: Timestamp::from_millis(since),
-                    after: at(row.pending_last_other_at),
-                    looks: count("pending_confirmations", row.pending_confirmations)?,
-                    looked_at: or(row.pending_confirmed_at, since),
+                    last_other_at: at(row.pending_last_other_at),
+                    confirmations: count("pending_confirmations", row.pending_confirmations)?,
+                    last_confirmed_at: or(row.pending_confirmed_at, since),
                     until: or(row.pending_until, since),
                 }),
             };
@@ -149,9 +149,9 @@ impl WriteTx {
                 Some(since) => Some(Pending {
                     shows: None,
                     since: Timestamp::from_millis(since),
-                    after: at(row.missing_last_present_at),
-                    looks: count("missing_confirmations", row.missing_confirmations)?,
-                    looked_at: or(row.missing_confirmed_at, since),
+                    last_other_at: at(row.missing_last_present_at),
+                    confirmations: count("missing_confirmations", row.missing_confirmations)?,
+                    last_confirmed_at: or(row.missing_confirmed_at, since),
                     until: or(row.pending_until, since),
                 }),
             };
@@ -170,7 +170,7 @@ impl WriteTx {
                     submitted_at: at(row.submitted_at),
                     seen_at: at(row.attempt_seen_at),
                 },
-                told,
+                last_notified: told,
                 pending: verdict.or(absence),
             })
         });
@@ -191,7 +191,7 @@ impl WriteTx {
         let review = &belief.review;
         let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
         let review_seen_at = ms(review.seen_at);
-        let told = belief.told.as_ref();
+        let told = belief.last_notified.as_ref();
         let notified_verdict = told.map(|told| told.verdict.as_str());
         let notified_reason = told.and_then(|told| told.reason_key.as_deref());
         let notified_created_at = ms(told.and_then(|told| told.created_at));
@@ -203,9 +203,9 @@ impl WriteTx {
         let looks = |it: Option<&Pending>| {
             (
                 ms(it.map(|it| it.since)),
-                ms(it.and_then(|it| it.after)),
-                it.map_or(0, |it| it.looks),
-                ms(it.map(|it| it.looked_at)),
+                ms(it.and_then(|it| it.last_other_at)),
+                it.map_or(0, |it| it.confirmations),
+                ms(it.map(|it| it.last_confirmed_at)),
             )
         };
         let (missing_since, missing_last_present_at, missing_confirmations, missing_confirmed_at) = looks(absence);

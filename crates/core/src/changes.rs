@@ -1,7 +1,7 @@
-//! What changed, and whether it is news. Pure: the rules stand here and nowhere else, and nothing here knows of
-//! time, network or tables but what it is given.
+//! Decides what changed and which event it is. Pure functions: no clock, network or database, and the only place with
+//! these rules.
 //!
-//! One [`QualificationState`] for each qualification of a customer; [`compare`] holds an answer against all of them.
+//! There is one [`QualificationState`] per qualification of a customer; [`compare`] compares a response with all of them.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ mod belief;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// How a missing entry is written where a status is expected.
+/// The status of a missing entry.
 pub const ABSENT: &str = "absent";
 
-/// A transition, and what it is called.
+/// A transition and its event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub event: EventType,
@@ -30,161 +30,174 @@ pub struct Change {
     pub previous_reason: Option<String>,
     pub previous_created_at: Option<Timestamp>,
     pub review: Review,
-    /// When it was last seen otherwise.
+    /// When the previous state was last seen.
     pub last_seen_before_at: Option<Timestamp>,
-    /// The customer was never seen before.
+    /// This is the first response for the customer.
     pub first_seen: bool,
 }
 
 impl Change {
-    /// Is there an entry still, which stands in the place of another?
+    /// True if another entry took the place of the old one.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
         self.to.as_deref() != Some(ABSENT)
     }
 }
 
-/// The circumstances of an answer.
+/// What [`compare`] needs besides the stored states and the response.
 #[derive(Debug, Clone, Copy)]
 pub struct EvalContext {
     pub now: Timestamp,
-    /// When the customer was last understood; `None`: this is its first sight.
+    /// When the customer's last response was understood; `None` if this is the first one.
     pub last_seen_at: Option<Timestamp>,
-    /// Reviews submitted later than this are news even at first sight; `None`: whatever is found is.
-    pub news_since: Option<Timestamp>,
-    /// When something was last submitted for this customer, as the activity log has it.
+    /// The first response notifies verdicts on reviews submitted after this; every verdict if `None`.
+    pub notify_since: Option<Timestamp>,
+    /// The last submission for this customer in the activity log.
     pub submitted_at: Option<Timestamp>,
     pub first_confirmation: Duration,
     pub second_confirmation: Duration,
-    pub doubt: AbsencePolicy,
+    pub absence_policy: AbsencePolicy,
 }
 
-/// How far an answer is doubted that lacks an entry, or shows an older one.
+/// How a response that lacks an entry, or shows an older one, is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AbsencePolicy {
-    /// As many looks are needed as [`QualificationState`] says.
-    Usual,
-    /// Nothing is believed yet: others that hold an entry are to be asked first.
+    /// By as many confirmations as [`QualificationState`] requires.
+    Confirm,
+    /// Not yet: the control sample is to be polled first.
     SampleMissing,
-    /// So much disappeared at once, since then, that only looks count that are taken an hour later, and then an hour
-    /// apart.
-    ImplausibleSince(Timestamp),
-    /// What was missing then is gone, says a person.
+    /// A mass absence since this time: only confirmations at least an hour later count, and they must be an hour apart.
+    MassAbsenceSince(Timestamp),
+    /// An operator accepted all absences that were pending at this time.
     AcceptedAt(Timestamp),
 }
 
-/// Holds an answer against what is believed. Returns every belief as it is afterwards, with its change if there is
-/// one. An answer that says the same returns no change, whatever its spelling or order.
+/// Compares a response with the stored states. Returns every new state, with its change if there is one. An equivalent
+/// response returns no change, whatever its spelling or order.
 #[must_use]
 pub fn compare(
     before: &[QualificationState],
     answer: &Snapshot,
-    look: &EvalContext,
+    context: &EvalContext,
 ) -> Vec<(QualificationState, Option<Change>)> {
-    let known = before.iter().map(|belief| match answer.get(&key(&belief.qualification)) {
-        Some(entry) if look.last_seen_at.is_none() && belief.entry.is_none() => {
-            first_response_after_submission(belief, entry, look)
+    let known = before.iter().map(|state| match answer.get(&key(&state.qualification)) {
+        Some(entry) if context.last_seen_at.is_none() && state.entry.is_none() => {
+            first_response_after_submission(state, entry, context)
         }
-        shown => step(belief, shown, look),
+        shown => step(state, shown, context),
     });
-    let is_known = |entry: &&Entry| before.iter().any(|belief| key(&belief.qualification) == entry.key());
+    let is_known = |entry: &&Entry| before.iter().any(|state| key(&state.qualification) == entry.key());
     let new = answer.entries().iter().filter(|entry| !is_known(entry)).map(|entry| {
-        let never = QualificationState::never(&entry.qualification, look.now);
-        if look.last_seen_at.is_none() { first_sight(&never, entry, look) } else { step(&never, Some(entry), look) }
+        let never = QualificationState::unseen(&entry.qualification, context.now);
+        if context.last_seen_at.is_none() {
+            first_response(&never, entry, context)
+        } else {
+            step(&never, Some(entry), context)
+        }
     });
     known.chain(new).collect()
 }
 
-/// One qualification: `shown` is believed at once, or waits until as many looks have shown it as it needs.
+/// Compares one qualification: `shown` is accepted at once, or kept pending until it has enough confirmations.
 fn step(
     before: &QualificationState,
     shown: Option<&Entry>,
-    look: &EvalContext,
+    context: &EvalContext,
 ) -> (QualificationState, Option<Change>) {
-    let needed = before.looks_needed(shown, look);
+    let needed = before.confirmations_needed(shown, context);
     if needed == 1 || (shown.is_none() && before.entry.is_none()) {
-        let after = before.pending_as(shown).map_or(look.last_seen_at, |pending| pending.after);
-        return believed(before, shown, look, after);
+        let last_other_at = before.pending_as(shown).map_or(context.last_seen_at, |pending| pending.last_other_at);
+        return accept(before, shown, context, last_other_at);
     }
     let first = Pending {
         shows: shown.cloned(),
-        since: look.now,
-        after: look.last_seen_at,
-        looks: 1,
-        looked_at: look.now,
-        until: look.now,
+        since: context.now,
+        last_other_at: context.last_seen_at,
+        confirmations: 1,
+        last_confirmed_at: context.now,
+        until: context.now,
     };
     let mut pending = match before.pending_as(shown).cloned() {
         None => first,
-        // The clock was set back: wait once more, not for days.
-        Some(pending) if look.now < pending.looked_at => {
-            Pending { since: pending.since.min(look.now), looked_at: look.now, ..pending }
+        // The clock was set back: wait one more interval, not for days.
+        Some(pending) if context.now < pending.last_confirmed_at => {
+            Pending { since: pending.since.min(context.now), last_confirmed_at: context.now, ..pending }
         }
-        Some(pending) if pending.is_accepted(look) || look.now < pending.next_look_at(look) => pending,
-        Some(pending) if pending.must_restart(look) => Pending { since: pending.since, after: pending.after, ..first },
-        Some(pending) => Pending { looks: pending.looks + 1, looked_at: look.now, ..pending },
+        Some(pending) if pending.is_accepted(context) || context.now < pending.next_confirmation_at(context) => pending,
+        Some(pending) if pending.must_restart(context) => {
+            Pending { since: pending.since, last_other_at: pending.last_other_at, ..first }
+        }
+        Some(pending) => {
+            Pending { confirmations: pending.confirmations + 1, last_confirmed_at: context.now, ..pending }
+        }
     };
-    let enough = if matches!(look.doubt, AbsencePolicy::ImplausibleSince(_)) { 2 } else { needed };
-    let is_confirmed =
-        pending.looks >= enough && !pending.must_restart(look) && look.doubt != AbsencePolicy::SampleMissing;
-    if is_confirmed || pending.is_accepted(look) {
-        return believed(before, shown, look, pending.after);
+    let enough = if matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(_)) { 2 } else { needed };
+    let is_confirmed = pending.confirmations >= enough
+        && !pending.must_restart(context)
+        && context.absence_policy != AbsencePolicy::SampleMissing;
+    if is_confirmed || pending.is_accepted(context) {
+        return accept(before, shown, context, pending.last_other_at);
     }
-    pending.until = pending.until(needed, look);
+    pending.until = pending.until(needed, context);
     (QualificationState { pending: Some(pending), ..before.clone() }, None)
 }
 
-/// What is believed once `shown` is; something else was last seen at `after`.
-fn believed(
+/// The state once `shown` is accepted; anything else was last seen at `last_other_at`.
+fn accept(
     before: &QualificationState,
     shown: Option<&Entry>,
-    look: &EvalContext,
-    after: Option<Timestamp>,
+    context: &EvalContext,
+    last_other_at: Option<Timestamp>,
 ) -> (QualificationState, Option<Change>) {
     match shown {
-        Some(entry) => present(before, entry, look, after),
-        None => gone(before, look, after),
+        Some(entry) => entry_present(before, entry, context, last_other_at),
+        None => entry_missing(before, context, last_other_at),
     }
 }
 
-/// The first sight of a customer is a silent baseline, unless its verdict is on a review that began on our watch.
-fn first_sight(never: &QualificationState, entry: &Entry, look: &EvalContext) -> (QualificationState, Option<Change>) {
-    let (belief, change) = present(never, entry, look, None);
+/// The first response for a customer is stored silently, except for a verdict on a review submitted while watching.
+fn first_response(
+    never: &QualificationState,
+    entry: &Entry,
+    context: &EvalContext,
+) -> (QualificationState, Option<Change>) {
+    let (state, change) = entry_present(never, entry, context, None);
     let is_verdict = matches!(entry.status(), Status::Verdict(_));
-    let is_ours = look.news_since.is_none_or(|watching| {
+    let is_ours = context.notify_since.is_none_or(|watching| {
         let is_later = |date: Option<Timestamp>| date.is_some_and(|date| date > watching);
-        // An approval is often written without a date, and a date without its zone may be hours early; the activity log
-        // has the submission's.
-        let is_logged = look.submitted_at.is_some_and(|submitted| {
+        // An approval often has no date, and a date without its zone may be hours early; the activity log has the
+        // submission's.
+        let is_logged = context.submitted_at.is_some_and(|submitted| {
             entry.created_at.is_none_or(|created| submitted.since(created) < Duration::from_hours(24))
         });
-        is_later(entry.created_at) || (is_later(look.submitted_at) && is_logged)
+        is_later(entry.created_at) || (is_later(context.submitted_at) && is_logged)
     });
-    let news = change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
-    let began_unseen = Review { submitted_at: entry.created_at, ..belief.review };
-    (QualificationState { review: began_unseen, ..belief }, news)
+    let reported =
+        change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
+    let review = Review { submitted_at: entry.created_at, ..state.review };
+    (QualificationState { review, ..state }, reported)
 }
 
-/// The first sight of a customer, in a qualification that we know was submitted on our watch: whatever it shows is news,
-/// and nobody knows what it was before.
+/// The first response for a customer after a submission through vetwatch: any entry of that qualification is a change
+/// with an unknown previous state.
 fn first_response_after_submission(
     before: &QualificationState,
     entry: &Entry,
-    look: &EvalContext,
+    context: &EvalContext,
 ) -> (QualificationState, Option<Change>) {
-    let (belief, change) = present(before, entry, look, None);
-    (belief, change.map(|change| Change { from: None, first_seen: true, ..change }))
+    let (state, change) = entry_present(before, entry, context, None);
+    (state, change.map(|change| Change { from: None, first_seen: true, ..change }))
 }
 
-fn present(
+fn entry_present(
     before: &QualificationState,
     entry: &Entry,
-    look: &EvalContext,
-    after: Option<Timestamp>,
+    context: &EvalContext,
+    last_other_at: Option<Timestamp>,
 ) -> (QualificationState, Option<Change>) {
-    let (now, written) = (look.now, entry);
-    let begins = before.begins(entry);
-    let review = if begins {
+    let (now, written) = (context.now, entry);
+    let starts_review = before.starts_review(entry);
+    let review = if starts_review {
         let seen_to_begin = (entry.status() == Status::InReview).then_some(now);
         Review {
             attempt: before.review.attempt + 1,
@@ -192,35 +205,35 @@ fn present(
             submitted_at: entry.created_at.or(seen_to_begin),
             seen_at: Some(now),
         }
-    } else if let Some(told) = before.told.as_ref().filter(|_| before.takes_back(entry)) {
-        let created_at = told.review_created_at.or(told.created_at);
-        Review { attempt: told.attempt, created_at, submitted_at: created_at, seen_at: Some(told.at) }
+    } else if let Some(last) = before.last_notified.as_ref().filter(|_| before.undoes_undated_review(entry)) {
+        let created_at = last.review_created_at.or(last.created_at);
+        Review { attempt: last.attempt, created_at, submitted_at: created_at, seen_at: Some(last.at) }
     } else {
         before.review_with(entry)
     };
-    // A date that was known stays known: an approval is often written without one.
+    // Keep a known date: an approval often has none.
     let same = before.entry.as_ref().filter(|old| old.status_key() == entry.status_key());
     let known = || same.and_then(|old| old.created_at).or(review.created_at);
-    let created_at = entry.created_at.or_else(|| if begins { None } else { known() });
+    let created_at = entry.created_at.or_else(|| if starts_review { None } else { known() });
     let entry = &Entry { created_at, ..entry.clone() };
-    let changed = begins || before.entry.as_ref().is_none_or(|old| !is_equivalent(old, entry));
+    let changed = starts_review || before.entry.as_ref().is_none_or(|old| !is_equivalent(old, entry));
     let same_status = same.is_some();
-    let told = before.told.clone().map(|told| told.dated(written, &review));
-    let belief = QualificationState {
+    let last_notified = before.last_notified.clone().map(|last| last.with_date(written, &review));
+    let state = QualificationState {
         qualification: entry.qualification.clone(),
         entry: Some(entry.clone()),
-        since: if same_status && !begins { before.since } else { now },
+        since: if same_status && !starts_review { before.since } else { now },
         review,
-        told,
+        last_notified,
         pending: None,
     };
     if !changed {
-        return (belief, None);
+        return (state, None);
     }
-    // By what is written: a date that is unknown is no difference to what was told.
-    let event = event_of(before, written, &review, begins);
-    let change = before.change(event, Some(entry), review, after);
-    let told = match (event, entry.status()) {
+    // Uses the entry as written: an unknown date does not differ from the last notified verdict.
+    let event = event_of(before, written, &review, starts_review);
+    let change = before.change(event, Some(entry), review, last_other_at);
+    let last_notified = match (event, entry.status()) {
         (EventType::Approved | EventType::Denied | EventType::Revoked, Status::Verdict(verdict)) => {
             Some(LastNotified {
                 verdict,
@@ -231,30 +244,30 @@ fn present(
                 at: now,
             })
         }
-        _ => belief.told.clone(),
+        _ => state.last_notified.clone(),
     };
-    (QualificationState { told, ..belief }, Some(change))
+    (QualificationState { last_notified, ..state }, Some(change))
 }
 
-/// What a change to `entry` is called.
-fn event_of(before: &QualificationState, entry: &Entry, review: &Review, begins: bool) -> EventType {
-    match (entry.status(), &before.told) {
-        // What stands is the verdict of before; the review in between is gone.
+/// The event type of a change to `entry`.
+fn event_of(before: &QualificationState, entry: &Entry, review: &Review, starts_review: bool) -> EventType {
+    match (entry.status(), &before.last_notified) {
+        // The previous verdict is shown again; the review in between vanished.
         (Status::Verdict(_), _) if before.is_replaced_by(entry) => EventType::Vanished,
-        (Status::Verdict(verdict), Some(told)) if told.is(verdict, entry, review.attempt) => EventType::Changed,
-        (Status::Verdict(Verdict::Denied), Some(told)) if told.verdict == Verdict::Approved => EventType::Revoked,
+        (Status::Verdict(verdict), Some(last)) if last.equals(verdict, entry, review.attempt) => EventType::Changed,
+        (Status::Verdict(Verdict::Denied), Some(last)) if last.verdict == Verdict::Approved => EventType::Revoked,
         (Status::Verdict(Verdict::Approved), _) => EventType::Approved,
         (Status::Verdict(Verdict::Denied), _) => EventType::Denied,
-        (Status::InReview, _) if begins => EventType::Submitted,
+        (Status::InReview, _) if starts_review => EventType::Submitted,
         _ => EventType::Changed,
     }
 }
 
-/// An entry that is no longer there.
-fn gone(
+/// The state and change once an entry is confirmed absent.
+fn entry_missing(
     before: &QualificationState,
-    look: &EvalContext,
-    after: Option<Timestamp>,
+    context: &EvalContext,
+    last_other_at: Option<Timestamp>,
 ) -> (QualificationState, Option<Change>) {
     let event = match before.status() {
         None => return (QualificationState { pending: None, ..before.clone() }, None),
@@ -262,9 +275,12 @@ fn gone(
         Some(Status::Verdict(Verdict::Approved)) => EventType::Revoked,
         Some(_) => EventType::Changed,
     };
-    let change = before.change(event, None, before.review, after);
-    let told = before.told.clone().filter(|_| event != EventType::Revoked);
-    (QualificationState { entry: None, since: look.now, told, pending: None, ..before.clone() }, Some(change))
+    let change = before.change(event, None, before.review, last_other_at);
+    let last_notified = before.last_notified.clone().filter(|_| event != EventType::Revoked);
+    (
+        QualificationState { entry: None, since: context.now, last_notified, pending: None, ..before.clone() },
+        Some(change),
+    )
 }
 
 impl QualificationState {

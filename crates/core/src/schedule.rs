@@ -45,7 +45,7 @@ impl PollClass {
     }
 }
 
-/// How often who is asked: `[schedule]`, as far as the poller needs it.
+/// The poll intervals of `[schedule]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
     pub in_review: Duration,
@@ -53,7 +53,7 @@ pub struct Intervals {
     pub unqualified: Duration,
     pub first_confirmation: Duration,
     pub second_confirmation: Duration,
-    /// The activity log tells of submissions, so who holds nothing is asked seldom.
+    /// The activity log reports submissions, so customers without an entry are polled rarely.
     pub log_is_read: bool,
 }
 
@@ -67,7 +67,7 @@ impl Intervals {
         }
     }
 
-    /// How long a customer of this class may be due before it is late: one that was never understood counts as in review.
+    /// How long a customer of this class may be due before it is late. An unseen one counts as in review.
     #[must_use]
     pub fn promised(&self, class: PollClass) -> Duration {
         match class {
@@ -77,22 +77,22 @@ impl Intervals {
         }
     }
 
-    /// When a customer who left is asked next.
+    /// When a departed customer is polled next. `chance` (0 to 1) as in [`Self::next`].
     #[must_use]
     pub fn next_rare_poll(&self, now: Timestamp, chance: f64) -> Timestamp {
         now.after(self.unqualified.mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
     }
 
-    /// When a customer is asked for the second time. All that were found in one sweep would be asked in one sweep every
-    /// day; so each gets a time of its own, as `chance` (0 to 1) says, within the interval of its class.
+    /// When a customer is polled for the second time. Customers found in one sweep would stay in one sweep every day, so
+    /// `chance` (0 to 1) spreads them over the interval of their class.
     #[must_use]
-    pub fn after_first_sight(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
+    pub fn after_first_response(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
         let usual = self.of(class);
         now.after(usual.mul_f64(chance.clamp(0.0, 1.0)).max(usual.min(self.in_review)))
     }
 
-    /// When a customer of this class is asked next: its interval, or up to a twentieth less, as `chance` (0 to 1)
-    /// says, so that nothing marches in step and nothing is later than promised.
+    /// When a customer of this class is polled next: after its interval, less a jitter of up to 5 % by `chance` (0 to 1).
+    /// Never late.
     #[must_use]
     pub fn next(&self, class: PollClass, now: Timestamp, chance: f64) -> Timestamp {
         now.after(self.of(class).mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))

@@ -1,5 +1,5 @@
-//! What is believed of one qualification, and the rules of attempts, of verdicts that were told, and of how many looks
-//! a difference needs.
+//! The stored state of one qualification, and the rules for attempts, for repeated verdicts, and for how many
+//! confirmations a difference needs.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use super::{AbsencePolicy, EvalContext, HOUR};
 use crate::qualification::{Entry, Status, Verdict};
 use crate::time::Timestamp;
 
-/// Programs of Microsoft that write the date of one verdict do it seconds apart.
+/// Microsoft's programs write the date of the same verdict at most this far apart.
 const SECONDS: Duration = Duration::from_mins(1);
 
-/// What is believed of one qualification of one customer.
+/// The stored state of one qualification of one customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QualificationState {
     /// The name, as last spelled.
     pub qualification: String,
-    /// `None`: confirmed absent.
+    /// `None` if confirmed absent.
     pub entry: Option<Entry>,
-    /// When it was first seen in this status.
+    /// When this status was first seen.
     pub since: Timestamp,
     pub review: Review,
-    /// The last verdict that was told, or taken over silently at first sight. Forgotten when an approval vanished:
-    /// its return is news.
-    pub told: Option<LastNotified>,
-    /// What the last answer showed instead, while that is not believed.
+    /// The last verdict that was notified, or stored silently with the first response. `None` again after an approval
+    /// vanished, so that its return is notified.
+    pub last_notified: Option<LastNotified>,
+    /// What the last response showed instead, while it waits for confirmation.
     pub pending: Option<Pending>,
 }
 
-/// The review that a belief is about.
+/// The review that a state belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Review {
-    /// Counted from 1, as far as we saw; 0: no review was ever seen.
+    /// Counted from 1, as far as seen; 0 if no review was ever seen.
     pub attempt: u32,
-    /// The first create date that was shown of it.
+    /// Its first create date.
     pub created_at: Option<Timestamp>,
-    /// The create date, or else when we saw it begin.
+    /// The create date, or else when it was seen to start.
     pub submitted_at: Option<Timestamp>,
     /// When it was first seen.
     pub seen_at: Option<Timestamp>,
@@ -53,32 +53,32 @@ pub struct LastNotified {
     pub at: Timestamp,
 }
 
-/// An answer showed something that may be a copy of the past: an absence, or a verdict with an early date. It is
-/// believed once enough looks have shown it, one after the other.
+/// A difference that may come from a stale copy, an absence or a verdict with an early date. It is accepted after
+/// enough confirmations in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// `None`: the entry is missing.
+    /// `None` if the entry is missing.
     pub shows: Option<Entry>,
     pub since: Timestamp,
-    /// When something else was last seen.
-    pub after: Option<Timestamp>,
-    /// Looks that counted, and the last of them.
-    pub looks: u32,
-    pub looked_at: Timestamp,
-    /// When it will be believed, if it stays.
+    /// When anything else was last seen.
+    pub last_other_at: Option<Timestamp>,
+    /// Polls that counted.
+    pub confirmations: u32,
+    pub last_confirmed_at: Timestamp,
+    /// When it will be accepted if it stays.
     pub until: Timestamp,
 }
 
 impl QualificationState {
-    /// Of a qualification that was never seen.
+    /// A qualification that was never seen.
     #[must_use]
-    pub fn never(qualification: &str, now: Timestamp) -> Self {
+    pub fn unseen(qualification: &str, now: Timestamp) -> Self {
         Self {
             qualification: qualification.to_owned(),
             entry: None,
             since: now,
             review: Review::default(),
-            told: None,
+            last_notified: None,
             pending: None,
         }
     }
@@ -88,14 +88,14 @@ impl QualificationState {
         self.entry.as_ref().map(Entry::status)
     }
 
-    /// A status word that is not documented.
+    /// The status if it is not a documented one.
     #[must_use]
     pub fn unknown_status(&self) -> Option<&str> {
         let entry = self.entry.as_ref().filter(|entry| entry.status() == Status::Unknown)?;
         entry.vetting_status.as_deref()
     }
 
-    /// What was shown before and is shown again, if it waits to be believed.
+    /// The pending difference, if `shown` shows it again.
     #[must_use]
     pub fn pending_as(&self, shown: Option<&Entry>) -> Option<&Pending> {
         self.pending.as_ref().filter(|pending| match (&pending.shows, shown) {
@@ -105,46 +105,48 @@ impl QualificationState {
         })
     }
 
-    /// Is an entry lost by what an answer shows: missing, or replaced by what may be an older one?
+    /// True if the response loses the entry: it is missing, or replaced by one that may be older.
     #[must_use]
     pub fn loses(&self, shown: Option<&Entry>) -> bool {
         self.entry.is_some()
-            && shown.is_none_or(|entry| self.is_rolled_back(entry) || self.looks(entry, self.since) > 1)
+            && shown.is_none_or(|entry| self.is_rolled_back(entry) || self.confirmations_for(entry, self.since) > 1)
     }
 
-    /// How many looks must show it before it is believed: 1 is at once.
-    pub(super) fn looks_needed(&self, shown: Option<&Entry>, look: &EvalContext) -> u32 {
+    /// How many responses must show it before it is accepted; 1 is at once.
+    pub(super) fn confirmations_needed(&self, shown: Option<&Entry>, context: &EvalContext) -> u32 {
         match shown {
             None if self.status() == Some(Status::Verdict(Verdict::Approved)) => 3,
             None => 2,
             Some(entry) => {
-                let since = self.pending_as(shown).map_or(look.now, |pending| pending.since);
-                let is_doubted = matches!(look.doubt, AbsencePolicy::ImplausibleSince(_)) && self.is_rolled_back(entry);
-                self.looks(entry, since).max(if is_doubted { 2 } else { 1 })
+                let since = self.pending_as(shown).map_or(context.now, |pending| pending.since);
+                let is_doubted =
+                    matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(_)) && self.is_rolled_back(entry);
+                self.confirmations_for(entry, since).max(if is_doubted { 2 } else { 1 })
             }
         }
     }
 
-    /// A verdict that stays is told, whatever its date; until it has stayed, an early one may be a copy of the past.
+    /// A verdict that stays is notified, whatever its date; until then an early one may be a stale copy.
     ///
-    /// | looks | which verdict |
+    /// | polls | verdict |
     /// | --- | --- |
-    /// | 3 | the last one told, in place of a later review; dated before the last one told; undated and the same as the last one told, though a review began since; an hour early while the review was first seen less than an hour ago |
-    /// | 2 | dated an hour or more before the attempt |
-    /// | 1 | any other, and what equals the last one told within its attempt |
-    fn looks(&self, entry: &Entry, since: Timestamp) -> u32 {
+    /// | 3 | the last notified, in place of a later review; dated before the last notified; undated and the same as the last notified, though a review started since; an hour early while the review was first seen less than an hour ago |
+    /// | 2 | with_date an hour or more before the attempt |
+    /// | 1 | any other, and one that equals the last notified within its attempt |
+    fn confirmations_for(&self, entry: &Entry, since: Timestamp) -> u32 {
         let Status::Verdict(verdict) = entry.status() else { return 1 };
-        if self.entry.as_ref().is_some_and(|shown| is_equivalent(shown, entry)) || self.takes_back(entry) {
+        if self.entry.as_ref().is_some_and(|shown| is_equivalent(shown, entry)) || self.undoes_undated_review(entry) {
             return 1;
         }
-        let told = self.told.as_ref();
+        let last = self.last_notified.as_ref();
         let Some(created) = entry.created_at else {
-            let is_old = told.is_some_and(|told| told.attempt < self.review.attempt && told.says(verdict, entry));
+            let is_old =
+                last.is_some_and(|last| last.attempt < self.review.attempt && last.has_same_verdict(verdict, entry));
             return if is_old { 3 } else { 1 };
         };
-        let in_attempt = told.filter(|told| told.attempt == self.review.attempt);
-        let is_known = in_attempt.is_some_and(|told| told.is(verdict, entry, self.review.attempt));
-        let is_past = told.is_some_and(|told| later(told.created_at, entry.created_at));
+        let in_attempt = last.filter(|last| last.attempt == self.review.attempt);
+        let is_known = in_attempt.is_some_and(|last| last.equals(verdict, entry, self.review.attempt));
+        let is_past = last.is_some_and(|last| later(last.created_at, entry.created_at));
         if self.is_replaced_by(entry) || (is_past && !is_known) {
             return 3;
         }
@@ -157,27 +159,33 @@ impl QualificationState {
         if is_young { 3 } else { 2 }
     }
 
-    /// Dated an hour or more before what is believed now.
+    /// True if `entry` is dated at least an hour before the stored one.
     fn is_rolled_back(&self, entry: &Entry) -> bool {
         let shown = self.entry.as_ref().and_then(|entry| entry.created_at);
         shown.zip(entry.created_at).is_some_and(|(shown, created)| shown > created && !near(shown, created))
     }
 
-    /// Is `entry` the last verdict told, where a review is shown that began later?
+    /// True if `entry` is the last notified verdict and the state shows a review that started later.
     pub(super) fn is_replaced_by(&self, entry: &Entry) -> bool {
         self.status() == Some(Status::InReview)
             && later(self.review.created_at, entry.created_at)
-            && self.told.as_ref().is_some_and(|told| told.attempt < self.review.attempt && told.returns_as(entry))
+            && self
+                .last_notified
+                .as_ref()
+                .is_some_and(|last| last.attempt < self.review.attempt && last.reappears_as(entry))
     }
 
-    /// Is `entry` the last verdict told, so that the undated review that seemed to begin since was a copy of the past?
-    pub(super) fn takes_back(&self, entry: &Entry) -> bool {
+    /// True if `entry` is the last notified verdict, so the undated review that seemed to start since was a stale copy.
+    pub(super) fn undoes_undated_review(&self, entry: &Entry) -> bool {
         self.review.created_at.is_none()
-            && self.told.as_ref().is_some_and(|told| told.attempt + 1 == self.review.attempt && told.returns_as(entry))
+            && self
+                .last_notified
+                .as_ref()
+                .is_some_and(|last| last.attempt + 1 == self.review.attempt && last.reappears_as(entry))
     }
 
-    /// Does a review begin with `entry`?
-    pub(super) fn begins(&self, entry: &Entry) -> bool {
+    /// True if a new review starts with `entry`.
+    pub(super) fn starts_review(&self, entry: &Entry) -> bool {
         match (entry.status(), &self.review) {
             (Status::None, _) => false,
             (_, Review { attempt: 0, .. }) => true,
@@ -190,72 +198,72 @@ impl QualificationState {
         }
     }
 
-    /// Two programs of Microsoft write the date of one review: less than an hour from the attempt's is the attempt's,
-    /// unless a verdict or an absence lies between.
+    /// Two of Microsoft's programs write the date of one review: less than an hour from the attempt's date is the same
+    /// review, unless a verdict or an absence lies between.
     fn is_of_this_review(&self, entry: &Entry, created: Timestamp, began: Timestamp) -> bool {
         let Some(shown) = &self.entry else { return false };
-        let told = self.told.as_ref().filter(|told| told.attempt == self.review.attempt);
-        let is_between = match told {
-            // A verdict after a verdict is the same one, written by another program, if seconds are between.
-            Some(told) => {
+        let last = self.last_notified.as_ref().filter(|last| last.attempt == self.review.attempt);
+        let is_between = match last {
+            // A verdict seconds after a verdict is the same one, written by another program.
+            Some(last) => {
                 !matches!(entry.status(), Status::Verdict(_))
-                    || created.as_secs() >= told.at.as_secs()
+                    || created.as_secs() >= last.at.as_secs()
                     || !(within(SECONDS, began, created)
-                        || told.created_at.is_some_and(|told| within(SECONDS, told, created)))
+                        || last.created_at.is_some_and(|last| within(SECONDS, last, created)))
             }
             None => self.is_over(),
         };
         same_second(shown.created_at, Some(created)) || (near(began, created) && !is_between)
     }
 
-    /// A verdict or an absence was seen since the review began.
+    /// True if a verdict or an absence was seen since the review started.
     fn is_over(&self) -> bool {
         matches!(self.status(), None | Some(Status::Verdict(_)))
-            || self.told.as_ref().is_some_and(|told| told.attempt == self.review.attempt)
+            || self.last_notified.as_ref().is_some_and(|last| last.attempt == self.review.attempt)
     }
 
-    /// The review that this is once `entry`, which begins none, is believed. Its first date stays its date.
+    /// The review once `entry`, which starts none, is accepted. The first date is kept.
     pub(super) fn review_with(&self, entry: &Entry) -> Review {
-        // The date of an earlier verdict, or one before it, is not that of a review without date.
-        let is_of_before = |told: &LastNotified| {
-            told.attempt < self.review.attempt && !later(entry.created_at, told.created_at) && told.created_at.is_some()
+        // The date of an earlier verdict, or one before it, does not belong to an undated review.
+        let is_of_before = |last: &LastNotified| {
+            last.attempt < self.review.attempt && !later(entry.created_at, last.created_at) && last.created_at.is_some()
         };
-        let appears = entry.created_at.filter(|_| !self.told.as_ref().is_some_and(is_of_before));
+        let appears = entry.created_at.filter(|_| !self.last_notified.as_ref().is_some_and(is_of_before));
         let created_at = self.review.created_at.or(appears);
         Review { created_at, submitted_at: created_at.or(self.review.submitted_at), ..self.review }
     }
 }
 
 impl LastNotified {
-    /// Was this told already? Equal to the second is equal; so is, within an attempt, what lies less than an hour apart
-    /// or has no date. An approval's reason makes no difference.
-    pub(super) fn is(&self, verdict: Verdict, entry: &Entry, attempt: u32) -> bool {
+    /// True if this verdict was notified already. Dates must be equal to the second or, within an attempt, less than an
+    /// hour apart or missing. The reason of an approval is ignored.
+    pub(super) fn equals(&self, verdict: Verdict, entry: &Entry, attempt: u32) -> bool {
         let is_same_date = match (self.created_at, entry.created_at) {
             (Some(a), Some(b)) => a.as_secs() == b.as_secs() || (self.attempt == attempt && near(a, b)),
             _ => self.attempt == attempt,
         };
-        self.says(verdict, entry) && is_same_date
+        self.has_same_verdict(verdict, entry) && is_same_date
     }
 
-    fn says(&self, verdict: Verdict, entry: &Entry) -> bool {
+    fn has_same_verdict(&self, verdict: Verdict, entry: &Entry) -> bool {
         self.verdict == verdict && (verdict == Verdict::Approved || self.reason_key == entry.reason_key())
     }
 
-    /// The same verdict, with its own date, maybe as another program wrote it.
-    fn returns_as(&self, entry: &Entry) -> bool {
-        let is_its_date = self.created_at.zip(entry.created_at).is_some_and(|(told, created)| {
+    /// True if `entry` is the same verdict with the same date, as written by any of Microsoft's programs.
+    fn reappears_as(&self, entry: &Entry) -> bool {
+        let is_its_date = self.created_at.zip(entry.created_at).is_some_and(|(last, created)| {
             let is_older = created.as_secs() < self.at.as_secs();
-            told.as_secs() == created.as_secs() || (is_older && within(SECONDS, told, created))
+            last.as_secs() == created.as_secs() || (is_older && within(SECONDS, last, created))
         });
-        matches!(entry.status(), Status::Verdict(verdict) if self.says(verdict, entry)) && is_its_date
+        matches!(entry.status(), Status::Verdict(verdict) if self.has_same_verdict(verdict, entry)) && is_its_date
     }
 
-    /// The same, now that its date has appeared. One that is hours before its review may be that of another.
-    pub(super) fn dated(self, entry: &Entry, review: &Review) -> Self {
+    /// Adds a date that has appeared. One that is hours before the review may belong to another.
+    pub(super) fn with_date(self, entry: &Entry, review: &Review) -> Self {
         let is_early = review.created_at.zip(entry.created_at).is_some_and(|(a, b)| a > b && !near(a, b));
         match entry.status() {
             Status::Verdict(verdict)
-                if self.created_at.is_none() && !is_early && self.is(verdict, entry, review.attempt) =>
+                if self.created_at.is_none() && !is_early && self.equals(verdict, entry, review.attempt) =>
             {
                 Self { created_at: entry.created_at, review_created_at: review.created_at, ..self }
             }
@@ -264,56 +272,56 @@ impl LastNotified {
     }
 }
 
-/// While answers are implausible, looks count only after this long, and then this far apart.
+/// During a mass absence, confirmations count only after this long, and then this far apart.
 pub const MASS_ABSENCE_DELAY: Duration = HOUR;
 
 impl Pending {
-    /// When the next look counts.
+    /// When the next confirmation counts.
     #[must_use]
-    pub fn next_look_at(&self, look: &EvalContext) -> Timestamp {
-        match look.doubt {
-            AbsencePolicy::ImplausibleSince(since) if self.looked_at < since.after(MASS_ABSENCE_DELAY) => {
+    pub fn next_confirmation_at(&self, context: &EvalContext) -> Timestamp {
+        match context.absence_policy {
+            AbsencePolicy::MassAbsenceSince(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY) => {
                 since.after(MASS_ABSENCE_DELAY)
             }
-            AbsencePolicy::ImplausibleSince(_) => self.looked_at.after(MASS_ABSENCE_DELAY),
-            // Later and later: those who are to be asked first need the budget, too.
+            AbsencePolicy::MassAbsenceSince(_) => self.last_confirmed_at.after(MASS_ABSENCE_DELAY),
+            // At growing intervals: the control sample needs the budget, too.
             AbsencePolicy::SampleMissing => {
-                look.now.after(look.now.since(self.since).min(HOUR).max(look.first_confirmation))
+                context.now.after(context.now.since(self.since).min(HOUR).max(context.first_confirmation))
             }
-            AbsencePolicy::Usual | AbsencePolicy::AcceptedAt(_) => {
-                self.looked_at.after(if self.looks == 1 { look.first_confirmation } else { look.second_confirmation })
-            }
+            AbsencePolicy::Confirm | AbsencePolicy::AcceptedAt(_) => self
+                .last_confirmed_at
+                .after(if self.confirmations == 1 { context.first_confirmation } else { context.second_confirmation }),
         }
     }
 
-    /// When it is believed if it stays until so many looks have shown it.
-    pub(super) fn until(&self, needed: u32, look: &EvalContext) -> Timestamp {
-        let next = self.next_look_at(look);
-        match look.doubt {
-            AbsencePolicy::ImplausibleSince(_) if self.must_restart(look) => next.after(MASS_ABSENCE_DELAY),
-            AbsencePolicy::ImplausibleSince(_) | AbsencePolicy::SampleMissing => next,
-            _ if needed.saturating_sub(self.looks) > 1 => next.after(look.second_confirmation),
+    /// When it is accepted if it stays until `needed` responses have shown it.
+    pub(super) fn until(&self, needed: u32, context: &EvalContext) -> Timestamp {
+        let next = self.next_confirmation_at(context);
+        match context.absence_policy {
+            AbsencePolicy::MassAbsenceSince(_) if self.must_restart(context) => next.after(MASS_ABSENCE_DELAY),
+            AbsencePolicy::MassAbsenceSince(_) | AbsencePolicy::SampleMissing => next,
+            _ if needed.saturating_sub(self.confirmations) > 1 => next.after(context.second_confirmation),
             _ => next,
         }
     }
 
-    /// The looks so far were taken when answers had just become implausible: none of them counts.
-    pub(super) fn must_restart(&self, look: &EvalContext) -> bool {
-        matches!(look.doubt, AbsencePolicy::ImplausibleSince(since) if self.looked_at < since.after(MASS_ABSENCE_DELAY))
+    /// True if no confirmation counts because all were taken less than an hour into the mass absence.
+    pub(super) fn must_restart(&self, context: &EvalContext) -> bool {
+        matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY))
     }
 
-    pub(super) fn is_accepted(&self, look: &EvalContext) -> bool {
-        matches!(look.doubt, AbsencePolicy::AcceptedAt(at) if self.since <= at)
+    pub(super) fn is_accepted(&self, context: &EvalContext) -> bool {
+        matches!(context.absence_policy, AbsencePolicy::AcceptedAt(at) if self.since <= at)
     }
 }
 
-/// The same status and reason, and dates that differ by no more than ways of writing one.
+/// True for the same status and reason, and dates that differ by no more than the ways of writing one.
 pub(super) fn is_equivalent(a: &Entry, b: &Entry) -> bool {
     let is_same_date = a.created_at.zip(b.created_at).is_none_or(|(a, b)| near(a, b));
     a.status_key() == b.status_key() && a.reason_key() == b.reason_key() && is_same_date
 }
 
-/// Less than an hour apart, to the second.
+/// True if less than an hour apart, to the second.
 fn near(a: Timestamp, b: Timestamp) -> bool {
     within(HOUR, a, b)
 }
@@ -322,12 +330,12 @@ fn within(length: Duration, a: Timestamp, b: Timestamp) -> bool {
     a.as_secs().abs_diff(b.as_secs()) < length.as_secs()
 }
 
-/// Both known, and equal to the second.
+/// True if both are known and equal to the second.
 fn same_second(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     a.zip(b).is_some_and(|(a, b)| a.as_secs() == b.as_secs())
 }
 
-/// Both known, and `a` later by a second at least.
+/// True if both are known and `a` is at least a second later.
 pub(super) fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     a.zip(b).is_some_and(|(a, b)| a.as_secs() > b.as_secs())
 }

@@ -39,7 +39,7 @@ const NAMES: [(&str, &str); 3] = [("GCC", "GovernmentCommunityCloud"), ("SOE", "
 
 impl Sequence {
     fn play(&self) -> String {
-        let (mut beliefs, mut last_seen_at, mut seen) = (Vec::new(), None, Vec::new());
+        let (mut states, mut last_seen_at, mut seen) = (Vec::new(), None, Vec::new());
         let (mut now, mut pause) = (at(0), Duration::from_hours(1));
         for word in self.answers.split_whitespace() {
             if let Some(wait) = word.strip_prefix('>') {
@@ -51,15 +51,16 @@ impl Sequence {
                 continue;
             }
             let entries = word.split('+').filter(|entry| *entry != "-").map(written);
-            let look = EvalContext { news_since: (!self.joined).then_some(WATCHING), ..look(now, last_seen_at) };
-            let steps = compare(&beliefs, &Snapshot::of(entries), &look);
+            let context =
+                EvalContext { notify_since: (!self.joined).then_some(WATCHING), ..context_at(now, last_seen_at) };
+            let steps = compare(&states, &Snapshot::of(entries), &context);
             for change in steps.iter().filter_map(|(_, change)| change.as_ref()) {
                 let name = NAMES.iter().find(|(_, long)| *long == change.qualification);
                 let name = name.map(|(short, _)| format!("{short}/")).unwrap_or_default();
                 let event = change.event.as_str().replace("vetting.", "");
                 seen.push(format!("{name}{event}#{}", change.review.attempt));
             }
-            beliefs = steps.into_iter().map(|(belief, _)| belief).collect();
+            states = steps.into_iter().map(|(state, _)| state).collect();
             last_seen_at = Some(now);
         }
         seen.join(" ")
@@ -93,29 +94,29 @@ fn answers_and_their_news() {
 }
 
 #[test]
-fn a_look_that_comes_too_early_does_not_count() {
-    let before = compare(&[], &Snapshot::of([entry("InReview", None, None)]), &look(at(0), None));
-    let mut beliefs: Vec<_> = before.into_iter().map(|(belief, _)| belief).collect();
+fn a_confirmation_that_comes_too_early_does_not_count() {
+    let before = compare(&[], &Snapshot::of([entry("InReview", None, None)]), &context_at(at(0), None));
+    let mut states: Vec<_> = before.into_iter().map(|(state, _)| state).collect();
     for second in [10, 20, 30, 129] {
-        let steps = compare(&beliefs, &Snapshot::default(), &look(at(second), Some(at(0))));
+        let steps = compare(&states, &Snapshot::default(), &context_at(at(second), Some(at(0))));
         assert!(steps.iter().all(|(_, change)| change.is_none()), "at {second} s");
-        beliefs = steps.into_iter().map(|(belief, _)| belief).collect();
+        states = steps.into_iter().map(|(state, _)| state).collect();
     }
-    let steps = compare(&beliefs, &Snapshot::default(), &look(at(130), Some(at(129))));
-    let change = steps[0].1.as_ref().expect("the second look");
+    let steps = compare(&states, &Snapshot::default(), &context_at(at(130), Some(at(129))));
+    let change = steps[0].1.as_ref().expect("the second confirmation");
     assert_eq!((change.event, change.last_seen_before_at), (EventType::Vanished, Some(at(0))));
 }
 
-/// What is believed after these answers, each so many seconds after `at(0)`, and every change with its time.
+/// The states after these responses, each at its second after `at(0)`, and every change with its time.
 fn after(answers: &[(u64, Entry)]) -> (Vec<QualificationState>, Vec<(u64, Change)>) {
-    let (mut beliefs, mut changes, mut last_seen_at) = (Vec::new(), Vec::new(), None);
+    let (mut states, mut changes, mut last_seen_at) = (Vec::new(), Vec::new(), None);
     for (second, entry) in answers {
-        let steps = compare(&beliefs, &Snapshot::of([entry.clone()]), &look(at(*second), last_seen_at));
+        let steps = compare(&states, &Snapshot::of([entry.clone()]), &context_at(at(*second), last_seen_at));
         changes.extend(steps.iter().filter_map(|(_, change)| Some((*second, change.clone()?))));
-        beliefs = steps.into_iter().map(|(belief, _)| belief).collect();
+        states = steps.into_iter().map(|(state, _)| state).collect();
         last_seen_at = Some(at(*second));
     }
-    (beliefs, changes)
+    (states, changes)
 }
 
 #[test]
@@ -123,17 +124,17 @@ fn a_create_date_that_is_rounded_or_written_as_a_day_or_in_another_zone_costs_no
     let day = Timestamp::from_millis(10 * 86_400_000);
     let submitted = day.after(Duration::from_hours(15));
     let earlier = |seconds: u64| submitted.before(Duration::from_secs(seconds));
-    // When the review was first seen minutes ago, and when it has been seen for longer.
+    // Polls needed if the review was first seen minutes ago, and if longer ago.
     let dates =
         [(1, 0, 0), (10, 0, 0), (3599, 0, 0), (3600, 3, 2), (2 * 3600, 3, 2), (15 * 3600, 3, 2), (400 * 86_400, 3, 2)];
     for (seconds, young, known) in dates {
-        for (seen_for, looks) in [(900, young), (4000, known)] {
+        for (seen_for, polls) in [(900, young), (4000, known)] {
             let review = (0, entry("InReview", None, Some(submitted)));
             let denied = |second: u64| (seen_for + second, entry("Denied", Some("x"), Some(earlier(seconds))));
             let answers = [review, denied(0), denied(120), denied(3720), denied(7320)];
             let changes = after(&answers).1;
             let [(second, change)] = changes.as_slice() else { panic!("{seconds} s early: {changes:?}") };
-            let expected = seen_for + [0, 0, 120, 3720][looks];
+            let expected = seen_for + [0, 0, 120, 3720][polls];
             assert_eq!(
                 (*second, change.event),
                 (expected, EventType::Denied),
@@ -145,34 +146,37 @@ fn a_create_date_that_is_rounded_or_written_as_a_day_or_in_another_zone_costs_no
 }
 
 #[test]
-fn a_verdict_that_is_not_believed_yet_says_until_when_and_anything_else_drops_it() {
+fn a_pending_verdict_says_until_when_and_anything_else_drops_it() {
     let review = entry("InReview", None, Some(at(0)));
     let denied = entry("Denied", Some("x"), Some(at(0).before(Duration::from_hours(2))));
-    let (beliefs, changes) = after(&[(0, review.clone()), (60, denied.clone())]);
-    let pending = beliefs[0].pending.clone().expect("it waits");
+    let (states, changes) = after(&[(0, review.clone()), (60, denied.clone())]);
+    let pending = states[0].pending.clone().expect("it waits");
     assert_eq!((pending.since, pending.until), (at(60), at(60 + 120 + 3600)));
-    assert_eq!((beliefs[0].status(), changes.len()), (Some(Status::InReview), 0));
-    let (beliefs, _) = after(&[(0, review.clone()), (60, denied.clone()), (180, denied.clone())]);
-    assert_eq!(beliefs[0].pending.as_ref().map(|pending| (pending.looks, pending.until)), Some((2, at(180 + 3600))));
+    assert_eq!((states[0].status(), changes.len()), (Some(Status::InReview), 0));
+    let (states, _) = after(&[(0, review.clone()), (60, denied.clone()), (180, denied.clone())]);
+    assert_eq!(
+        states[0].pending.as_ref().map(|pending| (pending.confirmations, pending.until)),
+        Some((2, at(180 + 3600)))
+    );
     for other in [review.clone(), entry("Denied", Some("y"), denied.created_at), entry("Expired", None, None)] {
         let answers = [(0, review.clone()), (60, denied.clone()), (180, other.clone()), (4000, denied.clone())];
-        let (beliefs, changes) = after(&answers);
-        let told = changes.iter().filter(|(_, change)| change.event == EventType::Denied);
-        assert_eq!(told.count(), 0, "{other:?}");
-        assert_eq!(beliefs[0].pending.as_ref().map(|pending| pending.looks), Some(1), "{other:?}");
+        let (states, changes) = after(&answers);
+        let denials = changes.iter().filter(|(_, change)| change.event == EventType::Denied);
+        assert_eq!(denials.count(), 0, "{other:?}");
+        assert_eq!(states[0].pending.as_ref().map(|pending| pending.confirmations), Some(1), "{other:?}");
     }
 }
 
-fn look(now: Timestamp, last_seen_at: Option<Timestamp>) -> EvalContext {
+fn context_at(now: Timestamp, last_seen_at: Option<Timestamp>) -> EvalContext {
     let first_confirmation = Duration::from_mins(2);
     EvalContext {
         now,
         last_seen_at,
         submitted_at: None,
-        news_since: Some(WATCHING),
+        notify_since: Some(WATCHING),
         first_confirmation,
         second_confirmation: Duration::from_hours(1),
-        doubt: AbsencePolicy::Usual,
+        absence_policy: AbsencePolicy::Confirm,
     }
 }
 
@@ -188,7 +192,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     })
 }
 
-/// None, or one of five days, as one of several programs writes it: seconds or half an hour apart, or in another zone.
+/// No date, or one of five days as different programs write it: seconds or half an hour apart, or in another zone.
 fn any_date() -> impl Strategy<Value = Option<Timestamp>> {
     let by = prop::sample::select(vec![0_i64, 0, 0, 3, -10, 1800, -1800, -3600, -7200, 7200]);
     let date = (-1_i64..5, by).prop_map(|(day, by)| WATCHING.as_millis() + day * 86_400_000 + by * 1000);

@@ -1,10 +1,10 @@
-//! What holds of every sequence of answers: a property for each rule of what counts as news.
+//! Properties of every sequence of responses, one for each rule of what is notified.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// A verdict as the page of rules has it.
+/// A verdict as the page of rules defines it.
 #[derive(Debug, Clone, Default)]
 struct Verdicts {
     word: Option<Verdict>,
@@ -14,11 +14,11 @@ struct Verdicts {
 }
 
 impl Verdicts {
-    fn shown(belief: &QualificationState, written: Option<&Entry>) -> Self {
+    fn shown(state: &QualificationState, written: Option<&Entry>) -> Self {
         let Some((entry, Status::Verdict(word))) = written.map(|entry| (entry, entry.status())) else {
             return Self::default();
         };
-        Self { word: Some(word), reason: entry.reason_key(), date: entry.created_at, attempt: belief.review.attempt }
+        Self { word: Some(word), reason: entry.reason_key(), date: entry.created_at, attempt: state.review.attempt }
     }
 
     fn is_denied(&self) -> bool {
@@ -42,46 +42,48 @@ fn any_verdict() -> impl Strategy<Value = Entry> {
     })
 }
 
-/// One look at a customer: so long after the last, with this answer, or none that was understood.
+/// One poll: seconds since the last, and the response, `None` if not understood.
 type Step = (u64, Option<Vec<Entry>>);
 
-/// A look with what was believed before, and what came of it.
+/// A poll with the states before and after it.
 struct Seen {
-    look: EvalContext,
+    context: EvalContext,
     answer: Snapshot,
     before: Vec<QualificationState>,
     after: Vec<(QualificationState, Option<Change>)>,
 }
 
 impl Seen {
-    /// Of each qualification: what was believed (`None`: it was never seen), what is now, and what changed.
+    /// For each qualification: the state before (`None` if never seen), the state after, and the change.
     fn each(&self) -> impl Iterator<Item = (Option<&QualificationState>, &QualificationState, Option<&Change>)> {
         let before = self.before.iter().map(Some).chain(std::iter::repeat(None));
         before.zip(&self.after).map(|(before, (after, change))| (before, after, change.as_ref()))
     }
 }
 
-fn seen(steps: &[Step], doubt: impl Fn(Timestamp) -> AbsencePolicy) -> Vec<Seen> {
+fn seen(steps: &[Step], policy: impl Fn(Timestamp) -> AbsencePolicy) -> Vec<Seen> {
     let (mut now, mut last_seen_at, mut before) = (at(0), None, Vec::new());
     let mut all: Vec<Seen> = Vec::new();
     for (seconds, answer) in steps {
         now = now.after(Duration::from_secs(*seconds));
         let Some(answer) = answer else { continue };
-        let (answer, look) =
-            (Snapshot::of(answer.clone()), EvalContext { doubt: doubt(now), ..look(now, last_seen_at) });
-        let after = compare(&before, &answer, &look);
-        let believed = after.iter().map(|(belief, _)| belief.clone()).collect();
-        all.push(Seen { look, answer, before: std::mem::replace(&mut before, believed), after });
+        let (answer, context) = (
+            Snapshot::of(answer.clone()),
+            EvalContext { absence_policy: policy(now), ..context_at(now, last_seen_at) },
+        );
+        let after = compare(&before, &answer, &context);
+        let states = after.iter().map(|(state, _)| state.clone()).collect();
+        all.push(Seen { context, answer, before: std::mem::replace(&mut before, states), after });
         last_seen_at = Some(now);
     }
     all
 }
 
 fn usual(steps: &[Step]) -> Vec<Seen> {
-    seen(steps, |_| AbsencePolicy::Usual)
+    seen(steps, |_| AbsencePolicy::Confirm)
 }
 
-/// From seconds to hours; a sixth of the looks fails.
+/// Seconds to hours apart; 15 % of the polls fail.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let pause = prop::sample::select(vec![1, 60, 121, 900, 3601, 7200, 90_000]);
     let answer = prop::option::weighted(0.85, prop::collection::vec(any_entry(), 0..4));
@@ -123,10 +125,10 @@ proptest! {
     fn the_first_sight_is_silent_but_for_a_verdict_on_a_review_that_began_on_our_watch(
         entries in prop::collection::vec(any_entry(), 0..4), joined: bool
     ) {
-        let look = EvalContext { news_since: (!joined).then_some(WATCHING), ..look(at(0), None) };
-        for (belief, change) in compare(&[], &Snapshot::of(entries), &look) {
-            let is_verdict = matches!(belief.status(), Some(Status::Verdict(_)));
-            let is_ours = joined || belief.entry.as_ref().and_then(|e| e.created_at).is_some_and(|at| at > WATCHING);
+        let context = EvalContext { notify_since: (!joined).then_some(WATCHING), ..context_at(at(0), None) };
+        for (state, change) in compare(&[], &Snapshot::of(entries), &context) {
+            let is_verdict = matches!(state.status(), Some(Status::Verdict(_)));
+            let is_ours = joined || state.entry.as_ref().and_then(|e| e.created_at).is_some_and(|at| at > WATCHING);
             prop_assert_eq!(change.is_some(), is_verdict && is_ours);
             prop_assert!(change.is_none_or(|change| change.first_seen && change.from.is_none()));
         }
@@ -151,13 +153,13 @@ proptest! {
     }
 
     #[test]
-    fn what_equals_the_last_verdict_told_is_not_told_again(steps in steps()) {
+    fn what_equals_the_last_notified_verdict_is_not_notified_again(steps in steps()) {
         let mut last: BTreeMap<String, Verdicts> = BTreeMap::new();
         for seen in usual(&steps) {
             for (before, after, change) in seen.each() {
                 let about = key(&after.qualification);
                 let Some(change) = change else {
-                    // At first sight silently.
+                    // The first response is stored silently.
                     let known = last.entry(about.clone()).or_insert_with(|| Verdicts::shown(after, after.entry.as_ref()));
                     // A date that appears is the verdict's.
                     let now = Verdicts::shown(after, seen.answer.get(&about));
@@ -172,39 +174,39 @@ proptest! {
                 let (EventType::Approved | EventType::Denied | EventType::Revoked) = change.event else { continue };
                 let Some(written) = seen.answer.get(&about) else { continue };
                 let now = Verdicts::shown(after, Some(written));
-                let told = last.insert(about, now.clone()).unwrap_or_default();
-                prop_assert!(!told.equals(&now), "twice: {:?} after {:?}", now, told);
+                let last = last.insert(about, now.clone()).unwrap_or_default();
+                prop_assert!(!last.equals(&now), "twice: {:?} after {:?}", now, last);
                 let is_revoked = change.event == EventType::Revoked;
-                let was_approved = before.and_then(|before| before.told.as_ref()).is_some_and(|told| told.verdict == Verdict::Approved);
+                let was_approved = before.and_then(|before| before.last_notified.as_ref()).is_some_and(|last| last.verdict == Verdict::Approved);
                 prop_assert_eq!(is_revoked, was_approved && now.is_denied(), "after an approval a denial is a revocation");
             }
         }
     }
 
     #[test]
-    fn a_verdict_that_stays_is_told_once_within_three_looks_unless_it_equals_the_last_one_told(
+    fn a_verdict_that_stays_is_notified_once_within_three_polls_unless_it_equals_the_last_notified(
         steps in steps(), verdict in any_verdict(), pauses in prop::collection::vec(3600_u64..100_000, 5)
     ) {
         let about = verdict.key();
         let stays = pauses.iter().map(|pause| (*pause, Some(vec![verdict.clone()])));
         let all: Vec<Step> = steps.iter().cloned().chain(stays).collect();
         let all = usual(&all);
-        let looks = all.split_at(all.len() - 5).1;
-        let of = |seen: &Seen| seen.after.iter().find(|(belief, _)| key(&belief.qualification) == about).cloned().expect("it is known");
-        let told = looks[0].before.iter().find(|belief| key(&belief.qualification) == about).and_then(|belief| belief.told.clone());
-        let news: Vec<(usize, EventType)> = looks.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
+        let last_polls = all.split_at(all.len() - 5).1;
+        let of = |seen: &Seen| seen.after.iter().find(|(state, _)| key(&state.qualification) == about).cloned().expect("it is known");
+        let last = last_polls[0].before.iter().find(|state| key(&state.qualification) == about).and_then(|state| state.last_notified.clone());
+        let news: Vec<(usize, EventType)> = last_polls.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
         let loud = news.iter().filter(|(_, event)| *event != EventType::Changed).count();
         prop_assert!(news.len() <= 1 && news.iter().all(|(n, _)| *n < 3), "{:?}", news);
-        let (belief, _) = of(&looks[2]);
-        prop_assert!(belief.entry.as_ref().is_some_and(|entry| is_equivalent(entry, &verdict)) && belief.pending.is_none());
-        if loud == 0 && looks[0].look.last_seen_at.is_some() {
-            // Then it was told before.
-            let told = told.expect("told before");
-            let now = Verdicts::shown(&belief, Some(&verdict));
+        let (state, _) = of(&last_polls[2]);
+        prop_assert!(state.entry.as_ref().is_some_and(|entry| is_equivalent(entry, &verdict)) && state.pending.is_none());
+        if loud == 0 && last_polls[0].context.last_seen_at.is_some() {
+            // Then it was notified before.
+            let last = last.expect("last before");
+            let now = Verdicts::shown(&state, Some(&verdict));
             let before = Verdicts {
-                word: Some(told.verdict), reason: told.reason_key, date: told.created_at, attempt: told.attempt,
+                word: Some(last.verdict), reason: last.reason_key, date: last.created_at, attempt: last.attempt,
             };
-            prop_assert!(before.equals(&now), "{:?} is not told after {:?}", now, before);
+            prop_assert!(before.equals(&now), "{:?} is not notified after {:?}", now, before);
         }
     }
 
@@ -214,24 +216,24 @@ proptest! {
     ) {
         let all = usual(&steps);
         let Some(last) = all.last() else { return Ok(()) };
-        let beliefs: Vec<QualificationState> = last.after.iter().map(|(belief, _)| belief.clone()).collect();
-        let Some(belief) = beliefs.iter().find(|belief| key(&belief.qualification) == verdict.key() && belief.pending.is_none()) else { return Ok(()) };
-        // Older than what stands, and than the review that it is about.
+        let states: Vec<QualificationState> = last.after.iter().map(|(state, _)| state.clone()).collect();
+        let Some(state) = states.iter().find(|state| key(&state.qualification) == verdict.key() && state.pending.is_none()) else { return Ok(()) };
+        // Older than the stored entry and than its review.
         let is_older = |date: Option<Timestamp>| {
             date.zip(verdict.created_at).is_some_and(|(date, created)| date.as_secs() - created.as_secs() >= 3600)
         };
-        prop_assume!(is_older(belief.review.created_at) && is_older(belief.entry.as_ref().and_then(|entry| entry.created_at)));
-        prop_assume!(belief.told.as_ref().is_none_or(|told| is_older(told.created_at)));
-        let now = last.look.now.after(Duration::from_secs(pause));
-        let stale = compare(&beliefs, &Snapshot::of([verdict.clone()]), &look(now, Some(last.look.now)));
-        let of = |steps: &[(QualificationState, Option<Change>)]| steps.iter().find(|(belief, _)| key(&belief.qualification) == verdict.key()).cloned().expect("it is known");
+        prop_assume!(is_older(state.review.created_at) && is_older(state.entry.as_ref().and_then(|entry| entry.created_at)));
+        prop_assume!(state.last_notified.as_ref().is_none_or(|last| is_older(last.created_at)));
+        let now = last.context.now.after(Duration::from_secs(pause));
+        let stale = compare(&states, &Snapshot::of([verdict.clone()]), &context_at(now, Some(last.context.now)));
+        let of = |steps: &[(QualificationState, Option<Change>)]| steps.iter().find(|(state, _)| key(&state.qualification) == verdict.key()).cloned().expect("it is known");
         let (waits, change) = of(&stale);
-        prop_assert!(change.is_none() && QualificationState { pending: None, ..waits.clone() } == *belief, "{:?}", change);
+        prop_assert!(change.is_none() && QualificationState { pending: None, ..waits.clone() } == *state, "{:?}", change);
         prop_assert!(waits.pending.is_some());
-        let beliefs: Vec<QualificationState> = stale.into_iter().map(|(belief, _)| belief).collect();
-        let truth = Snapshot::of(belief.entry.clone());
-        let (goes_on, change) = of(&compare(&beliefs, &truth, &look(now.after(Duration::from_hours(2)), Some(now))));
-        prop_assert!(change.is_none() && goes_on.pending.is_none() && goes_on.entry == belief.entry, "{:?}", change);
+        let states: Vec<QualificationState> = stale.into_iter().map(|(state, _)| state).collect();
+        let truth = Snapshot::of(state.entry.clone());
+        let (goes_on, change) = of(&compare(&states, &truth, &context_at(now.after(Duration::from_hours(2)), Some(now))));
+        prop_assert!(change.is_none() && goes_on.pending.is_none() && goes_on.entry == state.entry, "{:?}", change);
     }
 
     #[test]
@@ -239,9 +241,9 @@ proptest! {
         for seen in usual(&steps) {
             for (before, _, change) in seen.each() {
                 if change.is_some_and(|change| change.event == EventType::Revoked) {
-                    let before = before.expect("something was believed");
-                    let told = before.told.as_ref().is_some_and(|told| told.verdict == Verdict::Approved);
-                    prop_assert!(told || before.status() == Some(Status::Verdict(Verdict::Approved)));
+                    let before = before.expect("a state was stored");
+                    let last = before.last_notified.as_ref().is_some_and(|last| last.verdict == Verdict::Approved);
+                    prop_assert!(last || before.status() == Some(Status::Verdict(Verdict::Approved)));
                 }
             }
         }
@@ -251,10 +253,10 @@ proptest! {
     fn attempts_only_go_up_and_only_by_one_and_never_by_what_is_of_the_past(steps in steps()) {
         for seen in usual(&steps) {
             for (before, after, _) in seen.each() {
-                let told = before.and_then(|before| before.told.as_ref()).map(|told| told.attempt);
+                let last = before.and_then(|before| before.last_notified.as_ref()).map(|last| last.attempt);
                 let before = before.map_or_else(Review::default, |before| before.review);
-                // What an undated copy of the past began is taken back.
-                let is_taken_back = before.created_at.is_none() && told == Some(after.review.attempt);
+                // The attempt of an undated stale copy is undone.
+                let is_taken_back = before.created_at.is_none() && last == Some(after.review.attempt);
                 prop_assert!((before.attempt..=before.attempt + 1).contains(&after.review.attempt) || is_taken_back);
                 let written = after.entry.as_ref().and_then(|entry| entry.created_at);
                 let known = before.created_at.zip(written);
@@ -285,7 +287,7 @@ proptest! {
     }
 
     #[test]
-    fn absent_is_believed_at_the_second_look_and_of_an_approval_at_the_third(steps in steps()) {
+    fn an_absence_is_accepted_at_the_second_poll_and_that_of_an_approval_at_the_third(steps in steps()) {
         let all = usual(&steps);
         for (n, now) in all.iter().enumerate() {
             for (before, after, _) in now.each() {
@@ -293,29 +295,29 @@ proptest! {
                 if after.entry.is_some() {
                     continue;
                 }
-                // The looks since it was there last.
+                // The polls since it was last there.
                 let there = all[..n].iter().rposition(|seen| seen.answer.get(&old.key()).is_some()).expect("it was there");
-                let looks = &all[there + 1..=n];
-                let first = looks[0].look.now;
+                let polls = &all[there + 1..=n];
+                let first = polls[0].context.now;
                 let (least, wait) = match old.status() {
-                    Status::Verdict(Verdict::Approved) => (3, now.look.first_confirmation + now.look.second_confirmation),
-                    _ => (2, now.look.first_confirmation),
+                    Status::Verdict(Verdict::Approved) => (3, now.context.first_confirmation + now.context.second_confirmation),
+                    _ => (2, now.context.first_confirmation),
                 };
-                prop_assert!(looks.len() >= least && now.look.now.since(first) >= wait, "after {} looks", looks.len());
+                prop_assert!(polls.len() >= least && now.context.now.since(first) >= wait, "after {} polls", polls.len());
             }
         }
     }
 
     #[test]
-    fn while_answers_are_implausible_nothing_is_gone_before_two_looks_an_hour_apart(steps in steps(), since in 0_u64..20_000) {
+    fn during_a_mass_absence_nothing_is_gone_before_two_polls_an_hour_apart(steps in steps(), since in 0_u64..20_000) {
         let since = at(since);
-        for seen in seen(&steps, |_| AbsencePolicy::ImplausibleSince(since)) {
+        for seen in seen(&steps, |_| AbsencePolicy::MassAbsenceSince(since)) {
             for (before, after, _) in seen.each() {
                 let Some(old) = before.and_then(|before| before.entry.as_ref()) else { continue };
                 let written = seen.answer.get(&key(&after.qualification)).and_then(|entry| entry.created_at);
                 let is_older = old.created_at.zip(written).is_some_and(|(old, new)| old.as_secs() - new.as_secs() >= 3600);
                 let is_lost = after.entry.is_none() || (is_older && after.pending.is_none());
-                prop_assert!(!is_lost || seen.look.now >= since.after(2 * MASS_ABSENCE_DELAY), "lost at {}", seen.look.now);
+                prop_assert!(!is_lost || seen.context.now >= since.after(2 * MASS_ABSENCE_DELAY), "lost at {}", seen.context.now);
             }
         }
     }
@@ -323,12 +325,12 @@ proptest! {
     #[test]
     fn what_a_person_accepts_is_what_was_missing_then(steps in steps(), accepted in 0_u64..20_000) {
         let accepted = at(accepted);
-        let accept = |now: Timestamp| if now < accepted { AbsencePolicy::Usual } else { AbsencePolicy::AcceptedAt(accepted) };
+        let accept = |now: Timestamp| if now < accepted { AbsencePolicy::Confirm } else { AbsencePolicy::AcceptedAt(accepted) };
         for seen in seen(&steps, accept) {
             for (before, after, _) in seen.each() {
                 let missing = before.and_then(|before| before.pending.as_ref()).filter(|pending| pending.shows.is_none());
                 let Some(missing) = missing else { continue };
-                if seen.look.now >= accepted && missing.since <= accepted && seen.answer.entries().is_empty() {
+                if seen.context.now >= accepted && missing.since <= accepted && seen.answer.entries().is_empty() {
                     prop_assert!(after.entry.is_none());
                 }
             }
@@ -336,7 +338,7 @@ proptest! {
     }
 
     #[test]
-    fn a_change_fell_between_the_last_look_that_saw_it_otherwise_and_this_one(steps in steps()) {
+    fn a_change_fell_between_the_last_poll_that_saw_it_otherwise_and_this_one(steps in steps()) {
         let mut there: BTreeMap<String, Timestamp> = BTreeMap::new();
         for seen in usual(&steps) {
             for (before, after, change) in seen.each() {
@@ -345,13 +347,13 @@ proptest! {
                     (_, None) => there.get(&key(&after.qualification)).copied(),
                     (Some(before), Some(_)) => {
                         let pending = before.pending_as(seen.answer.get(&key(&after.qualification)));
-                        pending.map_or(seen.look.last_seen_at, |pending| pending.after)
+                        pending.map_or(seen.context.last_seen_at, |pending| pending.last_other_at)
                     }
-                    (None, Some(_)) => seen.look.last_seen_at,
+                    (None, Some(_)) => seen.context.last_seen_at,
                 };
                 prop_assert_eq!(change.last_seen_before_at, expected);
             }
-            there.extend(seen.answer.entries().iter().map(|entry| (entry.key(), seen.look.now)));
+            there.extend(seen.answer.entries().iter().map(|entry| (entry.key(), seen.context.now)));
         }
     }
 
