@@ -29,7 +29,7 @@ impl Alarms {
 
     async fn fail_over(&self, endpoint: &str, fallback: &Fallback, now: Timestamp) -> Result<usize, store::Error> {
         let (due_before, given_up_after) = (now.before(fallback.after), now.before(GIVEN_UP_WITHIN));
-        let held = self.store.held_too_long(endpoint, due_before, given_up_after, now).await?;
+        let held = self.store.failover_candidates(endpoint, due_before, given_up_after, now).await?;
         if held.is_empty() {
             return Ok(0);
         }
@@ -51,14 +51,14 @@ impl Alarms {
         for sequence in deliveries {
             let mut unknown = Vec::new();
             for other in others {
-                match tx.events_unknown_to(other, *sequence).await {
+                match tx.events_missing_at(other, *sequence).await {
                     Ok(events) => unknown.push((other, events)),
                     // Its endpoint's dispatcher comes upon it as well, and the operators hear of it.
-                    Err(error) if error.is_of_the_data() => {}
+                    Err(error) if error.is_data_error() => {}
                     Err(error) => return Err(error),
                 }
             }
-            if unknown.is_empty() || !tx.pass_on(*sequence, now).await? {
+            if unknown.is_empty() || !tx.mark_failed_over(*sequence, now).await? {
                 continue;
             }
             for (other, events) in unknown {

@@ -127,7 +127,7 @@ async fn here(
     if let Some(dispatcher) = dispatcher {
         dispatcher.try_one(delivery).await?;
     }
-    Ok(store.trial(delivery).await?)
+    Ok(store.test_delivery(delivery).await?)
 }
 
 /// Until the daemon's first attempt has ended.
@@ -135,7 +135,7 @@ async fn watch(context: &Context, store: &Store, delivery: &str) -> Result<Optio
     let began = tokio::time::Instant::now();
     let shows = !context.json && std::io::stderr().is_terminal();
     loop {
-        let trial = store.trial(delivery).await?;
+        let trial = store.test_delivery(delivery).await?;
         let ended = trial.as_ref().is_none_or(|trial| trial.attempt.is_some() || trial.state != "pending");
         if ended || began.elapsed() >= PATIENCE {
             if shows {

@@ -126,7 +126,7 @@ impl Dispatcher {
                 let latest = ClockSkewBounds {
                     now,
                     attempt: now.after(self.sender.policy.longest().max(LEASE)),
-                    held: now.after(quiet_hours::LONGEST),
+                    deferred: now.after(quiet_hours::LONGEST),
                     gathered: now.after(LONGEST_GROUP_WAIT),
                 };
                 if !self.sender.store.has_future_timestamps(&self.sender.endpoint, latest).await? {

@@ -124,12 +124,12 @@ impl Sender {
             // Another one that waits is the probe: it may fare better.
             *at = (*at).max(state.probe_at.after(Duration::from_millis(1)));
         }
-        let partly = due.final_replies.values().chain(report.final_replies.values()).any(|reply| !took(reply));
+        let partial = due.final_replies.values().chain(report.final_replies.values()).any(|reply| !took(reply));
         let finish = match next {
-            RetryDecision::Delivered => Completion::Delivered { partly },
-            RetryDecision::At(at) => Completion::Again { at },
-            RetryDecision::Refused => Completion::Dead { refused: true },
-            RetryDecision::GivenUp => Completion::Dead { refused: false },
+            RetryDecision::Delivered => Completion::Delivered { partial },
+            RetryDecision::At(at) => Completion::Retry { at },
+            RetryDecision::Refused => Completion::Dead { rejected: true },
+            RetryDecision::GivenUp => Completion::Dead { rejected: false },
         };
         let finished = tx.finish(due, finish, &report.final_replies, &report.detail, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
@@ -148,8 +148,7 @@ impl Sender {
     ) -> Result<State, store::Error> {
         let failures = tx.endpoint_failures(&self.endpoint).await?;
         let may_be_alone = matches!(report.outcome, Outcome::Blocked | Outcome::Retry { .. });
-        let (ever, lately) =
-            if may_be_alone { tx.others_were_accepted(&self.endpoint, due).await? } else { (false, false) };
+        let (ever, lately) = if may_be_alone { tx.accepted_others(&self.endpoint, due).await? } else { (false, false) };
         let alone = ever;
         let closes = match report.outcome {
             Outcome::Unavailable | Outcome::AuthRejected => true,
@@ -181,7 +180,7 @@ impl Sender {
                 if accepted { tx.endpoint_accepted(name, now).await } else { Ok(()) }
             }
             Outcome::Unconfirmed => tx.endpoint_unconfirmed(name, due, &report.detail, now).await,
-            Outcome::Blocked | Outcome::Retry { .. } if state.alone => tx.probe_again(name, state.probe_at).await,
+            Outcome::Blocked | Outcome::Retry { .. } if state.alone => tx.schedule_probe(name, state.probe_at).await,
             Outcome::Blocked | Outcome::Unavailable | Outcome::AuthRejected | Outcome::Retry { .. } => {
                 let probe_at = state.closes.then_some(state.probe_at);
                 tx.endpoint_failed(name, now, probe_at, &report.detail).await

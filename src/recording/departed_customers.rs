@@ -23,7 +23,7 @@ const MAX_NAMES: usize = 20;
 /// # Errors
 /// When the database fails; nothing was told then, and nothing forgotten.
 pub async fn tell(store: &Store, partner: &PartnerRow, routes: &Routes, now: Timestamp) -> Result<usize, store::Error> {
-    if !store.has_unnoted_departures(partner.id).await? {
+    if !store.has_unreported_departures(partner.id).await? {
         return Ok(0);
     }
     let mut tx = store.begin().await?;

@@ -41,12 +41,12 @@ pub(super) async fn doubt(
         return Ok(AbsencePolicy::AcceptedAt(accepted_at));
     }
     let least = plausible(asked);
-    let others = tx.customers_that_lost(partner, Some(customer.row), now, accepted, least + 1).await?;
+    let others = tx.customers_missing_entries(partner, Some(customer.row), now, accepted, least + 1).await?;
     // A time from the future: the clock was set back.
     let began = brake.mass_absence_since.map_or(now, |since| since.min(now));
     let since = (others + u64::from(loses) > least).then_some(began);
     if since != brake.mass_absence_since {
-        tx.set_implausible_since(partner, since).await?;
+        tx.set_mass_absence_since(partner, since).await?;
         tell(since.is_some());
     }
     if let Some(since) = since {
@@ -74,8 +74,8 @@ pub async fn release(store: &Store, partner: i64, asked: u64, now: Timestamp) ->
     }
     let mut tx = store.begin().await?;
     let least = plausible(asked);
-    if tx.customers_that_lost(partner, None, now, None, least + 1).await? <= least {
-        tx.set_implausible_since(partner, None).await?;
+    if tx.customers_missing_entries(partner, None, now, None, least + 1).await? <= least {
+        tx.set_mass_absence_since(partner, None).await?;
         tx.commit().await?;
         tell(false);
     }
