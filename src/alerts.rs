@@ -168,7 +168,7 @@ pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Time
     if let Some(once) = &alarm.once {
         tx.set_dedup_key(&event, once).await?;
     }
-    delivery::queue(tx, routes, &event, "", alarm.exclude_endpoint, now).await
+    delivery::enqueue(tx, routes, &event, "", alarm.exclude_endpoint, now).await
 }
 
 fn event(alarm: &Alarm<'_>, now: Timestamp) -> Event {

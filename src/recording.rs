@@ -141,7 +141,7 @@ pub(crate) async fn queue(
         tx.mute_event(event).await?;
         return Ok(0);
     }
-    delivery::queue(tx, routes, event, &customer.contact, None, now).await
+    delivery::enqueue(tx, routes, event, &customer.contact, None, now).await
 }
 
 /// From when on a review counts as begun on our watch: since the partner is watched, or, for a customer who joined

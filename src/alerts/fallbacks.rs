@@ -19,7 +19,7 @@ const GROUP_FOR: Duration = Duration::from_secs(1);
 impl Alarms {
     pub(super) async fn watch_fallbacks(&self, now: Timestamp) -> Result<usize, store::Error> {
         let mut queued = 0;
-        for (endpoint, way) in &self.routes.ways {
+        for (endpoint, way) in &self.routes.profiles {
             if let Some(fallback) = &way.fallback {
                 queued += self.fail_over(endpoint, fallback, now).await?;
             }
@@ -63,13 +63,13 @@ impl Alarms {
             }
             for (other, events) in unknown {
                 let told = self.routes.direct_target(other, why.to_owned(), why.to_owned());
-                let parcel = store::NewDelivery {
+                let new = store::NewDelivery {
                     failover_from: Some(endpoint),
                     due_at: now.after(GROUP_FOR),
-                    ..delivery::parcel(&told, now)
+                    ..delivery::new_delivery(&told, now)
                 };
                 for event in &events {
-                    tx.enqueue(event, &parcel, now).await?;
+                    tx.enqueue(event, &new, now).await?;
                     queued += 1;
                 }
             }

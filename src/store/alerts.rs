@@ -154,8 +154,8 @@ impl Store {
         Ok(endpoints.collect())
     }
 
-    /// Dead deliveries of the endpoint that were not reported yet. Dead letters about dead letters are never reported,
-    /// or it would not end; nor are tests, whose result the command shows.
+    /// Dead deliveries of the endpoint that were not reported yet; without those of `monitor.dead_letter` events, or
+    /// reports would never end, and without tests, whose result the command shows.
     pub async fn unreported_dead(&self, endpoint: &str) -> Result<Option<DeadLetters>, Error> {
         let mut reader = self.read.acquire().await?;
         unreported_dead(&mut reader, endpoint).await

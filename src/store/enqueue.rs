@@ -19,7 +19,7 @@ pub struct NewDelivery<'a> {
     /// Events of one group may share a message; `None`: a message of its own.
     pub group: Option<&'a str>,
     /// The most events in one message.
-    pub most: u32,
+    pub max_events: u32,
     /// The earliest time of the first attempt.
     pub due_at: Timestamp,
     /// Quiet hours defer every attempt.
@@ -153,7 +153,7 @@ impl WriteTx {
             new.respects_quiet_hours,
             new.failover_from,
             latest,
-            new.most
+            new.max_events
         )
         .fetch_optional(&mut *self.tx)
         .await?;

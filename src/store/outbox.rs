@@ -58,7 +58,7 @@ pub struct Claim<'a> {
     /// How far ahead the next attempt is set.
     pub lease: Duration,
     /// Deliveries that this process is attempting, whether or not their lease has expired.
-    pub under_way: &'a [i64],
+    pub in_flight: &'a [i64],
 }
 
 /// What becomes of a delivery after an attempt.
@@ -116,8 +116,8 @@ impl WriteTx {
             let Some(sequence) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else {
                 return Ok(None);
             };
-            if claim.under_way.contains(&sequence) {
-                if renewed >= claim.under_way.len() {
+            if claim.in_flight.contains(&sequence) {
+                if renewed >= claim.in_flight.len() {
                     return Ok(None); // there is nothing else
                 }
                 renewed += 1;
@@ -172,7 +172,7 @@ impl WriteTx {
         // Read everything before anything is written.
         let uuid = Uuid::parse_str(id).map_err(unreadable("delivery", id, "id"))?;
         if uuid.to_string() != *id {
-            return Err(unreadable("delivery", id, "id")("it is not stored as ids are"));
+            return Err(unreadable("delivery", id, "id")("it is not written as ids are"));
         }
         let retry_index = to_count("delivery", id, "retry_index", row.retry_index)?;
         let attempt = to_count("delivery", id, "attempts", row.attempts)?.saturating_add(1);

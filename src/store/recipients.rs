@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// An endpoint's rejections that were not reported, newest first, at most 1000; and when some were last reported.
-    /// Rejections of dead letter alerts are never reported, or it would not end.
+    /// Without those of `monitor.dead_letter` events, or reports would never end.
     pub async fn unreported_refusals(&self, endpoint: &str) -> Result<(Vec<Refusal>, Option<Timestamp>), Error> {
         let rows = sqlx::query!(
             r#"select d.id, d.refused, d.refused_at as "refused_at!: i64" from delivery d

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dead_letters_are_chosen_by_endpoint_and_by_time() {
+    async fn dead_deliveries_are_chosen_by_endpoint_and_by_time() {
         let filled = fixture::filled().await;
         let since = Some(Timestamp::from_millis(now().as_millis() - 2 * 24 * 3_600_000));
         // It is paused: its pending deliveries are sent again as well.

@@ -15,7 +15,7 @@ pub struct Stranded {
     pub count: i64,
     /// When the oldest was created.
     pub oldest_at: Timestamp,
-    /// At least one, dead letter alerts and tests apart, was not reported.
+    /// At least one was not reported; `monitor.dead_letter` events and tests do not count.
     pub unreported: bool,
     /// All of them are about vetwatch itself.
     pub monitor_only: bool,
