@@ -23,7 +23,7 @@ use self::customer_activity::ActivityById;
 use self::scan::LogScan;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
 use crate::poller::{LONGEST_GATE, pause};
-use crate::store::{self, Gate, LogRead, LogState, SeenOperation, Store};
+use crate::store::{self, Backoff, LogRead, LogState, SeenOperation, Store};
 use crate::time::{Clock, Timestamp};
 
 /// Operations appear this much later than they are dated, at most.
@@ -123,7 +123,7 @@ impl ActivityLog {
         if !self.client.has_activity_log() {
             return Ok(ScanOutcome::next(self.refused(&state, A_DAY, "there is no activity log in this cloud").await?));
         }
-        let gate = self.store.gate(self.partner).await?;
+        let gate = self.store.backoff(self.partner).await?;
         if let Some(gate) =
             gate.as_ref().filter(|gate| gate.backoff_until > now && gate.backoff_until <= now.after(LONGEST_GATE))
         {
@@ -200,13 +200,13 @@ impl ActivityLog {
         opens_gate: bool,
     ) -> Result<(u64, u64), store::Error> {
         let now = self.clock.now();
-        let as_of = self.store.roster_as_of(self.partner).await?;
+        let as_of = self.store.customers_complete_at(self.partner).await?;
         let mut tx = self.store.begin().await?;
         let found =
             customer_activity::take(&mut tx, self.partner, &scan.acts, self.synced.then_some(as_of), now).await?;
         if complete {
             if opens_gate {
-                tx.open_gate(self.partner).await?;
+                tx.clear_backoff(self.partner).await?;
             }
             let cursor = cursor(scan, state, now);
             let full = scan.is_full().then(|| scan.shows_newest_first());
@@ -241,7 +241,7 @@ impl ActivityLog {
     }
 
     /// What stops everything closes the partner's gate; either way the log is left alone for a while.
-    async fn failed(&self, error: &Error, state: &LogState, gate: Option<&Gate>) -> Result<Timestamp, store::Error> {
+    async fn failed(&self, error: &Error, state: &LogState, gate: Option<&Backoff>) -> Result<Timestamp, store::Error> {
         let now = self.clock.now();
         let wait = RETRY.min(self.every).saturating_mul(2_u32.saturating_pow(state.failures.min(16)));
         match error {
@@ -259,7 +259,7 @@ impl ActivityLog {
         if error.blocks_all_calls() {
             let closed = pause(error, gate.map_or(0, |gate| gate.backoffs), self.in_review);
             warn!(partner = self.name, until = %now.after(closed), "nothing is asked of Partner Center for a while: {error}");
-            tx.close_gate(self.partner, now.after(closed), &error.to_string()).await?;
+            tx.start_backoff(self.partner, now.after(closed), &error.to_string()).await?;
             wait = wait.max(closed);
         } else {
             warn!(partner = self.name, "the activity log could not be read: {error}");

@@ -153,7 +153,7 @@ impl Alarms {
             }
             Err(error) => {
                 let error: store::Error = error;
-                if !error.is_of_the_data() {
+                if !error.is_data_error() {
                     self.outside.send(&alarm, &event(&alarm, now), now).await;
                 }
                 Err(error)
@@ -167,9 +167,9 @@ pub async fn tell(tx: &mut WriteTx, routes: &Routes, alarm: Alarm<'_>, now: Time
     let event = event(&alarm, now);
     tx.insert_event(&event, alarm.partner.id, None, None).await?;
     if let Some(once) = &alarm.once {
-        tx.told_once(&event, once).await?;
+        tx.set_dedup_key(&event, once).await?;
     }
-    delivery::queue(tx, routes, &event, "", alarm.exclude_endpoint, now).await
+    delivery::enqueue(tx, routes, &event, "", alarm.exclude_endpoint, now).await
 }
 
 fn event(alarm: &Alarm<'_>, now: Timestamp) -> Event {

@@ -126,8 +126,8 @@ impl EndpointKind {
         match self {
             Self::Email(_) => (500, true),
             // One with a form of its own is mostly another chat.
-            Self::Webhook(webhook) => (webhook.most, webhook.template.is_some()),
-            Self::Chat(chat) => (chat.service.most(), true),
+            Self::Webhook(webhook) => (webhook.max_events, webhook.template.is_some()),
+            Self::Chat(chat) => (chat.service.max_events(), true),
         }
     }
 }

@@ -18,7 +18,7 @@ use self::completeness::{A_DAY, Completeness, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
 use crate::poller::{LONGEST_GATE, pause};
 use crate::qualification::key;
-use crate::store::{self, Gate, ListedCustomer, Store};
+use crate::store::{self, Backoff, ListedCustomer, Store};
 use crate::time::{Clock, Timestamp};
 
 /// A list that could not be read is asked for again after this long, then after twice as long.
@@ -36,7 +36,7 @@ pub enum Error {
     #[error("the customer list could not be read")]
     PartnerCenter { source: partner_center::Error, read: u64 },
     #[error("nothing is asked of Partner Center before {}: {}", .0.backoff_until, .0.reason)]
-    Closed(Gate),
+    Closed(Backoff),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -136,7 +136,7 @@ impl Roster {
     /// [`Error::Closed`] while the partner's gate is closed; [`Error::PartnerCenter`] if the list did not come to its
     /// end: whoever was in it is taken over, nobody is counted as missing, and it is noted when to try again.
     pub async fn sync(&self, progress: impl Fn(Progress)) -> Result<Summary, Error> {
-        let gate = self.store.gate(self.partner).await?;
+        let gate = self.store.backoff(self.partner).await?;
         if let Some(gate) = gate.as_ref().filter(|gate| is_ahead(gate.backoff_until, self.clock.now())) {
             return Err(Error::Closed(gate.clone()));
         }
@@ -218,15 +218,15 @@ impl Roster {
 
         let mut tx = self.store.begin().await?;
         if opens_gate {
-            tx.open_gate(self.partner).await?;
+            tx.clear_backoff(self.partner).await?;
         }
         match measured {
             Completeness::Complete => {
                 tx.mark_missing(&new, now).await?;
                 tx.mark_departed(&left, now).await?;
-                tx.list_was_complete(self.partner, summary.listed, now).await?;
+                tx.record_complete_list(self.partner, summary.listed, now).await?;
             }
-            Completeness::Short { since, size } => tx.list_was_short(self.partner, (since, size), now).await?,
+            Completeness::Short { since, size } => tx.record_short_list(self.partner, (since, size), now).await?,
         }
         tx.commit().await?;
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -236,7 +236,7 @@ impl Roster {
     }
 
     /// What concerns everybody closes the partner's gate; either way the list is left alone for a while.
-    async fn failed(&self, error: &partner_center::Error, gate: Option<&Gate>) -> Result<(), store::Error> {
+    async fn failed(&self, error: &partner_center::Error, gate: Option<&Backoff>) -> Result<(), store::Error> {
         let now = self.clock.now();
         let failures = self.store.list_state(self.partner).await?.failures;
         let mut wait = RETRY.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(LONGEST_GATE);
@@ -244,7 +244,7 @@ impl Roster {
         if error.affects_partner() {
             let closed = pause(error, gate.map_or(0, |gate| gate.backoffs), self.in_review);
             warn!(partner = self.name, until = %now.after(closed), "nothing is asked of Partner Center for a while: {error}");
-            tx.close_gate(self.partner, now.after(closed), &error.to_string()).await?;
+            tx.start_backoff(self.partner, now.after(closed), &error.to_string()).await?;
             wait = wait.max(closed);
         }
         tx.list_failed(self.partner, now.after(wait), &error.to_string(), now).await?;

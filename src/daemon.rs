@@ -142,7 +142,7 @@ struct Running {
 /// Waits for a database that another program holds for as long as it takes.
 async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Error> {
     let database = &config.database;
-    let anew = store::begins_anew(database);
+    let anew = store::was_deleted(database);
     let lock = take_lock(database).await?;
     if anew {
         warn!("{}", said_of_a_new_database(database));
@@ -153,7 +153,7 @@ async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Er
             let store = Store::open(database).await?;
             let started = start(&config, &store, &clock, &stop).await;
             if started.is_err() {
-                store.leave().await;
+                store.close_connections().await;
             }
             Ok((store, started?))
         };
@@ -340,7 +340,7 @@ impl Loops {
 pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
     let mut tx = store.begin().await?;
-    tx.starts(now).await?;
+    tx.first_tick(now).await?;
     let polls = tx.recover_polls(now).await?;
     let deliveries = tx.recover_deliveries(now).await?;
     for endpoint in &config.endpoints {

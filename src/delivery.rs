@@ -1,4 +1,4 @@
-//! From the outbox to an endpoint.
+//! Delivering messages from the outbox to endpoints.
 
 pub mod chat;
 mod dispatcher;
@@ -12,7 +12,7 @@ pub use vetwatch_core::retry::{Outcome, took};
 pub use vetwatch_core::{egress_policy, message, quiet_hours, retry, routing as route};
 
 pub use dispatcher::{Dispatcher, Round};
-pub use outbox::{parcel, queue};
+pub use outbox::{enqueue, new_delivery};
 pub use sender::Sender;
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::event::Event;
 use crate::time::Timestamp;
 
-/// The ways to an endpoint. A closed set: `match` finds every place when one is added.
+/// The kinds of endpoints. An enum, so that the compiler finds every `match` when one is added.
 #[derive(Debug)]
 pub enum Channel {
     Email(email::EmailChannel),
@@ -30,7 +30,7 @@ pub enum Channel {
     Chat(chat::ChatChannel),
 }
 
-/// A message that is to be written, before its first attempt.
+/// What a message is rendered from, before its first attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct RenderInput<'a> {
     /// The delivery's id.
@@ -39,21 +39,21 @@ pub struct RenderInput<'a> {
     pub events: &'a [Event],
     /// The customer's contact, who gets a mail beside the endpoint's own recipients.
     pub recipient: Option<&'a str>,
-    /// The endpoint that has not taken it…
+    /// The endpoint that has not accepted the events and that this one stands in for…
     pub instead_of: Option<&'a str>,
-    /// …and what people are told of that.
+    /// …and a note about that for the reader.
     pub note: Option<&'a str>,
 }
 
 impl<'a> RenderInput<'a> {
-    /// For the endpoint's own recipients, in its own right.
+    /// Input without contact, stand-in or note.
     #[must_use]
     pub const fn new(id: Uuid, events: &'a [Event]) -> Self {
         Self { id, events, recipient: None, instead_of: None, note: None }
     }
 }
 
-/// A frozen message on its way: every attempt is given the same text.
+/// A rendered message: every attempt sends the same text.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboundMessage<'a> {
     /// The delivery's id: `webhook-id`, `Message-ID`.
@@ -62,18 +62,18 @@ pub struct OutboundMessage<'a> {
     pub message: &'a str,
     /// The customer's contact, who gets a mail beside the endpoint's own recipients.
     pub recipient: Option<&'a str>,
-    /// Recipients that have taken or refused it for good in earlier attempts, with what they replied.
+    /// The final replies of earlier attempts, by recipient.
     pub final_replies: &'a BTreeMap<String, String>,
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptResult {
     pub outcome: Outcome,
-    /// What the other side answered, or why there was no answer: for people, without secrets, at most
+    /// What the server replied, or why there was no reply: for people, without secrets, at most
     /// [`AttemptResult::DETAIL_MAX`] bytes, no control characters.
     pub detail: String,
-    /// Recipients that took or refused it for good in this attempt, with what was replied.
+    /// The final replies of this attempt, by recipient.
     pub final_replies: BTreeMap<String, String>,
 }
 
@@ -82,27 +82,27 @@ impl AttemptResult {
 }
 
 impl Channel {
-    /// The message as every attempt will send it.
+    /// Renders the message as every attempt will send it.
     #[must_use]
-    pub fn render(&self, draft: &RenderInput<'_>, now: Timestamp) -> String {
+    pub fn render(&self, input: &RenderInput<'_>, now: Timestamp) -> String {
         match self {
-            Self::Email(channel) => channel.render(draft, now),
-            Self::Webhook(channel) => channel.render(draft),
-            Self::Chat(channel) => channel.render(draft),
+            Self::Email(channel) => channel.render(input, now),
+            Self::Webhook(channel) => channel.render(input),
+            Self::Chat(channel) => channel.render(input),
         }
     }
 
-    /// What its messages are written in.
+    /// The format of its messages, as stored with a delivery.
     #[must_use]
-    pub fn form(&self) -> &'static str {
+    pub fn format(&self) -> &'static str {
         match self {
             Self::Email(_) => "email",
-            Self::Webhook(channel) => channel.form(),
-            Self::Chat(channel) => channel.form(),
+            Self::Webhook(channel) => channel.format(),
+            Self::Chat(channel) => channel.format(),
         }
     }
 
-    /// One attempt. Ends within the channel's hard deadline, whatever the other side does.
+    /// Makes one attempt. Ends within the channel's deadline, whatever the server does.
     pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
         match self {
             Self::Email(channel) => channel.deliver(outgoing).await,

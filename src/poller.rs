@@ -214,7 +214,7 @@ impl Poller {
         round: &mut PollRound,
         now: Timestamp,
     ) -> Result<bool, store::Error> {
-        let gate = self.store.gate(self.partner.id).await?;
+        let gate = self.store.backoff(self.partner.id).await?;
         let backoff_until = gate.as_ref().map(|gate| gate.backoff_until);
         // One that is farther away than any is closed for: the clock was set back.
         let backoff_until = backoff_until.filter(|until| *until > now && *until <= now.after(LONGEST_GATE));
@@ -253,7 +253,7 @@ impl Poller {
 
     async fn take_these(&self, flight: &mut Flight, rows: &[i64], now: Timestamp) -> Result<(), store::Error> {
         let mut tx = self.store.begin().await?;
-        let customers = tx.customers_to_ask(self.partner.id, rows, now).await?;
+        let customers = tx.customers_to_poll(self.partner.id, rows, now).await?;
         tx.lease(customers.iter(), now, now.after(LEASE)).await?;
         tx.commit().await?;
         let shares = *self.shares.lock().unwrap_or_else(PoisonError::into_inner);

@@ -131,7 +131,7 @@ pub(crate) async fn enqueue_event(
         tx.mute_event(event).await?;
         return Ok(0);
     }
-    delivery::queue(tx, routes, event, &customer.contact, None, now).await
+    delivery::enqueue(tx, routes, event, &customer.contact, None, now).await
 }
 
 /// Reviews submitted after this are notified with the first response. `None` (all are) for a customer that joined after the

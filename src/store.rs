@@ -1,7 +1,7 @@
-//! The SQLite database. All SQL lives below this module; nothing else names sqlx.
+//! The SQLite database. All SQL is in this module and below it; nothing else uses sqlx.
 //!
-//! Reads go through [`Store`]; every write goes through a [`WriteTx`]. There is one writer connection: writers in
-//! one process queue fairly for it, and `begin immediate` makes those of several processes wait for each other.
+//! Reads go through [`Store`], writes through a [`WriteTx`]. There is one writer connection: writers in one process
+//! queue fairly for it, and `begin immediate` makes those of several processes wait for each other.
 
 mod activity_log;
 pub mod alerts;
@@ -52,10 +52,10 @@ pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, Se
 pub use customer_sync::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
 pub use enqueue::NewDelivery;
-pub use file::begins_anew;
+pub use file::was_deleted;
 pub use outbox::{Claim, ClaimedDelivery, Completion, FailoverFrom, UnrenderedDelivery};
 pub use overdue::OpenReview;
-pub use polling::{ClassCount, DueCustomer, Failed, Gate, PartnerRow, Unchanged};
+pub use polling::{Backoff, ClassCount, DueCustomer, Failed, PartnerRow, Unchanged};
 pub use recipients::{Refusal, Refused};
 pub use recovery::ClockSkewBounds;
 pub use submission::Expected;
@@ -80,8 +80,8 @@ pub enum Error {
     /// A statement failed.
     #[error("{} ({})", cannot(action.as_ref(), "use the database"), place(at))]
     Sqlite { action: Option<String>, at: &'static Location<'static>, source: sqlx::Error },
-    /// A row holds what vetwatch cannot have written: it is damaged, or somebody else wrote it. Nothing is made up in its
-    /// place; whatever depends on it waits until the row is mended.
+    /// A row holds what vetwatch cannot have written: it is damaged, or another program wrote it. No value is made up
+    /// in its place; whatever depends on the row waits until it is repaired.
     #[error("{}: the column {column} of the row {row} in the table {table} cannot be read", cannot(action.as_ref(), "go on"))]
     Row {
         action: Option<String>,
@@ -90,15 +90,15 @@ pub enum Error {
         column: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What was to be stored cannot be written as JSON.
+    /// A value could not be serialized as JSON.
     #[error("{}: a value cannot be written as JSON", cannot(action.as_ref(), "store something"))]
     Unwritable { action: Option<String>, source: serde_json::Error },
     #[error("{who} has held the database {path} for {seconds} s")]
     Held { path: PathBuf, who: String, seconds: u64 },
-    /// Whatever is written now is written for nobody.
+    /// The file is gone from its path: further writes would be lost.
     #[error("the database {path} {how} while it was in use")]
     Lost { path: PathBuf, how: &'static str },
-    /// The file is there, and what is in the log can still be copied into it.
+    /// The file is still there, and the log can still be copied into it.
     #[error("{path}, which belongs to the database, was deleted or replaced while it was in use")]
     LogLost { path: PathBuf },
 }
@@ -110,7 +110,7 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// The error of a statement that does this.
+/// Maps the error of a statement; `what` says what the statement was for.
 #[track_caller]
 fn doing(what: &str) -> impl FnOnce(sqlx::Error) -> Error {
     let at = Location::caller();
@@ -121,13 +121,13 @@ fn cannot(action: Option<&String>, else_what: &str) -> String {
     format!("cannot {}", action.map_or(else_what, String::as_str))
 }
 
-/// Which statement it was, for a report: the file's name alone says nothing of where vetwatch was built.
+/// `file:line` of a statement. The file's name alone says nothing about the machine that built vetwatch.
 fn place(at: &Location<'_>) -> String {
     let file = at.file().rsplit(['/', '\\']).next().unwrap_or_default();
     format!("{file}:{}", at.line())
 }
 
-/// An error that names the column of a row, for what it holds.
+/// Maps an error to [`Error::Row`], which names the column.
 fn unreadable<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     table: &'static str,
     row: impl std::fmt::Display,
@@ -137,9 +137,9 @@ fn unreadable<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     move |source| Error::Row { action: None, table, row, column, source: source.into() }
 }
 
-/// The error of a statement that reads a row: if a column of it is to blame, it is named. `columns` are those that the
-/// statement reads, in its order: sqlx only counts them.
-fn of_row(
+/// Maps the error of a statement that reads a row; a decode error names the column. `columns` are the columns of the
+/// statement in order, because sqlx only gives their index.
+fn row_error(
     table: &'static str,
     row: impl std::fmt::Display,
     columns: &'static str,
@@ -153,8 +153,8 @@ fn of_row(
     }
 }
 
-/// A count, which is never negative.
-fn counted(table: &'static str, row: impl std::fmt::Display, column: &str, n: i64) -> Result<u32, Error> {
+/// Converts a count, which is never negative.
+fn to_count(table: &'static str, row: impl std::fmt::Display, column: &str, n: i64) -> Result<u32, Error> {
     u32::try_from(n).map_err(unreadable(table, row, column))
 }
 
@@ -163,7 +163,7 @@ fn json(value: &impl serde::Serialize) -> Result<String, Error> {
 }
 
 impl Error {
-    /// Says what was being done when it happened (`record an answer`), unless that is said more exactly already.
+    /// Adds what was being done (`record an answer`), unless the error says so already.
     #[must_use]
     pub fn while_doing(mut self, what: impl std::fmt::Display) -> Self {
         if let Self::Sqlite { action, .. } | Self::Row { action, .. } | Self::Unwritable { action, .. } = &mut self {
@@ -172,9 +172,9 @@ impl Error {
         self
     }
 
-    /// The trouble is with what was to be stored, not with the database: it would fail again.
+    /// True if the data is at fault rather than the database: a retry would fail again.
     #[must_use]
-    pub fn is_of_the_data(&self) -> bool {
+    pub fn is_data_error(&self) -> bool {
         match self {
             // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH with their extended codes.
             Self::Sqlite { source: sqlx::Error::Database(error), .. } => error
@@ -188,20 +188,20 @@ impl Error {
         }
     }
 
-    /// Somebody else holds the database; it will be free again.
+    /// True if another connection holds the database; a retry may succeed.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match self {
             Self::Held { .. } => true,
             Self::Sqlite { source: sqlx::Error::Database(error), .. } => {
-                // SQLITE_BUSY and SQLITE_LOCKED with their extended codes: the low byte says which.
+                // SQLITE_BUSY and SQLITE_LOCKED with their extended codes, which share the low byte.
                 error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
             }
             _ => false,
         }
     }
 
-    /// What is in the file is no database, or not a whole one.
+    /// True if the file is not a database, or is damaged.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
@@ -215,12 +215,12 @@ impl Error {
     }
 }
 
-/// Another program that holds the writer's lock is waited for in pieces of this length.
-const BUSY: Duration = Duration::from_secs(2);
-/// The last migration of before the first release.
-const LAST_UNRELEASED: i64 = 18;
-/// A disk that hangs must not keep a process from ending.
-const LONGEST_CLOSE: Duration = Duration::from_secs(5);
+/// SQLite's busy timeout. A longer wait for another program repeats it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The last migration version before the first release.
+const LAST_UNRELEASED_VERSION: i64 = 18;
+/// A disk that hangs must not keep the process from ending.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -228,52 +228,53 @@ pub struct Store {
     pub(crate) write: SqlitePool,
     pub(crate) read: SqlitePool,
     path: Arc<Path>,
-    /// `None`: opened to read.
+    /// `None` if opened read-only.
     opened: Option<Arc<file::Opened>>,
     waiting: Arc<held::Waiting>,
-    /// When this process first met damage.
+    /// When this process first found damage.
     damage: Arc<OnceLock<Timestamp>>,
 }
 
 impl Store {
-    /// Opens the file, creates it where there is none, and brings its tables up to date.
+    /// Opens the file, creates it if it does not exist, and runs the migrations.
     ///
     /// # Errors
-    /// [`Error::Held`] if another program holds it for longer than a command waits.
+    /// [`Error::Held`] if another program holds it for longer than ten seconds.
     pub async fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
         let wait = held::Wait::begin(path);
-        // Two processes may start at once on a new file: one of them makes the tables.
+        // Two processes may start at once on a new file; only one may create the tables.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let turn = File::open(folder).map_err(failed)?;
-        wait.for_turn(&turn, failed).await?;
-        // Readable for the group (analysts), whatever the umask; SQLite gives its other files the same mode. The file is
-        // never opened beside SQLite: closing any descriptor of it drops the locks of all, and the next program that
-        // comes by would take itself for the only one and delete the log that we write to.
+        wait.lock(&turn, failed).await?;
+        // Readable for the group (analysts), whatever the umask; SQLite gives its other files the same mode. The file
+        // is never opened beside SQLite: closing any descriptor of a file drops all of the process's locks on it, and
+        // the next program to open the database would think it is alone and delete the log that we write to.
         match File::options().create_new(true).write(true).mode(0o640).open(path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        // Said now and in words; SQLite would open it for reading, and fail at the first write.
+        // Fails early with a clear error; SQLite would open the file read-only and fail at the first write.
         nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(|error| failed(error.into()))?;
         let is_new = std::fs::metadata(path).map_err(failed)?.len() == 0;
         let mut options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // A verdict that was committed survives a power cut. It costs one fsync a transaction.
+            // A committed verdict survives a power cut, at the cost of one fsync per transaction.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(BUSY)
+            .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(64)
             .pragma("cache_size", "-2000")
             .pragma("journal_size_limit", "67108864");
         if is_new {
-            // To say so again would be a write: a command that only reads would wait for whoever writes.
+            // Setting it again would be a write, for which a command that only reads would wait.
             options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
         }
-        // Connections stay: the data version that tells of other writers counts within one. But where SQLite itself has
-        // undone a transaction (the disk was full), sqlx waits for its end for ever: such a connection is replaced.
+        // Connections are kept: `data_version`, which reveals other writers, is counted per connection. But where
+        // SQLite itself has rolled back a transaction (the disk was full), sqlx waits for its end for ever: such a
+        // connection is replaced.
         let pool = |size| {
             SqlitePoolOptions::new()
                 .max_connections(size)
@@ -286,12 +287,12 @@ impl Store {
             let write = async {
                 let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
                 sqlx::migrate!().run(&write).await.map_err(|error| match error {
-                    // Neither newer nor damaged: it is held, or the disk is full.
+                    // Neither newer nor damaged: the database is locked, or the disk is full.
                     MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
                         doing("bring the tables up to date")(error)
                     }
                     MigrateError::VersionMismatch(_) => Error::Unreleased { path: path.to_owned() },
-                    MigrateError::VersionMissing(version) if version <= LAST_UNRELEASED => {
+                    MigrateError::VersionMissing(version) if version <= LAST_UNRELEASED_VERSION => {
                         Error::Unreleased { path: path.to_owned() }
                     }
                     source => Error::Migrate { path: path.to_owned(), source },
@@ -300,20 +301,20 @@ impl Store {
             };
             match write.await {
                 Ok(write) => break write,
-                Err(error) if error.is_busy() => wait.goes_on()?,
+                Err(error) if error.is_busy() => wait.check()?,
                 Err(error) => return Err(error),
             }
         };
-        let read = pool(2).connect_lazy_with(reading(path));
+        let read = pool(2).connect_lazy_with(read_options(path));
         let opened = Some(Arc::new(file::Opened::at(path).map_err(failed)?));
         drop(turn);
         Ok(Self { write, read, path: path.into(), opened, waiting: Arc::default(), damage: Arc::default() })
     }
 
-    /// Opens a file that is there, for reading only: makes nothing, waits for nobody.
+    /// Opens an existing file read-only. Creates nothing and waits for no lock.
     pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
         let pool = || SqlitePoolOptions::new().max_connections(2);
-        let read = pool().connect_with(reading(path)).await?;
+        let read = pool().connect_with(read_options(path)).await?;
         let found = sqlx::query_as::<_, (i64, Vec<u8>)>("select version, checksum from _sqlx_migrations");
         let found = found.fetch_all(&read).await?;
         for migration in sqlx::migrate!().iter() {
@@ -327,8 +328,8 @@ impl Store {
                 Some(_) => {}
             }
         }
-        // A pool of its own, which nobody uses: `leave` waits for the writer while it holds a reader.
-        let write = pool().connect_lazy_with(reading(path));
+        // A separate, unused pool: `close_connections` closes the writer while it holds a reader.
+        let write = pool().connect_lazy_with(read_options(path));
         Ok(Self { write, read, path: path.into(), opened: None, waiting: Arc::default(), damage: Arc::default() })
     }
 
@@ -339,18 +340,18 @@ impl Store {
 
     /// A number that changes when another process has written.
     pub async fn data_version(&self) -> Result<i64, Error> {
-        // Asked on the writer: there our own writes do not count.
+        // Read on the writer, where our own writes do not count.
         Ok(sqlx::query_scalar("pragma data_version").fetch_one(&self.write).await?)
     }
 
-    /// Copies what is in the log into the file, so that the file alone holds everything, and closes it. For who is the
-    /// last to write. False: somebody still reads what stood there before, or writes, and so the log is still needed.
+    /// Copies the log into the file, so that the file alone holds everything, and closes it. For the last writer. False
+    /// if the log is still needed, because another connection reads an older snapshot or writes.
     pub async fn close(&self) -> bool {
         let copied = match self.opened {
-            Some(_) => timeout(LONGEST_CLOSE, self.copy_log()).await.is_ok_and(|copied| copied.unwrap_or(false)),
+            Some(_) => timeout(CLOSE_TIMEOUT, self.copy_log()).await.is_ok_and(|copied| copied.unwrap_or(false)),
             None => true,
         };
-        self.leave().await;
+        self.close_connections().await;
         copied
     }
 
@@ -360,27 +361,26 @@ impl Store {
         Ok(busy == 0 || in_log == in_file)
     }
 
-    /// Closes every connection, the writer before the last reader: SQLite takes the `-wal` and `-shm` files away with
-    /// a last connection that may write, and who may only read could not open the database any more until somebody
-    /// writes.
-    pub async fn leave(&self) {
+    /// Closes every connection, the writer before the last reader: SQLite deletes the `-wal` and `-shm` files with the
+    /// last connection that may write, and without them a read-only user cannot open the database until the next write.
+    pub async fn close_connections(&self) {
         let closing = async {
             let reader = self.read.acquire().await;
             self.write.close().await;
             drop(reader);
             self.read.close().await;
         };
-        // Otherwise the process ends without: nothing that was committed is lost by that.
-        let _ = timeout(LONGEST_CLOSE, closing).await;
+        // On a timeout the process ends anyway; nothing committed is lost by that.
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
 
-fn reading(path: &Path) -> SqliteConnectOptions {
+fn read_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5))
 }
 
-/// A write transaction. Nothing of it happened unless [`commit`](Self::commit) returned; dropping it undoes it.
-/// None is ever alive across a network call.
+/// A write transaction. Takes effect when [`commit`](Self::commit) returns; dropping it rolls back. Never held across a
+/// network call.
 #[derive(Debug)]
 pub struct WriteTx {
     pub(crate) tx: Transaction<'static, Sqlite>,

@@ -93,7 +93,7 @@ pub(super) async fn take(
     };
     let mut expected = 0;
     let of_interest = keys(&|act| act.submitted_at.is_some() || act.joined_at.is_some());
-    for customer in tx.acted(partner, &of_interest).await? {
+    for customer in tx.watched_among(partner, &of_interest).await? {
         let Some(act) = acts.get(&customer.key) else { continue };
         if let Some(until) = act.expects(&customer, now) {
             // Later than that nothing comes any more; it is looked once, and then as long as after any expectation.

@@ -30,7 +30,7 @@ impl Alarms {
             ends.sort_by_key(|end| (end.at, end.of));
             ends.dedup(); // a user's credential is often the application's and a token
             let mut tx = self.store.begin().await?;
-            tx.note_credentials(partner.id, &ends).await?;
+            tx.save_credentials(partner.id, &ends).await?;
             for end in &ends {
                 queued += self.watch_credential(&mut tx, partner, CredentialOwner::Partner, *end, now).await?;
             }
@@ -60,7 +60,7 @@ impl Alarms {
         let Some(days) = DAYS_BEFORE.into_iter().find(|days| left <= DAY * *days) else { return Ok(0) };
         let name = whose.name(partner);
         let once = format!("{} of {name} at {}, {days} days before", end.of, end.at);
-        if tx.was_told(&once).await? {
+        if tx.has_dedup_key(&once).await? {
             return Ok(0);
         }
         let alarm = Alarm { once: Some(once), ..ends(partner, whose, end, left) };

@@ -23,7 +23,7 @@ const MAX_NAMES: usize = 10;
 
 impl Alarms {
     pub(super) async fn watch_customers(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
-        let sight = self.store.partner_sight(partner.id).await?;
+        let sight = self.store.partner_health(partner.id).await?;
         // Whoever could not be read because nobody could is asked again first.
         let settled = sight.recovered_at.is_none_or(|at| at > now || now.since(at) >= GROUP_FOR);
         let fails = sight.failing_for() >= Reason::PartnerFailing.after();

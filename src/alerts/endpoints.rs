@@ -23,7 +23,7 @@ impl Alarms {
         // Of which partner such a message is does not matter; it must be of one.
         let Some(partner) = self.partners.first() else { return Ok(0) };
         let mut queued = 0;
-        for sight in self.store.endpoint_sights(now).await? {
+        for sight in self.store.endpoint_health(now).await? {
             queued += self.watch_endpoint(partner, &sight, now).await?;
             queued += self.watch_dead_letters(partner, &sight, now).await?;
             queued += self.watch_lone_waits(partner, &sight, now).await?;
@@ -39,7 +39,7 @@ impl Alarms {
                 continue;
             }
             let mark = async |tx: &mut store::WriteTx| {
-                tx.unreadable_told(&unreadable.endpoint, now).await?;
+                tx.mark_unreadable_reported(&unreadable.endpoint, now).await?;
                 Ok(true)
             };
             queued += self.announce(waits_unread(partner, &unreadable), now, mark).await?;
@@ -65,7 +65,7 @@ impl Alarms {
         };
         error_if(failing_at.is_some(), &alarm.summary);
         let mark = async |tx: &mut store::WriteTx| {
-            tx.endpoint_told(&sight.name, failing_at).await?;
+            tx.set_endpoint_reported(&sight.name, failing_at).await?;
             Ok(failing_at.is_some() || is_configured) // else it left the configuration: nothing to hear of
         };
         self.announce(alarm, now, mark).await
@@ -77,7 +77,7 @@ impl Alarms {
         sight: &EndpointHealth,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
-        let Some(dead) = self.store.dead_untold(&sight.name).await? else { return Ok(0) };
+        let Some(dead) = self.store.unreported_dead(&sight.name).await? else { return Ok(0) };
         // It ended later than now: the clock was set back.
         let gathered = dead.first_at > now || now.since(dead.first_at) >= GROUP_FOR;
         if !gathered || was_told_lately(sight, now) {

@@ -19,7 +19,7 @@ const GROUP_FOR: Duration = Duration::from_secs(1);
 impl Alarms {
     pub(super) async fn watch_fallbacks(&self, now: Timestamp) -> Result<usize, store::Error> {
         let mut queued = 0;
-        for (endpoint, way) in &self.routes.ways {
+        for (endpoint, way) in &self.routes.profiles {
             if let Some(fallback) = &way.fallback {
                 queued += self.fail_over(endpoint, fallback, now).await?;
             }
@@ -29,7 +29,7 @@ impl Alarms {
 
     async fn fail_over(&self, endpoint: &str, fallback: &Fallback, now: Timestamp) -> Result<usize, store::Error> {
         let (due_before, given_up_after) = (now.before(fallback.after), now.before(GIVEN_UP_WITHIN));
-        let held = self.store.held_too_long(endpoint, due_before, given_up_after, now).await?;
+        let held = self.store.failover_candidates(endpoint, due_before, given_up_after, now).await?;
         if held.is_empty() {
             return Ok(0);
         }
@@ -51,25 +51,25 @@ impl Alarms {
         for sequence in deliveries {
             let mut unknown = Vec::new();
             for other in others {
-                match tx.events_unknown_to(other, *sequence).await {
+                match tx.events_missing_at(other, *sequence).await {
                     Ok(events) => unknown.push((other, events)),
                     // Its endpoint's dispatcher comes upon it as well, and the operators hear of it.
-                    Err(error) if error.is_of_the_data() => {}
+                    Err(error) if error.is_data_error() => {}
                     Err(error) => return Err(error),
                 }
             }
-            if unknown.is_empty() || !tx.pass_on(*sequence, now).await? {
+            if unknown.is_empty() || !tx.mark_failed_over(*sequence, now).await? {
                 continue;
             }
             for (other, events) in unknown {
                 let told = self.routes.direct_target(other, why.to_owned(), why.to_owned());
-                let parcel = store::NewDelivery {
+                let new = store::NewDelivery {
                     failover_from: Some(endpoint),
                     due_at: now.after(GROUP_FOR),
-                    ..delivery::parcel(&told, now)
+                    ..delivery::new_delivery(&told, now)
                 };
                 for event in &events {
-                    tx.enqueue(event, &parcel, now).await?;
+                    tx.enqueue(event, &new, now).await?;
                     queued += 1;
                 }
             }

@@ -63,7 +63,7 @@ impl Alarms {
 
     /// As soon as anybody met damage: what else is looked at may not be readable any more.
     pub(super) async fn watch_damage(&self, now: Timestamp) -> Result<usize, store::Error> {
-        let Some(late) = self.store.met_damage_at().map(look::damaged) else { return Ok(0) };
+        let Some(late) = self.store.damage_found_at().map(look::damaged) else { return Ok(0) };
         let raised = self.store.raised().await.unwrap_or_default();
         if raised.iter().any(|raised| raised.is(&late)) { Ok(0) } else { self.raise(&late, now).await }
     }
@@ -136,7 +136,7 @@ impl Alarms {
 
     async fn looks_over(&self, raised: &Raised, since: Option<Timestamp>) -> Result<(), store::Error> {
         let mut tx = self.store.begin().await?;
-        tx.looks_over(raised.reason, &raised.about, since).await?;
+        tx.set_over_since(raised.reason, &raised.about, since).await?;
         tx.commit().await
     }
 

@@ -28,10 +28,10 @@ impl Alarms {
         let seen_after = now.before(self.in_review * 2 + GRACE);
         let mut due = Vec::new();
         for mut review in self.store.open_reviews(partner.id, seen_after).await? {
-            let first_seen_so = review.told.is_none() && review.status_since <= review.customer_since;
+            let first_seen_so = review.reminded_until.is_none() && review.status_since <= review.customer_since;
             let known = if first_seen_so { self.reminders.last_due(review.since, review.status_since) } else { None };
             let known = known.map(|reminder| reminder.due_at);
-            let reminder = self.reminders.to_tell(review.since, review.told.or(known), now);
+            let reminder = self.reminders.to_tell(review.since, review.reminded_until.or(known), now);
             if let Some(until) = reminder.map(|reminder| reminder.due_at).or(known) {
                 review.since = review.since.min(now);
                 due.push((review, until, reminder));
@@ -46,7 +46,7 @@ impl Alarms {
                 Ok(Some(customer)) => customer,
                 Ok(None) => continue,
                 // Whoever is reminded of others must not wait for that; it is tried again.
-                Err(error) if error.is_of_the_data() => {
+                Err(error) if error.is_data_error() => {
                     let error = error.while_doing("remind of a long review");
                     error!(error = &error as &dyn std::error::Error, "somebody is not reminded");
                     continue;

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 
 impl Alarms {
     pub(super) async fn watch_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
-        let sight = self.store.partner_sight(partner.id).await?;
+        let sight = self.store.partner_health(partner.id).await?;
         let failing = sight.failing_since.filter(|_| sight.failing_for() >= Reason::PartnerFailing.after());
         let (since, alarm) = match (sight.failing_reported_since, sight.mass_absence_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
@@ -32,7 +32,7 @@ impl Alarms {
         }
         let mark = async |tx: &mut store::WriteTx| {
             match since {
-                Some(since) => tx.partner_is_blind(partner.id, since).await?,
+                Some(since) => tx.mark_partner_failing(partner.id, since).await?,
                 None => tx.partner_recovered(partner.id, now).await?,
             }
             Ok(true)

@@ -48,7 +48,7 @@ impl Alarms {
         endpoint: &str,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
-        let (refusals, reported_at) = self.store.untold_refusals(endpoint).await?;
+        let (refusals, reported_at) = self.store.unreported_refusals(endpoint).await?;
         let times = || refusals.iter().map(|refusal| refusal.refused_at);
         let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(0) };
         let gathered = now.since(first) >= GROUP_FOR || first > now;
@@ -60,7 +60,7 @@ impl Alarms {
         let elsewhere = self.routes.operators.iter().any(|name| name != endpoint);
         let alarm = Alarm { exclude_endpoint: elsewhere.then_some(endpoint), ..refused(partner, endpoint, &refusals) };
         let mut tx = self.store.begin().await?;
-        tx.refusals_told(endpoint, last, now).await?;
+        tx.mark_refusals_reported(endpoint, last, now).await?;
         let queued = tell(&mut tx, &self.routes, alarm, now).await?;
         tx.commit().await?;
         Ok(queued)

@@ -19,9 +19,9 @@ impl Alarms {
         let (mut queued, mut is_new) = (0, false);
         for stranded in self.store.stranded(&self.endpoints).await? {
             is_new |= stranded.unconfigured_since.is_none();
-            if stranded.untold {
+            if stranded.unreported {
                 let mut tx = self.store.begin().await?;
-                tx.stranded_told(&stranded.endpoint, now).await?;
+                tx.mark_stranded_reported(&stranded.endpoint, now).await?;
                 let alarm = not_configured(partner, &stranded);
                 warn!("{}", alarm.summary);
                 queued += tell(&mut tx, &self.routes, alarm, now).await?;
@@ -29,9 +29,9 @@ impl Alarms {
             }
             let is_long =
                 stranded.unconfigured_since.is_some_and(|gone| now.since(gone) >= Reason::MessagesWaiting.after());
-            if is_long && !stranded.passed_on {
+            if is_long && !stranded.failed_over {
                 let (name, operators) = (&stranded.endpoint, self.routes.operators());
-                let waiting = self.store.not_passed_on(name).await?;
+                let waiting = self.store.not_failed_over(name).await?;
                 queued +=
                     self.pass_on(name, &waiting, &operators, &format!("operators in place of {name}"), now).await?;
             }
@@ -55,11 +55,11 @@ impl Alarms {
             return Ok(0);
         }
         let mut waits = self.store.lone_waits(Some(&sight.name), now).await?;
-        waits.retain(|wait| !wait.told);
+        waits.retain(|wait| !wait.reported);
         let Some(first) = waits.first() else { return Ok(0) };
         let mut tx = self.store.begin().await?;
         for wait in &waits {
-            tx.lone_wait_told(wait, now).await?;
+            tx.mark_lone_wait_reported(wait, now).await?;
         }
         let alarm = waits_alone(partner, first, waits.len(), now);
         warn!("{}", alarm.summary);
@@ -77,7 +77,7 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a>
     } else {
         "Whoever was to read it there does not know of it."
     };
-    let passed_on = if stranded.passed_on {
+    let passed_on = if stranded.failed_over {
         "What it tells was sent to the operators' endpoints."
     } else {
         "After 15 minutes the operators' endpoints are sent what it tells."

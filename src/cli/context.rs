@@ -53,7 +53,7 @@ impl Context {
     /// The database, made if need be, opened as the service's user.
     pub async fn store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
-        if store::begins_anew(database) {
+        if store::was_deleted(database) {
             tracing::warn!("{}", daemon::said_of_a_new_database(database));
         }
         let store = Store::open(database).await.map_err(|error| {
@@ -83,7 +83,7 @@ impl Context {
             Some(store) if instance_lock::daemon_runs(store.path()) == Some(false) => {
                 store.close().await;
             }
-            Some(store) => store.leave().await,
+            Some(store) => store.close_connections().await,
             None => {}
         }
     }

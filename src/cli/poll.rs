@@ -9,7 +9,7 @@ use crate::cli::{Context, Exit, Failure, run, sync, text};
 use crate::config::Config;
 use crate::daemon;
 use crate::poller::PollRound;
-use crate::store::{Gate, Store};
+use crate::store::{Backoff, Store};
 
 pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
     let config = context.config()?;
@@ -98,7 +98,7 @@ async fn poll_now(
             continue;
         }
         done.add(&part.poller.poll_now(&rows).await?);
-        let gate = store.gate(part.poller.partner.id).await?.filter(|gate| gate.backoff_until > context.now());
+        let gate = store.backoff(part.poller.partner.id).await?.filter(|gate| gate.backoff_until > context.now());
         if let Some(gate) = gate {
             stopped = Some((part.poller.partner.name.clone(), gate));
         }
@@ -106,7 +106,7 @@ async fn poll_now(
     report(context, &done, stopped)
 }
 
-fn report(context: &Context, done: &PollRound, stopped: Option<(String, Gate)>) -> Result<Exit, Failure> {
+fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)>) -> Result<Exit, Failure> {
     let asked = done.unchanged + done.changed + done.failed;
     if context.json {
         context.out.json(&json!({

@@ -95,7 +95,7 @@ async fn overview(
     pending.retain(|row| shown(&row.partner));
     let mut decided = store.decisions(now.before(LATELY)).await?;
     decided.retain(|row| shown(&row.partner));
-    let mut blind = store.blind_customers().await?;
+    let mut blind = store.unreadable_customers().await?;
     // Nobody asks for a partner that left the configuration.
     blind.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
     let endpoints = store.endpoint_states(now).await?;

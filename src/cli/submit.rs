@@ -167,7 +167,7 @@ async fn send(
         daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
     let poller = part.ok_or_else(|| Failure::new(Exit::Configuration, "the partner is not configured"))?.poller;
-    let gate = store.gate(poller.partner.id).await?;
+    let gate = store.backoff(poller.partner.id).await?;
     if let Some(gate) = gate.as_ref().filter(|gate| gate.backoff_until > context.now()) {
         return Err(Failure::new(Exit::TryAgain, format!("nothing was sent: {} is left alone for now", user.name))
             .because(gate.reason.clone())
@@ -201,7 +201,7 @@ async fn send(
                 let backoffs = gate.map_or(0, |gate| gate.backoffs);
                 let until = context.now().after(pause(&error.error, backoffs, poller.intervals.in_review));
                 let mut tx = store.begin().await?;
-                tx.close_gate(poller.partner.id, until, &error.to_string()).await?;
+                tx.start_backoff(poller.partner.id, until, &error.to_string()).await?;
                 tx.commit().await?;
             }
             Err(failed(context, store, plan, &expected, &error).await?)

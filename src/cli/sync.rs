@@ -10,7 +10,7 @@ use crate::cli::{Context, Exit, Failure, lookup, run, text};
 use crate::customer_sync::{self, Progress, Roster, Summary};
 use crate::daemon;
 use crate::partner_center;
-use crate::store::Gate;
+use crate::store::Backoff;
 
 /// Takes over the list of `partner`, or of every partner that is watched as a whole.
 pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exit, Failure> {
@@ -109,7 +109,7 @@ pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     }
 }
 
-fn closed(partner: &str, gate: &Gate) -> Failure {
+fn closed(partner: &str, gate: &Backoff) -> Failure {
     Failure::new(Exit::TryAgain, format!("the customer list of {partner} is not asked for now; nothing was changed"))
         .because(gate.reason.clone())
         .advise(format!("nothing is asked there before {}; try again then", gate.backoff_until))

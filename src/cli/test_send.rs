@@ -46,7 +46,7 @@ fn event_type(text: &str) -> Result<EventType, String> {
 pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let name = known(&config, &args.endpoint)?;
-    if config.routes.ways.get(name).is_some_and(|way| way.contact == ContactPolicy::Only) {
+    if config.routes.profiles.get(name).is_some_and(|way| way.contact == ContactPolicy::Only) {
         return Err(Failure::new(Exit::Usage, format!("{name} cannot be tested"))
             .because(
                 "it has no recipient of its own: its mails go to the contacts of customers, who are to get no test",
@@ -106,7 +106,7 @@ async fn queue(
     tx.insert_event(&event, partner.id, None, None).await?;
     // By itself: nothing that is real is to wait for it, or share its fate.
     let told = Target { group: None, ..config.routes.direct_target(endpoint, "test-send".to_owned(), String::new()) };
-    tx.enqueue(&event, &delivery::parcel(&told, now), now).await?;
+    tx.enqueue(&event, &delivery::new_delivery(&told, now), now).await?;
     tx.force_probe(endpoint, now).await?;
     let delivery = tx.delivery_of(&event, endpoint).await?.unwrap_or_default();
     tx.commit().await?;
@@ -127,7 +127,7 @@ async fn here(
     if let Some(dispatcher) = dispatcher {
         dispatcher.try_one(delivery).await?;
     }
-    Ok(store.trial(delivery).await?)
+    Ok(store.test_delivery(delivery).await?)
 }
 
 /// Until the daemon's first attempt has ended.
@@ -135,7 +135,7 @@ async fn watch(context: &Context, store: &Store, delivery: &str) -> Result<Optio
     let began = tokio::time::Instant::now();
     let shows = !context.json && std::io::stderr().is_terminal();
     loop {
-        let trial = store.trial(delivery).await?;
+        let trial = store.test_delivery(delivery).await?;
         let ended = trial.as_ref().is_none_or(|trial| trial.attempt.is_some() || trial.state != "pending");
         if ended || began.elapsed() >= PATIENCE {
             if shows {

@@ -47,7 +47,7 @@ pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure
 async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<ValidationCode>, Failure> {
     let (partner, name) = (poller.partner.id, &poller.partner.name);
     let what = format!("cannot read the validation codes of {name}");
-    let gate = poller.store.gate(partner).await?;
+    let gate = poller.store.backoff(partner).await?;
     if let Some(gate) = gate.as_ref().filter(|gate| gate.backoff_until > context.now()) {
         return Err(Failure::new(Exit::TryAgain, what)
             .because(gate.reason.clone())
@@ -61,7 +61,7 @@ async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<Validation
                 let backoffs = gate.map_or(0, |gate| gate.backoffs);
                 let until = context.now().after(pause(&error, backoffs, poller.intervals.in_review));
                 let mut tx = poller.store.begin().await?;
-                tx.close_gate(partner, until, &error.to_string()).await?;
+                tx.start_backoff(partner, until, &error.to_string()).await?;
                 tx.commit().await?;
             }
             Err(Failure::new(sync::exit_of(&error), what).because(error_chain(&error)))

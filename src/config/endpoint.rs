@@ -15,7 +15,7 @@ use super::section::{Section, did_you_mean, quote};
 use super::{EndpointKind, EndpointSettings, address, chat, credential, http, partner, template};
 use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use crate::delivery::route::{ContactPolicy, EndpointProfile, Fallback};
-use crate::delivery::webhook::{MOST, MOST_WITH_TEMPLATE, SigningSecret, WebhookSettings};
+use crate::delivery::webhook::{MAX_EVENTS, MAX_EVENTS_WITH_TEMPLATE, SigningSecret, WebhookSettings};
 use crate::partner_center::application::Application;
 
 /// Where tokens for Exchange Online come from, and what they are asked for; other clouds have others.
@@ -36,13 +36,13 @@ pub(super) struct Endpoints {
     /// The mail server of each endpoint that has one: two that hang on the same one fail together.
     pub(super) servers: BTreeMap<String, String>,
     /// What the routes must know of each.
-    pub(super) ways: BTreeMap<String, EndpointProfile>,
+    pub(super) profiles: BTreeMap<String, EndpointProfile>,
 }
 
 impl Endpoints {
     /// Only customers' contacts get its mails.
     pub(super) fn takes_contacts_only(&self, name: &str) -> bool {
-        self.ways.get(name).is_some_and(|way| way.contact == ContactPolicy::Only)
+        self.profiles.get(name).is_some_and(|profile| profile.contact == ContactPolicy::Only)
     }
 }
 
@@ -175,23 +175,23 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
             }
         };
         let Some((name, kind)) = name.zip(kind) else { continue };
-        let (most, people) = kind.reach();
+        let (max_events, people) = kind.reach();
         let contact = match &kind {
             EndpointKind::Email(email) => email.contact,
             EndpointKind::Webhook(_) | EndpointKind::Chat(_) => ContactPolicy::No,
         };
-        endpoints.ways.insert(name.clone(), EndpointProfile { most, people, contact, fallback });
+        endpoints.profiles.insert(name.clone(), EndpointProfile { max_events, people, contact, fallback });
         endpoints.settings.push(EndpointSettings { name, kind });
     }
-    for (name, way) in &endpoints.ways {
-        if let Some(fallback) = &way.fallback
+    for (name, profile) in &endpoints.profiles {
+        if let Some(fallback) = &profile.fallback
             && endpoints.takes_contacts_only(&fallback.endpoint)
         {
             let text =
                 format!("{} has no recipient of its own: it cannot be the fallback of {name}", fallback.endpoint);
             root.problem("endpoint", text);
         }
-        if way.contact == ContactPolicy::Beside {
+        if profile.contact == ContactPolicy::Beside {
             let text = format!(
                 "{name} has to beside to_contact: each customer's mail has recipients of its own, so a flood is not \
                  gathered; better a second endpoint with to_contact alone"
@@ -274,8 +274,15 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
     let secrets = if custom && !section.has("secret_file") { Some(Vec::new()) } else { secrets(section) };
     let template = template::read(section);
     let authorization = section.secret_in_header("authorization_file");
-    let most = section.integer("max_events", 1..=100).unwrap_or(if custom { MOST_WITH_TEMPLATE } else { MOST });
-    Some(WebhookSettings { http: http?, secrets: secrets?, template: template?, authorization: authorization?, most })
+    let max_events =
+        section.integer("max_events", 1..=100).unwrap_or(if custom { MAX_EVENTS_WITH_TEMPLATE } else { MAX_EVENTS });
+    Some(WebhookSettings {
+        http: http?,
+        secrets: secrets?,
+        template: template?,
+        authorization: authorization?,
+        max_events,
+    })
 }
 
 /// One on each line, the newest first.

@@ -12,7 +12,7 @@ use super::section::{Section, did_you_mean, duration, quote, short_duration};
 use crate::calendar::Calendar;
 use crate::delivery::quiet_hours::{self, QuietHours};
 use crate::delivery::route::matching::parse_range;
-use crate::delivery::route::{Filter, GroupBy, LONGEST_GROUP_WAIT, Patterns, Route, Routes};
+use crate::delivery::route::{Filter, GroupBy, MAX_GROUP_WAIT, Patterns, Route, Routes};
 use crate::event::EventType;
 use crate::heartbeat::Heartbeat;
 use crate::qualification;
@@ -47,7 +47,7 @@ pub(super) fn read(
         let url = http::url_of(&secret);
         url.map_err(|problem| section.problem("heartbeat_url_file", format!("the URL in the file {problem}"))).ok()
     });
-    let routes = Routes { routes, operators, ways: endpoints.ways.clone() };
+    let routes = Routes { routes, operators, profiles: endpoints.profiles.clone() };
     warn_unrouted(root, &routes, &endpoints.names);
     (routes, heartbeat.map(Heartbeat))
 }
@@ -166,10 +166,10 @@ fn group_wait(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     match duration(text)? {
-        wait if wait > LONGEST_GROUP_WAIT => Err(format!(
+        wait if wait > MAX_GROUP_WAIT => Err(format!(
             "{} is too long for news to wait for more; the longest is {}",
             short_duration(wait),
-            short_duration(LONGEST_GROUP_WAIT)
+            short_duration(MAX_GROUP_WAIT)
         )),
         wait => Ok(wait),
     }
@@ -237,7 +237,7 @@ fn warn_unrouted(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
     if !untaken.is_empty() {
         root.warning("route", format!("no route takes {}: the operators get them", untaken.join(", ")));
     }
-    let stands_in = routes.ways.values().filter_map(|way| Some(&way.fallback.as_ref()?.endpoint));
+    let stands_in = routes.profiles.values().filter_map(|way| Some(&way.fallback.as_ref()?.endpoint));
     let told: HashSet<&String> =
         routes.routes.iter().flat_map(|route| &route.endpoints).chain(&routes.operators).chain(stands_in).collect();
     for name in endpoints.iter().filter(|name| !told.contains(name)) {

@@ -1,7 +1,7 @@
-//! Where people chat: a card in a Teams channel, a message in a Slack channel, a push by ntfy.
+//! Chat services: a card in a Teams channel, a message in a Slack channel, a push by ntfy.
 //!
-//! Each service is a file of two pure functions: what is sent, and what its answer means. All text from outside goes
-//! where the service knows no markup, or is escaped; nothing that a customer is called can mention, format or link.
+//! Each service is a module with two pure functions: one makes the body, one classifies the response. All text from
+//! outside is put where the service knows no markup, or is escaped: no name of a customer can mention, format or link.
 
 pub mod ntfy;
 pub mod slack;
@@ -34,7 +34,7 @@ pub enum ChatService {
 }
 
 impl ChatService {
-    /// `Teams`, for people.
+    /// The name for people: `Teams`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -44,13 +44,13 @@ impl ChatService {
         }
     }
 
-    /// How many events one message can tell of within the service's limits.
+    /// The most events in one message within the service's limits.
     #[must_use]
-    pub const fn most(&self) -> u32 {
+    pub const fn max_events(&self) -> u32 {
         match self {
-            Self::Teams => teams::MOST,
-            Self::Slack => slack::MOST,
-            Self::Ntfy(_) => ntfy::MOST,
+            Self::Teams => teams::MAX_EVENTS,
+            Self::Slack => slack::MAX_EVENTS,
+            Self::Ntfy(_) => ntfy::MAX_EVENTS,
         }
     }
 }
@@ -73,16 +73,16 @@ impl ChatChannel {
         Self { service, poster: HttpSender::new(http) }
     }
 
-    /// Another hard deadline for an attempt than the usual one.
+    /// Replaces the deadline of an attempt.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { poster: self.poster.with_deadline(deadline), ..self }
     }
 
-    /// The message, without anything secret: it is stored.
+    /// Renders the message. It holds no secret, because it is stored.
     #[must_use]
-    pub fn render(&self, draft: &RenderInput<'_>) -> String {
-        let message = Message::of(draft.events).with_note(draft.note.unwrap_or_default());
+    pub fn render(&self, input: &RenderInput<'_>) -> String {
+        let message = Message::of(input.events).with_note(input.note.unwrap_or_default());
         match self.service {
             ChatService::Teams => teams::body(&message),
             ChatService::Slack => slack::body(&message),
@@ -90,7 +90,7 @@ impl ChatChannel {
         }
     }
 
-    pub(super) fn form(&self) -> &'static str {
+    pub(super) fn format(&self) -> &'static str {
         match self.service {
             ChatService::Teams => "teams",
             ChatService::Slack => "slack",
@@ -98,16 +98,16 @@ impl ChatChannel {
         }
     }
 
-    /// One attempt.
+    /// Makes one attempt.
     pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         match &self.service {
             ChatService::Teams => self.poster.post(headers, outgoing.message, now, teams::classify_response).await,
             ChatService::Slack => self.poster.post(headers, outgoing.message, now, slack::classify_response).await,
             ChatService::Ntfy(topic) => {
-                // What was read from the configuration fits into a header; without it the server would say so.
+                // A token from the configuration is a valid header value; without it the server would say so.
                 headers.extend(topic.token.as_ref().and_then(bearer).map(|value| (AUTHORIZATION, value)));
-                self.poster.post(headers, &topic.address(outgoing.message), now, ntfy::classify_response).await
+                self.poster.post(headers, &topic.with_topic(outgoing.message), now, ntfy::classify_response).await
             }
         }
     }
@@ -119,7 +119,7 @@ fn bearer(token: &secrecy::SecretString) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What a digest says of an item, after its label: ` Contoso School – Education, attempt 2 of 3: Microsoft's reason`.
+/// An item's line in a digest, after its label: ` Contoso School – Education, attempt 2 of 3: Microsoft's reason`.
 fn item_line(item: &Item) -> String {
     let mut line = item.title.clone();
     if !item.about.is_empty() {

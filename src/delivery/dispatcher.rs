@@ -1,5 +1,5 @@
-//! Takes what is due for one endpoint and has it handed over. One loop for each endpoint: a hung one delays nobody
-//! else. Messages go one by one, in order; only while an attempt takes long, the next one goes beside it.
+//! Delivers what is due for one endpoint. Each endpoint has its own loop, so that a slow one delays no other. Messages
+//! are sent one by one, in order; only while an attempt takes long, the next one is sent beside it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,41 +12,42 @@ use tracing::warn;
 
 use crate::delivery::message::time_format;
 use crate::delivery::quiet_hours;
-use crate::delivery::route::{LONGEST_GROUP_WAIT, Routes};
+use crate::delivery::route::{MAX_GROUP_WAIT, Routes};
 use crate::delivery::{RenderInput, Sender};
 use crate::event::Event;
 use crate::store::{self, Claim, ClaimedDelivery, ClockSkewBounds, FailoverFrom, UnrenderedDelivery};
 use crate::time::Timestamp;
 
-/// Longer than any attempt, so that a lease is never overtaken by its own attempt.
+/// Longer than any attempt, so that no lease expires during its attempt.
 const LEASE: Duration = Duration::from_mins(15);
-/// A round ends after so many messages or so long, so that the loop shows its progress.
-const ROUND: (u32, Duration) = (100, Duration::from_secs(20));
-/// Before it is looked again where nothing could be taken, though something is due; and while an attempt is under way.
-const LEAST_REST: Duration = Duration::from_secs(1);
-/// While an attempt is under way for so long, the next message goes beside it…
-const LONG: Duration = Duration::from_secs(5);
-/// …so many at once.
-const MOST: usize = 4;
+/// Limits of a round, so that the loop shows its progress.
+const ROUND_MAX_MESSAGES: u32 = 100;
+const ROUND_MAX_DURATION: Duration = Duration::from_secs(20);
+/// The pause before the next check, if nothing could be claimed though something is due, or an attempt is open.
+const RECHECK_AFTER: Duration = Duration::from_secs(1);
+/// An attempt that takes longer than this lets the next message be sent beside it…
+const OVERLAP_AFTER: Duration = Duration::from_secs(5);
+/// …up to this many at once.
+const MAX_IN_FLIGHT: usize = 4;
 
 #[derive(Debug)]
 pub struct Dispatcher {
     sender: Arc<Sender>,
-    /// What they hold back is not sent, whenever its time has come.
+    /// Their quiet hours defer deliveries at claim time.
     routes: Arc<Routes>,
-    under_way: Mutex<InFlight>,
+    in_flight: Mutex<InFlight>,
 }
 
-/// Attempts that have begun and not ended. They outlive a round.
+/// Open attempts. They outlive a round.
 #[derive(Debug, Default)]
 struct InFlight {
-    /// Each ends with its delivery, and whether it was accepted.
+    /// Each task returns its delivery, and whether it was accepted.
     tasks: JoinSet<(i64, bool)>,
-    /// When each of the deliveries' attempts began.
+    /// When the attempt at each delivery began.
     began: BTreeMap<i64, Instant>,
 }
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Round {
     pub accepted: u32,
@@ -57,7 +58,7 @@ pub struct Round {
 impl Dispatcher {
     #[must_use]
     pub fn new(sender: Sender, routes: Arc<Routes>) -> Self {
-        Self { sender: Arc::new(sender), routes, under_way: Mutex::default() }
+        Self { sender: Arc::new(sender), routes, in_flight: Mutex::default() }
     }
 
     #[must_use]
@@ -65,30 +66,33 @@ impl Dispatcher {
         &self.sender.endpoint
     }
 
-    /// Attempts what is due, in event order. What takes long goes on after the round, which ends all the same.
+    /// Attempts what is due, in event order. An attempt that takes long outlives the round.
     ///
     /// # Errors
-    /// When the database fails. What was claimed then falls due again by itself.
+    /// If the database fails. A claimed delivery is due again after its lease.
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
-        let mut under_way = self.under_way.lock().await;
+        let mut in_flight = self.in_flight.lock().await;
         let (began, stop) = (Instant::now(), &self.sender.stop);
-        while round.accepted + round.failed < ROUND.0 && began.elapsed() < ROUND.1 && !stop.is_cancelled() {
+        while round.accepted + round.failed < ROUND_MAX_MESSAGES
+            && began.elapsed() < ROUND_MAX_DURATION
+            && !stop.is_cancelled()
+        {
             let now = self.sender.clock.now();
             round.next = self.next(now).await?;
-            if round.next.is_some_and(|at| at <= now) && under_way.may_begin() {
-                match self.claim(now, &under_way.deliveries()).await? {
-                    Some(due) => under_way.begin(&self.sender, due, now),
-                    // All of it is held back, or somebody else took it.
-                    None => round.next = self.next(now).await?.map(|at| at.max(now.after(LEAST_REST))),
+            if round.next.is_some_and(|at| at <= now) && in_flight.may_begin() {
+                match self.claim(now, &in_flight.deliveries()).await? {
+                    Some(due) => in_flight.begin(&self.sender, due, now),
+                    // Everything is deferred, or another process claimed it.
+                    None => round.next = self.next(now).await?.map(|at| at.max(now.after(RECHECK_AFTER))),
                 }
             }
-            if under_way.began.is_empty() {
+            if in_flight.began.is_empty() {
                 return Ok(round);
             }
             tokio::select! {
-                ended = under_way.tasks.join_next() => round.note(under_way.end(ended)),
-                () = tokio::time::sleep(LEAST_REST) => {}
+                ended = in_flight.tasks.join_next() => round.note(in_flight.end(ended)),
+                () = tokio::time::sleep(RECHECK_AFTER) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -96,23 +100,23 @@ impl Dispatcher {
         Ok(round)
     }
 
-    /// Waits for the attempts that are under way: once all stops, that is a matter of seconds.
+    /// Waits for the open attempts: once everything stops, a matter of seconds.
     pub async fn end(&self) {
-        let mut under_way = self.under_way.lock().await;
-        while let Some(ended) = under_way.tasks.join_next().await {
-            under_way.end(Some(ended));
+        let mut in_flight = self.in_flight.lock().await;
+        while let Some(ended) = in_flight.tasks.join_next().await {
+            in_flight.end(Some(ended));
         }
     }
 
-    /// Attempts this delivery and no other, though its time has not come or the endpoint is closed: somebody waits for
-    /// it. Nothing happens if it is not pending, or an attempt is open.
+    /// Attempts this delivery only, even if it is not due or the endpoint is backing off, because a person waits for
+    /// the result. Does nothing if it is not pending, or an attempt is open.
     ///
     /// # Errors
-    /// When the database fails. What was claimed then falls due again by itself, under the same id.
+    /// If the database fails. A claimed delivery is due again after its lease, under the same id.
     pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
         let now = self.sender.clock.now();
         let mut tx = self.sender.store.begin().await?;
-        let due = tx.claim_one(delivery, self.claims(now, &[]), |unwritten| self.write(unwritten, now)).await?;
+        let due = tx.claim_one(delivery, self.claim_params(now, &[]), |delivery| self.render(delivery, now)).await?;
         tx.commit().await?;
         match due {
             Some(due) => self.sender.send_once(&due, now).await,
@@ -125,9 +129,9 @@ impl Dispatcher {
             Some(at) if at > now => {
                 let latest = ClockSkewBounds {
                     now,
-                    attempt: now.after(self.sender.policy.longest().max(LEASE)),
-                    held: now.after(quiet_hours::LONGEST),
-                    gathered: now.after(LONGEST_GROUP_WAIT),
+                    attempt: now.after(self.sender.policy.max_pause().max(LEASE)),
+                    deferred: now.after(quiet_hours::MAX_DEFERRAL),
+                    gathered: now.after(MAX_GROUP_WAIT),
                 };
                 if !self.sender.store.has_future_timestamps(&self.sender.endpoint, latest).await? {
                     return Ok(Some(at));
@@ -145,49 +149,51 @@ impl Dispatcher {
         }
     }
 
-    async fn claim(&self, now: Timestamp, under_way: &[i64]) -> Result<Option<ClaimedDelivery>, store::Error> {
+    async fn claim(&self, now: Timestamp, in_flight: &[i64]) -> Result<Option<ClaimedDelivery>, store::Error> {
         let quiet = self.routes.any_quiet_hours();
-        let hold = |events: &[Event], queued_at: Timestamp| {
+        let defer_until = |events: &[Event], enqueued_at: Timestamp| {
             let until = |event| self.routes.deferred_until(event, &self.sender.endpoint, now);
-            // One that may go takes the others along; and each night of a calendar without end would be held anew.
+            // The earliest event decides. The limit counts from enqueueing, or a calendar without working days would
+            // defer for ever.
             let until = if quiet { events.iter().map(until).min().flatten() } else { None };
-            until.map(|until| until.min(queued_at.after(quiet_hours::LONGEST)))
+            until.map(|until| until.min(enqueued_at.after(quiet_hours::MAX_DEFERRAL)))
         };
         let mut tx = self.sender.store.begin().await?;
-        // For how long a message was held back counts only the time in which vetwatch ran.
+        // Only the time in which vetwatch ran counts as deferred.
         tx.tick(now).await?;
-        let claimed = tx.claim_due(self.claims(now, under_way), hold, |unwritten| self.write(unwritten, now)).await;
+        let claimed =
+            tx.claim_due(self.claim_params(now, in_flight), defer_until, |delivery| self.render(delivery, now)).await;
         let due = claimed.map_err(|error| error.while_doing("take the next message"))?;
         tx.commit().await?;
         Ok(due)
     }
 
-    fn claims<'a>(&'a self, now: Timestamp, under_way: &'a [i64]) -> Claim<'a> {
+    fn claim_params<'a>(&'a self, now: Timestamp, in_flight: &'a [i64]) -> Claim<'a> {
         let Sender { endpoint, channel, .. } = &*self.sender;
-        Claim { endpoint, format: channel.form(), now, lease: LEASE, under_way }
+        Claim { endpoint, format: channel.format(), now, lease: LEASE, in_flight }
     }
 
-    fn write(&self, unwritten: &UnrenderedDelivery, now: Timestamp) -> String {
-        let instead_of = unwritten.failover_from.as_ref();
+    fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> String {
+        let instead_of = delivery.failover_from.as_ref();
         let note = instead_of.map(|FailoverFrom { endpoint, since, still_tried }| {
             let there = if *still_tried { "It is still tried there." } else { "It is not tried there any more." };
             format!("Sent here because {endpoint} has not taken it since {}. {there}", time_format::moment(*since))
         });
-        let draft = RenderInput {
-            id: unwritten.id,
-            events: &unwritten.events,
-            recipient: unwritten.recipient.as_deref(),
+        let input = RenderInput {
+            id: delivery.id,
+            events: &delivery.events,
+            recipient: delivery.recipient.as_deref(),
             instead_of: instead_of.map(|instead_of| instead_of.endpoint.as_str()),
             note: note.as_deref(),
         };
-        self.sender.channel.render(&draft, now)
+        self.sender.channel.render(&input, now)
     }
 }
 
 impl InFlight {
-    /// Whether another message may go now: all that are under way take long.
+    /// Whether another attempt may start: every open one takes long.
     fn may_begin(&self) -> bool {
-        self.began.len() < MOST && self.began.values().all(|began| began.elapsed() >= LONG)
+        self.began.len() < MAX_IN_FLIGHT && self.began.values().all(|began| began.elapsed() >= OVERLAP_AFTER)
     }
 
     fn deliveries(&self) -> Vec<i64> {
@@ -200,14 +206,14 @@ impl InFlight {
         self.tasks.spawn(async move { (delivery, sender.send(&due, now).await) });
     }
 
-    /// Whether the attempt that has ended was accepted.
+    /// Removes an ended attempt. Returns whether it was accepted.
     fn end(&mut self, ended: Option<Result<(i64, bool), JoinError>>) -> Option<bool> {
         match ended? {
             Ok((delivery, accepted)) => {
                 self.began.remove(&delivery);
                 Some(accepted)
             }
-            // The loop ends, and with it the process, which is started anew.
+            // Ends the loop and with it the process, which is restarted.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => None,
         }

@@ -1,4 +1,4 @@
-//! Mail over SMTP: one conversation for a mail, in which every recipient has an answer of its own.
+//! Mail over SMTP: one session per mail, with a separate reply for each recipient.
 
 mod attempt;
 mod compose;
@@ -26,13 +26,13 @@ use crate::partner_center::Expiry;
 use crate::partner_center::application::Application;
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// Until the server is ready for the message, whatever it does.
-const DEADLINE: Duration = Duration::from_mins(1);
-/// For the message itself, and the answer to its final dot: a server that is cut off here may well have taken it, and
-/// would get it once more (RFC 5321 4.5.3.2.6).
-const FINAL_REPLY: Duration = Duration::from_mins(10);
-/// How long a session is kept for the next mail.
-const KEPT: Duration = Duration::from_secs(20);
+/// Deadline until the server is ready for the message, whatever it does.
+const COMMAND_DEADLINE: Duration = Duration::from_mins(1);
+/// Deadline for the message and the reply to its final dot: a server that is cut off here may well have accepted it,
+/// and would get it twice (RFC 5321 4.5.3.2.6).
+const FINAL_REPLY_DEADLINE: Duration = Duration::from_mins(10);
+/// How long an idle session is kept for the next mail.
+const KEEP_IDLE_FOR: Duration = Duration::from_secs(20);
 
 /// A mail server: `[smtp.NAME]`.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct SmtpSettings {
     pub port: u16,
     pub tls: Tls,
     pub login: Option<Login>,
-    /// PEM; trusted beside the system's roots.
+    /// A PEM file, trusted beside the system's roots.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -49,19 +49,19 @@ pub struct SmtpSettings {
 pub enum Tls {
     Starttls,
     Implicit,
-    /// Only to loopback.
+    /// Only for loopback.
     None,
 }
 
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// Of a token: the mailbox that the application sends as.
+    /// With a token, the mailbox that the application sends as.
     pub username: String,
     pub by: LoginBy,
 }
 
 impl Login {
-    /// When what it is made of ends, if that is known.
+    /// When its credential expires, if known.
     #[must_use]
     pub fn expiry(&self) -> Option<Expiry> {
         match &self.by {
@@ -75,7 +75,7 @@ impl Login {
 pub enum LoginBy {
     /// AUTH PLAIN or LOGIN.
     Password(SecretString),
-    /// AUTH XOAUTH2 with a token that an application asks for: what Exchange Online takes.
+    /// AUTH XOAUTH2 with an application's token: what Exchange Online accepts.
     Token(Box<Application>),
 }
 
@@ -83,25 +83,25 @@ pub enum LoginBy {
 pub struct EmailSettings {
     pub smtp: SmtpSettings,
     pub from: Mailbox,
-    /// May be empty where each customer's contact gets it.
+    /// May be empty if each customer's contact gets it.
     pub to: Vec<Mailbox>,
     pub contact: ContactPolicy,
 }
 
 pub struct EmailChannel {
     settings: EmailSettings,
-    logins: SmtpAuthenticator,
+    authenticator: SmtpAuthenticator,
     deadline: Duration,
     final_reply: Duration,
-    /// The session of the last mail, for the next one.
-    kept: Arc<Mutex<Kept>>,
+    /// The session of the last mail, kept for the next one.
+    kept: Arc<Mutex<IdleSession>>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct IdleSession {
     session: Option<Session>,
-    /// Counts the sessions that were put here: whoever ends one after a while must not end a later one.
-    turn: u64,
+    /// Counts the sessions that were kept, so that the timer of one does not end a later one.
+    generation: u64,
 }
 
 impl fmt::Debug for EmailChannel {
@@ -110,12 +110,12 @@ impl fmt::Debug for EmailChannel {
     }
 }
 
-/// How far [`EmailChannel::probe`] got, and why no farther.
+/// Why [`EmailChannel::probe`] failed, and at which step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct ProbeError {
     text: String,
-    /// The server was there, and did not let us in.
+    /// The server was reached and rejected the login.
     pub at_login: bool,
 }
 
@@ -128,37 +128,43 @@ pub fn contact_address(contact: &str) -> Option<String> {
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {
-        let logins = SmtpAuthenticator::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
-        Self { settings, logins, deadline: DEADLINE, final_reply: FINAL_REPLY, kept: Arc::default() }
+        let authenticator = SmtpAuthenticator::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
+        Self {
+            settings,
+            authenticator,
+            deadline: COMMAND_DEADLINE,
+            final_reply: FINAL_REPLY_DEADLINE,
+            kept: Arc::default(),
+        }
     }
 
-    /// Another clock than the system's, by which a token ends.
+    /// Replaces the system clock, by which a token expires.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        let logins = SmtpAuthenticator::new(self.settings.smtp.login.as_ref(), clock);
-        Self { logins, ..self }
+        let authenticator = SmtpAuthenticator::new(self.settings.smtp.login.as_ref(), clock);
+        Self { authenticator, ..self }
     }
 
-    /// Another deadline than 60 seconds for all that goes before the message.
+    /// Replaces the deadline of 60 seconds for everything before the message.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// Another deadline than 10 minutes for the answer to the message.
+    /// Replaces the deadline of 10 minutes for the final reply.
     #[must_use]
     pub fn with_final_reply(self, final_reply: Duration) -> Self {
         Self { final_reply, ..self }
     }
 
-    /// The mail, complete: `Message-ID` is `id` at the sender's domain.
+    /// Renders the complete mail; its `Message-ID` is `id` at the sender's domain.
     #[must_use]
-    pub fn render(&self, draft: &RenderInput<'_>, now: Timestamp) -> String {
-        let to: Vec<_> = self.recipients(draft.recipient).collect();
-        compose::mail(&self.settings.from, &to, draft, now)
+    pub fn render(&self, input: &RenderInput<'_>, now: Timestamp) -> String {
+        let to: Vec<_> = self.recipients(input.recipient).collect();
+        compose::mail(&self.settings.from, &to, input, now)
     }
 
-    /// The endpoint's own, and the customer's contact unless that is one of them.
+    /// The endpoint's own recipients, and the customer's contact unless it is one of them.
     fn recipients(&self, contact: Option<&str>) -> impl Iterator<Item = Mailbox> {
         let contact = contact.and_then(|contact| contact.parse::<Mailbox>().ok());
         let same = |one: &Mailbox, other: &Mailbox| {
@@ -168,12 +174,13 @@ impl EmailChannel {
         self.settings.to.iter().cloned().chain(contact)
     }
 
-    /// Gets the token for the login, if one is needed, and says how that went in words. Sends nothing to the server.
+    /// Gets the token for the login and describes the result; `None` if no token is needed. Sends nothing to the mail
+    /// server.
     ///
     /// # Errors
-    /// Why there is none; without secrets.
+    /// Why there is no token; without secrets.
     pub async fn probe_token(&self) -> Result<Option<String>, ProbeError> {
-        let token = timeout(self.deadline, self.logins.token()).await;
+        let token = timeout(self.deadline, self.authenticator.token()).await;
         match token.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
@@ -184,13 +191,13 @@ impl EmailChannel {
         }
     }
 
-    /// Speaks to the server up to the login, and says how that went in words.
+    /// Connects and logs in to the server, and describes the result.
     ///
     /// # Errors
     /// Which step failed, and why; without secrets.
     pub async fn probe(&self) -> Result<String, ProbeError> {
         let mut step = Step::Token;
-        let opened = timeout(self.deadline, self.logins.open(&self.settings.smtp, &mut step)).await;
+        let opened = timeout(self.deadline, self.authenticator.open(&self.settings.smtp, &mut step)).await;
         match opened.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(session) => {
                 session.quit().await;
@@ -224,44 +231,44 @@ impl EmailChannel {
         sanitize::line(&format!("{}, {step}: {failure}", self.server()), AttemptResult::DETAIL_MAX)
     }
 
-    /// A session in which the sender was accepted: the kept one, or a new one if that fails in any way. A server
-    /// may well want no more on an old connection.
+    /// A session in which the sender was accepted: the idle one, or a new one if that fails in any way. A server may
+    /// well reject further mails on an old connection.
     async fn session_with_sender(&self, attempt: &mut Attempt, international: bool) -> Result<Session, Failure> {
         let from = &self.settings.from.email;
-        if let Some(mut session) = self.take_kept()
+        if let Some(mut session) = self.take_idle()
             && session.is_alive().await
             && session.sender(from, international).await.is_ok()
         {
             attempt.step = Step::Sender;
             return Ok(session);
         }
-        let mut session = self.logins.open(&self.settings.smtp, &mut attempt.step).await?;
+        let mut session = self.authenticator.open(&self.settings.smtp, &mut attempt.step).await?;
         attempt.step = Step::Sender;
         session.sender(from, international).await?;
         Ok(session)
     }
 
-    fn take_kept(&self) -> Option<Session> {
+    fn take_idle(&self) -> Option<Session> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).session.take()
     }
 
-    /// Keeps the session for the next mail, and says goodbye to the server if none comes for a while.
+    /// Keeps the session for the next mail, and ends it if none comes for a while.
     fn keep(&self, session: Session) {
         if session.broken {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of two that were under way beside each other one is enough.
+        // After two concurrent mails one session is enough.
         if let Some(other) = kept.session.replace(session) {
             tokio::spawn(other.quit());
         }
-        kept.turn += 1;
-        let (turn, kept) = (kept.turn, Arc::downgrade(&self.kept));
+        kept.generation += 1;
+        let (generation, kept) = (kept.generation, Arc::downgrade(&self.kept));
         tokio::spawn(async move {
-            tokio::time::sleep(KEPT).await;
+            tokio::time::sleep(KEEP_IDLE_FOR).await;
             let idle = kept.upgrade().and_then(|kept| {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.turn == turn { kept.session.take() } else { None }
+                if kept.generation == generation { kept.session.take() } else { None }
             });
             if let Some(session) = idle {
                 session.quit().await;

@@ -1,4 +1,4 @@
-//! One POST to a server that may be slow, broken or hostile: the way of every channel that speaks HTTP.
+//! One POST to a server that may be slow, broken or hostile; shared by all channels over HTTP.
 
 mod client;
 mod describe;
@@ -23,45 +23,45 @@ use crate::delivery::{AttemptResult, Outcome};
 use crate::redact;
 use crate::time::Timestamp;
 
-/// The whole attempt, whatever the other side does.
+/// Deadline of an attempt, whatever the server does.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// For the answer's body, which only explains.
-const BODY: Duration = Duration::from_secs(3);
-const BODY_MAX: usize = 4096;
-/// Said of a message that was sent and not answered.
+/// Deadline for the response body, which only explains.
+const BODY_DEADLINE: Duration = Duration::from_secs(3);
+const MAX_BODY_BYTES: usize = 4096;
+/// Added to the result of a message that was sent and not answered.
 const UNKNOWN: &str = "; whether it has taken the message is not known";
-/// What `Retry-After` may ask for at most: a mistake there must not silence an endpoint for days.
-const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// The longest `Retry-After` that is respected: a mistake there must not silence an endpoint for days.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// Posts to one URL. Its connections are kept and used again.
+/// Posts to one URL, with a connection pool.
 pub struct HttpSender {
     settings: HttpSettings,
     deadline: Duration,
     lookup: Lookup,
-    /// Or why there is none; every attempt says so then.
+    /// Or why there is none, which every attempt reports.
     client: Result<Client, String>,
 }
 
 impl fmt::Debug for HttpSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Poster").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("HttpSender").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 impl HttpSender {
-    /// Never fails: what is wrong with the settings is what every attempt reports.
+    /// Never fails: an error in the settings is what every attempt reports.
     #[must_use]
     pub fn new(settings: HttpSettings) -> Self {
         Self::with(settings, DEADLINE, client::system())
     }
 
-    /// Another hard deadline for an attempt than 30 seconds.
+    /// Replaces the deadline of 30 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self::with(self.settings, deadline, self.lookup)
     }
 
-    /// Another way to look names up than the system's. What is found is checked all the same.
+    /// Replaces the system's resolver. Its results are checked all the same.
     #[must_use]
     pub fn with_lookup(self, lookup: Lookup) -> Self {
         Self::with(self.settings, self.deadline, lookup)
@@ -73,17 +73,17 @@ impl HttpSender {
         Self { settings, deadline, lookup, client }
     }
 
-    /// One attempt. Ends within the deadline, and shows nothing of the URL but scheme and host, whatever the other
-    /// side does and says.
+    /// Makes one attempt. Ends within the deadline, and shows only scheme and host of the URL, whatever the server
+    /// does.
     ///
-    /// `classify_response` sees the answer's status and the beginning of its body (4 KiB at most, or what of it came in time; of a
-    /// redirect nothing), and may overrule what usually follows from the status.
+    /// `classify_response` gets the status and the beginning of the body (at most 4 KiB, or what arrived in time; empty
+    /// for a redirect), and may overrule the default outcome of the status.
     pub async fn post(
         &self,
         headers: HeaderMap,
         body: &str,
         now: Timestamp,
-        judge: impl Fn(StatusCode, &str) -> Option<Outcome>,
+        classify_response: impl Fn(StatusCode, &str) -> Option<Outcome>,
     ) -> AttemptResult {
         let client = match &self.client {
             Ok(client) => client,
@@ -92,9 +92,9 @@ impl HttpSender {
         let end = Instant::now() + self.deadline;
         let sent = client.post(self.settings.url.clone()).headers(headers).body(body.to_owned()).send();
         match timeout_at(end, sent).await {
-            Ok(Ok(answer)) => self.answered(answer, now, end, judge).await,
+            Ok(Ok(response)) => self.answered(response, now, end, classify_response).await,
             Ok(Err(error)) => self.failed(error),
-            // Connecting has a deadline of its own, so there was a connection, and the other side may have acted on it.
+            // Connecting has its own deadline, so there was a connection, and the server may have acted on it.
             Err(_) => {
                 let limit = humantime::format_duration(self.deadline);
                 self.reported(Outcome::Unconfirmed, &format!("no answer within {limit}{UNKNOWN}"))
@@ -102,11 +102,11 @@ impl HttpSender {
         }
     }
 
-    /// What follows when no answer came.
+    /// The result if there is no response.
     fn failed(&self, error: reqwest::Error) -> AttemptResult {
         let tls = tls(&error);
         let unreached = error.is_connect() || tls.is_some();
-        // Else the connection broke with the message on its way, or the answer.
+        // Otherwise the connection broke while the message or the response was in transit.
         let outcome = if unreached { Outcome::Unavailable } else { Outcome::Unconfirmed };
         let by = match &self.settings.proxy {
             Some(proxy) if error.is_connect() => format!("by the proxy {}: ", origin(proxy)),
@@ -125,16 +125,16 @@ impl HttpSender {
         self.reported(outcome, &format!("{by}{}{hint}", redact::words(&error_chain(&error.without_url()))))
     }
 
-    /// What follows from an answer. Its status has come by now, so nothing that its body does can change that.
+    /// The result of a response. Its status has arrived, and nothing in the body can change that.
     async fn answered(
         &self,
-        answer: Response,
+        response: Response,
         now: Timestamp,
         end: Instant,
-        judge: impl Fn(StatusCode, &str) -> Option<Outcome>,
+        classify_response: impl Fn(StatusCode, &str) -> Option<Outcome>,
     ) -> AttemptResult {
-        let status = answer.status();
-        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let status = response.status();
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let after = header(RETRY_AFTER).and_then(|text| retry_after(text, now));
         let usual = default_outcome(status, after);
         let mut said = format!("HTTP {status}");
@@ -142,19 +142,19 @@ impl HttpSender {
             let target = header(LOCATION).and_then(|to| self.settings.url.join(to).ok());
             let to = target.map(|to| format!(" to {}", redact::words(&origin(&to)))).unwrap_or_default();
             said = format!("{said}: it redirects{to}, and redirects are not followed; configure the final URL");
-            return self.reported(judge(status, "").unwrap_or(usual), &said);
+            return self.reported(classify_response(status, "").unwrap_or(usual), &said);
         }
         let mut body = Vec::new();
-        let read = timeout_at(end.min(Instant::now() + BODY), read_beginning(answer, &mut body)).await; // or what has come
+        let read = timeout_at(end.min(Instant::now() + BODY_DEADLINE), read_beginning(response, &mut body)).await; // or what has come
         let is_whole = read.unwrap_or(false);
         let body = String::from_utf8_lossy(&body);
         if !body.trim().is_empty() {
             said.push_str(": ");
-            // Clean first: what is taken out of it may have stood within a secret.
-            said.push_str(&redact::words(&sanitize::lines(&body, BODY_MAX)));
+            // Sanitize first: the characters that it removes may have split a secret.
+            said.push_str(&redact::words(&sanitize::lines(&body, MAX_BODY_BYTES)));
         }
-        match judge(status, &body).unwrap_or(usual) {
-            // A success whose end, by which this service says what it means, did not come.
+        match classify_response(status, &body).unwrap_or(usual) {
+            // A success whose body, which this service puts its result into, was cut off.
             Outcome::Retry { .. } if status.is_success() && !is_whole => {
                 self.reported(Outcome::Unconfirmed, &format!("{said} (the answer broke off{UNKNOWN})"))
             }
@@ -162,30 +162,30 @@ impl HttpSender {
         }
     }
 
-    /// `said` is ours, or went through [`redact::words`].
+    /// `said` is our own text, or went through [`redact::words`].
     fn reported(&self, outcome: Outcome, said: &str) -> AttemptResult {
         let detail = sanitize::line(&format!("{}: {said}", origin(&self.settings.url)), AttemptResult::DETAIL_MAX);
         AttemptResult { outcome, detail, final_replies: BTreeMap::new() }
     }
 }
 
-/// What follows from a status alone.
+/// The outcome of a status alone.
 fn default_outcome(status: StatusCode, after: Option<Duration>) -> Outcome {
     match status {
         status if status.is_success() => Outcome::Accepted,
         StatusCode::GONE => Outcome::Gone,
-        // The same message will be as large the next time, and would hold up smaller ones as the endpoint's probe.
+        // The message stays too large, and would hold up smaller ones as the endpoint's probe.
         StatusCode::PAYLOAD_TOO_LARGE => Outcome::Refused,
-        // A gateway that has waited for somebody in vain: HTTP's own word, Cloudflare's, and an old custom.
+        // Gateway timeouts: HTTP's, Cloudflare's, and an old convention.
         status if [504, 524, 598].contains(&status.as_u16()) => Outcome::Unconfirmed,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Outcome::Retry { after },
         _ => Outcome::Retry { after: None },
     }
 }
 
-/// What TLS complains of: ours of the other side, or (an alert) the other side of us, be it after the handshake.
+/// The TLS error: ours about the server, or (an alert) the server's about us, even after the handshake.
 fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
-    // What an I/O error holds is not what it calls its source.
+    // `io::Error::source` skips the error that it wraps.
     fn held(error: &io::Error) -> Option<&rustls::Error> {
         let inner = error.get_ref()?;
         inner.downcast_ref().or_else(|| held(inner.downcast_ref()?))
@@ -200,21 +200,21 @@ fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
     None
 }
 
-/// `Retry-After`: seconds, or a date.
+/// Parses `Retry-After`: seconds, or a date.
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => Timestamp::from(chrono::DateTime::parse_from_rfc2822(text).ok()?.to_utc()).since(now),
     };
-    Some(wait.min(LONGEST_WAIT))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// The first bytes of an answer's body. The rest is not read: it may have no end. Whether that is all, or enough.
-async fn read_beginning(mut answer: Response, bytes: &mut Vec<u8>) -> bool {
-    while bytes.len() < BODY_MAX {
-        match answer.chunk().await {
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX - bytes.len())]),
+/// Reads the first bytes of a body; the rest may be endless. False if the body broke off.
+async fn read_beginning(mut response: Response, bytes: &mut Vec<u8>) -> bool {
+    while bytes.len() < MAX_BODY_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY_BYTES - bytes.len())]),
             Ok(None) => return true,
             Err(_) => return false,
         }

@@ -1,13 +1,13 @@
-//! Into the outbox: whom an event is for, and what they share a message with.
+//! Enqueues events for the endpoints that the routes choose.
 
 use crate::delivery::route::{Routes, RoutingInput, Target};
 use crate::event::Event;
 use crate::store::{self, NewDelivery, WriteTx};
 use crate::time::Timestamp;
 
-/// Queues an event for everybody whom it is for. `contact` is the customer's; `exclude_endpoint` is the endpoint that the event
-/// is about, so another one tells of it. Returns for how many endpoints.
-pub async fn queue(
+/// Enqueues an event for each endpoint that the routes choose. `contact` is the customer's; `exclude_endpoint` is the
+/// endpoint that the event is about, which gets none. Returns the number of endpoints.
+pub async fn enqueue(
     tx: &mut WriteTx,
     routes: &Routes,
     event: &Event,
@@ -15,26 +15,27 @@ pub async fn queue(
     exclude_endpoint: Option<&str>,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
-    let told = routes.targets_for(&RoutingInput::from(event), super::email::contact_address(contact).as_deref(), now);
+    let contact = super::email::contact_address(contact);
+    let targets = routes.targets_for(&RoutingInput::from(event), contact.as_deref(), now);
     let mut count = 0;
-    for told in told.iter().filter(|told| Some(told.endpoint) != exclude_endpoint) {
-        tx.enqueue(event, &parcel(told, now), now).await?;
+    for target in targets.iter().filter(|target| Some(target.endpoint) != exclude_endpoint) {
+        tx.enqueue(event, &new_delivery(target, now), now).await?;
         count += 1;
     }
     Ok(count)
 }
 
-/// What the store is to know of it.
+/// The delivery to enqueue for a target.
 #[must_use]
-pub fn parcel<'a>(told: &'a Target<'a>, now: Timestamp) -> NewDelivery<'a> {
+pub fn new_delivery<'a>(target: &'a Target<'a>, now: Timestamp) -> NewDelivery<'a> {
     NewDelivery {
-        endpoint: told.endpoint,
-        recipient: told.recipient.as_deref(),
-        why: &told.why,
-        group: told.group.as_deref(),
-        most: told.most,
-        due_at: told.due_at(now),
-        respects_quiet_hours: told.quiet.is_some(),
+        endpoint: target.endpoint,
+        recipient: target.recipient.as_deref(),
+        why: &target.why,
+        group: target.group.as_deref(),
+        max_events: target.max_events,
+        due_at: target.due_at(now),
+        respects_quiet_hours: target.quiet.is_some(),
         failover_from: None,
     }
 }

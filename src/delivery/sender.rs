@@ -1,4 +1,4 @@
-//! Hands one claimed message over, and notes what became of it and what that says of its endpoint.
+//! Attempts one claimed delivery, and records the result and what it says about the endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::delivery::retry::{LONGEST_PROBE, RetryDecision, RetryPolicy, Waited};
+use crate::delivery::retry::{MAX_PROBE_PAUSE, RetryDecision, RetryPolicy, Waited};
 use crate::delivery::{AttemptResult, Channel, OutboundMessage, Outcome, took};
 use crate::store::{self, ClaimedDelivery, Completion, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
-/// No attempt lasts longer than this, whatever the other side does: longer than each channel's own deadlines.
+/// Deadline of an attempt, whatever the server does: longer than each channel's own deadlines.
 const DEADLINE: Duration = Duration::from_mins(12);
-/// Who stops waits for an answer no longer than this.
-const GRACE: Duration = Duration::from_secs(10);
-/// Once it is to end, the outcome of an attempt is tried to be stored for so long.
-const LAST_TRIES: Duration = Duration::from_secs(2);
-/// After so many failures in a row even an endpoint that can be reached is only probed.
-const FAILURES_TO_CLOSE: u32 = 3;
+/// How long an open attempt may take once vetwatch stops.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long storing a result is retried once vetwatch stops.
+const STORE_GRACE: Duration = Duration::from_secs(2);
+/// After this many failures in a row even a reachable endpoint backs off.
+const FAILURES_TO_BACK_OFF: u32 = 3;
 
 pub struct Sender {
     pub endpoint: String,
@@ -27,35 +27,35 @@ pub struct Sender {
     pub policy: RetryPolicy,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// What the endpoint's settings come to, without secrets: a paused endpoint is tried again when it changes.
+    /// A digest of the endpoint's settings, without secrets: a paused endpoint is resumed when it changes.
     pub settings: String,
-    /// No new attempt is begun once this is cancelled.
+    /// No new attempt begins once this is cancelled.
     pub stop: CancellationToken,
 }
 
 impl Sender {
-    /// One attempt, to its end. Whether it was accepted.
+    /// Makes one attempt and records it. Returns whether it was accepted.
     pub(super) async fn send(&self, due: &ClaimedDelivery, now: Timestamp) -> bool {
-        let report = tokio::select! {
-            report = self.attempt(due, now) => report,
-            () = self.no_more_patience() => {
+        let result = tokio::select! {
+            result = self.attempt(due, now) => result,
+            () = self.stop_grace_over() => {
                 self.interrupt(due).await;
                 return false;
             }
         };
-        self.finish(due, &report).await;
-        report.outcome == Outcome::Accepted
+        self.finish(due, &result).await;
+        result.outcome == Outcome::Accepted
     }
 
-    /// One attempt, for somebody who waits: an outcome that cannot be stored is an error, and not tried for ever.
+    /// Makes one attempt for a person that waits: a result that cannot be stored is an error, and not retried.
     pub(super) async fn send_once(&self, due: &ClaimedDelivery, now: Timestamp) -> Result<(), store::Error> {
-        let report = self.attempt(due, now).await;
-        self.try_finish(due, &report).await
+        let result = self.attempt(due, now).await;
+        self.try_finish(due, &result).await
     }
 
-    async fn no_more_patience(&self) {
+    async fn stop_grace_over(&self) {
         self.stop.cancelled().await;
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(STOP_GRACE).await;
     }
 
     async fn attempt(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
@@ -72,27 +72,27 @@ impl Sender {
         })
     }
 
-    /// vetwatch stops, and the answer has not come. The next start repeats the attempt; if this cannot be stored, it
-    /// sees that for itself.
+    /// Records that vetwatch stops before the reply. The next start repeats the attempt, and finds it open if this
+    /// cannot be stored.
     async fn interrupt(&self, due: &ClaimedDelivery) {
         warn!(delivery.id = %due.id, "stopped before {} answered; the message is sent again, under the same id, at the next start", self.endpoint);
-        let noted = async {
+        let stored = async {
             let mut tx = self.store.begin().await?;
             tx.interrupt(due, self.clock.now()).await?;
             tx.commit().await
         };
-        if let Err(error) = noted.await {
+        if let Err(error) = stored.await {
             warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "that cannot be stored");
         }
     }
 
-    /// Notes what an attempt came to. While the database refuses, the answer is kept and tried again: what was
-    /// accepted must not be sent once more for that. Whoever is told to end does not wait for it for long.
-    async fn finish(&self, due: &ClaimedDelivery, report: &AttemptResult) {
+    /// Records the result of an attempt. While the database fails, it is retried: an accepted message must not be sent
+    /// again for that. Once vetwatch stops, only for [`STORE_GRACE`].
+    async fn finish(&self, due: &ClaimedDelivery, result: &AttemptResult) {
         let mut pause = Duration::from_millis(100);
         let mut ending: Option<Instant> = None;
-        while let Err(error) = self.try_finish(due, report).await {
-            if self.stop.is_cancelled() && ending.get_or_insert_with(Instant::now).elapsed() >= LAST_TRIES {
+        while let Err(error) = self.try_finish(due, result).await {
+            if self.stop.is_cancelled() && ending.get_or_insert_with(Instant::now).elapsed() >= STORE_GRACE {
                 error!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt could not be stored before the end; it is made again at the next start, under the same id");
                 return;
             }
@@ -106,36 +106,36 @@ impl Sender {
         }
     }
 
-    async fn try_finish(&self, due: &ClaimedDelivery, report: &AttemptResult) -> Result<(), store::Error> {
+    async fn try_finish(&self, due: &ClaimedDelivery, result: &AttemptResult) -> Result<(), store::Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         tx.tick(now).await?;
         let (since, failures) = tx.waits(due.sequence).await?;
         let waited = Waited { time: now.since(since), attempts: failures.saturating_add(1) };
-        let state = self.state(&mut tx, due, report, now).await?;
-        // While others are taken it is this message, whatever the words were: its time can be over. Not while nobody is:
-        // a quota of everybody ends nobody's message.
-        let outcome = match report.outcome {
+        let state = self.state(&mut tx, due, result, now).await?;
+        // If others were accepted lately, the cause is this message, whatever the reply says, and its time can expire.
+        // Otherwise not: a quota for all must not end a message.
+        let outcome = match result.outcome {
             Outcome::Blocked if state.lately_alone => Outcome::Deferred,
             outcome => outcome,
         };
         let mut next = self.policy.next(outcome, due.retry_index, waited, now, fastrand::f64());
-        if let (RetryDecision::At(at), true) = (&mut next, state.closes && report.outcome != Outcome::Unavailable) {
-            // Another one that waits is the probe: it may fare better.
+        if let (RetryDecision::At(at), true) = (&mut next, state.backs_off && result.outcome != Outcome::Unavailable) {
+            // Leaves the next probe to another delivery, which may fare better.
             *at = (*at).max(state.probe_at.after(Duration::from_millis(1)));
         }
-        let partly = due.final_replies.values().chain(report.final_replies.values()).any(|reply| !took(reply));
+        let partial = due.final_replies.values().chain(result.final_replies.values()).any(|reply| !took(reply));
         let finish = match next {
-            RetryDecision::Delivered => Completion::Delivered { partly },
-            RetryDecision::At(at) => Completion::Again { at },
-            RetryDecision::Refused => Completion::Dead { refused: true },
-            RetryDecision::GivenUp => Completion::Dead { refused: false },
+            RetryDecision::Delivered => Completion::Delivered { partial },
+            RetryDecision::At(at) => Completion::Retry { at },
+            RetryDecision::Rejected => Completion::Dead { rejected: true },
+            RetryDecision::Expired => Completion::Dead { rejected: false },
         };
-        let finished = tx.finish(due, finish, &report.final_replies, &report.detail, now).await;
+        let finished = tx.finish(due, finish, &result.final_replies, &result.detail, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
-        self.note_endpoint(&mut tx, due, report, &state, now).await?;
+        self.record_endpoint(&mut tx, due, result, &state, now).await?;
         tx.commit().await?;
-        self.log(due, report, next);
+        self.log(due, result, next);
         Ok(())
     }
 
@@ -143,73 +143,72 @@ impl Sender {
         &self,
         tx: &mut WriteTx,
         due: &ClaimedDelivery,
-        report: &AttemptResult,
+        result: &AttemptResult,
         now: Timestamp,
     ) -> Result<State, store::Error> {
         let failures = tx.endpoint_failures(&self.endpoint).await?;
-        let may_be_alone = matches!(report.outcome, Outcome::Blocked | Outcome::Retry { .. });
-        let (ever, lately) =
-            if may_be_alone { tx.others_were_accepted(&self.endpoint, due).await? } else { (false, false) };
+        let may_be_alone = matches!(result.outcome, Outcome::Blocked | Outcome::Retry { .. });
+        let (ever, lately) = if may_be_alone { tx.accepted_others(&self.endpoint, due).await? } else { (false, false) };
         let alone = ever;
-        let closes = match report.outcome {
+        let backs_off = match result.outcome {
             Outcome::Unavailable | Outcome::AuthRejected => true,
             Outcome::Blocked => !alone,
-            Outcome::Retry { .. } => !alone && failures + 1 >= FAILURES_TO_CLOSE,
+            Outcome::Retry { .. } => !alone && failures + 1 >= FAILURES_TO_BACK_OFF,
             _ => false,
         };
-        let probe_at = now.after(self.policy.pause(failures, fastrand::f64()).min(LONGEST_PROBE));
-        Ok(State { alone, lately_alone: lately, closes, probe_at })
+        let probe_at = now.after(self.policy.pause(failures, fastrand::f64()).min(MAX_PROBE_PAUSE));
+        Ok(State { alone, lately_alone: lately, backs_off, probe_at })
     }
 
-    /// What an attempt says of the endpoint as a whole.
-    async fn note_endpoint(
+    /// Records what an attempt says about the endpoint as a whole.
+    async fn record_endpoint(
         &self,
         tx: &mut WriteTx,
         due: &ClaimedDelivery,
-        report: &AttemptResult,
+        result: &AttemptResult,
         state: &State,
         now: Timestamp,
     ) -> Result<(), store::Error> {
         let name = &self.endpoint;
-        match report.outcome {
-            // A refusal of one message is an answer, too: somebody is there. And one mailbox that is full for days must
-            // not close the way to the others.
+        match result.outcome {
+            // A rejection of one message is a reply, too: the endpoint works. And one mailbox that is full for days
+            // must not hold up the others.
             Outcome::Accepted | Outcome::Refused | Outcome::Deferred => {
                 tx.endpoint_answered(name, due, now).await?;
                 let accepted =
-                    report.outcome == Outcome::Accepted || report.final_replies.values().any(|reply| took(reply));
+                    result.outcome == Outcome::Accepted || result.final_replies.values().any(|reply| took(reply));
                 if accepted { tx.endpoint_accepted(name, now).await } else { Ok(()) }
             }
-            Outcome::Unconfirmed => tx.endpoint_unconfirmed(name, due, &report.detail, now).await,
-            Outcome::Blocked | Outcome::Retry { .. } if state.alone => tx.probe_again(name, state.probe_at).await,
+            Outcome::Unconfirmed => tx.endpoint_unconfirmed(name, due, &result.detail, now).await,
+            Outcome::Blocked | Outcome::Retry { .. } if state.alone => tx.schedule_probe(name, state.probe_at).await,
             Outcome::Blocked | Outcome::Unavailable | Outcome::AuthRejected | Outcome::Retry { .. } => {
-                let probe_at = state.closes.then_some(state.probe_at);
-                tx.endpoint_failed(name, now, probe_at, &report.detail).await
+                let probe_at = state.backs_off.then_some(state.probe_at);
+                tx.endpoint_failed(name, now, probe_at, &result.detail).await
             }
             Outcome::Gone => {
-                tx.endpoint_failed(name, now, None, &report.detail).await?;
+                tx.endpoint_failed(name, now, None, &result.detail).await?;
                 tx.pause_endpoint(name, &self.settings, now).await
             }
         }
     }
 
-    fn log(&self, due: &ClaimedDelivery, report: &AttemptResult, next: RetryDecision) {
-        let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &report.detail);
+    fn log(&self, due: &ClaimedDelivery, result: &AttemptResult, next: RetryDecision) {
+        let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &result.detail);
         match next {
             RetryDecision::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
-            RetryDecision::At(at) if report.outcome == Outcome::Gone => {
+            RetryDecision::At(at) if result.outcome == Outcome::Gone => {
                 error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch deliveries redrive` is run");
             }
             RetryDecision::At(at) => {
                 warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}");
             }
-            RetryDecision::Refused | RetryDecision::GivenUp => error!(
+            RetryDecision::Rejected | RetryDecision::Expired => error!(
                 delivery.id = %id, attempt,
                 "delivery to {endpoint} given up: {detail}; `vetwatch deliveries redrive {id}` sends it again"
             ),
         }
-        let refused = report.final_replies.iter().filter(|(_, reply)| !took(reply));
-        if !matches!(next, RetryDecision::Refused | RetryDecision::GivenUp) {
+        let refused = result.final_replies.iter().filter(|(_, reply)| !took(reply));
+        if !matches!(next, RetryDecision::Rejected | RetryDecision::Expired) {
             for (recipient, reply) in refused {
                 warn!(
                     delivery.id = %id, attempt,
@@ -221,14 +220,14 @@ impl Sender {
     }
 }
 
-/// What a failure means beside what else is known of the endpoint.
+/// What a failure means, given the endpoint's other deliveries.
 struct State {
-    /// Other messages were accepted since this one was first tried: the endpoint works, this one waits alone.
+    /// Other messages were accepted since the first attempt at this one: the endpoint works, and only this one waits.
     alone: bool,
-    /// So they were since this one's last attempt.
+    /// The same since the last attempt at this one.
     lately_alone: bool,
-    closes: bool,
-    /// When a closed endpoint is asked next, by its failures in a row.
+    backs_off: bool,
+    /// When to probe an endpoint that backs off, by its failures in a row.
     probe_at: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! Signed JSON over HTTPS: Standard Webhooks. Or, with a template, whatever the receiver wants.
+//! Webhooks: signed JSON over HTTPS (Standard Webhooks), or with a template, a body of the administrator's own.
 
 mod signature;
 mod template;
@@ -20,29 +20,29 @@ use crate::event::{Event, EventData};
 use crate::redact;
 use crate::time::Timestamp;
 
-/// How many events a digest holds at most, unless the configuration says otherwise.
-pub const MOST: u32 = 100;
-/// The same with a template: receivers that have one are chats and ticket systems.
-pub const MOST_WITH_TEMPLATE: u32 = 20;
+/// The most events in a digest, unless configured.
+pub const MAX_EVENTS: u32 = 100;
+/// The same with a template, whose receivers are usually chats and ticket systems.
+pub const MAX_EVENTS_WITH_TEMPLATE: u32 = 20;
 
 #[derive(Debug, Clone)]
 pub struct WebhookSettings {
     pub http: HttpSettings,
-    /// One for each `v1,` signature; the newest first. Without any nothing is signed.
+    /// One per `v1,` signature, the newest first; if empty, nothing is signed.
     pub secrets: Vec<SigningSecret>,
-    /// Instead of our own form.
+    /// Replaces the standard body.
     pub template: Option<Template>,
     /// The value of the `Authorization` header.
     pub authorization: Option<SecretString>,
-    /// How many events a message holds at most.
-    pub most: u32,
+    /// The most events in one message.
+    pub max_events: u32,
 }
 
 impl WebhookSettings {
-    /// Our own form, signed.
+    /// The standard body, signed.
     #[must_use]
     pub fn signed(http: HttpSettings, secrets: Vec<SigningSecret>) -> Self {
-        Self { http, secrets, template: None, authorization: None, most: MOST }
+        Self { http, secrets, template: None, authorization: None, max_events: MAX_EVENTS }
     }
 }
 
@@ -57,13 +57,13 @@ pub struct WebhookChannel {
 impl WebhookChannel {
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
-        let WebhookSettings { http, secrets, template, authorization, most: _ } = settings;
+        let WebhookSettings { http, secrets, template, authorization, max_events: _ } = settings;
         let sent = template.iter().filter_map(Template::secret).chain(&authorization);
         sent.for_each(|secret| redact::learn(secret.expose_secret()));
         Self { secrets, template, authorization, poster: HttpSender::new(http) }
     }
 
-    /// Another hard deadline for an attempt than 30 seconds.
+    /// Replaces the deadline of 30 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { poster: self.poster.with_deadline(deadline), ..self }
@@ -75,26 +75,26 @@ impl WebhookChannel {
         Self { poster: self.poster.with_lookup(lookup), ..self }
     }
 
-    /// The request's body, without anything secret: it is stored. One event is told as itself; several (or none) as a
-    /// digest of them. A template that fails costs its form, never the message.
+    /// Renders the body. It holds no secret, because it is stored. One event is sent as itself, several (or none) as a
+    /// digest. If the template fails, the standard body is used: the message is never lost.
     #[must_use]
-    pub fn render(&self, draft: &RenderInput<'_>) -> String {
-        let Some(template) = &self.template else { return standard_body(draft) };
-        template.render(draft).unwrap_or_else(|flaw| {
-            error!(delivery.id = %draft.id, %flaw, "a message's template failed; it goes in its built-in form");
+    pub fn render(&self, input: &RenderInput<'_>) -> String {
+        let Some(template) = &self.template else { return standard_body(input) };
+        template.render(input).unwrap_or_else(|flaw| {
+            error!(delivery.id = %input.id, %flaw, "a message's template failed; it goes in its built-in form");
             if template.is_json() {
-                standard_body(draft)
+                standard_body(input)
             } else {
-                Message::of(draft.events).with_note(draft.note.unwrap_or_default()).text()
+                Message::of(input.events).with_note(input.note.unwrap_or_default()).text()
             }
         })
     }
 
-    pub(super) fn form(&self) -> &'static str {
+    pub(super) fn format(&self) -> &'static str {
         if self.template.is_some() { "template" } else { "webhook" }
     }
 
-    /// One attempt, signed for `now`.
+    /// Makes one attempt, signed for `now`.
     pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
         let mut headers = HeaderMap::new();
         let (body, content_type) = match &self.template {
@@ -107,7 +107,7 @@ impl WebhookChannel {
             ("webhook-timestamp", now.as_secs().to_string()),
             ("webhook-signature", signature::header(&self.secrets, outgoing.id, now, &body)),
         ] {
-            // An id, a number and base64: all of it can stand in a header.
+            // An id, a number and base64: all valid in a header.
             let value = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty());
             headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
         }
@@ -116,7 +116,7 @@ impl WebhookChannel {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        // What we log in with is wrong, or the hook of somebody's service is gone: that says nothing of the message.
+        // The credential is wrong, or a service's hook is gone: that says nothing about the message.
         let service = self.template.is_some() || self.authorization.is_some();
         let login = |status, _: &str| match status {
             StatusCode::UNAUTHORIZED => Some(Outcome::AuthRejected),
@@ -127,16 +127,16 @@ impl WebhookChannel {
     }
 }
 
-fn standard_body(draft: &RenderInput<'_>) -> String {
-    // Names, texts and times: all of it can be JSON.
-    serde_json::to_string(&body(draft)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+fn standard_body(input: &RenderInput<'_>) -> String {
+    // Serializing names, texts and times cannot fail.
+    serde_json::to_string(&body(input)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: &'static str,
     timestamp: Option<Timestamp>,
-    /// The endpoint that has not taken it; this one stands in for it.
+    /// The endpoint that has not accepted the event; this one stands in for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     instead_of: Option<&'a str>,
     data: Data<'a>,
@@ -163,8 +163,8 @@ impl<'a> TypedEvent<'a> {
     }
 }
 
-fn body<'a>(draft: &RenderInput<'a>) -> Body<'a> {
-    let (events, instead_of) = (draft.events, draft.instead_of);
+fn body<'a>(input: &RenderInput<'a>) -> Body<'a> {
+    let (events, instead_of) = (input.events, input.instead_of);
     if let [event] = events {
         let Event { kind, occurred_at, data } = event;
         return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), instead_of, data: Data::One(data) };

@@ -102,7 +102,7 @@ impl Poller {
             PollOutcome::Answer(answer) => {
                 // What was asked before a pause says nothing of whether the trouble is over.
                 if flight.was_closed && *asked_in == flight.pauses {
-                    self.open_gate().await?;
+                    self.clear_backoff().await?;
                     flight.was_closed = false;
                 }
                 if held(customer, answer) {
@@ -118,7 +118,7 @@ impl Poller {
                             round.transitions += transitions;
                         }
                         // It costs this answer, and not those that came with it.
-                        Err(error) if error.is_of_the_data() => {
+                        Err(error) if error.is_data_error() => {
                             flight.batch.failed(self.failed(customer, &error, false));
                             round.failed += 1;
                         }
@@ -129,7 +129,7 @@ impl Poller {
                 sight.good = true;
             }
             PollOutcome::Error(error) if error.affects_partner() => {
-                self.close_gate(flight, answered, error).await?;
+                self.start_backoff(flight, answered, error).await?;
                 self.stop_asking(flight, round);
                 sight.failure = Some(error.to_string());
                 round.failed += 1;
@@ -201,7 +201,7 @@ impl Poller {
             next_poll_at: now.after(pause.mul_f64(1.0 - 0.05 * fastrand::f64())).as_millis(),
             error,
             no_relationship,
-            blind_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis()).unwrap_or(i64::MAX),
+            unreadable_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis()).unwrap_or(i64::MAX),
         }
     }
 
@@ -212,7 +212,7 @@ impl Poller {
         let mut tx = self.store.begin().await?;
         tx.unchanged(&batch.unchanged).await?;
         tx.failed(&batch.failed).await?;
-        tx.not_asked(&batch.not_asked).await?;
+        tx.release_polls(&batch.not_asked).await?;
         tx.commit().await?;
         *batch = Batch::default();
         Ok(())

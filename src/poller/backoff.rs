@@ -28,14 +28,14 @@ pub(crate) fn pause(error: &Error, backoffs: u32, in_review: Duration) -> Durati
 
 impl Poller {
     /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
-    pub(super) async fn close_gate(
+    pub(super) async fn start_backoff(
         &self,
         flight: &Flight,
         answered: &Answered,
         error: &Error,
     ) -> Result<(), store::Error> {
         let partner = self.partner.id;
-        let gate = self.store.gate(partner).await?;
+        let gate = self.store.backoff(partner).await?;
         // What was under way when it closed tells of the same trouble.
         let is_new = answered.asked_in == flight.pauses || gate.is_none();
         let backoffs = gate.map_or(0, |gate| gate.backoffs);
@@ -44,21 +44,21 @@ impl Poller {
         let mut tx = self.store.begin().await?;
         if is_new {
             warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");
-            tx.close_gate(partner, until, &error.to_string()).await?;
+            tx.start_backoff(partner, until, &error.to_string()).await?;
         } else {
-            tx.keep_gate_closed(partner, until).await?;
+            tx.extend_backoff(partner, until).await?;
         }
-        tx.not_asked(&[(answered.customer.row, until)]).await?;
+        tx.release_polls(&[(answered.customer.row, until)]).await?;
         tx.commit().await
     }
 
-    pub(super) async fn open_gate(&self) -> Result<(), store::Error> {
-        if self.store.gate(self.partner.id).await?.is_none() {
+    pub(super) async fn clear_backoff(&self) -> Result<(), store::Error> {
+        if self.store.backoff(self.partner.id).await?.is_none() {
             return Ok(());
         }
         info!(partner = self.partner.name, "Partner Center answers again");
         let mut tx = self.store.begin().await?;
-        tx.open_gate(self.partner.id).await?;
+        tx.clear_backoff(self.partner.id).await?;
         tx.commit().await
     }
 }

@@ -26,7 +26,7 @@ pub async fn report(
     routes: &Routes,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
-    if !store.has_unnoted_departures(partner.id).await? {
+    if !store.has_unreported_departures(partner.id).await? {
         return Ok(0);
     }
     let mut tx = store.begin().await?;

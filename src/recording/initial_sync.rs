@@ -23,14 +23,14 @@ pub async fn report(
     reminders: &Reminders,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
-    if !store.is_baseline_due(partner.id, synced).await? {
+    if !store.is_initial_sync_due(partner.id, synced).await? {
         return Ok(0);
     }
     let mut tx = store.begin().await?;
-    if !tx.mark_baseline(partner.id, now).await? {
+    if !tx.mark_initial_sync_reported(partner.id, now).await? {
         return Ok(0);
     }
-    let counts = tx.standing(partner.id).await?;
+    let counts = tx.baseline_counts(partner.id).await?;
     let notice = notice(&partner.name, &counts, reminders, now);
     let queued = alerts::tell(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, notice), now).await?;
     tx.commit().await?;

@@ -42,12 +42,12 @@ pub(super) async fn absence_policy(
         return Ok(AbsencePolicy::AcceptedAt(accepted_at));
     }
     let limit = plausible(recently_polled);
-    let others = tx.customers_that_lost(partner, Some(customer.row), now, accepted, limit + 1).await?;
+    let others = tx.customers_missing_entries(partner, Some(customer.row), now, accepted, limit + 1).await?;
     // A time from the future: the clock was set back.
     let began = guard.mass_absence_since.map_or(now, |since| since.min(now));
     let since = (others + u64::from(loses) > limit).then_some(began);
     if since != guard.mass_absence_since {
-        tx.set_implausible_since(partner, since).await?;
+        tx.set_mass_absence_since(partner, since).await?;
         log_mass_absence(since.is_some());
     }
     if let Some(since) = since {
@@ -80,8 +80,8 @@ pub async fn clear_if_plausible(
     }
     let mut tx = store.begin().await?;
     let limit = plausible(recently_polled);
-    if tx.customers_that_lost(partner, None, now, None, limit + 1).await? <= limit {
-        tx.set_implausible_since(partner, None).await?;
+    if tx.customers_missing_entries(partner, None, now, None, limit + 1).await? <= limit {
+        tx.set_mass_absence_since(partner, None).await?;
         tx.commit().await?;
         log_mass_absence(false);
     }

@@ -1,4 +1,4 @@
-//! What the activity log told: how far it was read, who submitted something, who became a customer.
+//! Activity log scans: how far the log was read, which customers submitted something, and which customers are new.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::{Error, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
-/// How the reading of a partner's log stands.
+/// The state of a partner's activity log scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogState {
-    /// Operations before it were read.
+    /// Operations before this time were read.
     pub cursor: Option<Timestamp>,
-    /// The last look that came to its end, and the last one that went through everything.
+    /// The end of the last scan, and of the last full scan.
     pub read_at: Option<Timestamp>,
     pub full_at: Option<Timestamp>,
     /// The newest operations come first.
@@ -22,24 +22,24 @@ pub struct LogState {
     pub failing_since: Option<Timestamp>,
     pub retry_at: Option<Timestamp>,
     pub failures: u32,
-    /// There is no log, or no right to read it.
+    /// There is no log, or no permission to read it.
     pub refused: bool,
-    /// Customers without a qualification are asked seldom.
+    /// The log is relied on: unqualified customers are polled at the longer interval.
     pub counts: bool,
 }
 
-/// A look that came to its end.
+/// A completed scan.
 #[derive(Debug, Clone, Copy)]
 pub struct LogRead {
     pub cursor: Timestamp,
     pub now: Timestamp,
-    /// It went through everything; and whether that shows that the newest operations come first.
+    /// `Some` if the scan was full: whether it showed that the newest operations come first.
     pub full: Option<bool>,
-    /// There is more of it at once: this was an earlier part.
+    /// This was one part; the rest follows at once.
     pub goes_on: bool,
 }
 
-/// A customer of the roster, as an operation finds it.
+/// A watched customer that an operation is about.
 #[derive(Debug, Clone)]
 pub struct ActiveCustomer {
     pub row: i64,
@@ -48,24 +48,24 @@ pub struct ActiveCustomer {
     pub left: bool,
     pub submitted_at: Option<Timestamp>,
     pub watch_closely_until: Option<Timestamp>,
-    /// A review is going on.
+    /// A review is open.
     pub in_review: bool,
-    /// When what it holds last began: the newest create date, or when a status was first seen.
+    /// The start of its newest review: the newest create date, or when a status was first seen.
     pub began_at: Option<Timestamp>,
 }
 
-/// A customer whom the log tells of and the roster does not.
+/// A customer that is in the log and not in the database.
 #[derive(Debug, Clone, Serialize)]
 pub struct DiscoveredCustomer {
     pub id: String,
-    /// The id, as compared.
+    /// The id, normalised for comparison.
     pub key: String,
     pub name: String,
     pub submitted_at: Option<i64>,
     pub watch_closely_until: i64,
 }
 
-/// Operations that were seen, each with its day.
+/// An operation that was seen, with its day.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SeenOperation {
     pub operation: i64,
@@ -98,7 +98,7 @@ impl Store {
         })
     }
 
-    /// The digests of the operations that were seen and are still read again.
+    /// Digests of the operations that were seen and will be read again.
     pub async fn seen_operations(&self, partner: i64) -> Result<HashSet<i64>, Error> {
         let seen = sqlx::query_scalar!(
             r#"select operation as "operation!" from activity_log_seen where partner = ?"#,
@@ -107,9 +107,9 @@ impl Store {
         Ok(seen.fetch_all(&self.read).await?.into_iter().collect())
     }
 
-    /// The last complete customer list; without one, since when the partner is watched. Who was a customer then is on
-    /// the roster.
-    pub async fn roster_as_of(&self, partner: i64) -> Result<Timestamp, Error> {
+    /// The time of the last complete customer list; without one, since when the partner is watched. The database holds
+    /// everybody who was a customer then.
+    pub async fn customers_complete_at(&self, partner: i64) -> Result<Timestamp, Error> {
         let at = sqlx::query_scalar!(
             r#"select coalesce(last_synced_at, watching_since) as "at!: i64" from partner where id = ?"#,
             partner
@@ -119,8 +119,8 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Who of these (ids as compared) is on the roster.
-    pub async fn acted(&mut self, partner: i64, keys: &[&str]) -> Result<Vec<ActiveCustomer>, Error> {
+    /// The watched customers among these normalised ids.
+    pub async fn watched_among(&mut self, partner: i64, keys: &[&str]) -> Result<Vec<ActiveCustomer>, Error> {
         let keys = json(&keys)?;
         let rows = sqlx::query!(
             r#"select c.id as "id!", c.customer_key, c.poll_class, c.departed_since is not null as "left!: bool",
@@ -138,7 +138,7 @@ impl WriteTx {
         .fetch_all(&mut *self.tx)
         .await?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        let acted = rows.into_iter().map(|row| {
+        let watched_among = rows.into_iter().map(|row| {
             Ok(ActiveCustomer {
                 row: row.id,
                 key: row.customer_key,
@@ -150,10 +150,10 @@ impl WriteTx {
                 began_at: at(row.began_at),
             })
         });
-        acted.collect()
+        watched_among.collect()
     }
 
-    /// Which of these (ids as compared) were never on the roster. Who was removed by hand was.
+    /// Those of these normalised ids that were never in the database. Customers removed by hand were.
     pub async fn never_watched(&mut self, partner: i64, keys: &[&str]) -> Result<HashSet<String>, Error> {
         let keys = json(&keys)?;
         let unknown = sqlx::query_scalar!(
@@ -165,7 +165,7 @@ impl WriteTx {
         Ok(unknown.fetch_all(&mut *self.tx).await?.into_iter().collect())
     }
 
-    /// The customer submitted something. That alone is no reason to ask.
+    /// Records a submission. Makes nothing due.
     pub async fn note_submission(&mut self, row: i64, at: Timestamp) -> Result<(), Error> {
         let at = at.as_millis();
         sqlx::query!("update customer set submitted_at = max(coalesce(submitted_at, 0), ?2) where id = ?1", row, at)
@@ -174,7 +174,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// News is expected: the customer is due now, and (unless an entry is missing or it left) of this class.
+    /// Makes the customer due now and watches it closely; sets `class` unless an entry is missing or it departed.
     pub async fn expect(&mut self, row: i64, until: Timestamp, class: PollClass, now: Timestamp) -> Result<(), Error> {
         let (until, class, now) = (until.as_millis(), class.as_str(), now.as_millis());
         sqlx::query!(
@@ -192,14 +192,14 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Puts customers on the roster, due now, as Partner Center's list would: who was there before stays as it is.
+    /// Adds customers, due now, as a customer list sync would. Existing rows stay as they are.
     pub async fn insert_discovered(
         &mut self,
         partner: i64,
-        newcomers: &[DiscoveredCustomer],
+        discovered: &[DiscoveredCustomer],
         now: Timestamp,
     ) -> Result<u64, Error> {
-        let (rows, now) = (json(&newcomers)?, now.as_millis());
+        let (rows, now) = (json(&discovered)?, now.as_millis());
         let added = sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, source, added_at, next_poll_at, poll_class,
                                    watch_closely_until, submitted_at)
@@ -217,7 +217,7 @@ impl WriteTx {
         Ok(added.rows_affected())
     }
 
-    /// The log was read so far.
+    /// Records a completed scan.
     pub async fn log_was_read(&mut self, partner: i64, read: LogRead) -> Result<(), Error> {
         let (cursor, now) = (read.cursor.as_millis(), read.now.as_millis());
         let (is_full, goes_on) = (read.full.is_some(), read.goes_on);
@@ -243,7 +243,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The log could not be read. Says nothing of anybody in it. `refused`: that will not change by itself.
+    /// Records a failed scan. It says nothing about the customers in the log. `refused` if a retry alone will not help.
     pub async fn log_failed(
         &mut self,
         partner: i64,
@@ -270,7 +270,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Remembers operations, and forgets those of days before `first_day`, which are not read again.
+    /// Remembers operations, and forgets those before `first_day`, which are not read again.
     pub async fn remember_operations(
         &mut self,
         partner: i64,
@@ -293,8 +293,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// From now on customers without a qualification are asked at another interval; each gets a time of its own within
-    /// it, so that they are not all asked in one sweep. Who left, and who is due already, keeps its turn.
+    /// Sets whether the log is relied on. Spreads unqualified customers over their new interval `every`, so that they
+    /// are not all polled at once. Customers that departed or are due already keep their time.
     pub async fn set_log_available(
         &mut self,
         partner: i64,
@@ -307,7 +307,7 @@ impl WriteTx {
             .execute(&mut *self.tx)
             .await?;
         sqlx::query!(
-            // A time of the clock for each: whoever is moved again and again still has its turn.
+            // A fixed phase per customer: one that is moved again and again still gets its turn.
             "update customer set next_poll_at = ?2 + (((id * 7919000 - ?2) % ?3) + ?3) % ?3
              where partner = ?1 and poll_class = 'unqualified' and removed_at is null and paused_at is null
                and departed_since is null and next_poll_at > ?2",

@@ -1,4 +1,4 @@
-//! What operators must hear of, and what they have heard of already.
+//! What operators must be notified of, and what they were notified of already.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use crate::event::Event;
 use crate::partner_center::Expiry;
 use crate::time::Timestamp;
 
-/// Whether a partner can be read.
+/// Whether a partner responds, and which of its customers can be read.
 #[derive(Debug, Clone)]
 pub struct PartnerHealth {
-    /// The first question without a good answer since the last good one.
+    /// The first failed poll since the last good one.
     pub failing_since: Option<Timestamp>,
-    /// The last of them.
+    /// The last failed poll.
     pub last_failed_at: Option<Timestamp>,
     pub last_failure: Option<String>,
-    /// So much is missing from its answers that they are not believed.
+    /// So many entries are missing at once that none is recorded.
     pub mass_absence_since: Option<Timestamp>,
-    /// The operators know that it cannot be read since then.
+    /// Since when it fails, as the operators were notified.
     pub failing_reported_since: Option<Timestamp>,
     pub recovered_at: Option<Timestamp>,
-    /// Customers of whom nobody was told yet: since when there are any that cannot be read, or can be again.
+    /// Since when there are unreadable, or readable again, customers that were not reported yet.
     pub unreadable_pending_since: Option<Timestamp>,
     pub readable_pending_since: Option<Timestamp>,
-    /// How many those are.
+    /// How many customers those are.
     pub unreadable: i64,
     pub readable: i64,
-    /// When the operators were last told of customers that cannot be read, and how many of these are left.
+    /// When unreadable customers were last reported, and how many reported ones are still unreadable.
     pub customers_reported_at: Option<Timestamp>,
     pub known_unreadable: i64,
 }
 
-/// A customer that cannot be read, or can be again.
+/// A customer that is unreadable, or readable again.
 #[derive(Debug, Clone)]
 pub struct UnreadableCustomer {
     pub row: i64,
@@ -41,38 +41,38 @@ pub struct UnreadableCustomer {
     pub last_error: Option<String>,
 }
 
-/// Whether an endpoint takes messages.
+/// Whether an endpoint accepts messages.
 #[derive(Debug, Clone)]
 pub struct EndpointHealth {
     pub name: String,
     pub closed_since: Option<Timestamp>,
-    /// Since then what is handed over to it is not answered.
+    /// Since when messages are handed over to it and not answered.
     pub unconfirmed_since: Option<Timestamp>,
     pub paused_at: Option<Timestamp>,
     pub last_error: Option<String>,
     pub failing_reported_at: Option<Timestamp>,
-    /// When the operators were last told of messages that were given up or wait without an end in sight.
+    /// When dead or stranded messages were last reported.
     pub dead_reported_at: Option<Timestamp>,
     pub pending: i64,
-    /// All of that is held back (quiet hours), so nothing asks whether it is back.
+    /// All pending deliveries are deferred (quiet hours), so no attempt shows whether it works again.
     pub is_idle: bool,
 }
 
-/// Messages that were given up and of whom nobody was told yet.
+/// Dead deliveries that were not reported yet.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     pub count: i64,
-    /// When the first of them ended.
+    /// When the first of them became dead.
     pub first_at: Timestamp,
-    /// The last of them, and why.
+    /// The error and the id of the last one.
     pub last_error: Option<String>,
     pub id: String,
-    /// All of them told of vetwatch itself.
+    /// All of them are about vetwatch itself.
     pub monitor_only: bool,
 }
 
 impl EndpointHealth {
-    /// Since when it takes nothing, as far as vetwatch knows.
+    /// Since when it has accepted nothing; `None` if it works.
     #[must_use]
     pub fn failing_since(&self) -> Option<Timestamp> {
         [self.closed_since, self.unconfirmed_since].into_iter().flatten().min()
@@ -80,7 +80,7 @@ impl EndpointHealth {
 }
 
 impl PartnerHealth {
-    /// For how long every question has failed: while nothing is asked, nothing fails.
+    /// How long every poll has failed, from the first failure to the last: time without a poll does not count.
     #[must_use]
     pub fn failing_for(&self) -> Duration {
         self.failing_since.zip(self.last_failed_at).map_or(Duration::ZERO, |(first, last)| last.since(first))
@@ -88,7 +88,7 @@ impl PartnerHealth {
 }
 
 impl Store {
-    pub async fn partner_sight(&self, partner: i64) -> Result<PartnerHealth, Error> {
+    pub async fn partner_health(&self, partner: i64) -> Result<PartnerHealth, Error> {
         let row = sqlx::query!(
             r#"select p.failing_since, p.last_failed_at, p.last_failure, p.mass_absence_since, p.failing_reported_since, p.recovered_at,
                       p.unreadable_pending_since, p.readable_pending_since,
@@ -121,7 +121,7 @@ impl Store {
         })
     }
 
-    /// Since when no question had a good answer.
+    /// Since when every poll has failed.
     pub async fn failing_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
         let since = sqlx::query_scalar!("select failing_since from partner where id = ?", partner)
             .fetch_one(&self.read)
@@ -129,7 +129,7 @@ impl Store {
         Ok(since.map(Timestamp::from_millis))
     }
 
-    pub async fn endpoint_sights(&self, now: Timestamp) -> Result<Vec<EndpointHealth>, Error> {
+    pub async fn endpoint_health(&self, now: Timestamp) -> Result<Vec<EndpointHealth>, Error> {
         let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_reported_at, e.dead_reported_at,
@@ -140,7 +140,7 @@ impl Store {
             now
         );
         let at = |time: Option<i64>| time.map(Timestamp::from_millis);
-        let sights = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointHealth {
+        let endpoints = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointHealth {
             name: row.name,
             closed_since: at(row.closed_since),
             unconfirmed_since: at(row.unconfirmed_since).filter(|_| row.pending > 0),
@@ -151,18 +151,18 @@ impl Store {
             pending: row.pending,
             is_idle: row.pending > 0 && row.held == row.pending,
         });
-        Ok(sights.collect())
+        Ok(endpoints.collect())
     }
 
-    /// What was given up at this endpoint and nobody was told of. That a message of a given-up message was given up
-    /// itself is told to nobody: it would never end. Nor is that a test was: who asked for it was told.
-    pub async fn dead_untold(&self, endpoint: &str) -> Result<Option<DeadLetters>, Error> {
+    /// Dead deliveries of the endpoint that were not reported yet; without those of `monitor.dead_letter` events, or
+    /// reports would never end, and without tests, whose result the command shows.
+    pub async fn unreported_dead(&self, endpoint: &str) -> Result<Option<DeadLetters>, Error> {
         let mut reader = self.read.acquire().await?;
-        dead_untold(&mut reader, endpoint).await
+        unreported_dead(&mut reader, endpoint).await
     }
 }
 
-async fn dead_untold(connection: &mut SqliteConnection, endpoint: &str) -> Result<Option<DeadLetters>, Error> {
+async fn unreported_dead(connection: &mut SqliteConnection, endpoint: &str) -> Result<Option<DeadLetters>, Error> {
     let rows = sqlx::query!(
         r#"select d.id, d.finished_at as "finished_at!: i64", d.last_error,
                   exists (select 1 from delivery_event de join event e on e.id = de.event
@@ -186,11 +186,11 @@ async fn dead_untold(connection: &mut SqliteConnection, endpoint: &str) -> Resul
 }
 
 impl WriteTx {
-    /// A question had no good answer, and none has had since.
+    /// Records a failed poll of the partner.
     pub async fn partner_failed(&mut self, partner: i64, now: Timestamp, why: &str) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
-            // A time from the future: the clock was set back.
+            // A stored time in the future means that the clock was set back.
             "update partner set failing_since = min(coalesce(failing_since, ?1), ?1), last_failed_at = ?1, last_failure = ?2
              where id = ?3",
             now,
@@ -202,7 +202,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// A good answer. After a long time without one, who could not be asked meanwhile is due.
+    /// Records a good response. With `due`, customers whose polls failed meanwhile become due.
     pub async fn partner_answered(&mut self, partner: i64, now: Timestamp, due: bool) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
@@ -225,8 +225,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// When the partner's credentials end.
-    pub async fn note_credentials(&mut self, partner: i64, ends: &[Expiry]) -> Result<(), Error> {
+    /// Stores when the partner's credentials expire.
+    pub async fn save_credentials(&mut self, partner: i64, ends: &[Expiry]) -> Result<(), Error> {
         let ends = json(&ends)?;
         sqlx::query!("update partner set credentials = ?1 where id = ?2 and credentials is not ?1", ends, partner)
             .execute(&mut *self.tx)
@@ -234,22 +234,22 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Was an event told under this name?
-    pub async fn was_told(&mut self, dedup_key: &str) -> Result<bool, Error> {
-        let told = sqlx::query_scalar!(
+    /// Whether an event has this deduplication key.
+    pub async fn has_dedup_key(&mut self, dedup_key: &str) -> Result<bool, Error> {
+        let exists = sqlx::query_scalar!(
             r#"select exists (select 1 from event where dedup_key = ?) as "told!: bool""#,
             dedup_key
         );
-        Ok(told.fetch_one(&mut *self.tx).await?)
+        Ok(exists.fetch_one(&mut *self.tx).await?)
     }
 
-    pub async fn told_once(&mut self, event: &Event, dedup_key: &str) -> Result<(), Error> {
+    pub async fn set_dedup_key(&mut self, event: &Event, dedup_key: &str) -> Result<(), Error> {
         let id = event.data.event_id.to_string();
         sqlx::query!("update event set dedup_key = ? where id = ?", dedup_key, id).execute(&mut *self.tx).await?;
         Ok(())
     }
 
-    /// Requests a minute after Microsoft throttled us; `None`: what is configured.
+    /// Stores the reduced requests a minute after throttling; `None` means the configured limit.
     pub async fn reduced_rate_limit(&mut self, partner: i64, limit: Option<u32>) -> Result<(), Error> {
         sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)
             .execute(&mut *self.tx)
@@ -264,7 +264,7 @@ impl WriteTx {
         Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
     }
 
-    pub async fn partner_is_blind(&mut self, partner: i64, since: Timestamp) -> Result<(), Error> {
+    pub async fn mark_partner_failing(&mut self, partner: i64, since: Timestamp) -> Result<(), Error> {
         let since = since.as_millis();
         sqlx::query!("update partner set failing_reported_since = ? where id = ?", since, partner)
             .execute(&mut *self.tx)
@@ -280,7 +280,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Since when there are customers to be told of.
+    /// Sets since when there are customers to report.
     pub async fn set_pending_since(
         &mut self,
         partner: i64,
@@ -300,7 +300,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Customers that cannot be read, by name; from now on the operators know of them.
+    /// Takes the unreadable customers that were not reported, by name, and marks them as reported.
     pub async fn take_unreadable(&mut self, partner: i64, now: Timestamp) -> Result<Vec<UnreadableCustomer>, Error> {
         let now = now.as_millis();
         let mut taken = sqlx::query_as!(
@@ -318,7 +318,7 @@ impl WriteTx {
         Ok(taken)
     }
 
-    /// Customers that can be read again, by name.
+    /// Takes the reported customers that are readable again, by name.
     pub async fn take_readable(&mut self, partner: i64) -> Result<Vec<UnreadableCustomer>, Error> {
         let mut taken = sqlx::query_as!(
             UnreadableCustomer,
@@ -334,7 +334,7 @@ impl WriteTx {
         Ok(taken)
     }
 
-    pub async fn endpoint_told(&mut self, endpoint: &str, failing_at: Option<Timestamp>) -> Result<(), Error> {
+    pub async fn set_endpoint_reported(&mut self, endpoint: &str, failing_at: Option<Timestamp>) -> Result<(), Error> {
         let at = failing_at.map(Timestamp::as_millis);
         sqlx::query!("update endpoint set failing_reported_at = ? where name = ?", at, endpoint)
             .execute(&mut *self.tx)
@@ -342,9 +342,9 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Takes what was given up at this endpoint and nobody was told of; from now on the operators are.
+    /// As [`Store::unreported_dead`], and marks them as reported.
     pub async fn take_dead(&mut self, endpoint: &str, now: Timestamp) -> Result<Option<DeadLetters>, Error> {
-        let dead = dead_untold(&mut self.tx, endpoint).await?;
+        let dead = unreported_dead(&mut self.tx, endpoint).await?;
         let at = now.as_millis();
         sqlx::query!(
             "update delivery set operators_notified_at = ? where endpoint = ? and state = 'dead' and operators_notified_at is null",
@@ -353,12 +353,12 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        self.messages_told(endpoint, now).await?;
+        self.mark_messages_reported(endpoint, now).await?;
         Ok(dead)
     }
 
-    /// The operators are told of messages to this endpoint.
-    pub(super) async fn messages_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+    /// Records that messages of this endpoint were reported.
+    pub(super) async fn mark_messages_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
             "insert into endpoint (name, dead_reported_at) values (?1, ?2) on conflict (name) do update set dead_reported_at = ?2",

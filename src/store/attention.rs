@@ -1,4 +1,4 @@
-//! Whether work is late, and which troubles the operators know of.
+//! Whether work is late, and which alerts are raised.
 
 use super::{Error, Store, WriteTx};
 use crate::attention::Reason;
@@ -9,53 +9,54 @@ use crate::time::{Clock as _, SystemClock, Timestamp};
 pub struct WatchedPartner {
     pub row: i64,
     pub name: String,
-    /// No good answer since the last bad one.
+    /// The last poll failed.
     pub failing: bool,
     pub log_is_read: bool,
-    /// The customer list could not be read since.
+    /// Since when the customer list cannot be read.
     pub list_failing_since: Option<Timestamp>,
 }
 
-/// A trouble that the operators were told of.
+/// An alert that the operators were notified of.
 #[derive(Debug, Clone)]
 pub struct Raised {
     pub reason: Reason,
     pub about: String,
     pub reported_at: Timestamp,
-    /// It looks over since.
+    /// Since when its cause seems gone.
     pub over_since: Option<Timestamp>,
 }
 
 impl Store {
-    /// Since when vetwatch runs without a gap; `None`: it never ran.
+    /// Since when vetwatch has run without a gap; `None` if it never ran.
     pub async fn alive_since(&self) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!("select alive_since from daemon").fetch_optional(&self.read).await?;
         Ok(at.flatten().map(Timestamp::from_millis))
     }
 
-    /// When vetwatch last noted that it runs.
+    /// The last tick; see [`WriteTx::tick`].
     pub async fn alive_at(&self) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!("select alive_at from daemon").fetch_optional(&self.read).await?;
         Ok(at.map(Timestamp::from_millis))
     }
 
-    /// Notes that something stored could not be read, if that is what the error says.
+    /// Records damage, if that is what the error says.
     pub fn note_damage(&self, error: &Error) {
         if error.is_damage() {
             self.damage.get_or_init(|| SystemClock.now());
         }
     }
 
-    /// When this process first met damage.
+    /// When this process first found damage.
     #[must_use]
-    pub fn met_damage_at(&self) -> Option<Timestamp> {
+    pub fn damage_found_at(&self) -> Option<Timestamp> {
         self.damage.get().copied()
     }
 
-    /// Since when the database is known to be damaged: by the daemon itself, or as others read what it raised.
+    /// Since when the database is known to be damaged: found by this process, or (opened read-only) as the daemon
+    /// raised it.
     pub async fn damaged_since(&self) -> Result<Option<Timestamp>, Error> {
         if self.opened.is_some() {
-            return Ok(self.met_damage_at());
+            return Ok(self.damage_found_at());
         }
         let raised = self.raised().await?.into_iter().find(|raised| raised.reason == Reason::DatabaseDamaged);
         Ok(raised.map(|raised| raised.reported_at))
@@ -77,7 +78,7 @@ impl Store {
         Ok(partners.collect())
     }
 
-    /// When the oldest message of an endpoint was to be tried; `None`: there is none, or the endpoint is closed or paused.
+    /// When the oldest pending delivery is due; `None` if there is none, or the endpoint is backing off or paused.
     pub async fn open_delivery_due_at(&self, endpoint: &str) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!(
             r#"select min(next_attempt_at) as "at: i64" from delivery
@@ -88,12 +89,12 @@ impl Store {
         Ok(at.fetch_one(&self.read).await?.map(Timestamp::from_millis))
     }
 
-    /// What the operators were told of and is not over, as far as they know.
+    /// The alerts that are raised and not cleared.
     pub async fn raised(&self) -> Result<Vec<Raised>, Error> {
         let rows = sqlx::query!("select reason, about, reported_at, over_since from raised_alert")
             .fetch_all(&self.read)
             .await?;
-        // A reason of a later version is that version's to end.
+        // A later version clears its own reasons.
         let raised = rows.into_iter().filter_map(|row| {
             Some(Raised {
                 reason: Reason::ALL.iter().copied().find(|reason| reason.as_str() == row.reason)?,
@@ -107,7 +108,7 @@ impl Store {
 }
 
 impl WriteTx {
-    /// The operators are told of a trouble. `false`: they know of it.
+    /// Raises an alert. False if it was raised already.
     pub async fn raise(&mut self, reason: Reason, about: &str, now: Timestamp) -> Result<bool, Error> {
         let (reason, now) = (reason.as_str(), now.as_millis());
         let done = sqlx::query!(
@@ -121,8 +122,8 @@ impl WriteTx {
         Ok(done.rows_affected() > 0)
     }
 
-    /// A trouble that was told looks over since, or (`None`) is back.
-    pub async fn looks_over(&mut self, reason: Reason, about: &str, since: Option<Timestamp>) -> Result<(), Error> {
+    /// Sets since when the cause of an alert seems gone; `None` if it is back.
+    pub async fn set_over_since(&mut self, reason: Reason, about: &str, since: Option<Timestamp>) -> Result<(), Error> {
         let (reason, since) = (reason.as_str(), since.map(Timestamp::as_millis));
         sqlx::query!("update raised_alert set over_since = ? where reason = ? and about = ?", since, reason, about)
             .execute(&mut *self.tx)
@@ -130,7 +131,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The operators are told that a trouble is over. `false`: they know.
+    /// Clears an alert. False if it was not raised.
     pub async fn clear(&mut self, reason: Reason, about: &str) -> Result<bool, Error> {
         let reason = reason.as_str();
         let done = sqlx::query!("delete from raised_alert where reason = ? and about = ?", reason, about)

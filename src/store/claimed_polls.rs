@@ -1,22 +1,22 @@
-//! Customers that are to be asked, as their rows are read.
+//! Reading the rows of customers that are due.
 
 use std::error::Error as _;
 use std::time::Duration;
 
 use tracing::error;
 
-use super::{DueCustomer, Error, Failed, WriteTx, counted, unreadable};
+use super::{DueCustomer, Error, Failed, WriteTx, to_count, unreadable};
 use crate::attention::Reason;
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
-/// It is looked at again after this.
-const AGAIN: Duration = Duration::from_mins(5);
+/// When a customer with an unreadable row is polled again.
+const UNREADABLE_ROW_RETRY: Duration = Duration::from_mins(5);
 
-/// A row of `customer`, to be asked.
-pub(super) struct Taken {
+/// A row of `customer` that is due.
+pub(super) struct DueRow {
     pub(super) row: i64,
-    // Texts, unless the row is damaged: what is no text must not cost the others that were taken with it.
+    // Bytes, because a damaged row that is not UTF-8 must not fail the other rows of the query.
     pub(super) customer_id: Vec<u8>,
     pub(super) poll_class: Vec<u8>,
     pub(super) answer: Option<Vec<u8>>,
@@ -27,34 +27,37 @@ pub(super) struct Taken {
     pub(super) left: bool,
 }
 
-impl TryFrom<Taken> for DueCustomer {
+impl TryFrom<DueRow> for DueCustomer {
     type Error = Error;
 
-    fn try_from(taken: Taken) -> Result<Self, Error> {
-        let text = |column, bytes| String::from_utf8(bytes).map_err(unreadable("customer", taken.row, column));
-        let class = PollClass::parse(&text("poll_class", taken.poll_class)?);
+    fn try_from(due_row: DueRow) -> Result<Self, Error> {
+        let text = |column, bytes| String::from_utf8(bytes).map_err(unreadable("customer", due_row.row, column));
+        let class = PollClass::parse(&text("poll_class", due_row.poll_class)?);
         Ok(Self {
-            row: taken.row,
-            customer_id: text("customer_id", taken.customer_id)?,
-            class: class.map_err(unreadable("customer", taken.row, "poll_class"))?,
-            answer: taken.answer.map(|answer| text("response", answer)).transpose()?,
-            watch_closely_until: taken.watch_closely_until.map(Timestamp::from_millis),
-            poll_failures: counted("customer", taken.row, "poll_failures", taken.poll_failures)?,
-            due_at: Timestamp::from_millis(taken.due_at),
-            refused: taken.refused,
-            left: taken.left,
+            row: due_row.row,
+            customer_id: text("customer_id", due_row.customer_id)?,
+            class: class.map_err(unreadable("customer", due_row.row, "poll_class"))?,
+            answer: due_row.answer.map(|answer| text("response", answer)).transpose()?,
+            watch_closely_until: due_row.watch_closely_until.map(Timestamp::from_millis),
+            poll_failures: to_count("customer", due_row.row, "poll_failures", due_row.poll_failures)?,
+            due_at: Timestamp::from_millis(due_row.due_at),
+            refused: due_row.refused,
+            left: due_row.left,
         })
     }
 }
 
 impl WriteTx {
-    /// Those of them that can be asked. Who cannot, because its row cannot be read, is noted as failed: that costs nobody
-    /// else its turn.
-    pub(super) async fn askable(&mut self, taken: Vec<Taken>, now: Timestamp) -> Result<Vec<DueCustomer>, Error> {
+    /// Parses the rows. An unreadable row is recorded as a failed poll, so that it does not hold up the others.
+    pub(super) async fn parse_due_rows(
+        &mut self,
+        rows: Vec<DueRow>,
+        now: Timestamp,
+    ) -> Result<Vec<DueCustomer>, Error> {
         let (mut due, mut failures) = (Vec::new(), Vec::new());
-        for taken in taken {
-            let row = taken.row;
-            match DueCustomer::try_from(taken) {
+        for due_row in rows {
+            let row = due_row.row;
+            match DueCustomer::try_from(due_row) {
                 Ok(customer) => due.push(customer),
                 Err(error) => {
                     let error = error.while_doing("ask about a customer");
@@ -63,10 +66,11 @@ impl WriteTx {
                     failures.push(Failed {
                         row,
                         at: now.as_millis(),
-                        next_poll_at: now.after(AGAIN).as_millis(),
+                        next_poll_at: now.after(UNREADABLE_ROW_RETRY).as_millis(),
                         error,
                         no_relationship: false,
-                        blind_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis()).unwrap_or(i64::MAX),
+                        unreadable_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis())
+                            .unwrap_or(i64::MAX),
                     });
                 }
             }

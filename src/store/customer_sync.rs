@@ -1,4 +1,4 @@
-//! Partner Center's customer list, taken over: who is new, who is back, who is missing, and how a list measures.
+//! Syncing Partner Center's customer list: customers that are new, returned or missing, and how complete a list is.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use super::{Error, Store, WriteTx, json, unreadable};
 use crate::qualification::key;
 use crate::time::Timestamp;
 
-/// A customer of the list.
+/// An entry of the customer list.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedCustomer {
     pub id: String,
@@ -16,48 +16,48 @@ pub struct ListedCustomer {
     pub domain: String,
 }
 
-/// As the statements read it.
+/// The JSON that the statements read.
 #[derive(Serialize)]
 struct Row<'a> {
-    /// The id, as compared.
+    /// The id, normalised for comparison.
     key: String,
     #[serde(flatten)]
     customer: &'a ListedCustomer,
 }
 
-/// What a page came to.
+/// The outcome of applying a page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TakenPage {
-    /// Not on the roster before.
+    /// Customers that were not in the database.
     pub added: u64,
-    /// Missing from the last complete list, and here again.
+    /// Customers that were missing from the last complete list.
     pub returned: u64,
 }
 
-/// How a partner's list stands.
+/// The state of a partner's customer list sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListState {
     /// When a list was last read to its end, complete or not.
     pub read_at: Option<Timestamp>,
-    /// When the last complete one was taken over, and how many customers it held.
+    /// When the last complete list was applied, and how many customers it held.
     pub complete_at: Option<Timestamp>,
     pub size: Option<u64>,
-    /// The first of the lists that were too short and agree, and how many customers that held.
+    /// The first of several lists that were too short and agree: when it was read, and how many customers it held.
     pub short: Option<(Timestamp, u64)>,
-    /// It could not be read: not before this time again; how many times in a row.
+    /// After a failure: when to retry, and the failures in a row.
     pub retry_at: Option<Timestamp>,
     pub failures: u32,
 }
 
-/// A customer of the roster that was in a list once, and is not in this one.
+/// A watched customer that was in an earlier list and is not in this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unlisted {
     pub row: i64,
-    /// Its name, or what there is instead.
+    /// Its name, domain or id.
     pub label: String,
-    /// The first complete list in a row that it is missing from; `None`: this one.
+    /// The first complete list in a row that it is missing from; `None` if that is this one.
     pub since: Option<Timestamp>,
-    /// That it left was noted already.
+    /// It is marked as departed already.
     pub left: bool,
 }
 
@@ -85,11 +85,11 @@ impl Store {
         })
     }
 
-    /// Who was in a list once and is not among these (ids as compared), by name.
+    /// Customers that were in an earlier list and are not in `listed` (normalised ids), by name.
     pub async fn unlisted(&self, partner: i64, listed: &HashSet<String>) -> Result<Vec<Unlisted>, Error> {
         let mut unlisted = Vec::new();
         let mut after = String::new();
-        // A piece at a time, and beside whoever writes: going through all of a large roster takes a second.
+        // In pages, on a reader: scanning all of a large partner takes a second.
         loop {
             let rows = sqlx::query!(
                 r#"select id as "id!", customer_key,
@@ -118,8 +118,8 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Adds who is new, renames who was renamed, and notes who is back: that customer goes on where it was, and is
-    /// asked now if it had left. Nobody is removed, and who was removed by hand does not come back by itself.
+    /// Adds new customers, updates names, and clears the absence of returned customers: those keep their state, and are
+    /// due now if they had departed. Removes nobody, and does not bring back customers that were removed by hand.
     pub async fn apply_page(
         &mut self,
         partner: i64,
@@ -129,8 +129,8 @@ impl WriteTx {
         let rows: Vec<_> = page.iter().map(|customer| Row { key: key(&customer.id), customer }).collect();
         let (rows, now) = (json(&rows)?, now.as_millis());
         sqlx::query!(
-            // Written so that the list is gone through once, each customer looked up: SQLite's own choice is to go
-            // through all of the list for each customer, and nobody else can write for as long as that takes.
+            // `cross join` keeps the list as the outer loop, with an index lookup per customer. SQLite's own choice
+            // scans the list for each customer, which blocks all writers for as long.
             "with j as materialized (
                  select c.id, value ->> 'name' as name, value ->> 'domain' as domain
                  from json_each(?2) cross join customer c
@@ -143,7 +143,7 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         let returned = sqlx::query!(
-            // Without its last answer the next one is looked at anew, and with it how often it is asked.
+            // Without a stored response the next one is compared in full, which resets the poll interval.
             "update customer
              set missing_from_list_since = null,
                  response = case when departed_since is null then response end,
@@ -175,7 +175,7 @@ impl WriteTx {
         Ok(TakenPage { added: added.rows_affected(), returned: returned.rows_affected() })
     }
 
-    /// These are missing from a complete list for the first time.
+    /// Marks customers as missing from a complete list for the first time.
     pub async fn mark_missing(&mut self, rows: &[i64], now: Timestamp) -> Result<(), Error> {
         let (rows, now) = (super::reports::json_list(rows), now.as_millis());
         sqlx::query!(
@@ -188,11 +188,12 @@ impl WriteTx {
         Ok(())
     }
 
-    /// These are missing still: they left. From their next answer on they are asked seldom, whatever it says.
+    /// Marks customers that are still missing as departed. From their next response on they are polled rarely, whatever
+    /// it says.
     pub async fn mark_departed(&mut self, rows: &[i64], now: Timestamp) -> Result<(), Error> {
         let (rows, now) = (super::reports::json_list(rows), now.as_millis());
         sqlx::query!(
-            // A second look that is under way comes to its end first.
+            // A confirmation that is pending is completed first.
             "update customer
              set departed_since = coalesce(departed_since, ?2), departed_reason = 'missing', unreadable_since = null, unreadable_reported_at = null,
                  poll_class = case poll_class when 'confirming' then poll_class else 'unqualified' end
@@ -205,11 +206,11 @@ impl WriteTx {
         Ok(())
     }
 
-    /// A complete list of so many customers was taken over: the measure for the next one.
-    pub async fn list_was_complete(&mut self, partner: i64, size: u64, now: Timestamp) -> Result<(), Error> {
+    /// Records a complete list of `size` customers, which the next one is measured against.
+    pub async fn record_complete_list(&mut self, partner: i64, size: u64, now: Timestamp) -> Result<(), Error> {
         let (size, now) = (i64::try_from(size).unwrap_or(i64::MAX), now.as_millis());
         sqlx::query!(
-            // Of an empty list nobody can be new: the right to read it may just have been given.
+            // An empty list is no baseline for new customers: the right to read it may just have been granted.
             "update partner
              set last_synced_at = ?2, first_synced_at = case when ?3 > 0 then coalesce(first_synced_at, ?2) else first_synced_at end,
                  list_size = ?3, list_read_at = ?2, list_short_since = null, list_short_size = null,
@@ -224,8 +225,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// A list ended and was too short; `since` and `size` are those of the first of its kind.
-    pub async fn list_was_short(
+    /// Records a list that ended and was too short; `since` and `size` are those of the first that agrees with it.
+    pub async fn record_short_list(
         &mut self,
         partner: i64,
         (since, size): (Timestamp, u64),
@@ -247,7 +248,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The list could not be read. Says nothing of anybody in it.
+    /// Records a failed sync. It says nothing about the customers in the list.
     pub async fn list_failed(
         &mut self,
         partner: i64,

@@ -1,33 +1,33 @@
-//! The roster as people change it from the command line.
+//! Customers as people change them on the command line.
 
 use serde::Serialize;
 
 use crate::store::{Error, WriteTx, doing};
 use crate::time::Timestamp;
 
-/// Who is to be watched, and what is known of them.
+/// A customer to watch.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCustomer<'a> {
     pub partner: &'a str,
     /// The tenant id, as spelled.
     pub id: &'a str,
-    /// `None`: leave as it is, or empty if new.
+    /// `None` keeps what is stored; empty for a new customer.
     pub name: Option<&'a str>,
     pub domain: Option<&'a str>,
     pub tags: Option<&'a [String]>,
 }
 
-/// What `add_customer` found.
+/// The result of [`WriteTx::add_customer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
     New,
-    /// It was watched already: its name, domain and tags are now as told.
+    /// It was watched already; its name, domain and tags were updated.
     Known {
         paused: bool,
     },
 }
 
-/// A customer of an import. `None`: leave as it is, or empty if new.
+/// A customer of an import. `None` keeps what is stored; empty for a new customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedCustomer {
     /// The tenant id, as spelled.
@@ -38,20 +38,20 @@ pub struct ImportedCustomer {
     pub contact: Option<String>,
 }
 
-/// What an import came to.
+/// The counts of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Imported {
     pub added: u64,
-    /// Of those added: had been removed before.
+    /// How many of those added had been removed before.
     pub returned: u64,
     pub updated: u64,
-    /// Were watched already, and just so.
+    /// Watched already, with the same values.
     pub unchanged: u64,
 }
 
 impl WriteTx {
-    /// Puts a customer on the roster, due now; one that is watched already is only renamed and tagged. One that was
-    /// removed earlier gets a new row: its watch begins anew. A partner that never ran is watched from now on.
+    /// Adds a customer, due now. One that is watched already is only renamed and tagged; one that was removed gets a
+    /// new row, without its history. Creates the partner if it is new.
     pub async fn add_customer(&mut self, customer: NewCustomer<'_>, now: Timestamp) -> Result<Added, Error> {
         let now = now.as_millis();
         let key = customer.id.to_lowercase();
@@ -105,8 +105,8 @@ impl WriteTx {
         Ok(Added::New)
     }
 
-    /// Does for many customers at once what [`add_customer`](Self::add_customer) does for one, and adds to `imported`
-    /// what came of it. No two of them may have the same id.
+    /// Adds many customers as [`add_customer`](Self::add_customer) does one, and adds the counts to `imported`. The ids
+    /// must be distinct.
     pub async fn import_customers(
         &mut self,
         partner: &str,
@@ -143,7 +143,7 @@ impl WriteTx {
         .fetch_one(&mut *self.tx)
         .await.map_err(doing("import customers"))?;
         let updated = sqlx::query!(
-            // The cross joins say where to begin: SQLite would look through the whole list for each customer there is.
+            // The cross joins set the order: SQLite would scan the whole list for each customer.
             "with j as materialized (
                  select c.id as row, value ->> 'name' as name, value ->> 'domain' as domain, value ->> 'tags' as tags,
                         value ->> 'contact' as contact
@@ -164,7 +164,7 @@ impl WriteTx {
         .await
         .map_err(doing("import customers"))?
         .rows_affected();
-        // Who was in Partner Center's list only is now also wanted by hand; whoever left is asked again.
+        // Customers that only came from the list are now manual too; departed ones are polled again.
         sqlx::query!(
             "update customer
              set source = 'manual',
@@ -209,7 +209,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Ends the watch of a row of `customer`; its history stays. False: it was removed already.
+    /// Removes a customer; its history stays. False if it was removed already.
     pub async fn remove_customer(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!("update customer set removed_at = ?2 where id = ?1 and removed_at is null", row, now)
@@ -219,11 +219,11 @@ impl WriteTx {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Nothing is asked about a paused customer. False: it was paused already, or is not watched.
+    /// Pauses a customer, which is then not polled. False if it is paused already, or not watched.
     pub async fn pause(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
-            // Whom vetwatch gave up by itself, a person pauses: a list does not bring that one back then.
+            // Pausing a customer that vetwatch stopped polling makes the pause manual: a sync does not undo it then.
             "update customer set paused_at = ?2, given_up_at = null
              where id = ?1 and removed_at is null and (paused_at is null or given_up_at is not null)",
             row,
@@ -235,11 +235,11 @@ impl WriteTx {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Goes on where it was, and is due now. False: it was not paused, or is not watched.
+    /// Resumes a customer with its stored state, due now. False if it is not paused, or not watched.
     pub async fn resume(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
-            // Whom vetwatch gave up has another 90 days.
+            // A customer that vetwatch stopped polling is polled for another 90 days.
             "update customer
              set paused_at = null, next_poll_at = ?2,
                  was_in_list = case when given_up_at is null then was_in_list else 0 end,
@@ -259,8 +259,8 @@ impl WriteTx {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Makes watched customers due now: these rows, or (`None`) everybody of `partner`, or everybody. Paused ones
-    /// stay paused, and a partner's closed gate stays closed. Returns how many are due.
+    /// Makes watched customers due now: the given rows, or with `None` all of `partner`, or all. Paused ones stay
+    /// paused, and a partner's backoff stays in force. Returns how many are due.
     pub async fn make_due(
         &mut self,
         rows: Option<&[i64]>,
@@ -285,7 +285,7 @@ impl WriteTx {
     }
 }
 
-/// As a statement reads them.
+/// The JSON that the statements read.
 fn as_rows(customers: &[ImportedCustomer]) -> Result<String, Error> {
     #[derive(Serialize)]
     struct Row<'a> {
@@ -293,7 +293,7 @@ fn as_rows(customers: &[ImportedCustomer]) -> Result<String, Error> {
         key: String,
         name: Option<&'a str>,
         domain: Option<&'a str>,
-        /// A list, as the table keeps it.
+        /// A JSON list, as stored.
         tags: Option<String>,
         contact: Option<&'a str>,
     }
@@ -403,7 +403,7 @@ mod tests {
         tx.commit().await.unwrap();
         let due = filled.store.partner_states(now()).await.unwrap();
         assert_eq!(due.iter().map(|partner| partner.due).collect::<Vec<_>>(), [1, 3]);
-        // École was overdue already: its turn stays ahead of the others.
+        // École was overdue already and stays ahead of the others.
         assert_eq!(due[1].due_since, Some(now().before(Duration::from_hours(1))));
     }
 }

@@ -1,39 +1,39 @@
-//! Customers who left, and the first complete look at a partner: both are told once.
+//! Departed customers and the initial sync of a partner, each reported once.
 
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// A review that can no longer be followed, because its customer left.
+/// A review that can no longer be followed, because its customer departed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostReview {
     pub customer_id: String,
-    /// Its name, or what there is instead.
+    /// Its name, domain or id.
     pub label: String,
     pub qualification: String,
-    /// Submitted, or first seen so.
+    /// When it was submitted, or first seen in review.
     pub since: Timestamp,
-    /// Missing from the list; else it refuses to answer.
+    /// True if missing from the list; false if Partner Center refuses to answer about it.
     pub unlisted: bool,
 }
 
-/// How a partner's customers stand.
+/// What the report on the initial sync counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaselineCounts {
     pub watched: i64,
     pub paused: i64,
-    /// Customers without an understood answer so far, and with a failed one.
+    /// Customers whose polls have all failed so far.
     pub not_asked: i64,
     /// Customers with at least one such entry.
     pub in_review: i64,
     pub approved: i64,
     pub denied: i64,
-    /// Each review that is going on, oldest first: whose, for what, since when.
+    /// Open reviews, oldest first: customer, qualification, since when.
     pub reviews: Vec<(String, String, Timestamp)>,
 }
 
 impl Store {
-    /// Whether somebody left of whom it was not looked at yet whether that is to be told. Costs a look-up.
-    pub async fn has_unnoted_departures(&self, partner: i64) -> Result<bool, Error> {
+    /// True if a departed customer was not reported yet. One index lookup.
+    pub async fn has_unreported_departures(&self, partner: i64) -> Result<bool, Error> {
         let any = sqlx::query_scalar!(
             r#"select exists (select 1 from customer
                               where partner = ? and departed_since is not null and departure_reported_at is null and removed_at is null
@@ -43,7 +43,7 @@ impl Store {
         Ok(any.fetch_one(&self.read).await?)
     }
 
-    /// Whether somebody who is still asked left at or before `before`. Costs a look-up.
+    /// True if a customer that departed at or before `before` is still polled. One index lookup.
     pub async fn has_long_departed(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
         let before = before.as_millis();
         let any = sqlx::query_scalar!(
@@ -56,11 +56,12 @@ impl Store {
         Ok(any.fetch_one(&self.read).await?)
     }
 
-    /// Whether everybody was asked once, and that is not told yet. `synced`: everybody is whom the list holds.
-    pub async fn is_baseline_due(&self, partner: i64, synced: bool) -> Result<bool, Error> {
+    /// True if all customers were polled once and the initial sync was not reported. With `synced`, a first list must
+    /// have been applied too.
+    pub async fn is_initial_sync_due(&self, partner: i64, synced: bool) -> Result<bool, Error> {
         let due = sqlx::query_scalar!(
-            // In this order it costs a look-up or two: while somebody waits for a first good answer, that one is found at
-            // once. Who cannot be read for an hour is not waited for.
+            // In this order it takes one or two lookups: an unseen customer is found at once. Customers that have been
+            // unreadable for an hour are not waited for.
             r#"select case
                    when p.initial_sync_reported_at is not null or (?2 and p.first_synced_at is null) then 0
                    when exists (select 1 from customer
@@ -79,7 +80,8 @@ impl Store {
 }
 
 impl WriteTx {
-    /// The reviews of those who left and were not noted yet, oldest first; from now on they are.
+    /// Takes the open reviews of departed customers that were not reported, oldest first, and marks the customers as
+    /// reported.
     pub async fn take_unreported_departures(&mut self, partner: i64, now: Timestamp) -> Result<Vec<LostReview>, Error> {
         let lost = sqlx::query!(
             r#"select c.customer_id, o.qualification, c.departed_reason is 'missing' as "unlisted!: bool",
@@ -112,7 +114,7 @@ impl WriteTx {
         Ok(lost.collect())
     }
 
-    /// Nobody is asked any more who left at or before `before`. Returns how many that are.
+    /// Stops polling customers that departed at or before `before`. Returns how many.
     pub async fn give_up_departed(&mut self, partner: i64, before: Timestamp, now: Timestamp) -> Result<u64, Error> {
         let (before, now) = (before.as_millis(), now.as_millis());
         let done = sqlx::query!(
@@ -127,8 +129,8 @@ impl WriteTx {
         Ok(done.rows_affected())
     }
 
-    /// Marks the first complete look as told. False: it was.
-    pub async fn mark_baseline(&mut self, partner: i64, now: Timestamp) -> Result<bool, Error> {
+    /// Marks the initial sync as reported. False if it was already.
+    pub async fn mark_initial_sync_reported(&mut self, partner: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
             "update partner set initial_sync_reported_at = ?2 where id = ?1 and initial_sync_reported_at is null",
@@ -140,8 +142,8 @@ impl WriteTx {
         Ok(done.rows_affected() > 0)
     }
 
-    /// How everybody stands. Goes through all of them.
-    pub async fn standing(&mut self, partner: i64) -> Result<BaselineCounts, Error> {
+    /// The counts for the report on the initial sync. Scans all customers of the partner.
+    pub async fn baseline_counts(&mut self, partner: i64) -> Result<BaselineCounts, Error> {
         let watched = sqlx::query!(
             r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
                       count(*) filter (where last_seen_at is null and poll_failures > 0) as "not_asked!: i64"

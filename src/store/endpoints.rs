@@ -1,13 +1,13 @@
-//! What an endpoint as a whole is known to do: take messages, fail, or be gone.
+//! The health of an endpoint as a whole: working, failing, or gone.
 
 use super::{ClaimedDelivery, Error, WriteTx};
 use crate::time::Timestamp;
 
-/// After so many failures in a row the first answer lets go what waits, though the endpoint was not closed.
+/// After this many failures in a row a reply releases what waits, even if the endpoint is not backing off.
 const MANY_FAILURES: u32 = 3;
 
 impl WriteTx {
-    /// Somebody is there: what the endpoint kept waiting becomes due; `due` has been tried, and waits for its own time.
+    /// Records that the endpoint responded: what waits for it is due, except `due`, which keeps its own time.
     pub async fn endpoint_answered(
         &mut self,
         endpoint: &str,
@@ -20,7 +20,7 @@ impl WriteTx {
             MANY_FAILURES
         );
         if failed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
-            self.let_go(endpoint, due, now).await?;
+            self.release_waiting(endpoint, due, now).await?;
         }
         sqlx::query!(
             "insert into endpoint (name) values (?1)
@@ -33,8 +33,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// What waits for another time than that of quiet hours is due; without `due`.
-    async fn let_go(&mut self, endpoint: &str, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
+    /// Makes pending deliveries due, except deferred ones and `due`.
+    async fn release_waiting(&mut self, endpoint: &str, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
         let (except, now) = (due.id.to_string(), now.as_millis());
         sqlx::query!(
             "update delivery set next_attempt_at = ?1
@@ -49,7 +49,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The endpoint took something.
+    /// Records that the endpoint accepted a message.
     pub async fn endpoint_accepted(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!("update endpoint set last_accepted_at = ?2 where name = ?1", endpoint, now)
@@ -58,7 +58,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Something was handed over to the endpoint, and nobody knows whether it was taken. It can be reached.
+    /// Records a message that was handed over and not confirmed. The endpoint can be reached.
     pub async fn endpoint_unconfirmed(
         &mut self,
         endpoint: &str,
@@ -71,7 +71,7 @@ impl WriteTx {
             endpoint
         );
         if closed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
-            self.let_go(endpoint, due, now).await?;
+            self.release_waiting(endpoint, due, now).await?;
         }
         let now = now.as_millis();
         sqlx::query!(
@@ -87,8 +87,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Whether the endpoint has accepted another message since this one was first tried, and since it was last tried.
-    pub async fn others_were_accepted(&mut self, endpoint: &str, due: &ClaimedDelivery) -> Result<(bool, bool), Error> {
+    /// Whether the endpoint has accepted another message since the first attempt at this one, and since the last.
+    pub async fn accepted_others(&mut self, endpoint: &str, due: &ClaimedDelivery) -> Result<(bool, bool), Error> {
         let id = due.id.to_string();
         let accepted = sqlx::query!(
             r#"select last_accepted_at > (select min(began_at) from attempt where delivery = ?2) as "ever: bool",
@@ -102,8 +102,8 @@ impl WriteTx {
         Ok(accepted.map_or((false, false), |row| (row.ever == Some(true), row.lately == Some(true))))
     }
 
-    /// If the endpoint is closed: when it is asked next.
-    pub async fn probe_again(&mut self, endpoint: &str, probe_at: Timestamp) -> Result<(), Error> {
+    /// Sets the time of the next probe, if the endpoint is backing off.
+    pub async fn schedule_probe(&mut self, endpoint: &str, probe_at: Timestamp) -> Result<(), Error> {
         let probe_at = probe_at.as_millis();
         sqlx::query!(
             "update endpoint set probe_at = ?2 where name = ?1 and closed_since is not null",
@@ -115,8 +115,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The endpoint did not take something. With `probe_at` it is closed: from now on one message at a time asks
-    /// whether it is back.
+    /// Records a failure. With `probe_at` the endpoint backs off: from then on one delivery at a time probes it.
     pub async fn endpoint_failed(
         &mut self,
         endpoint: &str,
@@ -141,7 +140,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Failures of the endpoint in a row.
+    /// The endpoint's failures in a row.
     pub async fn endpoint_failures(&mut self, endpoint: &str) -> Result<u32, Error> {
         let failures = sqlx::query_scalar!("select failures from endpoint where name = ?", endpoint)
             .fetch_optional(&mut *self.tx)
@@ -149,7 +148,7 @@ impl WriteTx {
         Ok(failures.and_then(|n| u32::try_from(n).ok()).unwrap_or(0))
     }
 
-    /// The endpoint said that it is gone. What waits for it stays pending.
+    /// Pauses an endpoint that said that it is gone. Its deliveries stay pending.
     pub async fn pause_endpoint(&mut self, endpoint: &str, settings: &str, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
@@ -163,7 +162,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// At start: an endpoint that was paused under other settings is tried again.
+    /// Resumes an endpoint that was paused under other settings. Called at start.
     pub async fn resume_endpoint_if_changed(
         &mut self,
         endpoint: &str,
@@ -182,7 +181,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The endpoint is tried again. The time of the pause does not count towards giving up what waits for it.
+    /// Resumes an endpoint. The time of the pause does not count towards giving up its deliveries.
     pub(super) async fn resume_endpoint(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(

@@ -1,4 +1,4 @@
-//! Into the outbox: an event gets a message of its own at an endpoint, or joins one that is not begun.
+//! Enqueues events: each gets its own delivery at an endpoint, or joins one that was not attempted yet.
 
 use std::time::Duration;
 
@@ -9,70 +9,71 @@ use crate::event::Event;
 use crate::ids;
 use crate::time::Timestamp;
 
-/// How an event is to reach an endpoint.
+/// How an event is delivered to an endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct NewDelivery<'a> {
     pub endpoint: &'a str,
     /// The customer's contact, as a mail address.
     pub recipient: Option<&'a str>,
     pub why: &'a str,
-    /// Events of one group may share a message; none: it has its own.
+    /// Events of one group may share a message; `None`: a message of its own.
     pub group: Option<&'a str>,
-    /// So many events fit into one.
-    pub most: u32,
-    /// Not before this.
+    /// The most events in one message.
+    pub max_events: u32,
+    /// The earliest time of the first attempt.
     pub due_at: Timestamp,
-    /// Quiet hours hold it back, whenever it is tried.
+    /// Quiet hours defer every attempt.
     pub respects_quiet_hours: bool,
-    /// The endpoint in whose place this one is told.
+    /// The endpoint that this one stands in for.
     pub failover_from: Option<&'a str>,
 }
 
-/// Which message an event goes into: the sequence of one that is there, or its own.
+/// The delivery that an event goes into: an existing one, by its sequence, or a new one.
 enum Grouping {
-    With(i64),
-    Alone { due_at: Timestamp },
+    Join(i64),
+    New { due_at: Timestamp },
 }
 
-/// So many events of a group within so long go each at once. More are a flood: they are gathered for a while.
-const FLOOD_FROM: u32 = 10;
-const FLOOD_WITHIN: Duration = Duration::from_mins(1);
-const FLOOD_WAIT: Duration = Duration::from_secs(15);
+/// Up to this many events of a group within the window are sent at once, each on its own. More are a burst, and are
+/// gathered.
+const BURST_AFTER_EVENTS: u32 = 10;
+const BURST_WINDOW: Duration = Duration::from_mins(1);
+const BURST_WAIT: Duration = Duration::from_secs(15);
 
 impl WriteTx {
-    /// Queues an event for an endpoint. Only here, in the transaction of what it tells, does a delivery begin; or the
-    /// event joins one of its group that is not begun. Joining never makes that one later, and gives it another id: an
-    /// id is over all that a message tells.
-    pub async fn enqueue(&mut self, event: &Event, parcel: &NewDelivery<'_>, now: Timestamp) -> Result<(), Error> {
+    /// Enqueues an event for an endpoint, in the transaction that records the event. Nothing else creates deliveries.
+    /// An event that joins a delivery of its group never delays it, and changes its id: the id covers all events of a
+    /// message.
+    pub async fn enqueue(&mut self, event: &Event, new: &NewDelivery<'_>, now: Timestamp) -> Result<(), Error> {
         let event_id = event.data.event_id.to_string();
-        let (delivery, joins) = match self.shared(parcel, now).await? {
-            Grouping::With(delivery) => (delivery, true),
-            Grouping::Alone { due_at } => (self.begin_delivery(&event_id, parcel, due_at, now).await?, false),
+        let (delivery, joins) = match self.grouping(new, now).await? {
+            Grouping::Join(delivery) => (delivery, true),
+            Grouping::New { due_at } => (self.begin_delivery(&event_id, new, due_at, now).await?, false),
         };
         sqlx::query!(
             "insert into delivery_event (delivery, endpoint, event, why) select id, ?2, ?3, ?4 from delivery where sequence = ?1",
             delivery,
-            parcel.endpoint,
+            new.endpoint,
             event_id,
-            parcel.why
+            new.why
         )
         .execute(&mut *self.tx)
         .await?;
         if joins {
-            self.rename_delivery(delivery, parcel).await?;
+            self.rename_delivery(delivery, new).await?;
         }
         Ok(())
     }
 
-    /// Gives a message that is not begun the id of what it tells now. It is found by the id that it had, too.
-    async fn rename_delivery(&mut self, sequence: i64, parcel: &NewDelivery<'_>) -> Result<(), Error> {
+    /// Gives a delivery the id of its present events. Its former id still finds it.
+    async fn rename_delivery(&mut self, sequence: i64, new: &NewDelivery<'_>) -> Result<(), Error> {
         let events = sqlx::query_scalar!(
             "select de.event from delivery d join delivery_event de on de.delivery = d.id where d.sequence = ?",
             sequence
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        let id = self.free_delivery_id(parcel, &events).await?;
+        let id = self.free_delivery_id(new, &events).await?;
         sqlx::query!(
             "insert into delivery_former_id (id, delivery) select id, sequence from delivery where sequence = ?
              on conflict (id) do update set delivery = excluded.delivery",
@@ -84,11 +85,10 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The id of a message that tells these events. Should another one have it, the next one that is free: no verdict
-    /// waits for that.
-    async fn free_delivery_id(&mut self, parcel: &NewDelivery<'_>, events: &[String]) -> Result<String, Error> {
+    /// The id of a message with these events. If it is taken, the next free one: no verdict waits for that.
+    async fn free_delivery_id(&mut self, new: &NewDelivery<'_>, events: &[String]) -> Result<String, Error> {
         for ordinal in 1..=u32::MAX {
-            let id = ids::delivery(parcel.endpoint, parcel.recipient, events, ordinal).to_string();
+            let id = ids::delivery(new.endpoint, new.recipient, events, ordinal).to_string();
             let taken =
                 sqlx::query_scalar!(r#"select exists (select 1 from delivery where id = ?) as "taken!: bool""#, id);
             if !taken.fetch_one(&mut *self.tx).await? {
@@ -98,15 +98,15 @@ impl WriteTx {
         Ok(Uuid::now_v7().to_string())
     }
 
-    /// Returns the message's sequence.
+    /// Returns the delivery's sequence.
     async fn begin_delivery(
         &mut self,
         event: &String,
-        parcel: &NewDelivery<'_>,
+        new: &NewDelivery<'_>,
         due_at: Timestamp,
         now: Timestamp,
     ) -> Result<i64, Error> {
-        let id = self.free_delivery_id(parcel, std::slice::from_ref(event)).await?;
+        let id = self.free_delivery_id(new, std::slice::from_ref(event)).await?;
         let deferred_until = (due_at > now).then_some(due_at.as_millis());
         let (due_at, now) = (due_at.as_millis(), now.as_millis());
         let done = sqlx::query!(
@@ -114,30 +114,30 @@ impl WriteTx {
                                    deferred_until, respects_quiet_hours, failover_from)
              values (?1, ?2, ?3, ?4, 'pending', ?5, ?6, ?6, ?7, ?8, ?9)",
             id,
-            parcel.endpoint,
-            parcel.recipient,
-            parcel.group,
+            new.endpoint,
+            new.recipient,
+            new.group,
             now,
             due_at,
             deferred_until,
-            parcel.respects_quiet_hours,
-            parcel.failover_from
+            new.respects_quiet_hours,
+            new.failover_from
         )
         .execute(&mut *self.tx)
         .await?;
         Ok(done.last_insert_rowid())
     }
 
-    /// The message of its group that an event joins. A single event goes at once and alone; the eleventh within a minute
-    /// is a flood, and what a closed endpoint holds has time to be gathered.
-    async fn shared(&mut self, parcel: &NewDelivery<'_>, now: Timestamp) -> Result<Grouping, Error> {
-        let mut due_at = parcel.due_at.max(now);
-        let Some(group) = parcel.group else { return Ok(Grouping::Alone { due_at }) };
+    /// The delivery that an event joins. A single event is sent at once and alone; the eleventh within a minute is a
+    /// burst, and what waits for an endpoint that is backing off has time to be gathered.
+    async fn grouping(&mut self, new: &NewDelivery<'_>, now: Timestamp) -> Result<Grouping, Error> {
+        let mut due_at = new.due_at.max(now);
+        let Some(group) = new.group else { return Ok(Grouping::New { due_at }) };
         if due_at == now {
-            if self.is_flood(parcel.endpoint, group, now).await? {
-                due_at = now.after(FLOOD_WAIT);
-            } else if !self.is_closed(parcel.endpoint).await? {
-                return Ok(Grouping::Alone { due_at });
+            if self.is_burst(new.endpoint, group, now).await? {
+                due_at = now.after(BURST_WAIT);
+            } else if !self.is_closed(new.endpoint).await? {
+                return Ok(Grouping::New { due_at });
             }
         }
         let latest = due_at.as_millis();
@@ -147,21 +147,21 @@ impl WriteTx {
                and recipient is ?3 and respects_quiet_hours = ?4 and failover_from is ?5 and next_attempt_at <= ?6
                and (select count(*) from delivery_event de where de.delivery = d.id) < ?7
              order by sequence desc limit 1",
-            parcel.endpoint,
+            new.endpoint,
             group,
-            parcel.recipient,
-            parcel.respects_quiet_hours,
-            parcel.failover_from,
+            new.recipient,
+            new.respects_quiet_hours,
+            new.failover_from,
             latest,
-            parcel.most
+            new.max_events
         )
         .fetch_optional(&mut *self.tx)
         .await?;
-        Ok(open.map_or(Grouping::Alone { due_at }, Grouping::With))
+        Ok(open.map_or(Grouping::New { due_at }, Grouping::Join))
     }
 
-    async fn is_flood(&mut self, endpoint: &str, group: &str, now: Timestamp) -> Result<bool, Error> {
-        let (from, now) = (now.before(FLOOD_WITHIN).as_millis(), now.as_millis());
+    async fn is_burst(&mut self, endpoint: &str, group: &str, now: Timestamp) -> Result<bool, Error> {
+        let (from, now) = (now.before(BURST_WINDOW).as_millis(), now.as_millis());
         let lately = sqlx::query_scalar!(
             r#"select count(*) as "count!: u32" from (
                  select 1 from event e
@@ -172,11 +172,11 @@ impl WriteTx {
             group,
             from,
             now,
-            FLOOD_FROM
+            BURST_AFTER_EVENTS
         )
         .fetch_one(&mut *self.tx)
         .await?;
-        Ok(lately >= FLOOD_FROM)
+        Ok(lately >= BURST_AFTER_EVENTS)
     }
 
     async fn is_closed(&mut self, endpoint: &str) -> Result<bool, Error> {

@@ -1,20 +1,20 @@
-//! What an endpoint has held for too long, and another one is to tell.
+//! Deliveries that have waited too long and fail over to another endpoint.
 
 use super::{Error, Store};
 use crate::time::Timestamp;
 
 impl Store {
-    /// The oldest deliveries of `endpoint` that were to be taken before `due_before`, and those that were given up after
-    /// `given_up_after`; without those whose events were passed on already. What quiet hours hold back is not late.
-    pub async fn held_too_long(
+    /// At most 100 deliveries of `endpoint` that were due before `due_before`, or dead since `dead_after`, and have not
+    /// failed over. Deferred ones (quiet hours) are not late.
+    pub async fn failover_candidates(
         &self,
         endpoint: &str,
         due_before: Timestamp,
-        given_up_after: Timestamp,
+        dead_after: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<i64>, Error> {
-        let (due_before, given_up_after, now) = (due_before.as_millis(), given_up_after.as_millis(), now.as_millis());
-        let held = sqlx::query_scalar!(
+        let (due_before, dead_after, now) = (due_before.as_millis(), dead_after.as_millis(), now.as_millis());
+        let candidates = sqlx::query_scalar!(
             "select sequence from delivery
              where endpoint = ?1 and state = 'pending' and failed_over_at is null and first_due_at <= ?2
                and (deferred_until is null or deferred_until <= ?4)
@@ -24,9 +24,9 @@ impl Store {
              limit 100",
             endpoint,
             due_before,
-            given_up_after,
+            dead_after,
             now
         );
-        Ok(held.fetch_all(&self.read).await?)
+        Ok(candidates.fetch_all(&self.read).await?)
     }
 }

@@ -1,5 +1,5 @@
-//! Whether the file at the database's path is still the one that was opened. SQLite does not look: it would write for
-//! ever into a file that was deleted or replaced, which nobody finds again.
+//! Checks that the file at the database's path is still the one that was opened. SQLite does not check: it would keep
+//! writing to a deleted or replaced file, and the data would be lost.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -15,27 +15,27 @@ use tokio::time::sleep;
 use super::{Error, Store};
 use crate::instance_lock;
 
-/// How often it is looked.
-const EVERY: Duration = Duration::from_millis(400);
-/// What does not look right is looked at once more: somebody may be in the middle of writing it.
-const AGAIN: Duration = Duration::from_millis(50);
-/// Each so many looks SQLite is asked as well.
-const READS: u64 = 10;
+/// How often the file is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(400);
+/// A failed check is repeated after this: another program may be in the middle of a write.
+const RECHECK_AFTER: Duration = Duration::from_millis(50);
+/// Every this many checks SQLite reads the file as well.
+const CHECKS_PER_READ: u64 = 10;
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
-/// Where the header says how often the file has changed.
-const CHANGES: std::ops::Range<usize> = 24..28;
+/// The file change counter in the header.
+const CHANGE_COUNTER: std::ops::Range<usize> = 24..28;
 
 #[derive(Debug)]
 pub(super) struct Opened {
     path: PathBuf,
-    /// Where the path led to. Once it leads elsewhere, other programs use another log than we do.
+    /// The resolved path. Once `path` resolves to another, other programs use another log than we do.
     real: PathBuf,
     identity: (u64, u64),
-    /// Never closed: closing any descriptor of a file drops all locks that this process has on it, SQLite's as well.
-    /// While it is open, no other file gets the same number.
+    /// Never closed: closing any descriptor of a file drops all of the process's locks on it, SQLite's too. While it is
+    /// open, no other file gets the same inode.
     file: ManuallyDrop<File>,
     changes: AtomicU32,
-    /// The `-wal` and the `-shm` file, since both were seen. They stay for as long as anybody has the database open.
+    /// The `-wal` and `-shm` files, once both were seen. They exist while any connection is open.
     logs: OnceLock<[(PathBuf, (u64, u64)); 2]>,
 }
 
@@ -53,12 +53,12 @@ impl Opened {
         if let Ok(changes) = opened.changes() {
             opened.changes.store(changes, Ordering::Relaxed);
         }
-        let _ = opened.logs_are_there();
+        let _ = opened.check_logs();
         Ok(opened)
     }
 
-    /// One question to the kernel, asked before each write.
-    pub(super) fn is_in_its_place(&self) -> Result<(), Error> {
+    /// Checks the path; called before each write. One or two `stat` calls.
+    pub(super) fn check_path(&self) -> Result<(), Error> {
         let how = match std::fs::metadata(&self.path) {
             Ok(found) if identity(&found) == self.identity => {
                 if std::fs::symlink_metadata(&self.real).is_ok_and(|real| identity(&real) == self.identity) {
@@ -68,18 +68,18 @@ impl Opened {
             }
             Ok(_) => "was replaced by another file",
             Err(error) if error.kind() == io::ErrorKind::NotFound => "was deleted or moved",
-            // It cannot be seen just now; SQLite will say what is wrong.
+            // A failed `stat` proves nothing; SQLite will say what is wrong.
             Err(_) => return Ok(()),
         };
         Err(self.lost(how))
     }
 
-    fn is_as_it_was(&self) -> Result<(), Error> {
-        self.is_in_its_place()?;
+    fn check(&self) -> Result<(), Error> {
+        self.check_path()?;
         match self.changes() {
             Ok(changes) => {
                 let before = self.changes.load(Ordering::Relaxed);
-                // It counts round.
+                // The counter wraps around.
                 if changes != before && before.wrapping_sub(changes) < u32::MAX / 2 {
                     return Err(self.lost("was overwritten with an older copy"));
                 }
@@ -91,10 +91,10 @@ impl Opened {
             }
             Err(_) => {}
         }
-        self.logs_are_there()
+        self.check_logs()
     }
 
-    fn logs_are_there(&self) -> Result<(), Error> {
+    fn check_logs(&self) -> Result<(), Error> {
         let find = |path: &Path| std::fs::metadata(path).ok().map(|found| identity(&found));
         let Some(logs) = self.logs.get() else {
             let [log, index] = ["-wal", "-shm"].map(|suffix| sibling_path(&self.path, suffix));
@@ -107,14 +107,14 @@ impl Opened {
         gone.map_or(Ok(()), |(path, _)| Err(Error::LogLost { path: path.clone() }))
     }
 
-    /// How often the file has changed, as its header says.
+    /// The file change counter.
     fn changes(&self) -> io::Result<u32> {
         let mut header = [0; 100];
         self.file.read_exact_at(&mut header, 0)?;
         if !header.starts_with(HEADER) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let changes = header[CHANGES].try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+        let changes = header[CHANGE_COUNTER].try_into().map_err(|_| io::ErrorKind::InvalidData)?;
         Ok(u32::from_be_bytes(changes))
     }
 
@@ -124,38 +124,38 @@ impl Opened {
 }
 
 impl Store {
-    /// Returns once the file is not the one that was opened any more, or no database.
+    /// Returns once the file was replaced, deleted or damaged.
     pub async fn lost(&self) -> Error {
         let Some(opened) = &self.opened else { return std::future::pending().await };
-        for looks in 1_u64.. {
-            sleep(EVERY).await;
-            if looks.is_multiple_of(READS)
-                && let Err(error) = self.reads().await
+        for checks in 1_u64.. {
+            sleep(CHECK_INTERVAL).await;
+            if checks.is_multiple_of(CHECKS_PER_READ)
+                && let Err(error) = self.check_readable().await
                 && error.is_damage()
             {
                 return error;
             }
-            if opened.is_as_it_was().is_ok() {
+            if opened.check().is_ok() {
                 continue;
             }
-            sleep(AGAIN).await;
-            if let Err(lost) = opened.is_as_it_was() {
+            sleep(RECHECK_AFTER).await;
+            if let Err(lost) = opened.check() {
                 return lost;
             }
         }
         std::future::pending().await
     }
 
-    /// Whether SQLite takes what is in the file for a database.
-    async fn reads(&self) -> Result<(), Error> {
+    /// Fails if SQLite cannot read the file.
+    async fn check_readable(&self) -> Result<(), Error> {
         sqlx::query("select count(*) from sqlite_schema").execute(&self.read).await?;
         Ok(())
     }
 }
 
-/// Whether vetwatch has run on this database before, and it is not there: somebody deleted it.
+/// True if vetwatch has run on this database and its file is missing or empty: it was deleted.
 #[must_use]
-pub fn begins_anew(database: &Path) -> bool {
+pub fn was_deleted(database: &Path) -> bool {
     let is_empty = std::fs::metadata(database)
         .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |found| found.len() == 0);
     is_empty

@@ -1,6 +1,6 @@
-//! What keeps the file small, and the time in which vetwatch ran.
+//! Keeps the file small, and measures the time in which vetwatch ran.
 //!
-//! Transitions, events and deliveries stay for ever; only attempts' details go.
+//! Transitions, events and deliveries are kept for ever; only the details of attempts are deleted.
 
 use std::time::Duration;
 
@@ -11,45 +11,45 @@ use super::{Error, Store, WriteTx};
 use crate::clock_watch::ClockWatch;
 use crate::time::{Clock, Timestamp};
 
-/// From one tick to the next at most this much counts as time in which vetwatch ran.
-const MOST: Duration = Duration::from_mins(1);
+/// The max time that counts as running from one tick to the next.
+const MAX_TICK: Duration = Duration::from_mins(1);
 const HOUR_MS: i64 = 3_600_000;
-const A_DAY_MS: i64 = 24 * HOUR_MS;
-/// Who has not ticked for longer than this was down, suspended, or its clock was set: it runs anew since then.
-const GAP: Duration = Duration::from_mins(2);
-/// A tick this soon after the last one writes nothing.
-const FRESH: Duration = Duration::from_secs(30);
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// After a longer gap vetwatch was down, suspended, or the clock was set: `alive_since` restarts.
+const MAX_GAP: Duration = Duration::from_mins(2);
+/// A tick sooner than this after the last one writes nothing.
+const MIN_TICK_INTERVAL: Duration = Duration::from_secs(30);
 
 impl WriteTx {
-    /// Notes that vetwatch runs. Whoever decides by how long something has lasted ticks first, in the same transaction.
+    /// Records that vetwatch runs. Call it first in every transaction that decides by how long something has lasted.
     ///
-    /// Of the time since the last tick at most a minute counts. The rest is a gap: the machine was suspended, the process
-    /// was stopped, or the clock was set ahead. Whatever says since when something lasts (a message waits, an endpoint is
-    /// closed, a partner fails) is moved on by the gap. After a clock that was set back, what lies ahead begins now.
+    /// At most a minute since the last tick counts. The rest is a gap: the machine was suspended, the process was
+    /// stopped, or the clock was set ahead. Start times (a delivery waits, an endpoint backs off, a partner fails) are
+    /// moved on by the gap. After a clock that was set back, start times in the future become now.
     ///
-    /// Each note is counted in the file's header, so that a copy put in its place is recognized: see [`Store::lost`].
+    /// Each tick changes the file's header, so that an older copy put in its place is recognized: see [`Store::lost`].
     pub async fn tick(&mut self, now: Timestamp) -> Result<(), Error> {
-        self.tick_counting(MOST, now).await
+        self.tick_counting(MAX_TICK, now).await
     }
 
-    /// The first tick of a process: nothing of the time since the last one counts, nobody ran.
-    pub async fn starts(&mut self, now: Timestamp) -> Result<(), Error> {
+    /// The first tick of a process: all the time since the last tick is a gap.
+    pub async fn first_tick(&mut self, now: Timestamp) -> Result<(), Error> {
         self.tick_counting(Duration::ZERO, now).await
     }
 
-    async fn tick_counting(&mut self, most: Duration, now: Timestamp) -> Result<(), Error> {
+    async fn tick_counting(&mut self, max: Duration, now: Timestamp) -> Result<(), Error> {
         let alive_at = sqlx::query_scalar!("select alive_at from daemon").fetch_optional(&mut *self.tx).await?;
         if let Some(alive_at) = alive_at.map(Timestamp::from_millis) {
             let since = now.since(alive_at);
-            if now >= alive_at && since <= FRESH.min(most) {
+            if now >= alive_at && since <= MIN_TICK_INTERVAL.min(max) {
                 return Ok(());
             }
-            let gap = since.saturating_sub(most);
+            let gap = since.saturating_sub(max);
             if now < alive_at || !gap.is_zero() {
                 self.skip(gap, now).await?;
             }
         }
-        let (now, gap) = (now.as_millis(), i64::try_from(GAP.as_millis()).unwrap_or(i64::MAX));
+        let (now, gap) = (now.as_millis(), i64::try_from(MAX_GAP.as_millis()).unwrap_or(i64::MAX));
         sqlx::query!(
             "insert into daemon (id, alive_at, alive_since) values (1, ?1, ?1)
              on conflict (id) do update set alive_at = ?1,
@@ -65,11 +65,11 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Moves on by `gap` what says since when something lasts; zero: the clock was set back.
+    /// Moves start times on by `gap`; zero if the clock was set back.
     async fn skip(&mut self, gap: Duration, now: Timestamp) -> Result<(), Error> {
         let (gap, now) = (i64::try_from(gap.as_millis()).unwrap_or(i64::MAX / 2), now.as_millis());
         sqlx::query!(
-            // What is held back becomes due later on, and is not to be hurried.
+            // Deferred deliveries become due later, and are not hurried.
             "update delivery set first_due_at = min(?1, first_due_at + ?2)
              where state = 'pending'
                and case when ?2 > 0 then first_due_at < ?1
@@ -107,12 +107,12 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The clock was set by so many milliseconds, and no time passed: what was noted by the old one, to be looked at again
-    /// after a while, is put into the new one's terms.
+    /// Shifts times recorded by the old clock to the new one, after it was set by `by_ms` while no time passed. Only
+    /// times that are compared later on are shifted.
     pub async fn clock_was_set(&mut self, by_ms: i64, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
-            // Whether others were understood since something is missing is told by these.
+            // These times show which other customers were read since an entry is missing.
             "update customer set last_seen_at = last_seen_at + ?1
              where last_seen_at >= (select min(coalesce(missing_since, pending_since)) from qualification_state
                                     where missing_since is not null or pending_since is not null)",
@@ -122,7 +122,7 @@ impl WriteTx {
         .await?;
         let hour_ago = now.min(now.saturating_sub(by_ms)).saturating_sub(HOUR_MS);
         sqlx::query!(
-            // An early verdict is doubted longer while its review was first seen less than an hour ago.
+            // An early verdict needs more confirmation while its review was first seen less than an hour ago.
             "update qualification_state set attempt_seen_at = attempt_seen_at + ?1 where attempt_seen_at >= ?2",
             by_ms,
             hour_ago
@@ -163,8 +163,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Forgets attempts that ended before `before`, a bounded number at a time and no more than those of a day: a clock that
-    /// is ahead for an hour must not cost them all. Returns how many.
+    /// Deletes attempts that ended before `before`: at most 1000, and at most those of a day, because a clock that is
+    /// ahead for an hour must not cost them all. Returns how many.
     pub async fn forget_attempts(&mut self, before: Timestamp) -> Result<u64, Error> {
         let before = before.as_millis();
         let done = sqlx::query!(
@@ -176,7 +176,7 @@ impl WriteTx {
                                                   order by o.ended_at limit 1))
                  order by a.ended_at limit 1000)",
             before,
-            A_DAY_MS
+            DAY_MS
         )
         .execute(&mut *self.tx)
         .await?;
@@ -185,14 +185,14 @@ impl WriteTx {
 }
 
 impl Store {
-    /// As [`WriteTx::tick`], in a transaction of its own.
+    /// As [`WriteTx::tick`], in its own transaction.
     pub async fn tick(&self, now: Timestamp) -> Result<(), Error> {
         let mut tx = self.begin().await?;
         tx.tick(now).await?;
         tx.commit().await
     }
 
-    /// Corrects what the clock said before it was set.
+    /// Shifts recorded times if the clock was set.
     pub async fn follow_clock(&self, watch: &ClockWatch, clock: &dyn Clock) -> Result<(), Error> {
         let correct = async |by_ms: i64| {
             warn!("the clock was set by {} s", by_ms / 1000);
@@ -209,7 +209,7 @@ impl Store {
         Ok(at.flatten().map(Timestamp::from_millis))
     }
 
-    /// Gives free pages back to the disk and lets the planner look at the tables again.
+    /// Returns free pages to the disk and updates the planner's statistics.
     pub async fn maintain(&self) -> Result<(), Error> {
         sqlx::query("pragma incremental_vacuum(2000)").execute(&self.write).await?;
         sqlx::query("pragma optimize").execute(&self.write).await?;

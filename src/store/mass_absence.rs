@@ -1,4 +1,4 @@
-//! How much disappears at once, and words that nobody knows.
+//! The mass absence guard, and unknown statuses.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// What stands against believing that entries are gone.
+/// What keeps missing entries from being recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct MassAbsence {
-    /// Since when the partner's answers are implausible.
+    /// Since when too many entries are missing at once.
     pub mass_absence_since: Option<Timestamp>,
-    /// When a person said that what was missing was gone.
+    /// When a person accepted that the missing entries are gone.
     pub accepted_at: Option<Timestamp>,
 }
 
-/// A word that waits to be told.
+/// A status that was not reported yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownStatus {
     pub status_key: String,
@@ -37,7 +37,7 @@ impl WriteTx {
         })
     }
 
-    pub async fn set_implausible_since(&mut self, partner: i64, since: Option<Timestamp>) -> Result<(), Error> {
+    pub async fn set_mass_absence_since(&mut self, partner: i64, since: Option<Timestamp>) -> Result<(), Error> {
         let since = since.map(Timestamp::as_millis);
         sqlx::query!("update partner set mass_absence_since = ? where id = ?", since, partner)
             .execute(&mut *self.tx)
@@ -45,20 +45,20 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Customers (other than this one) that miss an entry or show an older one in its place, or lost one so within the
-    /// hour; counted up to `most`. What was missing when a person accepted that, and what is gone since, does not count.
-    pub async fn customers_that_lost(
+    /// Counts customers (except `besides`) that miss an entry or show an older one in its place, or lost one within the
+    /// hour; at most `max`. Entries that were missing or gone when a person accepted the absence do not count.
+    pub async fn customers_missing_entries(
         &mut self,
         partner: i64,
         besides: Option<i64>,
         now: Timestamp,
         accepted: Option<Timestamp>,
-        most: u64,
+        max: u64,
     ) -> Result<u64, Error> {
-        // Looks at what is missing are an hour apart at most; who is not looked at any more says nothing.
-        let (gone, looked) = (now.before(HOUR).as_millis(), now.before(2 * HOUR).as_millis());
+        // Confirmations are at most an hour apart; a customer that is polled no longer says nothing.
+        let (gone, confirmed) = (now.before(HOUR).as_millis(), now.before(2 * HOUR).as_millis());
         let accepted = accepted.map(Timestamp::as_millis);
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
         let lost = sqlx::query_scalar!(
             r#"select count(*) as "n!: i64" from (
                    select distinct c.id from (
@@ -78,28 +78,28 @@ impl WriteTx {
                      and c.departed_since is null
                    limit ?6)"#,
             gone,
-            looked,
+            confirmed,
             accepted,
             partner,
             besides,
-            most
+            max
         )
         .fetch_one(&mut *self.tx)
         .await?;
         Ok(u64::try_from(lost).unwrap_or(0))
     }
 
-    /// Makes up to `most` other customers due that hold an entry: those in review first.
+    /// Makes at most `max` other customers that have an entry due, those in review first; `besides` is left out.
     pub async fn schedule_control_polls(
         &mut self,
         partner: i64,
         besides: Option<i64>,
-        most: u32,
+        max: u32,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (now, mut left) = (now.as_millis(), u64::from(most));
+        let (now, mut left) = (now.as_millis(), u64::from(max));
         for class in [PollClass::InReview, PollClass::Settled] {
-            let (class, most) = (class.as_str(), i64::try_from(left).unwrap_or(i64::MAX));
+            let (class, max) = (class.as_str(), i64::try_from(left).unwrap_or(i64::MAX));
             let done = sqlx::query!(
                 "update customer set next_poll_at = ?1 where id in (
                      select c.id from customer c
@@ -111,7 +111,7 @@ impl WriteTx {
                 partner,
                 class,
                 besides,
-                most
+                max
             )
             .execute(&mut *self.tx)
             .await?;
@@ -120,16 +120,17 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Were others to be asked, and were not since then? So many of those that hold an entry, or all that can be asked.
+    /// True if the control sample is incomplete: fewer than `max` other customers that have an entry, or than all that
+    /// can be polled, were read at or after `since`.
     pub async fn is_sample_missing(
         &mut self,
         partner: i64,
         besides: i64,
         since: Timestamp,
-        most: u32,
+        max: u32,
     ) -> Result<bool, Error> {
-        let (since, most) = (since.as_millis(), i64::from(most));
-        let asked = sqlx::query_scalar!(
+        let (since, max) = (since.as_millis(), i64::from(max));
+        let sampled = sqlx::query_scalar!(
             r#"select count(*) as "n!: i64" from (
                    select 1 from customer c
                    where c.partner = ?1 and c.id <> ?2 and c.last_seen_at >= ?3 and c.removed_at is null
@@ -138,11 +139,11 @@ impl WriteTx {
             partner,
             besides,
             since,
-            most
+            max
         )
         .fetch_one(&mut *self.tx)
         .await?;
-        if asked >= most {
+        if sampled >= max {
             return Ok(false);
         }
         let left = sqlx::query_scalar!(
@@ -160,7 +161,8 @@ impl WriteTx {
         Ok(left)
     }
 
-    /// What is missing from answers is gone, says a person; the next look believes it. Returns who is due for it now.
+    /// Accepts that missing entries are gone, at a person's word; the next response records it. Returns the customers
+    /// that are due for it now.
     pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<i64>, Error> {
         let now = now.as_millis();
         sqlx::query!(
@@ -184,11 +186,11 @@ impl WriteTx {
         Ok(due)
     }
 
-    /// Notes a status word that is not documented.
+    /// Records a status that is not documented.
     pub async fn unknown_status(
         &mut self,
         partner: i64,
-        word: &str,
+        key: &str,
         spelled: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -196,7 +198,7 @@ impl WriteTx {
         sqlx::query!(
             "insert into unknown_status (partner, status_key, status, first_seen_at) values (?, ?, ?, ?) on conflict do nothing",
             partner,
-            word,
+            key,
             spelled,
             now
         )
@@ -205,7 +207,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Takes the words that are to be told, once: first seen before `before`.
+    /// Takes the statuses first seen at or before `before` that were not reported, and marks them as reported.
     pub async fn take_unknown_statuses(
         &mut self,
         partner: i64,
@@ -213,7 +215,7 @@ impl WriteTx {
         now: Timestamp,
     ) -> Result<Vec<UnknownStatus>, Error> {
         let (before, now) = (before.as_millis(), now.as_millis());
-        let words = sqlx::query_as!(
+        let statuses = sqlx::query_as!(
             UnknownStatus,
             r#"select w.status_key, w.status,
                       (select count(distinct c.id) from qualification_state o join customer c on c.id = o.customer
@@ -233,12 +235,12 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        Ok(words)
+        Ok(statuses)
     }
 }
 
 impl Store {
-    /// Since when so much is missing that it is not believed.
+    /// Since when too many entries are missing at once.
     pub async fn mass_absence_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
         let since = sqlx::query_scalar!("select mass_absence_since from partner where id = ?", partner)
             .fetch_one(&self.read)
@@ -246,7 +248,7 @@ impl Store {
         Ok(since.map(Timestamp::from_millis))
     }
 
-    /// Is there a word to be told?
+    /// True if a status first seen at or before `before` was not reported.
     pub async fn has_unknown_statuses(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
         let before = before.as_millis();
         Ok(sqlx::query_scalar!(

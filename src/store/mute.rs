@@ -1,11 +1,11 @@
-//! Customers of whom nobody is to be told.
+//! Muting customers: their events are recorded and not sent.
 
 use super::{Error, WriteTx};
 use crate::time::Timestamp;
 
 impl WriteTx {
-    /// From now on what happens to this customer is recorded and told to nobody, until then or (`None`) until somebody
-    /// wants to hear of it again. Whatever is queued already is still sent. False: so it was.
+    /// Mutes a customer until `until`, or with `None` until it is unmuted: its events are recorded and not sent.
+    /// Deliveries that are enqueued already are still sent. False if nothing changed.
     pub async fn mute(&mut self, row: i64, until: Option<Timestamp>, now: Timestamp) -> Result<bool, Error> {
         let (until, now) = (until.map(Timestamp::as_millis), now.as_millis());
         let done = sqlx::query!(
@@ -21,7 +21,7 @@ impl WriteTx {
         Ok(done.rows_affected() > 0)
     }
 
-    /// What happens from now on is told again; what happened meanwhile is not. False: it was not muted.
+    /// Unmutes a customer. Events recorded while it was muted are not sent. False if it was not muted.
     pub async fn unmute(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let was = sqlx::query_scalar!(

@@ -1,36 +1,36 @@
-//! The outbox: what is to be told, to which endpoint, and what became of it.
+//! The outbox: the deliveries, and the attempts at them.
 //!
-//! The claim is the lease: it opens the attempt and moves the next one a lease ahead *before* anything is sent. Of
-//! a process that dies in mid-attempt there is nothing to clean up; its work falls due by itself.
+//! A claim is a lease: it records an open attempt and sets the next one a lease ahead, *before* anything is sent. A
+//! process that dies during an attempt needs no clean-up: the delivery is due again after the lease.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Error, Store, WriteTx, counted, json, of_row, unreadable};
+use super::{Error, Store, WriteTx, json, row_error, to_count, unreadable};
 use crate::delivery::took;
 use crate::event::{Event, EventData, EventType};
 use crate::time::Timestamp;
 
-/// A delivery whose attempt is open.
+/// A delivery with an open attempt.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
-    /// Its row.
+    /// The row.
     pub sequence: i64,
     pub id: Uuid,
-    /// This attempt, counted from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// Pauses of the retry schedule used up so far.
+    /// The position in the retry schedule.
     pub retry_index: u32,
     pub message: String,
-    /// The customer's contact, who gets it too.
+    /// The customer's contact, a further recipient.
     pub recipient: Option<String>,
-    /// Recipients that took or refused it for good, with what they replied.
+    /// The final reply of each recipient that has one.
     pub final_replies: BTreeMap<String, String>,
 }
 
-/// A delivery before its first attempt: it is still to be written.
+/// A delivery before its first attempt, still to be rendered.
 #[derive(Debug)]
 pub struct UnrenderedDelivery {
     pub id: Uuid,
@@ -39,7 +39,7 @@ pub struct UnrenderedDelivery {
     pub failover_from: Option<FailoverFrom>,
 }
 
-/// The endpoint that has not taken it, and since when it was to.
+/// The endpoint that has not accepted the events, and since when they were due there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailoverFrom {
     pub endpoint: String,
@@ -48,36 +48,36 @@ pub struct FailoverFrom {
     pub still_tried: bool,
 }
 
-/// An attempt that is to begin.
+/// The parameters of a claim.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     pub endpoint: &'a str,
-    /// What the endpoint's messages are written in: `email`, `teams`.
+    /// The format of the endpoint's messages: `email`, `teams`.
     pub format: &'a str,
     pub now: Timestamp,
-    /// The next attempt is moved so far ahead.
+    /// How far ahead the next attempt is set.
     pub lease: Duration,
-    /// Deliveries whose attempt this process has begun and not ended, wherever their lease is by now.
-    pub under_way: &'a [i64],
+    /// Deliveries that this process is attempting, whether or not their lease has expired.
+    pub in_flight: &'a [i64],
 }
 
-/// How an attempt ends.
+/// What becomes of a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {
-    /// `partly`: some recipients refused it for good.
-    Delivered { partly: bool },
-    /// Next attempt at this time; a pause of the schedule is used up.
-    Again { at: Timestamp },
-    /// `refused`: trying again would be senseless; else its time is over.
-    Dead { refused: bool },
+    /// `partial`: some recipients rejected it for good.
+    Delivered { partial: bool },
+    /// The next attempt is at this time; advances the retry schedule.
+    Retry { at: Timestamp },
+    /// `rejected`: no retry would help; otherwise the time to retry is over.
+    Dead { rejected: bool },
 }
 
-/// So many are held back in one transaction.
-const HELD_AT_ONCE: usize = 100;
+/// The most deliveries that are deferred in one transaction.
+const MAX_DEFERRED_PER_CLAIM: usize = 100;
 
 impl Store {
-    /// When the endpoint's next attempt may begin; `None`: nothing waits, or it is paused. A closed one is probed with
-    /// anything that is not held back.
+    /// When the endpoint's next attempt may begin; `None` if nothing is pending, or it is paused. An endpoint that is
+    /// backing off is probed with any delivery that is not deferred.
     pub async fn next_attempt_at(&self, endpoint: &str) -> Result<Option<Timestamp>, Error> {
         let row = sqlx::query!(
             r#"select (select min(next_attempt_at) from delivery where endpoint = ?1 and state = 'pending') as "due: i64",
@@ -98,52 +98,52 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Claims the endpoint's oldest delivery that is due: opens its attempt and moves the next one a lease ahead. At the
-    /// first attempt `render` writes the message, and every attempt sends just that; unless the endpoint has become one
-    /// of another form meanwhile. A closed endpoint gives out one delivery when its probe is due, a paused one nothing.
+    /// Claims the endpoint's oldest due delivery. `render` writes the message at the first attempt, and every attempt
+    /// sends the same; it is rendered again only if the endpoint's format has changed. An endpoint that is backing off
+    /// gives out one delivery when its probe is due, a paused one none.
     ///
-    /// `hold` is given the events and when they were queued. What it holds back (quiet hours) steps aside until then; the
-    /// time does not count towards giving up. So does a delivery of which something cannot be read, and the operators hear
-    /// of it: see [`Unreadable`](super::Unreadable).
+    /// `defer_until` gets the events and when they were enqueued. A delivery that it defers (quiet hours) is skipped
+    /// until then; that time does not count towards giving up. A delivery whose row cannot be read is skipped too, and
+    /// reported to the operators: see [`Unreadable`](super::Unreadable).
     pub async fn claim_due(
         &mut self,
         claim: Claim<'_>,
-        hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
+        defer_until: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
         render: impl Fn(&UnrenderedDelivery) -> String,
     ) -> Result<Option<ClaimedDelivery>, Error> {
         let mut renewed = 0;
-        for _ in 0..HELD_AT_ONCE {
+        for _ in 0..MAX_DEFERRED_PER_CLAIM {
             let Some(sequence) = self.next_delivery(claim.endpoint, claim.now.as_millis()).await? else {
                 return Ok(None);
             };
-            if claim.under_way.contains(&sequence) {
-                if renewed >= claim.under_way.len() {
+            if claim.in_flight.contains(&sequence) {
+                if renewed >= claim.in_flight.len() {
                     return Ok(None); // there is nothing else
                 }
                 renewed += 1;
                 self.renew_lease(sequence, claim.now.after(claim.lease)).await?;
                 continue;
             }
-            match self.claim_or_hold(sequence, claim, &hold, &render).await {
+            match self.claim_or_defer(sequence, claim, &defer_until, &render).await {
                 Ok(None) => {}
-                // It costs this delivery, and not those behind it.
-                Err(error) if error.is_of_the_data() => self.set_aside(sequence, claim, error).await?,
+                // Skips this delivery only, not those behind it.
+                Err(error) if error.is_data_error() => self.set_aside(sequence, claim, error).await?,
                 claimed => return claimed,
             }
         }
         Ok(None)
     }
 
-    /// `None`: it is held back.
-    async fn claim_or_hold(
+    /// `None` if the delivery was deferred.
+    async fn claim_or_defer(
         &mut self,
         sequence: i64,
         claim: Claim<'_>,
-        hold: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
+        defer_until: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
         render: impl Fn(&UnrenderedDelivery) -> String,
     ) -> Result<Option<ClaimedDelivery>, Error> {
         let until = match self.deferrable_since(sequence).await? {
-            Some(queued_at) => hold(&self.events_of(sequence).await?, queued_at),
+            Some(enqueued_at) => defer_until(&self.events_of(sequence).await?, enqueued_at),
             None => None,
         };
         if let Some(until) = until.filter(|until| *until > claim.now) {
@@ -167,19 +167,19 @@ impl WriteTx {
         )
         .fetch_one(&mut *self.tx)
         .await
-        .map_err(of_row("delivery", sequence, "id attempts retry_index message format final_replies recipient failover_from"))?;
+        .map_err(row_error("delivery", sequence, "id attempts retry_index message format final_replies recipient failover_from"))?;
         let id = &row.id;
-        // All of it is read before anything is written.
+        // Read everything before anything is written.
         let uuid = Uuid::parse_str(id).map_err(unreadable("delivery", id, "id"))?;
         if uuid.to_string() != *id {
             return Err(unreadable("delivery", id, "id")("it is not written as ids are"));
         }
-        let retry_index = counted("delivery", id, "retry_index", row.retry_index)?;
-        let attempt = counted("delivery", id, "attempts", row.attempts)?.saturating_add(1);
+        let retry_index = to_count("delivery", id, "retry_index", row.retry_index)?;
+        let attempt = to_count("delivery", id, "attempts", row.attempts)?.saturating_add(1);
         let final_replies =
             serde_json::from_str(&row.final_replies).map_err(unreadable("delivery", id, "final_replies"))?;
-        let is_ours = row.format.as_deref().is_none_or(|written| written == format);
-        let message = if let Some(frozen) = row.message.filter(|_| is_ours) {
+        let same_format = row.format.as_deref().is_none_or(|stored| stored == format);
+        let message = if let Some(frozen) = row.message.filter(|_| same_format) {
             frozen
         } else {
             let failover_from = match row.failover_from {
@@ -222,7 +222,7 @@ impl WriteTx {
         })
     }
 
-    /// The clock was set, or the endpoint opened: an attempt that is under way is not begun once more for that.
+    /// An open attempt is due again if the clock was set or the backoff ended: it must not be started twice.
     async fn renew_lease(&mut self, sequence: i64, until: Timestamp) -> Result<(), Error> {
         let until = until.as_millis();
         sqlx::query!(
@@ -235,8 +235,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Since when it waits (when it was queued, and later by the time in which vetwatch did not run), if quiet hours may
-    /// hold it back.
+    /// Since when it waits: when it was enqueued, moved on by the time in which vetwatch did not run. `None` if quiet
+    /// hours do not apply.
     async fn deferrable_since(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
         let row = sqlx::query_scalar!(
             r#"select coalesce(deferred_since, created_at) as "since!: i64" from delivery where sequence = ? and respects_quiet_hours = 1"#,
@@ -258,7 +258,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Since when the endpoint in whose place this one is told was to take the first of its events.
+    /// The endpoint that this delivery stands in for, and since when the first of its events was due there.
     async fn failover_from(&mut self, sequence: i64, endpoint: String) -> Result<FailoverFrom, Error> {
         let row = sqlx::query!(
             r#"select min(d.first_due_at) as "since: i64", max(d.state = 'pending' and e.unconfigured_since is null) as "tried: bool"
@@ -281,7 +281,8 @@ impl WriteTx {
         Ok(FailoverFrom { endpoint, since: Timestamp::from_millis(since), still_tried })
     }
 
-    /// The oldest delivery that is due. A closed endpoint is probed with it, or else with what would be due first.
+    /// The oldest delivery that is due. For an endpoint that is backing off: a waiting test, else that, else the one
+    /// that is due first.
     async fn next_delivery(&mut self, endpoint: &str, now: i64) -> Result<Option<i64>, Error> {
         let state = sqlx::query!("select probe_at, paused_at from endpoint where name = ?", endpoint)
             .fetch_optional(&mut *self.tx)
@@ -295,7 +296,7 @@ impl WriteTx {
         {
             return Ok(Some(test));
         }
-        // The plus keeps SQLite from sorting all that is due: in this order the first one is nearly always it.
+        // The plus keeps SQLite from sorting all due rows: in this order the first one nearly always matches.
         let oldest = sqlx::query_scalar!(
             "select sequence from delivery where endpoint = ? and state = 'pending' and +next_attempt_at <= ?
              order by sequence limit 1",
@@ -318,11 +319,11 @@ impl WriteTx {
         Ok(first)
     }
 
-    /// What a delivery tells, in the order in which it happened. All of it, or an error: what cannot be read is not left
+    /// The events of a delivery, in the order in which they occurred. Fails if one cannot be read: no event is left
     /// out.
     pub(super) async fn events_of(&mut self, sequence: i64) -> Result<Vec<Event>, Error> {
         let rows = sqlx::query!(
-            // Bytes, so that what is no text is an error that names the event.
+            // Bytes, so that an error about invalid text names the event.
             r#"select e.id, e.type as "kind: Vec<u8>", e.occurred_at, e.data as "data: Vec<u8>" from delivery d
                join delivery_event de on de.delivery = d.id
                join event e on e.id = de.event
@@ -331,7 +332,7 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await
-        .map_err(of_row("event", format!("of delivery {sequence}"), "id type occurred_at data"))?;
+        .map_err(row_error("event", format!("of delivery {sequence}"), "id type occurred_at data"))?;
         let events = rows.into_iter().map(|row| {
             let name = String::from_utf8(row.kind).map_err(unreadable("event", &row.id, "type"))?;
             let kind = EventType::parse(&name).ok_or_else(|| format!("there is no event called {name:?}"));
@@ -351,8 +352,8 @@ impl WriteTx {
         events.collect()
     }
 
-    /// Since when the delivery waits, which is only true after a [`tick`](Self::tick), and how many attempts in a row
-    /// have failed at it, or at its endpoint as a whole.
+    /// Since when the delivery waits, which is correct only after a [`tick`](Self::tick), and the failures in a row of
+    /// it or its endpoint, whichever are more.
     pub async fn waits(&mut self, sequence: i64) -> Result<(Timestamp, u32), Error> {
         let row = sqlx::query!(
             r#"select d.first_due_at, max(d.retry_index, coalesce(e.failures, 0)) as "failures!: i64"
@@ -364,8 +365,8 @@ impl WriteTx {
         Ok((Timestamp::from_millis(row.first_due_at), u32::try_from(row.failures).unwrap_or(u32::MAX)))
     }
 
-    /// Ends an attempt and says what becomes of its delivery, in one transaction. A success counts whenever it
-    /// comes; a failure only if no later attempt was begun.
+    /// Ends an attempt and updates its delivery in one transaction. A success always counts; a failure only if no later
+    /// attempt has begun.
     pub async fn finish(
         &mut self,
         due: &ClaimedDelivery,
@@ -377,8 +378,8 @@ impl WriteTx {
         let (id, now) = (due.id.to_string(), now.as_millis());
         let outcome = match finish {
             Completion::Delivered { .. } => "accepted",
-            Completion::Again { .. } | Completion::Dead { refused: false } => "failed",
-            Completion::Dead { refused: true } => "refused",
+            Completion::Retry { .. } | Completion::Dead { rejected: false } => "failed",
+            Completion::Dead { rejected: true } => "refused",
         };
         sqlx::query!(
             "update attempt set ended_at = ?1, outcome = ?2, response = ?3 where delivery = ?4 and number = ?5",
@@ -394,13 +395,13 @@ impl WriteTx {
         all.extend(final_replies.clone());
         let refusals: BTreeMap<_, _> = all.iter().filter(|(_, reply)| !took(reply)).collect();
         if final_replies.values().any(|reply| !took(reply)) {
-            self.note_refusals(&id, &refusals, now).await?;
+            self.save_refusals(&id, &refusals, now).await?;
         }
         let refusals: Vec<_> = refusals.iter().map(|(recipient, reply)| format!("{recipient}: {reply}")).collect();
         let all = json(&all)?;
         match finish {
-            Completion::Delivered { partly } => {
-                let last_error = partly.then(|| refusals.join("; "));
+            Completion::Delivered { partial } => {
+                let last_error = partial.then(|| refusals.join("; "));
                 sqlx::query!(
                     "update delivery set state = 'delivered', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          final_replies = ?2, last_error = ?3
@@ -413,7 +414,7 @@ impl WriteTx {
                 .execute(&mut *self.tx)
                 .await?;
             }
-            Completion::Again { at } => {
+            Completion::Retry { at } => {
                 let at = at.as_millis();
                 sqlx::query!(
                     "update delivery set next_attempt_at = ?1, retry_index = retry_index + 1, interrupted = 0, final_replies = ?2, last_error = ?3

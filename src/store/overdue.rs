@@ -1,35 +1,36 @@
-//! Reviews that are going on, and up to when their reminders are told.
+//! Open reviews and their reminders.
 
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// A review that was seen to be going on not long ago.
+/// An open review that was seen recently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenReview {
-    pub observation: i64,
+    pub state_row: i64,
     pub customer: i64,
     pub qualification: String,
     /// As spelled.
     pub status: String,
     pub created_at: Option<Timestamp>,
     pub attempt: u32,
-    /// The create date that it began with, where one was ever shown.
+    /// The create date that it started with; `None` if none was ever shown.
     pub attempt_created_at: Option<Timestamp>,
-    /// The create date, or when it was seen to begin, or first seen.
+    /// The create date, or when it was submitted, or when it was first seen.
     pub since: Timestamp,
     /// When it was first seen in review, and when the customer was first seen.
     pub status_since: Timestamp,
     pub customer_since: Timestamp,
     pub last_seen_at: Timestamp,
-    /// Up to when this review's reminders are told.
-    pub told: Option<Timestamp>,
-    /// Of the answer that showed the review; Microsoft's support asks for it.
+    /// Up to when reminders about this review were sent.
+    pub reminded_until: Option<Timestamp>,
+    /// Of the response that showed the review; Microsoft's support asks for it.
     pub correlation_id: Option<String>,
 }
 
 impl Store {
-    /// The reviews of a partner's customers who were seen at or after `seen_after`. Not of those who are paused, were
-    /// removed or left, nor where the last answer lacked the entry, or showed a verdict that is not believed yet. Costs as much as there are reviews.
+    /// The open reviews of a partner's customers that were read at or after `seen_after`; not those of customers that
+    /// are paused, removed or departed, nor those with a pending absence or verdict. Reads as many rows as there are
+    /// reviews.
     pub async fn open_reviews(&self, partner: i64, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
         let seen_after = seen_after.as_millis();
         let rows = sqlx::query!(
@@ -56,7 +57,7 @@ impl Store {
         .fetch_all(&self.read)
         .await?;
         let reviews = rows.into_iter().map(|row| OpenReview {
-            observation: row.observation,
+            state_row: row.observation,
             customer: row.customer,
             qualification: row.qualification,
             status: row.status,
@@ -67,7 +68,7 @@ impl Store {
             status_since: Timestamp::from_millis(row.status_since),
             customer_since: Timestamp::from_millis(row.customer_since),
             last_seen_at: Timestamp::from_millis(row.last_seen_at),
-            told: row.told.map(Timestamp::from_millis),
+            reminded_until: row.told.map(Timestamp::from_millis),
             correlation_id: row.correlation_id,
         });
         Ok(reviews.collect())
@@ -75,18 +76,19 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Notes up to when the review's reminders are told. False: it has ended or begun anew meanwhile, or they are.
+    /// Records up to when reminders were sent. False if the review has ended or restarted meanwhile, or they were
+    /// recorded already.
     pub async fn mark_reminded(&mut self, review: &OpenReview, until: Timestamp) -> Result<bool, Error> {
-        let (until, told) = (until.as_millis(), review.told.map(Timestamp::as_millis));
+        let (until, reminded_until) = (until.as_millis(), review.reminded_until.map(Timestamp::as_millis));
         let done = sqlx::query!(
             "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
              where id = ?2 and attempt = ?3 and present = 1 and missing_since is null and pending_since is null
                and replace(lower(vetting_status), '_', '') = 'inreview'
                and case when overdue_attempt = attempt then overdue_until end is ?4",
             until,
-            review.observation,
+            review.state_row,
             review.attempt,
-            told
+            reminded_until
         )
         .execute(&mut *self.tx)
         .await?;

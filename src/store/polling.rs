@@ -1,10 +1,10 @@
-//! Who is asked when, and what a question came to.
+//! Which customers are due, and the results of polls.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::claimed_polls::Taken;
+use super::claimed_polls::DueRow;
 use super::{Error, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
@@ -17,47 +17,47 @@ pub struct PartnerRow {
     pub watching_since: Timestamp,
 }
 
-/// Nothing is asked of a partner before this time.
+/// A partner is not polled before `backoff_until`.
 #[derive(Debug, Clone)]
-pub struct Gate {
+pub struct Backoff {
     pub backoff_until: Timestamp,
     pub reason: String,
     pub backoffs: u32,
 }
 
-/// A customer that is about to be asked.
+/// A customer that is about to be polled.
 #[derive(Debug, Clone)]
 pub struct DueCustomer {
     pub row: i64,
     pub customer_id: String,
     pub class: PollClass,
-    /// The fingerprint of its last understood answer.
+    /// The fingerprint of its last understood response.
     pub answer: Option<String>,
     pub watch_closely_until: Option<Timestamp>,
     pub poll_failures: u32,
-    /// Since when it was due, before it was taken.
+    /// When it was due, before it was leased.
     pub due_at: Timestamp,
-    /// It answers that there is no relationship, since its last understood answer.
+    /// Partner Center has said since the last understood response that there is no relationship.
     pub refused: bool,
-    /// It left: asked seldom.
+    /// It departed, and is polled rarely.
     pub left: bool,
 }
 
-/// How many customers of a partner are of a class.
+/// The number of a partner's customers in a poll class.
 #[derive(Debug, Clone)]
 pub struct ClassCount {
     pub partner: String,
-    /// The activity log tells of submissions: who holds nothing is asked seldom.
+    /// The activity log reveals submissions: unqualified customers are polled rarely.
     pub log_is_read: bool,
     pub class: PollClass,
     pub customers: u64,
 }
 
-/// An understood answer that says what is believed already.
+/// An understood response that equals the stored one.
 #[derive(Debug, Serialize)]
 pub struct Unchanged {
     pub row: i64,
-    /// As which it was asked: who is of another class by now is due no later than that one has it.
+    /// The class when it was polled. If it has changed since, the customer is due no later than it is in its new class.
     pub class: &'static str,
     pub answer: String,
     pub began_at: i64,
@@ -65,33 +65,34 @@ pub struct Unchanged {
     pub next_poll_at: i64,
 }
 
-/// A question without an understood answer.
+/// A poll without an understood response.
 #[derive(Debug, Serialize)]
 pub struct Failed {
     pub row: i64,
     pub at: i64,
     pub next_poll_at: i64,
     pub error: String,
-    /// 403/20002: whoever says so twice in a row left, and is asked seldom from now on.
+    /// Error 403/20002. Twice in a row, and the customer departed: it is polled rarely from then on.
     pub no_relationship: bool,
-    /// Three failures over at least this long make it blind.
-    pub blind_after_ms: i64,
+    /// Three failures over at least this long make the customer unreadable.
+    #[serde(rename = "blind_after_ms")] // as the statement reads it
+    pub unreadable_after_ms: i64,
 }
 
 impl Store {
-    /// The partner's gate, if it was ever closed since the last good answer.
-    pub async fn gate(&self, partner: i64) -> Result<Option<Gate>, Error> {
+    /// The partner's backoff; `None` if there was none since the last good response.
+    pub async fn backoff(&self, partner: i64) -> Result<Option<Backoff>, Error> {
         let row = sqlx::query!("select backoff_until, backoff_reason, backoffs from partner where id = ?", partner)
             .fetch_one(&self.read)
             .await?;
-        Ok(row.backoff_until.map(|until| Gate {
+        Ok(row.backoff_until.map(|until| Backoff {
             backoff_until: Timestamp::from_millis(until),
             reason: row.backoff_reason.unwrap_or_default(),
             backoffs: u32::try_from(row.backoffs).unwrap_or(u32::MAX),
         }))
     }
 
-    /// Everybody who is watched, and not paused.
+    /// The watched customers that are not paused.
     pub async fn watched(&self, partner: i64) -> Result<Vec<i64>, Error> {
         let rows = sqlx::query_scalar!(
             r#"select id as "id!" from customer where partner = ? and removed_at is null and paused_at is null order by next_poll_at"#,
@@ -100,12 +101,12 @@ impl Store {
         Ok(rows.fetch_all(&self.read).await?)
     }
 
-    /// For each class: when the first and the last of its customers are due.
+    /// For each class: when its first and its last customer are due.
     pub async fn due_times(&self, partner: i64) -> Result<Vec<(PollClass, Timestamp, Timestamp)>, Error> {
         let mut times = Vec::new();
         for class in PollClass::IN_ORDER {
             let name = class.as_str();
-            // Two look-ups in the index; one query with both aggregates would read all of it.
+            // Two index lookups; one query with both aggregates would scan the index.
             let row = sqlx::query!(
                 r#"select (select min(next_poll_at) from customer where partner = ?1 and poll_class = ?2
                              and removed_at is null and paused_at is null) as "first: i64",
@@ -125,13 +126,13 @@ impl Store {
 }
 
 impl Store {
-    /// The classes of which somebody is due at `now`, and since when the one that waits longest. Costs ten look-ups.
+    /// The classes with customers due at `now`, and since when the first of them is due. Ten index lookups.
     pub async fn oldest_due(&self, partner: i64, now: Timestamp) -> Result<Vec<(PollClass, Timestamp)>, Error> {
         let times = self.due_times(partner).await?;
         Ok(times.into_iter().filter(|(_, first, _)| *first <= now).map(|(class, first, _)| (class, first)).collect())
     }
 
-    /// How many customers of each partner are asked, by class.
+    /// The polled customers of each partner, by class.
     pub async fn classes(&self) -> Result<Vec<ClassCount>, Error> {
         let rows = sqlx::query!(
             r#"select p.name, p.activity_log_counts as "log_is_read!: bool", c.poll_class, count(*) as "customers!: i64"
@@ -150,7 +151,7 @@ impl Store {
 }
 
 impl WriteTx {
-    /// The partner's row; made at its first start, which is when watching begins.
+    /// The partner's row, created at its first start.
     pub async fn partner(&mut self, name: &str, now: Timestamp) -> Result<PartnerRow, Error> {
         let now = now.as_millis();
         sqlx::query!("insert into partner (name, watching_since) values (?, ?) on conflict do nothing", name, now)
@@ -162,7 +163,7 @@ impl WriteTx {
         Ok(PartnerRow { id: row.id, name: row.name, watching_since: Timestamp::from_millis(row.watching_since) })
     }
 
-    /// When the first complete customer list of the partner was taken over.
+    /// When the partner's first complete customer list was applied.
     pub async fn first_synced_at(&mut self, partner: i64) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!("select first_synced_at from partner where id = ?", partner)
             .fetch_one(&mut *self.tx)
@@ -170,7 +171,7 @@ impl WriteTx {
         Ok(at.map(Timestamp::from_millis))
     }
 
-    /// Up to `limit` customers of a class who are due at `now`, the one that waits longest first.
+    /// At most `limit` customers of a class that are due at `now`, the longest due first.
     pub async fn due_customers(
         &mut self,
         partner: i64,
@@ -180,7 +181,7 @@ impl WriteTx {
     ) -> Result<Vec<DueCustomer>, Error> {
         let (class, now_ms) = (class.as_str(), now.as_millis());
         let rows = sqlx::query_as!(
-            Taken,
+            DueRow,
             r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
                       response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
@@ -193,11 +194,11 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        self.askable(rows, now).await
+        self.parse_due_rows(rows, now).await
     }
 
-    /// These customers, due or not; whoever is not watched is left out.
-    pub async fn customers_to_ask(
+    /// These customers, due or not; those that are not watched are left out.
+    pub async fn customers_to_poll(
         &mut self,
         partner: i64,
         rows: &[i64],
@@ -205,7 +206,7 @@ impl WriteTx {
     ) -> Result<Vec<DueCustomer>, Error> {
         let rows = json(&rows)?;
         let rows = sqlx::query_as!(
-            Taken,
+            DueRow,
             r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
                       response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
@@ -215,10 +216,11 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        self.askable(rows, now).await
+        self.parse_due_rows(rows, now).await
     }
 
-    /// Moves customers to `lease_until` before they are asked: an answer that kills the process steps aside.
+    /// Makes customers due again at `lease_until`, before they are polled: one whose response kills the process is out
+    /// of the way.
     pub async fn lease(
         &mut self,
         customers: impl Iterator<Item = &DueCustomer>,
@@ -238,7 +240,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Moves the times on of customers whose answer was the same. Never overwrites what is newer.
+    /// Records polls whose response was the same. Never overwrites newer data.
     pub async fn unchanged(&mut self, answers: &[Unchanged]) -> Result<(), Error> {
         let answers = json(&answers)?;
         sqlx::query!(
@@ -260,7 +262,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Notes failed questions. They change nothing that is believed.
+    /// Records failed polls. They do not change any qualification state.
     pub async fn failed(&mut self, failures: &[Failed]) -> Result<(), Error> {
         let failures = json(&failures)?;
         sqlx::query!(
@@ -290,8 +292,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Gives back customers that were taken and not asked, with the time that each is due at.
-    pub async fn not_asked(&mut self, customers: &[(i64, Timestamp)]) -> Result<(), Error> {
+    /// Releases customers that were leased and not polled; each is due at its former time.
+    pub async fn release_polls(&mut self, customers: &[(i64, Timestamp)]) -> Result<(), Error> {
         let customers: Vec<_> = customers.iter().map(|(row, due_at)| (row, due_at.as_millis())).collect();
         let customers = json(&customers)?;
         sqlx::query!(
@@ -305,8 +307,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// After a start: questions that the last process did not survive are due at once; from the fifth in a row on
-    /// they wait a minute, so that an answer that kills us does not keep the others from being asked.
+    /// Called at start: customers whose poll the last process did not survive are due at once; from the fifth time in a
+    /// row after a minute, so that a response that kills us does not hold up the others.
     pub async fn recover_polls(&mut self, now: Timestamp) -> Result<u64, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
@@ -321,7 +323,7 @@ impl WriteTx {
         Ok(done.rows_affected())
     }
 
-    /// Makes who waits for a time after `latest` due within `spread` from now on.
+    /// Spreads customers that are due after `latest` over `spread` from now on.
     pub async fn clamp_polls(
         &mut self,
         partner: i64,
@@ -346,7 +348,7 @@ impl WriteTx {
         Ok(done.rows_affected())
     }
 
-    pub async fn close_gate(&mut self, partner: i64, until: Timestamp, reason: &str) -> Result<(), Error> {
+    pub async fn start_backoff(&mut self, partner: i64, until: Timestamp, reason: &str) -> Result<(), Error> {
         let until = until.as_millis();
         sqlx::query!(
             "update partner set backoff_until = max(coalesce(backoff_until, 0), ?1), backoff_reason = ?2, backoffs = backoffs + 1
@@ -360,8 +362,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Another answer of the same trouble: a gate that is closed stays closed until then.
-    pub async fn keep_gate_closed(&mut self, partner: i64, until: Timestamp) -> Result<(), Error> {
+    /// Another failure of the same cause: extends a backoff that is in force.
+    pub async fn extend_backoff(&mut self, partner: i64, until: Timestamp) -> Result<(), Error> {
         let until = until.as_millis();
         sqlx::query!("update partner set backoff_until = max(backoff_until, ?1) where id = ?2", until, partner)
             .execute(&mut *self.tx)
@@ -369,8 +371,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// A good answer came: the next trouble is the first again.
-    pub async fn open_gate(&mut self, partner: i64) -> Result<(), Error> {
+    /// Ends the backoff after a good response; the next failure is the first again.
+    pub async fn clear_backoff(&mut self, partner: i64) -> Result<(), Error> {
         sqlx::query!(
             "update partner set backoff_until = null, backoff_reason = null, backoffs = 0 where id = ?",
             partner

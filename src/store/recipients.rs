@@ -1,25 +1,25 @@
-//! Recipients who refused a message for good while others took it or may still take it.
+//! Recipients that rejected a message for good while others accepted it or may still accept it.
 
 use std::collections::BTreeMap;
 
 use super::{Error, Store, WriteTx, json, unreadable};
 use crate::time::Timestamp;
 
-/// A recipient of an endpoint, and what it refused for good and was not sent again.
+/// A recipient of an endpoint, and the messages that it rejected for good and was not sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub endpoint: String,
-    /// As the endpoint's configuration or the customer's contact has it.
+    /// As spelled in the endpoint's configuration or the customer's contact.
     pub address: String,
     pub messages: i64,
-    /// What was said of the newest of them, and its id.
+    /// The reply to the newest of them, and its delivery id.
     pub reply: String,
     pub delivery: String,
-    /// It is some customer's contact.
+    /// It is a customer's contact.
     pub is_contact: bool,
 }
 
-/// A message that somebody refused for good, of which nobody was told yet.
+/// A message that a recipient rejected for good, not reported yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub delivery: String,
@@ -28,11 +28,11 @@ pub struct Refusal {
 }
 
 impl Store {
-    /// Who refused what, by endpoint and address. A message that nobody took is a dead letter instead; and who asked for
-    /// a test was told.
+    /// Rejections by endpoint and address; without dead deliveries, which are reported as such, and without tests,
+    /// whose result the command shows.
     pub async fn refused_recipients(&self) -> Result<Vec<Refused>, Error> {
         let rows = sqlx::query!(
-            // One max() and no other: what stands bare is of the row that holds it.
+            // With a single max(), SQLite takes bare columns from the row that holds it.
             r#"with contacts as materialized (select distinct contact from customer where contact <> '' and removed_at is null)
                select d.endpoint as "endpoint!: String", cast(r.key as text) as "address!: String", cast(r.value as text) as "reply!: String",
                       d.id as "delivery!: String", max(d.sequence) as "newest!: i64", count(*) as "messages!: i64",
@@ -55,9 +55,9 @@ impl Store {
         Ok(refused.collect())
     }
 
-    /// What the operators are to be told of an endpoint's recipients, newest first; and when they last were. That a
-    /// message of such messages was refused itself is told to nobody: it would never end.
-    pub async fn untold_refusals(&self, endpoint: &str) -> Result<(Vec<Refusal>, Option<Timestamp>), Error> {
+    /// An endpoint's rejections that were not reported, newest first, at most 1000; and when some were last reported.
+    /// Without those of `monitor.dead_letter` events, or reports would never end.
+    pub async fn unreported_refusals(&self, endpoint: &str) -> Result<(Vec<Refusal>, Option<Timestamp>), Error> {
         let rows = sqlx::query!(
             r#"select d.id, d.refused, d.refused_at as "refused_at!: i64" from delivery d
                where d.endpoint = ? and d.refused <> '{}' and d.refused_at is not null and d.refused_reported_at is null
@@ -67,7 +67,7 @@ impl Store {
                order by d.refused_at desc limit 1000"#,
             endpoint
         );
-        let told = sqlx::query_scalar!(
+        let reported = sqlx::query_scalar!(
             r#"select max(refused_reported_at) as "told: i64" from delivery where endpoint = ? and refused <> '{}'"#,
             endpoint
         );
@@ -76,13 +76,13 @@ impl Store {
             Ok(Refusal { delivery: row.id, refused_at: Timestamp::from_millis(row.refused_at), replies })
         });
         let refusals = refusals.collect::<Result<_, Error>>()?;
-        Ok((refusals, told.fetch_one(&self.read).await?.map(Timestamp::from_millis)))
+        Ok((refusals, reported.fetch_one(&self.read).await?.map(Timestamp::from_millis)))
     }
 }
 
 impl WriteTx {
-    /// These recipients refused it for good, the last of them now.
-    pub(super) async fn note_refusals(
+    /// Stores the recipients that rejected a delivery for good, the last of them now.
+    pub(super) async fn save_refusals(
         &mut self,
         id: &str,
         refused: &BTreeMap<&String, &String>,
@@ -100,8 +100,13 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The operators know of what these refused up to `until`.
-    pub async fn refusals_told(&mut self, endpoint: &str, until: Timestamp, now: Timestamp) -> Result<(), Error> {
+    /// Marks the endpoint's rejections up to `until` as reported.
+    pub async fn mark_refusals_reported(
+        &mut self,
+        endpoint: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let (until, now) = (until.as_millis(), now.as_millis());
         sqlx::query!(
             "update delivery set refused_reported_at = ?3
@@ -115,7 +120,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Nobody sends to this address any more: what it refused needs nobody.
+    /// Deletes rejections by an address that is no longer in use.
     pub async fn forget_refusals(&mut self, endpoint: &str, address: &str) -> Result<(), Error> {
         sqlx::query!(
             "update delivery

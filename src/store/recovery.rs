@@ -1,30 +1,30 @@
-//! Deliveries after a process that died, and after a clock that was set back.
+//! Recovers deliveries after a process died or a clock was set back.
 
 use super::{ClaimedDelivery, Error, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// The latest times that can be set now: what waits for a later one was set by another clock.
+/// The latest times that can have been set by now. A later one was set by another clock.
 #[derive(Debug, Clone, Copy)]
 pub struct ClockSkewBounds {
     pub now: Timestamp,
-    /// Of an attempt, and of a probe.
+    /// Of an attempt or a probe.
     pub attempt: Timestamp,
-    /// Of what quiet hours hold back.
-    pub held: Timestamp,
-    /// Of what gathers.
+    /// Of a delivery deferred by quiet hours.
+    pub deferred: Timestamp,
+    /// Of a delivery that waits for its group.
     pub gathered: Timestamp,
 }
 
 impl ClockSkewBounds {
     fn millis(self) -> [i64; 4] {
-        [self.now, self.attempt, self.held, self.gathered].map(Timestamp::as_millis)
+        [self.now, self.attempt, self.deferred, self.gathered].map(Timestamp::as_millis)
     }
 }
 
 impl Store {
-    /// Whether something waits for a time that only another clock can have set, or was queued at one.
-    pub async fn has_future_timestamps(&self, endpoint: &str, latest: ClockSkewBounds) -> Result<bool, Error> {
-        let [now, attempt, held, gathered] = latest.millis();
+    /// True if a delivery or probe is due at, or was enqueued at, a time that only another clock can have set.
+    pub async fn has_future_timestamps(&self, endpoint: &str, bounds: ClockSkewBounds) -> Result<bool, Error> {
+        let [now, attempt, deferred, gathered] = bounds.millis();
         let waits = sqlx::query_scalar!(
             r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending'
                               and ((next_attempt_at > ?2
@@ -34,7 +34,7 @@ impl Store {
                    or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
             endpoint,
             attempt,
-            held,
+            deferred,
             now,
             gathered
         );
@@ -43,9 +43,10 @@ impl Store {
 }
 
 impl WriteTx {
-    /// At start: attempts that the last process did not survive are over, and their deliveries due at once. That
-    /// costs no pause of the schedule. From the third in a row on it waits: a message that kills the process must
-    /// not take its neighbours along. One that was only under way beside it waits for another time than its own.
+    /// Called at start: ends the attempts that the last process did not survive; their deliveries are due at once,
+    /// without advancing the retry schedule. From the third interruption in a row they wait: a message that kills the
+    /// process must not take others along. The wait differs per delivery, so that one that was merely open at the same
+    /// time is soon tried apart from it.
     pub async fn recover_deliveries(&mut self, now: Timestamp) -> Result<u64, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
@@ -65,7 +66,7 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        // What quiet hours hold back is looked at again: they may be others now.
+        // Quiet hours may have changed: deferred deliveries are checked again.
         sqlx::query!(
             "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - deferred_until, deferred_until = null
              where state = 'pending' and respects_quiet_hours = 1 and deferred_until > ?1",
@@ -73,14 +74,14 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        // A probe that was under way is repeated as well.
+        // An interrupted probe is repeated as well.
         sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now)
             .execute(&mut *self.tx)
             .await?;
         Ok(done.rows_affected())
     }
 
-    /// vetwatch stops before an attempt has ended: the delivery is due at once. That costs no pause of the schedule.
+    /// Ends an attempt because vetwatch stops: the delivery is due at once, without advancing the retry schedule.
     pub async fn interrupt(&mut self, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
         let (id, now) = (due.id.to_string(), now.as_millis());
         sqlx::query!(
@@ -103,9 +104,10 @@ impl WriteTx {
         Ok(())
     }
 
-    /// A clock that was set back must not put a message out of reach: what [`Store::has_future_timestamps`] is due now.
-    pub async fn clamp_deliveries(&mut self, endpoint: &str, latest: ClockSkewBounds) -> Result<(), Error> {
-        let [now, attempt, held, gathered] = latest.millis();
+    /// Makes what [`Store::has_future_timestamps`] finds due now, so that a clock that was set back does not block
+    /// deliveries.
+    pub async fn clamp_deliveries(&mut self, endpoint: &str, bounds: ClockSkewBounds) -> Result<(), Error> {
+        let [now, attempt, deferred, gathered] = bounds.millis();
         sqlx::query!(
             "update delivery set next_attempt_at = ?1, deferred_until = null, created_at = min(created_at, ?1),
                                  first_due_at = min(first_due_at, ?1)
@@ -116,7 +118,7 @@ impl WriteTx {
             now,
             endpoint,
             attempt,
-            held,
+            deferred,
             gathered
         )
         .execute(&mut *self.tx)

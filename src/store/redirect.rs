@@ -1,18 +1,18 @@
-//! Telling another endpoint instead of the one that a message waits for, or was given up at.
+//! Redirecting dead and waiting deliveries to another endpoint.
 
 use super::redrive::Redrive;
 use super::{Error, NewDelivery, WriteTx};
 use crate::time::Timestamp;
 
-/// What came of it.
+/// The result of a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Redirected {
     Done {
-        /// Ended: id and endpoint, oldest first.
+        /// The deliveries that were redirected: id and endpoint, oldest first.
         moved: Vec<(String, String)>,
-        /// How many events the other endpoint is told of; it has messages of the others.
+        /// How many events were enqueued for the other endpoint; it has the rest already.
         events: usize,
-        /// Not moved: the other endpoint has a message of theirs that was given up itself.
+        /// Not redirected, because the other endpoint has a dead delivery of one of their events.
         left: Vec<(String, String)>,
     },
     NothingMatched,
@@ -21,23 +21,23 @@ pub enum Redirected {
 }
 
 impl WriteTx {
-    /// Sends what these deliveries tell to another endpoint, as far as it has no message of it, and ends them: their
-    /// state is `dead`, `last_error` says where to. Of an endpoint that is named, also what waits is moved; else only
-    /// what was given up, and what waits for an endpoint that is not configured or said that it is gone.
+    /// Enqueues the events of these deliveries for another endpoint, except those it has already, and ends the
+    /// deliveries as `dead`; `last_error` says where to. With an endpoint in `selection`, its pending deliveries are moved
+    /// as well; otherwise dead ones, and pending ones of endpoints that are paused or not configured.
     pub async fn redirect(
         &mut self,
-        which: Redrive<'_>,
-        parcel: &NewDelivery<'_>,
+        selection: Redrive<'_>,
+        new: &NewDelivery<'_>,
         now: Timestamp,
     ) -> Result<Redirected, Error> {
-        let ids = match which {
+        let ids = match selection {
             Redrive::One { id, .. } => match self.state_of(id).await? {
                 None => return Ok(Redirected::NothingMatched),
                 Some(state) if state.state == "pending" && state.under_way => return Ok(Redirected::UnderWay),
                 Some(state) if state.state == "delivered" => return Ok(Redirected::Delivered),
                 Some(state) => vec![state.id],
             },
-            Redrive::Dead { endpoint, since } => self.redirectable(endpoint, since, parcel.endpoint).await?,
+            Redrive::Dead { endpoint, since } => self.redirectable(endpoint, since, new.endpoint).await?,
         };
         if ids.is_empty() {
             return Ok(Redirected::NothingMatched);
@@ -47,16 +47,16 @@ impl WriteTx {
             let row = sqlx::query!(r#"select endpoint, sequence as "sequence!: i64" from delivery where id = ?"#, id);
             let row = row.fetch_one(&mut *self.tx).await?;
             let (from, sequence) = (row.endpoint, row.sequence);
-            if self.is_given_up_at(&id, parcel.endpoint).await? {
+            if self.is_dead_at(&id, new.endpoint).await? {
                 left.push((id, from));
                 continue;
             }
-            let parcel = NewDelivery { failover_from: Some(&from), ..*parcel };
-            for event in self.events_unknown_to(parcel.endpoint, sequence).await? {
-                self.enqueue(&event, &parcel, now).await?;
+            let new = NewDelivery { failover_from: Some(&from), ..*new };
+            for event in self.events_missing_at(new.endpoint, sequence).await? {
+                self.enqueue(&event, &new, now).await?;
                 events += 1;
             }
-            self.end_redirected(&id, parcel.endpoint, now).await?;
+            self.end_redirected(&id, new.endpoint, now).await?;
             moved.push((id, from));
         }
         Ok(Redirected::Done { moved, events, left })
@@ -86,9 +86,9 @@ impl WriteTx {
         Ok(ids.fetch_all(&mut *self.tx).await?)
     }
 
-    /// Whether `to` was to be told of one of its events, and that was given up.
-    async fn is_given_up_at(&mut self, id: &str, to: &str) -> Result<bool, Error> {
-        let is = sqlx::query_scalar!(
+    /// True if `to` has a dead delivery of one of its events.
+    async fn is_dead_at(&mut self, id: &str, to: &str) -> Result<bool, Error> {
+        let found = sqlx::query_scalar!(
             r#"select exists (select 1 from delivery_event mine
                               join delivery_event theirs on theirs.event = mine.event and theirs.endpoint = ?2
                               join delivery d on d.id = theirs.delivery
@@ -96,7 +96,7 @@ impl WriteTx {
             id,
             to
         );
-        Ok(is.fetch_one(&mut *self.tx).await?)
+        Ok(found.fetch_one(&mut *self.tx).await?)
     }
 
     async fn end_redirected(&mut self, id: &str, to: &str, now: Timestamp) -> Result<(), Error> {

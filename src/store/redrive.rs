@@ -1,69 +1,69 @@
-//! Sending again what was given up.
+//! Redriving dead deliveries.
 
 use crate::store::{Error, WriteTx, doing};
 use crate::time::Timestamp;
 
-/// Which deliveries are to be sent again.
+/// Which deliveries to redrive.
 #[derive(Debug, Clone, Copy)]
 pub enum Redrive<'a> {
-    /// This one, by its whole id. One that every recipient took only if `force`.
+    /// One delivery, by its full id. One that every recipient accepted only with `force`.
     One { id: &'a str, force: bool },
-    /// The dead letters of an endpoint, of a time, or both, and what some of its recipients refused. Of an endpoint that
-    /// said that it is gone, also what waits.
+    /// The dead deliveries of an endpoint, since a time, or both, and those that some recipients rejected. With an
+    /// endpoint that is paused, its pending ones too.
     Dead {
         endpoint: Option<&'a str>,
-        /// Made at or after this.
+        /// Created at or after this.
         since: Option<Timestamp>,
     },
 }
 
-/// How a delivery stands.
-pub(super) struct Standing {
-    /// As it is now: it changes while a message gathers.
+/// The state of a delivery.
+pub(super) struct DeliveryState {
+    /// The current id: it changes while a message waits for its group.
     pub(super) id: String,
     pub(super) state: String,
-    /// Some recipients refused it for good.
+    /// Some recipients rejected it for good.
     partly: bool,
-    /// An attempt is.
+    /// An attempt is open.
     pub(super) under_way: bool,
 }
 
-/// What came of it.
+/// The result of a redrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Redriven {
-    /// These are pending and due now: id and endpoint, oldest first.
+    /// Now pending and due: id and endpoint, oldest first.
     Again(Vec<(String, String)>),
-    /// No such delivery, or no dead letter.
+    /// No delivery matched.
     NothingMatched,
-    /// It is being sent at this moment, or the process died while sending it: it is tried again anyway.
+    /// An attempt is open, or the process died in it; then it is retried anyway.
     UnderWay,
     /// It was delivered; only `force` sends it again.
     Delivered,
 }
 
 impl WriteTx {
-    /// The same row, id and body with a new ladder, due now. Its endpoint is no longer paused, and probed now if it is
-    /// closed. Recipients that took the message are left alone; those that refused it are asked again (somebody may
-    /// have made the mailbox), and with `force` everybody is.
-    pub async fn redrive(&mut self, which: Redrive<'_>, now: Timestamp) -> Result<Redriven, Error> {
-        let (ids, everybody) = match which {
+    /// Makes deliveries pending and due now, with the same id and message and a new retry schedule. Their endpoints are
+    /// resumed, and probed now if backing off. Recipients that accepted the message are skipped; those that rejected it
+    /// are tried again (the mailbox may exist by now), and with `force` all are.
+    pub async fn redrive(&mut self, selection: Redrive<'_>, now: Timestamp) -> Result<Redriven, Error> {
+        let (ids, all_recipients) = match selection {
             Redrive::One { id, force } => match self.state_of(id).await? {
                 None => return Ok(Redriven::NothingMatched),
                 Some(state) if state.state == "pending" && state.under_way => return Ok(Redriven::UnderWay),
                 Some(state) if state.state == "delivered" && !state.partly && !force => return Ok(Redriven::Delivered),
                 Some(state) => (vec![state.id], force && state.state == "delivered"),
             },
-            Redrive::Dead { endpoint, since } => (self.dead_letters(endpoint, since).await?, false),
+            Redrive::Dead { endpoint, since } => (self.dead_deliveries(endpoint, since).await?, false),
         };
         if ids.is_empty() {
             return Ok(Redriven::NothingMatched);
         }
-        self.send_again(&ids, everybody, now).await.map(Redriven::Again)
+        self.reset_deliveries(&ids, all_recipients, now).await.map(Redriven::Again)
     }
 
-    pub(super) async fn state_of(&mut self, id: &str) -> Result<Option<Standing>, Error> {
+    pub(super) async fn state_of(&mut self, id: &str) -> Result<Option<DeliveryState>, Error> {
         let row = sqlx::query_as!(
-            Standing,
+            DeliveryState,
             r#"select d.id, d.state, d.refused <> '{}' as "partly!: bool",
                       exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
                from delivery d
@@ -74,7 +74,11 @@ impl WriteTx {
         row.fetch_optional(&mut *self.tx).await.map_err(doing("send a message again"))
     }
 
-    async fn dead_letters(&mut self, endpoint: Option<&str>, since: Option<Timestamp>) -> Result<Vec<String>, Error> {
+    async fn dead_deliveries(
+        &mut self,
+        endpoint: Option<&str>,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<String>, Error> {
         let since = since.map_or(i64::MIN, Timestamp::as_millis);
         let ids = sqlx::query_scalar!(
             "select id from delivery
@@ -89,10 +93,10 @@ impl WriteTx {
         ids.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))
     }
 
-    async fn send_again(
+    async fn reset_deliveries(
         &mut self,
         ids: &[String],
-        everybody: bool,
+        all_recipients: bool,
         at: Timestamp,
     ) -> Result<Vec<(String, String)>, Error> {
         let now = at.as_millis();
@@ -108,7 +112,7 @@ impl WriteTx {
              where id in (select value from json_each(?1))",
             list,
             now,
-            everybody,
+            all_recipients,
         )
         .execute(&mut *self.tx)
         .await.map_err(doing("send messages again"))?;
@@ -130,12 +134,12 @@ impl WriteTx {
         for endpoint in paused.fetch_all(&mut *self.tx).await? {
             self.resume_endpoint(&endpoint, at).await?;
         }
-        let told = sqlx::query!(
+        let redriven = sqlx::query!(
             "select id, endpoint from delivery where id in (select value from json_each(?1)) order by sequence",
             list,
         );
-        let told = told.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))?;
-        Ok(told.into_iter().map(|row| (row.id, row.endpoint)).collect())
+        let redriven = redriven.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))?;
+        Ok(redriven.into_iter().map(|row| (row.id, row.endpoint)).collect())
     }
 }
 
@@ -152,9 +156,9 @@ mod tests {
     const DEAD_WEBHOOK: &str = "0193b000-0000-7000-8000-000000000004";
     const UNDER_WAY: &str = "0193c000-0000-7000-8000-000000000005";
 
-    async fn redrive(store: &Store, which: Redrive<'_>) -> Redriven {
+    async fn redrive(store: &Store, selection: Redrive<'_>) -> Redriven {
         let mut tx = store.begin().await.unwrap();
-        let redriven = tx.redrive(which, now()).await.unwrap();
+        let redriven = tx.redrive(selection, now()).await.unwrap();
         tx.commit().await.unwrap();
         redriven
     }
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_redrive_is_the_same_row_and_body_with_a_new_ladder() {
+    async fn a_redrive_is_the_same_row_and_body_with_a_new_retry_schedule() {
         let filled = fixture::filled().await;
         let stuck = sqlx::query!("update delivery set retry_index = 4, interrupted = 3 where id = ?1", DEAD_MAIL);
         stuck.execute(&filled.store.write).await.unwrap();
@@ -178,11 +182,11 @@ mod tests {
             (after.delivery.state.as_str(), after.delivery.next_attempt_at),
             ("pending", Some(now().to_string()))
         );
-        let ladder = sqlx::query!("select retry_index, interrupted from delivery where id = ?1", DEAD_MAIL);
-        let ladder = ladder.fetch_one(&filled.store.read).await.unwrap();
-        assert_eq!((ladder.retry_index, ladder.interrupted), (0, 0));
+        let retry = sqlx::query!("select retry_index, interrupted from delivery where id = ?1", DEAD_MAIL);
+        let retry = retry.fetch_one(&filled.store.read).await.unwrap();
+        assert_eq!((retry.retry_index, retry.interrupted), (0, 0));
         assert_eq!((after.first_due_at, after.delivery.finished_at), (now(), None));
-        // Who took it does not get it twice; who refused it is asked again.
+        // Recipients that accepted it are skipped; those that rejected it are tried again.
         assert_eq!(after.final_replies, serde_json::json!({ "a@contoso.example": "250 queued" }));
     }
 
@@ -200,10 +204,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dead_letters_are_chosen_by_endpoint_and_by_time() {
+    async fn dead_deliveries_are_chosen_by_endpoint_and_by_time() {
         let filled = fixture::filled().await;
         let since = Some(Timestamp::from_millis(now().as_millis() - 2 * 24 * 3_600_000));
-        // It said that it is gone: what waits for it goes out again as well.
+        // It is paused: its pending deliveries are sent again as well.
         let paused = Redrive::Dead { endpoint: Some("crm"), since };
         assert_eq!(redrive(&filled.store, paused).await, Redriven::Again(vec![(PENDING.into(), "crm".into())]));
         let none = Redrive::Dead { endpoint: Some("crm"), since };

@@ -1,7 +1,7 @@
-//! What people ask the database, read-only: the queries behind the commands.
+//! Reports: the read-only queries behind the commands.
 //!
-//! Rows that a view describes carry the view's column names, because `--json` prints them as they are and analysts
-//! meet the same names in SQL. Their times are the view's texts; what only the commands need are [`Timestamp`]s.
+//! Rows of a view have the view's column names, because `--json` prints them as they are and analysts meet the same
+//! names in SQL. Their times are the view's texts; times that only the commands need are [`Timestamp`]s.
 
 mod deliveries;
 #[cfg(test)]
@@ -81,7 +81,7 @@ pub struct CustomerRow {
     pub customer_id: String,
     pub name: String,
     pub domain: String,
-    /// Joined by commas; empty: none.
+    /// Joined by commas; empty if none.
     pub tags: String,
     /// May be empty.
     pub contact: String,
@@ -91,22 +91,22 @@ pub struct CustomerRow {
     pub poll_failures: i64,
     /// The first failed poll since the last good one.
     pub failing_since: Option<String>,
-    /// Failing for so long that the operators hear of it.
+    /// Since when it counts as unreadable.
     pub unreadable_since: Option<String>,
     pub last_error: Option<String>,
     pub poll_class: String,
     pub added_at: String,
-    /// It left Partner Center's list, or refuses to answer.
+    /// It is no longer in Partner Center's list, or Partner Center refuses to answer about it.
     pub departed_since: Option<String>,
-    /// Nobody is told of it since, and until when; no end: until `customers unmute`.
+    /// Muted since and until; without an end, until `customers unmute`.
     pub muted_since: Option<String>,
     pub muted_until: Option<String>,
 }
 
-/// A customer as somebody may name it on the command line.
+/// A customer as it can be named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundCustomer {
-    /// The row: one from each `add` to its `remove`.
+    /// The row; each `add` after a `remove` makes a new one.
     pub row: i64,
     pub partner: String,
     pub customer_id: String,
@@ -117,12 +117,12 @@ pub struct FoundCustomer {
     pub paused: bool,
 }
 
-/// Which transitions; the default is all of them.
+/// Filters transitions; the default is all of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TransitionFilter<'a> {
     /// Observed at or after this.
     pub since: Option<Timestamp>,
-    /// Of these rows of `customer`.
+    /// Rows of `customer`.
     pub customers: Option<&'a [i64]>,
     pub partner: Option<&'a str>,
     /// At most this many, the newest.
@@ -136,7 +136,7 @@ impl Store {
         names.fetch_all(&self.read).await.map_err(doing("read the partners"))
     }
 
-    /// How many customers are watched, and when one of them was last seen.
+    /// The number of watched customers, and when one of them was last read.
     pub async fn watching(&self) -> Result<(i64, Option<Timestamp>), Error> {
         let row = sqlx::query!(
             r#"select count(*) as customers, max(last_seen_at) as "last_seen_at: i64"
@@ -146,7 +146,7 @@ impl Store {
         Ok((row.customers, row.last_seen_at.map(Timestamp::from_millis)))
     }
 
-    /// Everybody on the roster, the removed included, oldest row first.
+    /// All customers, removed ones included, oldest row first.
     pub async fn known_customers(&self) -> Result<Vec<FoundCustomer>, Error> {
         let rows = sqlx::query_as!(
             FoundCustomer,
@@ -155,7 +155,7 @@ impl Store {
                from customer c join partner p on p.id = c.partner
                order by c.id"#,
         );
-        rows.fetch_all(&self.read).await.map_err(doing("read the roster"))
+        rows.fetch_all(&self.read).await.map_err(doing("read the customers"))
     }
 
     /// Watched customers by name; `rows` narrows them to these rows, `tag` to those that carry it.
@@ -189,15 +189,15 @@ impl Store {
         found.fetch_all(&self.read).await.map_err(doing("list customers"))
     }
 
-    /// Customers that could not be read for a while, longest first.
-    pub async fn blind_customers(&self) -> Result<Vec<CustomerRow>, Error> {
-        let mut blind = self.customers(None, None, None).await?;
-        blind.retain(|customer| customer.unreadable_since.is_some() && !customer.paused);
-        blind.sort_by(|a, b| a.unreadable_since.cmp(&b.unreadable_since));
-        Ok(blind)
+    /// Unreadable customers, the longest unreadable first.
+    pub async fn unreadable_customers(&self) -> Result<Vec<CustomerRow>, Error> {
+        let mut unreadable = self.customers(None, None, None).await?;
+        unreadable.retain(|customer| customer.unreadable_since.is_some() && !customer.paused);
+        unreadable.sort_by(|a, b| a.unreadable_since.cmp(&b.unreadable_since));
+        Ok(unreadable)
     }
 
-    /// What customers hold now. `customer`: the partner and the compared id; `None`: everybody.
+    /// The current qualifications of one customer (partner and normalised id), or with `None` of all.
     pub async fn current(&self, customer: Option<(&str, &str)>) -> Result<Vec<CurrentRow>, Error> {
         let (partner, key) = customer.unzip();
         let rows = sqlx::query_as!(
@@ -217,7 +217,7 @@ impl Store {
         rows.fetch_all(&self.read).await.map_err(doing("read how customers stand"))
     }
 
-    /// What is in review now, by the time it was submitted (or, where that is unknown, first seen so): oldest first.
+    /// What is in review now, by submission (or first sight, where that is unknown), oldest first.
     pub async fn in_review(&self) -> Result<Vec<CurrentRow>, Error> {
         let rows = sqlx::query_as!(
             CurrentRow,
@@ -234,7 +234,7 @@ impl Store {
         rows.fetch_all(&self.read).await.map_err(doing("list what is in review"))
     }
 
-    /// Verdicts that were seen at or after `since`, newest first.
+    /// Verdicts seen at or after `since`, newest first.
     pub async fn decisions(&self, since: Timestamp) -> Result<Vec<DecisionRow>, Error> {
         let since = since.to_string();
         let rows = sqlx::query_as!(
@@ -281,7 +281,7 @@ impl Store {
     }
 }
 
-/// A list as `json_each` takes it: SQLite has no array parameters.
+/// A list for `json_each`: SQLite has no array parameters.
 pub(super) fn json_list(rows: &[i64]) -> String {
     serde_json::json!(rows).to_string()
 }

@@ -1,9 +1,9 @@
-//! A customer for whom a vetting was asked for: news is expected.
+//! Watching a customer closely after a vetting was submitted.
 
 use super::{Error, WriteTx};
 use crate::time::Timestamp;
 
-/// How a customer was put on expected news, and how it was before.
+/// A customer that is watched closely, and how it was polled before.
 #[derive(Debug, Clone)]
 pub struct Expected {
     pub customer: i64,
@@ -13,8 +13,7 @@ pub struct Expected {
 }
 
 impl WriteTx {
-    /// Expects news of the customer until then, asks about it as often as about one in review, and not later than
-    /// `due_at`. `None`: it was removed.
+    /// Polls the customer like one in review until `until`, and not later than `due_at`. `None` if it was removed.
     pub async fn watch_closely(
         &mut self,
         customer: i64,
@@ -44,7 +43,7 @@ impl WriteTx {
         Ok(Some(Expected { customer, until, before, class }))
     }
 
-    /// Undoes that, unless what was expected has come meanwhile. The customer is still asked about once.
+    /// Undoes that, unless the watch has ended meanwhile. The customer stays due once.
     pub async fn restore_watch(&mut self, expected: &Expected) -> Result<(), Error> {
         sqlx::query!(
             "update customer set watch_closely_until = ?1, poll_class = ?2
@@ -59,7 +58,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Notes that a submission left: answers to questions that began before `now` are of the past, and the next answer
+    /// Records a submission that was sent: responses to polls that began before `now` are stale, and the next response
     /// is compared in full, whatever the last one said.
     pub async fn submitted(&mut self, expected: &Expected, now: Timestamp, due_at: Timestamp) -> Result<(), Error> {
         let (now, due_at) = (now.as_millis(), due_at.as_millis());

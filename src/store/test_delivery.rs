@@ -1,13 +1,13 @@
-//! Test messages: the same rows as any message, but one that somebody waits for is tried before the others, and while
-//! its endpoint is closed.
+//! Test messages: ordinary deliveries, except that a test is tried before the others, and while its endpoint is backing
+//! off.
 
 use super::{Claim, ClaimedDelivery, Error, Store, UnrenderedDelivery, WriteTx, doing};
 use crate::event::Event;
 use crate::time::Timestamp;
 
 impl Store {
-    /// Whether an attempt at this delivery is under way or could still be begun, and what the last one that ended said.
-    pub async fn trial(&self, delivery: &str) -> Result<Option<TestDelivery>, Error> {
+    /// The state of a test and its last ended attempt; `None` if there is no such delivery.
+    pub async fn test_delivery(&self, delivery: &str) -> Result<Option<TestDelivery>, Error> {
         let row = sqlx::query!(
             r#"select d.state, d.next_attempt_at, a.number as "number?: i64", a.outcome as "outcome?: String",
                       a.response as "response?: String",
@@ -28,7 +28,7 @@ impl Store {
     }
 }
 
-/// How a test message stands.
+/// The state of a test message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestDelivery {
     pub state: String,
@@ -37,12 +37,12 @@ pub struct TestDelivery {
     pub attempt: Option<i64>,
     pub outcome: Option<String>,
     pub response: Option<String>,
-    /// The endpoint said that it is gone for good: nothing is tried.
+    /// The endpoint is paused: no attempt is made.
     pub gone: bool,
 }
 
 impl WriteTx {
-    /// The delivery that tells an endpoint of an event.
+    /// The delivery of an event to an endpoint.
     pub async fn delivery_of(&mut self, event: &Event, endpoint: &str) -> Result<Option<String>, Error> {
         let event = event.data.event_id.to_string();
         let id = sqlx::query_scalar!(
@@ -53,7 +53,7 @@ impl WriteTx {
         id.fetch_optional(&mut *self.tx).await.map_err(doing("queue a test"))
     }
 
-    /// Somebody wants to know whether the endpoint takes a message now: it is no longer paused, and probed at once.
+    /// Makes a test possible now: the endpoint is resumed, and probed at once if it was paused or backing off.
     pub async fn force_probe(&mut self, endpoint: &str, at: Timestamp) -> Result<(), Error> {
         let now = at.as_millis();
         sqlx::query!(
@@ -69,10 +69,10 @@ impl WriteTx {
         self.resume_endpoint(endpoint, at).await
     }
 
-    /// A test that was not tried yet: what a closed endpoint is probed with, because somebody waits for it.
+    /// The oldest test that was not tried yet: an endpoint that is backing off is probed with it first.
     pub(super) async fn waiting_test(&mut self, endpoint: &str) -> Result<Option<i64>, Error> {
         let sequence = sqlx::query_scalar!(
-            // Tests are few, whatever waits: the cross join begins with them.
+            // Tests are few, however many deliveries wait: the cross join begins with them.
             "select d.sequence from event e
              cross join delivery_event de on de.event = e.id
              cross join delivery d on d.id = de.delivery
@@ -83,7 +83,8 @@ impl WriteTx {
         sequence.fetch_optional(&mut *self.tx).await.map_err(doing("look for a test"))
     }
 
-    /// Claims this delivery, as [`WriteTx::claim_due`] does the oldest one. `None`: it is not pending, or is being tried.
+    /// Claims this delivery, as [`WriteTx::claim_due`] does the oldest one. `None` if it is not pending, or an attempt
+    /// is open.
     pub async fn claim_one(
         &mut self,
         id: &str,

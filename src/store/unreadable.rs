@@ -1,5 +1,5 @@
-//! Deliveries of which something cannot be read. They wait, and the operators hear of it; nothing is left out of a
-//! message, and nobody is mailed again, because a row is damaged.
+//! Deliveries with a damaged row. They wait and are reported to the operators. A damaged row must not leave an event
+//! out of a message, nor send a message again.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,23 +9,24 @@ use tracing::error;
 use super::{Claim, Error, Store, WriteTx};
 use crate::time::Timestamp;
 
-/// How long it steps aside. Whoever mended it need not wait: a redrive makes it due.
-const ASIDE: Duration = Duration::from_mins(10);
+/// How long an unreadable delivery is deferred. After a repair, a redrive makes it due at once.
+const UNREADABLE_DELAY: Duration = Duration::from_mins(10);
 
-/// Deliveries to an endpoint that wait because of what is stored of them, and of which nobody was told yet.
+/// Unreadable deliveries to an endpoint that were not reported yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     pub endpoint: String,
     pub count: i64,
-    /// The oldest of them: its id (as it is stored), and what of it cannot be read.
+    /// The oldest of them: its id as stored, and what cannot be read.
     pub id: String,
     pub error: String,
-    /// When the operators were last told of others at this endpoint.
+    /// When others of this endpoint were last reported.
     pub reported_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// By endpoint. That the message of such a delivery cannot be read itself is told to nobody: it would never end.
+    /// Unreported unreadable deliveries by endpoint; without those of `monitor.dead_letter` events, or reports would
+    /// never end.
     pub async fn unreadable_deliveries(&self) -> Result<Vec<Unreadable>, Error> {
         let rows = sqlx::query!(
             r#"select d.endpoint as "endpoint!", count(*) as "count!: i64", min(d.sequence) as "first!: i64",
@@ -41,7 +42,7 @@ impl Store {
         .await?;
         let mut found = Vec::new();
         for row in rows {
-            // Its id may be what cannot be read.
+            // The id may be what cannot be read.
             let first = sqlx::query!(
                 r#"select cast(id as blob) as "id!: Vec<u8>", last_error from delivery where sequence = ?"#,
                 row.first
@@ -61,7 +62,7 @@ impl Store {
 }
 
 impl WriteTx {
-    /// A delivery that cannot be claimed for what is stored of it steps aside for a while, and says why.
+    /// Defers a delivery that cannot be read, and stores the error.
     pub(super) async fn set_aside(&mut self, sequence: i64, claim: Claim<'_>, error: Error) -> Result<(), Error> {
         let error = error.while_doing(format_args!("write a message to {}", claim.endpoint));
         let why = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
@@ -75,12 +76,12 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        // Held back, so that a closed endpoint is not probed with it; and the time does not count towards giving up.
-        self.defer(sequence, claim.now, claim.now.after(ASIDE)).await
+        // Deferred, so that it is not used as a probe, and the time does not count towards giving up.
+        self.defer(sequence, claim.now, claim.now.after(UNREADABLE_DELAY)).await
     }
 
-    /// The operators know of the deliveries to this endpoint that cannot be read.
-    pub async fn unreadable_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+    /// Marks the endpoint's unreadable deliveries as reported.
+    pub async fn mark_unreadable_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
             "update delivery set unreadable_reported_at = ?1

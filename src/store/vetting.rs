@@ -1,8 +1,8 @@
-//! What is believed of a customer's qualifications, what changed, and what is told of it.
+//! A customer's qualification states, transitions and events.
 
 use uuid::Uuid;
 
-use super::{Error, WriteTx, counted, json, of_row, unreadable};
+use super::{Error, WriteTx, json, row_error, to_count, unreadable};
 use crate::changes::{Change, LastNotified, Pending, QualificationState, Review};
 use crate::event::{CustomerRef, Event};
 use crate::ids::EventKey;
@@ -10,7 +10,7 @@ use crate::qualification::{self, Entry, Verdict};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
-/// A watched customer, as an answer about it finds it.
+/// A watched customer, as stored before a response is recorded.
 #[derive(Debug, Clone)]
 pub struct Customer {
     pub row: i64,
@@ -18,24 +18,24 @@ pub struct Customer {
     pub name: String,
     pub domain: String,
     pub tags: Vec<String>,
-    /// Whom to turn to about it, as a person wrote it.
+    /// The contact, as a person wrote it.
     pub contact: String,
     pub class: PollClass,
     pub added_at: Timestamp,
     pub watch_closely_until: Option<Timestamp>,
-    /// When something was last submitted for it, as the activity log has it.
+    /// The last submission, according to the activity log.
     pub submitted_at: Option<Timestamp>,
     pub response_requested_at: Option<Timestamp>,
     pub last_seen_at: Option<Timestamp>,
-    /// It left Partner Center's list: asked seldom, whatever it answers.
+    /// It is missing from Partner Center's list: polled rarely, whatever the response.
     pub unlisted: bool,
     pub muted_at: Option<Timestamp>,
-    /// `None`, if it is muted: until somebody wants to hear of it again.
+    /// If muted, `None` means until it is unmuted.
     pub muted_until: Option<Timestamp>,
 }
 
 impl Customer {
-    /// As messages name it.
+    /// The reference that events carry.
     #[must_use]
     pub fn reference(&self) -> CustomerRef {
         CustomerRef {
@@ -46,7 +46,7 @@ impl Customer {
         }
     }
 
-    /// Nobody is told anything about it.
+    /// Whether it is muted at `now`.
     #[must_use]
     pub fn is_muted(&self, now: Timestamp) -> bool {
         self.muted_at.is_some() && self.muted_until.is_none_or(|until| now < until)
@@ -54,7 +54,7 @@ impl Customer {
 }
 
 impl WriteTx {
-    /// The customer, unless it was removed meanwhile.
+    /// `None` if the customer was removed.
     pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
         let found = sqlx::query!(
             r#"select id as "id!", customer_id, name, domain, tags, contact, poll_class, added_at, watch_closely_until, submitted_at,
@@ -64,7 +64,7 @@ impl WriteTx {
         )
         .fetch_optional(&mut *self.tx)
         .await
-        .map_err(of_row(
+        .map_err(row_error(
             "customer",
             row,
             "id customer_id name domain tags contact poll_class added_at watch_closely_until submitted_at response_requested_at \
@@ -103,7 +103,7 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await
-        .map_err(of_row(
+        .map_err(row_error(
             "qualification_state",
             format!("of customer {customer}"),
             "id qualification present vetting_status vetting_reason vetting_created_at status_since attempt \
@@ -112,10 +112,10 @@ impl WriteTx {
              pending_reason pending_created_at pending_since pending_last_other_at pending_confirmations pending_confirmed_at pending_until",
         ))?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        let beliefs = rows.into_iter().map(|row| {
-            let count = |column, n: i64| counted("qualification_state", row.id, column, n);
+        let states = rows.into_iter().map(|row| {
+            let count = |column, n: i64| to_count("qualification_state", row.id, column, n);
             let or = |ms: Option<i64>, otherwise: i64| Timestamp::from_millis(ms.unwrap_or(otherwise));
-            let told = match row.notified_verdict {
+            let last_notified = match row.notified_verdict {
                 None => None,
                 Some(word) => Some(LastNotified {
                     verdict: Verdict::parse(&word)
@@ -170,35 +170,35 @@ impl WriteTx {
                     submitted_at: at(row.submitted_at),
                     seen_at: at(row.attempt_seen_at),
                 },
-                last_notified: told,
+                last_notified,
                 pending: verdict.or(absence),
             })
         });
-        beliefs.collect()
+        states.collect()
     }
 
-    pub async fn save_state(&mut self, customer: i64, belief: &QualificationState) -> Result<(), Error> {
+    pub async fn save_state(&mut self, customer: i64, state: &QualificationState) -> Result<(), Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
-        let key = qualification::key(&belief.qualification);
-        let present = belief.entry.is_some();
+        let key = qualification::key(&state.qualification);
+        let present = state.entry.is_some();
         let written = |entry: Option<&Entry>| {
             let entry = entry.cloned();
             let created_at = ms(entry.as_ref().and_then(|entry| entry.created_at));
             entry.map_or((None, None, created_at), |entry| (entry.vetting_status, entry.vetting_reason, created_at))
         };
-        let (status, reason, created_at) = written(belief.entry.as_ref());
-        let since = belief.since.as_millis();
-        let review = &belief.review;
+        let (status, reason, created_at) = written(state.entry.as_ref());
+        let since = state.since.as_millis();
+        let review = &state.review;
         let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
         let review_seen_at = ms(review.seen_at);
-        let told = belief.last_notified.as_ref();
-        let notified_verdict = told.map(|told| told.verdict.as_str());
-        let notified_reason = told.and_then(|told| told.reason_key.as_deref());
-        let notified_created_at = ms(told.and_then(|told| told.created_at));
-        let notified_attempt = told.map(|told| told.attempt);
-        let notified_attempt_created_at = ms(told.and_then(|told| told.review_created_at));
-        let notified_at = ms(told.map(|told| told.at));
-        let pending = belief.pending.as_ref();
+        let last_notified = state.last_notified.as_ref();
+        let notified_verdict = last_notified.map(|it| it.verdict.as_str());
+        let notified_reason = last_notified.and_then(|it| it.reason_key.as_deref());
+        let notified_created_at = ms(last_notified.and_then(|it| it.created_at));
+        let notified_attempt = last_notified.map(|it| it.attempt);
+        let notified_attempt_created_at = ms(last_notified.and_then(|it| it.review_created_at));
+        let notified_at = ms(last_notified.map(|it| it.at));
+        let pending = state.pending.as_ref();
         let (absence, verdict) = (pending.filter(|it| it.shows.is_none()), pending.filter(|it| it.shows.is_some()));
         let looks = |it: Option<&Pending>| {
             (
@@ -238,7 +238,7 @@ impl WriteTx {
                  pending_last_other_at = excluded.pending_last_other_at, pending_confirmations = excluded.pending_confirmations,
                  pending_confirmed_at = excluded.pending_confirmed_at, pending_until = excluded.pending_until",
             customer,
-            belief.qualification,
+            state.qualification,
             key,
             present,
             status,
@@ -273,7 +273,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Notes that the customer was understood, and when it is asked next.
+    /// Records an understood response, and when the next poll is due.
     pub async fn save_response(
         &mut self,
         customer: &Customer,
@@ -308,7 +308,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Appends a transition with the answer that showed it. Returns its number.
+    /// Appends a transition with the response that showed it. Returns its id.
     pub async fn insert_transition(
         &mut self,
         customer: i64,
@@ -350,7 +350,7 @@ impl WriteTx {
         Ok(done.last_insert_rowid())
     }
 
-    /// The first of an event's ids, by ordinal, that no event has. No event is ever deleted, not with its customer either.
+    /// The first id of an event, by ordinal, that is free. Events are never deleted, not even with their customer.
     pub async fn free_event_id(&mut self, key: &EventKey) -> Result<Uuid, Error> {
         for ordinal in 1..=u32::MAX {
             let id = key.id(ordinal);
@@ -364,7 +364,7 @@ impl WriteTx {
         Ok(Uuid::now_v7())
     }
 
-    /// Stores an event. It is told by the deliveries that are queued with it.
+    /// Stores an event. Deliveries are enqueued separately.
     pub async fn insert_event(
         &mut self,
         event: &Event,
@@ -392,7 +392,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Notes that nobody is told of an event, because its customer is muted.
+    /// Marks an event as muted: it is not sent, because its customer is muted.
     pub async fn mute_event(&mut self, event: &Event) -> Result<(), Error> {
         let id = event.data.event_id.to_string();
         sqlx::query!("update event set muted = 1 where id = ?", id).execute(&mut *self.tx).await?;

@@ -1,41 +1,41 @@
-//! Messages that wait without an end in sight: for an endpoint that is not in the configuration, or alone while its
-//! endpoint takes later ones.
+//! Deliveries that wait indefinitely: for an endpoint that is not configured, or alone while their endpoint accepts
+//! later ones.
 
 use super::{Error, Store, WriteTx};
 use crate::attention::Reason;
 use crate::event::Event;
 use crate::time::Timestamp;
 
-/// What waits for an endpoint that is not configured.
+/// The pending deliveries of an endpoint that is not configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranded {
     pub endpoint: String,
-    /// Since when that is known.
+    /// Since when the endpoint is not configured, as far as known.
     pub unconfigured_since: Option<Timestamp>,
     pub count: i64,
-    /// When the oldest was made.
+    /// When the oldest was created.
     pub oldest_at: Timestamp,
-    /// Of at least one that says something to somebody, the operators were not told.
-    pub untold: bool,
-    /// All of them tell of vetwatch itself.
+    /// At least one was not reported; `monitor.dead_letter` events and tests do not count.
+    pub unreported: bool,
+    /// All of them are about vetwatch itself.
     pub monitor_only: bool,
-    /// At least one was not passed on to anybody yet.
-    pub passed_on: bool,
+    /// All of them have failed over to another endpoint.
+    pub failed_over: bool,
 }
 
-/// A message that waits alone.
+/// A delivery that waits while its endpoint accepts others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoneWait {
     pub id: String,
     pub endpoint: String,
     pub since: Timestamp,
     pub last_error: Option<String>,
-    /// The operators know of it.
-    pub told: bool,
+    /// It was reported.
+    pub reported: bool,
 }
 
 impl Store {
-    /// What waits for endpoints that are not among the `configured` ones, by endpoint.
+    /// Pending deliveries for endpoints that are not in `configured`, by endpoint.
     pub async fn stranded(&self, configured: &[String]) -> Result<Vec<Stranded>, Error> {
         let configured = serde_json::json!(configured).to_string();
         let names = sqlx::query_scalar!(
@@ -66,16 +66,16 @@ impl Store {
                 unconfigured_since: row.unconfigured_since.map(Timestamp::from_millis),
                 count: row.count,
                 oldest_at: Timestamp::from_millis(oldest_at),
-                untold: row.untold == Some(true),
+                unreported: row.untold == Some(true),
                 monitor_only: row.vetting != Some(true),
-                passed_on: row.passed_on == Some(true),
+                failed_over: row.passed_on == Some(true),
             });
         }
         Ok(stranded)
     }
 
-    /// Messages that have waited for 24 hours at an endpoint that works (one that does not is told of itself), oldest first;
-    /// of one endpoint, or of all.
+    /// Deliveries that have waited for 24 hours at an endpoint that works (one that does not has its own alert), oldest
+    /// first, at most 100; of one endpoint, or of all.
     pub async fn lone_waits(&self, endpoint: Option<&str>, now: Timestamp) -> Result<Vec<LoneWait>, Error> {
         let (before, now) = (now.before(Reason::MessageWaitsAlone.after()).as_millis(), now.as_millis());
         let rows = sqlx::query!(
@@ -96,13 +96,13 @@ impl Store {
             endpoint: row.endpoint,
             since: Timestamp::from_millis(row.first_due_at),
             last_error: row.last_error,
-            told: row.told,
+            reported: row.told,
         });
         Ok(rows.collect())
     }
 
-    /// The oldest messages that wait for `endpoint` and were not passed on.
-    pub async fn not_passed_on(&self, endpoint: &str) -> Result<Vec<i64>, Error> {
+    /// The oldest pending deliveries of `endpoint` that have not failed over, at most 100.
+    pub async fn not_failed_over(&self, endpoint: &str) -> Result<Vec<i64>, Error> {
         let ids = sqlx::query_scalar!(
             "select sequence from delivery where endpoint = ? and state = 'pending' and failed_over_at is null
              order by sequence limit 100",
@@ -113,8 +113,8 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Notes which endpoints are in the configuration. One that something waits for and that is not is gone; while it is,
-    /// no time counts against what waits. One that came back goes on where it was.
+    /// Records which endpoints are configured. For one that is not and has pending deliveries, no time counts towards
+    /// giving them up; when it is configured again, they continue where they were.
     pub async fn note_configured(&mut self, configured: &[String], now: Timestamp) -> Result<(), Error> {
         let (configured, now) = (serde_json::json!(configured).to_string(), now.as_millis());
         sqlx::query!(
@@ -149,8 +149,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The operators are told of all that waits for this endpoint.
-    pub async fn stranded_told(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+    /// Marks all pending deliveries of the endpoint as reported.
+    pub async fn mark_stranded_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         let at = now.as_millis();
         sqlx::query!(
             "update delivery set operators_notified_at = ? where endpoint = ? and state = 'pending' and operators_notified_at is null",
@@ -159,11 +159,11 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        self.messages_told(endpoint, now).await
+        self.mark_messages_reported(endpoint, now).await
     }
 
-    /// The operators are told of a message that waits alone. False: they were, or it does not wait any more.
-    pub async fn lone_wait_told(&mut self, wait: &LoneWait, now: Timestamp) -> Result<bool, Error> {
+    /// Marks a waiting delivery as reported. False if it was, or is pending no longer.
+    pub async fn mark_lone_wait_reported(&mut self, wait: &LoneWait, now: Timestamp) -> Result<bool, Error> {
         let at = now.as_millis();
         let done = sqlx::query!(
             "update delivery set operators_notified_at = ? where id = ? and state = 'pending' and operators_notified_at is null",
@@ -172,12 +172,12 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await?;
-        self.messages_told(&wait.endpoint, now).await?;
+        self.mark_messages_reported(&wait.endpoint, now).await?;
         Ok(done.rows_affected() > 0)
     }
 
-    /// Marks a delivery as passed on to others. False: it was, or is delivered by now.
-    pub async fn pass_on(&mut self, sequence: i64, now: Timestamp) -> Result<bool, Error> {
+    /// Marks a delivery as failed over. False if it was, or is delivered by now.
+    pub async fn mark_failed_over(&mut self, sequence: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let marked = sqlx::query!(
             "update delivery set failed_over_at = ? where sequence = ? and failed_over_at is null and state <> 'delivered'",
@@ -189,8 +189,9 @@ impl WriteTx {
         Ok(marked.rows_affected() > 0)
     }
 
-    /// The delivery's events that another endpoint has no message of.
-    pub async fn events_unknown_to(&mut self, endpoint: &str, sequence: i64) -> Result<Vec<Event>, Error> {
+    /// The delivery's events that `endpoint` has no delivery of; without tests, which concern only the person that sent
+    /// them.
+    pub async fn events_missing_at(&mut self, endpoint: &str, sequence: i64) -> Result<Vec<Event>, Error> {
         let known = sqlx::query_scalar!(
             "select theirs.event from delivery me
              join delivery_event mine on mine.delivery = me.id
@@ -202,7 +203,6 @@ impl WriteTx {
         .fetch_all(&mut *self.tx)
         .await?;
         let events = self.events_of(sequence).await?;
-        // A test says nothing to anybody but who asked for it.
         let is_new = |event: &Event| !event.data.test && !known.contains(&event.data.event_id.to_string());
         Ok(events.into_iter().filter(is_new).collect())
     }

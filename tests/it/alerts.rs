@@ -1,7 +1,7 @@
 //! What operators hear of trouble: once, over an endpoint that works, and once more when it is over.
 
 use uuid::Uuid;
-use vetwatch::delivery::parcel;
+use vetwatch::delivery::new_delivery;
 use vetwatch::event::{Event, EventType};
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
@@ -25,7 +25,7 @@ impl World {
         let partner = tx.partner("emea", event.occurred_at).await.unwrap();
         tx.insert_event(event, partner.id, None, None).await.unwrap();
         let told = self.config.routes.direct_target(endpoint, "test-send".to_owned(), String::new());
-        tx.enqueue(event, &parcel(&told, event.occurred_at), event.occurred_at).await.unwrap();
+        tx.enqueue(event, &new_delivery(&told, event.occurred_at), event.occurred_at).await.unwrap();
         tx.commit().await.unwrap();
     }
 

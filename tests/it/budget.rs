@@ -48,7 +48,7 @@ async fn use_to_the_full(window: Window) {
         if backoff_until.is_some_and(|until| now < until) {
             behind_gate += world.sandbox.count(Kind::Qualifications) - before;
         }
-        backoff_until = world.store.gate(poller.partner.id).await.unwrap().map(|gate| gate.backoff_until);
+        backoff_until = world.store.backoff(poller.partner.id).await.unwrap().map(|gate| gate.backoff_until);
         let next = round.next.unwrap_or(end).max(now.after(Duration::from_millis(1)));
         world.pass(next.since(now).min(Duration::from_secs(5)));
     }

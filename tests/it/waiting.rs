@@ -1,6 +1,6 @@
 //! Messages that wait without an end in sight: for an endpoint that left the configuration, or alone.
 
-use vetwatch::delivery::parcel;
+use vetwatch::delivery::new_delivery;
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::store::redirect::Redirected;
 use vetwatch::store::redrive::{Redrive, Redriven};
@@ -25,7 +25,7 @@ impl World {
     /// As if the endpoint had been taken out of the configuration, and the daemon started with that.
     pub(crate) async fn without(&mut self, endpoint: &str) {
         self.config.endpoints.retain(|known| known.name != endpoint);
-        self.config.routes.ways.remove(endpoint);
+        self.config.routes.profiles.remove(endpoint);
         for route in &mut self.config.routes.routes {
             route.endpoints.retain(|name| name != endpoint);
         }
@@ -57,7 +57,7 @@ impl World {
     async fn redirect(&self, which: Redrive<'_>, to: &str) -> Redirected {
         let told = self.config.routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
         let mut tx = self.store.begin().await.unwrap();
-        let done = tx.redirect(which, &parcel(&told, self.clock.now()), self.clock.now()).await.unwrap();
+        let done = tx.redirect(which, &new_delivery(&told, self.clock.now()), self.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
         done
     }

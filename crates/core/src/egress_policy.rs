@@ -1,22 +1,21 @@
-//! Which addresses messages may be sent to. Pure: names are looked up elsewhere.
+//! Which addresses messages may be sent to. Pure: names are resolved elsewhere.
 //!
-//! vetwatch stands where few can get, and a URL makes it talk to somebody on behalf of whoever wrote it, or of whoever
-//! answers for its name today. So what is everybody's may be reached, what is this machine's or this network's only
-//! where the configuration names it, and some addresses never: whoever can ask a cloud's metadata service is that
-//! machine.
+//! vetwatch runs inside a protected network, and a URL makes it connect on behalf of whoever wrote the URL or controls
+//! its name. So public addresses are permitted, addresses of this machine or network only if the configuration names
+//! them, and some never: a program that can reach a cloud's metadata service can act as that machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-/// What an address is to us, with its kind for people where it is not everybody's.
+/// The class of an address; the text describes it for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressClass {
     Public,
-    /// Of this machine, of this network, or of no known owner: only if the configuration names it.
+    /// On this machine or network, or of unknown owner: only if the configuration names it.
     Inner(&'static str),
-    /// Whatever the configuration says.
+    /// Never, whatever the configuration says.
     Never(&'static str),
 }
 
@@ -31,7 +30,8 @@ const PRIVATE: AddressClass = Inner("a private address");
 const DOCUMENTATION: AddressClass = Inner("an address for documentation");
 const RESERVED: AddressClass = Inner("a reserved address");
 
-/// The first that fits counts; what fits none is public. Two clouds have their metadata at addresses that look public.
+/// The first match counts; without one the address is public. Two clouds have their metadata at addresses that look
+/// public.
 const V4: [(Ipv4Net, AddressClass); 20] = [
     (v4([0, 0, 0, 0], 8), UNSPECIFIED),
     (v4([169, 254, 0, 0], 16), LINK_LOCAL),
@@ -55,7 +55,7 @@ const V4: [(Ipv4Net, AddressClass); 20] = [
     (v4([240, 0, 0, 0], 4), RESERVED),
 ];
 
-/// The first that fits counts; what fits none is reserved, since only `2000::/3` has been given out.
+/// The first match counts; without one the address is reserved, since only `2000::/3` has been assigned.
 const V6: [(Ipv6Net, AddressClass); 15] = [
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), UNSPECIFIED),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), LOOPBACK),
@@ -82,26 +82,26 @@ const fn v6(at: [u16; 8], length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7]), length)
 }
 
-/// What an address is. An IPv6 address that leads to an IPv4 one (mapped, translated, tunnelled) is at least what that
-/// one is.
+/// Classifies an address. An IPv6 address that carries an IPv4 address (mapped, translated, tunnelled) is at least as
+/// restricted as that one.
 #[must_use]
 pub fn classify(address: IpAddr) -> AddressClass {
     match effective(address) {
         IpAddr::V4(v4) => of_v4(v4),
         IpAddr::V6(v6) => {
-            let own = V6.iter().find(|(net, _)| net.contains(&v6)).map_or(RESERVED, |(_, standing)| *standing);
-            // An address has one class; of two the graver counts, whichever way it is taken.
+            let own = V6.iter().find(|(net, _)| net.contains(&v6)).map_or(RESERVED, |(_, class)| *class);
+            // Of two classes the stricter counts.
             embedded_ipv4(v6).into_iter().map(of_v4).fold(own, Ord::max)
         }
     }
 }
 
 fn of_v4(address: Ipv4Addr) -> AddressClass {
-    V4.iter().find(|(net, _)| net.contains(&address)).map_or(Public, |(_, standing)| *standing)
+    V4.iter().find(|(net, _)| net.contains(&address)).map_or(Public, |(_, class)| *class)
 }
 
-/// The address that answers: an IPv4 one behind `::ffff:0:0/96` (the same socket) and `64:ff9b::/96` (NAT64, the only
-/// way to IPv4 in some networks).
+/// The address that is reached: an IPv4 one behind `::ffff:0:0/96` (the same socket) and `64:ff9b::/96` (NAT64, the
+/// only way to IPv4 in some networks).
 fn effective(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => IpAddr::V4(last(v6)),
@@ -109,19 +109,19 @@ fn effective(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The IPv4 addresses that an IPv6 address may carry, by any of the ways that were ever specified. Nobody needs these to
-/// be reached from here, so a guess that is wrong costs nothing.
+/// The IPv4 addresses that an IPv6 address may carry, by any mapping that was ever specified. None of these needs to be
+/// reached from here, so a wrong guess costs nothing.
 fn embedded_ipv4(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let octets = address.octets();
     let at = |[a, b, c, d]: [usize; 4]| Ipv4Addr::new(octets[a], octets[b], octets[c], octets[d]);
     match address.segments() {
-        // Local NAT64, by a prefix of any length (RFC 6052 leaves out octet 8). The shorter ones leave zeros.
+        // Local NAT64, with a prefix of any length (RFC 6052 skips octet 8). The shorter ones leave zeros.
         [0x64, 0xff9b, 1, ..] => {
             let ways = [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]];
             ways.map(at).into_iter().filter(|v4| v4.octets()[0] != 0).collect()
         }
         [0x2002, ..] => vec![at([2, 3, 4, 5])], // 6to4
-        // Teredo: the server, and the client in disguise.
+        // Teredo: the server, and the obfuscated client.
         [0x2001, 0, ..] => vec![at([4, 5, 6, 7]), Ipv4Addr::from_bits(!last(address).to_bits())],
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Vec::new(),
         // "IPv4-compatible"; "translated"; ISATAP within any network.
@@ -137,24 +137,24 @@ fn last(address: Ipv6Addr) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// Why nothing in this network can ever be reached, if so: to allow it would be a mistake.
+/// Why no address in this network is ever permitted; `None` if some are. Allowing such a network would be a mistake.
 #[must_use]
 pub fn forbidden_reason(net: IpNet) -> Option<&'static str> {
-    let of = |within: bool, standing: AddressClass| match standing {
+    let of = |within: bool, class: AddressClass| match class {
         Never(why) if within => Some(why),
         _ => None,
     };
     match net {
-        IpNet::V4(net) => V4.iter().find_map(|(known, standing)| of(known.contains(&net), *standing)),
-        IpNet::V6(net) => V6.iter().find_map(|(known, standing)| of(known.contains(&net), *standing)),
+        IpNet::V4(net) => V4.iter().find_map(|(known, class)| of(known.contains(&net), *class)),
+        IpNet::V6(net) => V6.iter().find_map(|(known, class)| of(known.contains(&net), *class)),
     }
 }
 
-/// https, plain http to this machine only, and no address that is never reached. What the URL names itself may be
-/// private.
+/// Checks a URL: https, or plain http to this machine, and no address that is never permitted. A URL may name a private
+/// address itself.
 ///
 /// # Errors
-/// What is wrong with it, to follow the URL in a sentence.
+/// What is wrong, worded to follow the URL in a sentence.
 pub fn check_url(url: &Url) -> Result<(), &'static str> {
     match (url.scheme(), is_loopback(url)) {
         ("https", _) | ("http", true) => {}
@@ -163,7 +163,7 @@ pub fn check_url(url: &Url) -> Result<(), &'static str> {
     check_host(url)
 }
 
-/// No address that is never reached, if it spells one out.
+/// Checks that the host, if it is an address, is not one that is never permitted.
 ///
 /// # Errors
 /// As [`check_url`].
@@ -177,7 +177,7 @@ pub fn check_host(url: &Url) -> Result<(), &'static str> {
     if let Never(_) = classify(address) { Err("names an address that vetwatch never talks to") } else { Ok(()) }
 }
 
-/// `localhost`, 127.0.0.0/8, `::1`: what cannot leave this machine.
+/// True for `localhost`, 127.0.0.0/8 and `::1`, which do not leave this machine.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -188,7 +188,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// `localhost` and what lies below it (RFC 6761): this machine, whatever a name server says.
+/// True for `localhost` and the names below it (RFC 6761): this machine, whatever DNS says.
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let below = name.len().checked_sub("localhost".len()).and_then(|at| name.split_at_checked(at));
@@ -197,22 +197,22 @@ fn is_localhost(name: &str) -> bool {
     })
 }
 
-/// What the names may lead to that an endpoint's connections are made by.
+/// The addresses that an endpoint's names may resolve to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EgressPolicy {
-    /// Public addresses, and those of these networks.
+    /// Public addresses, and these networks.
     Public { and: Vec<IpNet> },
-    /// All but what is never reached: for a name that stands for an administrator's own choice and nobody else's.
+    /// All but those that are never permitted: for a URL that only an administrator can set.
     Chosen,
-    /// The same for this name, which is a proxy's; any other is the proxy's to look up.
+    /// The same for this name, which is a proxy's; any other name is resolved by the proxy.
     Proxy(String),
 }
 
 impl EgressPolicy {
-    /// Of the addresses that a name was found to have, those that may be connected to. At least one.
+    /// The addresses of a name that may be connected to; at least one.
     ///
     /// # Errors
-    /// Why there is none, with the first that was refused.
+    /// Why there is none, with the first one that was rejected.
     pub fn permitted(&self, name: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, String> {
         if let Self::Proxy(proxy) = self
             && proxy != name

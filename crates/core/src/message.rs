@@ -1,5 +1,5 @@
-//! What a message says: one for an event, or one for several that were grouped. Pure; the channels put it into
-//! their own form. The reader is a busy person with a phone: the subject and the first line say it all.
+//! The content of a message about one event, or about several that were grouped. Pure; the channels put it into their
+//! own format. The reader is a busy person with a phone: the subject and the first line say it all.
 
 pub mod advice;
 pub mod sanitize;
@@ -17,25 +17,25 @@ use self::digest::Digest;
 use crate::event::{Event, EventData, EventPayload, EventType, OperationalNotice};
 use crate::time::Timestamp;
 
-/// The type of a message that tells of several events.
+/// The type of a message about several events.
 pub const DIGEST: &str = "vetting.digest";
 
-/// A message for people. All of its text is clean (see [`sanitize`]), and none of it is escaped for any format.
+/// A message for people. All of its text is sanitized (see [`sanitize`]), and none of it is escaped for any format.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
     /// The event's type, or [`DIGEST`].
     pub kind: &'static str,
-    /// Somebody asked for it with `test-send`; the subject says so as well. Where only some of several events are tests,
-    /// this is false and the labels of those say it.
+    /// Sent by `test-send`; the subject says so too. If only some of several events are tests, this is false and their
+    /// labels say it.
     pub test: bool,
-    /// What is said above all: why the message comes here.
+    /// Shown first: why the message is sent here.
     pub note: Option<String>,
     pub subject: String,
-    /// The worst first.
+    /// The most severe first.
     pub items: Vec<Item>,
 }
 
-/// What is told of one event.
+/// What a message says about one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
     pub tone: Severity,
@@ -43,11 +43,11 @@ pub struct Item {
     pub label: String,
     /// `Contoso School`.
     pub title: String,
-    /// Tells customers of one name apart; empty if there is none, or if it stands for the name.
+    /// Tells customers of one name apart; empty if there is none, or if it is the title.
     pub domain: String,
     /// `Education, attempt 2 of 3`; may be empty.
     pub about: String,
-    /// `attempt 2 of 3`, if that is known and there are only three.
+    /// `attempt 2 of 3`; `None` if the attempt is not known or not limited.
     pub attempt: Option<String>,
     /// All of that in one line, as in the subject.
     pub headline: String,
@@ -55,7 +55,7 @@ pub struct Item {
     pub what: String,
     /// Microsoft's words.
     pub reason: Option<String>,
-    /// They, or what else is worth a word beside the label; may be empty.
+    /// The reason, or another short remark beside the label; may be empty.
     pub summary_text: String,
     /// `Decided 21 Nov 2026, 09:14 UTC`
     pub when: String,
@@ -63,7 +63,7 @@ pub struct Item {
     pub steps: Vec<String>,
     /// To Partner Center.
     pub link: Option<String>,
-    /// Facts for those who follow it up.
+    /// Facts for a person that follows it up.
     pub small: Vec<Fact>,
 }
 
@@ -73,7 +73,7 @@ pub struct Fact {
     pub value: String,
 }
 
-/// How it is shown; what needs a person most comes first.
+/// How severe an event is, the most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -88,7 +88,7 @@ fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
 }
 
 impl Message {
-    /// What `events` say. Without any there is nothing to say, and the message says that.
+    /// The message about `events`. Without any, the message says that there is nothing.
     #[must_use]
     pub fn of(events: &[Event]) -> Self {
         let mut sorted: Vec<&Event> = events.iter().collect();
@@ -106,14 +106,14 @@ impl Message {
         Self { kind, test, note: None, subject, items }
     }
 
-    /// With this above everything else: one line, cleaned here.
+    /// Puts a note above everything else: one line, sanitized here.
     #[must_use]
     pub fn with_note(self, note: &str) -> Self {
         Self { note: Some(sanitize::line(note, 500)).filter(|note| !note.is_empty()), ..self }
     }
 
-    /// The message as plain text, its first line the news itself (after a note, or that it is a test). More than three
-    /// events are told in rows.
+    /// The message as plain text, with the headline first (after a note, or that it is a test). More than three events
+    /// are listed in rows.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -149,7 +149,7 @@ fn push_lines(text: &mut String, lines: &[&str]) {
 }
 
 impl Item {
-    /// A test among real news.
+    /// Marks a test among real events.
     fn marked(self, test: bool) -> Self {
         if !test {
             return self;
@@ -184,12 +184,12 @@ impl Item {
 
 fn item(event: &Event) -> Item {
     match &event.data.subject {
-        EventPayload::Vetting(news) => vetting::item(event.kind, &event.data, news, event.occurred_at),
-        EventPayload::Monitor(news) => monitor(event.kind, &event.data, news, event.occurred_at),
+        EventPayload::Vetting(change) => vetting::item(event.kind, &event.data, change, event.occurred_at),
+        EventPayload::Monitor(notice) => monitor(event.kind, &event.data, notice, event.occurred_at),
     }
 }
 
-fn monitor(event: EventType, data: &EventData, news: &OperationalNotice, occurred_at: Timestamp) -> Item {
+fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occurred_at: Timestamp) -> Item {
     let (tone, label) = match event {
         EventType::PartnerRecovered
         | EventType::CustomersRecovered
@@ -198,9 +198,9 @@ fn monitor(event: EventType, data: &EventData, news: &OperationalNotice, occurre
         EventType::InitialSync => (Severity::Plain, "vetwatch has begun to watch"),
         _ => (Severity::Warning, "vetwatch needs attention"),
     };
-    let title = sanitize::line(&news.summary, 200);
+    let title = sanitize::line(&notice.summary, 200);
     let mut facts = vec![fact("When", time_format::moment(occurred_at))];
-    facts.extend(news.figures.iter().map(|(name, value)| {
+    facts.extend(notice.figures.iter().map(|(name, value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         fact(sanitize::line(&name.replace('_', " "), 60), sanitize::line(&value, 300))
     }));
@@ -212,9 +212,9 @@ fn monitor(event: EventType, data: &EventData, news: &OperationalNotice, occurre
         domain: String::new(),
         about: String::new(),
         attempt: None,
-        what: sanitize::lines(&news.detail, 4000),
+        what: sanitize::lines(&notice.detail, 4000),
         reason: None,
-        summary_text: sanitize::line(&news.detail, 4000),
+        summary_text: sanitize::line(&notice.detail, 4000),
         when: time_format::brief(None, occurred_at),
         facts,
         steps: Vec::new(),
@@ -226,7 +226,7 @@ fn monitor(event: EventType, data: &EventData, news: &OperationalNotice, occurre
     }
 }
 
-/// What needs a person most comes first.
+/// The sort order of events: lower is more severe.
 fn severity(kind: EventType) -> u8 {
     match kind {
         EventType::Revoked => 0,
@@ -251,7 +251,7 @@ fn severity(kind: EventType) -> u8 {
     }
 }
 
-/// `1 denied, 2 approved: Contoso School, Fabrikam College and 1 more`; the worst first.
+/// `1 denied, 2 approved: Contoso School, Fabrikam College and 1 more`; the most severe first.
 fn digest_subject(items: &[Item]) -> String {
     let mut names: Vec<String> = Vec::new();
     for item in items {

@@ -1,4 +1,4 @@
-//! Hours in which a route wakes nobody. They delay and never drop. Pure.
+//! Quiet hours of a route. They delay deliveries and never drop them. Pure.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use chrono::{Days, NaiveTime};
 use crate::calendar::Calendar;
 use crate::time::Timestamp;
 
-/// However the hours and days are set: nothing is held longer than this.
-pub const LONGEST: Duration = Duration::from_hours(14 * 24);
+/// The longest deferral, whatever hours and days are configured.
+pub const MAX_DEFERRAL: Duration = Duration::from_hours(14 * 24);
 
 /// When a route does not send.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuietHours {
-    /// From the first time to before the second, in the calendar's zone; over midnight if it is the earlier one.
+    /// From the first time up to the second, in the calendar's zone; over midnight if the second is earlier.
     pub hours: Option<(NaiveTime, NaiveTime)>,
-    /// Days that are no working days of the calendar are quiet as a whole.
+    /// Days that are not working days of the calendar are quiet as a whole.
     pub working_days_only: bool,
     pub calendar: Calendar,
 }
@@ -32,10 +32,10 @@ impl fmt::Display for QuietHours {
 }
 
 impl QuietHours {
-    /// When it may be sent, if not at `now`.
+    /// When the quiet hours end; `None` if there are none at `now`.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
-        let latest = now.after(LONGEST);
+        let latest = now.after(MAX_DEFERRAL);
         let mut at = now;
         while let Some(end) = self.ends_after(at) {
             if end >= latest {
@@ -46,7 +46,7 @@ impl QuietHours {
         (at > now).then_some(at)
     }
 
-    /// The end of the quiet stretch that `at` is in; another one may follow at once.
+    /// The end of the quiet period that contains `at`; another may follow at once.
     fn ends_after(&self, at: Timestamp) -> Option<Timestamp> {
         let local = self.calendar.local(at);
         let (date, time) = (local.date(), local.time());
@@ -61,16 +61,16 @@ impl QuietHours {
                 _ => return None,
             }
         };
-        // A clock that is put back repeats an hour: the end must lie ahead, or this would go in circles.
+        // When clocks go back an hour repeats: the end must be later than `at`, or the loop would not end.
         let end = self.calendar.at(end);
         Some(if end > at { end } else { at.after(Duration::from_mins(1)) })
     }
 }
 
-/// `18:00-07:00`.
+/// Parses `18:00-07:00`.
 ///
 /// # Errors
-/// In words, when it is not that.
+/// If it is not a range of hours; worded to follow the key in a sentence.
 pub fn parse_hours(text: &str) -> Result<(NaiveTime, NaiveTime), String> {
     let time = |text: &str| match text.trim() {
         "24:00" => Some(NaiveTime::MIN),
@@ -147,7 +147,7 @@ mod tests {
         let mut never = quiet(None, true);
         never.calendar.working_days = [false; 7];
         let now = Timestamp::from_millis(1_763_974_800_000);
-        assert_eq!(never.until(now), Some(now.after(LONGEST)));
+        assert_eq!(never.until(now), Some(now.after(MAX_DEFERRAL)));
     }
 
     #[test]

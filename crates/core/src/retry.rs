@@ -1,52 +1,52 @@
-//! When a message is tried again. Pure: chance is passed as a number.
+//! When a delivery is retried. Pure: randomness is passed in as a number.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// What follows from an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every recipient has taken it or refused it for good, and at least one has taken it.
+    /// Every recipient has a final reply, and at least one has accepted.
     Accepted,
-    /// Not this time; the receiver may have said how long to wait.
+    /// Rejected for now; `after` is the wait that the server asked for.
     Retry { after: Option<Duration> },
-    /// Not this time, for a reason that is this message's or its recipients' own: the endpoint works.
+    /// Rejected for now, for a reason of this message or its recipients: the endpoint works.
     Deferred,
-    /// It was handed over, and whether it was taken is not known: nobody saw the end. It is tried again, with more
-    /// patience, and says nothing against the endpoint: somebody is there.
+    /// It was handed over, and whether it was accepted is not known. It is retried after a longer pause. The endpoint
+    /// does not count as failing: it can be reached.
     Unconfirmed,
-    /// Trying again is senseless: no recipient will ever take it.
+    /// Every recipient has rejected it for good.
     Refused,
-    /// Refused for a reason that is not known to be this message's own: who we are, what we may send, how much. Never
-    /// its end while others fare no better.
+    /// Rejected for a reason that is not known to be this message's own: our identity, permissions or quota. Does not
+    /// end the message while others fare no better.
     Blocked,
-    /// The endpoint as a whole cannot be reached.
+    /// The endpoint cannot be reached.
     Unavailable,
-    /// The endpoint does not let us in (a wrong password): never a message's end.
+    /// The endpoint rejects our credentials. Never ends a message.
     AuthRejected,
     /// The endpoint says that it is gone for good (HTTP 410).
     Gone,
 }
 
-/// Whether a recipient with this reply has taken the message; else it was refused for good.
+/// Whether a final reply means that the recipient accepted the message (otherwise it rejected it for good).
 #[must_use]
 pub fn took(reply: &str) -> bool {
     reply.starts_with('2')
 }
 
-/// However an endpoint fails, it is asked again after this long at most.
-pub const LONGEST_PROBE: Duration = Duration::from_mins(5);
+/// The longest pause between probes of an endpoint.
+pub const MAX_PROBE_PAUSE: Duration = Duration::from_mins(5);
 
-/// A receiver that asks for a longer pause than this is asked again all the same.
-pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// The longest pause that a server may ask for.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// `[retry]`.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
     /// The pauses after the first, second, … failure; the last one repeats.
     pub schedule: Vec<Duration>,
-    /// A message becomes a dead letter when it has waited for this long while vetwatch ran and could try.
+    /// A delivery becomes dead when it has waited this long while vetwatch ran and could retry.
     pub give_up_after: Duration,
 }
 
@@ -59,16 +59,15 @@ impl Default for RetryPolicy {
     }
 }
 
-/// However long a message waited: it is not given up before so many attempts have failed.
-const LEAST_ATTEMPTS: u32 = 5;
+/// The least failed attempts before a delivery becomes dead, however long it waited.
+const MIN_ATTEMPTS: u32 = 5;
 
-/// How long a message has waited, and what was tried meanwhile.
+/// How long a delivery has waited, and the attempts made meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waited {
-    /// While vetwatch ran and could try: no suspend, no pause and no quiet hours count, nor does a clock that was set.
+    /// Only while vetwatch ran and could retry: suspends, pauses, quiet hours and changes of the clock do not count.
     pub time: Duration,
-    /// Failures in a row, this one included: the message's own, or those of its endpoint as a whole where one message
-    /// asks for all.
+    /// Failures in a row, this one included: the delivery's, or its endpoint's, where one delivery probes for all.
     pub attempts: u32,
 }
 
@@ -77,24 +76,24 @@ pub struct Waited {
 pub enum RetryDecision {
     Delivered,
     At(Timestamp),
-    /// Nobody will ever take it.
-    Refused,
-    /// Its time is over.
-    GivenUp,
+    /// Rejected for good.
+    Rejected,
+    /// The time to retry is over.
+    Expired,
 }
 
 impl RetryPolicy {
-    /// The pause after failure number `retry_index + 1`: the schedule's, and up to a fifth more, as `chance` (0 to 1) says,
-    /// so that what failed together does not come back together.
+    /// The pause after failure number `retry_index + 1`: the schedule's, and up to a fifth more by `jitter` (0 to 1),
+    /// so that deliveries that failed together are not retried together.
     #[must_use]
-    pub fn pause(&self, retry_index: u32, chance: f64) -> Duration {
+    pub fn pause(&self, retry_index: u32, jitter: f64) -> Duration {
         let last = self.schedule.len().saturating_sub(1);
         let step = usize::try_from(retry_index).map_or(last, |retry_index| retry_index.min(last));
-        let pause = self.schedule.get(step).copied().unwrap_or(LONGEST_PROBE);
-        pause.mul_f64(1.0 + 0.2 * chance.clamp(0.0, 1.0))
+        let pause = self.schedule.get(step).copied().unwrap_or(MAX_PROBE_PAUSE);
+        pause.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0))
     }
 
-    /// What follows from an attempt. `retry_index`: how many failures went before it.
+    /// Decides what follows an attempt. `retry_index` is the number of failures before it.
     #[must_use]
     pub fn next(
         &self,
@@ -102,32 +101,32 @@ impl RetryPolicy {
         retry_index: u32,
         waited: Waited,
         now: Timestamp,
-        chance: f64,
+        jitter: f64,
     ) -> RetryDecision {
-        let pause = self.pause(retry_index, chance);
-        let over = waited.time >= self.give_up_after && waited.attempts >= LEAST_ATTEMPTS;
+        let pause = self.pause(retry_index, jitter);
+        let over = waited.time >= self.give_up_after && waited.attempts >= MIN_ATTEMPTS;
         match outcome {
             Outcome::Accepted => RetryDecision::Delivered,
-            Outcome::Refused => RetryDecision::Refused,
+            Outcome::Refused => RetryDecision::Rejected,
             Outcome::Retry { .. } | Outcome::Deferred | Outcome::Unconfirmed | Outcome::Unavailable if over => {
-                RetryDecision::GivenUp
+                RetryDecision::Expired
             }
-            // It may have been taken: each further copy is a nuisance, so begin with the third pause.
-            Outcome::Unconfirmed => RetryDecision::At(now.after(self.pause(retry_index.saturating_add(2), chance))),
-            // Our login or its address is wrong, or nobody knows: that says nothing of the message, however long it lasts.
+            // It may have been accepted, and each further copy is a nuisance: start with the third pause.
+            Outcome::Unconfirmed => RetryDecision::At(now.after(self.pause(retry_index.saturating_add(2), jitter))),
+            // A wrong login or address, or an unknown cause, says nothing about the message, however long it lasts.
             Outcome::Blocked | Outcome::AuthRejected | Outcome::Gone | Outcome::Unavailable | Outcome::Deferred => {
                 RetryDecision::At(now.after(pause))
             }
             Outcome::Retry { after } => {
-                RetryDecision::At(now.after(pause.max(after.unwrap_or_default().min(LONGEST_WAIT))))
+                RetryDecision::At(now.after(pause.max(after.unwrap_or_default().min(MAX_RETRY_AFTER))))
             }
         }
     }
 
-    /// The longest time ahead that an attempt can have been set to.
+    /// The longest time ahead that an attempt can be scheduled.
     #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.schedule.iter().copied().max().unwrap_or_default().mul_f64(1.2).max(LONGEST_WAIT)
+    pub fn max_pause(&self) -> Duration {
+        self.schedule.iter().copied().max().unwrap_or_default().mul_f64(1.2).max(MAX_RETRY_AFTER)
     }
 }
 
@@ -160,30 +159,30 @@ mod tests {
         let next = |after| RetryPolicy::default().next(Outcome::Retry { after }, 0, waited, START, 0.0);
         assert_eq!(next(Some(Duration::from_mins(1))), RetryDecision::At(START.after(Duration::from_mins(1))));
         assert_eq!(next(Some(Duration::from_secs(1))), RetryDecision::At(START.after(Duration::from_secs(5))));
-        assert_eq!(next(Some(Duration::from_hours(999))), RetryDecision::At(START.after(LONGEST_WAIT)));
+        assert_eq!(next(Some(Duration::from_hours(999))), RetryDecision::At(START.after(MAX_RETRY_AFTER)));
     }
 
     proptest! {
         #[test]
         fn every_pause_is_bounded_and_a_message_ends_only_after_its_time_and_five_attempts(
             retry_index in 0u32..,
-            chance in -1.0..2.0,
+            jitter in -1.0..2.0,
             waited in 0u64..1_000_000,
             attempts in 1u32..10,
             now in any::<i32>(),
             unavailable in any::<bool>(),
         ) {
-            // Whatever the clock says.
+            // At any time of the clock.
             let (policy, now) = (RetryPolicy::default(), Timestamp::from_millis(i64::from(now) * 1000));
             let outcome = if unavailable { Outcome::Unavailable } else { Outcome::Retry { after: None } };
             let waited = Waited { time: Duration::from_secs(waited), attempts };
             let is_over = waited.time >= policy.give_up_after && attempts >= 5;
-            match policy.next(outcome, retry_index, waited, now, chance) {
+            match policy.next(outcome, retry_index, waited, now, jitter) {
                 RetryDecision::At(at) => {
                     prop_assert!(!is_over);
-                    prop_assert!(at > now && at <= now.after(policy.longest()));
+                    prop_assert!(at > now && at <= now.after(policy.max_pause()));
                 }
-                next => prop_assert!(is_over && next == RetryDecision::GivenUp),
+                next => prop_assert!(is_over && next == RetryDecision::Expired),
             }
         }
     }

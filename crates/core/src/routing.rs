@@ -1,4 +1,4 @@
-//! Who is told, when, and why. Pure.
+//! Routing: which endpoints an event is sent to, when, and why. Pure.
 
 pub mod matching;
 
@@ -12,22 +12,23 @@ use crate::time::Timestamp;
 
 pub use matching::{Filter, Patterns};
 
-/// News that waits for longer is none.
-pub const LONGEST_GROUP_WAIT: Duration = Duration::from_hours(24);
+/// The longest `group_wait`.
+pub const MAX_GROUP_WAIT: Duration = Duration::from_hours(24);
 
-/// `[[route]]`: events that its filter takes go to its endpoints.
+/// `[[route]]`: sends events that match its filter to its endpoints.
 #[derive(Debug, Clone, Default)]
 pub struct Route {
-    /// `route north`, or by its place: `route 2`.
+    /// `route north`, or by position: `route 2`.
     pub name: String,
     pub filter: Filter,
     pub endpoints: Vec<String>,
-    /// How long the first event of a group waits for others; none: nothing waits (but see [`EndpointProfile::people`]).
+    /// How long the first event of a group waits for others; `None` if nothing waits (but see
+    /// [`EndpointProfile::people`]).
     pub group_wait: Option<Duration>,
     /// Events that differ in one of these do not share a message.
     pub group_by: Vec<GroupBy>,
     pub quiet: Option<QuietHours>,
-    /// These neither wait for others nor for the morning.
+    /// Events that wait neither for a group nor for quiet hours to end.
     pub urgent: Vec<EventType>,
 }
 
@@ -42,12 +43,12 @@ pub enum GroupBy {
     Tags,
 }
 
-/// What the routes must know of an endpoint.
+/// What routing needs to know about an endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointProfile {
-    /// So many events fit into one message.
-    pub most: u32,
-    /// People read there: a flood is gathered into digests. What programs read comes one by one unless a route says
+    /// The most events in one message.
+    pub max_events: u32,
+    /// People read its messages: a burst is gathered into digests. Programs get events one by one unless a route says
     /// otherwise.
     pub people: bool,
     pub contact: ContactPolicy,
@@ -60,37 +61,37 @@ pub enum ContactPolicy {
     #[default]
     No,
     Beside,
-    /// The endpoint has no recipient of its own: where a customer has no contact, it takes nothing.
+    /// The endpoint has no recipient of its own: it gets no events of a customer without contact.
     Only,
 }
 
-/// Who is told too of what an endpoint has held for too long.
+/// Where deliveries fail over to that an endpoint has not accepted in time.
 #[derive(Debug, Clone)]
 pub struct Fallback {
     pub endpoint: String,
     pub after: Duration,
 }
 
-/// What a route looks at.
+/// What a route decides by.
 #[derive(Debug, Clone, Copy)]
 pub struct RoutingInput<'a> {
     pub event: EventType,
     pub partner: &'a str,
-    /// None: it is news of vetwatch itself.
+    /// `None` for an event about vetwatch itself.
     pub vetting: Option<&'a VettingChange>,
 }
 
 impl<'a> From<&'a Event> for RoutingInput<'a> {
     fn from(event: &'a Event) -> Self {
         let vetting = match &event.data.subject {
-            EventPayload::Vetting(news) => Some(&**news),
+            EventPayload::Vetting(change) => Some(&**change),
             EventPayload::Monitor(_) => None,
         };
         Self { event: event.kind, partner: &event.data.partner, vetting }
     }
 }
 
-/// One endpoint that is told of an event.
+/// An endpoint that an event is sent to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target<'r> {
     pub endpoint: &'r str,
@@ -99,14 +100,14 @@ pub struct Target<'r> {
     /// `route north`, `operators`.
     pub why: String,
     pub group_wait: Option<Duration>,
-    /// Events of one group may share a message; none: each has its own.
+    /// Events of one group may share a message; `None`: a message for each.
     pub group: Option<String>,
-    pub most: u32,
+    pub max_events: u32,
     pub quiet: Option<&'r QuietHours>,
 }
 
 impl Target<'_> {
-    /// When it may be sent first.
+    /// The earliest time of the first attempt.
     #[must_use]
     pub fn due_at(&self, now: Timestamp) -> Timestamp {
         let at = now.after(self.group_wait.unwrap_or_default());
@@ -114,69 +115,69 @@ impl Target<'_> {
     }
 }
 
-/// All routes, and the operators who get what nobody else takes.
+/// All routes, and the operators' endpoints, which get what no route matches.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
     pub routes: Vec<Route>,
     /// Endpoint names.
     pub operators: Vec<String>,
     /// By endpoint name.
-    pub ways: BTreeMap<String, EndpointProfile>,
+    pub profiles: BTreeMap<String, EndpointProfile>,
 }
 
 impl Routes {
-    /// The endpoints that are told, each once, in the order of the configuration. News that no route takes goes to the
-    /// operators; changes that nobody asked for go to nobody. Of several routes to an endpoint the soonest counts.
+    /// The endpoints that an event is sent to, each once, in the order of the configuration. An event that no route
+    /// matches goes to the operators, unless it is opt-in. If several routes lead to an endpoint, the earliest counts.
     #[must_use]
-    pub fn targets_for(&self, matter: &RoutingInput<'_>, contact: Option<&str>, now: Timestamp) -> Vec<Target<'_>> {
-        let mut told: Vec<Target<'_>> = Vec::new();
-        if matter.event.is_for_operators() {
-            told.extend(self.by_operators());
+    pub fn targets_for(&self, input: &RoutingInput<'_>, contact: Option<&str>, now: Timestamp) -> Vec<Target<'_>> {
+        let mut targets: Vec<Target<'_>> = Vec::new();
+        if input.event.is_for_operators() {
+            targets.extend(self.operator_targets());
         }
-        for route in self.routes.iter().filter(|route| route.filter.matches(matter)) {
+        for route in self.routes.iter().filter(|route| route.filter.matches(input)) {
             for endpoint in &route.endpoints {
-                let Some(new) = self.by_route(route, endpoint, matter, contact) else { continue };
-                match told.iter_mut().find(|known| known.endpoint == endpoint) {
+                let Some(new) = self.route_target(route, endpoint, input, contact) else { continue };
+                match targets.iter_mut().find(|known| known.endpoint == endpoint) {
                     Some(known) => known.join(new, now),
-                    None => told.push(new),
+                    None => targets.push(new),
                 }
             }
         }
-        if told.is_empty() && !matter.event.is_opt_in() {
-            told.extend(self.by_operators());
+        if targets.is_empty() && !input.event.is_opt_in() {
+            targets.extend(self.operator_targets());
         }
-        told
+        targets
     }
 
-    /// How long the routes, as they are now, hold an event back from an endpoint that they send it to.
+    /// Until when the routes, as configured now, defer an event that they send to an endpoint.
     #[must_use]
     pub fn deferred_until(&self, event: &Event, endpoint: &str, now: Timestamp) -> Option<Timestamp> {
-        let matter = RoutingInput::from(event);
-        let takers = self
+        let input = RoutingInput::from(event);
+        let matching = self
             .routes
             .iter()
-            .filter(|route| route.endpoints.iter().any(|name| name == endpoint) && route.filter.matches(&matter));
-        // None: one of them does not hold it (or none takes it any more).
-        takers.map(|route| route.quiet_for(matter.event)?.until(now)).min().flatten()
+            .filter(|route| route.endpoints.iter().any(|name| name == endpoint) && route.filter.matches(&input));
+        // `None` if one of them does not defer it (or none matches any more).
+        matching.map(|route| route.quiet_for(input.event)?.until(now)).min().flatten()
     }
 
-    /// Whether any route holds anything back.
+    /// Whether any route has quiet hours.
     #[must_use]
     pub fn any_quiet_hours(&self) -> bool {
         self.routes.iter().any(|route| route.quiet.is_some())
     }
 
-    /// How an endpoint is told that is asked by its name: of a test, or in another one's place.
+    /// The target for an endpoint that is chosen by name: for a test, or as a stand-in.
     #[must_use]
     pub fn direct_target<'r>(&'r self, endpoint: &'r str, why: String, group: String) -> Target<'r> {
-        let way = self.ways.get(endpoint);
+        let profile = self.profiles.get(endpoint);
         Target {
             endpoint,
             recipient: None,
             why,
             group_wait: None,
-            group: way.filter(|way| way.people).map(|_| group),
-            most: way.map_or(1, |way| way.most),
+            group: profile.filter(|profile| profile.people).map(|_| group),
+            max_events: profile.map_or(1, |profile| profile.max_events),
             quiet: None,
         }
     }
@@ -184,45 +185,46 @@ impl Routes {
     /// The operators' endpoints, each once.
     #[must_use]
     pub fn operators(&self) -> Vec<String> {
-        self.by_operators().map(|told| told.endpoint.to_owned()).collect()
+        self.operator_targets().map(|targets| targets.endpoint.to_owned()).collect()
     }
 
-    fn by_operators(&self) -> impl Iterator<Item = Target<'_>> {
+    fn operator_targets(&self) -> impl Iterator<Item = Target<'_>> {
         let mut seen = std::collections::HashSet::new();
         let each = self.operators.iter().filter(move |name| seen.insert(*name));
         each.map(|name| self.direct_target(name, "operators".to_owned(), "operators".to_owned()))
     }
 
-    fn by_route<'r>(
+    fn route_target<'r>(
         &'r self,
         route: &'r Route,
         endpoint: &'r str,
-        matter: &RoutingInput<'_>,
+        input: &RoutingInput<'_>,
         contact: Option<&str>,
     ) -> Option<Target<'r>> {
-        let way = self.ways.get(endpoint);
-        let recipient = match way.map(|way| way.contact).unwrap_or_default() {
+        let profile = self.profiles.get(endpoint);
+        let recipient = match profile.map(|profile| profile.contact).unwrap_or_default() {
             ContactPolicy::No => None,
             ContactPolicy::Beside => contact.map(str::to_owned),
             ContactPolicy::Only => Some(contact?.to_owned()),
         };
-        let urgent = route.urgent.contains(&matter.event);
+        let urgent = route.urgent.contains(&input.event);
         let group_wait = route.group_wait.filter(|wait| !urgent && !wait.is_zero());
-        let shares = group_wait.is_some() || (route.group_wait.is_none() && way.is_some_and(|way| way.people));
+        let shares =
+            group_wait.is_some() || (route.group_wait.is_none() && profile.is_some_and(|profile| profile.people));
         Some(Target {
             endpoint,
-            group: shares.then(|| route.group(matter, recipient.as_deref())),
+            group: shares.then(|| route.group(input, recipient.as_deref())),
             recipient,
             why: route.name.clone(),
             group_wait,
-            most: way.map_or(1, |way| way.most),
-            quiet: route.quiet_for(matter.event),
+            max_events: profile.map_or(1, |profile| profile.max_events),
+            quiet: route.quiet_for(input.event),
         })
     }
 }
 
 impl Route {
-    /// What does not go out at once, in words; none: all of it does, but for a flood.
+    /// What is not sent at once, in words; `None` if everything is, except bursts.
     #[must_use]
     pub fn delay_summary(&self) -> Option<String> {
         let wait = self.group_wait.map(|wait| match wait {
@@ -241,16 +243,20 @@ impl Route {
     }
 
     /// What the events of a message have in common.
-    fn group(&self, matter: &RoutingInput<'_>, recipient: Option<&str>) -> String {
-        let news = matter.vetting;
+    fn group(&self, input: &RoutingInput<'_>, recipient: Option<&str>) -> String {
+        let change = input.vetting;
         let value = |by: &GroupBy| match by {
-            GroupBy::Event => matter.event.as_str().to_owned(),
-            GroupBy::Partner => matter.partner.to_owned(),
-            GroupBy::Qualification => news.map(|news| qualification::key(&news.qualification)).unwrap_or_default(),
-            GroupBy::Outcome => news.and_then(|news| news.to.as_deref()).map(qualification::key).unwrap_or_default(),
-            GroupBy::Customer => news.map(|news| qualification::key(&news.customer.id)).unwrap_or_default(),
-            GroupBy::Reason => news.and_then(|news| news.vetting_reason.clone()).unwrap_or_default(),
-            GroupBy::Tags => news.map(|news| news.customer.tags.join(",")).unwrap_or_default(),
+            GroupBy::Event => input.event.as_str().to_owned(),
+            GroupBy::Partner => input.partner.to_owned(),
+            GroupBy::Qualification => {
+                change.map(|change| qualification::key(&change.qualification)).unwrap_or_default()
+            }
+            GroupBy::Outcome => {
+                change.and_then(|change| change.to.as_deref()).map(qualification::key).unwrap_or_default()
+            }
+            GroupBy::Customer => change.map(|change| qualification::key(&change.customer.id)).unwrap_or_default(),
+            GroupBy::Reason => change.and_then(|change| change.vetting_reason.clone()).unwrap_or_default(),
+            GroupBy::Tags => change.map(|change| change.customer.tags.join(",")).unwrap_or_default(),
         };
         let mut values: Vec<String> = self.group_by.iter().map(value).collect();
         values.push(recipient.unwrap_or_default().to_owned());
@@ -259,11 +265,11 @@ impl Route {
 }
 
 impl Target<'_> {
-    /// Another route sends it there as well.
+    /// Merges in another route to the same endpoint.
     fn join(&mut self, other: Self, now: Timestamp) {
         let why = format!("{}, {}", self.why, other.why);
-        let later = |told: &Self| (told.due_at(now), told.quiet.is_some());
-        if later(&other) < later(self) {
+        let order = |target: &Self| (target.due_at(now), target.quiet.is_some());
+        if order(&other) < order(self) {
             *self = other;
         }
         self.why = why;

@@ -6,20 +6,20 @@ use serde::Serialize;
 
 use crate::time::Timestamp;
 
-/// Why a customer is asked when it is asked. The order is the order in which a short budget is spent, once each class
-/// had its share.
+/// Which poll interval applies to a customer. In the order in which a short budget is spent, once each class had its
+/// share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PollClass {
-    /// Something is missing from its last answer.
+    /// An absence or a verdict waits for confirmation.
     Confirming,
-    /// A review is under way, or news is expected.
+    /// A review is open, or the customer is watched closely.
     InReview,
-    /// Holds a qualification; none of them in review.
+    /// Has a qualification, and none in review.
     Settled,
-    /// Never understood yet.
+    /// No response was understood yet.
     Unseen,
-    /// Holds none.
+    /// Has no qualification.
     Unqualified,
 }
 

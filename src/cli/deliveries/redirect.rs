@@ -9,7 +9,7 @@ use super::{delivery_id, known_endpoint};
 use crate::cli::args::RedriveArgs;
 use crate::cli::{Context, Exit, Failure, text};
 use crate::config::PublicConfig;
-use crate::delivery::parcel;
+use crate::delivery::new_delivery;
 use crate::delivery::route::ContactPolicy;
 use crate::store::NewDelivery;
 use crate::store::redirect::Redirected;
@@ -36,7 +36,7 @@ pub(super) async fn redirect(
             .advise(format!("`vetwatch deliveries redrive --endpoint {to}` sends to it again")));
     }
     let routes = context.config()?.routes;
-    if routes.ways.get(to).is_some_and(|way| way.contact == ContactPolicy::Only) {
+    if routes.profiles.get(to).is_some_and(|way| way.contact == ContactPolicy::Only) {
         return Err(Failure::new(Exit::Usage, format!("nothing can be redirected to \"{to}\""))
             .because("it has no recipient of its own, only each customer's contact"));
     }
@@ -54,9 +54,9 @@ pub(super) async fn redirect(
         None => Redrive::Dead { endpoint: args.endpoint.as_deref(), since: args.since.map(|since| since.at(now)) },
     };
     let told = routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
-    let parcel = NewDelivery { due_at: now.after(GROUP_FOR), ..parcel(&told, now) };
+    let new = NewDelivery { due_at: now.after(GROUP_FOR), ..new_delivery(&told, now) };
     let mut tx = store.begin().await?;
-    let redirected = tx.redirect(which, &parcel, now).await?;
+    let redirected = tx.redirect(which, &new, now).await?;
     tx.commit().await?;
     let name = id.as_deref().unwrap_or_default();
     match redirected {

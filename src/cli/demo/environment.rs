@@ -126,7 +126,7 @@ impl Stage {
         let mut tx = store.begin().await?;
         for partner in &config.partners {
             let partner = tx.partner(&partner.name, clock.now()).await?;
-            tx.mark_baseline(partner.id, clock.now()).await?;
+            tx.mark_initial_sync_reported(partner.id, clock.now()).await?;
         }
         tx.commit().await?;
         Ok(Self {

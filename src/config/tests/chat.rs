@@ -112,7 +112,7 @@ fn a_webhook_in_its_own_form_need_not_be_signed_and_tells_of_fewer_events() {
     let read = |keys: &str| {
         let config = with(&desk, &format!("kind = 'webhook'\nurl = 'https://x.example'\n{keys}")).unwrap();
         let EndpointKind::Webhook(webhook) = config.endpoints[2].kind.clone() else { panic!("not a webhook") };
-        (webhook.secrets.len(), webhook.most, webhook.template.is_some())
+        (webhook.secrets.len(), webhook.max_events, webhook.template.is_some())
     };
     let signed = "secret_file = 'crm-signing-secret'";
     assert_eq!(read(signed), (1, 100, false));

@@ -11,18 +11,18 @@ use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Severity, sanitize};
 use crate::redact;
 
-pub const MOST: u32 = 20;
+pub const MAX_EVENTS: u32 = 20;
 
-/// A longer text becomes a file attached to the push; in bytes.
-const MESSAGE: usize = 4096;
-/// The server reads no more than twice that of the whole JSON; the topic has its place beside this.
-const JSON: usize = 2 * MESSAGE - 200;
-const TITLE: usize = 200;
+/// ntfy turns a longer text into an attached file.
+const MAX_MESSAGE_BYTES: usize = 4096;
+/// The server reads at most twice that of the whole JSON; the difference is for the topic.
+const MAX_JSON_BYTES: usize = 2 * MAX_MESSAGE_BYTES - 200;
+const MAX_TITLE_BYTES: usize = 200;
 
-/// Where a push goes.
+/// The topic of a push.
 #[derive(Clone)]
 pub struct Topic {
-    /// Whoever knows it can read and write there, unless the server knows users.
+    /// A secret: anyone who knows it can read and write there, unless the server has users.
     pub name: SecretString,
     /// An access token.
     pub token: Option<SecretString>,
@@ -35,10 +35,10 @@ impl fmt::Debug for Topic {
 }
 
 impl Topic {
-    /// Up to 64 letters, digits, `-` and `_`, as the server wants it.
+    /// Up to 64 letters, digits, `-` and `_`, as the server requires.
     ///
     /// # Errors
-    /// If it is none; without it.
+    /// If the name is invalid; the text does not show it.
     pub fn new(name: SecretString, token: Option<SecretString>) -> Result<Self, &'static str> {
         let text = name.expose_secret();
         let fit = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
@@ -53,8 +53,8 @@ impl Topic {
         }
     }
 
-    /// The stored message with the topic, which is not stored.
-    pub(super) fn address(&self, message: &str) -> String {
+    /// Adds the topic, which is not stored, to the stored message.
+    pub(super) fn with_topic(&self, message: &str) -> String {
         let stored: Option<Value> = serde_json::from_str(message).ok().filter(Value::is_object);
         let mut json = stored.unwrap_or_else(|| json!({"message": message}));
         json["topic"] = self.name.expose_secret().into();
@@ -62,15 +62,15 @@ impl Topic {
     }
 }
 
-/// The request's body but for the topic. The text has at most 4096 bytes, whatever the message says.
+/// The request's body, without the topic. The text has at most 4096 bytes.
 #[must_use]
 pub fn body(message: &Message) -> String {
     let written = text(message);
-    let mut longest = MESSAGE;
+    let mut longest = MAX_MESSAGE_BYTES;
     loop {
         let body = push(message, &sanitize::lines(&written, longest)).to_string();
         // Escaping at most doubles it, so this ends.
-        if body.len() <= JSON || longest < 64 {
+        if body.len() <= MAX_JSON_BYTES || longest < 64 {
             return body;
         }
         longest = longest * 3 / 4;
@@ -88,7 +88,7 @@ fn push(message: &Message, text: &str) -> Value {
     let mut tags = vec![sign, message.kind];
     tags.extend(message.test.then_some("test"));
     let mut push = json!({
-        "title": sanitize::line(&message.subject, TITLE),
+        "title": sanitize::line(&message.subject, MAX_TITLE_BYTES),
         "message": text,
         "priority": priority,
         "tags": tags,
@@ -103,7 +103,7 @@ fn push(message: &Message, text: &str) -> Value {
     push
 }
 
-/// What is read on a phone: the news first, and no more than needed to decide what to do.
+/// The text for a phone: the headline first, and no more than needed to decide what to do.
 fn text(message: &Message) -> String {
     let mut lines: Vec<String> = Vec::new();
     if message.test {
@@ -113,11 +113,11 @@ fn text(message: &Message) -> String {
     match message.items.as_slice() {
         [item] => single(item, &mut lines),
         _ => lines.extend(message.items.iter().map(|item| {
-            // So that as many as may come fit in.
-            sanitize::line(&format!("{}: {}", item.label, item_line(item)), MESSAGE / MOST as usize - 8)
+            // So that a full digest fits in.
+            sanitize::line(&format!("{}: {}", item.label, item_line(item)), MAX_MESSAGE_BYTES / MAX_EVENTS as usize - 8)
         })),
     }
-    // An empty one would be shown as "triggered".
+    // ntfy shows an empty text as "triggered".
     Some(lines.join("\n")).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| message.subject.clone())
 }
 
@@ -133,12 +133,12 @@ fn single(item: &Item, lines: &mut Vec<String>) {
     lines.extend(item.facts.iter().map(|Fact { name, value }| format!("{name}: {value}")));
 }
 
-/// What an answer means, where its status alone does not say it. 413: the message is too large; 429 and 507: later.
+/// The outcome of a response; `None` if the status alone decides. 413: the message is too large; 429 and 507: later.
 #[must_use]
 pub fn classify_response(status: StatusCode, _answer: &str) -> Option<Outcome> {
     match status {
         StatusCode::OK => Some(Outcome::Accepted),
-        // Another 2xx is not ntfy's.
+        // Any other 2xx is not from ntfy.
         status if status.is_success() => Some(Outcome::Retry { after: None }),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Outcome::AuthRejected),
         _ => None,

@@ -1,7 +1,7 @@
 //! Slack: Block Kit, posted to an app's incoming webhook.
 //!
-//! Text from outside stands in `plain_text`, for which Slack knows no formatting, and `&`, `<` and `>` are escaped as
-//! Slack asks for: it reads `<!channel>` and `<@U…>` in any text. `mrkdwn` holds only our own words and links.
+//! Text from outside is put into `plain_text`, for which Slack knows no formatting, and `&`, `<` and `>` are escaped as
+//! Slack requires: it interprets `<!channel>` and `<@U…>` in any text. `mrkdwn` holds only our own words and links.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -10,16 +10,16 @@ use super::item_line;
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Severity, sanitize};
 
-pub const MOST: u32 = 40;
+pub const MAX_EVENTS: u32 = 40;
 
-/// Slack's limits, in characters. Ours are counted after escaping, so they hold however Slack counts.
-const HEADER: usize = 150;
-const TEXT: usize = 3000;
-const FIELD: usize = 2000;
-/// Blocks of a digest that hold its lines; Slack takes 50 in all.
-const LINES: usize = 45; // and a header, a note, and that it is a test
-/// Fields of a section: Slack takes ten, which is five names with their values.
-const FACTS: usize = 5;
+/// Slack's limits, in characters. Counted after escaping, so they hold however Slack counts.
+const MAX_HEADER: usize = 150;
+const MAX_TEXT: usize = 3000;
+const MAX_FIELD: usize = 2000;
+/// The most blocks for a digest's lines; Slack allows 50 in all.
+const MAX_LINE_BLOCKS: usize = 45; // besides a header, a note, and that it is a test
+/// The most facts of a section: Slack allows ten fields, two per fact.
+const MAX_FACTS: usize = 5;
 
 /// The request's body, within the limits, whatever the message says.
 #[must_use]
@@ -29,7 +29,7 @@ pub fn body(message: &Message) -> String {
         _ => digest(message),
     };
     if let Some(note) = &message.note {
-        blocks.insert(0, section(&plain(note, TEXT)));
+        blocks.insert(0, section(&plain(note, MAX_TEXT)));
     }
     if message.test {
         blocks.insert(0, section(&ours("*TEST.* Nothing has happened.")));
@@ -49,24 +49,26 @@ pub fn body(message: &Message) -> String {
 fn single(item: &Item) -> Vec<Value> {
     let mut blocks = vec![header(&format!("{} {}: {}", sign(item.tone), item.label, item.title))];
     if !item.about.is_empty() {
-        blocks.push(section(&plain(&item.about, TEXT)));
+        blocks.push(section(&plain(&item.about, MAX_TEXT)));
     }
     if let Some(reason) = &item.reason {
-        blocks.push(json!({"type": "section", "text": ours("*Microsoft's reason*"), "fields": [plain(reason, FIELD)]}));
+        blocks.push(
+            json!({"type": "section", "text": ours("*Microsoft's reason*"), "fields": [plain(reason, MAX_FIELD)]}),
+        );
     }
-    blocks.push(section(&plain(&item.what, TEXT)));
+    blocks.push(section(&plain(&item.what, MAX_TEXT)));
     // Events can carry any number of figures.
-    for facts in item.facts.chunks(FACTS).take(4) {
-        let pair = |Fact { name, value }: &Fact| [plain(name, FIELD), plain(value, FIELD)];
+    for facts in item.facts.chunks(MAX_FACTS).take(4) {
+        let pair = |Fact { name, value }: &Fact| [plain(name, MAX_FIELD), plain(value, MAX_FIELD)];
         let fields: Vec<_> = facts.iter().flat_map(pair).collect();
         blocks.push(json!({"type": "section", "fields": fields}));
     }
     if !item.steps.is_empty() {
         let steps: Vec<_> = item.steps.iter().enumerate().map(|(at, step)| format!("{}. {step}", at + 1)).collect();
         blocks.push(section(&ours("*What to do next*")));
-        blocks.push(section(&plain(&steps.join("\n"), TEXT)));
+        blocks.push(section(&plain(&steps.join("\n"), MAX_TEXT)));
     }
-    // Its characters are letters, digits and `:/.-_~%`: nothing ends the link early.
+    // It holds only letters, digits and `:/.-_~%`: nothing ends the link early.
     if let Some(link) = item.link.as_ref().filter(|link| link.len() <= 2000) {
         blocks.push(section(&ours(&format!("<{link}|Open in Partner Center>"))));
     }
@@ -78,47 +80,47 @@ fn single(item: &Item) -> Vec<Value> {
     blocks
 }
 
-/// A line for each event; a block for each line, or for several if there are more than Slack takes blocks.
+/// One line per event and one block per line, or per several lines if there are more than Slack allows blocks.
 fn digest(message: &Message) -> Vec<Value> {
     let lines: Vec<_> =
         message.items.iter().map(|item| format!("{} {}: {}", sign(item.tone), item.label, item_line(item))).collect();
-    let each = lines.len().div_ceil(LINES).max(1);
+    let each = lines.len().div_ceil(MAX_LINE_BLOCKS).max(1);
     let mut blocks = vec![header(&message.subject)];
     blocks.extend(lines.chunks(each).map(|lines| {
-        let cut: Vec<_> = lines.iter().map(|line| sanitize::line(line, (TEXT / each).min(600) - 1)).collect();
-        section(&plain(&cut.join("\n"), TEXT))
+        let cut: Vec<_> = lines.iter().map(|line| sanitize::line(line, (MAX_TEXT / each).min(600) - 1)).collect();
+        section(&plain(&cut.join("\n"), MAX_TEXT))
     }));
     blocks
 }
 
 fn header(text: &str) -> Value {
-    json!({"type": "header", "text": plain(text, HEADER)})
+    json!({"type": "header", "text": plain(text, MAX_HEADER)})
 }
 
 fn section(text: &Value) -> Value {
     json!({"type": "section", "text": text})
 }
 
-/// Text in which nothing is formatting.
-fn plain(text: &str, most: usize) -> Value {
-    // `emoji` would make pictures of `:words:` that somebody's name holds.
-    json!({"type": "plain_text", "text": escaped(text, most), "emoji": false})
+/// Text without formatting.
+fn plain(text: &str, max: usize) -> Value {
+    // `emoji` would make pictures of `:words:` in a name.
+    json!({"type": "plain_text", "text": escaped(text, max), "emoji": false})
 }
 
-/// Our own words, with formatting. `verbatim`: no names and addresses are looked for in it.
+/// Our own words, with formatting. `verbatim`: Slack does not look for names and addresses in it.
 fn ours(text: &str) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
 }
 
-/// At most so many characters, and at least one: Slack refuses an empty text.
-fn escaped(text: &str, most: usize) -> String {
-    let mut longest = most;
+/// At most `max` characters, and at least one: Slack rejects an empty text.
+fn escaped(text: &str, max: usize) -> String {
+    let mut longest = max;
     loop {
         let escaped = escape(&sanitize::lines(text, longest));
         if escaped.is_empty() {
             return "–".to_owned();
         }
-        if escaped.chars().count() <= most || longest < 8 {
+        if escaped.chars().count() <= max || longest < 8 {
             return escaped;
         }
         longest = longest * 3 / 4;
@@ -138,10 +140,10 @@ fn sign(tone: Severity) -> char {
     }
 }
 
-/// What an answer means, where its status alone does not say it: Slack has taken a message if it answers `ok`.
+/// The outcome of a response; `None` if the status alone decides. Slack has accepted a message if the body is `ok`.
 #[must_use]
-pub fn classify_response(status: StatusCode, answer: &str) -> Option<Outcome> {
-    /// Slack's words for a message that it will never take.
+pub fn classify_response(status: StatusCode, body: &str) -> Option<Outcome> {
+    /// Slack's errors for a message that it will never accept.
     const MALFORMED: [&str; 9] = [
         "invalid_payload",
         "invalid_blocks", // also invalid_blocks_format
@@ -153,17 +155,17 @@ pub fn classify_response(status: StatusCode, answer: &str) -> Option<Outcome> {
         "no_text",
         "missing_text_or_fallback_or_attachments",
     ];
-    let answer = answer.trim();
+    let body = body.trim();
     match status {
-        StatusCode::OK if answer == "ok" => Some(Outcome::Accepted),
-        StatusCode::OK | StatusCode::BAD_REQUEST if MALFORMED.iter().any(|word| answer.starts_with(word)) => {
+        StatusCode::OK if body == "ok" => Some(Outcome::Accepted),
+        StatusCode::OK | StatusCode::BAD_REQUEST if MALFORMED.iter().any(|word| body.starts_with(word)) => {
             Some(Outcome::Refused)
         }
         status if status.is_success() => Some(Outcome::Retry { after: None }),
-        // The webhook or its channel was removed, archived or restricted: trouble of the endpoint, and over once
-        // somebody undoes it.
+        // The webhook or its channel was removed, archived or restricted: a failure of the endpoint, until a person
+        // undoes it.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::AuthRejected),
-        StatusCode::GONE if answer.starts_with("channel_is_archived") => Some(Outcome::AuthRejected),
+        StatusCode::GONE if body.starts_with("channel_is_archived") => Some(Outcome::AuthRejected),
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
 //! Microsoft Teams: an Adaptive Card for the Workflows template "Post to a channel when a webhook request is received".
 //!
-//! Text from outside stands in `TextRun`s, for which the schema knows no markup. Only facts are Markdown (Teams says:
-//! a subset of `CommonMark`) and are escaped. Without `msteams.entities` nothing on a card can mention anybody.
+//! Text from outside is put into `TextRun`s, for which the schema knows no markup. Only facts are Markdown (Teams
+//! documents a subset of `CommonMark`) and are escaped. Without `msteams.entities` nothing on a card can mention
+//! anybody.
 
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
@@ -10,22 +11,22 @@ use super::item_line;
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Severity, markup, sanitize};
 
-pub const MOST: u32 = 40;
+pub const MAX_EVENTS: u32 = 40;
 
-/// Teams takes no message above 28 KB. The flow packs the card anew, so a little stays free.
-const LARGEST: usize = 28_000;
+/// Teams rejects messages above 28 KB. The flow repacks the card, so this leaves a margin.
+const MAX_BODY_BYTES: usize = 28_000;
 
-/// Texts are cut to the first of these lengths with which the card is small enough; nearly always that is the first.
-const LENGTHS: [usize; 5] = [4000, 1000, 300, 120, 60];
+/// Texts are cut to the first of these lengths, in bytes, with which the card fits; nearly always the first.
+const TEXT_LENGTHS: [usize; 5] = [4000, 1000, 300, 120, 60];
 
-/// How many facts and paragraphs there may be: events can carry any number of figures.
-const PIECES: usize = 20;
+/// The most facts and paragraphs: events can carry any number of figures.
+const MAX_PIECES: usize = 20;
 
 /// The request's body, at most 28 KB, whatever the message says.
 #[must_use]
 pub fn body(message: &Message) -> String {
-    let bodies = LENGTHS.iter().map(|longest| envelope(&card(message, *longest)));
-    let fitting = bodies.into_iter().find(|body| body.len() <= LARGEST);
+    let bodies = TEXT_LENGTHS.iter().map(|longest| envelope(&card(message, *longest)));
+    let fitting = bodies.into_iter().find(|body| body.len() <= MAX_BODY_BYTES);
     fitting.unwrap_or_else(|| envelope(&fallback_card(message)))
 }
 
@@ -92,17 +93,18 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
     body.extend(fact_set(&item.facts, longest));
     if !item.steps.is_empty() {
         body.push(spaced(text("What to do next", json!({"weight": "Bolder"})), "Medium"));
-        let steps = item.steps.iter().enumerate().take(PIECES);
+        let steps = item.steps.iter().enumerate().take(MAX_PIECES);
         body.extend(steps.map(|(index, step)| text(&format!("{}. {}", index + 1, cut(step)), json!({}))));
     }
-    let small: Vec<_> = item.small.iter().take(PIECES).map(|Fact { name, value }| format!("{name}: {value}")).collect();
+    let small: Vec<_> =
+        item.small.iter().take(MAX_PIECES).map(|Fact { name, value }| format!("{name}: {value}")).collect();
     if !small.is_empty() {
         body.push(spaced(text(&cut(&small.join(" · ")), json!({"size": "Small", "isSubtle": true})), "Medium"));
     }
     body
 }
 
-/// A line for each event.
+/// One line per event.
 fn digest(message: &Message, longest: usize) -> Vec<Value> {
     let items = &message.items;
     let tone = items.first().map_or(Severity::Plain, |item| item.tone);
@@ -111,28 +113,28 @@ fn digest(message: &Message, longest: usize) -> Vec<Value> {
     body.extend(items.iter().map(|item| {
         let label = json!({"type": "TextRun", "text": sanitize::line(&item.label, 60), "weight": "Bolder",
             "color": color(item.tone)});
-        let mut news = json!({"type": "TextRun", "text": format!(" {}", sanitize::line(&item_line(item), longest))});
-        // An id of any length would make a link of any length.
+        let mut line = json!({"type": "TextRun", "text": format!(" {}", sanitize::line(&item_line(item), longest))});
+        // The link contains the customer's id, which may be long.
         if let Some(url) = item.link.as_ref().filter(|url| url.len() <= 160) {
-            news["selectAction"] = json!({"type": "Action.OpenUrl", "url": url});
+            line["selectAction"] = json!({"type": "Action.OpenUrl", "url": url});
         }
-        spaced(json!({"type": "RichTextBlock", "inlines": [label, news]}), "Small")
+        spaced(json!({"type": "RichTextBlock", "inlines": [label, line]}), "Small")
     }));
     body
 }
 
-/// What is said when nothing else fits.
+/// The card when nothing else fits.
 fn fallback_card(message: &Message) -> Value {
     let head = text(&sanitize::line(&message.subject, 300), json!({"weight": "Bolder"}));
     let rest = format!("{} events, too many for a card: `vetwatch history` shows them.", message.items.len());
     root(message, &[head, text(&rest, json!({}))])
 }
 
-/// One run of text, in which nothing is markup.
-fn text(text: &str, look: Value) -> Value {
+/// One run of text, without markup.
+fn text(text: &str, style: Value) -> Value {
     let mut run = Map::from_iter([("type".to_owned(), "TextRun".into()), ("text".to_owned(), text.into())]);
-    if let Value::Object(look) = look {
-        run.extend(look);
+    if let Value::Object(style) = style {
+        run.extend(style);
     }
     json!({"type": "RichTextBlock", "inlines": [run]})
 }
@@ -148,8 +150,8 @@ fn container(style: &str, items: &[Value], bleed: bool) -> Value {
 
 fn paragraphs(lines: &str) -> Vec<Value> {
     let mut lines: Vec<String> = lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    if lines.len() > PIECES {
-        let rest = lines.split_off(PIECES - 1);
+    if lines.len() > MAX_PIECES {
+        let rest = lines.split_off(MAX_PIECES - 1);
         lines.push(rest.join(" "));
     }
     lines.iter().map(|line| spaced(text(line, json!({})), "Small")).collect()
@@ -158,7 +160,7 @@ fn paragraphs(lines: &str) -> Vec<Value> {
 fn fact_set(facts: &[Fact], longest: usize) -> Option<Value> {
     let written: Vec<_> = facts
         .iter()
-        .take(PIECES)
+        .take(MAX_PIECES)
         .map(|Fact { name, value }| {
             let cut = |text: &str| markdown(&sanitize::line(text, longest.min(500)));
             json!({"title": cut(name), "value": cut(value)})
@@ -167,7 +169,7 @@ fn fact_set(facts: &[Fact], longest: usize) -> Option<Value> {
     (!written.is_empty()).then(|| json!({"type": "FactSet", "facts": written}))
 }
 
-/// Text that Teams shows as it is. Braces: `{{DATE(…)}}` is a function of the cards'.
+/// Escapes text for Teams. Braces too: `{{DATE(…)}}` is a function of Adaptive Cards.
 fn markdown(text: &str) -> String {
     markup::markdown(text).replace('{', "\\{")
 }
@@ -190,34 +192,34 @@ fn color(tone: Severity) -> &'static str {
     }
 }
 
-/// What an answer means, where its status alone does not say it.
+/// The outcome of a response; `None` if the status alone decides.
 ///
-/// Workflows answers 202: it has begun the flow, and says nothing of how that ends. The connectors that it replaces
-/// answer 200 also when Teams refused the message, and put that into the body.
+/// Workflows responds with 202 once it has started the flow, whose result is not known. The connectors that it replaces
+/// respond with 200 even if Teams rejected the message, and say so in the body.
 #[must_use]
-pub fn classify_response(status: StatusCode, answer: &str) -> Option<Outcome> {
+pub fn classify_response(status: StatusCode, body: &str) -> Option<Outcome> {
     match status {
-        StatusCode::OK => failed(answer),
-        // The link's signature is wrong or was replaced, the flow was deleted: no message will get through.
+        StatusCode::OK => failed(body),
+        // The link's signature is wrong or was replaced, or the flow was deleted: no message will get through.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::AuthRejected),
-        // So does a flow that somebody has switched off.
-        StatusCode::BAD_REQUEST if answer.contains("WorkflowTriggerIsNotEnabled") => Some(Outcome::AuthRejected),
+        // The flow is switched off.
+        StatusCode::BAD_REQUEST if body.contains("WorkflowTriggerIsNotEnabled") => Some(Outcome::AuthRejected),
         _ => None,
     }
 }
 
-/// What a 200 comes to that tells of a failure.
-fn failed(answer: &str) -> Option<Outcome> {
-    let again = Some(Outcome::Retry { after: None });
-    let told = answer.to_lowercase();
-    if let Some((_, status)) = told.split_once("returned http error ") {
-        return if status.starts_with("413") { Some(Outcome::Refused) } else { again };
+/// The outcome of a 200 whose body reports a failure; `None` if it reports none.
+fn failed(body: &str) -> Option<Outcome> {
+    let retry = Some(Outcome::Retry { after: None });
+    let lower = body.to_lowercase();
+    if let Some((_, status)) = lower.split_once("returned http error ") {
+        return if status.starts_with("413") { Some(Outcome::Refused) } else { retry };
     }
-    let json: Value = serde_json::from_str(answer).unwrap_or_default();
+    let json: Value = serde_json::from_str(body).unwrap_or_default();
     let error = json.get("error").or_else(|| json.get("errors")).filter(|error| !error.is_null());
     if let Some(error) = error.map(|error| error.to_string().to_lowercase()) {
         let too_large = ["toolarge", "too large", "413"].iter().any(|word| error.contains(word));
-        return if too_large { Some(Outcome::Refused) } else { again };
+        return if too_large { Some(Outcome::Refused) } else { retry };
     }
-    if told.contains("message delivery failed") { again } else { None }
+    if lower.contains("message delivery failed") { retry } else { None }
 }

@@ -122,7 +122,7 @@ fn why_a_message_comes_here_stands_above_it_within_the_limits() {
     let note = format!("Sent here because sales-mail has not taken it. {}", HOSTILE.repeat(3));
     for mut event in [event(EventType::Denied), saying(EventType::Denied, HOSTILE)] {
         event.data.test = true;
-        for count in [1, ntfy::MOST, teams::MOST] {
+        for count in [1, ntfy::MAX_EVENTS, teams::MAX_EVENTS] {
             let message = Message::of(&digest(count, &event)).with_note(&note);
             let (card, blocks) = (teams::body(&message), slack::body(&message));
             assert!(card.len() <= 28 * 1024 && card.contains("Sent here because sales-mail"), "{card}");
@@ -138,12 +138,12 @@ fn why_a_message_comes_here_stands_above_it_within_the_limits() {
 
 #[test]
 fn a_teams_card_is_one_and_never_above_28_kb() {
-    for events in all_sorts().into_iter().chain(digests(teams::MOST)) {
+    for events in all_sorts().into_iter().chain(digests(teams::MAX_EVENTS)) {
         let (message, size) = made(teams::body, &events);
         assert!(size <= 28 * 1024, "{size} bytes for {} events", events.len());
         check_card(&message);
     }
-    for events in digests(teams::MOST) {
+    for events in digests(teams::MAX_EVENTS) {
         let (message, _) = made(teams::body, &events);
         let body = message["attachments"][0]["content"]["body"].as_array().unwrap();
         assert_eq!(body.len(), 1 + events.len(), "none is left out");
@@ -199,10 +199,10 @@ fn teams_has_taken_a_message_only_if_nothing_says_otherwise() {
 
 #[test]
 fn a_slack_message_keeps_to_the_limits_of_block_kit() {
-    for events in all_sorts().into_iter().chain(digests(slack::MOST)).chain(digests(100)) {
+    for events in all_sorts().into_iter().chain(digests(slack::MAX_EVENTS)).chain(digests(100)) {
         check_blocks(&made(slack::body, &events).0);
     }
-    for events in digests(slack::MOST) {
+    for events in digests(slack::MAX_EVENTS) {
         let (message, _) = made(slack::body, &events);
         assert_eq!(message["blocks"].as_array().unwrap().len(), 1 + events.len(), "none is left out");
     }
@@ -275,7 +275,7 @@ fn slack_has_taken_a_message_only_if_it_says_ok() {
 #[test]
 fn an_ntfy_push_is_short_enough_to_be_one() {
     let topic = ntfy::Topic::new("t".repeat(64).into(), None).unwrap();
-    for events in all_sorts().into_iter().chain(digests(ntfy::MOST)) {
+    for events in all_sorts().into_iter().chain(digests(ntfy::MAX_EVENTS)) {
         let body = ntfy::body(&Message::of(&events));
         let push: Value = serde_json::from_str(&body).unwrap();
         let text = push["message"].as_str().unwrap();
@@ -285,13 +285,13 @@ fn an_ntfy_push_is_short_enough_to_be_one() {
         assert!(push["priority"].as_i64().is_some_and(|priority| (1..=5).contains(&priority)));
         assert_eq!(push["markdown"], false);
         assert!(!body.contains("topic"), "what is stored names no topic");
-        let sent = topic.address(&body);
+        let sent = topic.with_topic(&body);
         assert!(sent.len() <= 8192, "{} bytes of JSON", sent.len());
         let sent: Value = serde_json::from_str(&sent).unwrap();
         assert_eq!(sent["topic"], "t".repeat(64));
     }
-    let (push, _) = made(ntfy::body, &digest(ntfy::MOST, &saying(EventType::Denied, &"W".repeat(500))));
-    assert_eq!(push["message"].as_str().unwrap().lines().count(), ntfy::MOST as usize, "none is left out");
+    let (push, _) = made(ntfy::body, &digest(ntfy::MAX_EVENTS, &saying(EventType::Denied, &"W".repeat(500))));
+    assert_eq!(push["message"].as_str().unwrap().lines().count(), ntfy::MAX_EVENTS as usize, "none is left out");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One attempt at a mail: a conversation in which every recipient has an answer of its own.
+//! One attempt at a mail, with a separate reply for each recipient.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,24 +7,24 @@ use lettre::address::Address;
 use tokio::time::{Instant, timeout_at};
 
 use super::EmailChannel;
-use super::replies::{Blame, whose};
+use super::replies::{Blame, blame};
 use super::session::{Failure, Reply, Session, Step};
 use crate::delivery::message::sanitize;
 use crate::delivery::{AttemptResult, OutboundMessage, Outcome, took};
 
-/// What an attempt has come to so far.
+/// The progress of an attempt.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) step: Step,
-    /// Accepted or refused for good, in this attempt.
+    /// The final replies of this attempt, by recipient.
     final_replies: BTreeMap<String, String>,
-    /// Recipients who shall be tried again, and why.
+    /// Recipients to retry, and why.
     deferred: Vec<String>,
-    /// Somebody was refused for a reason that is not known to be that mailbox's.
+    /// A recipient was rejected (5xx) for a reason that is not known to be about that mailbox.
     blocked: bool,
-    /// Somebody was put off for such a reason.
-    put_off: bool,
-    /// The last word on the message itself.
+    /// A recipient was deferred (4xx) for such a reason.
+    blocked_for_now: bool,
+    /// The last reply to the message itself.
     last: String,
 }
 
@@ -35,19 +35,19 @@ impl Attempt {
             final_replies: BTreeMap::new(),
             deferred: Vec::new(),
             blocked: false,
-            put_off: false,
+            blocked_for_now: false,
             last: String::new(),
         }
     }
 
-    fn settle(&mut self, to: &Address, reply: &Reply) {
+    fn finalize(&mut self, to: &Address, reply: &Reply) {
         self.final_replies.insert(to.to_string(), short(reply));
     }
 
-    fn settle_all(&mut self, recipients: &[Address], reply: &Reply) {
+    fn finalize_all(&mut self, recipients: &[Address], reply: &Reply) {
         self.last = short(reply);
         for to in recipients {
-            self.settle(to, reply);
+            self.finalize(to, reply);
         }
     }
 
@@ -57,8 +57,8 @@ impl Attempt {
 }
 
 impl EmailChannel {
-    /// One attempt at those recipients without a final reply. Each value in `final_replies` begins with the code of the
-    /// server's reply: 2xx has taken it, 5xx never will.
+    /// Makes one attempt at the recipients without a final reply. Each value in `final_replies` begins with the code of
+    /// the server's reply: 2xx has accepted it, 5xx never will.
     pub async fn deliver(&self, outgoing: OutboundMessage<'_>) -> AttemptResult {
         let mut attempt = Attempt::new();
         let failure = self.attempt(outgoing, &mut attempt).await.err();
@@ -88,8 +88,8 @@ impl EmailChannel {
         self.recipients(contact).map(|mailbox| mailbox.email).filter(|a| !final_replies.contains_key(&a.to_string()))
     }
 
-    /// The mail itself, after the sender was accepted. What it fails with is about the whole conversation; what is said
-    /// of a recipient or of the message is noted in `attempt`.
+    /// Sends the mail after the sender was accepted. Its error is about the whole session; replies about a recipient or
+    /// the message are recorded in `attempt`.
     async fn send_message(
         &self,
         session: &mut Session,
@@ -101,7 +101,8 @@ impl EmailChannel {
         let (mut transactions, mut is_first) = (VecDeque::from([open]), true);
         let over = Instant::now() + self.deadline + self.final_reply;
         while let Some(recipients) = transactions.pop_front() {
-            // Each command has its own time (RFC 5321 4.5.3.2): a tarpit at many recipients is slow, and no silence.
+            // Each command has its own time limit (RFC 5321 4.5.3.2): with many recipients a tarpit is slow, but not
+            // silent.
             let commands = u32::try_from(recipients.len()).unwrap_or(u32::MAX).saturating_add(2);
             let end = over.min(Instant::now() + self.deadline.saturating_mul(commands).min(self.final_reply));
             let begun = timeout_at(end, async {
@@ -109,35 +110,36 @@ impl EmailChannel {
                     attempt.step = Step::Sender;
                     session.sender_again(&self.settings.from.email, international).await?;
                 }
-                let willing = name_recipients(session, recipients, self.deadline, attempt).await?;
+                let accepted = send_recipients(session, recipients, self.deadline, attempt).await?;
                 attempt.step = Step::Data;
-                let ready = if willing.is_empty() {
+                let ready = if accepted.is_empty() {
                     None
                 } else {
                     let ready = timeout_at(Instant::now() + self.deadline, session.announce()).await;
                     Some(ready.unwrap_or_else(|_| Err(too_late(self.deadline))))
                 };
-                Ok((willing, ready))
+                Ok((accepted, ready))
             });
-            let (willing, ready) = begun.await.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
+            let (accepted, ready) = begun.await.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
             let answer = match ready {
                 None => continue,
                 Some(Err(failure)) => Err(failure),
                 Some(Ok(_)) => {
                     attempt.step = Step::Content;
                     let end = over.min(Instant::now() + self.final_reply);
-                    let taken = timeout_at(end, session.content(outgoing.message)).await;
-                    taken.unwrap_or_else(|_| Err(too_late(self.final_reply)))
+                    let sent = timeout_at(end, session.content(outgoing.message)).await;
+                    sent.unwrap_or_else(|_| Err(too_late(self.final_reply)))
                 }
             };
             match answer {
-                Ok(reply) => attempt.settle_all(&willing, &reply),
-                Err(Failure::Refused(reply)) if reply.code >= 500 => match whose(attempt.step, &reply) {
+                Ok(reply) => attempt.finalize_all(&accepted, &reply),
+                Err(Failure::Refused(reply)) if reply.code >= 500 => match blame(attempt.step, &reply) {
                     Blame::Endpoint => return Err(Failure::Refused(reply)),
-                    Blame::MailboxForNow => willing.iter().for_each(|to| attempt.defer(to, &reply)),
-                    Blame::Mailbox | Blame::Content if willing.len() == 1 => attempt.settle_all(&willing, &reply),
-                    // Said of whom? One mailbox, or its filter, must not end the message of the others.
-                    Blame::Mailbox | Blame::Content => transactions.extend(willing.into_iter().map(|to| vec![to])),
+                    Blame::MailboxForNow => accepted.iter().for_each(|to| attempt.defer(to, &reply)),
+                    Blame::Mailbox | Blame::Content if accepted.len() == 1 => attempt.finalize_all(&accepted, &reply),
+                    // It may be about any of the recipients: one mailbox, or its filter, must not end the message of
+                    // the others.
+                    Blame::Mailbox | Blame::Content => transactions.extend(accepted.into_iter().map(|to| vec![to])),
                 },
                 Err(failure) => return Err(failure),
             }
@@ -146,14 +148,14 @@ impl EmailChannel {
     }
 
     fn report(&self, attempt: Attempt, failure: Option<Failure>, outgoing: OutboundMessage<'_>) -> AttemptResult {
-        let mut all_settled = outgoing.final_replies.clone();
-        all_settled.extend(attempt.final_replies.clone());
-        let is_open = self.open_recipients(outgoing.recipient, &all_settled).next().is_some();
-        let taken = all_settled.values().any(|reply| took(reply));
-        // A customer's contact is anybody's address: what is said of it alone does not close the endpoint at once.
+        let mut all_replies = outgoing.final_replies.clone();
+        all_replies.extend(attempt.final_replies.clone());
+        let is_open = self.open_recipients(outgoing.recipient, &all_replies).next().is_some();
+        let accepted = all_replies.values().any(|reply| took(reply));
+        // A customer's contact can be any address: a rejection of it alone does not make the endpoint back off at once.
         let mut own = self.settings.to.iter().map(|to| to.email.to_string());
-        let contact_alone = outgoing.recipient.is_some() && own.all(|to| all_settled.contains_key(&to));
-        let outcome = match outcome(&attempt, failure.as_ref(), is_open, taken) {
+        let contact_alone = outgoing.recipient.is_some() && own.all(|to| all_replies.contains_key(&to));
+        let outcome = match outcome(&attempt, failure.as_ref(), is_open, accepted) {
             Outcome::Blocked if contact_alone && failure.is_none() => Outcome::Retry { after: None },
             outcome => outcome,
         };
@@ -167,7 +169,7 @@ impl EmailChannel {
         said.extend(deferred);
         said.extend(final_replies.iter().filter(|(_, reply)| !took(reply)).map(|(to, reply)| format!("{to}: {reply}")));
         if said.is_empty() {
-            said.push("every recipient was final_replies before".to_owned());
+            said.push("every recipient had a final reply before".to_owned());
         }
         AttemptResult { outcome, detail: sanitize::line(&said.join("; "), AttemptResult::DETAIL_MAX), final_replies }
     }
@@ -177,57 +179,57 @@ pub(super) fn too_late(limit: Duration) -> Failure {
     Failure::Broken(format!("no answer within {}", humantime::format_duration(limit)))
 }
 
-/// What follows. `is_open`: somebody is neither accepted nor refused for good; `taken`: somebody is accepted.
-fn outcome(attempt: &Attempt, failure: Option<&Failure>, is_open: bool, taken: bool) -> Outcome {
+/// The outcome of an attempt. `is_open`: a recipient has no final reply; `accepted`: a recipient has accepted.
+fn outcome(attempt: &Attempt, failure: Option<&Failure>, is_open: bool, accepted: bool) -> Outcome {
     let is_before = attempt.step <= Step::Sender;
     match failure {
         Some(failure) if failure.is_login() => Outcome::AuthRejected,
-        // Whatever we are refused for before there is a recipient or a message, it is not that.
+        // A rejection before RCPT is about us, not about a recipient or the message.
         Some(Failure::Refused(reply)) if reply.code >= 500 && is_before => Outcome::AuthRejected,
         Some(_) if is_before => Outcome::Unavailable,
         Some(Failure::Broken(_)) if attempt.step == Step::Content => Outcome::Unconfirmed,
-        // The server has taken this message from us for somebody else: it is not we, or not only.
-        Some(Failure::Refused(reply)) if reply.code >= 500 && taken => Outcome::Deferred,
+        // The server has accepted this message for another recipient: the cause is not us, or not only us.
+        Some(Failure::Refused(reply)) if reply.code >= 500 && accepted => Outcome::Deferred,
         Some(Failure::Refused(reply)) if reply.code >= 500 => Outcome::Blocked,
         Some(_) => Outcome::Retry { after: None },
-        None if is_open && taken => Outcome::Deferred,
+        None if is_open && accepted => Outcome::Deferred,
         None if is_open && attempt.blocked => Outcome::Blocked,
-        None if is_open && attempt.put_off => Outcome::Retry { after: None },
+        None if is_open && attempt.blocked_for_now => Outcome::Retry { after: None },
         None if is_open => Outcome::Deferred,
-        None if taken => Outcome::Accepted,
+        None if accepted => Outcome::Accepted,
         None => Outcome::Refused,
     }
 }
 
-/// `RCPT TO` each. Those that are accepted are returned, what is said of the others is noted.
-async fn name_recipients(
+/// Sends `RCPT TO` for each. Returns the accepted ones, and records the replies to the others.
+async fn send_recipients(
     session: &mut Session,
     recipients: Vec<Address>,
     deadline: Duration,
     attempt: &mut Attempt,
 ) -> Result<Vec<Address>, Failure> {
     attempt.step = Step::Recipients;
-    let mut willing = Vec::new();
+    let mut accepted = Vec::new();
     for to in recipients {
         let answer = timeout_at(Instant::now() + deadline, session.recipient(&to)).await;
         let reply = match answer.unwrap_or_else(|_| Err(too_late(deadline))) {
             Ok(_) => {
-                willing.push(to);
+                accepted.push(to);
                 continue;
             }
             Err(Failure::Refused(reply)) if reply.code != 421 => reply,
             Err(failure) => return Err(failure),
         };
-        match whose(attempt.step, &reply) {
-            Blame::Mailbox | Blame::Content if reply.code >= 500 => attempt.settle(&to, &reply),
+        match blame(attempt.step, &reply) {
+            Blame::Mailbox | Blame::Content if reply.code >= 500 => attempt.finalize(&to, &reply),
             Blame::Mailbox | Blame::Content | Blame::MailboxForNow => attempt.defer(&to, &reply),
             Blame::Endpoint => {
                 attempt.defer(&to, &reply);
-                *(if reply.code >= 500 { &mut attempt.blocked } else { &mut attempt.put_off }) = true;
+                *(if reply.code >= 500 { &mut attempt.blocked } else { &mut attempt.blocked_for_now }) = true;
             }
         }
     }
-    Ok(willing)
+    Ok(accepted)
 }
 
 fn short(reply: &Reply) -> String {

@@ -1,4 +1,4 @@
-//! Who we are to a mail server: a password, or a token that is got anew before it ends and once when it is refused.
+//! SMTP authentication: a password, or an OAuth token that is refreshed before it expires and once when it is rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,19 @@ use crate::partner_center::application::{ServiceToken, ServiceTokenError, Servic
 use crate::redact::{self, Known};
 use crate::time::Clock;
 
-/// For a token. Less than an attempt, so that what is wrong with it is known before the attempt ends.
-const TOKEN: Duration = Duration::from_secs(30);
-/// What Exchange Online answers to a token that has ended, and to one that never was any good.
+/// Deadline for a token. Shorter than an attempt's, so that its error is known before the attempt ends.
+const TOKEN_DEADLINE: Duration = Duration::from_secs(30);
+/// Exchange Online's reply to a token that has expired, and to one that was never valid.
 const BAD_CREDENTIALS: u16 = 535;
-/// Of a token that the login server gave, and the mail server refuses.
-const RIGHTS: &str = "the token is fresh: has the application the right SMTP.SendAsApp, may its service principal use this \
+/// Added to the error if the login server issued the token and the mail server rejects it.
+const REJECTED_TOKEN_HINT: &str = "the token is fresh: has the application the right SMTP.SendAsApp, may its service principal use this \
                       mailbox, and is SMTP AUTH enabled for it?";
 
 /// The login of a mail server, and its tokens.
 pub(super) enum SmtpAuthenticator {
     None,
-    /// Registered in the spellings in which it is sent, as long as it is used: a server may repeat it in any session.
+    /// Registered for redaction in the encodings in which it is sent, as long as it is used: a server may repeat it in
+    /// any session.
     Password {
         username: String,
         password: SecretString,
@@ -35,11 +36,11 @@ pub(super) enum SmtpAuthenticator {
         username: String,
         tokens: Box<ServiceTokens>,
     },
-    /// Its client cannot be set up; each attempt says so.
+    /// The client certificate is unusable; each attempt reports it.
     CertificateError(String),
 }
 
-/// What a session logs in with: a name, and a password or a token.
+/// The credentials of a session: a name, and a password or a token.
 #[derive(Clone, Copy)]
 pub(super) enum SmtpAuth<'k> {
     Password(&'k str, &'k str),
@@ -47,7 +48,8 @@ pub(super) enum SmtpAuth<'k> {
 }
 
 impl SmtpAuth<'_> {
-    /// Registers a token in the spellings in which it is sent: a server that does not understand a command may repeat it.
+    /// Registers a token for redaction in the encodings in which it is sent: a server that does not understand a
+    /// command may repeat it.
     pub(super) fn known(self) -> Option<Known> {
         match self {
             Self::Password(..) => None,
@@ -74,14 +76,14 @@ impl SmtpAuthenticator {
     /// The token for the login; `None` if it needs none.
     pub(super) async fn token(&self) -> Result<Option<ServiceToken>, Failure> {
         match self {
-            Self::Token { tokens, .. } => Ok(Some(tokens.current(TOKEN).await?)),
+            Self::Token { tokens, .. } => Ok(Some(tokens.current(TOKEN_DEADLINE).await?)),
             Self::CertificateError(why) => Err(Failure::Broken(why.clone())),
             Self::None | Self::Password { .. } => Ok(None),
         }
     }
 
-    /// A session that is logged in. A token that the server refuses is replaced once: it may have been revoked, or have
-    /// ended earlier than it said. That takes a new connection, because servers differ in what they allow after a refusal.
+    /// Opens a session and logs in. A rejected token is replaced once: it may have been revoked, or have expired early.
+    /// That takes a new connection, because servers differ in what they allow after a rejection.
     pub(super) async fn open(&self, smtp: &SmtpSettings, step: &mut Step) -> Result<Session, Failure> {
         let (username, tokens) = match self {
             Self::Token { username, tokens } => (username, tokens),
@@ -93,11 +95,11 @@ impl SmtpAuthenticator {
             }
         };
         *step = Step::Token;
-        let mut token = tokens.current(TOKEN).await?;
+        let mut token = tokens.current(TOKEN_DEADLINE).await?;
         let mut opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
         if matches!(&opened, Err(Failure::Refused(reply)) if reply.code == BAD_CREDENTIALS && *step == Step::Login) {
             *step = Step::Token;
-            match tokens.replace_rejected(&token, TOKEN).await? {
+            match tokens.replace_rejected(&token, TOKEN_DEADLINE).await? {
                 Some(another) => {
                     token = another;
                     opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
@@ -111,7 +113,7 @@ impl SmtpAuthenticator {
                 Ok(session)
             }
             Err(Failure::Refused(reply)) if reply.code == BAD_CREDENTIALS => {
-                Err(Failure::Refused(Reply { text: format!("{}; {RIGHTS}", reply.text), ..reply }))
+                Err(Failure::Refused(Reply { text: format!("{}; {REJECTED_TOKEN_HINT}", reply.text), ..reply }))
             }
             failed => failed,
         }
@@ -132,7 +134,7 @@ pub(super) fn xoauth2(username: &str, token: &str) -> String {
     STANDARD.encode(redact::xoauth2(username, token))
 }
 
-/// What the challenge says that comes before a refusal: JSON in base64. `None` if it is anything else.
+/// The reason in the challenge that precedes a rejection: JSON in base64. `None` if it is anything else.
 pub(super) fn refusal(challenge: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(&STANDARD.decode(challenge).ok()?).ok()?;
     let status = json.get("status")?;

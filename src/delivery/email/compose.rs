@@ -1,4 +1,4 @@
-//! Events to a complete mail (RFC 5322), as every attempt will send it: ASCII only, CRLF at every line's end.
+//! Composes a complete mail (RFC 5322), as every attempt will send it: ASCII only, CRLF line endings.
 
 use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
@@ -21,19 +21,19 @@ use crate::time::Timestamp;
 
 static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
     let mut templates = Environment::new();
-    // The name's ending makes it escape whatever is put in.
+    // The extension `.html` turns on escaping.
     templates.add_template("layout.html", include_str!("../templates/layout.html"))?;
     templates.add_template("mail.html", include_str!("../templates/mail.html"))?;
     templates.add_template("digest.html", include_str!("../templates/digest.html"))?;
     Ok(templates)
 });
 
-/// The mail that tells `events` to `to`, and why it comes to them if there is a `note`.
+/// Composes the mail about the events to `to`, with the note if there is one.
 ///
-/// Its `Message-ID` is `id` at the sender's domain. It cannot fail: without the HTML form it is plain text, and
-/// without a header that a library objects to it is a mail with the headers that are needed.
-pub(super) fn mail(from: &Mailbox, to: &[Mailbox], draft: &RenderInput<'_>, now: Timestamp) -> String {
-    let RenderInput { id, events, note, .. } = *draft;
+/// Its `Message-ID` is `id` at the sender's domain. Never fails: if the HTML part fails the mail is plain text, and if
+/// a header is invalid it has only the required headers.
+pub(super) fn mail(from: &Mailbox, to: &[Mailbox], input: &RenderInput<'_>, now: Timestamp) -> String {
+    let RenderInput { id, events, note, .. } = *input;
     let message = Message::of(events);
     let message = if let Some(note) = note { message.with_note(note) } else { message };
     let html = html(&message).inspect_err(|error| error!(%error, "the mail's HTML form failed; it goes as plain text"));
@@ -82,7 +82,7 @@ fn compose(
     }
     mail = header(mail, "List-Id", &format!("vetwatch <vetwatch.{domain}>"));
     mail = header(mail, "Auto-Submitted", "auto-generated"); // RFC 3834: no out-of-office answers
-    mail = header(mail, "X-Auto-Response-Suppress", "OOF, AutoReply"); // Exchange's word for the same
+    mail = header(mail, "X-Auto-Response-Suppress", "OOF, AutoReply"); // the same for Exchange
     mail = header(mail, "X-Vetwatch-Event", message.kind);
     let text = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(message.text());
     let mail = match html {
@@ -101,7 +101,7 @@ fn message_id(from: &Mailbox, id: Uuid) -> String {
     format!("<{id}@{}>", from.email.domain())
 }
 
-/// Leaves the header out if the name is not one; the names here are.
+/// Omits the header if the name is invalid; the names here are valid.
 fn header(mail: MessageBuilder, name: &str, value: &str) -> MessageBuilder {
     match HeaderName::new_from_ascii(name.to_owned()) {
         Ok(name) => mail.raw_header(HeaderValue::new(name, value.to_owned())),
@@ -109,8 +109,8 @@ fn header(mail: MessageBuilder, name: &str, value: &str) -> MessageBuilder {
     }
 }
 
-/// The id of a mail that never was, to which all of a customer's mails are answers: mail programs then show them
-/// as one thread. None if the events are of several customers, or of none.
+/// The id of a mail that never existed, to which all of a customer's mails are replies, so that mail programs show them
+/// as one thread. `None` if the events are about several customers, or none.
 fn thread(events: &[Event], domain: &str) -> Option<String> {
     let customer = |event: &Event| match &event.data.subject {
         EventPayload::Vetting(news) => Some((event.data.partner.clone(), qualification::key(&news.customer.id))),
@@ -125,7 +125,7 @@ fn thread(events: &[Event], domain: &str) -> Option<String> {
     Some(format!("<customer-{short}@{domain}>"))
 }
 
-/// The mail with nothing in it that could fail.
+/// The simplest form of the mail, which cannot fail.
 fn fallback_plain(from: &Mailbox, to: &[Mailbox], id: Uuid, now: Timestamp, message: &Message) -> String {
     let to: Vec<_> = to.iter().map(|mailbox| mailbox.email.to_string()).collect();
     let body = base64::engine::general_purpose::STANDARD.encode(message.text());
@@ -142,7 +142,7 @@ fn fallback_plain(from: &Mailbox, to: &[Mailbox], id: Uuid, now: Timestamp, mess
     )
 }
 
-/// A bare line feed is no line's end to a mail server, but to some it is: what the two make of it differs.
+/// Mail servers disagree on whether a bare line feed ends a line, so none is sent.
 fn with_crlf(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n")
 }

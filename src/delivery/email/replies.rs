@@ -1,24 +1,25 @@
-//! Whose trouble a refusal is: a table of what mail servers say.
+//! Classifies rejections by mail servers: a table of their replies.
 //!
-//! The safe way round: a recipient is ended only by what is known to be about that mailbox, and a message only by what
-//! is known to be about its content. Everything else, known or not, is the endpoint's trouble, and the message waits.
+//! Errs on the safe side: a recipient is rejected for good only by a reply that is known to be about that mailbox, and
+//! a message only by one that is known to be about its content. Every other reply counts against the endpoint, and the
+//! message waits.
 //!
-//! To add a row, put it above the first one that would match the reply as well; the first that matches counts.
+//! To add a row, put it above the first one that would match the reply as well; the first match counts.
 
 use tracing::debug;
 
 use super::session::{Reply, Step};
 
-/// Whose trouble a refusal is.
+/// What a rejection is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// This mailbox's, for good: it does not exist, is closed, or takes nothing from us by a rule of its own.
+    /// This mailbox, for good: it does not exist, is closed, or rejects us by a rule of its own.
     Mailbox,
-    /// This mailbox's, for now: full, busy, greylisted.
+    /// This mailbox, for now: full, busy, greylisted.
     MailboxForNow,
-    /// This content's: it would be refused from anybody.
+    /// This content: it would be rejected from any sender.
     Content,
-    /// Ours, our server's, or nobody knows: it would meet the next message as well.
+    /// Us, our server, or not known: the next message would be rejected as well.
     Endpoint,
 }
 
@@ -28,20 +29,20 @@ struct Row {
     at: At,
     /// `550`, `55x`, `5xx`; several with `|`.
     code: &'static str,
-    /// The enhanced status (RFC 3463): `5.1.1`, `5.7.*`, `5.7.606-649`, `none`, several with `|`; empty: whatever it is.
+    /// The enhanced status (RFC 3463): `5.1.1`, `5.7.*`, `5.7.606-649`, `none`, several with `|`; empty matches any.
     status: &'static str,
-    /// One of these is in the reply, in lower case; empty: whatever it says.
+    /// Texts in lower case, of which the reply contains one; empty matches any.
     words: &'static [&'static str],
-    whose: Blame,
-    /// Who says so.
+    blame: Blame,
+    /// The source of the row.
     source: &'static str,
 }
 
-/// Where in the conversation.
+/// The steps of a session that a row applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Any,
-    /// Greeting, EHLO, STARTTLS, AUTH, MAIL FROM: there is no recipient and no message yet.
+    /// Greeting, EHLO, STARTTLS, AUTH, MAIL FROM: before any recipient or message.
     Before,
     Rcpt,
     /// DATA, and after the final dot.
@@ -51,7 +52,7 @@ enum At {
 }
 
 impl At {
-    fn has(self, step: Step) -> bool {
+    fn includes(self, step: Step) -> bool {
         match self {
             Self::Any => true,
             Self::Before => step <= Step::Sender,
@@ -62,21 +63,21 @@ impl At {
     }
 }
 
-/// Whose trouble a reply of 4xx or 5xx at this step is.
-pub(super) fn whose(step: Step, reply: &Reply) -> Blame {
+/// Classifies a reply of 4xx or 5xx at this step.
+pub(super) fn blame(step: Step, reply: &Reply) -> Blame {
     let (code, status) = (reply.code.to_string(), status(&reply.text));
-    // Somebody's address is no word of the server's.
+    // Addresses are not the server's words.
     let words = reply.text.split_ascii_whitespace().filter(|word| !word.contains('@'));
     let text = words.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
     let row = ROWS.iter().find(|row| {
-        row.at.has(step)
+        row.at.includes(step)
             && row.code.split('|').any(|pattern| is_code(pattern, &code))
             && (row.status.is_empty() || row.status.split('|').any(|pattern| is_status(pattern, status)))
             && (row.words.is_empty() || row.words.iter().any(|words| text.contains(words)))
     });
-    let (whose, source) = row.map_or((Endpoint, "nobody"), |row| (row.whose, row.source));
-    debug!(?step, reply.text, ?whose, source, "a refusal");
-    whose
+    let (blame, source) = row.map_or((Endpoint, "nobody"), |row| (row.blame, row.source));
+    debug!(?step, reply.text, ?blame, source, "a refusal");
+    blame
 }
 
 fn is_code(pattern: &str, code: &str) -> bool {
@@ -97,7 +98,8 @@ fn is_status(pattern: &str, status: Option<&str>) -> bool {
     }
 }
 
-/// The enhanced status of a reply: the word after the code, `5.1.1` or `#5.1.0`; or, as qmail has it, `(#5.1.1)` at the end.
+/// The enhanced status of a reply: the word after the code, `5.1.1` or `#5.1.0`; or, as qmail writes it, `(#5.1.1)` at
+/// the end.
 fn status(text: &str) -> Option<&str> {
     let mut words = text.split_ascii_whitespace().skip(1);
     let first = words.next().into_iter();
@@ -119,23 +121,23 @@ const fn row(
     code: &'static str,
     status: &'static str,
     words: &'static [&'static str],
-    whose: Blame,
+    blame: Blame,
     source: &'static str,
 ) -> Row {
-    Row { at, code, status, words, whose, source }
+    Row { at, code, status, words, blame, source }
 }
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    // Before there is a recipient, nothing can be a recipient's.
+    // Before RCPT nothing is about a recipient.
     row(Before, "4xx|5xx", "", &[], Endpoint, "RFC 5321 3.1, 3.3, 4.3.2"),
 
-    // Said at a recipient or a message, and of us: our account, our sender, a check of our sender's address.
+    // Replies to RCPT or DATA that are about us: our account, our sender, a check of our sender's address.
     row(Late, "5xx", "", &["your account", "sending account", "callout", "sender verif", "sender is invalid", "header from", "reached today"], Endpoint, "accounts that are suspended, quotas, Exim sender verification; the sender is the same in every message"),
-    // A full mailbox is no large message.
+    // A full mailbox, not a large message.
     row(Late, "5xx", "", &["mailbox size", "mailbox full", "mailbox is full"], MailboxForNow, "RFC 3463 x.2.2 in words"),
 
-    // Not this time.
+    // Transient.
     row(Any,  "421", "", &[], Endpoint, "RFC 5321 3.8: the server closes the connection"),
     row(Late, "4xx", "4.7.1|4.2.0|4.3.0|4.7.0|none", &["greylist", "graylist", "grey-list", "gray-list", "greylisting"], MailboxForNow, "Postgrey, RFC 6647"),
     row(Late, "4xx", "", &["relay limit", "sending limit", "daily limit", "rate limit"], Endpoint, "Google: 4.2.1 Peak SMTP relay limit exceeded for this customer"),
@@ -145,20 +147,20 @@ const ROWS: &[Row] = &[
     row(Rcpt, "4xx", "none", &["mailbox full", "over quota", "quota exceeded", "mailbox busy", "mailbox is full"], MailboxForNow, "RFC 5321 4.2.3"),
     row(Any,  "4xx", "", &[], Endpoint, "RFC 5321 4.2.1: transient"),
 
-    // What we said was not understood, or not expected, or the login is missing.
+    // The command was not understood or not expected, or the login is missing.
     row(Rcpt, "501|553", "5.1.3", &[], Mailbox, "Postfix smtpd: bad recipient address syntax"),
     row(Rcpt, "501|504|553", "", &["recipient address rejected: need fully-qualified address", "bad recipient address syntax", "recipient address must contain a domain", "recipient address has null mx"], Mailbox, "Postfix reject_non_fqdn_recipient, Exim"),
     row(Any,  "500|501|502|503|504|555", "", &[], Endpoint, "RFC 5321 4.2.4, 4.3.2: command or parameter; Postfix: need fully-qualified hostname"),
     row(Any,  "523|524|525|530|534|535|538|554", "5.7.8|5.7.9|5.7.11|5.7.12|5.7.14|5.7.15|5.7.139|5.7.57", &[], Endpoint, "RFC 4954, RFC 5248, Microsoft: not logged in"),
     row(Any,  "530|534|535|538", "", &[], Endpoint, "RFC 4954: a login is wanted, or another one"),
 
-    // Rules of a mailbox's own. Before the words below: "RESOLVER.RST.AuthRequired; authentication required".
+    // A mailbox's own rules. Above the texts below: "RESOLVER.RST.AuthRequired; authentication required".
     row(Late, "550", "5.7.124|5.7.129|5.7.133-137", &[], Mailbox, "Microsoft NDR codes: a group or mailbox that takes from some only"),
     row(Late, "550", "5.7.1", &["resolver.rst.notauthorized", "resolver.rst.authrequired", "resolver.rst.sendernotauthenticated"], Mailbox, "Exchange transport: restricted recipient"),
     row(Late, "5xx", "5.7.17|5.7.18", &[], Mailbox, "RFC 7293: the mailbox or its domain has another owner"),
     row(Late, "5xx", "", &["authentication required", "authentication is required", "must authenticate", "not authenticated", "unauthenticated", "authenticate first", "login required", "must issue a starttls", "client was not authenticated", "auth required"], Endpoint, "Exim, Postfix, SendGrid"),
 
-    // Who sends it.
+    // The sender.
     row(Late, "5xx", "5.1.7|5.1.8|5.1.9|5.1.90", &[], Endpoint, "RFC 3463 bad sender; Microsoft: bad outbound sender, a day's limit"),
     row(Late, "5xx", "", &["sender address", "sender rejected", "sender denied", "sender verify", "sender verification", "sender domain", "domain of sender", "invalid sender", "bad sender", "blocked sender", "blocked senders", "sender blocked", "sender is blocked", "banned sender", "unknown sender", "verify sender", "sender unknown", "sender not", "from address", "mail from", "return path", "envelope from"], Endpoint, "Postfix reject_unknown_sender_domain and others, Exim, Sendmail, Mimecast"),
     row(Late, "5xx", "", &["sendasdenied", "send as denied", "not allowed to send as", "permissions to send as", "permission to send as", "not owned by user", "not permitted to send", "not allowed to send", "not authorized to send", "not authorised to send"], Endpoint, "Exchange submission, Postfix reject_sender_login_mismatch"),
@@ -166,7 +168,7 @@ const ROWS: &[Row] = &[
     row(Late, "5xx", "5.7.60|5.7.64|5.7.68", &[], Endpoint, "Microsoft: may not send as this; no such tenant; Direct Send is off"),
     row(Late, "5xx", "", &["direct send"], Endpoint, "Microsoft: RejectDirectSend"),
 
-    // Which machine, and where from.
+    // The sending host.
     row(Late, "5xx", "", &["helo command rejected", "helo/ehlo", "client host", "reverse dns", "reverse lookup", "reverse hostname", "ptr record", "ptr resource record", "rdns", "fcrdns", "invalid helo", "bad helo", "fully-qualified hostname", "host network not allowed", "your ip", "your host", "ip address", "connecting ip", "[ip]"], Endpoint, "Postfix reject_unknown_client_hostname, GMX, Mimecast"),
     row(Late, "5xx", "", &["blocked using", "spamhaus", "spamcop", "barracudacentral", "sorbs", "blocklist", "block list", "blacklist", "black list", "black-list", "denylist", "dnsbl", "dnsrbl", "poor reputation", "low reputation", "bad reputation", "reputation of the", "reputation sender", "senderbase", "senderscore", "sender score", "cloudmark", "proofpoint.com/dnsbl", "ipcheck.proofpoint", "blocked - see"], Endpoint, "Postfix reject_rbl_client, Spamhaus, Proofpoint, Barracuda, Google"),
     row(Late, "5xx", "5.7.606-649", &[], Endpoint, "Microsoft: banned sending IP"),
@@ -178,7 +180,7 @@ const ROWS: &[Row] = &[
     row(Late, "5xx", "5.7.54|5.7.367|5.7.368", &[], Endpoint, "Microsoft: unable to relay recipient in non-accepted domain"),
     row(Late, "5xx", "", &["relay access denied", "relaying denied", "relay denied", "relay not permitted", "relaying not permitted", "not permitted to relay", "unable to relay", "relaying not allowed", "relay not allowed", "not allowed to relay", "relaying prohibited", "relaying is prohibited", "relaying is not", "relaying disallowed", "relaying disabled", "do not relay", "does not relay", "don't relay", "won't relay", "no relaying", "for relay", "rcpthosts", "relay operation rejected", "relaying mail"], Endpoint, "Postfix, Exim, Sendmail, qmail, Exchange, Google Workspace relay"),
 
-    // How much, how fast.
+    // Limits and rates.
     row(Late, "5xx", "5.2.121|5.2.122", &[], MailboxForNow, "Microsoft: the recipient gets too much an hour"),
     row(Late, "5xx", "5.4.5", &[], Endpoint, "Google: daily sending limit"),
     row(Late, "5xx", "5.7.28", &[], Endpoint, "Google: unusual rate of mail"),
@@ -186,7 +188,7 @@ const ROWS: &[Row] = &[
     row(Rcpt, "552|550|554", "5.5.3", &[], Endpoint, "RFC 5321 4.5.3.1.10: too many recipients"),
     row(Rcpt, "5xx", "", &["too many recipients"], Endpoint, "RFC 5321 4.5.3.1.10"),
 
-    // What vouches for the sender.
+    // Authentication of the sender's domain.
     row(Late, "5xx", "5.7.7|5.7.20-27|5.7.29-32", &[], Endpoint, "RFC 7372, RFC 8601, RFC 7505: DKIM, SPF, reverse DNS, DMARC, null MX of the sender"),
     row(Late, "5xx", "", &["spf ", "spf:", "spf)", "spf-", "dkim", "dmarc", "spoof"], Endpoint, "policyd-spf, OpenDMARC, Mimecast anti-spoofing"),
     row(Late, "5xx", "", &["local policy", "policy violation", "policy restrictions", "policy reasons", "security policies", "security policy", "administrative prohibition", "administratively", "not accepted from this", "service unavailable"], Endpoint, "Proofpoint, GMX and IONOS, Mimecast, Exim, Postfix postscreen"),
@@ -225,7 +227,7 @@ const ROWS: &[Row] = &[
     row(Rcpt, "550", "none|5.2.0", &["mailbox unavailable"], Mailbox, "RFC 5321 4.2.3: 550 of RCPT"),
     row(Rcpt, "550|554", "none", &["empf?nger unbekannt", "empfaenger unbekannt", "benutzer unbekannt", "unbekannter empf", "unbekannter benutzer", "adresse unbekannt", "utilisateur inconnu", "destinataire inconnu", "adresse inconnue", "usuario desconocido", "destinatario desconocido", "utente sconosciuto", "gebruiker onbekend", "onbekende gebruiker"], Mailbox, "servers that speak German, French, Spanish, Italian, Dutch"),
 
-    // Known, and the same as the default: here so that nobody adds them above.
+    // Known, and the same as the default: listed so that they are not added above.
     row(Late, "5xx", "5.3.*", &[], Endpoint, "RFC 3463 X.3: the mail system itself"),
     row(Late, "5xx", "5.4.*", &[], Endpoint, "RFC 3463 X.4: network, routing, loops"),
     row(Late, "5xx", "5.5.*", &[], Endpoint, "RFC 3463 X.5: protocol"),

@@ -1,8 +1,8 @@
-//! A session with a mail server: from its name to a login, then one mail after another.
+//! An SMTP session: from name lookup to login, then one mail after another.
 //!
-//! lettre speaks SMTP; the connection below it is ours, for three reasons. What was sent in clear before STARTTLS
-//! must not be read as an answer after it (lettre keeps its buffer over the handshake). Nagle's algorithm has to be
-//! off, or each mail waits 40 ms for a delayed acknowledgement. And replies need to be made harmless: see [`StreamTransport`].
+//! lettre speaks SMTP; the connection below it is ours, for three reasons. What was sent in clear before STARTTLS must
+//! not be read as a reply after it (lettre keeps its buffer over the handshake). Nagle's algorithm has to be off, or
+//! each mail waits 40 ms for a delayed acknowledgement. And replies need to be sanitized: see [`StreamTransport`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -28,10 +28,10 @@ use super::stream::StreamTransport;
 use super::{SmtpSettings, Tls};
 use crate::redact::{self, Known};
 
-/// For each address of the server: one that does not answer must not keep us from the next.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Deadline per address of the server: one that does not respond must not keep us from the next.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How far a session has come: what was being done when it failed.
+/// The steps of a session, to say what failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Token,
@@ -65,16 +65,16 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a server said.
+/// A server's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) code: u16,
-    /// With the code.
+    /// The text, with the code.
     pub(super) text: String,
 }
 
 impl Reply {
-    /// Without the secrets that the server repeats.
+    /// Redacts secrets that the server repeats.
     fn of(code: u16, said: &str) -> Self {
         Self { code, text: format!("{code} {}", redact::words(said)).trim().to_owned() }
     }
@@ -82,13 +82,13 @@ impl Reply {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The server said no: 4xx or 5xx.
+    /// The server rejected it: 4xx or 5xx.
     Refused(Reply),
-    /// The server does not offer the way to log in that we would take.
+    /// The server does not offer the login mechanism.
     NoLogin(&'static str),
-    /// The login server refuses us the token for it.
+    /// The login server refuses the token.
     NoToken(String),
-    /// There is no telling what the server thinks: no connection, no (sensible) answer, no trust.
+    /// No usable reply: no connection, no (sensible) reply, or no trust.
     Broken(String),
 }
 
@@ -103,7 +103,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// We cannot log in, whatever the server thinks of us.
+    /// True if the login failed before the server judged it.
     pub(super) fn is_login(&self) -> bool {
         matches!(self, Self::NoLogin(_) | Self::NoToken(_))
     }
@@ -111,22 +111,22 @@ impl Failure {
 
 pub(super) struct Session {
     smtp: AsyncSmtpConnection,
-    /// An answer was missing or made no sense: the connection is of no more use.
+    /// A reply was missing or made no sense: the connection is not used again.
     pub(super) broken: bool,
     _known: Option<Known>,
 }
 
 impl Session {
-    /// Connects and logs in as `settings` says. Never speaks in clear where TLS was asked for, and never sends a
-    /// password in clear but to this machine.
+    /// Connects and logs in as `settings` says. Never sends in clear if TLS is configured, and never sends a password
+    /// in clear except to this machine.
     pub(super) async fn open(
         settings: &SmtpSettings,
-        key: Option<SmtpAuth<'_>>,
+        auth: Option<SmtpAuth<'_>>,
         step: &mut Step,
     ) -> Result<Self, Failure> {
         let hello = ClientId::default();
-        // From here on: a server may repeat what it was told in another session.
-        let known = key.and_then(SmtpAuth::known);
+        // Registered from here on: a server may repeat it in another session.
+        let known = auth.and_then(SmtpAuth::known);
         let (tcp, peer) = connect(settings, step).await?;
         *step = Step::Greeting;
         let smtp = match settings.tls {
@@ -150,15 +150,15 @@ impl Session {
         };
         let smtp = smtp.map_err(|error| failure(&error))?;
         let mut session = Self { smtp, broken: false, _known: known };
-        if let Some(key) = key {
+        if let Some(auth) = auth {
             *step = Step::Login;
-            session.login(key).await?;
+            session.login(auth).await?;
         }
         Ok(session)
     }
 
-    async fn login(&mut self, key: SmtpAuth<'_>) -> Result<(), Failure> {
-        match key {
+    async fn login(&mut self, auth: SmtpAuth<'_>) -> Result<(), Failure> {
+        match auth {
             SmtpAuth::Password(username, password) => self.login_with_password(username, password).await,
             SmtpAuth::Token(username, token) => self.login_with_token(username, token).await,
         }
@@ -174,8 +174,8 @@ impl Session {
         self.reply(answer, 2).map(drop)
     }
 
-    /// AUTH XOAUTH2. Not lettre's: a server may say in a challenge (334) why it refuses, and waits for an empty line
-    /// before it does. lettre gives up at the challenge, and a refused login would look like a broken connection.
+    /// AUTH XOAUTH2. Not lettre's: a server may give its reason in a challenge (334), and waits for an empty line
+    /// before it rejects. lettre gives up at the challenge, and a rejected login would look like a broken connection.
     async fn login_with_token(&mut self, username: &str, token: &str) -> Result<(), Failure> {
         if !self.smtp.server_info().supports_auth_mechanism(Mechanism::Xoauth2) {
             return Err(Failure::NoLogin("the server does not offer AUTH XOAUTH2"));
@@ -196,12 +196,12 @@ impl Session {
         })
     }
 
-    /// Whether the session is still good for another mail; forgets what a mail before left half done.
+    /// Whether the session can take another mail; resets what an earlier mail left unfinished.
     pub(super) async fn is_alive(&mut self) -> bool {
         !self.broken && self.smtp.command(Rset).await.is_ok()
     }
 
-    /// `MAIL FROM` for a further mail, whatever became of the one before.
+    /// `MAIL FROM` for a further mail, whatever the state of the one before.
     pub(super) async fn sender_again(&mut self, from: &Address, international: bool) -> Result<Reply, Failure> {
         let answer = self.smtp.command(Rset).await;
         self.reply(answer, 2)?;
@@ -216,8 +216,8 @@ impl Session {
         self.reply(answer, 2)
     }
 
-    /// `RCPT TO`. An address that the server cannot take is not sent: one that reads it as bytes would refuse the command
-    /// and not the address, and that is what it says of those who may not send at all.
+    /// `RCPT TO`. An address that the server cannot accept is not sent: a server that reads it as bytes would reject
+    /// the command rather than the address, as it rejects clients that may not send at all.
     pub(super) async fn recipient(&mut self, to: &Address) -> Result<Reply, Failure> {
         let Some(to) = self.encodable(to) else {
             let text = "553 5.6.7 not sent: the server takes no address beyond ASCII (it does not offer SMTPUTF8)";
@@ -227,7 +227,8 @@ impl Session {
         self.reply(answer, 2)
     }
 
-    /// The address as the server takes it: without SMTPUTF8, a domain beyond ASCII goes in its other spelling.
+    /// The address as the server accepts it: without SMTPUTF8, a domain beyond ASCII is converted to Punycode. `None`
+    /// if it has no such form.
     fn encodable(&self, address: &Address) -> Option<Address> {
         if address.to_string().is_ascii() || self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
             return Some(address.clone());
@@ -242,7 +243,7 @@ impl Session {
         self.reply(answer, 3)
     }
 
-    /// The message itself, up to the server's word that it has taken it.
+    /// The message itself, up to the final reply.
     pub(super) async fn content(&mut self, message: &str) -> Result<Reply, Failure> {
         // lettre ends the last line itself.
         let message = message.strip_suffix("\r\n").unwrap_or(message);
@@ -254,13 +255,21 @@ impl Session {
         let _ = timeout(Duration::from_secs(2), self.smtp.quit()).await; // it is over either way
     }
 
-    /// The answer, if its first digit is the one that means yes here.
-    fn reply(&mut self, answer: Result<Response, lettre::transport::smtp::Error>, yes: u16) -> Result<Reply, Failure> {
+    /// The reply, if its first digit is the expected one.
+    fn reply(
+        &mut self,
+        answer: Result<Response, lettre::transport::smtp::Error>,
+        expected: u16,
+    ) -> Result<Reply, Failure> {
         let answer = answer.map_err(|error| failure(&error)).and_then(|response| {
             let code = u16::from(response.code());
             let said: Vec<_> = response.message().collect();
             let reply = Reply::of(code, &said.join(" "));
-            if code / 100 == yes { Ok(reply) } else { Err(broken(format!("an unexpected answer: {}", reply.text))) }
+            if code / 100 == expected {
+                Ok(reply)
+            } else {
+                Err(broken(format!("an unexpected answer: {}", reply.text)))
+            }
         });
         // 421: the server closes the connection.
         self.broken |= matches!(&answer, Err(Failure::Broken(_)))
@@ -285,7 +294,7 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
     }
 }
 
-/// A connection to the first address that answers.
+/// Connects to the first address that responds.
 async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream, SocketAddr), Failure> {
     *step = Step::Lookup;
     let addresses = tokio::net::lookup_host((settings.host.as_str(), settings.port)).await;
@@ -293,7 +302,7 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
     *step = Step::Connect;
     let mut last = broken("the name has no address");
     for address in addresses {
-        match timeout(CONNECT, TcpStream::connect(address)).await {
+        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true).map_err(|error| broken(error.to_string()))?;
                 return Ok((tcp, address));
@@ -305,7 +314,7 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
     Err(last)
 }
 
-/// The conversation in clear, up to the point where TLS begins. All that it read is dropped with it.
+/// The session in clear, up to the TLS handshake. All that it has buffered is dropped.
 async fn starttls(tcp: TcpStream, peer: SocketAddr, hello: &ClientId, step: &mut Step) -> Result<TcpStream, Failure> {
     let io = |error: std::io::Error| broken(error.to_string());
     let tcp = tcp.into_std().map_err(io)?;
@@ -329,7 +338,7 @@ async fn handshake(settings: &SmtpSettings, tcp: TcpStream, step: &mut Step) -> 
         Err(_) => ServerName::try_from(settings.host.clone()).map_err(|error| broken(error.to_string()))?,
     };
     let ca_file = settings.ca_file.clone();
-    // Reads files, so that renewed certificates count at the next connection.
+    // Reads files, so that a renewed certificate is used from the next connection on.
     let config = tokio::task::spawn_blocking(move || tls_config(ca_file.as_deref())).await;
     let config = config.map_err(|error| broken(error.to_string()))?.map_err(broken)?;
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {

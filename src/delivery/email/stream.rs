@@ -1,4 +1,4 @@
-//! A connection to a mail server, as lettre reads it.
+//! A connection to a mail server, adapted for lettre.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,28 +8,29 @@ use std::task::{Context, Poll, ready};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Above lettre's own limits, below harm: lettre reads a whole line before it looks at its length.
-const LINE_MAX: usize = 4096;
+/// The longest line, in bytes: above lettre's own limits, but harmless. lettre reads a whole line before it checks its
+/// length.
+const MAX_LINE_BYTES: usize = 4096;
 
-/// A stream whose replies are ASCII in lines that end.
+/// A stream whose replies are ASCII, in lines of bounded length.
 ///
-/// Bytes beyond ASCII become `?`: servers that answer in Latin-1 exist, and lettre takes a reply that is not UTF-8
-/// for a broken connection, which would try a refused mailbox again for days. A code without text gets the blank that
-/// RFC 5321 4.2 lets servers leave out and lettre wants.
+/// Bytes beyond ASCII become `?`: some servers reply in Latin-1, and lettre takes a reply that is not UTF-8 for a
+/// broken connection, so that a rejected mailbox would be retried for days. A code without text gets the blank that RFC
+/// 5321 4.2 lets servers omit and lettre requires.
 #[derive(Debug)]
 pub(super) struct StreamTransport<S> {
     stream: S,
     peer: SocketAddr,
-    /// Read before the stream itself: after STARTTLS a server does not greet again, but lettre waits for it.
+    /// Read before the stream itself: after STARTTLS a server does not greet again, but lettre waits for a greeting.
     greeting: &'static [u8],
     line: usize,
-    /// What did not fit any more.
-    held: Option<u8>,
+    /// A byte that did not fit into the buffer.
+    pending: Option<u8>,
 }
 
 impl<S> StreamTransport<S> {
     pub(super) fn new(stream: S, peer: SocketAddr) -> Self {
-        Self { stream, peer, greeting: b"", line: 0, held: None }
+        Self { stream, peer, greeting: b"", line: 0, pending: None }
     }
 
     pub(super) fn greeted(stream: S, peer: SocketAddr) -> Self {
@@ -45,15 +46,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for StreamTransport<S> {
             self.greeting = later;
             return Poll::Ready(Ok(()));
         }
-        if let Some(held) = self.held.filter(|_| buffer.remaining() > 0) {
-            self.held = None;
-            buffer.put_slice(&[held]);
+        if let Some(pending) = self.pending.filter(|_| buffer.remaining() > 0) {
+            self.pending = None;
+            buffer.put_slice(&[pending]);
             return Poll::Ready(Ok(()));
         }
         // Each byte may become two.
         let mut bytes = [0; 1024];
-        let most = (buffer.remaining() / 2).clamp(1, bytes.len()).min(buffer.remaining());
-        let mut read = ReadBuf::new(&mut bytes[..most]);
+        let limit = (buffer.remaining() / 2).clamp(1, bytes.len()).min(buffer.remaining());
+        let mut read = ReadBuf::new(&mut bytes[..limit]);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         for byte in read.filled() {
             let is_bare = self.line == 3 && matches!(byte, b'\r' | b'\n');
@@ -69,10 +70,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for StreamTransport<S> {
             if buffer.remaining() > 0 {
                 buffer.put_slice(&[byte]);
             } else {
-                self.held = Some(byte);
+                self.pending = Some(byte);
             }
         }
-        if self.line > LINE_MAX {
+        if self.line > MAX_LINE_BYTES {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a reply without end")));
         }
         Poll::Ready(Ok(()))

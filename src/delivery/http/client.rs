@@ -1,4 +1,4 @@
-//! How connections are made: to which addresses, by way of whom, and who has to vouch for the other side.
+//! How connections are made: permitted addresses, proxy, and TLS.
 
 use std::fmt;
 use std::future::Future;
@@ -19,37 +19,37 @@ use super::describe::{error_chain, origin};
 use crate::delivery::egress_policy::{self, EgressPolicy};
 use crate::redact;
 
-/// Until there is a connection, TLS included: past it the endpoint counts as unreachable.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Deadline for connecting, TLS included; after it the endpoint counts as unreachable.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Below what servers and firewalls allow: what they forgot costs an attempt.
-const IDLE: Duration = Duration::from_secs(30);
+/// Shorter than the idle limits of servers and firewalls: a connection that they dropped costs an attempt.
+const MAX_IDLE: Duration = Duration::from_secs(30);
 
-/// Where to post to, and how to get there. Part of the settings of every HTTP kind.
+/// Where to post to, and how to connect. Part of the settings of every HTTP endpoint.
 #[derive(Clone)]
 pub struct HttpSettings {
-    /// May hold a secret: never shown but for scheme and host.
+    /// May hold a secret: only scheme and host are ever shown.
     pub url: Url,
-    /// Whoever knows it may write there: it came from a file of its own, or is a chat's.
+    /// The URL itself is a secret: it came from a file of its own, or is a chat's.
     pub is_secret: bool,
-    /// Private addresses that its name may lead to.
+    /// Private networks that its name may resolve to.
     pub allow_networks: Vec<IpNet>,
-    /// PEM; trusted beside the system's roots.
+    /// A PEM file, trusted beside the system's roots.
     pub ca_file: Option<PathBuf>,
-    /// What is shown to a server that wants to know who we are: certificates and the key, PEM.
+    /// For servers that ask for a client certificate: certificates and the key, PEM.
     pub client_certificate: Option<SecretString>,
-    /// May hold a password: never shown but for scheme and host.
+    /// May hold a password: only scheme and host are ever shown.
     pub proxy: Option<Url>,
 }
 
 impl HttpSettings {
-    /// Nothing but the address, which is a secret unless somebody says otherwise.
+    /// Only the URL, which counts as a secret by default.
     #[must_use]
     pub fn new(url: Url) -> Self {
         Self { url, is_secret: true, allow_networks: Vec::new(), ca_file: None, client_certificate: None, proxy: None }
     }
 
-    /// Host and proxy, as far as they may be shown.
+    /// Host and proxy, for people; without secrets.
     #[must_use]
     pub fn place(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
@@ -58,12 +58,12 @@ impl HttpSettings {
     }
 
     /// # Errors
-    /// Why no connection will ever be made with these settings; nobody is asked.
+    /// Why no client can be built from these settings. Makes no connection.
     pub fn check(&self) -> Result<(), String> {
-        client(self, CONNECT, system()).map(drop)
+        client(self, CONNECT_DEADLINE, system()).map(drop)
     }
 
-    /// Registers what must not be seen of it.
+    /// Registers its secrets for redaction.
     pub(super) fn learn_secrets(&self) {
         if self.is_secret {
             redact::learn_url(&self.url);
@@ -74,7 +74,7 @@ impl HttpSettings {
         self.client_certificate.iter().for_each(|pem| redact::learn(pem.expose_secret()));
     }
 
-    fn reach(&self) -> EgressPolicy {
+    fn egress_policy(&self) -> EgressPolicy {
         match &self.proxy {
             Some(proxy) => EgressPolicy::Proxy(proxy.host_str().unwrap_or_default().to_owned()),
             None => EgressPolicy::Public { and: self.allow_networks.clone() },
@@ -95,10 +95,10 @@ impl fmt::Debug for HttpSettings {
     }
 }
 
-/// How names become addresses. Asked once for each connection, which goes to what was answered and checked.
+/// Resolves a name. Called once per connection, which uses an address that was returned and checked.
 pub type Lookup = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
 
-/// The system's way.
+/// The system's resolver.
 pub(super) fn system() -> Lookup {
     Arc::new(|name| {
         Box::pin(async move {
@@ -108,9 +108,10 @@ pub(super) fn system() -> Lookup {
     })
 }
 
-/// The one place where connections of messages are configured.
+/// The one place where connections for messages are configured.
 pub(super) fn client(settings: &HttpSettings, connect: Duration, lookup: Lookup) -> Result<Client, String> {
-    let mut builder = builder(&settings.url, settings.reach(), lookup)?.connect_timeout(connect.min(CONNECT));
+    let mut builder =
+        builder(&settings.url, settings.egress_policy(), lookup)?.connect_timeout(connect.min(CONNECT_DEADLINE));
     if let Some(path) = &settings.ca_file {
         let unreadable = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
         let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
@@ -133,38 +134,42 @@ pub(super) fn client(settings: &HttpSettings, connect: Duration, lookup: Lookup)
     builder.build().map_err(|error| error_chain(&error))
 }
 
-/// For a heartbeat: to wherever its URL leads, except to what is never reached.
+/// A client for a heartbeat: to any address, except those that are never permitted.
 pub(crate) fn client_for_operator_url(url: &Url) -> Result<Client, String> {
-    builder(url, EgressPolicy::Chosen, system())?.connect_timeout(CONNECT).build().map_err(|error| error_chain(&error))
+    builder(url, EgressPolicy::Chosen, system())?
+        .connect_timeout(CONNECT_DEADLINE)
+        .build()
+        .map_err(|error| error_chain(&error))
 }
 
-/// Guarded twice, since a resolver is not asked for an address that a URL spells out.
-fn builder(url: &Url, reach: EgressPolicy, lookup: Lookup) -> Result<reqwest::ClientBuilder, String> {
+/// Checks the URL too, since a resolver is not called for an address in a URL.
+fn builder(url: &Url, egress_policy: EgressPolicy, lookup: Lookup) -> Result<reqwest::ClientBuilder, String> {
     egress_policy::check_url(url).map_err(|problem| format!("the URL {problem}"))?;
-    // Building a client panics without a provider. Whoever installed one already keeps it.
+    // Building a client panics without a provider. One that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(Client::builder()
         .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
         .no_proxy() // proxies come from the configuration only
         .redirect(redirect::Policy::none())
-        // A connection that died silently takes one attempt along; shared by streams it would take all, until TCP gives up.
+        // A connection that died silently fails one attempt; shared by HTTP/2 streams it would fail all, until TCP
+        // gives up.
         .http1_only()
-        .pool_idle_timeout(IDLE)
-        .no_gzip() // an answer only explains; nothing is gained by unpacking it
-        .dns_resolver(FilteringResolver { reach, lookup }))
+        .pool_idle_timeout(MAX_IDLE)
+        .no_gzip() // a response only explains; nothing is gained by unpacking it
+        .dns_resolver(FilteringResolver { egress_policy, lookup }))
 }
 
 struct FilteringResolver {
-    reach: EgressPolicy,
+    egress_policy: EgressPolicy,
     lookup: Lookup,
 }
 
 impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (name, reach) = (name.as_str().to_owned(), self.reach.clone());
+        let (name, egress_policy) = (name.as_str().to_owned(), self.egress_policy.clone());
         let found = (self.lookup)(name.clone());
         Box::pin(async move {
-            let permitted = reach.permitted(&name, found.await?)?;
+            let permitted = egress_policy.permitted(&name, found.await?)?;
             // Port 0 stands for the URL's.
             Ok(Box::new(permitted.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })

@@ -1,10 +1,10 @@
-//! What may be said of a URL and of an error.
+//! Describes URLs and errors without secrets.
 
 use std::error::Error as _;
 
 use url::Url;
 
-/// What of a URL may be shown: scheme, host and port.
+/// The part of a URL that may be shown: scheme, host and port.
 pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }

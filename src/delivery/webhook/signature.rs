@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::redact;
 use crate::time::Timestamp;
 
-/// The least that Standard Webhooks allows.
-const LEAST_BYTES: usize = 24;
+/// The shortest key that Standard Webhooks allows.
+const MIN_KEY_BYTES: usize = 24;
 
 /// Tools write base64 with padding and without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -29,19 +29,19 @@ pub struct SigningSecret(SecretSlice<u8>);
 pub enum SecretError {
     #[error("is not base64 (expected `whsec_` and base64)")]
     NotBase64,
-    #[error("is too short: {0} bytes once decoded; the least is {LEAST_BYTES}")]
+    #[error("is too short: {0} bytes once decoded; the least is {MIN_KEY_BYTES}")]
     TooShort(usize),
 }
 
 impl SigningSecret {
-    /// Reads a secret as files and services write it: `whsec_` may be missing, white space around it is ignored.
+    /// Parses a secret as files and services write it: `whsec_` may be missing, white space around it is ignored.
     ///
     /// # Errors
-    /// When it is not base64 or shorter than 24 bytes.
+    /// If it is not base64 or shorter than 24 bytes.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let text = text.trim();
         let key = BASE64.decode(text.strip_prefix("whsec_").unwrap_or(text)).map_err(|_| SecretError::NotBase64)?;
-        if key.len() < LEAST_BYTES {
+        if key.len() < MIN_KEY_BYTES {
             return Err(SecretError::TooShort(key.len()));
         }
         redact::learn(text.strip_prefix("whsec_").unwrap_or(text));
@@ -56,7 +56,7 @@ impl SigningSecret {
     }
 }
 
-/// The `webhook-signature` header: one signature for each secret.
+/// The `webhook-signature` header: one signature per secret.
 pub(super) fn header(secrets: &[SigningSecret], id: Uuid, at: Timestamp, body: &str) -> String {
     let signatures: Vec<_> = secrets.iter().map(|secret| secret.sign(id, at, body)).collect();
     signatures.join(" ")

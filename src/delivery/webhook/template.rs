@@ -1,4 +1,4 @@
-//! A body of the administrator's own, for receivers that want another form than ours: a minijinja template.
+//! Webhook bodies from an administrator's minijinja template, for receivers with a format of their own.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use crate::event::EventType;
 use crate::redact;
 use crate::time::Timestamp;
 
-/// The name within the engine; people know the file's.
+/// The name within the engine; people see the file's name.
 const NAME: &str = "template";
 
-/// How many steps a template may take. Those that are shipped take some thousands; one that never ends would hold up
-/// every message, for it is rendered while the database is written.
-const STEPS: u64 = 1_000_000;
+/// The most steps of a template. The shipped ones take some thousands; one that never ends would hold up every message,
+/// because rendering happens in a write transaction.
+const MAX_STEPS: u64 = 1_000_000;
 
-/// A template that was understood. What it makes of a message may still fail; [`Template::problems`] tries it.
+/// A parsed template. Rendering may still fail; [`Template::problems`] tries it.
 #[derive(Clone)]
 pub struct Template {
     environment: Arc<Environment<'static>>,
     content_type: HeaderValue,
-    form: Form,
-    /// What the template calls `secret`. It is put in when a message is sent: the database never sees it.
+    format: Format,
+    /// The template's `secret`. It is inserted when a message is sent: the database never holds it.
     secret: Option<SecretString>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum Format {
     Json,
     Html,
     Text,
@@ -44,7 +44,7 @@ enum Form {
 /// What is wrong with a template, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct TemplateError {
-    /// Of the template; the first one is 1.
+    /// The template's line, from 1.
     pub line: Option<usize>,
     pub text: String,
 }
@@ -64,7 +64,7 @@ impl fmt::Debug for Template {
     }
 }
 
-/// What a template can name.
+/// The variables of a template.
 #[derive(Serialize)]
 struct Context<'a> {
     message: &'a Message,
@@ -78,27 +78,27 @@ struct Context<'a> {
 
 impl Template {
     /// # Errors
-    /// If it is no template.
+    /// If it is not a valid template.
     pub fn parse(
         source: String,
         content_type: HeaderValue,
         secret: Option<SecretString>,
     ) -> Result<Self, TemplateError> {
-        let form = form(&content_type);
+        let format = format(&content_type);
         let mut environment = Environment::new();
-        // A name that is misspelt must not become an empty text.
+        // A misspelt name must not become an empty text.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(STEPS));
-        environment.set_auto_escape_callback(move |_| match form {
-            Form::Json => AutoEscape::Json,
-            Form::Html => AutoEscape::Html,
-            Form::Text => AutoEscape::None,
+        environment.set_fuel(Some(MAX_STEPS));
+        environment.set_auto_escape_callback(move |_| match format {
+            Format::Json => AutoEscape::Json,
+            Format::Html => AutoEscape::Html,
+            Format::Text => AutoEscape::None,
         });
         environment.add_filter("short", |text: String, most: usize| sanitize::line(&text, most));
         environment.add_filter("markdown", |text: String| markup::no_mentions(&markup::markdown(&text)));
         environment.add_filter("html", |text: String| markup::html(&text));
         environment.add_template_owned(NAME, source).map_err(|error| flaw(&error))?;
-        Ok(Self { environment: Arc::new(environment), content_type, form, secret })
+        Ok(Self { environment: Arc::new(environment), content_type, format, secret })
     }
 
     #[must_use]
@@ -108,20 +108,20 @@ impl Template {
 
     #[must_use]
     pub fn is_json(&self) -> bool {
-        self.form == Form::Json
+        self.format == Format::Json
     }
 
     pub(super) fn secret(&self) -> Option<&SecretString> {
         self.secret.as_ref()
     }
 
-    /// The body of a message, with a placeholder where the secret is to stand.
+    /// Renders the body of a message, with a placeholder for the secret.
     ///
     /// # Errors
-    /// If the template names something that is not there, or what comes out is not what `content_type` says.
-    pub fn render(&self, draft: &RenderInput<'_>) -> Result<String, TemplateError> {
-        let (id, events) = (draft.id, draft.events);
-        let message = Message::of(events).with_note(draft.note.unwrap_or_default());
+    /// If the template uses an unknown name, or the output is not what `content_type` says.
+    pub fn render(&self, input: &RenderInput<'_>) -> Result<String, TemplateError> {
+        let (id, events) = (input.id, input.events);
+        let message = Message::of(events).with_note(input.note.unwrap_or_default());
         let context = Context {
             message: &message,
             events: events.iter().map(TypedEvent::of).collect(),
@@ -134,12 +134,12 @@ impl Template {
         let body = template.render(Value::from(Serde(&context))).map_err(|error| flaw(&error))?;
         let body = body.trim().to_owned();
         match serde_json::from_str::<serde::de::IgnoredAny>(&body) {
-            Err(error) if self.is_json() => Err(no_json(&error, &body)),
+            Err(error) if self.is_json() => Err(invalid_json(&error, &body)),
             _ => Ok(body),
         }
     }
 
-    /// The body as it is sent.
+    /// Inserts the secret into a rendered body.
     #[must_use]
     pub fn complete(&self, id: Uuid, body: &str) -> String {
         let Some(secret) = &self.secret else { return body.to_owned() };
@@ -151,7 +151,7 @@ impl Template {
         body.replace(&placeholder(id), &written)
     }
 
-    /// Renders a sample of each event type and a digest, and says what is wrong with it: each flaw once.
+    /// Renders a sample of each event type and a digest. Returns each problem once, with the events that show it.
     #[must_use]
     pub fn problems(&self) -> Vec<TemplateError> {
         // Any time will do.
@@ -161,7 +161,7 @@ impl Template {
         let mut found: Vec<(TemplateError, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
             let Err(flaw) = self.render(&RenderInput::new(Uuid::nil(), &events)) else { continue };
-            // One that is no JSON looks different with each event.
+            // Invalid JSON gives a different text for each event.
             let same =
                 |known: &TemplateError| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);
             match found.iter_mut().find(|(known, _)| same(known)) {
@@ -189,19 +189,20 @@ fn with(names: &[&str]) -> String {
     text
 }
 
-fn form(content_type: &HeaderValue) -> Form {
+fn format(content_type: &HeaderValue) -> Format {
     let text = content_type.to_str().unwrap_or_default().to_lowercase();
     let essence = text.split(';').next().unwrap_or_default().trim();
     match essence {
-        "application/json" => Form::Json,
-        essence if essence.ends_with("+json") => Form::Json,
-        "text/html" | "text/xml" | "application/xml" => Form::Html,
-        essence if essence.ends_with("+xml") => Form::Html,
-        _ => Form::Text,
+        "application/json" => Format::Json,
+        essence if essence.ends_with("+json") => Format::Json,
+        "text/html" | "text/xml" | "application/xml" => Format::Html,
+        essence if essence.ends_with("+xml") => Format::Html,
+        _ => Format::Text,
     }
 }
 
-/// Stands for the secret in what is stored. Nobody who could put it into a name knows the id of a message to come.
+/// Stands for the secret in a stored body. It contains the id of the message, so that nobody can put it into a name in
+/// advance.
 fn placeholder(id: Uuid) -> String {
     format!("vetwatch-secret-{}", id.simple())
 }
@@ -212,7 +213,7 @@ fn flaw(error: &minijinja::Error) -> TemplateError {
     TemplateError { line: error.line(), text: redact::words(&sanitize::line(&text, 300)) }
 }
 
-fn no_json(error: &serde_json::Error, body: &str) -> TemplateError {
+fn invalid_json(error: &serde_json::Error, body: &str) -> TemplateError {
     let wrong = body.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     let before: Vec<char> = wrong.chars().take(error.column()).collect();
     let near: String = before[before.len().saturating_sub(60)..].iter().collect();

@@ -1,4 +1,4 @@
-//! Deliveries: what was to be told to whom, and what came of it.
+//! Reports on deliveries.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -18,29 +18,29 @@ pub struct DeliveryRow {
     pub next_attempt_at: Option<String>,
     pub finished_at: Option<String>,
     pub last_error: Option<String>,
-    /// Its events were sent to another endpoint instead (`redrive --to`): it is dead, and nobody's trouble.
+    /// Its events were redirected to another endpoint (`redrive --to`): it is dead and needs no attention.
     #[serde(skip)] // the JSON has the view's columns; `last_error` says it there
     pub redirected: bool,
-    /// The first of its events: its type, and the customer or the one line it says.
+    /// The first of its events: its type, and the customer or the summary.
     pub about: Option<String>,
 }
 
-/// Which deliveries; the default is all of them.
+/// Filters deliveries; the default is all of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DeliveryFilter<'a> {
     pub state: Option<&'a str>,
     pub endpoint: Option<&'a str>,
-    /// Made at or after this.
+    /// Created at or after this.
     pub since: Option<Timestamp>,
     /// At most this many, the newest.
     pub limit: Option<u32>,
-    /// This one only; by an id that it had while it gathered, too.
+    /// Only this one; also by a former id.
     pub id: Option<&'a str>,
-    /// Without those whose events were sent to another endpoint instead.
+    /// Without those that were redirected.
     pub without_redirected: bool,
 }
 
-/// All that is known of one delivery. Nothing secret ever is in there.
+/// Everything known about one delivery. Never holds a secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeliveryDetail {
     #[serde(flatten)]
@@ -48,9 +48,9 @@ pub struct DeliveryDetail {
     pub first_due_at: Timestamp,
     pub events_told: Vec<EventRow>,
     pub attempts_made: Vec<AttemptRow>,
-    /// Recipients that took or refused it for good, with what they replied.
+    /// The final reply of each recipient that has one.
     pub final_replies: Value,
-    /// As every attempt sends it; null: it was not begun.
+    /// As every attempt sends it; null before the first attempt.
     pub message: Option<String>,
 }
 
@@ -66,7 +66,7 @@ pub struct EventRow {
 pub struct AttemptRow {
     pub number: i64,
     pub began_at: Timestamp,
-    /// Null: under way, or the process died in it.
+    /// Null if it is open, or the process died in it.
     pub ended_at: Option<Timestamp>,
     pub outcome: Option<String>,
     pub response: Option<String>,
@@ -109,7 +109,7 @@ impl Store {
         rows.fetch_all(&self.read).await.map_err(doing("list messages"))
     }
 
-    /// The ids of the messages whose id begins with `prefix` (lower case), or did while they gathered; at most `limit`.
+    /// At most `limit` ids of deliveries whose id, present or former, begins with `prefix` (lower case).
     pub async fn delivery_ids(&self, prefix: &str, limit: u32) -> Result<Vec<String>, Error> {
         // Ids are hexadecimal digits and hyphens, all of which sort before `g`.
         let rows = sqlx::query_scalar!(
@@ -124,7 +124,7 @@ impl Store {
         rows.fetch_all(&self.read).await.map_err(doing("look a message up"))
     }
 
-    /// Everything about one delivery, named by its whole id; the one that it had while it gathered will do.
+    /// Everything about the delivery with this full id, present or former.
     pub async fn delivery(&self, id: &str) -> Result<Option<DeliveryDetail>, Error> {
         let Some(delivery) = self.deliveries(DeliveryFilter { id: Some(id), ..DeliveryFilter::default() }).await?.pop()
         else {
@@ -172,7 +172,7 @@ impl Store {
     }
 }
 
-/// A column that holds JSON. If it does not, what it holds is shown: who looks for what is broken is to find it.
+/// A column that holds JSON. Invalid JSON is returned as text, so that what is broken can be seen.
 pub(super) fn shown(column: &[u8]) -> Value {
     serde_json::from_slice(column).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(column).into_owned()))
 }

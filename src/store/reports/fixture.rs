@@ -1,4 +1,4 @@
-//! A filled database for the tests of what people read.
+//! A filled database for the tests of reports.
 
 use crate::store::Store;
 use crate::time::Timestamp;
@@ -8,7 +8,7 @@ pub(crate) struct Filled {
     _directory: tempfile::TempDir,
 }
 
-/// What `tests/fixtures/filled.sql` holds.
+/// The contents of `tests/fixtures/filled.sql`.
 pub(crate) async fn filled() -> Filled {
     let filled = empty().await;
     let sql = include_str!("../../../tests/fixtures/filled.sql");

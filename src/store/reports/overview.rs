@@ -1,95 +1,95 @@
-//! How the work stands: partners and endpoints.
+//! The state of partners and endpoints.
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Error, Store, doing, unreadable};
 use crate::time::Timestamp;
 
-/// A partner's gate and what is to be asked of it.
+/// A partner's backoff, health and customers.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartnerState {
     #[serde(skip)]
     pub row: i64,
     pub partner: String,
-    /// Nothing is asked before; may lie in the past.
+    /// Not polled before this; may be in the past.
     pub backoff_until: Option<Timestamp>,
     pub backoff_reason: Option<String>,
-    /// How many times in a row the gate closed without a good answer in between.
+    /// Backoffs in a row without a good response in between.
     pub backoffs: i64,
-    /// The first poll without a good answer since the last good one, and what the last one said.
+    /// The first failed poll since the last good one, and the last failure.
     pub failing_since: Option<Timestamp>,
     pub last_failure: Option<String>,
-    /// The operators were told that this partner cannot be read, and not yet that it can be again.
+    /// Set while the operators know that the partner is failing.
     pub failing_reported_since: Option<Timestamp>,
-    /// So many entries are missing since then that none is believed to be gone.
+    /// Since when so many entries are missing at once that none is recorded.
     pub mass_absence_since: Option<Timestamp>,
-    /// Customers whose last answer lacked an entry, or showed an older one.
+    /// Customers whose last response lacked an entry, or showed an older one.
     pub missing: i64,
-    /// When its credentials end, as far as the daemon knows: `{"of", "at"}`.
+    /// When its credentials expire, as far as the daemon knows: `{"of", "at"}`.
     pub credentials: Vec<CredentialEnd>,
-    /// Requests a minute since Microsoft throttled us; null: what is configured.
+    /// Requests a minute after throttling; null means the configured limit.
     pub reduced_rate_limit: Option<i64>,
     pub customers: i64,
     pub paused: i64,
-    /// Not paused and in review (or a second look is due), settled, unqualified (or never seen).
+    /// Not paused: in review (or waiting for confirmation), settled, unqualified (or unseen).
     pub in_review: i64,
     pub settled: i64,
     pub unqualified: i64,
-    /// Customers whose time has come, and since when the first of them waits.
+    /// Customers that are due, and since when the first of them is.
     pub due: i64,
     pub due_since: Option<Timestamp>,
-    /// The newest understood answer.
+    /// The newest understood response.
     pub last_answer_at: Option<Timestamp>,
-    /// Of these customers: they left Partner Center's list, or refuse to answer.
+    /// How many of these customers departed.
     pub left: i64,
-    /// The last complete customer list, and how many it held.
+    /// The last complete customer list, and its size.
     pub list_complete_at: Option<Timestamp>,
     pub list_size: Option<i64>,
-    /// Since then lists end, and are so much shorter that nobody is counted as missing by them.
+    /// Since when lists end but are too short to count anybody as missing.
     pub list_short_since: Option<Timestamp>,
     pub list_short_size: Option<i64>,
-    /// Why the list could not be read the last time, and when it is tried again.
+    /// Why the last sync failed, and when it is retried.
     pub list_error: Option<String>,
     pub list_retry_at: Option<Timestamp>,
     pub list_failing_since: Option<Timestamp>,
-    /// The activity log tells of submissions: who holds nothing is asked at the `unqualified` interval.
+    /// The activity log reveals submissions: unqualified customers are polled at the `unqualified` interval.
     pub activity_log_counts: bool,
     pub activity_log_read_at: Option<Timestamp>,
-    /// Since when and why the activity log cannot be read, and when it is tried again.
+    /// Since when and why the activity log cannot be read, and when it is retried.
     pub activity_log_failing_since: Option<Timestamp>,
     pub activity_log_error: Option<String>,
     pub activity_log_retry_at: Option<Timestamp>,
 }
 
-/// A secret, certificate or refresh token, and when it ends.
+/// A secret, certificate or refresh token, and when it expires.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CredentialEnd {
     pub of: String,
     pub at: Timestamp,
 }
 
-/// An endpoint's queue and whether anything can be delivered to it.
+/// An endpoint's deliveries and health.
 #[derive(Debug, Clone, Serialize)]
 pub struct EndpointState {
     pub endpoint: String,
     pub pending: i64,
     pub dead: i64,
-    /// Of the pending ones: what is stored of them cannot be read, so that they wait.
+    /// How many of the pending ones cannot be read, and wait.
     pub unreadable: i64,
-    /// When its oldest pending message was made.
+    /// When its oldest pending delivery was created.
     pub oldest_pending_at: Option<Timestamp>,
-    /// Since when the oldest one waits that nothing holds back (quiet hours, a digest that gathers).
+    /// Since when the oldest one waits that is not deferred (quiet hours, a group's wait).
     pub waiting_since: Option<Timestamp>,
     pub next_attempt_at: Option<Timestamp>,
-    /// It cannot be reached since.
+    /// Since when it is backing off.
     pub closed_since: Option<Timestamp>,
-    /// Messages were handed over since then, and none was answered.
+    /// Since when messages were handed over and none was answered.
     pub unconfirmed_since: Option<Timestamp>,
-    /// It said that it is gone: nothing is sent until its configuration changes or somebody redrives.
+    /// It said that it is gone: nothing is sent until its configuration changes or a delivery is redriven.
     pub paused_at: Option<Timestamp>,
     pub last_accepted_at: Option<Timestamp>,
     pub last_error: Option<String>,
-    /// The operators were told that it does not deliver, and not yet that it does again.
+    /// Set while the operators know that it is failing.
     pub failing_reported_at: Option<Timestamp>,
 }
 
@@ -165,7 +165,7 @@ impl Store {
         states.collect()
     }
 
-    /// Every endpoint that something is remembered of or waits for, by name.
+    /// Every endpoint with a stored state, or with pending or dead deliveries, by name.
     pub async fn endpoint_states(&self, now: Timestamp) -> Result<Vec<EndpointState>, Error> {
         let now = now.as_millis();
         let rows = sqlx::query!(
@@ -211,7 +211,7 @@ impl Store {
         Ok(states.collect())
     }
 
-    /// Whether anything was ever to be delivered to an endpoint of this name.
+    /// True if there ever was a delivery or a state of an endpoint of this name.
     pub async fn has_endpoint(&self, name: &str) -> Result<bool, Error> {
         let known = sqlx::query_scalar!(
             r#"select exists (select 1 from endpoint where name = ?1)

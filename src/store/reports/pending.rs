@@ -1,11 +1,11 @@
-//! Verdicts that were seen and are not believed yet.
+//! Pending verdicts: seen, and waiting for confirmation.
 
 use serde::Serialize;
 
 use crate::store::{Error, Store};
 use crate::time::Timestamp;
 
-/// A verdict that may be a copy of the past, until enough looks have shown it.
+/// A verdict that may be stale, until enough polls confirm it.
 #[derive(Debug, Clone, Serialize)]
 pub struct PendingRow {
     pub partner: String,
@@ -15,12 +15,12 @@ pub struct PendingRow {
     pub vetting_status: String,
     pub vetting_reason: Option<String>,
     pub seen_at: Timestamp,
-    /// When it will be believed, if it stays.
+    /// When it will be recorded, if it stays.
     pub confirmed_by: Timestamp,
 }
 
 impl Store {
-    /// Of these customers; `None`: of everybody. The oldest first.
+    /// The pending verdicts of these customers, or with `None` of all; oldest first.
     pub async fn pending_verdicts(&self, customers: Option<&[i64]>) -> Result<Vec<PendingRow>, Error> {
         let customers = customers.map(super::json_list);
         let rows = sqlx::query!(

@@ -1,4 +1,4 @@
-//! The proof trail of an event: the answer that showed it, what changed, whom it was told to, and what they replied.
+//! The proof trail of an event: the response that showed it, the transition, its deliveries and their replies.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,19 +8,19 @@ use super::{AttemptRow, DeliveryRow, EventRow};
 use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
 
-/// Everything that is known of one event.
+/// Everything known about one event.
 #[derive(Debug, Clone, Serialize)]
 pub struct EventTrace {
     #[serde(flatten)]
     pub event: EventRow,
     pub partner: String,
-    /// Somebody asked for it with `test-send`: it says nothing of any customer.
+    /// Sent by `test-send`: it is not about any customer.
     pub test: bool,
-    /// It was told to nobody, because its customer was muted.
+    /// Not sent, because its customer is muted.
     pub muted: bool,
-    /// Null: it tells of no change.
+    /// Null if it reports no transition.
     pub transition: Option<TransitionEvidence>,
-    /// In the order in which they were queued.
+    /// In the order in which they were enqueued.
     pub deliveries: Vec<DeliveryTrace>,
 }
 
@@ -31,7 +31,7 @@ pub struct TransitionEvidence {
     pub customer_id: String,
     pub customer_name: String,
     pub qualification: String,
-    /// Null: an entry without status, or (`from`) never seen before.
+    /// Null for an entry without status, or (`from`) one never seen before.
     pub from_status: Option<String>,
     pub to_status: Option<String>,
     pub vetting_reason: Option<String>,
@@ -52,15 +52,15 @@ pub struct TransitionEvidence {
 pub struct DeliveryTrace {
     #[serde(flatten)]
     pub delivery: DeliveryRow,
-    /// Why this endpoint was told; null: it is not known.
+    /// Why it was sent to this endpoint; null if not known.
     pub why: Option<String>,
     pub attempts_made: Vec<AttemptRow>,
-    /// Recipients that took or refused it for good, with what they replied.
+    /// The final reply of each recipient that has one.
     pub final_replies: Value,
 }
 
 impl Store {
-    /// The ids of events that begin with `prefix` (lower case), at most `limit` of them.
+    /// At most `limit` event ids that begin with `prefix` (lower case).
     pub async fn event_ids(&self, prefix: &str, limit: u32) -> Result<Vec<String>, Error> {
         // Ids are hexadecimal digits and hyphens, all of which sort before `g`.
         let rows = sqlx::query_scalar!(
@@ -71,7 +71,7 @@ impl Store {
         rows.fetch_all(&self.read).await.map_err(doing("look an event up"))
     }
 
-    /// Everything about one event, named by its whole id.
+    /// Everything about the event with this full id.
     pub async fn proof(&self, event: &str) -> Result<Option<EventTrace>, Error> {
         let row = sqlx::query!(
             r#"select e.type as kind, e.occurred_at, e.data as "data: Vec<u8>", e.transition, p.name as partner,
@@ -83,20 +83,20 @@ impl Store {
             return Ok(None);
         };
         let transition = match row.transition {
-            Some(transition) => Some(self.proven_transition(transition).await?),
+            Some(transition) => Some(self.transition_evidence(transition).await?),
             None => None,
         };
-        let told = sqlx::query!(
+        let delivered = sqlx::query!(
             "select de.delivery, de.why from delivery_event de join delivery d on d.id = de.delivery
              where de.event = ?1 order by d.sequence",
             event,
         );
         let mut deliveries = Vec::new();
-        for told in told.fetch_all(&self.read).await.map_err(doing("explain an event"))? {
-            let Some(detail) = self.delivery(&told.delivery).await? else { continue };
+        for delivered in delivered.fetch_all(&self.read).await.map_err(doing("explain an event"))? {
+            let Some(detail) = self.delivery(&delivered.delivery).await? else { continue };
             deliveries.push(DeliveryTrace {
                 delivery: detail.delivery,
-                why: told.why,
+                why: delivered.why,
                 attempts_made: detail.attempts_made,
                 final_replies: detail.final_replies,
             });
@@ -116,7 +116,7 @@ impl Store {
         }))
     }
 
-    async fn proven_transition(&self, id: i64) -> Result<TransitionEvidence, Error> {
+    async fn transition_evidence(&self, id: i64) -> Result<TransitionEvidence, Error> {
         let row = sqlx::query!(
             r#"select t.qualification, t.from_status, t.to_status, t.vetting_reason, t.previous_reason, t.vetting_created_at,
                       t.previous_created_at, t.attempt, t.first_seen as "first_seen!: bool", t.last_seen_before_at,

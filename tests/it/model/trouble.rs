@@ -155,7 +155,7 @@ impl Model {
     pub(super) async fn overtake(&mut self) {
         let Self { world, rng, customers, seen, .. } = self;
         let customer = rng.choice(customers).unwrap();
-        let gate = world.store.gate(world.parts.partners[0].poller.partner.id).await.unwrap();
+        let gate = world.store.backoff(world.parts.partners[0].poller.partner.id).await.unwrap();
         if gate.is_some_and(|gate| gate.backoff_until > world.clock.now()) {
             return;
         }

@@ -1,8 +1,8 @@
 //! What to do next, for each verdict and each reason that Microsoft documents.
 //!
-//! The facts are Partner Center's documentation ("Sell to education customers", the API change log, "Get special
-//! pricing for offers"); what partners merely report is worded as such. Reasons are display text, not codes: they
-//! are compared without case, and an unknown one gets advice that is sound for any denial.
+//! The facts are from Partner Center's documentation ("Sell to education customers", the API change log, "Get special
+//! pricing for offers"); what partners merely report is worded as such. Reasons are display text, not codes: they are
+//! compared without case, and an unknown one gets advice that is sound for any denial.
 
 use crate::event::{EventType, VettingChange};
 use crate::qualification;
@@ -17,8 +17,8 @@ enum Kind {
     Other,
 }
 
-fn kind(news: &VettingChange) -> Kind {
-    match qualification::key(&news.qualification).as_str() {
+fn kind(change: &VettingChange) -> Kind {
+    match qualification::key(&change.qualification).as_str() {
         "education" => Kind::Education,
         "governmentcommunitycloud" => Kind::Government,
         _ => Kind::Other,
@@ -27,91 +27,91 @@ fn kind(news: &VettingChange) -> Kind {
 
 /// Whether the limit of three applies.
 #[must_use]
-pub fn is_education(news: &VettingChange) -> bool {
-    kind(news) == Kind::Education
+pub fn is_education(change: &VettingChange) -> bool {
+    kind(change) == Kind::Education
 }
 
-/// The steps, the first one first. Empty where there is nothing to do.
+/// The steps in order; empty if there is nothing to do.
 #[must_use]
-pub fn steps(event: EventType, news: &VettingChange) -> Vec<String> {
+pub fn steps(event: EventType, change: &VettingChange) -> Vec<String> {
     match event {
-        EventType::Approved => approved(news),
-        EventType::Denied => denied(news),
-        EventType::Revoked => revoked(news),
-        EventType::Vanished if news.to.as_deref().is_some_and(|to| qualification::key(to) != "absent") => own(&[
+        EventType::Approved => approved(change),
+        EventType::Denied => denied(change),
+        EventType::Revoked => revoked(change),
+        EventType::Vanished if change.to.as_deref().is_some_and(|to| qualification::key(to) != "absent") => owned(&[
             "Look at the customer's account page in Partner Center: is the request there?",
             "If it is not, open a support request in Partner Center, ask what became of it and give the correlation ID \
              below. Ask again only when that is answered.",
         ]),
-        EventType::Vanished => vanished(news),
-        EventType::Submitted => own(&[
+        EventType::Vanished => vanished(change),
+        EventType::Submitted => owned(&[
             "Wait; do not submit again. Microsoft promises no time; partners report up to 3 business days.",
             "Nothing else to do: you hear from vetwatch when the review has ended.",
         ]),
-        EventType::Overdue => own(&[
+        EventType::Overdue => owned(&[
             "Do not submit again: that does not speed it up, and may use up a request.",
-            if news.correlation_id.is_some() {
+            if change.correlation_id.is_some() {
                 "Open a support request in Partner Center and ask how the review stands. Give them the correlation ID \
                  below."
             } else {
                 "Open a support request in Partner Center and ask how the review stands."
             },
         ]),
-        _ if news.from.as_deref().is_some_and(|from| qualification::key(from) == "denied") => own(&[
+        _ if change.from.as_deref().is_some_and(|from| qualification::key(from) == "denied") => owned(&[
             "Nothing, if the entry is gone: Partner Center goes back to \"None\" some time after a denial. It is \
                    no approval.",
         ]),
-        _ => own(&["Look at the customer's account page in Partner Center."]),
+        _ => owned(&["Look at the customer's account page in Partner Center."]),
     }
 }
 
-fn own(steps: &[&str]) -> Vec<String> {
+fn owned(steps: &[&str]) -> Vec<String> {
     steps.iter().map(|step| (*step).to_owned()).collect()
 }
 
-fn approved(news: &VettingChange) -> Vec<String> {
-    match kind(news) {
-        Kind::Education => own(&[
+fn approved(change: &VettingChange) -> Vec<String> {
+    match kind(change) {
+        Kind::Education => owned(&[
             "Education offers can be ordered for this customer now: licence-based services and perpetual software \
              (not Azure, not software subscriptions).",
             "Tell the customer, and release orders that were waiting for this.",
         ]),
-        Kind::Government => own(&[
+        Kind::Government => owned(&[
             "Government Community Cloud offers can be ordered for this customer now, and only those.",
             "Tell the customer, and release orders that were waiting for this.",
         ]),
-        Kind::Other => own(&["Tell the customer, and release orders that were waiting for this."]),
+        Kind::Other => owned(&["Tell the customer, and release orders that were waiting for this."]),
     }
 }
 
-/// A reason as it is compared: without case, repeated spaces, and the dash that it happens to be written with.
+/// A reason normalised for comparison: case, repeated spaces and kinds of dashes are ignored.
 fn reason_key(reason: &str) -> String {
     let plain: String = reason.chars().map(|c| if matches!(c, '–' | '—' | '‑') { '-' } else { c }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-fn denied(news: &VettingChange) -> Vec<String> {
-    if kind(news) == Kind::Government {
-        return own(&[
+fn denied(change: &VettingChange) -> Vec<String> {
+    if kind(change) == Kind::Government {
+        return owned(&[
             "Check that the customer's eligibility form was sent and that the validation code is the right one.",
             "Ask Microsoft's GCC team what is missing: usgcce@microsoft.com. Give them the correlation ID below.",
         ]);
     }
-    let reason = news.vetting_reason.as_deref().map(reason_key).unwrap_or_default();
+    let reason = change.vetting_reason.as_deref().map(reason_key).unwrap_or_default();
     let mut steps = match reason.as_str() {
-        "not an education customer" => vec![CORRECT_DATA.to_owned(), again(news)],
+        "not an education customer" => vec![CORRECT_DATA.to_owned(), again(change)],
         "not an academic domain" => vec![
             "The domain does not look like a school's. In the customer's Microsoft 365 admin center, add and verify \
              the institution's own domain and make it the primary one (not onmicrosoft.com, no free mail); the \
              contact's e-mail address must belong to it."
                 .to_owned(),
-            again(news),
+            again(change),
         ],
-        "not an eligible library" => vec![not_eligible("library"), again(news)],
-        "not an eligible museum" => vec![not_eligible("museum"), again(news)],
+        "not an eligible library" => vec![not_eligible("library"), again(change)],
+        "not an eligible museum" => vec![not_eligible("museum"), again(change)],
         "no longer an education customer" => return no_longer(),
         "not an education customer - after review" => {
-            return own(&[
+            return owned(&[
                 "This is the outcome of a manual review: asking again with the same data will not help, and uses up \
                  one of three requests.",
                 "If the customer can prove that it is an education institution (accreditation, registration), open a \
@@ -120,20 +120,20 @@ fn denied(news: &VettingChange) -> Vec<String> {
             ]);
         }
         "restricted being an education customer" => {
-            return own(&[
+            return owned(&[
                 "Microsoft restricts this customer: correcting data and asking again will not help.",
                 "Open a support request in Partner Center, ask what the restriction is and give the correlation ID \
                  below.",
                 "Until that is answered, offer commercial licences.",
             ]);
         }
-        _ if is_education(news) => vec![CORRECT_DATA.to_owned(), again(news)],
-        _ => own(&[
+        _ if is_education(change) => vec![CORRECT_DATA.to_owned(), again(change)],
+        _ => owned(&[
             "Read Microsoft's reason above and correct what it names.",
             "Then ask again from the customer's account page in Partner Center.",
         ]),
     };
-    let used_up = is_education(news) && news.attempt >= EDUCATION_ATTEMPTS;
+    let used_up = is_education(change) && change.attempt >= EDUCATION_ATTEMPTS;
     if !used_up {
         steps.push(
             "If it is denied again, open a support request in Partner Center and ask for a manual verification."
@@ -154,12 +154,12 @@ fn not_eligible(place: &str) -> String {
     )
 }
 
-/// Asking again, or not if the requests are used up.
-fn again(news: &VettingChange) -> String {
-    if !is_education(news) {
+/// Advice on submitting again, depending on the requests that are left.
+fn again(change: &VettingChange) -> String {
+    if !is_education(change) {
         return "Then ask again from the customer's account page in Partner Center.".to_owned();
     }
-    match EDUCATION_ATTEMPTS.saturating_sub(news.attempt) {
+    match EDUCATION_ATTEMPTS.saturating_sub(change.attempt) {
         0 => "Do not press Update again: Microsoft allows three requests, and they are used up as far as vetwatch saw. \
               Open a support request in Partner Center, ask for a manual verification and give the correlation ID below."
             .to_owned(),
@@ -174,7 +174,7 @@ fn again(news: &VettingChange) -> String {
 }
 
 fn no_longer() -> Vec<String> {
-    own(&[
+    owned(&[
         "Do not promise education offers: new orders of them will be refused. Running subscriptions usually go on, \
          partners report.",
         "If the customer still is an education institution, open a support request in Partner Center with proof \
@@ -183,23 +183,23 @@ fn no_longer() -> Vec<String> {
     ])
 }
 
-fn revoked(news: &VettingChange) -> Vec<String> {
-    if is_education(news) {
+fn revoked(change: &VettingChange) -> Vec<String> {
+    if is_education(change) {
         return no_longer();
     }
-    own(&[
+    owned(&[
         "Do not promise offers that need this qualification: new orders of them will be refused.",
         "If it should still hold, open a support request in Partner Center and give the correlation ID below.",
     ])
 }
 
-fn vanished(news: &VettingChange) -> Vec<String> {
+fn vanished(change: &VettingChange) -> Vec<String> {
     let mut steps =
-        own(&["Look at the customer's account page in Partner Center: after a denial it shows \"None\" and \
+        owned(&["Look at the customer's account page in Partner Center: after a denial it shows \"None\" and \
                            an Update button, and no reason any more."]);
-    if is_education(news) {
+    if is_education(change) {
         steps.push(CORRECT_DATA.to_owned());
-        steps.push(again(news));
+        steps.push(again(change));
     } else {
         steps.push("If you did not expect it, open a support request and give the correlation ID below.".to_owned());
     }

@@ -1,4 +1,5 @@
-//! Many events in few lines: sections by what happened, the worst first, a row each, and what to do said once.
+//! Many events in few lines: sections by label, the most severe first, one row per event, and each piece of advice
+//! once.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,16 +8,16 @@ use serde::Serialize;
 
 use super::{Item, Message, Severity, push_lines, sanitize};
 
-/// More events than this are told in rows. Fewer are told in full, as each of them would be on its own.
-const IN_FULL: usize = 3;
-/// What is longer is cut in its row: five hundred rows are to be less than a megabyte. Microsoft's reasons are of a few
+/// Messages with more events use rows. With fewer, each event is shown in full.
+const MAX_IN_FULL: usize = 3;
+/// Longest texts in a row, in bytes: five hundred rows are to stay below a megabyte. Microsoft's reasons are a few
 /// words.
-const NAME: usize = 80;
-const DOMAIN: usize = 60;
-const GIST: usize = 80;
-const SENTENCES: usize = 400;
-/// So many reasons share one piece of advice by name.
-const REASONS: usize = 3;
+const MAX_NAME: usize = 80;
+const MAX_DOMAIN: usize = 60;
+const MAX_REASON: usize = 80;
+const MAX_SENTENCES: usize = 400;
+/// The most reasons that the heading of a piece of advice names.
+const MAX_REASONS_NAMED: usize = 3;
 
 /// The compact form of a message.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,7 +28,7 @@ pub struct Digest {
     pub advice: Vec<Advice>,
 }
 
-/// All that ended in the same way.
+/// Events with the same label.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Section {
     pub tone: Severity,
@@ -39,11 +40,11 @@ pub struct Section {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub title: String,
-    /// Tells customers of one name apart; empty if that is all it has.
+    /// Tells customers of one name apart; empty if the title is the domain.
     pub domain: String,
     /// `Education, attempt 2 of 3`
     pub about: String,
-    /// Microsoft's reason, or what else is worth a word.
+    /// Microsoft's reason, or another short remark.
     pub summary_text: String,
     /// `Decided 21 Nov 2026, 09:14 UTC`
     pub when: String,
@@ -52,7 +53,7 @@ pub struct Row {
     pub link: Option<String>,
 }
 
-/// What to do about all that were decided for the same reason.
+/// What to do about all customers that were decided for the same reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Advice {
     /// `Denied: Not an Academic Domain (3 customers)`
@@ -70,7 +71,7 @@ pub(super) fn counts(items: &[Item]) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// The items by label, in the order in which the labels come.
+/// The items by label, in order of the first occurrence.
 fn sections(items: &[Item]) -> Vec<(Severity, &str, Vec<&Item>)> {
     let mut sections: Vec<(Severity, &str, Vec<&Item>)> = Vec::new();
     for item in items {
@@ -83,10 +84,10 @@ fn sections(items: &[Item]) -> Vec<(Severity, &str, Vec<&Item>)> {
 }
 
 impl Digest {
-    /// `None` if the message is told in full.
+    /// `None` if the message is shown in full.
     #[must_use]
     pub fn of(message: &Message) -> Option<Self> {
-        if message.items.len() <= IN_FULL {
+        if message.items.len() <= MAX_IN_FULL {
             return None;
         }
         let mut all = Self { counts: counts(&message.items), sections: Vec::new(), advice: Vec::new() };
@@ -123,7 +124,7 @@ impl Digest {
     }
 }
 
-/// Whether the advice wants Microsoft's support to be given the correlation id, which then belongs to the row.
+/// Whether the advice asks for the correlation id, which then belongs in the row.
 fn asks_for_correlation(item: &Item) -> bool {
     item.steps.iter().any(|step| step.contains("correlation ID"))
 }
@@ -131,24 +132,24 @@ fn asks_for_correlation(item: &Item) -> bool {
 fn row(item: &Item) -> Row {
     let correlation = item.small.iter().find(|fact| fact.name == "Correlation ID");
     let small = correlation.filter(|_| asks_for_correlation(item));
-    // News of vetwatch itself has no qualification, and its gist is a sentence or two.
-    let (about, when, summary_text) = match item.link {
-        Some(_) => (&item.about, item.when.clone(), GIST),
-        None => (&item.when, String::new(), SENTENCES),
+    // Alerts about vetwatch itself have no qualification, and their summary is a sentence or two.
+    let (about, when, max_bytes) = match item.link {
+        Some(_) => (&item.about, item.when.clone(), MAX_REASON),
+        None => (&item.when, String::new(), MAX_SENTENCES),
     };
     Row {
-        title: sanitize::line(&item.title, NAME),
-        domain: sanitize::line(&item.domain, DOMAIN),
+        title: sanitize::line(&item.title, MAX_NAME),
+        domain: sanitize::line(&item.domain, MAX_DOMAIN),
         about: about.clone(),
-        summary_text: sanitize::line(&item.summary_text, summary_text),
+        summary_text: sanitize::line(&item.summary_text, max_bytes),
         when,
         small: small.map(|fact| format!("{} {}", fact.name, fact.value)).unwrap_or_default(),
         link: item.link.clone(),
     }
 }
 
-/// Advice on the items of a section. Items whose advice begins alike share it; what holds for some of them only (it
-/// depends on the attempt) says for which.
+/// Advice on the items of a section. Items with the same first step share it; a step that holds for some of them only
+/// (it depends on the attempt) says for which.
 fn advice(label: &str, items: &[&Item]) -> Vec<Advice> {
     let mut groups: Vec<(&String, Vec<&Item>)> = Vec::new();
     for item in items {
@@ -169,8 +170,9 @@ fn heading(label: &str, items: &[&Item]) -> String {
             reasons.push(reason);
         }
     }
-    let more = reasons.len().saturating_sub(REASONS);
-    let named: Vec<_> = reasons.iter().take(REASONS).map(|reason| sanitize::line(reason, GIST)).collect();
+    let more = reasons.len().saturating_sub(MAX_REASONS_NAMED);
+    let named: Vec<_> =
+        reasons.iter().take(MAX_REASONS_NAMED).map(|reason| sanitize::line(reason, MAX_REASON)).collect();
     let more = if more > 0 { format!(" and {more} other reasons") } else { String::new() };
     let about = if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(" / ")) };
     let customers = items.iter().map(|item| &item.link).collect::<BTreeSet<_>>().len();

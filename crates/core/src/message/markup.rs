@@ -1,6 +1,6 @@
-//! Clean text made to stand in a format as it is. Each format has its own; nothing here knows the others.
+//! Escapes sanitized text for a format. Each function is for one format only.
 
-/// For Markdown: nothing in it formats, links or lists. An address in it is seen and leads nowhere.
+/// For Markdown: nothing in it formats, links or lists. A URL in it is visible and not a link.
 #[must_use]
 pub fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -13,11 +13,11 @@ pub fn markdown(text: &str) -> String {
         escaped.push(c);
         begins = c == '\n';
     }
-    // Services make links of whatever looks like one.
+    // Services turn anything that looks like a URL into a link.
     escaped.replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.").replace("WWW.", "WWW\u{200b}.")
 }
 
-/// A word that begins with `@` calls nobody any more; it looks the same.
+/// Keeps `@` from mentioning anybody; it looks the same.
 #[must_use]
 pub fn no_mentions(text: &str) -> String {
     text.replace('@', "@\u{200b}")

@@ -1,4 +1,4 @@
-//! An event of each type as it might have happened: for test messages, examples and what is shown beforehand.
+//! A sample event of each type: for test messages, examples and previews.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::event::{CustomerRef, Event, EventData, EventPayload, EventType, OperationalNotice, Overdue, VettingChange};
 use crate::time::Timestamp;
 
-/// An event of `kind` as of `now`, marked as a test, about a customer that does not exist.
+/// A sample event of `kind` at `now`, marked as a test, about a customer that does not exist.
 #[must_use]
 pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> Event {
     let subject = match kind {
@@ -38,7 +38,7 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
         ),
         EventType::PartnerRecovered => monitor(
             "Partner Center answers again",
-            "vetwatch was blind for 2 hours. What changed meanwhile is told now, with the time it was last seen \
+            "Partner Center could not be read for 2 hours. What changed meanwhile is sent now, with the time it was last seen \
              otherwise.",
             &json!({"since": now.before(Duration::from_hours(2)), "minutes": 120}),
         ),
@@ -92,7 +92,7 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
         ),
         EventType::CredentialExpiring => monitor(
             "The client secret of emea ends in 14 days",
-            "Make a new one in Microsoft Entra and put it into the credential file; vetwatch is blind after that day.",
+            "Make a new one in Microsoft Entra and put it into the credential file; after that day vetwatch cannot read Partner Center.",
             &json!({"credential": "client secret", "ends_at": now.after(Duration::from_hours(14 * 24)), "days": 14}),
         ),
     };

@@ -1,11 +1,12 @@
-//! Text from outside (customers' names, servers' answers) made harmless before a person, a header or a terminal
-//! gets it. What a program reads (the webhook's JSON) keeps the text as it was.
+//! Makes text from outside (customers' names, servers' replies) harmless before a person, a header or a terminal gets
+//! it. Programs (the webhook's JSON) get the text unchanged.
 
-/// One line of at most `max` bytes: no line breaks, no control or escape characters, nothing invisible that turns
-/// the writing direction or hides text. Longer text ends in `…`.
+/// One line of at most `max` bytes: no line breaks, no control or escape characters, nothing invisible that changes the
+/// writing direction or hides text. Longer text ends in `…`.
 #[must_use]
 pub fn line(text: &str, max: usize) -> String {
-    let visible: String = text.chars().map(|c| if breaks(c) { ' ' } else { c }).filter(|c| !is_harmful(*c)).collect();
+    let visible: String =
+        text.chars().map(|c| if is_line_break(c) { ' ' } else { c }).filter(|c| !is_harmful(*c)).collect();
     let words: Vec<_> = visible.split_whitespace().collect();
     shorten(words.join(" "), max)
 }
@@ -17,7 +18,7 @@ pub fn lines(text: &str, max: usize) -> String {
     shorten(clean.join("\n").trim().to_owned(), max)
 }
 
-fn breaks(c: char) -> bool {
+fn is_line_break(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
@@ -74,7 +75,7 @@ mod tests {
         #[test]
         fn any_text_ends_as_one_line_without_controls(text: String) {
             let clean = line(&text, 80);
-            proptest::prop_assert!(clean.len() <= 80 && !clean.chars().any(|c| c.is_control() || breaks(c)));
+            proptest::prop_assert!(clean.len() <= 80 && !clean.chars().any(|c| c.is_control() || is_line_break(c)));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! When something happened, in words. UTC: the readers of one mail may sit in several zones.
+//! Times for people, in UTC: the readers of one mail may be in several zones.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Past this the reader is told how late the news may be.
-const PROMPT: Duration = Duration::from_hours(1);
+/// With a longer gap between polls the text says how late the event may be.
+const MAX_PROMPT_GAP: Duration = Duration::from_hours(1);
 
 /// `21 November 2026, 09:14 UTC`.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn moment(at: Timestamp) -> String {
     at.to_utc().format("%-d %B %Y, %H:%M UTC").to_string()
 }
 
-/// `between 08:59 and 09:14 UTC on 21 November 2026`, and how late that may be if it is over an hour.
+/// `between 08:59 and 09:14 UTC on 21 November 2026`, and how late the event may be if that is over an hour.
 #[must_use]
 pub fn span(after: Option<Timestamp>, until: Timestamp) -> String {
     let Some(after) = after.filter(|after| *after <= until) else {
@@ -29,15 +29,15 @@ pub fn span(after: Option<Timestamp>, until: Timestamp) -> String {
         format!("between {} and {} UTC on {day}", from.format("%H:%M"), to.format("%H:%M"))
     };
     let gap = until.since(after);
-    if gap > PROMPT { format!("{span}; this news may be up to {} late", length(gap)) } else { span }
+    if gap > MAX_PROMPT_GAP { format!("{span}; this news may be up to {} late", length(gap)) } else { span }
 }
 
-/// The same in few words: `21 Nov 2026, 09:14 UTC`, or from when to when if that is over an hour.
+/// The same, shorter: `21 Nov 2026, 09:14 UTC`, or a range if it spans over an hour.
 #[must_use]
 pub fn brief(after: Option<Timestamp>, until: Timestamp) -> String {
     let to = until.to_utc();
     let end = to.format("%H:%M UTC");
-    match after.filter(|after| *after <= until && until.since(*after) > PROMPT).map(Timestamp::to_utc) {
+    match after.filter(|after| *after <= until && until.since(*after) > MAX_PROMPT_GAP).map(Timestamp::to_utc) {
         None => format!("{}, {end}", to.format("%-d %b %Y")),
         Some(from) if from.date_naive() == to.date_naive() => {
             format!("{}, {} to {end}", to.format("%-d %b %Y"), from.format("%H:%M"))
@@ -46,7 +46,7 @@ pub fn brief(after: Option<Timestamp>, until: Timestamp) -> String {
     }
 }
 
-/// `15 minutes`, `4 hours`, `3 days`: the largest unit of which there are two, rounded down.
+/// `15 minutes`, `4 hours`, `3 days`: the largest unit with a count of at least two, rounded down.
 #[must_use]
 pub fn length(span: Duration) -> String {
     let minutes = span.as_secs() / 60;

@@ -1,4 +1,4 @@
-//! What is said of one customer's qualification.
+//! The content of a message about one customer's qualification.
 
 use super::{Fact, Item, Severity, advice, fact, sanitize, time_format};
 use crate::event::{CustomerRef, EventData, EventType, VettingChange};
@@ -7,19 +7,20 @@ use crate::time::Timestamp;
 
 const ABSENT: &str = "absent";
 
-pub(super) fn item(event: EventType, data: &EventData, news: &VettingChange, occurred_at: Timestamp) -> Item {
-    let (tone, label, aside) = verdict(event, news, occurred_at);
-    let title = name(&news.customer);
-    let qualification = sanitize::line(&news.qualification, 60);
-    let reason = news.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 300)).filter(|r| !r.is_empty());
-    let attempt = counted(news).then(|| format!("attempt {}", of_those_allowed(news.attempt)));
+pub(super) fn item(event: EventType, data: &EventData, change: &VettingChange, occurred_at: Timestamp) -> Item {
+    let (tone, label, aside) = classify(event, change, occurred_at);
+    let title = name(&change.customer);
+    let qualification = sanitize::line(&change.qualification, 60);
+    let reason = change.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 300)).filter(|r| !r.is_empty());
+    let attempt = is_counted(change).then(|| format!("attempt {}", of_those_allowed(change.attempt)));
     let summary_text = reason.clone().or_else(|| aside.clone()).unwrap_or_default();
     let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
-    let domain = Some(sanitize::line(&news.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
+    let domain =
+        Some(sanitize::line(&change.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
     Item {
         tone,
         headline: format!("{label}: {title} – {qualification}{aside}"),
-        what: what(event, news, &title, &qualification),
+        what: what(event, change, &title, &qualification),
         label,
         about: match event {
             EventType::Revoked | EventType::Changed | EventType::UnknownStatus => qualification,
@@ -29,56 +30,56 @@ pub(super) fn item(event: EventType, data: &EventData, news: &VettingChange, occ
         attempt,
         reason,
         summary_text,
-        when: targets_for(event, data, news),
-        facts: facts(event, data, news, occurred_at),
-        steps: advice::steps(event, news),
-        link: Some(link(&news.customer.id)),
-        small: small(data, news),
+        when: when(event, data, change),
+        facts: facts(event, data, change, occurred_at),
+        steps: advice::steps(event, change),
+        link: Some(link(&change.customer.id)),
+        small: small(data, change),
         title,
     }
 }
 
-/// The word for it, and what is worth a bracket in the subject.
-fn verdict(event: EventType, news: &VettingChange, occurred_at: Timestamp) -> (Severity, String, Option<String>) {
-    let reason = news.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 80)).filter(|r| !r.is_empty());
-    let waiting = news.overdue.map(|overdue| format!("for {}", business_days(overdue.business_days)));
+/// The severity, the label, and a remark for the subject's brackets.
+fn classify(event: EventType, change: &VettingChange, occurred_at: Timestamp) -> (Severity, String, Option<String>) {
+    let reason = change.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 80)).filter(|r| !r.is_empty());
+    let waiting = change.overdue.map(|overdue| format!("for {}", business_days(overdue.business_days)));
     let waiting = waiting.or_else(|| {
-        news.vetting_created_at.map(|created| format!("for {}", time_format::length(occurred_at.since(created))))
+        change.vetting_created_at.map(|created| format!("for {}", time_format::length(occurred_at.since(created))))
     });
-    let change = format!("{} → {}", word(news.from.as_deref()), word(news.to.as_deref()));
+    let from_to = format!("{} → {}", word(change.from.as_deref()), word(change.to.as_deref()));
     let (tone, label, aside) = match event {
         EventType::Approved => (Severity::Good, "Approved", None),
         EventType::Denied => (Severity::Bad, "Denied", reason),
-        EventType::Revoked if is(news.to.as_deref(), ABSENT) => {
+        EventType::Revoked if is(change.to.as_deref(), ABSENT) => {
             (Severity::Bad, "Revoked", Some("entry gone".to_owned()))
         }
         EventType::Revoked => (Severity::Bad, "Revoked", reason),
-        EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
-            (Severity::Warning, "Request gone", Some(format!("what stands: {}", word(news.to.as_deref()))))
+        EventType::Vanished if !is(change.to.as_deref(), ABSENT) => {
+            (Severity::Warning, "Request gone", Some(format!("what stands: {}", word(change.to.as_deref()))))
         }
         EventType::Vanished => (Severity::Warning, "Probably denied", Some("review gone".to_owned())),
         EventType::Submitted => (Severity::Plain, "In review", None),
         EventType::Overdue => (Severity::Warning, "Still in review", waiting),
-        EventType::UnknownStatus => (Severity::Warning, "Unknown status", Some(word(news.to.as_deref()))),
-        _ => (Severity::Plain, "Changed", Some(change)),
+        EventType::UnknownStatus => (Severity::Warning, "Unknown status", Some(word(change.to.as_deref()))),
+        _ => (Severity::Plain, "Changed", Some(from_to)),
     };
     (tone, label.to_owned(), aside)
 }
 
-fn what(event: EventType, news: &VettingChange, customer: &str, qualification: &str) -> String {
-    let (from, to) = (word(news.from.as_deref()), word(news.to.as_deref()));
+fn what(event: EventType, change: &VettingChange, customer: &str, qualification: &str) -> String {
+    let (from, to) = (word(change.from.as_deref()), word(change.to.as_deref()));
     match event {
         EventType::Approved => format!("Microsoft has approved {customer} for {qualification}."),
         EventType::Denied => format!("Microsoft has denied {customer} the qualification {qualification}."),
-        EventType::Revoked if is(news.to.as_deref(), ABSENT) => format!(
+        EventType::Revoked if is(change.to.as_deref(), ABSENT) => format!(
             "{customer} was approved for {qualification}, and Partner Center does not list that qualification any more."
         ),
         EventType::Revoked => format!("{customer} was approved for {qualification}, and Microsoft has now denied it."),
-        EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
+        EventType::Vanished if !is(change.to.as_deref(), ABSENT) => {
             let day = |at: Timestamp| at.to_utc().format("%-d %B %Y").to_string();
-            let gone = news.gone_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
-            let stands = news.vetting_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
-            let verdict = if is(news.to.as_deref(), "approved") { "approval" } else { "denial" };
+            let gone = change.gone_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
+            let stands = change.vetting_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
+            let verdict = if is(change.to.as_deref(), "approved") { "approval" } else { "denial" };
             format!(
                 "The request{gone} of {customer} for {qualification} is no longer shown; what stands is the \
                  {verdict}{stands}. Microsoft said nothing of how that request ended."
@@ -89,7 +90,7 @@ fn what(event: EventType, news: &VettingChange, customer: &str, qualification: &
              means that Microsoft has denied it: the portal shows \"None\" after a denial."
         ),
         EventType::Submitted => format!("Microsoft has begun to review {customer} for {qualification}."),
-        EventType::Overdue => match news.overdue {
+        EventType::Overdue => match change.overdue {
             Some(overdue) => format!(
                 "Microsoft has been reviewing {customer} for {qualification} for {} and has not decided.",
                 business_days(overdue.business_days)
@@ -104,19 +105,19 @@ fn what(event: EventType, news: &VettingChange, customer: &str, qualification: &
     }
 }
 
-fn facts(event: EventType, data: &EventData, news: &VettingChange, occurred_at: Timestamp) -> Vec<Fact> {
+fn facts(event: EventType, data: &EventData, change: &VettingChange, occurred_at: Timestamp) -> Vec<Fact> {
     let mut facts = Vec::new();
-    if counted(news) {
-        facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", of_those_allowed(news.attempt))));
-    } else if news.attempt > 1 {
-        facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", news.attempt)));
+    if is_counted(change) {
+        facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", of_those_allowed(change.attempt))));
+    } else if change.attempt > 1 {
+        facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", change.attempt)));
     }
-    let submitted = news.vetting_created_at.map(|created| {
+    let submitted = change.vetting_created_at.map(|created| {
         let took = time_format::length(occurred_at.since(created));
         match event {
             EventType::Overdue => fact("Submitted", format!("{}, {took} ago", time_format::moment(created))),
-            EventType::Vanished if !is(news.to.as_deref(), ABSENT) => {
-                fact("What stands", format!("{} of {}", word(news.to.as_deref()), time_format::moment(created)))
+            EventType::Vanished if !is(change.to.as_deref(), ABSENT) => {
+                fact("What stands", format!("{} of {}", word(change.to.as_deref()), time_format::moment(created)))
             }
             EventType::Approved | EventType::Denied | EventType::Vanished if occurred_at > created => {
                 fact("Submitted", format!("{}; it took {took}", time_format::moment(created)))
@@ -133,50 +134,50 @@ fn facts(event: EventType, data: &EventData, news: &VettingChange, occurred_at: 
                 EventType::Approved | EventType::Denied | EventType::Revoked => "Decided",
                 _ => "Changed",
             };
-            facts.push(fact(name, time_format::span(news.last_seen_before_at, data.observed_at)));
+            facts.push(fact(name, time_format::span(change.last_seen_before_at, data.observed_at)));
         }
     }
     if submitted.is_none()
-        && let Some(overdue) = news.overdue
+        && let Some(overdue) = change.overdue
     {
         facts.push(fact("In review", format!("since {}, as far as vetwatch saw", time_format::moment(overdue.since))));
     }
     facts.extend(submitted);
-    if let Some(overdue) = news.overdue.filter(|overdue| overdue.reminder > 1) {
+    if let Some(overdue) = change.overdue.filter(|overdue| overdue.reminder > 1) {
         facts.push(fact("Reminder", format!("number {} of this review", overdue.reminder)));
     }
-    if news.first_seen {
+    if change.first_seen {
         facts.push(fact("Note", "first seen with this status: vetwatch had not seen this customer before"));
     }
-    let domain = sanitize::line(&news.customer.domain, 100);
+    let domain = sanitize::line(&change.customer.domain, 100);
     if !domain.is_empty() {
         facts.push(fact("Domain", domain));
     }
-    if !news.customer.tags.is_empty() {
-        facts.push(fact("Tags", sanitize::line(&news.customer.tags.join(", "), 200)));
+    if !change.customer.tags.is_empty() {
+        facts.push(fact("Tags", sanitize::line(&change.customer.tags.join(", "), 200)));
     }
     facts
 }
 
-/// When it happened, for a row.
-fn targets_for(event: EventType, data: &EventData, news: &VettingChange) -> String {
+/// When it happened, for a row of a digest.
+fn when(event: EventType, data: &EventData, change: &VettingChange) -> String {
     let seen = || format!("Seen {}", time_format::brief(None, data.observed_at));
     match event {
         EventType::Overdue => {
-            news.vetting_created_at.map_or_else(seen, |at| format!("Submitted {}", time_format::brief(None, at)))
+            change.vetting_created_at.map_or_else(seen, |at| format!("Submitted {}", time_format::brief(None, at)))
         }
         EventType::UnknownStatus => seen(),
-        _ if news.last_seen_before_at.is_none() => seen(),
+        _ if change.last_seen_before_at.is_none() => seen(),
         EventType::Approved | EventType::Denied | EventType::Revoked => {
-            format!("Decided {}", time_format::brief(news.last_seen_before_at, data.observed_at))
+            format!("Decided {}", time_format::brief(change.last_seen_before_at, data.observed_at))
         }
-        _ => format!("Changed {}", time_format::brief(news.last_seen_before_at, data.observed_at)),
+        _ => format!("Changed {}", time_format::brief(change.last_seen_before_at, data.observed_at)),
     }
 }
 
-/// Whether the limit of three applies to it, and it is known which of them it was.
-fn counted(news: &VettingChange) -> bool {
-    news.attempt > 0 && advice::is_education(news)
+/// Whether the limit of three applies, and the attempt is known.
+fn is_counted(change: &VettingChange) -> bool {
+    change.attempt > 0 && advice::is_education(change)
 }
 
 /// `2 of 3`. Support may allow more.
@@ -191,19 +192,19 @@ fn business_days(count: u32) -> String {
     if count == 1 { "1 business day".to_owned() } else { format!("{count} business days") }
 }
 
-/// For those who follow it up: nobody reads these on a phone.
-fn small(data: &EventData, news: &VettingChange) -> Vec<Fact> {
+/// Facts for a person that follows it up; not needed on a phone.
+fn small(data: &EventData, change: &VettingChange) -> Vec<Fact> {
     let mut small = vec![
-        fact("Customer's Microsoft ID", sanitize::line(&news.customer.id, 80)),
+        fact("Customer's Microsoft ID", sanitize::line(&change.customer.id, 80)),
         fact("Partner Center account", sanitize::line(&data.partner, 80)),
     ];
-    let correlation = news.correlation_id.as_deref().map_or("not known".to_owned(), |id| sanitize::line(id, 80));
+    let correlation = change.correlation_id.as_deref().map_or("not known".to_owned(), |id| sanitize::line(id, 80));
     small.push(fact("Correlation ID", correlation));
     small.push(fact("Event", data.event_id.to_string()));
     small
 }
 
-/// What the customer is called: by its domain or id if it has no name that can be seen.
+/// The customer's name; its domain or id if the name has no visible text.
 fn name(customer: &CustomerRef) -> String {
     [&customer.name, &customer.domain, &customer.id]
         .into_iter()
@@ -226,8 +227,8 @@ fn word(status: Option<&str>) -> String {
     }
 }
 
-/// The customer's account page. Microsoft documents no form for such links; this one is what its portal shows in
-/// the address bar.
+/// The customer's account page. Microsoft documents no URL for it; this one is what its portal shows in the address
+/// bar.
 fn link(customer_id: &str) -> String {
     use std::fmt::Write as _;
     let mut link = "https://partner.microsoft.com/dashboard/v2/customers/".to_owned();

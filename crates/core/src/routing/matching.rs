@@ -1,4 +1,4 @@
-//! Which events a route takes. An empty list takes everything; a pattern may hold `*`; `!` before it takes it out.
+//! Which events a route matches. An empty list matches everything; a pattern may contain `*`; a leading `!` excludes.
 
 use std::ops::RangeInclusive;
 
@@ -6,7 +6,7 @@ use super::RoutingInput;
 use crate::event::EventType;
 use crate::qualification;
 
-/// What a route asks of an event: all of it.
+/// The conditions of a route, all of which an event must meet.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub events: Vec<EventType>,
@@ -17,29 +17,29 @@ pub struct Filter {
     pub tags: Patterns,
     /// Tenant ids, domains or names.
     pub customers: Patterns,
-    /// Of Microsoft's words.
+    /// Microsoft's reasons.
     pub reasons: Patterns,
     pub attempts: Vec<RangeInclusive<u32>>,
 }
 
-/// Words, compared without case, underscores and repeated spaces.
+/// Patterns, compared without case, underscores and repeated spaces.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
     /// As they were written.
     pub written: Vec<String>,
-    /// What matches one of these is taken (all of it, if there are none)…
-    wanted: Vec<String>,
-    /// …unless it matches one of these.
-    unwanted: Vec<String>,
+    /// Matches one of these (anything, if there are none)…
+    included: Vec<String>,
+    /// …and none of these.
+    excluded: Vec<String>,
 }
 
 impl Patterns {
     #[must_use]
     pub fn of(written: Vec<String>) -> Self {
-        let (unwanted, wanted): (Vec<_>, Vec<_>) = written.iter().partition(|word| word.starts_with('!'));
-        let wanted = wanted.into_iter().map(|word| key(word)).collect();
-        let unwanted = unwanted.into_iter().map(|word| key(&word[1..])).collect();
-        Self { written, wanted, unwanted }
+        let (excluded, included): (Vec<_>, Vec<_>) = written.iter().partition(|word| word.starts_with('!'));
+        let included = included.into_iter().map(|word| key(word)).collect();
+        let excluded = excluded.into_iter().map(|word| key(&word[1..])).collect();
+        Self { written, included, excluded }
     }
 
     #[must_use]
@@ -47,48 +47,49 @@ impl Patterns {
         self.written.is_empty()
     }
 
-    /// Whether something that is called all of this is taken.
-    fn take<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> bool {
+    /// Whether something with all of these names matches.
+    fn match_any<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> bool {
         let names: Vec<String> = names.into_iter().map(key).collect();
         let any = |patterns: &[String]| patterns.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
-        (self.wanted.is_empty() || any(&self.wanted)) && !any(&self.unwanted)
+        (self.included.is_empty() || any(&self.included)) && !any(&self.excluded)
     }
 }
 
 impl Filter {
     #[must_use]
-    pub fn matches(&self, matter: &RoutingInput<'_>) -> bool {
-        self.first_mismatch(matter).is_none()
+    pub fn matches(&self, input: &RoutingInput<'_>) -> bool {
+        self.first_mismatch(input).is_none()
     }
 
-    /// The first condition that an event does not meet; none: it is taken. What an event does not have, such as news of
-    /// vetwatch itself a qualification, is not asked for; but it is nobody's where a route wants certain customers.
+    /// The first condition that an event does not meet; `None` if it matches. A condition on something that the event
+    /// lacks is ignored (an alert about vetwatch itself has no qualification), except `tags` and `customers`: it
+    /// belongs to no customer.
     #[must_use]
-    pub fn first_mismatch(&self, matter: &RoutingInput<'_>) -> Option<&'static str> {
+    pub fn first_mismatch(&self, input: &RoutingInput<'_>) -> Option<&'static str> {
         let first =
             |conditions: &[(&'static str, bool)]| conditions.iter().find(|(_, met)| !met).map(|(name, _)| *name);
         let general =
-            [("events", self.events.contains(&matter.event)), ("partners", self.partners.take([matter.partner]))];
-        let Some(news) = matter.vetting else {
-            let nobody = [("tags", self.tags.is_empty()), ("customers", self.customers.is_empty())];
-            return first(&general).or_else(|| first(&nobody));
+            [("events", self.events.contains(&input.event)), ("partners", self.partners.match_any([input.partner]))];
+        let Some(change) = input.vetting else {
+            let customer_conditions = [("tags", self.tags.is_empty()), ("customers", self.customers.is_empty())];
+            return first(&general).or_else(|| first(&customer_conditions));
         };
-        let customer = &news.customer;
+        let customer = &change.customer;
         let attempts = &self.attempts;
-        let attempt = attempts.is_empty() || attempts.iter().any(|attempt| attempt.contains(&news.attempt));
+        let attempt = attempts.is_empty() || attempts.iter().any(|attempt| attempt.contains(&change.attempt));
         let names = [customer.id.as_str(), customer.domain.as_str(), customer.name.as_str()];
         let special = [
-            ("qualifications", self.qualifications.take([news.qualification.as_str()])),
-            ("outcomes", self.outcomes.take([news.to.as_deref().unwrap_or_default()])),
-            ("tags", self.tags.take(customer.tags.iter().map(String::as_str))),
-            ("customers", self.customers.take(names)),
-            ("reasons", self.reasons.take([news.vetting_reason.as_deref().unwrap_or_default()])),
+            ("qualifications", self.qualifications.match_any([change.qualification.as_str()])),
+            ("outcomes", self.outcomes.match_any([change.to.as_deref().unwrap_or_default()])),
+            ("tags", self.tags.match_any(customer.tags.iter().map(String::as_str))),
+            ("customers", self.customers.match_any(names)),
+            ("reasons", self.reasons.match_any([change.vetting_reason.as_deref().unwrap_or_default()])),
             ("attempts", attempt),
         ];
         first(&general).or_else(|| first(&special))
     }
 
-    /// The conditions in words, for `check` and `explain`; none: it takes its events from everybody.
+    /// The conditions in words, for `check` and `explain`; `None` if only the event types are restricted.
     #[must_use]
     pub fn conditions(&self) -> Option<String> {
         let lists = [
@@ -112,7 +113,7 @@ impl Filter {
     }
 }
 
-/// `2`, `2-3` or `3+`.
+/// Formats `2`, `2-3` or `3+`.
 fn range(attempts: &RangeInclusive<u32>) -> String {
     match (*attempts.start(), *attempts.end()) {
         (from, u32::MAX) => format!("{from}+"),
@@ -121,7 +122,7 @@ fn range(attempts: &RangeInclusive<u32>) -> String {
     }
 }
 
-/// Reads `2`, `2-3` and `3+`; never an empty range.
+/// Parses `2`, `2-3` and `3+`; never an empty range.
 pub fn parse_range(text: &str) -> Option<RangeInclusive<u32>> {
     let text = text.trim();
     let (from, to) = match (text.strip_suffix('+'), text.split_once('-')) {
@@ -139,7 +140,7 @@ fn key(text: &str) -> String {
     qualification::key(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Whether `pattern`, in which `*` stands for any text, is all of `name`.
+/// Whether `pattern`, in which `*` stands for any text, matches all of `name`.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(first) else { return false };
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     fn matches(written: &[&str], name: &str) -> bool {
-        Patterns::of(written.iter().map(|word| (*word).to_owned()).collect()).take([name])
+        Patterns::of(written.iter().map(|word| (*word).to_owned()).collect()).match_any([name])
     }
 
     #[test]
@@ -181,8 +182,8 @@ mod tests {
         assert!(
             matches(&["Contoso*", "!*Test*"], "Contoso School") && !matches(&["Contoso*", "!*Test*"], "Contoso Test")
         );
-        let tags = |tags: &[&str]| Patterns::of(vec!["!north".to_owned()]).take(tags.iter().copied());
-        assert!(tags(&[]) && tags(&["south"]) && !tags(&["south", "North"]), "one unwanted tag is enough");
+        let tags = |tags: &[&str]| Patterns::of(vec!["!north".to_owned()]).match_any(tags.iter().copied());
+        assert!(tags(&[]) && tags(&["south"]) && !tags(&["south", "North"]), "one excluded tag is enough");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use super::*;
 
 fn said(step: Step, text: &str) -> Blame {
     let code = text.get(..3).and_then(|code| code.parse().ok()).expect("a reply begins with its code");
-    whose(step, &Reply { code, text: text.to_owned() })
+    blame(step, &Reply { code, text: text.to_owned() })
 }
 
 #[rustfmt::skip]
@@ -178,7 +178,7 @@ fn the_table_is_well_formed_and_names_its_sources() {
         let is_status = |status: &str| status == "none" || status.split('.').count() == 3;
         assert!(row.status.is_empty() || row.status.split('|').all(is_status), "{row:?}");
         // What ends something says of what: a code alone is not enough.
-        let ends = matches!(row.whose, Mailbox | Content);
+        let ends = matches!(row.blame, Mailbox | Content);
         assert!(!ends || !row.words.is_empty() || !(row.status.is_empty() || row.status.contains("5.7.*")), "{row:?}");
     }
 }

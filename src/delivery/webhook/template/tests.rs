@@ -73,7 +73,7 @@ fn cases() -> Vec<Vec<Event>> {
     }
     for text in &texts {
         for kind in [EventType::Denied, EventType::PartnerFailing] {
-            cases.push((0..super::super::MOST_WITH_TEMPLATE).map(|_| saying(kind, text)).collect());
+            cases.push((0..super::super::MAX_EVENTS_WITH_TEMPLATE).map(|_| saying(kind, text)).collect());
         }
     }
     cases.push(vec![event(EventType::Denied), event(EventType::Approved)]);
