@@ -182,8 +182,8 @@ impl ActivityLog {
             Ok(page) => page,
             Err(error) => return Ok(Err(error)),
         };
-        if page.odd > 0 {
-            debug!(partner = self.name, records = page.odd, "records of the activity log could not be read");
+        if page.skipped > 0 {
+            debug!(partner = self.name, records = page.skipped, "records of the activity log could not be read");
         }
         if scan.needs_seen_ids(&page) {
             scan.seen = Some(self.store.seen_operations(self.partner).await?);

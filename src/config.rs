@@ -1,7 +1,7 @@
-//! The configuration file: TOML to [`Config`], or every problem at once.
+//! Reads the configuration file: TOML to [`Config`], or every problem at once.
 //!
-//! The text is parsed to a table, and each section is read by hand: what nobody asked for is an unknown key. A
-//! derived reader stops at the first mistake and cannot say what was meant.
+//! The text is parsed to a table and each section is read by hand: a key that was not read is unknown. A derived reader
+//! stops at the first mistake and cannot suggest what was meant.
 
 mod address;
 mod calendar;
@@ -46,32 +46,32 @@ pub use section::{closest, current_name};
 use diagnostics::Report;
 use section::{Context, Section};
 
-/// Where the database is unless the file says otherwise.
+/// Default path of the database.
 pub const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
 
-/// Where refresh tokens are kept: a directory beside the database.
+/// Directory of the refresh tokens, beside the database.
 pub const TOKENS: &str = "tokens";
 
-/// A configuration that was checked: every name in it resolves, every secret was read.
+/// A checked configuration: every name resolves, every secret was read.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Absolute if the file's own path was.
     pub database: PathBuf,
     pub partners: Vec<PartnerSettings>,
     pub schedule: Schedule,
-    /// The zone of `schedule`, and which days are worked there.
+    /// The zone of `schedule`, and its working days.
     pub calendar: Calendar,
-    /// When somebody is reminded of a long review.
+    /// When long reviews are reported as overdue.
     pub reminders: Reminders,
     pub retry: retry::RetryPolicy,
     pub endpoints: Vec<EndpointSettings>,
     pub routes: Routes,
-    /// Where to say that vetwatch is alive.
+    /// Where heartbeats are sent.
     pub heartbeat: Option<Heartbeat>,
     pub web: Option<SocketAddr>,
-    /// How long the details of attempts are kept.
+    /// How long the details of delivery attempts are kept.
     pub keep_attempts: Duration,
-    /// What is allowed but probably not meant, for `check` to show.
+    /// Allowed but probably not meant; `check` shows them.
     pub warnings: Vec<Problem>,
 }
 
@@ -90,7 +90,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// What the poller needs of it.
+    /// The poller's part of it.
     #[must_use]
     pub const fn intervals(&self) -> Intervals {
         Intervals {
@@ -111,7 +111,7 @@ pub struct EndpointSettings {
     pub kind: EndpointKind,
 }
 
-/// Each kind's settings show themselves without their secrets.
+/// Each kind's `Debug` hides its secrets.
 #[derive(Debug, Clone)]
 pub enum EndpointKind {
     Email(EmailSettings),
@@ -120,12 +120,12 @@ pub enum EndpointKind {
 }
 
 impl EndpointKind {
-    /// How many events fit into one message, and whether people read it.
+    /// Maximum number of events in one message, and whether people read it.
     #[must_use]
     pub const fn reach(&self) -> (u32, bool) {
         match self {
             Self::Email(_) => (500, true),
-            // One with a form of its own is mostly another chat.
+            // A webhook with a template is mostly another chat.
             Self::Webhook(webhook) => (webhook.max_events, webhook.template.is_some()),
             Self::Chat(chat) => (chat.service.max_events(), true),
         }
@@ -133,7 +133,7 @@ impl EndpointKind {
 }
 
 impl EndpointSettings {
-    /// A text that changes when the endpoint leads elsewhere. A digest: what it is made of may be secret.
+    /// Identifies the endpoint's destination. A digest, because its parts may be secret.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let settings = match &self.kind {
@@ -150,7 +150,7 @@ impl EndpointSettings {
 }
 
 impl Config {
-    /// By what it is measured whether work is late.
+    /// What decides whether work is late.
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope {
@@ -163,7 +163,7 @@ impl Config {
     /// Reads the file and the secrets that it names.
     ///
     /// # Errors
-    /// Every problem that was found, none of which shows a secret.
+    /// All problems found. None shows a secret.
     pub fn load(path: &Path, credentials: &CredentialDirs) -> Result<Self, Problems> {
         let (report, file) = (Report::default(), file_name(path));
         let config = open(path, &report).and_then(|table| {
@@ -177,10 +177,10 @@ impl Config {
     }
 }
 
-/// In the order of the documentation, which is the order of the problems.
+/// Reads in the documentation's order, which is the order of the problems.
 fn read(mut root: Section<'_>) -> Option<Config> {
     let database = database(&mut root);
-    // Without a database there is a problem already.
+    // Without a database a problem was reported already.
     let home = database.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let partners = partner::read(&mut root, &home.join(TOKENS));
     let (schedule, calendar) = schedule::schedule(root.section("schedule"), partners.loopback);
@@ -207,7 +207,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     })
 }
 
-/// A relative path starts where the file lies, not where somebody happened to stand.
+/// A relative path is relative to the file, not to the working directory.
 fn database(root: &mut Section<'_>) -> Option<PathBuf> {
     let mut section = root.section("database");
     let given = section.has("path");
@@ -232,7 +232,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The file as a table; `None` if that was reported to be impossible.
+/// Parses the file to a table. `None` if that failed, which was reported.
 fn open(path: &Path, report: &Report) -> Option<toml::Table> {
     let text = fs::read_to_string(path)
         .map_err(|error| report.problem(String::new(), format!("{} cannot be read: {error}", path.display())))
@@ -241,7 +241,7 @@ fn open(path: &Path, report: &Report) -> Option<toml::Table> {
         Ok(table) => return Some(table),
         Err(error) => error,
     };
-    // Not the error as it displays itself: that repeats the line, which may hold a secret.
+    // The error's own `Display` repeats the line, which may hold a secret.
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;

@@ -13,7 +13,7 @@ use crate::store::ClassCount;
 
 /// How many customers the budget is enough for, of a kind each.
 pub(super) fn room(config: &Config, partner: &PartnerSettings) -> String {
-    let (in_review, settled) = every(config).fitting(Budget::in_the_long_run(partner.requests_per_minute));
+    let (in_review, settled) = every(config).fitting(Budget::sustained(partner.requests_per_minute));
     format!("enough for {in_review} customers in review or {settled} settled")
 }
 
@@ -45,7 +45,7 @@ fn watched(counts: &[ClassCount], partner: &str) -> Watched {
 fn warning(config: &Config, n: usize, partner: &PartnerSettings, watched: &Watched) -> Option<Problem> {
     let every = every(config);
     let (needed, has) =
-        (watched.requests_per_minute(&every), f64::from(Budget::in_the_long_run(partner.requests_per_minute)));
+        (watched.requests_per_minute(&every), f64::from(Budget::sustained(partner.requests_per_minute)));
     if needed <= has {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Which URLs and hosts are fit to be talked to.
+//! Checks URLs and hosts.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,8 @@ use url::Url;
 
 pub(super) use crate::delivery::egress_policy::{check_url, is_loopback};
 
-/// A base URL of an API: https (or loopback), without anything that a path could not be added to. Its path ends in `/`.
+/// Parses an API's base URL: https (or loopback), and no query or fragment, so that a path can be appended. Its path
+/// ends in `/`.
 pub(super) fn base(text: &str) -> Result<Url, String> {
     let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     check_url(&url).map_err(|problem| format!("{} {problem}", quote(&url)))?;
@@ -19,17 +20,17 @@ pub(super) fn base(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// A mail server's host that cannot leave this machine: `localhost`, 127.0.0.0/8, `::1`.
+/// True for a mail server on this machine: `localhost`, 127.0.0.0/8, `::1`.
 pub(super) fn is_loopback_host(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// A URL in a problem. Chat and webhook services put their key into user, query or a long piece of the path, so
+/// Formats a URL for a problem. Chat and webhook services put their key into user, query or a long path segment, so
 /// none of these is shown.
 pub(super) fn quote(url: &Url) -> String {
-    const LONGEST_WORD: usize = 16;
+    const SHOWN_SEGMENT_MAX_CHARS: usize = 16;
     let path: Vec<&str> =
-        url.path().split('/').map(|piece| if piece.len() > LONGEST_WORD { "…" } else { piece }).collect();
+        url.path().split('/').map(|piece| if piece.len() > SHOWN_SEGMENT_MAX_CHARS { "…" } else { piece }).collect();
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     let query = if url.query().is_some() { "?…" } else { "" };
     format!("{}://{}{port}{}{query}", url.scheme(), url.host_str().unwrap_or_default(), path.join("/"))

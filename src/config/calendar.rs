@@ -1,4 +1,4 @@
-//! `[schedule]` `working_days` and `holidays_file`, and `[overdue]`: which days are worked, and what is counted in them.
+//! `[schedule]` `working_days` and `holidays_file`, and `[overdue]`: working days and deadlines in them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -11,12 +11,12 @@ use super::section::{Section, duration, quote, short_duration};
 use crate::calendar::{Calendar, Reminders};
 use crate::time::{Clock as _, SystemClock};
 
-/// More than any list of holidays; what is larger is the wrong file.
-const LARGEST: u64 = 256 * 1024;
-/// A file of something else is one mistake and not thousands.
-const MOST_BAD_LINES: usize = 10;
-/// A year of them.
-const MOST_BUSINESS_DAYS: i64 = 260;
+/// Larger than any list of holidays; a larger file is the wrong one.
+const FILE_MAX_BYTES: u64 = 256 * 1024;
+/// A wrong file is one mistake, not thousands.
+const BAD_LINES_MAX: usize = 10;
+/// One year.
+const BUSINESS_DAYS_MAX: i64 = 260;
 const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn calendar(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Calendar {
@@ -29,7 +29,7 @@ pub(super) fn calendar(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Calend
 pub(super) fn reminders(mut section: Section<'_>, calendar: &Calendar) -> Reminders {
     let default = Reminders::default();
     let given = section.has("business_days");
-    let days: Vec<u32> = section.integers("business_days", 1..=MOST_BUSINESS_DAYS);
+    let days: Vec<u32> = section.integers("business_days", 1..=BUSINESS_DAYS_MAX);
     if let Some(n) = days.windows(2).position(|pair| matches!(pair, [before, after] if before >= after)) {
         section.problem(&format!("business_days[{}]", n + 1), "is not more than the one before it");
     }
@@ -78,24 +78,24 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
     };
     let (mut days, mut bad) = (BTreeSet::new(), 0);
     for (index, line) in text.lines().enumerate() {
-        let said = line.split('#').next().unwrap_or_default().trim();
-        match said.parse::<NaiveDate>() {
-            _ if said.is_empty() => {}
-            // Other forms are read by nobody alike: 2026-1-2 may be the first of February.
-            Ok(day) if day.to_string() == said => {
+        let date = line.split('#').next().unwrap_or_default().trim();
+        match date.parse::<NaiveDate>() {
+            _ if date.is_empty() => {}
+            // Other formats are ambiguous: 2026-1-2 may be the first of February.
+            Ok(day) if day.to_string() == date => {
                 days.insert(day);
             }
             _ => {
                 bad += 1;
-                if bad <= MOST_BAD_LINES {
-                    let text = format!("line {}: {} is no day such as 2026-12-25", index + 1, quote(said));
+                if bad <= BAD_LINES_MAX {
+                    let text = format!("line {}: {} is no day such as 2026-12-25", index + 1, quote(date));
                     section.problem(KEY, text);
                 }
             }
         }
     }
-    if bad > MOST_BAD_LINES {
-        section.problem(KEY, format!("{} more lines are no days", bad - MOST_BAD_LINES));
+    if bad > BAD_LINES_MAX {
+        section.problem(KEY, format!("{} more lines are no days", bad - BAD_LINES_MAX));
     }
     let today = SystemClock.now().to_utc().with_timezone(&zone).date_naive();
     match days.last() {
@@ -110,13 +110,13 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
 
 fn read(path: &std::path::Path) -> Result<String, String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // Checked before opening: opening a pipe would wait for its writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("is no ordinary file".into());
     }
     let mut text = Vec::new();
-    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut text)).map_err(unreadable)?;
-    if text.len() as u64 > LARGEST {
+    File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut text)).map_err(unreadable)?;
+    if text.len() as u64 > FILE_MAX_BYTES {
         return Err("is too large for a list of days".into());
     }
     let text = String::from_utf8(text).map_err(|_| "does not hold text".to_owned())?;

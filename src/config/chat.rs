@@ -23,14 +23,14 @@ pub(super) fn slack(section: &mut Section<'_>) -> Option<ChatSettings> {
     Some(ChatSettings { http: channel(section)?, service: ChatService::Slack })
 }
 
-/// The URL of a channel's webhook: whoever knows it can write there.
+/// Reads the URL of a channel's webhook, which is a secret: it permits writing there.
 fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
     let written = section.has("url");
     let http = http::read(section)?;
     if written && !address::is_loopback(&http.url) {
         section.warning("url", "whoever knows this URL can write into the channel: better in a file, with url_file");
     }
-    // Whichever way it was written.
+    // Secret even if given as `url`.
     let http = HttpSettings { is_secret: true, ..http };
     Some(http)
 }
@@ -43,7 +43,7 @@ pub(super) fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     }
     let key = if section.has("url_file") { "url_file" } else { "url" };
     let mut http = http::read(section);
-    // It would be taken for a topic, and the JSON for a text.
+    // ntfy would take it for a topic, and the JSON for a text.
     if let Some(settings) = http.take_if(|http| http.url.path() != "/" || http.url.query().is_some()) {
         let server = settings.url.host_str().unwrap_or_default();
         section.problem(

@@ -1,4 +1,4 @@
-//! `[partner.credential]` and `[partner.user_credential]`: who asks Partner Center.
+//! `[partner.credential]` and `[partner.user_credential]`: credentials for Partner Center.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ const CERTIFICATE: &str = "certificate";
 const PLATFORM: &str = "workload-identity";
 const USER: &str = "refresh-token";
 
-/// The key that makes each kind, and those that go with it.
+/// Kind, key that selects it, keys that go with it.
 const KEYS: [(&str, &str, &[&str]); 3] = [
     (SECRET, "client_secret_file", &["client_secret_expires"]),
     (CERTIFICATE, "certificate_file", &["private_key_file"]),
     (PLATFORM, "federated_token_file", &[]),
 ];
 
-/// `file` is where the refresh token is kept; `None` if the partner's name is no good, and then nothing is made.
+/// Reads a credential. `file` holds the refresh token; `None` if the partner's name is invalid.
 pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
     match kind(&mut section, &[SECRET, CERTIFICATE, PLATFORM, USER])? {
         USER => users(section, file),
@@ -29,7 +29,7 @@ pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<
     }
 }
 
-/// A user's, where the application proves itself as it does elsewhere unless the section says otherwise.
+/// Reads a user's credential. The application authenticates as elsewhere unless the section says otherwise.
 pub(super) fn read_user(
     mut section: Section<'_>,
     file: Option<TokenFile>,
@@ -54,7 +54,7 @@ fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential
     Some(Credential { proof: proof?, user: Some(file?) })
 }
 
-/// How an application proves itself where nothing but its own proof is possible: the keys say which.
+/// Reads an application's credential; the keys show its kind.
 pub(super) fn application(section: &mut Section<'_>) -> Option<ClientAuth> {
     let given = given(section);
     if given.is_none() {
@@ -64,12 +64,12 @@ pub(super) fn application(section: &mut Section<'_>) -> Option<ClientAuth> {
     proof(section, given.unwrap_or(SECRET), USER)
 }
 
-/// Which proof the section has the key of.
+/// The kind whose key is in the section.
 fn given(section: &Section<'_>) -> Option<&'static str> {
     KEYS.iter().find(|(_, key, _)| section.has(key)).map(|(kind, _, _)| *kind)
 }
 
-/// What is left is not looked at if the kind is not known: it cannot be judged.
+/// Reads the kind. If it is unknown, the other keys cannot be judged and are skipped.
 fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
     section.require(&["kind"]);
     let found = section.string("kind").and_then(|kind| {
@@ -89,7 +89,7 @@ fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
     found
 }
 
-/// Reads the keys of one kind of proof, and complains of those of the others.
+/// Reads the keys of one kind, and reports those of the others.
 fn proof(section: &mut Section<'_>, proof: &str, kind: &str) -> Option<ClientAuth> {
     reject(section, proof, kind);
     match proof {
@@ -117,7 +117,7 @@ fn proof(section: &mut Section<'_>, proof: &str, kind: &str) -> Option<ClientAut
     }
 }
 
-/// The keys of every other proof.
+/// Reports the keys of every other kind.
 fn reject(section: &mut Section<'_>, proof: &str, kind: &str) {
     for (other, key, more) in KEYS.iter().filter(|(other, _, _)| *other != proof) {
         for key in [&[*key], *more].concat() {
@@ -130,7 +130,7 @@ fn reject(section: &mut Section<'_>, proof: &str, kind: &str) {
     }
 }
 
-/// The beginning of a day in UTC: a warning that comes hours early is better than one that comes late.
+/// The start of a day in UTC: a warning hours early is better than a late one.
 fn day(text: &str) -> Result<Timestamp, String> {
     let date: NaiveDate = text.parse().map_err(|_| format!("{} is no day such as 2027-01-31", quote(text)))?;
     Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into())

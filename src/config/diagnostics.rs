@@ -1,14 +1,14 @@
-//! What is wrong with a configuration, all of it: nobody wants to learn of ten mistakes in ten starts.
+//! Collects all problems of a configuration, so that ten mistakes do not take ten starts.
 
 use std::cell::RefCell;
 use std::fmt;
 
 use serde::Serialize;
 
-/// One mistake or doubt, and where. The text never holds a secret.
+/// One mistake or warning, and its place. The text never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// As in `endpoint[0].url`; empty if it concerns the whole file.
+    /// Such as `endpoint[0].url`; empty if it concerns the whole file.
     pub path: String,
     pub text: String,
 }
@@ -22,14 +22,14 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a file is no configuration. Displays as one line for each problem, the file's name first.
+/// Why a configuration is invalid. Displays one line for each problem, the file's name first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     /// Its name without directories.
     pub file: String,
     /// At least one, in the order of the file's sections.
     pub problems: Vec<Problem>,
-    /// Doubts that were found as well.
+    /// Warnings found as well.
     pub warnings: Vec<Problem>,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Collects while the sections are read.
+/// Collects problems while the sections are read.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: RefCell<Vec<Problem>>,
@@ -63,7 +63,7 @@ impl Report {
         self.warnings.borrow_mut().push(Problem { path, text: text.into() });
     }
 
-    /// What was read and the warnings, if there is no problem.
+    /// Returns what was read and the warnings, if there is no problem.
     pub(super) fn finish<T>(self, file: String, read: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         let (mut problems, warnings) = (self.problems.into_inner(), self.warnings.into_inner());
         match read {

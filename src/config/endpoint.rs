@@ -18,29 +18,29 @@ use crate::delivery::route::{ContactPolicy, EndpointProfile, Fallback};
 use crate::delivery::webhook::{MAX_EVENTS, MAX_EVENTS_WITH_TEMPLATE, SigningSecret, WebhookSettings};
 use crate::partner_center::application::Application;
 
-/// Where tokens for Exchange Online come from, and what they are asked for; other clouds have others.
+/// Token source and scope for Exchange Online; other clouds have others.
 const LOGIN_URL: &str = "https://login.microsoftonline.com/";
 const SCOPE: &str = "https://outlook.office365.com/.default";
 
-/// Unless the endpoint says otherwise.
+/// Default of `fail_over_after`.
 const FAIL_OVER_AFTER: Duration = Duration::from_mins(30);
 
-/// The mail servers by name; `None`: its settings are wrong, which was reported.
+/// The mail servers by name. `None` if the settings are invalid, which was reported.
 pub(super) type Servers = BTreeMap<String, Option<SmtpSettings>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
-    /// All that were named, whether their settings are good or not: what refers to them is not wrong too.
+    /// All names, including those with invalid settings: references to them are not wrong as well.
     pub(super) names: Vec<String>,
     pub(super) settings: Vec<EndpointSettings>,
-    /// The mail server of each endpoint that has one: two that hang on the same one fail together.
+    /// The mail server of each mail endpoint: two on the same server fail together.
     pub(super) servers: BTreeMap<String, String>,
-    /// What the routes must know of each.
+    /// What the routes need of each.
     pub(super) profiles: BTreeMap<String, EndpointProfile>,
 }
 
 impl Endpoints {
-    /// Only customers' contacts get its mails.
+    /// True if only customers' contacts get its mails.
     pub(super) fn takes_contacts_only(&self, name: &str) -> bool {
         self.profiles.get(name).is_some_and(|profile| profile.contact == ContactPolicy::Only)
     }
@@ -82,7 +82,7 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
     Some(SmtpSettings { host: host?, port, tls, login, ca_file })
 }
 
-/// `None`: the server wants none, or what is written was reported as a problem.
+/// Reads the login. `None` if there is none, or it is invalid, which was reported.
 fn login(section: &mut Section<'_>) -> Option<Login> {
     if section.has("oauth") {
         section.require_or("username", "is missing: the mailbox that the application sends as");
@@ -103,7 +103,7 @@ fn login(section: &mut Section<'_>) -> Option<Login> {
     username.zip(password).map(|(username, password)| Login { username, by: LoginBy::Password(password) })
 }
 
-/// `[smtp.NAME.oauth]`: the application that sends, and where it gets its tokens.
+/// `[smtp.NAME.oauth]`: the sending application and its token source.
 fn oauth(mut section: Section<'_>) -> Option<Application> {
     section.require(&["tenant", "client_id"]);
     let tenant = section.parsed("tenant", partner::word);
@@ -123,7 +123,7 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
     Some(Application { login_url: login_url?, tenant: tenant?, client_id: client_id?, scope: scope?, proof: proof? })
 }
 
-/// `ca_file`: certificates of authorities in PEM.
+/// `ca_file`: authorities' certificates in PEM.
 pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     let path = section.context().directory.join(section.string("ca_file")?);
     match fs::read_to_string(&path) {
@@ -205,7 +205,7 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     endpoints
 }
 
-/// Who is told too of what this one has held for too long.
+/// Reads the endpoint that also gets what this one has held for too long.
 fn fallback(section: &mut Section<'_>, names: &[String]) -> Option<Fallback> {
     let own = section.peek("name").map(str::to_owned);
     if section.has("fail_over_after") {
@@ -285,7 +285,7 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
     })
 }
 
-/// One on each line, the newest first.
+/// Reads one secret per line, the newest first.
 fn secrets(section: &mut Section<'_>) -> Option<Vec<SigningSecret>> {
     let text = section.secret_text("secret_file")?;
     let mut secrets = Vec::new();

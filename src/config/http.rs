@@ -1,4 +1,4 @@
-//! The keys of every endpoint that is reached over HTTP.
+//! The keys of every HTTP endpoint.
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,24 +10,24 @@ use super::section::{Section, quote};
 use crate::delivery::egress_policy::forbidden_reason;
 use crate::delivery::http::HttpSettings;
 
-/// `url` or `url_file`, and how to get there. To be called before what is particular to the kind is read, so that the
-/// problems come in the documentation's order.
+/// Reads `url` or `url_file` and the connection's settings. Call it before the kind's own keys, so that problems come
+/// in the documentation's order.
 pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
     if !exclusive(section, "url", "url_file") {
         section.require_or("url", "is missing (or url_file, where the URL itself is a secret)");
     }
-    let written = section.parsed("url", |text| {
+    let inline = section.parsed("url", |text| {
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
         address::check_url(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
         without_password(url, "url_file")
     });
-    let kept = kept(section, "url_file", url_of);
+    let from_file = url_file(section, "url_file", url_of);
     let allow_networks = networks(section);
     let ca_file = authorities(section);
     let client_certificate = certificate(section);
     let proxy = proxy(section);
-    let is_secret = kept.is_some();
-    let mut settings = HttpSettings { is_secret, ..HttpSettings::new(written.or(kept)?) };
+    let is_secret = from_file.is_some();
+    let mut settings = HttpSettings { is_secret, ..HttpSettings::new(inline.or(from_file)?) };
     if proxy.is_some() && address::is_loopback(&settings.url) {
         section.problem(
             "proxy_url",
@@ -38,7 +38,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
     if !allow_networks.is_empty() && proxy.is_some() {
         section.warning("allow_networks", "has no effect: the proxy looks names up");
     }
-    // Each alone, so that it is told which one is no good.
+    // One at a time, so that the problem names the invalid file.
     settings.ca_file = ca_file;
     check_client(section, "ca_file", &settings)?;
     settings.client_certificate = client_certificate;
@@ -46,12 +46,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
     Some(HttpSettings { allow_networks, proxy, ..settings })
 }
 
-/// Complains of both; whether there is one at least.
-fn exclusive(section: &mut Section<'_>, written: &'static str, kept: &'static str) -> bool {
-    if section.has(written) && section.has(kept) {
-        section.problem(written, format!("stands beside {kept}; only one of them can be"));
+/// Reports it if both keys are present. True if there is at least one.
+fn exclusive(section: &mut Section<'_>, inline: &'static str, from_file: &'static str) -> bool {
+    if section.has(inline) && section.has(from_file) {
+        section.problem(inline, format!("stands beside {from_file}; only one of them can be"));
     }
-    section.has(written) || section.has(kept)
+    section.has(inline) || section.has(from_file)
 }
 
 fn without_password(url: Url, file: &str) -> Result<Url, String> {
@@ -62,13 +62,17 @@ fn without_password(url: Url, file: &str) -> Result<Url, String> {
     }
 }
 
-/// The URL in the file that `key` names.
-fn kept(section: &mut Section<'_>, key: &'static str, check: fn(&SecretString) -> Result<Url, String>) -> Option<Url> {
+/// Reads the URL from the file that `key` names.
+fn url_file(
+    section: &mut Section<'_>,
+    key: &'static str,
+    check: fn(&SecretString) -> Result<Url, String>,
+) -> Option<Url> {
     let checked = check(&section.secret(key)?);
     checked.map_err(|problem| section.problem(key, format!("the URL in the file {problem}"))).ok()
 }
 
-/// Nothing of it is in the problem.
+/// Parses a secret URL. The error holds no part of it.
 pub(super) fn url_of(secret: &SecretString) -> Result<Url, String> {
     let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
     address::check_url(&url)?;
@@ -87,7 +91,7 @@ fn networks(section: &mut Section<'_>) -> Vec<IpNet> {
     networks
 }
 
-/// An address alone is a network of one.
+/// Parses a network; a single address is a network of one.
 fn network(text: &str) -> Result<IpNet, String> {
     let parsed = text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
     let network: IpNet = parsed.map_err(|_| format!("{} is no network such as 10.1.0.0/16", quote(text)))?;
@@ -100,7 +104,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// Certificates and key, whichever files they are in.
+/// Reads certificates and key, from one file or two.
 fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
     if section.has("client_key_file") {
         section.require_or("client_certificate_file", "is missing: it goes with client_key_file");
@@ -124,24 +128,24 @@ fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
 fn proxy(section: &mut Section<'_>) -> Option<Url> {
     exclusive(section, "proxy_url", "proxy_url_file");
     let given = ["proxy_url", "proxy_url_file"].into_iter().find(|key| section.has(key));
-    let written = section.parsed("proxy_url", |text| {
+    let inline = section.parsed("proxy_url", |text| {
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
         proxies(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
         without_password(url, "proxy_url_file")
     });
-    let kept = kept(section, "proxy_url_file", |secret| {
+    let from_file = url_file(section, "proxy_url_file", |secret| {
         let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
         proxies(&url)?;
         Ok(url)
     });
-    let proxy = written.or(kept)?;
-    let doubt = "the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy \
+    let proxy = inline.or(from_file)?;
+    let text = "the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy \
                  refuse private ones";
-    section.warning(given.unwrap_or_default(), doubt);
+    section.warning(given.unwrap_or_default(), text);
     Some(proxy)
 }
 
-/// Plain http is common there: what is sent goes through it encrypted.
+/// Plain http is common for proxies: what passes through is encrypted.
 fn proxies(url: &Url) -> Result<(), &'static str> {
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err("is no proxy such as http://proxy.example:3128");
@@ -154,11 +158,11 @@ fn proxies(url: &Url) -> Result<(), &'static str> {
 
 fn check_client(section: &Section<'_>, key: &str, settings: &HttpSettings) -> Option<()> {
     if settings.ca_file.is_none() && settings.client_certificate.is_none() {
-        return Some(()); // nothing that building a client would tell
+        return Some(()); // building a client would add nothing
     }
-    let told = |problem: String| {
+    let report = |problem: String| {
         let unlike = problem.contains("KeyMismatch");
         section.problem(key, if unlike { "the key is not the certificate's".into() } else { problem });
     };
-    settings.check().map_err(told).ok()
+    settings.check().map_err(report).ok()
 }

@@ -9,10 +9,10 @@ use super::{address, credential};
 use crate::partner_center::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA, TokenFile};
 use crate::qualification;
 
-/// Microsoft's clouds: name, Partner Center, Entra ID, what tokens are for.
+/// Microsoft's clouds: name, Partner Center, Entra ID, audience of the tokens.
 const CLOUDS: &[(&str, (&str, &str, &str))] = &[
     ("commercial", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.com/", RESOURCE)),
-    // Partner Center of the US Government cloud is the commercial one; only the sign-in differs.
+    // The US Government cloud uses the commercial Partner Center; only the sign-in differs.
     ("us-government", ("https://api.partnercenter.microsoft.com/", "https://login.microsoftonline.us/", RESOURCE)),
     (
         "china",
@@ -24,22 +24,22 @@ const CLOUDS: &[(&str, (&str, &str, &str))] = &[
     ),
 ];
 
-/// The budget by default.
+/// Default budget.
 pub(super) const REQUESTS_PER_MINUTE: u32 = 300;
 
-/// What Microsoft publishes for its customer resource.
-const MICROSOFTS_LIMIT: u32 = 500;
+/// Microsoft's published limit for its customer resource.
+const PUBLISHED_REQUESTS_PER_MINUTE: u32 = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct Partners {
-    /// All that were named, whether their settings are good or not: what refers to them is not wrong too.
+    /// All names, including those with invalid settings: references to them are not wrong as well.
     pub(super) names: Vec<String>,
     pub(super) settings: Vec<PartnerSettings>,
-    /// Nobody but this machine is asked: what protects Microsoft does not count.
+    /// Only this machine is polled: limits that protect Microsoft do not apply.
     pub(super) loopback: bool,
 }
 
-/// `tokens` is where refresh tokens are kept.
+/// Reads the partners. `tokens` is the directory of refresh tokens.
 pub(super) fn read(root: &mut Section<'_>, tokens: &Path) -> Partners {
     let mut partners = Partners { loopback: true, ..Partners::default() };
     root.require_or("partner", "at least one [[partner]] is needed: the tenant of Partner Center to watch");
@@ -50,7 +50,7 @@ pub(super) fn read(root: &mut Section<'_>, tokens: &Path) -> Partners {
     for mut section in sections {
         section.require(&["name", "tenant", "client_id", "credential"]);
         let name = section.parsed("name", |text| {
-            // Compared as routes compare them.
+            // Compared like in routes.
             let key = qualification::key(text);
             let taken = partners.names.iter().any(|known| qualification::key(known) == key);
             partners.names.push(text.to_owned());
@@ -74,8 +74,10 @@ fn settings(
     let client_id = section.parsed("client_id", word);
     let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(REQUESTS_PER_MINUTE);
     let abroad = urls.as_ref().is_some_and(|urls| !address::is_loopback(&urls.api));
-    if requests_per_minute > MICROSOFTS_LIMIT && abroad {
-        let text = format!("{requests_per_minute} is more than the {MICROSOFTS_LIMIT} that Microsoft allows a tenant");
+    if requests_per_minute > PUBLISHED_REQUESTS_PER_MINUTE && abroad {
+        let text = format!(
+            "{requests_per_minute} is more than the {PUBLISHED_REQUESTS_PER_MINUTE} that Microsoft allows a tenant"
+        );
         section.warning("requests_per_minute", text);
     }
     let max_in_flight = section.integer("max_in_flight", 1..=1000).unwrap_or(8);
@@ -116,8 +118,8 @@ struct Urls {
     resource: &'static str,
 }
 
-/// Those of the cloud, unless named by hand. A secret must not travel to the other cloud because one of two keys was
-/// forgotten: without `cloud` they are named together.
+/// Reads the URLs, by default those of the cloud. A secret must not travel to the other cloud because one of two keys
+/// was forgotten: without `cloud` both are required.
 fn urls(section: &mut Section<'_>) -> Option<Urls> {
     let (api_given, login_given, cloud_given) =
         (section.has("api_url"), section.has("login_url"), section.has("cloud"));
@@ -133,7 +135,7 @@ fn urls(section: &mut Section<'_>) -> Option<Urls> {
     let login = section.parsed("login_url", address::base);
     let login = if login_given { login } else { cloud.and_then(|(_, login, _)| Url::parse(login).ok()) };
     let (api, login) = (api?, login?);
-    // By hand nobody said which cloud it is; China's may be known by its name.
+    // Explicit URLs do not name the cloud; China's is known by its host.
     let chinas = RESOURCE_IN_CHINA.strip_prefix("https://");
     let resource = match cloud {
         Some((_, _, resource)) if cloud_given => resource,
@@ -143,13 +145,13 @@ fn urls(section: &mut Section<'_>) -> Option<Urls> {
     Some(Urls { api, login, resource })
 }
 
-/// For a `kind` that is not known.
+/// The problem for an unknown `kind`.
 pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> String {
     let suggestion = did_you_mean(kind, known.iter().copied());
     format!("{} is not a kind that is known ({}){suggestion}", quote(kind), known.join(", "))
 }
 
-/// A name that is fit for logs, routes and file names.
+/// Checks a name for use in logs, routes and file names.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let fit = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if fit {
@@ -159,7 +161,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A GUID or a domain. It becomes a piece of a URL.
+/// Checks a GUID or a domain. It becomes a path segment of a URL.
 pub(super) fn word(text: &str) -> Result<String, String> {
     name(text).map_err(|_| format!("{} is neither a GUID nor a domain", quote(text)))
 }

@@ -1,4 +1,4 @@
-//! The few names that a command needs which only looks at the database.
+//! The parts of the configuration for commands that only read the database.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,18 @@ use super::secret::CredentialDirs;
 use super::section::{Context, Section, duration};
 use super::{database, file_name, open, partner, schedule};
 
-/// What `status`, `history` and their like need. Reading it opens no secret, so an analyst may, and a mistake
-/// elsewhere in the file does not hide what the database knows.
+/// What `status`, `history` and similar commands need. Loading it opens no secret, so an analyst may, and a mistake
+/// elsewhere in the file does not hide what the database holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicConfig {
     pub database: PathBuf,
-    /// Their names, as far as they are written.
+    /// The names that could be read.
     pub partners: Vec<String>,
-    /// Their names, as far as they are written.
+    /// The names that could be read.
     pub endpoints: Vec<String>,
-    /// Requests a minute, by the partner's name. What cannot be read here counts as its default: that is `check`'s
-    /// to tell.
+    /// Requests a minute, by the partner's name. An invalid value counts as the default; `check` reports it.
     pub budgets: BTreeMap<String, u32>,
-    /// How often customers are asked; likewise.
+    /// How often customers in review are polled; likewise.
     pub in_review: Duration,
     pub settled: Duration,
     pub unqualified: Duration,
@@ -36,7 +35,7 @@ pub struct PublicConfig {
 
 impl PublicConfig {
     /// # Errors
-    /// When the file cannot be read, is no TOML, or its `database.path` is no path.
+    /// If the file cannot be read, is not TOML, or its `database.path` is not a path.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let (report, file) = (Report::default(), file_name(path));
         let directory = path.parent().unwrap_or(Path::new(""));
@@ -84,7 +83,7 @@ impl PublicConfig {
         report.finish(file, outline).map(|(outline, _)| outline)
     }
 
-    /// By what it is measured whether work is late.
+    /// What decides whether work is late.
     #[must_use]
     pub fn scope(&self) -> Scope {
         let intervals = Intervals {

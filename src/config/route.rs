@@ -1,4 +1,4 @@
-//! `[[route]]` and `[operators]`: who is told.
+//! `[[route]]` and `[operators]`: which events go to which endpoints.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -17,7 +17,7 @@ use crate::event::EventType;
 use crate::heartbeat::Heartbeat;
 use crate::qualification;
 
-/// What Partner Center's documentation lists. An open set: others are a doubt, not a problem.
+/// The documented ones. An open set: others are warned about, not rejected.
 const QUALIFICATIONS: &[&str] = &["Education", "GovernmentCommunityCloud", "StateOwnedEntity", "Nonprofit"];
 
 pub(super) fn read(
@@ -35,7 +35,7 @@ pub(super) fn read(
     if given {
         section.require(&["endpoints"]);
     }
-    let operators = known(&mut section, "endpoints", &endpoints.names);
+    let operators = endpoint_list(&mut section, "endpoints", &endpoints.names);
     for name in operators.iter().filter(|name| endpoints.takes_contacts_only(name)) {
         section.problem(
             "endpoints",
@@ -87,7 +87,7 @@ fn route(
     }
     Route {
         name: format!("route {name}"),
-        endpoints: known(&mut section, "endpoints", endpoints),
+        endpoints: endpoint_list(&mut section, "endpoints", endpoints),
         filter,
         group_wait,
         group_by,
@@ -136,7 +136,7 @@ fn attempts(section: &mut Section<'_>) -> Vec<RangeInclusive<u32>> {
     read.collect()
 }
 
-/// What differs in one of these does not share a message.
+/// Reads `group_by`: events that differ in one of these do not share a message.
 fn group_by(section: &mut Section<'_>) -> Vec<GroupBy> {
     const WORDS: [(&str, GroupBy); 7] = [
         ("event", GroupBy::Event),
@@ -160,14 +160,14 @@ fn group_by(section: &mut Section<'_>) -> Vec<GroupBy> {
     read.collect()
 }
 
-/// Nothing is a wait, too: then even a flood is told one by one.
+/// Zero is allowed: then every event is sent by itself.
 fn group_wait(text: &str) -> Result<Duration, String> {
     if humantime::parse_duration(text) == Ok(Duration::ZERO) {
         return Ok(Duration::ZERO);
     }
     match duration(text)? {
         wait if wait > MAX_GROUP_WAIT => Err(format!(
-            "{} is too long for news to wait for more; the longest is {}",
+            "{} is too long for events to wait for more; the longest is {}",
             short_duration(wait),
             short_duration(MAX_GROUP_WAIT)
         )),
@@ -191,8 +191,8 @@ fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<QuietHours> {
     Some(QuietHours { hours, working_days_only, calendar: Calendar { zone, ..calendar.clone() } })
 }
 
-/// A list of endpoints that is there, is not empty and names only those that exist.
-fn known(section: &mut Section<'_>, key: &'static str, names: &[String]) -> Vec<String> {
+/// Reads a list of endpoints: present, not empty, and all of them exist.
+fn endpoint_list(section: &mut Section<'_>, key: &'static str, names: &[String]) -> Vec<String> {
     let listed = section.non_empty_strings(key);
     for (index, name) in listed.iter().enumerate().filter(|(_, name)| !names.contains(name)) {
         let suggestion = did_you_mean(name, names.iter().map(String::as_str));
@@ -213,7 +213,7 @@ fn known_partners(section: &mut Section<'_>, names: &[String]) -> Vec<String> {
     listed
 }
 
-/// Trouble with the only way to the operators is trouble that nobody hears of.
+/// Warns if the operators have one endpoint only: its failure would go unnoticed.
 fn warn_single_operator(section: &Section<'_>, operators: &[String], endpoints: &Endpoints) {
     let ways: HashSet<&String> = operators.iter().filter(|name| endpoints.names.contains(name)).collect();
     let servers: Option<HashSet<&String>> = ways.iter().map(|name| endpoints.servers.get(*name)).collect();
@@ -228,7 +228,7 @@ fn warn_single_operator(section: &Section<'_>, operators: &[String], endpoints: 
     }
 }
 
-/// What reaches somebody by default only, or nobody.
+/// Warns about events that are routed by default only, and endpoints that get none.
 fn warn_unrouted(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
     let taken: HashSet<EventType> =
         routes.routes.iter().flat_map(|route| route.filter.events.iter().copied()).collect();
@@ -238,12 +238,9 @@ fn warn_unrouted(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
         root.warning("route", format!("no route takes {}: the operators get them", untaken.join(", ")));
     }
     let stands_in = routes.profiles.values().filter_map(|way| Some(&way.fallback.as_ref()?.endpoint));
-    let told: HashSet<&String> =
+    let used: HashSet<&String> =
         routes.routes.iter().flat_map(|route| &route.endpoints).chain(&routes.operators).chain(stands_in).collect();
-    for name in endpoints.iter().filter(|name| !told.contains(name)) {
-        root.warning(
-            "endpoint",
-            format!("{name} is never told of anything: no route, no fallback and not [operators] names it"),
-        );
+    for name in endpoints.iter().filter(|name| !used.contains(name)) {
+        root.warning("endpoint", format!("{name} is never used: no route, no fallback and not [operators] names it"));
     }
 }

@@ -1,4 +1,4 @@
-//! `[schedule]` and `[retry]`: how often.
+//! `[schedule]` and `[retry]`: intervals.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::{Schedule, calendar};
 use crate::calendar::Calendar;
 use crate::delivery::retry;
 
-/// How often by default.
+/// Default intervals.
 pub(super) const IN_REVIEW: Duration = Duration::from_mins(15);
-/// After so long an entry that is missing is looked for again; an approved one once more after that.
+/// Delays before a missing entry is polled again; the second one only if it was approved.
 pub(super) const CONFIRM_ABSENCE: [Duration; 2] = [Duration::from_mins(2), Duration::from_hours(1)];
 pub(super) const SETTLED: Duration = Duration::from_hours(24);
 pub(super) const UNQUALIFIED: Duration = Duration::from_hours(7 * 24);
@@ -21,7 +21,7 @@ pub(super) const ACTIVITY_LOG: Duration = Duration::from_mins(5);
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// `loopback`: only this machine is asked, so there is no least.
+/// Reads the schedule. With `loopback` only this machine is polled, so there is no minimum.
 pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, Calendar) {
     let in_review = interval(&mut section, "in_review", IN_REVIEW, loopback);
     let settled = interval(&mut section, "settled", SETTLED, loopback);
@@ -53,7 +53,7 @@ fn interval(section: &mut Section<'_>, key: &'static str, default: Duration, loo
     section.parsed(key, |text| pause(text, loopback)).unwrap_or(default)
 }
 
-/// Microsoft is not to be hammered because somebody took seconds for minutes.
+/// Parses an interval. A minimum protects Microsoft if seconds are mistaken for minutes.
 fn pause(text: &str, loopback: bool) -> Result<Duration, String> {
     match duration(text)? {
         every if every < MINUTE && !loopback => Err(format!("{} is too often; the least is 1m", short_duration(every))),
@@ -78,7 +78,7 @@ fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
     pauses
 }
 
-/// Six fields, as the scheduler reads them. What it would silently drop is refused: a date that never comes.
+/// Parses six fields, like the scheduler. What it would silently drop is rejected: a date that never comes.
 fn cron(text: &str, loopback: bool) -> Result<String, String> {
     let fields = text.split_whitespace().count();
     if fields != 6 {
@@ -90,7 +90,7 @@ fn cron(text: &str, loopback: bool) -> Result<String, String> {
     if !minutely && !loopback {
         return Err(format!("{} is too often; the first field, the seconds, must be one number", quote(text)));
     }
-    // Any starting point will do: without a year, a date that does not come after one comes after none.
+    // Any start will do: without a year, a date that does not come after one comes after none.
     if cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).is_err() {
         return Err(format!("{} is never: there is no such date", quote(text)));
     }
@@ -129,7 +129,7 @@ pub(super) fn retries(mut section: Section<'_>) -> retry::RetryPolicy {
     policy
 }
 
-/// How long the details of attempts are kept.
+/// Reads how long the details of delivery attempts are kept.
 pub(super) fn retention(mut section: Section<'_>) -> Duration {
     let attempts = section.parsed("attempts", |text| match duration(text)? {
         kept if kept < DAY => {

@@ -1,4 +1,4 @@
-//! Secrets come from files of their own: the configuration can be shown to anybody.
+//! Reads secrets from their own files, so that the configuration can be shown to anyone.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -10,54 +10,54 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::section::{Section, quote};
 use crate::redact;
 
-/// More than any key or token; what is larger is the wrong file.
-const LARGEST: u64 = 64 * 1024;
+/// Larger than any key or token; a larger file is the wrong one.
+const FILE_MAX_BYTES: u64 = 64 * 1024;
 
-/// Where an answer repeats a shorter one, it is blacked out only as a word of its own.
-const SHORT: usize = 4;
+/// A shorter one is redacted only as a whole word.
+const SHORT_SECRET_CHARS: usize = 4;
 
-/// The name under which the shipped unit loads the whole directory of credentials. systemd then calls
-/// `client-secret` by the name `credentials_client-secret`, and no line of the unit has to name each file.
-const LOADED_AS: &str = "credentials_";
+/// The shipped unit loads the whole directory of credentials by this name. systemd then calls `client-secret`
+/// `credentials_client-secret`, and the unit need not list the files.
+const UNIT_PREFIX: &str = "credentials_";
 
-/// Where a secret's file is looked for if its path is relative.
+/// Where a secret's file is searched if its path is relative.
 #[derive(Debug, Clone)]
 pub struct CredentialDirs {
-    /// `$CREDENTIALS_DIRECTORY`: what systemd loaded for the service.
+    /// `$CREDENTIALS_DIRECTORY`: systemd's for the service.
     pub service: Option<PathBuf>,
-    /// Looked in next, for commands beside the service.
+    /// Searched next, for commands beside the service.
     pub fallback: PathBuf,
 }
 
 impl CredentialDirs {
     pub const FALLBACK: &str = "/etc/vetwatch/credentials";
 
-    /// Those of this process.
+    /// The directories of this process.
     #[must_use]
     pub fn from_env() -> Self {
         let service = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Self { service, fallback: Self::FALLBACK.into() }
     }
 
-    /// This one and no other.
+    /// Only this directory.
     #[must_use]
     pub fn only(dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
         Self { service: Some(dir.clone()), fallback: dir }
     }
 
-    /// The file that exists, or a text that says where it was looked for. A relative name is not repeated: somebody
-    /// may have written the secret itself there.
+    /// Finds the file. The error says where it was searched, and never repeats a relative name: it may be the secret
+    /// itself, put there by mistake.
     fn find(&self, name: &str) -> Result<PathBuf, String> {
         if Path::new(name).is_absolute() {
             return Ok(name.into());
         }
-        let loaded = format!("{LOADED_AS}{}", name.replace('/', "_"));
+        let loaded = format!("{UNIT_PREFIX}{}", name.replace('/', "_"));
         let service = self.service.iter().flat_map(|dir| [(dir, dir.join(name)), (dir, dir.join(&loaded))]);
         for (dir, path) in service.chain([(&self.fallback, self.fallback.join(name))]) {
             match path.symlink_metadata() {
                 Ok(_) => return Ok(path),
-                // The next place is no substitute: what lies here might be meant.
+                // Do not go on: the file meant may be in this one.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(format!("{} may not be looked into by this user: {error}", dir.display()));
                 }
@@ -72,14 +72,14 @@ impl CredentialDirs {
 }
 
 impl Section<'_> {
-    /// The secret in the file that `key` names, without the line end that editors leave.
+    /// Reads the secret from the file that `key` names, without the line end that editors leave.
     pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
         let text = self.secret_text(key)?;
         if text.contains('\n') {
             self.problem(key, "the file holds more than one line");
             return None;
         }
-        if text.chars().count() < SHORT {
+        if text.chars().count() < SHORT_SECRET_CHARS {
             self.warning(
                 key,
                 "the secret is so short that it cannot be told from a word where another side repeats it",
@@ -88,7 +88,7 @@ impl Section<'_> {
         Some(text.into())
     }
 
-    /// A secret that is sent in a header. `Some(None)`: there is none, and nothing is wrong.
+    /// Reads a secret for a header. `Some(None)` if the key is absent.
     #[expect(clippy::option_option, reason = "whether it is there and whether it is good are two questions")]
     pub(super) fn secret_in_header(&mut self, key: &'static str) -> Option<Option<SecretString>> {
         let given = self.has(key);
@@ -104,17 +104,17 @@ impl Section<'_> {
         None
     }
 
-    /// Everything in the file that `key` names, without line ends at its end; never empty.
+    /// Reads the file that `key` names, without trailing line ends; never empty.
     pub(super) fn secret_text(&mut self, key: &'static str) -> Option<String> {
         self.secret_file(key).map(|(_, text)| text)
     }
 
-    /// The same, and where the file is.
+    /// As [`Self::secret_text`], with the file's path.
     pub(super) fn secret_file(&mut self, key: &'static str) -> Option<(PathBuf, String)> {
         let name = self.secret_path(key)?;
         let found = self.context().credentials.find(&name).and_then(|path| {
             let (text, mode) = read(&path).map_err(|problem| {
-                // Only what the configuration spells out as a path is repeated.
+                // Only a full path is repeated.
                 let subject = if Path::new(&name).is_absolute() { quote(&name) } else { "the file".into() };
                 format!("{subject} {problem}")
             })?;
@@ -128,7 +128,7 @@ impl Section<'_> {
                         format!("everybody on this machine can get at the file (mode {:03o})", mode & 0o777),
                     );
                 }
-                // Whatever is wrong with it: it is none of anybody's business.
+                // Even if it is invalid, it must not be shown.
                 redact::learn(&text);
                 Some((path, text))
             }
@@ -140,20 +140,20 @@ impl Section<'_> {
     }
 }
 
-/// The text and the mode.
+/// Returns the text and the mode.
 fn read(path: &Path) -> Result<(String, u32), String> {
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // Checked before opening: opening a pipe would wait for its writer.
     let metadata = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !metadata.is_file() {
         return Err("is no ordinary file".into());
     }
     let mut text = String::new();
     let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let read = file.take(LARGEST + 1).read_to_string(&mut text);
+    let read = file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text);
     match read {
         Err(error) if error.kind() == ErrorKind::InvalidData => return Err("does not hold text".into()),
         Err(error) => return Err(format!("cannot be read: {error}")),
-        Ok(length) if length as u64 > LARGEST => return Err("is too large for a secret".into()),
+        Ok(length) if length as u64 > FILE_MAX_BYTES => return Err("is too large for a secret".into()),
         Ok(_) => {}
     }
     let trimmed = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);

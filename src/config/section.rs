@@ -1,4 +1,4 @@
-//! Reads one table of the file: typed values, and whatever nobody asked for is an unknown key.
+//! Reads one table of the file as typed values; keys that were not read are unknown.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -9,17 +9,17 @@ use toml::{Table, Value};
 use super::diagnostics::Report;
 use super::secret::CredentialDirs;
 
-/// What every section needs to be read.
+/// Shared by all sections.
 #[derive(Debug)]
 pub(super) struct Context<'c> {
     pub(super) report: &'c Report,
-    /// Where the file lies: relative paths that are no secrets start here.
+    /// The file's directory: relative paths that are not secrets start here.
     pub(super) directory: &'c Path,
     pub(super) credentials: &'c CredentialDirs,
 }
 
-/// A table being read. A reader returns `None` where the key is absent *or* its value was reported as a problem.
-/// Keys that are left when the section is dropped are reported as unknown.
+/// A table being read. A reader returns `None` if the key is absent *or* its value was reported as a problem. Dropping
+/// the section reports the remaining keys as unknown.
 #[derive(Debug)]
 pub(super) struct Section<'c> {
     context: &'c Context<'c>,
@@ -39,7 +39,7 @@ impl<'c> Section<'c> {
         self.context
     }
 
-    /// A text that is read later.
+    /// Returns a string without marking it as read.
     pub(super) fn peek(&self, key: &str) -> Option<&str> {
         self.table.get(key).and_then(Value::as_str)
     }
@@ -56,26 +56,26 @@ impl<'c> Section<'c> {
         self.context.report.warning(join(&self.path, key), text);
     }
 
-    /// Reports the keys that are not there. To be called before they are read.
+    /// Reports missing keys. Call it before they are read.
     pub(super) fn require(&mut self, keys: &[&'static str]) {
         for key in keys {
             self.require_or(key, "is missing");
         }
     }
 
-    /// The same in other words.
+    /// As [`Self::require`], with another text.
     pub(super) fn require_or(&mut self, key: &'static str, text: &'static str) {
         if !self.has(key) {
             self.missing.push((key, text));
         }
     }
 
-    /// What is left is not looked at: it cannot be judged.
+    /// Skips the remaining keys, which cannot be judged.
     pub(super) fn discard_rest(&mut self) {
         self.table.clear();
     }
 
-    /// A key that is known, and makes no sense here.
+    /// Reports a known key that makes no sense here.
     pub(super) fn reject(&mut self, key: &'static str, why: &str) {
         if self.table.remove(key).is_some() {
             self.problem(key, why);
@@ -92,7 +92,7 @@ impl<'c> Section<'c> {
         self.problem(key, format!("must be {wanted}, not {article} {}", found.type_str()));
     }
 
-    /// A text that is not empty and holds nothing that a terminal or a protocol obeys.
+    /// Reads a string: not empty, without control characters.
     pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
         let value = self.take(key)?;
         self.text(key, value)
@@ -108,7 +108,7 @@ impl<'c> Section<'c> {
         None
     }
 
-    /// A text naming a secret's file: the key without `_file` gets its own problem.
+    /// Reads the path of a secret's file. The key without `_file` has its own problem.
     pub(super) fn secret_path(&mut self, key: &'static str) -> Option<String> {
         self.secrets.push(key);
         self.string(key)
@@ -119,7 +119,7 @@ impl<'c> Section<'c> {
         parse(&text).map_err(|problem| self.problem(key, problem)).ok()
     }
 
-    /// One of the words, as its value.
+    /// Reads one of `words` and returns its value.
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         self.parsed(key, |text| {
             words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
@@ -129,7 +129,7 @@ impl<'c> Section<'c> {
         })
     }
 
-    /// Texts like those of [`Section::string`]; an absent key is an empty list.
+    /// Reads strings as [`Section::string`] does; an absent key is an empty list.
     pub(super) fn strings(&mut self, key: &'static str) -> Vec<String> {
         let items = match self.take(key) {
             None => return Vec::new(),
@@ -143,7 +143,7 @@ impl<'c> Section<'c> {
         items.filter_map(|(index, item)| self.text(&format!("{key}[{index}]"), item)).collect()
     }
 
-    /// Whole numbers or texts, all of them as texts; a single one needs no brackets.
+    /// Reads integers or strings, as strings; a single one needs no brackets.
     pub(super) fn scalar_list(&mut self, key: &'static str) -> Vec<String> {
         let items = match self.take(key) {
             None => return Vec::new(),
@@ -168,7 +168,7 @@ impl<'c> Section<'c> {
         }
     }
 
-    /// As [`Section::strings`], where a list without anything in it makes no sense.
+    /// As [`Section::strings`], but an empty list is a problem.
     pub(super) fn non_empty_strings(&mut self, key: &'static str) -> Vec<String> {
         if self.table.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
             self.problem(key, "is an empty list");
@@ -187,7 +187,7 @@ impl<'c> Section<'c> {
         None
     }
 
-    /// Whole numbers, each within the range; an absent key is an empty list.
+    /// Reads integers within the range; an absent key is an empty list.
     pub(super) fn integers<T: TryFrom<i64>>(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Vec<T> {
         let items = match self.take(key) {
             None => return Vec::new(),
@@ -216,7 +216,7 @@ impl<'c> Section<'c> {
         self.parsed(key, duration)
     }
 
-    /// `[key]`; an absent one is empty.
+    /// Opens `[key]`; an absent one is empty.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'c> {
         let table = match self.take(key) {
             None => Table::new(),
@@ -229,7 +229,7 @@ impl<'c> Section<'c> {
         Section::new(self.context, join(&self.path, key), table)
     }
 
-    /// `[[key]]`, each one.
+    /// Opens each `[[key]]`.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'c>> {
         let items = match self.take(key) {
             None => return Vec::new(),
@@ -250,7 +250,7 @@ impl<'c> Section<'c> {
         sections
     }
 
-    /// `[key.NAME]`, each one with its name.
+    /// Opens each `[key.NAME]`, with its name.
     pub(super) fn named_sections(&mut self, key: &'static str) -> Vec<(String, Section<'c>)> {
         let table = std::mem::take(&mut self.section(key).table);
         let mut sections = Vec::new();
@@ -283,7 +283,7 @@ impl Drop for Section<'_> {
                 (meant, format!("unknown key{}", suggestion(meant)))
             };
             self.problem(&quote_key(&key), text);
-            // A key that was misspelt is one mistake, not two.
+            // A misspelt key is one mistake, not two.
             missing.retain(|(key, _)| Some(*key) != meant);
         }
         for (key, text) in missing {
@@ -292,23 +292,23 @@ impl Drop for Section<'_> {
     }
 }
 
-/// A duration of more than nothing and at most ten years.
+/// Parses a duration of more than zero and at most ten years.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+    const MAX_DURATION: Duration = Duration::from_hours(10 * 365 * 24);
     match humantime::parse_duration(text) {
         Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", quote(text))),
         Ok(Duration::ZERO) => Err(format!("{} must be longer than nothing", quote(text))),
-        Ok(time) if time > LONGEST => Err(format!("{} is longer than ten years", quote(text))),
+        Ok(time) if time > MAX_DURATION => Err(format!("{} is longer than ten years", quote(text))),
         Ok(time) => Ok(time),
     }
 }
 
-/// As durations are written: without spaces.
+/// Formats a duration as in the file: without spaces.
 pub(super) fn short_duration(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
 }
 
-/// `; did you mean NAME?` if one of the names is close, else nothing.
+/// Returns `; did you mean NAME?` if one of the names is close, else nothing.
 pub(super) fn did_you_mean<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     suggestion(closest(word, names))
 }
@@ -317,8 +317,8 @@ fn suggestion(name: Option<&str>) -> String {
     name.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
-/// Names of before the first release, and what they are called now.
-const FORMER: [(&str, &str); 9] = [
+/// Names from before the first release, and today's.
+const FORMER_NAMES: [(&str, &str); 9] = [
     ("all", "synced"),
     ("listed", "manual"),
     ("second_look", "confirm_absence"),
@@ -330,13 +330,13 @@ const FORMER: [(&str, &str); 9] = [
     ("monitor.recovered", "monitor.partner_recovered"),
 ];
 
-/// What something is called that had another name before the first release.
+/// Today's name of something that was renamed before the first release.
 #[must_use]
 pub fn current_name(former: &str) -> Option<&'static str> {
-    FORMER.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
+    FORMER_NAMES.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
 }
 
-/// The name that is most like the word, if a third of its letters at most differ.
+/// The closest name, if it differs in at most a third of its letters.
 pub fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let word = word.to_lowercase();
     let now = current_name(&word);
@@ -352,7 +352,7 @@ pub fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Opti
         .map(|(_, name)| name)
 }
 
-/// A value in a problem: short, in quotes where its end would be in doubt, and nothing that a terminal obeys.
+/// Formats a value for a problem: short, quoted if its end is in doubt, without control characters.
 pub(super) fn quote(text: &str) -> String {
     let mut short: String =
         text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
@@ -366,7 +366,7 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() || key.is_empty() { format!("{path}{key}") } else { format!("{path}.{key}") }
 }
 
-/// A key as TOML writes it: in quotes unless it is plain.
+/// Formats a key like TOML: quoted unless it is plain.
 fn quote_key(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if plain { key.into() } else { format!("\"{}\"", quote(key).trim_matches('"')) }

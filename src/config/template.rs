@@ -1,4 +1,4 @@
-//! What a webhook of another form than ours needs: `template_file` and what goes with it.
+//! `template_file` and its keys, for a webhook in another format than ours.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -9,10 +9,10 @@ use reqwest::header::HeaderValue;
 use super::section::{Section, quote};
 use crate::delivery::webhook::Template;
 
-/// More than any template; what is larger is the wrong file.
-const LARGEST: u64 = 256 * 1024;
+/// Larger than any template; a larger file is the wrong one.
+const FILE_MAX_BYTES: u64 = 256 * 1024;
 
-/// `Some(None)`: there is none, and nothing is wrong.
+/// Returns `Some(None)` if the key is absent.
 #[expect(clippy::option_option, reason = "whether it is there and whether it is good are two questions")]
 pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
     if !section.has("template_file") {
@@ -44,13 +44,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
 
 fn text(path: &Path) -> Result<String, String> {
     let unreadable = |error| format!("{} cannot be read: {error}", path.display());
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // Checked before opening: opening a pipe would wait for its writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(format!("{} is no ordinary file", path.display()));
     }
     let mut text = String::new();
-    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text)).map_err(unreadable)?;
-    if text.len() as u64 > LARGEST {
+    File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)).map_err(unreadable)?;
+    if text.len() as u64 > FILE_MAX_BYTES {
         return Err(format!("{} is too large for a template", path.display()));
     }
     Ok(text)

@@ -1,4 +1,4 @@
-//! What a file comes to.
+//! Valid configurations.
 
 mod calendar;
 mod chat;
@@ -19,10 +19,10 @@ use crate::event::EventType;
 use crate::partner_center::{ClientAuth, Credential, Customers};
 
 const EXAMPLE: &str = include_str!("../../deploy/vetwatch.toml");
-/// 24 bytes in base64: the shortest key that is accepted.
+/// 24 bytes in base64: the minimum length of a key.
 const SIGNING: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u";
 
-/// A directory with the credentials that the example names, readable by their owner only.
+/// A directory with the example's credentials, readable by their owner only.
 struct Desk(TempDir);
 
 impl Desk {
@@ -44,7 +44,7 @@ impl Desk {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// A good one with its key, a key of another one, one that is too short, and a key under a passphrase.
+    /// Writes a valid certificate with its key, another one's key, one that is too short, and one under a passphrase.
     fn certificates(&self) {
         self.secret("app.pem", include_str!("../../tests/data/certificates/app.pem"));
         self.secret("other.key", include_str!("../../tests/data/certificates/other.pem"));
@@ -57,13 +57,13 @@ impl Desk {
         Config::load(&self.path("vetwatch.toml"), &CredentialDirs::only(self.0.path()))
     }
 
-    /// Every problem, the directory's name taken out.
+    /// All problems, without the directory's name.
     fn problems(&self, text: &str) -> String {
         let problems = self.load(text).expect_err("a configuration with problems").to_string();
         problems.replace(&self.0.path().display().to_string(), "DIR")
     }
 
-    /// What the example says with one text in place of another.
+    /// Loads the example with one text replaced.
     fn with(&self, old: &str, new: &str) -> Result<Config, Problems> {
         assert!(EXAMPLE.contains(old), "the example has no {old}");
         self.load(&EXAMPLE.replacen(old, new, 1))
@@ -73,7 +73,7 @@ impl Desk {
         self.with(old, new).unwrap().warnings.iter().map(Problem::to_string).collect()
     }
 
-    /// The one problem of the example with one text in place of another.
+    /// The one problem of the example with one text replaced.
     fn problem(&self, old: &str, new: &str) -> String {
         let problems = self.with(old, new).expect_err("a configuration with a problem");
         assert_eq!(problems.problems.len(), 1, "{problems}");
@@ -119,7 +119,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!((config.retry.give_up_after, config.keep_attempts), (7 * day, 180 * day));
 }
 
-/// The example says that a key which is commented out shows its default.
+/// The example says that commented-out keys show their defaults.
 #[test]
 fn the_defaults_that_the_example_shows_are_the_defaults() {
     let shown: String = EXAMPLE
@@ -201,7 +201,7 @@ fn the_port_follows_from_the_encryption() {
 }
 
 #[test]
-fn a_secret_is_looked_for_where_systemd_put_it_first() {
+fn a_secret_is_searched_in_systemds_directory_first() {
     let desk = Desk::new();
     let service = TempDir::new().unwrap();
     let dirs = CredentialDirs { service: Some(service.path().into()), fallback: desk.0.path().into() };
@@ -265,7 +265,7 @@ fn nothing_that_is_secret_is_in_the_debug_output() {
 }
 
 #[test]
-fn who_only_looks_at_the_database_needs_no_secret() {
+fn a_command_that_only_reads_the_database_needs_no_secret() {
     let desk = Desk::new();
     fs::write(desk.path("vetwatch.toml"), EXAMPLE.replace("kind = \"email\"", "kind = \"pigeon\"")).unwrap();
     fs::remove_file(desk.path("client-secret")).unwrap();
@@ -296,7 +296,7 @@ fn a_relative_database_lies_beside_the_file() {
     assert_eq!(config.database, desk.path("here.db"));
 }
 
-/// The line, or what a slip of the hand leaves of it.
+/// The line, or a damaged form of it.
 fn slipped(line: &str, slip: u8) -> String {
     let value = match slip {
         0 => return String::new(),
@@ -312,7 +312,7 @@ fn slipped(line: &str, slip: u8) -> String {
 }
 
 proptest! {
-    /// A partner, an endpoint or a route that vanishes without a word would be the worst mistake of this module.
+    /// To lose a partner, endpoint or route silently would be this module's worst mistake.
     #[test]
     fn nothing_is_dropped_without_a_problem(slips in proptest::collection::vec(0..200u8, EXAMPLE.lines().count())) {
         let lines: Vec<String> = EXAMPLE.lines().zip(slips).map(|(line, slip)| slipped(line, slip)).collect();
@@ -326,7 +326,7 @@ proptest! {
         }
     }
 
-    /// Nor may any text make it panic.
+    /// No text makes it panic.
     #[test]
     fn no_text_makes_it_panic(at in 0..EXAMPLE.len(), junk in "\\PC{0,12}") {
         let at = (0..=at).rev().find(|at| EXAMPLE.is_char_boundary(*at)).unwrap_or(0);

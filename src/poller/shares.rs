@@ -91,13 +91,13 @@ mod tests {
             let mut due: Vec<VecDeque<Timestamp>> =
                 loads.iter().map(|load| VecDeque::from(vec![NOON; load.customers])).collect();
             // Of so few a minute that one at once is much of them, what the budget allows in the long run.
-            let in_the_long_run = |limit: u32| f64::from(if limit < 30 { Budget::in_the_long_run(limit) } else { limit });
-            let mut least = in_the_long_run(per_minute);
+            let sustained = |limit: u32| f64::from(if limit < 30 { Budget::sustained(limit) } else { limit });
+            let mut least = sustained(per_minute);
             for asked in 0..600_u32 {
                 if throttled_at == Some(asked) {
                     budget.slow_down(now);
                 }
-                least = least.min(budget.limit(now).map_or(least, in_the_long_run));
+                least = least.min(budget.limit(now).map_or(least, sustained));
                 for (reader, _) in READERS.into_iter().zip(reading).filter(|(_, reads)| *reads) {
                     if budget.page_at(reader, now) <= now {
                         budget.reads(reader, now);

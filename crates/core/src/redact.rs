@@ -1,14 +1,13 @@
-//! What another side says, without our secrets: whatever a server answers is shown, logged and stored only after it went
-//! through [`words`].
+//! Redacts secrets from what another side says: a server's response is shown, logged and stored only after [`words`].
 //!
-//! Servers repeat what they were sent: "Cannot POST /hooks/…", "500 unknown command AUTH PLAIN …", a proxy's page with the
-//! login in it; as it was, decoded, escaped for JSON or HTML, in capitals, in part. So the spellings of a secret are not
-//! listed: the *text* is read in every way that is known (`reading`), and what shows eight characters in a row of any
-//! secret in one of these readings is cut out of it.
+//! Servers repeat what they were sent: "Cannot POST /hooks/…", "500 unknown command AUTH PLAIN …", a proxy's page with
+//! the login in it; verbatim, decoded, escaped for JSON or HTML, in capitals, in part. So the spellings of a secret are
+//! not listed: the *text* is decoded in every known way (`reading`), and whatever shows eight consecutive characters
+//! of a secret in one of these readings is cut out.
 //!
-//! The secrets of the process are kept in one place, against the custom of this code: each is registered where it is read or
-//! obtained (`pieces` says what of it is looked for), and whoever shows an answer need not know which ones could be in it.
-//! Handed from one to the next, one of them is forgotten on one of the ways.
+//! The process's secrets are global, against the custom of this code: each is registered where it is read or obtained
+//! (`pieces` derives the patterns), and code that shows a response need not know which ones could be in it. Passed
+//! along as arguments, one of them would be forgotten on some path.
 
 mod pieces;
 mod reading;
@@ -21,61 +20,60 @@ use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use url::Url;
 
-use self::pieces::{Gram, HEADS, PART, Pieces};
+use self::pieces::{Gram, HEAD_CHARS, PART_CHARS, Pieces};
 use self::reading::{Reading, Unit, forms, readings};
 
 pub use self::pieces::xoauth2;
 
 const HIDDEN: &str = "[hidden]";
-/// Where cutting out does not help.
+/// Shown if cutting does not help.
 const NOT_SHOWN: &str = "(the answer repeats a secret; it is not shown)";
-/// Of a secret that is no longer than this, a part is looked for only as a word of its own.
-const WORD: usize = 3;
-/// In a fact (a customer's name) only secrets that are longer are looked for: a word of a short one may be in any name.
-const LONG: usize = 24;
-/// Tokens that were replaced a moment ago are still looked for: so many.
-const RETIRED: usize = 8;
-/// Bits: 64 KiB.
-const SIEVE: usize = 1 << 19;
+/// A secret of at most this many characters matches only as a whole word.
+const WORD_MAX_CHARS: usize = 3;
+/// In a fact (a customer's name) only longer secrets match: a short one may be part of any name.
+const FACT_MAX_CHARS: usize = 24;
+/// Number of replaced tokens that still match.
+const RETIRED_MAX: usize = 8;
+const SIEVE_BITS: usize = 1 << 19;
 
 static ALL: LazyLock<RwLock<Secrets>> = LazyLock::new(RwLock::default);
 
-/// The secrets of this process.
+/// The registered secrets.
 #[derive(Default)]
 struct Secrets {
     all: Set,
-    /// The long ones among those that are sent for a while: tokens.
+    /// The long ones among the short-lived secrets: tokens.
     long: Set,
     retired: VecDeque<Pieces>,
 }
 
-/// What is looked for, and how many secrets want it.
+/// The patterns, and how many secrets need each.
 #[derive(Default)]
 struct Set {
     grams: HashMap<Gram, u32>,
-    /// A bit for each gram that was ever added: what it does not know need not be looked up.
+    /// A bit for each gram ever added: a gram without one need not be looked up.
     sieve: Vec<u64>,
     heads: HashMap<Vec<u8>, u32>,
     short: HashMap<Vec<u8>, u32>,
 }
 
-/// Registers a secret for as long as the process lives: what a file holds (a password, a key in PEM, a URL, several lines
+/// Registers a secret for the life of the process: a file's content (a password, a key in PEM, a URL, several lines
 /// that are one each), or the value of an `Authorization` header.
 pub fn learn(text: &str) {
     learn_all(&Pieces::of_text(text));
 }
 
-/// Registers what a URL holds beyond scheme, host and port.
+/// Registers a URL's parts beyond scheme, host and port.
 pub fn learn_url(url: &Url) {
     learn_all(&Pieces::of_url(url));
 }
 
-/// The same of a URL whose path is no secret.
+/// As [`learn_url`], for a URL whose path is no secret.
 pub fn learn_login_of(url: &Url) {
     learn_all(&Pieces::of_login_of(url));
 }
 
-/// Registers a key that is no text.
+/// Registers a binary key.
 pub fn learn_bytes(key: &[u8]) {
     learn_all(&[Pieces::of(key)]);
 }
@@ -87,7 +85,7 @@ fn learn_all(pieces: &[Pieces]) {
     }
 }
 
-/// Secrets that live shorter than the process, registered until this is dropped, and a little longer.
+/// Secrets with a shorter life than the process, registered until this is dropped, and a little longer.
 pub struct Known(Vec<Pieces>);
 
 impl Known {
@@ -95,7 +93,7 @@ impl Known {
         Self::registered(secrets.into_iter().flat_map(Pieces::of_text).collect())
     }
 
-    /// A login at a mail server, in the spellings in which it is sent. The name alone is no secret.
+    /// A mail server's login, in the spellings that are sent. The name alone is no secret.
     pub fn login(name: &str, secret: &str) -> Self {
         Self::registered(Pieces::of_login(name, secret))
     }
@@ -122,17 +120,17 @@ impl std::fmt::Debug for Known {
     }
 }
 
-/// What another side says, fit to be shown: without any secret, in whatever spelling.
+/// Redacts every secret, in any spelling, from what another side says.
 #[must_use]
 pub fn words(text: &str) -> String {
     read().all.hide(text)
 }
 
-/// The same for what another side says of a customer, which is kept as a fact: only tokens are looked for.
+/// As [`words`], for a customer's stored facts: only tokens match.
 #[must_use]
 pub fn fact(text: &str) -> String {
     let secrets = read();
-    if text.len() < PART || secrets.long.grams.is_empty() { text.to_owned() } else { secrets.long.hide(text) }
+    if text.len() < PART_CHARS || secrets.long.grams.is_empty() { text.to_owned() } else { secrets.long.hide(text) }
 }
 
 fn read() -> RwLockReadGuard<'static, Secrets> {
@@ -146,19 +144,19 @@ fn write() -> RwLockWriteGuard<'static, Secrets> {
 impl Secrets {
     fn add(&mut self, pieces: &Pieces) {
         self.all.add(pieces);
-        if pieces.length > LONG {
+        if pieces.length > FACT_MAX_CHARS {
             self.long.add(pieces);
         }
     }
 
-    /// An answer to what was sent with it may still be on its way.
+    /// A response to a request sent with it may still arrive.
     fn retire(&mut self, pieces: Pieces) {
         self.retired.push_back(pieces);
-        if self.retired.len() > RETIRED
+        if self.retired.len() > RETIRED_MAX
             && let Some(pieces) = self.retired.pop_front()
         {
             self.all.remove(&pieces);
-            if pieces.length > LONG {
+            if pieces.length > FACT_MAX_CHARS {
                 self.long.remove(&pieces);
             }
         }
@@ -173,7 +171,7 @@ impl Set {
             }
         }
         more(&mut self.grams, &pieces.grams);
-        self.sieve.resize(SIEVE / 64, 0);
+        self.sieve.resize(SIEVE_BITS / 64, 0);
         pieces.grams.iter().map(|gram| place(*gram)).for_each(|(word, bit)| self.sieve[word] |= bit);
         more(&mut self.heads, &pieces.heads);
         more(&mut self.short, &pieces.short);
@@ -195,8 +193,8 @@ impl Set {
         less(&mut self.short, &pieces.short);
     }
 
-    /// `text` without what shows a secret. To cut one out may bring two parts of another together, so it is looked again;
-    /// where that does not end, nothing is shown.
+    /// Cuts secrets out of `text`. A cut may join two parts of another secret, so the text is searched again; if that
+    /// does not end, nothing is shown.
     fn hide(&self, text: &str) -> String {
         let mut shown = text.to_owned();
         for _ in 0..3 {
@@ -209,20 +207,21 @@ impl Set {
         if self.found(&shown).is_empty() { shown } else { NOT_SHOWN.to_owned() }
     }
 
-    /// Where the text shows a secret in any reading.
+    /// The ranges that show a secret in any reading.
     fn found(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         if self.grams.is_empty() && self.short.is_empty() {
             return found;
         }
-        let least = self.short.keys().map(Vec::len).filter(|length| *length > WORD).min().unwrap_or(PART);
+        let least =
+            self.short.keys().map(Vec::len).filter(|length| *length > WORD_MAX_CHARS).min().unwrap_or(PART_CHARS);
         for reading in readings(text, least) {
             let forms = forms(&reading.units);
             for form in &forms {
-                let hits = form.windows(PART).filter(|window| self.knows(gram(window)));
+                let hits = form.windows(PART_CHARS).filter(|window| self.knows(gram(window)));
                 found.extend(hits.map(range));
             }
-            // The form with every character.
+            // The form with all characters.
             if let Some(whole) = forms.first() {
                 self.find_short(&reading, whole, &mut found);
             }
@@ -243,21 +242,21 @@ impl Set {
                 let beside = [at.checked_sub(1), Some(at + short.len())].into_iter().flatten();
                 beside.filter_map(|at| form.get(at)).all(|unit| !is_letter(unit.byte))
             };
-            let told = hits.filter(|(at, _)| short.len() > WORD || (reading.is_text && alone(*at)));
-            found.extend(told.map(|(_, window)| range(window)));
+            let shown = hits.filter(|(at, _)| short.len() > WORD_MAX_CHARS || (reading.is_text && alone(*at)));
+            found.extend(shown.map(|(_, window)| range(window)));
         }
         if reading.is_text {
-            let tails = HEADS.filter_map(|length| form.len().checked_sub(length)).map(|from| &form[from..]);
+            let tails = HEAD_CHARS.filter_map(|length| form.len().checked_sub(length)).map(|from| &form[from..]);
             let bytes = |tail: &[Unit]| tail.iter().map(|unit| unit.byte).collect::<Vec<_>>();
             found.extend(tails.filter(|tail| self.heads.contains_key(&bytes(tail))).map(range));
         }
     }
 }
 
-/// Where a gram has its bit.
+/// The word and bit of a gram in the sieve.
 fn place(gram: Gram) -> (usize, u64) {
     let mixed = u64::from_le_bytes(gram).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let at = usize::try_from(mixed).unwrap_or_default() % SIEVE;
+    let at = usize::try_from(mixed).unwrap_or_default() % SIEVE_BITS;
     (at / 64, 1 << (at % 64))
 }
 
@@ -269,13 +268,13 @@ fn gram(window: &[Unit]) -> Gram {
     std::array::from_fn(|at| window[at].byte)
 }
 
-/// What of the text a run of units stands for.
+/// The range of the text that a run of units came from.
 fn range(units: &[Unit]) -> Range<usize> {
     let (from, to) = (units.first().map(|unit| unit.from), units.last().map(|unit| unit.to));
     from.unwrap_or_default() as usize..to.unwrap_or_default() as usize
 }
 
-/// Takes the ranges out, and what is left of the words that they are in.
+/// Cuts out the ranges, with the rest of the words that they are in.
 fn cut(text: &str, mut ranges: Vec<Range<usize>>) -> String {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '%' | '~' | '+');
     for range in &mut ranges {

@@ -1,16 +1,16 @@
-//! A refusal as a server wrote it, in any of the shapes that were seen.
+//! Error responses, in every shape that was seen.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-use super::LONGEST;
+use super::ERROR_TEXT_MAX_CHARS;
 use super::error::Correlation;
 use super::json::{Json, Object};
 use super::text::clean;
 use vetwatch_core::redact;
 
-/// An HTTP status that is no success, and what its body said about it: for people, without secrets.
+/// An HTTP error status and what its body said about it: for people, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     status: u16,
@@ -19,42 +19,42 @@ pub struct ApiError {
     correlation_id: Option<Uuid>,
 }
 
-const CODE_MAX: usize = 40;
-const MESSAGE_MAX: usize = 300;
+const CODE_MAX_CHARS: usize = 40;
+const MESSAGE_MAX_CHARS: usize = 300;
 
 impl ApiError {
-    /// Whatever the body holds, there is a refusal, and no secret in it.
+    /// Never fails, whatever the body holds. Secrets are cut out.
     pub(super) fn read(status: u16, body: &[u8], correlation_id: Option<Uuid>) -> Self {
-        let said = Said::read(body);
+        let parsed = ErrorBody::read(body);
         let fit = |text: String, max_chars| {
-            let text = clean(&redact::words(&clean(&text, LONGEST)), max_chars);
+            let text = clean(&redact::words(&clean(&text, ERROR_TEXT_MAX_CHARS)), max_chars);
             (!text.is_empty()).then_some(text)
         };
         Self {
             status,
-            code: said.code.and_then(|code| fit(code, CODE_MAX)),
-            message: said.message.and_then(|message| fit(message, MESSAGE_MAX)),
-            correlation_id: said.correlation_id.or(correlation_id),
+            code: parsed.code.and_then(|code| fit(code, CODE_MAX_CHARS)),
+            message: parsed.message.and_then(|message| fit(message, MESSAGE_MAX_CHARS)),
+            correlation_id: parsed.correlation_id.or(correlation_id),
         }
     }
 
-    /// Ours: nobody was asked.
+    /// An error found before anything was sent.
     pub(super) fn ours(message: &str) -> Self {
-        Self { status: 0, code: None, message: Some(clean(message, MESSAGE_MAX)), correlation_id: None }
+        Self { status: 0, code: None, message: Some(clean(message, MESSAGE_MAX_CHARS)), correlation_id: None }
     }
 
-    /// The same, with a message in case it has none of its own.
+    /// Sets the message if there is none.
     pub(super) fn or_message(mut self, message: &str) -> Self {
-        self.message = self.message.or_else(|| Some(clean(message, MESSAGE_MAX)).filter(|text| !text.is_empty()));
+        self.message = self.message.or_else(|| Some(clean(message, MESSAGE_MAX_CHARS)).filter(|text| !text.is_empty()));
         self
     }
 
-    /// The HTTP status; 0 for a question that was refused before it was sent.
+    /// The HTTP status; 0 if the request was never sent.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Partner Center's code (`20002`), or the login server's (`AADSTS7000222`). Unique only together with the status.
+    /// Partner Center's code (`20002`) or the login server's (`AADSTS7000222`). Unique only with the status.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
@@ -64,13 +64,13 @@ impl ApiError {
         self.message.as_deref()
     }
 
-    /// What Microsoft's support asks for.
+    /// Microsoft's support asks for it.
     pub fn correlation_id(&self) -> Option<Uuid> {
         self.correlation_id
     }
 
-    /// Whether a user's second factor is missing. A new token would be without it as well: only a new sign-in helps.
-    /// Documented is a 401 that says so behind its status (`MFA required`) or in a header, without a body; seen was the
+    /// True if the user's second factor is missing. A new token would lack it as well: only a new sign-in helps.
+    /// Documented is a 401 without a body that says so in its reason phrase (`MFA required`) or a header; seen was the
     /// code 900421; the login server has codes of its own.
     pub fn is_missing_mfa(&self) -> bool {
         const CODES: [&str; 6] = ["900421", "AADSTS50072", "AADSTS50074", "AADSTS50076", "AADSTS50079", "AADSTS50158"];
@@ -107,13 +107,13 @@ impl fmt::Display for ApiError {
 }
 
 #[derive(Default)]
-struct Said {
+struct ErrorBody {
     code: Option<String>,
     message: Option<String>,
     correlation_id: Option<Uuid>,
 }
 
-impl Said {
+impl ErrorBody {
     fn read(body: &[u8]) -> Self {
         match Json::parse(body) {
             Some(Json::Object(object)) => Self::of(&object),
@@ -128,7 +128,7 @@ impl Said {
         if let Some(description) = text("error_description") {
             return Self::of_login(object, &description);
         }
-        // Some gateways put everything one level deeper.
+        // Some gateways nest everything one level deeper.
         if let Ok(Some(Json::Object(inner))) = object.get("error") {
             return Self::of(inner);
         }
@@ -154,7 +154,7 @@ impl Said {
             rest[..digits].to_owned()
         });
         let code = spelled.filter(|code| !code.is_empty()).or_else(|| listed.cloned());
-        // Behind the first sentence or two come ids that are given elsewhere.
+        // The ids after the first sentence or two are fields of their own, too.
         let sentence = description.split("Trace ID:").next().unwrap_or_default();
         let prefix = code.as_deref().map(|code| format!("AADSTS{code}: ")).unwrap_or_default();
         let sentence = sentence.strip_prefix(prefix.as_str()).unwrap_or(sentence);
@@ -167,7 +167,7 @@ impl Said {
     }
 }
 
-/// A body that is not JSON, if it is a text and not a page.
+/// The body if it is plain text: neither JSON nor HTML.
 fn plain(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     (!text.trim_start().starts_with(['<', '{', '['])).then(|| text.into_owned())
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_body_that_was_seen_is_told_in_one_line() {
+    fn every_error_body_that_was_seen_becomes_one_line() {
         let id = Uuid::from_u128(7);
         let with_id = |text: &str| format!("{text} (correlation id {id})");
         let login = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided. Ensure the value.\r\nTrace ID: 1\r\nCorrelation ID: 2\r\nTimestamp: 3","error_codes":[7000215],"timestamp":"x","trace_id":"y","correlation_id":"00000000-0000-0000-0000-000000000009"}"#;

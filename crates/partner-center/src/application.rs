@@ -1,6 +1,6 @@
-//! Tokens of an application for another of Microsoft's services than Partner Center: Exchange Online takes mail for one.
+//! Application tokens for a Microsoft service other than Partner Center: Exchange Online accepts mail with one.
 //!
-//! They come from the same login server, for the same proofs, and are refused with the same codes.
+//! They come from the same login server, with the same credentials and error codes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::http::Http;
 use super::login::Login;
 use vetwatch_core::time::Clock;
 
-/// An application that asks for itself, and what it asks for.
+/// An application without a user, and its scope.
 #[derive(Debug, Clone)]
 pub struct Application {
     pub login_url: Url,
@@ -30,26 +30,26 @@ pub struct Application {
 }
 
 impl Application {
-    /// When its proof ends, if that is known.
+    /// When its credential expires, if known.
     #[must_use]
     pub fn expiry(&self) -> Option<Expiry> {
         self.proof.expiry()
     }
 }
 
-/// One token for everybody who asks, kept until shortly before its end.
+/// One token shared by all callers, cached until shortly before it expires.
 pub struct ServiceTokens(Tokens);
 
-/// The token itself is shown by [`ServiceToken::expose`] alone.
+/// Only [`ServiceToken::expose`] shows the token.
 pub struct ServiceToken(Arc<Token>);
 
-/// Why there is none: for people, without secrets.
+/// Why there is no token: for people, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceTokenError {
     /// A person must act; the text says how, if the login server's code is known.
     #[error("{0}")]
     Refused(String),
-    /// The login server is in trouble, unreachable, or asks to be left alone for a while.
+    /// The login server fails, is unreachable, or throttles.
     #[error("{0}")]
     NotNow(String),
 }
@@ -58,27 +58,28 @@ impl ServiceTokens {
     /// Sends nothing.
     ///
     /// # Errors
-    /// When the system's certificates cannot be read, or the tenant cannot be put into the URL.
+    /// If the system's certificates cannot be read, or the tenant does not fit into the URL.
     pub fn new(application: &Application, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        // Counts requests for nobody: a token an hour needs no budget.
+        // Not limited in effect: a token an hour needs no budget.
         let http = Http::new(Arc::new(Budget::per_minute(1)), clock)?;
         Ok(Self(Tokens::new(Login::of(http, application)?, None)))
     }
 
-    /// A token that holds, by our clock: the kept one, or a new one. At most one token request, which ends in time.
+    /// Returns the cached token if it is valid by our clock, else a new one. Sends at most one token request and
+    /// returns within `patience`.
     ///
     /// # Errors
-    /// When there is none.
+    /// If no token can be obtained.
     pub async fn current(&self, patience: Duration) -> Result<ServiceToken, ServiceTokenError> {
         let token = self.0.current(self.0.mark(), Instant::now() + patience).await;
         token.map(ServiceToken).map_err(|error| ServiceTokenError::of(&error))
     }
 
-    /// Another token than one that the service refused. `None` if that makes no sense: it was itself got in place of
-    /// another, a moment ago.
+    /// Replaces a token that the service rejected. `None` if another one would not help: the rejected token was itself
+    /// a replacement, obtained a moment ago.
     ///
     /// # Errors
-    /// When there is none.
+    /// If no token can be obtained.
     pub async fn replace_rejected(
         &self,
         refused: &ServiceToken,
@@ -95,7 +96,7 @@ impl ServiceToken {
         self.0.expose()
     }
 
-    /// The service has taken it: should it be refused later, it has ended, and a new one may help.
+    /// The service accepted the token: if it is rejected later, it has expired, and a new one may help.
     pub fn mark_accepted(&self) {
         self.0.mark_accepted();
     }
@@ -116,7 +117,7 @@ impl fmt::Debug for ServiceToken {
 impl ServiceTokenError {
     fn of(error: &Error) -> Self {
         match error {
-            // The other advice on a credential is about Partner Center.
+            // The other hints on a credential are about Partner Center.
             Error::Credential(refusal) if !refusal.is_from_login() => Self::Refused(refusal.to_string()),
             Error::Credential(_) => Self::Refused(error.to_string()),
             _ => Self::NotNow(error.to_string()),

@@ -1,7 +1,7 @@
-//! Records of Partner Center's activity log: what a user or an application of the partner did.
+//! Partner Center's activity log: what a user or an application of the partner did.
 //!
-//! Never what Microsoft decided. A record that is odd is left out and costs the others nothing: the value lists grow,
-//! some documented samples have no `id`, and what is lost here is found by asking, only later.
+//! It never shows what Microsoft decided. An unreadable record is skipped and the rest kept: the value lists grow, some
+//! documented samples have no `id`, and what is lost here is found by a poll, only later.
 
 use chrono::NaiveDate;
 use ring::digest::{SHA256, digest};
@@ -9,57 +9,57 @@ use ring::digest::{SHA256, digest};
 use super::budget::Reader;
 use super::json::{DuplicateKey, Json, Object, without_bom};
 use super::text::clean;
-use super::wire::{CONTINUATION, ParseError};
-use super::{CHINA, Continuation, Error, PAGE, PartnerCenter, date, join_segments};
+use super::wire::{CONTINUATION_HEADER, ParseError};
+use super::{CHINA_API_HOST, Continuation, Error, PAGE_SIZE, PartnerCenter, date, join_segments};
 use vetwatch_core::redact;
 use vetwatch_core::time::Timestamp;
 
 /// What a user or an application of the partner did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// The same for the same record, and different for any other: of its id, type, customer, time and outcome, and of
-    /// what it changed if it has no id.
+    /// Identifies the record: hash of id, type, customer, time and outcome, and of the changed values if there is no
+    /// id.
     pub digest: i64,
     pub kind: OperationKind,
     pub at: Timestamp,
-    /// The customer's tenant id, as spelled; empty where it is about no customer.
+    /// The customer's tenant id, as spelled; empty if the record concerns no customer.
     pub customer_id: String,
-    /// May be empty. In one line, without control characters.
+    /// May be empty. One line, no control characters.
     pub customer_name: String,
-    /// `succeeded`, or `progress`: it will have.
+    /// Status `succeeded` or `progress`, which will succeed.
     pub is_done: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationKind {
-    /// `update_customer_qualification`: somebody asked for a vetting, or declared something.
+    /// `update_customer_qualification`: a submission or a declaration.
     Submission,
     /// `add_customer`
     NewCustomer,
-    /// The relationship with a customer was ended, or a customer was deleted.
+    /// The relationship with a customer ended, or the customer was deleted.
     Departure,
-    /// Anything else, types that nobody knows yet among them.
+    /// Anything else, including unknown types.
     Other,
 }
 
 /// One page of the activity log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationPage {
-    /// In whatever order they came.
+    /// In the order received.
     pub operations: Vec<Operation>,
     /// Records that could not be read.
-    pub odd: usize,
-    /// `None`: the log ended as documented.
+    pub skipped: usize,
+    /// `None` if this is the last page.
     pub next: Option<Continuation>,
 }
 
 impl PartnerCenter {
-    /// A page of what users and applications of the partner did from `from` on, 500 records at most: the first, or the
-    /// one that `after` asks for. Days are the log's; whether `to` is the last of them or the first that is left out is
-    /// not documented. `None`: up to now. Partner Center refuses more than 30 days, and what is older than 90.
+    /// Fetches a page of at most 500 records of operations since `from`: the first one, or the one after `after`. Days
+    /// are the log's; whether `to` is included is not documented; `None` means until now. Partner Center rejects a span
+    /// of more than 30 days, and anything older than 90.
     ///
     /// # Errors
-    /// When there is no page, or none that was understood.
+    /// If there is no page or it was not understood.
     pub async fn audit_records(
         &self,
         from: NaiveDate,
@@ -73,39 +73,38 @@ impl PartnerCenter {
             if let Some(to) = to {
                 url.query_pairs_mut().append_pair("endDate", &day(to));
             }
-            url.query_pairs_mut().append_pair("size", &PAGE.to_string());
+            url.query_pairs_mut().append_pair("size", &PAGE_SIZE.to_string());
             if after.is_some() {
                 url.query_pairs_mut().append_pair("seekOperation", "Next");
             }
             url
         });
         let Some(call) = self.page(url, after).await? else {
-            return Ok(OperationPage { operations: Vec::new(), odd: 0, next: None });
+            return Ok(OperationPage { operations: Vec::new(), skipped: 0, next: None });
         };
-        let page = operations(&call.reply.body, PAGE).map_err(|why| call.unreadable(why))?;
+        let page = operations(&call.reply.body, PAGE_SIZE).map_err(|why| call.unreadable(why))?;
         let next = call.continuation(page.next, after)?;
-        Ok(OperationPage { operations: page.read, odd: page.odd, next })
+        Ok(OperationPage { operations: page.read, skipped: page.skipped, next })
     }
 
-    /// Whether there is an activity log in this cloud: 21Vianet's has none.
+    /// True if this cloud has an activity log; 21Vianet's has none.
     pub fn has_activity_log(&self) -> bool {
-        self.api_url.host_str() != Some(CHINA)
+        self.api_url.host_str() != Some(CHINA_API_HOST)
     }
 }
 
-/// What one page holds.
+/// One parsed page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Operations {
     pub(super) read: Vec<Operation>,
     /// Records that could not be read.
-    pub(super) odd: usize,
+    pub(super) skipped: usize,
     pub(super) next: Option<String>,
 }
 
-const WORD_MAX: usize = 200;
+const WORD_MAX_CHARS: usize = 200;
 
-/// A page of records, of at most `full` items. Only a page that is none, or whose successor cannot be asked for, is not
-/// understood.
+/// Parses a page of at most `full` records. Fails only if it is not a page, or if the token of the next one is missing.
 pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseError> {
     let no_list = || ParseError("the body is not a list of audit records");
     let Some(Json::Object(page)) = Json::parse(without_bom(body)) else { return Err(no_list()) };
@@ -118,19 +117,19 @@ pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseEr
     if next.is_none() && link.is_some() && items.len() >= full {
         return Err(ParseError("a full page that names a next one, without a token to ask for it"));
     }
-    Ok(Operations { odd: items.len() - read.len(), next: next.map(str::to_owned), read })
+    Ok(Operations { skipped: items.len() - read.len(), next: next.map(str::to_owned), read })
 }
 
 fn token(link: &Json) -> Option<&str> {
     let Json::List(headers) = link.as_object()?.get("headers").ok()?? else { return None };
     let is_it = |header: &&Object| {
         let key = header.get("key").ok().flatten().and_then(Json::as_text);
-        key.is_some_and(|key| key.eq_ignore_ascii_case(CONTINUATION))
+        key.is_some_and(|key| key.eq_ignore_ascii_case(CONTINUATION_HEADER))
     };
     headers.iter().filter_map(Json::as_object).find(is_it)?.get("value").ok()??.as_text()
 }
 
-/// `None`: without a type or a time there is nothing to be learned from it.
+/// `None` without a type or a time: there is nothing to learn from it.
 fn operation(record: &Object) -> Result<Option<Operation>, DuplicateKey> {
     let text = |key: &str| Ok(record.get(key)?.and_then(Json::as_text).unwrap_or_default());
     let (kind, written) = (text("operationType")?, text("operationDate")?);
@@ -145,14 +144,14 @@ fn operation(record: &Object) -> Result<Option<Operation>, DuplicateKey> {
         digest: digest_of(&[&[kind, written, customer_id, status], what.as_slice()].concat()),
         kind: OperationKind::of(kind),
         at,
-        customer_id: clean(customer_id, WORD_MAX),
-        customer_name: redact::fact(&clean(text("customerName")?, WORD_MAX)),
+        customer_id: clean(customer_id, WORD_MAX_CHARS),
+        customer_name: redact::fact(&clean(text("customerName")?, WORD_MAX_CHARS)),
         is_done: ["succeeded", "progress"].iter().any(|done| status.trim().eq_ignore_ascii_case(done)),
     }))
 }
 
 impl OperationKind {
-    /// Written with underscores in the documentation's samples, as `UpdateCustomerQualification` in Microsoft's own tool.
+    /// The documentation's samples have underscores; Microsoft's own tool has `UpdateCustomerQualification`.
     fn of(word: &str) -> Self {
         let word: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
         match word.to_ascii_lowercase().as_str() {

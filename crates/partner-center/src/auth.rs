@@ -1,4 +1,5 @@
-//! Tokens: one for everybody, asked for by one at a time, renewed before its end, and once when it is refused.
+//! Access tokens: one shared by all calls, fetched by one request at a time, renewed before it expires and once when it
+//! is rejected.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
@@ -16,42 +17,42 @@ use super::token_file::TokenFile;
 use vetwatch_core::redact::Known;
 use vetwatch_core::time::Timestamp;
 
-/// A token is renewed this long before its end (after 80 % of its life, if that is later).
-const EARLY: Duration = Duration::from_mins(5);
+/// How long before its expiry a token is renewed (or at 80 % of its lifetime, if that is later).
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(5);
 
-/// When a renewal failed while the token still holds: how long until the next try.
-const RENEW_AGAIN: Duration = Duration::from_secs(30);
+/// Pause after a failed renewal while the token is still valid.
+const RENEWAL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// A token that was refused from the start, though it is fresh, is not replaced sooner than this: it is not the
-/// token's fault, and each customer's question would cost three requests.
+/// Minimum age of a replacement token before it is replaced in turn, if it was never accepted: the token is not at
+/// fault, and each customer's poll would cost three requests.
 const MIN_REPLACEMENT_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Shorter than the deadline of a call, so that the outcome is known to all who wait for it.
-const REQUEST: Duration = Duration::from_secs(30);
-/// While the old token holds, the one call that renews it does not wait longer than this.
-const RENEWAL: Duration = Duration::from_secs(10);
+/// Shorter than a call's timeout, so that all waiters learn the outcome.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of a renewal while the old token is valid.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Tokens {
     login: Arc<Login>,
-    /// `None`: the application asks for itself.
+    /// `None` for the application's own tokens.
     user: Option<TokenFile>,
-    kept: StdMutex<Option<Kept>>,
-    /// Held by the one who asks for a token; the failure of the latest request, if it failed.
-    flight: Mutex<Option<Failed>>,
-    /// How many token requests have ended.
-    ended: AtomicU64,
+    cached: StdMutex<Option<Cached>>,
+    /// Held during a token request; holds the failure of the latest one, if it failed.
+    in_flight: Mutex<Option<Failed>>,
+    /// Number of completed token requests.
+    completed: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct RequestEpoch(u64);
 
-struct Kept {
+struct Cached {
     token: Arc<Token>,
     renew_at: Timestamp,
 }
 
 struct Failed {
-    /// Which token request it was, counted from 1.
+    /// Sequence number of the token request, from 1.
     number: u64,
     error: Error,
 }
@@ -61,17 +62,17 @@ pub(super) struct Token {
     _known: Known,
     obtained_at: Timestamp,
     ends_at: Timestamp,
-    /// Obtained because Partner Center refused the one before it.
+    /// Obtained because Partner Center rejected its predecessor.
     is_replacement: bool,
-    /// Partner Center has taken it at least once.
-    worked: AtomicBool,
+    /// Partner Center accepted it at least once.
+    accepted: AtomicBool,
 }
 
 impl Token {
     pub(super) fn new(token: &str, obtained_at: Timestamp, life: Duration) -> Self {
         let (secret, ends_at) = (SecretString::from(token), obtained_at.after(life));
         let known = Known::of([token]);
-        Self { secret, _known: known, obtained_at, ends_at, is_replacement: false, worked: AtomicBool::new(false) }
+        Self { secret, _known: known, obtained_at, ends_at, is_replacement: false, accepted: AtomicBool::new(false) }
     }
 
     pub(super) fn expose(&self) -> &str {
@@ -79,44 +80,43 @@ impl Token {
     }
 
     pub(super) fn mark_accepted(&self) {
-        self.worked.store(true, Ordering::Relaxed);
+        self.accepted.store(true, Ordering::Relaxed);
     }
 }
 
 impl Tokens {
     pub(super) fn new(login: Login, user: Option<TokenFile>) -> Self {
-        let (kept, flight, ended) = (StdMutex::default(), Mutex::default(), AtomicU64::default());
-        Self { login: Arc::new(login), user, kept, flight, ended }
+        let (cached, in_flight, completed) = (StdMutex::default(), Mutex::default(), AtomicU64::default());
+        Self { login: Arc::new(login), user, cached, in_flight, completed }
     }
 
-    /// Where a call begins: a token request that fails after this mark is not tried again on behalf of this call.
+    /// Marks the start of a call: a token request that fails later is not repeated for this call.
     pub(super) fn mark(&self) -> RequestEpoch {
-        RequestEpoch(self.ended.load(Ordering::SeqCst))
+        RequestEpoch(self.completed.load(Ordering::SeqCst))
     }
 
-    /// A token that holds, by our clock. However many ask, one request is made; when it fails, all who waited for it
-    /// get its error. A token that is due for renewal but has not ended yet is used while somebody renews it, and if
-    /// the renewal fails.
-    pub(super) async fn current(&self, mark: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
-        if let Some(token) = self.fresh() {
+    /// Returns a token that is valid by our clock. Concurrent callers share one request, and its error if it fails. A
+    /// token due for renewal but not expired is used while the renewal runs, and if it fails.
+    pub(super) async fn current(&self, epoch: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
+        if let Some(token) = self.valid() {
             return Ok(token);
         }
-        let still_holds = self.unexpired();
-        let mut flight = match (&still_holds, self.flight.try_lock()) {
-            (_, Ok(flight)) => flight,
+        let old_token = self.unexpired();
+        let mut in_flight = match (&old_token, self.in_flight.try_lock()) {
+            (_, Ok(in_flight)) => in_flight,
             (Some(token), Err(_)) => return Ok(Arc::clone(token)),
-            (None, Err(_)) => timeout_at(until, self.flight.lock()).await.map_err(|_| timed_out())?,
+            (None, Err(_)) => timeout_at(until, self.in_flight.lock()).await.map_err(|_| timed_out())?,
         };
-        if let Some(token) = self.fresh() {
+        if let Some(token) = self.valid() {
             return Ok(token);
         }
-        let until = if still_holds.is_some() { until.min(Instant::now() + RENEWAL) } else { until };
-        let outcome = self.ask_unless_failed_since(&mut flight, mark, false, until).await;
-        match (outcome, still_holds) {
+        let until = if old_token.is_some() { until.min(Instant::now() + RENEWAL_TIMEOUT) } else { until };
+        let outcome = self.request_unless_failed_since(&mut in_flight, epoch, false, until).await;
+        match (outcome, old_token) {
             (Err(error), Some(token)) => {
                 warn!("a token could not be renewed; the old one holds until {}: {error}", token.ends_at);
-                if let Some(kept) = self.kept().as_mut() {
-                    kept.renew_at = self.login.http.now().after(RENEW_AGAIN);
+                if let Some(cached) = self.cached().as_mut() {
+                    cached.renew_at = self.login.http.now().after(RENEWAL_RETRY_AFTER);
                 }
                 Ok(token)
             }
@@ -124,57 +124,57 @@ impl Tokens {
         }
     }
 
-    /// A token in place of one that Partner Center refused: the one that somebody else got meanwhile, or a new one.
-    /// `None` if it makes no sense to ask for one: the refused token was itself such a replacement a moment ago.
+    /// Replaces a token that Partner Center rejected: by one fetched meanwhile, or by a new one. `None` if another one
+    /// would not help: the rejected token was itself a replacement, obtained a moment ago.
     pub(super) async fn replace_rejected(
         &self,
-        refused: &Arc<Token>,
-        mark: RequestEpoch,
+        rejected: &Arc<Token>,
+        epoch: RequestEpoch,
         until: Instant,
     ) -> Result<Option<Arc<Token>>, Error> {
-        if let Some(token) = self.replaced(refused) {
+        if let Some(token) = self.replaced(rejected) {
             return Ok(Some(token));
         }
-        let is_young = self.login.http.now().since(refused.obtained_at) < MIN_REPLACEMENT_INTERVAL;
-        if refused.is_replacement && is_young && !refused.worked.load(Ordering::Relaxed) {
+        let is_young = self.login.http.now().since(rejected.obtained_at) < MIN_REPLACEMENT_INTERVAL;
+        if rejected.is_replacement && is_young && !rejected.accepted.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let mut flight = timeout_at(until, self.flight.lock()).await.map_err(|_| timed_out())?;
-        if let Some(token) = self.replaced(refused) {
+        let mut in_flight = timeout_at(until, self.in_flight.lock()).await.map_err(|_| timed_out())?;
+        if let Some(token) = self.replaced(rejected) {
             return Ok(Some(token));
         }
-        // Nobody is to be given it again, whatever becomes of the request.
-        self.kept().take();
-        self.ask_unless_failed_since(&mut flight, mark, true, until).await.map(Some)
+        // Do not hand it out again, even if the request fails.
+        self.cached().take();
+        self.request_unless_failed_since(&mut in_flight, epoch, true, until).await.map(Some)
     }
 
-    /// Nobody is to be given this one again.
+    /// Never returns this token again.
     pub(super) fn forget(&self, token: &Arc<Token>) {
-        self.kept().take_if(|kept| Arc::ptr_eq(&kept.token, token));
+        self.cached().take_if(|cached| Arc::ptr_eq(&cached.token, token));
     }
 
-    async fn ask_unless_failed_since(
+    async fn request_unless_failed_since(
         &self,
         failed: &mut Option<Failed>,
-        mark: RequestEpoch,
+        epoch: RequestEpoch,
         is_replacement: bool,
         until: Instant,
     ) -> Result<Arc<Token>, Error> {
-        if let Some(failed) = failed.as_ref().filter(|failed| failed.number > mark.0) {
+        if let Some(failed) = failed.as_ref().filter(|failed| failed.number > epoch.0) {
             return Err(failed.error.clone());
         }
-        let outcome = self.ask(is_replacement, until.min(Instant::now() + REQUEST)).await;
-        let number = self.ended.fetch_add(1, Ordering::SeqCst) + 1;
+        let outcome = self.request(is_replacement, until.min(Instant::now() + REQUEST_TIMEOUT)).await;
+        let number = self.completed.fetch_add(1, Ordering::SeqCst) + 1;
         *failed = outcome.as_ref().err().map(|error| Failed { number, error: error.clone() });
         let token = Arc::new(outcome?);
         let life = token.ends_at.since(token.obtained_at);
-        let renew_at = token.obtained_at.after(life.saturating_sub(EARLY).max(life * 4 / 5));
-        *self.kept() = Some(Kept { token: Arc::clone(&token), renew_at });
+        let renew_at = token.obtained_at.after(life.saturating_sub(RENEW_BEFORE_EXPIRY).max(life * 4 / 5));
+        *self.cached() = Some(Cached { token: Arc::clone(&token), renew_at });
         Ok(token)
     }
 
-    /// One token request; of a user at most two, of which the first redeems the refresh token.
-    async fn ask(&self, is_replacement: bool, until: Instant) -> Result<Token, Error> {
+    /// Sends one token request; for a user at most two, the first of which redeems the refresh token.
+    async fn request(&self, is_replacement: bool, until: Instant) -> Result<Token, Error> {
         let token = if let Some(file) = &self.user {
             refresh::redeem(Arc::clone(&self.login), file.clone(), until).await
         } else {
@@ -189,26 +189,26 @@ impl Tokens {
         token.map(|token| Token { is_replacement, ..token })
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached(&self) -> MutexGuard<'_, Option<Cached>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self) -> Option<Arc<Token>> {
+    fn valid(&self) -> Option<Arc<Token>> {
         let now = self.login.http.now();
-        self.kept().as_ref().filter(|kept| now < kept.renew_at).map(|kept| Arc::clone(&kept.token))
+        self.cached().as_ref().filter(|cached| now < cached.renew_at).map(|cached| Arc::clone(&cached.token))
     }
 
     fn unexpired(&self) -> Option<Arc<Token>> {
         let now = self.login.http.now();
-        self.kept().as_ref().map(|kept| &kept.token).filter(|token| now < token.ends_at).cloned()
+        self.cached().as_ref().map(|cached| &cached.token).filter(|token| now < token.ends_at).cloned()
     }
 
-    fn replaced(&self, refused: &Arc<Token>) -> Option<Arc<Token>> {
-        self.kept().as_ref().map(|kept| &kept.token).filter(|token| !Arc::ptr_eq(token, refused)).cloned()
+    fn replaced(&self, rejected: &Arc<Token>) -> Option<Arc<Token>> {
+        self.cached().as_ref().map(|cached| &cached.token).filter(|token| !Arc::ptr_eq(token, rejected)).cloned()
     }
 }
 
-/// The caller's deadline passed while somebody else was asking for the token.
+/// The caller's deadline passed while another request for the token was in in_flight.
 fn timed_out() -> Error {
     Error::NoToken("the login server did not answer in time".into())
 }

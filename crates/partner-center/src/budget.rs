@@ -1,7 +1,7 @@
-//! How much may be sent to a partner's tenant.
+//! The request budget of a partner's tenant.
 //!
-//! Microsoft does not publish the limit that applies to us, and says that requests made while throttled count against
-//! it. So we keep to a budget of our own, over everything that is sent: questions, pages, tokens.
+//! Microsoft does not publish the limit that applies, and says that requests sent while throttled count against it. So
+//! there is a budget over everything that is sent: polls, pages, tokens.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use vetwatch_core::time::Timestamp;
 
-/// A token bucket that never makes anybody wait: the poller sizes its rounds with [`Budget::available`], and what must
-/// be sent beyond that (a token, the second request after a 401) puts it into debt, which later rounds pay.
+/// A token bucket that never blocks: the poller sizes its rounds with [`Budget::available`], and what must be sent
+/// beyond that (a token, the second request after a 401) is debt, which later rounds pay.
 ///
-/// Who sends only while something is available sends at most its limit in any 60 seconds (with a limit of one a minute:
-/// two), plus the debt that the window ends with. The limit is what was configured; after Microsoft throttled us it is a
-/// tenth less than what we had sent in the minute before (but not less than that of half), and comes back by a fiftieth of the configured one a minute.
+/// A caller that sends only while something is available sends at most its limit in any 60 seconds (two at a limit of
+/// one), plus the debt at the end of that window. The limit is the configured one. Throttling lowers it to 90 % of what
+/// was sent in the minute before, or of half the limit if that is more; each minute restores a fiftieth of the
+/// configured limit.
 #[derive(Debug)]
 pub struct Budget(Mutex<Bucket>);
 
@@ -23,63 +24,63 @@ struct Bucket {
     /// Requests a minute.
     configured: i64,
     limit: i64,
-    /// When the limit last went down or came back by a step; `None`: it is what was configured.
+    /// When the limit last changed. `None` while it is the configured one.
     stepped_at: Option<Timestamp>,
     lowered_at: Option<Timestamp>,
-    /// Requests a minute that flow back in: what the burst leaves of the limit.
+    /// Requests refilled per minute: the limit without the burst.
     rate: i64,
-    /// In shares; negative is debt.
+    /// In shares; negative if in debt.
     level: i64,
     /// In shares.
-    most: i64,
-    /// When the level was last right.
-    at: Option<Timestamp>,
-    /// What was sent lately, by second.
+    capacity: i64,
+    /// When `level` was last updated.
+    refilled_at: Option<Timestamp>,
+    /// Requests of the last minute, by second.
     sent: VecDeque<(i64, i64)>,
-    /// Requests that will leave soon: see [`Promise`].
-    promised: i64,
-    /// Customers are due whom there is nothing left for.
+    /// Reserved requests: see [`Promise`].
+    reserved: i64,
+    /// Customers are due and the budget is exhausted.
     polls_wait: bool,
-    /// When each [`Reader`] asked for its last page.
+    /// When each [`Reader`] requested its last page.
     read_at: [Option<Timestamp>; 2],
 }
 
-/// Who reads page after page, beside the polls.
+/// What reads many pages, beside the polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     CustomerList,
     ActivityLog,
 }
 
-/// A request that will leave soon: what it costs is not available to anybody else. Dropped when it leaves, or when it is
-/// clear that it will not.
+/// A reservation for one request. Dropped when the request is sent, or will not be.
 #[derive(Debug)]
 pub struct Promise(Arc<Budget>);
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.0.bucket().promised -= 1;
+        self.0.bucket().reserved -= 1;
     }
 }
 
-/// While polls wait, a reader has one request in so many. Two readers leave the polls eight in ten.
-const READERS_SHARE: u32 = 10;
+/// While polls wait, a reader gets one request in this many. Two readers leave the polls eight in ten.
+const READER_DIVISOR: u32 = 10;
 
-/// What a request costs. At a rate of `n` requests a minute, `n` shares flow back each millisecond: no fractions.
-const REQUEST: i64 = 60_000;
-/// At once may leave what the limit allows in two seconds.
-const BURST: u32 = 30;
+/// Cost of a request in shares. At a rate of `n` requests a minute, `n` shares are refilled each millisecond: no
+/// fractions.
+const SHARES_PER_REQUEST: i64 = 60_000;
+/// The burst is the limit over this: two seconds' worth.
+const BURST_DIVISOR: u32 = 30;
 
-/// Two tasks that read the clock in one order and come here in the other look like a clock that was set back this far.
-const RACE: Duration = Duration::from_secs(1);
-const TOGETHER: Duration = Duration::from_secs(10);
+/// Two tasks that read the clock in one order and lock in the other look like a clock set back by at most this.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+const THROTTLED_TOGETHER: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_mins(1);
-/// The limit never goes below a twentieth of what was configured, and comes back by a fiftieth of it.
-const LEAST: i64 = 20;
-const STEP: i64 = 50;
+/// The minimum is a twentieth of the configured limit, and a step up a fiftieth.
+const MIN_LIMIT_DIVISOR: i64 = 20;
+const STEP_DIVISOR: i64 = 50;
 
 impl Budget {
-    /// A full budget. Zero counts as one request a minute.
+    /// Creates a full budget. Zero counts as one request a minute.
     #[must_use]
     pub fn per_minute(requests: u32) -> Self {
         let mut bucket = Bucket {
@@ -89,10 +90,10 @@ impl Budget {
             lowered_at: None,
             rate: 0,
             level: i64::MAX,
-            most: 0,
-            at: None,
+            capacity: 0,
+            refilled_at: None,
             sent: VecDeque::new(),
-            promised: 0,
+            reserved: 0,
             polls_wait: false,
             read_at: [None; 2],
         };
@@ -100,7 +101,7 @@ impl Budget {
         Self(Mutex::new(bucket))
     }
 
-    /// Takes up a limit from before a restart.
+    /// Restores a limit from before a restart.
     #[must_use]
     pub fn limited_to(self, limit: Option<u32>, now: Timestamp) -> Self {
         if let Some(limit) = limit {
@@ -113,97 +114,97 @@ impl Budget {
         self
     }
 
-    /// One request leaves now, whether or not there was anything left for it.
+    /// Counts one request sent now, even if the budget is exhausted.
     pub fn spend(&self, now: Timestamp) {
         let mut bucket = self.at(now);
-        bucket.level = bucket.level.saturating_sub(REQUEST);
+        bucket.level = bucket.level.saturating_sub(SHARES_PER_REQUEST);
         bucket.count(now);
     }
 
-    /// How many requests may leave now.
+    /// Number of requests that may be sent now.
     pub fn available(&self, now: Timestamp) -> u32 {
-        u32::try_from(self.at(now).unpromised().max(0) / REQUEST).unwrap_or(u32::MAX)
+        u32::try_from(self.at(now).unreserved().max(0) / SHARES_PER_REQUEST).unwrap_or(u32::MAX)
     }
 
-    /// Keeps what one request costs until it leaves.
+    /// Reserves one request until it is sent.
     #[must_use]
     pub fn promise(self: &Arc<Self>) -> Promise {
-        self.bucket().promised += 1;
+        self.bucket().reserved += 1;
         Promise(Arc::clone(self))
     }
 
-    /// Whether customers are due whom nothing is left for.
+    /// Sets whether customers are due while the budget is exhausted.
     pub fn polls_wait(&self, wait: bool) {
         self.bucket().polls_wait = wait;
     }
 
-    /// When `reader` may ask for its next page: while polls wait, it has a tenth of the limit, and nobody else's; else
+    /// When `reader` may request its next page: while polls wait, it has a tenth of the limit to itself; otherwise
     /// whatever is left.
     pub fn page_at(&self, reader: Reader, now: Timestamp) -> Timestamp {
         let ready_at = self.ready_at(now);
         let bucket = self.at(now);
         // A page from the future: the clock was set back.
         let last = bucket.read_at[reader as usize].filter(|at| *at <= now);
-        let pause = MINUTE * READERS_SHARE / u32::try_from(bucket.rate).unwrap_or(u32::MAX);
+        let pause = MINUTE * READER_DIVISOR / u32::try_from(bucket.rate).unwrap_or(u32::MAX);
         let own = last.map_or(now, |at| at.after(pause)).max(now);
         if bucket.polls_wait { own } else { own.min(ready_at) }
     }
 
-    /// `reader` asks for a page now.
+    /// Notes that `reader` requests a page now.
     pub fn reads(&self, reader: Reader, now: Timestamp) {
         self.bucket().read_at[reader as usize] = Some(now);
     }
 
-    /// Requests a minute that a limit of so many allows in the long run; the rest is for a burst.
+    /// Sustained requests a minute at a limit of `per_minute`, without the burst.
     #[must_use]
-    pub fn in_the_long_run(per_minute: u32) -> u32 {
-        per_minute.saturating_sub((per_minute / BURST).max(1)).max(1)
+    pub fn sustained(per_minute: u32) -> u32 {
+        per_minute.saturating_sub((per_minute / BURST_DIVISOR).max(1)).max(1)
     }
 
-    /// When at least one request may leave: now, or later.
+    /// When at least one request may be sent: now or later.
     pub fn ready_at(&self, now: Timestamp) -> Timestamp {
         let bucket = self.at(now);
-        let missing = u64::try_from(REQUEST.saturating_sub(bucket.unpromised())).unwrap_or(0);
+        let missing = u64::try_from(SHARES_PER_REQUEST.saturating_sub(bucket.unreserved())).unwrap_or(0);
         now.after(Duration::from_millis(missing.div_ceil(bucket.rate.unsigned_abs())))
     }
 
-    /// Microsoft throttles us: less from now on.
+    /// Lowers the limit after throttling.
     pub fn slow_down(&self, now: Timestamp) {
         let mut bucket = self.at(now);
-        // Several requests that were under way are refused together.
-        if bucket.lowered_at.replace(now).is_some_and(|at| at <= now && now.since(at) < TOGETHER) {
+        // Requests in flight together are throttled together.
+        if bucket.lowered_at.replace(now).is_some_and(|at| at <= now && now.since(at) < THROTTLED_TOGETHER) {
             return;
         }
         let lately = bucket.sent_lately(now);
-        let least = (bucket.configured / LEAST).max(1);
-        // Not all at once: it may have been about one customer, or somebody else of the tenant.
+        let least = (bucket.configured / MIN_LIMIT_DIVISOR).max(1);
+        // By a tenth only: the cause may be one customer, or another client of the tenant.
         let limit = (bucket.limit.min(lately.max(bucket.limit / 2)) * 9 / 10).max(least);
         bucket.set_limit(limit);
         bucket.stepped_at = Some(now);
     }
 
-    /// Requests a minute, if that is less than what was configured.
+    /// Requests a minute. `None` while it is the configured limit.
     pub fn limit(&self, now: Timestamp) -> Option<u32> {
         let bucket = self.at(now);
         bucket.stepped_at.and(u32::try_from(bucket.limit).ok())
     }
 
-    /// The bucket with what has flowed back until `now`. A clock that was set back brings nothing and takes nothing; one
-    /// far ahead fills the bucket and no more.
+    /// Locks the bucket, refilled until `now`. A clock that was set back adds and takes nothing; one far ahead fills
+    /// the bucket and no more.
     fn at(&self, now: Timestamp) -> MutexGuard<'_, Bucket> {
         let mut bucket = self.bucket();
-        let Some(at) = bucket.at else {
-            bucket.at = Some(now);
+        let Some(at) = bucket.refilled_at else {
+            bucket.refilled_at = Some(now);
             return bucket;
         };
-        if now < at && at.since(now) <= RACE {
+        if now < at && at.since(now) <= CLOCK_TOLERANCE {
             return bucket;
         }
         let passed_ms = i64::try_from(now.since(at).as_millis()).unwrap_or(i64::MAX);
         let back = passed_ms.saturating_mul(bucket.rate);
-        bucket.level = bucket.level.saturating_add(back).min(bucket.most);
-        bucket.at = Some(now);
-        bucket.come_back(now);
+        bucket.level = bucket.level.saturating_add(back).min(bucket.capacity);
+        bucket.refilled_at = Some(now);
+        bucket.raise_limit(now);
         bucket
     }
 
@@ -214,19 +215,19 @@ impl Budget {
 
 impl Bucket {
     fn set_limit(&mut self, limit: i64) {
-        let burst = (limit / i64::from(BURST)).max(1);
+        let burst = (limit / i64::from(BURST_DIVISOR)).max(1);
         self.limit = limit;
-        self.most = burst.saturating_mul(REQUEST);
-        self.level = self.level.min(self.most);
+        self.capacity = burst.saturating_mul(SHARES_PER_REQUEST);
+        self.level = self.level.min(self.capacity);
         self.rate = (limit - burst).max(1);
     }
 
-    fn unpromised(&self) -> i64 {
-        self.level.saturating_sub(self.promised.saturating_mul(REQUEST))
+    fn unreserved(&self) -> i64 {
+        self.level.saturating_sub(self.reserved.saturating_mul(SHARES_PER_REQUEST))
     }
 
-    /// Comes back towards what was configured.
-    fn come_back(&mut self, now: Timestamp) {
+    /// Raises the limit towards the configured one.
+    fn raise_limit(&mut self, now: Timestamp) {
         let Some(stepped_at) = self.stepped_at else { return };
         if now < stepped_at {
             self.stepped_at = Some(now); // the clock was set back
@@ -236,7 +237,7 @@ impl Bucket {
         if minutes == 0 {
             return;
         }
-        let step = (self.configured / STEP).max(1);
+        let step = (self.configured / STEP_DIVISOR).max(1);
         let limit = self.limit.saturating_add(step.saturating_mul(minutes)).min(self.configured);
         self.set_limit(limit);
         self.stepped_at = (limit < self.configured).then_some(now);
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(budget.limit(soon.after(MINUTE)), Some(470));
         assert_eq!(budget.limit(soon.after(MINUTE * 20)), Some(850));
         assert_eq!(budget.limit(soon.after(MINUTE * 28)), None);
-        // Throttled without having sent much: others of the tenant have.
+        // Throttled without having sent much: other clients of the tenant have.
         budget.slow_down(soon.after(MINUTE * 60));
         assert_eq!(budget.limit(soon.after(MINUTE * 60)), Some(450));
         assert_eq!(Budget::per_minute(1000).limited_to(Some(50), NOON).limit(NOON), Some(50));
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_promised_is_nobody_elses_until_it_leaves() {
+    fn what_is_reserved_is_unavailable_until_it_is_sent() {
         let budget = Arc::new(Budget::per_minute(60));
         let promises = [budget.promise(), budget.promise()];
         assert_eq!(budget.available(NOON), 0);
@@ -377,7 +378,7 @@ mod tests {
         #[test]
         fn in_no_sixty_seconds_does_more_leave_than_the_budget(
             per_minute in 1_u32..400,
-            // `None`: until something may leave again.
+            // `None` waits until something may be sent.
             waits_ms in prop::collection::vec(
                 prop_oneof![60 => Just(None), 20 => (0_u64..100).prop_map(Some), 1 => (0_u64..70_000).prop_map(Some)],
                 1..600,

@@ -1,4 +1,4 @@
-//! A certificate with its private key: how an application proves itself without a secret that travels.
+//! A certificate with its private key: authenticates an application without sending a secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use super::x509::X509;
 use vetwatch_core::redact;
 use vetwatch_core::time::Timestamp;
 
-/// How long an assertion is good for. It is made for one request; Entra ID recommends no more than this.
-const LIFE: Duration = Duration::from_mins(10);
+/// Lifetime of an assertion. It is made for one request; Entra ID recommends at most this.
+const ASSERTION_LIFETIME: Duration = Duration::from_mins(10);
 
-/// An RSA key of 2048 to 4096 bits, and the certificate that the login server knows it by.
+/// An RSA key of 2048 to 4096 bits and its certificate, which the login server knows.
 pub struct Certificate {
     x509: X509,
     key: RsaKeyPair,
 }
 
-/// Why a file is of no use as a credential. Says nothing of what the key is made of.
+/// Why a file cannot be used as a credential. Never contains key material.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     #[error("the file holds no certificate (-----BEGIN CERTIFICATE-----)")]
@@ -33,7 +33,9 @@ pub enum CertificateError {
     OddCertificate,
     #[error("the file holds no private key (-----BEGIN PRIVATE KEY-----)")]
     NoKey,
-    #[error("the private key is encrypted; vetwatch starts with nobody there to type a passphrase: store it without")]
+    #[error(
+        "the private key is encrypted; vetwatch starts unattended and cannot ask for a passphrase: store it without"
+    )]
     Encrypted,
     #[error("the private key is for elliptic curves; Entra ID takes RSA only")]
     EllipticCurve,
@@ -46,17 +48,17 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// Whether it is the key's fault, which may be in a file of its own.
+    /// True if the fault is in the key, which may have its own file.
     pub fn is_the_keys(self) -> bool {
         !matches!(self, Self::NoCertificate | Self::OddCertificate)
     }
 }
 
 impl Certificate {
-    /// Reads PEM: of several certificates (a chain) the one that belongs to the key.
+    /// Parses PEM. If there are several certificates (a chain), the one that matches the key is used.
     ///
     /// # Errors
-    /// What is missing or of no use.
+    /// If something is missing or unusable.
     pub fn from_pem(certificates: &str, key: &str) -> Result<Self, CertificateError> {
         let sections = |pem: &str| -> Vec<(SectionKind, Vec<u8>)> {
             <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()).map_while(Result::ok).collect()
@@ -82,7 +84,7 @@ impl Certificate {
                 "WrongAlgorithm" => CertificateError::EllipticCurve,
                 _ => CertificateError::OddKey,
             })?,
-            // Of the older form only the head says that it is encrypted.
+            // In the older format only the header shows the encryption.
             None if key.contains("ENCRYPTED") => return Err(CertificateError::Encrypted),
             None if key.contains("BEGIN EC PRIVATE KEY") => return Err(CertificateError::EllipticCurve),
             None if key.contains("PRIVATE KEY-----") => return Err(CertificateError::OddKey),
@@ -93,17 +95,17 @@ impl Certificate {
         Ok(Self { x509, key })
     }
 
-    /// When the login server will not take it any more.
+    /// When the certificate expires.
     pub fn ends_at(&self) -> Timestamp {
         self.x509.ends_at
     }
 
-    /// A signed statement that whoever sends it to `audience` within the next ten minutes, once, is `client_id`.
-    /// `None`: the system has no random numbers.
+    /// Signs an assertion that its sender is `client_id`, valid once for `audience` within ten minutes. `None` if the
+    /// system has no random numbers.
     pub fn assertion(&self, client_id: &str, audience: &str, now: Timestamp) -> Option<String> {
         let encode = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let head = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": self.x509.thumbprint });
-        let (begin, end) = (now.as_secs(), now.after(LIFE).as_secs());
+        let (begin, end) = (now.as_secs(), now.after(ASSERTION_LIFETIME).as_secs());
         let claims = json!({
             "aud": audience, "iss": client_id, "sub": client_id, "jti": Uuid::new_v4(),
             "iat": begin, "nbf": begin, "exp": end,

@@ -1,5 +1,5 @@
-//! How far one gets towards a server, for `check --live`: its name, a connection, TLS. The calls themselves go through
-//! the HTTP client, which says less about where it failed.
+//! Checks how far a server can be reached, for `check --live`: its name, a connection, TLS. The API calls go through
+//! the HTTP client, whose errors do not show the stage.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use url::Url;
 
 use vetwatch_core::redact;
 
-/// For each of the three.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For each stage.
+const STAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -34,19 +34,20 @@ impl Stage {
     }
 }
 
-/// Goes there and hangs up. Sends nothing but a TLS handshake, and not even that where `url` is plain http.
+/// Connects and disconnects. Sends only a TLS handshake, and nothing if `url` is plain http.
 ///
 /// # Errors
-/// Which hop failed, and why.
+/// The stage that failed, and why.
 pub async fn reach(url: &Url) -> Result<(), (Stage, String)> {
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
     let bare = host.trim_matches(['[', ']']);
     let at = |hop| move |why: String| (hop, why);
-    let late = |_| format!("no answer within {}", humantime::format_duration(PATIENCE));
-    let found = timeout(PATIENCE, tokio::net::lookup_host((bare, port))).await.map_err(late).map_err(at(Stage::Dns))?;
+    let late = |_| format!("no answer within {}", humantime::format_duration(STAGE_TIMEOUT));
+    let found =
+        timeout(STAGE_TIMEOUT, tokio::net::lookup_host((bare, port))).await.map_err(late).map_err(at(Stage::Dns))?;
     let addresses: Vec<_> = found.map_err(|error| (Stage::Dns, error.to_string()))?.collect();
-    // Tries one address after the other.
-    let connected = timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await;
+    // Tries the addresses in turn.
+    let connected = timeout(STAGE_TIMEOUT, TcpStream::connect(addresses.as_slice())).await;
     let tcp = connected.map_err(late).map_err(at(Stage::Connection))?;
     let tcp = tcp.map_err(|error| (Stage::Connection, error.to_string()))?;
     if url.scheme() != "https" {
@@ -54,19 +55,19 @@ pub async fn reach(url: &Url) -> Result<(), (Stage, String)> {
     }
     let tls = config().map_err(at(Stage::Tls))?;
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| (Stage::Tls, error.to_string()))?;
-    let shaken = timeout(PATIENCE, TlsConnector::from(Arc::new(tls)).connect(name, tcp)).await;
+    let shaken = timeout(STAGE_TIMEOUT, TlsConnector::from(Arc::new(tls)).connect(name, tcp)).await;
     shaken.map_err(late).map_err(at(Stage::Tls))?.map_err(|error| (Stage::Tls, redact::words(&error.to_string())))?;
     Ok(())
 }
 
-/// The system's authorities, as the HTTP client has them.
+/// Trusts the system's authorities, like the HTTP client.
 fn config() -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new_with_extra_roots([], Arc::clone(&provider)).map_err(|error| error.to_string())?;
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .dangerous() // not: it is the system's own verifier
+        .dangerous() // not here: it is the system's own verifier
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth())
 }

@@ -1,4 +1,4 @@
-//! Who asks Partner Center: an application, or a user by an application.
+//! Credentials for Partner Center: an application, or a user through an application.
 
 use std::borrow::Cow;
 use std::io::ErrorKind;
@@ -16,25 +16,25 @@ use vetwatch_core::time::Timestamp;
 #[derive(Debug, Clone)]
 pub struct Credential {
     pub proof: ClientAuth,
-    /// Where the refresh token is, if a user signed in. `None`: the application asks for itself.
+    /// The refresh token's file. `None` if the application acts for itself.
     pub user: Option<TokenFile>,
 }
 
-/// How the application proves that it is the one.
+/// How the application authenticates.
 #[derive(Debug, Clone)]
 pub enum ClientAuth {
     ClientSecret {
         secret: SecretString,
-        /// As the configuration says; the login server does not.
+        /// From the configuration; the login server does not tell.
         ends_at: Option<Timestamp>,
     },
     Certificate(Arc<Certificate>),
-    /// The file in which a platform (Kubernetes, …) keeps a token of its own; read again for each request, because the
-    /// platform replaces it.
+    /// The file in which a platform (Kubernetes, …) keeps its token; read for each request, because the platform
+    /// replaces it.
     WorkloadIdentity(PathBuf),
 }
 
-/// Something that ends on a day that is known.
+/// A part of a credential with a known expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Expiry {
     /// `client secret`, `certificate`, `refresh token`
@@ -43,14 +43,14 @@ pub struct Expiry {
 }
 
 impl Credential {
-    /// An application with a secret of which nobody said when it ends.
+    /// An application with a client secret of unknown expiry.
     pub fn client_secret(secret: impl Into<SecretString>) -> Self {
         Self { proof: ClientAuth::ClientSecret { secret: secret.into(), ends_at: None }, user: None }
     }
 
-    /// What of it ends, where that is known: at most one entry for each part. Reads the refresh token's file.
+    /// The known expiries, at most one for each part. Reads the refresh token's file.
     pub fn expiries(&self) -> Vec<Expiry> {
-        // One that cannot be read has no known end; whoever redeems it says what is wrong.
+        // An unreadable file has no known expiry; redeeming it reports the error.
         let user = self.user.as_ref().and_then(|file| file.ends_at().ok()?);
         self.proof.expiry().into_iter().chain(user.map(|at| Expiry { of: "refresh token", at })).collect()
     }
@@ -58,11 +58,11 @@ impl Credential {
 
 const ASSERTION: (&str, Cow<'_, str>) =
     ("client_assertion_type", Cow::Borrowed("urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
-/// More than any token of a platform; what is larger is the wrong file.
-const LARGEST: usize = 64 * 1024;
+/// Larger than any platform's token; a larger file is the wrong one.
+const TOKEN_MAX_BYTES: usize = 64 * 1024;
 
 impl ClientAuth {
-    /// When it ends, if that is known.
+    /// When it expires, if known.
     pub(super) fn expiry(&self) -> Option<Expiry> {
         match self {
             Self::ClientSecret { ends_at, .. } => ends_at.map(|at| Expiry { of: "client secret", at }),
@@ -71,10 +71,10 @@ impl ClientAuth {
         }
     }
 
-    /// What is sent beside `client_id`. The last of the values is the one that is secret.
+    /// Form fields sent beside `client_id`. The last value is the secret.
     ///
     /// # Errors
-    /// Why there is nothing to send; the next request may do better.
+    /// If there is nothing to send; the next request may succeed.
     pub(super) async fn fields(
         &self,
         client_id: &str,
@@ -96,7 +96,10 @@ impl ClientAuth {
                 })?;
                 let text = String::from_utf8(bytes).unwrap_or_default();
                 let token = text.trim();
-                if token.is_empty() || token.len() > LARGEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                if token.is_empty()
+                    || token.len() > TOKEN_MAX_BYTES
+                    || !token.bytes().all(|byte| byte.is_ascii_graphic())
+                {
                     return Err(failed("is none"));
                 }
                 token.to_owned()

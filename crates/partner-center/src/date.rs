@@ -1,15 +1,15 @@
-//! Create dates. Five ways of writing one were seen in Microsoft's documentation, and a date is never worth a guess:
-//! a wrong one would begin a new attempt or hide one, an unknown one does neither.
+//! Create dates. Microsoft's documentation has five formats, and a date is never guessed: a wrong one would start a new
+//! attempt or hide one, an unknown one does neither.
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime};
 
 use vetwatch_core::time::Timestamp;
 
-/// The instant that a create date names, or `None` if it cannot be told for certain.
+/// Parses a create date. `None` if it is ambiguous or unreadable.
 ///
-/// Read: RFC 3339 with any number of decimals and any offset (`+00:00`, `+0000`, `Z`), the same without an offset
-/// (UTC, as documented for `validationStatus`), and `07/25/2020: 00:00:00` (UTC) where day and month cannot be
-/// confused. `0001-01-01` and its like are how .NET writes "no date".
+/// Accepted: RFC 3339 with any number of decimals and any offset (`+00:00`, `+0000`, `Z`), the same without an offset
+/// (UTC, as documented for `validationStatus`), and `07/25/2020: 00:00:00` (UTC) if day and month cannot be confused.
+/// `0001-01-01` and the like are .NET's "no date".
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let instant = DateTime::parse_from_rfc3339(text)
@@ -21,7 +21,7 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     (2000..2200).contains(&instant.year()).then(|| instant.and_utc().into())
 }
 
-/// `07/09/2020: 00:00:00`, seen once, may be July or September: unknown. `07/25/2020` and `25/07/2020` are clear.
+/// `07/09/2020: 00:00:00`, seen once, may be July or September: `None`. `07/25/2020` and `25/07/2020` are clear.
 fn with_slashes(text: &str) -> Option<NaiveDateTime> {
     let (date, time) = text.split_once(' ')?;
     let time = NaiveTime::parse_from_str(time.trim(), "%H:%M:%S").ok()?;

@@ -1,5 +1,5 @@
-//! Signing in a user: this machine shows a code, a person types it into a browser anywhere and signs in there, with a
-//! second factor. vetwatch sees neither password nor factor, only the refresh token in the end.
+//! Signs in a user: this machine shows a code, a person enters it in any browser and signs in there, with a second
+//! factor. vetwatch sees neither password nor factor, only the refresh token.
 
 use std::fmt;
 use std::io;
@@ -24,16 +24,16 @@ use vetwatch_core::redact;
 use vetwatch_core::time::Clock;
 
 /// One request.
-const REQUEST: Duration = Duration::from_secs(30);
-/// RFC 8628: how often to ask if the server does not say, and how much seldomer after each `slow_down`.
-const INTERVAL: Duration = Duration::from_secs(5);
-const SLOWER: Duration = Duration::from_secs(5);
-/// The longest pause, and the longest life of a code, that are believed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// RFC 8628: the default poll interval, and its increase after each `slow_down`.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+const SLOW_DOWN_BY: Duration = Duration::from_secs(5);
+/// Bounds on what the server says: the interval, and the lifetime of a code.
 const INTERVAL_MAX: Duration = Duration::from_mins(1);
-const LIFE: Duration = Duration::from_mins(15);
-const LIFE_MAX: Duration = Duration::from_hours(1);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(15);
+const LIFETIME_MAX: Duration = Duration::from_hours(1);
 
-/// A sign-in that has begun.
+/// A sign-in in progress.
 pub struct DeviceLogin {
     login: Login,
     file: TokenFile,
@@ -42,25 +42,25 @@ pub struct DeviceLogin {
     until: Instant,
 }
 
-/// What the person is told. From the server, made fit for a terminal.
+/// Instructions for the person. From the server, cleaned for a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     pub url: String,
     pub code: String,
-    /// How long the code is good for.
+    /// Lifetime of the code.
     pub life: Duration,
 }
 
-/// Who signed in.
+/// The user who signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedIn {
-    /// As the token says; for people only.
+    /// From the token; for display only.
     pub user: Option<String>,
-    /// Whether the token says that there was a second factor; `None`: it does not say.
+    /// Whether the token shows a second factor. `None` if it does not say.
     pub mfa: Option<bool>,
 }
 
-/// Why nobody is signed in. Nothing that was stored before has changed.
+/// Why the sign-in failed. What was stored before is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum SignInError {
     #[error("no user signs in for this partner")]
@@ -80,10 +80,10 @@ pub enum SignInError {
 }
 
 impl DeviceLogin {
-    /// Asks for a code.
+    /// Requests a code.
     ///
     /// # Errors
-    /// If there is none, or no user is configured.
+    /// If there is no code, or no user is configured.
     pub async fn begin(settings: &PartnerSettings, clock: Arc<dyn Clock>) -> Result<(Self, Prompt), SignInError> {
         let settings = settings.as_user().ok_or(SignInError::NoUser)?;
         let file = settings.credential.user.clone().ok_or(SignInError::NoUser)?;
@@ -91,14 +91,15 @@ impl DeviceLogin {
         let http = http.map_err(SetupError::from)?;
         let login = Login::new(http, &settings, settings.credential.proof.clone())?;
         let scope = format!("{}/user_impersonation offline_access", login.resource);
-        let reply = login.device_code(&scope, Instant::now() + REQUEST).await.map_err(|denied| denied.error)?;
+        let reply = login.device_code(&scope, Instant::now() + REQUEST_TIMEOUT).await.map_err(|denied| denied.error)?;
         let body = Json::parse(&reply.body);
         let object = body.as_ref().and_then(Json::as_object);
         let read = |object: &Object| {
             let text = |key| object.get(key).ok().flatten().and_then(Json::as_text);
             let url = text("verification_uri").or_else(|| text("verification_url"))?;
-            let life = seconds(object, "expires_in").unwrap_or(LIFE).min(LIFE_MAX);
-            let interval = seconds(object, "interval").unwrap_or(INTERVAL).clamp(Duration::from_secs(1), INTERVAL_MAX);
+            let life = seconds(object, "expires_in").unwrap_or(DEFAULT_LIFETIME).min(LIFETIME_MAX);
+            let interval =
+                seconds(object, "interval").unwrap_or(DEFAULT_INTERVAL).clamp(Duration::from_secs(1), INTERVAL_MAX);
             let prompt = Prompt {
                 url: redact::words(&clean(url, 200)),
                 code: redact::words(&clean(text("user_code")?, 40)),
@@ -111,10 +112,10 @@ impl DeviceLogin {
         Ok((Self { login, file, device_code, interval, until: Instant::now() + prompt.life }, prompt))
     }
 
-    /// Asks, as seldom as the server wants, whether the person has signed in, and stores the refresh token.
+    /// Polls at the server's interval until the person has signed in, and stores the refresh token.
     ///
     /// # Errors
-    /// If the person declined, or did not do it in time, or may not.
+    /// If the person declined, was too late, or is not allowed to.
     pub async fn wait(mut self) -> Result<SignedIn, SignInError> {
         loop {
             if Instant::now() + self.interval > self.until {
@@ -125,16 +126,16 @@ impl DeviceLogin {
                 ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
                 ("device_code", self.device_code.expose_secret()),
             ];
-            let denied = match self.login.grant(Version::V2, &form, Instant::now() + REQUEST).await {
+            let denied = match self.login.grant(Version::V2, &form, Instant::now() + REQUEST_TIMEOUT).await {
                 Ok(granted) => return self.store(granted).await,
                 Err(denied) => denied,
             };
             match (denied.word.as_deref(), denied.error) {
                 (Some("authorization_pending"), _) => {}
-                (Some("slow_down"), _) => self.interval = (self.interval + SLOWER).min(INTERVAL_MAX),
+                (Some("slow_down"), _) => self.interval = (self.interval + SLOW_DOWN_BY).min(INTERVAL_MAX),
                 (Some("expired_token" | "code_expired"), _) => return Err(SignInError::Expired),
                 (Some("access_denied" | "authorization_declined"), _) => return Err(SignInError::Declined),
-                // The code is still good; the network may be back before it ends.
+                // The code is still valid; the network may be back before it expires.
                 (_, Error::NoToken(_)) => self.interval = (self.interval * 2).min(INTERVAL_MAX),
                 (_, Error::Throttled { wait, .. }) => {
                     self.interval = wait.unwrap_or(self.interval * 2).clamp(self.interval, INTERVAL_MAX);
@@ -144,14 +145,14 @@ impl DeviceLogin {
         }
     }
 
-    /// The one before is not kept: it may be another user's.
+    /// The previous token is dropped: it may be another user's.
     async fn store(self, granted: TokenGrant) -> Result<SignedIn, SignInError> {
         let signed_in = SignedIn::of(&granted.token);
         let current = granted.refresh_token.ok_or(SignInError::NoRefreshToken)?;
         let kept = StoredToken { current, previous: None, obtained_at: self.login.http.now() };
         let failed = |source| SignInError::Store { path: self.file.path().display().to_string(), source };
-        // The daemon holds the lock for one request, or two.
-        let held = self.file.lock(Instant::now() + 3 * REQUEST).await.map_err(failed)?;
+        // The daemon holds the lock for one or two requests.
+        let held = self.file.lock(Instant::now() + 3 * REQUEST_TIMEOUT).await.map_err(failed)?;
         let held = held.ok_or_else(|| failed(io::Error::other("another vetwatch holds it")))?;
         held.replace(&kept).map_err(failed)?;
         Ok(signed_in)
@@ -159,7 +160,7 @@ impl DeviceLogin {
 }
 
 impl SignedIn {
-    /// What the access token says of itself. Microsoft warns against relying on that, and nothing does.
+    /// Reads the access token's claims. Microsoft warns against relying on them, and nothing here does.
     fn of(token: &Token) -> Self {
         let claims = token.expose().split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
         let claims = claims.and_then(|claims| Json::parse(&claims));

@@ -1,4 +1,4 @@
-//! What can come of asking Partner Center, by what the caller does about it.
+//! Errors of a call to Partner Center, by what the caller does about them.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,52 +8,52 @@ use uuid::Uuid;
 use super::api_error::ApiError;
 use super::error_codes::Hint;
 
-/// Why there is no answer. Nothing here changes what is believed of a customer.
+/// Why there is no response. None of these changes a customer's stored state.
 ///
-/// The texts are for people: the HTTP status, Partner Center's code and words where there are any, and the correlation
-/// id that Microsoft's support asks for. Never a secret, a token, or the query of an URL; no control characters.
+/// The texts are for people: the HTTP status, Partner Center's code and words if any, and the correlation id for
+/// Microsoft's support. Never a secret, a token, or a URL's query; no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// We ask too much. Nobody at this partner is to be asked before the time is over (if it was said: at most an hour).
+    /// Throttled. No customer of this partner may be polled until the wait is over (if given: at most an hour).
     #[error("{answer}{}", Wait(*.wait))]
     Throttled { wait: Option<Duration>, answer: ApiError },
-    /// Our credential, or a token fresh from it, was refused: a person must act, and nobody at this partner can be asked.
+    /// Our credential, or a new token, was rejected: a person must act, and no customer of this partner can be polled.
     #[error("{before}{0}{advice}", before = RefusedBy(.0), advice = Hint::on_credential(.0))]
     Credential(ApiError),
-    /// The login server is in trouble or unreachable. It will be tried again; nobody at this partner can be asked now.
+    /// The login server fails or is unreachable. It is retried; no customer of this partner can be polled now.
     #[error("no token: {0}")]
     NoToken(String),
-    /// We may not do this: with this customer, or ([`Error::affects_partner`]) at all.
+    /// We may not do this: for this customer, or ([`Error::affects_partner`]) at all.
     #[error("{0}{advice}", advice = Hint::on(.0))]
     Forbidden(ApiError),
-    /// The customer has no relationship with this partner (any more).
+    /// The customer has no relationship with this partner, or no longer.
     #[error("{0}")]
     NoRelationship(ApiError),
     #[error("{0}")]
     NotFound(ApiError),
-    /// Something came that is no answer: cut off, too large, not JSON, of no documented shape.
+    /// The response is invalid: cut off, too large, not JSON, not of a documented shape.
     #[error("not understood: {what}{}", Correlation(*.correlation_id))]
     Unreadable { what: String, correlation_id: Option<Uuid> },
-    /// Partner Center is in trouble (5xx, 408).
+    /// Partner Center fails (5xx, 408).
     #[error("{0}")]
     Server(ApiError),
-    /// The whole call, its token included, took longer than it may.
+    /// The whole call, token included, exceeded its timeout.
     #[error("no answer within {}{}", humantime::format_duration(*.after), Correlation(*.correlation_id))]
     TimedOut { after: Duration, correlation_id: Option<Uuid> },
     /// No connection: DNS, TCP, TLS.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// Any other refusal, a redirect among them: asking the same again is senseless.
+    /// Any other error status, redirects included: a retry is pointless.
     #[error("{0}")]
     Refused(ApiError),
 }
 
-/// Codes of a 403 that say that the partner as a whole is shut out: its programme is inactive (800039, 900149), the
-/// partner agreement is not accepted (900124), Conditional Access blocks us (900309), app-only is not allowed (900329).
+/// Codes of a 403 that concern the partner as a whole: its programme is inactive (800039, 900149), the partner
+/// agreement is not accepted (900124), Conditional Access blocks us (900309), app-only is not allowed (900329).
 const PARTNER_IS_FORBIDDEN: [&str; 5] = ["800039", "900149", "900124", "900309", "900329"];
 
 impl Error {
-    /// Whether every other customer of the partner would meet the same error now, so that the rest need not be asked.
+    /// True if every other customer of the partner would fail alike now, so that the rest need not be polled.
     pub fn affects_partner(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Credential(_) | Self::NoToken(_) | Self::Unreachable(_) => true,
@@ -67,7 +67,7 @@ impl Error {
         }
     }
 
-    /// Whether nothing at all can be asked now, whatever it is about: throttled, no token, no connection.
+    /// True if no request can succeed now: throttled, no token, no connection.
     pub fn blocks_all_calls(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::NoToken(_) | Self::Unreachable(_) => true,
@@ -76,11 +76,11 @@ impl Error {
         }
     }
 
-    /// What a refusal of Partner Center means. A 401 is the credential's: by then the token was renewed.
+    /// Classifies an error response of Partner Center. A 401 concerns the credential: by then the token was renewed.
     pub(super) fn of(answer: ApiError, retry_after: Option<Duration>) -> Self {
         match (answer.status(), answer.code()) {
             (429, _) => Self::Throttled { wait: retry_after, answer },
-            // Says how long to stay away, so this is not trouble but a request.
+            // It names a wait, so this is throttling and not a failure.
             (503, _) if retry_after.is_some() => Self::Throttled { wait: retry_after, answer },
             (401, _) => Self::Credential(answer),
             (403, Some("20002")) => Self::NoRelationship(answer),
@@ -110,7 +110,7 @@ impl fmt::Display for Correlation {
     }
 }
 
-/// Who refused the credential; nothing if nobody was asked.
+/// The server that rejected the credential; nothing if no request was sent.
 struct RefusedBy<'a>(&'a ApiError);
 
 impl fmt::Display for RefusedBy<'_> {

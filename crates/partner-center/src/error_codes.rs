@@ -1,10 +1,11 @@
-//! What the codes of Entra ID and Partner Center mean, and what a person does about them. The README has this table, too.
+//! The codes of Entra ID and Partner Center: what they mean and what a person does about them. The README has this
+//! table, too.
 
 use std::fmt;
 
 use super::api_error::ApiError;
 
-/// The login server's codes, and those of Partner Center that concern the credential or its rights.
+/// The login server's codes, and Partner Center's that concern the credential or its rights.
 const MEANINGS: &[(&str, &str)] = &[
     ("AADSTS7000215", "the client secret is wrong: the file must hold the secret's value, not its id"),
     ("AADSTS7000222", "the client secret has expired: make a new one in Entra ID, replace the file"),
@@ -80,8 +81,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ("900416", "Partner Center has locked this customer"),
 ];
 
-/// What a refused submission means, by status and code. Microsoft documents no code for a submission that comes at the
-/// wrong time; these are the general ones.
+/// Rejected submissions, by status and code. Microsoft documents no code for a submission at the wrong time; these are
+/// the general ones.
 const SUBMISSIONS: &[(u16, &str, &str)] = &[
     (400, "3000", VALUE),
     (400, "800002", VALUE),
@@ -101,7 +102,7 @@ const CONFLICT: &str = "it conflicts with how the customer stands: in review or 
 const UNDOCUMENTED: &str = "Microsoft does not document what this means: its words, and the correlation id for its \
                             support, are all there is";
 
-/// On a submission that was refused.
+/// The hint on a rejected submission.
 pub(super) fn of_submission(refusal: &ApiError) -> Option<&'static str> {
     let (status, code) = (refusal.status(), refusal.code().unwrap_or_default());
     let known =
@@ -120,11 +121,11 @@ const UNREGISTERED: &str = "a fresh token is refused: is the application registe
                             settings, app management), as a web app, in this tenant and cloud? Of a user: with a \
                             second factor, and with a role in Partner Center?";
 
-/// `; ` and what to do, or nothing.
+/// Displays `; ` and what to do, or nothing.
 pub(super) struct Hint(Option<&'static str>);
 
 impl Hint {
-    /// On a refusal.
+    /// The hint on an error response.
     pub(super) fn on(refusal: &ApiError) -> Self {
         if refusal.is_missing_mfa() {
             return Self(Some(MFA));
@@ -133,7 +134,7 @@ impl Hint {
         Self(MEANINGS.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning))
     }
 
-    /// On a refusal of the credential itself.
+    /// The hint on a rejected credential.
     pub(super) fn on_credential(refusal: &ApiError) -> Self {
         let Self(known) = Self::on(refusal);
         let otherwise = match refusal.status() {

@@ -1,4 +1,4 @@
-//! One HTTP exchange: bounded in size and time, told apart by how it failed, counted against the budget.
+//! HTTP exchanges: bounded in size and time, classified by how they failed, counted against the budget.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::LONGEST;
+use super::ERROR_TEXT_MAX_CHARS;
 use super::budget::{Budget, Reader};
 use super::text::clean;
 use vetwatch_core::redact;
 use vetwatch_core::time::{Clock, Timestamp};
 
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a refusal says beyond its status is a courtesy: it is not waited for as long as an answer is.
-const REFUSALS_BODY: Duration = Duration::from_secs(5);
-const REFUSALS_BODY_MAX: usize = 64 * 1024;
+/// An error body is optional, so it is read for less time than a response.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
 
-/// Nobody asks for more than this, and a mistyped header must not silence us for a year.
+/// Longer than any server demands; a mistyped header must not stop polling for a year.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
-/// One for each partner: its connections are kept and used again, for the login as well.
+/// One per partner: its connections are reused, for the login as well.
 #[derive(Clone)]
 pub(super) struct Http {
     client: Client,
@@ -34,42 +34,42 @@ pub(super) struct Http {
     clock: Arc<dyn Clock>,
 }
 
-/// What came back, whatever its status.
+/// A response of any status.
 pub(super) struct Reply {
     pub(super) status: u16,
-    /// What stands behind the status, if it is not what always stands there.
+    /// The reason phrase, unless it is the canonical one.
     pub(super) reason: Option<String>,
     pub(super) headers: HeaderMap,
-    /// What arrived of the body; of an answer (2xx) all of it.
+    /// The received part of the body; for a 2xx all of it.
     pub(super) body: Vec<u8>,
     pub(super) began_at: Timestamp,
     pub(super) ended_at: Timestamp,
 }
 
-/// Why nothing came back that could be read to its end.
+/// Why no complete response was read.
 #[derive(Debug)]
 pub(super) enum Failure {
     TimedOut,
     /// No connection.
     Unreachable(String),
-    /// The connection broke before or within the answer, or the answer is too large.
+    /// The connection broke before the end of the response, or the response is too large.
     Broken(String),
 }
 
 impl Http {
     /// # Errors
-    /// When the system's certificates cannot be read.
+    /// If the system's certificates cannot be read.
     pub(super) fn new(budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
-        // Building a client panics without a provider. Whoever installed one already keeps it.
+        // Building a client panics without a provider. One that is installed already stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .no_proxy()
-            .connect_timeout(CONNECT)
-            // A connection that hangs takes one question along, not all that are under way.
+            .connect_timeout(CONNECT_TIMEOUT)
+            // A connection that hangs costs one request, not all in flight.
             .http1_only()
-            // Well below what servers allow: a connection that they close while we write costs an answer.
+            // Well below the servers' timeouts: a connection that they close while we write costs a response.
             .pool_idle_timeout(Duration::from_secs(30))
             .build()?;
         Ok(Self { client, budget, clock })
@@ -83,13 +83,13 @@ impl Http {
         self.clock.now()
     }
 
-    /// A page is asked for now.
+    /// Notes that `reader` requests a page now.
     pub(super) fn reads(&self, reader: Reader) {
         self.budget.reads(reader, self.now());
     }
 
-    /// Sends a request and reads what comes back, until `until` at the latest. An answer's body may have `body_max`
-    /// bytes, counted after decompression and while they arrive.
+    /// Sends a request and reads the response, until `until` at the latest. The body of a 2xx may have at most
+    /// `body_max` bytes, counted after decompression and while they arrive.
     pub(super) async fn send(
         &self,
         request: RequestBuilder,
@@ -100,8 +100,8 @@ impl Http {
         body.map(|()| reply)
     }
 
-    /// The same for a request whose status alone says that it was carried out: what became of an answer's body is told
-    /// beside it.
+    /// As [`Self::send`], for a request whose status alone confirms it: the outcome of reading the body is returned
+    /// separately.
     pub(super) async fn send_with_status(
         &self,
         request: RequestBuilder,
@@ -120,9 +120,9 @@ impl Http {
             let read = timeout_at(until, read(&mut response, &mut body, body_max)).await;
             came = read.unwrap_or(Err(Failure::TimedOut));
         } else {
-            let until = until.min(Instant::now() + REFUSALS_BODY);
-            // The status says enough; what did not arrive is not missed.
-            let _ = timeout_at(until, read(&mut response, &mut body, REFUSALS_BODY_MAX)).await;
+            let until = until.min(Instant::now() + ERROR_BODY_TIMEOUT);
+            // The status suffices; a missing body is no error.
+            let _ = timeout_at(until, read(&mut response, &mut body, ERROR_BODY_MAX_BYTES)).await;
         }
         let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
         let reason = reason.map(|reason| redact::words(&clean(&String::from_utf8_lossy(reason.as_bytes()), 100)));
@@ -155,7 +155,7 @@ fn failure(error: reqwest::Error) -> Failure {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    let text = clean(&redact::words(&clean(&text, LONGEST)), 300);
+    let text = clean(&redact::words(&clean(&text, ERROR_TEXT_MAX_CHARS)), 300);
     if is_connect { Failure::Unreachable(text) } else { Failure::Broken(text) }
 }
 
@@ -164,7 +164,7 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// A header that must be a GUID to be believed.
+    /// A header's value, if it is a GUID.
     pub(super) fn id(&self, header: &str) -> Option<Uuid> {
         Uuid::parse_str(self.headers.get(header)?.to_str().ok()?.trim()).ok()
     }
@@ -173,7 +173,7 @@ impl Reply {
         self.headers.get(header)?.to_str().ok()
     }
 
-    /// How long the server asks us to stay away: `Retry-After` in seconds or as a date, at most an hour.
+    /// The wait from `Retry-After`, in seconds or as a date, at most an hour.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         retry_after(self.header(RETRY_AFTER.as_str())?, self.ended_at)
     }
@@ -182,7 +182,7 @@ impl Reply {
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Too many digits for a number are too many seconds as well.
+        // More digits than fit are too many seconds as well.
         return Some(text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs).min(RETRY_AFTER_MAX));
     }
     let date = DateTime::parse_from_rfc2822(text).ok()?;

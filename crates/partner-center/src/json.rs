@@ -1,10 +1,10 @@
-//! JSON read as strictly as a verdict deserves: `serde_json::Value` would silently keep the last of two equal keys.
+//! Strict JSON, as verdicts require: `serde_json::Value` would silently keep the last of two equal keys.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// A JSON value. Booleans are kept without their value, and numbers as text: nothing here needs more.
+/// A JSON value. Booleans lose their value and numbers are text: nothing here needs more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Json {
     Null,
@@ -15,16 +15,17 @@ pub(super) enum Json {
     Object(Object),
 }
 
-/// An object as it was written, in order, with every key.
+/// An object as written: every key, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object(Vec<(String, Json)>);
 
-/// The same key more than once: there is no telling which one is meant.
+/// A key that occurs more than once, so that its value is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DuplicateKey;
 
 impl Json {
-    /// `None` if it is not one JSON value in UTF-8. A byte order mark is tolerated; depth is bounded (128).
+    /// Parses one JSON value. `None` if there is not exactly one, in UTF-8. A byte order mark is tolerated; depth is at
+    /// most 128.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(without_bom(body)).ok()
     }
@@ -39,7 +40,7 @@ impl Json {
 }
 
 impl Object {
-    /// The value of a key, in whatever casing it was written. `null` is as good as absent.
+    /// The value of a key, matched without case. `null` counts as absent.
     pub(super) fn get(&self, key: &str) -> Result<Option<&Json>, DuplicateKey> {
         let mut found = self.all(key);
         let first = found.next();
@@ -49,13 +50,13 @@ impl Object {
         Ok(first.filter(|value| **value != Json::Null))
     }
 
-    /// Every value of a key, in whatever casing it was written.
+    /// Every value of a key, matched without case.
     pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &Json> {
         self.0.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
     }
 }
 
-/// .NET likes to begin with one.
+/// Removes the byte order mark that .NET may write.
 pub(super) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }

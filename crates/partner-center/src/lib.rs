@@ -1,8 +1,8 @@
 //! Partner Center's REST API: one client for each partner, over one budget.
 //!
-//! Only a 2xx answer of a documented shape becomes an [`Answer`]; everything else is an [`Error`], told apart by what
-//! the caller does about it. No call takes longer than its deadline, and none leaves the hosts of the configuration:
-//! redirects and links are not followed, proxies of the environment are not used.
+//! Only a 2xx response of a documented shape becomes an [`Answer`]; everything else is an [`Error`], by what the caller
+//! does about it. No call exceeds its deadline, and none leaves the configured hosts: redirects and links are not
+//! followed, and proxies of the environment are ignored.
 
 pub mod application;
 mod audit;
@@ -66,11 +66,11 @@ pub struct PartnerSettings {
     pub client_id: String,
     pub api_url: Url,
     pub login_url: Url,
-    /// What tokens are asked for: the API's own address in its cloud, whatever way leads there. Tokens do not work
+    /// Audience of the tokens: the API's own address in its cloud, even if a proxy leads there. Tokens do not work
     /// across clouds.
     pub resource: &'static str,
     pub credential: Credential,
-    /// Who asks for what only users may: submitting. Reading does without.
+    /// Credential for what only users may do, which is submitting. Reading does not need it.
     pub user_credential: Option<Credential>,
     pub requests_per_minute: u32,
     pub max_in_flight: usize,
@@ -78,7 +78,7 @@ pub struct PartnerSettings {
 }
 
 impl PartnerSettings {
-    /// The same for what only users may; `None`: no user is configured.
+    /// The same settings with the user's credential. `None` if no user is configured.
     #[must_use]
     pub fn as_user(&self) -> Option<Self> {
         let credential = [self.user_credential.as_ref(), Some(&self.credential)].into_iter().flatten();
@@ -87,7 +87,7 @@ impl PartnerSettings {
     }
 }
 
-/// Where the roster comes from.
+/// How a partner's customers are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Customers {
     /// Partner Center's list, synced.
@@ -105,18 +105,17 @@ pub struct PartnerCenter {
     deadline: Duration,
 }
 
-/// An answer that was understood.
+/// A response that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub snapshot: Snapshot,
-    /// The body as it was received, of a larger one the first 64 KiB. Not to be shown or stored as it is: see
-    /// `redact::words`.
+    /// The body as received, at most the first 64 KiB. Must not be shown or stored before `redact::words`.
     pub raw: String,
-    /// Ours: new for each request.
+    /// Generated here, new for each request.
     pub request_id: Uuid,
-    /// The server's, or ours if it named none.
+    /// The server's, or the one sent if it returned none.
     pub correlation_id: Uuid,
-    /// When the request that was answered began (after a 401: the second one).
+    /// When the answered request was sent (after a 401: the second one).
     pub began_at: Timestamp,
     pub ended_at: Timestamp,
 }
@@ -125,11 +124,11 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomerPage {
     pub customers: Vec<ListedCustomer>,
-    /// `None`: the list ended as documented.
+    /// `None` if this is the last page.
     pub next: Option<Continuation>,
 }
 
-/// What asks for the next page. Of use only to the client that gave it.
+/// Token for the next page. Valid only for the client that returned it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Continuation(HeaderValue);
 
@@ -143,45 +142,45 @@ pub enum SetupError {
     Address(&'static str),
 }
 
-/// What tokens are for, in every cloud but China's: the US Government cloud signs in elsewhere and asks the same API.
+/// Audience in every cloud but China's: the US Government cloud signs in elsewhere and uses the same API.
 pub const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
 pub const RESOURCE_IN_CHINA: &str = "https://partner.partnercenterapi.microsoftonline.cn";
 
-/// For a call, which is a token now and then and one or two questions.
-const DEADLINE: Duration = Duration::from_mins(1);
-/// For one answer: no longer than who is in review may be late.
-const ANSWER: Duration = Duration::from_secs(30);
-const PAGE: usize = 500;
-const QUALIFICATIONS_MAX: usize = 1024 * 1024;
-const PAGE_MAX: usize = 16 * 1024 * 1024;
-const RAW_MAX: usize = 64 * 1024;
-/// Of what is shown of an answer, in characters, before secrets are taken out.
-const LONGEST: usize = 2000;
+/// Whole call: at most one token request and two requests.
+const CALL_TIMEOUT: Duration = Duration::from_mins(1);
+/// One response: no longer than a customer in review may be late.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+const PAGE_SIZE: usize = 500;
+const QUALIFICATIONS_MAX_BYTES: usize = 1024 * 1024;
+const PAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
+const RAW_MAX_BYTES: usize = 64 * 1024;
+/// Applied before secrets are cut out, in characters.
+const ERROR_TEXT_MAX_CHARS: usize = 2000;
 /// Microsoft's cloud in China, run by 21Vianet.
-const CHINA: &str = "partner.partnercenterapi.microsoftonline.cn";
-const CORRELATION: &str = "MS-CorrelationId";
+const CHINA_API_HOST: &str = "partner.partnercenterapi.microsoftonline.cn";
+const CORRELATION_HEADER: &str = "MS-CorrelationId";
 
-/// A 401 with this is no matter of the token's age: it is for another audience.
+/// A 401 with this code is for another audience; renewing the token does not help.
 const WRONG_AUDIENCE: &str = "900420";
 
 impl PartnerCenter {
     /// Sends nothing.
     ///
     /// # Errors
-    /// When the system's certificates cannot be read, or an URL of the settings cannot be extended by a path.
+    /// If the system's certificates cannot be read, or a URL of the settings cannot be extended by a path.
     pub fn new(mut settings: PartnerSettings, budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         let http = Http::new(budget, clock)?;
-        // `/v1` is part of what is asked for. Written into the setting as well, it would be there twice.
+        // `/v1` is added to every path, so it must not be in the setting as well.
         if settings.api_url.path().trim_end_matches('/').ends_with("/v1") {
             settings.api_url.path_segments_mut().map_err(|()| SetupError::Address("api_url"))?.pop_if_empty().pop();
         }
         join_segments(&settings.api_url, &["v1"]).ok_or(SetupError::Address("api_url"))?;
         let Credential { proof, user } = settings.credential.clone();
         let tokens = Tokens::new(Login::new(http.clone(), &settings, proof)?, user);
-        Ok(Self { name: settings.name, api_url: settings.api_url, http, tokens, deadline: DEADLINE })
+        Ok(Self { name: settings.name, api_url: settings.api_url, http, tokens, deadline: CALL_TIMEOUT })
     }
 
-    /// How long a call may take, its token included, instead of a minute.
+    /// Sets the timeout of a whole call, token included. The default is a minute.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
@@ -192,43 +191,44 @@ impl PartnerCenter {
         &self.name
     }
 
-    /// Gets a token, unless there is one that holds.
+    /// Fetches a token unless a valid one is cached.
     ///
     /// # Errors
-    /// When there is none.
+    /// If no token can be obtained.
     pub async fn sign_in(&self) -> Result<(), Error> {
         self.tokens.current(self.tokens.mark(), Instant::now() + self.deadline).await.map(drop)
     }
 
-    /// A customer's qualifications. At most two questions (a 401 renews the token once) and one or two token requests.
+    /// Fetches a customer's qualifications. Sends at most two requests (a 401 renews the token once) and two token
+    /// requests.
     ///
     /// # Errors
-    /// When there is no answer, or none that was understood: nothing is known about the customer then.
+    /// If there is no response or it was not understood. Nothing is known about the customer then.
     pub async fn qualifications(&self, customer_id: &str) -> Result<Answer, Error> {
         self.promised_qualifications(customer_id, None).await
     }
 
-    /// The same for a question that the budget was told of: its promise ends when the question leaves.
+    /// As [`Self::qualifications`], for a request with a reserved budget, which is released when the request is sent.
     ///
     /// # Errors
     /// As [`Self::qualifications`].
     pub async fn promised_qualifications(&self, customer_id: &str, promise: Option<Promise>) -> Result<Answer, Error> {
         let url = join_segments(&self.api_url, &["v1", "customers", customer_id, "qualifications"]);
-        let call = self.get(url, None, QUALIFICATIONS_MAX, promise).await?;
+        let call = self.get(url, None, QUALIFICATIONS_MAX_BYTES, promise).await?;
         let snapshot = wire::qualifications(&call.reply.body).map_err(|why| call.unreadable(why))?;
         let raw = call.raw();
         let Call { reply, request_id, correlation_id, .. } = call;
         Ok(Answer { snapshot, raw, request_id, correlation_id, began_at: reply.began_at, ended_at: reply.ended_at })
     }
 
-    /// A page of the partner's customers, 500 at most: the first, or the one that `after` asks for.
+    /// Fetches a page of at most 500 customers: the first one, or the one after `after`.
     ///
     /// # Errors
-    /// When there is no page, or none that was understood: the list is not complete then.
+    /// If there is no page or it was not understood. The list is incomplete then.
     pub async fn customers(&self, after: Option<&Continuation>) -> Result<CustomerPage, Error> {
         self.http.reads(Reader::CustomerList);
         let url = join_segments(&self.api_url, &["v1", "customers"]).map(|mut url| {
-            url.query_pairs_mut().append_pair("size", &PAGE.to_string());
+            url.query_pairs_mut().append_pair("size", &PAGE_SIZE.to_string());
             if after.is_some() {
                 url.query_pairs_mut().append_pair("seekOperation", "Next");
             }
@@ -237,15 +237,15 @@ impl PartnerCenter {
         let Some(call) = self.page(url, after).await? else {
             return Ok(CustomerPage { customers: Vec::new(), next: None });
         };
-        let listed = wire::customers(&call.reply.body, PAGE).map_err(|why| call.unreadable(why))?;
+        let listed = wire::customers(&call.reply.body, PAGE_SIZE).map_err(|why| call.unreadable(why))?;
         let next = call.continuation(listed.next, after)?;
         Ok(CustomerPage { customers: listed.customers, next })
     }
 
-    /// `None`: there is no page behind the last one.
+    /// `None` if there is no page after the last one.
     async fn page(&self, url: Option<Url>, after: Option<&Continuation>) -> Result<Option<Call>, Error> {
-        match self.get(url, after, PAGE_MAX, None).await {
-            // Microsoft's own tool takes this for the end: a token may be handed out on the last page.
+        match self.get(url, after, PAGE_MAX_BYTES, None).await {
+            // Microsoft's own tool treats this as the end: the last page may carry a token, too.
             Err(Error::Refused(answer))
                 if after.is_some() && (answer.status(), answer.code()) == (400, Some("2000")) =>
             {
@@ -255,7 +255,7 @@ impl PartnerCenter {
         }
     }
 
-    /// One GET with a token; a second one with another token if the first was refused.
+    /// Sends one GET, and a second one with another token if the first token was rejected.
     async fn get(
         &self,
         url: Option<Url>,
@@ -267,20 +267,20 @@ impl PartnerCenter {
         let until = Instant::now() + self.deadline;
         let mark = self.tokens.mark();
         let token = self.tokens.current(mark, until).await?;
-        drop(promise); // the question leaves, and is counted
-        let call = self.ask(&url, token, after, body_max, until).await?;
+        drop(promise); // from here on `send` counts the request
+        let call = self.send_get(&url, token, after, body_max, until).await?;
         if call.reply.status != 401 {
             return call.into_answer();
         }
-        let token = self.token_instead(&call, mark, until).await?;
-        self.ask(&url, token, after, body_max, until).await?.into_answer()
+        let token = self.replace_token(&call, mark, until).await?;
+        self.send_get(&url, token, after, body_max, until).await?.into_answer()
     }
 
-    /// Another token in place of the one that was refused with a 401, if another one can help.
-    async fn token_instead(&self, call: &Call, mark: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
+    /// Replaces a token that was rejected with a 401, unless no other token can help.
+    async fn replace_token(&self, call: &Call, mark: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
         let refusal = call.refusal();
         if refusal.is_missing_mfa() {
-            // Somebody may sign in anew: the next call shall see that.
+            // A person may sign in again; the next call must see that.
             self.tokens.forget(&call.token);
         }
         if refusal.code() == Some(WRONG_AUDIENCE) || refusal.is_missing_mfa() {
@@ -289,7 +289,7 @@ impl PartnerCenter {
         self.tokens.replace_rejected(&call.token, mark, until).await?.ok_or(Error::Credential(refusal))
     }
 
-    async fn ask(
+    async fn send_get(
         &self,
         url: &Url,
         token: Arc<Token>,
@@ -300,9 +300,9 @@ impl PartnerCenter {
         let (request_id, correlation_id) = (Uuid::new_v4(), Uuid::new_v4());
         let mut request = with_headers(self.http.client().get(url.clone()), &token, request_id, correlation_id);
         if let Some(Continuation(token)) = after {
-            request = request.header(wire::CONTINUATION, token.clone());
+            request = request.header(wire::CONTINUATION_HEADER, token.clone());
         }
-        let after = self.deadline.min(ANSWER);
+        let after = self.deadline.min(RESPONSE_TIMEOUT);
         let until = until.min(Instant::now() + after);
         let reply = self.http.send(request, body_max, until).await.map_err(|failure| match failure {
             Failure::TimedOut => Error::TimedOut { after, correlation_id: Some(correlation_id) },
@@ -312,7 +312,7 @@ impl PartnerCenter {
         if reply.status != 401 {
             token.mark_accepted();
         }
-        let correlation_id = reply.id(CORRELATION).unwrap_or(correlation_id);
+        let correlation_id = reply.id(CORRELATION_HEADER).unwrap_or(correlation_id);
         Ok(Call { reply, token, request_id, correlation_id })
     }
 }
@@ -329,7 +329,7 @@ impl fmt::Debug for Continuation {
     }
 }
 
-/// A reply, and what asked for it.
+/// A reply and its request.
 struct Call {
     reply: Reply,
     token: Arc<Token>,
@@ -346,11 +346,11 @@ impl Call {
         let Reply { status, body, .. } = &self.reply;
         let refusal = ApiError::read(*status, body, Some(self.correlation_id));
         match status {
-            // Some say what is wrong with a token only here.
+            // Some servers explain a rejected token only here.
             401 => {
                 let header = self.reply.header(WWW_AUTHENTICATE.as_str());
                 let why: Vec<&str> = self.reply.reason.as_deref().into_iter().chain(header).collect();
-                refusal.or_message(&redact::words(&text::clean(&why.join("; "), LONGEST)))
+                refusal.or_message(&redact::words(&text::clean(&why.join("; "), ERROR_TEXT_MAX_CHARS)))
             }
             300..=399 => refusal.or_message("a redirect, which is not followed: check `api_url`"),
             _ => refusal,
@@ -358,17 +358,17 @@ impl Call {
     }
 
     fn unreadable(&self, why: ParseError) -> Error {
-        // An error in a 200 may say more than that it is no answer.
-        let said = ApiError::read(self.reply.status, &self.reply.body, None);
-        let what = if said.code().is_some() { format!("{}: {said}", why.0) } else { why.0.to_owned() };
+        // A 200 may carry an error that says more than the parse failure.
+        let error = ApiError::read(self.reply.status, &self.reply.body, None);
+        let what = if error.code().is_some() { format!("{}: {error}", why.0) } else { why.0.to_owned() };
         Error::Unreadable { what, correlation_id: Some(self.correlation_id) }
     }
 
-    /// What asks for the page behind the one that `after` asked for.
+    /// The continuation token, checked against the one just used.
     fn continuation(&self, next: Option<String>, after: Option<&Continuation>) -> Result<Option<Continuation>, Error> {
         let Some(next) = next else { return Ok(None) };
-        let unfit = |_| self.unreadable(ParseError("a continuation token that fits no header"));
-        let next = HeaderValue::try_from(next).map(Continuation).map_err(unfit)?;
+        let invalid = |_| self.unreadable(ParseError("a continuation token that fits no header"));
+        let next = HeaderValue::try_from(next).map(Continuation).map_err(invalid)?;
         if Some(&next) == after {
             return Err(self.unreadable(ParseError("a page that names itself as the next one")));
         }
@@ -377,8 +377,8 @@ impl Call {
 
     fn raw(&self) -> String {
         let body = &self.reply.body;
-        let mut raw = String::from_utf8_lossy(&body[..body.len().min(RAW_MAX)]).into_owned();
-        raw.truncate(raw.floor_char_boundary(RAW_MAX));
+        let mut raw = String::from_utf8_lossy(&body[..body.len().min(RAW_MAX_BYTES)]).into_owned();
+        raw.truncate(raw.floor_char_boundary(RAW_MAX_BYTES));
         raw
     }
 }
@@ -388,19 +388,19 @@ fn with_headers(request: RequestBuilder, token: &Token, request_id: Uuid, correl
         .bearer_auth(token.expose())
         .header("Accept", "application/json")
         .header("MS-RequestId", request_id.to_string())
-        .header(CORRELATION, correlation_id.to_string())
-        // Reasons are display text; in which language is not documented.
+        .header(CORRELATION_HEADER, correlation_id.to_string())
+        // The language of the reasons (display text) is otherwise undocumented.
         .header("X-Locale", "en-US")
         .header("MS-PartnerCenter-Application", "vetwatch")
 }
 
-/// `..` and the like would ask for something else.
+/// `..` and the like would address another resource.
 fn invalid_url() -> Error {
     Error::Refused(ApiError::read(0, b"\"the customer's id makes no address\"", None))
 }
 
-/// The address of `segments` below `base`, each of them exactly one segment of the path. `None` if one is empty or
-/// would be taken for a step (`.`, `..`), or if `base` cannot be extended.
+/// Appends `segments` to `base`, each as exactly one path segment. `None` if one is empty, `.` or `..`, or if `base`
+/// cannot be extended.
 fn join_segments(base: &Url, segments: &[&str]) -> Option<Url> {
     if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
         return None;

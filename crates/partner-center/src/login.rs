@@ -1,4 +1,4 @@
-//! The login server: one request for a token, and what its answer means.
+//! The login server: requests tokens and interprets the responses.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,43 +18,43 @@ use super::json::{Json, Object};
 use super::{PartnerSettings, SetupError, join_segments, token_file};
 use vetwatch_core::redact::Known;
 
-/// The life of a token that does not say, and the longest that is believed.
-const LIFE_UNSAID: Duration = Duration::from_mins(5);
-const LIFE_MAX: Duration = Duration::from_hours(24);
+/// Lifetime of a token that does not name one, and the longest that is accepted.
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
+const LIFETIME_MAX: Duration = Duration::from_hours(24);
 
-/// An application of a tenant, as the login server of its cloud knows it.
+/// An application of a tenant at its cloud's login server.
 pub(super) struct Login {
     pub(super) http: Http,
-    /// What Microsoft documents for Partner Center: v1, with `resource`.
+    /// v1, with `resource`: documented for Partner Center.
     v1: Url,
-    /// For signing in with a device code: v2, with `scope`.
+    /// v2, with `scope`: for device codes.
     v2: Url,
     device_code: Url,
     client_id: String,
     proof: ClientAuth,
     _known: Known,
     pub(super) resource: &'static str,
-    /// What an application asks for that wants something else than Partner Center: v2 instead of v1.
+    /// Scope for a service other than Partner Center; selects v2 instead of v1.
     pub(super) scope: Option<String>,
 }
 
-/// Which of the token endpoints.
+/// Version of the token endpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     V1,
     V2,
 }
 
-/// What was granted.
+/// A granted token.
 pub(super) struct TokenGrant {
     pub(super) token: Token,
-    /// Only a user's grants bring one, and not every one of them.
+    /// Only a user's grants have one, and not all of them.
     pub(super) refresh_token: Option<SecretString>,
 }
 
-/// What was not.
+/// A denied token.
 pub(super) struct TokenDenied {
-    /// OAuth's word for it, such as `invalid_grant`, if the server said one.
+    /// OAuth's error code, such as `invalid_grant`, if the server sent one.
     pub(super) word: Option<String>,
     pub(super) error: Error,
 }
@@ -103,7 +103,7 @@ impl Login {
         })
     }
 
-    /// One token request, with the application's proof of who it is.
+    /// Sends one token request, authenticated as the application.
     pub(super) async fn grant(
         &self,
         version: Version,
@@ -117,12 +117,12 @@ impl Login {
         read(&reply).ok_or_else(|| TokenDenied::failed("the login server's answer is not a token"))
     }
 
-    /// Asks for a code that a person types in.
+    /// Requests a device code.
     pub(super) async fn device_code(&self, scope: &str, until: Instant) -> Result<Reply, TokenDenied> {
         self.post(&self.device_code, &[("scope", scope)], until).await
     }
 
-    /// Nothing but a success comes back.
+    /// Posts a form. `Ok` only for a success status.
     async fn post(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<Reply, TokenDenied> {
         let form = [form, &[("client_id", &self.client_id)]].concat();
         let id = Uuid::new_v4();
@@ -143,7 +143,7 @@ impl Login {
     }
 }
 
-/// The login server's no: for now (5xx, 408, a redirect, "temporarily unavailable"), or for good.
+/// Classifies an error response: temporary (5xx, 408, a redirect, "temporarily unavailable") or permanent.
 fn refused(reply: &Reply, id: Uuid) -> TokenDenied {
     let answer = ApiError::read(reply.status, &reply.body, Some(id));
     let body = Json::parse(&reply.body);
@@ -159,7 +159,8 @@ fn refused(reply: &Reply, id: Uuid) -> TokenDenied {
     TokenDenied { word, error }
 }
 
-/// A token that can be put into a header, and its life: `expires_in`, which v1 writes as a string and v2 as a number.
+/// Reads a token that is valid in a header, and its lifetime: `expires_in`, which v1 writes as a string and v2 as a
+/// number.
 fn read(reply: &Reply) -> Option<TokenGrant> {
     let body = Json::parse(&reply.body)?;
     let object: &Object = body.as_object()?;
@@ -173,15 +174,15 @@ fn read(reply: &Reply) -> Option<TokenGrant> {
     }
     let refresh_token = match object.get("refresh_token").ok()? {
         Some(Json::Text(token)) if token_file::is_token(token) => Some(SecretString::from(token.as_str())),
-        // Taking the access token and dropping a replacement that we do not understand would lose the sign-in.
+        // To keep the access token and drop a refresh token that we cannot read would lose the sign-in.
         Some(Json::Text(token)) if !token.is_empty() => return None,
         _ => None,
     };
-    let life = seconds(object, "expires_in").unwrap_or(LIFE_UNSAID).min(LIFE_MAX);
+    let life = seconds(object, "expires_in").unwrap_or(DEFAULT_LIFETIME).min(LIFETIME_MAX);
     Some(TokenGrant { token: Token::new(token, reply.began_at, life), refresh_token })
 }
 
-/// Seconds, as a number or as a text.
+/// Reads seconds from a number or a string.
 pub(super) fn seconds(object: &Object, key: &str) -> Option<Duration> {
     match object.get(key).ok()? {
         Some(Json::Number(seconds) | Json::Text(seconds)) => seconds.trim().parse().map(Duration::from_secs).ok(),

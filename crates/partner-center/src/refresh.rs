@@ -1,4 +1,4 @@
-//! A user's refresh token: redeemed under the lock of its file, and replaced in it before anything else happens.
+//! Redeems a user's refresh token, under its file's lock; the replacement is stored before anything else happens.
 
 use std::io;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::error::Error;
 use super::login::{Login, TokenDenied, Version};
 use super::token_file::{LockedTokenFile, StoredToken, TokenFile};
 
-/// An access token for the user who signed in.
+/// Fetches an access token for the signed-in user.
 ///
-/// Whoever stops waiting stops nothing: what the server gave out is stored all the same. The replacement is on the disk
-/// before the access token is given to anybody, because the old refresh token may die of its use. A process that is
-/// killed in between has the old one, of which no use was made.
+/// Cancellation-safe: what the server issued is stored even if the caller stops waiting. The replacement is on disk
+/// before the access token is returned, because redeeming may invalidate the old refresh token. A process killed in
+/// between leaves the old one, whose access token was never used.
 pub(super) async fn redeem(login: Arc<Login>, file: TokenFile, until: Instant) -> Result<Token, Error> {
     let task = tokio::spawn(async move {
         let path = file.path().display();
@@ -35,8 +35,8 @@ pub(super) async fn redeem(login: Arc<Login>, file: TokenFile, until: Instant) -
     task.await.unwrap_or_else(|_| Err(Error::NoToken("renewing the token was interrupted".into())))
 }
 
-/// The current token or, if it is worth nothing, once the one before it: a replacement may be lost or spoilt, and Entra
-/// ID says that it does not revoke the old one.
+/// Redeems the current token or, if it is worthless, once its predecessor: a replacement may be lost or corrupt, and
+/// Entra ID documents that it does not revoke the old one.
 async fn redeem_held(
     login: &Login,
     held: &LockedTokenFile,
@@ -57,7 +57,7 @@ async fn redeem_held(
         };
         let new = match granted.refresh_token {
             Some(replacement) => Some(StoredToken::replaced(token, replacement, login.http.now())),
-            // The one that is worth nothing need not be tried again.
+            // Drop the worthless token, so that it is not tried again.
             None if refused.is_some() => Some(StoredToken { current: token.clone(), previous: None, ..*kept }),
             None => None,
         };
@@ -71,7 +71,7 @@ async fn redeem_held(
     Err(refused.unwrap_or_else(|| Error::NoToken("there is no refresh token".into())))
 }
 
-/// Whether the token itself is refused. What is wrong with the user, the application or its rights is so with any token.
+/// True if the token itself is rejected. A fault of the user, the application or its rights would affect any token.
 fn is_worthless(denied: &TokenDenied) -> bool {
     const THE_TOKENS: [&str; 6] =
         ["AADSTS70000", "AADSTS70008", "AADSTS70043", "AADSTS700082", "AADSTS50173", "AADSTS9002313"];

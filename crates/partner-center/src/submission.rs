@@ -1,7 +1,7 @@
-//! Asking for a vetting: the one thing that vetwatch writes at Partner Center, and only for `vetwatch submit`.
+//! Submissions: the only thing that vetwatch writes at Partner Center, and only for `vetwatch submit`.
 //!
-//! Education may be asked for three times, so a request must not arrive twice by mistake. Partner Center tells a
-//! repetition by `MS-RequestId`: it stays the same while nobody has answered, and is new after any answer.
+//! Education may be submitted three times, so a request must not arrive twice by mistake. Partner Center recognises a
+//! repetition by `MS-RequestId`: it stays the same until there is a response, and is new after one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,25 +16,25 @@ use super::auth::Token;
 use super::error::Error;
 use super::http::Failure;
 use super::{
-    ANSWER, Answer, CORRELATION, Call, PartnerCenter, QUALIFICATIONS_MAX, error_codes, invalid_url, join_segments,
-    wire, with_headers,
+    Answer, CORRELATION_HEADER, Call, PartnerCenter, QUALIFICATIONS_MAX_BYTES, RESPONSE_TIMEOUT, error_codes,
+    invalid_url, join_segments, wire, with_headers,
 };
 use vetwatch_core::qualification::key;
 use vetwatch_core::redact::{self, Known};
 use vetwatch_core::time::Timestamp;
 
-/// How long after a request that nobody answered it is repeated; as often as there are pauses.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// Pauses before a request without a response is repeated, one per repetition.
+const REPEAT_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
-/// What is asked for: only these three can be.
+/// A submission; only these three exist.
 #[derive(Debug, Clone)]
 pub enum Submission {
     Education {
         segment: Segment,
-        /// Optional; speeds the vetting up.
+        /// Optional; speeds up the review.
         website: Option<String>,
     },
-    /// The code is that of the customer's eligibility form; see [`PartnerCenter::validation_codes`].
+    /// The code of the customer's eligibility form; see [`PartnerCenter::validation_codes`].
     GovernmentCommunityCloud { validation_code: SecretString },
     /// A self-declaration.
     StateOwnedEntity,
@@ -56,7 +56,7 @@ impl Segment {
     }
 }
 
-/// The contract since May 2023. Keys that are not used are left out, as Microsoft's own client does.
+/// The contract since May 2023. Unused keys are omitted, as in Microsoft's own client.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -96,28 +96,28 @@ impl Submission {
     }
 }
 
-/// Partner Center took it.
+/// Partner Center accepted the submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
-    /// What it said of the qualification that was asked for; of the customer's others it may say nothing. `None`: it
-    /// said nothing that was understood, which it need not.
+    /// The submitted qualification's entry; the customer's others may be missing. `None` if the body, which is
+    /// optional, was not understood.
     pub answer: Option<Answer>,
     pub request_id: Uuid,
     pub correlation_id: Uuid,
     pub ended_at: Timestamp,
 }
 
-/// Partner Center did not say that it took it.
+/// Partner Center did not confirm the submission.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct NotSubmitted {
     pub error: Error,
-    /// A request left, and its end is unknown: the submission may be under way.
+    /// A request was sent and its outcome is unknown: the submission may have arrived.
     pub may_have_arrived: bool,
 }
 
 impl NotSubmitted {
-    /// What the refusal means for a submission and what to do about it, beyond what the error says.
+    /// What the error means for a submission and what to do about it, beyond the error's own text.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         match &self.error {
@@ -137,12 +137,12 @@ impl From<Error> for NotSubmitted {
 }
 
 impl PartnerCenter {
-    /// Asks for a vetting of the customer, as a user. One request; up to two repetitions under the same id where nobody
-    /// answered (no connection, no answer in time, or a gateway that got none); once more, under a new id, with another
-    /// token if the first one was refused. Twice the deadline at most.
+    /// Submits a qualification of the customer for review, as a user. Sends one request; at most two repetitions with
+    /// the same id if there was no response (no connection, a timeout, or a gateway error); one more with a new id and
+    /// another token if the first token was rejected. Takes at most twice the deadline.
     ///
     /// # Errors
-    /// When Partner Center did not say that it took it; whether it may have all the same is told.
+    /// If Partner Center did not confirm it; the error tells whether it may have arrived.
     pub async fn submit(&self, customer_id: &str, submission: &Submission) -> Result<Submitted, NotSubmitted> {
         let segments = ["v1", "customers", customer_id, "qualifications"];
         let url = join_segments(&self.api_url, &segments).ok_or_else(invalid_url)?;
@@ -152,14 +152,14 @@ impl PartnerCenter {
         let mut token = self.tokens.current(mark, Instant::now() + self.deadline).await?;
         let mut request_id = Uuid::new_v4();
         let (mut is_renewed, mut may_have_arrived) = (false, false);
-        let mut pauses = PAUSES.into_iter();
+        let mut pauses = REPEAT_PAUSES.into_iter();
         loop {
             let error = match self.send(&url, &token, request_id, submission, until).await {
                 Ok(call) if call.reply.is_success() => return Ok(submitted(call, submission)),
-                // Refused at the door: nothing was carried out, so a new request is no second attempt. Behind one whose
-                // end is unknown it could be.
+                // Rejected before anything was carried out, so a new request is no second attempt. After one with an
+                // unknown outcome it could be.
                 Ok(call) if call.reply.status == 401 && !is_renewed && !may_have_arrived => {
-                    token = self.token_instead(&call, mark, until).await?;
+                    token = self.replace_token(&call, mark, until).await?;
                     (request_id, is_renewed) = (Uuid::new_v4(), true);
                     continue;
                 }
@@ -168,7 +168,7 @@ impl PartnerCenter {
                     let is_turned_away = status == 503 && call.reply.retry_after().is_some();
                     may_have_arrived |= matches!(status, 408 | 500..=599) && !is_turned_away;
                     let error = Error::of(call.refusal(), call.reply.retry_after());
-                    // A gateway's: whoever stands behind it has not answered.
+                    // A gateway's status: the server behind it has not responded.
                     if is_turned_away || !matches!(status, 408 | 502..=504) {
                         return Err(NotSubmitted { error, may_have_arrived });
                     }
@@ -186,7 +186,7 @@ impl PartnerCenter {
         }
     }
 
-    /// One request. Of a failure: whether it may have arrived.
+    /// Sends one request. An error carries whether it may have arrived.
     async fn send(
         &self,
         url: &Url,
@@ -198,24 +198,25 @@ impl PartnerCenter {
         let correlation_id = Uuid::new_v4();
         let request = self.http.client().post(url.clone()).json(&submission.body());
         let request = with_headers(request, token, request_id, correlation_id);
-        let after = self.deadline.min(ANSWER);
+        let after = self.deadline.min(RESPONSE_TIMEOUT);
         let until = until.min(Instant::now() + after);
-        let (reply, _) =
-            self.http.send_with_status(request, QUALIFICATIONS_MAX, until).await.map_err(|failure| match failure {
+        let (reply, _) = self.http.send_with_status(request, QUALIFICATIONS_MAX_BYTES, until).await.map_err(
+            |failure| match failure {
                 Failure::TimedOut => (Error::TimedOut { after, correlation_id: Some(correlation_id) }, true),
                 Failure::Unreachable(why) => (Error::Unreachable(why), false),
                 Failure::Broken(why) => (Error::Unreadable { what: why, correlation_id: Some(correlation_id) }, true),
-            })?;
+            },
+        )?;
         if reply.status != 401 {
             token.mark_accepted();
         }
-        let correlation_id = reply.id(CORRELATION).unwrap_or(correlation_id);
+        let correlation_id = reply.id(CORRELATION_HEADER).unwrap_or(correlation_id);
         Ok(Call { reply, token: Arc::clone(token), request_id, correlation_id })
     }
 }
 
-/// Any 2xx is a success: 201 with the new entry is documented, 200 with all of them is in the API's own description, and
-/// an answer of which half is missing was an answer.
+/// Any 2xx is a success: 201 with the new entry is documented, 200 with all entries is in the API's own description,
+/// and a truncated response is still one.
 fn submitted(call: Call, submission: &Submission) -> Submitted {
     let raw = redact::words(&call.raw());
     let Call { reply, request_id, correlation_id, .. } = call;

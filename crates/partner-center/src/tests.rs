@@ -1,4 +1,4 @@
-//! The client against servers that answer byte for byte what a test tells them to.
+//! The client against servers with scripted responses.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::testing::{Asked, Say, Server};
+use super::testing::{Reply, Request, Server};
 use super::*;
 use vetwatch_core::time::ManualClock;
 
@@ -38,7 +38,7 @@ fn settings(api_url: &Url, login_url: &Url) -> PartnerSettings {
 }
 
 impl World {
-    async fn new(answer: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static) -> Self {
+    async fn new(answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
         let server = Server::start(answer).await;
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_262_400_000)));
         let budget = Arc::new(Budget::per_minute(3000));
@@ -47,10 +47,9 @@ impl World {
         Self { server, clock, budget, client }
     }
 
-    /// Tokens are granted as `token-0`, `token-1`, …; `answer` sees the questions only.
-    async fn with_tokens(answer: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static) -> Self {
-        Self::new(move |asked, n| if asked.is_token() { Say::token(&format!("token-{n}")) } else { answer(asked, n) })
-            .await
+    /// Grants tokens `token-0`, `token-1`, …; `answer` gets the polls only.
+    async fn with_tokens(answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::new(move |r, n| if r.is_token() { Reply::token(&format!("token-{n}")) } else { answer(r, n) }).await
     }
 
     async fn error(&self) -> Error {
@@ -65,9 +64,9 @@ impl World {
 
 #[tokio::test]
 async fn a_question_carries_what_partner_center_asks_for_and_the_answer_what_support_asks_for() {
-    let world = World::with_tokens(|asked, _| match asked.header("ms-requestid") {
-        "" => Say::json(400, ""),
-        _ => Say::This(200, vec![("MS-CorrelationId", ID.into())], APPROVED.into()),
+    let world = World::with_tokens(|request, _| match request.header("ms-requestid") {
+        "" => Reply::json(400, ""),
+        _ => Reply::Full(200, vec![("MS-CorrelationId", ID.into())], APPROVED.into()),
     })
     .await;
     let answer = world.client.qualifications("a/../b?c#d%2e é").await.unwrap();
@@ -75,9 +74,9 @@ async fn a_question_carries_what_partner_center_asks_for_and_the_answer_what_sup
     assert_eq!((answer.raw.as_str(), answer.correlation_id.to_string().as_str()), (APPROVED, ID));
     world.client.qualifications("c-1").await.unwrap();
 
-    let asked = world.server.questions();
-    assert_eq!(asked[0].line, "GET /v1/customers/a%2F..%2Fb%3Fc%23d%252e%20%C3%A9/qualifications");
-    assert_eq!(asked[0].header("ms-requestid"), answer.request_id.to_string());
+    let requests = world.server.polls();
+    assert_eq!(requests[0].line, "GET /v1/customers/a%2F..%2Fb%3Fc%23d%252e%20%C3%A9/qualifications");
+    assert_eq!(requests[0].header("ms-requestid"), answer.request_id.to_string());
     for (name, value) in [
         ("authorization", "Bearer token-0"),
         ("accept", "application/json"),
@@ -86,11 +85,11 @@ async fn a_question_carries_what_partner_center_asks_for_and_the_answer_what_sup
         ("ms-partnercenter-application", "vetwatch"),
         ("user-agent", concat!("vetwatch/", env!("CARGO_PKG_VERSION"))),
     ] {
-        assert_eq!(asked[0].header(name), value, "{name}");
+        assert_eq!(requests[0].header(name), value, "{name}");
     }
     for id in ["ms-requestid", "ms-correlationid"] {
-        assert_ne!(asked[0].header(id), asked[1].header(id), "{id} is new for each request");
-        assert!(Uuid::parse_str(asked[1].header(id)).is_ok());
+        assert_ne!(requests[0].header(id), requests[1].header(id), "{id} is new for each request");
+        assert!(Uuid::parse_str(requests[1].header(id)).is_ok());
     }
     let login = &world.server.token_requests()[0];
     assert_eq!(login.line, "POST /contoso.onmicrosoft.example/oauth2/token");
@@ -105,22 +104,23 @@ async fn a_question_carries_what_partner_center_asks_for_and_the_answer_what_sup
 
 #[tokio::test]
 async fn a_correlation_id_that_is_no_guid_is_not_believed() {
-    let world = World::with_tokens(|_, _| Say::This(200, vec![("MS-CorrelationId", "<b>x".into())], "[]".into())).await;
+    let world =
+        World::with_tokens(|_, _| Reply::Full(200, vec![("MS-CorrelationId", "<b>x".into())], "[]".into())).await;
     let answer = world.client.qualifications("c-1").await.unwrap();
-    assert_eq!(world.server.questions()[0].header("ms-correlationid"), answer.correlation_id.to_string());
+    assert_eq!(world.server.polls()[0].header("ms-correlationid"), answer.correlation_id.to_string());
 }
 
 #[tokio::test]
 async fn customer_ids_that_make_no_address_ask_nothing() {
-    let world = World::with_tokens(|_, _| Say::json(200, "[]")).await;
+    let world = World::with_tokens(|_, _| Reply::json(200, "[]")).await;
     for id in ["", ".", ".."] {
         assert!(matches!(world.client.qualifications(id).await, Err(Error::Refused(_))), "{id:?}");
     }
-    assert!(world.server.questions().is_empty());
+    assert!(world.server.polls().is_empty());
 }
 
 #[tokio::test]
-async fn statuses_are_told_apart_by_what_follows_from_them() {
+async fn statuses_are_classified_by_what_follows_from_them() {
     let cases: [(u16, &str, &str, &str); 12] = [
         (400, "900118", "Refused", "400 900118: no"),
         (403, "20002", "NoRelationship", "403 20002: no"),
@@ -138,24 +138,24 @@ async fn statuses_are_told_apart_by_what_follows_from_them() {
     let world = World::with_tokens(move |_, n| {
         let (status, code, ..) = cases[n];
         let body = format!(r#"{{"code":"{code}","description":"no"}}"#).into_bytes();
-        Say::This(status, vec![("MS-CorrelationId", ID.into())], body)
+        Reply::Full(status, vec![("MS-CorrelationId", ID.into())], body)
     })
     .await;
     for (_, code, variant, text) in cases {
         let error = world.error().await;
         assert!(format!("{error:?}").starts_with(variant), "{error:?} should be {variant}");
         assert!(error.to_string().starts_with(&format!("{text} (correlation id {ID})")), "{error}");
-        let everybody = ["1000", "900118", "20002", "2032", "800003"].contains(&code) || variant == "Server";
-        assert_eq!(error.affects_partner(), !everybody && variant != "Refused", "{error}");
+        let one_customer = ["1000", "900118", "20002", "2032", "800003"].contains(&code) || variant == "Server";
+        assert_eq!(error.affects_partner(), !one_customer && variant != "Refused", "{error}");
     }
-    assert_eq!(world.server.questions().len(), cases.len(), "nothing is asked again, not even after a 401 for MFA");
+    assert_eq!(world.server.polls().len(), cases.len(), "nothing is retried, not even after a 401 for MFA");
 }
 
 #[tokio::test]
 async fn retry_after_reaches_the_caller() {
     let world = World::with_tokens(|_, n| {
         let (status, after) = [(429, "57"), (429, "Sat, 21 Nov 2026 12:00:30 GMT"), (503, "7"), (429, "later")][n];
-        Say::This(status, vec![("Retry-After", after.into())], r#"{"statusCode":429,"message":"Busy."}"#.into())
+        Reply::Full(status, vec![("Retry-After", after.into())], r#"{"statusCode":429,"message":"Busy."}"#.into())
     })
     .await;
     for seconds in [Some(57), Some(30), Some(7), None] {
@@ -169,9 +169,9 @@ async fn retry_after_reaches_the_caller() {
 #[tokio::test]
 async fn a_server_that_hangs_costs_the_deadline_and_no_more() {
     for hang_at_login in [false, true] {
-        let mut world = World::new(move |asked, _| match (asked.is_token(), hang_at_login) {
-            (true, false) => Say::token("token-0"),
-            _ => Say::Hang,
+        let mut world = World::new(move |request, _| match (request.is_token(), hang_at_login) {
+            (true, false) => Reply::token("token-0"),
+            _ => Reply::Hang,
         })
         .await;
         world.client = world.client.with_deadline(Duration::from_millis(100));
@@ -181,7 +181,7 @@ async fn a_server_that_hangs_costs_the_deadline_and_no_more() {
         match error {
             Error::TimedOut { after, correlation_id } if !hang_at_login => {
                 assert_eq!(after, Duration::from_millis(100));
-                let sent = world.server.questions()[0].header("ms-correlationid").to_owned();
+                let sent = world.server.polls()[0].header("ms-correlationid").to_owned();
                 assert_eq!(correlation_id.map(|id| id.to_string()), Some(sent));
             }
             Error::NoToken(_) if hang_at_login => {}
@@ -203,10 +203,10 @@ async fn a_body_that_never_ends_costs_the_deadline_or_the_limit() {
                 .collect()
         };
         let gzip = [bytes("1f8b0800000000000203"), bytes(&spaces).repeat(64)].concat();
-        Say::This(200, vec![("Content-Encoding", "gzip".into())], gzip)
+        Reply::Full(200, vec![("Content-Encoding", "gzip".into())], gzip)
     };
-    let announced = Say::Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n[]".to_vec());
-    for say in [Say::Endless(head, chunk), bomb, announced] {
+    let announced = Reply::Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n[]".to_vec());
+    for say in [Reply::Endless(head, chunk), bomb, announced] {
         let world = World::with_tokens(move |_, _| say.clone()).await;
         match world.error().await {
             Error::Unreadable { what, .. } => assert_eq!(what, "the answer is larger than 1024 KiB"),
@@ -217,13 +217,13 @@ async fn a_body_that_never_ends_costs_the_deadline_or_the_limit() {
 
 #[tokio::test]
 async fn a_cut_answer_is_no_answer_and_a_cut_refusal_is_still_one() {
-    let cut = |head: &str| Say::Cut(format!("HTTP/1.1 {head}\r\nContent-Length: 900\r\n\r\n{APPROVED}").into_bytes());
+    let cut = |head: &str| Reply::Cut(format!("HTTP/1.1 {head}\r\nContent-Length: 900\r\n\r\n{APPROVED}").into_bytes());
     let world = World::with_tokens(move |_, n| match n {
         0 => cut("200 OK"),
         1 => cut("429 x\r\nRetry-After: 9"),
-        2 => Say::Cut(b"HTTP/1.1 200 O".to_vec()),
-        3 => Say::Cut(b"SMTP ready\r\n\r\n".to_vec()),
-        _ => Say::Cut(Vec::new()),
+        2 => Reply::Cut(b"HTTP/1.1 200 O".to_vec()),
+        3 => Reply::Cut(b"SMTP ready\r\n\r\n".to_vec()),
+        _ => Reply::Cut(Vec::new()),
     })
     .await;
     assert!(matches!(world.error().await, Error::Unreadable { .. }));
@@ -235,7 +235,7 @@ async fn a_cut_answer_is_no_answer_and_a_cut_refusal_is_still_one() {
 }
 
 #[tokio::test]
-async fn no_connection_is_everybodys_trouble() {
+async fn no_connection_affects_the_whole_partner() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let garbage = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let no_tls = garbage.local_addr().unwrap();
@@ -245,7 +245,7 @@ async fn no_connection_is_everybodys_trouble() {
         }
     });
     for api_url in [format!("http://{closed}/?token-in-query"), format!("https://{no_tls}")] {
-        let mut world = World::with_tokens(|_, _| Say::Hang).await;
+        let mut world = World::with_tokens(|_, _| Reply::Hang).await;
         let settings = settings(&api_url.parse().unwrap(), &world.server.url);
         world.client = PartnerCenter::new(settings, Arc::clone(&world.budget), Arc::clone(&world.clock) as _).unwrap();
         let error = world.error().await;
@@ -256,37 +256,38 @@ async fn no_connection_is_everybodys_trouble() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let elsewhere = Server::start(|_, _| Say::json(200, APPROVED)).await;
+    let elsewhere = Server::start(|_, _| Reply::json(200, APPROVED)).await;
     let target = elsewhere.url.to_string();
     for status in [301, 302, 307, 308] {
         let target = target.clone();
-        let redirect = move || Say::This(status, vec![("Location", format!("{target}?token-x"))], Vec::new());
+        let redirect = move || Reply::Full(status, vec![("Location", format!("{target}?token-x"))], Vec::new());
         let again = redirect.clone();
         let world = World::with_tokens(move |_, _| redirect()).await;
         assert!(matches!(world.error().await, Error::Refused(_)));
         let world = World::new(move |_, _| again()).await;
         assert!(matches!(world.error().await, Error::NoToken(_)));
     }
-    assert!(elsewhere.questions().is_empty() && elsewhere.token_requests().is_empty());
+    assert!(elsewhere.polls().is_empty() && elsewhere.token_requests().is_empty());
 }
 
 #[tokio::test]
 async fn gzip_is_understood() {
     let body: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\x8b\xaeV*,M\xcc\xc9L\xcbLN,\xc9\xcc\xcfS\xb2RrM)\x85\xb2u\x94\xcaRKJ2\xf3\xd2\x83K\x12KJ\x8b\x81r\x8e\x05\x05E\xf9e\xa9)J\xb5\xb1\0r\xf7E\xfb:\0\0\0";
     let world =
-        World::with_tokens(move |_, _| Say::This(200, vec![("Content-Encoding", "gzip".into())], body.to_vec())).await;
+        World::with_tokens(move |_, _| Reply::Full(200, vec![("Content-Encoding", "gzip".into())], body.to_vec()))
+            .await;
     assert_eq!(world.client.qualifications("c-1").await.unwrap().raw, APPROVED);
 }
 
 #[tokio::test]
 async fn an_echoed_token_is_stored_nowhere() {
-    let world = World::with_tokens(|asked, n| {
-        let echo = format!(r#"{{"qualification":"E","code":"1","description":"{}"}}"#, asked.header("authorization"));
+    let world = World::with_tokens(|request, n| {
+        let echo = format!(r#"{{"qualification":"E","code":"1","description":"{}"}}"#, request.header("authorization"));
         match n {
-            0 => Say::json(200, &echo),
-            1 => Say::json(200, &echo.replace("qualification", "x")),
-            2 => Say::This(401, vec![("WWW-Authenticate", "Bearer token-0".into())], Vec::new()),
-            _ => Say::This(401, vec![("WWW-Authenticate", "Bearer token-1".into())], Vec::new()),
+            0 => Reply::json(200, &echo),
+            1 => Reply::json(200, &echo.replace("qualification", "x")),
+            2 => Reply::Full(401, vec![("WWW-Authenticate", "Bearer token-0".into())], Vec::new()),
+            _ => Reply::Full(401, vec![("WWW-Authenticate", "Bearer token-1".into())], Vec::new()),
         }
     })
     .await;
@@ -298,7 +299,7 @@ async fn an_echoed_token_is_stored_nowhere() {
 }
 
 #[tokio::test]
-async fn pages_are_asked_for_by_header_and_only_from_the_configured_host() {
+async fn pages_are_requested_by_header_and_only_from_the_configured_host() {
     let item = r#"{"id":"c-1","companyProfile":{"companyName":"Contoso","domain":"contoso.example"}}"#;
     let next = move |token: &str| {
         let headers = format!(r#"[{{"key":"MS-ContinuationToken","value":"{token}"}}]"#);
@@ -307,10 +308,10 @@ async fn pages_are_asked_for_by_header_and_only_from_the_configured_host() {
         )
     };
     let world = World::with_tokens(move |_, n| match n {
-        0 => Say::json(400, r#"{"code":2000,"message":"on the first page this is an error"}"#),
-        2 => Say::json(200, &next("page/3")),
-        3 => Say::json(400, r#"{"code":"2000","description":"no more"}"#),
-        _ => Say::json(200, &next("page/2")),
+        0 => Reply::json(400, r#"{"code":2000,"message":"on the first page this is an error"}"#),
+        2 => Reply::json(200, &next("page/3")),
+        3 => Reply::json(400, r#"{"code":"2000","description":"no more"}"#),
+        _ => Reply::json(200, &next("page/2")),
     })
     .await;
     assert!(matches!(world.client.customers(None).await, Err(Error::Refused(_))));
@@ -322,10 +323,13 @@ async fn pages_are_asked_for_by_header_and_only_from_the_configured_host() {
     let circle = world.client.customers(first.next.as_ref()).await;
     assert!(matches!(circle, Err(Error::Unreadable { .. })), "{circle:?}");
 
-    let asked = world.server.questions();
-    assert_eq!(asked[1].line, "GET /v1/customers?size=500");
-    assert_eq!(asked[2].line, "GET /v1/customers?size=500&seekOperation=Next");
-    assert_eq!([asked[1].header("ms-continuationtoken"), asked[2].header("ms-continuationtoken")], ["", "page/2"]);
+    let requests = world.server.polls();
+    assert_eq!(requests[1].line, "GET /v1/customers?size=500");
+    assert_eq!(requests[2].line, "GET /v1/customers?size=500&seekOperation=Next");
+    assert_eq!(
+        [requests[1].header("ms-continuationtoken"), requests[2].header("ms-continuationtoken")],
+        ["", "page/2"]
+    );
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Text that a server wrote, made fit for a log line, a table and a person.
+//! Cleans a server's text for logs, tables and people.
 
-/// At most `max_chars` characters in one line: no control characters, nothing that turns the reading direction or
-/// hides text, no runs of blanks. An ellipsis shows that something was cut off.
+/// Returns at most `max_chars` characters in one line: no control characters, nothing that reverses the reading
+/// direction or hides text, no runs of blanks. An ellipsis marks a cut.
 pub(super) fn clean(text: &str, max_chars: usize) -> String {
     let visible = text.chars().filter(|c| !is_invisible(*c)).map(|c| if c.is_control() { ' ' } else { c });
-    // Four bytes a character and room for blanks: what lies behind that is not worth looking at.
+    // Bound the work: four characters each leave room for blanks.
     let bounded: String = visible.take(max_chars.saturating_mul(4)).collect();
     let line = bounded.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= max_chars {
@@ -13,7 +13,7 @@ pub(super) fn clean(text: &str, max_chars: usize) -> String {
     line.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Characters without a width, those that override the direction of writing, and those that nobody sees.
+/// Characters without a width, those that override the writing direction, and invisible ones.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'

@@ -1,8 +1,8 @@
-//! Where a user's refresh token is kept: a file of its own, outside the database, which people query.
+//! A user's refresh token, in a file of its own outside the database, which people query.
 //!
-//! Each redemption brings a replacement, and the old one may die of it. So what is in the file changes often, may never
-//! be half written, and belongs to one process at a time: the daemon and `vetwatch login` share a lock. The token
-//! before the current one stays beside it, in case a replacement turns out to be worth nothing.
+//! Each redemption brings a replacement and may invalidate the old token. So the file changes often, must never be half
+//! written, and belongs to one process at a time: the daemon and `vetwatch login` share a lock. The previous token is
+//! kept, in case a replacement turns out to be worthless.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
@@ -16,28 +16,28 @@ use tokio::time::{Instant, sleep};
 
 use vetwatch_core::time::Timestamp;
 
-/// Microsoft: a refresh token lasts so long, and each redemption brings a fresh one.
-const LIFE: Duration = Duration::from_hours(90 * 24);
-/// How soon a lock that somebody holds is looked at again. It is held for one request to the login server.
-const LOOK: Duration = Duration::from_millis(20);
-/// More than any refresh token.
-const LARGEST: u64 = 256 * 1024;
+/// Microsoft's lifetime of a refresh token; each redemption brings a new one.
+const LIFETIME: Duration = Duration::from_hours(90 * 24);
+/// Interval between tries to take the lock. It is held for one request to the login server.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// Larger than any refresh token.
+const FILE_MAX_BYTES: u64 = 256 * 1024;
 
 /// The file of one partner: `tokens/PARTNER` beside the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenFile(PathBuf);
 
-/// What is in it.
+/// The file's content.
 #[derive(Debug, Clone)]
 pub(super) struct StoredToken {
     pub(super) current: SecretString,
-    /// The one that was redeemed for it.
+    /// The token that was redeemed for the current one.
     pub(super) previous: Option<SecretString>,
-    /// When the current one was given out.
+    /// When the current token was issued.
     pub(super) obtained_at: Timestamp,
 }
 
-/// The right to read and replace it, until dropped. A process that ends lets go of it.
+/// The lock on the file, released on drop and when the process ends.
 #[derive(Debug)]
 pub(super) struct LockedTokenFile {
     path: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct LockedTokenFile {
 }
 
 impl TokenFile {
-    /// The file of `partner` in that directory, which is made when something is stored in it.
+    /// The file of `partner` in `directory`, which is created when a token is stored.
     #[must_use]
     pub fn new(directory: &Path, partner: &str) -> Self {
         Self(directory.join(partner))
@@ -55,27 +55,27 @@ impl TokenFile {
         &self.0
     }
 
-    /// When the token ends unless it is redeemed before; `None`: nobody has signed in.
+    /// When the token expires unless it is redeemed before. `None` if no user has signed in.
     pub fn ends_at(&self) -> io::Result<Option<Timestamp>> {
-        Ok(read(&self.0)?.map(|kept| kept.obtained_at.after(LIFE)))
+        Ok(read(&self.0)?.map(|kept| kept.obtained_at.after(LIFETIME)))
     }
 
-    /// Waits for the lock until `until`; `None` means that the time is over. Makes the directory.
+    /// Waits for the lock until `until`. `None` on timeout. Creates the directory.
     pub(super) async fn lock(&self, until: Instant) -> io::Result<Option<LockedTokenFile>> {
         if let Some(directory) = self.0.parent() {
-            // Not those above it: they are other people's, too.
+            // Not its parents: they are not ours.
             match DirBuilder::new().mode(0o700).create(directory) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        // Not the token's file itself: that is replaced, and its lock would go with it.
+        // Not the token's own file: replacing it would lose the lock.
         let path = sibling_path(&self.0, "lock");
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Some(LockedTokenFile { path: self.0.clone(), _lock: lock })),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(LOOK).await,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(LOCK_RETRY).await,
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -84,28 +84,27 @@ impl TokenFile {
 }
 
 impl LockedTokenFile {
-    /// `None`: nobody has signed in.
+    /// Reads the token. `None` if no user has signed in.
     pub(super) fn read(&self) -> io::Result<Option<StoredToken>> {
         read(&self.path)
     }
 
-    /// Whether a replacement could be stored: asked before a token is redeemed that would be lost with it.
+    /// Checks that a replacement can be stored, before a token is redeemed that would be lost otherwise.
     pub(super) fn check_writable(&self, kept: &StoredToken) -> io::Result<()> {
         self.write_beside(&kept.to_json()).map(drop)
     }
 
-    /// Stores this in place of what is there: all of it or, whatever happens, nothing. When it returns, it is on the
-    /// disk.
+    /// Replaces the content atomically. On return it is on disk.
     pub(super) fn replace(&self, kept: &StoredToken) -> io::Result<()> {
         let new = self.write_beside(&kept.to_json())?;
         fs::rename(new, &self.path)?;
-        // Without this the rename itself could be lost with the power.
+        // Without this, a power failure could undo the rename.
         self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     }
 
     fn write_beside(&self, text: &str) -> io::Result<PathBuf> {
         let path = sibling_path(&self.path, "new");
-        // One that a killed process left may have another mode.
+        // A file left by a killed process may have another mode.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -118,7 +117,7 @@ impl LockedTokenFile {
 }
 
 impl StoredToken {
-    /// What is left when `redeemed` has brought `replacement`.
+    /// The content after `redeemed` was exchanged for `replacement`.
     pub(super) fn replaced(redeemed: &SecretString, replacement: SecretString, now: Timestamp) -> Self {
         Self { current: replacement, previous: Some(redeemed.clone()), obtained_at: now }
     }
@@ -146,14 +145,14 @@ impl StoredToken {
     }
 }
 
-/// Whether this can be a refresh token.
+/// True if `text` can be a refresh token.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn read(path: &Path) -> io::Result<Option<StoredToken>> {
     let text = match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > LARGEST => return Err(odd("too large")),
+        Ok(metadata) if metadata.len() > FILE_MAX_BYTES => return Err(odd("too large")),
         Ok(_) => fs::read_to_string(path)?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -165,7 +164,7 @@ fn odd(why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, why)
 }
 
-/// A name that no partner can have.
+/// A sibling's path, by a name that no partner can have.
 fn sibling_path(path: &Path, what: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(format!("~{what}"));
@@ -194,13 +193,13 @@ mod tests {
         let kept = StoredToken { current: "0.one".into(), previous: None, obtained_at: NOON };
         held.check_writable(&kept).unwrap();
         assert!(held.read().unwrap().is_none(), "nothing is there before it is stored");
-        // What a killed process left behind, with a mode of its own.
+        // Left behind by a killed process, with another mode.
         fs::set_permissions(sibling_path(&file.0, "new"), fs::Permissions::from_mode(0o644)).unwrap();
         held.replace(&kept).unwrap();
         held.replace(&StoredToken::replaced(&kept.current, "0.two".into(), NOON)).unwrap();
         let kept = held.read().unwrap().unwrap();
         assert_eq!((kept.current.expose_secret(), kept.previous.unwrap().expose_secret()), ("0.two", "0.one"));
-        assert_eq!(file.ends_at().unwrap(), Some(NOON.after(LIFE)));
+        assert_eq!(file.ends_at().unwrap(), Some(NOON.after(LIFETIME)));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(file.path()), mode(file.path().parent().unwrap())), (0o600, 0o700));
     }
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_not_ours_is_not_taken_for_nobody() {
+    async fn a_foreign_file_is_not_taken_for_no_sign_in() {
         let folder = tempfile::tempdir().unwrap();
         let file = TokenFile::new(folder.path(), "emea");
         for text in ["", "0.AVYA", "{}", r#"{"refresh_token":"a b","obtained_at":"2026-11-21T00:00:00Z"}"#] {

@@ -1,4 +1,4 @@
-//! Validation codes: who may ask for `GovernmentCommunityCloud`, and how often.
+//! Validation codes: which customers may submit `GovernmentCommunityCloud`, and how often.
 
 use serde::Serialize;
 
@@ -8,34 +8,34 @@ use super::text::clean;
 use super::wire::ParseError;
 use super::{PartnerCenter, join_segments};
 
-const MOST: usize = 1024 * 1024;
-const WORD_MAX: usize = 200;
+const BODY_MAX_BYTES: usize = 1024 * 1024;
+const WORD_MAX_CHARS: usize = 200;
 
-/// A validation code, as Partner Center shows it. What it does not say is `None`.
+/// A validation code, as Partner Center shows it. `None` for what is not shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ValidationCode {
     pub partner_id: Option<String>,
     pub organization_name: Option<String>,
-    /// What `submit` takes as its validation code. A text, even where it looks like a number.
+    /// The code that `submit` takes. A string, even if it looks like a number.
     pub validation_id: String,
     pub max_creates: Option<i64>,
     pub remaining_creates: Option<i64>,
 }
 
 impl PartnerCenter {
-    /// The partner's validation codes, in Partner Center's order.
+    /// Fetches the partner's validation codes, in Partner Center's order.
     ///
     /// # Errors
-    /// When there is no answer, or none that was understood.
+    /// If there is no response or it was not understood.
     pub async fn validation_codes(&self) -> Result<Vec<ValidationCode>, Error> {
-        // `all` stands where a customer's id does. `/v1/validationcodes` does not exist.
+        // `all` takes the place of a customer's id. `/v1/validationcodes` does not exist.
         let url = join_segments(&self.api_url, &["v1", "customers", "all", "validations"]);
-        let call = self.get(url, None, MOST, None).await?;
+        let call = self.get(url, None, BODY_MAX_BYTES, None).await?;
         read(&call.reply.body).map_err(|why| call.unreadable(why))
     }
 }
 
-/// A bare array is documented; a collection, or a single one, is understood as well.
+/// A bare array is documented; a collection and a single object are accepted as well.
 fn read(body: &[u8]) -> Result<Vec<ValidationCode>, ParseError> {
     let codes = |items: &[Json]| {
         let code = |item: &Json| item.as_object().ok_or(ParseError("a code that is not an object")).and_then(code);
@@ -54,7 +54,7 @@ fn read(body: &[u8]) -> Result<Vec<ValidationCode>, ParseError> {
 fn code(object: &Object) -> Result<ValidationCode, ParseError> {
     let text = |key| -> Result<Option<String>, ParseError> {
         let Some(Json::Text(text) | Json::Number(text)) = object.get(key)? else { return Ok(None) };
-        Ok(Some(clean(text, WORD_MAX)).filter(|text| !text.is_empty()))
+        Ok(Some(clean(text, WORD_MAX_CHARS)).filter(|text| !text.is_empty()))
     };
     let number = |key| text(key).map(|number| number.and_then(|number| number.parse().ok()));
     Ok(ValidationCode {

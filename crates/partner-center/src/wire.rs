@@ -1,5 +1,5 @@
-//! JSON as Partner Center writes it, read into ours. An answer is understood as a whole or not at all: half of one
-//! would look like news.
+//! Parses Partner Center's JSON. A response is understood as a whole or not at all: half of one would look like a
+//! change.
 
 use serde::Deserialize;
 
@@ -10,7 +10,7 @@ use vetwatch_core::qualification::{Entry, Snapshot};
 use vetwatch_core::redact;
 use vetwatch_core::time::Timestamp;
 
-/// Why an answer was not understood, for people.
+/// Why a response was not understood, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ParseError(pub(super) &'static str);
 
@@ -20,16 +20,16 @@ impl From<DuplicateKey> for ParseError {
     }
 }
 
-/// Five qualifications are documented. Far more entries than that are a fault, and expensive to compare.
+/// Five qualifications are documented. Far more entries are a fault, and expensive to compare.
 const ENTRIES_MAX: usize = 100;
 
-/// Names and status words are of a few letters; a reason is a sentence.
-const WORD_MAX: usize = 200;
-const REASON_MAX: usize = 2000;
+/// Names and status words are short; a reason is a sentence.
+const WORD_MAX_CHARS: usize = 200;
+const REASON_MAX_CHARS: usize = 2000;
 
-/// A customer's qualifications, in any of the shapes that were documented over the years: a bare array (today's), an
-/// array in `qualifications` (early 2021, and still in the API's own description), a single object (the preview, in
-/// `PascalCase`; the answer to a submission).
+/// Parses a customer's qualifications, in every shape documented over the years: a bare array (today's), an array in
+/// `qualifications` (early 2021, and still in the API's own description), a single object (the preview, in
+/// `PascalCase`; the response to a submission).
 pub(super) fn qualifications(body: &[u8]) -> Result<Snapshot, ParseError> {
     if without_bom(body).trim_ascii().is_empty() {
         return Err(ParseError("the body is empty"));
@@ -59,26 +59,26 @@ fn list(items: &[Json]) -> Result<Vec<Entry>, ParseError> {
 
 fn entry(object: &Object) -> Result<Entry, ParseError> {
     let qualification =
-        word(object, "qualification", WORD_MAX)?.ok_or(ParseError("an entry without a qualification"))?;
+        word(object, "qualification", WORD_MAX_CHARS)?.ok_or(ParseError("an entry without a qualification"))?;
     Ok(Entry {
         qualification,
-        vetting_status: word(object, "vettingStatus", WORD_MAX)?,
-        vetting_reason: word(object, "vettingReason", REASON_MAX)?,
+        vetting_status: word(object, "vettingStatus", WORD_MAX_CHARS)?,
+        vetting_reason: word(object, "vettingReason", REASON_MAX_CHARS)?,
         created_at: created_at(object),
     })
 }
 
-/// When an entry was created: what all of its dates say that can be read. Nothing that is wrong with a date costs more
-/// than the date; where two of them contradict each other (they are compared to the second), neither is believed.
+/// The create date that all readable dates of the entry agree on (to the second). An unreadable date costs only itself;
+/// if two contradict each other, there is none.
 fn created_at(object: &Object) -> Option<Timestamp> {
-    // Spelled `vettingCreatedDate` in the documentation of GET and `vettingCreateDate` everywhere else.
+    // The documentation spells `vettingCreatedDate` for GET and `vettingCreateDate` elsewhere.
     let written = ["vettingCreateDate", "vettingCreatedDate"].into_iter().flat_map(|key| object.all(key));
     let mut dates = written.filter_map(Json::as_text).filter_map(date::parse);
     let first = dates.next()?;
     dates.all(|date| date.as_secs() == first.as_secs()).then_some(first)
 }
 
-/// A text that may be missing. A blank one is as good as missing; what is no text was not understood.
+/// An optional text. A blank one counts as missing; any other type is an error.
 fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, ParseError> {
     match object.get(key)? {
         None => Ok(None),
@@ -87,7 +87,7 @@ fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, 
     }
 }
 
-/// A page of the customer list. Fields beyond these are of no interest, and may be of any shape.
+/// A page of the customer list. Other fields are ignored, whatever their shape.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Page {
@@ -128,35 +128,34 @@ struct Header {
     value: Option<String>,
 }
 
-/// A customer as Partner Center's list shows it.
+/// A customer in Partner Center's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedCustomer {
     /// The tenant id, as spelled. Never empty.
     pub id: String,
-    /// May be empty. In one line, without control characters.
+    /// May be empty. One line, no control characters.
     pub name: String,
-    /// May be empty. In one line, without control characters.
+    /// May be empty. One line, no control characters.
     pub domain: String,
     /// `relationshipToPartner`, as spelled: `reseller` and others.
     pub relationship: Option<String>,
 }
 
-/// The customers of one page, and the token that asks for the next one.
+/// The customers of one page, and the token of the next one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) customers: Vec<ListedCustomer>,
     pub(super) next: Option<String>,
 }
 
-/// The header that asks for the next page.
-pub(super) const CONTINUATION: &str = "MS-ContinuationToken";
+/// The header that requests the next page.
+pub(super) const CONTINUATION_HEADER: &str = "MS-ContinuationToken";
 
-/// One page of customers, of at most `full` items.
+/// Parses one page of at most `full` customers.
 ///
-/// `totalCount` is not looked at (it counts the page), nor is `links.next.uri` (it may lead to another host, and was
-/// seen both with and without `/v1`): the next page is asked for with the header alone. An empty page is the last one,
-/// whatever it says. A full page that names a successor but no token is not understood: to take it for the last one
-/// would lose customers.
+/// `totalCount` is ignored (it counts the page), and so is `links.next.uri` (it may lead to another host, and was seen
+/// both with and without `/v1`): the header alone requests the next page. An empty page is the last one, whatever it
+/// says. A full page with a successor but no token is an error: to take it for the last one would lose customers.
 pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> {
     let page: Page =
         serde_json::from_slice(without_bom(body)).map_err(|_| ParseError("the body is not a list of customers"))?;
@@ -165,7 +164,10 @@ pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> 
     let is_followed = link.is_some();
     let in_link = link.and_then(|link| {
         let headers = link.headers.unwrap_or_default();
-        headers.into_iter().find(|header| header.key.eq_ignore_ascii_case(CONTINUATION)).and_then(|header| header.value)
+        headers
+            .into_iter()
+            .find(|header| header.key.eq_ignore_ascii_case(CONTINUATION_HEADER))
+            .and_then(|header| header.value)
     });
     let next = in_link.or(page.continuation_token).filter(|token| !token.is_empty() && !customers.is_empty());
     if next.is_none() && is_followed && customers.len() >= full {
@@ -176,8 +178,9 @@ pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> 
 
 fn customer(item: Item) -> Result<ListedCustomer, ParseError> {
     let profile = item.company_profile.unwrap_or_default();
-    let text =
-        |text: Option<String>| text.map(|text| redact::fact(&clean(&text, WORD_MAX))).filter(|text| !text.is_empty());
+    let text = |text: Option<String>| {
+        text.map(|text| redact::fact(&clean(&text, WORD_MAX_CHARS))).filter(|text| !text.is_empty())
+    };
     Ok(ListedCustomer {
         id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(ParseError("a customer without an id"))?,
         name: text(profile.company_name).unwrap_or_default(),

@@ -1,8 +1,8 @@
-//! Answers and dates that nobody would think of: the answers of `tests/data/answers.toml` bent, cut, glued and shuffled,
-//! and plain noise. `tests/campaign fuzz 1000000` makes a million of them, and the ordinary run of the tests a few.
+//! Unforeseen responses and dates: those of `tests/data/answers.toml` bent, cut, glued and shuffled, and plain noise.
+//! `tests/campaign fuzz 1000000` makes a million of them, the ordinary test run a few.
 //!
-//! What must hold of each: no panic, no hang, and no status that is not in the answer. What `serde_json` finds in a
-//! body, in a few lines that know nothing of ours, is what counts as being in it.
+//! Each must cause no panic, no hang, and no status that is not in the response. A few lines on top of `serde_json`,
+//! independent of our parser, decide what is in a body.
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::ApiError;
 
-/// How many, unless `VETWATCH_CASES` says otherwise, and from which seed, unless `VETWATCH_SEED` does.
+/// Defaults of `VETWATCH_CASES` and `VETWATCH_SEED`.
 const CASES: u64 = 20_000;
 const SEED: u64 = 20_201_203;
 
-/// A case that takes longer than this hangs, however busy the machine is.
-const LONG: Duration = Duration::from_secs(20);
+/// A case that takes longer hangs, however busy the machine is.
+const HANG_AFTER: Duration = Duration::from_secs(20);
 
 #[test]
 fn hostile_answers_and_dates_cost_nothing() {
@@ -31,7 +31,7 @@ fn hostile_answers_and_dates_cost_nothing() {
     let seeds = seeds();
     let (began, mut slowest, mut understood) = (Instant::now(), Duration::ZERO, 0_u64);
     for case in 0..cases {
-        // Each from a seed of its own: a failure is repeated alone.
+        // A seed for each case: a failure can be repeated alone.
         let number = seed.wrapping_add(case);
         let mut rng = Rng::with_seed(number);
         let body = body(&mut rng, &seeds);
@@ -47,27 +47,27 @@ fn hostile_answers_and_dates_cost_nothing() {
         match judged {
             Ok(Err(wrong)) => panic!("{wrong}; {}", repeat()),
             Ok(Ok(is_understood)) => understood += u64::from(is_understood),
-            // The panic's own text was printed before.
+            // The panic's message was printed already.
             Err(panic) => {
                 eprintln!("it panicked; {}", repeat());
                 std::panic::resume_unwind(panic);
             }
         }
-        assert!(took < LONG, "it took {took:?}; {}", repeat());
+        assert!(took < HANG_AFTER, "it took {took:?}; {}", repeat());
     }
     eprintln!("{cases} cases in {:?}, {understood} of them understood, the slowest took {slowest:?}", began.elapsed());
     assert!(cases < 1000 || understood > cases / 20, "hardly one of them came near an answer");
     assert!(cases < 1000 || understood < cases / 2, "hardly one of them was hostile");
 }
 
-/// The bodies of the table of answers.
+/// The bodies of the table.
 fn seeds() -> Vec<String> {
     let table: toml::Table = include_str!("../../../tests/data/answers.toml").parse().unwrap();
     let answers = table["answer"].as_array().unwrap();
     answers.iter().map(|answer| answer["body"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Whether the body was understood, or what is wrong with how it was.
+/// Whether the body was understood, or what is wrong with the result.
 fn judge(body: &[u8], date: &str) -> Result<bool, String> {
     let _ = customers(body, 1);
     let _ = ApiError::read(500, body, None);
@@ -114,11 +114,11 @@ fn field<'v>(object: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
 }
 
 fn pair(entry: &Map<String, Value>) -> (String, Option<String>) {
-    let text = |key| field(entry, key).and_then(Value::as_str).map(|text| clean(text, WORD_MAX));
+    let text = |key| field(entry, key).and_then(Value::as_str).map(|text| clean(text, WORD_MAX_CHARS));
     (text("qualification").unwrap_or_default(), text("vettingStatus").filter(|text| !text.is_empty()))
 }
 
-/// The same answer with every date spoiled says the same of every qualification that it names once.
+/// The same response with every date spoiled yields the same qualifications, if each is named once.
 fn dates_cost_nothing(value: &Value, snapshot: &Snapshot) -> bool {
     let mut spoiled = value.clone();
     spoil(&mut spoiled);
@@ -155,7 +155,7 @@ fn spoil(value: &mut Value) {
     }
 }
 
-/// One body: mostly something that was an answer once.
+/// One body: mostly derived from a real response.
 fn body(rng: &mut Rng, seeds: &[String]) -> Vec<u8> {
     let (seed, other) = (&seeds[rng.usize(..seeds.len())], &seeds[rng.usize(..seeds.len())]);
     match rng.u8(..10) {
@@ -173,7 +173,7 @@ fn bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
     (0..rng.usize(..=most)).map(|_| rng.u8(..)).collect()
 }
 
-/// Words that bring noise near to an answer.
+/// Words that make noise resemble a response.
 const WORDS: [&str; 26] = [
     "[",
     "]",
@@ -207,14 +207,14 @@ fn random_json(rng: &mut Rng) -> String {
     let mut soup = String::new();
     for _ in 0..rng.usize(..40) {
         let word = WORDS[rng.usize(..WORDS.len())];
-        // Now and then deeper than anybody would nest.
+        // Now and then deeper than any real response.
         let times = if rng.u8(..50) == 0 { 300 } else { 1 };
         soup += &word.repeat(times);
     }
     soup
 }
 
-/// Bytes changed, lost, doubled, cut off, and mixed with another answer's.
+/// Changes, drops, doubles and cuts bytes, and mixes in another response.
 fn mutated(rng: &mut Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
     let mut body = seed.to_vec();
     for _ in 0..rng.usize(1..4) {
@@ -247,7 +247,7 @@ fn mutated(rng: &mut Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
     body
 }
 
-/// An answer whose values were swapped for others, whose keys are spelled otherwise, lost or there twice; as JSON.
+/// A response with values swapped, and keys respelled, dropped or doubled; as JSON.
 fn shuffled(rng: &mut Rng, mut value: Value) -> String {
     if let Value::Array(items) = &mut value
         && rng.u8(..4) == 0
@@ -335,7 +335,7 @@ fn other_value(rng: &mut Rng) -> String {
     }
 }
 
-/// Something that is a date, was one, or looks like one from afar.
+/// A date, a damaged one, or something similar.
 fn date_text(rng: &mut Rng) -> String {
     const DATES: [&str; 12] = [
         "2020-12-03T10:37:38.885Z",
@@ -351,11 +351,11 @@ fn date_text(rng: &mut Rng) -> String {
         "2021-05-06T19:59:56-0700",
         "2016-12-31T23:59:60Z",
     ];
-    const LETTERS: &[u8] = b"0123456789-+:/.TZ tz,Z0";
+    const DATE_CHARS: &[u8] = b"0123456789-+:/.TZ tz,Z0";
     let mut date = DATES[rng.usize(..DATES.len())].as_bytes().to_vec();
     match rng.u8(..6) {
         0 => {}
-        1 => date = (0..rng.usize(..40)).map(|_| LETTERS[rng.usize(..LETTERS.len())]).collect(),
+        1 => date = (0..rng.usize(..40)).map(|_| DATE_CHARS[rng.usize(..DATE_CHARS.len())]).collect(),
         2 => return String::from_utf8_lossy(&bytes(rng, 40)).into_owned(),
         3 => date.extend(std::iter::repeat_n(b'9', rng.usize(..400))),
         _ => {
@@ -363,8 +363,8 @@ fn date_text(rng: &mut Rng) -> String {
                 let at = rng.usize(..date.len());
                 match rng.u8(..3) {
                     0 if date.len() > 1 => drop(date.remove(at)),
-                    1 => date.insert(at, LETTERS[rng.usize(..LETTERS.len())]),
-                    _ => date[at] = LETTERS[rng.usize(..LETTERS.len())],
+                    1 => date.insert(at, DATE_CHARS[rng.usize(..DATE_CHARS.len())]),
+                    _ => date[at] = DATE_CHARS[rng.usize(..DATE_CHARS.len())],
                 }
             }
         }

@@ -1,11 +1,11 @@
-//! The documented shapes, and everything that only looks like one.
+//! The documented shapes, and what only resembles them.
 
 use proptest::prelude::*;
 
 use super::*;
 
 /// `Education InReview 2020-12-03T10:37:38.885Z (reason) | …`, or why it was not understood.
-fn told(body: &[u8]) -> String {
+fn parsed(body: &[u8]) -> String {
     match qualifications(body) {
         Err(ParseError(why)) => format!("! {why}"),
         Ok(snapshot) => {
@@ -50,8 +50,8 @@ fn every_documented_shape_is_understood() {
             "Education AwaitingDocuments",
         ),
     ] {
-        assert_eq!(told(body.as_bytes()), expected, "{body}");
-        assert_eq!(told(format!("\u{FEFF}\r\n{body}\n").as_bytes()), expected, "with a byte order mark: {body}");
+        assert_eq!(parsed(body.as_bytes()), expected, "{body}");
+        assert_eq!(parsed(format!("\u{FEFF}\r\n{body}\n").as_bytes()), expected, "with a byte order mark: {body}");
     }
 }
 
@@ -59,23 +59,23 @@ fn every_documented_shape_is_understood() {
 fn a_missing_status_is_none_and_an_odd_date_costs_only_itself() {
     for odd in [r#""""#, "null", "0", "true", "[1]", "{}", r#""soon""#, r#""0001-01-01T00:00:00""#] {
         let body = format!(r#"[{{"qualification":"Education","vettingStatus":"Denied","vettingCreateDate":{odd}}}]"#);
-        assert_eq!(told(body.as_bytes()), "Education Denied", "{odd}");
+        assert_eq!(parsed(body.as_bytes()), "Education Denied", "{odd}");
     }
     let both = |a: &str, b: &str| {
-        told(format!(r#"{{"qualification":"E","vettingCreateDate":{a},"vettingCreatedDate":{b}}}"#).as_bytes())
+        parsed(format!(r#"{{"qualification":"E","vettingCreateDate":{a},"vettingCreatedDate":{b}}}"#).as_bytes())
     };
     let (one, two) = (r#""2020-12-03T10:37:38Z""#, r#""2020-12-04T10:37:38Z""#);
     assert_eq!(both(one, one), "E - 2020-12-03T10:37:38.000Z");
     assert_eq!(both("null", one), "E - 2020-12-03T10:37:38.000Z");
-    assert_eq!(both(one, two), "E -", "which one is meant cannot be told");
+    assert_eq!(both(one, two), "E -", "it is ambiguous which one is meant");
     for unreadable in [r#""soon""#, "17", "[]", r#""07/09/2020: 00:00:00""#, r#""0001-01-01T00:00:00""#] {
-        assert_eq!(both(unreadable, one), "E - 2020-12-03T10:37:38.000Z", "{unreadable} says nothing");
-        assert_eq!(both(one, unreadable), "E - 2020-12-03T10:37:38.000Z", "{unreadable} says nothing");
+        assert_eq!(both(unreadable, one), "E - 2020-12-03T10:37:38.000Z", "{unreadable} costs only itself");
+        assert_eq!(both(one, unreadable), "E - 2020-12-03T10:37:38.000Z", "{unreadable} costs only itself");
     }
     let twice = r#"{"qualification":"E","vettingStatus":"Denied","vettingCreateDate":1,"VettingCreateDate":"x"}"#;
-    assert_eq!(told(twice.as_bytes()), "E Denied", "not even a date that is there twice costs the status");
+    assert_eq!(parsed(twice.as_bytes()), "E Denied", "not even a date that is there twice costs the status");
     for blank in [r#""""#, r#""  ""#, "null"] {
-        assert_eq!(told(format!(r#"[{{"qualification":"E","vettingStatus":{blank}}}]"#).as_bytes()), "E -");
+        assert_eq!(parsed(format!(r#"[{{"qualification":"E","vettingStatus":{blank}}}]"#).as_bytes()), "E -");
     }
 }
 
@@ -120,12 +120,12 @@ fn what_is_not_an_answer_is_never_half_an_answer() {
         r#"{"code":400072,"description":"an error in a 200","data":[]}"#,
         r#"{"vettingStatus":"Approved"}"#,
     ] {
-        assert!(told(body.as_bytes()).starts_with("! "), "{body}: {}", told(body.as_bytes()));
+        assert!(parsed(body.as_bytes()).starts_with("! "), "{body}: {}", parsed(body.as_bytes()));
     }
-    assert!(told(b"[{\"qualification\":\"\xff\"}]").starts_with("! "));
+    assert!(parsed(b"[{\"qualification\":\"\xff\"}]").starts_with("! "));
     let many = format!("[{}]", vec![r#"{"qualification":"Education"}"#; 101].join(","));
-    assert!(told(many.as_bytes()).starts_with("! "));
-    assert!(told("[".repeat(100_000).as_bytes()).starts_with("! "));
+    assert!(parsed(many.as_bytes()).starts_with("! "));
+    assert!(parsed("[".repeat(100_000).as_bytes()).starts_with("! "));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn names_arrive_in_one_line() {
     assert_eq!(customers(body.as_bytes(), 500).unwrap().customers[0].name, "Contoso Bcc: x [31m");
 }
 
-/// Words that bring random text near to an answer.
+/// Words that make random text resemble a response.
 fn near_json() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "[",

@@ -1,7 +1,7 @@
-//! As much of an X.509 certificate as concerns us: whose key it is, how it is named in an assertion, when it ends.
+//! The parts of an X.509 certificate that are needed: the key, its name in an assertion, the expiry.
 //!
-//! Read by hand: a parser of all of X.509 is thousands of lines, and these are the four fields. Whether the certificate
-//! is good is for the login server to say; here nothing depends on it but which key belongs to it.
+//! Parsed by hand: a full X.509 parser is thousands of lines, and these are four fields. The login server judges
+//! whether the certificate is valid; here it only has to match the key.
 
 use std::fmt;
 
@@ -39,11 +39,11 @@ const BIT_STRING: u8 = 0x03;
 const OBJECT_ID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// Of the version, which may be left out.
+/// Tag of the version, which is optional.
 const CONTEXT_0: u8 = 0xa0;
 
 impl X509 {
-    /// `None`: not a certificate, or not for an RSA key.
+    /// Parses DER. `None` if it is not a certificate with an RSA key.
     #[must_use]
     pub fn read(der: &[u8]) -> Option<Self> {
         let mut whole = Fields(der);
@@ -58,7 +58,7 @@ impl X509 {
         let _subject = signed.expect(SEQUENCE)?;
         let mut key = Fields(signed.expect(SEQUENCE)?);
         let is_rsa = Fields(key.expect(SEQUENCE)?).expect(OBJECT_ID)? == RSA;
-        // The first byte says how many bits of the last one do not count: none.
+        // The first byte counts the unused bits of the last one: none.
         let (unused, public_key) = key.expect(BIT_STRING)?.split_first()?;
         if !is_rsa || *unused != 0 || !whole.0.is_empty() {
             return None;
@@ -73,11 +73,11 @@ impl X509 {
     }
 }
 
-/// What is left of a DER structure.
+/// The rest of a DER structure.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The tag and the content of the next field.
+    /// Reads the tag and content of the next field.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (tag, rest) = self.0.split_first()?;
         let (first, mut rest) = rest.split_first()?;
@@ -104,7 +104,7 @@ impl<'a> Fields<'a> {
         let (tag, content) = self.next()?;
         let text = std::str::from_utf8(content).ok()?;
         let text = match tag {
-            // RFC 5280: years from 50 on are those of the last century.
+            // RFC 5280: years from 50 on are of the last century.
             UTC_TIME if text < "5" => format!("20{text}"),
             UTC_TIME => format!("19{text}"),
             GENERALIZED_TIME => text.to_owned(),
@@ -128,7 +128,7 @@ mod tests {
 
     /// The expected values are `openssl x509`'s.
     #[test]
-    fn what_openssl_says_of_a_certificate_is_what_is_read() {
+    fn a_certificate_is_read_as_openssl_reads_it() {
         let read = X509::read(&der(include_str!("../../../tests/data/certificates/app.pem"))).unwrap();
         assert_eq!(read.thumbprint, include_str!("../../../tests/data/certificates/app.thumbprint").trim());
         let dates = format!("{} {}", read.begins_at, read.ends_at);

@@ -1,4 +1,4 @@
-//! Which days are worked.
+//! Working days.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn a_list_of_holidays_that_has_run_out_is_a_doubt() {
 }
 
 #[test]
-fn every_line_that_is_no_day_is_told_with_its_number() {
+fn every_line_that_is_no_day_is_reported_with_its_number() {
     let desk = with_holidays("2999-01-01\n25-12-2026\n2026-2-3 # February or March?\n2026-02-30\n");
     let problems = desk.with(ZONE, &file()).unwrap_err().to_string();
     insta::assert_snapshot!(problems, @r"

@@ -1,9 +1,9 @@
-//! Chats, and webhooks in a form of their own.
+//! Chats, and webhooks with a template.
 
 use super::*;
 use crate::delivery::chat::{ChatService, ChatSettings};
 
-/// The example with this endpoint in the place of its webhook.
+/// The example with this endpoint instead of its webhook.
 fn with(desk: &Desk, endpoint: &str) -> Result<Config, Problems> {
     let (before, rest) = EXAMPLE.split_once("kind = \"webhook\"").unwrap();
     let (_, after) = rest.split_once("# Others;").unwrap();
@@ -64,7 +64,7 @@ fn a_webhook_url_of_a_channel_in_plain_sight_is_warned_of_as_is_one_of_a_connect
 }
 
 #[test]
-fn what_is_wrong_with_a_chat_is_told() {
+fn what_is_wrong_with_a_chat_is_shown() {
     let desk = Desk::new();
     desk.secret("bad", "S3CRET topic");
     desk.secret("worse", "S3CRET\u{7f}");
@@ -83,7 +83,7 @@ fn what_is_wrong_with_a_chat_is_told() {
 }
 
 #[test]
-fn what_is_wrong_with_a_template_is_told_with_its_line() {
+fn what_is_wrong_with_a_template_is_shown_with_its_line() {
     let desk = Desk::new();
     desk.secret("login", "Bearer S3CRET\u{e4}");
     let of = |template: &str, keys: &str| {
@@ -106,7 +106,7 @@ fn what_is_wrong_with_a_template_is_told_with_its_line() {
 }
 
 #[test]
-fn a_webhook_in_its_own_form_need_not_be_signed_and_tells_of_fewer_events() {
+fn a_webhook_in_its_own_form_need_not_be_signed_and_holds_fewer_events() {
     let desk = Desk::new();
     fs::write(desk.path("t"), "{{ message.subject }}").unwrap();
     let read = |keys: &str| {

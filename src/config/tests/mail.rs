@@ -1,8 +1,8 @@
-//! How a mail server lets us in.
+//! Logins at mail servers.
 
 use super::*;
 
-/// In place of the example's password.
+/// Replaces the example's password.
 const OAUTH: &str = "[smtp.office.oauth]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = 'app'\n\
                      client_secret_file = 'client-secret'\n";
 
@@ -43,7 +43,7 @@ fn a_password_for_exchange_online_is_warned_of() {
 }
 
 #[test]
-fn what_is_wrong_with_the_application_of_a_mail_server_is_told() {
+fn what_is_wrong_with_the_application_of_a_mail_server_is_shown() {
     let desk = Desk::new();
     let problem = |oauth: &str| desk.problem("password_file = \"smtp-password\"", oauth);
     let problems: Vec<String> = [

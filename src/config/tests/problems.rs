@@ -1,4 +1,4 @@
-//! What an administrator is told.
+//! The problems that an administrator sees.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -64,7 +64,7 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml: route[0].attempts[2]: many is no attempt such as 1, 2-3 or 3+
     vetwatch.toml: route[0].group_by[1]: qualifcation is none of event, partner, qualification, outcome, customer, reason, tags; did you mean qualification?
     vetwatch.toml: route[0].urgent: vetting.revoked is none of this route's events
-    vetwatch.toml: route[0].group_wait: 3days is too long for news to wait for more; the longest is 1day
+    vetwatch.toml: route[0].group_wait: 3days is too long for events to wait for more; the longest is 1day
     vetwatch.toml: route[0].timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
     vetwatch.toml: route[0].quiet_hours: 18:00-18:00 is no time at all: both ends are the same
     vetwatch.toml: route[0].endpoints[0]: there is no endpoint sales-male; did you mean sales-mail?
@@ -171,10 +171,10 @@ fn one_mistake_makes_one_problem() {
         ("[retention]", "[retention]\n\"a\\u001b[31m\" = 1"),
         ("# tags = [\"north\"]", "tags = [\"n\\u001b[31m\"]"),
     ];
-    let told: Vec<String> = table.iter().map(|(old, new)| desk.problem(old, new)).collect();
-    let told = told.join("\n");
-    assert!(!told.contains("hunter2") && !told.contains('\u{1b}'), "{told}");
-    insta::assert_snapshot!(told, @r#"
+    let shown: Vec<String> = table.iter().map(|(old, new)| desk.problem(old, new)).collect();
+    let shown = shown.join("\n");
+    assert!(!shown.contains("hunter2") && !shown.contains('\u{1b}'), "{shown}");
+    insta::assert_snapshot!(shown, @r#"
     vetwatch.toml: partner[0].tenat: unknown key; did you mean tenant?
     vetwatch.toml: partner[0].credentials: unknown key; did you mean credential?
     vetwatch.toml: smtp.office.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
@@ -246,10 +246,10 @@ fn doubts_are_warnings() {
         ("[retry]", "[web]\nlisten = '127.0.0.1:9464'\n[retry]"),
         ("[retry]", "[smtp.spare]\nhost = 'localhost'\ntls = 'none'\n[retry]"),
     ];
-    let told: Vec<String> = table.iter().flat_map(|(old, new)| desk.warnings(old, new)).collect();
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    let shown: Vec<String> = table.iter().flat_map(|(old, new)| desk.warnings(old, new)).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
     operators.endpoints: is one endpoint only: when it fails, nobody hears of it; better two that fail apart
-    endpoint: ops-mail is never told of anything: no route, no fallback and not [operators] names it
+    endpoint: ops-mail is never used: no route, no fallback and not [operators] names it
     operators.endpoints: all hang on the mail server office: when it fails, nobody hears of it
     route: no route takes vetting.vanished, vetting.overdue: the operators get them
     route[0].qualifications[0]: Partner Center's documentation knows no Educaton; did you mean Education?
@@ -288,15 +288,15 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     ];
     let old = "kind = \"client-secret\"                # client-secret | certificate | workload-identity | refresh-token\n\
                client_secret_file = \"client-secret\"\n";
-    let told: Vec<String> = table.iter().map(|new| desk.problem(old, &format!("{new}\n"))).collect();
-    let told = told.join("\n");
-    assert!(!told.contains("hunter2"), "{told}");
-    insta::assert_snapshot!(told, @r#"
+    let shown: Vec<String> = table.iter().map(|new| desk.problem(old, &format!("{new}\n"))).collect();
+    let shown = shown.join("\n");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    insta::assert_snapshot!(shown, @r#"
     vetwatch.toml: partner[0].credential.kind: certificat is not a kind that is known (client-secret, certificate, workload-identity, refresh-token); did you mean certificate?
     vetwatch.toml: partner[0].credential.certificate_file: is missing
     vetwatch.toml: partner[0].credential.client_secret_file: goes with client-secret, and the kind is certificate
     vetwatch.toml: partner[0].credential.private_key_file: the private key and the certificate do not belong together
-    vetwatch.toml: partner[0].credential.private_key_file: the private key is encrypted; vetwatch starts with nobody there to type a passphrase: store it without
+    vetwatch.toml: partner[0].credential.private_key_file: the private key is encrypted; vetwatch starts unattended and cannot ask for a passphrase: store it without
     vetwatch.toml: partner[0].credential.certificate_file: the private key is too short or too long: 2048 to 4096 bits
     vetwatch.toml: partner[0].credential.certificate_file: the file holds no certificate (-----BEGIN CERTIFICATE-----)
     vetwatch.toml: partner[0].credential.certificate: a secret has no place in this file: write it into one of its own and name that with certificate_file

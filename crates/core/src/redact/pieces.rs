@@ -1,4 +1,4 @@
-//! What of a secret is looked for.
+//! Derives from a secret the patterns to search for.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,16 +9,16 @@ use url::Url;
 
 use super::reading::{forms, units_of};
 
-/// So many characters of a secret in a row give it away.
-pub(super) const PART: usize = 8;
-/// What a text ends with may be the beginning of a secret that was cut off.
-pub(super) const HEADS: Range<usize> = 6..PART;
-/// Pieces of a URL that are shorter are words such as `api` or `v1`.
-const PIECE: usize = 6;
-/// Longer secrets are not looked for in base64 as they are: their parts are found by decoding it.
-const ENCODED_MAX: usize = 512;
-/// Pieces of the addresses of well-known services.
-const PLAIN: [&str; 10] = [
+/// Number of consecutive characters that reveal a secret.
+pub(super) const PART_CHARS: usize = 8;
+/// The end of a text may be the start of a secret that was cut off.
+pub(super) const HEAD_CHARS: Range<usize> = 6..PART_CHARS;
+/// Shorter parts of a URL are words such as `api` or `v1`.
+const URL_PART_MIN: usize = 6;
+/// Longer secrets are not encoded in base64: decoding the text finds their parts.
+const ENCODED_MAX_BYTES: usize = 512;
+/// Path segments of well-known services.
+const PLAIN_SEGMENTS: [&str; 10] = [
     "services",
     "webhooks",
     "webhook",
@@ -33,29 +33,29 @@ const PLAIN: [&str; 10] = [
 /// Schemes of `Authorization`.
 const SCHEMES: [&str; 6] = ["basic", "bearer", "token", "apikey", "key", "geniekey"];
 
-pub(super) type Gram = [u8; PART];
+pub(super) type Gram = [u8; PART_CHARS];
 
-/// What one secret is looked for by.
+/// The patterns of one secret.
 #[derive(Default)]
 pub(super) struct Pieces {
     pub(super) length: usize,
-    /// Every eight characters of it.
+    /// Every eight consecutive characters.
     pub(super) grams: Vec<Gram>,
     pub(super) heads: Vec<Vec<u8>>,
-    /// All of it, if it is shorter than that.
+    /// The whole secret, if it is shorter.
     pub(super) short: Vec<Vec<u8>>,
 }
 
-/// The one message of XOAUTH2.
+/// The message of XOAUTH2.
 pub fn xoauth2(name: &str, token: &str) -> String {
     format!("user={name}\u{1}auth=Bearer {token}\u{1}\u{1}")
 }
 
 impl Pieces {
-    /// Of one secret.
+    /// Patterns of one secret.
     pub(super) fn of(secret: &[u8]) -> Self {
         let mut pieces = Self::of_spelling(secret);
-        if secret.len() <= ENCODED_MAX {
+        if secret.len() <= ENCODED_MAX_BYTES {
             let encoded = (0..3).flat_map(|before| encoded(secret, before));
             let more: BTreeSet<Gram> = encoded.flat_map(|text| Self::of_spelling(text.as_bytes()).grams).collect();
             pieces.grams.extend(more);
@@ -63,18 +63,18 @@ impl Pieces {
         pieces
     }
 
-    /// Of one spelling that is a secret itself, though not all that it means is one.
+    /// Patterns of a spelling that is a secret, though what it decodes to is not.
     fn of_spelling(spelling: &[u8]) -> Self {
         let forms = forms(&units_of(spelling));
         let bytes = |units: &[super::Unit]| units.iter().map(|unit| unit.byte).collect::<Vec<u8>>();
-        let grams = forms.iter().flat_map(|form| form.windows(PART).map(super::gram)).collect::<BTreeSet<_>>();
+        let grams = forms.iter().flat_map(|form| form.windows(PART_CHARS).map(super::gram)).collect::<BTreeSet<_>>();
         let whole = forms.first().map(|form| bytes(form)).unwrap_or_default();
-        let heads = HEADS.filter(|_| whole.len() >= PART).map(|length| whole[..length].to_owned()).collect();
-        let short = if (1..PART).contains(&whole.len()) { vec![whole] } else { Vec::new() };
+        let heads = HEAD_CHARS.filter(|_| whole.len() >= PART_CHARS).map(|length| whole[..length].to_owned()).collect();
+        let short = if (1..PART_CHARS).contains(&whole.len()) { vec![whole] } else { Vec::new() };
         Self { length: spelling.len(), grams: grams.into_iter().collect(), heads, short }
     }
 
-    /// Of what a secret's file or an `Authorization` header holds.
+    /// Patterns of a secret's file or an `Authorization` header.
     pub(super) fn of_text(text: &str) -> Vec<Self> {
         if text.contains("-----BEGIN ") {
             return keys(text).iter().map(|key| Self::of_spelling(key.as_bytes())).collect();
@@ -98,21 +98,22 @@ impl Pieces {
         }
     }
 
-    /// Of what a URL holds beyond scheme, host and port.
+    /// Patterns of a URL's parts beyond scheme, host and port.
     pub(super) fn of_url(url: &Url) -> Vec<Self> {
         let mut pieces = Self::of_login_of(url);
         let segments: Vec<&str> = url.path_segments().into_iter().flatten().collect();
-        // What stands between the plain ones, and each alone.
-        let groups = segments.split(|segment| PLAIN.contains(&segment.to_ascii_lowercase().as_str()));
+        // The runs between the plain segments, and each segment.
+        let groups = segments.split(|segment| PLAIN_SEGMENTS.contains(&segment.to_ascii_lowercase().as_str()));
         let groups: Vec<String> = groups.map(|group| group.join("/")).collect();
-        let alone = segments.iter().filter(|segment| !PLAIN.contains(segment)).map(|segment| (*segment).to_owned());
+        let alone =
+            segments.iter().filter(|segment| !PLAIN_SEGMENTS.contains(segment)).map(|segment| (*segment).to_owned());
         for piece in groups.into_iter().chain(alone) {
             pieces.extend(Self::of_piece(&piece));
         }
         pieces
     }
 
-    /// Of user and password, query and fragment.
+    /// Patterns of user and password, query and fragment.
     pub(super) fn of_login_of(url: &Url) -> Vec<Self> {
         let mut pieces = Vec::new();
         let user = decoded(url.username());
@@ -129,7 +130,7 @@ impl Pieces {
         for text in [url.query(), url.fragment()].into_iter().flatten() {
             for pair in text.split('&') {
                 let (name, value) = pair.split_once('=').unwrap_or(("", pair));
-                let plain = value.is_empty() || PLAIN.contains(&name);
+                let plain = value.is_empty() || PLAIN_SEGMENTS.contains(&name);
                 pieces.extend((!plain).then(|| Self::of_piece(value)).into_iter().flatten());
             }
         }
@@ -141,12 +142,12 @@ impl Pieces {
         let spaced = decoded(&piece.replace('+', " "));
         let all: BTreeSet<&str> = [piece, plain.as_str(), spaced.as_str()].into();
         all.into_iter()
-            .filter(|piece| piece.trim_matches('/').len() >= PIECE)
+            .filter(|piece| piece.trim_matches('/').len() >= URL_PART_MIN)
             .map(|piece| Self::of(piece.as_bytes()))
             .collect()
     }
 
-    /// Of a login, with the spellings in which it is sent. The name alone is no secret.
+    /// Patterns of a login, in the spellings that are sent. The name alone is no secret.
     pub(super) fn of_login(name: &str, secret: &str) -> Vec<Self> {
         let sent = [format!("{name}:{secret}"), format!("\0{name}\0{secret}"), xoauth2(name, secret)];
         let sent = sent.iter().map(|sent| Self::of_spelling(STANDARD.encode(sent).as_bytes()));
@@ -154,21 +155,21 @@ impl Pieces {
     }
 }
 
-/// The secret in base64 where so many bytes precede it, as far as it alone decides what is written.
+/// The secret in base64 after `before` bytes: the characters that it alone determines.
 fn encoded(secret: &[u8], before: usize) -> [String; 2] {
     let bytes = [&[0; 2][..before], secret].concat();
     let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
     [STANDARD, URL_SAFE].map(|engine| engine.encode(&bytes).get(first..end).unwrap_or_default().to_owned())
 }
 
-/// The private keys of a PEM, each in one line.
+/// The private keys of a PEM file, each in one line.
 fn keys(pem: &str) -> Vec<String> {
     let sections = pem.split("-----BEGIN ").skip(1).filter_map(|section| section.split_once("-----"));
     let keys = sections.filter(|(label, _)| label.contains("PRIVATE KEY"));
     keys.map(|(_, rest)| rest.lines().take_while(|line| !line.starts_with("-----")).map(str::trim).collect()).collect()
 }
 
-/// Without `%41` and its like.
+/// Decodes `%41` and the like.
 fn decoded(text: &str) -> String {
     let units = super::reading::percent(&units_of(text.as_bytes()));
     let bytes: Vec<u8> = units.iter().map(|unit| unit.byte).collect();

@@ -1,11 +1,11 @@
-//! The ways in which a text can be read. Each reading knows of every byte which part of the text it came from.
+//! The ways to decode a text. Each reading maps every byte to its range of the text.
 
 use std::collections::HashSet;
 
-/// A longer text is not read in two ways at once: that is expensive.
-const LONG: usize = 8 * 1024;
+/// A longer text is not decoded twice in a row: that is expensive.
+const TWO_DECODERS_MAX_BYTES: usize = 8 * 1024;
 
-/// A byte, and which part of the text it stands for.
+/// A byte, and its range of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unit {
     pub(super) byte: u8,
@@ -13,17 +13,17 @@ pub(super) struct Unit {
     pub(super) to: u32,
 }
 
-/// A text as somebody may have meant it.
+/// One decoded form of a text.
 pub(super) struct Reading {
     pub(super) units: Vec<Unit>,
-    /// In the text's own order, with everything that is in it; not the contents of some runs of it.
+    /// Everything in the text's order; not just the contents of some runs.
     pub(super) is_text: bool,
 }
 
 type Decoder = fn(&[Unit]) -> Vec<Unit>;
 type RunDecoder = fn(&[Unit], usize) -> Vec<Unit>;
 
-/// Those that leave alone what they do not understand, and what must be there for them to change anything.
+/// Decoders that keep what they do not understand, with the bytes without which they change nothing.
 const UNESCAPE: [(&[u8], Decoder); 11] = [
     (b"%", percent),
     (b"%", percents),
@@ -37,19 +37,19 @@ const UNESCAPE: [(&[u8], Decoder); 11] = [
     (b" \t\r\n\0", tight),
     (b"\xc2\xe2\xef", visible),
 ];
-/// Those that read runs, and nothing else. Where a run begins is not known.
+/// Decoders that extract runs only. Where a run begins is not known.
 const RUNS: [RunDecoder; 8] =
     [base64::<0>, base64::<1>, base64::<2>, base64::<3>, hex::<0>, hex::<1>, listed::<10>, listed::<16>];
 
-/// The text as it is, in each way, in every two ways after another, and with all escapes taken out as often as there are any.
-/// Runs that mean fewer than `least` bytes are left out: they are words.
+/// The text as it is, decoded once, decoded twice, and with all escapes removed repeatedly. Runs of fewer than `least`
+/// bytes are skipped: they are words.
 pub(super) fn readings(text: &str, least: usize) -> Vec<Reading> {
     let mut readings = Readings { all: Vec::new(), seen: HashSet::new() };
     let whole = units_of(text.as_bytes());
     readings.add_unescaped(&whole, true);
     readings.add(whole, true);
     let mut from = 0;
-    for _ in 0..if text.len() > LONG { 1 } else { 2 } {
+    for _ in 0..if text.len() > TWO_DECODERS_MAX_BYTES { 1 } else { 2 } {
         let end = readings.all.len();
         for at in from..end {
             for (needs, decode) in UNESCAPE {
@@ -77,7 +77,7 @@ struct Readings {
 }
 
 impl Readings {
-    /// Each once.
+    /// Adds a reading unless it is there already.
     fn add(&mut self, units: Vec<Unit>, is_text: bool) {
         if !units.is_empty() && self.seen.insert(digest(&units)) {
             self.all.push(Reading { units, is_text });
@@ -91,7 +91,7 @@ impl Readings {
     }
 }
 
-/// FNV-1a: two readings that it takes for one cost a spelling, and nobody can choose the text for that.
+/// FNV-1a: a collision costs one spelling, and the text cannot be chosen for one.
 fn digest(units: &[Unit]) -> u64 {
     let step = |hash: u64, unit: &Unit| (hash ^ u64::from(unit.byte)).wrapping_mul(0x0100_0000_01b3);
     units.iter().fold(0xcbf2_9ce4_8422_2325 ^ units.len() as u64, step)
@@ -99,7 +99,7 @@ fn digest(units: &[Unit]) -> u64 {
 
 pub(super) fn units_of(bytes: &[u8]) -> Vec<Unit> {
     let mut units = Vec::with_capacity(bytes.len());
-    // The bytes of a character stand for all of it.
+    // Each byte of a character maps to the whole character.
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             let from = units.len();
@@ -115,12 +115,12 @@ pub(super) fn units_of(bytes: &[u8]) -> Vec<Unit> {
 }
 
 fn unit(byte: u8, from: usize, to: usize) -> Unit {
-    // Answers are of some KiB.
+    // Responses are a few KiB.
     let place = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
     Unit { byte, from: place(from), to: place(to) }
 }
 
-/// In small letters: with everything, without white space, and nothing but letters and digits. The first is always there.
+/// Lower-cased: with all characters, without white space, and letters and digits only. The first is always there.
 pub(super) fn forms(units: &[Unit]) -> Vec<Vec<Unit>> {
     let whole = folded(units);
     let of = |keep: fn(u8) -> bool| whole.iter().copied().filter(|unit| keep(unit.byte)).collect::<Vec<_>>();
@@ -161,13 +161,13 @@ fn folded(units: &[Unit]) -> Vec<Unit> {
     folded
 }
 
-/// One unit for several; its byte is not meant.
+/// Joins several units; the byte has no meaning.
 fn joined(units: &[Unit]) -> Unit {
     let (from, to) = (units.first().map(|unit| unit.from), units.last().map(|unit| unit.to));
     Unit { byte: b' ', from: from.unwrap_or_default(), to: to.unwrap_or_default() }
 }
 
-/// Replaces what `read` understands at a place: how many units it takes, and the bytes that they mean.
+/// Replaces what `read` understands: it returns the number of units consumed and the bytes that they mean.
 fn replace(units: &[Unit], read: impl Fn(&[Unit]) -> Option<(usize, Vec<u8>)>) -> Vec<Unit> {
     let (mut read_out, mut at) = (Vec::with_capacity(units.len()), 0);
     while at < units.len() {
@@ -202,7 +202,7 @@ fn byte_at(units: &[Unit], at: usize) -> Option<u8> {
     units.get(at).map(|unit| unit.byte)
 }
 
-/// The number that these digits are, and how many there are.
+/// Parses a number; returns the count of its digits, too.
 fn number(units: &[Unit], radix: u32, most: usize) -> Option<(usize, u32)> {
     let digits = units.iter().take(most).map_while(|unit| char::from(unit.byte).to_digit(radix));
     let (mut count, mut value) = (0, 0_u32);
@@ -233,7 +233,7 @@ pub(super) fn percent(units: &[Unit]) -> Vec<Unit> {
     })
 }
 
-/// As often as there are any.
+/// Repeats `percent` until nothing changes.
 fn percents(units: &[Unit]) -> Vec<Unit> {
     let mut units = percent(units);
     for _ in 0..3 {
@@ -242,7 +242,7 @@ fn percents(units: &[Unit]) -> Vec<Unit> {
     units
 }
 
-/// A form's: a plus is a space.
+/// Form encoding: a plus is a space.
 fn form(units: &[Unit]) -> Vec<Unit> {
     let spaced: Vec<_> =
         units.iter().map(|unit| if unit.byte == b'+' { Unit { byte: b' ', ..*unit } } else { *unit }).collect();
@@ -293,11 +293,11 @@ fn stylesheet(units: &[Unit]) -> Vec<Unit> {
     })
 }
 
-/// Without tags and comments, and without a terminal's colours.
+/// Removes tags, comments, and a terminal's colours.
 fn markup(units: &[Unit]) -> Vec<Unit> {
     let begins = |rest: &[Unit], with: &str| with.bytes().enumerate().all(|(at, byte)| byte_at(rest, at) == Some(byte));
     replace(units, |rest| {
-        let end = |is_end: fn(u8) -> bool| rest.iter().take(LONGEST_TAG).skip(2).position(|unit| is_end(unit.byte));
+        let end = |is_end: fn(u8) -> bool| rest.iter().take(TAG_MAX_BYTES).skip(2).position(|unit| is_end(unit.byte));
         let taken = match (byte_at(rest, 0)?, byte_at(rest, 1)?) {
             (b'<', _) if begins(rest, "<![CDATA[") => 9,
             (b'<', _) if begins(rest, "<!--") => {
@@ -390,7 +390,7 @@ fn quoted_printable(units: &[Unit]) -> Vec<Unit> {
     })
 }
 
-/// A mail server's reply of several lines without what each of them begins with: `550-5.7.1 `
+/// Removes the prefix of each line of a mail server's reply: `550-5.7.1 `
 fn replies(units: &[Unit]) -> Vec<Unit> {
     let mut kept = Vec::with_capacity(units.len());
     for line in units.split_inclusive(|unit| unit.byte == b'\n') {
@@ -410,18 +410,18 @@ fn replies(units: &[Unit]) -> Vec<Unit> {
     kept
 }
 
-/// Without white space: whoever breaks lines breaks base64 as well.
+/// Removes white space: a wrapped line breaks base64 as well.
 fn tight(units: &[Unit]) -> Vec<Unit> {
     units.iter().copied().filter(|unit| !is_blank(unit.byte) || unit.byte == ESCAPE).collect()
 }
 
-/// Without characters that nobody sees.
+/// Removes invisible characters.
 fn visible(units: &[Unit]) -> Vec<Unit> {
     replace(units, |rest| {
         let taken = match (byte_at(rest, 0)?, byte_at(rest, 1)?, byte_at(rest, 2)) {
             // A soft hyphen.
             (0xc2, 0xad, _) => 2,
-            // Spaces of no width and marks of direction; a joiner; a byte order mark.
+            // Zero-width spaces and direction marks; a joiner; a byte order mark.
             (0xe2, 0x80, Some(0x8b..=0x8f)) | (0xe2, 0x81, Some(0xa0)) | (0xef, 0xbb, Some(0xbf)) => 3,
             _ => return None,
         };
@@ -429,7 +429,7 @@ fn visible(units: &[Unit]) -> Vec<Unit> {
     })
 }
 
-/// What the runs of base64 hold, each read from its `SKIP`th character on. Bits that are left over may be anything.
+/// Decodes the runs of base64, each from its `SKIP`th character on. Left-over bits may be anything.
 fn base64<const SKIP: usize>(units: &[Unit], least: usize) -> Vec<Unit> {
     let mut held = Vec::new();
     for run in units.split(|unit| sextet(unit.byte).is_none()) {
@@ -448,7 +448,7 @@ fn base64<const SKIP: usize>(units: &[Unit], least: usize) -> Vec<Unit> {
     held
 }
 
-/// What a character of base64 stands for, in either alphabet.
+/// The value of a base64 character, in either alphabet.
 fn sextet(byte: u8) -> Option<u8> {
     match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
@@ -460,7 +460,8 @@ fn sextet(byte: u8) -> Option<u8> {
     }
 }
 
-/// What runs of hexadecimal digits mean, in pairs from the `SKIP`th on; the pairs may stand apart (`41:42`, `0x41, 0x42`).
+/// Decodes runs of hexadecimal digits, in pairs from the `SKIP`th on; the pairs may be separated (`41:42`, `0x41,
+/// 0x42`).
 fn hex<const SKIP: usize>(units: &[Unit], least: usize) -> Vec<Unit> {
     let (mut held, mut run) = (Vec::new(), Vec::new());
     for unit in units.iter().chain([&END]) {
@@ -485,7 +486,7 @@ fn hex<const SKIP: usize>(units: &[Unit], least: usize) -> Vec<Unit> {
     held
 }
 
-/// What lists of bytes in numbers mean: `[126, 47]`, `CHAR(126,47)`, `chr(0x7e).chr(0x2f)`, `\126\047` in a zone's file.
+/// Decodes lists of byte values: `[126, 47]`, `CHAR(126,47)`, `chr(0x7e).chr(0x2f)`, `\126\047` in a zone's file.
 fn listed<const RADIX: u32>(units: &[Unit], least: usize) -> Vec<Unit> {
     let (mut held, mut run, mut at) = (Vec::new(), Vec::new(), 0);
     let mut end = 0;
@@ -501,7 +502,7 @@ fn listed<const RADIX: u32>(units: &[Unit], least: usize) -> Vec<Unit> {
             let value = exactly(&units[from..], RADIX, digits).and_then(|value| u8::try_from(value).ok());
             (begin, from + digits, value)
         });
-        let goes_on = next.is_some_and(|(begin, _, value)| value.is_some() && begin - end <= BETWEEN);
+        let goes_on = next.is_some_and(|(begin, _, value)| value.is_some() && begin - end <= LIST_GAP_MAX_BYTES);
         if !goes_on {
             if run.len() >= least {
                 held.append(&mut run);
@@ -515,12 +516,12 @@ fn listed<const RADIX: u32>(units: &[Unit], least: usize) -> Vec<Unit> {
     }
 }
 
-/// The numbers of a list stand no further apart: `) . chr(`, `)||CHAR(`.
-const BETWEEN: usize = 12;
-/// A terminal's colours begin with it.
+/// Maximum gap between the numbers of a list: `) . chr(`, `)||CHAR(`.
+const LIST_GAP_MAX_BYTES: usize = 12;
+/// Starts a terminal's colour code.
 const ESCAPE: u8 = 0x1b;
-/// A tag with its attributes is no longer.
-const LONGEST_TAG: usize = 400;
+/// Maximum length of a tag with its attributes.
+const TAG_MAX_BYTES: usize = 400;
 
 /// Ends the last run.
 const END: Unit = Unit { byte: 0xff, from: 0, to: 0 };

@@ -20,7 +20,7 @@ fn each_character(text: &str, write: impl Fn(char) -> String) -> String {
     text.chars().map(write).collect::<Vec<_>>().concat()
 }
 
-/// How servers write what they repeat.
+/// How servers spell what they repeat.
 const SPELLINGS: [Spelling; 36] = [
     ("as it is", str::to_owned),
     ("base64", |text| STANDARD.encode(text)),
@@ -60,20 +60,20 @@ const SPELLINGS: [Spelling; 36] = [
     ("lines", |text| text.chars().map(|c| c.to_string()).collect::<Vec<_>>().join("\r\n")),
 ];
 
-/// What of a secret may be left: fewer than eight characters in a row, however they are written.
+/// True if more than the permitted seven consecutive characters of the secret are left, in any case or spacing.
 fn shows(text: &str, secret: &str) -> bool {
     set(&[secret]).found(text).iter().any(|range| !text[range.clone()].contains(HIDDEN))
 }
 
-fn surrounded(told: &str) -> String {
-    format!("550 no such thing: {told} (is it spelt well?)")
+fn surrounded(echo: &str) -> String {
+    format!("550 no such thing: {echo} (is it spelt well?)")
 }
 
 #[track_caller]
-fn is_hidden(secret: &str, told: &str, how: &str) {
-    let said = set(&[secret]).hide(&surrounded(told));
-    assert!(said.contains(HIDDEN) || said == NOT_SHOWN, "{how} of {secret:?}: {said}");
-    assert!(!said.contains(told) && !shows(&said, secret), "{how} of {secret:?}: {said}");
+fn is_hidden(secret: &str, echo: &str, how: &str) {
+    let redacted = set(&[secret]).hide(&surrounded(echo));
+    assert!(redacted.contains(HIDDEN) || redacted == NOT_SHOWN, "{how} of {secret:?}: {redacted}");
+    assert!(!redacted.contains(echo) && !shows(&redacted, secret), "{how} of {secret:?}: {redacted}");
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn a_secret_is_hidden_in_every_spelling_and_every_two_of_them() {
     ] {
         for (one, write) in SPELLINGS {
             is_hidden(secret, &write(secret), one);
-            // What the others are made of is in these two.
+            // The other secrets consist of parts of these two.
             let others = if matches!(secret, "hunter2" | "T0KEN~abc/x%7e+y") { &SPELLINGS[..] } else { &[] };
             for (other, again) in others {
-                // Nobody can read these back.
+                // These cannot be decoded.
                 let is_lost = matches!(
                     (*other, one),
                     ("in small letters" | "in capitals", "base64 behind a name")
@@ -137,13 +137,13 @@ fn a_login_is_hidden_as_it_is_sent_and_its_name_is_not() {
 #[test]
 fn a_secret_that_a_reply_breaks_into_lines_is_hidden() {
     let secrets = set(&["abcdefghijklmnop"]);
-    for told in [
+    for echo in [
         "550-abcdef\r\n550-ghijkl\r\n550 mnop",
         "550-5.7.1 abcdef\r\n550-5.7.1 ghijkl\r\n550 5.7.1 mnop",
         "abcdef 5.7.1 ghijkl 5.7.1 mnop",
     ] {
-        let said = secrets.hide(told);
-        assert!(!said.contains("abcdef") && !said.contains("ghijkl"), "{said}");
+        let redacted = secrets.hide(echo);
+        assert!(!redacted.contains("abcdef") && !redacted.contains("ghijkl"), "{redacted}");
     }
 }
 
@@ -153,7 +153,7 @@ fn of_a_url_everything_behind_the_host_is_hidden_but_not_the_words_of_a_service(
         set(&["https://hooks.slack.example/services/T0AAAAAAA/B0BBBBBBB/XyZzYxXyZzYx?sig=a%2Bb%2Fc%3Dd~e&v=1"]);
     let harmless = "no_service at hooks.slack.example: services are down, v=1, see https://hooks.slack.example/help";
     assert_eq!(secrets.hide(harmless), harmless);
-    for told in [
+    for echo in [
         "/services/T0AAAAAAA/B0BBBBBBB/XyZzYxXyZzYx",
         "T0AAAAAAA/B",
         "XyZzYxXy",
@@ -161,7 +161,7 @@ fn of_a_url_everything_behind_the_host_is_hidden_but_not_the_words_of_a_service(
         "a+b/c=d~e",
         "a%2bb%2Fc=d%7ee",
     ] {
-        assert!(secrets.hide(told).contains(HIDDEN), "{told}");
+        assert!(secrets.hide(echo).contains(HIDDEN), "{echo}");
     }
 }
 
@@ -181,7 +181,7 @@ fn a_short_secret_is_hidden_as_a_whole_and_the_shortest_as_a_word() {
 }
 
 #[test]
-fn a_token_is_looked_for_as_long_as_it_lives_and_a_little_longer() {
+fn a_token_is_redacted_as_long_as_it_lives_and_a_little_longer() {
     let mut secrets = Secrets::default();
     let long = |number: usize| format!("{number:02}-token-token-token-token-{number:02}");
     for number in 0..20 {
@@ -191,8 +191,8 @@ fn a_token_is_looked_for_as_long_as_it_lives_and_a_little_longer() {
         secrets.retire(pieces);
     }
     assert!(secrets.all.hide(&long(19)[20..]).contains(HIDDEN));
-    assert_eq!(secrets.retired.len(), RETIRED);
-    (0..RETIRED).for_each(|_| secrets.retire(Pieces::default()));
+    assert_eq!(secrets.retired.len(), RETIRED_MAX);
+    (0..RETIRED_MAX).for_each(|_| secrets.retire(Pieces::default()));
     assert!(secrets.all.grams.is_empty() && secrets.long.grams.is_empty(), "nothing grows for ever");
 }
 
@@ -206,9 +206,9 @@ proptest! {
     ) {
         prop_assume!(secret.trim() == secret && !secret.is_empty());
         let (first, second) = (SPELLINGS[one], SPELLINGS[other]);
-        let told = second.1(&first.1(&secret));
-        let said = set(&[&secret]).hide(&format!("{around} {told} {around}"));
-        prop_assert!(!shows(&said, &secret), "{} of {} of {secret:?}: {said}", second.0, first.0);
+        let echo = second.1(&first.1(&secret));
+        let redacted = set(&[&secret]).hide(&format!("{around} {echo} {around}"));
+        prop_assert!(!shows(&redacted, &secret), "{} of {} of {secret:?}: {redacted}", second.0, first.0);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use super::super::testing::{Asked, Say, Server};
+use super::super::testing::{Reply, Request, Server};
 use super::super::{Budget, Credential, Customers, PartnerSettings, RESOURCE};
 use super::*;
 use vetwatch_core::time::{Clock, ManualClock};
@@ -11,27 +11,27 @@ fn education() -> Submission {
     Submission::Education { segment: Segment::K12, website: Some("contoso.edu".into()) }
 }
 
-fn is_token(asked: &Asked) -> bool {
-    asked.line.contains("/oauth2/")
+fn is_token(request: &Request) -> bool {
+    request.line.contains("/oauth2/")
 }
 
-/// A server whose tokens are granted, and the submissions it was sent.
-struct Office {
+/// A server that grants tokens and records submissions.
+struct TestServer {
     server: Server,
     client: PartnerCenter,
     budget: Arc<Budget>,
     clock: Arc<ManualClock>,
 }
 
-impl Office {
-    /// `answer` sees how many submissions came before.
-    async fn new(answer: impl Fn(usize) -> Say + Send + Sync + 'static) -> Self {
-        let asked = std::sync::atomic::AtomicUsize::new(0);
+impl TestServer {
+    /// `answer` gets the number of earlier submissions.
+    async fn new(answer: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Self {
+        let submissions = std::sync::atomic::AtomicUsize::new(0);
         let server = Server::start(move |request, n| {
             if is_token(request) {
-                Say::token(&format!("token-{n}"))
+                Reply::token(&format!("token-{n}"))
             } else {
-                answer(asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst))
+                answer(submissions.fetch_add(1, std::sync::atomic::Ordering::SeqCst))
             }
         })
         .await;
@@ -54,31 +54,31 @@ impl Office {
         Self { server, client: client.with_deadline(Duration::from_secs(8)), budget, clock }
     }
 
-    fn sent(&self) -> Vec<Asked> {
-        self.server.token_requests().into_iter().filter(|asked| !is_token(asked)).collect()
+    fn sent(&self) -> Vec<Request> {
+        self.server.token_requests().into_iter().filter(|request| !is_token(request)).collect()
     }
 
     fn ids(&self) -> Vec<String> {
-        self.sent().iter().map(|asked| asked.header("ms-requestid").to_owned()).collect()
+        self.sent().iter().map(|request| request.header("ms-requestid").to_owned()).collect()
     }
 }
 
-fn cut() -> Say {
-    Say::Cut(Vec::new())
+fn cut() -> Reply {
+    Reply::Cut(Vec::new())
 }
 
 #[tokio::test]
 async fn a_submission_is_sent_by_the_contract_of_2023_with_nothing_that_is_not_used() {
-    let office = Office::new(|_| Say::json(201, CREATED)).await;
-    let before = office.budget.available(office.clock.now());
+    let server = TestServer::new(|_| Reply::json(201, CREATED)).await;
+    let before = server.budget.available(server.clock.now());
     let code = || SecretString::from("s3cret-c0de");
     let higher = Submission::Education { segment: Segment::HigherEducation, website: None };
     let government = Submission::GovernmentCommunityCloud { validation_code: code() };
     for submission in [&education(), &higher, &government, &Submission::StateOwnedEntity] {
-        office.client.submit("c-1", submission).await.unwrap();
+        server.client.submit("c-1", submission).await.unwrap();
     }
-    let sent = office.sent();
-    let bodies: Vec<_> = sent.iter().map(|asked| asked.body.as_str()).collect();
+    let sent = server.sent();
+    let bodies: Vec<_> = sent.iter().map(|request| request.body.as_str()).collect();
     assert_eq!(
         bodies,
         [
@@ -88,12 +88,12 @@ async fn a_submission_is_sent_by_the_contract_of_2023_with_nothing_that_is_not_u
             r#"{"qualification":"StateOwnedEntity"}"#,
         ]
     );
-    assert!(sent.iter().all(|asked| asked.line == "POST /v1/customers/c-1/qualifications"), "{sent:?}");
-    assert!(sent.iter().all(|asked| asked.header("content-type") == "application/json"), "{sent:?}");
-    let ids: std::collections::BTreeSet<_> = office.ids().into_iter().collect();
+    assert!(sent.iter().all(|request| request.line == "POST /v1/customers/c-1/qualifications"), "{sent:?}");
+    assert!(sent.iter().all(|request| request.header("content-type") == "application/json"), "{sent:?}");
+    let ids: std::collections::BTreeSet<_> = server.ids().into_iter().collect();
     assert_eq!(ids.len(), 4, "a new id after any answer");
     // One token, four submissions.
-    assert_eq!(before - office.budget.available(office.clock.now()), 5);
+    assert_eq!(before - server.budget.available(server.clock.now()), 5);
     assert!(!format!("{government:?}").contains("c0de"));
 }
 
@@ -102,72 +102,74 @@ async fn any_2xx_is_a_success_whatever_it_says() {
     let wrapper = format!(r#"{{"qualifications":[{CREATED},{{"qualification":"StateOwnedEntity"}}]}}"#);
     let head = b"HTTP/1.1 201 x\r\ncontent-length: 90\r\n\r\n{\"qualif".to_vec();
     for (answer, understood) in [
-        (Say::json(201, CREATED), true),
-        (Say::json(200, CREATED), true),
-        (Say::json(202, &format!("[{CREATED}]")), true),
-        (Say::json(200, &wrapper), true),
-        (Say::json(201, ""), false),
-        (Say::json(204, ""), false),
-        (Say::json(200, "null"), false),
-        (Say::json(200, "[]"), false),
-        (Say::json(200, r#"[{"qualification":"StateOwnedEntity"}]"#), false),
-        (Say::json(200, "<html>fine</html>"), false),
-        (Say::Cut(head), false),
+        (Reply::json(201, CREATED), true),
+        (Reply::json(200, CREATED), true),
+        (Reply::json(202, &format!("[{CREATED}]")), true),
+        (Reply::json(200, &wrapper), true),
+        (Reply::json(201, ""), false),
+        (Reply::json(204, ""), false),
+        (Reply::json(200, "null"), false),
+        (Reply::json(200, "[]"), false),
+        (Reply::json(200, r#"[{"qualification":"StateOwnedEntity"}]"#), false),
+        (Reply::json(200, "<html>fine</html>"), false),
+        (Reply::Cut(head), false),
     ] {
-        let office = Office::new(move |_| answer.clone()).await;
-        let submitted = office.client.submit("c-1", &education()).await.unwrap();
+        let server = TestServer::new(move |_| answer.clone()).await;
+        let submitted = server.client.submit("c-1", &education()).await.unwrap();
         assert_eq!(submitted.answer.is_some(), understood, "{submitted:?}");
-        assert_eq!(office.sent().len(), 1, "an answer is an answer");
-        assert_eq!(office.ids(), [submitted.request_id.to_string()]);
+        assert_eq!(server.sent().len(), 1, "an answer is an answer");
+        assert_eq!(server.ids(), [submitted.request_id.to_string()]);
     }
 }
 
 #[tokio::test]
-async fn an_id_is_kept_until_somebody_answers_and_new_after_any_answer() {
-    for lost in [cut(), Say::Hang, Say::json(502, ""), Say::json(503, "busy"), Say::json(504, ""), Say::json(408, "")] {
-        let office = Office::new(move |n| if n == 0 { lost.clone() } else { Say::json(201, CREATED) }).await;
-        let client = office.client.with_deadline(Duration::from_secs(2));
-        let office = Office { client, ..office };
-        office.client.submit("c-1", &education()).await.unwrap();
-        let (ids, sent) = (office.ids(), office.sent());
+async fn an_id_is_kept_until_there_is_an_answer_and_new_after_it() {
+    for lost in
+        [cut(), Reply::Hang, Reply::json(502, ""), Reply::json(503, "busy"), Reply::json(504, ""), Reply::json(408, "")]
+    {
+        let server = TestServer::new(move |n| if n == 0 { lost.clone() } else { Reply::json(201, CREATED) }).await;
+        let client = server.client.with_deadline(Duration::from_secs(2));
+        let server = TestServer { client, ..server };
+        server.client.submit("c-1", &education()).await.unwrap();
+        let (ids, sent) = (server.ids(), server.sent());
         assert_eq!((ids.len(), &ids[0]), (2, &ids[1]), "{sent:?}");
         assert_eq!(sent[0].body, sent[1].body);
         assert_ne!(sent[0].header("ms-correlationid"), sent[1].header("ms-correlationid"));
     }
-    // A token that is refused is an answer.
-    let office = Office::new(|n| if n == 0 { Say::json(401, "") } else { Say::json(201, CREATED) }).await;
-    office.client.submit("c-1", &education()).await.unwrap();
-    let (ids, sent) = (office.ids(), office.sent());
+    // A rejected token is a response.
+    let server = TestServer::new(|n| if n == 0 { Reply::json(401, "") } else { Reply::json(201, CREATED) }).await;
+    server.client.submit("c-1", &education()).await.unwrap();
+    let (ids, sent) = (server.ids(), server.sent());
     assert_ne!(ids[0], ids[1]);
     assert_ne!(sent[0].header("authorization"), sent[1].header("authorization"));
 }
 
 #[tokio::test]
-async fn an_answer_ends_a_submission_and_an_unclear_end_is_told() {
+async fn an_answer_ends_a_submission_and_an_unclear_end_is_reported() {
     for (answer, times, may_have_arrived) in [
-        (Say::json(400, r#"{"code":"3000","description":"no"}"#), 1, false),
-        (Say::json(409, "\"Customer tagging denied.\""), 1, false),
-        (Say::json(403, r#"{"code":"900329","description":"no"}"#), 1, false),
-        (Say::This(429, vec![("retry-after", "57".into())], Vec::new()), 1, false),
-        (Say::json(401, ""), 2, false),
-        (Say::This(503, vec![("retry-after", "57".into())], Vec::new()), 1, false),
-        (Say::json(500, ""), 1, true),
+        (Reply::json(400, r#"{"code":"3000","description":"no"}"#), 1, false),
+        (Reply::json(409, "\"Customer tagging denied.\""), 1, false),
+        (Reply::json(403, r#"{"code":"900329","description":"no"}"#), 1, false),
+        (Reply::Full(429, vec![("retry-after", "57".into())], Vec::new()), 1, false),
+        (Reply::json(401, ""), 2, false),
+        (Reply::Full(503, vec![("retry-after", "57".into())], Vec::new()), 1, false),
+        (Reply::json(500, ""), 1, true),
         (cut(), 3, true),
-        (Say::json(504, ""), 3, true),
+        (Reply::json(504, ""), 3, true),
     ] {
-        let office = Office::new(move |_| answer.clone()).await;
-        let error = office.client.submit("c-1", &education()).await.unwrap_err();
-        assert_eq!((office.sent().len(), error.may_have_arrived), (times, may_have_arrived), "{error}");
-        assert!(times < 3 || office.ids().iter().all(|id| *id == office.ids()[0]));
+        let server = TestServer::new(move |_| answer.clone()).await;
+        let error = server.client.submit("c-1", &education()).await.unwrap_err();
+        assert_eq!((server.sent().len(), error.may_have_arrived), (times, may_have_arrived), "{error}");
+        assert!(times < 3 || server.ids().iter().all(|id| *id == server.ids()[0]));
     }
-    // What is refused behind a request that got lost is still unclear, and no token is worth another attempt.
-    for answer in [Say::json(409, ""), Say::json(401, "")] {
-        let office = Office::new(move |n| if n == 0 { cut() } else { answer.clone() }).await;
-        let error = office.client.submit("c-1", &education()).await.unwrap_err();
+    // A rejection after a lost request is still unclear, and no token is worth another attempt.
+    for answer in [Reply::json(409, ""), Reply::json(401, "")] {
+        let server = TestServer::new(move |n| if n == 0 { cut() } else { answer.clone() }).await;
+        let error = server.client.submit("c-1", &education()).await.unwrap_err();
         assert!(error.may_have_arrived, "{error}");
-        assert_eq!(office.sent().len(), 2);
+        assert_eq!(server.sent().len(), 2);
     }
-    let office = Office::new(|_| Say::json(201, CREATED)).await;
-    assert!(!office.client.submit("..", &education()).await.unwrap_err().may_have_arrived);
-    assert_eq!(office.sent().len(), 0);
+    let server = TestServer::new(|_| Reply::json(201, CREATED)).await;
+    assert!(!server.client.submit("..", &education()).await.unwrap_err().may_have_arrived);
+    assert_eq!(server.sent().len(), 0);
 }
