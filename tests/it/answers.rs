@@ -203,7 +203,11 @@ async fn nothing_is_asked_but_tokens_pages_of_customers_and_qualifications() {
 
 #[test]
 fn the_pages_say_which_partners_have_access_to_the_api() {
-    for page in [include_str!("../../README.md"), include_str!("../../docs/install.md"), include_str!("../../docs/partner-center.md")] {
+    for page in [
+        include_str!("../../README.md"),
+        include_str!("../../docs/install.md"),
+        include_str!("../../docs/partner-center.md"),
+    ] {
         let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(page.contains("Indirect resellers have no access to Partner Center's API"), "that belongs there");
     }

@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::{Value, json};
@@ -292,7 +292,11 @@ fn every_command_that_the_pages_mention_exists() {
                     let is_complete = !command.has_subcommands() || word.starts_with('-') || name.is_empty();
                     let is_promised = PROMISED.contains(&name);
                     let is_placeholder = name.chars().all(|c| c.is_ascii_uppercase());
-                    assert!(is_complete || is_promised || is_placeholder, "{}: `vetwatch {mention}`: no {name}", path.display());
+                    assert!(
+                        is_complete || is_promised || is_placeholder,
+                        "{}: `vetwatch {mention}`: no {name}",
+                        path.display()
+                    );
                     break;
                 };
                 (command, found) = (next, found + 1);
@@ -430,8 +434,7 @@ fn the_reference_has_every_key_of_the_example() {
     let example = include_str!("../../deploy/vetwatch.toml");
     let lines = example.lines().map(|line| line.trim_start_matches(['#', ' ']));
     let keys = lines.filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
-    let keys: BTreeSet<&str> =
-        keys.filter(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
+    let keys: BTreeSet<&str> = keys.filter(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
     assert!(keys.len() > 50, "{keys:?}");
     for key in keys {
         let is_there = reference.contains(&format!("`{key}`"));
@@ -515,6 +518,24 @@ fn every_link_of_the_pages_leads_somewhere() {
         }
     }
     assert!(followed >= 100, "{followed} were found");
+}
+
+/// A text in backticks that begins as a path of the repository is one.
+#[test]
+fn every_file_that_the_pages_name_exists() {
+    let mut found = 0;
+    for (path, text) in &*PAGES {
+        for name in prose(text).lines().flat_map(ticked) {
+            let folders = ["src/", "tests/", "deploy/", "docs/", "schemas/", "migrations/", "benches/", ".ci/"];
+            if !folders.iter().any(|folder| name.starts_with(folder)) {
+                continue;
+            }
+            let file = name.split(' ').next().unwrap();
+            assert!(root().join(file).exists(), "{} names {file}, and there is none", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 50, "{found} were found");
 }
 
 #[test]
