@@ -149,7 +149,7 @@ fn every_trap_is_sprung_by_an_answer_or_a_test_that_exists() {
     let mut sources = String::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in ["src", "tests/it"] {
-        crate::readme::read(&root.join(folder), &mut sources);
+        crate::docs::read(&root.join(folder), &mut sources);
     }
     for trap in &traps {
         assert!(!trap.says.is_empty() && !trap.tests.is_empty(), "{trap:?}");
@@ -202,7 +202,13 @@ async fn nothing_is_asked_but_tokens_pages_of_customers_and_qualifications() {
 }
 
 #[test]
-fn the_readme_says_who_has_access_to_the_api() {
-    let readme = include_str!("../../README.md");
-    assert!(readme.contains("Indirect resellers have no access to Partner Center's API"), "that belongs into Install");
+fn the_pages_say_which_partners_have_access_to_the_api() {
+    for page in [
+        include_str!("../../README.md"),
+        include_str!("../../docs/install.md"),
+        include_str!("../../docs/partner-center.md"),
+    ] {
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(page.contains("Indirect resellers have no access to Partner Center's API"), "that belongs there");
+    }
 }

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_vector_of_the_readme_is_what_the_ids_are_made_of() {
-        let readme = include_str!("../../../README.md");
+        let readme = include_str!("../../../docs/endpoints/webhook.md");
         let key = EventKey::of_change("emea", CUSTOMER, &denied()).unwrap();
         let event = "16:vetwatch-event-1,4:emea,36:b1d5a3c0-7e6f-4f0e-9c1b-2a8d54e7f913,9:education,6:denied,10:1763462258,\
                      25:not an education customer,1:1,";

@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_code_has_one_meaning_and_the_readme_has_it() {
-        let readme = include_str!("../../../README.md");
+        let readme = include_str!("../../../docs/partner-center.md");
         for (n, (code, _)) in MEANINGS.iter().enumerate() {
             assert!(MEANINGS.iter().skip(n + 1).all(|(other, _)| other != code), "{code} twice");
             assert!(readme.contains(&format!("`{code}`")), "{code} is not in the README");
