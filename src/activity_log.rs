@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use self::customer_activity::ActivityById;
 use self::scan::LogScan;
+use crate::calendar::Reminders;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
 use crate::poller::{LONGEST_GATE, pause};
 use crate::store::{self, Backoff, LogRead, LogState, SeenOperation, Store};
@@ -60,6 +61,8 @@ pub struct ActivityLog {
     pub in_review: Duration,
     /// The roster follows Partner Center's list; whom the log tells of is on it.
     pub synced: bool,
+    /// Its calendar says how long a submission is waited for.
+    pub reminders: Arc<Reminders>,
     pub under_way: ScanInProgress,
 }
 
@@ -202,8 +205,15 @@ impl ActivityLog {
         let now = self.clock.now();
         let as_of = self.store.customers_complete_at(self.partner).await?;
         let mut tx = self.store.begin().await?;
-        let found =
-            customer_activity::take(&mut tx, self.partner, &scan.acts, self.synced.then_some(as_of), now).await?;
+        let found = customer_activity::take(
+            &mut tx,
+            self.partner,
+            &scan.acts,
+            self.synced.then_some(as_of),
+            &self.reminders.calendar,
+            now,
+        )
+        .await?;
         if complete {
             if opens_gate {
                 tx.clear_backoff(self.partner).await?;

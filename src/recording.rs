@@ -9,9 +9,9 @@ pub mod unknown_statuses;
 
 use std::time::Duration;
 
-use chrono::{Datelike, Weekday};
 use uuid::Uuid;
 
+use crate::calendar::Calendar;
 use crate::changes::{self, Change, EvalContext, QualificationState};
 use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventPayload, EventType, VettingChange};
@@ -38,51 +38,56 @@ pub struct Recorded {
     pub stale: bool,
 }
 
-/// Records a response. Commits everything that follows from it, or nothing; then it may be recorded again. `recently_polled`
-/// is the number of customers that held an entry and were understood within the last hour.
-pub async fn record(
-    store: &Store,
-    partner: &PartnerRow,
-    routes: &Routes,
-    intervals: &Intervals,
-    recently_polled: u64,
-    customer: i64,
-    answer: &Answer,
-) -> Result<Recorded, store::Error> {
-    let now = answer.ended_at;
-    let mut tx = store.begin().await?;
-    let Some(mut customer) = tx.customer(customer).await? else {
-        return Ok(Recorded { stale: true, ..Recorded::default() });
-    };
-    // A recorded response from the future means that the clock was set back, not that this one is older.
-    if customer.response_requested_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
-        return Ok(Recorded { stale: true, ..Recorded::default() });
-    }
-    let before = tx.states(customer.row).await?;
-    let absence_policy =
-        mass_absence::absence_policy(&mut tx, partner.id, &customer, &before, answer, recently_polled).await?;
-    let context = EvalContext {
-        now,
-        last_seen_at: customer.last_seen_at,
-        submitted_at: customer.submitted_at,
-        notify_since: notify_since(partner, tx.first_synced_at(partner.id).await?, &customer),
-        first_confirmation: intervals.first_confirmation,
-        second_confirmation: intervals.second_confirmation,
-        absence_policy,
-    };
-    let steps = changes::compare(&before, &answer.snapshot, &context);
+/// Records responses about the customers of a partner.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorder<'a> {
+    pub store: &'a Store,
+    pub partner: &'a PartnerRow,
+    pub routes: &'a Routes,
+    pub intervals: &'a Intervals,
+    pub calendar: &'a Calendar,
+}
 
-    let recorded = persist_changes(&mut tx, partner, routes, &customer, answer, &steps).await?;
-    customer.watch_closely_until = watch_closely_until(&customer, &steps, now);
-    let states: Vec<_> = steps.into_iter().map(|(state, _)| state).collect();
-    customer.class = class(&states, customer.watch_closely_until, now);
-    let mut next = next_poll_at(&customer, &states, intervals, &context);
-    if customer.unlisted && customer.class != PollClass::Confirming {
-        (customer.class, next) = (PollClass::Unqualified, intervals.next_rare_poll(now, fastrand::f64()));
+impl Recorder<'_> {
+    /// Records a response. Commits everything that follows from it, or nothing; then it may be recorded again. `recently_polled`
+    /// is the number of customers that held an entry and were understood within the last hour.
+    pub async fn record(&self, recently_polled: u64, customer: i64, answer: &Answer) -> Result<Recorded, store::Error> {
+        let Self { store, partner, routes, intervals, calendar } = *self;
+        let now = answer.ended_at;
+        let mut tx = store.begin().await?;
+        let Some(mut customer) = tx.customer(customer).await? else {
+            return Ok(Recorded { stale: true, ..Recorded::default() });
+        };
+        // A recorded response from the future means that the clock was set back, not that this one is older.
+        if customer.response_requested_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
+            return Ok(Recorded { stale: true, ..Recorded::default() });
+        }
+        let before = tx.states(customer.row).await?;
+        let absence_policy =
+            mass_absence::absence_policy(&mut tx, partner.id, &customer, &before, answer, recently_polled).await?;
+        let context = EvalContext {
+            now,
+            last_seen_at: customer.last_seen_at,
+            submitted_at: customer.submitted_at,
+            notify_since: notify_since(partner, tx.first_synced_at(partner.id).await?, &customer),
+            first_confirmation: intervals.first_confirmation,
+            second_confirmation: intervals.second_confirmation,
+            absence_policy,
+        };
+        let steps = changes::compare(&before, &answer.snapshot, &context);
+
+        let recorded = persist_changes(&mut tx, partner, routes, &customer, answer, &steps).await?;
+        customer.watch_closely_until = watch_closely_until(&customer, &steps, calendar, now);
+        let states: Vec<_> = steps.into_iter().map(|(state, _)| state).collect();
+        customer.class = class(&states, customer.watch_closely_until, now);
+        let mut next = next_poll_at(&customer, &states, intervals, &context);
+        if customer.unlisted && customer.class != PollClass::Confirming {
+            (customer.class, next) = (PollClass::Unqualified, intervals.next_rare_poll(now, fastrand::f64()));
+        }
+        tx.save_response(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
+        tx.commit().await?;
+        Ok(recorded)
     }
-    tx.save_response(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
-    tx.commit().await?;
-    Ok(recorded)
 }
 
 /// Saves the new states, and each change with its event and deliveries.
@@ -166,6 +171,7 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
 fn watch_closely_until(
     customer: &Customer,
     steps: &[(QualificationState, Option<Change>)],
+    calendar: &Calendar,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let changes = || steps.iter().filter_map(|(state, change)| Some((change.as_ref()?.event, state.status())));
@@ -175,7 +181,7 @@ fn watch_closely_until(
             || (event == EventType::Changed && matches!(status, None | Some(Status::Verdict(Verdict::Denied))))
     };
     if changes().any(is_watched) {
-        return Some(after_business_days(now, WATCH_BUSINESS_DAYS));
+        return Some(calendar.business_days_after(now, WATCH_BUSINESS_DAYS));
     }
     let has_arrived = changes().any(|(_, status)| matches!(status, Some(Status::InReview | Status::Verdict(_))));
     customer.watch_closely_until.filter(|until| until.after(SETTLED_FOR) > now && !has_arrived)
@@ -221,18 +227,6 @@ fn next_poll_at(
         Some(at) => at,
         None => usual,
     }
-}
-
-pub(crate) fn after_business_days(from: Timestamp, days: u32) -> Timestamp {
-    let mut at = from;
-    let mut left = days;
-    while left > 0 {
-        at = at.after(Duration::from_hours(24));
-        if !matches!(at.to_utc().weekday(), Weekday::Sat | Weekday::Sun) {
-            left -= 1;
-        }
-    }
-    at
 }
 
 #[cfg(test)]

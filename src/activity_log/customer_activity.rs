@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::calendar::Calendar;
 use crate::partner_center::{Operation, OperationKind};
 use crate::qualification::key;
-use crate::recording::{WATCH_BUSINESS_DAYS, after_business_days};
+use crate::recording::WATCH_BUSINESS_DAYS;
 use crate::schedule::PollClass;
 use crate::store::{self, ActiveCustomer, DiscoveredCustomer, WriteTx};
 use crate::time::Timestamp;
@@ -65,18 +66,18 @@ impl CustomerActivity {
     ///
     /// A submission counts once, and not if what it led to was seen already: what the customer holds began with it or
     /// later. Who became a customer and holds nothing yet will submit something soon.
-    fn expects(&self, customer: &ActiveCustomer, now: Timestamp) -> Option<Timestamp> {
+    fn expects(&self, customer: &ActiveCustomer, calendar: &Calendar, now: Timestamp) -> Option<Timestamp> {
         let submitted = self.submitted_at.filter(|at| customer.submitted_at.is_none_or(|known| known < *at));
         let is_seen =
             |at: Timestamp| customer.in_review || customer.began_at.is_some_and(|began| began.after(CLOCKS) >= at);
         let joined = self.joined_at.filter(|_| customer.began_at.is_none() && customer.watch_closely_until.is_none());
         let at = submitted.filter(|at| !is_seen(*at)).max(joined)?;
-        Some(until(at, now)).filter(|until| customer.watch_closely_until.is_none_or(|known| known < *until))
+        Some(until(at, calendar, now)).filter(|until| customer.watch_closely_until.is_none_or(|known| known < *until))
     }
 }
 
-fn until(at: Timestamp, now: Timestamp) -> Timestamp {
-    after_business_days(at.min(now), WATCH_BUSINESS_DAYS)
+fn until(at: Timestamp, calendar: &Calendar, now: Timestamp) -> Timestamp {
+    calendar.business_days_after(at.min(now), WATCH_BUSINESS_DAYS)
 }
 
 /// Takes over what was done. `customer_sync`: as of when everybody is on it who was a customer; `None`: it follows nobody's
@@ -86,6 +87,7 @@ pub(super) async fn take(
     partner: i64,
     acts: &ActivityById,
     roster: Option<Timestamp>,
+    calendar: &Calendar,
     now: Timestamp,
 ) -> Result<(u64, u64), store::Error> {
     let keys = |is_meant: &dyn Fn(&CustomerActivity) -> bool| -> Vec<&str> {
@@ -95,7 +97,7 @@ pub(super) async fn take(
     let of_interest = keys(&|act| act.submitted_at.is_some() || act.joined_at.is_some());
     for customer in tx.watched_among(partner, &of_interest).await? {
         let Some(act) = acts.get(&customer.key) else { continue };
-        if let Some(until) = act.expects(&customer, now) {
+        if let Some(until) = act.expects(&customer, calendar, now) {
             // Later than that nothing comes any more; it is looked once, and then as long as after any expectation.
             let class = if until > now { PollClass::InReview } else { PollClass::Settled };
             tx.expect(customer.row, until, class, now).await?;
@@ -114,7 +116,7 @@ pub(super) async fn take(
             id: act.id.clone(),
             name: act.name.clone(),
             submitted_at: act.submitted_at.map(Timestamp::as_millis),
-            watch_closely_until: until(last, now).as_millis(),
+            watch_closely_until: until(last, calendar, now).as_millis(),
             key,
         });
     }
@@ -150,7 +152,7 @@ mod tests {
     #[test]
     fn a_submission_is_looked_for_once_and_not_when_what_came_of_it_was_seen() {
         let act = CustomerActivity { submitted_at: Some(hours_ago(2)), ..CustomerActivity::default() };
-        let expects = |customer: ActiveCustomer| act.expects(&customer, NOW).is_some();
+        let expects = |customer: ActiveCustomer| act.expects(&customer, &Calendar::default(), NOW).is_some();
         assert!(expects(unqualified()));
         // It holds what began before: a denial, or something else.
         assert!(expects(ActiveCustomer { began_at: Some(hours_ago(3)), ..unqualified() }));

@@ -18,7 +18,7 @@ use crate::daemon;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
 use crate::poller::pause;
 use crate::qualification::{Status, key};
-use crate::recording::{self, Recorded};
+use crate::recording::{self, Recorded, Recorder};
 use crate::store::{Expected, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -177,7 +177,14 @@ async fn send(
         .map_err(|error| run::failure(error.into()))?;
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     // A process that dies from here on leaves a customer that is asked about.
-    let expected = recording::submission::started(store, row, context.now()).await?;
+    let recorder = Recorder {
+        store,
+        partner: &poller.partner,
+        routes: &poller.routes,
+        intervals: &poller.intervals,
+        calendar: &poller.reminders.calendar,
+    };
+    let expected = recorder.submission_started(row, context.now()).await?;
     let expected = expected.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("nothing was sent: {} was removed meanwhile", plan.customer.label()))
     })?;
@@ -185,10 +192,8 @@ async fn send(
     match client.submit(&plan.customer.id, plan.submission).await {
         Ok(submitted) => {
             let answer = (submitted.answer.as_ref(), submitted.ended_at);
-            let (partner, routes, intervals) = (&poller.partner, &poller.routes, &poller.intervals);
-            let taken =
-                recording::submission::accepted(store, partner, routes, intervals, &expected, qualification, answer);
-            let recorded = taken.await.map_err(|error| {
+            let accepted = recorder.submission_accepted(&expected, qualification, answer);
+            let recorded = accepted.await.map_err(|error| {
                 let why = error_chain(&error);
                 // Not 75: a script would submit again, and that may cost an attempt.
                 Failure { exit: Exit::Failed, why: Some(why), ..error.into() }

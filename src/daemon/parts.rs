@@ -178,6 +178,7 @@ async fn partner(
         unqualified: schedule.unqualified,
         in_review: schedule.in_review,
         synced,
+        reminders: reminders.clone(),
         under_way: ScanInProgress::default(),
     };
     let poller = Poller {

@@ -12,7 +12,7 @@ use super::{PollRound, Poller};
 use crate::attention::Reason;
 use crate::partner_center::{Answer, Error};
 use crate::qualification::Snapshot;
-use crate::recording;
+use crate::recording::{self, Recorder};
 use crate::schedule::PollClass;
 use crate::store::{self, DueCustomer, Failed, Unchanged};
 
@@ -151,10 +151,17 @@ impl Poller {
 
     async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
         let asked = self.asked.within_hour(answer.ended_at);
-        let recorded =
-            recording::record(&self.store, &self.partner, &self.routes, &self.intervals(), asked, customer.row, answer)
-                .await
-                .map_err(|error| error.while_doing("record an answer"))?;
+        let recorder = Recorder {
+            store: &self.store,
+            partner: &self.partner,
+            routes: &self.routes,
+            intervals: &self.intervals(),
+            calendar: &self.reminders.calendar,
+        };
+        let recorded = recorder
+            .record(asked, customer.row, answer)
+            .await
+            .map_err(|error| error.while_doing("record an answer"))?;
         self.poke_outbox(recorded.queued);
         for (change, event) in &recorded.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());

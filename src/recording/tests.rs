@@ -113,7 +113,7 @@ proptest! {
             first_seen: false,
         };
         let steps = [(state, Some(change))];
-        let until = watch_closely_until(&customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview), &steps, now);
+        let until = watch_closely_until(&customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview), &steps, &Calendar::default(), now);
         let is_watched = matches!(steps[0].0.status(), None | Some(Status::Verdict(Verdict::Denied)));
         prop_assert_eq!(until.is_some(), is_watched);
         if let Some(until) = until {
