@@ -148,7 +148,7 @@ fn every_trap_is_sprung_by_an_answer_or_a_test_that_exists() {
     assert_eq!(traps.iter().map(|trap| trap.number).collect::<Vec<_>>(), (1..=29).collect::<Vec<_>>());
     let mut sources = String::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for folder in ["src", "tests/it"] {
+    for folder in ["src", "crates", "tests/it"] {
         crate::docs::read(&root.join(folder), &mut sources);
     }
     for trap in &traps {

@@ -208,6 +208,7 @@ fn ticked_cell(line: &str) -> impl Iterator<Item = &str> {
 fn every_test_that_the_pages_name_exists() {
     let mut sources = String::new();
     read(&root().join("src"), &mut sources);
+    read(&root().join("crates"), &mut sources);
     read(&root().join("tests/it"), &mut sources);
     let is_there = |name: &str| sources.contains(&format!("fn {name}("));
     let guarantees = page("docs/guarantees.md");
