@@ -111,7 +111,7 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Gate)>) 
     if context.json {
         context.out.json(&json!({
             "asked_by": "this command", "asked": asked, "transitions": done.transitions,
-            "failed": done.failed, "not_asked": done.not_asked,
+            "failed": done.failed, "not_asked": done.released,
         }))?;
     } else {
         let transitions = match done.transitions {
@@ -127,7 +127,7 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Gate)>) 
     }
     if let Some((partner, gate)) = stopped {
         let exit = if done.refused { Exit::Refused } else { Exit::TryAgain };
-        let left = match done.not_asked {
+        let left = match done.released {
             0 => None,
             1 => Some("1 customer was not asked about".to_owned()),
             n => Some(format!("{n} customers were not asked about")),

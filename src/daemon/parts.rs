@@ -17,7 +17,7 @@ use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
-use crate::poller::{Asked, Flight, Poller, Shares};
+use crate::poller::{Flight, Poller, RecentPolls, Shares};
 use crate::store::Store;
 use crate::time::{Clock, ClockWatch};
 
@@ -177,7 +177,7 @@ async fn partner(
         unqualified: schedule.unqualified,
         in_review: schedule.in_review,
         synced,
-        under_way: ScanInProgress::default(),
+        in_progress: ScanInProgress::default(),
     };
     let poller = Poller {
         partner: row,
@@ -192,7 +192,7 @@ async fn partner(
         store: store.clone(),
         clock: clock.clone(),
         clock_watch: clock_watch.clone(),
-        asked: Asked::default(),
+        recent_polls: RecentPolls::default(),
         limit: AtomicU32::new(limit.unwrap_or(0)),
         shares: Mutex::new(Shares::default()),
         flight: tokio::sync::Mutex::new(Flight::default()),
