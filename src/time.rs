@@ -1,4 +1,4 @@
-//! Instants as the tables hold them, and the clock that everything asks.
+//! Instants as stored in the database, and the clock.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,7 +37,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead (the clock may have been set back).
+    /// Time since `earlier`; zero if it is ahead (the clock may have been set back).
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -81,36 +81,36 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
     }
 }
 
-/// What time it is. The one trait of this crate: tests need hours to pass.
+/// The current time. A trait because tests need hours to pass.
 pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 
-    /// How long the machine has been up, the time that it was suspended included. Setting the clock does not move it.
+    /// Time since boot, including suspended time. Not affected by setting the clock.
     fn up(&self) -> Duration;
 }
 
-/// Notices that the clock was set.
+/// Detects that the clock was set.
 #[derive(Debug)]
 pub struct ClockWatch {
-    /// What time it was when the machine came up, as the clock said at the last look.
+    /// The time of boot according to the clock at the last check.
     came_up_at: tokio::sync::Mutex<Timestamp>,
 }
 
 impl ClockWatch {
-    /// What is less is a correction that matters to nobody.
-    const LEAST_MS: i64 = 60_000;
+    /// Smaller corrections are ignored.
+    const MIN_STEP_MS: i64 = 60_000;
 
     #[must_use]
     pub fn new(clock: &dyn Clock) -> Self {
         Self { came_up_at: tokio::sync::Mutex::new(clock.now().before(clock.up())) }
     }
 
-    /// Has `correct` follow if the clock was set since the last look; it is given by how many milliseconds. As long as
-    /// that fails, the next look finds the same.
+    /// Calls `correct` with the number of milliseconds if the clock was set since the last check. If it fails, the next
+    /// check calls it again.
     ///
     /// # Errors
     /// Those of `correct`.
-    pub async fn look<E, F: Future<Output = Result<(), E>>>(
+    pub async fn check<E, F: Future<Output = Result<(), E>>>(
         &self,
         clock: &dyn Clock,
         correct: impl FnOnce(i64) -> F,
@@ -118,7 +118,7 @@ impl ClockWatch {
         let mut came_up_at = self.came_up_at.lock().await;
         let said_now = clock.now().before(clock.up());
         let by = said_now.as_millis().saturating_sub(came_up_at.as_millis());
-        if by.saturating_abs() >= Self::LEAST_MS {
+        if by.saturating_abs() >= Self::MIN_STEP_MS {
             correct(by).await?;
             *came_up_at = said_now;
         }
@@ -139,12 +139,12 @@ impl Clock for SystemClock {
     }
 
     fn up(&self) -> Duration {
-        // There on every Linux that this runs on; without it the clock counts as never set.
+        // Present on every supported Linux; without it the clock counts as never set.
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
     }
 }
 
-/// A clock that moves only when told to.
+/// A clock that only moves by [`Self::advance`] and [`Self::set`].
 #[derive(Debug)]
 pub struct ManualClock {
     now: AtomicI64,
@@ -157,14 +157,13 @@ impl ManualClock {
         Self { now: AtomicI64::new(now.0), up: AtomicI64::new(0) }
     }
 
-    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.now.fetch_add(by, Ordering::SeqCst);
         self.up.fetch_add(by, Ordering::SeqCst);
     }
 
-    /// Sets the clock; no time passes.
+    /// Sets the clock without time passing.
     pub fn set(&self, now: Timestamp) {
         self.now.store(now.0, Ordering::SeqCst);
     }

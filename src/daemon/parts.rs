@@ -1,4 +1,4 @@
-//! What a configuration asks for, made and not yet running: a loop for each partner and endpoint, and what wakes them.
+//! Builds the parts of a configuration, not yet running: a loop per partner and endpoint, and what wakes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
@@ -21,7 +21,6 @@ use crate::poller::{Flight, Poller, RecentPolls, Shares};
 use crate::store::Store;
 use crate::time::{Clock, ClockWatch};
 
-/// One loop for each partner, one for each endpoint, and what wakes them.
 #[derive(Debug)]
 pub struct Parts {
     pub partners: Vec<PartnerParts>,
@@ -34,7 +33,7 @@ pub struct PartnerParts {
     pub poller: Poller,
     pub poke: Arc<Notify>,
     pub roster: Roster,
-    /// The roster follows Partner Center's list.
+    /// Customers are taken over from Partner Center's list.
     pub synced: bool,
     pub roster_poke: Arc<Notify>,
     pub activity_log: ActivityLog,
@@ -46,7 +45,7 @@ pub struct EndpointParts {
     pub poke: Arc<Notify>,
 }
 
-/// Makes the parts that a configuration asks for. Once `stop` is cancelled they begin nothing new.
+/// Builds the parts of a configuration. Once `stop` is cancelled they start nothing new.
 pub async fn assemble(
     config: &Config,
     store: &Store,
@@ -87,7 +86,7 @@ pub async fn assemble(
         credentials: config.partners.iter().map(credentials).collect(),
         mail_servers: mail_servers(config),
         recipients: recipients(config),
-        looked_at_credentials: AtomicI64::new(0),
+        credentials_checked_at: AtomicI64::new(0),
         routes,
         reminders,
         in_review: config.schedule.in_review,
@@ -99,7 +98,6 @@ pub async fn assemble(
     Ok(Parts { partners, endpoints, alarms })
 }
 
-/// The way to an endpoint.
 #[must_use]
 pub fn channel(kind: &EndpointKind, clock: &Arc<dyn Clock>) -> Channel {
     match kind {
@@ -113,7 +111,7 @@ fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
     std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
 }
 
-/// Addresses as they are compared, by endpoint.
+/// Lower-case addresses by endpoint.
 fn recipients(config: &Config) -> BTreeMap<String, BTreeSet<String>> {
     let endpoints = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
         EndpointKind::Email(settings) => {
@@ -125,7 +123,7 @@ fn recipients(config: &Config) -> BTreeMap<String, BTreeSet<String>> {
     endpoints.collect()
 }
 
-/// Those whose login ends on a day that is known, each once.
+/// Mail servers whose login has a known expiry, without duplicates.
 fn mail_servers(config: &Config) -> Vec<(String, Expiry)> {
     let servers = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
         EndpointKind::Email(settings) => Some((settings.smtp.host.clone(), settings.smtp.login.as_ref()?.expiry()?)),
