@@ -23,7 +23,7 @@ const fn minutes(n: u64) -> Duration {
 }
 
 macro_rules! reasons {
-    ($($variant:ident = $name:literal, $after:expr, $event:expr, $listed:literal, $told:literal, $remedy:literal;)*) => {
+    ($($variant:ident = $name:literal, $after:expr, $event:expr, $listed:literal, $reported:literal, $remedy:literal;)*) => {
         /// Why a person is needed. The names are public: `status --json` and the README use them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason { $($variant,)* }
@@ -51,7 +51,7 @@ macro_rules! reasons {
             /// When `status` lists it, when the operators are notified, and the remedy, in Markdown.
             #[must_use]
             pub const fn words(self) -> [&'static str; 3] {
-                match self { $(Self::$variant => [$listed, $told, $remedy],)* }
+                match self { $(Self::$variant => [$listed, $reported, $remedy],)* }
             }
         }
     };
@@ -155,9 +155,9 @@ pub fn table() -> String {
         "| `reason` | `status` lists it when | operators are told | with | remedy |\n| --- | --- | --- | --- | --- |\n"
             .to_owned();
     for reason in Reason::ALL {
-        let [listed, told, remedy] = reason.words();
+        let [listed, reported, remedy] = reason.words();
         let with = reason.event().map_or("nothing".to_owned(), |event| format!("`{event}`"));
-        let _ = writeln!(table, "| `{reason}` | {listed} | {told} | {with} | {remedy} |"); // a String takes everything
+        let _ = writeln!(table, "| `{reason}` | {listed} | {reported} | {with} | {remedy} |"); // a String takes everything
     }
     table
 }
@@ -334,8 +334,8 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     if let Some(since) = state.mass_absence_since {
         let text = format!(
-            "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is believed to be gone \
-             until two looks an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
+            "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is recorded as gone \
+             until two polls an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
             time_format::moment(since),
             state.missing
         );

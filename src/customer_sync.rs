@@ -35,13 +35,13 @@ pub enum Error {
     #[error("the customer list could not be read")]
     PartnerCenter { source: partner_center::Error, read: u64 },
     #[error("nothing is asked of Partner Center before {}: {}", .0.backoff_until, .0.reason)]
-    Closed(Gate),
+    BackingOff(Gate),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
 /// Syncs the customers of one partner.
-pub struct Roster {
+pub struct CustomerSync {
     pub partner: i64,
     pub name: String,
     pub client: Arc<PartnerCenter>,
@@ -85,7 +85,7 @@ pub struct Progress {
     pub customers: usize,
 }
 
-impl Roster {
+impl CustomerSync {
     /// Syncs if due.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Roster {
                 self.log(&summary);
                 Ok(self.next_after(now))
             }
-            Err(Error::Closed(backoff)) => Ok(Some(backoff.backoff_until)),
+            Err(Error::BackingOff(backoff)) => Ok(Some(backoff.backoff_until)),
             Err(Error::PartnerCenter { source, read }) => {
                 warn!(
                     partner = self.name,
@@ -132,12 +132,12 @@ impl Roster {
     /// Reads the whole list and applies it. Respects the partner's backoff.
     ///
     /// # Errors
-    /// [`Error::Closed`] while the partner backs off; [`Error::PartnerCenter`] if the list could not be read to its end:
+    /// [`Error::BackingOff`] while the partner backs off; [`Error::PartnerCenter`] if the list could not be read to its end:
     /// the pages read are applied, no customer is marked as missing, and a retry is scheduled.
     pub async fn sync(&self, progress: impl Fn(Progress)) -> Result<Summary, Error> {
         let backoff = self.store.gate(self.partner).await?;
         if let Some(backoff) = backoff.as_ref().filter(|backoff| is_ahead(backoff.backoff_until, self.clock.now())) {
-            return Err(Error::Closed(backoff.clone()));
+            return Err(Error::BackingOff(backoff.clone()));
         }
         let mut summary = Summary::default();
         let mut listed = HashSet::new();
@@ -284,8 +284,8 @@ fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
     at > now && at <= now.after(MAX_BACKOFF)
 }
 
-impl std::fmt::Debug for Roster {
+impl std::fmt::Debug for CustomerSync {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Roster").field("partner", &self.name).finish_non_exhaustive()
+        f.debug_struct("CustomerSync").field("partner", &self.name).finish_non_exhaustive()
     }
 }

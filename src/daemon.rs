@@ -223,7 +223,7 @@ pub async fn start(
             async move { dispatcher.round().await.map(|round| round.next) }
         });
     }
-    for PartnerParts { poller, poke, roster, synced, roster_poke, activity_log } in parts.partners {
+    for PartnerParts { poller, poke, customer_sync, synced, customer_sync_poke, activity_log } in parts.partners {
         let (name, poller) = (format!("partner {}", poller.partner.name), Arc::new(poller));
         pokes.push(poke.clone());
         let (ending, pokes_turn) = (poller.clone(), poke.clone());
@@ -246,22 +246,23 @@ pub async fn start(
             }
         });
         if synced {
-            crons.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
+            crons.push((customer_sync.cron.clone(), customer_sync.zone, customer_sync_poke.clone()));
             let stop_lists = stop.clone();
-            let (name, roster) = (format!("customer list of {}", roster.name), Arc::new(roster));
+            let (name, customer_sync) = (format!("customer list of {}", customer_sync.name), Arc::new(customer_sync));
             let progress = loops.progress(name, LIST_HUNG_AFTER);
             let pages = progress.clone();
             let round = move || {
-                let (roster, poke, stop, pages) = (roster.clone(), poke.clone(), stop_lists.clone(), pages.clone());
+                let (customer_sync, poke, stop, pages) =
+                    (customer_sync.clone(), poke.clone(), stop_lists.clone(), pages.clone());
                 async move {
                     // A list takes minutes; stopping does not wait for it.
-                    let round = roster.round_with(|_| pages.beat());
+                    let round = customer_sync.round_with(|_| pages.beat());
                     let next = stop.run_until_cancelled(round).await.unwrap_or(Ok(None));
                     poke.notify_one();
                     next
                 }
             };
-            loops.run(progress, roster_poke, round, async {});
+            loops.run(progress, customer_sync_poke, round, async {});
         }
     }
     let alarms = Arc::new(parts.alarms);
@@ -306,7 +307,7 @@ impl Loops {
         self.run(progress, poke, round, async {});
     }
 
-    /// How far a loop got; the watchdog looks at it.
+    /// The progress of a loop, for the watchdog and the heartbeat.
     fn progress(&mut self, name: String, patience: Duration) -> Arc<Progress> {
         let progress = Progress::new(name, patience);
         self.progress.push(progress.clone());

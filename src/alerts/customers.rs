@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 const GROUP_FOR: Duration = Duration::from_mins(20);
 /// Between two messages.
 const MIN_INTERVAL: Duration = Duration::from_hours(6);
-/// At least this many, and twice as many as before, do not wait for that.
+/// At least this many new ones, and no fewer than those known, do not wait for that.
 const MUCH_WORSE: i64 = 50;
 const MAX_NAMES: usize = 10;
 

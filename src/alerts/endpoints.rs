@@ -60,7 +60,7 @@ impl Alarms {
         let works = health.failing_since().is_none() && health.paused_at.is_none();
         let (failing_at, alarm) = match health.failing_reported_at {
             None if fails => (Some(now), failing(partner, health, now)),
-            Some(told) if works || !is_configured => (None, recovered(partner, health, told, now)),
+            Some(reported_at) if works || !is_configured => (None, recovered(partner, health, reported_at, now)),
             _ => return Ok(0),
         };
         error_if(failing_at.is_some(), &alarm.summary);
@@ -128,14 +128,19 @@ fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timesta
     }
 }
 
-fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, told: Timestamp, now: Timestamp) -> Alarm<'a> {
+fn recovered<'a>(
+    partner: &'a PartnerRow,
+    health: &'a EndpointHealth,
+    reported_at: Timestamp,
+    now: Timestamp,
+) -> Alarm<'a> {
     Alarm {
         kind: EventType::EndpointRecovered,
         partner,
         summary: format!("The endpoint {} delivers again", health.name),
         detail: format!(
             "What waited for it is sent now. It was told to be failing {} ago.",
-            time_format::length(now.since(told))
+            time_format::length(now.since(reported_at))
         ),
         figures: json!({ "endpoint": health.name }),
         exclude_endpoint: None,
@@ -150,7 +155,7 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
         1 => ("A message".to_owned(), format!("`vetwatch deliveries redrive {}`", dead.id)),
         n => (format!("{n} messages"), format!("`vetwatch deliveries redrive --endpoint {name}`")),
     };
-    let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Whoever reads there does not know of it" };
+    let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Its readers do not know of it" };
     Alarm {
         kind: EventType::DeadLetter,
         partner,

@@ -66,7 +66,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
         summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
         detail: format!(
             "Since {} Partner Center answers for more customers of {1} than is plausible that a qualification is gone. \
-             Most likely that is its own trouble, so nothing is recorded as gone until two looks an hour apart agree. \
+             Most likely that is its own trouble, so nothing is recorded as gone until two polls an hour apart agree. \
              Look at some of the customers in Partner Center (`vetwatch status` says how many there are); if it is true, \
              `vetwatch poll --accept --partner {1}` says so. Verdicts are told as ever.",
             time_format::moment(since),

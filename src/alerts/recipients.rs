@@ -94,7 +94,7 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         ),
         detail: format!(
             "The mail server refused it for good: {}. The other recipients are not concerned. Have the mailbox made, or correct \
-             `to` of the endpoint or the customer's contact; {redrive} sends it again to whoever refused it.",
+             `to` of the endpoint or the customer's contact; {redrive} sends it again to those recipients.",
             replies.join("; ")
         ),
         figures: json!({ "endpoint": endpoint, "messages": refusals.len(), "recipients": said.len() }),

@@ -72,11 +72,8 @@ impl Alarms {
 fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a> {
     let Stranded { endpoint, count, oldest_at, .. } = stranded;
     let what = if *count == 1 { "A message waits".to_owned() } else { format!("{count} messages wait") };
-    let lost = if stranded.monitor_only {
-        "What waits told of vetwatch itself."
-    } else {
-        "Whoever was to read it there does not know of it."
-    };
+    let lost =
+        if stranded.monitor_only { "What waits told of vetwatch itself." } else { "Its readers do not know of it." };
     let passed_on = if stranded.passed_on {
         "What it tells was sent to the operators' endpoints."
     } else {

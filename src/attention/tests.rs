@@ -74,7 +74,7 @@ proptest! {
     }
 }
 
-/// A database with troubles of most kinds, and what is needed for them.
+/// The needs of a database with most kinds of faults.
 async fn needed(daemon_running: Option<bool>) -> Vec<Need> {
     let filled = fixture::filled().await;
     let states = filled.store.partner_states(fixture::now()).await.unwrap();

@@ -87,7 +87,7 @@ async fn poll_now(
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
         if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
             // Nobody can be asked about who is not known yet.
-            sync::one(&part.roster).await?;
+            sync::one(&part.customer_sync).await?;
         }
         let watched = store.watched(part.poller.partner.id).await?;
         let rows: Vec<i64> = match rows {

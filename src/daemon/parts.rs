@@ -12,7 +12,7 @@ use crate::activity_log::{ActivityLog, ScanInProgress};
 use crate::alerts::{Alarms, Outside};
 use crate::calendar::Reminders;
 use crate::config::{Config, EndpointKind};
-use crate::customer_sync::Roster;
+use crate::customer_sync::CustomerSync;
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook::WebhookChannel};
@@ -32,10 +32,10 @@ pub struct Parts {
 pub struct PartnerParts {
     pub poller: Poller,
     pub poke: Arc<Notify>,
-    pub roster: Roster,
+    pub customer_sync: CustomerSync,
     /// Customers are taken over from Partner Center's list.
     pub synced: bool,
-    pub roster_poke: Arc<Notify>,
+    pub customer_sync_poke: Arc<Notify>,
     pub activity_log: ActivityLog,
 }
 
@@ -152,7 +152,7 @@ async fn partner(
     let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
     let schedule = &config.schedule;
     let synced = settings.customers == Customers::Synced;
-    let roster = Roster {
+    let customer_sync = CustomerSync {
         partner: row.id,
         name: settings.name.clone(),
         client: client.clone(),
@@ -200,9 +200,9 @@ async fn partner(
     Ok(PartnerParts {
         poller,
         poke: Arc::new(Notify::new()),
-        roster,
+        customer_sync,
         synced,
-        roster_poke: Arc::new(Notify::new()),
+        customer_sync_poke: Arc::new(Notify::new()),
         activity_log,
     })
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Flight {
     /// Claimed, in polling order.
     waiting: VecDeque<Waiting>,
-    pub(super) in_flight: JoinSet<Answered>,
+    pub(super) running: JoinSet<Answered>,
     /// Responses not recorded yet: the database may fail for a while.
     pub(super) answered: VecDeque<Answered>,
     pub(super) batch: Batch,
@@ -70,7 +70,7 @@ impl Flight {
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        !(self.waiting.is_empty() && self.in_flight.is_empty() && self.answered.is_empty())
+        !(self.waiting.is_empty() && self.running.is_empty() && self.answered.is_empty())
     }
 
     /// True if the next poll probes whether the fault is over.
@@ -95,7 +95,7 @@ impl Poller {
     pub(super) fn has_room(&self, flight: &Flight) -> bool {
         let is_probed = flight.was_backing_off && flight.since_pause > 0;
         flight.waiting.is_empty()
-            && flight.in_flight.len() < self.max_in_flight
+            && flight.running.len() < self.max_in_flight
             && !is_probed
             && !self.stop.is_cancelled()
     }
@@ -106,12 +106,12 @@ impl Poller {
         if self.stop.is_cancelled() || flight.waiting.front().is_some_and(has_expired) {
             self.release_waiting(flight, round);
         }
-        while flight.in_flight.len() < self.max_in_flight
+        while flight.running.len() < self.max_in_flight
             && let Some(Waiting { customer, promise, .. }) = flight.waiting.pop_front()
         {
             let (client, stop, pauses_before) = (self.client.clone(), self.stop.clone(), flight.pauses);
             flight.since_pause += 1;
-            flight.in_flight.spawn(async move {
+            flight.running.spawn(async move {
                 // A response that causes a panic costs that response only.
                 let asking = client.promised_qualifications(&customer.customer_id, Some(promise));
                 let outcome = tokio::select! {

@@ -89,7 +89,7 @@ mod tests {
             let mut shares = Shares::default();
             let mut due: Vec<VecDeque<Timestamp>> =
                 loads.iter().map(|load| VecDeque::from(vec![NOON; load.customers])).collect();
-            // Of so few a minute that one at once is much of them, what the budget allows in the long run.
+            // For small limits, where a burst of one is much, what the budget allows in the long run.
             let in_the_long_run = |limit: u32| f64::from(if limit < 30 { Budget::in_the_long_run(limit) } else { limit });
             let mut least = in_the_long_run(per_minute);
             for polls in 0..600_u32 {
@@ -132,11 +132,11 @@ mod tests {
     #[test]
     fn beyond_the_shares_the_first_in_order_is_polled() {
         let mut shares = Shares::default();
-        let mut asked = [0; CLASSES.len()];
+        let mut polls = [0; CLASSES.len()];
         for _ in 0..700 {
-            asked[shares.next(|class| class != PollClass::Confirming).unwrap() as usize] += 1;
+            polls[shares.next(|class| class != PollClass::Confirming).unwrap() as usize] += 1;
         }
-        assert_eq!(asked, [0, 397, 101, 101, 101]);
+        assert_eq!(polls, [0, 397, 101, 101, 101]);
         assert_eq!(shares.next(|_| true), Some(PollClass::Confirming), "before all else");
         assert_eq!(shares.next(|_| false), None);
     }

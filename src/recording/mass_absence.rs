@@ -94,7 +94,7 @@ fn plausible(recently_polled: u64) -> u64 {
 
 fn log_mass_absence(started: bool) {
     if started {
-        warn!("more customers lost an entry within an hour than is plausible: none is believed to be gone");
+        warn!("more customers lost an entry within an hour than is plausible: none is recorded as gone");
     } else {
         info!("answers are plausible again");
     }

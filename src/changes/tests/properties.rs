@@ -194,9 +194,9 @@ proptest! {
         let last_polls = all.split_at(all.len() - 5).1;
         let of = |seen: &Seen| seen.after.iter().find(|(state, _)| key(&state.qualification) == about).cloned().expect("it is known");
         let last = last_polls[0].before.iter().find(|state| key(&state.qualification) == about).and_then(|state| state.last_notified.clone());
-        let news: Vec<(usize, EventType)> = last_polls.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
-        let loud = news.iter().filter(|(_, event)| *event != EventType::Changed).count();
-        prop_assert!(news.len() <= 1 && news.iter().all(|(n, _)| *n < 3), "{:?}", news);
+        let changes: Vec<(usize, EventType)> = last_polls.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
+        let loud = changes.iter().filter(|(_, event)| *event != EventType::Changed).count();
+        prop_assert!(changes.len() <= 1 && changes.iter().all(|(n, _)| *n < 3), "{:?}", changes);
         let (state, _) = of(&last_polls[2]);
         prop_assert!(state.entry.as_ref().is_some_and(|entry| is_equivalent(entry, &verdict)) && state.pending.is_none());
         if loud == 0 && last_polls[0].context.last_seen_at.is_some() {
@@ -279,9 +279,9 @@ proptest! {
         let goes_on = entries.iter().map(|(status, second)| (3600, Some(entry_at(status, *second))));
         let ends = [(3600, Some(entry_at(verdict, last))), (3600, Some(entry_at(verdict, 0)))];
         let steps: Vec<Step> = began.into_iter().chain(goes_on).chain(ends).collect();
-        let news = usual(&steps).iter().flat_map(|seen| seen.each().filter_map(|(_, _, change)| change.cloned()).collect::<Vec<_>>()).collect::<Vec<_>>();
-        prop_assert!(news.iter().all(|change| change.review.attempt == 1 && change.review.created_at == Some(at(0))));
-        let loud: Vec<_> = news.iter().map(|change| change.event).filter(|event| *event != EventType::Changed).collect();
+        let changes = usual(&steps).iter().flat_map(|seen| seen.each().filter_map(|(_, _, change)| change.cloned()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        prop_assert!(changes.iter().all(|change| change.review.attempt == 1 && change.review.created_at == Some(at(0))));
+        let loud: Vec<_> = changes.iter().map(|change| change.event).filter(|event| *event != EventType::Changed).collect();
         let expected = if verdict == "Approved" { EventType::Approved } else { EventType::Denied };
         prop_assert_eq!(loud, [EventType::Submitted, expected]);
     }
