@@ -74,22 +74,14 @@ pub struct Alarm<'a> {
     /// The endpoint that the alert is about; it is sent to others.
     pub exclude_endpoint: Option<&'a str>,
     /// Sent only once under this key.
-    pub dedup_key: Option<String>,
+    pub key: Option<String>,
 }
 
 impl<'a> Alarm<'a> {
     #[must_use]
     pub fn of(kind: EventType, partner: &'a PartnerRow, notice: OperationalNotice) -> Self {
         let OperationalNotice { summary, detail, figures } = notice;
-        Self {
-            kind,
-            partner,
-            summary,
-            detail,
-            figures: Value::Object(figures),
-            exclude_endpoint: None,
-            dedup_key: None,
-        }
+        Self { kind, partner, summary, detail, figures: Value::Object(figures), exclude_endpoint: None, key: None }
     }
 }
 
@@ -175,7 +167,7 @@ pub async fn enqueue(
 ) -> Result<usize, store::Error> {
     let event = event(&alarm, now);
     tx.insert_event(&event, alarm.partner.id, None, None).await?;
-    if let Some(key) = &alarm.dedup_key {
+    if let Some(key) = &alarm.key {
         tx.told_once(&event, key).await?;
     }
     delivery::queue(tx, routes, &event, "", alarm.exclude_endpoint, now).await

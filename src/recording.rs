@@ -72,7 +72,7 @@ pub async fn record(
     let before = tx.states(customer.row).await?;
     let absence_policy =
         mass_absence::absence_policy(&mut tx, partner.id, &customer, &before, answer, recently_polled).await?;
-    let context = EvalContext {
+    let ctx = EvalContext {
         now,
         last_seen_at: customer.last_seen_at,
         submitted_at: customer.submitted_at,
@@ -81,13 +81,13 @@ pub async fn record(
         second_confirmation: intervals.second_confirmation,
         absence_policy,
     };
-    let steps = changes::compare(&before, &answer.snapshot, &context);
+    let steps = changes::compare(&before, &answer.snapshot, &ctx);
 
     let recorded = persist_changes(&mut tx, partner, routes, &customer, answer, &steps).await?;
     customer.watch_closely_until = watch_closely_until(&customer, &steps, now);
     let states: Vec<_> = steps.into_iter().map(|(state, _)| state).collect();
     customer.class = class(&states, customer.watch_closely_until, now);
-    let mut next = next_poll_at(&customer, &states, intervals, &context);
+    let mut next = next_poll_at(&customer, &states, intervals, &ctx);
     if customer.unlisted && customer.class != PollClass::Confirming {
         (customer.class, next) = (PollClass::Unqualified, intervals.next_rare_poll(now, fastrand::f64()));
     }
@@ -218,15 +218,14 @@ fn next_poll_at(
     customer: &Customer,
     states: &[QualificationState],
     intervals: &Intervals,
-    context: &EvalContext,
+    ctx: &EvalContext,
 ) -> Timestamp {
-    let next_confirmation =
-        states.iter().filter_map(|state| Some(state.pending.as_ref()?.next_confirmation_at(context))).min();
-    let usual = match context.last_seen_at {
-        None => intervals.after_first_response(customer.class, context.now, fastrand::f64()),
-        Some(_) => intervals.next(customer.class, context.now, fastrand::f64()),
+    let next_at = states.iter().filter_map(|state| Some(state.pending.as_ref()?.next_confirmation_at(ctx))).min();
+    let usual = match ctx.last_seen_at {
+        None => intervals.after_first_response(customer.class, ctx.now, fastrand::f64()),
+        Some(_) => intervals.next(customer.class, ctx.now, fastrand::f64()),
     };
-    match next_confirmation {
+    match next_at {
         // A review, also with a pending verdict, is polled at least as often as any review.
         Some(at) if states.iter().any(|state| state.status() == Some(Status::InReview)) => at.min(usual),
         Some(at) => at,

@@ -63,7 +63,7 @@ impl Alarms {
         if tx.was_told(&key).await? {
             return Ok(0);
         }
-        let alarm = Alarm { dedup_key: Some(key), ..expiry_alert(partner, owner, end, left) };
+        let alarm = Alarm { key: Some(key), ..expiry_alert(partner, owner, end, left) };
         warn!(partner = partner.name, "{}", alarm.summary);
         enqueue(tx, &self.routes, alarm, now).await
     }
@@ -118,6 +118,6 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
         ),
         figures: json!({ "credential": of, "ends_at": end.at, "days": left.as_secs() / 86_400 }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }

@@ -83,7 +83,7 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer])
         ),
         figures: json!({ "customers": customers.len() }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }
 
@@ -100,7 +100,7 @@ fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) ->
         ),
         figures: json!({ "customers": customers.len() }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }
 

@@ -124,27 +124,22 @@ fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timesta
         detail: format!("{why}. {} waiting for it. {advice}", messages(health.pending)),
         figures: json!({ "endpoint": health.name, "waiting": health.pending, "since": since }),
         exclude_endpoint: Some(&health.name),
-        dedup_key: None,
+        key: None,
     }
 }
 
-fn recovered<'a>(
-    partner: &'a PartnerRow,
-    health: &'a EndpointHealth,
-    reported_at: Timestamp,
-    now: Timestamp,
-) -> Alarm<'a> {
+fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timestamp, now: Timestamp) -> Alarm<'a> {
     Alarm {
         kind: EventType::EndpointRecovered,
         partner,
         summary: format!("The endpoint {} delivers again", health.name),
         detail: format!(
             "What waited for it is sent now. It was told to be failing {} ago.",
-            time_format::length(now.since(reported_at))
+            time_format::length(now.since(at))
         ),
         figures: json!({ "endpoint": health.name }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }
 
@@ -166,7 +161,7 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         exclude_endpoint: Some(name),
-        dedup_key: None,
+        key: None,
     }
 }
 
@@ -184,7 +179,7 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alarm<'
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }
 

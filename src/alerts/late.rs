@@ -84,7 +84,7 @@ impl Alarms {
             ),
             figures: figures(late.reason, &late.about, Some(late.since)),
             exclude_endpoint: (late.reason == Reason::DeliveryLate).then_some(&*late.about),
-            dedup_key: None,
+            key: None,
         };
         // Checked every 20 seconds, logged once.
         if !self.outside.has_sent(&alarm) {
@@ -124,7 +124,7 @@ impl Alarms {
             ),
             figures: figures(raised.reason, about, None),
             exclude_endpoint: None,
-            dedup_key: None,
+            key: None,
         };
         let was_outside = self.outside.holds(raised);
         let mark = async |tx: &mut store::WriteTx| Ok(tx.clear(raised.reason, about).await? || was_outside);

@@ -55,7 +55,7 @@ fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, len
         ),
         figures: json!({ "since": since }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }
 
@@ -74,7 +74,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
         ),
         figures: json!({ "since": since }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }
 
@@ -92,6 +92,6 @@ fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_
         ),
         figures: json!({ "since": since, "minutes": now.since(since).as_secs() / 60 }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }

@@ -99,6 +99,6 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         ),
         figures: json!({ "endpoint": endpoint, "messages": refusals.len(), "recipients": said.len() }),
         exclude_endpoint: Some(endpoint),
-        dedup_key: None,
+        key: None,
     }
 }

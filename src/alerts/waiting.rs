@@ -92,7 +92,7 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a>
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }
 
@@ -113,6 +113,6 @@ fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now:
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
         exclude_endpoint: None,
-        dedup_key: None,
+        key: None,
     }
 }

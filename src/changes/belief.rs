@@ -113,14 +113,14 @@ impl QualificationState {
     }
 
     /// How many responses must show it before it is accepted; 1 is at once.
-    pub(super) fn confirmations_needed(&self, shown: Option<&Entry>, context: &EvalContext) -> u32 {
+    pub(super) fn confirmations_needed(&self, shown: Option<&Entry>, ctx: &EvalContext) -> u32 {
         match shown {
             None if self.status() == Some(Status::Verdict(Verdict::Approved)) => 3,
             None => 2,
             Some(entry) => {
-                let since = self.pending_as(shown).map_or(context.now, |pending| pending.since);
+                let since = self.pending_as(shown).map_or(ctx.now, |pending| pending.since);
                 let is_doubted =
-                    matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(_)) && self.is_rolled_back(entry);
+                    matches!(ctx.absence_policy, AbsencePolicy::MassAbsence(_)) && self.is_rolled_back(entry);
                 self.confirmations_for(entry, since).max(if is_doubted { 2 } else { 1 })
             }
         }
@@ -278,40 +278,40 @@ pub const MASS_ABSENCE_DELAY: Duration = HOUR;
 impl Pending {
     /// When the next confirmation counts.
     #[must_use]
-    pub fn next_confirmation_at(&self, context: &EvalContext) -> Timestamp {
-        match context.absence_policy {
-            AbsencePolicy::MassAbsenceSince(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY) => {
+    pub fn next_confirmation_at(&self, ctx: &EvalContext) -> Timestamp {
+        match ctx.absence_policy {
+            AbsencePolicy::MassAbsence(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY) => {
                 since.after(MASS_ABSENCE_DELAY)
             }
-            AbsencePolicy::MassAbsenceSince(_) => self.last_confirmed_at.after(MASS_ABSENCE_DELAY),
+            AbsencePolicy::MassAbsence(_) => self.last_confirmed_at.after(MASS_ABSENCE_DELAY),
             // At growing intervals: the control sample needs the budget, too.
             AbsencePolicy::SampleMissing => {
-                context.now.after(context.now.since(self.since).min(HOUR).max(context.first_confirmation))
+                ctx.now.after(ctx.now.since(self.since).min(HOUR).max(ctx.first_confirmation))
             }
             AbsencePolicy::Confirm | AbsencePolicy::AcceptedAt(_) => self
                 .last_confirmed_at
-                .after(if self.confirmations == 1 { context.first_confirmation } else { context.second_confirmation }),
+                .after(if self.confirmations == 1 { ctx.first_confirmation } else { ctx.second_confirmation }),
         }
     }
 
     /// When it is accepted if it stays until `needed` responses have shown it.
-    pub(super) fn until(&self, needed: u32, context: &EvalContext) -> Timestamp {
-        let next = self.next_confirmation_at(context);
-        match context.absence_policy {
-            AbsencePolicy::MassAbsenceSince(_) if self.must_restart(context) => next.after(MASS_ABSENCE_DELAY),
-            AbsencePolicy::MassAbsenceSince(_) | AbsencePolicy::SampleMissing => next,
-            _ if needed.saturating_sub(self.confirmations) > 1 => next.after(context.second_confirmation),
+    pub(super) fn until(&self, needed: u32, ctx: &EvalContext) -> Timestamp {
+        let next = self.next_confirmation_at(ctx);
+        match ctx.absence_policy {
+            AbsencePolicy::MassAbsence(_) if self.must_restart(ctx) => next.after(MASS_ABSENCE_DELAY),
+            AbsencePolicy::MassAbsence(_) | AbsencePolicy::SampleMissing => next,
+            _ if needed.saturating_sub(self.confirmations) > 1 => next.after(ctx.second_confirmation),
             _ => next,
         }
     }
 
     /// True if no confirmation counts because all were taken less than an hour into the mass absence.
-    pub(super) fn must_restart(&self, context: &EvalContext) -> bool {
-        matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY))
+    pub(super) fn must_restart(&self, ctx: &EvalContext) -> bool {
+        matches!(ctx.absence_policy, AbsencePolicy::MassAbsence(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY))
     }
 
-    pub(super) fn is_accepted(&self, context: &EvalContext) -> bool {
-        matches!(context.absence_policy, AbsencePolicy::AcceptedAt(at) if self.since <= at)
+    pub(super) fn is_accepted(&self, ctx: &EvalContext) -> bool {
+        matches!(ctx.absence_policy, AbsencePolicy::AcceptedAt(at) if self.since <= at)
     }
 }
 

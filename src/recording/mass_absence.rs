@@ -51,7 +51,7 @@ pub(super) async fn absence_policy(
         log_mass_absence(since.is_some());
     }
     if let Some(since) = since {
-        return Ok(AbsencePolicy::MassAbsenceSince(since));
+        return Ok(AbsencePolicy::MassAbsence(since));
     }
     // With few in review, the first of many would be confirmed before the others are polled at all.
     let is_first = lost.iter().any(|state| state.pending_as(shown(state)).is_none());

@@ -75,7 +75,7 @@ pub async fn accepted(
         let before: Vec<QualificationState> = tx.states(customer.row).await?;
         let submitted = before.into_iter().filter(|state| key(&state.qualification) == key(qualification));
         let snapshot = Snapshot::of(answer.snapshot.get(&key(qualification)).cloned());
-        let context = EvalContext {
+        let ctx = EvalContext {
             now: answer.ended_at,
             last_seen_at: customer.last_seen_at,
             submitted_at: customer.submitted_at,
@@ -84,7 +84,7 @@ pub async fn accepted(
             second_confirmation: intervals.second_confirmation,
             absence_policy: AbsencePolicy::Confirm,
         };
-        let steps = changes::compare(&submitted.collect::<Vec<_>>(), &snapshot, &context);
+        let steps = changes::compare(&submitted.collect::<Vec<_>>(), &snapshot, &ctx);
         recorded = persist_changes(&mut tx, partner, routes, &customer, answer, &steps).await?;
     }
     tx.submitted(expected, now, now.after(FIRST_POLL_AFTER.min(intervals.in_review))).await?;

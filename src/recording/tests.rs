@@ -71,11 +71,11 @@ proptest! {
     ) {
         let expected = expected.map(|days| Timestamp::from_millis(NOW.as_millis() + days * 86_400_000));
         let class = class(&states, expected, NOW);
-        let context = EvalContext {
+        let ctx = EvalContext {
             now: NOW, last_seen_at: Some(NOW), submitted_at: None, notify_since: None, first_confirmation: INTERVALS.first_confirmation,
             second_confirmation: INTERVALS.second_confirmation, absence_policy: AbsencePolicy::Confirm,
         };
-        let next = next_poll_at(&customer(expected, class), &states, &INTERVALS, &context).since(NOW);
+        let next = next_poll_at(&customer(expected, class), &states, &INTERVALS, &ctx).since(NOW);
         if states.iter().any(|state| state.status() == Some(Status::InReview) || state.pending.is_some())
             || expected.is_some_and(|until| until > NOW)
         {

@@ -43,7 +43,7 @@ pub async fn report(
             ),
             figures: json!({ "vetting_status": unknown.status, "customers": unknown.customers }),
             exclude_endpoint: None,
-            dedup_key: None,
+            key: None,
         };
         queued += alerts::enqueue(&mut tx, routes, alarm, now).await?;
     }
