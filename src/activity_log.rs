@@ -65,13 +65,11 @@ pub struct ActivityLog {
 #[derive(Debug, Default)]
 pub struct ScanInProgress(Mutex<Option<LogScan>>);
 
-/// The outcome of a round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScanOutcome {
     pub pages: u32,
     /// Customers that are watched closely from now on.
     pub expected: u64,
-    /// Customers added.
     pub added: u64,
     pub next: Option<Timestamp>,
 }

@@ -63,7 +63,6 @@ pub struct Alarms {
     pub outbox: Vec<Arc<Notify>>,
 }
 
-/// An alert to enqueue.
 #[derive(Debug, Clone)]
 pub struct Alarm<'a> {
     pub kind: EventType,

@@ -185,7 +185,6 @@ pub struct Need {
     pub text: String,
 }
 
-/// The input of [`needs`].
 #[derive(Debug, Default)]
 pub struct Facts {
     /// `None` if this user may not know.

@@ -57,7 +57,6 @@ pub struct CustomerSync {
     pub in_review: Duration,
 }
 
-/// The outcome of a sync.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Summary {
     /// Distinct customers in the list.
@@ -78,7 +77,6 @@ pub struct Summary {
     pub left: u64,
 }
 
-/// The progress of a sync.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     pub pages: u32,

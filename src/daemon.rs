@@ -132,7 +132,6 @@ async fn end(store: &Store) {
     }
 }
 
-/// A started daemon.
 struct Running {
     lock: instance_lock::Lock,
     store: Store,

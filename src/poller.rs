@@ -72,7 +72,6 @@ pub struct Poller {
     pub stop: CancellationToken,
 }
 
-/// The outcome of a round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PollRound {
     pub unchanged: u32,

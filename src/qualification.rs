@@ -87,13 +87,11 @@ impl Entry {
         }
     }
 
-    /// The normalised status.
     #[must_use]
     pub fn status_key(&self) -> Option<String> {
         self.vetting_status.as_deref().map(key)
     }
 
-    /// The normalised reason.
     #[must_use]
     pub fn reason_key(&self) -> Option<String> {
         self.vetting_reason.as_deref().and_then(reason_key)

@@ -22,7 +22,6 @@ use crate::time::{Clock, Timestamp};
 /// A round runs at least this often: clocks jump, and the watchdog wants progress.
 const MAX_REST: Duration = Duration::from_secs(20);
 
-/// The progress of one loop.
 #[derive(Debug)]
 pub struct Progress {
     pub name: String,
@@ -48,7 +47,6 @@ impl Progress {
         })
     }
 
-    /// Records progress.
     pub fn beat(&self) {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);

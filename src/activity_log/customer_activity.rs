@@ -27,7 +27,6 @@ pub(super) struct CustomerActivity {
     submitted_at: Option<Timestamp>,
     joined_at: Option<Timestamp>,
     left_at: Option<Timestamp>,
-    /// Any other operation.
     at: Option<Timestamp>,
 }
 

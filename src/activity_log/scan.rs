@@ -37,7 +37,6 @@ pub(super) struct LogScan {
     order: Order,
 }
 
-/// The order of the operations read.
 #[derive(Debug, Default)]
 struct Order {
     count: usize,
@@ -92,8 +91,6 @@ impl LogScan {
         self.may_stop && self.seen.is_none() && page.next.is_some()
     }
 
-    /// Adds a page.
-    ///
     /// # Errors
     /// When the pages form a cycle.
     pub(super) fn take(&mut self, page: OperationPage, now: Timestamp) -> Result<(), Error> {

@@ -69,7 +69,6 @@ impl Alarms {
     }
 }
 
-/// What the credential is for.
 #[derive(Clone, Copy)]
 enum CredentialOwner<'w> {
     Partner,

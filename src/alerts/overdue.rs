@@ -57,14 +57,8 @@ impl Alarms {
             }
             let Some(reminder) = reminder else { continue };
             let mut event = event(partner, &customer, review, *reminder, &self.reminders.calendar, now);
-            let review_id = (review.attempt, review.attempt_created_at);
-            let key = EventKey::of_reminder(
-                &partner.name,
-                &customer.customer_id,
-                &review.qualification,
-                review_id,
-                reminder.number,
-            );
+            let (id, of) = (&customer.customer_id, (review.attempt, review.attempt_created_at));
+            let key = EventKey::of_reminder(&partner.name, id, &review.qualification, of, reminder.number);
             event.data.event_id = tx.free_event_id(&key).await?;
             queued += recording::enqueue_event(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
             info!(

@@ -13,7 +13,6 @@ pub struct Scope {
     pub intervals: Intervals,
 }
 
-/// The result of [`late`].
 #[derive(Debug, Default)]
 pub struct Lateness {
     pub late: Vec<Late>,
@@ -63,7 +62,6 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
     Ok(found)
 }
 
-/// A damaged database, known since then.
 #[must_use]
 pub fn damaged(since: Timestamp) -> Late {
     Late { reason: Reason::DatabaseDamaged, about: String::new(), since, interval: None }

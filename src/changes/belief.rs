@@ -70,7 +70,6 @@ pub struct Pending {
 }
 
 impl QualificationState {
-    /// A qualification that was never seen.
     #[must_use]
     pub fn unseen(qualification: &str, now: Timestamp) -> Self {
         Self {
@@ -172,7 +171,7 @@ impl QualificationState {
             && self
                 .last_notified
                 .as_ref()
-                .is_some_and(|last| last.attempt < self.review.attempt && last.reappears_as(entry))
+                .is_some_and(|last| last.attempt < self.review.attempt && last.is_shown_by(entry))
     }
 
     /// True if `entry` is the last notified verdict, so the undated review that seemed to start since was a stale copy.
@@ -181,7 +180,7 @@ impl QualificationState {
             && self
                 .last_notified
                 .as_ref()
-                .is_some_and(|last| last.attempt + 1 == self.review.attempt && last.reappears_as(entry))
+                .is_some_and(|last| last.attempt + 1 == self.review.attempt && last.is_shown_by(entry))
     }
 
     /// True if a new review starts with `entry`.
@@ -250,7 +249,7 @@ impl LastNotified {
     }
 
     /// True if `entry` is the same verdict with the same date, as written by any of Microsoft's programs.
-    fn reappears_as(&self, entry: &Entry) -> bool {
+    fn is_shown_by(&self, entry: &Entry) -> bool {
         let is_its_date = self.created_at.zip(entry.created_at).is_some_and(|(last, created)| {
             let is_older = created.as_secs() < self.at.as_secs();
             last.as_secs() == created.as_secs() || (is_older && within(SECONDS, last, created))
@@ -288,9 +287,10 @@ impl Pending {
             AbsencePolicy::SampleMissing => {
                 ctx.now.after(ctx.now.since(self.since).min(HOUR).max(ctx.first_confirmation))
             }
-            AbsencePolicy::Confirm | AbsencePolicy::AcceptedAt(_) => self
-                .last_confirmed_at
-                .after(if self.confirmations == 1 { ctx.first_confirmation } else { ctx.second_confirmation }),
+            _ if self.confirmations == 1 => self.last_confirmed_at.after(ctx.first_confirmation),
+            AbsencePolicy::Confirm | AbsencePolicy::AcceptedAt(_) => {
+                self.last_confirmed_at.after(ctx.second_confirmation)
+            }
         }
     }
 

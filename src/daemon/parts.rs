@@ -111,7 +111,6 @@ fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
     std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
 }
 
-/// Lower-case addresses by endpoint.
 fn recipients(config: &Config) -> BTreeMap<String, BTreeSet<String>> {
     let endpoints = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
         EndpointKind::Email(settings) => {

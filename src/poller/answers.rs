@@ -21,7 +21,6 @@ const MAX_TURN: Duration = Duration::from_secs(20);
 /// How long to wait for responses.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Until<'a> {
-    /// Until all have arrived.
     AllAnswered,
     /// Until another customer can be polled (`round.next`).
     NextDue,
@@ -149,18 +148,11 @@ impl Poller {
     }
 
     async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
-        let recently_polled = self.recent_polls.within_hour(answer.ended_at);
-        let recorded = recording::record(
-            &self.store,
-            &self.partner,
-            &self.routes,
-            &self.intervals(),
-            recently_polled,
-            customer.row,
-            answer,
-        )
-        .await
-        .map_err(|error| error.while_doing("record an answer"))?;
+        let (partner, intervals) = (&self.partner, self.intervals());
+        let polled = self.recent_polls.within_hour(answer.ended_at);
+        let recorded = recording::record(&self.store, partner, &self.routes, &intervals, polled, customer.row, answer)
+            .await
+            .map_err(|error| error.while_doing("record an answer"))?;
         self.poke_outbox(recorded.queued);
         for (change, event) in &recorded.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());

@@ -55,7 +55,6 @@ pub(super) struct Answered {
     pub(super) pauses_before: u64,
 }
 
-/// The outcome of one poll.
 #[derive(Debug)]
 pub(super) enum PollOutcome {
     Response(Box<Answer>),

@@ -10,7 +10,6 @@ use crate::store;
 use crate::time::Timestamp;
 
 impl Poller {
-    /// The current intervals.
     pub(super) fn intervals(&self) -> Intervals {
         Intervals { log_is_read: self.log_is_read.load(Ordering::Relaxed), ..self.intervals }
     }

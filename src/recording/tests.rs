@@ -24,19 +24,20 @@ fn state() -> impl Strategy<Value = QualificationState> {
             created_at: None,
         });
         let at = missing.filter(|_| entry.is_some()).map(|ago| NOW.before(Duration::from_secs(ago)));
+        let pending = Pending {
+            shows: None,
+            since: NOW,
+            last_other_at: None,
+            confirmations: 1,
+            last_confirmed_at: NOW,
+            until: NOW,
+        };
         QualificationState {
             qualification: "Education".to_owned(),
             since: NOW,
             review: Review::default(),
             last_notified: None,
-            pending: at.map(|at| Pending {
-                shows: None,
-                since: at,
-                last_other_at: None,
-                confirmations: 1,
-                last_confirmed_at: at,
-                until: at,
-            }),
+            pending: at.map(|since| Pending { since, last_confirmed_at: since, until: since, ..pending.clone() }),
             entry,
         }
     })
