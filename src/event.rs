@@ -98,7 +98,6 @@ pub struct EventData {
     #[serde(flatten)]
     pub subject: EventPayload,
     pub observed_at: Timestamp,
-    /// Sent by `test-send`.
     pub test: bool,
 }
 
@@ -159,7 +158,6 @@ pub struct CustomerRef {
 /// The payload of a `monitor.…` event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OperationalNotice {
-    /// One line: what happened.
     pub summary: String,
     /// What it means and what to do, in sentences.
     pub detail: String,

@@ -237,7 +237,6 @@ mod tests {
         assert!((1..ids.len()).all(|n| !ids[..n].contains(&ids[n])), "{ids:?}");
     }
 
-    /// Decodes what [`encoded`] wrote.
     fn decoded(mut text: &str) -> Vec<Option<String>> {
         let mut fields = Vec::new();
         while !text.is_empty() {

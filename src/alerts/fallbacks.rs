@@ -13,7 +13,6 @@ use crate::time::Timestamp;
 /// Deliveries dead for longer are not passed on: the fallback may be new in the configuration.
 const DEAD_WITHIN: Duration = Duration::from_hours(24);
 
-/// Joins what is passed on together into one message.
 const GROUP_FOR: Duration = Duration::from_secs(1);
 
 impl Alarms {

@@ -66,7 +66,6 @@ impl Signals {
     pub async fn next(&mut self) {
         loop {
             let arrived = std::future::poll_fn(|context| {
-                // An end takes precedence.
                 let mut caught = self.caught.iter_mut();
                 let arrived =
                     caught.find_map(|(signal, meaning)| signal.poll_recv(context).is_ready().then_some(*meaning));

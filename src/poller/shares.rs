@@ -39,7 +39,6 @@ impl Shares {
         Some(CLASSES[next])
     }
 
-    /// Sevenths of each poll.
     const fn of(class: PollClass) -> u32 {
         match class {
             PollClass::Confirming => 2,
