@@ -1,7 +1,7 @@
-//! What needs a person: the one list of reasons, each with its threshold. `status`, its JSON, its exit code, the
-//! operators' alarms and the table of the README are made from it, so they cannot differ.
+//! What needs a person: the one list of reasons, each with its threshold. `status`, its JSON, its exit code, the alerts
+//! and the table in the README are made from it, so they cannot differ.
 //!
-//! Pure: [`needs`] looks at [`Facts`] and knows nothing else.
+//! Pure: [`needs`] depends on [`Facts`] only.
 
 pub mod look;
 
@@ -24,7 +24,7 @@ const fn minutes(n: u64) -> Duration {
 }
 
 macro_rules! reasons {
-    ($($variant:ident = $name:literal, $after:expr, $event:expr, $listed:literal, $told:literal, $remedy:literal;)*) => {
+    ($($variant:ident = $name:literal, $after:expr, $event:expr, $listed:literal, $reported:literal, $remedy:literal;)*) => {
         /// Why a person is needed. The names are public: `status --json` and the README use them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason { $($variant,)* }
@@ -37,22 +37,22 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// How long it lasts before the operators are told.
+            /// How long it lasts before the operators are notified.
             #[must_use]
             pub const fn after(self) -> Duration {
                 match self { $(Self::$variant => $after,)* }
             }
 
-            /// What the operators are told with; `None`: vetwatch cannot tell it itself.
+            /// The event for the operators; `None` if vetwatch cannot report it itself.
             #[must_use]
             pub const fn event(self) -> Option<EventType> {
                 match self { $(Self::$variant => $event,)* }
             }
 
-            /// When `status` lists it, when the operators are told, and what helps: for people, in Markdown.
+            /// When `status` lists it, when the operators are notified, and the remedy, in Markdown.
             #[must_use]
             pub const fn words(self) -> [&'static str; 3] {
-                match self { $(Self::$variant => [$listed, $told, $remedy],)* }
+                match self { $(Self::$variant => [$listed, $reported, $remedy],)* }
             }
         }
     };
@@ -140,25 +140,25 @@ reasons! {
         "make a new one; `vetwatch login PARTNER` for a refresh token";
 }
 
-/// `status` lists a credential that ends so soon.
+/// `status` lists credentials that expire within this time.
 const CREDENTIAL_SOON: Duration = Duration::from_hours(24 * 14);
-/// A partner that backed off so many times in a row had no good answer in between: more than a throttled minute.
-const BACKOFFS: i64 = 2;
-/// So many messages that wait alone, and recipients that refuse, are named.
+/// Backoffs in a row without a good response: more than a throttled minute.
+const FAILING_AFTER_BACKOFFS: i64 = 2;
+/// Of stuck deliveries, and of rejected recipients.
 const MAX_NAMES: usize = 10;
-/// Whoever waits for less than this is not late, however short its interval.
-const LEAST_LATE: Duration = Duration::from_secs(30);
+/// The least lateness, however short the interval.
+const MIN_LATENESS: Duration = Duration::from_secs(30);
 
-/// All of it as a table in Markdown: the README holds it, and a test compares.
+/// The reasons as a Markdown table. A test compares it with the README.
 #[must_use]
 pub fn table() -> String {
     let mut table =
         "| `reason` | `status` lists it when | operators are told | with | remedy |\n| --- | --- | --- | --- | --- |\n"
             .to_owned();
     for reason in Reason::ALL {
-        let [listed, told, remedy] = reason.words();
+        let [listed, reported, remedy] = reason.words();
         let with = reason.event().map_or("nothing".to_owned(), |event| format!("`{event}`"));
-        let _ = writeln!(table, "| `{reason}` | {listed} | {told} | {with} | {remedy} |"); // a String takes everything
+        let _ = writeln!(table, "| `{reason}` | {listed} | {reported} | {with} | {remedy} |"); // a String takes everything
     }
     table
 }
@@ -179,23 +179,22 @@ impl Serialize for Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Need {
     pub reason: Reason,
-    /// The partner or the endpoint; empty: vetwatch as a whole.
+    /// The partner or the endpoint; empty for vetwatch as a whole.
     pub about: String,
     pub since: Option<Timestamp>,
     /// One sentence, with what to do where it is short.
     pub text: String,
 }
 
-/// What [`needs`] looks at.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// `None`: this user may not know.
+    /// `None` if this user may not know.
     pub daemon_running: Option<bool>,
     /// Another program holds the database, as far as this user can tell.
     pub database_held: bool,
     /// Those that the configuration names are `true`.
     pub partners: Vec<(PartnerState, bool)>,
-    /// Customers that failed three polls over an hour, at partners that the configuration names.
+    /// Unreadable customers of configured partners.
     pub customers_failing: usize,
     pub late: Vec<Late>,
     /// Those that the configuration names are `true`.
@@ -204,19 +203,19 @@ pub struct Facts {
     pub refused: Vec<Refused>,
 }
 
-/// Work that is due and waits for too long.
+/// Work that has been due for too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Late {
     pub reason: Reason,
     pub about: String,
-    /// Since when the oldest waits.
+    /// When the oldest became due.
     pub since: Timestamp,
     /// How often such a customer is polled.
     pub interval: Option<Duration>,
 }
 
-/// Since when the oldest due customer waits, if that is too long: for more than twice its interval. What was due before
-/// `alive_since` could not be polled earlier.
+/// Since when the oldest due customer waits, if for more than twice its interval, and that interval. Time before
+/// `alive_since` does not count.
 #[must_use]
 pub fn polling_late(
     due: &[(PollClass, Timestamp)],
@@ -226,12 +225,12 @@ pub fn polling_late(
 ) -> Option<(Timestamp, Duration)> {
     let late = due.iter().filter_map(|(class, due_at)| {
         let (since, interval) = ((*due_at).max(alive_since), intervals.promised(*class));
-        (now.since(since) > (interval * 2).max(LEAST_LATE)).then_some((since, interval))
+        (now.since(since) > (interval * 2).max(MIN_LATENESS)).then_some((since, interval))
     });
     late.min()
 }
 
-/// Since when the oldest due message of an endpoint waits that could be tried, if that is too long.
+/// Since when the oldest due delivery of an endpoint waits, if too long.
 #[must_use]
 pub fn delivery_late(due_at: Timestamp, alive_since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let since = due_at.max(alive_since);
@@ -271,7 +270,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
         1 => add(Reason::CustomersFailing, "", None, "1 customer cannot be read".into()),
         n => add(Reason::CustomersFailing, "", None, format!("{n} customers cannot be read")),
     }
-    // A daemon that does not run is late with everything.
+    // Without a daemon everything is late.
     for late in facts.late.iter().filter(|_| facts.daemon_running != Some(false)) {
         add(late.reason, &late.about, Some(late.since), late.summary(now));
     }
@@ -323,7 +322,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     needs
 }
 
-/// The list could not be read for too long, since then.
+/// Since when the customer list cannot be read, if for too long.
 #[must_use]
 pub fn list_failing_since(since: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     since.filter(|since| now.since(*since) >= Reason::CustomerListFailing.after())
@@ -335,8 +334,8 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     if let Some(since) = state.mass_absence_since {
         let text = format!(
-            "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is believed to be gone \
-             until two looks an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
+            "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is recorded as gone \
+             until two polls an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
             time_format::moment(since),
             state.missing
         );
@@ -348,14 +347,14 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
         return Some((Reason::PartnerFailing, Some(since), text));
     }
     let text = format!("{partner}: no good answer after {} pauses in a row{why}", state.backoffs);
-    (state.backoffs >= BACKOFFS).then_some((Reason::PartnerFailing, state.failing_since, text))
+    (state.backoffs >= FAILING_AFTER_BACKOFFS).then_some((Reason::PartnerFailing, state.failing_since, text))
 }
 
 fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(Reason, Option<Timestamp>, String)> {
     let name = &state.endpoint;
     let wait = |n: i64| if n == 1 { "1 message waits".to_owned() } else { format!("{n} messages wait") };
     let why = state.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let mut said = Vec::new();
+    let mut needs = Vec::new();
     if !configured {
         if state.pending > 0 {
             let text = format!(
@@ -363,9 +362,9 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
                  {name} --to ENDPOINT`",
                 wait(state.pending)
             );
-            said.push((Reason::EndpointNotConfigured, state.oldest_pending_at, text));
+            needs.push((Reason::EndpointNotConfigured, state.oldest_pending_at, text));
         }
-        return said;
+        return needs;
     }
     if state.unreadable > 0 {
         let text = format!(
@@ -373,7 +372,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
              {name}` says what",
             wait(state.unreadable)
         );
-        said.push((Reason::MessageUnreadable, None, text));
+        needs.push((Reason::MessageUnreadable, None, text));
     }
     let waiting = state.waiting_since.filter(|since| now.since(*since) >= Reason::MessagesWaiting.after());
     if let Some(since) = state.paused_at {
@@ -381,19 +380,19 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
             "{name} says that it is gone: nothing is sent until its configuration changes or `vetwatch deliveries \
              redrive --endpoint {name}`"
         );
-        said.push((Reason::EndpointGone, Some(since), text));
+        needs.push((Reason::EndpointGone, Some(since), text));
     } else if let Some(since) = failing_since(state, now).filter(|_| state.pending > 0) {
         let text =
             format!("{name} has not delivered since {}{why}; {}", time_format::moment(since), wait(state.pending));
-        said.push((Reason::EndpointFailing, Some(since), text));
+        needs.push((Reason::EndpointFailing, Some(since), text));
     } else if let Some(since) = waiting {
         let text = format!("{} for {name}, the oldest since {}{why}", wait(state.pending), time_format::moment(since));
-        said.push((Reason::MessagesWaiting, Some(since), text));
+        needs.push((Reason::MessagesWaiting, Some(since), text));
     }
-    said
+    needs
 }
 
-/// Since when an endpoint does not deliver. One that takes messages and never answers is only slow at first.
+/// Since when an endpoint does not deliver. One that accepts connections and never replies only counts after a while.
 fn failing_since(state: &EndpointState, now: Timestamp) -> Option<Timestamp> {
     let long = |since: &Timestamp| now.since(*since) >= Reason::EndpointFailing.after();
     let unconfirmed = state.unconfirmed_since.filter(|_| state.pending > 0).filter(long);
@@ -401,7 +400,7 @@ fn failing_since(state: &EndpointState, now: Timestamp) -> Option<Timestamp> {
 }
 
 impl Late {
-    /// One sentence: who is late, and by how much.
+    /// One sentence: what is late, and by how much.
     #[must_use]
     pub fn summary(&self, now: Timestamp) -> String {
         let (about, waited) =

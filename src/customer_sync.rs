@@ -1,8 +1,8 @@
-//! Who is a customer: Partner Center's list, taken over by cron. Nobody is removed by an answer.
+//! Syncs the customers from Partner Center's list, on a cron schedule. No response removes a customer.
 //!
-//! A list is taken over page by page: whoever is in it is a customer, whatever becomes of the rest. Only a list that is
-//! complete (see `completeness`) says of anybody that it is missing, and only the second one a day later that it left; even
-//! then it is still asked, seldom.
+//! Each page is applied at once: an entry is a customer, whatever happens to the rest of the list. Only a complete list
+//! (see `completeness`) marks customers as missing, and only a second one a day later as departed; even then they are still
+//! polled, rarely.
 
 mod completeness;
 
@@ -14,35 +14,34 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use tracing::{info, warn};
 
-use self::completeness::{A_DAY, Completeness, measure};
+use self::completeness::{Completeness, MIN_DAY, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
-use crate::poller::{LONGEST_GATE, pause};
+use crate::poller::{MAX_BACKOFF, pause};
 use crate::qualification::key;
 use crate::store::{self, Backoff, ListedCustomer, Store};
 use crate::time::{Clock, Timestamp};
 
-/// A list that could not be read is asked for again after this long, then after twice as long.
+/// First pause after a failed sync; doubles with each failure.
 const RETRY: Duration = Duration::from_mins(5);
-/// Five million customers. A list that goes on is none.
-const PAGES: u32 = 10_000;
-/// Somebody may be inserted while the list is read, and shift others onto the next page; not so many times in a row.
+/// Five million customers. A longer list is treated as malformed.
+const MAX_PAGES: u32 = 10_000;
+/// A customer inserted during a sync may shift others onto the next page, but not this many times in a row.
 const MAX_PAGES_WITHOUT_NEW: u32 = 20;
-/// So many of those who are missing are named.
-const MAX_NAMES: usize = 10;
+const MAX_MISSING_NAMES: usize = 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `read`: customers of the pages before, who were taken over.
+    /// `read` is the number of customers on the pages before, which were applied.
     #[error("the customer list could not be read")]
     PartnerCenter { source: partner_center::Error, read: u64 },
     #[error("nothing is asked of Partner Center before {}: {}", .0.backoff_until, .0.reason)]
-    Closed(Backoff),
+    BackingOff(Backoff),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-/// Keeps one partner's roster.
-pub struct Roster {
+/// Syncs the customers of one partner.
+pub struct CustomerSync {
     pub partner: i64,
     pub name: String,
     pub client: Arc<PartnerCenter>,
@@ -52,50 +51,48 @@ pub struct Roster {
     /// Cron with seconds, in `zone`.
     pub cron: String,
     pub zone: Tz,
-    /// The roster follows the list: who is missing from it, left.
+    /// A customer missing from the list has departed; `false` if customers are added by hand.
     pub synced: bool,
-    /// How long the gate closes depends on it.
+    /// The interval in review, which bounds the backoff.
     pub in_review: Duration,
 }
 
-/// What a sync found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Summary {
-    /// Customers in the list, each once.
+    /// Distinct customers in the list.
     pub listed: u64,
-    /// Of these, not on the roster before.
+    /// Of these, unknown before.
     pub added: u64,
     /// Of these, missing from the last complete list.
     pub returned: u64,
-    /// Whether the list counts: it is not much shorter than the last complete one.
+    /// True if the list is not much shorter than the last complete one.
     pub complete: bool,
-    /// How many customers the last complete list before held.
+    /// Size of the last complete list before.
     pub expected: Option<u64>,
-    /// On the roster, in a list before, and not in this one; who left already does not count.
+    /// Known customers, in a list before and not in this one; without departed ones.
     pub missing: u64,
     /// The first ten of them.
     pub missing_names: Vec<String>,
-    /// Of the missing, so for a day: they left. Asked seldom from now on.
+    /// Of the missing, departed after a day: polled rarely from now on.
     pub left: u64,
 }
 
-/// How far a sync got.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     pub pages: u32,
     pub customers: usize,
 }
 
-impl Roster {
-    /// Syncs if it is time to.
+impl CustomerSync {
+    /// Syncs if due.
     ///
     /// # Errors
-    /// When the database fails. What Partner Center refuses is noted and tried again later.
+    /// When the database fails. A failure of Partner Center is recorded and retried later.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
         self.round_with(|_| {}).await
     }
 
-    /// The same; says of each page that it was taken over.
+    /// [`Self::round`], with a call after each page.
     ///
     /// # Errors
     /// As [`Self::round`].
@@ -103,7 +100,7 @@ impl Roster {
         let now = self.clock.now();
         let state = self.store.list_state(self.partner).await?;
         let due = match state.read_at {
-            // A sync from the future: the clock was set back.
+            // A sync in the future: the clock was set back.
             Some(last) if last <= now => self.next_after(last),
             _ => Some(now),
         };
@@ -118,7 +115,7 @@ impl Roster {
                 self.log(&summary);
                 Ok(self.next_after(now))
             }
-            Err(Error::Closed(gate)) => Ok(Some(gate.backoff_until)),
+            Err(Error::BackingOff(backoff)) => Ok(Some(backoff.backoff_until)),
             Err(Error::PartnerCenter { source, read }) => {
                 warn!(
                     partner = self.name,
@@ -130,29 +127,29 @@ impl Roster {
         }
     }
 
-    /// Reads the whole list and takes it over. Whoever was told to stay away stays away with this question as well.
+    /// Reads the whole list and applies it. Respects the partner's backoff.
     ///
     /// # Errors
-    /// [`Error::Closed`] while the partner's gate is closed; [`Error::PartnerCenter`] if the list did not come to its
-    /// end: whoever was in it is taken over, nobody is counted as missing, and it is noted when to try again.
+    /// [`Error::BackingOff`] while the partner backs off; [`Error::PartnerCenter`] if the list could not be read to its end:
+    /// the pages read are applied, no customer is marked as missing, and a retry is scheduled.
     pub async fn sync(&self, progress: impl Fn(Progress)) -> Result<Summary, Error> {
-        let gate = self.store.backoff(self.partner).await?;
-        if let Some(gate) = gate.as_ref().filter(|gate| is_ahead(gate.backoff_until, self.clock.now())) {
-            return Err(Error::Closed(gate.clone()));
+        let backoff = self.store.backoff(self.partner).await?;
+        if let Some(backoff) = backoff.as_ref().filter(|backoff| is_ahead(backoff.backoff_until, self.clock.now())) {
+            return Err(Error::BackingOff(backoff.clone()));
         }
         let mut summary = Summary::default();
         let mut listed = HashSet::new();
         if let Err(error) = self.read(&mut summary, &mut listed, progress).await {
             if let Error::PartnerCenter { source, .. } = &error {
-                self.failed(source, gate.as_ref()).await?;
+                self.failed(source, backoff.as_ref()).await?;
             }
             return Err(error);
         }
-        self.end(&mut summary, &listed, gate.is_some()).await?;
+        self.end(&mut summary, &listed, backoff.is_some()).await?;
         Ok(summary)
     }
 
-    /// Takes page after page over. `listed`: the ids, as compared.
+    /// Applies page after page. Collects the normalised ids in `listed`.
     async fn read(
         &self,
         summary: &mut Summary,
@@ -161,16 +158,16 @@ impl Roster {
     ) -> Result<(), Error> {
         let mut seen = HashSet::new();
         let mut after = None;
-        let mut without_news = 0;
+        let mut pages_without_new = 0;
         for pages in 1.. {
             let failed = |source| Error::PartnerCenter { source, read: summary.listed };
-            // The polls go first, and leave a page its share.
+            // Polls go first, and leave pages their share.
             let now = self.clock.now();
             tokio::time::sleep(self.budget.page_at(Reader::CustomerList, now).since(now)).await;
             let page = self.client.customers(after.as_ref()).await.map_err(failed)?;
             let before = listed.len();
             listed.extend(page.customers.iter().map(|customer| key(&customer.id)));
-            without_news = if listed.len() > before { 0 } else { without_news + 1 };
+            pages_without_new = if listed.len() > before { 0 } else { pages_without_new + 1 };
             let customers: Vec<_> = page
                 .customers
                 .into_iter()
@@ -178,15 +175,15 @@ impl Roster {
                 .collect();
             if !customers.is_empty() {
                 let mut tx = self.store.begin().await?;
-                let taken = tx.apply_page(self.partner, &customers, self.clock.now()).await?;
+                let applied = tx.apply_page(self.partner, &customers, self.clock.now()).await?;
                 tx.commit().await?;
-                summary.added += taken.added;
-                summary.returned += taken.returned;
+                summary.added += applied.added;
+                summary.returned += applied.returned;
             }
             summary.listed = u64::try_from(listed.len()).unwrap_or(u64::MAX);
             progress(Progress { pages, customers: listed.len() });
             let Some(next) = page.next else { break };
-            if pages >= PAGES || without_news >= MAX_PAGES_WITHOUT_NEW || !seen.insert(next.clone()) {
+            if pages >= MAX_PAGES || pages_without_new >= MAX_PAGES_WITHOUT_NEW || !seen.insert(next.clone()) {
                 let what = format!("the customer list goes in a circle; {pages} pages were read");
                 let source = partner_center::Error::Unreadable { what, correlation_id: None };
                 return Err(Error::PartnerCenter { source, read: summary.listed });
@@ -196,31 +193,36 @@ impl Roster {
         Ok(())
     }
 
-    /// What follows from a list that ended as documented, in one transaction.
-    async fn end(&self, summary: &mut Summary, listed: &HashSet<String>, opens_gate: bool) -> Result<(), store::Error> {
+    /// Applies a list that was read to its end, in one transaction.
+    async fn end(
+        &self,
+        summary: &mut Summary,
+        listed: &HashSet<String>,
+        ends_backoff: bool,
+    ) -> Result<(), store::Error> {
         let now = self.clock.now();
         let state = self.store.list_state(self.partner).await?;
-        let measured = measure(summary.listed, state.size, state.short, now);
+        let completeness = measure(summary.listed, state.size, state.short, now);
         summary.expected = state.size;
-        summary.complete = measured == Completeness::Complete;
+        summary.complete = completeness == Completeness::Complete;
         let mut missing = Vec::new();
         if summary.complete && self.synced {
             missing = self.store.unlisted(self.partner, listed).await?;
             missing.retain(|customer| !customer.left);
         }
-        // Since later than now: the clock was set back.
+        // Missing since a later time: the clock was set back.
         let is_new = |since: Option<Timestamp>| since.is_none_or(|since| since > now);
         let new: Vec<i64> =
             missing.iter().filter(|customer| is_new(customer.since)).map(|customer| customer.row).collect();
-        let is_long = |since: Timestamp| now.since(since) >= A_DAY;
+        let is_long = |since: Timestamp| now.since(since) >= MIN_DAY;
         let left = missing.iter().filter(|customer| customer.since.is_some_and(is_long));
         let left: Vec<i64> = left.map(|customer| customer.row).collect();
 
         let mut tx = self.store.begin().await?;
-        if opens_gate {
+        if ends_backoff {
             tx.clear_backoff(self.partner).await?;
         }
-        match measured {
+        match completeness {
             Completeness::Complete => {
                 tx.mark_missing(&new, now).await?;
                 tx.mark_departed(&left, now).await?;
@@ -231,21 +233,21 @@ impl Roster {
         tx.commit().await?;
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         (summary.missing, summary.left) = (count(missing.len()), count(left.len()));
-        summary.missing_names = missing.into_iter().take(MAX_NAMES).map(|customer| customer.label).collect();
+        summary.missing_names = missing.into_iter().take(MAX_MISSING_NAMES).map(|customer| customer.label).collect();
         Ok(())
     }
 
-    /// What concerns everybody closes the partner's gate; either way the list is left alone for a while.
-    async fn failed(&self, error: &partner_center::Error, gate: Option<&Backoff>) -> Result<(), store::Error> {
+    /// Schedules a retry. A failure that affects all customers starts the partner's backoff as well.
+    async fn failed(&self, error: &partner_center::Error, backoff: Option<&Backoff>) -> Result<(), store::Error> {
         let now = self.clock.now();
         let failures = self.store.list_state(self.partner).await?.failures;
-        let mut wait = RETRY.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(LONGEST_GATE);
+        let mut wait = RETRY.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(MAX_BACKOFF);
         let mut tx = self.store.begin().await?;
         if error.affects_partner() {
-            let closed = pause(error, gate.map_or(0, |gate| gate.backoffs), self.in_review);
-            warn!(partner = self.name, until = %now.after(closed), "nothing is asked of Partner Center for a while: {error}");
-            tx.start_backoff(self.partner, now.after(closed), &error.to_string()).await?;
-            wait = wait.max(closed);
+            let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
+            warn!(partner = self.name, until = %now.after(pause), "nothing is asked of Partner Center for a while: {error}");
+            tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
+            wait = wait.max(pause);
         }
         tx.list_failed(self.partner, now.after(wait), &error.to_string(), now).await?;
         tx.commit().await
@@ -275,13 +277,13 @@ impl Roster {
     }
 }
 
-/// A time farther ahead than any that was asked for means that the clock was set back.
+/// True if `at` is ahead. Farther than the longest backoff means that the clock was set back.
 fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
-    at > now && at <= now.after(LONGEST_GATE)
+    at > now && at <= now.after(MAX_BACKOFF)
 }
 
-impl std::fmt::Debug for Roster {
+impl std::fmt::Debug for CustomerSync {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Roster").field("partner", &self.name).finish_non_exhaustive()
+        f.debug_struct("CustomerSync").field("partner", &self.name).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The parts, put together: from a configuration to running loops, and back down when told to end.
+//! Starts all loops from a configuration, and stops them in order.
 
 mod manager;
 mod parts;
@@ -27,16 +27,16 @@ use crate::worker_loop::{self, Progress};
 pub use parts::{EndpointParts, PartnerParts, Parts, assemble, channel};
 pub use signals::Signals;
 
-/// A loop that has not come round for this long hangs; the watchdog is not fed then.
-const HUNG: Duration = Duration::from_mins(3);
-/// A long customer list takes its time.
-const LIST_HUNG: Duration = Duration::from_hours(1);
-/// How soon a change by another program is seen.
-const OTHERS: Duration = Duration::from_millis(400);
-/// What is under way at the end has deadlines of its own; the service manager kills after 90 s.
-const LONGEST_END: Duration = Duration::from_secs(85);
-const MINUTE: Duration = Duration::from_mins(1);
-const HOUSEKEEPING: Duration = Duration::from_hours(1);
+/// A loop without progress for this long hangs, and the watchdog is not fed.
+const HUNG_AFTER: Duration = Duration::from_mins(3);
+/// For the customer list and the activity log, which take long.
+const LIST_HUNG_AFTER: Duration = Duration::from_hours(1);
+/// How often to check for writes by other processes.
+const CHECK_WRITES_EVERY: Duration = Duration::from_millis(400);
+/// Work in flight has timeouts of its own; the service manager kills after 90 s.
+const MAX_SHUTDOWN: Duration = Duration::from_secs(85);
+const TICK_EVERY: Duration = Duration::from_mins(1);
+const MAINTAIN_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,13 +54,13 @@ pub enum Error {
     Ended(String),
 }
 
-/// The daemon: runs until it is told to end, then lets what is under way end.
+/// Runs the daemon until a signal, then lets work in flight end.
 ///
 /// # Errors
-/// When it cannot start, a loop ends by itself, or the database is not the one that was opened any more.
+/// When it cannot start, a loop ends by itself, or the database file was replaced.
 pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
     let stop = CancellationToken::new();
-    // A task of its own: whatever it waits for, the signals are obeyed.
+    // A task of its own, so that signals are obeyed while it waits.
     let partners = config.partners.len();
     let mut starting = JoinSet::new();
     starting.spawn(start_up(config, stop.clone()));
@@ -74,9 +74,9 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
             return Ok(());
         }
     };
-    manager::tell(&NotifyState::Ready);
+    manager::notify(&NotifyState::Ready);
     info!("vetwatch {} runs", env!("CARGO_PKG_VERSION"));
-    loops.spawn(manager::say_what_it_does(store.clone(), partners, stop.clone()));
+    loops.spawn(manager::report_status(store.clone(), partners, stop.clone()));
 
     let broken = tokio::select! {
         () = signals.next() => None,
@@ -87,16 +87,16 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
         })),
         lost = store.lost() => Some(Error::Store(lost)),
     };
-    manager::tell(&NotifyState::Stopping);
+    manager::notify(&NotifyState::Stopping);
     stop.cancel();
     store.hurry();
     if let Some(error) = broken {
-        // What is under way is interrupted, and taken up at the next start.
+        // Work in flight is interrupted, and taken up at the next start.
         abort(&mut loops).await;
         if matches!(error, Error::Ended(_) | Error::Store(store::Error::LogLost { .. })) {
             end(&store).await;
         } else {
-            // It is left as it is until the process is gone: SQLite would tidy up at a path where something else is now.
+            // Not closed: SQLite would tidy up at a path where another file is now.
             std::mem::forget((store, lock));
         }
         return Err(error);
@@ -108,7 +108,7 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
             abort(&mut loops).await;
             warn!("stopped at once; what was under way is taken up at the next start");
         }
-        () = tokio::time::sleep(LONGEST_END) => {
+        () = tokio::time::sleep(MAX_SHUTDOWN) => {
             abort(&mut loops).await;
             error!("stopped, though something was under way still; it is taken up at the next start");
         }
@@ -118,7 +118,7 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
     Ok(())
 }
 
-/// A loop that does not even let itself be interrupted ends with the process.
+/// A loop that cannot be interrupted ends with the process.
 async fn abort(loops: &mut JoinSet<String>) {
     let _ = tokio::time::timeout(Duration::from_secs(1), loops.shutdown()).await;
 }
@@ -132,20 +132,19 @@ async fn end(store: &Store) {
     }
 }
 
-/// What a start comes to.
 struct Running {
     lock: instance_lock::Lock,
     store: Store,
     loops: JoinSet<String>,
 }
 
-/// Waits for a database that another program holds for as long as it takes.
+/// Starts everything. Waits without limit while another program holds the database.
 async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Error> {
     let database = &config.database;
-    let anew = store::was_deleted(database);
+    let is_new = store::was_deleted(database);
     let lock = take_lock(database).await?;
-    if anew {
-        warn!("{}", said_of_a_new_database(database));
+    if is_new {
+        warn!("{}", new_database_warning(database));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     loop {
@@ -168,9 +167,9 @@ async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Er
     }
 }
 
-/// What is said when a database is made where one was before.
+/// The warning if a database is created where one was before.
 #[must_use]
-pub fn said_of_a_new_database(database: &Path) -> String {
+pub fn new_database_warning(database: &Path) -> String {
     format!(
         "the database {} is not there, though vetwatch has run on it: was it deleted? It begins anew: the first look at \
          each customer is silent, and who was added by hand is forgotten. To go on with a copy, stop vetwatch and put the \
@@ -179,7 +178,7 @@ pub fn said_of_a_new_database(database: &Path) -> String {
     )
 }
 
-/// `status` looks at the lock for an instant; that is no other daemon.
+/// Takes the lock. Retries, because `status` holds it for an instant.
 pub async fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
     for _ in 0..10 {
         match instance_lock::take(database) {
@@ -191,7 +190,7 @@ pub async fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
     Err(Error::Locked(database.to_owned()))
 }
 
-/// Takes up what the last process left behind and starts every loop. The loops end once `stop` is cancelled.
+/// Recovers what the last process left behind and starts every loop. The loops end once `stop` is cancelled.
 pub async fn start(
     config: &Config,
     store: &Store,
@@ -218,12 +217,12 @@ pub async fn start(
             last.end().await;
             format!("attempts at {}", last.endpoint())
         });
-        loops.add(name, HUNG, poke, move || {
+        loops.add(name, HUNG_AFTER, poke, move || {
             let dispatcher = dispatcher.clone();
             async move { dispatcher.round().await.map(|round| round.next) }
         });
     }
-    for PartnerParts { poller, poke, roster, synced, roster_poke, activity_log } in parts.partners {
+    for PartnerParts { poller, poke, customer_sync, synced, customer_sync_poke, activity_log } in parts.partners {
         let (name, poller) = (format!("partner {}", poller.partner.name), Arc::new(poller));
         pokes.push(poke.clone());
         let (ending, pokes_turn) = (poller.clone(), poke.clone());
@@ -231,54 +230,55 @@ pub async fn start(
             let (poller, poke) = (poller.clone(), pokes_turn.clone());
             async move { poller.turn(&poke).await.map(|round| round.next) }
         };
-        let progress = loops.progress(name, HUNG);
+        let progress = loops.progress(name, HUNG_AFTER);
         loops.run(progress, poke.clone(), turn, async move { ending.end().await });
-        let (asks, stop_looks) = (poke.clone(), stop.clone());
+        let (poll_poke, stop_scans) = (poke.clone(), stop.clone());
         let (name, log) = (format!("activity log of {}", activity_log.name), Arc::new(activity_log));
-        loops.add(name, LIST_HUNG, Arc::new(Notify::new()), move || {
-            let (log, asks, stop) = (log.clone(), asks.clone(), stop_looks.clone());
+        loops.add(name, LIST_HUNG_AFTER, Arc::new(Notify::new()), move || {
+            let (log, poll_poke, stop) = (log.clone(), poll_poke.clone(), stop_scans.clone());
             async move {
-                let look = stop.run_until_cancelled(log.round()).await.unwrap_or(Ok(ScanOutcome::default()))?;
-                if look.has_found() {
-                    asks.notify_one();
+                let outcome = stop.run_until_cancelled(log.round()).await.unwrap_or(Ok(ScanOutcome::default()))?;
+                if outcome.has_found() {
+                    poll_poke.notify_one();
                 }
-                Ok(look.next)
+                Ok(outcome.next)
             }
         });
         if synced {
-            crons.push((roster.cron.clone(), roster.zone, roster_poke.clone()));
+            crons.push((customer_sync.cron.clone(), customer_sync.zone, customer_sync_poke.clone()));
             let stop_lists = stop.clone();
-            let (name, roster) = (format!("customer list of {}", roster.name), Arc::new(roster));
-            let progress = loops.progress(name, LIST_HUNG);
+            let (name, customer_sync) = (format!("customer list of {}", customer_sync.name), Arc::new(customer_sync));
+            let progress = loops.progress(name, LIST_HUNG_AFTER);
             let pages = progress.clone();
             let round = move || {
-                let (roster, poke, stop, pages) = (roster.clone(), poke.clone(), stop_lists.clone(), pages.clone());
+                let (customer_sync, poke, stop, pages) =
+                    (customer_sync.clone(), poke.clone(), stop_lists.clone(), pages.clone());
                 async move {
-                    // A list takes minutes; whoever stops does not wait for it.
-                    let round = roster.round_with(|_| pages.beat());
+                    // A list takes minutes; stopping does not wait for it.
+                    let round = customer_sync.round_with(|_| pages.beat());
                     let next = stop.run_until_cancelled(round).await.unwrap_or(Ok(None));
                     poke.notify_one();
                     next
                 }
             };
-            loops.run(progress, roster_poke, round, async {});
+            loops.run(progress, customer_sync_poke, round, async {});
         }
     }
     let alarms = Arc::new(parts.alarms);
     let late = alarms.late.clone();
-    loops.add("the operators' alarms".to_owned(), HUNG, Arc::new(Notify::new()), move || {
+    loops.add("the operators' alarms".to_owned(), HUNG_AFTER, Arc::new(Notify::new()), move || {
         let alarms = alarms.clone();
         async move { alarms.round().await }
     });
     let Loops { tasks: mut loops, progress, .. } = loops;
     let mut scheduler = worker_loop::poke_by_cron(crons).await?;
     loops.spawn(SignIns::of(&config.partners, clock)?.run(stop.clone()));
-    loops.spawn(see_others(store.clone(), pokes, stop.clone()));
+    loops.spawn(poke_on_foreign_writes(store.clone(), pokes, stop.clone()));
     if let Some(heartbeat) = config.heartbeat.clone() {
         loops.spawn(heartbeat.beat(progress.clone(), late, store.clone(), stop.clone()));
     }
     loops.spawn(manager::watchdog(progress, store.clone(), stop.clone()));
-    loops.spawn(keep_house(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
+    loops.spawn(maintain(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
     let stop = stop.clone();
     loops.spawn(async move {
         stop.cancelled().await;
@@ -306,7 +306,7 @@ impl Loops {
         self.run(progress, poke, round, async {});
     }
 
-    /// How far a loop got; the watchdog looks at it.
+    /// The progress of a loop, for the watchdog and the heartbeat.
     fn progress(&mut self, name: String, patience: Duration) -> Arc<Progress> {
         let progress = Progress::new(name, patience);
         self.progress.push(progress.clone());
@@ -336,7 +336,7 @@ impl Loops {
     }
 }
 
-/// Takes up what a process that died left behind: it is due at once. Only for who holds the lock.
+/// Makes the work of a process that died due at once. The caller must hold the lock.
 pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
     let mut tx = store.begin().await?;
@@ -355,10 +355,10 @@ pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> 
     Ok(())
 }
 
-/// Pokes everybody when another program has written: a command may have made something due.
-async fn see_others(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationToken) -> String {
+/// Pokes all loops after another process has written: a command may have made something due.
+async fn poke_on_foreign_writes(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationToken) -> String {
     let mut seen = store.data_version().await.ok();
-    while stop.run_until_cancelled(tokio::time::sleep(OTHERS)).await.is_some() {
+    while stop.run_until_cancelled(tokio::time::sleep(CHECK_WRITES_EVERY)).await.is_some() {
         match store.data_version().await {
             Ok(version) if seen != Some(version) => {
                 seen = Some(version);
@@ -373,27 +373,27 @@ async fn see_others(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationTok
     "the look at other writers".to_owned()
 }
 
-async fn keep_house(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
-    let mut tidied = clock.now();
-    while stop.run_until_cancelled(tokio::time::sleep(MINUTE)).await.is_some() {
+async fn maintain(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
+    let mut maintained_at = clock.now();
+    while stop.run_until_cancelled(tokio::time::sleep(TICK_EVERY)).await.is_some() {
         let now = clock.now();
-        let housework = async {
+        let work = async {
             let mut tx = store.begin().await?;
             tx.tick(now).await?;
-            let is_time = now.since(tidied) >= HOUSEKEEPING || now < tidied;
+            let is_time = now.since(maintained_at) >= MAINTAIN_EVERY || now < maintained_at;
             let gone = if is_time { tx.forget_attempts(now.before(keep_attempts)).await? } else { 0 };
             tx.commit().await?;
             if is_time {
                 store.maintain().await?;
                 debug!(gone, "old attempts forgotten");
-                tidied = now;
+                maintained_at = now;
             }
             Ok::<_, store::Error>(())
         };
-        if let Err(error) = housework.await.inspect_err(|error| store.note_damage(error))
+        if let Err(error) = work.await.inspect_err(|error| store.note_damage(error))
             && !error.is_busy()
         {
-            warn!(error = &error as &dyn std::error::Error, "the database could not be tidied up");
+            warn!(error = &error as &dyn std::error::Error, "the database could not be maintained_at up");
         }
     }
     "housekeeping".to_owned()

@@ -1,5 +1,4 @@
-//! A sign of life to a service that raises the alarm when it stays away (Healthchecks and its like): vetwatch cannot
-//! tell anybody that it is dead itself.
+//! Pings a dead man's switch (Healthchecks and the like), because vetwatch cannot report its own death.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,17 +14,17 @@ use crate::delivery::http::{client_for_operator_url, origin};
 use crate::store::Store;
 use crate::worker_loop::Progress;
 
-const FIRST: Duration = Duration::from_secs(2);
+const FIRST_AFTER: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_mins(1);
-const DEADLINE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `[operators] heartbeat_url_file`. Whoever knows the URL can pretend to be us, so it is not shown.
+/// `[operators] heartbeat_url_file`. The URL is a secret: it lets others send the heartbeat.
 #[derive(Clone)]
 pub struct Heartbeat(pub Url);
 
 impl Heartbeat {
-    /// Sends one a minute for as long as every loop comes to the end of its rounds, none of their work is late, and the
-    /// database can be written to. A full disk keeps it away at once.
+    /// Sends one per minute while every loop completes its rounds, no work is late, and the database can be written to. A
+    /// full disk stops it at once.
     pub(crate) async fn beat(
         self,
         progress: Vec<Arc<Progress>>,
@@ -34,28 +33,28 @@ impl Heartbeat {
         stop: CancellationToken,
     ) -> String {
         let client = client_for_operator_url(&self.0);
-        let (mut pause, mut failed) = (FIRST, false);
+        let (mut pause, mut failed) = (FIRST_AFTER, false);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
             let is_failing = progress.iter().any(|activity| activity.is_stuck() || activity.is_failing());
             if is_failing || late.load(Ordering::Relaxed) || store.waiting_since().is_some() {
                 continue;
             }
-            let said = match &client {
+            let result = match &client {
                 Ok(client) => self.send(client).await,
                 Err(why) => Err(why.clone()),
             };
-            // Once for each outage: the log is not the place where this is noticed.
-            if let (Err(why), false) = (&said, failed) {
+            // Logged once per outage.
+            if let (Err(why), false) = (&result, failed) {
                 warn!("the heartbeat to {} was not taken: {why}", origin(&self.0));
             }
-            failed = said.is_err();
+            failed = result.is_err();
         }
         "the heartbeat".to_owned()
     }
 
     async fn send(&self, client: &Client) -> Result<(), String> {
-        let answer = client.post(self.0.clone()).timeout(DEADLINE).send().await.map_err(|error| {
+        let answer = client.post(self.0.clone()).timeout(TIMEOUT).send().await.map_err(|error| {
             let why = if error.is_timeout() { "no answer in time" } else { "it cannot be reached" };
             why.to_owned()
         })?;
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_url_nothing_is_shown_but_scheme_and_host() {
+    fn only_scheme_and_host_of_the_url_are_shown() {
         let heartbeat = Heartbeat("https://me:s3cret-word@checks.example:8443/ping/T0KEN?k=v".parse().unwrap());
         assert_eq!(format!("{heartbeat:?}"), "Heartbeat(https://checks.example:8443)");
     }

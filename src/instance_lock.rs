@@ -1,16 +1,15 @@
-//! Who polls and who sends: one process at a time. `run`, and `poll` without a daemon, hold `<database>.lock`
-//! exclusively while they do. The kernel lets go of it with the process, however that ends.
+//! Ensures that only one process polls and delivers. `run`, and `poll` without a daemon, hold `<database>.lock`
+//! exclusively. The kernel releases it with the process, however that ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Held for as long as it lives.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
-/// Takes the lock of a database; `None`: somebody holds it.
+/// Takes the lock of a database. `None` if another process holds it.
 pub fn take(database: &Path) -> io::Result<Option<Lock>> {
     let file = File::options().create(true).truncate(false).write(true).mode(0o640).open(path(database))?;
     match file.try_lock() {
@@ -20,8 +19,8 @@ pub fn take(database: &Path) -> io::Result<Option<Lock>> {
     }
 }
 
-/// Whether a daemon runs. `None`: this user may not know. Looks for an instant only, with a shared lock, so that two
-/// who look do not see each other.
+/// True if a daemon runs; `None` if this user may not know. Takes a shared lock for an instant, so that concurrent callers do
+/// not see each other.
 #[must_use]
 pub fn daemon_runs(database: &Path) -> Option<bool> {
     match File::open(path(database)) {
@@ -35,10 +34,10 @@ pub fn daemon_runs(database: &Path) -> Option<bool> {
     }
 }
 
-/// The lock file of a database. It stays when its holder ends; only the lock on it counts.
+/// The lock file of a database. The file remains; only the lock on it counts.
 #[must_use]
 pub fn path(database: &Path) -> PathBuf {
-    // One lock for one file, however it is named.
+    // One lock per file, whatever path names it.
     let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let mut path = real.into_os_string();
     path.push(".lock");
@@ -54,7 +53,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("vetwatch.db");
         assert_eq!(daemon_runs(&database), Some(false));
-        let held = take(&database).unwrap().expect("nobody else holds it");
+        let held = take(&database).unwrap().expect("no other process holds it");
         assert_eq!(daemon_runs(&database), Some(true));
         assert!(take(&database).unwrap().is_none());
         drop(held);

@@ -1,7 +1,7 @@
-//! Who is due → ask → record. One loop for each partner; a failed question changes nothing that is believed.
+//! Polls customers that are due: fetch, record. One loop per partner; a failed poll changes no state.
 //!
-//! No answer waits for another: what is under way stays so over many rounds, each answer is recorded when it comes, and
-//! whoever becomes due meanwhile is asked as soon as there is a slot and something left of the budget.
+//! No response waits for another: polls stay in flight over many rounds, each response is recorded when it arrives, and a
+//! customer that becomes due meanwhile is polled as soon as there is a slot and budget.
 
 mod answers;
 mod recent_polls;
@@ -33,16 +33,17 @@ use crate::schedule::PollClass;
 use crate::store::{self, PartnerRow, Store};
 use crate::time::{Clock, Timestamp};
 
-/// So many customers are taken at once, at most; of those whom a person wants to be asked now, so many.
-const TAKEN: (u32, u32) = (100, 500);
-/// Longer than a question can take: a customer whose question died with the process is due again by then.
+const MAX_CLAIM: u32 = 100;
+/// For [`Poller::poll_now`].
+const MAX_CLAIM_ON_DEMAND: u32 = 500;
+/// Longer than any poll takes. A customer whose poll died with the process is due again by then.
 const LEASE: Duration = Duration::from_mins(5);
 
 use answers::Until;
-pub(crate) use backoff::{LONGEST_GATE, pause};
+pub(crate) use backoff::{MAX_BACKOFF, pause};
 pub use demand::{Every, Watched};
 pub use flight::Flight;
-pub use recent_polls::Asked;
+pub use recent_polls::RecentPolls;
 pub use shares::Shares;
 
 pub struct Poller {
@@ -50,42 +51,40 @@ pub struct Poller {
     pub client: Arc<PartnerCenter>,
     pub budget: Arc<Budget>,
     pub max_in_flight: usize,
-    /// The roster follows Partner Center's list.
+    /// Customers are taken over from Partner Center's list.
     pub synced: bool,
     pub intervals: Intervals,
-    /// The activity log tells of submissions, as far as the last round knows.
+    /// The activity log reports submissions, as of the last round.
     pub log_is_read: AtomicBool,
     pub routes: Arc<Routes>,
-    /// Which reviews are overdue.
     pub reminders: Arc<Reminders>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     pub clock_watch: Arc<ClockWatch>,
     /// Customers that held an entry and were understood within the last hour.
-    pub asked: Asked,
-    /// The lowered limit that is stored, 0: none.
+    pub recent_polls: RecentPolls,
+    /// The reduced rate limit that is stored, in requests per minute; 0 if none.
     pub limit: AtomicU32,
-    /// Whose question is next when the budget is short.
+    /// Which class is polled next when the budget is short.
     pub shares: Mutex<Shares>,
-    /// What is under way in the daemon.
+    /// The polls in flight in the daemon.
     pub flight: tokio::sync::Mutex<Flight>,
     /// Poked after a commit that queued something.
     pub outbox: Vec<Arc<Notify>>,
-    /// No new question is asked once this is cancelled.
+    /// No poll starts once this is cancelled.
     pub stop: CancellationToken,
 }
 
-/// What a round came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PollRound {
     pub unchanged: u32,
     pub changed: u32,
     pub failed: u32,
-    /// Taken, and given back without asking: the gate closed, or we are stopping.
-    pub not_asked: u32,
+    /// Claimed, and released without a poll: the partner backs off, or the daemon stops.
+    pub released: u32,
     /// Transitions recorded.
     pub transitions: u32,
-    /// Partner Center refused us as a whole: a person must act.
+    /// Partner Center rejected the credential or its rights; a person must act.
     pub refused: bool,
     pub next: Option<Timestamp>,
 }
@@ -99,32 +98,32 @@ impl PollRound {
         self.unchanged += other.unchanged;
         self.changed += other.changed;
         self.failed += other.failed;
-        self.not_asked += other.not_asked;
+        self.released += other.released;
         self.transitions += other.transitions;
         self.refused |= other.refused;
     }
 }
 
 impl Poller {
-    /// Asks the customers that are due, as many as the budget has for, and waits for all their answers.
+    /// Polls the customers that are due, within the budget, and waits for all responses.
     ///
     /// # Errors
-    /// When the database fails. Who was not recorded then is due again after the lease.
+    /// When the database fails. Customers not recorded are due again after the lease.
     pub async fn round(&self) -> Result<PollRound, store::Error> {
         let mut flight = Flight::default();
-        let mut round = self.look(&mut flight).await?;
+        let mut round = self.start_due(&mut flight).await?;
         self.take_answers(&mut flight, &mut round, Until::AllAnswered).await?;
         Ok(round)
     }
 
-    /// A round of the daemon's, which waits for no answer in particular: it comes back when somebody else can be asked,
-    /// when `poke` says so, and after 20 seconds at the latest. What is under way then is taken up by the next one.
+    /// A round of the daemon. Returns when another customer can be polled, on `poke`, or after 20 seconds. The next round
+    /// takes up what is in flight.
     ///
     /// # Errors
-    /// When the database fails. Answers are kept, and recorded by the next round that can.
+    /// When the database fails. Responses are kept, and recorded by a later round.
     pub async fn turn(&self, poke: &Notify) -> Result<PollRound, store::Error> {
         let mut flight = self.flight.lock().await;
-        let mut round = self.look(&mut flight).await?;
+        let mut round = self.start_due(&mut flight).await?;
         self.take_answers(&mut flight, &mut round, Until::Poked(poke)).await?;
         if flight.is_under_way() || round.has_answers() {
             round.next = Some(self.clock.now());
@@ -132,7 +131,7 @@ impl Poller {
         Ok(round)
     }
 
-    /// After the last turn: gives back who is being asked, once we are to stop.
+    /// After the last turn: records or releases what is in flight.
     pub async fn end(&self) {
         let mut flight = self.flight.lock().await;
         if let Err(error) = self.take_answers(&mut flight, &mut PollRound::default(), Until::AllAnswered).await {
@@ -140,8 +139,8 @@ impl Poller {
         }
     }
 
-    /// Asks these customers now, whether or not they are due, each once: it waits for the budget and for their answers.
-    /// Behind a closed gate the rest is not asked.
+    /// Polls these customers once each, due or not, and waits for the budget and the responses. If the partner backs off,
+    /// the rest is not polled.
     ///
     /// # Errors
     /// When the database fails.
@@ -150,39 +149,39 @@ impl Poller {
         self.apply_log_availability(self.clock.now()).await?;
         while flight.is_under_way() || !left.is_empty() && !self.stop.is_cancelled() {
             let now = self.clock.now();
-            flight.is_news = false;
-            if !left.is_empty() && self.is_closed(&mut flight, &mut round, now).await? {
-                round.not_asked = round.not_asked.saturating_add(u32::try_from(left.len()).unwrap_or(u32::MAX));
+            flight.has_recorded = false;
+            if !left.is_empty() && self.is_backing_off(&mut flight, &mut round, now).await? {
+                round.released = round.released.saturating_add(u32::try_from(left.len()).unwrap_or(u32::MAX));
                 left = &[];
             }
-            let (room, tokens) = (self.has_room(&flight), self.budget.available(now).min(TAKEN.1));
+            let (room, tokens) = (self.has_room(&flight), self.budget.available(now).min(MAX_CLAIM_ON_DEMAND));
             if room && tokens > 0 && !left.is_empty() {
                 let (these, others) = left.split_at(left.len().min(usize::try_from(tokens).unwrap_or(usize::MAX)));
-                self.take_these(&mut flight, these, now).await?;
+                self.claim(&mut flight, these, now).await?;
                 left = others;
             }
-            let until = if left.is_empty() { Until::AllAnswered } else { Until::SomebodyElse };
+            let until = if left.is_empty() { Until::AllAnswered } else { Until::NextDue };
             round.next = Some(self.budget.ready_at(now));
             self.take_answers(&mut flight, &mut round, until).await?;
             if !left.is_empty() && !flight.is_under_way() {
                 tokio::time::sleep(self.budget.ready_at(now).since(self.clock.now())).await;
             }
         }
-        self.tell(self.clock.now()).await?;
+        self.report(self.clock.now()).await?;
         Ok(round)
     }
 
-    /// Looks who is due, and takes as many as the budget has for and as can be asked. Says when to look again.
-    async fn look(&self, flight: &mut Flight) -> Result<PollRound, store::Error> {
+    /// Claims customers that are due, as many as the budget and the free slots allow. Sets `next` of the round.
+    async fn start_due(&self, flight: &mut Flight) -> Result<PollRound, store::Error> {
         let mut round = PollRound::default();
         self.store.follow_clock(&self.clock_watch, &*self.clock).await?;
         let now = self.clock.now();
-        flight.is_news = false;
+        flight.has_recorded = false;
         self.apply_log_availability(now).await?;
-        self.tell(now).await?;
-        mass_absence::clear_if_plausible(&self.store, self.partner.id, self.asked.within_hour(now), now).await?;
+        self.report(now).await?;
+        mass_absence::clear_if_plausible(&self.store, self.partner.id, self.recent_polls.within_hour(now), now).await?;
         self.persist_rate_limit(now).await?;
-        if self.is_closed(flight, &mut round, now).await? {
+        if self.is_backing_off(flight, &mut round, now).await? {
             self.budget.polls_wait(false);
             return Ok(round);
         }
@@ -194,40 +193,40 @@ impl Poller {
         if !self.has_room(flight) {
             return Ok(round);
         }
-        let available = self.budget.available(now).min(TAKEN.0);
+        let available = self.budget.available(now).min(MAX_CLAIM);
         if available == 0 {
             self.budget.polls_wait(true);
             round.next = Some(self.budget.ready_at(now));
             return Ok(round);
         }
-        // The first question after a pause asks for all whether the trouble is over.
+        // The first poll after a backoff is a probe.
         let limit = if flight.is_probe() { 1 } else { available };
-        let taken = self.take(flight, limit, now).await?;
+        let taken = self.claim_due(flight, limit, now).await?;
         self.budget.polls_wait(taken == limit);
         Ok(round) // now: there may be more
     }
 
-    /// Whether nobody is asked for now. `next` says until when.
-    async fn is_closed(
+    /// True if the partner backs off, until `round.next`.
+    async fn is_backing_off(
         &self,
         flight: &mut Flight,
         round: &mut PollRound,
         now: Timestamp,
     ) -> Result<bool, store::Error> {
-        let gate = self.store.backoff(self.partner.id).await?;
-        let backoff_until = gate.as_ref().map(|gate| gate.backoff_until);
-        // One that is farther away than any is closed for: the clock was set back.
-        let backoff_until = backoff_until.filter(|until| *until > now && *until <= now.after(LONGEST_GATE));
-        flight.was_closed = gate.is_some();
+        let backoff = self.store.backoff(self.partner.id).await?;
+        let backoff_until = backoff.as_ref().map(|backoff| backoff.backoff_until);
+        // Farther ahead than the longest backoff: the clock was set back.
+        let backoff_until = backoff_until.filter(|until| *until > now && *until <= now.after(MAX_BACKOFF));
+        flight.was_backing_off = backoff.is_some();
         if backoff_until.is_some() {
             round.next = backoff_until;
-            self.stop_asking(flight, round);
+            self.pause_polling(flight, round);
         }
         Ok(backoff_until.is_some())
     }
 
-    /// Takes whose turn it is. Returns how many they are.
-    async fn take(&self, flight: &mut Flight, limit: u32, now: Timestamp) -> Result<u32, store::Error> {
+    /// Claims at most `limit` customers by the shares of their classes. Returns how many.
+    async fn claim_due(&self, flight: &mut Flight, limit: u32, now: Timestamp) -> Result<u32, store::Error> {
         let mut tx = self.store.begin().await?;
         let mut due = Vec::new();
         for class in PollClass::IN_ORDER {
@@ -251,7 +250,7 @@ impl Poller {
         Ok(count)
     }
 
-    async fn take_these(&self, flight: &mut Flight, rows: &[i64], now: Timestamp) -> Result<(), store::Error> {
+    async fn claim(&self, flight: &mut Flight, rows: &[i64], now: Timestamp) -> Result<(), store::Error> {
         let mut tx = self.store.begin().await?;
         let customers = tx.customers_to_poll(self.partner.id, rows, now).await?;
         tx.lease(customers.iter(), now, now.after(LEASE)).await?;
@@ -271,8 +270,8 @@ impl Poller {
         }
     }
 
-    /// Queues what follows from how everybody stands rather than from one answer.
-    async fn tell(&self, now: Timestamp) -> Result<(), store::Error> {
+    /// Enqueues reports about all customers of the partner.
+    async fn report(&self, now: Timestamp) -> Result<(), store::Error> {
         let (store, partner, routes) = (&self.store, &self.partner, &self.routes);
         departed_customers::stop_polling_departed(store, partner, now).await?;
         let queued = unknown_statuses::report(store, partner, routes, now).await?

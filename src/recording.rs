@@ -213,15 +213,14 @@ fn next_poll_at(
     customer: &Customer,
     states: &[QualificationState],
     intervals: &Intervals,
-    context: &EvalContext,
+    ctx: &EvalContext,
 ) -> Timestamp {
-    let next_confirmation =
-        states.iter().filter_map(|state| Some(state.pending.as_ref()?.next_confirmation_at(context))).min();
-    let usual = match context.last_seen_at {
-        None => intervals.after_first_response(customer.class, context.now, fastrand::f64()),
-        Some(_) => intervals.next(customer.class, context.now, fastrand::f64()),
+    let next_at = states.iter().filter_map(|state| Some(state.pending.as_ref()?.next_confirmation_at(ctx))).min();
+    let usual = match ctx.last_seen_at {
+        None => intervals.after_first_response(customer.class, ctx.now, fastrand::f64()),
+        Some(_) => intervals.next(customer.class, ctx.now, fastrand::f64()),
     };
-    match next_confirmation {
+    match next_at {
         // A review, also with a pending verdict, is polled at least as often as any review.
         Some(at) if states.iter().any(|state| state.status() == Some(Status::InReview)) => at.min(usual),
         Some(at) => at,

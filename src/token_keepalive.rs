@@ -1,5 +1,4 @@
-//! Users who are signed in for `submit` only. Entra ID ends a sign-in that nobody has used for 90 days, so each is used
-//! once a week.
+//! Renews refresh tokens used only by `submit`. Entra ID expires a token unused for 90 days, so each is used weekly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +9,11 @@ use tracing::{info, warn};
 use crate::partner_center::{Budget, Credential, PartnerCenter, PartnerSettings, SetupError};
 use crate::time::{Clock, Timestamp};
 
-const EVERY: Duration = Duration::from_hours(1);
-/// One that has less than this to live has rested for a week.
-const FRESH: Duration = Duration::from_hours(24 * (90 - 7));
-/// Nobody is asked about a sign-in that is over more often than this.
-const PATIENCE: Duration = Duration::from_hours(24);
+const CHECK_EVERY: Duration = Duration::from_hours(1);
+/// A token with less than this to live was unused for a week.
+const RENEW_BELOW: Duration = Duration::from_hours(24 * (90 - 7));
+/// Pause after a failed renewal.
+const RETRY_AFTER: Duration = Duration::from_hours(24);
 
 pub struct SignIns {
     users: Vec<User>,
@@ -29,7 +28,7 @@ struct User {
 }
 
 impl SignIns {
-    /// Those of these partners that nothing else uses: where reading is done as the user, it is used all the time.
+    /// The sign-ins used by `submit` alone. If polling uses the same user, its token is in use all the time.
     ///
     /// # Errors
     /// When a client cannot be set up.
@@ -45,14 +44,17 @@ impl SignIns {
         Ok(Self { users, clock: clock.clone() })
     }
 
-    /// Uses each sign-in that has rested for a week.
+    /// Renews each token unused for a week.
     pub async fn round(&mut self) {
         let now = self.clock.now();
         for user in &mut self.users {
-            let rested =
-                user.credential.expiries().iter().any(|end| end.of == "refresh token" && end.at <= now.after(FRESH));
-            let waits = user.failed_at.is_some_and(|at| at <= now && now.since(at) < PATIENCE);
-            if !rested || waits {
+            let unused = user
+                .credential
+                .expiries()
+                .iter()
+                .any(|end| end.of == "refresh token" && end.at <= now.after(RENEW_BELOW));
+            let backs_off = user.failed_at.is_some_and(|at| at <= now && now.since(at) < RETRY_AFTER);
+            if !unused || backs_off {
                 continue;
             }
             let name = user.client.name();
@@ -69,14 +71,14 @@ impl SignIns {
         }
     }
 
-    /// Runs until `stop`.
+    /// Runs until `stop` is cancelled.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> String {
         if self.users.is_empty() {
             stop.cancelled().await;
         }
         while !stop.is_cancelled() {
             stop.run_until_cancelled(self.round()).await;
-            stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
+            stop.run_until_cancelled(tokio::time::sleep(CHECK_EVERY)).await;
         }
         "the renewal of sign-ins".to_owned()
     }

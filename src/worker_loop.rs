@@ -1,9 +1,9 @@
-//! Runs one thing at a time: when it is due, or when it is poked. A poke carries nothing; a restart, an alarm and a
-//! due time all run the same code.
+//! Runs one round at a time, when it is due or when it is poked. A poke carries no data; a restart, a cron job and a due
+//! time all run the same code.
 //!
-//! The cron scheduler's jobs only poke. It has no overlap guard, a job that panics poisons it, and its zone offset
-//! freezes over a change to summer time; none of that matters to a poke, because a round looks for itself at what
-//! is due, and a due-time timer stands beside every alarm.
+//! The cron scheduler's jobs only poke. The scheduler has no overlap guard, a panicking job poisons it, and its zone offset
+//! freezes over a change to summer time. None of that matters to a poke: a round finds out itself what is due, and each cron
+//! job has a due-time timer beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,20 +19,18 @@ use tracing::{debug, warn};
 use crate::store;
 use crate::time::{Clock, Timestamp};
 
-/// A round runs at least this often, whatever the due time says: clocks jump, and the watchdog wants progress.
-const LONGEST_REST: Duration = Duration::from_secs(20);
+/// A round runs at least this often: clocks jump, and the watchdog wants progress.
+const MAX_REST: Duration = Duration::from_secs(20);
 
-/// When an activity last came round.
 #[derive(Debug)]
 pub struct Progress {
     pub name: String,
-    /// An activity that has not come round for so long hangs.
+    /// A loop without a round for this long hangs.
     patience: Duration,
     began: Instant,
     last_ms: AtomicU64,
-    /// When a round last did what it was to do.
+    /// When a round last succeeded, in milliseconds since `began`.
     done_ms: AtomicU64,
-    /// The last round failed.
     failing: AtomicBool,
 }
 
@@ -49,7 +47,6 @@ impl Progress {
         })
     }
 
-    /// It goes on.
     pub fn beat(&self) {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);
@@ -61,14 +58,14 @@ impl Progress {
         self.done_ms.store(elapsed, Ordering::Relaxed);
     }
 
-    /// No round has come to a good end for so long that it hangs, or fails each time.
+    /// True if no round has succeeded for too long: it hangs, or fails each time.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         let done = Duration::from_millis(self.done_ms.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(done) > self.patience
     }
 
-    /// The last round failed: the disk is full, or the database is held.
+    /// True if the last round failed, e.g. because the disk is full or the database is held.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
@@ -79,16 +76,16 @@ impl Progress {
         self.age() > self.patience
     }
 
-    /// How long ago the activity last came round.
+    /// Time since the last progress.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.began.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
     }
 }
 
-/// Runs `round` until `stop`. A round says when the next one is due; `None`: nothing is.
+/// Runs `round` until `stop` is cancelled. A round returns when the next one is due, `None` if nothing is.
 ///
-/// A round that fails is told in the log and tried again, soon at first, then every 20 seconds.
+/// A failed round is logged and retried, soon at first, then every 20 seconds.
 pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Option<Timestamp>, E>>>(
     progress: Arc<Progress>,
     poke: Arc<Notify>,
@@ -103,19 +100,19 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
             Ok(next) => {
                 failures = 0;
                 progress.done();
-                next.map_or(LONGEST_REST, |at| at.since(clock.now())).min(LONGEST_REST)
+                next.map_or(MAX_REST, |at| at.since(clock.now())).min(MAX_REST)
             }
             Err(error) => {
                 failures += 1;
                 progress.failing.store(true, Ordering::Relaxed);
                 let error = &error as &(dyn std::error::Error + 'static);
                 if error.downcast_ref::<store::Error>().is_some_and(store::Error::is_busy) {
-                    // The store has said so once, for all of us.
+                    // The store logs this once for all loops.
                     debug!(error, "{}: a round failed; it will be tried again", progress.name);
                 } else {
                     warn!(error, "{}: a round failed; it will be tried again", progress.name);
                 }
-                Duration::from_millis(250).saturating_mul(1 << failures.min(7)).min(LONGEST_REST)
+                Duration::from_millis(250).saturating_mul(1 << failures.min(7)).min(MAX_REST)
             }
         };
         progress.beat();
@@ -127,7 +124,7 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
     }
 }
 
-/// Pokes by cron expression (with seconds).
+/// Pokes on a cron schedule. The expressions have seconds.
 pub async fn poke_by_cron(jobs: Vec<(String, Tz, Arc<Notify>)>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     for (cron, zone, poke) in jobs {
@@ -147,7 +144,7 @@ mod tests {
     use crate::time::SystemClock;
 
     #[tokio::test]
-    async fn rounds_that_all_fail_come_round_and_get_nothing_done() {
+    async fn a_loop_whose_rounds_all_fail_is_stuck_but_not_hung() {
         let (stop, poke) = (CancellationToken::new(), Arc::new(Notify::new()));
         let progress = Progress::new("a loop".to_owned(), Duration::from_millis(100));
         let (seen, end, again) = (progress.clone(), stop.clone(), poke.clone());

@@ -1,4 +1,4 @@
-//! What follows from what people did: who is asked sooner, who is on the roster. Never more than that.
+//! Applies what the log shows of customers: makes them due sooner or adds them, never more.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use crate::schedule::PollClass;
 use crate::store::{self, ActiveCustomer, DiscoveredCustomer, WriteTx};
 use crate::time::Timestamp;
 
-/// A create date may be this much earlier than the submission that it is of.
-const CLOCKS: Duration = Duration::from_mins(5);
-/// An operation that is dated later than this is not believed.
-const FUTURE: Duration = Duration::from_hours(24);
+/// A create date may be this much earlier than its submission.
+const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
+/// An operation dated farther ahead than this is ignored.
+const MAX_FUTURE: Duration = Duration::from_hours(24);
 
-/// What was done about each customer, by id as compared.
+/// Activity by normalised customer id.
 pub(super) type ActivityById = HashMap<String, CustomerActivity>;
 
-/// What was done about a customer, and when the last time.
+/// The last operations on a customer, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CustomerActivity {
     id: String,
@@ -29,17 +29,16 @@ pub(super) struct CustomerActivity {
     submitted_at: Option<Timestamp>,
     joined_at: Option<Timestamp>,
     left_at: Option<Timestamp>,
-    /// Anything else.
     at: Option<Timestamp>,
 }
 
 impl CustomerActivity {
-    /// Notes an operation that was done, or will have been.
-    pub(super) fn note(acts: &mut ActivityById, operation: &Operation, now: Timestamp) {
-        if !operation.is_done || operation.customer_id.is_empty() || operation.at > now.after(FUTURE) {
+    /// Adds an operation, unless it failed.
+    pub(super) fn note(activity: &mut ActivityById, operation: &Operation, now: Timestamp) {
+        if !operation.is_done || operation.customer_id.is_empty() || operation.at > now.after(MAX_FUTURE) {
             return;
         }
-        let act = acts.entry(key(&operation.customer_id)).or_default();
+        let act = activity.entry(key(&operation.customer_id)).or_default();
         if act.id.is_empty() || !operation.customer_name.is_empty() {
             (act.id, act.name) = (operation.customer_id.clone(), operation.customer_name.clone());
         }
@@ -52,24 +51,25 @@ impl CustomerActivity {
         *last = (*last).max(Some(operation.at));
     }
 
-    /// Whether somebody who was not a customer as of then is one now.
-    fn is_newcomer(&self, as_of: Timestamp) -> bool {
+    /// True if this became a customer after `as_of`.
+    fn is_new_customer(&self, as_of: Timestamp) -> bool {
         let last = self.submitted_at.max(self.joined_at).max(self.at);
         let is_new = last.is_some_and(|at| at > as_of)
-            // A list that was read soon after may lag behind.
-            || self.joined_at.is_some_and(|at| at.after(FUTURE) > as_of);
+            // A list read soon after may lag.
+            || self.joined_at.is_some_and(|at| at.after(MAX_FUTURE) > as_of);
         let is_tenant = Uuid::try_parse(&self.id).is_ok_and(|id| !id.is_nil() && self.id.len() == 36);
         is_new && is_tenant && self.left_at < last
     }
 
-    /// Until when news of a customer is expected, if it is because of this.
+    /// Until when the customer is watched closely because of this activity; `None` if it is not.
     ///
-    /// A submission counts once, and not if what it led to was seen already: what the customer holds began with it or
-    /// later. Who became a customer and holds nothing yet will submit something soon.
-    fn expects(&self, customer: &ActiveCustomer, calendar: &Calendar, now: Timestamp) -> Option<Timestamp> {
+    /// A submission counts once, and not if its review was seen already: the customer's entry dates from it or later. A new
+    /// customer without an entry will submit something soon.
+    fn watch_until(&self, customer: &ActiveCustomer, calendar: &Calendar, now: Timestamp) -> Option<Timestamp> {
         let submitted = self.submitted_at.filter(|at| customer.submitted_at.is_none_or(|known| known < *at));
-        let is_seen =
-            |at: Timestamp| customer.in_review || customer.began_at.is_some_and(|began| began.after(CLOCKS) >= at);
+        let is_seen = |at: Timestamp| {
+            customer.in_review || customer.began_at.is_some_and(|began| began.after(MAX_CLOCK_SKEW) >= at)
+        };
         let joined = self.joined_at.filter(|_| customer.began_at.is_none() && customer.watch_closely_until.is_none());
         let at = submitted.filter(|at| !is_seen(*at)).max(joined)?;
         Some(until(at, calendar, now)).filter(|until| customer.watch_closely_until.is_none_or(|known| known < *until))
@@ -80,25 +80,25 @@ fn until(at: Timestamp, calendar: &Calendar, now: Timestamp) -> Timestamp {
     calendar.business_days_after(at.min(now), WATCH_BUSINESS_DAYS)
 }
 
-/// Takes over what was done. `customer_sync`: as of when everybody is on it who was a customer; `None`: it follows nobody's
-/// list. Returns of how many customers news is expected, and how many are new.
-pub(super) async fn take(
+/// Applies the activity. `synced_as_of`: the time of the last complete customer list; `None` if customers are not synced.
+/// Returns how many customers are watched closely from now on, and how many were added.
+pub(super) async fn apply(
     tx: &mut WriteTx,
     partner: i64,
-    acts: &ActivityById,
-    roster: Option<Timestamp>,
+    activity: &ActivityById,
+    synced_as_of: Option<Timestamp>,
     calendar: &Calendar,
     now: Timestamp,
 ) -> Result<(u64, u64), store::Error> {
-    let keys = |is_meant: &dyn Fn(&CustomerActivity) -> bool| -> Vec<&str> {
-        acts.iter().filter(|(_, act)| is_meant(act)).map(|(key, _)| key.as_str()).collect()
+    let keys = |matches: &dyn Fn(&CustomerActivity) -> bool| -> Vec<&str> {
+        activity.iter().filter(|(_, act)| matches(act)).map(|(key, _)| key.as_str()).collect()
     };
     let mut expected = 0;
-    let of_interest = keys(&|act| act.submitted_at.is_some() || act.joined_at.is_some());
-    for customer in tx.watched_among(partner, &of_interest).await? {
-        let Some(act) = acts.get(&customer.key) else { continue };
-        if let Some(until) = act.expects(&customer, calendar, now) {
-            // Later than that nothing comes any more; it is looked once, and then as long as after any expectation.
+    let relevant = keys(&|act| act.submitted_at.is_some() || act.joined_at.is_some());
+    for customer in tx.watched_among(partner, &relevant).await? {
+        let Some(act) = activity.get(&customer.key) else { continue };
+        if let Some(until) = act.watch_until(&customer, calendar, now) {
+            // Past that time it is polled once, and then as often as settled customers.
             let class = if until > now { PollClass::InReview } else { PollClass::Settled };
             tx.expect(customer.row, until, class, now).await?;
             expected += 1;
@@ -107,12 +107,12 @@ pub(super) async fn take(
             tx.note_submission(customer.row, at).await?;
         }
     }
-    let Some(as_of) = roster else { return Ok((expected, 0)) };
-    let mut newcomers = Vec::new();
-    for key in tx.never_watched(partner, &keys(&|act| act.is_newcomer(as_of))).await? {
-        let Some(act) = acts.get(&key) else { continue };
+    let Some(as_of) = synced_as_of else { return Ok((expected, 0)) };
+    let mut new_customers = Vec::new();
+    for key in tx.never_watched(partner, &keys(&|act| act.is_new_customer(as_of))).await? {
+        let Some(act) = activity.get(&key) else { continue };
         let last = act.submitted_at.max(act.joined_at).max(act.at).unwrap_or(now);
-        newcomers.push(DiscoveredCustomer {
+        new_customers.push(DiscoveredCustomer {
             id: act.id.clone(),
             name: act.name.clone(),
             submitted_at: act.submitted_at.map(Timestamp::as_millis),
@@ -120,10 +120,10 @@ pub(super) async fn take(
             key,
         });
     }
-    if newcomers.is_empty() {
+    if new_customers.is_empty() {
         return Ok((expected, 0));
     }
-    Ok((expected, tx.insert_discovered(partner, &newcomers, now).await?))
+    Ok((expected, tx.insert_discovered(partner, &new_customers, now).await?))
 }
 
 #[cfg(test)]
@@ -150,11 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn a_submission_is_looked_for_once_and_not_when_what_came_of_it_was_seen() {
+    fn a_submission_is_watched_once_and_not_when_its_review_was_seen() {
         let act = CustomerActivity { submitted_at: Some(hours_ago(2)), ..CustomerActivity::default() };
-        let expects = |customer: ActiveCustomer| act.expects(&customer, &Calendar::default(), NOW).is_some();
+        let expects = |customer: ActiveCustomer| act.watch_until(&customer, &Calendar::default(), NOW).is_some();
         assert!(expects(unqualified()));
-        // It holds what began before: a denial, or something else.
+        // Its entry is from before: a denial, or something else.
         assert!(expects(ActiveCustomer { began_at: Some(hours_ago(3)), ..unqualified() }));
         assert!(
             expects(ActiveCustomer { submitted_at: Some(hours_ago(900)), ..unqualified() }),
@@ -162,7 +162,7 @@ mod tests {
         );
         for seen in [
             ActiveCustomer { submitted_at: Some(hours_ago(2)), ..unqualified() },
-            ActiveCustomer { began_at: Some(hours_ago(2).before(CLOCKS)), ..unqualified() },
+            ActiveCustomer { began_at: Some(hours_ago(2).before(MAX_CLOCK_SKEW)), ..unqualified() },
             ActiveCustomer { began_at: Some(hours_ago(1)), ..unqualified() },
             ActiveCustomer { in_review: true, began_at: Some(hours_ago(50)), ..unqualified() },
             ActiveCustomer { watch_closely_until: Some(NOW.after(Duration::from_hours(24 * 20))), ..unqualified() },
@@ -172,15 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_made_a_customer_by_a_departure_an_odd_id_or_an_operation_that_the_list_knows_of() {
+    fn no_customer_is_added_by_a_departure_an_odd_id_or_an_operation_that_the_list_knows_of() {
         let id = "b1d50000-0000-4000-8000-000000000001";
         let act =
             |hours| CustomerActivity { id: id.to_owned(), at: Some(hours_ago(hours)), ..CustomerActivity::default() };
         let as_of = hours_ago(5);
-        assert!(act(4).is_newcomer(as_of));
-        assert!(CustomerActivity { left_at: Some(hours_ago(5)), ..act(4) }.is_newcomer(as_of), "and is back");
-        assert!(CustomerActivity { joined_at: Some(hours_ago(20)), ..act(30) }.is_newcomer(as_of), "lists lag behind");
-        for nobody in [
+        assert!(act(4).is_new_customer(as_of));
+        assert!(CustomerActivity { left_at: Some(hours_ago(5)), ..act(4) }.is_new_customer(as_of), "and is back");
+        assert!(
+            CustomerActivity { joined_at: Some(hours_ago(20)), ..act(30) }.is_new_customer(as_of),
+            "lists lag behind"
+        );
+        for ignored in [
             act(6),
             CustomerActivity { left_at: Some(hours_ago(3)), ..act(4) },
             CustomerActivity {
@@ -191,7 +194,7 @@ mod tests {
             CustomerActivity { id: Uuid::nil().to_string(), ..act(4) },
             CustomerActivity { joined_at: Some(hours_ago(40)), ..act(40) },
         ] {
-            assert!(!nobody.is_newcomer(as_of), "{nobody:?}");
+            assert!(!ignored.is_new_customer(as_of), "{ignored:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A look at the log as far as it has come.
+//! The progress of one scan of the log.
 
 use std::collections::HashSet;
 
@@ -12,37 +12,36 @@ use crate::time::Timestamp;
 
 pub(super) const DAY_MS: i64 = 86_400_000;
 
-/// Five million operations. A log that goes on is none.
-const PAGES: u32 = 10_000;
-/// So many operations in a row, each no newer than the one before: that is an order and no chance.
-const ENOUGH: usize = 20;
+/// Five million operations. A longer log is treated as malformed.
+const MAX_PAGES: u32 = 10_000;
+/// Operations needed to conclude that the order is newest first, rather than chance.
+const MIN_ORDERED: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct LogScan {
     pub(super) from: NaiveDate,
-    /// `None`: up to now.
+    /// Up to now if `None`.
     pub(super) to: Option<NaiveDate>,
     pub(super) after: Option<Continuation>,
-    asked: HashSet<Continuation>,
+    requested: HashSet<Continuation>,
     pub(super) pages: u32,
-    pub(super) acts: ActivityById,
+    pub(super) activity: ActivityById,
     /// The date of the newest operation.
     pub(super) newest: Option<Timestamp>,
     /// Operations that were not seen before.
     pub(super) new: Vec<SeenOperation>,
-    /// Operations of earlier looks, if it may stop at them.
+    /// Operations of earlier scans, if the scan may stop at them.
     pub(super) seen: Option<HashSet<i64>>,
     may_stop: bool,
     stopped: bool,
     order: Order,
 }
 
-/// In which order operations came.
 #[derive(Debug, Default)]
 struct Order {
     count: usize,
     last: Option<Timestamp>,
-    /// One was newer than the one before it; one was older.
+    /// Whether any operation was newer, and any older, than the one before it.
     rises: bool,
     falls: bool,
 }
@@ -62,9 +61,9 @@ impl LogScan {
             from,
             to,
             after: None,
-            asked: HashSet::new(),
+            requested: HashSet::new(),
             pages: 0,
-            acts: ActivityById::default(),
+            activity: ActivityById::default(),
             newest: None,
             new: Vec::new(),
             seen: None,
@@ -74,38 +73,35 @@ impl LogScan {
         }
     }
 
-    /// Nothing more is to be read.
     pub(super) fn is_over(&self) -> bool {
         self.stopped || self.after.is_none()
     }
 
-    /// It went through everything.
+    /// True if the scan did not stop early.
     pub(super) fn is_full(&self) -> bool {
         !self.stopped
     }
 
     pub(super) fn shows_newest_first(&self) -> bool {
-        !self.order.rises && self.order.falls && self.order.count >= ENOUGH
+        !self.order.rises && self.order.falls && self.order.count >= MIN_ORDERED
     }
 
-    /// Whether it is time to know what was seen: there is more than this page.
+    /// True if the scan may stop early and goes beyond this page.
     pub(super) fn needs_seen_ids(&self, page: &OperationPage) -> bool {
         self.may_stop && self.seen.is_none() && page.next.is_some()
     }
 
-    /// Takes a page over.
-    ///
     /// # Errors
-    /// When the pages go in a circle.
+    /// When the pages form a cycle.
     pub(super) fn take(&mut self, page: OperationPage, now: Timestamp) -> Result<(), Error> {
         self.pages += 1;
         let mut is_known = !page.operations.is_empty();
         for operation in &page.operations {
-            is_known &= self.operation(operation, now);
+            is_known &= self.note_operation(operation, now);
         }
         self.after = page.next;
         if let Some(next) = &self.after
-            && (self.pages >= PAGES || !self.asked.insert(next.clone()))
+            && (self.pages >= MAX_PAGES || !self.requested.insert(next.clone()))
         {
             let what = format!("the activity log goes in a circle; {} pages were read", self.pages);
             return Err(Error::Unreadable { what, correlation_id: None });
@@ -114,12 +110,12 @@ impl LogScan {
         Ok(())
     }
 
-    /// Whether it was seen before.
-    fn operation(&mut self, operation: &Operation, now: Timestamp) -> bool {
+    /// Adds an operation; true if an earlier scan saw it.
+    fn note_operation(&mut self, operation: &Operation, now: Timestamp) -> bool {
         let at = operation.at;
         self.order.note(at);
         self.newest = self.newest.max(Some(at));
-        CustomerActivity::note(&mut self.acts, operation, now);
+        CustomerActivity::note(&mut self.activity, operation, now);
         let is_seen = self.seen.as_ref().is_some_and(|seen| seen.contains(&operation.digest));
         if !is_seen {
             self.new.push(SeenOperation { operation: operation.digest, day: at.as_millis().div_euclid(DAY_MS) });

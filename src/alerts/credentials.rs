@@ -1,4 +1,4 @@
-//! Credentials that are about to end: told 30, 14, 7, 3 and 1 days before, and when they have.
+//! Alerts on credentials: 30, 14, 7, 3 and 1 days before they expire, and afterwards.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::warn;
 
-use super::{Alarm, Alarms, tell};
+use super::{Alarm, Alarms, enqueue};
 use crate::delivery::message::time_format;
 use crate::event::EventType;
 use crate::partner_center::{Credential, Expiry};
@@ -15,61 +15,60 @@ use crate::time::Timestamp;
 
 const DAY: Duration = Duration::from_hours(24);
 const DAYS_BEFORE: [u32; 6] = [0, 1, 3, 7, 14, 30];
-/// How often it is looked: a refresh token's file is read for it.
-const EVERY: Duration = Duration::from_hours(1);
+/// Not each round: a check reads the file of a refresh token.
+const CHECK_EVERY: Duration = Duration::from_hours(1);
 
 impl Alarms {
-    pub(super) async fn watch_credentials(&self, now: Timestamp) -> Result<usize, store::Error> {
-        let looked = Timestamp::from_millis(self.looked_at_credentials.load(Ordering::Relaxed));
-        if looked <= now && now.since(looked) < EVERY {
+    pub(super) async fn check_credentials(&self, now: Timestamp) -> Result<usize, store::Error> {
+        let checked_at = Timestamp::from_millis(self.credentials_checked_at.load(Ordering::Relaxed));
+        if checked_at <= now && now.since(checked_at) < CHECK_EVERY {
             return Ok(0);
         }
         let mut queued = 0;
         for (partner, credentials) in self.partners.iter().zip(&self.credentials) {
             let mut ends: Vec<Expiry> = credentials.iter().flat_map(Credential::expiries).collect();
             ends.sort_by_key(|end| (end.at, end.of));
-            ends.dedup(); // a user's credential is often the application's and a token
+            ends.dedup(); // a user's credential often shares the application's
             let mut tx = self.store.begin().await?;
             tx.save_credentials(partner.id, &ends).await?;
             for end in &ends {
-                queued += self.watch_credential(&mut tx, partner, CredentialOwner::Partner, *end, now).await?;
+                queued += self.check_credential(&mut tx, partner, CredentialOwner::Partner, *end, now).await?;
             }
             tx.commit().await?;
         }
-        // A mail server is nobody's in particular; the first partner's operators are the operators.
+        // A mail server belongs to no partner, but an alert needs one.
         if let Some(partner) = self.partners.first() {
             for (host, end) in &self.mail_servers {
                 let mut tx = self.store.begin().await?;
-                queued += self.watch_credential(&mut tx, partner, CredentialOwner::MailServer(host), *end, now).await?;
+                queued += self.check_credential(&mut tx, partner, CredentialOwner::MailServer(host), *end, now).await?;
                 tx.commit().await?;
             }
         }
-        self.looked_at_credentials.store(now.as_millis(), Ordering::Relaxed);
+        self.credentials_checked_at.store(now.as_millis(), Ordering::Relaxed);
         Ok(queued)
     }
 
-    async fn watch_credential(
+    async fn check_credential(
         &self,
         tx: &mut store::WriteTx,
         partner: &PartnerRow,
-        whose: CredentialOwner<'_>,
+        owner: CredentialOwner<'_>,
         end: Expiry,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
         let left = end.at.since(now);
         let Some(days) = DAYS_BEFORE.into_iter().find(|days| left <= DAY * *days) else { return Ok(0) };
-        let name = whose.name(partner);
-        let once = format!("{} of {name} at {}, {days} days before", end.of, end.at);
-        if tx.has_dedup_key(&once).await? {
+        let name = owner.name(partner);
+        let key = format!("{} of {name} at {}, {days} days before", end.of, end.at);
+        if tx.has_dedup_key(&key).await? {
             return Ok(0);
         }
-        let alarm = Alarm { once: Some(once), ..ends(partner, whose, end, left) };
+        let alarm = Alarm { key: Some(key), ..expiry_alert(partner, owner, end, left) };
         warn!(partner = partner.name, "{}", alarm.summary);
-        tell(tx, &self.routes, alarm, now).await
+        enqueue(tx, &self.routes, alarm, now).await
     }
 }
 
-/// Who is let in with it.
 #[derive(Clone, Copy)]
 enum CredentialOwner<'w> {
     Partner,
@@ -86,8 +85,8 @@ impl CredentialOwner<'_> {
     }
 }
 
-fn ends<'p>(partner: &'p PartnerRow, whose: CredentialOwner<'_>, end: Expiry, left: Duration) -> Alarm<'p> {
-    let (of, name) = (end.of, whose.name(partner));
+fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Expiry, left: Duration) -> Alarm<'p> {
+    let (of, name) = (end.of, owner.name(partner));
     let summary = if left.is_zero() {
         format!("The {of} of {name} has ended")
     } else {
@@ -111,13 +110,13 @@ fn ends<'p>(partner: &'p PartnerRow, whose: CredentialOwner<'_>, end: Expiry, le
         detail: format!(
             "It ends on {}. From then on {} {remedy}",
             time_format::moment(end.at),
-            match whose {
+            match owner {
                 CredentialOwner::Partner => "Partner Center lets vetwatch in no more, and verdicts are seen late.",
                 CredentialOwner::MailServer(_) => "it lets vetwatch in no more, and its mails wait.",
             }
         ),
         figures: json!({ "credential": of, "ends_at": end.at, "days": left.as_secs() / 86_400 }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }

@@ -1,66 +1,66 @@
-//! Customers that cannot be read while others can. Many of them are one message.
+//! Alerts on customers that cannot be read while others can, grouped into one message.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Alarm, Alarms, tell};
+use super::{Alarm, Alarms, enqueue};
 use crate::attention::Reason;
 use crate::event::EventType;
 use crate::store::alerts::{PartnerHealth, UnreadableCustomer};
 use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
-/// From the first customer on others are waited for: what ails many is noticed of one after the other.
+/// Waits for more customers after the first: a common fault is noticed one by one.
 const GROUP_FOR: Duration = Duration::from_mins(20);
-/// After a message the next ones are gathered for this long.
+/// Between two messages.
 const MIN_INTERVAL: Duration = Duration::from_hours(6);
-/// So many more than before do not wait for that.
-const MANY: i64 = 50;
-/// As many are named.
+/// At least this many new ones, and no fewer than those known, do not wait for that.
+const MUCH_WORSE: i64 = 50;
 const MAX_NAMES: usize = 10;
 
 impl Alarms {
-    pub(super) async fn watch_customers(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
-        let sight = self.store.partner_health(partner.id).await?;
-        // Whoever could not be read because nobody could is asked again first.
-        let settled = sight.recovered_at.is_none_or(|at| at > now || now.since(at) >= GROUP_FOR);
-        let fails = sight.failing_for() >= Reason::PartnerFailing.after();
-        let sees = sight.failing_reported_since.is_none() && !fails && settled;
-        let unreadable = since(sees && sight.unreadable > 0, sight.unreadable_pending_since, now);
-        let readable = since(sees && sight.readable > 0, sight.readable_pending_since, now);
-        let lost = unreadable.is_some_and(|at| now.since(at) >= GROUP_FOR) && may_notify_again(&sight, now);
+    pub(super) async fn check_customers(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let health = self.store.partner_health(partner.id).await?;
+        // After a recovery of the partner its customers are polled again first.
+        let settled = health.recovered_at.is_none_or(|at| at > now || now.since(at) >= GROUP_FOR);
+        let fails = health.failing_for() >= Reason::PartnerFailing.after();
+        let can_compare = health.failing_reported_since.is_none() && !fails && settled;
+        let unreadable = since(can_compare && health.unreadable > 0, health.unreadable_pending_since, now);
+        let readable = since(can_compare && health.readable > 0, health.readable_pending_since, now);
+        let lost = unreadable.is_some_and(|at| now.since(at) >= GROUP_FOR) && may_notify_again(&health, now);
         let found = readable
-            .is_some_and(|at| now.since(at) >= if sight.known_unreadable == 0 { GROUP_FOR } else { MIN_INTERVAL });
-        if !lost && !found && unreadable == sight.unreadable_pending_since && readable == sight.readable_pending_since {
+            .is_some_and(|at| now.since(at) >= if health.known_unreadable == 0 { GROUP_FOR } else { MIN_INTERVAL });
+        if !lost && !found && unreadable == health.unreadable_pending_since && readable == health.readable_pending_since
+        {
             return Ok(0);
         }
         let (mut tx, mut queued) = (self.store.begin().await?, 0);
         tx.set_pending_since(partner.id, unreadable.filter(|_| !lost), readable.filter(|_| !found)).await?;
         if lost {
             let customers = tx.take_unreadable(partner.id, now).await?;
-            queued += tell(&mut tx, &self.routes, cannot_be_read(partner, &customers), now).await?;
+            queued += enqueue(&mut tx, &self.routes, cannot_be_read(partner, &customers), now).await?;
         }
         if found {
             let customers = tx.take_readable(partner.id).await?;
-            queued += tell(&mut tx, &self.routes, can_be_read(partner, &customers), now).await?;
+            queued += enqueue(&mut tx, &self.routes, can_be_read(partner, &customers), now).await?;
         }
         tx.commit().await?;
         Ok(queued)
     }
 }
 
-/// Since when there are any; from now on if there were none.
+/// Since when there are `any`; now if there were none before.
 fn since(any: bool, known: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    // A time from the future: the clock was set back.
+    // A time in the future: the clock was set back.
     any.then(|| known.map_or(now, |known| known.min(now)))
 }
 
-/// Not again soon, unless it has become much worse.
-fn may_notify_again(sight: &PartnerHealth, now: Timestamp) -> bool {
-    let much_worse = sight.unreadable >= MANY.max(sight.known_unreadable);
-    sight.customers_reported_at.is_none_or(|told| told > now || now.since(told) >= MIN_INTERVAL || much_worse)
+/// True if the last message is long enough ago, or it has become much worse.
+fn may_notify_again(health: &PartnerHealth, now: Timestamp) -> bool {
+    let much_worse = health.unreadable >= MUCH_WORSE.max(health.known_unreadable);
+    health.customers_reported_at.is_none_or(|at| at > now || now.since(at) >= MIN_INTERVAL || much_worse)
 }
 
 fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alarm<'a> {
@@ -83,7 +83,7 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer])
         ),
         figures: json!({ "customers": customers.len() }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }
 
@@ -100,14 +100,14 @@ fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) ->
         ),
         figures: json!({ "customers": customers.len() }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }
 
-/// Without what differs from one answer to the next.
+/// The error without its correlation id, to group by.
 fn reason(customer: &UnreadableCustomer) -> &str {
-    let said = customer.last_error.as_deref().unwrap_or("nothing");
-    said.split(" (correlation").next().unwrap_or(said)
+    let error = customer.last_error.as_deref().unwrap_or("nothing");
+    error.split(" (correlation").next().unwrap_or(error)
 }
 
 fn count(customers: usize) -> String {

@@ -1,4 +1,4 @@
-//! An endpoint that delivers nothing, and messages that were given up: told over another one.
+//! Alerts on failing endpoints and dead deliveries, sent over another endpoint.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use crate::store::alerts::{DeadLetters, EndpointHealth};
 use crate::store::{self, PartnerRow, Unreadable};
 use crate::time::Timestamp;
 
-/// What is given up together is told together.
+/// Waits for more dead deliveries after the first.
 const GROUP_FOR: Duration = Duration::from_mins(1);
-/// Between two messages about given-up ones of one endpoint.
+/// Between two messages about the dead deliveries of one endpoint.
 const MIN_INTERVAL: Duration = Duration::from_mins(10);
 
 impl Alarms {
-    pub(super) async fn watch_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
-        // Of which partner such a message is does not matter; it must be of one.
+    pub(super) async fn check_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
+        // An alert needs a partner; any will do.
         let Some(partner) = self.partners.first() else { return Ok(0) };
         let mut queued = 0;
-        for sight in self.store.endpoint_health(now).await? {
-            queued += self.watch_endpoint(partner, &sight, now).await?;
-            queued += self.watch_dead_letters(partner, &sight, now).await?;
-            queued += self.watch_lone_waits(partner, &sight, now).await?;
+        for health in self.store.endpoint_health(now).await? {
+            queued += self.check_endpoint(partner, &health, now).await?;
+            queued += self.check_dead_letters(partner, &health, now).await?;
+            queued += self.check_lone_waits(partner, &health, now).await?;
         }
-        Ok(queued + self.watch_unreadable(partner, now).await?)
+        Ok(queued + self.check_unreadable(partner, now).await?)
     }
 
-    /// Messages that wait because of what is stored of them. The endpoint is not to blame, so it is told there as well.
-    async fn watch_unreadable(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+    /// Deliveries whose row cannot be read. The endpoint is not at fault, so the alert goes there as well.
+    async fn check_unreadable(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let mut queued = 0;
         for unreadable in self.store.unreadable_deliveries().await? {
-            if unreadable.reported_at.is_some_and(|told| now.since(told) < MIN_INTERVAL && told <= now) {
+            if unreadable.reported_at.is_some_and(|at| now.since(at) < MIN_INTERVAL && at <= now) {
                 continue;
             }
             let mark = async |tx: &mut store::WriteTx| {
@@ -47,51 +47,51 @@ impl Alarms {
         Ok(queued)
     }
 
-    async fn watch_endpoint(
+    async fn check_endpoint(
         &self,
         partner: &PartnerRow,
-        sight: &EndpointHealth,
+        health: &EndpointHealth,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
-        let is_configured = self.endpoints.contains(&sight.name);
-        let long_closed = !sight.is_idle
-            && sight.failing_since().is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
-        let fails = is_configured && (long_closed || sight.paused_at.is_some());
-        let works = sight.failing_since().is_none() && sight.paused_at.is_none();
-        let (failing_at, alarm) = match sight.failing_reported_at {
-            None if fails => (Some(now), failing(partner, sight, now)),
-            Some(told) if works || !is_configured => (None, recovered(partner, sight, told, now)),
+        let is_configured = self.endpoints.contains(&health.name);
+        let is_long_failing = !health.is_idle
+            && health.failing_since().is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
+        let fails = is_configured && (is_long_failing || health.paused_at.is_some());
+        let works = health.failing_since().is_none() && health.paused_at.is_none();
+        let (failing_at, alarm) = match health.failing_reported_at {
+            None if fails => (Some(now), failing(partner, health, now)),
+            Some(reported_at) if works || !is_configured => (None, recovered(partner, health, reported_at, now)),
             _ => return Ok(0),
         };
         error_if(failing_at.is_some(), &alarm.summary);
         let mark = async |tx: &mut store::WriteTx| {
-            tx.set_endpoint_reported(&sight.name, failing_at).await?;
-            Ok(failing_at.is_some() || is_configured) // else it left the configuration: nothing to hear of
+            tx.set_endpoint_reported(&health.name, failing_at).await?;
+            Ok(failing_at.is_some() || is_configured) // else it left the configuration
         };
         self.announce(alarm, now, mark).await
     }
 
-    async fn watch_dead_letters(
+    async fn check_dead_letters(
         &self,
         partner: &PartnerRow,
-        sight: &EndpointHealth,
+        health: &EndpointHealth,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
-        let Some(dead) = self.store.unreported_dead(&sight.name).await? else { return Ok(0) };
-        // It ended later than now: the clock was set back.
+        let Some(dead) = self.store.unreported_dead(&health.name).await? else { return Ok(0) };
+        // Dead since a later time: the clock was set back.
         let gathered = dead.first_at > now || now.since(dead.first_at) >= GROUP_FOR;
-        if !gathered || was_told_lately(sight, now) {
+        if !gathered || was_reported_recently(health, now) {
             return Ok(0);
         }
-        // They are counted anew in the transaction that marks them: others may have been given up meanwhile.
-        let mark = async |tx: &mut store::WriteTx| Ok(tx.take_dead(&sight.name, now).await?.is_some());
-        self.announce(given_up(partner, sight, &dead), now, mark).await
+        // Counted again in the transaction that marks them: more may have died meanwhile.
+        let mark = async |tx: &mut store::WriteTx| Ok(tx.take_dead(&health.name, now).await?.is_some());
+        self.announce(given_up(partner, health, &dead), now, mark).await
     }
 }
 
-/// Of messages to this endpoint.
-pub(super) fn was_told_lately(sight: &EndpointHealth, now: Timestamp) -> bool {
-    sight.dead_reported_at.is_some_and(|told| told <= now && now.since(told) < MIN_INTERVAL)
+/// True if dead deliveries of this endpoint were reported within [`MIN_INTERVAL`].
+pub(super) fn was_reported_recently(health: &EndpointHealth, now: Timestamp) -> bool {
+    health.dead_reported_at.is_some_and(|at| at <= now && now.since(at) < MIN_INTERVAL)
 }
 
 fn error_if(failing: bool, summary: &str) {
@@ -100,15 +100,15 @@ fn error_if(failing: bool, summary: &str) {
     }
 }
 
-fn failing<'a>(partner: &'a PartnerRow, sight: &'a EndpointHealth, now: Timestamp) -> Alarm<'a> {
-    let why = sight.last_error.as_deref().unwrap_or("it gave no reason");
-    let (since, advice) = match (sight.paused_at, sight.failing_since()) {
+fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timestamp) -> Alarm<'a> {
+    let why = health.last_error.as_deref().unwrap_or("it gave no reason");
+    let (since, advice) = match (health.paused_at, health.failing_since()) {
         (Some(paused), _) => (
             paused,
             format!(
                 "It says that it is gone for good. Nothing is sent to it until its configuration changes, or `vetwatch \
                  deliveries redrive --endpoint {}`.",
-                sight.name
+                health.name
             ),
         ),
         (None, closed) => (
@@ -120,37 +120,37 @@ fn failing<'a>(partner: &'a PartnerRow, sight: &'a EndpointHealth, now: Timestam
     Alarm {
         kind: EventType::EndpointFailing,
         partner,
-        summary: format!("The endpoint {} has not delivered since {}", sight.name, time_format::moment(since)),
-        detail: format!("{why}. {} waiting for it. {advice}", messages(sight.pending)),
-        figures: json!({ "endpoint": sight.name, "waiting": sight.pending, "since": since }),
-        exclude_endpoint: Some(&sight.name),
-        once: None,
+        summary: format!("The endpoint {} has not delivered since {}", health.name, time_format::moment(since)),
+        detail: format!("{why}. {} waiting for it. {advice}", messages(health.pending)),
+        figures: json!({ "endpoint": health.name, "waiting": health.pending, "since": since }),
+        exclude_endpoint: Some(&health.name),
+        key: None,
     }
 }
 
-fn recovered<'a>(partner: &'a PartnerRow, sight: &'a EndpointHealth, told: Timestamp, now: Timestamp) -> Alarm<'a> {
+fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timestamp, now: Timestamp) -> Alarm<'a> {
     Alarm {
         kind: EventType::EndpointRecovered,
         partner,
-        summary: format!("The endpoint {} delivers again", sight.name),
+        summary: format!("The endpoint {} delivers again", health.name),
         detail: format!(
             "What waited for it is sent now. It was told to be failing {} ago.",
-            time_format::length(now.since(told))
+            time_format::length(now.since(at))
         ),
-        figures: json!({ "endpoint": sight.name }),
+        figures: json!({ "endpoint": health.name }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }
 
-fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointHealth, dead: &DeadLetters) -> Alarm<'a> {
+fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &DeadLetters) -> Alarm<'a> {
     let why = dead.last_error.as_deref().unwrap_or("no answer");
-    let name = &sight.name;
+    let name = &health.name;
     let (what, redrive) = match dead.count {
         1 => ("A message".to_owned(), format!("`vetwatch deliveries redrive {}`", dead.id)),
         n => (format!("{n} messages"), format!("`vetwatch deliveries redrive --endpoint {name}`")),
     };
-    let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Whoever reads there does not know of it" };
+    let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Its readers do not know of it" };
     Alarm {
         kind: EventType::DeadLetter,
         partner,
@@ -161,7 +161,7 @@ fn given_up<'a>(partner: &'a PartnerRow, sight: &'a EndpointHealth, dead: &DeadL
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         exclude_endpoint: Some(name),
-        once: None,
+        key: None,
     }
 }
 
@@ -179,7 +179,7 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alarm<'
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }
 

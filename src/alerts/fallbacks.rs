@@ -1,4 +1,4 @@
-//! What an endpoint has held for too long is sent to its fallback as well.
+//! Failover: events that an endpoint could not deliver for too long are sent to its fallback as well.
 
 use std::time::Duration;
 
@@ -10,17 +10,16 @@ use crate::delivery::route::Fallback;
 use crate::store;
 use crate::time::Timestamp;
 
-/// What was given up longer ago is nobody's news any more: the fallback may be new in the configuration.
-const GIVEN_UP_WITHIN: Duration = Duration::from_hours(24);
+/// Deliveries dead for longer are not passed on: the fallback may be new in the configuration.
+const DEAD_WITHIN: Duration = Duration::from_hours(24);
 
-/// What is passed on together is read together.
 const GROUP_FOR: Duration = Duration::from_secs(1);
 
 impl Alarms {
-    pub(super) async fn watch_fallbacks(&self, now: Timestamp) -> Result<usize, store::Error> {
+    pub(super) async fn check_fallbacks(&self, now: Timestamp) -> Result<usize, store::Error> {
         let mut queued = 0;
-        for (endpoint, way) in &self.routes.profiles {
-            if let Some(fallback) = &way.fallback {
+        for (endpoint, profile) in &self.routes.profiles {
+            if let Some(fallback) = &profile.fallback {
                 queued += self.fail_over(endpoint, fallback, now).await?;
             }
         }
@@ -28,8 +27,8 @@ impl Alarms {
     }
 
     async fn fail_over(&self, endpoint: &str, fallback: &Fallback, now: Timestamp) -> Result<usize, store::Error> {
-        let (due_before, given_up_after) = (now.before(fallback.after), now.before(GIVEN_UP_WITHIN));
-        let held = self.store.failover_candidates(endpoint, due_before, given_up_after, now).await?;
+        let (due_before, dead_after) = (now.before(fallback.after), now.before(DEAD_WITHIN));
+        let held = self.store.failover_candidates(endpoint, due_before, dead_after, now).await?;
         if held.is_empty() {
             return Ok(0);
         }
@@ -37,7 +36,7 @@ impl Alarms {
             .await
     }
 
-    /// Sends what these deliveries tell to others as well, as far as they have no message of it.
+    /// Enqueues the events of these deliveries for `others`, except those that they have already.
     pub(super) async fn pass_on(
         &self,
         endpoint: &str,
@@ -53,7 +52,7 @@ impl Alarms {
             for other in others {
                 match tx.events_missing_at(other, *sequence).await {
                     Ok(events) => unknown.push((other, events)),
-                    // Its endpoint's dispatcher comes upon it as well, and the operators hear of it.
+                    // The dispatcher meets it as well and records it for an alert.
                     Err(error) if error.is_data_error() => {}
                     Err(error) => return Err(error),
                 }
@@ -62,14 +61,14 @@ impl Alarms {
                 continue;
             }
             for (other, events) in unknown {
-                let told = self.routes.direct_target(other, why.to_owned(), why.to_owned());
-                let new = store::NewDelivery {
+                let target = self.routes.direct_target(other, why.to_owned(), why.to_owned());
+                let delivery = store::NewDelivery {
                     failover_from: Some(endpoint),
                     due_at: now.after(GROUP_FOR),
-                    ..delivery::new_delivery(&told, now)
+                    ..delivery::new_delivery(&target, now)
                 };
                 for event in &events {
-                    tx.enqueue(event, &new, now).await?;
+                    tx.enqueue(event, &delivery, now).await?;
                     queued += 1;
                 }
             }

@@ -1,5 +1,4 @@
-//! Work that is late: customers that are due and not polled, messages that are due and not tried, a customer list that
-//! cannot be read.
+//! Alerts on late work: customers not polled, deliveries not attempted, a customer list that cannot be read.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,29 +14,29 @@ use crate::event::EventType;
 use crate::store::{self, PartnerRow, attention::Raised};
 use crate::time::Timestamp;
 
-/// A trouble that comes back sooner than this was not over.
+/// Lateness that returns sooner than this was not over.
 const OVER_FOR: Duration = Duration::from_mins(1);
 
 impl Alarms {
-    pub(super) async fn watch_late(&self, now: Timestamp) -> Result<usize, store::Error> {
+    pub(super) async fn check_late(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Lateness { late, failing } = look::late(&self.store, &self.scope, now).await?;
         self.late.store(!late.is_empty(), Ordering::Relaxed);
         let mut raised = self.store.raised().await?;
-        // What was sent past the outbox stands in no table, and its end is told all the same.
+        // What was sent past the outbox is in no table, but its end is reported as well.
         let mut sent = self.outside.raised();
         sent.retain(|sent| !raised.iter().any(|known| known.is_same(sent)));
         raised.append(&mut sent);
         let (mut queued, mut failed) = (0, None);
         for late in &late {
-            let told = match raised.iter().find(|raised| raised.is(late)) {
+            let result = match raised.iter().find(|raised| raised.is(late)) {
                 None => self.raise(late, now).await,
-                // Sent past the outbox only: it is raised in the table as soon as that can be written to.
+                // Sent past the outbox only: recorded once the database can be written to.
                 Some(raised) if self.outside.holds(raised) => self.raise(late, now).await,
                 Some(raised) if raised.over_since.is_some() => self.looks_over(raised, None).await.map(|()| 0),
                 Some(_) => Ok(0),
             };
-            // One that cannot be queued was sent past the outbox; the others are to be told as well.
-            match told {
+            // A failed one was sent past the outbox; continue with the others.
+            match result {
                 Ok(count) => queued += count,
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -46,12 +45,12 @@ impl Alarms {
             return Err(error);
         }
         for raised in raised.iter().filter(|raised| !late.iter().any(|late| raised.is(late))) {
-            // Nobody can tell whether its customers would be polled in time.
+            // Unknown whether its customers would be polled in time.
             if raised.reason == Reason::PollingLate && failing.contains(&raised.about) {
                 continue;
             }
             match raised.over_since {
-                // A time from the future: the clock was set back.
+                // A time in the future: the clock was set back.
                 Some(since) if since <= now && now.since(since) < OVER_FOR => {}
                 Some(since) if since <= now => queued += self.is_over(raised, now).await?,
                 _ if self.outside.looks_over(raised, now) => {}
@@ -61,8 +60,8 @@ impl Alarms {
         Ok(queued)
     }
 
-    /// As soon as anybody met damage: what else is looked at may not be readable any more.
-    pub(super) async fn watch_damage(&self, now: Timestamp) -> Result<usize, store::Error> {
+    /// Checked first: after damage the other checks may be unable to read the database.
+    pub(super) async fn check_damage(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Some(late) = self.store.damage_found_at().map(look::damaged) else { return Ok(0) };
         let raised = self.store.raised().await.unwrap_or_default();
         if raised.iter().any(|raised| raised.is(&late)) { Ok(0) } else { self.raise(&late, now).await }
@@ -85,9 +84,9 @@ impl Alarms {
             ),
             figures: figures(late.reason, &late.about, Some(late.since)),
             exclude_endpoint: (late.reason == Reason::DeliveryLate).then_some(&*late.about),
-            once: None,
+            key: None,
         };
-        // The same trouble is looked at every 20 seconds, and said once.
+        // Checked every 20 seconds, logged once.
         if !self.outside.has_sent(&alarm) {
             error!("{}", alarm.summary);
         }
@@ -125,7 +124,7 @@ impl Alarms {
             ),
             figures: figures(raised.reason, about, None),
             exclude_endpoint: None,
-            once: None,
+            key: None,
         };
         let was_outside = self.outside.holds(raised);
         let mark = async |tx: &mut store::WriteTx| Ok(tx.clear(raised.reason, about).await? || was_outside);
@@ -140,7 +139,7 @@ impl Alarms {
         tx.commit().await
     }
 
-    /// The partner of this name; of an endpoint the first one, because such a message must be of one.
+    /// The partner of this name. The first one for an endpoint, as an alert needs a partner.
     fn partner_of(&self, about: &str) -> Option<&PartnerRow> {
         self.partners.iter().find(|partner| partner.name == about).or(self.partners.first())
     }

@@ -1,5 +1,5 @@
-//! Alarms that cannot be queued: the disk is full, or another program holds the database. They are sent past the outbox,
-//! once and as well as it goes: what the outbox guarantees needs a database. Verdicts are never sent this way.
+//! Alerts that cannot be enqueued, because the disk is full or another program holds the database. They are sent past the
+//! outbox, once and on a best-effort basis: its guarantees need the database. Verdicts are never sent this way.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,16 +16,15 @@ use crate::event::Event;
 use crate::store::attention::Raised;
 use crate::time::Timestamp;
 
-/// One attempt at one endpoint.
-const DEADLINE: Duration = Duration::from_secs(30);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The operators' endpoints, reached without the database.
 #[derive(Debug, Default)]
 pub struct Outside {
     pub endpoints: Vec<(String, Channel)>,
-    /// What was sent and could not be queued since.
+    /// Keys of alerts sent and not enqueued since.
     sent: Mutex<BTreeSet<String>>,
-    /// Of these, work that is late: its end is to be told.
+    /// Of these, late work, whose end is to be reported.
     raised: Mutex<Vec<Raised>>,
 }
 
@@ -35,17 +34,17 @@ impl Outside {
         Self { endpoints, sent: Mutex::default(), raised: Mutex::default() }
     }
 
-    /// Whether this alarm was sent, and not queued since.
+    /// True if this alert was sent and not enqueued since.
     pub(super) fn has_sent(&self, alarm: &Alarm<'_>) -> bool {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).contains(&key(alarm))
     }
 
-    /// This alarm could be queued: the next one of its kind is another one.
+    /// Forgets an alert that was enqueued, so that the next of its kind is sent again.
     pub(super) fn forget(&self, alarm: &Alarm<'_>) {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(alarm));
     }
 
-    /// Work that is late, as the operators heard past the outbox.
+    /// Late work that was reported past the outbox.
     pub(super) fn raised(&self) -> Vec<Raised> {
         self.lock().clone()
     }
@@ -54,7 +53,7 @@ impl Outside {
         self.lock().iter().any(|sent| sent.is_same(raised))
     }
 
-    /// Notes that it looks over; false: it was not sent past the outbox.
+    /// Notes that lateness seems over; false if it was not sent past the outbox.
     pub(super) fn looks_over(&self, raised: &Raised, now: Timestamp) -> bool {
         let mut sent = self.lock();
         let Some(sent) = sent.iter_mut().find(|sent| sent.is_same(raised)) else { return false };
@@ -62,7 +61,7 @@ impl Outside {
         true
     }
 
-    /// Its end is told, or it stands in the table now.
+    /// Forgets lateness whose end was reported, or that is in the database now.
     pub(super) fn is_over(&self, reason: Reason, about: &str) {
         self.lock().retain(|sent| sent.reason != reason || sent.about != about);
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,21 +72,21 @@ impl Outside {
         self.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends an alarm to every endpoint of the operators but the one that it is about. If none takes it, it is sent again
-    /// at the next look.
+    /// Sends an alert to every endpoint of the operators but the one that it is about. If none accepts, the next round
+    /// retries.
     pub(super) async fn send(&self, alarm: &Alarm<'_>, event: &Event, now: Timestamp) {
         if self.has_sent(alarm) {
             return;
         }
-        let mut taken = false;
+        let mut accepted = false;
         for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alarm.exclude_endpoint) {
             let id = Uuid::now_v7();
             let message = channel.render(&RenderInput::new(id, std::slice::from_ref(event)), now);
             let final_replies = std::collections::BTreeMap::new();
             let outgoing = OutboundMessage { id, message: &message, recipient: None, final_replies: &final_replies };
-            match tokio::time::timeout(DEADLINE, channel.deliver(outgoing, now)).await {
+            match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(outgoing, now)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {
-                    taken = true;
+                    accepted = true;
                     warn!(
                         endpoint = name,
                         "the alarm could not be queued, and was sent past the outbox: {}", alarm.summary
@@ -97,7 +96,7 @@ impl Outside {
                 Err(_) => error!(endpoint = name, "the alarm could neither be queued nor sent: no answer in time"),
             }
         }
-        if taken {
+        if accepted {
             self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(key(alarm));
             let name = alarm.figures.get("reason").and_then(Value::as_str);
             let late = name.and_then(|name| Reason::ALL.iter().copied().find(|reason| reason.as_str() == name));
@@ -109,7 +108,7 @@ impl Outside {
     }
 }
 
-/// What an alarm is about, however long that lasts already.
+/// Identifies an alert, independent of how long its cause has lasted.
 fn key(alarm: &Alarm<'_>) -> String {
     let figure = |name: &str| alarm.figures.get(name).and_then(Value::as_str).unwrap_or_default();
     format!("{} {} {} {}", alarm.kind, alarm.partner.name, figure("reason"), figure("endpoint"))

@@ -1,9 +1,8 @@
-//! Reviews that take long: who asked to hear of it is reminded, after some business days and then again and again.
+//! Reminders of long reviews, after some business days and then repeatedly.
 //!
-//! What a reminder says must be true when it is told: a customer who was not seen lately is waited for. And each is told
-//! once: up to when a review's reminders are told is marked in the transaction that queues the message. Of several that
-//! became due while nobody looked, the last one is told. Those that were due already when the customer was first seen
-//! count as told: `monitor.initial_sync` lists such reviews.
+//! A reminder must be true when it is sent, so it waits until the customer was seen recently. Each is sent once: the
+//! transaction that enqueues it marks the review. Of several that became due meanwhile, only the last is sent. Those due
+//! before the first response count as sent: `monitor.initial_sync` lists such reviews.
 
 use std::time::Duration;
 
@@ -17,21 +16,21 @@ use crate::recording;
 use crate::store::{self, Customer, OpenReview, PartnerRow};
 use crate::time::Timestamp;
 
-/// Whoever is asked in time was seen within two intervals and this.
+/// A customer polled in time was seen within two intervals and this.
 const GRACE: Duration = Duration::from_mins(5);
 
 impl Alarms {
-    pub(super) async fn watch_reviews(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+    pub(super) async fn check_reviews(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         if self.reminders.business_days.is_empty() {
             return Ok(0);
         }
         let seen_after = now.before(self.in_review * 2 + GRACE);
         let mut due = Vec::new();
         for mut review in self.store.open_reviews(partner.id, seen_after).await? {
-            let first_seen_so = review.reminded_until.is_none() && review.status_since <= review.customer_since;
-            let known = if first_seen_so { self.reminders.last_due(review.since, review.status_since) } else { None };
+            let is_initial = review.reminded_until.is_none() && review.status_since <= review.customer_since;
+            let known = if is_initial { self.reminders.last_due(review.since, review.status_since) } else { None };
             let known = known.map(|reminder| reminder.due_at);
-            let reminder = self.reminders.to_tell(review.since, review.reminded_until.or(known), now);
+            let reminder = self.reminders.next_reminder(review.since, review.reminded_until.or(known), now);
             if let Some(until) = reminder.map(|reminder| reminder.due_at).or(known) {
                 review.since = review.since.min(now);
                 due.push((review, until, reminder));
@@ -45,7 +44,7 @@ impl Alarms {
             let customer = match tx.customer(review.customer).await {
                 Ok(Some(customer)) => customer,
                 Ok(None) => continue,
-                // Whoever is reminded of others must not wait for that; it is tried again.
+                // Does not block the other reminders; retried in the next round.
                 Err(error) if error.is_data_error() => {
                     let error = error.while_doing("remind of a long review");
                     error!(error = &error as &dyn std::error::Error, "somebody is not reminded");
@@ -58,9 +57,8 @@ impl Alarms {
             }
             let Some(reminder) = reminder else { continue };
             let mut event = event(partner, &customer, review, *reminder, &self.reminders.calendar, now);
-            let of = (review.attempt, review.attempt_created_at);
-            let key =
-                EventKey::of_reminder(&partner.name, &customer.customer_id, &review.qualification, of, reminder.number);
+            let (id, of) = (&customer.customer_id, (review.attempt, review.attempt_created_at));
+            let key = EventKey::of_reminder(&partner.name, id, &review.qualification, of, reminder.number);
             event.data.event_id = tx.free_event_id(&key).await?;
             queued += recording::enqueue_event(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
             info!(
@@ -81,7 +79,7 @@ fn event(
     calendar: &Calendar,
     now: Timestamp,
 ) -> Event {
-    let news = VettingChange {
+    let payload = VettingChange {
         customer: customer.reference(),
         qualification: review.qualification.clone(),
         from: Some(review.status.clone()),
@@ -99,5 +97,5 @@ fn event(
             reminder: reminder.number,
         }),
     };
-    Event::new(EventType::Overdue, &partner.name, EventPayload::Vetting(Box::new(news)), review.last_seen_at, now)
+    Event::new(EventType::Overdue, &partner.name, EventPayload::Vetting(Box::new(payload)), review.last_seen_at, now)
 }

@@ -1,4 +1,4 @@
-//! A partner that cannot be read, or whose answers cannot be believed.
+//! Alerts on a partner that cannot be read, or whose responses are implausible.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
 impl Alarms {
-    pub(super) async fn watch_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
-        let sight = self.store.partner_health(partner.id).await?;
-        let failing = sight.failing_since.filter(|_| sight.failing_for() >= Reason::PartnerFailing.after());
-        let (since, alarm) = match (sight.failing_reported_since, sight.mass_absence_since, failing) {
+    pub(super) async fn check_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let health = self.store.partner_health(partner.id).await?;
+        let failing = health.failing_since.filter(|_| health.failing_for() >= Reason::PartnerFailing.after());
+        let (since, alarm) = match (health.failing_reported_since, health.mass_absence_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
             (None, None, Some(since)) => {
-                let length = sight.failing_for();
-                (Some(since), blind(partner, since, &sight.last_failure.unwrap_or_default(), length))
+                let length = health.failing_for();
+                (Some(since), partner_failing(partner, since, &health.last_failure.unwrap_or_default(), length))
             }
-            (Some(since), None, _) if sight.failing_since.is_none() => (None, recovered(partner, since, now)),
+            (Some(since), None, _) if health.failing_since.is_none() => (None, recovered(partner, since, now)),
             _ => return Ok(0),
         };
         if since.is_some() {
@@ -41,7 +41,7 @@ impl Alarms {
     }
 }
 
-fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alarm<'a> {
+fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alarm<'a> {
     Alarm {
         kind: EventType::PartnerFailing,
         partner,
@@ -55,7 +55,7 @@ fn blind<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Durat
         ),
         figures: json!({ "since": since }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }
 
@@ -66,7 +66,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
         summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
         detail: format!(
             "Since {} Partner Center answers for more customers of {1} than is plausible that a qualification is gone. \
-             Most likely that is its own trouble, so nothing is recorded as gone until two looks an hour apart agree. \
+             Most likely that is its own trouble, so nothing is recorded as gone until two polls an hour apart agree. \
              Look at some of the customers in Partner Center (`vetwatch status` says how many there are); if it is true, \
              `vetwatch poll --accept --partner {1}` says so. Verdicts are told as ever.",
             time_format::moment(since),
@@ -74,7 +74,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
         ),
         figures: json!({ "since": since }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }
 
@@ -85,13 +85,13 @@ fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_
         partner,
         summary: format!("Partner Center can be read again, after {length}"),
         detail: format!(
-            "vetwatch was blind for {} from {} on. What it could not see or believe meanwhile is told now, with the two \
-             times between which it fell.",
+            "{} could not be read from {} on. What changed meanwhile is told now, with the two times between which it \
+             fell.",
             partner.name,
             time_format::moment(since)
         ),
         figures: json!({ "since": since, "minutes": now.since(since).as_secs() / 60 }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }

@@ -1,31 +1,30 @@
-//! Recipients who refused a message for good while others took it: told over another endpoint.
+//! Alerts on recipients rejected for good while others accepted the message, sent over another endpoint.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Alarm, Alarms, tell};
+use super::{Alarm, Alarms, enqueue};
 use crate::event::EventType;
 use crate::store::{self, PartnerRow, Refusal};
 use crate::time::Timestamp;
 
-/// What is refused together is told together.
+/// Waits for more rejections after the first.
 const GROUP_FOR: Duration = Duration::from_mins(1);
 /// Between two messages about the recipients of one endpoint.
 const MIN_INTERVAL: Duration = Duration::from_mins(10);
-/// More addresses than this are not named.
 const MAX_NAMES: usize = 10;
 
 impl Alarms {
-    pub(super) async fn watch_recipients(&self, now: Timestamp) -> Result<usize, store::Error> {
-        // Of which partner such a message is does not matter; it must be of one.
+    pub(super) async fn check_recipients(&self, now: Timestamp) -> Result<usize, store::Error> {
+        // An alert needs a partner; any will do.
         let Some(partner) = self.partners.first() else { return Ok(0) };
         let mut endpoints: Vec<String> = Vec::new();
         for refused in self.store.refused_recipients().await? {
             let own = self.recipients.get(&refused.endpoint);
             let is_own = own.is_some_and(|own| own.contains(&refused.address.to_lowercase()));
-            // Of an endpoint that is not configured nobody knows whether the address is meant.
+            // Of an unconfigured endpoint it is unknown whether the address is still wanted.
             if is_own || own.is_none() || refused.is_contact {
                 endpoints.push(refused.endpoint);
             } else {
@@ -37,12 +36,12 @@ impl Alarms {
         endpoints.dedup();
         let mut queued = 0;
         for endpoint in endpoints {
-            queued += self.watch_recipients_of(partner, &endpoint, now).await?;
+            queued += self.check_recipients_of(partner, &endpoint, now).await?;
         }
         Ok(queued)
     }
 
-    async fn watch_recipients_of(
+    async fn check_recipients_of(
         &self,
         partner: &PartnerRow,
         endpoint: &str,
@@ -52,23 +51,23 @@ impl Alarms {
         let times = || refusals.iter().map(|refusal| refusal.refused_at);
         let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(0) };
         let gathered = now.since(first) >= GROUP_FOR || first > now;
-        let paused = reported_at.is_some_and(|told| now.since(told) < MIN_INTERVAL && told <= now);
+        let paused = reported_at.is_some_and(|at| now.since(at) < MIN_INTERVAL && at <= now);
         if !gathered || paused {
             return Ok(0);
         }
-        // The endpoint itself works: where the operators have no other one, it tells of its own recipient.
+        // The endpoint itself works: it reports its own recipient if the operators have no other one.
         let elsewhere = self.routes.operators.iter().any(|name| name != endpoint);
         let alarm = Alarm { exclude_endpoint: elsewhere.then_some(endpoint), ..refused(partner, endpoint, &refusals) };
         let mut tx = self.store.begin().await?;
         tx.mark_refusals_reported(endpoint, last, now).await?;
-        let queued = tell(&mut tx, &self.routes, alarm, now).await?;
+        let queued = enqueue(&mut tx, &self.routes, alarm, now).await?;
         tx.commit().await?;
         Ok(queued)
     }
 }
 
 fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal]) -> Alarm<'a> {
-    // The newest reply of each; they come newest first.
+    // The newest reply of each address; refusals come newest first.
     let mut said: BTreeMap<&str, &str> = BTreeMap::new();
     for (address, reply) in refusals.iter().rev().flat_map(|refusal| &refusal.replies) {
         said.insert(address, reply);
@@ -77,7 +76,7 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         [one] => ("A message".to_owned(), format!("`vetwatch deliveries redrive {}`", one.delivery)),
         _ => (format!("{} messages", refusals.len()), format!("`vetwatch deliveries redrive --endpoint {endpoint}`")),
     };
-    let whom = match said.keys().collect::<Vec<_>>()[..] {
+    let recipients = match said.keys().collect::<Vec<_>>()[..] {
         [one] => format!("the recipient {one}"),
         ref all => format!("{} recipients", all.len()),
     };
@@ -90,16 +89,16 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         kind: EventType::DeadLetter,
         partner,
         summary: format!(
-            "{what} to {endpoint} {} given up for {whom}",
+            "{what} to {endpoint} {} given up for {recipients}",
             if refusals.len() == 1 { "was" } else { "were" }
         ),
         detail: format!(
             "The mail server refused it for good: {}. The other recipients are not concerned. Have the mailbox made, or correct \
-             `to` of the endpoint or the customer's contact; {redrive} sends it again to whoever refused it.",
+             `to` of the endpoint or the customer's contact; {redrive} sends it again to those recipients.",
             replies.join("; ")
         ),
         figures: json!({ "endpoint": endpoint, "messages": refusals.len(), "recipients": said.len() }),
         exclude_endpoint: Some(endpoint),
-        once: None,
+        key: None,
     }
 }

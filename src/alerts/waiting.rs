@@ -1,10 +1,10 @@
-//! Messages that wait without an end in sight: for an endpoint that is not configured, or alone at one that takes others.
+//! Alerts on deliveries stuck at an endpoint that is not configured, or at one that accepts others.
 
 use serde_json::json;
 use tracing::warn;
 
-use super::endpoints::{messages, was_told_lately};
-use super::{Alarm, Alarms, tell};
+use super::endpoints::{messages, was_reported_recently};
+use super::{Alarm, Alarms, enqueue};
 use crate::attention::Reason;
 use crate::delivery::message::time_format;
 use crate::event::EventType;
@@ -14,7 +14,7 @@ use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
 impl Alarms {
-    pub(super) async fn watch_gone_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
+    pub(super) async fn check_gone_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Some(partner) = self.partners.first() else { return Ok(0) };
         let (mut queued, mut is_new) = (0, false);
         for stranded in self.store.stranded(&self.endpoints).await? {
@@ -24,7 +24,7 @@ impl Alarms {
                 tx.mark_stranded_reported(&stranded.endpoint, now).await?;
                 let alarm = not_configured(partner, &stranded);
                 warn!("{}", alarm.summary);
-                queued += tell(&mut tx, &self.routes, alarm, now).await?;
+                queued += enqueue(&mut tx, &self.routes, alarm, now).await?;
                 tx.commit().await?;
             }
             let is_long =
@@ -37,7 +37,7 @@ impl Alarms {
             }
         }
         if is_new {
-            // Something began to wait while vetwatch ran: a redrive of what was given up there.
+            // New while vetwatch runs: a redrive of dead deliveries.
             let mut tx = self.store.begin().await?;
             tx.note_configured(&self.endpoints, now).await?;
             tx.commit().await?;
@@ -45,16 +45,16 @@ impl Alarms {
         Ok(queued)
     }
 
-    pub(super) async fn watch_lone_waits(
+    pub(super) async fn check_lone_waits(
         &self,
         partner: &PartnerRow,
-        sight: &EndpointHealth,
+        health: &EndpointHealth,
         now: Timestamp,
     ) -> Result<usize, store::Error> {
-        if sight.pending == 0 || was_told_lately(sight, now) || !self.endpoints.contains(&sight.name) {
+        if health.pending == 0 || was_reported_recently(health, now) || !self.endpoints.contains(&health.name) {
             return Ok(0);
         }
-        let mut waits = self.store.lone_waits(Some(&sight.name), now).await?;
+        let mut waits = self.store.lone_waits(Some(&health.name), now).await?;
         waits.retain(|wait| !wait.reported);
         let Some(first) = waits.first() else { return Ok(0) };
         let mut tx = self.store.begin().await?;
@@ -63,7 +63,7 @@ impl Alarms {
         }
         let alarm = waits_alone(partner, first, waits.len(), now);
         warn!("{}", alarm.summary);
-        let queued = tell(&mut tx, &self.routes, alarm, now).await?;
+        let queued = enqueue(&mut tx, &self.routes, alarm, now).await?;
         tx.commit().await?;
         Ok(queued)
     }
@@ -72,11 +72,8 @@ impl Alarms {
 fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a> {
     let Stranded { endpoint, count, oldest_at, .. } = stranded;
     let what = if *count == 1 { "A message waits".to_owned() } else { format!("{count} messages wait") };
-    let lost = if stranded.monitor_only {
-        "What waits told of vetwatch itself."
-    } else {
-        "Whoever was to read it there does not know of it."
-    };
+    let lost =
+        if stranded.monitor_only { "What waits told of vetwatch itself." } else { "Its readers do not know of it." };
     let passed_on = if stranded.failed_over {
         "What it tells was sent to the operators' endpoints."
     } else {
@@ -95,7 +92,7 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a>
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }
 
@@ -116,6 +113,6 @@ fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now:
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
         exclude_endpoint: None,
-        once: None,
+        key: None,
     }
 }

@@ -1,11 +1,11 @@
-//! Work that is late, as the database shows it. Only look-ups in indexes: the daemon looks every 20 seconds.
+//! Finds late work in the database. Index lookups only: the daemon does this every 20 seconds.
 
 use super::{Late, Reason, delivery_late, list_failing_since, polling_late};
 use crate::schedule::Intervals;
 use crate::store::{self, Store};
 use crate::time::Timestamp;
 
-/// What the configuration says of the work: whom it is about, and how often.
+/// The partners, endpoints and intervals of the configuration.
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub partners: Vec<String>,
@@ -13,15 +13,14 @@ pub struct Scope {
     pub intervals: Intervals,
 }
 
-/// What is late now.
 #[derive(Debug, Default)]
 pub struct Lateness {
     pub late: Vec<Late>,
-    /// Partners that give no good answer. Their customers are late because of that, which is told of the partner.
+    /// Failing partners. Their customers are late because of that, which has an alert of its own.
     pub failing: Vec<String>,
 }
 
-/// Looks for work that is late, at the partners and endpoints of the configuration.
+/// Finds late work of the configured partners and endpoints.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -53,7 +52,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
         }
     }
     for endpoint in &scope.endpoints {
-        // A closed or paused one is told of as such.
+        // A failing or paused endpoint has an alert of its own.
         let due_at = store.open_delivery_due_at(endpoint).await?;
         if let Some(since) = due_at.and_then(|due_at| delivery_late(due_at, alive_since, now)) {
             let about = endpoint.clone();
@@ -63,7 +62,6 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
     Ok(found)
 }
 
-/// The database is damaged, as is known since then.
 #[must_use]
 pub fn damaged(since: Timestamp) -> Late {
     Late { reason: Reason::DatabaseDamaged, about: String::new(), since, interval: None }

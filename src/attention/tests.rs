@@ -36,7 +36,7 @@ fn a_customer_is_late_after_twice_the_interval_of_its_class() {
 }
 
 #[test]
-fn the_time_that_vetwatch_was_down_or_asleep_makes_nobody_late() {
+fn the_time_that_vetwatch_was_down_or_asleep_makes_no_customer_late() {
     let due = [(PollClass::InReview, NOON.before(minutes(24 * 60)))];
     assert_eq!(polling_late(&due, &intervals(), NOON.before(minutes(5)), NOON), None);
     let since = NOON.before(minutes(31));
@@ -57,7 +57,7 @@ fn an_interval_of_seconds_is_late_after_half_a_minute() {
 
 proptest! {
     #[test]
-    fn whoever_is_polled_within_twice_its_interval_is_never_late(
+    fn a_customer_polled_within_twice_its_interval_is_never_late(
         waits_s in prop::collection::vec((0_usize..5, 0_u64..2_000_000), 0..20),
         ran_s in 0_u64..2_000_000,
     ) {
@@ -74,7 +74,7 @@ proptest! {
     }
 }
 
-/// A database with troubles of most kinds, and what is needed for them.
+/// The needs of a database with most kinds of faults.
 async fn needed(daemon_running: Option<bool>) -> Vec<Need> {
     let filled = fixture::filled().await;
     let states = filled.store.partner_states(fixture::now()).await.unwrap();

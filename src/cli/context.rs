@@ -54,7 +54,7 @@ impl Context {
     pub async fn store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if store::was_deleted(database) {
-            tracing::warn!("{}", daemon::said_of_a_new_database(database));
+            tracing::warn!("{}", daemon::new_database_warning(database));
         }
         let store = Store::open(database).await.map_err(|error| {
             let mut failure = Failure::from(error);

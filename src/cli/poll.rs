@@ -87,7 +87,7 @@ async fn poll_now(
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
         if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
             // Nobody can be asked about who is not known yet.
-            sync::one(&part.roster).await?;
+            sync::one(&part.customer_sync).await?;
         }
         let watched = store.watched(part.poller.partner.id).await?;
         let rows: Vec<i64> = match rows {
@@ -111,7 +111,7 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
     if context.json {
         context.out.json(&json!({
             "asked_by": "this command", "asked": asked, "transitions": done.transitions,
-            "failed": done.failed, "not_asked": done.not_asked,
+            "failed": done.failed, "not_asked": done.released,
         }))?;
     } else {
         let transitions = match done.transitions {
@@ -127,7 +127,7 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
     }
     if let Some((partner, gate)) = stopped {
         let exit = if done.refused { Exit::Refused } else { Exit::TryAgain };
-        let left = match done.not_asked {
+        let left = match done.released {
             0 => None,
             1 => Some("1 customer was not asked about".to_owned()),
             n => Some(format!("{n} customers were not asked about")),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, lookup, run, text};
-use crate::customer_sync::{self, Progress, Roster, Summary};
+use crate::customer_sync::{self, CustomerSync, Progress, Summary};
 use crate::daemon;
 use crate::partner_center;
 use crate::store::Backoff;
@@ -24,7 +24,7 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
         daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let mut done = Vec::new();
     for part in parts.partners {
-        let roster = part.roster;
+        let roster = part.customer_sync;
         if partner.map_or(part.synced, |wanted| wanted == roster.name) {
             let summary = one(&roster).await?;
             done.push((roster.name, summary));
@@ -50,7 +50,7 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
 }
 
 /// Takes over one partner's list, and says on a terminal how far it is.
-pub(super) async fn one(roster: &Roster) -> Result<Summary, Failure> {
+pub(super) async fn one(roster: &CustomerSync) -> Result<Summary, Failure> {
     let shows = std::io::stderr().is_terminal();
     let progress = |at: Progress| {
         if shows {
@@ -97,7 +97,7 @@ fn said(partner: &str, summary: &Summary) -> String {
 pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     match error {
         customer_sync::Error::Store(error) => error.into(),
-        customer_sync::Error::Closed(gate) => closed(partner, &gate),
+        customer_sync::Error::BackingOff(gate) => closed(partner, &gate),
         customer_sync::Error::PartnerCenter { source, read } => {
             let outcome = match read {
                 0 => "nothing was changed".to_owned(),

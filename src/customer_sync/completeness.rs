@@ -1,32 +1,33 @@
-//! Whether a list that ended as documented is all of it.
+//! Decides whether a list that was read to its end is complete.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Nightly lists are a day apart, but for the hour of summer time and for the minutes that one is late.
-pub(super) const A_DAY: Duration = Duration::from_hours(22);
+/// Nightly lists are a day apart, less the hour of summer time and the minutes that one is late.
+pub(super) const MIN_DAY: Duration = Duration::from_hours(22);
 
-/// What a list's size says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completeness {
-    /// It is the measure for the next one.
+    /// The next list is compared with it.
     Complete,
-    /// Too short to count anybody as missing. When the first list of about this size was read, and its size.
+    /// Too short to mark customers as missing. When the first list of about this size was read, and its size.
     Short { since: Timestamp, size: u64 },
 }
 
-/// A list of `size` customers, where the last complete one held `last`. It may hold a twentieth less. One that is
-/// shorter is believed when another of about its size was read a day before (`short`): customers may really have left.
-/// An empty list is never believed where there was somebody: that is rather a right that was taken away.
+/// Compares a list of `size` customers with the last complete one of `last`; it may be 5 % shorter. A shorter one is
+/// accepted if another of about its size was read a day before (`short`): customers may really have left. An empty list
+/// after a non-empty one never is: rather a permission was revoked.
 pub(super) fn measure(size: u64, last: Option<u64>, short: Option<(Timestamp, u64)>, now: Timestamp) -> Completeness {
     let last = last.unwrap_or(0);
-    if is_nearly_as_long(size, last) {
+    if is_at_least_95_percent(size, last) {
         return Completeness::Complete;
     }
     match short {
-        Some((since, before)) if size > 0 && is_nearly_as_long(size.min(before), size.max(before)) && since <= now => {
-            if now.since(since) >= A_DAY {
+        Some((since, before))
+            if size > 0 && is_at_least_95_percent(size.min(before), size.max(before)) && since <= now =>
+        {
+            if now.since(since) >= MIN_DAY {
                 Completeness::Complete
             } else {
                 Completeness::Short { since, size: before }
@@ -36,7 +37,7 @@ pub(super) fn measure(size: u64, last: Option<u64>, short: Option<(Timestamp, u6
     }
 }
 
-fn is_nearly_as_long(size: u64, of: u64) -> bool {
+fn is_at_least_95_percent(size: u64, of: u64) -> bool {
     size.saturating_mul(100) >= of.saturating_mul(95)
 }
 
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shorter_list_is_believed_when_it_is_nearly_as_long_or_when_two_a_day_apart_agree() {
+    fn a_shorter_list_is_accepted_when_it_is_nearly_as_long_or_when_two_a_day_apart_agree() {
         let now = Timestamp::from_millis(1_795_262_400_000);
         let ago = |hours| now.before(Duration::from_hours(hours));
         let new = |size| Completeness::Short { since: now, size };

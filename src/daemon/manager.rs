@@ -1,4 +1,4 @@
-//! What the service manager is told: that the daemon works, what it does, and that it lives.
+//! Notifies the service manager: readiness, status, watchdog.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,39 +15,39 @@ use crate::store::Store;
 use crate::time::Timestamp;
 use crate::worker_loop::Progress;
 
-/// How often it is counted what is watched.
-const COUNT: Duration = Duration::from_mins(1);
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the customers are counted.
+const COUNT_EVERY: Duration = Duration::from_mins(1);
+const UPDATE_EVERY: Duration = Duration::from_secs(1);
 
-/// Tells it, if there is one. A manager that does not read is not waited for.
-pub(super) fn tell(state: &NotifyState<'_>) {
+/// Notifies the manager, if there is one. Never blocks.
+pub(super) fn notify(state: &NotifyState<'_>) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         _ => SocketAddr::from_pathname(&path),
     };
-    let told = address.and_then(|address| {
+    let sent = address.and_then(|address| {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         socket.send_to_addr(format!("{state}\n").as_bytes(), &address)
     });
-    // It was told; whether it listens is its own affair.
-    drop(told);
+    // Best effort.
+    drop(sent);
 }
 
-/// The database cannot be used yet; what is said of that while the daemon starts.
+/// Extends the start-up timeout while another program holds the database.
 pub(super) fn still_starting() {
-    tell(&NotifyState::Status("waits for the database, which another program holds"));
-    // The next such message comes well before that.
-    tell(&NotifyState::ExtendTimeoutUsec(60_000_000));
+    notify(&NotifyState::Status("waits for the database, which another program holds"));
+    // The next notification comes well before that.
+    notify(&NotifyState::ExtendTimeoutUsec(60_000_000));
 }
 
-/// One sentence for `systemctl status`, told anew when it changes.
-pub(super) async fn say_what_it_does(store: Store, partners: usize, stop: CancellationToken) -> String {
-    let (mut usual, mut said, mut counted): (String, String, Option<Instant>) = Default::default();
-    let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some();
-    while is_asked && !stop.is_cancelled() {
-        if counted.is_none_or(|at| at.elapsed() >= COUNT) {
+/// Sends one sentence for `systemctl status` whenever it changes.
+pub(super) async fn report_status(store: Store, partners: usize, stop: CancellationToken) -> String {
+    let (mut usual, mut sent_status, mut counted): (String, String, Option<Instant>) = Default::default();
+    let has_manager = std::env::var_os("NOTIFY_SOCKET").is_some();
+    while has_manager && !stop.is_cancelled() {
+        if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             counted = Some(Instant::now());
             if let Ok((customers, answered)) = store.watching().await {
                 usual = in_words(partners, customers, answered);
@@ -57,11 +57,11 @@ pub(super) async fn say_what_it_does(store: Store, partners: usize, stop: Cancel
             || usual.clone(),
             |since| format!("waits for the database, which another program holds since {} UTC", minute(since)),
         );
-        if now != said {
-            tell(&NotifyState::Status(&now));
-            said = now;
+        if now != sent_status {
+            notify(&NotifyState::Status(&now));
+            sent_status = now;
         }
-        stop.run_until_cancelled(sleep(LOOK)).await;
+        stop.run_until_cancelled(sleep(UPDATE_EVERY)).await;
     }
     stop.cancelled().await;
     "the status".to_owned()
@@ -82,8 +82,8 @@ fn minute(at: Timestamp) -> String {
 /// Feeds the watchdog, if there is one.
 pub(super) async fn watchdog(progress: Vec<Arc<Progress>>, store: Store, stop: CancellationToken) -> String {
     if let Some(patience) = sd_notify::watchdog_enabled() {
-        let feed = || tell(&NotifyState::Watchdog);
-        // Who waits for the database does not hang: a restart would wait for it as well.
+        let feed = || notify(&NotifyState::Watchdog);
+        // Waiting for the database is no hang: a restart would wait as well.
         let is_excused = || store.waiting_since().is_some();
         stop.run_until_cancelled(feed_watchdog(&progress, patience / 4, feed, is_excused)).await;
     } else {
@@ -92,8 +92,8 @@ pub(super) async fn watchdog(progress: Vec<Arc<Progress>>, store: Store, stop: C
     "the watchdog".to_owned()
 }
 
-/// Feeds for as long as every loop comes round, or is known not to be able to. A timer of its own would feed for a
-/// process that does nothing else any more.
+/// Feeds while every loop makes progress, or is excused. An independent timer would feed for a process that does nothing
+/// else any more.
 async fn feed_watchdog(progress: &[Arc<Progress>], every: Duration, feed: impl Fn(), is_excused: impl Fn() -> bool) {
     loop {
         sleep(every).await;
@@ -114,7 +114,7 @@ mod tests {
     use crate::time::{Clock as _, SystemClock};
     use crate::worker_loop;
 
-    /// Two loops, one of which hangs from its fifth round on: how often the watchdog is fed in so long.
+    /// Two loops, one of which hangs from its fifth round on. Returns how often the watchdog is fed `within` that time.
     async fn fed(hangs: bool, excused: bool, within: Duration) -> u32 {
         let stop = CancellationToken::new();
         let mut all = Vec::new();
@@ -150,11 +150,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_watchdog_is_fed_while_every_loop_comes_round_and_not_when_one_hangs() {
-        let so_long = Duration::from_secs(3);
+    async fn the_watchdog_is_fed_while_every_loop_makes_progress_and_not_when_one_hangs() {
+        let within = Duration::from_secs(3);
         let (good, bad, excused) =
-            tokio::join!(fed(false, false, so_long), fed(true, false, so_long), fed(true, true, so_long));
-        // The hung one comes round for 80 ms and is trusted for 300 more: some 20 times of 150.
+            tokio::join!(fed(false, false, within), fed(true, false, within), fed(true, true, within));
+        // The hung one makes progress for 80 ms and is trusted for 300 more: some 20 times of 150.
         assert!(bad >= 1 && bad < good / 2, "fed {good} times while all is well, {bad} times with a loop that hangs");
         assert!(excused > good / 2, "fed {excused} times while it is known what the loop waits for");
     }

@@ -1,4 +1,4 @@
-//! What a configuration asks for, made and not yet running: a loop for each partner and endpoint, and what wakes them.
+//! Builds the parts of a configuration, not yet running: a loop per partner and endpoint, and what wakes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
@@ -13,16 +13,15 @@ use crate::alerts::{Alarms, Outside};
 use crate::calendar::Reminders;
 use crate::clock_watch::ClockWatch;
 use crate::config::{Config, EndpointKind};
-use crate::customer_sync::Roster;
+use crate::customer_sync::CustomerSync;
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook::WebhookChannel};
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
-use crate::poller::{Asked, Flight, Poller, Shares};
+use crate::poller::{Flight, Poller, RecentPolls, Shares};
 use crate::store::Store;
 use crate::time::Clock;
 
-/// One loop for each partner, one for each endpoint, and what wakes them.
 #[derive(Debug)]
 pub struct Parts {
     pub partners: Vec<PartnerParts>,
@@ -34,10 +33,10 @@ pub struct Parts {
 pub struct PartnerParts {
     pub poller: Poller,
     pub poke: Arc<Notify>,
-    pub roster: Roster,
-    /// The roster follows Partner Center's list.
+    pub customer_sync: CustomerSync,
+    /// Customers are taken over from Partner Center's list.
     pub synced: bool,
-    pub roster_poke: Arc<Notify>,
+    pub customer_sync_poke: Arc<Notify>,
     pub activity_log: ActivityLog,
 }
 
@@ -47,7 +46,7 @@ pub struct EndpointParts {
     pub poke: Arc<Notify>,
 }
 
-/// Makes the parts that a configuration asks for. Once `stop` is cancelled they begin nothing new.
+/// Builds the parts of a configuration. Once `stop` is cancelled they start nothing new.
 pub async fn assemble(
     config: &Config,
     store: &Store,
@@ -88,7 +87,7 @@ pub async fn assemble(
         credentials: config.partners.iter().map(credentials).collect(),
         mail_servers: mail_servers(config),
         recipients: recipients(config),
-        looked_at_credentials: AtomicI64::new(0),
+        credentials_checked_at: AtomicI64::new(0),
         routes,
         reminders,
         in_review: config.schedule.in_review,
@@ -100,7 +99,6 @@ pub async fn assemble(
     Ok(Parts { partners, endpoints, alarms })
 }
 
-/// The way to an endpoint.
 #[must_use]
 pub fn channel(kind: &EndpointKind, clock: &Arc<dyn Clock>) -> Channel {
     match kind {
@@ -114,7 +112,6 @@ fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
     std::iter::once(&settings.credential).chain(&settings.user_credential).cloned().collect()
 }
 
-/// Addresses as they are compared, by endpoint.
 fn recipients(config: &Config) -> BTreeMap<String, BTreeSet<String>> {
     let endpoints = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
         EndpointKind::Email(settings) => {
@@ -126,7 +123,7 @@ fn recipients(config: &Config) -> BTreeMap<String, BTreeSet<String>> {
     endpoints.collect()
 }
 
-/// Those whose login ends on a day that is known, each once.
+/// Mail servers whose login has a known expiry, without duplicates.
 fn mail_servers(config: &Config) -> Vec<(String, Expiry)> {
     let servers = config.endpoints.iter().filter_map(|endpoint| match &endpoint.kind {
         EndpointKind::Email(settings) => Some((settings.smtp.host.clone(), settings.smtp.login.as_ref()?.expiry()?)),
@@ -155,7 +152,7 @@ async fn partner(
     let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
     let schedule = &config.schedule;
     let synced = settings.customers == Customers::Synced;
-    let roster = Roster {
+    let customer_sync = CustomerSync {
         partner: row.id,
         name: settings.name.clone(),
         client: client.clone(),
@@ -179,7 +176,7 @@ async fn partner(
         in_review: schedule.in_review,
         synced,
         reminders: reminders.clone(),
-        under_way: ScanInProgress::default(),
+        in_progress: ScanInProgress::default(),
     };
     let poller = Poller {
         partner: row,
@@ -194,7 +191,7 @@ async fn partner(
         store: store.clone(),
         clock: clock.clone(),
         clock_watch: clock_watch.clone(),
-        asked: Asked::default(),
+        recent_polls: RecentPolls::default(),
         limit: AtomicU32::new(limit.unwrap_or(0)),
         shares: Mutex::new(Shares::default()),
         flight: tokio::sync::Mutex::new(Flight::default()),
@@ -204,9 +201,9 @@ async fn partner(
     Ok(PartnerParts {
         poller,
         poke: Arc::new(Notify::new()),
-        roster,
+        customer_sync,
         synced,
-        roster_poke: Arc::new(Notify::new()),
+        customer_sync_poke: Arc::new(Notify::new()),
         activity_log,
     })
 }

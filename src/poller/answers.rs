@@ -1,4 +1,4 @@
-//! What becomes of answers, as they come.
+//! Records responses as they arrive.
 
 use std::time::Duration;
 
@@ -16,29 +16,28 @@ use crate::recording::{self, Recorder};
 use crate::schedule::PollClass;
 use crate::store::{self, DueCustomer, Failed, Unchanged};
 
-/// A turn comes back after so long, whatever happens: the watchdog wants progress, and the clock may have jumped.
-const LONGEST_TURN: Duration = Duration::from_secs(20);
+/// A turn returns at least this often: the watchdog wants progress, and the clock may have jumped.
+const MAX_TURN: Duration = Duration::from_secs(20);
 
-/// What answers are waited for.
+/// How long to wait for responses.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Until<'a> {
-    /// All of them.
     AllAnswered,
-    /// Until somebody else can be asked (`next` says when).
-    SomebodyElse,
-    /// The same, or until somebody pokes.
+    /// Until another customer can be polled (`round.next`).
+    NextDue,
+    /// The same, or until poked.
     Poked(&'a Notify),
 }
 
-/// Whether anybody gave a good answer, or else why not.
+/// Whether any response was good, or else the last failure.
 #[derive(Debug, Default)]
-struct Sight {
+struct Health {
     good: bool,
     failure: Option<String>,
 }
 
 impl Poller {
-    /// Begins the questions that wait, as there is room, and records the answers as they come.
+    /// Starts the waiting polls as there is room, and records responses as they arrive.
     ///
     /// # Errors
     /// When the database fails. What could not be recorded stays in `flight`.
@@ -49,64 +48,64 @@ impl Poller {
         until: Until<'_>,
     ) -> Result<(), store::Error> {
         let began = Instant::now();
-        let next = round.next.map_or(LONGEST_TURN, |next| next.since(self.clock.now()).min(LONGEST_TURN));
-        let (next, end) = (began + next, began + LONGEST_TURN);
-        let mut sight = Sight::default();
+        let next = round.next.map_or(MAX_TURN, |next| next.since(self.clock.now()).min(MAX_TURN));
+        let (next, end) = (began + next, began + MAX_TURN);
+        let mut health = Health::default();
         loop {
             while let Some(answered) = flight.answered.pop_front() {
-                if let Err(error) = self.take_answer(flight, round, &mut sight, &answered).await {
+                if let Err(error) = self.take_answer(flight, round, &mut health, &answered).await {
                     flight.answered.push_front(answered);
                     return Err(error);
                 }
             }
-            self.begin(flight, round); // only now: the answers may forbid it
+            self.begin(flight, round); // only now: the responses may forbid it
             let is_over = !flight.is_under_way();
             if is_over || flight.batch.is_full() {
-                flight.is_news |= !flight.batch.is_empty();
+                flight.has_recorded |= !flight.batch.is_empty();
                 self.commit(&mut flight.batch).await?;
             }
             if is_over {
                 break;
             }
             let (waits, room) = (!matches!(until, Until::AllAnswered), self.has_room(flight));
-            if waits && room && flight.is_news {
+            if waits && room && flight.has_recorded {
                 break;
             }
             let poked = async {
                 match until {
                     Until::Poked(poke) => poke.notified().await,
-                    Until::AllAnswered | Until::SomebodyElse => std::future::pending().await,
+                    Until::AllAnswered | Until::NextDue => std::future::pending().await,
                 }
             };
             let full_at = flight.batch.full_at();
             tokio::select! {
-                Some(answered) = flight.asking.join_next() => flight.arrived(answered.ok()),
+                Some(answered) = flight.running.join_next() => flight.arrived(answered.ok()),
                 () = sleep_until(full_at.unwrap_or(end)), if full_at.is_some() => {}
                 () = sleep_until(next), if waits && room => break,
                 () = sleep_until(end), if waits => break,
                 () = poked => break,
             }
         }
-        self.record_health(sight.good, sight.failure).await
+        self.record_health(health.good, health.failure).await
     }
 
     async fn take_answer(
         &self,
         flight: &mut Flight,
         round: &mut PollRound,
-        sight: &mut Sight,
+        health: &mut Health,
         answered: &Answered,
     ) -> Result<(), store::Error> {
-        let Answered { customer, question, asked_in } = answered;
-        match question {
-            PollOutcome::Answer(answer) => {
-                // What was asked before a pause says nothing of whether the trouble is over.
-                if flight.was_closed && *asked_in == flight.pauses {
-                    self.clear_backoff().await?;
-                    flight.was_closed = false;
+        let Answered { customer, outcome, pauses_before } = answered;
+        match outcome {
+            PollOutcome::Response(answer) => {
+                // A poll started before the backoff does not show that the fault is over.
+                if flight.was_backing_off && *pauses_before == flight.pauses {
+                    self.end_backoff().await?;
+                    flight.was_backing_off = false;
                 }
-                if held(customer, answer) {
-                    self.asked.count(customer.row, answer.ended_at);
+                if held_entry(customer, answer) {
+                    self.recent_polls.count(customer.row, answer.ended_at);
                 }
                 if is_unchanged(customer, answer) {
                     flight.batch.unchanged(self.unchanged(customer, answer));
@@ -117,40 +116,39 @@ impl Poller {
                             round.changed += 1;
                             round.transitions += transitions;
                         }
-                        // It costs this answer, and not those that came with it.
+                        // Costs only this response.
                         Err(error) if error.is_data_error() => {
                             flight.batch.failed(self.failed(customer, &error, false));
                             round.failed += 1;
                         }
                         Err(error) => return Err(error),
                     }
-                    flight.is_news = true;
+                    flight.has_recorded = true;
                 }
-                sight.good = true;
+                health.good = true;
             }
-            PollOutcome::Error(error) if error.affects_partner() => {
+            PollOutcome::Failed(error) if error.affects_partner() => {
                 self.start_backoff(flight, answered, error).await?;
-                self.stop_asking(flight, round);
-                sight.failure = Some(error.to_string());
+                self.pause_polling(flight, round);
+                health.failure = Some(error.to_string());
                 round.failed += 1;
                 round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
             }
-            PollOutcome::Error(error) => {
+            PollOutcome::Failed(error) => {
                 let no_relationship = matches!(error, Error::NoRelationship(_));
                 flight.batch.failed(self.failed(customer, error, no_relationship));
-                sight.failure = Some(error.to_string());
+                health.failure = Some(error.to_string());
                 round.failed += 1;
             }
-            PollOutcome::Not => {
-                flight.batch.not_asked(customer.row, customer.due_at);
-                round.not_asked += 1;
+            PollOutcome::Skipped => {
+                flight.batch.release(customer.row, customer.due_at);
+                round.released += 1;
             }
         }
         Ok(())
     }
 
     async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
-        let asked = self.asked.within_hour(answer.ended_at);
         let recorder = Recorder {
             store: &self.store,
             partner: &self.partner,
@@ -158,8 +156,9 @@ impl Poller {
             intervals: &self.intervals(),
             calendar: &self.reminders.calendar,
         };
+        let polled = self.recent_polls.within_hour(answer.ended_at);
         let recorded = recorder
-            .record(asked, customer.row, answer)
+            .record(polled, customer.row, answer)
             .await
             .map_err(|error| error.while_doing("record an answer"))?;
         self.poke_outbox(recorded.queued);
@@ -219,22 +218,22 @@ impl Poller {
         let mut tx = self.store.begin().await?;
         tx.unchanged(&batch.unchanged).await?;
         tx.failed(&batch.failed).await?;
-        tx.release_polls(&batch.not_asked).await?;
+        tx.release_polls(&batch.released).await?;
         tx.commit().await?;
         *batch = Batch::default();
         Ok(())
     }
 }
 
-/// Does the customer hold an entry, or did it as far as the last answer goes?
-fn held(customer: &DueCustomer, answer: &Answer) -> bool {
+/// True if the customer has an entry in this response or had one in the last.
+fn held_entry(customer: &DueCustomer, answer: &Answer) -> bool {
     let nothing = Snapshot::default().fingerprint();
     customer.class == PollClass::Confirming
         || !answer.snapshot.entries().is_empty()
         || customer.answer.as_ref().is_some_and(|last| !last.is_empty() && *last != nothing)
 }
 
-/// Says the answer what is believed already, and does nothing follow from the time that has passed?
+/// True if the response equals the stored state and no timer has expired.
 fn is_unchanged(customer: &DueCustomer, answer: &Answer) -> bool {
     customer.class != PollClass::Confirming
         && customer.poll_failures == 0 // a failure may have moved it to another class

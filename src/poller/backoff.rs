@@ -1,4 +1,4 @@
-//! How long nobody at a partner is asked after an answer that concerns everybody.
+//! A partner's backoff after a failure that affects all its customers.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::flight::{Answered, Flight};
 use crate::partner_center::Error;
 use crate::store;
 
-/// A gate closes for this long at most, and nothing throttled or refused waits longer without another try.
-pub(crate) const LONGEST_GATE: Duration = Duration::from_hours(1);
+/// The longest pause without another try, whatever Partner Center says.
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_hours(1);
 
-/// How long the gate stays closed after `error`, when it closed `backoffs` times before without a good answer in
-/// between. A throttled client waits as long as it was told; after the second time longer.
+/// How long to back off after `error`, following `backoffs` earlier ones without a good response in between. The first
+/// time, a throttled client waits as long as `Retry-After` says; later at least that long.
 pub(crate) fn pause(error: &Error, backoffs: u32, in_review: Duration) -> Duration {
     let first = in_review.min(Duration::from_mins(1));
     let backoff =
@@ -23,11 +23,11 @@ pub(crate) fn pause(error: &Error, backoffs: u32, in_review: Duration) -> Durati
         Error::Throttled { wait: Some(wait), .. } => backoff.max(*wait),
         _ => backoff,
     };
-    pause.min(LONGEST_GATE)
+    pause.min(MAX_BACKOFF)
 }
 
 impl Poller {
-    /// Throttled, or refused altogether: the others would be answered the same, so nobody is asked for a while.
+    /// Backs off after a failure that every other customer of the partner would meet too.
     pub(super) async fn start_backoff(
         &self,
         flight: &Flight,
@@ -35,10 +35,10 @@ impl Poller {
         error: &Error,
     ) -> Result<(), store::Error> {
         let partner = self.partner.id;
-        let gate = self.store.backoff(partner).await?;
-        // What was under way when it closed tells of the same trouble.
-        let is_new = answered.asked_in == flight.pauses || gate.is_none();
-        let backoffs = gate.map_or(0, |gate| gate.backoffs);
+        let backoff = self.store.backoff(partner).await?;
+        // A poll in flight at the start of the backoff met the same fault.
+        let is_new = answered.pauses_before == flight.pauses || backoff.is_none();
+        let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
         let backoffs = if is_new { backoffs } else { backoffs.saturating_sub(1) };
         let until = self.clock.now().after(pause(error, backoffs, self.intervals().in_review));
         let mut tx = self.store.begin().await?;
@@ -52,7 +52,7 @@ impl Poller {
         tx.commit().await
     }
 
-    pub(super) async fn clear_backoff(&self) -> Result<(), store::Error> {
+    pub(super) async fn end_backoff(&self) -> Result<(), store::Error> {
         if self.store.backoff(self.partner.id).await?.is_none() {
             return Ok(());
         }

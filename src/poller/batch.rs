@@ -1,4 +1,4 @@
-//! What is committed together: answers that change nothing are cheap by the hundred.
+//! Poll results that are committed together: those that change nothing are cheap by the hundred.
 
 use std::time::Duration;
 
@@ -7,16 +7,15 @@ use tokio::time::Instant;
 use crate::store::{Failed, Unchanged};
 use crate::time::Timestamp;
 
-/// Answers that say the same are committed together, this many or after this long.
-const BATCH: (usize, Duration) = (500, Duration::from_secs(1));
+const MAX_BATCH_ROWS: usize = 500;
+const MAX_BATCH_AGE: Duration = Duration::from_secs(1);
 
-/// What is committed together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) unchanged: Vec<Unchanged>,
     pub(super) failed: Vec<Failed>,
-    pub(super) not_asked: Vec<(i64, Timestamp)>,
-    /// When the first of them came.
+    pub(super) released: Vec<(i64, Timestamp)>,
+    /// When the first of them arrived.
     since: Option<Instant>,
 }
 
@@ -31,8 +30,8 @@ impl Batch {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    pub(super) fn not_asked(&mut self, customer: i64, due_at: Timestamp) {
-        self.not_asked.push((customer, due_at));
+    pub(super) fn release(&mut self, customer: i64, due_at: Timestamp) {
+        self.released.push((customer, due_at));
         self.since.get_or_insert_with(Instant::now);
     }
 
@@ -40,13 +39,13 @@ impl Batch {
         self.since.is_none()
     }
 
-    /// When it is to be committed, however few they are.
+    /// When it is to be committed, however small.
     pub(super) fn full_at(&self) -> Option<Instant> {
-        self.since.map(|since| since + BATCH.1)
+        self.since.map(|since| since + MAX_BATCH_AGE)
     }
 
     pub(super) fn is_full(&self) -> bool {
         let is_old = self.full_at().is_some_and(|at| at <= Instant::now());
-        is_old || self.unchanged.len() + self.failed.len() + self.not_asked.len() >= BATCH.0
+        is_old || self.unchanged.len() + self.failed.len() + self.released.len() >= MAX_BATCH_ROWS
     }
 }

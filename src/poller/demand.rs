@@ -1,8 +1,8 @@
-//! How many requests a minute a schedule asks for.
+//! How many requests per minute a schedule needs.
 
 use std::time::Duration;
 
-/// How often customers are asked, and the activity log is read.
+/// How often customers are polled and the activity log is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Every {
     pub in_review: Duration,
@@ -11,38 +11,38 @@ pub struct Every {
     pub activity_log: Duration,
 }
 
-/// How many customers of a partner are asked so.
+/// How many customers of a partner are in each class.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Watched {
-    /// Those with a confirming look ahead count as well.
+    /// Includes the confirming class.
     pub in_review: u64,
     pub settled: u64,
-    /// Those that were never understood count as well.
+    /// Includes the unseen class.
     pub unqualified: u64,
-    /// The activity log tells of submissions; as long as it does not, who holds nothing is asked as often as the settled.
+    /// Whether the activity log reports submissions; if not, customers without an entry are polled as often as settled ones.
     pub log_is_read: bool,
 }
 
-/// A customer is asked after its interval or up to a twentieth sooner.
-const SOONER: f64 = 0.975;
+/// Mean of the jitter: a customer is polled up to 5 % before its interval ends.
+const MEAN_JITTER: f64 = 0.975;
 
 impl Watched {
-    /// On average, the activity log's pages (one a look) included; the customer list is read once a day.
+    /// On average, including the activity log (one page per scan), without the daily customer list.
     #[must_use]
     pub fn requests_per_minute(&self, every: &Every) -> f64 {
         let unqualified = if self.log_is_read { every.unqualified } else { every.settled };
         a_minute(self.in_review, every.in_review)
             + a_minute(self.settled, every.settled)
             + a_minute(self.unqualified, unqualified)
-            + if self.log_is_read { SOONER * a_minute(1, every.activity_log) } else { 0.0 }
+            + if self.log_is_read { MEAN_JITTER * a_minute(1, every.activity_log) } else { 0.0 }
     }
 }
 
 impl Every {
-    /// How many customers in review fit into so many requests a minute, and how many settled ones.
+    /// How many customers in review, and how many settled ones, fit into `per_minute` requests.
     #[must_use]
     pub fn fitting(&self, per_minute: u32) -> (u64, u64) {
-        let left = (f64::from(per_minute) - SOONER * a_minute(1, self.activity_log)).max(0.0);
+        let left = (f64::from(per_minute) - MEAN_JITTER * a_minute(1, self.activity_log)).max(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of customers")]
         let fit = |every: Duration| (left / a_minute(1, every)) as u64;
         (fit(self.in_review), fit(self.settled))
@@ -51,7 +51,7 @@ impl Every {
 
 fn a_minute(customers: u64, every: Duration) -> f64 {
     let customers = f64::from(u32::try_from(customers).unwrap_or(u32::MAX));
-    customers * 60.0 / (every.as_secs_f64().max(0.001) * SOONER)
+    customers * 60.0 / (every.as_secs_f64().max(0.001) * MEAN_JITTER)
 }
 
 #[cfg(test)]

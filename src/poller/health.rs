@@ -1,4 +1,4 @@
-//! How well a partner can be seen, written down for `status` and the alarms.
+//! Records a partner's health for `status` and the alerts.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::Poller;
 use crate::store;
 use crate::time::Timestamp;
 
-/// Without a good answer for so long, others are asked whether it is the partner or its customers…
-const MASS_ABSENCE_DELAY: Duration = Duration::from_mins(10);
-/// …as many in a round.
-const CONTROL_SAMPLE: u32 = 2;
+/// Without a good response for this long, others are polled to tell whether the partner fails or some customers…
+const CONTROL_POLLS_AFTER: Duration = Duration::from_mins(10);
+/// …this many per round.
+const CONTROL_POLLS_PER_ROUND: u32 = 2;
 
 impl Poller {
-    /// After a round: whether anybody gave a good answer, or else why not.
+    /// Records whether any response of a round was good, or else the last failure.
     pub(super) async fn record_health(&self, good: bool, failure: Option<String>) -> Result<(), store::Error> {
         let (partner, now) = (self.partner.id, self.clock.now());
         let since = self.store.failing_since(partner).await?;
-        let is_long = since.is_some_and(|since| now.since(since) >= MASS_ABSENCE_DELAY);
+        let is_long = since.is_some_and(|since| now.since(since) >= CONTROL_POLLS_AFTER);
         if good {
             if since.is_some() {
                 let mut tx = self.store.begin().await?;
@@ -29,15 +29,15 @@ impl Poller {
             tx.tick(now).await?;
             tx.partner_failed(partner, now, &why).await?;
             if is_long {
-                // Is it these customers, or all of them? Who held something lately can tell.
-                tx.schedule_control_polls(partner, None, CONTROL_SAMPLE, now).await?;
+                // Customers that lately had an entry tell whether all fail, or only these.
+                tx.schedule_control_polls(partner, None, CONTROL_POLLS_PER_ROUND, now).await?;
             }
             tx.commit().await?;
         }
         Ok(())
     }
 
-    /// Keeps a lowered limit over a restart.
+    /// Keeps a reduced rate limit over a restart.
     pub(super) async fn persist_rate_limit(&self, now: Timestamp) -> Result<(), store::Error> {
         let limit = self.budget.limit(now);
         if self.limit.swap(limit.unwrap_or(0), Ordering::Relaxed) != limit.unwrap_or(0) {

@@ -1,4 +1,4 @@
-//! How often customers without a qualification are asked depends on whether anything tells of new submissions.
+//! Customers without a qualification are polled rarely while the activity log reports submissions.
 
 use std::sync::atomic::Ordering;
 
@@ -10,13 +10,12 @@ use crate::store;
 use crate::time::Timestamp;
 
 impl Poller {
-    /// How often who is asked, as things stand.
     pub(super) fn intervals(&self) -> Intervals {
         Intervals { log_is_read: self.log_is_read.load(Ordering::Relaxed), ..self.intervals }
     }
 
-    /// Looks whether the activity log is read. When that changes, everybody concerned gets a time of its own within the
-    /// new interval: nobody waits longer than that, and nobody is asked in one sweep with all the others.
+    /// Checks whether the activity log is read. When that changes, the due times of these customers are spread over the new
+    /// interval: none waits longer, and they are not all polled in one sweep.
     pub(super) async fn apply_log_availability(&self, now: Timestamp) -> Result<(), store::Error> {
         let state = self.store.log_state(self.partner.id).await?;
         let is_read = state.is_read(now);

@@ -1,4 +1,4 @@
-//! How many customers that held an entry were understood within the last hour.
+//! Counts the customers that held an entry and were understood within the last hour.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,20 +8,19 @@ use crate::time::Timestamp;
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MINUTES: i64 = 60;
 
-/// Each customer counts once, however often it is asked. After a start it knows of nobody: what disappears then weighs
-/// more, which is the safe side.
+/// Each customer counts once, however often it is polled. Empty after a start, so that absences weigh more: the safe side.
 #[derive(Debug, Default)]
-pub struct Asked(Mutex<Hour>);
+pub struct RecentPolls(Mutex<Hour>);
 
 #[derive(Debug, Default)]
 struct Hour {
-    /// In which minute a customer was understood last.
+    /// By customer: the minute of its last understood response.
     last: HashMap<i64, i64>,
-    /// How many customers were understood last in a minute.
+    /// By minute: the number of customers with their last understood response in it.
     minutes: VecDeque<(i64, u64)>,
 }
 
-impl Asked {
+impl RecentPolls {
     pub fn count(&self, customer: i64, now: Timestamp) {
         let minute = now.as_millis().div_euclid(MINUTE_MS);
         let mut hour = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +38,7 @@ impl Asked {
         }
     }
 
-    /// How many there were within the hour.
+    /// The number of customers within the last hour.
     pub fn within_hour(&self, now: Timestamp) -> u64 {
         let minute = now.as_millis().div_euclid(MINUTE_MS);
         let hour = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +47,7 @@ impl Asked {
 }
 
 impl Hour {
-    /// Forgets who was understood longer ago, once a minute. Both ends: the clock may have been set back.
+    /// Drops what is outside the hour, once a minute. On both sides: the clock may have been set back.
     fn forget(&mut self, minute: i64) {
         if self.minutes.back().is_none_or(|(at, _)| *at != minute) {
             self.minutes.retain(|(at, _)| is_within(*at, minute));
@@ -69,21 +68,21 @@ mod tests {
 
     #[test]
     fn a_customer_counts_once_within_the_hour_however_often_it_is_asked_and_whatever_the_clock_does() {
-        let (asked, start) = (Asked::default(), Timestamp::from_millis(1_760_000_000_000));
+        let (polls, start) = (RecentPolls::default(), Timestamp::from_millis(1_760_000_000_000));
         for minute in 0..180 {
             let now = start.after(Duration::from_mins(minute));
             for customer in 0..30 {
-                asked.count(customer, now);
-                asked.count(customer, now);
+                polls.count(customer, now);
+                polls.count(customer, now);
             }
-            assert_eq!(asked.within_hour(now), 30, "after {minute} minutes");
+            assert_eq!(polls.within_hour(now), 30, "after {minute} minutes");
         }
         let now = start.after(Duration::from_mins(20));
-        asked.count(7, now);
-        asked.count(8, now.after(Duration::from_mins(1)));
+        polls.count(7, now);
+        polls.count(8, now.after(Duration::from_mins(1)));
         let now = now.after(Duration::from_mins(2));
-        asked.count(8, now);
-        assert_eq!(asked.within_hour(now), 2);
-        assert_eq!(asked.within_hour(now.after(Duration::from_hours(1))), 0);
+        polls.count(8, now);
+        assert_eq!(polls.within_hour(now), 2);
+        assert_eq!(polls.within_hour(now.after(Duration::from_hours(1))), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! When the next customer is due, whatever became of the clock and the schedule.
+//! When the next customer is due, also after a change of the clock or the schedule.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::store;
 use crate::time::Timestamp;
 
 impl Poller {
-    /// Nobody waits for longer than the schedule says: not after the clock was set back, and not under a schedule that
-    /// became shorter.
+    /// The earliest due time. Moves up due times beyond the schedule, after the clock was set back or an interval became
+    /// shorter.
     pub(super) async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, store::Error> {
         let mut next = None;
         for (class, first, last) in self.store.due_times(self.partner.id).await? {

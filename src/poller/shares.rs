@@ -1,46 +1,44 @@
-//! Who is asked next when not everybody can be: nobody starves.
+//! Divides a short budget between the poll classes, so that none starves.
 //!
-//! Of seven questions each class of customers has one, confirming looks have two, and the last goes to whoever comes
-//! first in the order of the classes. The customer list and the activity log leave the polls at least eight requests in
-//! ten (see [`Reader`](crate::partner_center::Reader)): that makes at least a tenth of the budget for each class, and a
-//! fifth for confirming looks. What a class does not need goes to the first in order as well.
+//! Of seven polls each class has one, the confirming class two, and the last goes to the first class in order. The
+//! customer list and the activity log leave the polls at least eight requests in ten (see
+//! [`Reader`](crate::partner_center::Reader)): at least a tenth of the budget for each class, and a fifth for
+//! confirmations. What a class does not need goes to the first in order as well.
 
 use crate::schedule::PollClass;
 
-/// One question. A class may save up twice that, so that whoever is due after a quiet time does not wait for its share.
-const QUESTION: u32 = 7;
-const MOST: u32 = 2 * QUESTION;
+/// One poll, in sevenths. A class may save up two, so that a customer due after a quiet time need not wait.
+const POLL_COST: u32 = 7;
+const MAX_SAVED: u32 = 2 * POLL_COST;
 const CLASSES: [PollClass; 5] = PollClass::IN_ORDER;
 
-/// What each class has saved up, in sevenths of a question.
+/// What each class has saved up, in sevenths of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares([u32; CLASSES.len()]);
 
 impl Default for Shares {
-    /// As after a quiet time.
     fn default() -> Self {
-        Self([MOST; CLASSES.len()])
+        Self([MAX_SAVED; CLASSES.len()])
     }
 }
 
 impl Shares {
-    /// Whose question is next, of the classes of which somebody is due.
+    /// The class to poll next, of those with customers due.
     pub fn next(&mut self, is_due: impl Fn(PollClass) -> bool) -> Option<PollClass> {
         let due = || (0..CLASSES.len()).filter(|n| is_due(CLASSES[*n]));
         let first = due().next()?;
         for (saved, class) in self.0.iter_mut().zip(CLASSES) {
-            *saved = (*saved + Self::of(class)).min(MOST);
+            *saved = (*saved + Self::of(class)).min(MAX_SAVED);
         }
-        // Confirming looks before all else; then whoever waits longest for its share; then in order.
-        let has_share = |n: &usize| self.0[*n] >= QUESTION;
+        // Confirmations first; then the class that waits longest for its share; then in order.
+        let has_share = |n: &usize| self.0[*n] >= POLL_COST;
         let confirms = CLASSES[first] == PollClass::Confirming && has_share(&first);
         let waits_longest = || due().filter(has_share).rev().max_by_key(|n| self.0[*n]);
         let next = if confirms { first } else { waits_longest().unwrap_or(first) };
-        self.0[next] = self.0[next].saturating_sub(QUESTION);
+        self.0[next] = self.0[next].saturating_sub(POLL_COST);
         Some(CLASSES[next])
     }
 
-    /// Sevenths of each question.
     const fn of(class: PollClass) -> u32 {
         match class {
             PollClass::Confirming => 2,
@@ -90,14 +88,14 @@ mod tests {
             let mut shares = Shares::default();
             let mut due: Vec<VecDeque<Timestamp>> =
                 loads.iter().map(|load| VecDeque::from(vec![NOON; load.customers])).collect();
-            // Of so few a minute that one at once is much of them, what the budget allows in the long run.
-            let sustained = |limit: u32| f64::from(if limit < 30 { Budget::sustained(limit) } else { limit });
-            let mut least = sustained(per_minute);
-            for asked in 0..600_u32 {
-                if throttled_at == Some(asked) {
+            // For small limits, where a burst of one is much, what the budget allows in the long run.
+            let in_the_long_run = |limit: u32| f64::from(if limit < 30 { Budget::sustained(limit) } else { limit });
+            let mut least = in_the_long_run(per_minute);
+            for polls in 0..600_u32 {
+                if throttled_at == Some(polls) {
                     budget.slow_down(now);
                 }
-                least = least.min(budget.limit(now).map_or(least, sustained));
+                least = least.min(budget.limit(now).map_or(least, in_the_long_run));
                 for (reader, _) in READERS.into_iter().zip(reading).filter(|(_, reads)| *reads) {
                     if budget.page_at(reader, now) <= now {
                         budget.reads(reader, now);
@@ -131,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_shares_the_first_in_order_is_asked() {
+    fn beyond_the_shares_the_first_in_order_is_polled() {
         let mut shares = Shares::default();
-        let mut asked = [0; CLASSES.len()];
+        let mut polls = [0; CLASSES.len()];
         for _ in 0..700 {
-            asked[shares.next(|class| class != PollClass::Confirming).unwrap() as usize] += 1;
+            polls[shares.next(|class| class != PollClass::Confirming).unwrap() as usize] += 1;
         }
-        assert_eq!(asked, [0, 397, 101, 101, 101]);
+        assert_eq!(polls, [0, 397, 101, 101, 101]);
         assert_eq!(shares.next(|_| true), Some(PollClass::Confirming), "before all else");
         assert_eq!(shares.next(|_| false), None);
     }

@@ -34,7 +34,7 @@ pub async fn report(
     let queued = if lost.is_empty() {
         0
     } else {
-        alerts::tell(&mut tx, routes, Alarm::of(EventType::CustomersDeparted, partner, notice(&lost)), now).await?
+        alerts::enqueue(&mut tx, routes, Alarm::of(EventType::CustomersDeparted, partner, notice(&lost)), now).await?
     };
     tx.commit().await?;
     Ok(queued)

@@ -32,7 +32,7 @@ pub async fn report(
     }
     let counts = tx.baseline_counts(partner.id).await?;
     let notice = notice(&partner.name, &counts, reminders, now);
-    let queued = alerts::tell(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, notice), now).await?;
+    let queued = alerts::enqueue(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, notice), now).await?;
     tx.commit().await?;
     Ok(queued)
 }

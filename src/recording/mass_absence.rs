@@ -51,7 +51,7 @@ pub(super) async fn absence_policy(
         log_mass_absence(since.is_some());
     }
     if let Some(since) = since {
-        return Ok(AbsencePolicy::MassAbsenceSince(since));
+        return Ok(AbsencePolicy::MassAbsence(since));
     }
     // With few in review, the first of many would be confirmed before the others are polled at all.
     let is_first = lost.iter().any(|state| state.pending_as(shown(state)).is_none());
@@ -94,7 +94,7 @@ fn plausible(recently_polled: u64) -> u64 {
 
 fn log_mass_absence(started: bool) {
     if started {
-        warn!("more customers lost an entry within an hour than is plausible: none is believed to be gone");
+        warn!("more customers lost an entry within an hour than is plausible: none is recorded as gone");
     } else {
         info!("answers are plausible again");
     }

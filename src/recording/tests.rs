@@ -24,19 +24,20 @@ fn state() -> impl Strategy<Value = QualificationState> {
             created_at: None,
         });
         let at = missing.filter(|_| entry.is_some()).map(|ago| NOW.before(Duration::from_secs(ago)));
+        let pending = Pending {
+            shows: None,
+            since: NOW,
+            last_other_at: None,
+            confirmations: 1,
+            last_confirmed_at: NOW,
+            until: NOW,
+        };
         QualificationState {
             qualification: "Education".to_owned(),
             since: NOW,
             review: Review::default(),
             last_notified: None,
-            pending: at.map(|at| Pending {
-                shows: None,
-                since: at,
-                last_other_at: None,
-                confirmations: 1,
-                last_confirmed_at: at,
-                until: at,
-            }),
+            pending: at.map(|since| Pending { since, last_confirmed_at: since, until: since, ..pending.clone() }),
             entry,
         }
     })
@@ -71,11 +72,11 @@ proptest! {
     ) {
         let expected = expected.map(|days| Timestamp::from_millis(NOW.as_millis() + days * 86_400_000));
         let class = class(&states, expected, NOW);
-        let context = EvalContext {
+        let ctx = EvalContext {
             now: NOW, last_seen_at: Some(NOW), submitted_at: None, notify_since: None, first_confirmation: INTERVALS.first_confirmation,
             second_confirmation: INTERVALS.second_confirmation, absence_policy: AbsencePolicy::Confirm,
         };
-        let next = next_poll_at(&customer(expected, class), &states, &INTERVALS, &context).since(NOW);
+        let next = next_poll_at(&customer(expected, class), &states, &INTERVALS, &ctx).since(NOW);
         if states.iter().any(|state| state.status() == Some(Status::InReview) || state.pending.is_some())
             || expected.is_some_and(|until| until > NOW)
         {

@@ -43,9 +43,9 @@ pub async fn report(
             ),
             figures: json!({ "vetting_status": unknown.status, "customers": unknown.customers }),
             exclude_endpoint: None,
-            once: None,
+            key: None,
         };
-        queued += alerts::tell(&mut tx, routes, alarm, now).await?;
+        queued += alerts::enqueue(&mut tx, routes, alarm, now).await?;
     }
     tx.commit().await?;
     Ok(queued)

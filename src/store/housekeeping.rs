@@ -200,7 +200,7 @@ impl Store {
             tx.clock_was_set(by_ms, clock.now()).await?;
             tx.commit().await
         };
-        watch.look(clock, correct).await
+        watch.check(clock, correct).await
     }
 
     /// When the clock was last seen to be set.

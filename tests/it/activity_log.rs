@@ -352,7 +352,7 @@ async fn what_stops_everything_closes_the_gate_and_a_closed_gate_stops_the_log()
 async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once() {
     let mut world = World::synced().await;
     world.unwatched_customer("Contoso School");
-    world.parts.partners[0].roster.sync(|_| {}).await.unwrap();
+    world.parts.partners[0].customer_sync.sync(|_| {}).await.unwrap();
     world.poll().await;
     look(&world).await;
     world.pass(hours(2));

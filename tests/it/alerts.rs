@@ -273,7 +273,7 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
         for _ in 0..long {
             world.live(hours(1)).await;
             for partner in &world.parts.partners {
-                partner.roster.round().await.unwrap();
+                partner.customer_sync.round().await.unwrap();
             }
         }
     };

@@ -76,7 +76,7 @@ fn sorted(mut holds: Vec<Holds>) -> Vec<Holds> {
 async fn every_answer_of_the_table_means_what_the_table_says() {
     let mut world = World::new().await;
     let school = world.customer("Contoso School").await;
-    let client = world.parts.partners[0].roster.client.clone();
+    let client = world.parts.partners[0].customer_sync.client.clone();
     let answers = answers();
     assert!(answers.len() >= 60, "{}", answers.len());
     let mut wrong = Vec::new();
@@ -176,7 +176,7 @@ fn every_trap_is_sprung_by_an_answer_or_a_test_that_exists() {
 async fn nothing_is_asked_but_tokens_pages_of_customers_and_qualifications() {
     let mut world = World::new().await;
     let school = world.in_review("Contoso School").await;
-    world.parts.partners[0].roster.sync(|_| {}).await.unwrap();
+    world.parts.partners[0].customer_sync.sync(|_| {}).await.unwrap();
     for change in 0..3 {
         world.pass(hours(1));
         world.poll().await;

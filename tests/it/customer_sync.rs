@@ -22,11 +22,11 @@ async fn known() -> World {
 }
 
 async fn sync(world: &World) -> Result<Summary, Error> {
-    world.parts.partners[0].roster.sync(|_| {}).await
+    world.parts.partners[0].customer_sync.sync(|_| {}).await
 }
 
 async fn round(world: &World) {
-    world.parts.partners[0].roster.round().await.unwrap();
+    world.parts.partners[0].customer_sync.round().await.unwrap();
 }
 
 fn listing(world: &World, listing: PaginationOptions) {
@@ -76,7 +76,7 @@ async fn a_list_is_read_to_its_end_however_it_is_cut_and_wherever_its_links_lead
         let progress = |at: vetwatch::customer_sync::Progress| {
             assert!(at.customers > seen.swap(at.customers, Ordering::Relaxed) || at.pages == 4, "{how:?}");
         };
-        let summary = world.parts.partners[0].roster.sync(progress).await.unwrap();
+        let summary = world.parts.partners[0].customer_sync.sync(progress).await.unwrap();
         assert_eq!((summary.listed, summary.complete, summary.missing), (1200, true, 0), "{how:?}");
         assert_eq!(world.sandbox.count(Kind::Customers) - asked, pages, "{how:?}");
     }
@@ -191,7 +191,7 @@ async fn a_throttled_list_closes_the_gate_for_everybody_even_over_a_restart() {
     world.restart().await;
     world.poll().await;
     round(&world).await;
-    let Err(Error::Closed(gate)) = sync(&world).await else { panic!("asked behind a closed gate") };
+    let Err(Error::BackingOff(gate)) = sync(&world).await else { panic!("asked behind a closed gate") };
     assert!(gate.reason.contains("429"), "{}", gate.reason);
     assert_eq!((world.sandbox.count(Kind::Customers), world.sandbox.count(Kind::Qualifications)), (1, 0));
     world.pass(seconds(601));

@@ -271,7 +271,7 @@ async fn a_customer_list_that_cannot_be_read_is_not_asked_for_in_a_loop() {
     let mut world = World::new().await;
     world.customer("Contoso School").await;
     world.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(500)));
-    let roster = &world.parts.partners[0].roster;
+    let roster = &world.parts.partners[0].customer_sync;
     for _ in 0..15 {
         roster.round().await.unwrap();
         world.pass(seconds(20));

@@ -1,7 +1,7 @@
-//! Which days are worked, and what time it is where the people are.
+//! Working days and local time.
 //!
-//! Pure: a zone's rules come with the program, the holidays with the configuration. Everything that counts business
-//! days or says "not at night" asks this one calendar.
+//! Pure: the time zone rules come with the program, the holidays with the configuration. Everything that counts business
+//! days or knows quiet hours uses this one calendar.
 
 mod reminders;
 
@@ -13,18 +13,18 @@ use crate::time::Timestamp;
 
 pub use reminders::{Reminder, Reminders};
 
-/// Nothing is looked for farther ahead, so that a calendar without a working day costs a moment and no more.
+/// Bounds every search, so that it ends in a calendar without working days.
 const FARTHEST_DAYS: u32 = 3_660;
-/// Where a whole day was left out (a country changed sides of the date line), local time jumps by so much.
+/// The longest jump of local time, where a country crossed the date line and left out a day.
 const LONGEST_JUMP_MINUTES: u32 = 25 * 60;
 
 /// `[schedule]` `timezone`, `working_days` and `holidays_file`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calendar {
     pub zone: chrono_tz::Tz,
-    /// From Monday to Sunday.
+    /// Monday to Sunday.
     pub working_days: [bool; 7],
-    /// Days that nobody works, whatever weekday they are.
+    /// Free days, whatever their weekday.
     pub holidays: BTreeSet<NaiveDate>,
 }
 
@@ -46,14 +46,14 @@ impl Calendar {
         self.working_days.get(weekday).copied().unwrap_or_default() && !self.holidays.contains(&date)
     }
 
-    /// What a clock on the wall shows.
+    /// The local time at `at`.
     #[must_use]
     pub fn local(&self, at: Timestamp) -> NaiveDateTime {
         at.to_utc().with_timezone(&self.zone).naive_local()
     }
 
-    /// When a clock on the wall shows this: the first time if it does so twice, and the end of the gap if it never
-    /// does because clocks were set forward.
+    /// The instant of a local time: the first one if there are two, and the end of the gap if there is none because clocks
+    /// were set forward.
     #[must_use]
     pub fn at(&self, local: NaiveDateTime) -> Timestamp {
         let instant = |local: NaiveDateTime| match self.zone.from_local_datetime(&local) {
@@ -68,8 +68,8 @@ impl Calendar {
         found.unwrap_or_else(|| local.and_utc().into())
     }
 
-    /// The same local time on the `days`th working day after the day of `from`; that day itself does not count,
-    /// whether it is worked or not. At most ten years later, whatever the calendar.
+    /// The same local time on the `days`th working day after the day of `from`, which itself does not count. At most ten
+    /// years later.
     #[must_use]
     pub fn business_days_after(&self, from: Timestamp, days: u32) -> Timestamp {
         let local = self.local(from);
@@ -85,7 +85,7 @@ impl Calendar {
         if date == local.date() { from } else { self.at(date.and_time(local.time())) }
     }
 
-    /// How many of [`Calendar::business_days_after`] have passed; nobody counts beyond ten years.
+    /// The number of business days that have passed, as by [`Calendar::business_days_after`]; at most ten years of them.
     #[must_use]
     pub fn business_days_between(&self, from: Timestamp, to: Timestamp) -> u32 {
         let (from, to) = (self.local(from), self.local(to));
@@ -94,7 +94,7 @@ impl Calendar {
         u32::try_from(days).unwrap_or(u32::MAX)
     }
 
-    /// This time if its day is worked, else the same local time on the next working day; at most ten years later.
+    /// `at` if on a working day, else the same local time on the next one; at most ten years later.
     #[must_use]
     pub fn on_a_working_day(&self, at: Timestamp) -> Timestamp {
         if self.is_working_day(self.local(at).date()) { at } else { self.business_days_after(at, 1) }

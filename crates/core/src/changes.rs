@@ -67,7 +67,7 @@ pub enum AbsencePolicy {
     /// Not yet: the control sample is to be polled first.
     SampleMissing,
     /// A mass absence since this time: only confirmations at least an hour later count, and they must be an hour apart.
-    MassAbsenceSince(Timestamp),
+    MassAbsence(Timestamp),
     /// An operator accepted all absences that were pending at this time.
     AcceptedAt(Timestamp),
 }
@@ -78,67 +78,57 @@ pub enum AbsencePolicy {
 pub fn compare(
     before: &[QualificationState],
     answer: &Snapshot,
-    context: &EvalContext,
+    ctx: &EvalContext,
 ) -> Vec<(QualificationState, Option<Change>)> {
     let known = before.iter().map(|state| match answer.get(&key(&state.qualification)) {
-        Some(entry) if context.last_seen_at.is_none() && state.entry.is_none() => {
-            first_response_after_submission(state, entry, context)
+        Some(entry) if ctx.last_seen_at.is_none() && state.entry.is_none() => {
+            first_response_after_submission(state, entry, ctx)
         }
-        shown => step(state, shown, context),
+        shown => step(state, shown, ctx),
     });
     let is_known = |entry: &&Entry| before.iter().any(|state| key(&state.qualification) == entry.key());
     let new = answer.entries().iter().filter(|entry| !is_known(entry)).map(|entry| {
-        let never = QualificationState::unseen(&entry.qualification, context.now);
-        if context.last_seen_at.is_none() {
-            first_response(&never, entry, context)
-        } else {
-            step(&never, Some(entry), context)
-        }
+        let never = QualificationState::unseen(&entry.qualification, ctx.now);
+        if ctx.last_seen_at.is_none() { first_response(&never, entry, ctx) } else { step(&never, Some(entry), ctx) }
     });
     known.chain(new).collect()
 }
 
 /// Compares one qualification: `shown` is accepted at once, or kept pending until it has enough confirmations.
-fn step(
-    before: &QualificationState,
-    shown: Option<&Entry>,
-    context: &EvalContext,
-) -> (QualificationState, Option<Change>) {
-    let needed = before.confirmations_needed(shown, context);
+fn step(before: &QualificationState, shown: Option<&Entry>, ctx: &EvalContext) -> (QualificationState, Option<Change>) {
+    let needed = before.confirmations_needed(shown, ctx);
     if needed == 1 || (shown.is_none() && before.entry.is_none()) {
-        let last_other_at = before.pending_as(shown).map_or(context.last_seen_at, |pending| pending.last_other_at);
-        return accept(before, shown, context, last_other_at);
+        let last_other_at = before.pending_as(shown).map_or(ctx.last_seen_at, |pending| pending.last_other_at);
+        return accept(before, shown, ctx, last_other_at);
     }
     let first = Pending {
         shows: shown.cloned(),
-        since: context.now,
-        last_other_at: context.last_seen_at,
+        since: ctx.now,
+        last_other_at: ctx.last_seen_at,
         confirmations: 1,
-        last_confirmed_at: context.now,
-        until: context.now,
+        last_confirmed_at: ctx.now,
+        until: ctx.now,
     };
     let mut pending = match before.pending_as(shown).cloned() {
         None => first,
         // The clock was set back: wait one more interval, not for days.
-        Some(pending) if context.now < pending.last_confirmed_at => {
-            Pending { since: pending.since.min(context.now), last_confirmed_at: context.now, ..pending }
+        Some(pending) if ctx.now < pending.last_confirmed_at => {
+            Pending { since: pending.since.min(ctx.now), last_confirmed_at: ctx.now, ..pending }
         }
-        Some(pending) if pending.is_accepted(context) || context.now < pending.next_confirmation_at(context) => pending,
-        Some(pending) if pending.must_restart(context) => {
+        Some(pending) if pending.is_accepted(ctx) || ctx.now < pending.next_confirmation_at(ctx) => pending,
+        Some(pending) if pending.must_restart(ctx) => {
             Pending { since: pending.since, last_other_at: pending.last_other_at, ..first }
         }
-        Some(pending) => {
-            Pending { confirmations: pending.confirmations + 1, last_confirmed_at: context.now, ..pending }
-        }
+        Some(pending) => Pending { confirmations: pending.confirmations + 1, last_confirmed_at: ctx.now, ..pending },
     };
-    let enough = if matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(_)) { 2 } else { needed };
+    let enough = if matches!(ctx.absence_policy, AbsencePolicy::MassAbsence(_)) { 2 } else { needed };
     let is_confirmed = pending.confirmations >= enough
-        && !pending.must_restart(context)
-        && context.absence_policy != AbsencePolicy::SampleMissing;
-    if is_confirmed || pending.is_accepted(context) {
-        return accept(before, shown, context, pending.last_other_at);
+        && !pending.must_restart(ctx)
+        && ctx.absence_policy != AbsencePolicy::SampleMissing;
+    if is_confirmed || pending.is_accepted(ctx) {
+        return accept(before, shown, ctx, pending.last_other_at);
     }
-    pending.until = pending.until(needed, context);
+    pending.until = pending.until(needed, ctx);
     (QualificationState { pending: Some(pending), ..before.clone() }, None)
 }
 
@@ -146,12 +136,12 @@ fn step(
 fn accept(
     before: &QualificationState,
     shown: Option<&Entry>,
-    context: &EvalContext,
+    ctx: &EvalContext,
     last_other_at: Option<Timestamp>,
 ) -> (QualificationState, Option<Change>) {
     match shown {
-        Some(entry) => entry_present(before, entry, context, last_other_at),
-        None => entry_missing(before, context, last_other_at),
+        Some(entry) => entry_present(before, entry, ctx, last_other_at),
+        None => entry_missing(before, ctx, last_other_at),
     }
 }
 
@@ -159,23 +149,22 @@ fn accept(
 fn first_response(
     never: &QualificationState,
     entry: &Entry,
-    context: &EvalContext,
+    ctx: &EvalContext,
 ) -> (QualificationState, Option<Change>) {
-    let (state, change) = entry_present(never, entry, context, None);
+    let (state, change) = entry_present(never, entry, ctx, None);
     let is_verdict = matches!(entry.status(), Status::Verdict(_));
-    let is_ours = context.notify_since.is_none_or(|watching| {
+    let is_ours = ctx.notify_since.is_none_or(|watching| {
         let is_later = |date: Option<Timestamp>| date.is_some_and(|date| date > watching);
         // An approval often has no date, and a date without its zone may be hours early; the activity log has the
         // submission's.
-        let is_logged = context.submitted_at.is_some_and(|submitted| {
+        let is_logged = ctx.submitted_at.is_some_and(|submitted| {
             entry.created_at.is_none_or(|created| submitted.since(created) < Duration::from_hours(24))
         });
-        is_later(entry.created_at) || (is_later(context.submitted_at) && is_logged)
+        is_later(entry.created_at) || (is_later(ctx.submitted_at) && is_logged)
     });
-    let reported =
-        change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
+    let loud = change.filter(|_| is_verdict && is_ours).map(|change| Change { from: None, first_seen: true, ..change });
     let review = Review { submitted_at: entry.created_at, ..state.review };
-    (QualificationState { review, ..state }, reported)
+    (QualificationState { review, ..state }, loud)
 }
 
 /// The first response for a customer after a submission through vetwatch: any entry of that qualification is a change
@@ -183,19 +172,19 @@ fn first_response(
 fn first_response_after_submission(
     before: &QualificationState,
     entry: &Entry,
-    context: &EvalContext,
+    ctx: &EvalContext,
 ) -> (QualificationState, Option<Change>) {
-    let (state, change) = entry_present(before, entry, context, None);
+    let (state, change) = entry_present(before, entry, ctx, None);
     (state, change.map(|change| Change { from: None, first_seen: true, ..change }))
 }
 
 fn entry_present(
     before: &QualificationState,
     entry: &Entry,
-    context: &EvalContext,
+    ctx: &EvalContext,
     last_other_at: Option<Timestamp>,
 ) -> (QualificationState, Option<Change>) {
-    let (now, written) = (context.now, entry);
+    let (now, written) = (ctx.now, entry);
     let starts_review = before.starts_review(entry);
     let review = if starts_review {
         let seen_to_begin = (entry.status() == Status::InReview).then_some(now);
@@ -266,7 +255,7 @@ fn event_of(before: &QualificationState, entry: &Entry, review: &Review, starts_
 /// The state and change once an entry is confirmed absent.
 fn entry_missing(
     before: &QualificationState,
-    context: &EvalContext,
+    ctx: &EvalContext,
     last_other_at: Option<Timestamp>,
 ) -> (QualificationState, Option<Change>) {
     let event = match before.status() {
@@ -277,10 +266,7 @@ fn entry_missing(
     };
     let change = before.change(event, None, before.review, last_other_at);
     let last_notified = before.last_notified.clone().filter(|_| event != EventType::Revoked);
-    (
-        QualificationState { entry: None, since: context.now, last_notified, pending: None, ..before.clone() },
-        Some(change),
-    )
+    (QualificationState { entry: None, since: ctx.now, last_notified, pending: None, ..before.clone() }, Some(change))
 }
 
 impl QualificationState {

@@ -1,4 +1,4 @@
-//! What vetwatch tells: event types and their content, as it is stored and as every message carries it.
+//! Event types and their data, as stored and as sent.
 
 use std::fmt;
 
@@ -53,13 +53,13 @@ impl EventType {
         Self::ALL.iter().copied().find(|known| known.as_str() == name)
     }
 
-    /// For the people who run vetwatch, whatever the routes say.
+    /// True if the event goes to the operators, whatever the routes say.
     #[must_use]
     pub fn is_for_operators(self) -> bool {
         self.as_str().starts_with("monitor.")
     }
 
-    /// Recorded, and sent only where a route names it: nobody wants mail for it unasked.
+    /// True if the event is sent only where a route names it.
     #[must_use]
     pub fn is_opt_in(self) -> bool {
         matches!(self, Self::Submitted | Self::Changed)
@@ -72,7 +72,7 @@ impl fmt::Display for EventType {
     }
 }
 
-/// An event as it is stored: committed with the transition that it tells of.
+/// An event as stored, committed together with its transition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     pub kind: EventType,
@@ -81,7 +81,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// What has just happened, under a new id. Those of verdicts follow from what they tell: see [`ids`](crate::ids).
+    /// A new event with a random id. The ids of verdicts are deterministic: see [`ids`](crate::ids).
     #[must_use]
     pub fn new(kind: EventType, partner: &str, subject: EventPayload, observed_at: Timestamp, now: Timestamp) -> Self {
         let event_id = Uuid::now_v7();
@@ -98,7 +98,6 @@ pub struct EventData {
     #[serde(flatten)]
     pub subject: EventPayload,
     pub observed_at: Timestamp,
-    /// A message that somebody asked for with `test-send`.
     pub test: bool,
 }
 
@@ -114,37 +113,37 @@ pub enum EventPayload {
 pub struct VettingChange {
     pub customer: CustomerRef,
     pub qualification: String,
-    /// The status before, as spelled; `absent`: no entry; null: an entry without status, or never seen before.
+    /// The previous status, as spelled; `absent` without an entry, null for an entry without status or at first sight.
     pub from: Option<String>,
     pub to: Option<String>,
     /// Microsoft's words.
     pub vetting_reason: Option<String>,
     pub vetting_created_at: Option<Timestamp>,
-    /// When it was last seen otherwise: the change happened between this and `observed_at`.
+    /// When the previous state was last seen: the change happened between this and `observed_at`.
     pub last_seen_before_at: Option<Timestamp>,
-    /// Which review this was, as far as vetwatch saw; Education allows three.
+    /// Number of the review, as far as vetwatch saw; Education allows three.
     pub attempt: u32,
-    /// Of the answer that showed it; Microsoft's support asks for this.
+    /// The correlation id of the response; Microsoft's support asks for it.
     pub correlation_id: Option<String>,
-    /// This is how the customer was when vetwatch first saw it.
+    /// Found in the first response for the customer.
     #[serde(default)]
     pub first_seen: bool,
-    /// Of a `vetting.vanished` in whose place an earlier verdict stands again: the create date of the request that is gone.
+    /// For a `vetting.vanished` after which an earlier verdict is shown again: the create date of the vanished request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_created_at: Option<Timestamp>,
-    /// Of `vetting.overdue` alone.
+    /// For `vetting.overdue` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue: Option<Overdue>,
 }
 
-/// How long a review has been going on.
+/// How long a review has been open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overdue {
-    /// The create date, or when it was first seen.
+    /// The create date, or when the review was first seen.
     pub since: Timestamp,
-    /// Business days since then, whole ones.
+    /// Whole business days since then.
     pub business_days: u32,
-    /// Which reminder of this review it is, counted from 1.
+    /// Number of the reminder, counted from 1.
     pub reminder: u32,
 }
 
@@ -156,10 +155,9 @@ pub struct CustomerRef {
     pub tags: Vec<String>,
 }
 
-/// News of vetwatch itself.
+/// The payload of a `monitor.…` event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OperationalNotice {
-    /// One line: what happened.
     pub summary: String,
     /// What it means and what to do, in sentences.
     pub detail: String,

@@ -1,10 +1,9 @@
-//! Ids that follow from what they name. The same verdict has the same event id in every copy of the database, and a
-//! message that tells the same has the same delivery id: who restores a backup repeats what was told since under ids that
-//! receivers know.
+//! Deterministic ids. The same verdict has the same event id in every copy of the database, and a delivery of the same
+//! events the same delivery id: after a restored backup, what is sent again has ids that receivers know.
 //!
-//! An id is the first 16 bytes of the SHA-256 of some fields, as a UUID of version 8. The fields are written one after the
-//! other, so that no two lists of fields give the same bytes: the length in bytes as decimal digits, a colon, the field in
-//! UTF-8, a comma; a field that is null is `-,`. The README shows a vector, and the test below holds it.
+//! An id is the first 16 bytes of the SHA-256 of its fields, as a UUID of version 8. The encoding of the fields is injective:
+//! the length in bytes as decimal digits, a colon, the field in UTF-8, a comma; a null field is `-,`. The README shows a
+//! vector, and the test below verifies it.
 
 use std::fmt::Write as _;
 
@@ -15,32 +14,31 @@ use crate::event::EventType;
 use crate::qualification;
 use crate::time::Timestamp;
 
-/// What an event about a review is known by. Its type is not part of it: a later version may call it otherwise.
+/// The identity of an event about a review. Excludes the event type, which a later version may rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventKey {
-    /// Everything but the ordinal, as it is hashed.
+    /// The encoded fields without the ordinal.
     fields: String,
 }
 
 impl EventKey {
-    /// Of an approval, a denial, a revocation and a review that vanished. The events of other changes have a new id each
-    /// time: `None`.
+    /// The key of an approval, a denial, a revocation or a vanished review. `None` for other changes, whose events get a
+    /// random id.
     ///
-    /// `partner` is the name in the configuration, which is the database's identity: two partners of one tenant have
-    /// events of their own.
+    /// `partner` is the name in the configuration, as in the database: two partners of one tenant have separate events.
     #[must_use]
     pub fn of_change(partner: &str, customer_id: &str, change: &Change) -> Option<Self> {
         if !matches!(change.event, EventType::Approved | EventType::Denied | EventType::Revoked | EventType::Vanished) {
             return None;
         }
-        // `absent` is one of the words.
+        // `absent` counts as a status.
         let to = change.to.as_deref().map(qualification::key);
         let reason = change.reason.as_deref().and_then(qualification::reason_key);
         let date = date(change.created_at.or(change.review.created_at), change.review.attempt);
         Some(Self::new(partner, customer_id, &change.qualification, [to.as_deref(), Some(&date), reason.as_deref()]))
     }
 
-    /// Of a reminder of a long review: the review, and which of its reminders it is.
+    /// The key of a reminder: the review, and the number of the reminder.
     #[must_use]
     pub fn of_reminder(
         partner: &str,
@@ -59,18 +57,18 @@ impl EventKey {
         Self { fields: encoded(whose.into_iter().chain(what)) }
     }
 
-    /// The event's id. `ordinal` counts from 1 and tells events apart that are otherwise the same: an approval that comes
-    /// back under its old date, a customer who was removed and added again.
+    /// The event's id. `ordinal` counts from 1 and distinguishes otherwise equal events: an approval that returns with its
+    /// old date, a customer that was removed and added again.
     #[must_use]
     pub fn id(&self, ordinal: u32) -> Uuid {
         hashed(&format!("{}{}", self.fields, encoded([Some(ordinal.to_string().as_str())])))
     }
 }
 
-/// The id of a message to an endpoint that tells these events, all of them, in whatever order they are given.
+/// The id of a delivery of these events to an endpoint, in any order.
 ///
-/// An event is told to an endpoint in one message, so no two messages have the same fields. Should the id be taken all
-/// the same, a field more tells them apart: `ordinal`, from 2 on.
+/// An endpoint gets an event in one delivery only, so no two have the same fields. If the id is taken nevertheless, one more
+/// field distinguishes them: `ordinal`, from 2 on.
 #[must_use]
 pub fn delivery(endpoint: &str, recipient: Option<&str>, events: &[String], ordinal: u32) -> Uuid {
     let mut events: Vec<&str> = events.iter().map(String::as_str).collect();
@@ -80,8 +78,7 @@ pub fn delivery(endpoint: &str, recipient: Option<&str>, events: &[String], ordi
     hashed(&encoded(fields.chain(events.into_iter().map(Some)).chain(ordinal.as_deref().map(Some))))
 }
 
-/// Which review, or which of its entries: the create date in whole seconds, or, where none was ever shown, which review
-/// of the customer's it is.
+/// Identifies a review or its entry: the create date in whole seconds, or the attempt if there never was a date.
 fn date(known: Option<Timestamp>, attempt: u32) -> String {
     known.map_or_else(|| format!("attempt:{attempt}"), |at| at.as_secs().to_string())
 }
@@ -240,7 +237,6 @@ mod tests {
         assert!((1..ids.len()).all(|n| !ids[..n].contains(&ids[n])), "{ids:?}");
     }
 
-    /// Reads what [`encoded`] wrote, field by field.
     fn decoded(mut text: &str) -> Vec<Option<String>> {
         let mut fields = Vec::new();
         while !text.is_empty() {
@@ -258,7 +254,7 @@ mod tests {
     }
 
     fn field() -> impl Strategy<Value = Option<String>> {
-        // What the encoding itself is made of, above all.
+        // Mostly the characters of the encoding itself.
         prop::option::of(prop_oneof![any::<String>(), "[-0-9:,]{0,6}"])
     }
 
@@ -267,7 +263,7 @@ mod tests {
 
         #[test]
         fn no_two_lists_of_fields_give_the_same_bytes(fields in prop::collection::vec(field(), 0..8)) {
-            // What can be read back was written by nothing else.
+            // Decodable, so no other list has the same bytes.
             let text = encoded(fields.iter().map(Option::as_deref));
             prop_assert_eq!(decoded(&text), fields);
         }

@@ -1,5 +1,4 @@
-//! Partner Center's words: customers, qualifications, vetting statuses. Compared as Microsoft's services
-//! compare them, kept as they were spelled.
+//! Qualifications and vetting statuses. Compared as Microsoft's services compare them, kept as spelled.
 
 use std::fmt;
 
@@ -7,27 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// How two names are compared: without case and underscores (`government_community_cloud` is
-/// `GovernmentCommunityCloud`: both spellings were seen).
+/// Normalises a name for comparison: without case and underscores (both `government_community_cloud` and
+/// `GovernmentCommunityCloud` were seen).
 #[must_use]
 pub fn key(name: &str) -> String {
     name.trim().chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }
 
-/// How two reasons are compared: Microsoft writes the same one in several casings. An empty one is none.
+/// Normalises a reason for comparison, as Microsoft writes it in several casings. `None` if empty.
 #[must_use]
 pub fn reason_key(reason: &str) -> Option<String> {
     Some(reason.trim().to_lowercase()).filter(|reason| !reason.is_empty())
 }
 
-/// What `vettingStatus` says. An open set: the documentation ends its list with "etc.".
+/// A `vettingStatus`. An open set: the documentation ends its list with "etc.".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// The entry has no status (`StateOwnedEntity` never has one).
     None,
     InReview,
     Verdict(Verdict),
-    /// A word that is not documented. It is kept and shown, and never read as a verdict.
+    /// Not documented. Kept and shown, and never taken for a verdict.
     Unknown,
 }
 
@@ -68,7 +67,7 @@ pub struct Entry {
     pub qualification: String,
     pub vetting_status: Option<String>,
     pub vetting_reason: Option<String>,
-    /// When this vetting was created; `None` if the entry has no date or one that cannot be read.
+    /// The create date; `None` if missing or unreadable.
     pub created_at: Option<Timestamp>,
 }
 
@@ -88,26 +87,24 @@ impl Entry {
         }
     }
 
-    /// The status word, compared.
     #[must_use]
     pub fn status_key(&self) -> Option<String> {
         self.vetting_status.as_deref().map(key)
     }
 
-    /// The reason, compared.
     #[must_use]
     pub fn reason_key(&self) -> Option<String> {
         self.vetting_reason.as_deref().and_then(reason_key)
     }
 }
 
-/// What one understood answer says of a customer: at most one entry for each qualification.
+/// A customer's response, normalised: at most one entry per qualification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot(Vec<Entry>);
 
 impl Snapshot {
-    /// Of several entries of one qualification the one with the newest create date is current; an unknown
-    /// date is the oldest, and of equal ones the last counts. `"None"` is no entry.
+    /// Keeps the entry with the newest create date of each qualification; an unknown date is the oldest, and the last of equal
+    /// ones wins. Skips `"None"`.
     #[must_use]
     pub fn of(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut current: Vec<Entry> = Vec::new();
@@ -136,7 +133,7 @@ impl Snapshot {
         self.0.iter().find(|entry| entry.key() == qualification_key)
     }
 
-    /// A text that is equal for answers that say the same, whatever their spelling or order.
+    /// A text that is equal for equivalent responses, whatever their spelling or order.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let rows: Vec<_> = self

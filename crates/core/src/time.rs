@@ -1,4 +1,4 @@
-//! Instants as the tables hold them, and the clock that everything asks.
+//! Instants as stored in the database, and the clock.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,7 +37,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead (the clock may have been set back).
+    /// Time since `earlier`; zero if it is ahead (the clock may have been set back).
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -81,11 +81,11 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
     }
 }
 
-/// What time it is. The one trait of this crate: tests need hours to pass.
+/// The current time. A trait because tests need hours to pass.
 pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 
-    /// How long the machine has been up, the time that it was suspended included. Setting the clock does not move it.
+    /// Time since boot, including suspended time. Not affected by setting the clock.
     fn up(&self) -> Duration;
 }
 
@@ -102,12 +102,12 @@ impl Clock for SystemClock {
     }
 
     fn up(&self) -> Duration {
-        // There on every Linux that this runs on; without it the clock counts as never set.
+        // Present on every supported Linux; without it the clock counts as never set.
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
     }
 }
 
-/// A clock that moves only when told to.
+/// A clock that only moves by [`Self::advance`] and [`Self::set`].
 #[derive(Debug)]
 pub struct ManualClock {
     now: AtomicI64,
@@ -120,14 +120,13 @@ impl ManualClock {
         Self { now: AtomicI64::new(now.0), up: AtomicI64::new(0) }
     }
 
-    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.now.fetch_add(by, Ordering::SeqCst);
         self.up.fetch_add(by, Ordering::SeqCst);
     }
 
-    /// Sets the clock; no time passes.
+    /// Sets the clock without time passing.
     pub fn set(&self, now: Timestamp) {
         self.now.store(now.0, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! When somebody is reminded of a review that takes long. Pure.
+//! Due times of the reminders of a long review. Pure.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::Calendar;
 use crate::time::Timestamp;
 
 const DAY: Duration = Duration::from_hours(24);
-/// Reminders lie at least a day apart. What is nearer to one that was told is that one: a create date may become known
-/// later, or be written otherwise, and the configuration may change.
-const SAME: Duration = Duration::from_hours(12);
+/// Reminders are at least a day apart. One nearer to the last sent is the same: a create date may become known later or be
+/// written otherwise, and the configuration may change.
+const SAME_REMINDER: Duration = Duration::from_hours(12);
 
-/// `[overdue]`: after so many business days each, ascending, and then again and again. None at all: nobody is reminded.
+/// `[overdue]`: business days to each reminder, ascending, and then a repetition. No reminders if empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reminders {
     pub calendar: Calendar,
@@ -33,7 +33,7 @@ pub struct Reminder {
 }
 
 impl Reminders {
-    /// The last reminder that is due at `now`, of a review that began at `since`.
+    /// The last reminder due at `now` of a review that started at `since`.
     #[must_use]
     pub fn last_due(&self, since: Timestamp, now: Timestamp) -> Option<Reminder> {
         let mut last = None;
@@ -45,10 +45,10 @@ impl Reminders {
             last = Some(Reminder { number, due_at });
         }
         let Reminder { number, due_at } = last?;
-        // In whole milliseconds, and never by zero: a day is the least that the configuration takes.
+        // Never divides by zero: the configuration requires at least a day.
         let every = self.then_every.max(DAY);
         let times = u32::try_from(now.since(due_at).as_millis() / every.as_millis()).unwrap_or(u32::MAX);
-        // The last one may fall on a free day and wait for a working one; then it is the one before it.
+        // The last one may wait from a free day for a working one; then the one before it is the last due.
         let again = (times.saturating_sub(1)..=times).rev().filter(|times| *times > 0).find_map(|times| {
             let due_at = self.calendar.on_a_working_day(due_at.after(every.saturating_mul(times)));
             (due_at <= now).then(|| Reminder { number: number.saturating_add(times), due_at })
@@ -56,14 +56,15 @@ impl Reminders {
         again.or(last)
     }
 
-    /// The last reminder that is due, unless those up to `told` cover it. Of several that became due together only the
-    /// last one is worth a message.
+    /// The last reminder due, unless those up to `sent_until` cover it. Of several that became due together only the last is
+    /// sent.
     #[must_use]
-    pub fn to_tell(&self, since: Timestamp, told: Option<Timestamp>, now: Timestamp) -> Option<Reminder> {
-        self.last_due(since, now).filter(|last| told.is_none_or(|told| last.due_at > told.after(SAME)))
+    pub fn next_reminder(&self, since: Timestamp, sent_until: Option<Timestamp>, now: Timestamp) -> Option<Reminder> {
+        self.last_due(since, now)
+            .filter(|last| sent_until.is_none_or(|sent_until| last.due_at > sent_until.after(SAME_REMINDER)))
     }
 
-    /// For more business days than the first reminder waits?
+    /// True if the first reminder is due.
     #[must_use]
     pub fn is_overdue(&self, since: Timestamp, now: Timestamp) -> bool {
         self.business_days.first().is_some_and(|days| self.calendar.business_days_after(since, *days) < now)
@@ -83,12 +84,12 @@ mod tests {
         MONDAY.after(DAY * u32::try_from(n).unwrap())
     }
 
-    /// Each day's reminder from Monday on.
-    fn told(reminders: &Reminders, until: u64) -> Vec<(u64, u32)> {
-        let (mut told, mut seen) = (None, Vec::new());
+    /// The reminders sent on each day from Monday on.
+    fn sent(reminders: &Reminders, until: u64) -> Vec<(u64, u32)> {
+        let (mut sent_until, mut seen) = (None, Vec::new());
         for day in 0..=until {
-            if let Some(reminder) = reminders.to_tell(MONDAY, told, days(day)) {
-                told = Some(reminder.due_at);
+            if let Some(reminder) = reminders.next_reminder(MONDAY, sent_until, days(day)) {
+                sent_until = Some(reminder.due_at);
                 seen.push((day, reminder.number));
             }
         }
@@ -99,23 +100,23 @@ mod tests {
     fn after_three_and_five_business_days_and_then_weekly() {
         assert_eq!(MONDAY.to_utc().format("%A %H:%M").to_string(), "Monday 08:00");
         // Thursday; Monday after the weekend; each Monday from then on.
-        assert_eq!(told(&Reminders::default(), 30), [(3, 1), (7, 2), (14, 3), (21, 4), (28, 5)]);
+        assert_eq!(sent(&Reminders::default(), 30), [(3, 1), (7, 2), (14, 3), (21, 4), (28, 5)]);
     }
 
     #[test]
-    fn a_weekly_reminder_on_a_holiday_comes_the_day_after_and_the_next_one_is_as_ever() {
+    fn a_weekly_reminder_on_a_holiday_comes_the_day_after_and_the_next_one_as_usual() {
         let holidays = [days(14).to_utc().date_naive()].into();
         let calendar = Calendar { holidays, ..Calendar::default() };
         let reminders = Reminders { calendar, ..Reminders::default() };
-        assert_eq!(told(&reminders, 30), [(3, 1), (7, 2), (15, 3), (21, 4), (28, 5)]);
+        assert_eq!(sent(&reminders, 30), [(3, 1), (7, 2), (15, 3), (21, 4), (28, 5)]);
     }
 
     #[test]
-    fn of_several_that_were_missed_the_last_one_is_told_and_without_days_none() {
-        let reminder = Reminders::default().to_tell(MONDAY, None, days(17)).unwrap();
+    fn of_several_that_were_missed_the_last_one_is_sent_and_without_days_none() {
+        let reminder = Reminders::default().next_reminder(MONDAY, None, days(17)).unwrap();
         assert_eq!((reminder.number, reminder.due_at), (3, days(14)));
         let none = Reminders { business_days: Vec::new(), ..Reminders::default() };
-        assert_eq!(none.to_tell(MONDAY, None, days(1000)), None);
+        assert_eq!(none.next_reminder(MONDAY, None, days(1000)), None);
         assert!(!none.is_overdue(MONDAY, days(1000)));
     }
 
@@ -123,18 +124,18 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn none_is_told_twice_however_the_clock_jumps(
+        fn none_is_sent_twice_however_the_clock_jumps(
             jumps in prop::collection::vec(0_u64..60 * 24, 1..60), shift in 0_u64..7_200,
             free in prop::collection::btree_set(0_u64..60, 0..12)
         ) {
             let holidays = free.into_iter().map(|n| days(n).to_utc().date_naive()).collect();
             let reminders = Reminders { calendar: Calendar { holidays, ..Calendar::default() }, ..Reminders::default() };
-            let (mut told, mut numbers) = (None, Vec::new());
+            let (mut sent_until, mut numbers) = (None, Vec::new());
             for (index, hours) in jumps.into_iter().enumerate() {
-                // The create date becomes known halfway, a little earlier than what was taken for it.
+                // The create date becomes known halfway, slightly before the assumed one.
                 let since = if index > 20 { MONDAY.before(Duration::from_secs(shift)) } else { MONDAY };
-                if let Some(reminder) = reminders.to_tell(since, told, MONDAY.after(Duration::from_hours(hours))) {
-                    told = Some(reminder.due_at);
+                if let Some(reminder) = reminders.next_reminder(since, sent_until, MONDAY.after(Duration::from_hours(hours))) {
+                    sent_until = Some(reminder.due_at);
                     numbers.push(reminder.number);
                 }
             }

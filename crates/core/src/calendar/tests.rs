@@ -31,7 +31,7 @@ fn the_business_days_that_have_passed_are_those_that_are_whole() {
 }
 
 #[test]
-fn whoever_works_on_other_days_says_so() {
+fn working_days_can_be_configured() {
     let working_days = [false, true, true, true, true, false, true];
     let calendar = Calendar { working_days, ..Calendar::default() };
     assert_eq!(calendar.business_days_after(utc("2026-11-20T09:00"), 1), utc("2026-11-22T09:00"), "Sunday");
@@ -63,7 +63,7 @@ fn three_business_days_are_the_same_hour_on_the_wall_over_a_change_of_the_clocks
 }
 
 #[test]
-fn a_day_is_the_one_where_the_people_are() {
+fn a_day_is_that_of_the_time_zone() {
     let calendar = amsterdam(&[]);
     // Still Friday in Greenwich, and Saturday in Amsterdam.
     assert_eq!(calendar.business_days_after(utc("2026-11-20T23:30"), 1), utc("2026-11-22T23:30"));

@@ -70,7 +70,6 @@ pub struct Pending {
 }
 
 impl QualificationState {
-    /// A qualification that was never seen.
     #[must_use]
     pub fn unseen(qualification: &str, now: Timestamp) -> Self {
         Self {
@@ -113,14 +112,14 @@ impl QualificationState {
     }
 
     /// How many responses must show it before it is accepted; 1 is at once.
-    pub(super) fn confirmations_needed(&self, shown: Option<&Entry>, context: &EvalContext) -> u32 {
+    pub(super) fn confirmations_needed(&self, shown: Option<&Entry>, ctx: &EvalContext) -> u32 {
         match shown {
             None if self.status() == Some(Status::Verdict(Verdict::Approved)) => 3,
             None => 2,
             Some(entry) => {
-                let since = self.pending_as(shown).map_or(context.now, |pending| pending.since);
+                let since = self.pending_as(shown).map_or(ctx.now, |pending| pending.since);
                 let is_doubted =
-                    matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(_)) && self.is_rolled_back(entry);
+                    matches!(ctx.absence_policy, AbsencePolicy::MassAbsence(_)) && self.is_rolled_back(entry);
                 self.confirmations_for(entry, since).max(if is_doubted { 2 } else { 1 })
             }
         }
@@ -172,7 +171,7 @@ impl QualificationState {
             && self
                 .last_notified
                 .as_ref()
-                .is_some_and(|last| last.attempt < self.review.attempt && last.reappears_as(entry))
+                .is_some_and(|last| last.attempt < self.review.attempt && last.is_shown_by(entry))
     }
 
     /// True if `entry` is the last notified verdict, so the undated review that seemed to start since was a stale copy.
@@ -181,7 +180,7 @@ impl QualificationState {
             && self
                 .last_notified
                 .as_ref()
-                .is_some_and(|last| last.attempt + 1 == self.review.attempt && last.reappears_as(entry))
+                .is_some_and(|last| last.attempt + 1 == self.review.attempt && last.is_shown_by(entry))
     }
 
     /// True if a new review starts with `entry`.
@@ -250,7 +249,7 @@ impl LastNotified {
     }
 
     /// True if `entry` is the same verdict with the same date, as written by any of Microsoft's programs.
-    fn reappears_as(&self, entry: &Entry) -> bool {
+    fn is_shown_by(&self, entry: &Entry) -> bool {
         let is_its_date = self.created_at.zip(entry.created_at).is_some_and(|(last, created)| {
             let is_older = created.as_secs() < self.at.as_secs();
             last.as_secs() == created.as_secs() || (is_older && within(SECONDS, last, created))
@@ -278,40 +277,41 @@ pub const MASS_ABSENCE_DELAY: Duration = HOUR;
 impl Pending {
     /// When the next confirmation counts.
     #[must_use]
-    pub fn next_confirmation_at(&self, context: &EvalContext) -> Timestamp {
-        match context.absence_policy {
-            AbsencePolicy::MassAbsenceSince(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY) => {
+    pub fn next_confirmation_at(&self, ctx: &EvalContext) -> Timestamp {
+        match ctx.absence_policy {
+            AbsencePolicy::MassAbsence(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY) => {
                 since.after(MASS_ABSENCE_DELAY)
             }
-            AbsencePolicy::MassAbsenceSince(_) => self.last_confirmed_at.after(MASS_ABSENCE_DELAY),
+            AbsencePolicy::MassAbsence(_) => self.last_confirmed_at.after(MASS_ABSENCE_DELAY),
             // At growing intervals: the control sample needs the budget, too.
             AbsencePolicy::SampleMissing => {
-                context.now.after(context.now.since(self.since).min(HOUR).max(context.first_confirmation))
+                ctx.now.after(ctx.now.since(self.since).min(HOUR).max(ctx.first_confirmation))
             }
-            AbsencePolicy::Confirm | AbsencePolicy::AcceptedAt(_) => self
-                .last_confirmed_at
-                .after(if self.confirmations == 1 { context.first_confirmation } else { context.second_confirmation }),
+            _ if self.confirmations == 1 => self.last_confirmed_at.after(ctx.first_confirmation),
+            AbsencePolicy::Confirm | AbsencePolicy::AcceptedAt(_) => {
+                self.last_confirmed_at.after(ctx.second_confirmation)
+            }
         }
     }
 
     /// When it is accepted if it stays until `needed` responses have shown it.
-    pub(super) fn until(&self, needed: u32, context: &EvalContext) -> Timestamp {
-        let next = self.next_confirmation_at(context);
-        match context.absence_policy {
-            AbsencePolicy::MassAbsenceSince(_) if self.must_restart(context) => next.after(MASS_ABSENCE_DELAY),
-            AbsencePolicy::MassAbsenceSince(_) | AbsencePolicy::SampleMissing => next,
-            _ if needed.saturating_sub(self.confirmations) > 1 => next.after(context.second_confirmation),
+    pub(super) fn until(&self, needed: u32, ctx: &EvalContext) -> Timestamp {
+        let next = self.next_confirmation_at(ctx);
+        match ctx.absence_policy {
+            AbsencePolicy::MassAbsence(_) if self.must_restart(ctx) => next.after(MASS_ABSENCE_DELAY),
+            AbsencePolicy::MassAbsence(_) | AbsencePolicy::SampleMissing => next,
+            _ if needed.saturating_sub(self.confirmations) > 1 => next.after(ctx.second_confirmation),
             _ => next,
         }
     }
 
     /// True if no confirmation counts because all were taken less than an hour into the mass absence.
-    pub(super) fn must_restart(&self, context: &EvalContext) -> bool {
-        matches!(context.absence_policy, AbsencePolicy::MassAbsenceSince(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY))
+    pub(super) fn must_restart(&self, ctx: &EvalContext) -> bool {
+        matches!(ctx.absence_policy, AbsencePolicy::MassAbsence(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY))
     }
 
-    pub(super) fn is_accepted(&self, context: &EvalContext) -> bool {
-        matches!(context.absence_policy, AbsencePolicy::AcceptedAt(at) if self.since <= at)
+    pub(super) fn is_accepted(&self, ctx: &EvalContext) -> bool {
+        matches!(ctx.absence_policy, AbsencePolicy::AcceptedAt(at) if self.since <= at)
     }
 }
 

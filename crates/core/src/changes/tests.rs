@@ -51,9 +51,8 @@ impl Sequence {
                 continue;
             }
             let entries = word.split('+').filter(|entry| *entry != "-").map(written);
-            let context =
-                EvalContext { notify_since: (!self.joined).then_some(WATCHING), ..context_at(now, last_seen_at) };
-            let steps = compare(&states, &Snapshot::of(entries), &context);
+            let ctx = EvalContext { notify_since: (!self.joined).then_some(WATCHING), ..ctx_at(now, last_seen_at) };
+            let steps = compare(&states, &Snapshot::of(entries), &ctx);
             for change in steps.iter().filter_map(|(_, change)| change.as_ref()) {
                 let name = NAMES.iter().find(|(_, long)| *long == change.qualification);
                 let name = name.map(|(short, _)| format!("{short}/")).unwrap_or_default();
@@ -95,14 +94,14 @@ fn answers_and_their_news() {
 
 #[test]
 fn a_confirmation_that_comes_too_early_does_not_count() {
-    let before = compare(&[], &Snapshot::of([entry("InReview", None, None)]), &context_at(at(0), None));
+    let before = compare(&[], &Snapshot::of([entry("InReview", None, None)]), &ctx_at(at(0), None));
     let mut states: Vec<_> = before.into_iter().map(|(state, _)| state).collect();
     for second in [10, 20, 30, 129] {
-        let steps = compare(&states, &Snapshot::default(), &context_at(at(second), Some(at(0))));
+        let steps = compare(&states, &Snapshot::default(), &ctx_at(at(second), Some(at(0))));
         assert!(steps.iter().all(|(_, change)| change.is_none()), "at {second} s");
         states = steps.into_iter().map(|(state, _)| state).collect();
     }
-    let steps = compare(&states, &Snapshot::default(), &context_at(at(130), Some(at(129))));
+    let steps = compare(&states, &Snapshot::default(), &ctx_at(at(130), Some(at(129))));
     let change = steps[0].1.as_ref().expect("the second confirmation");
     assert_eq!((change.event, change.last_seen_before_at), (EventType::Vanished, Some(at(0))));
 }
@@ -111,7 +110,7 @@ fn a_confirmation_that_comes_too_early_does_not_count() {
 fn after(answers: &[(u64, Entry)]) -> (Vec<QualificationState>, Vec<(u64, Change)>) {
     let (mut states, mut changes, mut last_seen_at) = (Vec::new(), Vec::new(), None);
     for (second, entry) in answers {
-        let steps = compare(&states, &Snapshot::of([entry.clone()]), &context_at(at(*second), last_seen_at));
+        let steps = compare(&states, &Snapshot::of([entry.clone()]), &ctx_at(at(*second), last_seen_at));
         changes.extend(steps.iter().filter_map(|(_, change)| Some((*second, change.clone()?))));
         states = steps.into_iter().map(|(state, _)| state).collect();
         last_seen_at = Some(at(*second));
@@ -167,7 +166,7 @@ fn a_pending_verdict_says_until_when_and_anything_else_drops_it() {
     }
 }
 
-fn context_at(now: Timestamp, last_seen_at: Option<Timestamp>) -> EvalContext {
+fn ctx_at(now: Timestamp, last_seen_at: Option<Timestamp>) -> EvalContext {
     let first_confirmation = Duration::from_mins(2);
     EvalContext {
         now,

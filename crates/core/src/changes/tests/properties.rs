@@ -47,7 +47,7 @@ type Step = (u64, Option<Vec<Entry>>);
 
 /// A poll with the states before and after it.
 struct Seen {
-    context: EvalContext,
+    ctx: EvalContext,
     answer: Snapshot,
     before: Vec<QualificationState>,
     after: Vec<(QualificationState, Option<Change>)>,
@@ -67,13 +67,11 @@ fn seen(steps: &[Step], policy: impl Fn(Timestamp) -> AbsencePolicy) -> Vec<Seen
     for (seconds, answer) in steps {
         now = now.after(Duration::from_secs(*seconds));
         let Some(answer) = answer else { continue };
-        let (answer, context) = (
-            Snapshot::of(answer.clone()),
-            EvalContext { absence_policy: policy(now), ..context_at(now, last_seen_at) },
-        );
-        let after = compare(&before, &answer, &context);
+        let (answer, ctx) =
+            (Snapshot::of(answer.clone()), EvalContext { absence_policy: policy(now), ..ctx_at(now, last_seen_at) });
+        let after = compare(&before, &answer, &ctx);
         let states = after.iter().map(|(state, _)| state.clone()).collect();
-        all.push(Seen { context, answer, before: std::mem::replace(&mut before, states), after });
+        all.push(Seen { ctx, answer, before: std::mem::replace(&mut before, states), after });
         last_seen_at = Some(now);
     }
     all
@@ -125,8 +123,8 @@ proptest! {
     fn the_first_sight_is_silent_but_for_a_verdict_on_a_review_that_began_on_our_watch(
         entries in prop::collection::vec(any_entry(), 0..4), joined: bool
     ) {
-        let context = EvalContext { notify_since: (!joined).then_some(WATCHING), ..context_at(at(0), None) };
-        for (state, change) in compare(&[], &Snapshot::of(entries), &context) {
+        let ctx = EvalContext { notify_since: (!joined).then_some(WATCHING), ..ctx_at(at(0), None) };
+        for (state, change) in compare(&[], &Snapshot::of(entries), &ctx) {
             let is_verdict = matches!(state.status(), Some(Status::Verdict(_)));
             let is_ours = joined || state.entry.as_ref().and_then(|e| e.created_at).is_some_and(|at| at > WATCHING);
             prop_assert_eq!(change.is_some(), is_verdict && is_ours);
@@ -194,12 +192,12 @@ proptest! {
         let last_polls = all.split_at(all.len() - 5).1;
         let of = |seen: &Seen| seen.after.iter().find(|(state, _)| key(&state.qualification) == about).cloned().expect("it is known");
         let last = last_polls[0].before.iter().find(|state| key(&state.qualification) == about).and_then(|state| state.last_notified.clone());
-        let news: Vec<(usize, EventType)> = last_polls.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
-        let loud = news.iter().filter(|(_, event)| *event != EventType::Changed).count();
-        prop_assert!(news.len() <= 1 && news.iter().all(|(n, _)| *n < 3), "{:?}", news);
+        let changes: Vec<(usize, EventType)> = last_polls.iter().map(of).enumerate().filter_map(|(n, (_, change))| Some((n, change?.event))).collect();
+        let loud = changes.iter().filter(|(_, event)| *event != EventType::Changed).count();
+        prop_assert!(changes.len() <= 1 && changes.iter().all(|(n, _)| *n < 3), "{:?}", changes);
         let (state, _) = of(&last_polls[2]);
         prop_assert!(state.entry.as_ref().is_some_and(|entry| is_equivalent(entry, &verdict)) && state.pending.is_none());
-        if loud == 0 && last_polls[0].context.last_seen_at.is_some() {
+        if loud == 0 && last_polls[0].ctx.last_seen_at.is_some() {
             // Then it was notified before.
             let last = last.expect("last before");
             let now = Verdicts::shown(&state, Some(&verdict));
@@ -224,15 +222,15 @@ proptest! {
         };
         prop_assume!(is_older(state.review.created_at) && is_older(state.entry.as_ref().and_then(|entry| entry.created_at)));
         prop_assume!(state.last_notified.as_ref().is_none_or(|last| is_older(last.created_at)));
-        let now = last.context.now.after(Duration::from_secs(pause));
-        let stale = compare(&states, &Snapshot::of([verdict.clone()]), &context_at(now, Some(last.context.now)));
+        let now = last.ctx.now.after(Duration::from_secs(pause));
+        let stale = compare(&states, &Snapshot::of([verdict.clone()]), &ctx_at(now, Some(last.ctx.now)));
         let of = |steps: &[(QualificationState, Option<Change>)]| steps.iter().find(|(state, _)| key(&state.qualification) == verdict.key()).cloned().expect("it is known");
         let (waits, change) = of(&stale);
         prop_assert!(change.is_none() && QualificationState { pending: None, ..waits.clone() } == *state, "{:?}", change);
         prop_assert!(waits.pending.is_some());
         let states: Vec<QualificationState> = stale.into_iter().map(|(state, _)| state).collect();
         let truth = Snapshot::of(state.entry.clone());
-        let (goes_on, change) = of(&compare(&states, &truth, &context_at(now.after(Duration::from_hours(2)), Some(now))));
+        let (goes_on, change) = of(&compare(&states, &truth, &ctx_at(now.after(Duration::from_hours(2)), Some(now))));
         prop_assert!(change.is_none() && goes_on.pending.is_none() && goes_on.entry == state.entry, "{:?}", change);
     }
 
@@ -279,9 +277,9 @@ proptest! {
         let goes_on = entries.iter().map(|(status, second)| (3600, Some(entry_at(status, *second))));
         let ends = [(3600, Some(entry_at(verdict, last))), (3600, Some(entry_at(verdict, 0)))];
         let steps: Vec<Step> = began.into_iter().chain(goes_on).chain(ends).collect();
-        let news = usual(&steps).iter().flat_map(|seen| seen.each().filter_map(|(_, _, change)| change.cloned()).collect::<Vec<_>>()).collect::<Vec<_>>();
-        prop_assert!(news.iter().all(|change| change.review.attempt == 1 && change.review.created_at == Some(at(0))));
-        let loud: Vec<_> = news.iter().map(|change| change.event).filter(|event| *event != EventType::Changed).collect();
+        let changes = usual(&steps).iter().flat_map(|seen| seen.each().filter_map(|(_, _, change)| change.cloned()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        prop_assert!(changes.iter().all(|change| change.review.attempt == 1 && change.review.created_at == Some(at(0))));
+        let loud: Vec<_> = changes.iter().map(|change| change.event).filter(|event| *event != EventType::Changed).collect();
         let expected = if verdict == "Approved" { EventType::Approved } else { EventType::Denied };
         prop_assert_eq!(loud, [EventType::Submitted, expected]);
     }
@@ -298,12 +296,12 @@ proptest! {
                 // The polls since it was last there.
                 let there = all[..n].iter().rposition(|seen| seen.answer.get(&old.key()).is_some()).expect("it was there");
                 let polls = &all[there + 1..=n];
-                let first = polls[0].context.now;
+                let first = polls[0].ctx.now;
                 let (least, wait) = match old.status() {
-                    Status::Verdict(Verdict::Approved) => (3, now.context.first_confirmation + now.context.second_confirmation),
-                    _ => (2, now.context.first_confirmation),
+                    Status::Verdict(Verdict::Approved) => (3, now.ctx.first_confirmation + now.ctx.second_confirmation),
+                    _ => (2, now.ctx.first_confirmation),
                 };
-                prop_assert!(polls.len() >= least && now.context.now.since(first) >= wait, "after {} polls", polls.len());
+                prop_assert!(polls.len() >= least && now.ctx.now.since(first) >= wait, "after {} polls", polls.len());
             }
         }
     }
@@ -311,13 +309,13 @@ proptest! {
     #[test]
     fn during_a_mass_absence_nothing_is_gone_before_two_polls_an_hour_apart(steps in steps(), since in 0_u64..20_000) {
         let since = at(since);
-        for seen in seen(&steps, |_| AbsencePolicy::MassAbsenceSince(since)) {
+        for seen in seen(&steps, |_| AbsencePolicy::MassAbsence(since)) {
             for (before, after, _) in seen.each() {
                 let Some(old) = before.and_then(|before| before.entry.as_ref()) else { continue };
                 let written = seen.answer.get(&key(&after.qualification)).and_then(|entry| entry.created_at);
                 let is_older = old.created_at.zip(written).is_some_and(|(old, new)| old.as_secs() - new.as_secs() >= 3600);
                 let is_lost = after.entry.is_none() || (is_older && after.pending.is_none());
-                prop_assert!(!is_lost || seen.context.now >= since.after(2 * MASS_ABSENCE_DELAY), "lost at {}", seen.context.now);
+                prop_assert!(!is_lost || seen.ctx.now >= since.after(2 * MASS_ABSENCE_DELAY), "lost at {}", seen.ctx.now);
             }
         }
     }
@@ -330,7 +328,7 @@ proptest! {
             for (before, after, _) in seen.each() {
                 let missing = before.and_then(|before| before.pending.as_ref()).filter(|pending| pending.shows.is_none());
                 let Some(missing) = missing else { continue };
-                if seen.context.now >= accepted && missing.since <= accepted && seen.answer.entries().is_empty() {
+                if seen.ctx.now >= accepted && missing.since <= accepted && seen.answer.entries().is_empty() {
                     prop_assert!(after.entry.is_none());
                 }
             }
@@ -347,13 +345,13 @@ proptest! {
                     (_, None) => there.get(&key(&after.qualification)).copied(),
                     (Some(before), Some(_)) => {
                         let pending = before.pending_as(seen.answer.get(&key(&after.qualification)));
-                        pending.map_or(seen.context.last_seen_at, |pending| pending.last_other_at)
+                        pending.map_or(seen.ctx.last_seen_at, |pending| pending.last_other_at)
                     }
-                    (None, Some(_)) => seen.context.last_seen_at,
+                    (None, Some(_)) => seen.ctx.last_seen_at,
                 };
                 prop_assert_eq!(change.last_seen_before_at, expected);
             }
-            there.extend(seen.answer.entries().iter().map(|entry| (entry.key(), seen.context.now)));
+            there.extend(seen.answer.entries().iter().map(|entry| (entry.key(), seen.ctx.now)));
         }
     }
 
