@@ -160,18 +160,19 @@ impl EmailChannel {
             outcome => outcome,
         };
         let Attempt { step, final_replies, deferred, last, .. } = attempt;
-        let mut said = Vec::new();
-        said.extend(failure.map(|failure| self.failed(step, &failure)));
+        let mut details = Vec::new();
+        details.extend(failure.map(|failure| self.failed(step, &failure)));
         if outcome == Outcome::Unconfirmed {
-            said.push("whether it has taken the message is not known".to_owned());
+            details.push("whether it has taken the message is not known".to_owned());
         }
-        said.extend(Some(last).filter(|last| !last.is_empty()));
-        said.extend(deferred);
-        said.extend(final_replies.iter().filter(|(_, reply)| !took(reply)).map(|(to, reply)| format!("{to}: {reply}")));
-        if said.is_empty() {
-            said.push("every recipient had a final reply before".to_owned());
+        details.extend(Some(last).filter(|last| !last.is_empty()));
+        details.extend(deferred);
+        details
+            .extend(final_replies.iter().filter(|(_, reply)| !took(reply)).map(|(to, reply)| format!("{to}: {reply}")));
+        if details.is_empty() {
+            details.push("every recipient had a final reply before".to_owned());
         }
-        AttemptResult { outcome, detail: sanitize::line(&said.join("; "), AttemptResult::DETAIL_MAX), final_replies }
+        AttemptResult { outcome, detail: sanitize::line(&details.join("; "), AttemptResult::DETAIL_MAX), final_replies }
     }
 }
 

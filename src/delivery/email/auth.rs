@@ -100,8 +100,8 @@ impl SmtpAuthenticator {
         if matches!(&opened, Err(Failure::Refused(reply)) if reply.code == BAD_CREDENTIALS && *step == Step::Login) {
             *step = Step::Token;
             match tokens.replace_rejected(&token, TOKEN_DEADLINE).await? {
-                Some(another) => {
-                    token = another;
+                Some(replacement) => {
+                    token = replacement;
                     opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
                 }
                 None => *step = Step::Login,
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn a_challenge_that_says_why_is_told_and_any_other_is_not() {
-        let said = |text: &str| refusal(&STANDARD.encode(text));
-        assert_eq!(said(r#"{"status":"401","schemes":"bearer"}"#).as_deref(), Some("the server says: status 401"));
-        assert_eq!(said("{\"status\":\"4\u{1b}[31m\"}").as_deref(), None); // no JSON
-        assert_eq!(said(r#"{"status":"4\u001b[31m1"}"#).as_deref(), Some("the server says: status 4[31m1"));
-        assert_eq!((said("401"), refusal("***")), (None, None));
+        let reason = |text: &str| refusal(&STANDARD.encode(text));
+        assert_eq!(reason(r#"{"status":"401","schemes":"bearer"}"#).as_deref(), Some("the server says: status 401"));
+        assert_eq!(reason("{\"status\":\"4\u{1b}[31m\"}").as_deref(), None); // no JSON
+        assert_eq!(reason(r#"{"status":"4\u001b[31m1"}"#).as_deref(), Some("the server says: status 4[31m1"));
+        assert_eq!((reason("401"), refusal("***")), (None, None));
     }
 }

@@ -75,8 +75,8 @@ pub(super) struct Reply {
 
 impl Reply {
     /// Redacts secrets that the server repeats.
-    fn of(code: u16, said: &str) -> Self {
-        Self { code, text: format!("{code} {}", redact::words(said)).trim().to_owned() }
+    fn of(code: u16, text: &str) -> Self {
+        Self { code, text: format!("{code} {}", redact::words(text)).trim().to_owned() }
     }
 }
 
@@ -263,8 +263,8 @@ impl Session {
     ) -> Result<Reply, Failure> {
         let answer = answer.map_err(|error| failure(&error)).and_then(|response| {
             let code = u16::from(response.code());
-            let said: Vec<_> = response.message().collect();
-            let reply = Reply::of(code, &said.join(" "));
+            let text: Vec<_> = response.message().collect();
+            let reply = Reply::of(code, &text.join(" "));
             if code / 100 == expected {
                 Ok(reply)
             } else {
