@@ -73,8 +73,7 @@ impl HttpSender {
         Self { settings, deadline, lookup, client }
     }
 
-    /// Makes one attempt. Ends within the deadline, and shows only scheme and host of the URL, whatever the server
-    /// does.
+    /// Makes one attempt. Ends within the deadline, and shows only scheme and host of the URL.
     ///
     /// `classify_response` gets the status and the beginning of the body (at most 4 KiB, or what arrived in time; empty
     /// for a redirect), and may overrule the default outcome of the status.

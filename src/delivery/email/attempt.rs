@@ -101,8 +101,7 @@ impl EmailChannel {
         let (mut transactions, mut is_first) = (VecDeque::from([open]), true);
         let over = Instant::now() + self.deadline + self.final_reply;
         while let Some(recipients) = transactions.pop_front() {
-            // Each command has its own time limit (RFC 5321 4.5.3.2): with many recipients a tarpit is slow, but not
-            // silent.
+            // Each command has its own limit (RFC 5321 4.5.3.2): with many recipients a tarpit is slow, not silent.
             let commands = u32::try_from(recipients.len()).unwrap_or(u32::MAX).saturating_add(2);
             let end = over.min(Instant::now() + self.deadline.saturating_mul(commands).min(self.final_reply));
             let begun = timeout_at(end, async {
@@ -137,8 +136,7 @@ impl EmailChannel {
                     Blame::Endpoint => return Err(Failure::Refused(reply)),
                     Blame::MailboxForNow => accepted.iter().for_each(|to| attempt.defer(to, &reply)),
                     Blame::Mailbox | Blame::Content if accepted.len() == 1 => attempt.finalize_all(&accepted, &reply),
-                    // It may be about any of the recipients: one mailbox, or its filter, must not end the message of
-                    // the others.
+                    // It may be about any of them: one mailbox, or its filter, must not end the message of the others.
                     Blame::Mailbox | Blame::Content => transactions.extend(accepted.into_iter().map(|to| vec![to])),
                 },
                 Err(failure) => return Err(failure),

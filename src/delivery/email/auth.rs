@@ -25,8 +25,7 @@ const REJECTED_TOKEN_HINT: &str = "the token is fresh: has the application the r
 /// The login of a mail server, and its tokens.
 pub(super) enum SmtpAuthenticator {
     None,
-    /// Registered for redaction in the encodings in which it is sent, as long as it is used: a server may repeat it in
-    /// any session.
+    /// Registered for redaction, as encoded, as long as it is used: a server may repeat it in any session.
     Password {
         username: String,
         password: SecretString,
@@ -48,8 +47,7 @@ pub(super) enum SmtpAuth<'k> {
 }
 
 impl SmtpAuth<'_> {
-    /// Registers a token for redaction in the encodings in which it is sent: a server that does not understand a
-    /// command may repeat it.
+    /// Registers a token for redaction, as encoded: a server that does not understand a command may repeat it.
     pub(super) fn known(self) -> Option<Known> {
         match self {
             Self::Password(..) => None,

@@ -8,8 +8,7 @@ use std::task::{Context, Poll, ready};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The longest line, in bytes: above lettre's own limits, but harmless. lettre reads a whole line before it checks its
-/// length.
+/// Above lettre's own limits, but harmless: lettre reads a whole line before it checks its length.
 const MAX_LINE_BYTES: usize = 4096;
 
 /// A stream whose replies are ASCII, in lines of bounded length.
