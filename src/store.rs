@@ -93,8 +93,8 @@ pub enum Error {
     /// A value could not be serialized as JSON.
     #[error("{}: a value cannot be written as JSON", cannot(action.as_ref(), "store something"))]
     Unwritable { action: Option<String>, source: serde_json::Error },
-    #[error("{who} has held the database {path} for {seconds} s")]
-    Held { path: PathBuf, who: String, seconds: u64 },
+    #[error("{program} has held the database {path} for {seconds} s")]
+    Held { path: PathBuf, program: String, seconds: u64 },
     /// The file is gone from its path: further writes would be lost.
     #[error("the database {path} {how} while it was in use")]
     Lost { path: PathBuf, how: &'static str },
@@ -379,8 +379,7 @@ fn read_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5))
 }
 
-/// A write transaction. Takes effect when [`commit`](Self::commit) returns; dropping it rolls back. Never held across a
-/// network call.
+/// A write transaction. [`commit`](Self::commit) applies it, dropping it rolls back. Never held across a network call.
 #[derive(Debug)]
 pub struct WriteTx {
     pub(crate) tx: Transaction<'static, Sqlite>,

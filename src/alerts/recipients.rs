@@ -59,7 +59,7 @@ impl Alarms {
         let elsewhere = self.routes.operators.iter().any(|name| name != endpoint);
         let alarm = Alarm { exclude_endpoint: elsewhere.then_some(endpoint), ..refused(partner, endpoint, &refusals) };
         let mut tx = self.store.begin().await?;
-        tx.mark_refusals_reported(endpoint, last, now).await?;
+        tx.refusals_reported(endpoint, last, now).await?;
         let queued = enqueue(&mut tx, &self.routes, alarm, now).await?;
         tx.commit().await?;
         Ok(queued)

@@ -21,8 +21,8 @@ use crate::time::Timestamp;
 /// Longer than any attempt, so that no lease expires during its attempt.
 const LEASE: Duration = Duration::from_mins(15);
 /// Limits of a round, so that the loop shows its progress.
-const ROUND_MAX_MESSAGES: u32 = 100;
-const ROUND_MAX_DURATION: Duration = Duration::from_secs(20);
+const ROUND_MESSAGES: u32 = 100;
+const ROUND_TIME: Duration = Duration::from_secs(20);
 /// The pause before the next check, if nothing could be claimed though something is due, or an attempt is open.
 const RECHECK_AFTER: Duration = Duration::from_secs(1);
 /// An attempt that takes longer than this lets the next message be sent beside it…
@@ -74,10 +74,7 @@ impl Dispatcher {
         let mut round = Round::default();
         let mut in_flight = self.in_flight.lock().await;
         let (began, stop) = (Instant::now(), &self.sender.stop);
-        while round.accepted + round.failed < ROUND_MAX_MESSAGES
-            && began.elapsed() < ROUND_MAX_DURATION
-            && !stop.is_cancelled()
-        {
+        while round.accepted + round.failed < ROUND_MESSAGES && began.elapsed() < ROUND_TIME && !stop.is_cancelled() {
             let now = self.sender.clock.now();
             round.next = self.next(now).await?;
             if round.next.is_some_and(|at| at <= now) && in_flight.may_begin() {
@@ -116,7 +113,7 @@ impl Dispatcher {
     pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
         let now = self.sender.clock.now();
         let mut tx = self.sender.store.begin().await?;
-        let due = tx.claim_one(delivery, self.claim_params(now, &[]), |delivery| self.render(delivery, now)).await?;
+        let due = tx.claim_one(delivery, self.claim_params(now, &[]), |it| self.render(it, now)).await?;
         tx.commit().await?;
         match due {
             Some(due) => self.sender.send_once(&due, now).await,
@@ -153,16 +150,14 @@ impl Dispatcher {
         let quiet = self.routes.any_quiet_hours();
         let defer_until = |events: &[Event], enqueued_at: Timestamp| {
             let until = |event| self.routes.deferred_until(event, &self.sender.endpoint, now);
-            // The earliest event decides. The limit counts from enqueueing, or a calendar without working days would
-            // defer for ever.
+            // The earliest event decides. The limit counts from enqueueing: a calendar may have no working days.
             let until = if quiet { events.iter().map(until).min().flatten() } else { None };
             until.map(|until| until.min(enqueued_at.after(quiet_hours::MAX_DEFERRAL)))
         };
         let mut tx = self.sender.store.begin().await?;
         // Only the time in which vetwatch ran counts as deferred.
         tx.tick(now).await?;
-        let claimed =
-            tx.claim_due(self.claim_params(now, in_flight), defer_until, |delivery| self.render(delivery, now)).await;
+        let claimed = tx.claim_due(self.claim_params(now, in_flight), defer_until, |it| self.render(it, now)).await;
         let due = claimed.map_err(|error| error.while_doing("take the next message"))?;
         tx.commit().await?;
         Ok(due)

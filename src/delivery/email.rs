@@ -27,10 +27,10 @@ use crate::partner_center::application::Application;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// Deadline until the server is ready for the message, whatever it does.
-const COMMAND_DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// Deadline for the message and the reply to its final dot: a server that is cut off here may well have accepted it,
 /// and would get it twice (RFC 5321 4.5.3.2.6).
-const FINAL_REPLY_DEADLINE: Duration = Duration::from_mins(10);
+const FINAL_REPLY: Duration = Duration::from_mins(10);
 /// How long an idle session is kept for the next mail.
 const KEEP_IDLE_FOR: Duration = Duration::from_secs(20);
 
@@ -90,7 +90,7 @@ pub struct EmailSettings {
 
 pub struct EmailChannel {
     settings: EmailSettings,
-    authenticator: SmtpAuthenticator,
+    auth: SmtpAuthenticator,
     deadline: Duration,
     final_reply: Duration,
     /// The session of the last mail, kept for the next one.
@@ -128,21 +128,15 @@ pub fn contact_address(contact: &str) -> Option<String> {
 impl EmailChannel {
     #[must_use]
     pub fn new(settings: EmailSettings) -> Self {
-        let authenticator = SmtpAuthenticator::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
-        Self {
-            settings,
-            authenticator,
-            deadline: COMMAND_DEADLINE,
-            final_reply: FINAL_REPLY_DEADLINE,
-            kept: Arc::default(),
-        }
+        let auth = SmtpAuthenticator::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
+        Self { settings, auth, deadline: DEADLINE, final_reply: FINAL_REPLY, kept: Arc::default() }
     }
 
     /// Replaces the system clock, by which a token expires.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        let authenticator = SmtpAuthenticator::new(self.settings.smtp.login.as_ref(), clock);
-        Self { authenticator, ..self }
+        let auth = SmtpAuthenticator::new(self.settings.smtp.login.as_ref(), clock);
+        Self { auth, ..self }
     }
 
     /// Replaces the deadline of 60 seconds for everything before the message.
@@ -174,13 +168,12 @@ impl EmailChannel {
         self.settings.to.iter().cloned().chain(contact)
     }
 
-    /// Gets the token for the login and describes the result; `None` if no token is needed. Sends nothing to the mail
-    /// server.
+    /// Gets the token for the login and describes the result; `None` if none is needed. No mail is sent.
     ///
     /// # Errors
     /// Why there is no token; without secrets.
     pub async fn probe_token(&self) -> Result<Option<String>, ProbeError> {
-        let token = timeout(self.deadline, self.authenticator.token()).await;
+        let token = timeout(self.deadline, self.auth.token()).await;
         match token.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
@@ -197,7 +190,7 @@ impl EmailChannel {
     /// Which step failed, and why; without secrets.
     pub async fn probe(&self) -> Result<String, ProbeError> {
         let mut step = Step::Token;
-        let opened = timeout(self.deadline, self.authenticator.open(&self.settings.smtp, &mut step)).await;
+        let opened = timeout(self.deadline, self.auth.open(&self.settings.smtp, &mut step)).await;
         match opened.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(session) => {
                 session.quit().await;
@@ -242,7 +235,7 @@ impl EmailChannel {
             attempt.step = Step::Sender;
             return Ok(session);
         }
-        let mut session = self.authenticator.open(&self.settings.smtp, &mut attempt.step).await?;
+        let mut session = self.auth.open(&self.settings.smtp, &mut attempt.step).await?;
         attempt.step = Step::Sender;
         session.sender(from, international).await?;
         Ok(session)

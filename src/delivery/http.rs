@@ -73,8 +73,7 @@ impl HttpSender {
         Self { settings, deadline, lookup, client }
     }
 
-    /// Makes one attempt. Ends within the deadline, and shows only scheme and host of the URL, whatever the server
-    /// does.
+    /// Makes one attempt. Ends within the deadline, and shows only scheme and host of the URL.
     ///
     /// `classify_response` gets the status and the beginning of the body (at most 4 KiB, or what arrived in time; empty
     /// for a redirect), and may overrule the default outcome of the status.
@@ -137,34 +136,34 @@ impl HttpSender {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let after = header(RETRY_AFTER).and_then(|text| retry_after(text, now));
         let usual = default_outcome(status, after);
-        let mut said = format!("HTTP {status}");
+        let mut text = format!("HTTP {status}");
         if status.is_redirection() {
             let target = header(LOCATION).and_then(|to| self.settings.url.join(to).ok());
             let to = target.map(|to| format!(" to {}", redact::words(&origin(&to)))).unwrap_or_default();
-            said = format!("{said}: it redirects{to}, and redirects are not followed; configure the final URL");
-            return self.reported(classify_response(status, "").unwrap_or(usual), &said);
+            text = format!("{text}: it redirects{to}, and redirects are not followed; configure the final URL");
+            return self.reported(classify_response(status, "").unwrap_or(usual), &text);
         }
         let mut body = Vec::new();
         let read = timeout_at(end.min(Instant::now() + BODY_DEADLINE), read_beginning(response, &mut body)).await; // or what has come
         let is_whole = read.unwrap_or(false);
         let body = String::from_utf8_lossy(&body);
         if !body.trim().is_empty() {
-            said.push_str(": ");
+            text.push_str(": ");
             // Sanitize first: the characters that it removes may have split a secret.
-            said.push_str(&redact::words(&sanitize::lines(&body, MAX_BODY_BYTES)));
+            text.push_str(&redact::words(&sanitize::lines(&body, MAX_BODY_BYTES)));
         }
         match classify_response(status, &body).unwrap_or(usual) {
             // A success whose body, which this service puts its result into, was cut off.
             Outcome::Retry { .. } if status.is_success() && !is_whole => {
-                self.reported(Outcome::Unconfirmed, &format!("{said} (the answer broke off{UNKNOWN})"))
+                self.reported(Outcome::Unconfirmed, &format!("{text} (the answer broke off{UNKNOWN})"))
             }
-            outcome => self.reported(outcome, &said),
+            outcome => self.reported(outcome, &text),
         }
     }
 
-    /// `said` is our own text, or went through [`redact::words`].
-    fn reported(&self, outcome: Outcome, said: &str) -> AttemptResult {
-        let detail = sanitize::line(&format!("{}: {said}", origin(&self.settings.url)), AttemptResult::DETAIL_MAX);
+    /// `text` is our own text, or went through [`redact::words`].
+    fn reported(&self, outcome: Outcome, text: &str) -> AttemptResult {
+        let detail = sanitize::line(&format!("{}: {text}", origin(&self.settings.url)), AttemptResult::DETAIL_MAX);
         AttemptResult { outcome, detail, final_replies: BTreeMap::new() }
     }
 }

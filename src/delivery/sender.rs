@@ -72,8 +72,7 @@ impl Sender {
         })
     }
 
-    /// Records that vetwatch stops before the reply. The next start repeats the attempt, and finds it open if this
-    /// cannot be stored.
+    /// Records that vetwatch stops before the reply. The next start repeats the attempt, even if this is not stored.
     async fn interrupt(&self, due: &ClaimedDelivery) {
         warn!(delivery.id = %due.id, "stopped before {} answered; the message is sent again, under the same id, at the next start", self.endpoint);
         let stored = async {
@@ -171,8 +170,7 @@ impl Sender {
     ) -> Result<(), store::Error> {
         let name = &self.endpoint;
         match result.outcome {
-            // A rejection of one message is a reply, too: the endpoint works. And one mailbox that is full for days
-            // must not hold up the others.
+            // A rejection of one message is a reply, too. And one mailbox that is full must not hold up the others.
             Outcome::Accepted | Outcome::Refused | Outcome::Deferred => {
                 tx.endpoint_answered(name, due, now).await?;
                 let accepted =

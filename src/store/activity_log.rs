@@ -107,8 +107,7 @@ impl Store {
         Ok(seen.fetch_all(&self.read).await?.into_iter().collect())
     }
 
-    /// The time of the last complete customer list; without one, since when the partner is watched. The database holds
-    /// everybody who was a customer then.
+    /// Up to when the customers are completely known: the last complete list, or since when the partner is watched.
     pub async fn customers_complete_at(&self, partner: i64) -> Result<Timestamp, Error> {
         let at = sqlx::query_scalar!(
             r#"select coalesce(last_synced_at, watching_since) as "at!: i64" from partner where id = ?"#,

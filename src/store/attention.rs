@@ -52,8 +52,7 @@ impl Store {
         self.damage.get().copied()
     }
 
-    /// Since when the database is known to be damaged: found by this process, or (opened read-only) as the daemon
-    /// raised it.
+    /// Since when the database is known to be damaged; opened read-only, as the daemon raised it.
     pub async fn damaged_since(&self) -> Result<Option<Timestamp>, Error> {
         if self.opened.is_some() {
             return Ok(self.damage_found_at());

@@ -49,11 +49,7 @@ impl TryFrom<DueRow> for DueCustomer {
 
 impl WriteTx {
     /// Parses the rows. An unreadable row is recorded as a failed poll, so that it does not hold up the others.
-    pub(super) async fn parse_due_rows(
-        &mut self,
-        rows: Vec<DueRow>,
-        now: Timestamp,
-    ) -> Result<Vec<DueCustomer>, Error> {
+    pub(super) async fn parse_due(&mut self, rows: Vec<DueRow>, now: Timestamp) -> Result<Vec<DueCustomer>, Error> {
         let (mut due, mut failures) = (Vec::new(), Vec::new());
         for due_row in rows {
             let row = due_row.row;
@@ -69,7 +65,7 @@ impl WriteTx {
                         next_poll_at: now.after(UNREADABLE_ROW_RETRY).as_millis(),
                         error,
                         no_relationship: false,
-                        unreadable_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis())
+                        failing_after_ms: i64::try_from(Reason::CustomersFailing.after().as_millis())
                             .unwrap_or(i64::MAX),
                     });
                 }

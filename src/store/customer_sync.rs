@@ -188,8 +188,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Marks customers that are still missing as departed. From their next response on they are polled rarely, whatever
-    /// it says.
+    /// Marks customers that are still missing as departed. From their next response on they are polled rarely.
     pub async fn mark_departed(&mut self, rows: &[i64], now: Timestamp) -> Result<(), Error> {
         let (rows, now) = (super::reports::json_list(rows), now.as_millis());
         sqlx::query!(

@@ -105,8 +105,8 @@ impl WriteTx {
         Ok(Added::New)
     }
 
-    /// Adds many customers as [`add_customer`](Self::add_customer) does one, and adds the counts to `imported`. The ids
-    /// must be distinct.
+    /// Adds many customers as [`add_customer`](Self::add_customer) does one, and their counts. The ids must be
+    /// distinct.
     pub async fn import_customers(
         &mut self,
         partner: &str,

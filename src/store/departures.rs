@@ -56,8 +56,7 @@ impl Store {
         Ok(any.fetch_one(&self.read).await?)
     }
 
-    /// True if all customers were polled once and the initial sync was not reported. With `synced`, a first list must
-    /// have been applied too.
+    /// True if all customers were polled once and that was not reported; with `synced`, also once a list was applied.
     pub async fn is_initial_sync_due(&self, partner: i64, synced: bool) -> Result<bool, Error> {
         let due = sqlx::query_scalar!(
             // In this order it takes one or two lookups: an unseen customer is found at once. Customers that have been
@@ -80,8 +79,7 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Takes the open reviews of departed customers that were not reported, oldest first, and marks the customers as
-    /// reported.
+    /// Takes the open reviews of departed, unreported customers, oldest first, and marks these as reported.
     pub async fn take_unreported_departures(&mut self, partner: i64, now: Timestamp) -> Result<Vec<LostReview>, Error> {
         let lost = sqlx::query!(
             r#"select c.customer_id, o.qualification, c.departed_reason is 'missing' as "unlisted!: bool",

@@ -34,8 +34,7 @@ enum Grouping {
     New { due_at: Timestamp },
 }
 
-/// Up to this many events of a group within the window are sent at once, each on its own. More are a burst, and are
-/// gathered.
+/// Up to this many events of a group within the window are sent at once, singly. More are a burst, and gathered.
 const BURST_AFTER_EVENTS: u32 = 10;
 const BURST_WINDOW: Duration = Duration::from_mins(1);
 const BURST_WAIT: Duration = Duration::from_secs(15);

@@ -96,8 +96,7 @@ impl Store {
         held
     }
 
-    /// Waiting for our own writer is no outage; while another program holds the database, all waits count as waits for
-    /// it.
+    /// Waiting for our own writer is no outage, unless that waits for another program.
     fn check_wait(&self, began: Instant) -> Result<(), Error> {
         let limit = if self.waiting.stopping.load(Ordering::Relaxed) { MAX_WAIT_STOPPING } else { MAX_WAIT };
         match self.waiting_since() {
@@ -112,8 +111,8 @@ impl Store {
     fn start_wait(&self) {
         let now = SystemClock.now().as_millis();
         if self.waiting.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let who = holder(&self.path).unwrap_or_else(|| "another program".to_owned());
-            warn!("{who} holds the database; waiting for it");
+            let program = lock_holder(&self.path).unwrap_or_else(|| "another program".to_owned());
+            warn!("{program} holds the database; waiting for it");
         }
     }
 
@@ -154,12 +153,12 @@ impl Wait {
 }
 
 fn held(database: &Path, waited: Duration) -> Error {
-    let who = holder(database).unwrap_or_else(|| "another program".to_owned());
-    Error::Held { path: database.to_owned(), who, seconds: waited.as_secs() }
+    let program = lock_holder(database).unwrap_or_else(|| "another program".to_owned());
+    Error::Held { path: database.to_owned(), program, seconds: waited.as_secs() }
 }
 
 /// The process that holds the write lock, from `/proc/locks`: `sqlite3 (process 4711)`.
-fn holder(database: &Path) -> Option<String> {
+fn lock_holder(database: &Path) -> Option<String> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let place = |path: &Path| {
         let file = std::fs::metadata(path).ok()?;

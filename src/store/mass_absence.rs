@@ -161,8 +161,7 @@ impl WriteTx {
         Ok(left)
     }
 
-    /// Accepts that missing entries are gone, at a person's word; the next response records it. Returns the customers
-    /// that are due for it now.
+    /// Accepts that missing entries are gone; the next response records it. Returns the customers now due for it.
     pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<i64>, Error> {
         let now = now.as_millis();
         sqlx::query!(

@@ -235,8 +235,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Since when it waits: when it was enqueued, moved on by the time in which vetwatch did not run. `None` if quiet
-    /// hours do not apply.
+    /// Since when it waits (enqueued, plus the time vetwatch did not run). `None` if quiet hours do not apply.
     async fn deferrable_since(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
         let row = sqlx::query_scalar!(
             r#"select coalesce(deferred_since, created_at) as "since!: i64" from delivery where sequence = ? and respects_quiet_hours = 1"#,
@@ -319,8 +318,7 @@ impl WriteTx {
         Ok(first)
     }
 
-    /// The events of a delivery, in the order in which they occurred. Fails if one cannot be read: no event is left
-    /// out.
+    /// The events of a delivery, in the order in which they occurred. Fails if one cannot be read.
     pub(super) async fn events_of(&mut self, sequence: i64) -> Result<Vec<Event>, Error> {
         let rows = sqlx::query!(
             // Bytes, so that an error about invalid text names the event.

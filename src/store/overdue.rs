@@ -28,9 +28,8 @@ pub struct OpenReview {
 }
 
 impl Store {
-    /// The open reviews of a partner's customers that were read at or after `seen_after`; not those of customers that
-    /// are paused, removed or departed, nor those with a pending absence or verdict. Reads as many rows as there are
-    /// reviews.
+    /// The open reviews of a partner's customers that were read at or after `seen_after`; without paused, removed and
+    /// departed customers, and without pending absences and verdicts. Reads as many rows as there are reviews.
     pub async fn open_reviews(&self, partner: i64, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
         let seen_after = seen_after.as_millis();
         let rows = sqlx::query!(
@@ -76,8 +75,7 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Records up to when reminders were sent. False if the review has ended or restarted meanwhile, or they were
-    /// recorded already.
+    /// Records up to when reminders were sent. False if the review ended or restarted, or they were recorded already.
     pub async fn mark_reminded(&mut self, review: &OpenReview, until: Timestamp) -> Result<bool, Error> {
         let (until, reminded_until) = (until.as_millis(), review.reminded_until.map(Timestamp::as_millis));
         let done = sqlx::query!(

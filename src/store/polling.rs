@@ -76,7 +76,7 @@ pub struct Failed {
     pub no_relationship: bool,
     /// Three failures over at least this long make the customer unreadable.
     #[serde(rename = "blind_after_ms")] // as the statement reads it
-    pub unreadable_after_ms: i64,
+    pub failing_after_ms: i64,
 }
 
 impl Store {
@@ -194,7 +194,7 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        self.parse_due_rows(rows, now).await
+        self.parse_due(rows, now).await
     }
 
     /// These customers, due or not; those that are not watched are left out.
@@ -216,11 +216,11 @@ impl WriteTx {
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        self.parse_due_rows(rows, now).await
+        self.parse_due(rows, now).await
     }
 
-    /// Makes customers due again at `lease_until`, before they are polled: one whose response kills the process is out
-    /// of the way.
+    /// Makes customers due at `lease_until`, before they are polled: a response that kills the process is out of the
+    /// way.
     pub async fn lease(
         &mut self,
         customers: impl Iterator<Item = &DueCustomer>,

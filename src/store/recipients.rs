@@ -28,8 +28,8 @@ pub struct Refusal {
 }
 
 impl Store {
-    /// Rejections by endpoint and address; without dead deliveries, which are reported as such, and without tests,
-    /// whose result the command shows.
+    /// Rejections by endpoint and address; without dead deliveries (reported as such) and tests (the command shows
+    /// them).
     pub async fn refused_recipients(&self) -> Result<Vec<Refused>, Error> {
         let rows = sqlx::query!(
             // With a single max(), SQLite takes bare columns from the row that holds it.
@@ -101,12 +101,7 @@ impl WriteTx {
     }
 
     /// Marks the endpoint's rejections up to `until` as reported.
-    pub async fn mark_refusals_reported(
-        &mut self,
-        endpoint: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), Error> {
+    pub async fn refusals_reported(&mut self, endpoint: &str, until: Timestamp, now: Timestamp) -> Result<(), Error> {
         let (until, now) = (until.as_millis(), now.as_millis());
         sqlx::query!(
             "update delivery set refused_reported_at = ?3

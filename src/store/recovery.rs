@@ -44,9 +44,8 @@ impl Store {
 
 impl WriteTx {
     /// Called at start: ends the attempts that the last process did not survive; their deliveries are due at once,
-    /// without advancing the retry schedule. From the third interruption in a row they wait: a message that kills the
-    /// process must not take others along. The wait differs per delivery, so that one that was merely open at the same
-    /// time is soon tried apart from it.
+    /// without advancing the retry schedule. From the third interruption in a row they wait, each for a different time:
+    /// a message that kills the process must not take along others that were merely open at the same time.
     pub async fn recover_deliveries(&mut self, now: Timestamp) -> Result<u64, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
@@ -104,8 +103,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Makes what [`Store::has_future_timestamps`] finds due now, so that a clock that was set back does not block
-    /// deliveries.
+    /// Makes what [`Store::has_future_timestamps`] finds due now, after a clock that was set back.
     pub async fn clamp_deliveries(&mut self, endpoint: &str, bounds: ClockSkewBounds) -> Result<(), Error> {
         let [now, attempt, deferred, gathered] = bounds.millis();
         sqlx::query!(

@@ -53,7 +53,7 @@ impl WriteTx {
                 Some(state) if state.state == "delivered" && !state.partly && !force => return Ok(Redriven::Delivered),
                 Some(state) => (vec![state.id], force && state.state == "delivered"),
             },
-            Redrive::Dead { endpoint, since } => (self.dead_deliveries(endpoint, since).await?, false),
+            Redrive::Dead { endpoint, since } => (self.dead(endpoint, since).await?, false),
         };
         if ids.is_empty() {
             return Ok(Redriven::NothingMatched);
@@ -74,11 +74,7 @@ impl WriteTx {
         row.fetch_optional(&mut *self.tx).await.map_err(doing("send a message again"))
     }
 
-    async fn dead_deliveries(
-        &mut self,
-        endpoint: Option<&str>,
-        since: Option<Timestamp>,
-    ) -> Result<Vec<String>, Error> {
+    async fn dead(&mut self, endpoint: Option<&str>, since: Option<Timestamp>) -> Result<Vec<String>, Error> {
         let since = since.map_or(i64::MIN, Timestamp::as_millis);
         let ids = sqlx::query_scalar!(
             "select id from delivery

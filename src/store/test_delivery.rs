@@ -1,5 +1,4 @@
-//! Test messages: ordinary deliveries, except that a test is tried before the others, and while its endpoint is backing
-//! off.
+//! Test messages: ordinary deliveries, but tried before the others, and while their endpoint is backing off.
 
 use super::{Claim, ClaimedDelivery, Error, Store, UnrenderedDelivery, WriteTx, doing};
 use crate::event::Event;
@@ -83,8 +82,7 @@ impl WriteTx {
         sequence.fetch_optional(&mut *self.tx).await.map_err(doing("look for a test"))
     }
 
-    /// Claims this delivery, as [`WriteTx::claim_due`] does the oldest one. `None` if it is not pending, or an attempt
-    /// is open.
+    /// Claims this delivery, as [`WriteTx::claim_due`] does. `None` if it is not pending, or an attempt is open.
     pub async fn claim_one(
         &mut self,
         id: &str,

@@ -25,8 +25,7 @@ pub struct Unreadable {
 }
 
 impl Store {
-    /// Unreported unreadable deliveries by endpoint; without those of `monitor.dead_letter` events, or reports would
-    /// never end.
+    /// Unreported unreadable deliveries by endpoint; without `monitor.dead_letter` events, or reports would never end.
     pub async fn unreadable_deliveries(&self) -> Result<Vec<Unreadable>, Error> {
         let rows = sqlx::query!(
             r#"select d.endpoint as "endpoint!", count(*) as "count!: i64", min(d.sequence) as "first!: i64",

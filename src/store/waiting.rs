@@ -1,5 +1,4 @@
-//! Deliveries that wait indefinitely: for an endpoint that is not configured, or alone while their endpoint accepts
-//! later ones.
+//! Deliveries that wait indefinitely: for an endpoint that is not configured, or while their endpoint accepts others.
 
 use super::{Error, Store, WriteTx};
 use crate::attention::Reason;
@@ -189,8 +188,7 @@ impl WriteTx {
         Ok(marked.rows_affected() > 0)
     }
 
-    /// The delivery's events that `endpoint` has no delivery of; without tests, which concern only the person that sent
-    /// them.
+    /// The delivery's events that `endpoint` has no delivery of; without tests.
     pub async fn events_missing_at(&mut self, endpoint: &str, sequence: i64) -> Result<Vec<Event>, Error> {
         let known = sqlx::query_scalar!(
             "select theirs.event from delivery me

@@ -1,7 +1,7 @@
 //! Which addresses messages may be sent to. Pure: names are resolved elsewhere.
 //!
-//! vetwatch runs inside a protected network, and a URL makes it connect on behalf of whoever wrote the URL or controls
-//! its name. So public addresses are permitted, addresses of this machine or network only if the configuration names
+//! vetwatch runs inside a protected network, and a URL makes it connect on behalf of the author of the URL or the owner
+//! of its name. So public addresses are permitted, addresses of this machine or network only if the configuration names
 //! them, and some never: a program that can reach a cloud's metadata service can act as that machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,8 +30,7 @@ const PRIVATE: AddressClass = Inner("a private address");
 const DOCUMENTATION: AddressClass = Inner("an address for documentation");
 const RESERVED: AddressClass = Inner("a reserved address");
 
-/// The first match counts; without one the address is public. Two clouds have their metadata at addresses that look
-/// public.
+/// The first match counts; without one the address is public. Two clouds' metadata addresses look public.
 const V4: [(Ipv4Net, AddressClass); 20] = [
     (v4([0, 0, 0, 0], 8), UNSPECIFIED),
     (v4([169, 254, 0, 0], 16), LINK_LOCAL),
@@ -82,8 +81,7 @@ const fn v6(at: [u16; 8], length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7]), length)
 }
 
-/// Classifies an address. An IPv6 address that carries an IPv4 address (mapped, translated, tunnelled) is at least as
-/// restricted as that one.
+/// Classifies an address. An IPv6 address that carries an IPv4 address is at least as restricted as that one.
 #[must_use]
 pub fn classify(address: IpAddr) -> AddressClass {
     match effective(address) {
@@ -150,8 +148,7 @@ pub fn forbidden_reason(net: IpNet) -> Option<&'static str> {
     }
 }
 
-/// Checks a URL: https, or plain http to this machine, and no address that is never permitted. A URL may name a private
-/// address itself.
+/// Checks a URL: https, or plain http to this machine, and no forbidden address. It may be a private address.
 ///
 /// # Errors
 /// What is wrong, worded to follow the URL in a sentence.

@@ -25,8 +25,8 @@ pub const DIGEST: &str = "vetting.digest";
 pub struct Message {
     /// The event's type, or [`DIGEST`].
     pub kind: &'static str,
-    /// Sent by `test-send`; the subject says so too. If only some of several events are tests, this is false and their
-    /// labels say it.
+    /// Sent by `test-send`; the subject says so too. If only some events are tests, this is false and their labels say
+    /// it.
     pub test: bool,
     /// Shown first: why the message is sent here.
     pub note: Option<String>,
@@ -112,8 +112,7 @@ impl Message {
         Self { note: Some(sanitize::line(note, 500)).filter(|note| !note.is_empty()), ..self }
     }
 
-    /// The message as plain text, with the headline first (after a note, or that it is a test). More than three events
-    /// are listed in rows.
+    /// The message as plain text, with the headline first (after a note, or a test's). Over three events are in rows.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -22,8 +22,7 @@ pub struct Route {
     pub name: String,
     pub filter: Filter,
     pub endpoints: Vec<String>,
-    /// How long the first event of a group waits for others; `None` if nothing waits (but see
-    /// [`EndpointProfile::people`]).
+    /// How long the first event of a group waits for others; `None`: see [`EndpointProfile::people`].
     pub group_wait: Option<Duration>,
     /// Events that differ in one of these do not share a message.
     pub group_by: Vec<GroupBy>,
@@ -48,8 +47,7 @@ pub enum GroupBy {
 pub struct EndpointProfile {
     /// The most events in one message.
     pub max_events: u32,
-    /// People read its messages: a burst is gathered into digests. Programs get events one by one unless a route says
-    /// otherwise.
+    /// People read its messages: bursts become digests. Programs get single events unless a route says otherwise.
     pub people: bool,
     pub contact: ContactPolicy,
     pub fallback: Option<Fallback>,
@@ -176,7 +174,7 @@ impl Routes {
             recipient: None,
             why,
             group_wait: None,
-            group: profile.filter(|profile| profile.people).map(|_| group),
+            group: profile.filter(|it| it.people).map(|_| group),
             max_events: profile.map_or(1, |profile| profile.max_events),
             quiet: None,
         }
@@ -209,8 +207,7 @@ impl Routes {
         };
         let urgent = route.urgent.contains(&input.event);
         let group_wait = route.group_wait.filter(|wait| !urgent && !wait.is_zero());
-        let shares =
-            group_wait.is_some() || (route.group_wait.is_none() && profile.is_some_and(|profile| profile.people));
+        let shares = group_wait.is_some() || (route.group_wait.is_none() && profile.is_some_and(|it| it.people));
         Some(Target {
             endpoint,
             group: shares.then(|| route.group(input, recipient.as_deref())),
@@ -248,15 +245,11 @@ impl Route {
         let value = |by: &GroupBy| match by {
             GroupBy::Event => input.event.as_str().to_owned(),
             GroupBy::Partner => input.partner.to_owned(),
-            GroupBy::Qualification => {
-                change.map(|change| qualification::key(&change.qualification)).unwrap_or_default()
-            }
-            GroupBy::Outcome => {
-                change.and_then(|change| change.to.as_deref()).map(qualification::key).unwrap_or_default()
-            }
-            GroupBy::Customer => change.map(|change| qualification::key(&change.customer.id)).unwrap_or_default(),
-            GroupBy::Reason => change.and_then(|change| change.vetting_reason.clone()).unwrap_or_default(),
-            GroupBy::Tags => change.map(|change| change.customer.tags.join(",")).unwrap_or_default(),
+            GroupBy::Qualification => change.map(|it| qualification::key(&it.qualification)).unwrap_or_default(),
+            GroupBy::Outcome => change.and_then(|it| it.to.as_deref()).map(qualification::key).unwrap_or_default(),
+            GroupBy::Customer => change.map(|it| qualification::key(&it.customer.id)).unwrap_or_default(),
+            GroupBy::Reason => change.and_then(|it| it.vetting_reason.clone()).unwrap_or_default(),
+            GroupBy::Tags => change.map(|it| it.customer.tags.join(",")).unwrap_or_default(),
         };
         let mut values: Vec<String> = self.group_by.iter().map(value).collect();
         values.push(recipient.unwrap_or_default().to_owned());

@@ -162,8 +162,7 @@ pub fn classify_response(status: StatusCode, body: &str) -> Option<Outcome> {
             Some(Outcome::Refused)
         }
         status if status.is_success() => Some(Outcome::Retry { after: None }),
-        // The webhook or its channel was removed, archived or restricted: a failure of the endpoint, until a person
-        // undoes it.
+        // The webhook or its channel was removed, archived or restricted: an endpoint failure that can be undone.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::AuthRejected),
         StatusCode::GONE if body.starts_with("channel_is_archived") => Some(Outcome::AuthRejected),
         _ => None,

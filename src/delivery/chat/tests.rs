@@ -12,7 +12,7 @@ use crate::delivery::Outcome;
 use crate::delivery::message::sample;
 use crate::event::{Event, EventPayload, EventType};
 
-/// Everything that some service would obey.
+/// Text that contains the markup of every service.
 const HOSTILE: &str = "@everyone <!channel> <@U123> @here <at>a</at> <b>b</b> [c](http://evil.example) *d* _e_ `f` ~g~ \
                        :tada: \"},{\" {{ 7*7 }} {{DATE(2017-02-14T06:08:39Z,SHORT)}} \u{1b}[31m \u{202e}gnp.exe \\ & \r\n# h";
 
@@ -23,31 +23,31 @@ fn event(kind: EventType) -> Event {
     event
 }
 
-/// An event in which every text from outside is this one.
+/// An event in which every text from outside is `text`.
 fn saying(kind: EventType, text: &str) -> Event {
     let mut event = event(kind);
     event.data.partner = text.to_owned();
     match &mut event.data.subject {
-        EventPayload::Vetting(news) => {
-            for field in [&mut news.customer.id, &mut news.customer.name, &mut news.customer.domain] {
+        EventPayload::Vetting(change) => {
+            for field in [&mut change.customer.id, &mut change.customer.name, &mut change.customer.domain] {
                 text.clone_into(field);
             }
-            news.customer.tags = vec![text.to_owned(); 5];
-            text.clone_into(&mut news.qualification);
-            for field in [&mut news.to, &mut news.vetting_reason, &mut news.correlation_id] {
+            change.customer.tags = vec![text.to_owned(); 5];
+            text.clone_into(&mut change.qualification);
+            for field in [&mut change.to, &mut change.vetting_reason, &mut change.correlation_id] {
                 *field = Some(text.to_owned());
             }
         }
-        EventPayload::Monitor(news) => {
-            text.clone_into(&mut news.summary);
-            news.detail = format!("{text}\n").repeat(4);
-            news.figures = (0..30).map(|n| (format!("{n} {text}"), json!(text))).collect();
+        EventPayload::Monitor(notice) => {
+            text.clone_into(&mut notice.summary);
+            notice.detail = format!("{text}\n").repeat(4);
+            notice.figures = (0..30).map(|n| (format!("{n} {text}"), json!(text))).collect();
         }
     }
     event
 }
 
-/// The longest texts of all sorts: those that JSON and HTML make longer, and those with many bytes a character.
+/// Long texts of several kinds: those that JSON and HTML escapes lengthen, and those with many bytes a character.
 fn longest() -> impl Iterator<Item = String> {
     ["\"", "\\", "<", "&", "W", "ä", "大", "🏫", "a\n", "a b "].into_iter().map(|text| text.repeat(1800 / text.len()))
 }
@@ -58,7 +58,7 @@ fn digest(count: u32, event: &Event) -> Vec<Event> {
 
 type Body = fn(&Message) -> String;
 
-/// What is made of these events, as JSON and in bytes.
+/// The body for these events, as JSON, and its size in bytes.
 fn made(body: Body, events: &[Event]) -> (Value, usize) {
     let body = body(&Message::of(events));
     (serde_json::from_str(&body).unwrap(), body.len())
@@ -66,13 +66,13 @@ fn made(body: Body, events: &[Event]) -> (Value, usize) {
 
 fn three() -> Vec<Event> {
     let mut fabrikam = event(EventType::Approved);
-    if let EventPayload::Vetting(news) = &mut fabrikam.data.subject {
-        "Fabrikam College".clone_into(&mut news.customer.name);
+    if let EventPayload::Vetting(change) = &mut fabrikam.data.subject {
+        "Fabrikam College".clone_into(&mut change.customer.name);
     }
     vec![fabrikam, event(EventType::Submitted), event(EventType::Denied)]
 }
 
-/// What people see, for somebody to look at.
+/// The bodies as snapshots, for review.
 #[test]
 fn the_messages_as_they_are_sent() {
     let services: [(&str, Body); 3] = [("teams", teams::body), ("slack", slack::body), ("ntfy", ntfy::body)];

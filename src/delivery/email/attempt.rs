@@ -101,8 +101,7 @@ impl EmailChannel {
         let (mut transactions, mut is_first) = (VecDeque::from([open]), true);
         let over = Instant::now() + self.deadline + self.final_reply;
         while let Some(recipients) = transactions.pop_front() {
-            // Each command has its own time limit (RFC 5321 4.5.3.2): with many recipients a tarpit is slow, but not
-            // silent.
+            // Each command has its own limit (RFC 5321 4.5.3.2): with many recipients a tarpit is slow, not silent.
             let commands = u32::try_from(recipients.len()).unwrap_or(u32::MAX).saturating_add(2);
             let end = over.min(Instant::now() + self.deadline.saturating_mul(commands).min(self.final_reply));
             let begun = timeout_at(end, async {
@@ -137,8 +136,7 @@ impl EmailChannel {
                     Blame::Endpoint => return Err(Failure::Refused(reply)),
                     Blame::MailboxForNow => accepted.iter().for_each(|to| attempt.defer(to, &reply)),
                     Blame::Mailbox | Blame::Content if accepted.len() == 1 => attempt.finalize_all(&accepted, &reply),
-                    // It may be about any of the recipients: one mailbox, or its filter, must not end the message of
-                    // the others.
+                    // It may be about any of them: one mailbox, or its filter, must not end the message of the others.
                     Blame::Mailbox | Blame::Content => transactions.extend(accepted.into_iter().map(|to| vec![to])),
                 },
                 Err(failure) => return Err(failure),
@@ -160,18 +158,19 @@ impl EmailChannel {
             outcome => outcome,
         };
         let Attempt { step, final_replies, deferred, last, .. } = attempt;
-        let mut said = Vec::new();
-        said.extend(failure.map(|failure| self.failed(step, &failure)));
+        let mut details = Vec::new();
+        details.extend(failure.map(|failure| self.failed(step, &failure)));
         if outcome == Outcome::Unconfirmed {
-            said.push("whether it has taken the message is not known".to_owned());
+            details.push("whether it has taken the message is not known".to_owned());
         }
-        said.extend(Some(last).filter(|last| !last.is_empty()));
-        said.extend(deferred);
-        said.extend(final_replies.iter().filter(|(_, reply)| !took(reply)).map(|(to, reply)| format!("{to}: {reply}")));
-        if said.is_empty() {
-            said.push("every recipient had a final reply before".to_owned());
+        details.extend(Some(last).filter(|last| !last.is_empty()));
+        details.extend(deferred);
+        details
+            .extend(final_replies.iter().filter(|(_, reply)| !took(reply)).map(|(to, reply)| format!("{to}: {reply}")));
+        if details.is_empty() {
+            details.push("every recipient had a final reply before".to_owned());
         }
-        AttemptResult { outcome, detail: sanitize::line(&said.join("; "), AttemptResult::DETAIL_MAX), final_replies }
+        AttemptResult { outcome, detail: sanitize::line(&details.join("; "), AttemptResult::DETAIL_MAX), final_replies }
     }
 }
 

@@ -25,8 +25,7 @@ const REJECTED_TOKEN_HINT: &str = "the token is fresh: has the application the r
 /// The login of a mail server, and its tokens.
 pub(super) enum SmtpAuthenticator {
     None,
-    /// Registered for redaction in the encodings in which it is sent, as long as it is used: a server may repeat it in
-    /// any session.
+    /// Registered for redaction, as encoded, as long as it is used: a server may repeat it in any session.
     Password {
         username: String,
         password: SecretString,
@@ -48,8 +47,7 @@ pub(super) enum SmtpAuth<'k> {
 }
 
 impl SmtpAuth<'_> {
-    /// Registers a token for redaction in the encodings in which it is sent: a server that does not understand a
-    /// command may repeat it.
+    /// Registers a token for redaction, as encoded: a server that does not understand a command may repeat it.
     pub(super) fn known(self) -> Option<Known> {
         match self {
             Self::Password(..) => None,
@@ -100,8 +98,8 @@ impl SmtpAuthenticator {
         if matches!(&opened, Err(Failure::Refused(reply)) if reply.code == BAD_CREDENTIALS && *step == Step::Login) {
             *step = Step::Token;
             match tokens.replace_rejected(&token, TOKEN_DEADLINE).await? {
-                Some(another) => {
-                    token = another;
+                Some(replacement) => {
+                    token = replacement;
                     opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
                 }
                 None => *step = Step::Login,
@@ -148,10 +146,10 @@ mod tests {
 
     #[test]
     fn a_challenge_that_says_why_is_told_and_any_other_is_not() {
-        let said = |text: &str| refusal(&STANDARD.encode(text));
-        assert_eq!(said(r#"{"status":"401","schemes":"bearer"}"#).as_deref(), Some("the server says: status 401"));
-        assert_eq!(said("{\"status\":\"4\u{1b}[31m\"}").as_deref(), None); // no JSON
-        assert_eq!(said(r#"{"status":"4\u001b[31m1"}"#).as_deref(), Some("the server says: status 4[31m1"));
-        assert_eq!((said("401"), refusal("***")), (None, None));
+        let reason = |text: &str| refusal(&STANDARD.encode(text));
+        assert_eq!(reason(r#"{"status":"401","schemes":"bearer"}"#).as_deref(), Some("the server says: status 401"));
+        assert_eq!(reason("{\"status\":\"4\u{1b}[31m\"}").as_deref(), None); // no JSON
+        assert_eq!(reason(r#"{"status":"4\u001b[31m1"}"#).as_deref(), Some("the server says: status 4[31m1"));
+        assert_eq!((reason("401"), refusal("***")), (None, None));
     }
 }

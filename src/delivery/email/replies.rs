@@ -1,8 +1,7 @@
 //! Classifies rejections by mail servers: a table of their replies.
 //!
-//! Errs on the safe side: a recipient is rejected for good only by a reply that is known to be about that mailbox, and
-//! a message only by one that is known to be about its content. Every other reply counts against the endpoint, and the
-//! message waits.
+//! Errs on the safe side: only a reply that is known to be about a mailbox ends a recipient, and only one that is known
+//! to be about the content ends a message. Any other counts against the endpoint, and the message waits.
 //!
 //! To add a row, put it above the first one that would match the reply as well; the first match counts.
 
@@ -98,8 +97,7 @@ fn is_status(pattern: &str, status: Option<&str>) -> bool {
     }
 }
 
-/// The enhanced status of a reply: the word after the code, `5.1.1` or `#5.1.0`; or, as qmail writes it, `(#5.1.1)` at
-/// the end.
+/// The enhanced status of a reply: the word after the code, `5.1.1` or `#5.1.0`; or qmail's `(#5.1.1)` at the end.
 fn status(text: &str) -> Option<&str> {
     let mut words = text.split_ascii_whitespace().skip(1);
     let first = words.next().into_iter();

@@ -28,8 +28,8 @@ use super::stream::StreamTransport;
 use super::{SmtpSettings, Tls};
 use crate::redact::{self, Known};
 
-/// Deadline per address of the server: one that does not respond must not keep us from the next.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Timeout per address of the server: one that does not respond must not keep us from the next.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// The steps of a session, to say what failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +75,8 @@ pub(super) struct Reply {
 
 impl Reply {
     /// Redacts secrets that the server repeats.
-    fn of(code: u16, said: &str) -> Self {
-        Self { code, text: format!("{code} {}", redact::words(said)).trim().to_owned() }
+    fn of(code: u16, text: &str) -> Self {
+        Self { code, text: format!("{code} {}", redact::words(text)).trim().to_owned() }
     }
 }
 
@@ -117,8 +117,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects and logs in as `settings` says. Never sends in clear if TLS is configured, and never sends a password
-    /// in clear except to this machine.
+    /// Connects and logs in as `settings` says. With TLS configured nothing is sent in clear; a password only to
+    /// loopback.
     pub(super) async fn open(
         settings: &SmtpSettings,
         auth: Option<SmtpAuth<'_>>,
@@ -227,8 +227,7 @@ impl Session {
         self.reply(answer, 2)
     }
 
-    /// The address as the server accepts it: without SMTPUTF8, a domain beyond ASCII is converted to Punycode. `None`
-    /// if it has no such form.
+    /// The address as the server accepts it: without SMTPUTF8, the domain in Punycode. `None` if that is impossible.
     fn encodable(&self, address: &Address) -> Option<Address> {
         if address.to_string().is_ascii() || self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
             return Some(address.clone());
@@ -256,20 +255,12 @@ impl Session {
     }
 
     /// The reply, if its first digit is the expected one.
-    fn reply(
-        &mut self,
-        answer: Result<Response, lettre::transport::smtp::Error>,
-        expected: u16,
-    ) -> Result<Reply, Failure> {
+    fn reply(&mut self, answer: Result<Response, lettre::transport::smtp::Error>, yes: u16) -> Result<Reply, Failure> {
         let answer = answer.map_err(|error| failure(&error)).and_then(|response| {
             let code = u16::from(response.code());
-            let said: Vec<_> = response.message().collect();
-            let reply = Reply::of(code, &said.join(" "));
-            if code / 100 == expected {
-                Ok(reply)
-            } else {
-                Err(broken(format!("an unexpected answer: {}", reply.text)))
-            }
+            let text: Vec<_> = response.message().collect();
+            let reply = Reply::of(code, &text.join(" "));
+            if code / 100 == yes { Ok(reply) } else { Err(broken(format!("an unexpected answer: {}", reply.text))) }
         });
         // 421: the server closes the connection.
         self.broken |= matches!(&answer, Err(Failure::Broken(_)))
@@ -302,7 +293,7 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
     *step = Step::Connect;
     let mut last = broken("the name has no address");
     for address in addresses {
-        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
+        match timeout(CONNECT, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true).map_err(|error| broken(error.to_string()))?;
                 return Ok((tcp, address));

@@ -8,8 +8,7 @@ use std::task::{Context, Poll, ready};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The longest line, in bytes: above lettre's own limits, but harmless. lettre reads a whole line before it checks its
-/// length.
+/// Above lettre's own limits, but harmless: lettre reads a whole line before it checks its length.
 const MAX_LINE_BYTES: usize = 4096;
 
 /// A stream whose replies are ASCII, in lines of bounded length.
@@ -108,10 +107,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_code_without_text_gets_the_blank_that_it_may_leave_out() {
-        let said = b"250-mail.example\r\n250\r\n220\n550-5.1.1 gone\r\n550\r\n250\tok\r\n554 f\xfcr\r\n";
-        let meant = "250-mail.example\r\n250 \r\n220 \n550-5.1.1 gone\r\n550 \r\n250 ok\r\n554 f?r\r\n";
+        let sent = b"250-mail.example\r\n250\r\n220\n550-5.1.1 gone\r\n550\r\n250\tok\r\n554 f\xfcr\r\n";
+        let expected = "250-mail.example\r\n250 \r\n220 \n550-5.1.1 gone\r\n550 \r\n250 ok\r\n554 f?r\r\n";
         for at_once in [1, 2, 3, 7, 64, 4096] {
-            let mut wire = StreamTransport::new(&said[..], SocketAddr::from(([127, 0, 0, 1], 25)));
+            let mut wire = StreamTransport::new(&sent[..], SocketAddr::from(([127, 0, 0, 1], 25)));
             let (mut read, mut buffer) = (Vec::new(), vec![0; at_once]);
             loop {
                 match wire.read(&mut buffer).await.unwrap() {
@@ -119,7 +118,7 @@ mod tests {
                     n => read.extend_from_slice(&buffer[..n]),
                 }
             }
-            assert_eq!(String::from_utf8(read).unwrap(), meant, "{at_once} bytes at once");
+            assert_eq!(String::from_utf8(read).unwrap(), expected, "{at_once} bytes at once");
         }
     }
 }

@@ -151,8 +151,7 @@ fn builder(url: &Url, egress_policy: EgressPolicy, lookup: Lookup) -> Result<req
         .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
         .no_proxy() // proxies come from the configuration only
         .redirect(redirect::Policy::none())
-        // A connection that died silently fails one attempt; shared by HTTP/2 streams it would fail all, until TCP
-        // gives up.
+        // A connection that died silently fails one attempt; with HTTP/2 it would fail all, until TCP gives up.
         .http1_only()
         .pool_idle_timeout(MAX_IDLE)
         .no_gzip() // a response only explains; nothing is gained by unpacking it

@@ -11,14 +11,14 @@ pub(crate) fn origin(url: &Url) -> String {
 
 /// An error and its causes, each once: reqwest's own text says little more than "error sending request".
 pub(super) fn error_chain(error: &reqwest::Error) -> String {
-    let mut said = vec![error.to_string()];
+    let mut texts = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !said.iter().any(|known| known.contains(&text)) {
-            said.push(text);
+        if !texts.iter().any(|known| known.contains(&text)) {
+            texts.push(text);
         }
         cause = error.source();
     }
-    said.join(": ")
+    texts.join(": ")
 }

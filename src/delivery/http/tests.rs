@@ -26,9 +26,9 @@ fn of_a_url_only_scheme_and_host_are_shown() {
     let shown = format!("{poster:?} {:?}", poster.settings);
     assert!(shown.contains("https://crm.example:8443"), "{shown}");
     let echo = format!("{url}: Cannot POST /hooks/T0KEN-abc/v1 (sig=QUERYSECRET+x, T0KEN-abc) as me:s3cr3t-pw");
-    let said = redact::words(&echo);
+    let text = redact::words(&echo);
     for secret in ["T0KEN", "QUERYSECRET", "s3cr3t"] {
-        assert!(!shown.contains(secret) && !said.contains(secret), "{shown}\n{said}");
+        assert!(!shown.contains(secret) && !text.contains(secret), "{shown}\n{text}");
     }
 }
 
@@ -36,9 +36,9 @@ fn of_a_url_only_scheme_and_host_are_shown() {
 fn our_own_sentence_is_told_whole_whatever_the_url_is_made_of() {
     let url = "https://crm.example/redirect/follows";
     let poster = HttpSender::new(HttpSettings::new(url.parse().unwrap()));
-    let said = poster.reported(Outcome::Refused, "it redirects, and no redirect is followed").detail;
-    assert_eq!(said, "https://crm.example: it redirects, and no redirect is followed");
-    // A path that the configuration shows is no secret; a password never is there.
+    let text = poster.reported(Outcome::Refused, "it redirects, and no redirect is followed").detail;
+    assert_eq!(text, "https://crm.example: it redirects, and no redirect is followed");
+    // A path that the configuration shows is not secret; a password always is.
     let known =
         HttpSettings { is_secret: false, ..HttpSettings::new("https://crm.example/hooks/known".parse().unwrap()) };
     let _ = HttpSender::new(known);

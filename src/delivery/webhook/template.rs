@@ -201,8 +201,7 @@ fn format(content_type: &HeaderValue) -> Format {
     }
 }
 
-/// Stands for the secret in a stored body. It contains the id of the message, so that nobody can put it into a name in
-/// advance.
+/// Stands for the secret in a stored body. Holds the message's id, so that no name can contain it in advance.
 fn placeholder(id: Uuid) -> String {
     format!("vetwatch-secret-{}", id.simple())
 }

@@ -20,7 +20,7 @@ fn channel(url: &str) -> WebhookChannel {
     WebhookChannel::new(WebhookSettings::signed(HttpSettings::new(url.parse().unwrap()), Vec::new()))
 }
 
-/// `schemas/examples` is what receivers build against. `UPDATE_EXAMPLES=1` writes it anew.
+/// Receivers build against `schemas/examples`. `UPDATE_EXAMPLES=1` rewrites it.
 #[test]
 fn the_published_examples_are_what_is_sent() {
     let channel = channel("https://crm.example/");

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Every form that a guard is known to miss, as hosts of a URL.
+/// Spellings of addresses that such checks are known to miss, as hosts of a URL.
 const HOSTS: &str = include_str!("hosts.txt");
 
 fn literal(host: &str) -> Option<IpAddr> {
@@ -24,13 +24,13 @@ fn every_form_of_an_address_is_what_it_leads_to() {
             section = name;
             continue;
         }
-        let standing = classify(literal(line).unwrap_or_else(|| panic!("{line} is no address")));
-        let is = match standing {
+        let class = classify(literal(line).unwrap_or_else(|| panic!("{line} is no address")));
+        let is = match class {
             Never(_) => "never",
             Inner(_) => "inner",
             Public => "public",
         };
-        assert_eq!(is, section, "{line}: {standing:?}");
+        assert_eq!(is, section, "{line}: {class:?}");
         seen += 1;
     }
     assert!(seen > 100, "{seen}");

@@ -1,5 +1,4 @@
-//! Many events in few lines: sections by label, the most severe first, one row per event, and each piece of advice
-//! once.
+//! Many events in few lines: sections by label, the most severe first, a row per event, each advice once.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,8 +9,7 @@ use super::{Item, Message, Severity, push_lines, sanitize};
 
 /// Messages with more events use rows. With fewer, each event is shown in full.
 const MAX_IN_FULL: usize = 3;
-/// Longest texts in a row, in bytes: five hundred rows are to stay below a megabyte. Microsoft's reasons are a few
-/// words.
+/// Longest texts in a row, in bytes: five hundred rows are to stay below a megabyte. Reasons are a few words.
 const MAX_NAME: usize = 80;
 const MAX_DOMAIN: usize = 60;
 const MAX_REASON: usize = 80;

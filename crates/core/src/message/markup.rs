@@ -17,7 +17,7 @@ pub fn markdown(text: &str) -> String {
     escaped.replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.").replace("WWW.", "WWW\u{200b}.")
 }
 
-/// Keeps `@` from mentioning anybody; it looks the same.
+/// Keeps `@` from mentioning a person; it looks the same.
 #[must_use]
 pub fn no_mentions(text: &str) -> String {
     text.replace('@', "@\u{200b}")

@@ -23,7 +23,7 @@ fn event(kind: EventType) -> Event {
 fn vetting(kind: EventType, change: impl FnOnce(&mut VettingChange)) -> Event {
     let mut event = event(kind);
     match &mut event.data.subject {
-        EventPayload::Vetting(news) => change(news),
+        EventPayload::Vetting(vetting) => change(vetting),
         EventPayload::Monitor(_) => panic!("{kind} is not of a customer"),
     }
     event
@@ -55,9 +55,9 @@ fn every_documented_reason_has_advice_of_its_own() {
 }
 
 fn advice_for(reason: &str, attempt: u32) -> Vec<String> {
-    let event = vetting(EventType::Denied, |news| {
-        news.vetting_reason = Some(reason.to_owned());
-        news.attempt = attempt;
+    let event = vetting(EventType::Denied, |change| {
+        change.vetting_reason = Some(reason.to_owned());
+        change.attempt = attempt;
     });
     Message::of(&[event]).items.remove(0).steps
 }
@@ -77,34 +77,34 @@ fn nobody_is_told_to_ask_again_when_the_three_requests_are_used_up() {
 
 #[test]
 fn an_approval_that_was_taken_back_without_a_word_says_what_is_known() {
-    let event = vetting(EventType::Revoked, |news| {
-        news.to = Some("absent".to_owned());
-        news.vetting_reason = None;
+    let event = vetting(EventType::Revoked, |change| {
+        change.to = Some("absent".to_owned());
+        change.vetting_reason = None;
     });
     insta::assert_snapshot!(read(&[event]));
 }
 
 #[test]
 fn late_news_and_first_sight_are_said_in_words() {
-    let event = vetting(EventType::Approved, |news| {
-        news.qualification = "GovernmentCommunityCloud".to_owned();
-        news.from = None;
-        news.first_seen = true;
-        news.attempt = 1;
-        news.last_seen_before_at = Some(serde_json::from_value("2026-11-20T18:00:00Z".into()).unwrap());
+    let event = vetting(EventType::Approved, |change| {
+        change.qualification = "GovernmentCommunityCloud".to_owned();
+        change.from = None;
+        change.first_seen = true;
+        change.attempt = 1;
+        change.last_seen_before_at = Some(serde_json::from_value("2026-11-20T18:00:00Z".into()).unwrap());
     });
     insta::assert_snapshot!(read(&[event]));
 }
 
 #[test]
 fn a_fourth_attempt_is_not_one_of_three() {
-    let message = Message::of(&[vetting(EventType::Denied, |news| news.attempt = 4)]);
+    let message = Message::of(&[vetting(EventType::Denied, |change| change.attempt = 4)]);
     assert!(message.items[0].about.ends_with("attempt 4, after the 3 that are allowed"), "{}", message.items[0].about);
 }
 
 #[test]
 fn several_events_make_one_message() {
-    let other = vetting(EventType::Approved, |news| news.customer.name = "Fabrikam College".to_owned());
+    let other = vetting(EventType::Approved, |change| change.customer.name = "Fabrikam College".to_owned());
     insta::assert_snapshot!(read(&[event(EventType::Denied), other, event(EventType::Submitted)]));
     assert_eq!(Message::of(&[]).kind, DIGEST);
 }
@@ -121,15 +121,15 @@ fn a_test_message_says_so_in_the_subject_and_at_the_top() {
 #[test]
 fn nothing_in_a_name_reaches_another_line_or_a_terminal() {
     let evil = "Evil\r\nBcc: all@example.com\r\n\r\n\u{1b}]0;owned\u{7}\u{202e}School";
-    let event = vetting(EventType::Denied, |news| {
-        news.customer.name = evil.to_owned();
-        news.customer.domain = evil.to_owned();
-        news.customer.id = "../evil?x=1&y#z\r\n".to_owned();
-        news.customer.tags = vec![evil.to_owned()];
-        news.qualification = evil.to_owned();
-        news.vetting_reason = Some(evil.to_owned());
-        news.correlation_id = Some(evil.to_owned());
-        news.to = Some(evil.to_owned());
+    let event = vetting(EventType::Denied, |change| {
+        change.customer.name = evil.to_owned();
+        change.customer.domain = evil.to_owned();
+        change.customer.id = "../evil?x=1&y#z\r\n".to_owned();
+        change.customer.tags = vec![evil.to_owned()];
+        change.qualification = evil.to_owned();
+        change.vetting_reason = Some(evil.to_owned());
+        change.correlation_id = Some(evil.to_owned());
+        change.to = Some(evil.to_owned());
     });
     let message = Message::of(&[event]);
     let text = message.text();
@@ -145,13 +145,13 @@ fn nothing_in_a_name_reaches_another_line_or_a_terminal() {
 
 #[test]
 fn a_customer_without_a_visible_name_goes_by_its_domain() {
-    let event = vetting(EventType::Approved, |news| news.customer.name = " \u{200b}\u{202e} ".to_owned());
+    let event = vetting(EventType::Approved, |change| change.customer.name = " \u{200b}\u{202e} ".to_owned());
     assert_eq!(Message::of(&[event]).subject, "Approved: contoso.example – Education");
 }
 
 #[test]
 fn subjects_stay_readable_whatever_the_name() {
-    let event = vetting(EventType::Denied, |news| news.customer.name = "Sehr lange Schule ".repeat(100));
+    let event = vetting(EventType::Denied, |change| change.customer.name = "Sehr lange Schule ".repeat(100));
     let subject = Message::of(&[event]).subject;
     assert!(subject.len() < 300, "{} bytes", subject.len());
     assert!(subject.contains("Not an Education Customer"), "{subject}");
@@ -160,15 +160,15 @@ fn subjects_stay_readable_whatever_the_name() {
 #[test]
 fn more_than_three_events_are_told_in_rows_the_worst_first() {
     let named = |kind, name: &str, attempt| {
-        vetting(kind, |news| {
-            name.clone_into(&mut news.customer.name);
-            news.customer.id = name.replace(' ', "-");
-            news.attempt = attempt;
+        vetting(kind, |change| {
+            name.clone_into(&mut change.customer.name);
+            change.customer.id = name.replace(' ', "-");
+            change.attempt = attempt;
         })
     };
     let reason = |mut event: Event, reason: &str| {
-        if let EventPayload::Vetting(news) = &mut event.data.subject {
-            news.vetting_reason = Some(reason.to_owned());
+        if let EventPayload::Vetting(change) = &mut event.data.subject {
+            change.vetting_reason = Some(reason.to_owned());
         }
         event
     };
@@ -220,10 +220,10 @@ fn a_note_stands_above_the_news() {
 #[test]
 fn advice_is_said_once_for_a_reason_and_for_whom_it_holds() {
     let denied = |reason: &str, attempt: u32, id: &str| {
-        vetting(EventType::Denied, |news| {
-            news.vetting_reason = Some(reason.to_owned());
-            news.attempt = attempt;
-            id.clone_into(&mut news.customer.id);
+        vetting(EventType::Denied, |change| {
+            change.vetting_reason = Some(reason.to_owned());
+            change.attempt = attempt;
+            id.clone_into(&mut change.customer.id);
         })
     };
     let events =

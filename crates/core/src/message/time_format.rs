@@ -82,8 +82,8 @@ mod tests {
             ),
             ("2026-11-21T09:15:00Z", "not known; vetwatch saw it on 21 November 2026, 09:14 UTC"), // clock set back
         ];
-        for (after, said) in cases {
-            assert_eq!(span(Some(at(after)), until), said);
+        for (after, expected) in cases {
+            assert_eq!(span(Some(at(after)), until), expected);
         }
         let few_words =
             ["2026-11-21T08:59:03Z", "2026-11-21T06:14:00Z", "2026-11-18T09:00:00Z", "2026-11-21T09:15:00Z"];

@@ -227,8 +227,7 @@ fn word(status: Option<&str>) -> String {
     }
 }
 
-/// The customer's account page. Microsoft documents no URL for it; this one is what its portal shows in the address
-/// bar.
+/// The customer's account page, as the portal's address bar shows it: Microsoft documents no URL for it.
 fn link(customer_id: &str) -> String {
     use std::fmt::Write as _;
     let mut link = "https://partner.microsoft.com/dashboard/v2/customers/".to_owned();

@@ -61,9 +61,8 @@ impl Filter {
         self.first_mismatch(input).is_none()
     }
 
-    /// The first condition that an event does not meet; `None` if it matches. A condition on something that the event
-    /// lacks is ignored (an alert about vetwatch itself has no qualification), except `tags` and `customers`: it
-    /// belongs to no customer.
+    /// The first condition that an event does not meet; `None` if it matches. A condition on what the event lacks is
+    /// ignored (an alert has no qualification), except `tags` and `customers`: an alert belongs to no customer.
     #[must_use]
     pub fn first_mismatch(&self, input: &RoutingInput<'_>) -> Option<&'static str> {
         let first =

@@ -1,8 +1,8 @@
-//! What a message must look like to be one for its service.
+//! Checks that a message has the shape that its service requires.
 
 use serde_json::Value;
 
-/// Every object in it, outermost first.
+/// Every object in `value`, outermost first.
 pub(super) fn objects(value: &Value) -> Vec<&serde_json::Map<String, Value>> {
     let (own, inner): (Option<_>, Vec<&Value>) = match value {
         Value::Object(object) => (Some(object), object.values().collect()),
@@ -12,8 +12,8 @@ pub(super) fn objects(value: &Value) -> Vec<&serde_json::Map<String, Value>> {
     own.into_iter().chain(inner.into_iter().flat_map(objects)).collect()
 }
 
-/// What the schema of Adaptive Cards 1.4 asks of the elements that are used, by hand: the published schema is not ours
-/// to copy. `type`, its required properties, and the others that it may have.
+/// The rules of the Adaptive Cards 1.4 schema for the elements in use, written by hand, because the published schema
+/// may not be copied: `type`, its required properties, and its optional ones.
 const ELEMENTS: [(&str, &[&str], &[&str]); 6] = [
     ("AdaptiveCard", &["version", "body"], &["$schema", "fallbackText", "actions"]),
     ("Container", &["items"], &["style", "bleed"]),
@@ -60,7 +60,7 @@ pub(super) fn check_card(message: &Value) {
     }
 }
 
-/// Slack's documented limits and fields of the blocks that are used.
+/// Slack's documented limits and fields of the blocks in use.
 pub(super) fn check_blocks(message: &Value) {
     let blocks = message["blocks"].as_array().unwrap();
     assert!((1..=50).contains(&blocks.len()), "{} blocks", blocks.len());

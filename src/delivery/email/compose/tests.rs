@@ -11,8 +11,8 @@ fn now() -> Timestamp {
 fn event(kind: EventType, name: &str) -> Event {
     let mut event = sample::event(kind, Uuid::from_u128(1), "emea", now());
     event.data.test = false;
-    if let EventPayload::Vetting(news) = &mut event.data.subject {
-        news.customer.name = name.to_owned();
+    if let EventPayload::Vetting(change) = &mut event.data.subject {
+        change.customer.name = name.to_owned();
     }
     event
 }
@@ -98,7 +98,7 @@ fn a_mail_that_cannot_be_composed_goes_in_its_simplest_form() {
     assert!(String::from_utf8(text).unwrap().starts_with("Denied: Zürich – Education"));
 }
 
-/// A month's end: many verdicts of all kinds, some customers of one name.
+/// Many verdicts of all kinds, as at a month's end; some customers share a name.
 fn month(count: u32) -> Vec<Event> {
     const KINDS: [EventType; 7] = [
         EventType::Approved,
@@ -123,12 +123,12 @@ fn month(count: u32) -> Vec<Event> {
     let of = |n: u32| {
         let at = |list: usize| usize::try_from(n).unwrap() % list;
         let mut event = event(KINDS[at(7)], NAMES[at(8)]);
-        if let EventPayload::Vetting(news) = &mut event.data.subject {
-            news.customer.id = Uuid::from_u128(u128::from(n)).to_string();
-            news.customer.domain = format!("school{n}.example");
-            news.attempt = n % 3 + 1;
+        if let EventPayload::Vetting(change) = &mut event.data.subject {
+            change.customer.id = Uuid::from_u128(u128::from(n)).to_string();
+            change.customer.domain = format!("school{n}.example");
+            change.attempt = n % 3 + 1;
             if event.kind == EventType::Denied {
-                news.vetting_reason = Some(REASONS[at(9) / 8].to_owned());
+                change.vetting_reason = Some(REASONS[at(9) / 8].to_owned());
             }
         }
         event
@@ -157,18 +157,18 @@ fn every_event_of_a_digest_is_in_both_forms_with_its_link() {
 
 #[test]
 fn five_hundred_events_with_the_longest_names_are_less_than_a_megabyte_and_load_nothing() {
-    for letter in ["x", "&", "学"] {
+    for character in ["x", "&", "学"] {
         let mut events = month(500);
         for (n, event) in events.iter_mut().enumerate() {
-            if let EventPayload::Vetting(news) = &mut event.data.subject {
-                news.customer.name = format!("{n} {}", letter.repeat(300));
-                news.customer.domain = format!("{n}.{}", "x".repeat(300));
-                news.vetting_reason = Some(format!("{n} {}", letter.repeat(300)));
+            if let EventPayload::Vetting(change) = &mut event.data.subject {
+                change.customer.name = format!("{n} {}", character.repeat(300));
+                change.customer.domain = format!("{n}.{}", "x".repeat(300));
+                change.vetting_reason = Some(format!("{n} {}", character.repeat(300)));
             }
         }
         let mail = render(&events);
-        assert!(mail.len() < 1024 * 1024, "{letter}: {} bytes", mail.len());
-        assert!(mail.lines().all(|line| line.len() <= 998), "{letter}: a line too long for SMTP");
+        assert!(mail.len() < 1024 * 1024, "{character}: {} bytes", mail.len());
+        assert!(mail.lines().all(|line| line.len() <= 998), "{character}: a line too long for SMTP");
         let html = html(&Message::of(&events)).unwrap();
         for loads in ["src=", "url(", "<link", "<script", "@import"] {
             assert!(!html.contains(loads), "{loads}");
@@ -176,14 +176,14 @@ fn five_hundred_events_with_the_longest_names_are_less_than_a_megabyte_and_load_
     }
 }
 
-/// For the pictures in the README: `tests/tools/draw_mail` says where to, and draws what it finds there.
+/// For the pictures in the README: `tests/tools/draw_mail` sets the output path and draws the result.
 #[test]
 fn mails_to_be_drawn() {
     let Some(folder) = std::env::var_os("VETWATCH_DRAW") else { return };
     let note = "Sent here because sales-mail has not taken it since 21 November 2026, 06:14 UTC.";
     let mut fabrikam = event(EventType::Approved, "Fabrikam College");
-    if let EventPayload::Vetting(news) = &mut fabrikam.data.subject {
-        "fabrikam.example".clone_into(&mut news.customer.domain);
+    if let EventPayload::Vetting(change) = &mut fabrikam.data.subject {
+        "fabrikam.example".clone_into(&mut change.customer.domain);
     }
     for (name, events, note) in [
         ("denied", vec![event(EventType::Denied, "Contoso School")], None),

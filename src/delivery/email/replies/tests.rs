@@ -1,7 +1,7 @@
 use super::Blame::{Content, Endpoint, Mailbox, MailboxForNow};
 use super::*;
 
-fn said(step: Step, text: &str) -> Blame {
+fn blame_of(step: Step, text: &str) -> Blame {
     let code = text.get(..3).and_then(|code| code.parse().ok()).expect("a reply begins with its code");
     blame(step, &Reply { code, text: text.to_owned() })
 }
@@ -42,7 +42,7 @@ const RCPT: &[(&str, Blame)] = &[
     ("452 4.2.2 mailbox full", MailboxForNow),
     ("451 4.7.1 Greylisting in action, please come back later", MailboxForNow),
     ("450 4.2.0 <a@b.example>: Recipient address rejected: Greylisted, see http://postgrey.schweikert.ch/help/", MailboxForNow),
-    // About us, or nobody knows.
+    // About us, or not known.
     ("504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname", Endpoint),
     ("504 need fully-qualified hostname", Endpoint),
     ("550 5.1.8 <vetwatch@contoso.example>: Sender address rejected: Domain not found", Endpoint),
@@ -90,7 +90,7 @@ const RCPT: &[(&str, Blame)] = &[
     ("421 4.3.2 shutting down", Endpoint),
     ("450 4.2.1 Peak SMTP relay limit exceeded for this customer.", Endpoint),
     ("452 4.5.3 too many recipients", Endpoint),
-    // Words in an address are nobody's words.
+    // Words in an address are ignored.
     ("550 5.7.1 <user-unknown@contoso.example>: no", Endpoint),
     ("550 5.1.1 <dkim@contoso.example>: no such user", Mailbox),
 ];
@@ -111,12 +111,12 @@ const DOT: &[(&str, Blame)] = &[
     ("550 This message contains a virus (Eicar-Test-Signature)", Content),
     ("552 5.7.0 This message was blocked because its content presents a potential security issue.", Content),
     ("554 Message bounced due to Content Examination Policy", Content),
-    // About this mailbox, said late.
+    // About this mailbox, after DATA.
     ("550 5.1.1 User unknown", Mailbox),
     ("550 5.1.10 RESOLVER.ADR.RecipientNotFound", Mailbox),
     ("552 5.2.2 mailbox full", MailboxForNow),
     ("554 5.2.121 RecipientRateLimitExceeded", MailboxForNow),
-    // About us, or nobody knows.
+    // About us, or not known.
     ("550 5.4.5 Daily user sending limit exceeded. For more information on Gmail", Endpoint),
     ("550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients (AS780090)", Endpoint),
     ("550 5.1.8 Access denied, bad outbound sender. AS(42003)", Endpoint),
@@ -154,7 +154,7 @@ const DOT: &[(&str, Blame)] = &[
 fn each_reply_is_the_trouble_of_whoever_it_is_about() {
     let each = [(Step::Recipients, RCPT), (Step::Content, DOT)];
     let each = each.iter().flat_map(|(step, replies)| replies.iter().map(|(text, expected)| (*step, *text, *expected)));
-    let wrong: Vec<_> = each.filter(|(step, text, expected)| said(*step, text) != *expected).collect();
+    let wrong: Vec<_> = each.filter(|(step, text, expected)| blame_of(*step, text) != *expected).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -163,7 +163,7 @@ fn before_there_is_a_recipient_nothing_is_a_recipients_or_a_messages_trouble() {
     let steps = [Step::Greeting, Step::Starttls, Step::Login, Step::Sender];
     for (text, _) in RCPT.iter().chain(DOT) {
         for step in steps {
-            assert_eq!(said(step, text), Endpoint, "{step:?}: {text}");
+            assert_eq!(blame_of(step, text), Endpoint, "{step:?}: {text}");
         }
     }
 }
@@ -177,7 +177,7 @@ fn the_table_is_well_formed_and_names_its_sources() {
         assert!(row.code.split('|').all(|code| code.len() == 3 && code.starts_with(['4', '5'])), "{row:?}");
         let is_status = |status: &str| status == "none" || status.split('.').count() == 3;
         assert!(row.status.is_empty() || row.status.split('|').all(is_status), "{row:?}");
-        // What ends something says of what: a code alone is not enough.
+        // A row that ends a recipient or a message needs more than a code.
         let ends = matches!(row.blame, Mailbox | Content);
         assert!(!ends || !row.words.is_empty() || !(row.status.is_empty() || row.status.contains("5.7.*")), "{row:?}");
     }

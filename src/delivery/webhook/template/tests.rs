@@ -10,7 +10,7 @@ fn template(source: &str) -> Result<Template, TemplateError> {
     Template::parse(source.to_owned(), HeaderValue::from_static("application/json"), Some(SECRET.to_owned().into()))
 }
 
-/// One of those that are shipped.
+/// A shipped template.
 fn recipe(name: &str) -> Template {
     let path =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/templates").join(format!("{name}.json.j2"));
@@ -24,24 +24,24 @@ fn event(kind: EventType) -> Event {
     event
 }
 
-/// An event in which every text from outside is this one.
+/// An event in which every text from outside is `text`.
 fn saying(kind: EventType, text: &str) -> Event {
     let mut event = event(kind);
     match &mut event.data.subject {
-        EventPayload::Vetting(news) => {
-            for field in [&mut news.customer.id, &mut news.customer.name, &mut news.customer.domain] {
+        EventPayload::Vetting(change) => {
+            for field in [&mut change.customer.id, &mut change.customer.name, &mut change.customer.domain] {
                 text.clone_into(field);
             }
-            news.customer.tags = vec![text.to_owned()];
-            text.clone_into(&mut news.qualification);
-            for field in [&mut news.to, &mut news.vetting_reason, &mut news.correlation_id] {
+            change.customer.tags = vec![text.to_owned()];
+            text.clone_into(&mut change.qualification);
+            for field in [&mut change.to, &mut change.vetting_reason, &mut change.correlation_id] {
                 *field = Some(text.to_owned());
             }
         }
-        EventPayload::Monitor(news) => {
-            text.clone_into(&mut news.summary);
-            text.clone_into(&mut news.detail);
-            news.figures.insert("figure".to_owned(), text.into());
+        EventPayload::Monitor(notice) => {
+            text.clone_into(&mut notice.summary);
+            text.clone_into(&mut notice.detail);
+            notice.figures.insert("figure".to_owned(), text.into());
         }
     }
     event
@@ -61,7 +61,7 @@ fn made(recipe: &Template, events: &[Event]) -> Value {
     serde_json::from_str(&recipe.complete(ID, &body)).unwrap()
 }
 
-/// Every case that a recipe meets: each event plain, hostile and long, as a test, none, and digests up to the cap.
+/// The cases for a recipe: each event plain, hostile and long, a test, no event, and digests up to the cap.
 fn cases() -> Vec<Vec<Event>> {
     let texts = [hostile(), String::new(), "\"".repeat(3000), "大".repeat(3000)];
     let mut cases = vec![Vec::new()];
@@ -80,7 +80,7 @@ fn cases() -> Vec<Vec<Event>> {
     cases
 }
 
-/// Every text in it, with the name it has.
+/// Every text in `value`, with its key.
 fn texts<'v>(name: &'v str, value: &'v Value) -> Vec<(&'v str, &'v str)> {
     match value {
         Value::String(text) => vec![(name, text)],
@@ -143,7 +143,7 @@ fn no_text_from_outside_injects_anything_into_a_recipe() {
                     assert!(!text.contains("@everyone") && !text.contains("@channel"), "{name}, {kind}: {text}");
                     assert!(!text.contains("](") || text.contains("\\]("), "{name}, {kind}: {text}");
                 }
-                // Headers and labels are no HTML to Google Chat, and hold no name.
+                // Google Chat does not read headers and labels as HTML, and they hold no name.
                 if name == "google-chat" && field == "text" {
                     assert!(!text.contains("<users") && !text.contains("<!"), "{name}, {kind}: {text}");
                     assert!(!text.replace("<b>", "").contains("b>b"), "{name}, {kind}: {text}");
@@ -227,11 +227,11 @@ fn pagerduty_resolves_with_an_approval_what_a_denial_has_triggered() {
         assert!((1..=1024).contains(&length(&payload["summary"])) && payload["source"] == "vetwatch", "{sent}");
         assert!(["critical", "error", "warning", "info"].contains(&payload["severity"].as_str().unwrap()), "{sent}");
     }
-    let told = |event: Event| {
+    let action_and_key = |event: Event| {
         let sent = made(&pagerduty, &[event]);
         (sent["event_action"].as_str().unwrap().to_owned(), sent["dedup_key"].clone())
     };
-    let of = |kind| told(event(kind));
+    let of = |kind| action_and_key(event(kind));
     for kind in [EventType::Denied, EventType::Revoked, EventType::Vanished, EventType::Overdue] {
         assert_eq!(of(kind), ("trigger".to_owned(), of(EventType::Approved).1), "{kind}");
     }
@@ -244,10 +244,10 @@ fn pagerduty_resolves_with_an_approval_what_a_denial_has_triggered() {
         assert_eq!((of(trouble).0, of(over).0), ("trigger".to_owned(), "resolve".to_owned()));
         assert_eq!(of(trouble).1, of(over).1);
     }
-    assert_ne!(told(saying(EventType::Denied, "another")).1, of(EventType::Denied).1);
+    assert_ne!(action_and_key(saying(EventType::Denied, "another")).1, of(EventType::Denied).1);
     let mut test = event(EventType::Approved);
     test.data.test = true;
-    let (action, key) = told(test);
+    let (action, key) = action_and_key(test);
     assert_eq!(action, "trigger", "a test resolves nothing");
     assert_ne!(key, of(EventType::Approved).1);
 }
@@ -311,8 +311,8 @@ fn a_form_is_written_with_urlencode_and_a_name_adds_no_field() {
     let source = "text={{ message.items[0].title|urlencode }}&channel=ops".to_owned();
     let template = Template::parse(source, form, None).unwrap();
     let mut event = event(EventType::Denied);
-    if let EventPayload::Vetting(news) = &mut event.data.subject {
-        news.customer.name = "Contoso & Sons&channel=all".to_owned();
+    if let EventPayload::Vetting(change) = &mut event.data.subject {
+        change.customer.name = "Contoso & Sons&channel=all".to_owned();
     }
     let body = template.render(&RenderInput::new(Uuid::nil(), &[event])).unwrap();
     let fields: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
