@@ -150,7 +150,6 @@ impl EndpointSettings {
 }
 
 impl Config {
-    /// What decides whether work is late.
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope {

@@ -1,4 +1,4 @@
-//! What can be typed. The texts are the manual: `--help`, the manual pages and the completions are made of them.
+//! The arguments. Their doc comments are the manual: `--help`, the manual pages and the completions.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub enum Command {
     /// Sign in a user (App+User), with a code to type into a browser; stores the refresh token
     #[command(after_help = "Examples:\n  vetwatch login\n  sudo vetwatch login emea")]
     Login(login::Args),
-    /// The roster: who is watched
+    /// The customers that are watched
     #[command(subcommand)]
     Customers(CustomersCommand),
     /// Ask Partner Center now, about everybody or those named
@@ -71,7 +71,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(HistoryArgs),
-    /// Why somebody was told, or nobody: Partner Center's answer, what changed, each message, attempt and reply
+    /// Why an event was sent, or was not: Partner Center's answer, what changed, each message, attempt and reply
     #[command(after_help = "Examples:\n  vetwatch explain 0193b7c2-51aa\n  vetwatch explain 0193b7c2-51aa --json")]
     Explain(explain::Args),
     /// Send a marked test message to an endpoint, down the real path
@@ -82,10 +82,10 @@ pub enum Command {
         after_help = "Examples:\n  vetwatch test-send sales-mail\n  vetwatch test-send crm --event monitor.partner_failing"
     )]
     TestSend(test_send::Args),
-    /// The routes: who would be told
+    /// The routes: where an event would be sent
     #[command(subcommand)]
     Route(RouteCommand),
-    /// Messages: delivered, waiting, given up
+    /// Messages: pending, delivered, dead
     #[command(subcommand)]
     Deliveries(DeliveriesCommand),
     /// Ask Microsoft for the vetting of a customer's qualification, as a user (App+User)
@@ -118,7 +118,7 @@ pub enum Command {
     },
 }
 
-/// Somebody, or everybody.
+/// One customer, or all.
 #[derive(Debug, Args)]
 pub struct CustomerArgs {
     /// A tenant id, a domain or a name
@@ -165,7 +165,7 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 pub enum RouteCommand {
-    /// Say who would be told of an event, when, why, and the exact message; nothing is sent
+    /// Show where an event would be sent, when, why, and the exact message; nothing is sent
     #[command(after_help = "Examples:\n  vetwatch route test\n  \
                             vetwatch route test --event vetting.denied --customer \"Contoso School\" --reason \"Not an Academic Domain\"\n  \
                             vetwatch route test --event vetting.revoked --at 2026-12-24T20:00:00Z")]
@@ -174,17 +174,17 @@ pub enum RouteCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum CustomersCommand {
-    /// Who is watched
+    /// List the customers
     #[command(after_help = "Examples:\n  vetwatch customers list\n  vetwatch customers list --tag north --json")]
     List {
-        /// Only those who carry this tag
+        /// Only those with this tag
         #[arg(long)]
         tag: Option<String>,
         /// Only this partner of the configuration
         #[arg(long, value_name = "NAME")]
         partner: Option<String>,
     },
-    /// Watch a customer from now on; of one who is watched already, change name, domain and tags
+    /// Watch a customer from now on; if it is watched already, change name, domain and tags
     #[command(
         after_help = "Examples:\n  vetwatch customers add 8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab --name \"Contoso School\" \
                             --domain contoso.onmicrosoft.com --tag north"
@@ -210,11 +210,11 @@ pub enum CustomersCommand {
     /// Tell again what happens to a muted customer, from now on
     #[command(after_help = "Examples:\n  vetwatch customers unmute \"Contoso School\"")]
     Unmute(SomeCustomers),
-    /// Watch the customers of a CSV file; of those who are watched already, change what the file says
+    /// Watch the customers of a CSV file; if watched already, change what the file says
     ///
     /// The first line names the columns, in any order: `id` (the tenant id), and any of `name`, `domain`, `tags`
-    /// (separated by `;` or `|`) and `contact`. Of a customer who is watched already an empty cell changes nothing. If
-    /// one line is wrong, nothing is imported, and every wrong line is named.
+    /// (separated by `;` or `|`) and `contact`. If a customer is watched already, an empty cell changes nothing. If one
+    /// line is wrong, nothing is imported, and every wrong line is shown.
     #[command(after_help = "Examples:\n  vetwatch customers import customers.csv --dry-run\n  \
                             vetwatch customers import customers.csv --partner emea\n  \
                             crm-export | vetwatch customers import -")]
@@ -279,11 +279,11 @@ pub struct MuteArgs {
     pub time: Option<Duration>,
 }
 
-/// More than nothing and at most ten years.
+/// Parses a duration of more than zero and at most ten years.
 fn length(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+    const MAX_LENGTH: Duration = Duration::from_hours(10 * 365 * 24);
     match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
+        Ok(time) if !time.is_zero() && time <= MAX_LENGTH => Ok(time),
         _ => Err("write a length of time, such as 7d or 12h".into()),
     }
 }
@@ -312,7 +312,7 @@ pub enum DeliveriesCommand {
         /// Its id, or enough of the beginning
         id: String,
     },
-    /// Send again what was given up: the same message under the same id
+    /// Send dead messages again: the same message under the same id
     #[command(after_help = "Examples:\n  vetwatch deliveries redrive 0193b7c2-51aa\n  \
                             vetwatch deliveries redrive --endpoint crm\n  vetwatch deliveries redrive --since 2026-11-20\n  \
                             vetwatch deliveries redrive --endpoint old-mail --to sales-mail")]
@@ -326,10 +326,10 @@ pub struct RedriveArgs {
     /// Its id, or enough of the beginning
     #[arg(conflicts_with_all = ["endpoint", "since"])]
     pub id: Option<String>,
-    /// All dead letters of this endpoint
+    /// All dead messages of this endpoint
     #[arg(long, value_name = "NAME")]
     pub endpoint: Option<String>,
-    /// All dead letters of messages made since then
+    /// All dead messages made since then
     #[arg(long, value_name = "TIME")]
     pub since: Option<Since>,
     /// Send even what was delivered; its receivers get it twice, under the same id

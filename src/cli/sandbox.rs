@@ -1,4 +1,4 @@
-//! `vetwatch sandbox`: the simulated Partner Center on its own, for rehearsals.
+//! `vetwatch sandbox`: runs the simulated Partner Center alone, for rehearsals.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ fn secret(file: &Path) -> Result<String, Failure> {
     Ok(secret.to_owned())
 }
 
-/// Where it is, who may ask, and what to type. A secret from a file is not repeated.
+/// Shows its address, the accepted credentials, and the commands to try. A secret from a file is not repeated.
 fn say(
     context: &Context,
     sandbox: &Sandbox,

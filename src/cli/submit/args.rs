@@ -1,4 +1,4 @@
-//! What `vetwatch submit` is told, and whether it fits.
+//! The arguments of `vetwatch submit`, and whether they fit together.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -8,8 +8,8 @@ use crate::cli::{Exit, Failure};
 use crate::partner_center::{Segment, Submission};
 use crate::qualification::key;
 
-/// No code and no address is longer.
-const LONGEST: usize = 500;
+/// Longer than any code or address.
+const VALUE_MAX_CHARS: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -39,10 +39,10 @@ pub struct Args {
     pub yes: bool,
 }
 
-/// What the arguments ask for.
+/// The submission that the arguments describe.
 ///
 /// # Errors
-/// [`Exit::Usage`] if they do not fit each other.
+/// [`Exit::Usage`] if they contradict each other.
 pub(super) fn submission(args: &Args) -> Result<Submission, Failure> {
     let usage = |what: &str| Failure::new(Exit::Usage, what.to_owned());
     let blank = |text: &Option<String>| text.as_ref().is_some_and(|text| !is_plain(text));
@@ -88,16 +88,16 @@ pub(super) fn submission(args: &Args) -> Result<Submission, Failure> {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LONGEST && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    !text.is_empty() && text.len() <= VALUE_MAX_CHARS && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
-/// The code itself, where `-` stands for it.
+/// Replaces `-` by the code from standard input.
 pub(super) fn with_code_from_stdin(args: &Args, submission: Submission) -> Result<Submission, Failure> {
     if args.validation_code.as_deref() != Some("-") {
         return Ok(submission);
     }
     if io::stdin().is_terminal() {
-        // Whoever cannot see the question can still answer it.
+        // Without a visible prompt the code can still be entered.
         let _ = write!(io::stderr(), "Validation code: ");
     }
     let mut line = String::new();
