@@ -348,18 +348,18 @@ mod tests {
         let north = format!("{north}qualifications = ['Education', 'Nonprofit']\ntags = ['north']\n");
         let routes =
             EXAMPLE.replace(", \"vetting.overdue\"", "").replace("[operators]", &format!("{north}\n[operators]"));
-        let told = checked(&routes).summary.unwrap().events;
+        let events = checked(&routes).summary.unwrap().events;
         let to = |event: EventType| {
-            let told = told.iter().find(|told| told.event == event.as_str()).unwrap();
-            told.to.iter().map(Destination::to_string).collect::<Vec<_>>().join("; ")
+            let found = events.iter().find(|it| it.event == event.as_str()).unwrap();
+            found.to.iter().map(Destination::to_string).collect::<Vec<_>>().join("; ")
         };
         assert_eq!(checked(&routes).summary.unwrap().holds.len(), 0);
         let quiet =
             "quiet_hours = '18:00-07:00'\nworking_days_only = true\ngroup_wait = '5m'\nurgent = ['vetting.approved']\n";
         let holds = checked(&routes.replace("\n[operators]", &format!("{quiet}\n[operators]"))).summary.unwrap().holds;
-        let said =
+        let delays =
             "gathers for 5m; quiet 18:00-07:00, days that are not worked (Europe/Amsterdam); except vetting.approved";
-        assert_eq!((holds[0].name.as_str(), holds[0].is.as_str()), ("route 2", said));
+        assert_eq!((holds[0].name.as_str(), holds[0].is.as_str()), ("route 2", delays));
         assert_eq!(to(EventType::Approved), "sales-mail; crm", "somebody who is told in any case needs no condition");
         assert_eq!(to(EventType::Submitted), "crm (qualifications: Education or Nonprofit, tags: north)");
         let some = "crm (qualifications: Education or Nonprofit, tags: north; or if no route takes it)";

@@ -28,7 +28,7 @@ pub struct Args {
     /// An endpoint of the configuration
     #[arg(value_name = "ENDPOINT")]
     pub endpoint: String,
-    /// What the message tells: any type that a route or the operators may get
+    /// The message's event: any type that a route or the operators may get
     #[arg(long, value_name = "TYPE", default_value = "vetting.denied", value_parser = event_type)]
     pub event: EventType,
 }

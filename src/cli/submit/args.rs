@@ -19,22 +19,22 @@ pub struct Args {
     /// `Education`, `GovernmentCommunityCloud` or `StateOwnedEntity`
     #[arg(value_name = "QUALIFICATION")]
     pub qualification: String,
-    /// Of Education: `K12` or `HigherEducation`
+    /// For Education: `K12` or `HigherEducation`
     #[arg(long, value_name = "SEGMENT")]
     pub segment: Option<String>,
-    /// Of Education: the institution's website; optional, and speeds the vetting up
+    /// For Education: the institution's website; optional, and speeds up the review
     #[arg(long, value_name = "URL")]
     pub website: Option<String>,
-    /// Of `GovernmentCommunityCloud`; `-` reads it from standard input
+    /// For `GovernmentCommunityCloud`; `-` reads it from standard input
     #[arg(long, value_name = "CODE", allow_hyphen_values = true)]
     pub validation_code: Option<String>,
     /// Only this partner of the configuration
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
-    /// Even if all three attempts were seen, or a review is going on
+    /// Submit even if all three attempts were seen, or a review is in progress
     #[arg(long)]
     pub force: bool,
-    /// Do not ask before sending
+    /// Send without confirmation
     #[arg(long)]
     pub yes: bool,
 }
