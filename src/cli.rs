@@ -1,7 +1,7 @@
-//! The command line: what people type, and what the process answers.
+//! The command line: arguments, output and exit codes.
 //!
-//! Each command has a file of its own, whose function takes the [`Context`] and its arguments, prints through
-//! [`output::Output`] and returns an [`Exit`] or a [`Failure`]. Only [`main`] turns those into a process's end.
+//! Each command has its own file: a function takes the [`Context`] and the arguments, prints through [`output::Output`]
+//! and returns an [`Exit`] or a [`Failure`]. Only [`main`] turns those into the process's end.
 
 mod args;
 pub mod check;
@@ -49,7 +49,7 @@ pub use args::{Cli, Command, RouteCommand};
 pub use context::Context;
 pub use failure::{Exit, Failure};
 
-/// Runs what the arguments say and returns the process's exit code. Everything that failed was said on stderr.
+/// Runs the command and returns the process's exit code. Failures were printed to stderr.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(&arguments) {
@@ -61,7 +61,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(logging) => (start(cli), Some(logging)),
         Err(failure) => (Err(failure), None),
     };
-    // Before the failure, which is the last that is said.
+    // Flush the log before the failure, which comes last.
     drop(logging);
     match ended {
         Ok(exit) => exit.into(),
@@ -78,7 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<Exit, Failure> {
-    // Fails only if it was installed before, which is as good.
+    // Fails only if it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let context = Context::new(cli.config, cli.json);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,7 +90,7 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
         context.close().await;
         end
     });
-    // What is still asked of the system, a name's address say, is not waited for.
+    // Do not wait for blocking calls, such as a name's resolution.
     runtime.shutdown_timeout(Duration::from_millis(500));
     end
 }
@@ -117,7 +117,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     }
 }
 
-/// Suggests the command that one of before is called now.
+/// Suggests today's name of a renamed command.
 fn with_former_names(mut error: clap::Error) -> clap::Error {
     if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
         && let Some(now) = config::current_name(name)
@@ -127,7 +127,7 @@ fn with_former_names(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// What clap has to say: help and version on stdout, wrong usage on stderr.
+/// Prints clap's message: help and version to stdout, wrong usage to stderr.
 fn usage(error: &clap::Error, json: bool) -> ExitCode {
     if json && error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let text = error.render().to_string();
@@ -136,7 +136,7 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
         Failure::new(Exit::Usage, what).listing(lines.map(|line| line.trim().to_owned())).print(true);
         return Exit::Usage.into();
     }
-    // A reader that went away (`| head`) is no failure.
+    // A closed pipe (`| head`) is no failure.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
 }

@@ -90,7 +90,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The poller's part of it.
+    /// The intervals that the poller needs.
     #[must_use]
     pub const fn intervals(&self) -> Intervals {
         Intervals {
@@ -150,7 +150,6 @@ impl EndpointSettings {
 }
 
 impl Config {
-    /// What decides whether work is late.
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope {

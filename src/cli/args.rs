@@ -1,4 +1,4 @@
-//! What can be typed. The texts are the manual: `--help`, the manual pages and the completions are made of them.
+//! The arguments. Their doc comments are the manual: `--help`, the manual pages and the completions.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Cli {
     /// Print JSON instead of text; errors too, as one object on stderr
     #[arg(long, global = true)]
     pub json: bool,
-    /// Log what vetwatch does; twice: what its libraries do as well. `RUST_LOG` says it more finely
+    /// Log what vetwatch does; twice: what its libraries do as well. `RUST_LOG` is finer
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     #[command(subcommand)]
@@ -51,18 +51,18 @@ pub enum Command {
     /// Sign in a user (App+User), with a code to type into a browser; stores the refresh token
     #[command(after_help = "Examples:\n  vetwatch login\n  sudo vetwatch login emea")]
     Login(login::Args),
-    /// The roster: who is watched
+    /// The customers that are watched
     #[command(subcommand)]
     Customers(CustomersCommand),
-    /// Ask Partner Center now, about everybody or those named
+    /// Poll all customers now, or those named
     ///
-    /// Records and queues as the daemon does. Beside a running daemon the customers become due instead, and the daemon
-    /// asks within its budget.
+    /// Records and queues as the daemon does. If a daemon runs, the customers become due instead, and the daemon polls
+    /// them within its budget.
     #[command(
         after_help = "Examples:\n  vetwatch poll\n  vetwatch poll contoso.onmicrosoft.com \"Fabrikam University\""
     )]
     Poll(PollArgs),
-    /// One screen: in review, decided lately, what vetwatch cannot see or deliver; exit 3 if that needs attention
+    /// One screen: in review, decided lately, what cannot be read or delivered; exit 3 if that needs attention
     #[command(
         after_help = "Examples:\n  vetwatch status\n  vetwatch status \"Contoso School\"\n  vetwatch status --json | jq .attention"
     )]
@@ -71,7 +71,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(HistoryArgs),
-    /// Why somebody was told, or nobody: Partner Center's answer, what changed, each message, attempt and reply
+    /// Why an event was sent, or was not: Partner Center's answer, what changed, each message, attempt and reply
     #[command(after_help = "Examples:\n  vetwatch explain 0193b7c2-51aa\n  vetwatch explain 0193b7c2-51aa --json")]
     Explain(explain::Args),
     /// Send a marked test message to an endpoint, down the real path
@@ -82,24 +82,24 @@ pub enum Command {
         after_help = "Examples:\n  vetwatch test-send sales-mail\n  vetwatch test-send crm --event monitor.partner_failing"
     )]
     TestSend(test_send::Args),
-    /// The routes: who would be told
+    /// The routes: where an event would be sent
     #[command(subcommand)]
     Route(RouteCommand),
-    /// Messages: delivered, waiting, given up
+    /// Messages: pending, delivered, dead
     #[command(subcommand)]
     Deliveries(DeliveriesCommand),
-    /// Ask Microsoft for the vetting of a customer's qualification, as a user (App+User)
+    /// Submit a customer's qualification to Microsoft for review, as a user (App+User)
     ///
-    /// The one command that writes at Partner Center. Shows what will be sent and asks before it sends; what Microsoft
-    /// decides is told like any verdict. Education may be asked for three times per customer: a fourth attempt, as far
-    /// as vetwatch saw, is refused here, and so is one while a review is going on.
+    /// The only command that writes at Partner Center. Shows what will be sent and asks for confirmation; the verdict
+    /// is sent like any other. Education may be submitted three times per customer: a fourth attempt, as far as
+    /// vetwatch saw, is refused here, and so is one during a review.
     #[command(
         after_help = "Examples:\n  vetwatch submit \"Contoso School\" Education --segment K12 --website contoso.edu\n  \
                             vetwatch submit contoso.onmicrosoft.com StateOwnedEntity --yes\n  \
                             pass show gcc-code | vetwatch submit \"City of Contoso\" GovernmentCommunityCloud --validation-code - --yes"
     )]
     Submit(submit::Args),
-    /// Codes for `GovernmentCommunityCloud`, and what is left of them
+    /// Codes for `GovernmentCommunityCloud`, and how many uses are left
     #[command(after_help = "Examples:\n  vetwatch validation-codes\n  vetwatch validation-codes --partner amer --json")]
     ValidationCodes(validation::Args),
     /// Run the simulated Partner Center on its own, for rehearsals
@@ -118,7 +118,7 @@ pub enum Command {
     },
 }
 
-/// Somebody, or everybody.
+/// One customer, or all.
 #[derive(Debug, Args)]
 pub struct CustomerArgs {
     /// A tenant id, a domain or a name
@@ -130,13 +130,13 @@ pub struct CustomerArgs {
 
 #[derive(Debug, Args)]
 pub struct PollArgs {
-    /// Tenant ids, domains or names; nobody named: everybody
+    /// Tenant ids, domains or names; without any, all customers
     #[arg(value_name = "CUSTOMER")]
     pub customers: Vec<String>,
     /// Only this partner of the configuration
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
-    /// Believe that the entries that are missing from the answers are gone, however many they are: asks those customers
+    /// Accept that the entries missing from the responses are gone, however many: polls those customers
     #[arg(long, conflicts_with = "customers")]
     pub accept: bool,
 }
@@ -165,7 +165,7 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 pub enum RouteCommand {
-    /// Say who would be told of an event, when, why, and the exact message; nothing is sent
+    /// Show where an event would be sent, when, why, and the exact message; nothing is sent
     #[command(after_help = "Examples:\n  vetwatch route test\n  \
                             vetwatch route test --event vetting.denied --customer \"Contoso School\" --reason \"Not an Academic Domain\"\n  \
                             vetwatch route test --event vetting.revoked --at 2026-12-24T20:00:00Z")]
@@ -174,47 +174,47 @@ pub enum RouteCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum CustomersCommand {
-    /// Who is watched
+    /// List the customers
     #[command(after_help = "Examples:\n  vetwatch customers list\n  vetwatch customers list --tag north --json")]
     List {
-        /// Only those who carry this tag
+        /// Only those with this tag
         #[arg(long)]
         tag: Option<String>,
         /// Only this partner of the configuration
         #[arg(long, value_name = "NAME")]
         partner: Option<String>,
     },
-    /// Watch a customer from now on; of one who is watched already, change name, domain and tags
+    /// Watch a customer from now on; if it is watched already, change name, domain and tags
     #[command(
         after_help = "Examples:\n  vetwatch customers add 8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab --name \"Contoso School\" \
                             --domain contoso.onmicrosoft.com --tag north"
     )]
     Add(AddArgs),
-    /// Stop watching; the history stays. No sync brings the customer back; a later `add` does, and begins anew
+    /// Stop watching; the history stays. A sync does not bring the customer back; a later `add` does, and starts over
     #[command(after_help = "Examples:\n  vetwatch customers remove contoso.onmicrosoft.com")]
     Remove(SomeCustomers),
-    /// Ask nothing about a customer for the time being
+    /// Do not poll a customer for the time being
     #[command(after_help = "Examples:\n  vetwatch customers pause \"Contoso School\"")]
     Pause(SomeCustomers),
-    /// Go on with a paused customer, where it was
+    /// Resume a paused customer where it was
     #[command(after_help = "Examples:\n  vetwatch customers resume \"Contoso School\"")]
     Resume(SomeCustomers),
-    /// Record what happens to a customer, and tell nobody of it
+    /// Record what happens to a customer, and send nothing
     ///
-    /// Neither routes nor operators hear of it, then or later; `history` and `explain` show it. Messages that are queued
-    /// already are still sent. News of vetwatch itself (`monitor.*`) is told as ever.
+    /// Nothing is sent to routes or operators, then or later; `history` and `explain` show it. Messages that are queued
+    /// already are still sent. Events about vetwatch itself (`monitor.*`) are sent as ever.
     #[command(
         after_help = "Examples:\n  vetwatch customers mute \"Contoso School\"\n  vetwatch customers mute contoso.onmicrosoft.com --for 7d"
     )]
     Mute(MuteArgs),
-    /// Tell again what happens to a muted customer, from now on
+    /// Send again what happens to a muted customer, from now on
     #[command(after_help = "Examples:\n  vetwatch customers unmute \"Contoso School\"")]
     Unmute(SomeCustomers),
-    /// Watch the customers of a CSV file; of those who are watched already, change what the file says
+    /// Watch the customers of a CSV file; if watched already, change what the file says
     ///
     /// The first line names the columns, in any order: `id` (the tenant id), and any of `name`, `domain`, `tags`
-    /// (separated by `;` or `|`) and `contact`. Of a customer who is watched already an empty cell changes nothing. If
-    /// one line is wrong, nothing is imported, and every wrong line is named.
+    /// (separated by `;` or `|`) and `contact`. If a customer is watched already, an empty cell changes nothing. If one
+    /// line is wrong, nothing is imported, and every wrong line is shown.
     #[command(after_help = "Examples:\n  vetwatch customers import customers.csv --dry-run\n  \
                             vetwatch customers import customers.csv --partner emea\n  \
                             crm-export | vetwatch customers import -")]
@@ -274,16 +274,16 @@ pub struct SomeCustomers {
 pub struct MuteArgs {
     #[command(flatten)]
     pub who: SomeCustomers,
-    /// Only for so long, such as `7d` or `12h`; without it, until `unmute`
+    /// Only for this time, such as `7d` or `12h`; without it, until `unmute`
     #[arg(long = "for", value_name = "TIME", value_parser = length)]
     pub time: Option<Duration>,
 }
 
-/// More than nothing and at most ten years.
+/// Parses a duration of more than zero and at most ten years.
 fn length(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+    const MAX_LENGTH: Duration = Duration::from_hours(10 * 365 * 24);
     match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
+        Ok(time) if !time.is_zero() && time <= MAX_LENGTH => Ok(time),
         _ => Err("write a length of time, such as 7d or 12h".into()),
     }
 }
@@ -302,17 +302,17 @@ pub enum DeliveriesCommand {
         /// Made since then: `2d`, `2026-11-01`, `2026-11-01T08:00:00Z`
         #[arg(long, value_name = "TIME")]
         since: Option<Since>,
-        /// At most so many
+        /// Show at most this many
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
-    /// One message: what it tells, each attempt, and what was or will be sent
+    /// One message: its events, each attempt, and what was or will be sent
     #[command(after_help = "Examples:\n  vetwatch deliveries show 0193b7c2-51aa")]
     Show {
         /// Its id, or enough of the beginning
         id: String,
     },
-    /// Send again what was given up: the same message under the same id
+    /// Send dead messages again: the same message under the same id
     #[command(after_help = "Examples:\n  vetwatch deliveries redrive 0193b7c2-51aa\n  \
                             vetwatch deliveries redrive --endpoint crm\n  vetwatch deliveries redrive --since 2026-11-20\n  \
                             vetwatch deliveries redrive --endpoint old-mail --to sales-mail")]
@@ -326,16 +326,16 @@ pub struct RedriveArgs {
     /// Its id, or enough of the beginning
     #[arg(conflicts_with_all = ["endpoint", "since"])]
     pub id: Option<String>,
-    /// All dead letters of this endpoint
+    /// All dead messages of this endpoint
     #[arg(long, value_name = "NAME")]
     pub endpoint: Option<String>,
-    /// All dead letters of messages made since then
+    /// All dead messages made since then
     #[arg(long, value_name = "TIME")]
     pub since: Option<Since>,
-    /// Send even what was delivered; its receivers get it twice, under the same id
+    /// Send even what was delivered; its recipients get it twice, under the same id
     #[arg(long, requires = "id")]
     pub force: bool,
-    /// Tell this endpoint instead, in a message of its own; what waits for the old one is moved as well
+    /// Send to this endpoint instead, as a new message; what is pending for the old one is moved as well
     #[arg(long, value_name = "ENDPOINT", conflicts_with = "force")]
     pub to: Option<String>,
 }

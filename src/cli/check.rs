@@ -1,4 +1,4 @@
-//! `vetwatch check`: is this configuration good, and what will it do?
+//! `vetwatch check`: validates the configuration, and shows what it will do.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -20,9 +20,9 @@ pub struct Args {
     pub live: bool,
 }
 
-/// What is wrong goes to stderr, as everywhere; what the configuration will do to stdout.
+/// Problems go to stderr, as everywhere; what the configuration will do goes to stdout.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let (mut checked, config) = look(&context.config_path, &CredentialDirs::from_env());
+    let (mut checked, config) = load(&context.config_path, &CredentialDirs::from_env());
     if let Some(config) = config {
         checked.warnings.extend(fit::warnings(context, &config).await);
         if args.live {
@@ -34,14 +34,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     } else if checked.ok {
         context.out.write(&checked.text())?;
     } else {
-        // If nobody reads it, the exit code still speaks.
+        // If it cannot be written, the exit code remains.
         let _ = std::io::Write::write_all(&mut std::io::stderr(), checked.text().as_bytes());
     }
     Ok(if checked.ok { Exit::Done } else { Exit::Configuration })
 }
 
 async fn try_it(context: &Context, checked: &mut Checked, config: &Config) -> Result<Exit, Failure> {
-    // A user's token is replaced by the use of it, and the daemon's user must be able to do that again.
+    // Using a user's token replaces it, and the daemon's user must be able to do so later.
     privileges::become_owner_of(&config.database)?;
     if !context.json {
         context.out.write(&checked.text())?;
@@ -55,7 +55,7 @@ async fn try_it(context: &Context, checked: &mut Checked, config: &Config) -> Re
     end
 }
 
-/// What was found. As JSON it is what `check --json` prints.
+/// The result. Serialized, it is what `check --json` prints.
 #[derive(Debug, Serialize)]
 pub struct Checked {
     /// The file's name.
@@ -63,9 +63,9 @@ pub struct Checked {
     pub ok: bool,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
-    /// What the configuration will do; only if there is no problem.
+    /// What the configuration will do. `None` if there is a problem.
     pub summary: Option<Summary>,
-    /// What was tried, with `--live`.
+    /// The steps of `--live`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<Vec<connectivity_check::Step>>,
 }
@@ -75,22 +75,22 @@ pub struct Summary {
     pub database: String,
     pub partners: Vec<Named>,
     pub endpoints: Vec<Named>,
-    pub events: Vec<Told>,
-    /// The routes that do not send all at once.
+    pub events: Vec<EventDestinations>,
+    /// The routes that delay messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<Named>,
 }
 
-/// A name, and what hides behind it in a few words.
+/// A name and a short description.
 #[derive(Debug, Serialize)]
 pub struct Named {
     pub name: String,
     pub is: String,
 }
 
-/// Where an event goes.
+/// An event and its destinations.
 #[derive(Debug, Serialize)]
-pub struct Told {
+pub struct EventDestinations {
     pub event: &'static str,
     pub to: Vec<Destination>,
 }
@@ -98,18 +98,18 @@ pub struct Told {
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Destination {
     pub endpoint: String,
-    /// Why not always, for people: `tags: north`, `if no route takes it`.
+    /// The condition, for people: `tags: north`, `if no route takes it`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
 }
 
-/// Reads the file and the secrets; asks nobody.
+/// Reads the file and the secrets; sends nothing.
 #[must_use]
 pub fn check(path: &Path, credentials: &CredentialDirs) -> Checked {
-    look(path, credentials).0
+    load(path, credentials).0
 }
 
-fn look(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) {
+fn load(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) {
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     match Config::load(path, credentials) {
         Ok(config) => {
@@ -124,7 +124,7 @@ fn look(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) 
 }
 
 impl Checked {
-    /// With a line end at its end, as is [`Checked::text`].
+    /// Ends with a line feed, as does [`Checked::text`].
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "plain structures are always JSON")]
     pub fn json(&self) -> String {
@@ -133,11 +133,11 @@ impl Checked {
         text::inert_json(&json)
     }
 
-    /// For people: every problem and warning, then what the configuration will do.
+    /// Renders every problem and warning, then what the configuration will do.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         for problem in &self.problems {
             let _ = writeln!(text, "{}: {problem}", self.file);
         }
@@ -157,7 +157,7 @@ impl Checked {
         }
         let _ = writeln!(text, "\nwho is told:");
         let width = EventType::ALL.iter().map(|event| event.as_str().len()).max().unwrap_or(0);
-        for Told { event, to } in &summary.events {
+        for EventDestinations { event, to } in &summary.events {
             let to: Vec<String> = to.iter().map(Destination::to_string).collect();
             let to = if to.is_empty() { "nobody; it is recorded".into() } else { to.join(", ") };
             let _ = writeln!(text, "  {event:width$}  {to}");
@@ -195,8 +195,9 @@ impl Summary {
         });
         let endpoints =
             config.endpoints.iter().map(|endpoint| Named { name: endpoint.name.clone(), is: about(endpoint) });
-        let events =
-            EventType::ALL.iter().map(|event| Told { event: event.as_str(), to: destinations(config, *event) });
+        let events = EventType::ALL
+            .iter()
+            .map(|event| EventDestinations { event: event.as_str(), to: destinations(config, *event) });
         let routes = config.routes.routes.iter();
         let holds = routes.filter_map(|route| Some(Named { name: route.name.clone(), is: route.delay_summary()? }));
         Self {
@@ -248,14 +249,13 @@ fn about(endpoint: &EndpointSettings) -> String {
     }
 }
 
-/// As [`Routes::endpoints`](crate::delivery::route::Routes::endpoints) will decide, with the conditions spelled out.
+/// Mirrors [`Routes::endpoints`](crate::delivery::route::Routes::endpoints), with the conditions spelled out.
 fn destinations(config: &Config, event: EventType) -> Vec<Destination> {
     let mut to: Vec<Destination> = Vec::new();
-    // Who is told in any case needs no condition beside it.
-    let mut add = |endpoint: &String, only: Option<String>| match to.iter_mut().find(|told| told.endpoint == *endpoint)
-    {
-        Some(told) if told.only.is_none() || only.is_none() => told.only = None,
-        Some(told) => told.only = told.only.take().zip(only).map(|(one, other)| format!("{one}; or {other}")),
+    // An endpoint that always gets the event needs no condition.
+    let mut add = |endpoint: &String, only: Option<String>| match to.iter_mut().find(|it| it.endpoint == *endpoint) {
+        Some(it) if it.only.is_none() || only.is_none() => it.only = None,
+        Some(it) => it.only = it.only.take().zip(only).map(|(one, other)| format!("{one}; or {other}")),
         None => to.push(Destination { endpoint: endpoint.clone(), only }),
     };
     let routes = &config.routes;
@@ -342,24 +342,24 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_takes_only_some_says_whom() {
+    fn a_route_that_takes_only_some_shows_its_condition() {
         let north =
             "[[route]]\nevents = ['vetting.approved', 'vetting.submitted', 'vetting.overdue']\nendpoints = ['crm']\n";
         let north = format!("{north}qualifications = ['Education', 'Nonprofit']\ntags = ['north']\n");
         let routes =
             EXAMPLE.replace(", \"vetting.overdue\"", "").replace("[operators]", &format!("{north}\n[operators]"));
-        let told = checked(&routes).summary.unwrap().events;
+        let events = checked(&routes).summary.unwrap().events;
         let to = |event: EventType| {
-            let told = told.iter().find(|told| told.event == event.as_str()).unwrap();
-            told.to.iter().map(Destination::to_string).collect::<Vec<_>>().join("; ")
+            let found = events.iter().find(|it| it.event == event.as_str()).unwrap();
+            found.to.iter().map(Destination::to_string).collect::<Vec<_>>().join("; ")
         };
         assert_eq!(checked(&routes).summary.unwrap().holds.len(), 0);
         let quiet =
             "quiet_hours = '18:00-07:00'\nworking_days_only = true\ngroup_wait = '5m'\nurgent = ['vetting.approved']\n";
         let holds = checked(&routes.replace("\n[operators]", &format!("{quiet}\n[operators]"))).summary.unwrap().holds;
-        let said =
+        let delays =
             "gathers for 5m; quiet 18:00-07:00, days that are not worked (Europe/Amsterdam); except vetting.approved";
-        assert_eq!((holds[0].name.as_str(), holds[0].is.as_str()), ("route 2", said));
+        assert_eq!((holds[0].name.as_str(), holds[0].is.as_str()), ("route 2", delays));
         assert_eq!(to(EventType::Approved), "sales-mail; crm", "somebody who is told in any case needs no condition");
         assert_eq!(to(EventType::Submitted), "crm (qualifications: Education or Nonprofit, tags: north)");
         let some = "crm (qualifications: Education or Nonprofit, tags: north; or if no route takes it)";

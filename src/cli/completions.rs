@@ -1,4 +1,4 @@
-//! Completions and manual pages, made of the same texts as `--help`.
+//! Generates completions and manual pages from the texts of `--help`.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub(super) fn completions(context: &Context, shell: Shell) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-/// A page for each command: `vetwatch.1`, `vetwatch-customers-add.1`, …
+/// Writes a page per command: `vetwatch.1`, `vetwatch-customers-add.1`, …
 pub(super) fn man(context: &Context, directory: &Path) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Exit::Failed, format!("cannot write manual pages to {}", directory.display()))

@@ -1,4 +1,4 @@
-//! `vetwatch check --live`: the way to Partner Center and to the mail servers, step by step, until one fails.
+//! `vetwatch check --live`: connects to Partner Center and the mail servers, step by step, until one fails.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,12 +14,11 @@ use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeE
 use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
 use crate::time::Timestamp;
 
-/// A person waits.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// So many customers are tried: the first ones may have left.
-const CUSTOMERS: usize = 5;
+/// Short, because a person waits.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum number of customers tried: the first ones may have departed.
+const CUSTOMERS_MAX: usize = 5;
 
-/// What was tried, and what came of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Step {
     /// `partner emea`, `mail server smtp.contoso.example:587`
@@ -27,14 +26,13 @@ pub struct Step {
     /// `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `user`, `login`
     pub step: String,
     pub ok: bool,
-    /// In words; if it failed, with what to do.
+    /// In words; if it failed, with advice.
     pub text: String,
     #[serde(skip)]
     exit: Exit,
 }
 
-/// Takes the steps, each shown as it is done, and returns them all. A partner or server that fails keeps nobody from
-/// trying the others.
+/// Runs the steps, shows each one, and returns them all. A failing partner or server does not skip the others.
 pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>, Failure> {
     let mut walk = Checker { context, of: String::new(), steps: Vec::new() };
     if !context.json {
@@ -42,7 +40,7 @@ pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>
     }
     for settings in &config.partners {
         walk.of = format!("partner {}", settings.name);
-        // What failed is among the steps.
+        // The failure is among the steps.
         if let Err(Stop::Output(failure)) = walk.partner(settings).await {
             return Err(failure);
         }
@@ -65,7 +63,7 @@ pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>
     Ok(walk.steps)
 }
 
-/// What the command ends with: the first failure's exit code, and every failure in a line.
+/// The command's result: the first failure's exit code, and a line for each failure.
 pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let failed: Vec<&Step> = steps.iter().filter(|step| !step.ok).collect();
     let Some(first) = failed.first() else { return Ok(Exit::Done) };
@@ -80,11 +78,10 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
         .advise(advice))
 }
 
-/// Why no more steps are taken.
+/// Why the check stops.
 enum Stop {
-    /// One failed; those after it make no sense.
+    /// A step failed, and the later ones depend on it.
     Step,
-    /// Nothing can be printed.
     Output(Failure),
 }
 
@@ -141,27 +138,27 @@ impl Checker<'_> {
             Err(error) => (Err(refused(&error)), Vec::new()),
         };
         self.note("customers", text)?;
-        let ids: Vec<String> = listed.into_iter().take(CUSTOMERS).map(|customer| customer.id).collect();
+        let ids: Vec<String> = listed.into_iter().take(CUSTOMERS_MAX).map(|customer| customer.id).collect();
         let outcome = qualification(&client, &ids).await;
         self.note("qualification", outcome)?;
         self.rights(settings, ids.first()).await
     }
 
-    /// What may be done beyond reading, as far as that can be known without doing it.
+    /// Checks rights beyond reading, as far as possible without using them.
     async fn rights(&mut self, settings: &PartnerSettings, customer: Option<&String>) -> Result<(), Stop> {
         let Some(user) = settings.as_user().filter(|_| settings.credential.user.is_none()) else {
             let submit = if settings.credential.user.is_some() { "as a user" } else { "no user is set up to submit" };
             return self.note("rights", Ok(format!("may read customers and qualifications; {submit}")));
         };
         let client = self.client(&user)?;
-        let asked = match customer {
+        let response = match customer {
             Some(id) => match client.qualifications(id).await {
                 Ok(_) | Err(Error::NoRelationship(_) | Error::NotFound(_)) => Ok(()),
                 Err(error) => Err(error),
             },
             None => client.sign_in().await,
         };
-        let text = asked.map_err(|error| refused(&error)).map(|()| {
+        let text = response.map_err(|error| refused(&error)).map(|()| {
             format!(
                 "may read customers and qualifications; a user is signed in{}",
                 self.ends(user.credential.expiries())
@@ -173,7 +170,7 @@ impl Checker<'_> {
     fn client(&mut self, settings: &PartnerSettings) -> Result<PartnerCenter, Stop> {
         let budget = Arc::new(Budget::per_minute(settings.requests_per_minute));
         match PartnerCenter::new(settings.clone(), budget, self.context.clock.clone()) {
-            Ok(client) => Ok(client.with_deadline(PATIENCE)),
+            Ok(client) => Ok(client.with_deadline(STEP_TIMEOUT)),
             Err(error) => {
                 Err(self.note("token", Err((Exit::Configuration, error_chain(&error)))).err().unwrap_or(Stop::Step))
             }
@@ -198,7 +195,7 @@ impl Checker<'_> {
 
     async fn mail(&mut self, settings: &EmailSettings) -> Result<(), Stop> {
         let channel =
-            EmailChannel::new(settings.clone()).with_clock(self.context.clock.clone()).with_deadline(PATIENCE);
+            EmailChannel::new(settings.clone()).with_clock(self.context.clock.clone()).with_deadline(STEP_TIMEOUT);
         let failed = |refusal: ProbeError| {
             let exit = if refusal.at_login { Exit::Configuration } else { Exit::TryAgain };
             (exit, refusal.to_string())
@@ -214,7 +211,7 @@ impl Checker<'_> {
     }
 }
 
-/// One qualification of the first customer that is still one.
+/// Polls the first customer that still exists.
 async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String, (Exit, String)> {
     let mut left = None;
     for id in ids {

@@ -1,4 +1,4 @@
-//! What every command needs: where the configuration is, how to print, what time it is.
+//! What every command needs: the configuration's path, the output, the clock.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +42,7 @@ impl Context {
         self.clock.now()
     }
 
-    /// The configuration with its secrets. Read it before [`Context::store`]: that gives root's rights away.
+    /// Loads the configuration with its secrets. Call it before [`Context::store`], which drops root's rights.
     ///
     /// # Errors
     /// [`Exit::Configuration`] with every problem at once.
@@ -50,7 +50,7 @@ impl Context {
         load_config(&self.config_path)
     }
 
-    /// The database, made if need be, opened as the service's user.
+    /// Opens the database as the service's user, creating it if missing.
     pub async fn store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if store::was_deleted(database) {
@@ -62,8 +62,8 @@ impl Context {
                 let path = database.display().to_string();
                 if !failure.why.as_ref().is_some_and(|why| why.contains(&path)) {
                     let what = format!("cannot open the database {path}");
-                    let said = std::mem::replace(&mut failure.what, what.clone());
-                    let cause = said.strip_prefix(&what).unwrap_or(&said).trim_start_matches([':', ' ']);
+                    let message = std::mem::replace(&mut failure.what, what.clone());
+                    let cause = message.strip_prefix(&what).unwrap_or(&message).trim_start_matches([':', ' ']);
                     if !cause.is_empty() {
                         failure.why.get_or_insert(cause.to_owned());
                     }
@@ -76,7 +76,7 @@ impl Context {
         Ok(store)
     }
 
-    /// Closes the database in order, if this command opened it. The last one that leaves puts all of it into one file.
+    /// Closes the database if this command opened it. The last one to close leaves a single file.
     pub async fn close(&self) {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         match opened {
@@ -88,8 +88,8 @@ impl Context {
         }
     }
 
-    /// The database that is there already, for reading only: neither its writer's lock nor the right to write is
-    /// needed, so an analyst may.
+    /// Opens an existing database read-only: it needs neither the writer's lock nor the right to write, so an analyst
+    /// may.
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
@@ -103,15 +103,15 @@ impl Context {
         Ok(store)
     }
 
-    /// What the configuration says without its secrets: an analyst may not read those.
+    /// Loads the configuration without its secrets, which an analyst may not read.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] if not even these can be read.
+    /// [`Exit::Configuration`] if this part cannot be read.
     pub fn outline(&self) -> Result<PublicConfig, Failure> {
         load_outline(&self.config_path)
     }
 
-    /// The database that is there already: a command that only changes does not make one.
+    /// Opens an existing database: a command that only changes rows does not create one.
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.

@@ -1,8 +1,8 @@
-//! CSV for spreadsheets: RFC 4180, with cells that no spreadsheet takes for a formula.
+//! CSV for spreadsheets: RFC 4180, without cells that a spreadsheet takes for a formula.
 
 use crate::cli::text;
 
-/// A record with its line end. Cells are cleaned of what acts on a terminal, which leaves one line to a record.
+/// Formats a record with its line end. Terminal control characters are removed, so a record is one line.
 pub(super) fn record<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
     let cells: Vec<_> = cells.into_iter().map(cell).collect();
     cells.join(",") + "\r\n"

@@ -1,4 +1,4 @@
-//! `vetwatch customers`: the roster.
+//! `vetwatch customers`: the customers that are watched.
 
 use serde::Serialize;
 use serde_json::json;
@@ -46,9 +46,7 @@ async fn list(
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
-        context
-            .out
-            .line("Nobody. `vetwatch customers add` or `vetwatch customers sync` puts customers on the roster.")?;
+        context.out.line("No customers yet. `vetwatch customers add` or `vetwatch customers sync` adds them.")?;
         return Ok(Exit::Done);
     }
     let several = rows.iter().any(|row| row.partner != rows[0].partner);
@@ -77,28 +75,28 @@ async fn list(
     Ok(Exit::Done)
 }
 
-/// In a word or two, how the watch of a customer stands.
+/// A customer's state in a word or two.
 fn state(row: &CustomerRow) -> &'static str {
     match row.poll_class.as_str() {
         _ if row.departed_since.is_some() && row.paused => "left, not asked",
         _ if row.departed_since.is_some() => "left",
         _ if row.paused => "paused",
-        _ if row.unreadable_since.is_some() => "blind",
+        _ if row.unreadable_since.is_some() => "unreadable",
         "in_review" => "in review",
-        "confirming" => "second look",
+        "confirming" => "confirming",
         "unseen" => "not asked yet",
         "settled" => "settled",
         _ => "unqualified",
     }
 }
 
-/// Nobody is told of it, now.
+/// True if the customer is muted now.
 pub(super) fn is_muted(row: &CustomerRow, now: Timestamp) -> bool {
     let until = row.muted_until.as_deref().and_then(time_args::instant);
     row.muted_since.is_some() && until.is_none_or(|until| now < until)
 }
 
-/// What `add --json` prints.
+/// The output of `add --json`.
 #[derive(Serialize)]
 struct AddResult {
     /// `added` or `updated`.
@@ -137,7 +135,7 @@ async fn add(context: &Context, outline: &PublicConfig, args: &AddArgs) -> Resul
             format!("{label} ({partner}) was watched already; name, domain and tags are as you said.")
         }
         Added::Known { paused: true } => format!(
-            "{label} ({partner}) was on the roster already; name, domain and tags are as you said. \
+            "{label} ({partner}) was watched already; name, domain and tags are as you said. \
              It is paused: `vetwatch customers resume {}` goes on.",
             who.id
         ),
@@ -145,7 +143,7 @@ async fn add(context: &Context, outline: &PublicConfig, args: &AddArgs) -> Resul
     Ok(Exit::Done)
 }
 
-/// A tenant id as Partner Center writes it; kept as spelled.
+/// Checks a tenant id; kept as spelled.
 fn tenant_id(text: &str) -> Result<&str, Failure> {
     let id = text.trim();
     if guid(id).is_some() {
@@ -158,17 +156,17 @@ fn tenant_id(text: &str) -> Result<&str, Failure> {
 
 pub(super) const EXAMPLE_ID: &str = "8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab";
 
-/// A GUID with its hyphens. `Uuid` also reads braces, URNs and bare digits, which Partner Center does not.
+/// Parses a GUID with hyphens. `Uuid` also reads braces, URNs and bare digits, which Partner Center does not.
 pub(super) fn guid(text: &str) -> Option<Uuid> {
     (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
-/// The view joins them with commas, so they hold none.
+/// Checks a tag: the view joins tags with commas, so they hold none.
 pub(super) fn is_tag(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c == ',' || c.is_control())
 }
 
-/// Each once.
+/// Removes duplicates.
 fn tags(texts: &[String]) -> Result<Vec<String>, Failure> {
     let mut tags: Vec<String> = Vec::new();
     for tag in texts.iter().map(|tag| tag.trim()) {
@@ -188,14 +186,14 @@ enum Change {
     Remove,
     Pause,
     Resume,
-    /// `None`: until it is unmuted.
+    /// `None` means until it is unmuted.
     Mute {
         until: Option<Timestamp>,
     },
     Unmute,
 }
 
-/// All of those named, or none: one unknown name changes nothing.
+/// Applies the change to all named customers or, if one name is unknown, to none.
 async fn apply_to(
     context: &Context,
     outline: &PublicConfig,
@@ -214,7 +212,7 @@ async fn apply_to(
         return Ok(Exit::Done);
     }
     for (customer, changed) in found.iter().zip(changed) {
-        context.out.line(&said(customer, change, changed))?;
+        context.out.line(&summary(customer, change, changed))?;
     }
     Ok(Exit::Done)
 }
@@ -236,7 +234,7 @@ async fn apply(context: &Context, store: &Store, found: &[Customer], change: Cha
     Ok(changed)
 }
 
-fn said(customer: &Customer, change: Change, changed: bool) -> String {
+fn summary(customer: &Customer, change: Change, changed: bool) -> String {
     let label = text::clean(customer.label());
     match (change, changed) {
         (Change::Remove, _) => format!(

@@ -1,4 +1,4 @@
-//! `vetwatch deliveries`: what was to be told, and sending it again.
+//! `vetwatch deliveries`: shows messages and sends them again.
 
 mod redirect;
 
@@ -21,7 +21,7 @@ pub(super) async fn deliveries(context: &Context, command: DeliveriesCommand) ->
     {
         return redirect::redirect(context, &outline, args, to).await;
     }
-    // Only who changes something waits for another writer, and needs the right to write.
+    // Only commands that change something wait for another writer and need the right to write.
     let store = match command {
         DeliveriesCommand::List { .. } | DeliveriesCommand::Show { .. } => {
             context.reading_store(&outline.database).await?
@@ -34,7 +34,7 @@ pub(super) async fn deliveries(context: &Context, command: DeliveriesCommand) ->
                 state: state.map(crate::cli::args::State::as_str),
                 endpoint: endpoint.as_deref(),
                 since: since.map(|since| since.at(context.now())),
-                // One more, to know whether there are more.
+                // One more, to know whether the list is complete.
                 limit: Some(limit.saturating_add(1)),
                 ..DeliveryFilter::default()
             };
@@ -76,12 +76,12 @@ async fn list(
     Ok(Exit::Done)
 }
 
-/// Three lines: which, what about, and what went wrong. Ids are long, and wanted whole.
+/// Formats a delivery in at most three lines: id, subject, error. Ids are long, and needed whole.
 pub(super) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     let state = match row.state.as_str() {
         "dead" if row.redirected => "redirected".to_owned(),
-        "dead" => style.bad("given up"),
-        // More is not known: what a mail server or a chat does with it then, it does not say.
+        "dead" => style.bad("dead"),
+        // Not "delivered": a mail server or a chat does not say what it does with the message then.
         "delivered" => style.good("accepted"),
         other => other.to_owned(),
     };
@@ -95,14 +95,14 @@ pub(super) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     if let Some(about) = &row.about {
         let _ = writeln!(lines, "    {}", text::clean(about));
     }
-    // Of one that was accepted: who refused it.
+    // For an accepted one: the recipients that rejected it.
     if let Some(error) = &row.last_error {
         let _ = writeln!(lines, "    {}", style.faint(&text::clean(error)));
     }
     lines
 }
 
-/// The whole id that `prefix` begins.
+/// Resolves a prefix to the whole id.
 async fn delivery_id(store: &Store, prefix: &str) -> Result<String, Failure> {
     let wanted = prefix.trim().to_lowercase();
     let is_id = !wanted.is_empty() && wanted.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
@@ -200,7 +200,7 @@ async fn redrive(
     match redriven {
         Redriven::Again(again) => targets_for(context, outline, &again),
         Redriven::NothingMatched => Err(Failure::new(Exit::NotFound, "nothing is sent again")
-            .because("no dead letter matches")
+            .because("no dead message matches")
             .advise("`vetwatch deliveries list --state dead` shows them")),
         Redriven::Delivered => Err(Failure::new(Exit::Failed, format!("{name} is not sent again"))
             .because("it was delivered")
@@ -217,25 +217,25 @@ fn targets_for(context: &Context, outline: &PublicConfig, again: &[(String, Stri
         context.out.json(&json!({ "redriven": again.collect::<Vec<_>>() }))?;
         return Ok(Exit::Done);
     }
-    let mut said = String::new();
+    let mut page = String::new();
     for (id, endpoint) in again {
-        let _ = writeln!(said, "{id}  to {}", text::clean(endpoint));
+        let _ = writeln!(page, "{id}  to {}", text::clean(endpoint));
     }
     let plural = if again.len() == 1 { "message is" } else { "messages are" };
-    let _ = writeln!(said, "{} {plural} due now; the daemon sends them.", again.len());
+    let _ = writeln!(page, "{} {plural} due now; the daemon sends them.", again.len());
     let mut gone: Vec<_> =
         again.iter().map(|(_, name)| name).filter(|name| !outline.endpoints.contains(name)).collect();
     gone.sort_unstable();
     gone.dedup();
     for name in gone {
         let _ =
-            writeln!(said, "The configuration has no endpoint \"{}\": until it does, they wait.", text::clean(name));
+            writeln!(page, "The configuration has no endpoint \"{}\": until it does, they wait.", text::clean(name));
     }
-    context.out.write(&said)?;
+    context.out.write(&page)?;
     Ok(Exit::Done)
 }
 
-/// A name that was mistyped is not the same as an endpoint without messages.
+/// Fails for an unknown name: a mistyped one is not an endpoint without messages.
 async fn known_endpoint(outline: &PublicConfig, store: &Store, name: &str) -> Result<(), Failure> {
     if outline.endpoints.iter().any(|known| known == name) || store.has_endpoint(name).await? {
         return Ok(());

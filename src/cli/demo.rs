@@ -1,7 +1,7 @@
-//! `vetwatch demo`: everything on this machine, nothing to configure.
+//! `vetwatch demo`: a demonstration on this machine, without configuration.
 //!
-//! Only Partner Center, the mail server and the receiver are simulated. The daemon is the real one, started from a real
-//! configuration file; what is shown of it is what its database says and what arrived.
+//! Only Partner Center, the mail server and the receiver are simulated. The daemon is real, started from a real
+//! configuration file; the output shows its database and what arrived.
 
 mod fixtures;
 
@@ -34,15 +34,15 @@ pub struct Args {
     pub keep: Option<PathBuf>,
 }
 
-/// How often it is looked whether something has happened.
+/// Interval of observation.
 const TICK: Duration = Duration::from_millis(50);
-/// A pass of the story, if nobody is in a hurry.
+/// Duration of a pass, unless `--duration` is shorter.
 const PASS: Duration = Duration::from_secs(24);
-/// The first look at eight customers on loopback.
-const FIRST_LOOK: Duration = Duration::from_secs(30);
-/// At the end, what was said is still delivered: for so long after the time is over, or after Ctrl-C.
+/// Timeout of the first poll of eight customers on loopback.
+const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long pending messages are still delivered at the end: after the time is over, or after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(5);
-const GRACE_WHEN_ASKED: Duration = Duration::from_secs(2);
+const GRACE_AFTER_SIGNAL: Duration = Duration::from_secs(2);
 
 pub async fn demo(context: &Context, args: Args) -> Result<Exit, Failure> {
     let began = Instant::now();
@@ -58,19 +58,19 @@ pub async fn demo(context: &Context, args: Args) -> Result<Exit, Failure> {
         watch: Watch::from(context.now()),
         tally: Tally::default(),
     };
-    let asked = run.play(&mut stage, &mut signals, began, deadline).await?;
+    let interrupted = run.play(&mut stage, &mut signals, began, deadline).await?;
     let summary = run.tally.summary(&run.watch.pending(&stage).await?);
     run.show.summary(&summary, &stage, context.now())?;
     tokio::select! {
         ended = stage.end() => ended?,
-        // The second one: what is left is dropped, the folder included.
+        // A second signal drops the rest, the folder included.
         () = signals.next() => {}
     }
-    judge(&summary, asked)
+    judge(&summary, interrupted)
 }
 
-/// What the exit code says: that the messages have come.
-fn judge(summary: &Summary, asked: bool) -> Result<Exit, Failure> {
+/// The exit code tells whether the messages arrived.
+fn judge(summary: &Summary, interrupted: bool) -> Result<Exit, Failure> {
     let failed = |why: String| Err(Failure::new(Exit::Failed, "the demo did not go as it should").because(why));
     if summary.lost > 0 {
         return failed(format!("{} messages were lost; please report it", summary.lost));
@@ -78,7 +78,7 @@ fn judge(summary: &Summary, asked: bool) -> Result<Exit, Failure> {
     if summary.signatures_not_verified > 0 {
         return failed(format!("{} signatures were not valid; please report it", summary.signatures_not_verified));
     }
-    if !asked && (summary.approvals_delivered == 0 || summary.denials_delivered == 0) {
+    if !interrupted && (summary.approvals_delivered == 0 || summary.denials_delivered == 0) {
         let (approvals, denials) = (summary.approvals_delivered, summary.denials_delivered);
         let why = format!("within the time, {approvals} approvals and {denials} denials were delivered");
         return failed(why).map_err(|failure: Failure| failure.advise("give it more time: --duration 20s"));
@@ -95,7 +95,7 @@ struct Run<'c> {
 }
 
 impl Run<'_> {
-    /// Returns when it is over: true if somebody asked for that.
+    /// Runs until the end. Returns true if a signal ended it.
     async fn play(
         &mut self,
         stage: &mut Stage,
@@ -108,73 +108,73 @@ impl Run<'_> {
         self.show.stage(stage, &self.story, self.context.now())?;
         stage.begin().await?;
         let mut watching = false;
-        // Nothing new after this instant, and why.
+        // Set at the end: when to stop waiting, and whether a signal came.
         let mut ending: Option<(Instant, bool)> = None;
         loop {
-            let mut asked = tokio::select! {
+            let mut interrupted = tokio::select! {
                 _ = ticks.tick() => false,
                 () = signals.next() => true,
                 failure = stage.broken() => return Err(failure),
             };
-            if asked && ending.is_some() {
+            if interrupted && ending.is_some() {
                 return Ok(true);
             }
-            asked |= self.context.out.is_closed();
+            interrupted |= self.context.out.is_closed();
             let now = Instant::now();
             let over = deadline.is_some_and(|deadline| now >= deadline);
-            if ending.is_none() && (asked || over) {
+            if ending.is_none() && (interrupted || over) {
                 if stage.bring_mail_up().await? {
-                    self.tell(DemoEventKind::MailServer(scenario::BACK.to_owned()))?;
+                    self.show(DemoEventKind::MailServer(scenario::BACK.to_owned()))?;
                 }
-                ending = Some((now + if asked { GRACE_WHEN_ASKED } else { GRACE }, asked));
+                ending = Some((now + if interrupted { GRACE_AFTER_SIGNAL } else { GRACE }, interrupted));
             }
             if watching {
                 let settled = ending.is_some() && self.watch.pending(stage).await?.is_empty();
-                self.look(stage).await?;
+                self.observe(stage).await?;
                 match ending {
-                    Some((until, asked)) => {
-                        if now >= until || settled && (asked || self.story.is_calm()) {
-                            return Ok(asked);
+                    Some((until, interrupted)) => {
+                        if now >= until || settled && (interrupted || self.story.is_calm()) {
+                            return Ok(interrupted);
                         }
                     }
-                    None => self.go_on(stage).await?,
+                    None => self.advance(stage).await?,
                 }
-            } else if let Some((_, asked)) = ending {
-                return Ok(asked);
+            } else if let Some((_, interrupted)) = ending {
+                return Ok(interrupted);
             } else if self.baseline(stage).await? {
                 watching = true;
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
                 let pass = left.map_or(PASS, |left| left.mul_f64(0.8).min(PASS));
                 let last_call = deadline.zip(left).map(|(deadline, left)| deadline - left.mul_f64(0.1));
                 self.story.begin(pass, last_call);
-            } else if now >= began + FIRST_LOOK {
+            } else if now >= began + FIRST_POLL_TIMEOUT {
                 return Err(Failure::new(Exit::Failed, "vetwatch does not get to see its customers")
                     .advise("-v shows what it does"));
             }
         }
     }
 
-    async fn look(&mut self, stage: &Stage) -> Result<(), Failure> {
-        for happening in self.watch.look(stage, self.context.now()).await? {
-            self.story.note(&happening.what);
-            self.tally.note(&happening.what);
-            self.show.happening(&happening)?;
+    async fn observe(&mut self, stage: &Stage) -> Result<(), Failure> {
+        for event in self.watch.poll(stage, self.context.now()).await? {
+            self.story.note(&event.what);
+            self.tally.note(&event.what);
+            self.show.happening(&event)?;
         }
         Ok(())
     }
 
-    async fn go_on(&mut self, stage: &mut Stage) -> Result<(), Failure> {
+    async fn advance(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         for what in self.story.step(stage, self.context.now()).await? {
-            self.tell(what)?;
+            self.show(what)?;
         }
         Ok(())
     }
 
-    fn tell(&mut self, what: DemoEventKind) -> Result<(), Failure> {
+    fn show(&mut self, what: DemoEventKind) -> Result<(), Failure> {
         self.show.happening(&DemoEvent { at: self.context.now(), what })
     }
 
-    /// Shows how it stood when vetwatch first looked, once it has looked at everybody. False: not yet.
+    /// Shows the first snapshots, once every customer was polled. Returns false if not yet.
     async fn baseline(&self, stage: &Stage) -> Result<bool, Failure> {
         let customers = stage.store.customers(None, None, None).await?;
         if customers.len() < scenario::CUSTOMERS || customers.iter().any(|customer| customer.last_seen_at.is_none()) {

@@ -1,4 +1,4 @@
-//! `vetwatch explain`: why a message was sent, or was not: from Partner Center's answer to the receivers' replies.
+//! `vetwatch explain`: why a message was sent or not, from Partner Center's response to the receivers' replies.
 
 mod page;
 
@@ -20,7 +20,7 @@ pub(super) async fn explain(context: &Context, args: Args) -> Result<Exit, Failu
         proofs.extend(store.proof(&id).await?);
     }
     if context.json {
-        // A message may tell several events, so it is always a list.
+        // A message may hold several events, so it is always a list.
         context.out.json(&proofs)?;
     } else {
         let pages: Vec<String> = proofs.iter().map(|proof| page::of(context.out.style, proof)).collect();
@@ -29,10 +29,10 @@ pub(super) async fn explain(context: &Context, args: Args) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-/// The event that an id begins, or those that a message of this id tells.
+/// Resolves an id's prefix to an event, or to the events of a message.
 ///
 /// # Errors
-/// [`Exit::NotFound`] if nothing has this id, or several events are meant; they are listed.
+/// [`Exit::NotFound`] if nothing matches, or several events do; they are listed.
 async fn events(store: &Store, prefix: &str) -> Result<Vec<String>, Failure> {
     const SHOWN: u32 = 6;
     let wanted = prefix.trim().to_lowercase();
@@ -49,13 +49,13 @@ async fn events(store: &Store, prefix: &str) -> Result<Vec<String>, Failure> {
     };
     whole(&mut events);
     whole(&mut deliveries);
-    // What begins so may still all be about one event.
+    // All matches may belong to one event.
     let mut meant = events.clone();
     for delivery in &deliveries {
-        let told = store.delivery(delivery).await?.map(|detail| detail.events_told).unwrap_or_default();
-        for event in told {
+        let held = store.delivery(delivery).await?.map(|detail| detail.events_told).unwrap_or_default();
+        for event in held {
             if !meant.contains(&event.event_id) {
-                meant.push(event.event_id); // in the order in which they happened
+                meant.push(event.event_id); // oldest first
             }
         }
     }

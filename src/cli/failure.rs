@@ -1,4 +1,4 @@
-//! How a command ends: the exit codes, which are kept, and what is said when it could not be done.
+//! How a command ends: the exit codes, which are stable, and the error message.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -10,17 +10,17 @@ use serde_json::json;
 use crate::cli::text;
 use crate::store;
 
-/// The exit codes that scripts and service managers rely on.
+/// The exit codes, on which scripts and service managers rely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     Done = 0,
     Failed = 1,
     Usage = 2,
-    /// `status` only: blind somewhere, or dead letters.
+    /// `status` only: something cannot be read or delivered.
     Attention = 3,
     NotFound = 4,
-    /// By Partner Center.
+    /// Rejected by Partner Center.
     Refused = 5,
     /// `EX_TEMPFAIL`.
     TryAgain = 75,
@@ -49,13 +49,13 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What could not be done, why, and what to do. Never a secret, a token or a whole webhook URL.
+/// An error: what could not be done, why, and what to do. Never a secret, a token or a whole webhook URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub exit: Exit,
     pub what: String,
     pub why: Option<String>,
-    /// Each problem, each candidate: one line each.
+    /// One line for each problem or candidate.
     pub list: Vec<String>,
     pub advice: Option<String>,
 }
@@ -90,20 +90,20 @@ impl Failure {
         }
     }
 
-    /// As lines for people, without anything that would move a terminal's cursor.
+    /// Renders lines for people, without terminal control characters.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut said = format!("vetwatch: {}\n", text::clean(&self.message()));
+        let mut lines = format!("vetwatch: {}\n", text::clean(&self.message()));
         for line in &self.list {
-            let _ = writeln!(said, "  {}", text::clean(line));
+            let _ = writeln!(lines, "  {}", text::clean(line));
         }
         if let Some(advice) = &self.advice {
-            let _ = writeln!(said, "{}", text::clean(advice));
+            let _ = writeln!(lines, "{}", text::clean(advice));
         }
-        said
+        lines
     }
 
-    /// As one object on one line.
+    /// Renders one JSON object on one line.
     #[must_use]
     pub fn to_json(&self) -> String {
         let error = json!({
@@ -116,10 +116,10 @@ impl Failure {
         text::inert_json(&json!({ "error": error }).to_string()) + "\n"
     }
 
-    /// Says it on stderr. If nobody reads that, the exit code still speaks.
+    /// Prints it to stderr. If that fails, the exit code remains.
     pub fn print(&self, json: bool) {
-        let said = if json { self.to_json() } else { self.to_text() };
-        let _ = std::io::stderr().write_all(said.as_bytes());
+        let text = if json { self.to_json() } else { self.to_text() };
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }
 
@@ -157,19 +157,19 @@ impl From<store::Error> for Failure {
     }
 }
 
-/// An error and its causes on one line. Some libraries repeat the cause in their own text: it is said once.
+/// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
-    let mut said = error.to_string();
+    let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
         }
         cause = error.source();
     }
-    said
+    line
 }
 
 #[cfg(test)]
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_the_error_repeats_is_said_once() {
+    fn a_cause_that_the_error_repeats_is_shown_once() {
         #[derive(Debug, thiserror::Error)]
         #[error("cannot open: file is missing")]
         struct Outer(#[source] Inner);

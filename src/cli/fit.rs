@@ -1,4 +1,4 @@
-//! Whether the schedule fits the budget, computed beforehand: a poller that is short of requests says so late.
+//! Checks that the schedule fits the budget, in advance: the poller reports a shortage late.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::poller::{Every, Watched};
 use crate::schedule::PollClass;
 use crate::store::ClassCount;
 
-/// How many customers the budget is enough for, of a kind each.
+/// How many customers of each class the budget allows.
 pub(super) fn room(config: &Config, partner: &PartnerSettings) -> String {
     let (in_review, settled) = every(config).fitting(Budget::sustained(partner.requests_per_minute));
     format!("enough for {in_review} customers in review or {settled} settled")
 }
 
-/// A warning for each partner whose customers, as the database has them, need more than its budget. A database that is
-/// not there or cannot be read says nothing.
+/// Warns about each partner whose stored customers need more than its budget. Without a readable database there is no
+/// warning.
 pub(super) async fn warnings(context: &Context, config: &Config) -> Vec<Problem> {
     if !config.database.is_file() {
         return Vec::new();
@@ -57,7 +57,7 @@ fn warning(config: &Config, n: usize, partner: &PartnerSettings, watched: &Watch
     ];
     let groups = groups.into_iter().filter(|(customers, ..)| *customers > 0);
     let groups: Vec<_> =
-        groups.map(|(customers, kind, every)| format!("{customers} {kind} every {}", said(every))).collect();
+        groups.map(|(customers, kind, every)| format!("{customers} {kind} every {}", every_in_words(every))).collect();
     let text = format!(
         "the schedule does not fit: it asks for {needed:.1} requests a minute ({}), and {} a minute allow {has} in the \
          long run, so customers are asked later than it says; raise requests_per_minute as far as Microsoft allows, or \
@@ -78,6 +78,6 @@ fn every(config: &Config) -> Every {
     }
 }
 
-fn said(time: Duration) -> String {
+fn every_in_words(time: Duration) -> String {
     format_duration(time).to_string()
 }

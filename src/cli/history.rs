@@ -1,4 +1,4 @@
-//! `vetwatch history`: what changed, newest first.
+//! `vetwatch history`: transitions, newest first.
 
 use serde_json::Value;
 
@@ -38,17 +38,17 @@ pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// So much of an event's id: the time that it was made.
-const EVENT_ID: usize = 13;
-/// A narrower screen has no room for it beside the partner.
-const WIDE: u16 = 110;
+/// Shown length of an event's id: the time of its creation.
+const EVENT_ID_CHARS: usize = 13;
+/// A narrower screen has no room for the id beside the partner.
+const WIDE_COLUMNS: u16 = 110;
 
-/// The columns that fit a screen, the partner's only where there are several. An entry without status shows as `-`, as
-/// does never seen before.
+/// Renders the columns that fit a screen, the partner's only if there are several. An entry without status shows as
+/// `-`, as does one never seen before.
 pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
     let several = rows.iter().any(|row| row.partner != rows[0].partner);
     let mut header = vec!["SEEN (UTC)", "NOT BEFORE", "CUSTOMER", "QUALIFICATION", "CHANGE", "TRY", "REASON"];
-    let with_ids = !several || out.width >= WIDE;
+    let with_ids = !several || out.width >= WIDE_COLUMNS;
     if with_ids {
         header.push("EVENT ID");
     }
@@ -68,8 +68,8 @@ pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
             row.vetting_reason.clone().unwrap_or_default(),
         ];
         if with_ids {
-            // Enough for `vetwatch explain`: within one millisecond hardly ever two events are made.
-            cells.push(row.event_id.as_deref().map(|id| id.chars().take(EVENT_ID).collect()).unwrap_or_default());
+            // Enough for `vetwatch explain`: two events of one millisecond are rare.
+            cells.push(row.event_id.as_deref().map(|id| id.chars().take(EVENT_ID_CHARS).collect()).unwrap_or_default());
         }
         if several {
             cells.insert(3, row.partner.clone());
@@ -79,7 +79,7 @@ pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
     out.table(&header, cells)
 }
 
-/// When it was last seen otherwise: the time alone on the same day.
+/// When the previous state was last seen: the time alone on the same day.
 fn not_before(row: &TransitionRow) -> String {
     let Some(before) = &row.last_seen_before_at else { return "-".into() };
     let (before, seen) = (time_args::minute(before), time_args::minute(&row.observed_at));
@@ -89,7 +89,7 @@ fn not_before(row: &TransitionRow) -> String {
     }
 }
 
-/// The columns of `v_transitions` in their order; null is an empty cell.
+/// Renders the columns of `v_transitions` in their order; null is an empty cell.
 fn to_csv(rows: &[TransitionRow]) -> String {
     const COLUMNS: [&str; 15] = [
         "transition_id",

@@ -1,4 +1,4 @@
-//! `vetwatch customers import`: the roster from a CSV file, all of it or nothing.
+//! `vetwatch customers import`: adds the customers of a CSV file, all or none.
 
 mod table;
 
@@ -15,15 +15,15 @@ use crate::cli::args::ImportArgs;
 use crate::cli::{Context, Exit, Failure, lookup};
 use crate::store::customers::{Imported, ImportedCustomer};
 
-/// So many customers go into the database with one statement.
-const AT_ONCE: usize = 1000;
+/// Customers per statement.
+const ROWS_PER_STATEMENT: usize = 1000;
 
 pub(super) async fn import(context: &Context, args: &ImportArgs) -> Result<Exit, Failure> {
     let outline = context.outline()?;
     let partner = lookup::configured_partner(&outline.partners, args.partner.as_deref())?;
-    // Opened before root's rights are given away: the file may be the administrator's own.
+    // Opened before root's rights are dropped: the file may be the administrator's own.
     let mut file = open(&args.file).map_err(|error| unreadable(&args.file, &error))?;
-    // Read twice, so that wrong lines are told before the database is touched, and no more than a few rows are held.
+    // Read twice, so that wrong lines are reported before the database is touched, and only a few rows are in memory.
     let rows = check(&args.file, &file)?;
     file.rewind().map_err(|error| unreadable(&args.file, &error))?;
     let imported = if args.dry_run && !outline.database.try_exists().unwrap_or(true) {
@@ -32,17 +32,17 @@ pub(super) async fn import(context: &Context, args: &ImportArgs) -> Result<Exit,
         write(context, &outline.database, partner, args, &file).await?
     };
     if context.json {
-        let mut told = json!(imported);
-        told["partner"] = json!(partner);
-        told["dry_run"] = json!(args.dry_run);
-        context.out.json(&told)?;
+        let mut result = json!(imported);
+        result["partner"] = json!(partner);
+        result["dry_run"] = json!(args.dry_run);
+        context.out.json(&result)?;
     } else {
-        context.out.line(&said(partner, imported, args.dry_run))?;
+        context.out.line(&summary(partner, imported, args.dry_run))?;
     }
     Ok(Exit::Done)
 }
 
-/// The file, from its beginning and fit to be read twice: standard input and pipes are kept in a file that has no name.
+/// Opens the file so that it can be read twice: standard input and pipes are copied to an unnamed file.
 fn open(path: &Path) -> io::Result<File> {
     let spool = |input: &mut dyn io::Read| {
         let mut file = tempfile::tempfile()?;
@@ -57,15 +57,15 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { spool(&mut file) }
 }
 
-/// How many rows there are.
+/// Counts the rows.
 ///
 /// # Errors
-/// With every line that is wrong.
+/// If lines are wrong; lists all of them.
 fn check(path: &Path, file: &File) -> Result<u64, Failure> {
     let mut lines: HashMap<Uuid, u64> = HashMap::new();
     let mut wrong = Vec::new();
     let mut rows = 0;
-    let mut tell = |problem| match problem {
+    let mut report = |problem| match problem {
         Problem::Line { line, why } => {
             wrong.push(format!("line {line}: {why}"));
             Ok(())
@@ -73,7 +73,7 @@ fn check(path: &Path, file: &File) -> Result<u64, Failure> {
         Problem::Io(error) => Err(unreadable(path, &error)),
     };
     match Table::open(file) {
-        Err(problem) => tell(problem)?,
+        Err(problem) => report(problem)?,
         Ok(mut table) => loop {
             match table.next() {
                 Ok(None) => break,
@@ -81,12 +81,12 @@ fn check(path: &Path, file: &File) -> Result<u64, Failure> {
                     rows += 1;
                     if let Some(earlier) = lines.get(&row.guid) {
                         let why = format!("the same id as in line {earlier}");
-                        tell(Problem::Line { line: row.line, why })?;
+                        report(Problem::Line { line: row.line, why })?;
                     } else {
                         lines.insert(row.guid, row.line);
                     }
                 }
-                Err(problem) => tell(problem)?,
+                Err(problem) => report(problem)?,
             }
         },
     }
@@ -100,7 +100,7 @@ fn check(path: &Path, file: &File) -> Result<u64, Failure> {
     Err(Failure::new(Exit::Failed, what).listing(wrong).advise("see `vetwatch customers import --help`"))
 }
 
-/// All rows in one transaction, which is undone at a dry run.
+/// Writes all rows in one transaction, which a dry run rolls back.
 async fn write(
     context: &Context,
     database: &Path,
@@ -117,8 +117,8 @@ async fn write(
     let (mut imported, now) = (Imported::default(), context.now());
     let mut tx = store.begin().await?;
     loop {
-        let mut customers: Vec<ImportedCustomer> = Vec::with_capacity(AT_ONCE);
-        while customers.len() < AT_ONCE
+        let mut customers: Vec<ImportedCustomer> = Vec::with_capacity(ROWS_PER_STATEMENT);
+        while customers.len() < ROWS_PER_STATEMENT
             && let Some(row) = table.next().map_err(changed)?
         {
             customers.push(row.customer);
@@ -134,7 +134,7 @@ async fn write(
     Ok(imported)
 }
 
-fn said(partner: &str, imported: Imported, dry_run: bool) -> String {
+fn summary(partner: &str, imported: Imported, dry_run: bool) -> String {
     let Imported { added, returned, updated, unchanged } = imported;
     let again = match returned {
         0 => String::new(),

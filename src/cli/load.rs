@@ -1,16 +1,16 @@
-//! Reading the configuration for a command.
+//! Loads the configuration for a command.
 
 use std::path::Path;
 
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, CredentialDirs, Problems, PublicConfig};
 
-/// The configuration with its secrets, or every problem at once.
+/// Loads the configuration with its secrets, or fails with every problem at once.
 pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
     Config::load(path, &CredentialDirs::from_env()).map_err(|problems| bad(path, &problems))
 }
 
-/// What commands need that only look at the database.
+/// Loads the part for commands that only read the database.
 pub(super) fn load_outline(path: &Path) -> Result<PublicConfig, Failure> {
     PublicConfig::load(path).map_err(|problems| bad(path, &problems))
 }

@@ -1,4 +1,4 @@
-//! Where the log goes: to the journal if systemd reads our stderr, to stderr otherwise.
+//! Sets up the log: to the journal if it reads our stderr, otherwise to stderr.
 
 mod journal;
 mod queue;
@@ -20,43 +20,43 @@ use crate::cli::{Cli, Command, Exit, Failure};
 use journal::Journal;
 use queue::Queue;
 
-/// At the end, a reader that hangs is waited for no longer than this.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a hanging reader may delay the end.
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes what is queued when it is dropped.
+/// Flushes the queue on drop.
 pub(super) struct Logging(Option<Queue>);
 
 impl Drop for Logging {
     fn drop(&mut self) {
         if let Some(queue) = &self.0 {
-            queue.flush(LAST_WORDS);
+            queue.flush(FINAL_WRITE_TIMEOUT);
         }
     }
 }
 
-/// Whether the command goes on by itself, and must not wait for who reads its log.
+/// True if the command runs until it is stopped, and must not wait for its log's reader.
 pub(super) fn lasts(cli: &Cli) -> bool {
     matches!(cli.command, Command::Run(_) | Command::Sandbox(_) | Command::Demo(_))
 }
 
-/// Lets `say` write to stderr for as long as a reader that hangs is waited for.
+/// Lets `say` write to stderr, and returns early if the reader hangs.
 pub(super) fn say_within(say: impl FnOnce() + Send + 'static) {
-    let (tell, said) = mpsc::channel::<()>();
+    let (done, finished) = mpsc::channel::<()>();
     let saying = std::thread::Builder::new().spawn(move || {
         say();
-        drop(tell);
+        drop(done);
     });
     if saying.is_ok() {
-        let _ = said.recv_timeout(LAST_WORDS);
+        let _ = finished.recv_timeout(FINAL_WRITE_TIMEOUT);
     }
 }
 
-/// Starts logging. The daemon says what it does; other commands only what went wrong; `-v` more of both. With `--json`
-/// each line is an object.
+/// Starts logging. The daemon logs its actions; other commands only failures; `-v` more of both. With `--json` each
+/// line is an object.
 pub(super) fn start(cli: &Cli) -> Result<Logging, Failure> {
     let registry = tracing_subscriber::registry().with(filter(cli)?);
     if lasts(cli) {
-        // Otherwise a panic that costs one answer would wait for whoever reads stderr.
+        // Otherwise a panic that costs one response would wait for the reader of stderr.
         std::panic::set_hook(Box::new(|panic| error!("{}", panic.to_string().replace('\n', " "))));
     }
     if stderr_is_the_journal()
@@ -73,7 +73,7 @@ pub(super) fn start(cli: &Cli) -> Result<Logging, Failure> {
         Some(queue) => BoxMakeWriter::new(move || queue.clone()),
         None => BoxMakeWriter::new(std::io::stderr),
     };
-    // The time is RFC 3339 in UTC, as everywhere in vetwatch.
+    // Times are RFC 3339 in UTC, as everywhere in vetwatch.
     let stderr = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
     if cli.json {
         registry.with(stderr.json()).init();
@@ -94,9 +94,9 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
     let daemon = matches!(cli.command, Command::Run(_));
     Ok(EnvFilter::new(match cli.verbose {
         0 if daemon => "info,sqlx=warn,tokio_cron_scheduler=warn",
-        // What stands on stderr then is one object: the error.
+        // Then stderr holds one object only: the error.
         0 if cli.json => "off",
-        // What goes wrong there goes wrong on purpose, and the demo says so itself.
+        // The demo's failures are intended, and it shows them itself.
         0 if matches!(cli.command, Command::Demo(_)) => "error",
         0 => "warn",
         1 => "vetwatch=debug,info,sqlx=warn",
@@ -104,8 +104,8 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
     }))
 }
 
-/// systemd says in `JOURNAL_STREAM` which file the journal reads. A child whose stderr was redirected inherits the
-/// variable all the same, so the file is compared.
+/// `JOURNAL_STREAM` names the file that the journal reads. A child whose stderr was redirected inherits the variable,
+/// so the file is compared.
 fn stderr_is_the_journal() -> bool {
     let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
     let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);

@@ -1,4 +1,4 @@
-//! `vetwatch login`: a user signs in, in a browser anywhere, and the refresh token is stored.
+//! `vetwatch login`: signs in a user, in any browser, and stores the refresh token.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
     let config = context.config()?;
     let settings = partner(&config, args.partner.as_deref())?;
     let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
-    // The daemon replaces the file that is made here.
+    // The daemon must be able to replace this file.
     privileges::become_owner_of(&config.database)?;
     let failed = |error| failure(&settings.name, error);
     let begin = DeviceLogin::begin(settings, context.clock.clone());
@@ -43,7 +43,7 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
     }
     let signed_in = tokio::select! {
         signed_in = device.wait() => signed_in.map_err(failed)?,
-        () = signals.next() => return Err(Failure::new(Exit::Failed, "given up; nothing was changed")),
+        () = signals.next() => return Err(Failure::new(Exit::Failed, "cancelled; nothing was changed")),
     };
     say(context, settings, &signed_in)
 }
@@ -53,10 +53,10 @@ fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> R
     let expiries = settings.as_user().map(|settings| settings.credential.expiries()).unwrap_or_default();
     let ends_at = expiries.iter().find(|expiry| expiry.of == "refresh token").map(|expiry| expiry.at);
     if context.json {
-        let said = json!({
+        let result = json!({
             "partner": settings.name, "signed_in": true, "user": user, "mfa": mfa, "refresh_token_ends_at": ends_at,
         });
-        context.out.line(&text::inert_json(&said.to_string()))?;
+        context.out.line(&text::inert_json(&result.to_string()))?;
     } else {
         let user = user.as_deref().map(|user| format!(" as {}", text::clean(user))).unwrap_or_default();
         context.out.line(&format!(
@@ -73,7 +73,7 @@ fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> R
     Ok(Exit::Done)
 }
 
-/// The one that is named, or the only one that users sign in for.
+/// The named partner, or the only one with a user's credential.
 fn partner<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c PartnerSettings, Failure> {
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     if name.is_some() {

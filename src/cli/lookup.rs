@@ -1,4 +1,4 @@
-//! Whom somebody means: a customer by tenant id, domain or name; a partner by name.
+//! Resolves names: a customer by tenant id, domain or name; a partner by name.
 
 use std::collections::BTreeMap;
 
@@ -6,40 +6,40 @@ use crate::cli::{Exit, Failure};
 use crate::store::Store;
 use crate::store::reports::FoundCustomer;
 
-/// A customer that was named unambiguously.
+/// An unambiguous customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Customer {
     pub partner: String,
-    /// As spelled, and as compared.
+    /// As spelled; `key` is for comparison.
     pub id: String,
     pub key: String,
     pub name: String,
-    /// Its rows of `customer`, oldest first: one from each `add` to its `remove`.
+    /// Its rows of `customer`, oldest first: one for each `add`.
     pub rows: Vec<i64>,
-    /// The row that is watched now.
+    /// The current row, unless it was removed.
     pub watched: Option<i64>,
     pub paused: bool,
 }
 
 impl Customer {
-    /// How messages name it: the name, or the id where there is none.
+    /// The name or, if it has none, the id.
     pub(super) fn label(&self) -> &str {
         if self.name.is_empty() { &self.id } else { &self.name }
     }
 }
 
-/// Among whom to look.
+/// Which customers to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Watched,
-    /// Those who were removed as well: their history stays.
+    /// Removed customers as well: their history stays.
     Ever,
 }
 
-/// Finds each of `texts`, in this order and each customer once.
+/// Resolves each of `texts`, in this order, without duplicates.
 ///
 /// # Errors
-/// [`Exit::NotFound`] if one of them names nobody, or several customers; the candidates are listed.
+/// [`Exit::NotFound`] if one matches no customer, or several; the candidates are listed.
 pub(super) async fn customers(
     store: &Store,
     texts: &[String],
@@ -60,7 +60,7 @@ pub(super) async fn customers(
     Ok(found)
 }
 
-/// The partner that `--partner` names: in the configuration, or in the database from earlier on.
+/// Checks `--partner` against the configuration, and the database's earlier partners.
 pub(super) async fn partner(configured: &[String], store: &Store, name: Option<&str>) -> Result<(), Failure> {
     let Some(name) = name else { return Ok(()) };
     let is_named = |names: &[String]| names.iter().any(|known| known == name);
@@ -70,7 +70,7 @@ pub(super) async fn partner(configured: &[String], store: &Store, name: Option<&
     Err(no_such_partner(configured, name))
 }
 
-/// The configured partner that a change is for: the one that `--partner` names, or the only one there is.
+/// The configured partner for a change: the one that `--partner` names, or the only one.
 pub(super) fn configured_partner<'a>(configured: &'a [String], name: Option<&str>) -> Result<&'a str, Failure> {
     match (name, configured) {
         (None, [only]) => Ok(only),
@@ -95,17 +95,17 @@ fn no_such_partner(configured: &[String], name: &str) -> Failure {
 type Rows<'a> = Vec<&'a FoundCustomer>;
 
 fn resolve(known: &[FoundCustomer], text: &str, partner: Option<&str>, among: Scope) -> Result<Customer, Failure> {
-    let mut everybody: BTreeMap<(&str, &str), Rows<'_>> = BTreeMap::new();
+    let mut all: BTreeMap<(&str, &str), Rows<'_>> = BTreeMap::new();
     for customer in known.iter().filter(|customer| partner.is_none_or(|name| name == customer.partner)) {
         if among == Scope::Ever || !customer.removed {
-            everybody.entry((&customer.partner, &customer.customer_key)).or_default().push(customer);
+            all.entry((&customer.partner, &customer.customer_key)).or_default().push(customer);
         }
     }
     let wanted = text.trim().to_lowercase();
     let by: [fn(&FoundCustomer) -> &str; 3] = [|c| &c.customer_key, |c| &c.domain, |c| &c.name];
     for field in by {
         let is_meant = |customer: &&FoundCustomer| !wanted.is_empty() && field(customer).to_lowercase() == wanted;
-        let mut meant: Vec<_> = everybody.values().filter(|rows| rows.iter().any(is_meant)).collect();
+        let mut meant: Vec<_> = all.values().filter(|rows| rows.iter().any(is_meant)).collect();
         if meant.len() > 1 && meant.iter().any(|rows| is_watched(rows)) {
             meant.retain(|rows| is_watched(rows));
         }
@@ -120,11 +120,11 @@ fn resolve(known: &[FoundCustomer], text: &str, partner: Option<&str>, among: Sc
         }
     }
     let mut failure = Failure::new(Exit::NotFound, format!("cannot find the customer \"{text}\""))
-        .because("nobody on the roster has this tenant id, domain or name");
+        .because("no customer has this tenant id, domain or name");
     if among == Scope::Watched && known.iter().any(|c| c.removed && by.iter().any(|f| f(c).to_lowercase() == wanted)) {
-        failure = failure.because("it was removed from the roster; `vetwatch history` still shows what was seen");
+        failure = failure.because("it was removed; `vetwatch history` still shows what was seen");
     }
-    Err(failure.listing(similar(&everybody, &wanted)).advise("`vetwatch customers list` shows who is watched"))
+    Err(failure.listing(similar(&all, &wanted)).advise("`vetwatch customers list` shows who is watched"))
 }
 
 fn is_watched(rows: &Rows<'_>) -> bool {
@@ -151,13 +151,13 @@ fn candidate(customer: &FoundCustomer) -> String {
     format!("{customer_id}  {name} ({domain}, {partner}{removed})")
 }
 
-/// At most five whose name or domain holds what was typed, or is close to it.
-fn similar(everybody: &BTreeMap<(&str, &str), Rows<'_>>, wanted: &str) -> Vec<String> {
+/// At most five customers with a name or domain that contains `wanted`, or is close to it.
+fn similar(all: &BTreeMap<(&str, &str), Rows<'_>>, wanted: &str) -> Vec<String> {
     let is_close = |field: &str| {
         let field = field.to_lowercase();
         !wanted.is_empty() && (field.contains(wanted) || strsim::jaro_winkler(&field, wanted) > 0.85)
     };
-    let latest = everybody.values().filter_map(|rows| rows.last());
+    let latest = all.values().filter_map(|rows| rows.last());
     latest.filter(|c| is_close(&c.name) || is_close(&c.domain)).take(5).map(|c| candidate(c)).collect()
 }
 

@@ -1,19 +1,19 @@
-//! A mail as its reader sees it: decoded from what the mail server was really given. Knows as much of MIME as
-//! vetwatch's own mails use.
+//! Decodes a mail as its reader sees it, from what the mail server received. Supports the part of MIME that vetwatch's
+//! own mails use.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use quoted_printable::ParseMode;
 
-/// What a mail program would show.
+/// A mail as shown by a mail program.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(super) struct DecodedMail {
     /// The delivery's id: the part of `Message-ID` before the `@`.
     pub(super) id: String,
-    /// The type of the event that it tells of.
+    /// The event's type.
     pub(super) kind: String,
     pub(super) subject: String,
-    /// The part that is plain text.
+    /// The plain text part.
     pub(super) text: String,
 }
 
@@ -26,31 +26,31 @@ impl DecodedMail {
         Self { id, kind, subject: words(&header(&head, "subject")), text: text(&head, body).unwrap_or_default() }
     }
 
-    /// The events that it tells of.
+    /// The ids of its events.
     pub(super) fn events(&self) -> impl Iterator<Item = &str> {
         self.text.lines().filter_map(|line| line.strip_prefix("Event: "))
     }
 }
 
-/// The header, its folded lines joined, and the body.
+/// Splits into header, with folded lines joined, and body.
 fn split(entity: &str) -> (String, &str) {
     let (head, body) = entity.split_once("\n\n").unwrap_or((entity, ""));
     (head.replace("\n ", " ").replace("\n\t", " "), body)
 }
 
-/// The value of a header; empty if there is none.
+/// The value of a header; empty if missing.
 fn header(head: &str, name: &str) -> String {
     let lines = head.lines().filter_map(|line| line.split_once(':'));
     let mut values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim());
     values.next().unwrap_or_default().to_owned()
 }
 
-/// The first part that is plain text.
+/// The first plain text part.
 fn text(head: &str, body: &str) -> Option<String> {
     let kind = header(head, "content-type");
     if let Some((_, boundary)) = kind.split_once("boundary=") {
         let delimiter = format!("--{}", boundary.split(';').next().unwrap_or_default().trim_matches('"'));
-        // What stands before the first delimiter is for programs of the eighties.
+        // The preamble is for programs of the eighties.
         return body.split(&delimiter).skip(1).find_map(|part| {
             let (head, body) = split(part.trim_start_matches('\n'));
             text(&head, body)
@@ -67,7 +67,7 @@ fn text(head: &str, body: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).replace("\r\n", "\n").trim_end().to_owned())
 }
 
-/// A header's text with its encoded words (RFC 2047, base64 of UTF-8) decoded.
+/// Decodes a header's encoded words (RFC 2047, base64 of UTF-8).
 fn words(value: &str) -> String {
     let mut text = String::new();
     let mut rest = value;
@@ -107,18 +107,18 @@ mod tests {
                    Education Customer)\r\nContent-Type: multipart/alternative;\r\n boundary=\"v-1\"\r\n\r\n--v-1\r\n\
                    Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
                    A =E2=80=93 b=\r\nc\r\n\r\nEvent: e-1\r\n\r\n--v-1\r\nContent-Type: text/html\r\n\r\n<p>no</p>\r\n--v-1--\r\n";
-        let letter = DecodedMail::read(raw);
-        assert_eq!(letter.id, "0193-a");
-        assert_eq!(letter.subject, "Denied: École Zürich – Education (Not an Education Customer)");
-        assert_eq!(letter.text, "A – bc\n\nEvent: e-1");
-        assert_eq!(letter.events().collect::<Vec<_>>(), ["e-1"]);
+        let mail = DecodedMail::read(raw);
+        assert_eq!(mail.id, "0193-a");
+        assert_eq!(mail.subject, "Denied: École Zürich – Education (Not an Education Customer)");
+        assert_eq!(mail.text, "A – bc\n\nEvent: e-1");
+        assert_eq!(mail.events().collect::<Vec<_>>(), ["e-1"]);
     }
 
     #[test]
     fn a_mail_without_parts_is_read_as_well() {
-        let letter = DecodedMail::read(
+        let mail = DecodedMail::read(
             "Subject: =?utf-8?b?w6k=?= =?utf-8?b?w6k=?= x =?q\nContent-Transfer-Encoding: base64\n\nSGVs\nbG8=\n",
         );
-        assert_eq!((letter.subject.as_str(), letter.text.as_str()), ("éé x =?q", "Hello"));
+        assert_eq!((mail.subject.as_str(), mail.text.as_str()), ("éé x =?q", "Hello"));
     }
 }

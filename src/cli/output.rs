@@ -1,4 +1,4 @@
-//! Printing. Nothing else in the crate writes to stdout.
+//! Prints to stdout. Nothing else in the crate does.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,22 +8,22 @@ use serde::Serialize;
 
 use crate::cli::{Exit, Failure, text};
 
-/// A column no wider than this (`2026-11-20 14:03`, `InReview → Approved`) is never broken.
-const UNBROKEN: u16 = 19;
+/// A column of at most this width (`2026-11-20 14:03`, `InReview → Approved`) is never broken.
+const WHOLE_WIDTH: u16 = 19;
 
 /// Between two columns.
 const GAP: u16 = 2;
 
 /// A longer word (`GovernmentCommunityCloud` is the longest that Microsoft uses) may be broken.
-const LONGEST_WORD: u16 = 24;
+const WORD_WIDTH: u16 = 24;
 
 /// Standard output.
 #[derive(Debug)]
 pub struct Output {
     pub style: Style,
-    /// How wide a table may be.
+    /// Maximum width of a table.
     pub width: u16,
-    /// The reader went away: whatever follows is for nobody.
+    /// The reader closed the pipe: the rest is dropped.
     closed: AtomicBool,
 }
 
@@ -62,8 +62,8 @@ impl Style {
 }
 
 impl Output {
-    /// Colours only on a terminal, and not if `NO_COLOR` is set; tables as wide as the terminal, and one line a row for
-    /// a program that reads them.
+    /// Uses colours only on a terminal without `NO_COLOR`; tables as wide as the terminal, or one line a row for a
+    /// program that reads them.
     #[must_use]
     pub fn stdout() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -75,13 +75,13 @@ impl Output {
         Self { style: Style { colour }, width: width.max(60), closed: AtomicBool::new(false) }
     }
 
-    /// No colours, tables of this width.
+    /// Uses no colours, and this width.
     #[must_use]
     pub fn plain(width: u16) -> Self {
         Self { style: Style::PLAIN, width, closed: AtomicBool::new(false) }
     }
 
-    /// Writes all of it. A reader that went away (`| head`) is no failure: the rest is dropped.
+    /// Writes all of `text`. A closed pipe (`| head`) is no failure: the rest is dropped.
     pub fn write(&self, text: &str) -> Result<(), Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Ok(());
@@ -97,7 +97,7 @@ impl Output {
         }
     }
 
-    /// Nobody reads any more: what runs until it is told to end may end.
+    /// True if the pipe was closed: a command that runs until it is stopped may end.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -106,14 +106,14 @@ impl Output {
         self.write(&format!("{text}\n"))
     }
 
-    /// Indented JSON, with nothing in it that acts on a terminal.
+    /// Writes indented JSON without terminal control characters.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::new(Exit::Failed, "cannot print the result").because(error.to_string()))?;
         self.line(&text::inert_json(&json))
     }
 
-    /// A table without borders; its cells are cleaned, and wrapped where it would be wider than the terminal.
+    /// Renders a table without borders; its cells are cleaned, and wrapped if it is wider than the terminal.
     #[must_use]
     pub fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let mut table = Table::new();
@@ -133,19 +133,19 @@ impl Output {
     }
 }
 
-/// A time, a number or a word that is broken over two lines is hard to read, and an id cannot be copied; names and
-/// reasons can. Where the width does not even hold every word, long ones are broken.
+/// A time, number or word broken over two lines is hard to read, and an id cannot be copied; names and reasons can
+/// wrap. If the width does not hold every word, long ones are broken.
 fn constraints(table: &mut Table, header: &[&str], width: u16) -> Vec<ColumnConstraint> {
     let words: Vec<u16> = (0..table.column_count()).map(|column| longest_word(table, column)).collect();
     let widest = table.column_max_content_widths();
     let whole: Vec<bool> =
-        widest.iter().zip(header).map(|(widest, name)| *widest <= UNBROKEN || name.ends_with(" ID")).collect();
+        widest.iter().zip(header).map(|(widest, name)| *widest <= WHOLE_WIDTH || name.ends_with(" ID")).collect();
     let least = |limit: u16| {
         let columns = widest.iter().zip(&words);
         columns.zip(&whole).map(move |((widest, word), whole)| if *whole { *widest } else { limit.min(*word) } + GAP)
     };
     let fits = |limit: &u16| least(*limit).map(u32::from).sum::<u32>() <= u32::from(width);
-    let limit = [LONGEST_WORD, 16, 12].into_iter().find(fits).unwrap_or(8);
+    let limit = [WORD_WIDTH, 16, 12].into_iter().find(fits).unwrap_or(8);
     let constraint = |(whole, least): (&bool, u16)| {
         if *whole {
             return ColumnConstraint::ContentWidth;
@@ -155,7 +155,7 @@ fn constraints(table: &mut Table, header: &[&str], width: u16) -> Vec<ColumnCons
     whole.iter().zip(least(limit)).map(constraint).collect()
 }
 
-/// In characters, the header's included.
+/// In characters, header included.
 fn longest_word(table: &Table, column: usize) -> u16 {
     let cells = table.column_cells_with_header_iter(column).flatten().map(comfy_table::Cell::content);
     let longest = cells.filter_map(|text| text.split(' ').map(|word| word.chars().count()).max()).max();

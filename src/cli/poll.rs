@@ -1,4 +1,4 @@
-//! `vetwatch poll`: ask now.
+//! `vetwatch poll`: polls customers now.
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +28,13 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
     let rows: Vec<i64> = named.iter().filter_map(|customer| customer.watched).collect();
     let rows = (!named.is_empty()).then_some(rows.as_slice());
 
-    // A daemon that starts while we ask is refused, and we are while it runs: one budget, one who records.
+    // The lock excludes a daemon: one budget, one process that records.
     let held = match daemon::take_lock(&config.database).await {
         Ok(held) => Some(held),
         Err(daemon::Error::Locked(_)) => None,
         Err(error) => return Err(run::failure(error)),
     };
-    // Either way they are due: a process that dies on the way leaves them to the next one.
+    // Made due in any case: if this process dies, the next one polls them.
     let mut tx = store.begin().await?;
     let (accepted, due);
     let rows = if args.accept {
@@ -47,13 +47,13 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
     };
     tx.commit().await?;
     match held {
-        // Held until all is asked.
+        // Held until all are polled.
         Some(_held) => poll_now(context, &config, &store, rows, partner).await,
-        None => told_daemon(context, &named, due),
+        None => left_to_daemon(context, &named, due),
     }
 }
 
-fn told_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exit, Failure> {
+fn left_to_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exit, Failure> {
     if context.json {
         context.out.json(&json!({ "asked_by": "daemon", "due": due }))?;
         return Ok(Exit::Done);
@@ -69,7 +69,7 @@ fn told_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// Asks each of these customers once, as the daemon would; without `rows` everybody (of `partner`).
+/// Polls each of `rows` once, like the daemon. `None` polls all customers (of `partner`).
 async fn poll_now(
     context: &Context,
     config: &Config,
@@ -86,7 +86,7 @@ async fn poll_now(
     let mut stopped = None;
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
         if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
-            // Nobody can be asked about who is not known yet.
+            // The customers are not known before the first sync.
             sync::one(&part.customer_sync).await?;
         }
         let watched = store.watched(part.poller.partner.id).await?;
@@ -98,19 +98,20 @@ async fn poll_now(
             continue;
         }
         done.add(&part.poller.poll_now(&rows).await?);
-        let gate = store.backoff(part.poller.partner.id).await?.filter(|gate| gate.backoff_until > context.now());
-        if let Some(gate) = gate {
-            stopped = Some((part.poller.partner.name.clone(), gate));
+        let backoff =
+            store.backoff(part.poller.partner.id).await?.filter(|backoff| backoff.backoff_until > context.now());
+        if let Some(backoff) = backoff {
+            stopped = Some((part.poller.partner.name.clone(), backoff));
         }
     }
     report(context, &done, stopped)
 }
 
 fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)>) -> Result<Exit, Failure> {
-    let asked = done.unchanged + done.changed + done.failed;
+    let polled = done.unchanged + done.changed + done.failed;
     if context.json {
         context.out.json(&json!({
-            "asked_by": "this command", "asked": asked, "transitions": done.transitions,
+            "asked_by": "this command", "asked": polled, "transitions": done.transitions,
             "failed": done.failed, "not_asked": done.released,
         }))?;
     } else {
@@ -119,13 +120,13 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
             1 => "1 change recorded".to_owned(),
             n => format!("{n} changes recorded"),
         };
-        let customers = if asked == 1 { "1 customer".to_owned() } else { format!("{asked} customers") };
+        let customers = if polled == 1 { "1 customer".to_owned() } else { format!("{polled} customers") };
         context.out.line(&format!("Asked about {customers}: {transitions}, {} failed.", done.failed))?;
         if done.transitions > 0 {
             context.out.line("What is to be told of it is queued; the daemon (`vetwatch run`) sends it.")?;
         }
     }
-    if let Some((partner, gate)) = stopped {
+    if let Some((partner, backoff)) = stopped {
         let exit = if done.refused { Exit::Refused } else { Exit::TryAgain };
         let left = match done.released {
             0 => None,
@@ -133,14 +134,14 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
             n => Some(format!("{n} customers were not asked about")),
         };
         return Err(Failure::new(exit, format!("nothing more is asked of {partner} for now"))
-            .because(gate.reason)
+            .because(backoff.reason)
             .listing(left)
-            .advise(format!("nothing is asked there before {}; whoever is due is asked then", gate.backoff_until)));
+            .advise(format!("nothing is asked there before {}; whoever is due is asked then", backoff.backoff_until)));
     }
     if done.failed > 0 {
         return Err(Failure::new(
             Exit::Failed,
-            format!("{} of {asked} customers could not be asked about", done.failed),
+            format!("{} of {polled} customers could not be asked about", done.failed),
         )
         .advise("`vetwatch customers list` and `vetwatch status CUSTOMER` show why"));
     }

@@ -1,12 +1,12 @@
 //! Becoming the service's user.
 //!
-//! An administrator types `sudo vetwatch status`. If root then made the database, its journal or the lock file, the
-//! service could not write to them any more. So a command run as root becomes the owner of the database first; it
-//! has read the configuration and its secrets by then, which only root may.
+//! An administrator types `sudo vetwatch status`. If root then created the database, its journal or the lock file, the
+//! service could no longer write to them. So a command run as root becomes the owner of the database first; by then it
+//! has read the configuration and its secrets, which only root may.
 //!
-//! Whose the database is, its directory says, and not what a name in it leads to: whoever may write to the directory can
-//! put a link there to a file of root's, and root would write into that (CWE-59). After the change of user nobody can gain
-//! by a link what they could not do themselves.
+//! The database's owner is that of its directory, not of the target of a name in it: a user who may write to the
+//! directory can put a link to one of root's files there, and root would write into that (CWE-59). After the change of
+//! user a link gains nothing.
 
 use std::ffi::{CString, OsString};
 use std::fs::Metadata;
@@ -18,15 +18,15 @@ use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid
 
 use crate::cli::{Exit, Failure};
 
-/// As many as the kernel follows.
+/// The kernel's limit.
 const LINKS_MAX: usize = 40;
 
-/// Becomes the owner of `database`, or of its directory if there is no such file, for good. Does nothing unless this
-/// process is root's and the owner is somebody else. New files are readable by the owner's group, and by nobody else.
+/// Becomes, for good, the owner of `database` or, if there is no such file, of its directory. Does nothing unless this
+/// process is root's and the owner is another user. New files are readable by the owner's group only.
 ///
 /// # Errors
-/// If the owner cannot be found out or become, or if somebody else could lead root to another file: going on as root is
-/// what this prevents.
+/// If the owner is unknown or the change fails, or if another user could redirect root to another file, which is what
+/// this prevents.
 pub fn become_owner_of(database: &Path) -> Result<(), Failure> {
     // The database is 0640: analysts join the group.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
@@ -41,7 +41,7 @@ pub fn become_owner_of(database: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Not root.
+/// A user other than root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owner {
     uid: Uid,
@@ -49,22 +49,22 @@ struct Owner {
 }
 
 impl Owner {
-    /// `None`: it is root's.
+    /// `None` for root.
     fn of(metadata: &Metadata) -> Option<Self> {
         let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
-        // Root's group is root's: nobody gets it who is not in it.
+        // Do not give root's group to a user outside of it.
         let gid = if gid.as_raw() == 0 { Gid::from_raw(uid.as_raw()) } else { gid };
         (!uid.is_root()).then_some(Self { uid, gid })
     }
 }
 
-/// Who is to be become; `None`: the database is root's, and nobody else has a say in where it is.
+/// The user to become. `None` if the database is root's and no other user can redirect its path.
 fn owner(database: &Path) -> Result<Option<Owner>, Failure> {
     let refused = |why: String| Failure::new(Exit::Failed, refusal(database)).because(why);
     let unknown = |path: &Path, error: &std::io::Error| {
         Failure::new(Exit::Failed, format!("cannot find out whose {} is", path.display())).because(error.to_string())
     };
-    let way = Way::to(database.parent().unwrap_or(Path::new("")))?;
+    let dir = ResolvedDir::to(database.parent().unwrap_or(Path::new("")))?;
     let file = match database.symlink_metadata() {
         Ok(file) => Some(file),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
@@ -77,10 +77,10 @@ fn owner(database: &Path) -> Result<Option<Owner>, Failure> {
     if file.as_ref().is_some_and(|file| !file.is_file()) {
         return Err(refused("it is no ordinary file".to_owned()).advise("name another one in `path` of [database]"));
     }
-    if let Some(owner) = way.owner {
-        // A second name of somebody else's file (a hard link), or one that root left behind.
+    if let Some(owner) = dir.owner {
+        // A hard link to another user's file, or a file that root left behind.
         if let Some(file) = file.filter(|file| file.uid() != owner.uid.as_raw()) {
-            let (theirs, uid, folder) = (file.uid(), owner.uid, way.folder.display());
+            let (theirs, uid, folder) = (file.uid(), owner.uid, dir.folder.display());
             let why = format!("it belongs to user {theirs}, and its directory {folder} to user {uid}");
             return Err(refused(why).advise(if file.nlink() > 1 {
                 "it is another name of a file elsewhere (a hard link): find out who made it, and remove it".to_owned()
@@ -93,7 +93,7 @@ fn owner(database: &Path) -> Result<Option<Owner>, Failure> {
     if let Some(owner) = file.as_ref().and_then(Owner::of) {
         return Ok(Some(owner));
     }
-    let others = way.others.or(way.others_write.then_some(way.folder));
+    let others = dir.others.or(dir.others_write.then_some(dir.folder));
     let Some(others) = others else { return Ok(None) };
     Err(refused(format!("others than root can change what is at {}", others.display()))
         .advise("name a file in `path` of [database] whose directory is the service's user's, or root's alone"))
@@ -103,20 +103,20 @@ fn refusal(database: &Path) -> String {
     format!("root does not open the database {}", database.display())
 }
 
-/// A directory, however many links lead there, and who has a say in that.
-struct Way {
-    /// The directory itself, or the last one that is there.
+/// A resolved directory, and the users that can redirect its path.
+struct ResolvedDir {
+    /// The directory itself, or its last existing parent.
     folder: PathBuf,
-    /// Its owner, if that is not root.
+    /// Its owner, unless that is root.
     owner: Option<Owner>,
     others_write: bool,
     is_sticky: bool,
-    /// A link or a directory on the way that others than root can make lead elsewhere.
+    /// A link or directory on the path that users other than root can redirect.
     others: Option<PathBuf>,
 }
 
-impl Way {
-    /// Follows the path step by step, as the kernel does.
+impl ResolvedDir {
+    /// Resolves the path step by step, like the kernel.
     fn to(directory: &Path) -> Result<Self, Failure> {
         let failed = |path: &Path, why: &str| {
             Failure::new(Exit::Failed, format!("cannot find out whose {} is", path.display())).because(why)
@@ -124,20 +124,20 @@ impl Way {
         let start = std::path::absolute(if directory.as_os_str().is_empty() { Path::new(".") } else { directory });
         let start = start.map_err(|error| failed(directory, &error.to_string()))?;
         let mut ahead: Vec<OsString> = steps(&start);
-        let mut way = Self { folder: "/".into(), owner: None, others_write: false, is_sticky: false, others: None };
+        let mut dir = Self { folder: "/".into(), owner: None, others_write: false, is_sticky: false, others: None };
         let mut links = 0;
-        way.enter("/".into()).map_err(|error| failed(&start, &error.to_string()))?;
+        dir.enter("/".into()).map_err(|error| failed(&start, &error.to_string()))?;
         while let Some(step) = ahead.pop() {
             if step == ".." {
-                let above = way.folder.parent().unwrap_or(Path::new("/")).to_owned();
-                way.enter(above).map_err(|error| failed(&start, &error.to_string()))?;
+                let above = dir.folder.parent().unwrap_or(Path::new("/")).to_owned();
+                dir.enter(above).map_err(|error| failed(&start, &error.to_string()))?;
                 continue;
             }
-            let path = way.folder.join(&step);
+            let path = dir.folder.join(&step);
             let found = match path.symlink_metadata() {
                 Ok(found) => found,
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                    return Ok(way);
+                    return Ok(dir);
                 }
                 Err(error) => return Err(failed(&path, &error.to_string())),
             };
@@ -147,23 +147,23 @@ impl Way {
                     return Err(failed(&path, "too many links lead there"));
                 }
                 if Owner::of(&found).is_some() {
-                    way.others = Some(path.clone());
+                    dir.others = Some(path.clone());
                 }
                 let target = std::fs::read_link(&path).map_err(|error| failed(&path, &error.to_string()))?;
                 if target.is_absolute() {
-                    way.folder = "/".into();
+                    dir.folder = "/".into();
                 }
                 ahead.extend(steps(&target));
             } else {
-                way.enter(path.clone()).map_err(|error| failed(&path, &error.to_string()))?;
+                dir.enter(path.clone()).map_err(|error| failed(&path, &error.to_string()))?;
             }
         }
-        Ok(way)
+        Ok(dir)
     }
 
     fn enter(&mut self, folder: PathBuf) -> std::io::Result<()> {
         let found = folder.symlink_metadata()?;
-        // In a sticky one (/tmp) others can make what is not there yet, but replace nothing of root's.
+        // In a sticky directory (/tmp) others can create missing entries, but not replace root's.
         if self.owner.is_some() || (self.others_write && !self.is_sticky) {
             self.others = Some(self.folder.clone());
         }
@@ -176,13 +176,13 @@ impl Way {
     }
 }
 
-/// The last one first.
+/// The components, the last one first.
 fn steps(path: &Path) -> Vec<OsString> {
     let named = path.components().filter(|step| matches!(step, Component::Normal(_) | Component::ParentDir));
     named.map(|step| step.as_os_str().to_owned()).rev().collect()
 }
 
-/// Groups first: without root's rights they cannot be changed any more.
+/// Groups first: they cannot be changed without root's rights.
 fn change_to(uid: Uid, file_gid: Gid) -> nix::Result<()> {
     let gid = if let Some(user) = User::from_uid(uid)? {
         let name = CString::new(user.name).map_err(|_| nix::errno::Errno::EINVAL)?;

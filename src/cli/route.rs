@@ -1,4 +1,4 @@
-//! `vetwatch route test`: who would be told, when, why, and the exact message. Nothing is sent.
+//! `vetwatch route test`: shows where an event would be sent, when, why, and the exact message. Nothing is sent.
 
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ pub struct Args {
     /// What happens
     #[arg(long, value_name = "TYPE", default_value = "vetting.denied", value_parser = event_type)]
     pub event: EventType,
-    /// To whom: a customer of the roster by tenant id, domain or name; without it, one that does not exist
+    /// A watched customer by tenant id, domain or name; without it, an invented one
     #[arg(long)]
     pub customer: Option<String>,
     /// For which qualification
@@ -37,7 +37,7 @@ pub struct Args {
     /// Which attempt it was
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
-    /// The partner of the configuration; the first one, if it matters to nobody
+    /// The partner of the configuration; the first one by default
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
     /// When, such as `2026-12-24T20:00:00Z`; without it, now
@@ -45,7 +45,7 @@ pub struct Args {
     pub at: Option<Since>,
 }
 
-/// For clap: an event type, or what was meant.
+/// Parses an event type for clap; the error has a suggestion.
 pub(super) fn event_type(name: &str) -> Result<EventType, String> {
     EventType::parse(name).ok_or_else(|| {
         let names: Vec<_> = EventType::ALL.iter().map(|event| event.as_str()).collect();
@@ -53,12 +53,12 @@ pub(super) fn event_type(name: &str) -> Result<EventType, String> {
     })
 }
 
-/// As JSON it is what `route test --json` prints.
+/// Serialized, it is what `route test --json` prints.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     event: &'static str,
     at: Timestamp,
-    /// The customer is muted then: nobody is told.
+    /// The customer is muted then: nothing is sent.
     muted: bool,
     routes: Vec<Taken<'a>>,
     told: Vec<Shown<'a>>,
@@ -68,7 +68,7 @@ struct Answer<'a> {
 struct Taken<'a> {
     route: &'a str,
     takes: bool,
-    /// The key that keeps it from taking the event.
+    /// The key that does not match the event.
     refused_by: Option<&'static str>,
 }
 
@@ -89,20 +89,20 @@ struct Shown<'a> {
 pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let now = args.at.map_or_else(|| context.now(), |at| at.at(context.now()));
-    let Asked { event, contact, muted } = event(context, &config, &args, now).await?;
+    let RoutedEvent { event, contact, muted } = event(context, &config, &args, now).await?;
     let matter = RoutingInput::from(&event);
     let routes = config.routes.routes.iter().map(|route| {
         let refused_by = route.filter.first_mismatch(&matter);
         Taken { route: &route.name, takes: refused_by.is_none(), refused_by }
     });
-    let told =
+    let targets =
         if muted { Vec::new() } else { config.routes.targets_for(&matter, contact_address(&contact).as_deref(), now) };
     let answer = Answer {
         event: event.kind.as_str(),
         at: now,
         muted,
         routes: routes.collect(),
-        told: told.iter().filter_map(|told| shown(context, &config, told, &event, now)).collect(),
+        told: targets.iter().filter_map(|target| shown(context, &config, target, &event, now)).collect(),
     };
     if context.json {
         context.out.json(&answer)?;
@@ -112,14 +112,14 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-/// The event that is asked about, and what the roster says of its customer.
-struct Asked {
+/// The event to route, and its customer's settings.
+struct RoutedEvent {
     event: Event,
     contact: String,
     muted: bool,
 }
 
-async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) -> Result<Asked, Failure> {
+async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) -> Result<RoutedEvent, Failure> {
     let names: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
     let mut partner = names.first().cloned().unwrap_or_default();
     if args.partner.is_some() {
@@ -135,14 +135,14 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
     }
     let mut event = sample::event(args.event, Uuid::now_v7(), &partner, now);
     event.data.test = false;
-    if let EventPayload::Vetting(news) = &mut event.data.subject {
-        news.qualification.clone_from(&args.qualification);
+    if let EventPayload::Vetting(vetting) = &mut event.data.subject {
+        vetting.qualification.clone_from(&args.qualification);
         if args.reason.is_some() {
-            news.vetting_reason.clone_from(&args.reason);
+            vetting.vetting_reason.clone_from(&args.reason);
         }
-        news.attempt = args.attempt.unwrap_or(news.attempt);
+        vetting.attempt = args.attempt.unwrap_or(vetting.attempt);
         if let Some(row) = &found {
-            news.customer = CustomerRef {
+            vetting.customer = CustomerRef {
                 id: row.customer_id.clone(),
                 name: row.name.clone(),
                 domain: row.domain.clone(),
@@ -154,40 +154,40 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
         let until = row.muted_until.as_deref().and_then(time_args::instant);
         row.muted_since.is_some() && until.is_none_or(|until| now < until)
     });
-    // News of vetwatch itself is told whoever is muted.
+    // Operational events ignore muting.
     let muted = muted && matches!(event.data.subject, EventPayload::Vetting(_));
-    Ok(Asked { event, contact: found.map(|row| row.contact).unwrap_or_default(), muted })
+    Ok(RoutedEvent { event, contact: found.map(|row| row.contact).unwrap_or_default(), muted })
 }
 
 fn shown<'a>(
     context: &Context,
     config: &Config,
-    told: &'a Target<'_>,
+    target: &'a Target<'_>,
     event: &Event,
     now: Timestamp,
 ) -> Option<Shown<'a>> {
-    let kind = &config.endpoints.iter().find(|endpoint| endpoint.name == told.endpoint)?.kind;
+    let kind = &config.endpoints.iter().find(|endpoint| endpoint.name == target.endpoint)?.kind;
     let events = std::slice::from_ref(event);
-    let draft = RenderInput { recipient: told.recipient.as_deref(), ..RenderInput::new(Uuid::now_v7(), events) };
+    let draft = RenderInput { recipient: target.recipient.as_deref(), ..RenderInput::new(Uuid::now_v7(), events) };
     let message = daemon::channel(kind, &context.clock).render(&draft, now);
     let (recipients, readable) = match kind {
         EndpointKind::Email(email) => {
-            let to = email.to.iter().map(|to| to.email.to_string()).chain(told.recipient.clone());
-            let letter = DecodedMail::read(&message);
-            (to.collect(), format!("Subject: {}\n\n{}", letter.subject, letter.text))
+            let to = email.to.iter().map(|to| to.email.to_string()).chain(target.recipient.clone());
+            let mail = DecodedMail::read(&message);
+            (to.collect(), format!("Subject: {}\n\n{}", mail.subject, mail.text))
         }
         EndpointKind::Webhook(_) | EndpointKind::Chat(_) => (Vec::new(), indented(&message)),
     };
-    let due_at = told.due_at(now);
-    let waits_for = match told.group_wait {
+    let due_at = target.due_at(now);
+    let waits_for = match target.group_wait {
         _ if due_at <= now => None,
         Some(wait) if due_at <= now.after(wait) => Some("group_wait"),
         _ => Some("quiet hours"),
     };
-    Some(Shown { endpoint: told.endpoint, why: &told.why, due_at, waits_for, recipients, message, readable })
+    Some(Shown { endpoint: target.endpoint, why: &target.why, due_at, waits_for, recipients, message, readable })
 }
 
-/// JSON over several lines, and whatever else as it is.
+/// Indents JSON, and returns anything else unchanged.
 fn indented(message: &str) -> String {
     let json: Option<Value> = serde_json::from_str(message).ok();
     json.and_then(|json| serde_json::to_string_pretty(&json).ok()).unwrap_or_else(|| message.to_owned())
@@ -200,7 +200,7 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
         format!("{} ({})", at.format("%a %Y-%m-%d %H:%M %Z"), at.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true))
     };
     let mut page = format!("{} at {}\n\n", style.heading(answer.event), local(answer.at));
-    // Writing to a String does not fail.
+    // Writing to a `String` does not fail.
     for Taken { route, refused_by, .. } in &answer.routes {
         let _ = match refused_by {
             None => writeln!(page, "{}: takes it", text::clean(route)),
@@ -212,16 +212,16 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
     } else if answer.told.is_empty() {
         page += "\nNobody is told; it is recorded.\n";
     }
-    for told in &answer.told {
-        let when = match told.waits_for {
+    for shown in &answer.told {
+        let when = match shown.waits_for {
             None => "at once".to_owned(),
-            Some(reason) => format!("{}, because of {reason}", local(told.due_at)),
+            Some(reason) => format!("{}, because of {reason}", local(shown.due_at)),
         };
-        let _ = writeln!(page, "\n{}  {when}; {}", style.heading(&text::clean(told.endpoint)), text::clean(told.why));
-        if !told.recipients.is_empty() {
-            let _ = writeln!(page, "  To: {}", text::clean(&told.recipients.join(", ")));
+        let _ = writeln!(page, "\n{}  {when}; {}", style.heading(&text::clean(shown.endpoint)), text::clean(shown.why));
+        if !shown.recipients.is_empty() {
+            let _ = writeln!(page, "  To: {}", text::clean(&shown.recipients.join(", ")));
         }
-        for line in text::clean_lines(&told.readable).lines() {
+        for line in text::clean_lines(&shown.readable).lines() {
             let _ = writeln!(page, "  {line}");
         }
     }

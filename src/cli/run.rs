@@ -9,10 +9,10 @@ use crate::daemon::{self, Error, Signals};
 pub struct Args {}
 
 pub(super) async fn run(context: &Context, _args: Args) -> Result<Exit, Failure> {
-    // Before anything that may wait: a signal that comes then is obeyed, or does nothing.
+    // Before anything that may block: a signal during that is handled or ignored.
     let mut signals = Signals::of_daemon().map_err(|error| without_signals(&error))?;
     let path = context.config_path.clone();
-    // A secret may lie on a disk that hangs.
+    // A secret may be on a disk that hangs.
     let config = tokio::select! {
         config = tokio::task::spawn_blocking(move || load_config(&path)) => config.map_err(|panic| {
             Failure::new(Exit::Failed, "cannot read the configuration").because(panic.to_string())

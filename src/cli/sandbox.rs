@@ -1,4 +1,4 @@
-//! `vetwatch sandbox`: the simulated Partner Center on its own, for rehearsals.
+//! `vetwatch sandbox`: runs the simulated Partner Center alone, for rehearsals.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ pub struct Args {
     /// A loopback address; without it a free port of 127.0.0.1
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// So many invented customers to begin with; 0, or as many as the next two options need
+    /// Number of invented customers; 0, or as many as the next two options need
     #[arg(long, value_name = "N")]
     pub customers: Option<usize>,
-    /// So many of them with Education in review
+    /// Number of them with Education in review
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub in_review: usize,
-    /// So many of them with Education approved or denied
+    /// Number of them with Education approved or denied
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub settled: usize,
-    /// How long an access token is good for
+    /// Lifetime of an access token
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub token_lifetime: Duration,
-    /// Answer 429 beyond so many requests a minute
+    /// Answer 429 beyond this many requests a minute
     #[arg(long, value_name = "RPM", value_parser = clap::value_parser!(u32).range(1..))]
     pub throttle: Option<u32>,
     /// Take the client secret from this file; do not use a real one
@@ -90,7 +90,7 @@ fn secret(file: &Path) -> Result<String, Failure> {
     Ok(secret.to_owned())
 }
 
-/// Where it is, who may ask, and what to type. A secret from a file is not repeated.
+/// Shows its address, the accepted credentials, and the commands to try. A secret from a file is not repeated.
 fn say(
     context: &Context,
     sandbox: &Sandbox,

@@ -19,24 +19,25 @@ use crate::store::reports::{
 };
 use crate::time::Timestamp;
 
-/// How far back `decided` looks.
-const LATELY: Duration = Duration::from_hours(7 * 24);
+/// How far back `decided` goes.
+const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
 
-/// Everything on the screen, and what `--json` prints.
+/// The whole screen, and the output of `--json`.
 #[derive(Debug, Serialize)]
 struct Overview {
     now: Timestamp,
-    /// Null: this user may not know.
+    /// Null if this user may not know.
     daemon_running: Option<bool>,
-    /// Why the exit code is 3: a sentence each; empty: it is 0.
+    /// Why the exit code is 3, a sentence each; empty if it is 0.
     attention: Vec<String>,
-    /// The same by name: `{"reason", "about", "since", "text"}`.
+    /// The same as objects: `{"reason", "about", "since", "text"}`.
     reasons: Vec<Need>,
     in_review: Vec<CurrentRow>,
-    /// Verdicts that were seen and are not believed yet.
+    /// Verdicts that wait for confirmation.
     pending: Vec<PendingRow>,
     decided: Vec<DecisionRow>,
-    blind: Vec<CustomerRow>,
+    #[serde(rename = "blind")]
+    unreadable: Vec<CustomerRow>,
     partners: Vec<Partner>,
     endpoints: Vec<EndpointState>,
     /// The newest hundred.
@@ -47,9 +48,9 @@ struct Overview {
 struct Partner {
     #[serde(flatten)]
     state: PartnerState,
-    /// The budget; null: the configuration does not name this partner any more.
+    /// The budget. Null if the configuration does not name this partner any more.
     requests_per_minute: Option<u32>,
-    /// What the schedule asks for, on average.
+    /// Polls a minute that the schedule needs, on average.
     scheduled_per_minute: f64,
 }
 
@@ -93,11 +94,11 @@ async fn overview(
     in_review.retain(|row| shown(&row.partner));
     let mut pending = store.pending_verdicts(None).await?;
     pending.retain(|row| shown(&row.partner));
-    let mut decided = store.decisions(now.before(LATELY)).await?;
+    let mut decided = store.decisions(now.before(DECIDED_SINCE)).await?;
     decided.retain(|row| shown(&row.partner));
-    let mut blind = store.unreadable_customers().await?;
-    // Nobody asks for a partner that left the configuration.
-    blind.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
+    let mut unreadable = store.unreadable_customers().await?;
+    // A partner that left the configuration is not polled.
+    unreadable.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
     let endpoints = store.endpoint_states(now).await?;
     let dead =
         DeliveryFilter { state: Some("dead"), limit: Some(100), without_redirected: true, ..DeliveryFilter::default() };
@@ -108,7 +109,7 @@ async fn overview(
         daemon_running,
         database_held: store.is_held().await,
         partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
-        customers_failing: blind.len(),
+        customers_failing: unreadable.len(),
         late: lateness.late,
         endpoints: endpoints.iter().map(|it| (it.clone(), outline.endpoints.contains(&it.endpoint))).collect(),
         lone_waits: store.lone_waits(None, now).await?,
@@ -124,7 +125,7 @@ async fn overview(
         in_review,
         pending,
         decided,
-        blind,
+        unreadable,
         partners,
         endpoints,
         dead_letters,
@@ -147,12 +148,12 @@ fn scheduled_per_minute(outline: &PublicConfig, state: &PartnerState) -> f64 {
     })
 }
 
-/// One customer: what `--json` prints.
+/// One customer; the output of `--json`.
 #[derive(Debug, Serialize)]
 struct OneCustomer {
     customer: CustomerRow,
     qualifications: Vec<CurrentRow>,
-    /// Verdicts that were seen and are not believed yet.
+    /// Verdicts that wait for confirmation.
     pending: Vec<PendingRow>,
     /// The newest ten.
     transitions: Vec<TransitionRow>,
@@ -165,14 +166,14 @@ async fn of_one(context: &Context, store: &Store, who: &Customer) -> Result<Exit
     let pending = store.pending_verdicts(Some(&who.rows)).await?;
     let filter = TransitionFilter { customers: Some(&who.rows), limit: Some(10), ..TransitionFilter::default() };
     let transitions = store.transitions(filter).await?;
-    let blind = customer.unreadable_since.is_some() && !customer.paused;
+    let unreadable = customer.unreadable_since.is_some() && !customer.paused;
     let one = OneCustomer { customer, qualifications, pending, transitions };
     if context.json {
         context.out.json(&one)?;
     } else {
         context.out.write(&screen::of_one(&context.out, &one, context.now()))?;
     }
-    Ok(if blind { Exit::Attention } else { Exit::Done })
+    Ok(if unreadable { Exit::Attention } else { Exit::Done })
 }
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
     use crate::cli::output::Output;
     use crate::store::reports::fixture;
 
-    /// A configuration that names both partners, and one endpoint of those in the database.
+    /// A configuration with both partners, and one of the database's endpoints.
     fn outline() -> PublicConfig {
         PublicConfig {
             database: "vetwatch.db".into(),
@@ -232,7 +233,7 @@ mod tests {
         let overview = overview(&outline(), &filled.store, None, fixture::now(), Some("emea")).await.unwrap();
         assert_eq!(overview.partners.len(), 1);
         assert!(overview.in_review.iter().all(|row| row.partner == "emea"));
-        assert!(!overview.attention.iter().any(|said| said.contains("amer")), "{:?}", overview.attention);
+        assert!(!overview.attention.iter().any(|line| line.contains("amer")), "{:?}", overview.attention);
     }
 
     #[tokio::test]

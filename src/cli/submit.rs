@@ -1,4 +1,4 @@
-//! `vetwatch submit`: asks Microsoft for a vetting, and sees to it that the outcome is news.
+//! `vetwatch submit`: submits a qualification to Microsoft for review, and records that its verdict is expected.
 
 mod args;
 
@@ -22,20 +22,20 @@ use crate::recording::{self, Recorded, Recorder};
 use crate::store::{Expected, Store};
 use tokio_util::sync::CancellationToken;
 
-/// Microsoft takes so many requests for a customer's Education, and then no more.
-const ATTEMPTS: u32 = 3;
+/// Microsoft accepts this many submissions of a customer's Education.
+const EDUCATION_ATTEMPTS: u32 = 3;
 
-/// What will be sent, and about whom.
+/// What will be sent, and its customer.
 struct Plan<'a> {
     customer: &'a Customer,
     submission: &'a Submission,
-    /// How the qualification stands, as far as we know.
-    belief: Option<QualificationState>,
+    /// The stored state, if there is one.
+    state: Option<QualificationState>,
 }
 
 impl Plan<'_> {
     fn attempt(&self) -> u32 {
-        self.belief.as_ref().map_or(0, |belief| belief.review.attempt) + 1
+        self.state.as_ref().map_or(0, |state| state.review.attempt) + 1
     }
 
     fn is_education(&self) -> bool {
@@ -43,12 +43,12 @@ impl Plan<'_> {
     }
 
     fn attempt_in_words(&self) -> String {
-        let of = if self.is_education() { format!(" of {ATTEMPTS}") } else { String::new() };
+        let of = if self.is_education() { format!(" of {EDUCATION_ATTEMPTS}") } else { String::new() };
         format!("{}{of}, as far as vetwatch saw", self.attempt())
     }
 
-    fn stands(&self) -> &str {
-        let entry = self.belief.as_ref().and_then(|belief| belief.entry.as_ref());
+    fn status_text(&self) -> &str {
+        let entry = self.state.as_ref().and_then(|state| state.entry.as_ref());
         entry.map_or("none that vetwatch saw", |entry| {
             entry.vetting_status.as_deref().unwrap_or("held, without a status")
         })
@@ -78,19 +78,19 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     let Some(row) = customer.watched else {
         return Err(Failure::new(Exit::NotFound, format!("{} is not watched", customer.label())));
     };
-    let beliefs = store.begin().await?.states(row).await?;
+    let states = store.begin().await?.states(row).await?;
     let wanted = key(submission.qualification());
-    let belief = beliefs.into_iter().find(|belief| key(&belief.qualification) == wanted);
-    let plan = Plan { customer, submission: &submission, belief };
+    let state = states.into_iter().find(|state| key(&state.qualification) == wanted);
+    let plan = Plan { customer, submission: &submission, state };
     refuse_in_vain(&plan, args.force)?;
-    let asked = |plan| confirmed(plan, &mut io::stdin().lock(), &mut io::stderr());
-    if asks && !asked(&plan).map_err(|error| Failure::new(Exit::Failed, "cannot ask").because(error.to_string()))? {
+    let confirm = |plan| confirmed(plan, &mut io::stdin().lock(), &mut io::stderr());
+    if asks && !confirm(&plan).map_err(|error| Failure::new(Exit::Failed, "cannot ask").because(error.to_string()))? {
         return Err(Failure::new(Exit::Failed, "nothing was sent").because("you did not say yes"));
     }
     send(context, &config, &store, user, &plan, row).await
 }
 
-/// Submitting is for users alone.
+/// Only a user may submit.
 fn as_user(config: &Config, partner: &str) -> Result<PartnerSettings, Failure> {
     let settings = config.partners.iter().find(|settings| settings.name == partner).ok_or_else(|| {
         Failure::new(Exit::Configuration, format!("the partner \"{partner}\" is not in the configuration any more"))
@@ -105,7 +105,7 @@ fn as_user(config: &Config, partner: &str) -> Result<PartnerSettings, Failure> {
     })
 }
 
-/// A submission that would be wasted.
+/// Refuses a submission that would be wasted.
 fn refuse_in_vain(plan: &Plan<'_>, force: bool) -> Result<(), Failure> {
     let (customer, name) = (plan.customer.label(), plan.submission.qualification());
     if plan.customer.paused {
@@ -116,15 +116,15 @@ fn refuse_in_vain(plan: &Plan<'_>, force: bool) -> Result<(), Failure> {
     if force {
         return Ok(());
     }
-    if plan.belief.as_ref().and_then(QualificationState::status) == Some(Status::InReview) {
+    if plan.state.as_ref().and_then(QualificationState::status) == Some(Status::InReview) {
         return Err(Failure::new(Exit::Failed, format!("nothing was sent: {name} of {customer} is in review"))
             .because("another submission would change nothing, and may cost one of the attempts")
             .advise("wait for the verdict, which is told; `--force` submits all the same"));
     }
-    if plan.is_education() && plan.attempt() > ATTEMPTS {
+    if plan.is_education() && plan.attempt() > EDUCATION_ATTEMPTS {
         return Err(Failure::new(
             Exit::Failed,
-            format!("nothing was sent: {customer} has used all {ATTEMPTS} attempts"),
+            format!("nothing was sent: {customer} has used all {EDUCATION_ATTEMPTS} attempts"),
         )
         .because(format!("this would be attempt {}", plan.attempt_in_words()))
         .advise("Microsoft's support can verify by hand; `--force` submits all the same"));
@@ -132,13 +132,13 @@ fn refuse_in_vain(plan: &Plan<'_>, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks the person, who sees what will be sent.
+/// Shows what will be sent, and asks for confirmation.
 fn confirmed(plan: &Plan<'_>, answers: &mut impl BufRead, shown: &mut impl Write) -> io::Result<bool> {
     let Plan { customer, submission, .. } = plan;
     let mut lines = vec![
         ("customer", customer.label().to_owned()),
         ("id", format!("{} ({})", customer.id, customer.partner)),
-        ("qualification", format!("{}, now: {}", submission.qualification(), plan.stands())),
+        ("qualification", format!("{}, now: {}", submission.qualification(), plan.status_text())),
         ("attempt", plan.attempt_in_words()),
     ];
     if let Submission::Education { segment, website } = submission {
@@ -167,16 +167,16 @@ async fn send(
         daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
     let poller = part.ok_or_else(|| Failure::new(Exit::Configuration, "the partner is not configured"))?.poller;
-    let gate = store.backoff(poller.partner.id).await?;
-    if let Some(gate) = gate.as_ref().filter(|gate| gate.backoff_until > context.now()) {
+    let backoff = store.backoff(poller.partner.id).await?;
+    if let Some(backoff) = backoff.as_ref().filter(|backoff| backoff.backoff_until > context.now()) {
         return Err(Failure::new(Exit::TryAgain, format!("nothing was sent: {} is left alone for now", user.name))
-            .because(gate.reason.clone())
-            .advise(format!("nothing is sent there before {}; submit again then", gate.backoff_until)));
+            .because(backoff.reason.clone())
+            .advise(format!("nothing is sent there before {}; submit again then", backoff.backoff_until)));
     }
     let client = PartnerCenter::new(user, Arc::clone(&poller.budget), context.clock.clone())
         .map_err(|error| run::failure(error.into()))?;
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
-    // A process that dies from here on leaves a customer that is asked about.
+    // Recorded first: if this process dies, the customer is polled.
     let recorder = Recorder {
         store,
         partner: &poller.partner,
@@ -203,7 +203,7 @@ async fn send(
         }
         Err(error) => {
             if let Error::Throttled { .. } = error.error {
-                let backoffs = gate.map_or(0, |gate| gate.backoffs);
+                let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
                 let until = context.now().after(pause(&error.error, backoffs, poller.intervals.in_review));
                 let mut tx = store.begin().await?;
                 tx.start_backoff(poller.partner.id, until, &error.to_string()).await?;
@@ -234,16 +234,16 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
         }))?;
         return Ok(Exit::Done);
     }
-    let stands = match (entry, status) {
+    let status_text = match (entry, status) {
         (Some(entry), Some(status)) => {
             let since = entry.created_at.map(|at| format!(" since {}", time_args::minute(&at.to_string())));
             format!("It is {}{} now.", text::clean(status), since.unwrap_or_default())
         }
         (Some(_), None) => "It is held now, without a status.".to_owned(),
-        (None, _) => "The answer did not say how it stands; vetwatch looks soon.".to_owned(),
+        (None, _) => "The answer did not say how it status_text; vetwatch looks soon.".to_owned(),
     };
     context.out.line(&format!(
-        "Microsoft took the submission: {name} of {}. {stands}\nThe outcome is told when Microsoft decides; the \
+        "Microsoft took the submission: {name} of {}. {status_text}\nThe outcome is told when Microsoft decides; the \
          correlation id is {}.",
         text::clean(customer.label()),
         submitted.correlation_id
@@ -251,7 +251,7 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
     Ok(Exit::Done)
 }
 
-/// What is said of a submission that was not taken, or of which nobody knows.
+/// The failure for a submission that was rejected, or has an unknown outcome.
 async fn failed(
     context: &Context,
     store: &Store,
@@ -303,7 +303,7 @@ mod tests {
             paused: false,
         };
         let submission = Submission::Education { segment: Segment::K12, website: Some("contoso.edu".into()) };
-        let plan = Plan { customer: &customer, submission: &submission, belief: None };
+        let plan = Plan { customer: &customer, submission: &submission, state: None };
         let ask = |answer: &str| {
             let mut shown = Vec::new();
             let yes = confirmed(&plan, &mut answer.as_bytes(), &mut shown).unwrap();

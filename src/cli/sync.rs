@@ -1,4 +1,4 @@
-//! `vetwatch customers sync`: takes over Partner Center's list now.
+//! `vetwatch customers sync`: syncs Partner Center's list now.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -12,7 +12,7 @@ use crate::daemon;
 use crate::partner_center;
 use crate::store::Backoff;
 
-/// Takes over the list of `partner`, or of every partner that is watched as a whole.
+/// Syncs the list of `partner`, or of every partner with `customers = "synced"`.
 pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exit, Failure> {
     let config = context.config()?;
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
@@ -24,10 +24,10 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
         daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let mut done = Vec::new();
     for part in parts.partners {
-        let roster = part.customer_sync;
-        if partner.map_or(part.synced, |wanted| wanted == roster.name) {
-            let summary = one(&roster).await?;
-            done.push((roster.name, summary));
+        let list = part.customer_sync;
+        if partner.map_or(part.synced, |wanted| wanted == list.name) {
+            let summary = one(&list).await?;
+            done.push((list.name, summary));
         }
     }
     if context.json {
@@ -43,41 +43,41 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
         )?;
     } else {
         for (name, summary) in done {
-            context.out.write(&said(&name, &summary))?;
+            context.out.write(&render(&name, &summary))?;
         }
     }
     Ok(Exit::Done)
 }
 
-/// Takes over one partner's list, and says on a terminal how far it is.
-pub(super) async fn one(roster: &CustomerSync) -> Result<Summary, Failure> {
+/// Syncs one partner's list, and shows the progress on a terminal.
+pub(super) async fn one(list: &CustomerSync) -> Result<Summary, Failure> {
     let shows = std::io::stderr().is_terminal();
     let progress = |at: Progress| {
         if shows {
-            // Whoever cannot be shown the progress is not told of that either.
-            let _ = write!(std::io::stderr(), "\r{}: {} customers, page {}", roster.name, at.customers, at.pages);
+            // A failure to show the progress is ignored.
+            let _ = write!(std::io::stderr(), "\r{}: {} customers, page {}", list.name, at.customers, at.pages);
         }
     };
-    let outcome = roster.sync(progress).await;
+    let outcome = list.sync(progress).await;
     if shows {
         let _ = write!(std::io::stderr(), "\r\u{1b}[K");
     }
-    outcome.map_err(|error| failure(&roster.name, error))
+    outcome.map_err(|error| failure(&list.name, error))
 }
 
-/// The summary for people, in whole lines.
-fn said(partner: &str, summary: &Summary) -> String {
-    use std::fmt::Write as _; // writing to a String does not fail
+/// Renders the summary for people.
+fn render(partner: &str, summary: &Summary) -> String {
+    use std::fmt::Write as _; // writing to a `String` does not fail
 
     let Summary { listed, added, returned, missing, left, .. } = summary;
-    let mut said = format!("{partner}: {listed} customers listed, {added} of them new.\n");
+    let mut page = format!("{partner}: {listed} customers listed, {added} of them new.\n");
     if *returned > 0 {
-        let _ = writeln!(said, "{returned} who were missing from the last list are back.");
+        let _ = writeln!(page, "{returned} who were missing from the last list are back.");
     }
     if !summary.complete {
         let expected = summary.expected.unwrap_or(0);
         let _ = writeln!(
-            said,
+            page,
             "The last complete list held {expected}, so this one does not count as complete: nobody is taken for \
              missing. If customers really left, the next list a day from now says the same, and counts."
         );
@@ -86,22 +86,22 @@ fn said(partner: &str, summary: &Summary) -> String {
         let names: Vec<_> = summary.missing_names.iter().map(|name| text::clean(name)).collect();
         let more = missing.saturating_sub(u64::try_from(names.len()).unwrap_or(u64::MAX));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let _ = writeln!(said, "Missing: {}{more}.", names.join(", "));
+        let _ = writeln!(page, "Missing: {}{more}.", names.join(", "));
     }
     if *left > 0 {
-        let _ = writeln!(said, "{left} of the missing have been so for a day: asked seldom from now on, for 90 days.");
+        let _ = writeln!(page, "{left} of the missing have been so for a day: asked seldom from now on, for 90 days.");
     }
-    said
+    page
 }
 
 pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     match error {
         customer_sync::Error::Store(error) => error.into(),
-        customer_sync::Error::BackingOff(gate) => closed(partner, &gate),
+        customer_sync::Error::BackingOff(backoff) => closed(partner, &backoff),
         customer_sync::Error::PartnerCenter { source, read } => {
             let outcome = match read {
                 0 => "nothing was changed".to_owned(),
-                read => format!("the {read} customers read until then are on the roster, and nobody counts as missing"),
+                read => format!("the {read} customers read until then are watched, and nobody counts as missing"),
             };
             Failure::new(exit_of(&source), format!("cannot read the customer list of {partner}; {outcome}"))
                 .because(error_chain(&source))
@@ -109,13 +109,13 @@ pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     }
 }
 
-fn closed(partner: &str, gate: &Backoff) -> Failure {
+fn closed(partner: &str, backoff: &Backoff) -> Failure {
     Failure::new(Exit::TryAgain, format!("the customer list of {partner} is not asked for now; nothing was changed"))
-        .because(gate.reason.clone())
-        .advise(format!("nothing is asked there before {}; try again then", gate.backoff_until))
+        .because(backoff.reason.clone())
+        .advise(format!("nothing is asked there before {}; try again then", backoff.backoff_until))
 }
 
-/// What a script is told of a refusal.
+/// The exit code for an error.
 pub(super) fn exit_of(error: &partner_center::Error) -> Exit {
     use partner_center::Error;
     match error {

@@ -1,7 +1,7 @@
-//! `vetwatch test-send`: a marked test message down the real path: outbox, dispatcher, transport.
+//! `vetwatch test-send`: sends a marked test message through outbox, dispatcher and transport.
 //!
-//! The event and its delivery are rows like any other. Beside a running daemon the daemon sends it, and this command
-//! watches; else the command holds the lock and lets the endpoint's own dispatcher make the one attempt.
+//! The event and its delivery are ordinary rows. If a daemon runs, it sends the message and this command watches; else
+//! the command holds the lock and lets the endpoint's dispatcher make the one attempt.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::delivery::route::{ContactPolicy, Target};
 use crate::event::{Event, EventType};
 use crate::store::{Store, TestDelivery};
 
-/// Longer than any attempt, but at a mail server that takes its time after the final dot.
-const PATIENCE: Duration = Duration::from_secs(100);
-const LOOK: Duration = Duration::from_millis(200);
+/// Longer than any attempt, except at a mail server that is slow after the final dot.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An endpoint of the configuration
     #[arg(value_name = "ENDPOINT")]
     pub endpoint: String,
-    /// What the message tells: any type that a route or the operators may get
+    /// The message's event: any type that a route or the operators may get
     #[arg(long, value_name = "TYPE", default_value = "vetting.denied", value_parser = event_type)]
     pub event: EventType,
 }
@@ -54,7 +54,7 @@ pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Fai
             .advise("test another endpoint on the same mail server; `vetwatch check --live` tries the server"));
     }
     let store = context.store(&config.database).await?;
-    // Taken before it is queued: a daemon that starts in between would send it, and so would we.
+    // Taken before it is queued: otherwise a daemon that starts in between would send it as well.
     let held = match daemon::take_lock(&config.database).await {
         Ok(held) => Some(held),
         Err(daemon::Error::Locked(_)) => None,
@@ -87,7 +87,7 @@ fn known<'c>(config: &'c Config, name: &str) -> Result<&'c str, Failure> {
     })
 }
 
-/// Event and delivery in one transaction, and the endpoint asked whether it takes messages again.
+/// Stores event and delivery in one transaction, and resumes a paused endpoint.
 async fn queue(
     context: &Context,
     config: &Config,
@@ -95,7 +95,7 @@ async fn queue(
     kind: EventType,
     endpoint: &str,
 ) -> Result<(Event, String), Failure> {
-    // Of which partner it is does not matter; it must be of one.
+    // The event needs a partner, no matter which.
     let Some(partner) = config.partners.first() else {
         return Err(Failure::new(Exit::Configuration, "the configuration names no partner"));
     };
@@ -104,16 +104,16 @@ async fn queue(
     let mut tx = store.begin().await?;
     let partner = tx.partner(&partner.name, now).await?;
     tx.insert_event(&event, partner.id, None, None).await?;
-    // By itself: nothing that is real is to wait for it, or share its fate.
-    let told = Target { group: None, ..config.routes.direct_target(endpoint, "test-send".to_owned(), String::new()) };
-    tx.enqueue(&event, &delivery::new_delivery(&told, now), now).await?;
+    // Ungrouped: real messages must not wait for it or share its fate.
+    let target = Target { group: None, ..config.routes.direct_target(endpoint, "test-send".to_owned(), String::new()) };
+    tx.enqueue(&event, &delivery::new_delivery(&target, now), now).await?;
     tx.force_probe(endpoint, now).await?;
     let delivery = tx.delivery_of(&event, endpoint).await?.unwrap_or_default();
     tx.commit().await?;
     Ok((event, delivery))
 }
 
-/// One attempt by the endpoint's own dispatcher. What else waits there is left to the daemon.
+/// Makes one attempt with the endpoint's dispatcher. Other messages are left to the daemon.
 async fn here(
     context: &Context,
     config: &Config,
@@ -130,14 +130,14 @@ async fn here(
     Ok(store.test_delivery(delivery).await?)
 }
 
-/// Until the daemon's first attempt has ended.
+/// Waits until the daemon's first attempt has ended.
 async fn watch(context: &Context, store: &Store, delivery: &str) -> Result<Option<TestDelivery>, Failure> {
     let began = tokio::time::Instant::now();
     let shows = !context.json && std::io::stderr().is_terminal();
     loop {
         let trial = store.test_delivery(delivery).await?;
         let ended = trial.as_ref().is_none_or(|trial| trial.attempt.is_some() || trial.state != "pending");
-        if ended || began.elapsed() >= PATIENCE {
+        if ended || began.elapsed() >= ATTEMPT_TIMEOUT {
             if shows {
                 let _ = std::io::stderr().write_all(b"\r\x1b[K");
             }
@@ -147,7 +147,7 @@ async fn watch(context: &Context, store: &Store, delivery: &str) -> Result<Optio
             let waited = began.elapsed().as_secs();
             let _ = write!(std::io::stderr(), "\rthe running daemon sends it … {waited} s");
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 

@@ -1,47 +1,46 @@
-//! Text from outside on its way to a terminal: customers choose their names, and servers their answers.
+//! Makes foreign text safe for a terminal: customers choose their names, and servers their responses.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character could do more than be seen: move the cursor, begin an escape sequence, turn the reading
-/// direction so that other text on the line is shown as something else, or hide.
-fn acts(c: char) -> bool {
+/// True if a character does more than show: it moves the cursor, starts an escape sequence, turns the reading direction
+/// so that the line shows something else, or hides.
+fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// One line that is safe on a terminal: white space becomes a blank, whatever else acts becomes U+FFFD, so that it is
-/// seen that something was there.
+/// Returns one line that is safe on a terminal: white space becomes a blank, other such characters a visible U+FFFD.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.contains(acts) {
+    if !text.contains(is_active) {
         return Cow::Borrowed(text);
     }
     let harmless = |c: char| match c {
         '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
-        c if acts(c) => char::REPLACEMENT_CHARACTER,
+        c if is_active(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     };
     Cow::Owned(text.chars().map(harmless).collect())
 }
 
-/// The same for a text of several lines.
+/// As [`clean`], for several lines.
 #[must_use]
 pub fn clean_lines(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(|line| line.replace('\t', "    ")).collect();
     lines.iter().map(|line| clean(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// JSON that says the same, with such characters written as escapes: somebody will look at it on a terminal.
+/// Returns equivalent JSON with such characters escaped, for a terminal.
 ///
-/// Takes what a JSON writer made on one line or indented; outside of strings it holds no such character but line feeds.
+/// Takes a JSON writer's output, on one line or indented; outside of strings its only such character is the line feed.
 #[must_use]
 pub fn inert_json(json: &str) -> String {
     let mut inert = String::with_capacity(json.len());
     for c in json.chars() {
-        if acts(c) && c != '\n' {
+        if is_active(c) && c != '\n' {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(inert, "\\u{unit:04x}");
             }
@@ -73,7 +72,7 @@ mod tests {
         fn json_keeps_its_meaning_and_nothing_in_it_acts(name in any::<String>()) {
             let name = format!("{name}\u{1b}\u{9b}\u{202e}\u{e0041}");
             let inert = inert_json(&serde_json::json!([name]).to_string());
-            prop_assert!(!inert.contains(acts));
+            prop_assert!(!inert.contains(is_active));
             prop_assert_eq!(serde_json::from_str::<Vec<String>>(&inert).unwrap(), vec![name]);
         }
     }

@@ -1,4 +1,4 @@
-//! Times as people type and read them.
+//! Parses and formats times for people.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 
 use crate::time::Timestamp;
 
-/// `--since`: so long ago, or from an instant on.
+/// `--since`: a duration ago, or an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
     Ago(Duration),
@@ -41,7 +41,7 @@ impl FromStr for Since {
     }
 }
 
-/// A view's time to the minute: `2026-11-20 14:03`.
+/// Formats a view's time to the minute: `2026-11-20 14:03`.
 #[must_use]
 pub(super) fn minute(view_time: &str) -> String {
     match DateTime::parse_from_rfc3339(view_time) {
@@ -50,21 +50,21 @@ pub(super) fn minute(view_time: &str) -> String {
     }
 }
 
-/// What the view's time is as a [`Timestamp`]; `None` if it is not one.
+/// Parses a view's time. `None` if it is not one.
 #[must_use]
 pub(super) fn instant(view_time: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(view_time).ok().map(|instant| instant.to_utc().into())
 }
 
-/// A length of time by its two largest units: `12d 4h`, `3m 20s`, `0s`.
+/// Formats a duration in its two largest units: `12d 4h`, `3m 20s`, `0s`.
 #[must_use]
 pub(super) fn span(length: Duration) -> String {
     let seconds = length.as_secs();
     let units = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let first = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);
-    let said = units[first..].iter().take(2).filter(|(n, _)| *n > 0);
-    let said: Vec<_> = said.map(|(n, unit)| format!("{n}{unit}")).collect();
-    if said.is_empty() { "0s".into() } else { said.join(" ") }
+    let text = units[first..].iter().take(2).filter(|(n, _)| *n > 0);
+    let text: Vec<_> = text.map(|(n, unit)| format!("{n}{unit}")).collect();
+    if text.is_empty() { "0s".into() } else { text.join(" ") }
 }
 
 #[cfg(test)]
@@ -86,10 +86,10 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_said_in_two_units() {
-        let said = |seconds| span(Duration::from_secs(seconds));
-        assert_eq!([said(0), said(59), said(200), said(3600)], ["0s", "59s", "3m 20s", "1h"]);
-        assert_eq!([said(86400 * 12 + 4 * 3600 + 59), said(86400 + 60)], ["12d 4h", "1d"]);
+    fn spans_have_two_units() {
+        let text = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!([text(0), text(59), text(200), text(3600)], ["0s", "59s", "3m 20s", "1h"]);
+        assert_eq!([text(86400 * 12 + 4 * 3600 + 59), text(86400 + 60)], ["12d 4h", "1d"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `vetwatch validation-codes`: what `submit` needs for `GovernmentCommunityCloud`.
+//! `vetwatch validation-codes`: lists the codes for submissions of `GovernmentCommunityCloud`.
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ pub struct Args {
     pub partner: Option<String>,
 }
 
-/// Prints the codes of every partner that can be asked; one that cannot fails the command afterwards.
+/// Prints the codes of every partner; if one fails, the command fails afterwards.
 pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
@@ -47,18 +47,18 @@ pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure
 async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<ValidationCode>, Failure> {
     let (partner, name) = (poller.partner.id, &poller.partner.name);
     let what = format!("cannot read the validation codes of {name}");
-    let gate = poller.store.backoff(partner).await?;
-    if let Some(gate) = gate.as_ref().filter(|gate| gate.backoff_until > context.now()) {
+    let backoff = poller.store.backoff(partner).await?;
+    if let Some(backoff) = backoff.as_ref().filter(|backoff| backoff.backoff_until > context.now()) {
         return Err(Failure::new(Exit::TryAgain, what)
-            .because(gate.reason.clone())
-            .advise(format!("nothing is asked there before {}; try again then", gate.backoff_until)));
+            .because(backoff.reason.clone())
+            .advise(format!("nothing is asked there before {}; try again then", backoff.backoff_until)));
     }
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     match poller.client.validation_codes().await {
         Ok(codes) => Ok(codes),
         Err(error) => {
             if let Error::Throttled { .. } = error {
-                let backoffs = gate.map_or(0, |gate| gate.backoffs);
+                let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
                 let until = context.now().after(pause(&error, backoffs, poller.intervals.in_review));
                 let mut tx = poller.store.begin().await?;
                 tx.start_backoff(partner, until, &error.to_string()).await?;

@@ -83,7 +83,6 @@ impl PublicConfig {
         report.finish(file, outline).map(|(outline, _)| outline)
     }
 
-    /// What decides whether work is late.
     #[must_use]
     pub fn scope(&self) -> Scope {
         let intervals = Intervals {

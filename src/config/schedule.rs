@@ -119,7 +119,7 @@ pub(super) fn retries(mut section: Section<'_>) -> retry::RetryPolicy {
     if let Some(after) = section.duration("give_up_after") {
         if after < DAY {
             let text = format!(
-                "what a receiver cannot take for {} is given up; an outage may be longer",
+                "a message that a receiver cannot take for {} becomes dead; an outage may be longer",
                 short_duration(after)
             );
             section.warning("give_up_after", text);

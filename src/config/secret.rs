@@ -32,14 +32,12 @@ pub struct CredentialDirs {
 impl CredentialDirs {
     pub const FALLBACK: &str = "/etc/vetwatch/credentials";
 
-    /// The directories of this process.
     #[must_use]
     pub fn from_env() -> Self {
         let service = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Self { service, fallback: Self::FALLBACK.into() }
     }
 
-    /// Only this directory.
     #[must_use]
     pub fn only(dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();

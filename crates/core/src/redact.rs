@@ -38,7 +38,6 @@ const SIEVE_BITS: usize = 1 << 19;
 
 static ALL: LazyLock<RwLock<Secrets>> = LazyLock::new(RwLock::default);
 
-/// The registered secrets.
 #[derive(Default)]
 struct Secrets {
     all: Set,

@@ -30,7 +30,6 @@ pub struct Application {
 }
 
 impl Application {
-    /// When its credential expires, if known.
     #[must_use]
     pub fn expiry(&self) -> Option<Expiry> {
         self.proof.expiry()

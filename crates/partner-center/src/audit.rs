@@ -93,7 +93,6 @@ impl PartnerCenter {
     }
 }
 
-/// One parsed page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Operations {
     pub(super) read: Vec<Operation>,

@@ -208,7 +208,7 @@ impl Tokens {
     }
 }
 
-/// The caller's deadline passed while another request for the token was in in_flight.
+/// The caller's deadline passed while another request for the token was in flight.
 fn timed_out() -> Error {
     Error::NoToken("the login server did not answer in time".into())
 }

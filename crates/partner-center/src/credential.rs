@@ -62,7 +62,6 @@ const ASSERTION: (&str, Cow<'_, str>) =
 const TOKEN_MAX_BYTES: usize = 64 * 1024;
 
 impl ClientAuth {
-    /// When it expires, if known.
     pub(super) fn expiry(&self) -> Option<Expiry> {
         match self {
             Self::ClientSecret { ends_at, .. } => ends_at.map(|at| Expiry { of: "client secret", at }),

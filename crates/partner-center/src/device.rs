@@ -33,7 +33,6 @@ const INTERVAL_MAX: Duration = Duration::from_mins(1);
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(15);
 const LIFETIME_MAX: Duration = Duration::from_hours(1);
 
-/// A sign-in in progress.
 pub struct DeviceLogin {
     login: Login,
     file: TokenFile,
@@ -51,7 +50,6 @@ pub struct Prompt {
     pub life: Duration,
 }
 
-/// The user who signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedIn {
     /// From the token; for display only.

@@ -102,7 +102,6 @@ const CONFLICT: &str = "it conflicts with how the customer stands: in review or 
 const UNDOCUMENTED: &str = "Microsoft does not document what this means: its words, and the correlation id for its \
                             support, are all there is";
 
-/// The hint on a rejected submission.
 pub(super) fn of_submission(refusal: &ApiError) -> Option<&'static str> {
     let (status, code) = (refusal.status(), refusal.code().unwrap_or_default());
     let known =
@@ -125,7 +124,6 @@ const UNREGISTERED: &str = "a fresh token is refused: is the application registe
 pub(super) struct Hint(Option<&'static str>);
 
 impl Hint {
-    /// The hint on an error response.
     pub(super) fn on(refusal: &ApiError) -> Self {
         if refusal.is_missing_mfa() {
             return Self(Some(MFA));
@@ -134,7 +132,6 @@ impl Hint {
         Self(MEANINGS.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning))
     }
 
-    /// The hint on a rejected credential.
     pub(super) fn on_credential(refusal: &ApiError) -> Self {
         let Self(known) = Self::on(refusal);
         let otherwise = match refusal.status() {

@@ -329,7 +329,6 @@ impl fmt::Debug for Continuation {
     }
 }
 
-/// A reply and its request.
 struct Call {
     reply: Reply,
     token: Arc<Token>,

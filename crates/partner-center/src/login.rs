@@ -38,21 +38,18 @@ pub(super) struct Login {
     pub(super) scope: Option<String>,
 }
 
-/// Version of the token endpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     V1,
     V2,
 }
 
-/// A granted token.
 pub(super) struct TokenGrant {
     pub(super) token: Token,
     /// Only a user's grants have one, and not all of them.
     pub(super) refresh_token: Option<SecretString>,
 }
 
-/// A denied token.
 pub(super) struct TokenDenied {
     /// OAuth's error code, such as `invalid_grant`, if the server sent one.
     pub(super) word: Option<String>,

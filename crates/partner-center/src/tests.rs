@@ -299,7 +299,7 @@ async fn an_echoed_token_is_stored_nowhere() {
 }
 
 #[tokio::test]
-async fn pages_are_requested_by_header_and_only_from_the_configured_host() {
+async fn pages_are_asked_for_by_header_and_only_from_the_configured_host() {
     let item = r#"{"id":"c-1","companyProfile":{"companyName":"Contoso","domain":"contoso.example"}}"#;
     let next = move |token: &str| {
         let headers = format!(r#"[{{"key":"MS-ContinuationToken","value":"{token}"}}]"#);

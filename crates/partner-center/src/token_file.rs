@@ -27,7 +27,6 @@ const FILE_MAX_BYTES: u64 = 256 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenFile(PathBuf);
 
-/// The file's content.
 #[derive(Debug, Clone)]
 pub(super) struct StoredToken {
     pub(super) current: SecretString,
@@ -164,7 +163,7 @@ fn odd(why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, why)
 }
 
-/// A sibling's path, by a name that no partner can have.
+/// A name that no partner can have.
 fn sibling_path(path: &Path, what: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(format!("~{what}"));

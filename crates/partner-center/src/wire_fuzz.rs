@@ -60,7 +60,6 @@ fn hostile_answers_and_dates_cost_nothing() {
     assert!(cases < 1000 || understood < cases / 2, "hardly one of them was hostile");
 }
 
-/// The bodies of the table.
 fn seeds() -> Vec<String> {
     let table: toml::Table = include_str!("../../../tests/data/answers.toml").parse().unwrap();
     let answers = table["answer"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! `vetwatch deliveries redrive --to ENDPOINT`: another endpoint is told instead.
+//! `vetwatch deliveries redrive --to ENDPOINT`: sends to another endpoint instead.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::store::NewDelivery;
 use crate::store::redirect::Redirected;
 use crate::store::redrive::Redrive;
 
-/// What is moved together is read together.
+/// Messages moved together are grouped.
 const GROUP_FOR: Duration = Duration::from_secs(1);
 
 pub(super) async fn redirect(
@@ -53,16 +53,16 @@ pub(super) async fn redirect(
         Some(id) => Redrive::One { id, force: false },
         None => Redrive::Dead { endpoint: args.endpoint.as_deref(), since: args.since.map(|since| since.at(now)) },
     };
-    let told = routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
-    let new = NewDelivery { due_at: now.after(GROUP_FOR), ..new_delivery(&told, now) };
+    let target = routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
+    let delivery = NewDelivery { due_at: now.after(GROUP_FOR), ..new_delivery(&target, now) };
     let mut tx = store.begin().await?;
-    let redirected = tx.redirect(which, &new, now).await?;
+    let redirected = tx.redirect(which, &delivery, now).await?;
     tx.commit().await?;
     let name = id.as_deref().unwrap_or_default();
     match redirected {
         Redirected::Done { moved, events, left } => say(context, to, &moved, events, &left),
         Redirected::NothingMatched => Err(Failure::new(Exit::NotFound, "nothing is redirected")
-            .because("no dead letter and nothing that waits matches")
+            .because("no dead or pending message matches")
             .advise("`vetwatch deliveries list` shows them")),
         Redirected::Delivered => {
             Err(Failure::new(Exit::Failed, format!("{name} is not redirected")).because("it was delivered"))
@@ -85,33 +85,33 @@ fn say(
         let rows = |rows: &[(String, String)]| -> Vec<_> {
             rows.iter().map(|(id, endpoint)| json!({ "delivery_id": id, "endpoint": endpoint })).collect()
         };
-        let said =
+        let result =
             json!({ "to": to, "redirected": rows(moved), "events_queued": events, "not_redirected": rows(left) });
-        context.out.json(&said)?;
+        context.out.json(&result)?;
         return Ok(exit);
     }
-    let mut said = String::new();
+    let mut page = String::new();
     for (id, endpoint) in moved {
-        let _ = writeln!(said, "{id}  from {}", text::clean(endpoint));
+        let _ = writeln!(page, "{id}  from {}", text::clean(endpoint));
     }
     if !moved.is_empty() {
         let messages =
             if moved.len() == 1 { "1 message was".to_owned() } else { format!("{} messages were", moved.len()) };
-        let told = match events {
+        let queued = match events {
             0 => format!("{to} has messages of all that they tell already"),
             1 => format!("1 event is queued for {to}; the daemon sends it"),
             n => format!("{n} events are queued for {to}; the daemon sends them"),
         };
-        let _ = writeln!(said, "{messages} ended as redirected: {told}.");
+        let _ = writeln!(page, "{messages} ended as redirected: {queued}.");
     }
     for (id, endpoint) in left {
         let _ = writeln!(
-            said,
-            "{id}  from {} was left: {to} was told of it, and that was given up. `vetwatch deliveries redrive --endpoint \
+            page,
+            "{id}  from {} was left: {to} has it already, as a dead message. `vetwatch deliveries redrive --endpoint \
              {to}` sends that again.",
             text::clean(endpoint)
         );
     }
-    context.out.write(&said)?;
+    context.out.write(&page)?;
     Ok(exit)
 }

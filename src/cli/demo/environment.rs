@@ -1,5 +1,5 @@
-//! What stands while the demo runs: the simulated peers, a folder with a configuration that anybody can read, and
-//! the real daemon between them.
+//! The demo's environment: the simulated peers, a folder with a configuration that anyone can read, and the real daemon
+//! between them.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
@@ -28,14 +28,14 @@ pub(super) const MAIL_ENDPOINT: &str = "sales-mail";
 pub(super) const HOOK_ENDPOINT: &str = "crm";
 pub(super) const RECIPIENT: &str = "education-sales@adatum.example";
 
-/// What stands. Dropping it ends all of it and removes the folder; [`Stage::end`] does so in order.
+/// The running environment. Dropping it ends everything and removes the folder; [`Stage::end`] does so in order.
 pub(super) struct Stage {
     loops: JoinSet<String>,
     stop: CancellationToken,
     clock: Arc<dyn Clock>,
     pub(super) sandbox: Sandbox,
     pub(super) mail: SmtpServer,
-    /// An outage that the story made.
+    /// True during the scenario's outage.
     mail_is_down: bool,
     pub(super) hook: Receiver,
     config: Config,
@@ -89,7 +89,7 @@ fn peer(error: &dyn std::error::Error) -> Failure {
 }
 
 impl Stage {
-    /// Everything but the daemon, which [`Stage::begin`] starts. `pace`: how often who is in review is asked.
+    /// Starts everything but the daemon, which [`Stage::begin`] starts. `pace` is the poll interval in review.
     pub(super) async fn set(clock: Arc<dyn Clock>, keep: Option<&Path>, pace: Duration) -> Result<Self, Failure> {
         let folder = Folder::make(keep)?;
         let options = Options::default();
@@ -122,7 +122,7 @@ impl Stage {
             .map_err(|error| failed("cannot lock", &config.database, &error))?
             .ok_or_else(|| run::failure(daemon::Error::Locked(config.database.clone())))?;
         let store = Store::open(&config.database).await?;
-        // The demo shows the first look itself; what is mailed is what changes.
+        // The demo shows the first snapshots itself; only changes are mailed.
         let mut tx = store.begin().await?;
         for partner in &config.partners {
             let partner = tx.partner(&partner.name, clock.now()).await?;
@@ -144,14 +144,14 @@ impl Stage {
         })
     }
 
-    /// Starts the daemon. The customers that there are by now are its baseline.
+    /// Starts the daemon. The customers that exist by now are its baseline.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
         let started = daemon::start(&self.config, &self.store, &self.clock, &self.stop).await;
         self.loops = started.map_err(run::failure)?;
         Ok(())
     }
 
-    /// Returns only if the daemon stops by itself: its loops run until they are told to end.
+    /// Returns only if the daemon stops by itself: its loops run until they are cancelled.
     pub(super) async fn broken(&mut self) -> Failure {
         let name = match self.loops.join_next().await {
             Some(Ok(name)) => name,
@@ -169,7 +169,7 @@ impl Stage {
         &self.config.database
     }
 
-    /// The folder, if it stays.
+    /// The folder, if it is kept.
     pub(super) fn kept(&self) -> Option<&Path> {
         match &self.folder {
             Folder::Temporary(_) => None,
@@ -177,13 +177,13 @@ impl Stage {
         }
     }
 
-    /// The mail server refuses connections from now on.
+    /// Makes the mail server refuse connections.
     pub(super) async fn take_mail_down(&mut self) -> Result<(), Failure> {
         self.mail_is_down = true;
         self.mail.stop().await.map_err(|error| peer(&error))
     }
 
-    /// Ends the outage. False: there is none.
+    /// Ends the outage. Returns false if there is none.
     pub(super) async fn bring_mail_up(&mut self) -> Result<bool, Failure> {
         let was_down = std::mem::replace(&mut self.mail_is_down, false);
         if was_down {
@@ -192,13 +192,13 @@ impl Stage {
         Ok(was_down)
     }
 
-    /// Ends the daemon, then its peers; what was under way may end. Removes the folder unless it is kept.
+    /// Ends the daemon, then its peers; work in progress may finish. Removes the folder unless it is kept.
     pub(super) async fn end(mut self) -> Result<(), Failure> {
         self.stop.cancel();
         while self.loops.join_next().await.is_some() {}
         self.store.close().await;
         self.sandbox.shutdown().await;
-        // The ports cannot be kept any more; nobody needs them.
+        // The ports cannot be reserved any longer, and are not needed.
         let _ = self.mail.stop().await;
         let _ = self.hook.stop().await;
         match self.folder {
@@ -211,7 +211,7 @@ impl Stage {
     }
 }
 
-/// A secret of this run's own: nobody else can sign what the receiver takes for valid.
+/// Generates a secret for this run: only the daemon can sign what the receiver accepts.
 fn signing_secret() -> String {
     let bytes = [*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes()].concat();
     format!("whsec_{}", BASE64_STANDARD.encode(bytes))
@@ -223,7 +223,7 @@ fn write_secret(path: &Path, secret: &str) -> Result<(), Failure> {
     written.map_err(|error| failed("cannot write", path, &error))
 }
 
-/// A path as TOML writes a text, quotes included.
+/// Formats a path as a TOML string, quotes included.
 fn toml_text(path: &Path) -> Result<String, Failure> {
     let text = path.to_str().ok_or_else(|| {
         Failure::new(Exit::Failed, format!("{} is not UTF-8", path.display()))

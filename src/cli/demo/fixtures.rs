@@ -1,4 +1,4 @@
-//! The invented reseller's invented customers: organisations on domains that belong to nobody (RFC 2606).
+//! An invented reseller's customers: organisations on reserved domains (RFC 2606).
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const NAMES: &[&str] = &[
 const SCHOOLS: &[&str] = &["Library", "College", "Academy", "School", "University"];
 const OFFICES: &[&str] = &["City Hall", "Town Council", "County"];
 
-/// A customer as the story speaks of it.
+/// A customer of the scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DemoCustomer {
     pub(super) id: String,
@@ -41,10 +41,10 @@ pub(super) fn school(n: usize) -> String {
 
 /// The `n`-th public office, from 0; the first 48 differ.
 pub(super) fn office(n: usize) -> String {
-    name(OFFICES, n + 13) // far from the schools of the same time
+    name(OFFICES, n + 13) // a name unlike the schools of the same pass
 }
 
-/// No number but 1 divides both lengths, so both may simply turn.
+/// The lengths are coprime, so both lists may simply wrap.
 fn name(kinds: &[&str], n: usize) -> String {
     format!("{} {}", NAMES[n % NAMES.len()], kinds[n % kinds.len()])
 }
@@ -53,7 +53,7 @@ fn domain(name: &str) -> String {
     format!("{}.example", name.to_lowercase().replace(' ', "-"))
 }
 
-/// Adds a customer, and what happened to it before now, each so many hours ago.
+/// Adds a customer and its past operations, each with its age in hours.
 pub(super) fn add(
     sandbox: &Sandbox,
     name: String,

@@ -1,4 +1,4 @@
-//! How it is told: a line for each thing that happens, the first messages in full; or JSON lines.
+//! Renders the demo's output: a line for each event, the first messages in full; or JSON lines.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::sandbox::webhook_receiver::{Signature, WebhookRequest};
 use crate::store::reports::{CurrentRow, TransitionRow};
 use crate::time::Timestamp;
 
-/// Lines of a message are no longer than this, so that with the margin they fit 100 columns.
-const MEASURE: usize = 88;
+/// Maximum width of a message's lines; with the margin they fit 100 columns.
+const MESSAGE_WIDTH: usize = 88;
 
 pub(super) struct Show<'c> {
     out: &'c Output,
     json: bool,
     began: Timestamp,
-    /// Types of events whose mail was shown in full.
+    /// Event types with a mail that was shown in full.
     mails_shown: HashSet<&'static str>,
     webhook_shown: bool,
 }
@@ -41,7 +41,7 @@ impl<'c> Show<'c> {
         self.out.line(&text::inert_json(&object.to_string()))
     }
 
-    /// What stands where, and what can be tried.
+    /// Shows the addresses, and the commands to try.
     pub(super) fn stage(&self, stage: &Stage, story: &Story, now: Timestamp) -> Result<(), Failure> {
         let (api, hook) = (stage.sandbox.url(), stage.hook.url());
         let (smtp, config, database) = (stage.mail.address(), stage.config_path(), stage.database());
@@ -78,7 +78,7 @@ impl<'c> Show<'c> {
         self.out.write(&(lines.concat() + "\n"))
     }
 
-    /// The customers as vetwatch first saw them.
+    /// Shows the first snapshots.
     pub(super) fn baseline(&self, rows: &[CurrentRow], customers: usize, now: Timestamp) -> Result<(), Failure> {
         if self.json {
             return self.object(now, "baseline", json!({"customers": customers, "qualifications": rows}));
@@ -115,18 +115,18 @@ impl<'c> Show<'c> {
             DemoEventKind::Waits(row) => {
                 self.line(at, "vetwatch", &format!("cannot reach {}, keeps its message and tries again", row.endpoint))
             }
-            DemoEventKind::Mail(letter, attempts, waited) => {
+            DemoEventKind::Mail(decoded, attempts, waited) => {
                 let late = if *attempts > 1 {
                     style.faint(&format!("  (after {:.1} s)", waited.as_secs_f64()))
                 } else {
                     String::new()
                 };
-                self.line(at, "mail", &format!("{}{late}", text::clean(&letter.subject)))?;
+                self.line(at, "mail", &format!("{}{late}", text::clean(&decoded.subject)))?;
                 let kind = [EventType::Approved, EventType::Denied].map(EventType::as_str);
-                let kind = kind.into_iter().find(|kind| *kind == letter.kind);
+                let kind = kind.into_iter().find(|kind| *kind == decoded.kind);
                 if kind.is_some_and(|kind| self.mails_shown.insert(kind)) {
-                    let head = format!("To: {RECIPIENT}\nSubject: {}\n\n", letter.subject);
-                    self.document(&(head + &letter.text))?;
+                    let head = format!("To: {RECIPIENT}\nSubject: {}\n\n", decoded.subject);
+                    self.document(&(head + &decoded.text))?;
                 }
                 Ok(())
             }
@@ -152,7 +152,7 @@ impl<'c> Show<'c> {
         self.out.line(&format!("{}  {who:<14}  {what}", self.out.style.faint(&time)))
     }
 
-    /// A message in full, set apart by a margin.
+    /// Shows a message in full, with a margin.
     fn document(&self, document: &str) -> Result<(), Failure> {
         let margin = self.out.style.faint("│");
         let lines = text::clean_lines(document);
@@ -209,8 +209,8 @@ fn object(what: &DemoEventKind) -> (&'static str, Value) {
         DemoEventKind::Vetwatch(text) => ("vetwatch", json!({"text": text})),
         DemoEventKind::Transition(row) => ("transition", json!({"transition": row})),
         DemoEventKind::Waits(row) => ("waits", json!({"delivery": row})),
-        DemoEventKind::Mail(letter, attempts, waited) => {
-            ("mail", json!({"mail": letter, "attempts": attempts, "waited_ms": milliseconds(*waited)}))
+        DemoEventKind::Mail(decoded, attempts, waited) => {
+            ("mail", json!({"mail": decoded, "attempts": attempts, "waited_ms": milliseconds(*waited)}))
         }
         DemoEventKind::Webhook(hook) => {
             let verified = hook.signature == Signature::Valid;
@@ -234,7 +234,7 @@ fn transition(style: Style, row: &TransitionRow) -> String {
     format!("{customer}, {qualification}: {} → {to}{again}{aside}", word(&row.from_status))
 }
 
-/// A webhook as it was received, its body indented.
+/// Formats a webhook as received, its body indented.
 fn request(hook: &WebhookRequest) -> String {
     let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"];
     let headers = headers.map(|name| format!("{name}: {}\n", hook.header(name).unwrap_or("-")));
@@ -242,7 +242,7 @@ fn request(hook: &WebhookRequest) -> String {
     format!("POST {}\n{}\n{}", hook.path, headers.concat(), text::inert_json(&body))
 }
 
-/// JSON in its own order, which [`Value`] does not keep.
+/// Indents JSON and keeps its order, which [`Value`] does not.
 fn indented(json: &str) -> String {
     let mut text = String::new();
     let (mut depth, mut quoted, mut escaped, mut last) = (0_usize, false, false, ' ');
@@ -273,7 +273,7 @@ fn indented(json: &str) -> String {
     text
 }
 
-/// The lines that a line becomes, broken at blanks; those of a list are indented like its first one.
+/// Wraps a line at blanks; a list's lines are indented like its first one.
 fn wrap(line: &str) -> impl Iterator<Item = String> + use<> {
     let indent = line.chars().take_while(|c| *c == ' ').count();
     let number = line.split_once(". ").map_or(0, |(number, _)| number.len() + 2);
@@ -282,7 +282,7 @@ fn wrap(line: &str) -> impl Iterator<Item = String> + use<> {
     let mut width = indent;
     for word in line.split(' ').skip(indent) {
         let length = word.chars().count();
-        if width > indent && width + length >= MEASURE {
+        if width > indent && width + length >= MESSAGE_WIDTH {
             lines.push(" ".repeat(indent + hang));
             width = indent + hang;
         } else if width > indent {
@@ -299,13 +299,13 @@ fn wrap(line: &str) -> impl Iterator<Item = String> + use<> {
     lines.into_iter()
 }
 
-/// The program as it was called, so that the lines to try can be copied.
+/// The program's name as called, so that the commands can be copied.
 fn program() -> String {
     let called = std::env::args().next().filter(|name| !name.contains(char::is_control));
     quoted(&called.unwrap_or_else(|| "vetwatch".to_owned()))
 }
 
-/// A word as a shell takes it for one.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = word.chars().all(|c| c.is_alphanumeric() || "/._-:=+,@%".contains(c)) && !word.is_empty();
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
@@ -319,7 +319,7 @@ mod tests {
     fn a_long_line_is_broken_at_blanks_and_a_list_stays_a_list() {
         let long = format!("1. {}", "word ".repeat(40).trim_end());
         let lines: Vec<_> = wrap(&long).collect();
-        assert!(lines.iter().all(|line| line.chars().count() <= MEASURE), "{lines:?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= MESSAGE_WIDTH), "{lines:?}");
         assert!(lines[0].starts_with("1. word") && lines[1].starts_with("   word"), "{lines:?}");
         let joined: Vec<_> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
         assert_eq!(joined.len(), 41);

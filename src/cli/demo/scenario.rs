@@ -1,5 +1,5 @@
-//! What happens in the simulated Partner Center, and when. Each beat waits for what the one before it led to, so that
-//! a slow machine tells the same story, later.
+//! The scenario: what happens in the simulated Partner Center, and when. Each step waits for the effects of the
+//! previous one, so that a slow machine shows the same, later.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::cli::Failure;
 use crate::sandbox::{Fault, FaultRule, Kind, Operation, entry};
 use crate::time::Timestamp;
 
-/// What did not come after so long does not hold up the story.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// With new customers each time. Then it is the spectator's turn.
-const LONGEST_PASSES: usize = 16;
+/// Maximum wait for a step's effects.
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of passes, each with new customers. Then it is the spectator's turn.
+const PASSES_MAX: usize = 16;
 
-/// How many there are at the beginning.
+/// Number of customers at the start.
 pub(super) const CUSTOMERS: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ enum Step {
     Join,
     Approve,
     Deny,
-    Hiccup,
+    Throttle,
     Outage,
     Back,
     Vanish,
@@ -35,12 +35,12 @@ enum Step {
     Revoke,
 }
 
-/// When, as a part of a pass.
+/// Each step's time, as a fraction of a pass.
 const SCRIPT: &[(f64, Step)] = &[
     (0.0, Step::Join),
     (0.07, Step::Approve),
     (0.20, Step::Deny),
-    (0.34, Step::Hiccup),
+    (0.34, Step::Throttle),
     (0.48, Step::Outage),
     (0.62, Step::Back),
     (0.70, Step::Vanish),
@@ -49,55 +49,54 @@ const SCRIPT: &[(f64, Step)] = &[
     (0.97, Step::Revoke),
 ];
 
-/// From the beginning of a pass to that of the next one.
+/// From the start of a pass to that of the next, in passes.
 const NEXT_PASS: f64 = 1.25;
 
-/// Who plays in a pass.
 #[derive(Debug, Clone)]
 struct Cast {
     approved: DemoCustomer,
     denied: DemoCustomer,
-    /// Approved while the mail server is away; an office, for the government's cloud.
+    /// Approved while the mail server is down; an office, for the government's cloud.
     late: DemoCustomer,
-    /// Approved so far.
+    /// Approved in an earlier pass.
     revoked: DemoCustomer,
 }
 
-/// What a beat leads to, as far as it has not been seen yet.
+/// The effects of a step that have not been seen yet.
 #[derive(Debug)]
 enum Awaited {
-    News {
+    Change {
         player: DemoCustomer,
         to: Option<&'static str>,
         mail: bool,
         webhook: bool,
-        /// The mail could not be delivered yet.
+        /// True until the mail's first failed attempt.
         waits: bool,
     },
-    /// Questions after the pause that was asked for. Requests after this one count.
+    /// Polls after the requested pause. Requests after this one count.
     Resumption(u64),
-    /// That vetwatch has seen these.
-    Sight(Vec<DemoCustomer>),
+    /// The first poll of these customers.
+    FirstPoll(Vec<DemoCustomer>),
 }
 
 #[derive(Debug)]
 pub(super) struct Story {
     pass_length: Duration,
-    /// Nothing new begins after this.
+    /// No step starts after this.
     last_call: Option<Instant>,
     pass: usize,
     pass_began: Instant,
-    beat: usize,
+    step: usize,
     cast: Cast,
     awaited: Option<Awaited>,
-    patience_ends: Instant,
+    effects_due_at: Instant,
     /// In review until the spectator decides.
     pub(super) yours: DemoCustomer,
-    over_was_told: bool,
+    end_was_shown: bool,
 }
 
 impl Story {
-    /// Puts the customers into Partner Center: who is settled, who is in review, who has nothing.
+    /// Creates the customers in Partner Center: settled, in review, and without qualification.
     pub(super) fn prepare(stage: &Stage, now: Timestamp) -> Result<Self, Failure> {
         let add = |name, past: Vec<(u64, Operation)>| fixtures::add(&stage.sandbox, name, now, past);
         let (submit, approve) = (Operation::submit, Operation::approve);
@@ -118,33 +117,33 @@ impl Story {
             last_call: None,
             pass: 0,
             pass_began: now,
-            beat: 1, // everybody is there already
+            step: 1, // the customers exist already
             cast,
             awaited: None,
-            patience_ends: now,
+            effects_due_at: now,
             yours,
-            over_was_told: false,
+            end_was_shown: false,
         })
     }
 
-    /// The story begins now; a pass lasts `pass_length`, and nothing new begins after `last_call`.
+    /// Starts the scenario; a pass lasts `pass_length`, and no step starts after `last_call`.
     pub(super) fn begin(&mut self, pass_length: Duration, last_call: Option<Instant>) {
         (self.pass_length, self.last_call, self.pass_began) = (pass_length, last_call, Instant::now());
     }
 
-    /// Everything that was done has been seen and told, as far as it was to be.
+    /// True if all expected effects were seen.
     pub(super) fn is_calm(&self) -> bool {
         self.awaited.is_none()
     }
 
-    /// Takes notice of what was seen.
+    /// Notes an observed event.
     pub(super) fn note(&mut self, what: &DemoEventKind) {
-        let Some(Awaited::News { player, to, mail, webhook, waits }) = &mut self.awaited else { return };
+        let Some(Awaited::Change { player, to, mail, webhook, waits }) = &mut self.awaited else { return };
         match what {
             DemoEventKind::Transition(row) if row.customer_id == player.id && row.to_status.as_deref() == *to => {
                 *to = None;
             }
-            DemoEventKind::Mail(letter, ..) if letter.text.contains(&player.id) => *mail = false,
+            DemoEventKind::Mail(decoded, ..) if decoded.text.contains(&player.id) => *mail = false,
             DemoEventKind::Webhook(hook) if hook.json()["data"]["customer"]["id"] == player.id => *webhook = false,
             DemoEventKind::Waits(row) if row.endpoint == MAIL_ENDPOINT => *waits = false,
             _ => {}
@@ -154,40 +153,40 @@ impl Story {
         }
     }
 
-    /// Goes on with the story if it is time to. Returns what happened.
+    /// Runs the next step if it is due. Returns what happened.
     pub(super) async fn step(&mut self, stage: &mut Stage, now: Timestamp) -> Result<Vec<DemoEventKind>, Failure> {
-        let mut told = self.look(stage).await?;
+        let mut events = self.check_effects(stage).await?;
         let instant = Instant::now();
-        if self.awaited.is_some() && instant < self.patience_ends {
-            return Ok(told);
+        if self.awaited.is_some() && instant < self.effects_due_at {
+            return Ok(events);
         }
         self.awaited = None;
         if self.last_call.is_some_and(|last| instant >= last) {
-            return Ok(told);
+            return Ok(events);
         }
-        let Some((part, beat)) = SCRIPT.get(self.beat).copied() else {
-            told.extend(self.turn_over(instant));
-            return Ok(told);
+        let Some((part, step)) = SCRIPT.get(self.step).copied() else {
+            events.extend(self.next_pass(instant));
+            return Ok(events);
         };
         if instant >= self.pass_began + self.pass_length.mul_f64(part) {
-            self.beat += 1;
-            self.patience_ends = instant + PATIENCE;
-            told.extend(self.act(beat, stage, now).await?);
+            self.step += 1;
+            self.effects_due_at = instant + EFFECT_TIMEOUT;
+            events.extend(self.act(step, stage, now).await?);
         }
-        Ok(told)
+        Ok(events)
     }
 
-    /// After a pass: the next one, if there is to be one.
-    fn turn_over(&mut self, instant: Instant) -> Option<DemoEventKind> {
+    /// Starts the next pass, if there is one.
+    fn next_pass(&mut self, instant: Instant) -> Option<DemoEventKind> {
         let next = self.pass_began + self.pass_length.mul_f64(NEXT_PASS);
         let whole = self.last_call.is_none_or(|last| next.max(instant) + self.pass_length <= last);
-        if self.pass + 1 < LONGEST_PASSES && whole {
+        if self.pass + 1 < PASSES_MAX && whole {
             if instant >= next {
-                (self.pass, self.beat, self.pass_began) = (self.pass + 1, 0, instant);
+                (self.pass, self.step, self.pass_began) = (self.pass + 1, 0, instant);
             }
             return None;
         }
-        let first = !std::mem::replace(&mut self.over_was_told, true);
+        let first = !std::mem::replace(&mut self.end_was_shown, true);
         let endless = self.last_call.is_none();
         (first && endless).then(|| {
             DemoEventKind::Partner(
@@ -196,8 +195,8 @@ impl Story {
         })
     }
 
-    /// What can only be found out by asking the stage.
-    async fn look(&mut self, stage: &Stage) -> Result<Vec<DemoEventKind>, Failure> {
+    /// Checks for effects that cause no event.
+    async fn check_effects(&mut self, stage: &Stage) -> Result<Vec<DemoEventKind>, Failure> {
         match &self.awaited {
             Some(Awaited::Resumption(since)) => {
                 let Some(pause) = resumed(stage, *since) else { return Ok(Vec::new()) };
@@ -207,7 +206,7 @@ impl Story {
                     "left it alone for {pause:.1} s, as told, then went on; nothing of it is news"
                 ))])
             }
-            Some(Awaited::Sight(players)) => {
+            Some(Awaited::FirstPoll(players)) => {
                 let seen = stage.store.in_review().await?;
                 if players.iter().all(|player| seen.iter().any(|row| row.customer_id == player.id)) {
                     self.awaited = None;
@@ -221,16 +220,16 @@ impl Story {
         }
     }
 
-    async fn act(&mut self, beat: Step, stage: &mut Stage, now: Timestamp) -> Result<Vec<DemoEventKind>, Failure> {
-        if beat == Step::Join {
+    async fn act(&mut self, step: Step, stage: &mut Stage, now: Timestamp) -> Result<Vec<DemoEventKind>, Failure> {
+        if step == Step::Join {
             return self.join(stage, now);
         }
         let Cast { approved, denied, late, revoked } = self.cast.clone();
-        let (player, operation, to, text) = match beat {
-            Step::Hiccup => return Ok(self.hiccup(stage)),
+        let (player, operation, to, text) = match step {
+            Step::Throttle => return Ok(self.throttle(stage)),
             Step::Back => {
                 stage.bring_mail_up().await?;
-                self.awaited = news(late, None, Expected::Mail);
+                self.awaited = change(late, None, Expected::Mail);
                 return Ok(vec![DemoEventKind::MailServer(BACK.to_owned())]);
             }
             Step::Approve => approve(approved, ""),
@@ -259,25 +258,25 @@ impl Story {
                 (revoked, Operation::deny(reason), "Denied", text)
             }
         };
-        let mut told = Vec::new();
-        let expected = match beat {
+        let mut events = Vec::new();
+        let expected = match step {
             Step::Outage => {
                 stage.take_mail_down().await?;
-                told.push(DemoEventKind::MailServer("goes down".to_owned()));
+                events.push(DemoEventKind::MailServer("goes down".to_owned()));
                 Expected::WebhookOnly
             }
             Step::Vanish | Step::Resubmit => Expected::Nothing,
             _ => Expected::Both,
         };
-        // A spectator may have removed the customer: then there is nothing to tell.
+        // A spectator may have removed the customer.
         if stage.sandbox.apply(&player.id, operation).is_ok() {
-            told.push(DemoEventKind::Partner(text));
-            self.awaited = news(player, Some(to), expected);
+            events.push(DemoEventKind::Partner(text));
+            self.awaited = change(player, Some(to), expected);
         }
-        Ok(told)
+        Ok(events)
     }
 
-    /// New customers, and who was approved in the last pass is the one to lose it.
+    /// Adds new customers; the one approved in the last pass is revoked.
     fn join(&mut self, stage: &Stage, now: Timestamp) -> Result<Vec<DemoEventKind>, Failure> {
         let school = 5 + 2 * self.pass;
         let add = |name, hours, submitted| fixtures::add(&stage.sandbox, name, now, [(hours, submitted)]);
@@ -289,11 +288,11 @@ impl Story {
         };
         let Cast { approved, denied, late, .. } = &self.cast;
         let text = format!("has new customers in review: {}, {}, {}", approved.name, denied.name, late.name);
-        self.awaited = Some(Awaited::Sight(vec![approved.clone(), denied.clone(), late.clone()]));
+        self.awaited = Some(Awaited::FirstPoll(vec![approved.clone(), denied.clone(), late.clone()]));
         Ok(vec![DemoEventKind::Partner(text)])
     }
 
-    fn hiccup(&mut self, stage: &Stage) -> Vec<DemoEventKind> {
+    fn throttle(&mut self, stage: &Stage) -> Vec<DemoEventKind> {
         let last = stage.sandbox.log(crate::sandbox::RequestLog::last);
         stage.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::status(500)).times(1));
         stage.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::throttled(PAUSE)).times(1));
@@ -302,10 +301,10 @@ impl Story {
     }
 }
 
-/// What is said when the outage is over.
+/// Text for the end of the outage.
 pub(super) const BACK: &str = "is back";
 
-/// What the hiccup asks for.
+/// `Retry-After` of the throttled request.
 const PAUSE: Duration = Duration::from_secs(1);
 
 fn government() -> Operation {
@@ -322,13 +321,13 @@ enum Expected {
     Nothing,
     Both,
     Mail,
-    /// And a mail that has to wait.
+    /// And a mail that waits.
     WebhookOnly,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what the caller keeps")]
-fn news(player: DemoCustomer, to: Option<&'static str>, expected: Expected) -> Option<Awaited> {
-    Some(Awaited::News {
+fn change(player: DemoCustomer, to: Option<&'static str>, expected: Expected) -> Option<Awaited> {
+    Some(Awaited::Change {
         player,
         to,
         mail: matches!(expected, Expected::Both | Expected::Mail),
@@ -337,7 +336,7 @@ fn news(player: DemoCustomer, to: Option<&'static str>, expected: Expected) -> O
     })
 }
 
-/// How long nothing was asked after the 429, once something is asked again. Questions that were under way do not count.
+/// The pause between the 429 and the next poll. Polls in flight do not count.
 fn resumed(stage: &Stage, since: u64) -> Option<Duration> {
     stage.sandbox.log(|log| {
         let mut questions = log.after(since).filter(|record| record.kind == Kind::Qualifications);

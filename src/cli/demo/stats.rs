@@ -1,4 +1,4 @@
-//! What came of it: what vetwatch saw against what arrived.
+//! The demo's totals: what vetwatch recorded against what arrived.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,15 +10,15 @@ use crate::event::EventType;
 use crate::sandbox::webhook_receiver::Signature;
 use crate::store::reports::DeliveryRow;
 
-/// What the demo's configuration routes.
+/// The events that the demo's configuration routes.
 const ROUTED: [EventType; 4] = [EventType::Approved, EventType::Denied, EventType::Revoked, EventType::Vanished];
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     transitions: BTreeMap<String, u64>,
-    /// Events that were to be told, and their type.
-    told: HashMap<String, EventType>,
-    /// Ids of events that arrived, by mail and by webhook.
+    /// Events that are to be sent, and their type.
+    sent: HashMap<String, EventType>,
+    /// Ids of events that arrived by mail, and by webhook.
     mailed: BTreeSet<String>,
     hooked: BTreeSet<String>,
     mails: HashMap<String, u64>,
@@ -37,9 +37,9 @@ pub(super) struct Summary {
     pub(super) signatures_not_verified: u64,
     /// Messages that arrived more than once.
     pub(super) repeated: u64,
-    /// Messages that are still to be delivered.
+    /// Messages that are still pending.
     pub(super) waiting: u64,
-    /// Messages that never arrived and are not waiting either.
+    /// Messages that neither arrived nor are pending.
     pub(super) lost: u64,
     /// Approvals and denials that arrived by mail and by webhook.
     pub(super) approvals_delivered: u64,
@@ -52,13 +52,13 @@ impl Tally {
             DemoEventKind::Transition(row) => {
                 let kind = row.event_type.clone().unwrap_or_default();
                 if let (Some(routed), Some(id)) = (ROUTED.iter().find(|r| r.as_str() == kind), &row.event_id) {
-                    self.told.insert(id.clone(), *routed);
+                    self.sent.insert(id.clone(), *routed);
                 }
                 *self.transitions.entry(kind).or_default() += 1;
             }
-            DemoEventKind::Mail(letter, ..) => {
-                *self.mails.entry(letter.id.clone()).or_default() += 1;
-                self.mailed.extend(letter.events().map(str::to_owned));
+            DemoEventKind::Mail(mail, ..) => {
+                *self.mails.entry(mail.id.clone()).or_default() += 1;
+                self.mailed.extend(mail.events().map(str::to_owned));
             }
             DemoEventKind::Webhook(hook) => {
                 *self.hooks.entry(hook.id().unwrap_or_default().to_owned()).or_default() += 1;
@@ -76,16 +76,16 @@ impl Tally {
         }
     }
 
-    /// Where it stands, with what still waits.
+    /// The totals, given the pending messages.
     pub(super) fn summary(&self, pending: &[DeliveryRow]) -> Summary {
         let missing = |arrived: &BTreeSet<String>, endpoint: &str| {
-            let missing = self.told.keys().filter(|id| !arrived.contains(*id)).count();
+            let missing = self.sent.keys().filter(|id| !arrived.contains(*id)).count();
             missing.saturating_sub(pending.iter().filter(|row| row.endpoint == endpoint).count())
         };
         let lost = missing(&self.mailed, MAIL_ENDPOINT) + missing(&self.hooked, HOOK_ENDPOINT);
         let delivered = |kind: EventType| {
             let arrived = |id: &&String| self.mailed.contains(*id) && self.hooked.contains(*id);
-            self.told.iter().filter(|(_, told)| **told == kind).map(|(id, _)| id).filter(arrived).count() as u64
+            self.sent.iter().filter(|(_, sent)| **sent == kind).map(|(id, _)| id).filter(arrived).count() as u64
         };
         Summary {
             transitions: self.transitions.clone(),
@@ -131,13 +131,13 @@ mod tests {
     }
 
     fn mail(id: &str, event: &str) -> DemoEventKind {
-        let letter = DecodedMail {
+        let mail = DecodedMail {
             id: id.to_owned(),
             kind: String::new(),
             subject: String::new(),
             text: format!("Denied\n\nEvent: {event}"),
         };
-        DemoEventKind::Mail(letter, 1, Duration::ZERO)
+        DemoEventKind::Mail(mail, 1, Duration::ZERO)
     }
 
     fn pending(endpoint: &str) -> DeliveryRow {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_came_twice_is_told_twice() {
+    fn a_message_that_came_twice_counts_twice() {
         let mut tally = Tally::default();
         for what in [transition("e-1", "vetting.denied"), mail("d-1", "e-1"), mail("d-1", "e-1")] {
             tally.note(&what);

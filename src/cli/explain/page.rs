@@ -1,4 +1,4 @@
-//! The proof trail as text: one screen.
+//! Renders the proof trail on one screen.
 
 use std::fmt::Write as _;
 
@@ -10,8 +10,8 @@ use crate::event::EventType;
 use crate::store::reports::{DeliveryTrace, EventTrace, TransitionEvidence};
 use crate::time::Timestamp;
 
-/// An answer that is longer is cut; `--json` has it whole.
-const ANSWER: usize = 1200;
+/// A longer response is cut; `--json` has all of it.
+const RESPONSE_MAX_CHARS: usize = 1200;
 
 pub(super) fn of(style: Style, proof: &EventTrace) -> String {
     let event = &proof.event;
@@ -31,17 +31,17 @@ pub(super) fn of(style: Style, proof: &EventTrace) -> String {
         page += &targets_for(style, delivery);
     }
     if proof.deliveries.is_empty() {
-        let _ = writeln!(page, "  {}", nobody(proof));
+        let _ = writeln!(page, "  {}", why_none(proof));
     }
     page
 }
 
 fn about(proof: &EventTrace) -> String {
     let data = &proof.event.data;
-    let said = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-    match (said("/customer/name").or(said("/customer/id")), said("/qualification")) {
+    let field = |pointer: &str| data.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    match (field("/customer/name").or(field("/customer/id")), field("/qualification")) {
         (Some(name), Some(qualification)) => format!("{name}, {qualification}"),
-        _ => said("/summary").unwrap_or_default().to_owned(),
+        _ => field("/summary").unwrap_or_default().to_owned(),
     }
 }
 
@@ -49,7 +49,7 @@ fn line(page: &mut String, label: &str, value: &str) {
     let _ = writeln!(page, "  {label:<16}{}", text::clean(value));
 }
 
-/// The answer, and what it changed.
+/// Renders the response, and what it changed.
 fn evidence(style: Style, seen: &TransitionEvidence) -> String {
     let mut page = format!("\n{}\n", style.heading("Answer of Partner Center"));
     let optional = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
@@ -59,7 +59,7 @@ fn evidence(style: Style, seen: &TransitionEvidence) -> String {
     line(&mut page, "request", &optional(&seen.request_id));
     match &seen.raw_answer {
         Some(answer) => {
-            let short: String = answer.chars().take(ANSWER).collect();
+            let short: String = answer.chars().take(RESPONSE_MAX_CHARS).collect();
             let more = if short.len() < answer.len() { " … (--json has all of it)" } else { "" };
             let _ = writeln!(page, "  {}{more}", style.faint(&text::clean(&short)));
         }
@@ -92,11 +92,11 @@ fn changed(page: &mut String, label: &str, before: Option<&str>, now: Option<&st
     }
 }
 
-/// What is told of no change: a reminder, news of vetwatch itself, a test.
+/// Renders an event without a transition: a reminder, an operational alert, a test.
 fn without_transition(style: Style, proof: &EventTrace) -> String {
     let mut page = format!("\n{}\n", style.heading("What it says"));
     let data = &proof.event.data;
-    let said = |key: &str| data[key].as_str().unwrap_or_default();
+    let field = |key: &str| data[key].as_str().unwrap_or_default();
     if let Some(overdue) = data.get("overdue").filter(|overdue| overdue.is_object()) {
         line(&mut page, "in review", &format!("since {}", overdue["since"].as_str().unwrap_or_default()));
         line(
@@ -104,40 +104,40 @@ fn without_transition(style: Style, proof: &EventTrace) -> String {
             "for",
             &format!("{} business days; reminder {}", overdue["business_days"], overdue["reminder"]),
         );
-        line(&mut page, "last seen so", said("observed_at"));
+        line(&mut page, "last seen so", field("observed_at"));
     }
-    for sentence in said("detail").lines() {
+    for sentence in field("detail").lines() {
         let _ = writeln!(page, "  {}", text::clean(sentence));
     }
     page
 }
 
-fn targets_for(style: Style, told: &DeliveryTrace) -> String {
+fn targets_for(style: Style, delivery: &DeliveryTrace) -> String {
     let mut page = String::new();
-    for line in deliveries::lines_of(style, &told.delivery).lines() {
+    for line in deliveries::lines_of(style, &delivery.delivery).lines() {
         let _ = writeln!(page, "  {line}");
     }
-    if let Some(why) = &told.why {
+    if let Some(why) = &delivery.why {
         let _ = writeln!(page, "      because of: {}", text::clean(why));
     }
-    for attempt in &told.attempts_made {
+    for attempt in &delivery.attempts_made {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way, or the process ended in it");
         let response = attempt.response.as_deref().map(text::clean).unwrap_or_default();
         let at = time_args::minute(&attempt.began_at.to_string());
         let _ = writeln!(page, "      attempt {}  {at}  {outcome}  {response}", attempt.number);
     }
-    if told.attempts_made.is_empty() && told.delivery.attempts > 0 {
+    if delivery.attempts_made.is_empty() && delivery.delivery.attempts > 0 {
         page += "      the details of its attempts are not kept any more\n";
     }
-    for (address, reply) in told.final_replies.as_object().into_iter().flatten() {
+    for (address, reply) in delivery.final_replies.as_object().into_iter().flatten() {
         let reply = text::clean(reply.as_str().unwrap_or_default()).into_owned();
         let _ = writeln!(page, "      {}  {reply}", text::clean(address));
     }
     page
 }
 
-/// Why nobody was told, as far as that is known.
-fn nobody(proof: &EventTrace) -> &'static str {
+/// Why nothing was sent, as far as known.
+fn why_none(proof: &EventTrace) -> &'static str {
     let kind = EventType::parse(&proof.event.event_type);
     if proof.muted {
         "Nobody: the customer was muted. `vetwatch customers unmute` ends that; what happened meanwhile is not told."

@@ -1,6 +1,6 @@
-//! The file of `customers import`: CSV as RFC 4180 describes it, whose first line names the columns.
+//! The file of `customers import`: CSV after RFC 4180, with the names of the columns in the first line.
 //!
-//! A row is taken or refused as a whole, and a file as well: whoever reads it tells every refused row at once.
+//! A row is accepted or rejected as a whole, and so is the file: the caller reports all rejected rows at once.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -11,17 +11,17 @@ use uuid::Uuid;
 use crate::cli::customers::{EXAMPLE_ID, guid, is_tag};
 use crate::store::customers::ImportedCustomer;
 
-/// The columns that there may be; only the first one must.
+/// The possible columns; only the first one is required.
 pub(super) const COLUMNS: [&str; 5] = ["id", "name", "domain", "tags", "contact"];
 
-/// In characters. A quote that is missing makes a cell of all that follows.
-const CELL_MAX: usize = 500;
+/// In characters. A missing quote makes one cell of all that follows.
+const CELL_MAX_CHARS: usize = 500;
 
-/// Rows are read from it one by one; it holds none.
+/// Reads rows one by one; it holds none.
 pub(super) struct Table<R> {
     reader: Reader<Lines<R>>,
     record: ByteRecord,
-    /// Where the columns of `COLUMNS` are.
+    /// The positions of `COLUMNS`.
     places: [Option<usize>; COLUMNS.len()],
     width: usize,
 }
@@ -34,14 +34,14 @@ pub(super) struct Row {
     pub customer: ImportedCustomer,
 }
 
-/// Why nothing can be taken from a file or from one of its lines, for people.
+/// Why a file or a line is rejected, for people.
 #[derive(Debug)]
 pub(super) enum Problem {
     Line {
         line: u64,
         why: String,
     },
-    /// It could not be read to its end.
+    /// The file could not be read to its end.
     Io(io::Error),
 }
 
@@ -49,7 +49,7 @@ impl<R: Read> Table<R> {
     /// Reads the first line.
     ///
     /// # Errors
-    /// With everything that is wrong with the names of the columns.
+    /// If the names of the columns are wrong; lists all problems.
     pub(super) fn open(input: R) -> Result<Self, Problem> {
         let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Lines::of(input));
         let mut record = ByteRecord::new();
@@ -61,10 +61,10 @@ impl<R: Read> Table<R> {
         Ok(Self { reader, width: record.len(), record, places })
     }
 
-    /// The next row; `None` at the end. Rows of nothing but empty cells, which spreadsheets like to leave, are skipped.
+    /// Returns the next row, `None` at the end. Rows of only empty cells, which spreadsheets leave behind, are skipped.
     ///
     /// # Errors
-    /// With everything that is wrong with the row; the next call goes on behind it.
+    /// If the row is wrong; lists all problems. The next call continues after it.
     pub(super) fn next(&mut self) -> Result<Option<Row>, Problem> {
         while self.reader.read_byte_record(&mut self.record).map_err(broken)? {
             if self.record.iter().any(|cell| !cell.trim_ascii().is_empty()) {
@@ -106,14 +106,14 @@ impl<R: Read> Table<R> {
     }
 }
 
-/// A cell without blanks around it; `None` if nothing is left.
+/// A cell without surrounding blanks. `None` if nothing is left.
 fn cell_text(cell: &[u8]) -> Result<Option<String>, String> {
     let text = std::str::from_utf8(cell).map_err(|_| "is not UTF-8; save the file as \"CSV UTF-8\"".to_owned())?.trim();
     if text.contains(['\n', '\r']) {
         return Err("goes over several lines; is a double quote missing?".into());
     }
-    if text.chars().nth(CELL_MAX).is_some() {
-        return Err(format!("is longer than {CELL_MAX} characters"));
+    if text.chars().nth(CELL_MAX_CHARS).is_some() {
+        return Err(format!("is longer than {CELL_MAX_CHARS} characters"));
     }
     if text.contains(char::is_control) {
         return Err("holds a control character".into());
@@ -121,7 +121,7 @@ fn cell_text(cell: &[u8]) -> Result<Option<String>, String> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-/// Each once, in their order.
+/// Splits tags and removes duplicates.
 fn split_tags(text: &str) -> Result<Vec<String>, String> {
     let mut tags: Vec<String> = Vec::new();
     for tag in text.split([';', '|']).map(str::trim).filter(|tag| !tag.is_empty()) {
@@ -135,7 +135,7 @@ fn split_tags(text: &str) -> Result<Vec<String>, String> {
     Ok(tags)
 }
 
-/// Where each column is, or everything that is wrong with their names.
+/// The position of each column, or all problems with their names.
 fn places(header: &ByteRecord) -> Result<[Option<usize>; COLUMNS.len()], String> {
     let cells: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
     if header.iter().next().is_some_and(|cell| cell.starts_with(b"\xFF\xFE") || cell.starts_with(b"\xFE\xFF")) {
@@ -170,7 +170,7 @@ fn names_of_columns() -> String {
     format!("the first line names the columns: {}; only id is needed", COLUMNS.join(", "))
 }
 
-/// `, did you mean COLUMN?` for what holds a column's name (`customer_id`) or nearly is one.
+/// Returns `, did you mean COLUMN?` if the name contains a column's name (`customer_id`) or is close to one.
 fn suggestion(name: &str) -> String {
     let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).collect();
     let holds = |column: &&&str| words.contains(*column) || (column.len() > 2 && name.contains(**column));
@@ -179,15 +179,15 @@ fn suggestion(name: &str) -> String {
     meant.map_or_else(String::new, |column| format!(", did you mean {column}?"))
 }
 
-/// The number of the line in which a record begins that was just read, as an editor shows it.
+/// The number of the line where the last record begins, as an editor shows it.
 fn line_of<R: Read>(reader: &mut Reader<Lines<R>>, record: &ByteRecord) -> u64 {
     reader.get_mut().number(record.position().map_or(0, Position::byte))
 }
 
-/// Counts lines, for the reader of CSV counts a blank one and the second half of `\r\n` to the record that follows.
+/// Counts lines: the CSV reader counts a blank line and the second half of `\r\n` to the record that follows.
 struct Lines<R> {
     input: R,
-    /// What was read and not counted yet, and where in the file it begins.
+    /// Bytes read and not counted yet, and their offset in the file.
     ahead: VecDeque<u8>,
     begin: u64,
     line: u64,
@@ -198,7 +198,7 @@ impl<R> Lines<R> {
         Self { input, ahead: VecDeque::new(), begin: 0, line: 1 }
     }
 
-    /// In which line the first byte after `offset` stands that ends no line. Offsets only grow.
+    /// The line of the first byte from `offset` on that is no line end. Offsets only grow.
     fn number(&mut self, offset: u64) -> u64 {
         let before = usize::try_from(offset.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.ahead.len());
         let ends = self.ahead.range(before..).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -217,7 +217,7 @@ impl<R: Read> Read for Lines<R> {
     }
 }
 
-/// With `flexible`, reading bytes fails only where the file does.
+/// With `flexible`, reading bytes fails only if reading the file does.
 fn broken(error: csv::Error) -> Problem {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => Problem::Io(error),

@@ -5,26 +5,26 @@ const B: &str = "9B2c4f6e-1b3d-4c5a-9e7f-0123456789ab";
 
 /// Each row as `line: name, domain, tags, contact`, each problem as `line! why`.
 fn read(text: impl AsRef<[u8]>) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut rows = Vec::new();
     let mut table = match Table::open(text.as_ref()) {
         Ok(table) => table,
-        Err(problem) => return vec![said(&problem)],
+        Err(problem) => return vec![describe(&problem)],
     };
     loop {
         match table.next() {
-            Ok(None) => return told,
+            Ok(None) => return rows,
             Ok(Some(Row { line, customer, .. })) => {
                 let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
                 let tags = customer.tags.map(|tags| tags.join("+"));
                 let cells = [customer.name, customer.domain, tags, customer.contact].map(or_dash);
-                told.push(format!("{line}: {}", cells.join(", ")));
+                rows.push(format!("{line}: {}", cells.join(", ")));
             }
-            Err(problem) => told.push(said(&problem)),
+            Err(problem) => rows.push(describe(&problem)),
         }
     }
 }
 
-fn said(problem: &Problem) -> String {
+fn describe(problem: &Problem) -> String {
     match problem {
         Problem::Line { line, why } => format!("{line}! {why}"),
         Problem::Io(error) => format!("! {error}"),
@@ -79,10 +79,10 @@ fn a_line_that_is_wrong_says_all_that_is_wrong_with_it() {
         ("contoso.example,,,,".into(), "\"contoso.example\" is not a tenant id"),
         (format!("{{{A}}},,,,"), "is not a tenant id"),
     ] {
-        let told = read(format!("id,name,domain,tags,contact\n{line}\n{B},,,,\n"));
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].starts_with("2! ") && told[0].contains(why), "{told:?}");
-        assert_eq!(told[1], "3: -, -, -, -");
+        let rows = read(format!("id,name,domain,tags,contact\n{line}\n{B},,,,\n"));
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert!(rows[0].starts_with("2! ") && rows[0].contains(why), "{rows:?}");
+        assert_eq!(rows[1], "3: -, -, -, -");
     }
     let latin = [format!("id,name\n{A},").as_bytes(), b"\xC9cole\n"].concat();
     assert_eq!(read(latin), ["2! name is not UTF-8; save the file as \"CSV UTF-8\""]);
@@ -106,9 +106,9 @@ fn a_first_line_that_is_wrong_says_how_it_should_be() {
         ("id\tname", "not by tabs"),
         (A, "a customer where the names of the columns belong"),
     ] {
-        let told = read(format!("{first}\n{A}\n").trim_start());
-        let told = if first.is_empty() { read("") } else { told };
-        assert!(told.len() == 1 && told[0].starts_with("1! ") && told[0].contains(why), "{first:?}: {told:?}");
+        let rows = read(format!("{first}\n{A}\n").trim_start());
+        let rows = if first.is_empty() { read("") } else { rows };
+        assert!(rows.len() == 1 && rows[0].starts_with("1! ") && rows[0].contains(why), "{first:?}: {rows:?}");
     }
     assert!(read(b"\xFF\xFEi\0d\0\n\0")[0].contains("UTF-16"));
 }

@@ -1,7 +1,7 @@
-//! The journal's own protocol: each line of the log is a datagram of fields, so that `journalctl` finds what concerns a
-//! delivery by `F_DELIVERY_ID=`.
+//! The journal's native protocol: each line is a datagram of fields, so that `journalctl` finds a delivery by
+//! `F_DELIVERY_ID=`.
 //!
-//! Not by `tracing-journald`: it sends where the line is logged, and waits there for as long as the journal does not read.
+//! Not `tracing-journald`: it sends in the logging thread, and waits for as long as the journal does not read.
 
 use std::error::Error;
 use std::fmt;
@@ -16,14 +16,14 @@ use super::queue::Queue;
 use crate::cli::failure::error_chain;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// A datagram has a size that fits; nothing that is worth reading is longer.
-const LONGEST_VALUE: usize = 16 << 10;
+/// Keeps datagrams within their limit; longer values are not worth reading.
+const VALUE_MAX_BYTES: usize = 16 << 10;
 
-/// Sends each event to the journal. Spans are not used.
+/// Sends events to the journal. Spans are ignored.
 pub(super) struct Journal(Queue);
 
 impl Journal {
-    /// Fails where there is no journal.
+    /// Fails if there is no journal.
     pub(super) fn connect() -> io::Result<(Self, Queue)> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(SOCKET)?;
@@ -31,7 +31,7 @@ impl Journal {
         let socket = UnixDatagram::unbound()?;
         let queue = Queue::into(move |entries| {
             for entry in entries {
-                // Not connected: a journal that was started anew is found again.
+                // Not connected, so that a restarted journal is found again.
                 let _ = socket.send_to(&entry, SOCKET);
             }
         })?;
@@ -65,10 +65,10 @@ struct Fields(Vec<u8>);
 
 impl Fields {
     fn put(&mut self, name: &str, value: &str) {
-        let value = &value[..value.floor_char_boundary(LONGEST_VALUE)];
+        let value = &value[..value.floor_char_boundary(VALUE_MAX_BYTES)];
         self.0.extend_from_slice(name.as_bytes());
         if value.contains('\n') {
-            // Otherwise its second line would be a field.
+            // Otherwise the second line would be a field.
             self.0.push(b'\n');
             self.0.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_le_bytes());
         } else {
@@ -87,7 +87,7 @@ impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.put("MESSAGE", value),
-            // Where in a library's source it was logged.
+            // The location in a library's source.
             name if name.starts_with("log.") => {}
             name => {
                 let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
@@ -111,14 +111,14 @@ mod tests {
 
     #[test]
     fn a_line_is_fields_and_no_value_makes_another() {
-        let (tell, told) = mpsc::channel();
-        let queue = Queue::into(move |entries| tell.send(entries).unwrap()).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let queue = Queue::into(move |entries| sender.send(entries).unwrap()).unwrap();
         let subscriber = tracing_subscriber::registry().with(Journal(queue));
         tracing::subscriber::with_default(subscriber, || {
             let error = io::Error::other("the disk is full");
             tracing::warn!(error = &error as &dyn Error, delivery.id = 7, name = "a\nPRIORITY=0", "crm: it failed");
         });
-        let entry = told.recv().unwrap().concat();
+        let entry = receiver.recv().unwrap().concat();
         let text = String::from_utf8_lossy(&entry);
         for line in ["PRIORITY=4", "SYSLOG_IDENTIFIER=vetwatch", "MESSAGE=crm: it failed", "F_DELIVERY_ID=7"] {
             assert!(text.lines().any(|found| found == line), "{line} is not in {text}");

@@ -1,8 +1,8 @@
-//! A queue between those who log and whoever reads it. A reader that hangs, a pipe that is full or a journal that does not
-//! answer, must not keep a verdict from being told.
+//! A queue between logging threads and the log's reader. A hanging reader, a full pipe or a journal that does not
+//! respond must not delay a verdict's message.
 //!
-//! `tracing-appender` has such a queue, too. It counts lines and not bytes, does not say what it dropped, and prints to the
-//! very streams that hang.
+//! `tracing-appender` has such a queue, too. It counts lines and not bytes, does not report what it dropped, and prints
+//! to the very streams that hang.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tracing::warn;
 
-/// What waits to be read takes no more memory than this, and a line.
-const MOST: usize = 1 << 20;
+/// Maximum size of the queue, not counting its last line.
+const QUEUE_MAX_BYTES: usize = 1 << 20;
 
-/// Takes lines and never waits. Cheap to clone.
+/// Accepts lines without blocking. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Queue(Arc<Shared>);
 
@@ -27,14 +27,14 @@ struct Shared {
 struct State {
     lines: Vec<Vec<u8>>,
     bytes: usize,
-    /// Not taken, because the queue was full.
+    /// Lines dropped because the queue was full.
     dropped: u64,
-    /// Lines were taken out, and are not written yet.
+    /// True while lines that were taken out are being written.
     writing: bool,
 }
 
 impl Queue {
-    /// A queue whose lines go into `sink`, in a thread that may wait.
+    /// Creates a queue with a thread that passes its lines to `sink`, which may block.
     pub(super) fn into(sink: impl FnMut(Vec<Vec<u8>>) + Send + 'static) -> io::Result<Self> {
         let queue = Self(Arc::default());
         let reading = queue.clone();
@@ -46,7 +46,7 @@ impl Queue {
         loop {
             let (lines, dropped) = self.take();
             if dropped > 0 {
-                // Queued right behind the lines before them, now that there is room.
+                // Queued directly after the earlier lines, now that there is room.
                 warn!("{dropped} log lines were dropped: whoever reads the log did not keep up");
             }
             sink(lines);
@@ -65,7 +65,7 @@ impl Queue {
 
     pub(super) fn offer(&self, line: Vec<u8>) {
         let mut state = self.lock();
-        if state.bytes >= MOST {
+        if state.bytes >= QUEUE_MAX_BYTES {
             state.dropped += 1;
             return;
         }
@@ -75,7 +75,7 @@ impl Queue {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all of it is written, but not for long.
+    /// Waits until everything is written, at most for `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let unwritten = |state: &mut State| state.writing || !state.lines.is_empty();
         drop(self.0.changed.wait_timeout_while(self.lock(), patience, unwritten));
@@ -87,7 +87,7 @@ impl Queue {
 }
 
 impl Write for Queue {
-    /// What is written at once is a line.
+    /// Each write is one line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.offer(line.to_vec());
         Ok(line.len())
@@ -107,15 +107,15 @@ mod tests {
     #[test]
     fn a_sink_that_hangs_costs_lines_and_no_time_and_is_not_waited_for_at_the_end() {
         let (release, hangs) = mpsc::channel::<()>();
-        let (tell, written) = mpsc::channel();
+        let (sender, written) = mpsc::channel();
         let queue = Queue::into(move |lines| {
             let _ = hangs.recv();
-            let _ = tell.send(lines.len());
+            let _ = sender.send(lines.len());
         })
         .unwrap();
         queue.offer(b"the first".to_vec());
-        // It is taken out by itself, or together with others; either way the sink waits.
-        let line = vec![b'x'; MOST / 8];
+        // It is taken out alone or with others; either way the sink waits.
+        let line = vec![b'x'; QUEUE_MAX_BYTES / 8];
         (0..100).for_each(|_| queue.offer(line.clone()));
         assert!(queue.lock().dropped >= 100 - 2 * 9, "what is queued is bounded");
         queue.flush(Duration::from_millis(10));

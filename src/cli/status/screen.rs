@@ -1,4 +1,4 @@
-//! The status as text.
+//! Renders the status as text.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::cli::{customers, history, text, time_args};
 use crate::store::reports::{CurrentRow, EndpointState, PartnerState, PendingRow};
 use crate::time::Timestamp;
 
-/// More than this of one kind does not fit on a screen; `--json` has them all.
-const SHOWN: usize = 10;
+/// Maximum rows of a section; `--json` has them all.
+const ROWS_MAX: usize = 10;
 
 pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     let style = out.style;
@@ -21,8 +21,8 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     };
     let mut page = format!("{} UTC, {daemon}\n", time_args::minute(&all.now.to_string()));
     if !all.attention.is_empty() {
-        let said = all.attention.iter().map(|said| vec!["!".into(), said.clone()]);
-        for line in out.table(&["", ""], said).lines() {
+        let lines = all.attention.iter().map(|text| vec!["!".into(), text.clone()]);
+        for line in out.table(&["", ""], lines).lines() {
             let _ = writeln!(page, "{}", style.bad(line));
         }
     }
@@ -40,7 +40,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
             vec![name.clone(), row.partner.clone(), row.qualification.clone(), waits(row, all.now)]
         });
         let header = ["CUSTOMER", "PARTNER", "QUALIFICATION", "WHAT (UTC)"];
-        section(out, &mut page, "Seen, and not believed yet", &header, rows.collect(), "nothing");
+        section(out, &mut page, "Seen, to be confirmed", &header, rows.collect(), "nothing");
     }
 
     let rows = all.decided.iter().map(|row| {
@@ -55,22 +55,22 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     let header = ["SEEN (UTC)", "VERDICT", "CUSTOMER", "QUALIFICATION", "REASON"];
     section(out, &mut page, "Decided in the last 7 days", &header, rows.collect(), "nothing");
 
-    if !all.blind.is_empty() {
-        let rows = all.blind.iter().map(|row| {
+    if !all.unreadable.is_empty() {
+        let rows = all.unreadable.iter().map(|row| {
             let name = if row.name.is_empty() { &row.customer_id } else { &row.name };
             let since = row.unreadable_since.as_deref().map(time_args::minute).unwrap_or_default();
             vec![since, name.clone(), row.partner.clone(), row.last_error.clone().unwrap_or_default()]
         });
-        section(out, &mut page, "Blind", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
+        section(out, &mut page, "Unreadable", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
     }
 
     let rows = all.partners.iter().map(|partner| {
         let state = &partner.state;
-        let gate = match (state.backoff_until, &state.backoff_reason) {
+        let backoff = match (state.backoff_until, &state.backoff_reason) {
             (Some(until), Some(why)) if until > all.now => {
-                format!("closed until {}: {why}", time_args::minute(&until.to_string()))
+                format!("until {}: {why}", time_args::minute(&until.to_string()))
             }
-            _ => "open".into(),
+            _ => "none".into(),
         };
         let due = match state.due_since {
             Some(since) => format!("{} since {}", state.due, ago(Some(since), all.now)),
@@ -87,13 +87,13 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
             0 => state.customers.to_string(),
             paused => format!("{} ({paused} paused)", state.customers),
         };
-        vec![state.partner.clone(), watched, due, ago(state.last_answer_at, all.now), budget, gate]
+        vec![state.partner.clone(), watched, due, ago(state.last_answer_at, all.now), budget, backoff]
     });
-    let header = ["PARTNER", "CUSTOMERS", "DUE", "LAST ANSWER", "BUDGET", "GATE"];
+    let header = ["PARTNER", "CUSTOMERS", "DUE", "LAST ANSWER", "BUDGET", "BACKOFF"];
     section(out, &mut page, "Partners", &header, rows.collect(), "none was asked yet");
     for partner in &all.partners {
-        for said in [list(&partner.state), activity_log(&partner.state)].into_iter().flatten() {
-            let _ = writeln!(page, "{}", text::clean(&said));
+        for problem in [list(&partner.state), activity_log(&partner.state)].into_iter().flatten() {
+            let _ = writeln!(page, "{}", text::clean(&problem));
         }
     }
 
@@ -101,9 +101,9 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         let next = endpoint.next_attempt_at.map(|next| time_args::minute(&next.to_string())).unwrap_or_default();
         let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.now)).unwrap_or_default();
         let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
-        vec![endpoint.endpoint.clone(), pending, oldest, next, dead, standing(endpoint)]
+        vec![endpoint.endpoint.clone(), pending, oldest, next, dead, state(endpoint)]
     });
-    let header = ["ENDPOINT", "WAITING", "OLDEST", "NEXT (UTC)", "GIVEN UP", "STATE"];
+    let header = ["ENDPOINT", "WAITING", "OLDEST", "NEXT (UTC)", "DEAD", "STATE"];
     section(out, &mut page, "Messages", &header, rows.collect(), "none were sent yet");
     page
 }
@@ -142,7 +142,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         line("muted", &format!("since {since} UTC, until {until}: nobody is told"));
     }
     if let Some(since) = &row.unreadable_since {
-        line("blind since", &at_and_ago(since, now));
+        line("failing since", &at_and_ago(since, now));
     }
     if let Some(error) = &row.last_error {
         line("last error", &format!("{error} ({} in a row)", row.poll_failures));
@@ -178,13 +178,13 @@ fn section(out: &Output, page: &mut String, title: &str, header: &[&str], rows: 
         return;
     }
     let count = rows.len();
-    let _ = write!(page, "\n{title} ({count})\n{}", out.table(header, rows.into_iter().take(SHOWN)));
-    if count > SHOWN {
-        let _ = writeln!(page, "… and {} more", count - SHOWN);
+    let _ = write!(page, "\n{title} ({count})\n{}", out.table(header, rows.into_iter().take(ROWS_MAX)));
+    if count > ROWS_MAX {
+        let _ = writeln!(page, "… and {} more", count - ROWS_MAX);
     }
 }
 
-/// What is to be said of the customer list, if anything is.
+/// The customer list's problem, if there is one.
 fn list(state: &PartnerState) -> Option<String> {
     let complete = state.list_complete_at.map_or("never".into(), |at| time_args::minute(&at.to_string()));
     let partner = &state.partner;
@@ -202,7 +202,7 @@ fn list(state: &PartnerState) -> Option<String> {
     ))
 }
 
-/// What is to be said of the activity log, if anything is.
+/// The activity log's problem, if there is one.
 fn activity_log(state: &PartnerState) -> Option<String> {
     let error = state.activity_log_error.as_ref()?;
     let since = state.activity_log_failing_since.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
@@ -215,7 +215,7 @@ fn activity_log(state: &PartnerState) -> Option<String> {
     Some(format!("{}: the activity log cannot be read since {since}, again at {retry}{so}: {error}", state.partner))
 }
 
-/// `Denied seen at 09:14, to be confirmed by 10:16`: the times of today, and of other days with the day.
+/// `Denied seen at 09:14, to be confirmed by 10:16`: only times if today, else with the day.
 fn waits(row: &PendingRow, now: Timestamp) -> String {
     let time = |at: Timestamp| {
         let is_today = at.to_utc().date_naive() == now.to_utc().date_naive();
@@ -224,7 +224,7 @@ fn waits(row: &PendingRow, now: Timestamp) -> String {
     format!("{} seen at {}, to be confirmed by {}", row.vetting_status, time(row.seen_at), time(row.confirmed_by))
 }
 
-fn standing(endpoint: &EndpointState) -> String {
+fn state(endpoint: &EndpointState) -> String {
     let why = endpoint.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     match (endpoint.paused_at, endpoint.closed_since) {
         (Some(since), _) => format!("gone since {}{why}", time_args::minute(&since.to_string())),

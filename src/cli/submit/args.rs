@@ -1,4 +1,4 @@
-//! What `vetwatch submit` is told, and whether it fits.
+//! The arguments of `vetwatch submit`, and whether they fit together.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -8,8 +8,8 @@ use crate::cli::{Exit, Failure};
 use crate::partner_center::{Segment, Submission};
 use crate::qualification::key;
 
-/// No code and no address is longer.
-const LONGEST: usize = 500;
+/// Longer than any code or address.
+const VALUE_MAX_CHARS: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,30 +19,30 @@ pub struct Args {
     /// `Education`, `GovernmentCommunityCloud` or `StateOwnedEntity`
     #[arg(value_name = "QUALIFICATION")]
     pub qualification: String,
-    /// Of Education: `K12` or `HigherEducation`
+    /// For Education: `K12` or `HigherEducation`
     #[arg(long, value_name = "SEGMENT")]
     pub segment: Option<String>,
-    /// Of Education: the institution's website; optional, and speeds the vetting up
+    /// For Education: the institution's website; optional, and speeds up the review
     #[arg(long, value_name = "URL")]
     pub website: Option<String>,
-    /// Of `GovernmentCommunityCloud`; `-` reads it from standard input
+    /// For `GovernmentCommunityCloud`; `-` reads it from standard input
     #[arg(long, value_name = "CODE", allow_hyphen_values = true)]
     pub validation_code: Option<String>,
     /// Only this partner of the configuration
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
-    /// Even if all three attempts were seen, or a review is going on
+    /// Submit even if all three attempts were seen, or a review is in progress
     #[arg(long)]
     pub force: bool,
-    /// Do not ask before sending
+    /// Send without confirmation
     #[arg(long)]
     pub yes: bool,
 }
 
-/// What the arguments ask for.
+/// The submission that the arguments describe.
 ///
 /// # Errors
-/// [`Exit::Usage`] if they do not fit each other.
+/// [`Exit::Usage`] if they contradict each other.
 pub(super) fn submission(args: &Args) -> Result<Submission, Failure> {
     let usage = |what: &str| Failure::new(Exit::Usage, what.to_owned());
     let blank = |text: &Option<String>| text.as_ref().is_some_and(|text| !is_plain(text));
@@ -88,16 +88,16 @@ pub(super) fn submission(args: &Args) -> Result<Submission, Failure> {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LONGEST && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    !text.is_empty() && text.len() <= VALUE_MAX_CHARS && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
-/// The code itself, where `-` stands for it.
+/// Replaces `-` by the code from standard input.
 pub(super) fn with_code_from_stdin(args: &Args, submission: Submission) -> Result<Submission, Failure> {
     if args.validation_code.as_deref() != Some("-") {
         return Ok(submission);
     }
     if io::stdin().is_terminal() {
-        // Whoever cannot see the question can still answer it.
+        // Without a visible prompt the code can still be entered.
         let _ = write!(io::stderr(), "Validation code: ");
     }
     let mut line = String::new();

@@ -254,7 +254,7 @@ fn doubts_are_warnings() {
     route: no route takes vetting.vanished, vetting.overdue: the operators get them
     route[0].qualifications[0]: Partner Center's documentation knows no Educaton; did you mean Education?
     partner[0].requests_per_minute: 900 is more than the 500 that Microsoft allows a tenant
-    retry.give_up_after: what a receiver cannot take for 1h is given up; an outage may be longer
+    retry.give_up_after: a message that a receiver cannot take for 1h becomes dead; an outage may be longer
     endpoint[2].secret_file: everybody on this machine can get at the file (mode 644)
     endpoint[2].proxy_url: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
     endpoint[2].allow_networks: has no effect: the proxy looks names up

@@ -163,7 +163,7 @@ async fn messages(desk: &Desk) -> String {
     let dead = desk.json(&["deliveries", "list", "--state", "dead", "--endpoint", "sales-mail"]).await;
     let id = dead[0]["delivery_id"].as_str().unwrap().to_owned();
     let text = desk.run(&["deliveries", "list"]).await.exits(0).out;
-    assert!(text.contains(&id) && text.contains("given up") && text.contains("no such user"), "{text}");
+    assert!(text.contains(&id) && text.contains("dead") && text.contains("no such user"), "{text}");
     desk.run(&["deliveries", "list", "--endpoint", "pigeon"]).await.exits(4);
     desk.run(&["deliveries", "list", "--state", "lost"]).await.exits(2);
 

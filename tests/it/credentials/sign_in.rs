@@ -134,7 +134,7 @@ async fn ctrl_c_ends_a_sign_in() {
     std::process::Command::new("kill").arg("-INT").arg(pid.to_string()).status().unwrap();
     let output = tokio::time::timeout(SOON, ended).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
-    assert!(complaint(&output).contains("given up; nothing was changed"), "{}", complaint(&output));
+    assert!(complaint(&output).contains("cancelled; nothing was changed"), "{}", complaint(&output));
 }
 
 /// In a rehearsal there is no test that approves.

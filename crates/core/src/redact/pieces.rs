@@ -35,7 +35,6 @@ const SCHEMES: [&str; 6] = ["basic", "bearer", "token", "apikey", "key", "geniek
 
 pub(super) type Gram = [u8; PART_CHARS];
 
-/// The patterns of one secret.
 #[derive(Default)]
 pub(super) struct Pieces {
     pub(super) length: usize,
@@ -46,13 +45,11 @@ pub(super) struct Pieces {
     pub(super) short: Vec<Vec<u8>>,
 }
 
-/// The message of XOAUTH2.
 pub fn xoauth2(name: &str, token: &str) -> String {
     format!("user={name}\u{1}auth=Bearer {token}\u{1}\u{1}")
 }
 
 impl Pieces {
-    /// Patterns of one secret.
     pub(super) fn of(secret: &[u8]) -> Self {
         let mut pieces = Self::of_spelling(secret);
         if secret.len() <= ENCODED_MAX_BYTES {

@@ -13,7 +13,6 @@ pub(super) struct Unit {
     pub(super) to: u32,
 }
 
-/// One decoded form of a text.
 pub(super) struct Reading {
     pub(super) units: Vec<Unit>,
     /// Everything in the text's order; not just the contents of some runs.
