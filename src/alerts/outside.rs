@@ -23,7 +23,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Outside {
     pub endpoints: Vec<(String, Channel)>,
     /// Keys of alerts sent and not enqueued since.
-    sent: Mutex<BTreeSet<String>>,
+    sent: Mutex<BTreeSet<Key>>,
     /// Of these, late work, whose end is to be reported.
     raised: Mutex<Vec<Raised>>,
 }
@@ -65,7 +65,7 @@ impl Outside {
     pub(super) fn is_over(&self, reason: Reason, about: &str) {
         self.lock().retain(|sent| sent.reason != reason || sent.about != about);
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.retain(|key| !(key.contains(reason.as_str()) && key.contains(about)));
+        sent.retain(|key| key.reason != reason.as_str() || (key.about != about && !about.is_empty()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Raised>> {
@@ -109,7 +109,50 @@ impl Outside {
 }
 
 /// Identifies an alert, independent of how long its cause has lasted.
-fn key(alarm: &Alarm<'_>) -> String {
-    let figure = |name: &str| alarm.figures.get(name).and_then(Value::as_str).unwrap_or_default();
-    format!("{} {} {} {}", alarm.kind, alarm.partner.name, figure("reason"), figure("endpoint"))
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    kind: &'static str,
+    reason: String,
+    /// An endpoint, or else a partner; empty for the database.
+    about: String,
+}
+
+fn key(alarm: &Alarm<'_>) -> Key {
+    let figure = |name: &str| alarm.figures.get(name).and_then(Value::as_str);
+    Key {
+        kind: alarm.kind.as_str(),
+        reason: figure("reason").unwrap_or_default().to_owned(),
+        about: figure("endpoint").or(figure("about")).unwrap_or(&alarm.partner.name).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::EventType;
+    use crate::store::PartnerRow;
+
+    #[test]
+    fn the_end_of_one_trouble_forgets_no_other() {
+        let partner =
+            |name: &str| PartnerRow { id: 1, name: name.to_owned(), watching_since: Timestamp::from_millis(0) };
+        let (one, other) = (partner("emea"), partner("emea-2"));
+        let alarm = |partner| Alarm {
+            kind: EventType::PollingLate,
+            partner,
+            summary: String::new(),
+            detail: String::new(),
+            figures: json!({ "reason": Reason::PollingLate.as_str(), "about": partner.name }),
+            exclude_endpoint: None,
+            key: None,
+        };
+        let outside = Outside::default();
+        for partner in [&one, &other] {
+            outside.sent.lock().unwrap().insert(key(&alarm(partner)));
+        }
+        outside.is_over(Reason::PollingLate, "emea");
+        assert!(!outside.has_sent(&alarm(&one)) && outside.has_sent(&alarm(&other)));
+    }
 }

@@ -1,5 +1,6 @@
 //! Attempts one claimed delivery, and records the result and what it says about the endpoint.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +69,8 @@ impl Sender {
         tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| AttemptResult {
             outcome: Outcome::Unconfirmed,
             detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
-            final_replies: due.final_replies.clone(),
+            // None in this attempt: those of earlier ones are recorded already.
+            final_replies: BTreeMap::new(),
         })
     }
 
