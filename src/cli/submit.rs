@@ -177,14 +177,14 @@ async fn send(
         .map_err(|error| run::failure(error.into()))?;
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     // Recorded first: if this process dies, the customer is polled.
-    let to = Recorder {
+    let recorder = Recorder {
         store,
         partner: &poller.partner,
         routes: &poller.routes,
         intervals: &poller.intervals,
         calendar: &poller.reminders.calendar,
     };
-    let expected = to.submission_started(row, context.now()).await?;
+    let expected = recorder.submission_started(row, context.now()).await?;
     let expected = expected.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("nothing was sent: {} was removed meanwhile", plan.customer.label()))
     })?;
@@ -192,7 +192,7 @@ async fn send(
     match client.submit(&plan.customer.id, plan.submission).await {
         Ok(submitted) => {
             let answer = (submitted.answer.as_ref(), submitted.ended_at);
-            let accepted = to.submission_accepted(&expected, qualification, answer);
+            let accepted = recorder.submission_accepted(&expected, qualification, answer);
             let recorded = accepted.await.map_err(|error| {
                 let why = error_chain(&error);
                 // Not 75: a script would submit again, and that may cost an attempt.

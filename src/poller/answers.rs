@@ -149,7 +149,7 @@ impl Poller {
     }
 
     async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
-        let to = Recorder {
+        let recorder = Recorder {
             store: &self.store,
             partner: &self.partner,
             routes: &self.routes,
@@ -158,7 +158,7 @@ impl Poller {
         };
         let polled = self.recent_polls.within_hour(answer.ended_at);
         let recorded =
-            to.record(polled, customer.row, answer).await.map_err(|error| error.while_doing("record an answer"))?;
+            recorder.record(polled, customer.row, answer).await.map_err(|error| error.while_doing("record an answer"))?;
         self.poke_outbox(recorded.queued);
         for (change, event) in &recorded.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
