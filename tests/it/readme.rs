@@ -1,5 +1,5 @@
-//! What the README says is true: its queries run, its views have the columns that it describes, its commands can be
-//! typed, its example verifies, and the tests that it names exist.
+//! The README is accurate: its queries run, its views have the columns it describes, its commands parse, its example
+//! verifies, and the tests it names exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::world::{SIGNING_SECRET, World};
 
 const README: &str = include_str!("../../README.md");
 
-/// The contents of the code blocks of a language.
+/// Contents of the code blocks in a language.
 fn blocks(language: &str) -> Vec<&'static str> {
     let start = format!("```{language}\n");
     let found: Vec<_> = README.split(&start).skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
@@ -28,7 +28,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
     found
 }
 
-/// What stands below a heading, up to the next one.
+/// The text below a heading, up to the next one.
 fn section(heading: &str) -> &'static str {
     let (_, rest) = README.split_once(&format!("\n{heading}")).unwrap_or_else(|| panic!("there is no {heading}"));
     rest.split("\n#").next().unwrap()
@@ -40,7 +40,7 @@ fn ticked(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A year of a small provider: schools that were approved, denied, denied and approved, or are still waiting; one that
-/// cannot be read; a receiver that takes nothing any more.
+/// cannot be read; a receiver that accepts nothing any more.
 async fn a_year() -> World {
     let mut world = World::new().await;
     let mut schools = Vec::new();
@@ -81,7 +81,7 @@ async fn write(store: Store, id: String, now: Timestamp, stop: Arc<AtomicBool>, 
     }
 }
 
-/// As the README says to: read-only, by URI.
+/// Opens read-only by URI, as the README says.
 fn sqlite3(database: &Path, sql: &str) -> Vec<Value> {
     let uri = format!("file:{}?mode=ro", database.display());
     let output = Command::new("sqlite3").args(["-json", &uri, sql]).output().expect("sqlite3 is installed");
@@ -108,7 +108,7 @@ async fn every_query_of_the_readme_runs_through_sqlite3_while_somebody_writes() 
         let before = written.load(Ordering::Relaxed);
         let rows = sqlite3(&world.config.database, sql);
         assert!(!rows.is_empty(), "nothing to show for\n{sql}");
-        // The writer was not held up, and the next query reads beside it again.
+        // The writer was not blocked, and the next query reads beside it again.
         while written.load(Ordering::Relaxed) == before {
             assert!(!writer.is_finished(), "the writer failed");
             tokio::task::yield_now().await;
@@ -126,7 +126,7 @@ async fn every_query_of_the_readme_runs_through_sqlite3_while_somebody_writes() 
     let sum = |rows: &[Value], column: &str| rows.iter().map(|row| row[column].as_i64().unwrap()).sum::<i64>();
     assert_eq!((sum(&answers[1], "verdicts"), sum(&answers[1], "approved")), (10, 4));
     assert_eq!((answers[2].len(), sum(&answers[2], "denials")), (2, 6), "{:?}", answers[2]);
-    // The longest first; who could not be read is still believed to be in review.
+    // The longest first; a customer that could not be read still counts as in review.
     let waiting: Vec<_> = answers[3].iter().map(|row| row["days"].as_f64().unwrap()).collect();
     assert!(waiting.len() == 4 && waiting.is_sorted_by(|a, b| a >= b), "{:?}", answers[3]);
     let second = answers[4].iter().find(|row| row["attempt"] == 2).unwrap();
@@ -156,7 +156,7 @@ async fn every_column_of_every_view_is_described() {
     }
 }
 
-/// The texts between backticks in the first cell of a row, of which the first backtick is gone.
+/// The texts between backticks in the first cell of a row whose first backtick was stripped.
 fn ticked_cell(line: &str) -> impl Iterator<Item = &str> {
     line.split(" |").next().unwrap().split('`').step_by(2)
 }
