@@ -271,15 +271,15 @@ async fn a_customer_list_that_cannot_be_read_is_not_asked_for_in_a_loop() {
     let mut world = World::new().await;
     world.customer("Contoso School").await;
     world.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(500)));
-    let roster = &world.parts.partners[0].roster;
+    let sync = &world.parts.partners[0].roster;
     for _ in 0..15 {
-        roster.round().await.unwrap();
+        sync.round().await.unwrap();
         world.pass(seconds(20));
     }
     assert_eq!(world.sandbox.count(Kind::Customers), 1);
     world.sandbox.clear_faults();
-    roster.round().await.unwrap();
-    roster.round().await.unwrap();
+    sync.round().await.unwrap();
+    sync.round().await.unwrap();
     assert_eq!(world.sandbox.count(Kind::Customers), 2);
 }
 
