@@ -1,1 +1,1 @@
-"""What benches/run is made of."""
+"""Modules of benches/run."""

@@ -54,7 +54,7 @@ class _Server:
                 threading.Thread(target=self._run, args=(connection,), daemon=True).start()
 
     def _run(self, connection: socket.socket) -> None:
-        # A peer that was killed resets its connections.
+        # A killed peer resets its connections.
         with contextlib.suppress(OSError), connection:
             self.serve(connection)
         self.open.discard(connection)
@@ -76,7 +76,7 @@ class _Server:
 
 
 class Relay(_Server):
-    """Hands on what it is sent, and remembers when each customer's last answer was handed over."""
+    """Relays traffic, and records when each customer's last response was handed over."""
 
     def __init__(self, url: str) -> None:
         host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
@@ -112,7 +112,7 @@ class Hook:
 
 
 class Receiver(_Server):
-    """Takes webhooks. While `holding`, it answers none. What is about no customer (`monitor.initial_sync`) is not measured."""
+    """Receives webhooks; while `holding`, responds to none. Events without a customer (`monitor.initial_sync`) are not measured."""
 
     def __init__(self) -> None:
         self.hooks: queue.Queue[Hook] = queue.Queue()
@@ -132,7 +132,7 @@ class Receiver(_Server):
             if hook.customer:
                 self.hooks.put(hook)
             if holding and hook.customer:
-                connection.recv(1)  # until the other side is gone
+                connection.recv(1)  # until the peer disconnects
                 return
             connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 

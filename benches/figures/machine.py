@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine that the figures were measured on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load() -> str:
 
 
 def fsync_times(folder: Path, times: int = 500) -> list[float]:
-    """Seconds for appending 4 KiB and waiting until they are on the disk, again and again."""
+    """Seconds of each append of 4 KiB with fsync."""
     path = folder / "fsync"
     file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     page = os.urandom(4096)
@@ -44,7 +44,7 @@ def fsync_times(folder: Path, times: int = 500) -> list[float]:
 
 
 def memory(process: int) -> dict[str, float]:
-    """Resident now and at most (`VmRSS`, `VmHWM`) in MB, of a process that runs."""
+    """Current and peak resident memory (`VmRSS`, `VmHWM`) of a running process, in MB."""
     status = Path(f"/proc/{process}/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return {name: int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")}

@@ -1,4 +1,4 @@
-"""The simulated Partner Center, in a process of its own."""
+"""The simulated Partner Center, in a separate process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Peer:
         self.control(f"customers/{customer}/approve", {})
 
     def questions(self) -> int:
-        """How often somebody's qualifications were asked for so far."""
+        """Number of polls so far."""
         return self.control("counters")["kinds"].get("qualifications", {}).get("requests", 0)
 
     def statuses(self) -> dict[str, int]:
@@ -65,7 +65,7 @@ class Peer:
 
 @contextlib.contextmanager
 def running(program: Path, log: Path) -> Iterator[Peer]:
-    """A sandbox without customers. It ends with us, since its standard input does."""
+    """A sandbox without customers. It ends with this process, since its standard input closes."""
     with log.open("wb") as errors:
         command = [program, "--serve"]
         child = subprocess.Popen(

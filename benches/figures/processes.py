@@ -17,20 +17,20 @@ class Failed(Exception):
 
 @dataclass
 class Usage:
-    """Of a child that has ended, in seconds: from just before it was started until it was reaped."""
+    """Times of an ended child, in seconds: from just before its start until it was reaped."""
 
     wall: float
     cpu: float
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would change the log or the configuration of a child."""
+    """This process's environment, without what would change a child's log or configuration."""
     unwanted = ("RUST_LOG", "JOURNAL_STREAM", "VETWATCH_CONFIG", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET")
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
 def timed(command: list[str | Path], log: Path, within: float = 600) -> Usage:
-    """Runs a command to its end. It prints into `log` and complains beside it; any exit code but 0 is a failure."""
+    """Runs a command, with stdout and stderr in files; any exit code but 0 is a failure."""
     complaints = log.with_suffix(".err")
     with log.open("wb") as output, complaints.open("wb") as errors:
         began = time.monotonic()
@@ -45,7 +45,7 @@ def timed(command: list[str | Path], log: Path, within: float = 600) -> Usage:
 
 
 def _wait4(child: subprocess.Popen[bytes], deadline: float):
-    """Waits in the kernel, so that the end is seen at once; an alarm ends a child that never ends."""
+    """Waits in the kernel, so that the end is seen at once; an alarm kills a child that hangs."""
 
     def too_late(*_: object) -> None:
         child.kill()
@@ -63,7 +63,7 @@ def _wait4(child: subprocess.Popen[bytes], deadline: float):
 
 @contextlib.contextmanager
 def ending(child: subprocess.Popen[bytes]):
-    """Whatever happens in the block, the child has ended after it."""
+    """Ensures that the child has ended after the block."""
     try:
         yield child
     finally:

@@ -24,7 +24,7 @@ from .vetwatch import Vetwatch
 
 @dataclass
 class Bench:
-    """What all rows need."""
+    """State shared by all rows."""
 
     vetwatch: Path
     peer: Path
@@ -79,7 +79,7 @@ def unchanged(bench: Bench) -> list[Figure]:
 
 
 def throughput(bench: Bench) -> list[Figure]:
-    """What a poll costs where there are many; the server's own limit beside it."""
+    """The cost of a poll with many customers, beside the server's own limit."""
     count = bench.times(20_000, 2_000)
     with bench.world("throughput", count, count // 100, count * 9 // 100) as (peer, folder), Receiver() as receiver:
         vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, peer.url, receiver.url)
@@ -99,7 +99,7 @@ def throughput(bench: Bench) -> list[Figure]:
 
 
 def _wrk(peer: Peer) -> float | None:
-    """How often a second the same server answers the same question over as many connections."""
+    """Responses a second of the same server to the same request over as many connections."""
     if not (wrk := shutil.which("wrk")):
         return None
     url = f"{peer.url}v1/customers/{peer.ids(1)[0]}/qualifications"
@@ -114,7 +114,7 @@ def _wrk(peer: Peer) -> float | None:
 
 
 def memory(bench: Bench) -> list[Figure]:
-    """What the daemon keeps resident once it has listed and asked everybody."""
+    """The daemon's resident memory after it has synced and polled all customers."""
     figures = []
     for count, most, times in ((5_000, 20, bench.times(3, 1)), (bench.times(100_000, 10_000), 60, 1)):
         settled, peaks, took, again = [], [], [], []
@@ -129,7 +129,7 @@ def memory(bench: Bench) -> list[Figure]:
                     seen = "select count(*) = ? from customer where last_seen_at is not null"
                     until(f"{count} customers were asked", lambda: vetwatch.ask(seen, count), within=1800, pause=0.25)
                     took.append(time.monotonic() - began)
-                    time.sleep(3)  # what is freed late is freed by now
+                    time.sleep(3)  # late frees are done by now
                     resident = machine.memory(daemon.pid)
                 again.append(vetwatch.run("customers", "sync")[0].wall)
             settled.append(resident["VmRSS"])
@@ -197,7 +197,7 @@ def _verdict(vetwatch: Vetwatch, peer: Peer, relay: Relay, receiver: Receiver, c
     """Milliseconds from the answer's hand-over to the webhook's arrival."""
     peer.approve(customer)
     relay.answered.pop(customer, None)
-    vetwatch.run("poll", customer)  # the daemon asks
+    vetwatch.run("poll", customer)  # the daemon polls
     hook = receiver.next()
     if hook is None or hook.customer != customer:
         raise Failed(f"the verdict on {customer} was not told; the webhook that came is {hook}")
@@ -205,7 +205,7 @@ def _verdict(vetwatch: Vetwatch, peer: Peer, relay: Relay, receiver: Receiver, c
 
 
 def recovery(bench: Bench) -> list[Figure]:
-    """Killed while the receiver holds its webhook, started again: until the receiver is asked again."""
+    """Killed while the receiver holds its webhook, then restarted: time until the next request."""
     count, kills = 5_000, bench.times(20, 3)
     taken = []
     with bench.world("recovery", count, 50, 450) as (peer, folder), Receiver() as receiver:
@@ -215,7 +215,7 @@ def recovery(bench: Bench) -> list[Figure]:
             receiver.holding = True
             with vetwatch.daemon() as daemon:
                 peer.approve(customer)
-                vetwatch.run("poll", customer)  # the daemon asks
+                vetwatch.run("poll", customer)  # the daemon polls
                 held = receiver.next()
                 if held is None or held.customer != customer:
                     raise Failed(f"the verdict on {customer} was not told; the webhook that came is {held}")

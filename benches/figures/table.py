@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that so many percent of the values do not exceed."""
+    """The smallest value that this percentage of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -int(-len(ordered) * percent // 100) - 1))]
 
 
 @dataclass
 class Figure:
-    """One line of the table: what was measured again and again, in `unit`."""
+    """One line of the table: repeated measurements, in `unit`."""
 
     what: str
     unit: str
@@ -25,7 +25,7 @@ class Figure:
     least: float | None = None
     # None: the median is judged.
     judged: float | None = None
-    # The same of the peer, or the limit, in the same run.
+    # The peer's values or the limit, from the same run.
     beside: str = ""
 
     @property
@@ -52,7 +52,7 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.001 or value == 0 else f"{value:.4f}"

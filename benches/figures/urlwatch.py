@@ -1,4 +1,4 @@
-"""urlwatch, the peer: the same questions, asked of the same server in the same run."""
+"""urlwatch for comparison: the same requests to the same server in the same run."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Urlwatch:
         jobs = [json.dumps({"name": url, "url": url, "headers": headers}) for url in urls]
         (folder / "urls.yaml").write_text("\n---\n".join(jobs) + "\n")
         (folder / "hooks.py").touch()
-        # All that is not named has its default.
+        # Other settings have their defaults.
         (folder / "urlwatch.yaml").write_text("report:\n  stdout:\n    enabled: true\n")
 
     def run(self) -> Usage:
-        """One run over all jobs; it fails unless all of them were answered."""
+        """One run over all jobs; fails unless every request got a response."""
         before = self.peer.statuses().get("200", 0)
         log = self.folder / "log"
         named = {"urls": "urls.yaml", "config": "urlwatch.yaml", "hooks": "hooks.py", "cache": "cache.db"}

@@ -1,4 +1,4 @@
-"""vetwatch as an operator would set it up, in a folder of its own."""
+"""vetwatch as an operator would set it up, in a separate folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 
 class Vetwatch:
     def __init__(self, program: Path, folder: Path, peer: Peer, api: str, hook: str, other: str | None = None) -> None:
-        """Asks `api` (the peer, or a relay before it) and tells `hook`, and `other` of verdicts."""
+        """Polls `api` (the peer, or a relay before it) and notifies `hook` and `other` of verdicts."""
         folder.mkdir()
         self.program, self.folder = program, folder
         self.database, self.configuration = folder / "vetwatch.db", folder / "vetwatch.toml"
@@ -27,7 +27,7 @@ class Vetwatch:
         (folder / "client-secret").write_text(peer.client_secret)
         (folder / "signing-secret").write_text(SIGNING_SECRET)
         endpoints = {"crm": hook} | ({"other": other} if other else {})
-        # Everything that is not named has its default; the budget is what a sandbox may be asked for.
+        # Other settings have their defaults; the budget is the sandbox's maximum.
         self.configuration.write_text(f"""
 [database]
 path = "{self.database}"
@@ -65,7 +65,7 @@ endpoints = ["crm"]
             raise Failed(f"vetwatch {' '.join(arguments)} printed no JSON:\n{tail(log)}") from error
 
     def poll_all(self, count: int) -> Usage:
-        """Asks everybody once, and makes sure that everybody was asked and every answer recorded."""
+        """Polls every customer once, and checks that every response was recorded."""
         before = now_ms()
         usage, said = self.run("poll")
         seen = self.ask("select count(*) from customer where last_seen_at >= ? and poll_failures = 0", before)
@@ -75,7 +75,7 @@ endpoints = ["crm"]
 
     @contextlib.contextmanager
     def daemon(self, settled: bool = True) -> Iterator[subprocess.Popen[bytes]]:
-        """Runs the daemon for as long as the block; by its beginning it has started, unless that is measured."""
+        """Runs the daemon during the block, which begins after the start, unless that is measured."""
         with self.log.open("wb") as log:
             command = [self.program, "--config", self.configuration, "run"]
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
@@ -85,7 +85,7 @@ endpoints = ["crm"]
             yield child
 
     def ask(self, query: str, *values: Any) -> Any:
-        """The one value that a query answers, through a connection of its own; None while there is no database."""
+        """The single value of a query, over a separate connection; None while there is no database."""
         try:
             with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)) as reader:
                 return reader.execute(query, values).fetchone()[0]

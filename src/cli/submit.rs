@@ -193,13 +193,13 @@ async fn send(
         Ok(submitted) => {
             let answer = (submitted.answer.as_ref(), submitted.ended_at);
             let accepted = recorder.submission_accepted(&expected, qualification, answer);
-            let recorded = accepted.await.map_err(|error| {
+            let outcome = accepted.await.map_err(|error| {
                 let why = error_chain(&error);
                 // Not 75: a script would submit again, and that may cost an attempt.
                 Failure { exit: Exit::Failed, why: Some(why), ..error.into() }
                     .advise("Microsoft took the submission: do not submit again; its outcome will be told")
             })?;
-            say(context, plan, &submitted, &recorded)
+            say(context, plan, &submitted, &outcome)
         }
         Err(error) => {
             if let Error::Throttled { .. } = error.error {

@@ -157,10 +157,12 @@ impl Poller {
             calendar: &self.reminders.calendar,
         };
         let polled = self.recent_polls.within_hour(answer.ended_at);
-        let recorded =
-            recorder.record(polled, customer.row, answer).await.map_err(|error| error.while_doing("record an answer"))?;
-        self.poke_outbox(recorded.queued);
-        for (change, event) in &recorded.changes {
+        let outcome = recorder
+            .record(polled, customer.row, answer)
+            .await
+            .map_err(|error| error.while_doing("record an answer"))?;
+        self.poke_outbox(outcome.queued);
+        for (change, event) in &outcome.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
             info!(
                 customer.id = customer.customer_id, qualification = change.qualification,
@@ -168,7 +170,7 @@ impl Poller {
                 "{event}: from {} to {}", word(&change.from), word(&change.to)
             );
         }
-        Ok(u32::try_from(recorded.changes.len()).unwrap_or(u32::MAX))
+        Ok(u32::try_from(outcome.changes.len()).unwrap_or(u32::MAX))
     }
 
     fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {

@@ -1,4 +1,4 @@
-//! The activity log: who submitted something is asked sooner, and only the customer's own answer is believed.
+//! The activity log: customers with a submission are polled sooner, and only their own response counts.
 
 use serde_json::{Value, json};
 use vetwatch::activity_log::ScanOutcome;
@@ -9,7 +9,7 @@ use crate::world::{World, hours, minutes};
 
 const DAY: u64 = 24;
 
-/// Looks at the log as the daemon does, until it is not due.
+/// Scans the log as the daemon does, until no scan is due.
 async fn look(world: &World) -> ScanOutcome {
     let mut all = ScanOutcome::default();
     loop {
@@ -37,7 +37,7 @@ fn write(world: &World, auditing: AuditLogOptions) {
     world.sandbox.quirk(QuirkRule::all(Quirk::Auditing(auditing)));
 }
 
-/// So many operations of no interest, a minute apart, the last one at `until`.
+/// This many irrelevant operations, a minute apart, the last one at `until`.
 fn noise(world: &World, count: u64, until: Timestamp) {
     for n in (0..count).rev() {
         let at = until.before(minutes(n)).to_string();
@@ -50,7 +50,7 @@ async fn class(world: &World, id: &str) -> String {
     world.rows(&format!("select poll_class from customer where customer_id = '{id}'")).await.remove(0)
 }
 
-/// A world that was seen, and whose log was read, with a customer who has been one for long.
+/// A world that was polled and whose log was scanned, with a long-standing customer.
 async fn known() -> (World, String) {
     let mut world = World::new().await;
     let school = world.customer("Contoso School").await;
@@ -74,7 +74,7 @@ async fn a_submission_of_an_unqualified_customer_is_noticed_by_the_next_look_and
     world.sandbox.submit(&school).unwrap();
     let found = look_later(&world).await;
     assert_eq!((found.expected, found.pages), (1, 1));
-    // The log tells nobody anything.
+    // The log notifies nothing.
     assert_eq!(world.rows("select count(*) from transition").await, ["0"]);
     assert_eq!(world.poll().await, 1);
     assert_eq!(world.sandbox.count_of(&school), asked + 1);
@@ -84,7 +84,7 @@ async fn a_submission_of_an_unqualified_customer_is_noticed_by_the_next_look_and
     world.poll().await;
     world.deliver().await;
     assert_eq!(world.webhooks(), ["vetting.approved Contoso School -"]);
-    // What came of it was seen: the same record causes nothing more.
+    // Its effect was seen: the same record causes nothing more.
     for _ in 0..12 {
         assert_eq!(look_later(&world).await.expected, 0);
     }
@@ -95,7 +95,7 @@ async fn a_submission_of_an_unqualified_customer_is_noticed_by_the_next_look_and
 #[tokio::test]
 async fn a_submission_that_does_not_show_yet_is_looked_for_until_it_does_or_ten_business_days_are_over() {
     let (world, school) = known().await;
-    // A record without anything behind it.
+    // A record without any submission behind it.
     world
         .sandbox
         .add_record(json!({"operationType": "UpdateCustomerQualification", "customerId": school.to_uppercase(),
@@ -171,7 +171,7 @@ async fn no_record_is_lost_in_any_order_and_a_look_stops_where_everything_was_se
                 ..AuditLogOptions::default()
             },
         );
-        world.pass(hours(14)); // past midnight, and the customers of this morning lie behind
+        world.pass(hours(14)); // past midnight, and beyond this morning's customers
         noise(&world, 600, world.clock.now());
         let first = look(&world).await;
         assert!(first.pages >= 12, "{order:?}: {first:?}");
@@ -229,7 +229,7 @@ async fn a_look_that_breaks_off_keeps_what_it_found_and_forgets_nothing() {
     let found = look(&world).await;
     assert_eq!(found.expected, 1, "{found:?}");
 
-    // A commit that fails takes the cursor along.
+    // A failed commit rolls back the cursor as well.
     let (world, school) = known().await;
     let cursor = world.rows("select activity_log_cursor from partner").await;
     world.sandbox.submit(&school).unwrap();
@@ -295,7 +295,7 @@ async fn from_one_interval_to_the_other_nobody_is_asked_in_one_sweep_and_nobody_
     }
     world.pass(hours(20 * DAY));
     world.poll().await;
-    // Read, refused, read…: what lies ahead of everybody is never longer than the interval, and evenly spread.
+    // Read, rejected, read…: pauses are never longer than the interval, and evenly spread.
     for (is_read, every) in [(true, 7 * DAY), (false, DAY), (true, 7 * DAY), (false, DAY)] {
         world.sandbox.clear_faults();
         if !is_read {
@@ -339,7 +339,7 @@ async fn what_stops_everything_closes_the_gate_and_a_closed_gate_stops_the_log()
     world.pass(minutes(1));
     look(&world).await;
     assert_eq!(world.rows("select backoff_until, activity_log_error from partner").await, ["null | null"]);
-    // A 401 of the log's is no reason to leave the customers alone.
+    // A 401 from the log does not stop the polls.
     for _ in 0..3 {
         world.sandbox.fault(FaultRule::on(Kind::AuditRecords, Fault::error(401, 400)).times(2));
         world.pass(hours(1));
@@ -349,7 +349,7 @@ async fn what_stops_everything_closes_the_gate_and_a_closed_gate_stops_the_log()
 }
 
 #[tokio::test]
-async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once() {
+async fn a_new_customer_is_added_before_the_next_list_and_asked_at_once() {
     let mut world = World::synced().await;
     world.unwatched_customer("Contoso School");
     world.parts.partners[0].customer_sync.sync(|_| {}).await.unwrap();
@@ -379,7 +379,7 @@ async fn a_new_customer_is_on_the_roster_before_the_next_list_and_asked_at_once(
         world.webhooks()
     );
 
-    // Whom a person removed stays removed; and whom nobody listed is nobody's business where only some are watched.
+    // Removed customers stay removed; with manual customers, unlisted ones are ignored.
     let mut tx = world.store.begin().await.unwrap();
     tx.remove_customer(2, world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
@@ -409,7 +409,7 @@ async fn a_verdict_at_first_sight_is_news_if_the_log_saw_the_submission_on_our_w
                 .set_entry(&school, json!({"qualification": "Education", "vettingStatus": "InReview"}))
                 .unwrap();
         }
-        world.sandbox.approve(&school).unwrap(); // written without a date
+        world.sandbox.approve(&school).unwrap(); // has no date
         look_later(&world).await;
         world.poll().await;
         world.deliver().await;

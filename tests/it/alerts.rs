@@ -1,4 +1,4 @@
-//! What operators hear of trouble: once, over an endpoint that works, and once more when it is over.
+//! Alerts: each is sent once, to an endpoint that works, and once more on recovery.
 
 use uuid::Uuid;
 use vetwatch::delivery::new_delivery;
@@ -10,7 +10,7 @@ use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use crate::world::{START, World, hours, minutes, seconds};
 
 impl World {
-    /// Type and summary of what the receiver got from vetwatch about itself.
+    /// Type and summary of the alerts that the receiver got.
     fn alarms(&self) -> Vec<String> {
         let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
         let monitor = hooks.filter(|json| json["type"].as_str().is_some_and(|kind| kind.starts_with("monitor.")));
@@ -19,7 +19,7 @@ impl World {
             .collect()
     }
 
-    /// Queues an event for one endpoint, whatever the routes say.
+    /// Enqueues an event for one endpoint, bypassing the routes.
     async fn queue_for(&self, event: &Event, endpoint: &str) {
         let mut tx = self.store.begin().await.unwrap();
         let partner = tx.partner("emea", event.occurred_at).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_refused_credential_is_told_with_what_it_means() {
 
 #[tokio::test]
 async fn three_hundred_of_five_thousand_customers_that_cannot_be_read_are_one_message() {
-    // A tenth of them, for time's sake.
+    // Only a tenth of them, to save time.
     let mut world = World::new().await;
     let ids = world.town(500).await;
     for id in &ids[..30] {
@@ -100,11 +100,11 @@ async fn three_hundred_of_five_thousand_customers_that_cannot_be_read_are_one_me
 }
 
 #[tokio::test]
-async fn one_customer_that_cannot_be_read_does_not_make_a_small_partner_blind() {
+async fn one_customer_that_cannot_be_read_does_not_make_a_small_partner_failing() {
     let mut world = World::new().await;
     let ids = world.town(3).await;
     for id in &ids[1..] {
-        world.sandbox.approve(id).unwrap(); // asked once a day
+        world.sandbox.approve(id).unwrap(); // polled once a day
     }
     world.live(minutes(15)).await;
     world.sandbox.fault(FaultRule::about(&ids[0], Fault::status(404)));
@@ -152,7 +152,7 @@ async fn an_endpoint_that_delivers_nothing_is_told_over_another_one_and_so_is_it
 }
 
 #[tokio::test]
-async fn messages_that_were_given_up_are_told_over_another_endpoint_together_and_never_about_themselves() {
+async fn dead_messages_are_told_over_another_endpoint_together_and_never_about_themselves() {
     let mut world = World::new().await;
     let ids = world.town(12).await;
     world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned())));
@@ -161,7 +161,7 @@ async fn messages_that_were_given_up_are_told_over_another_endpoint_together_and
     }
     world.live(hours(4)).await;
     assert_eq!(world.alarms(), ["monitor.dead_letter: 10 messages to sales-mail were given up"]);
-    // The operators' mail is refused as well. That is told nowhere, or it would never end.
+    // The operators' mail is rejected as well. That raises no alert, or it would never end.
     world.hook.script(WebhookAction::status(400), None);
     world.live(hours(24 * 8)).await;
     assert!(
@@ -225,7 +225,7 @@ async fn a_customer_that_could_not_be_read_and_then_left_is_not_called_readable(
 }
 
 #[tokio::test]
-async fn a_test_that_was_given_up_is_no_dead_letter_that_operators_hear_of() {
+async fn a_test_that_is_dead_raises_no_alert() {
     let world = World::new().await;
     let test = |at| vetwatch::delivery::message::sample::event(EventType::Denied, Uuid::now_v7(), "emea", at);
     world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned())));
@@ -256,7 +256,7 @@ async fn a_schedule_that_asks_for_more_than_the_budget_is_told_once_and_that_it_
     for id in &ids {
         world.sandbox.approve(id).unwrap();
     }
-    // A step of five minutes has little more than one request: 60 polls take about as many steps.
+    // A step of five minutes has little more than one poll: 60 polls take about as many steps.
     world.live(hours(12)).await;
     let told = world.alarms();
     let recovered = "monitor.polling_recovered: Customers of emea are polled in time again";
@@ -293,12 +293,11 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
     assert_eq!(told[1..], ["monitor.partner_recovered: The customer list of emea can be read again"], "{told:#?}");
 }
 
-/// What a full disk refuses, as far as alarms are concerned.
+/// The writes of alerts that a full disk rejects.
 const WRITES: [(&str, &str); 3] = [("update", "daemon"), ("insert", "raised_alert"), ("insert", "delivery")];
 
 impl World {
-    /// None of these writes succeeds any more: SQLite answers `SQLITE_FULL`, as it does when the ids of a table are used
-    /// up.
+    /// Makes these writes fail: SQLite returns `SQLITE_FULL`, as when the ids of a table are used up.
     async fn refuse(&self, writes: &[(&str, &str)]) {
         self.execute("create table used_up (id integer primary key autoincrement)").await;
         self.execute(&format!("insert into used_up values ({})", i64::MAX)).await;
@@ -323,7 +322,7 @@ async fn that_nothing_can_be_noted_for_three_minutes_is_told_past_the_outbox_and
     world.refuse(&WRITES).await;
     let look = async |looks: u32| {
         for _ in 0..looks {
-            world.suspend(minutes(1)); // nobody notes that it runs
+            world.suspend(minutes(1)); // no running time is noted
             world.parts.alarms.round().await.expect_err("nothing can be written");
         }
     };
@@ -358,7 +357,7 @@ async fn the_end_of_a_trouble_that_was_told_past_the_outbox_is_told_once() {
         assert_eq!(world.alarms().len(), 2 * n + 1, "{:?}", world.alarms());
         world.allow(&WRITES[1..]).await;
         if lasts {
-            // Now it can be queued, and is known.
+            // Now it can be enqueued and marked.
             for _ in 0..3 {
                 world.pass(seconds(20));
                 world.watch().await;

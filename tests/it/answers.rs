@@ -1,4 +1,4 @@
-//! Every answer that we know of, from a file that a domain expert can read and extend, and the traps that they are:
+//! Every known response, from a file that a domain expert can read and extend, and the pitfalls among them:
 //! `tests/data/answers.toml` and `tests/data/traps.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,7 +87,7 @@ async fn every_answer_of_the_table_means_what_the_table_says() {
         let is_right = match (&told, &answer.understood, &answer.not_understood) {
             (Ok(told), Some(meant), None) => {
                 let seen: Vec<Holds> = told.snapshot.entries().iter().map(Holds::from).collect();
-                // The answer itself is what a change is proved with.
+                // The response itself is the evidence of a change.
                 sorted(seen) == sorted(meant.clone()) && told.raw == answer.body
             }
             (Err(Error::Unreadable { what, .. }), None, Some(why)) => {
@@ -103,7 +103,7 @@ async fn every_answer_of_the_table_means_what_the_table_says() {
     assert_eq!(world.sandbox.count_of(&school), answers.len() as u64);
 }
 
-/// Every body of the table, good ones above all, under every status that is no success.
+/// Every body of the table, above all the good ones, with every status that is not a success.
 #[tokio::test]
 async fn whatever_an_answer_says_that_is_no_success_it_changes_no_status() {
     let seed: u64 = std::env::var("VETWATCH_SEED").map_or(29, |seed| seed.parse().unwrap());
@@ -117,7 +117,7 @@ async fn whatever_an_answer_says_that_is_no_success_it_changes_no_status() {
         let body = &bodies[rng.usize(..bodies.len())];
         let custom = json!({ "fault": "custom", "status": status, "body": body });
         world.sandbox.fault(FaultRule::about(&school, serde_json::from_value::<Fault>(custom).unwrap()).times(1));
-        // Longer than any gate is closed and any customer left alone.
+        // Longer than any backoff of a partner or a customer.
         world.pass(hours(25 * 7));
         let transitions = world.poll().await;
         let after = world.rows("select vetting_status, vetting_created_at, status_since from v_current").await;
@@ -164,14 +164,14 @@ fn every_trap_is_sprung_by_an_answer_or_a_test_that_exists() {
         }
     }
     assert!(sprung.keys().all(|number| (1..=29).contains(number)), "{sprung:#?}");
-    // Those that an answer alone can be.
+    // The pitfalls that a single response can be.
     for number in [1, 2, 3, 4, 5, 6, 7, 8, 10, 16, 25] {
         assert!(sprung.contains_key(&number), "no answer springs trap {number}");
     }
 }
 
-/// Audit records, webhooks and the state of the account are other matters: whatever begins to ask for them comes by here,
-/// and by the traps that lie there. Submissions and validation codes are for commands that a person gives.
+/// No audit records, webhooks or account state: code that starts to request them fails here and must consider the
+/// pitfalls. Only commands submit or request validation codes.
 #[tokio::test]
 async fn nothing_is_asked_but_tokens_pages_of_customers_and_qualifications() {
     let mut world = World::new().await;

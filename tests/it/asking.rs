@@ -1,4 +1,4 @@
-//! Nobody starves, and no answer waits for another's.
+//! No customer starves, and no response waits for another.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::process::{DaemonHarness, SOON, eventually};
 use crate::world::{World, hours, minutes, seconds};
 
 const HELD: Fault = Fault::Hold { stale: false };
-/// Long enough for anything that is to happen at once, and far less than an answer may take.
+/// Enough for anything immediate, and far less than a response may take.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
-/// Runs rounds for so long, as the daemon does.
+/// Runs rounds for this long, as the daemon does.
 async fn run(world: &World, time: Duration) {
     let (poller, end) = (&world.parts.partners[0].poller, world.clock.now().after(time));
     while world.clock.now() < end {
@@ -29,7 +29,7 @@ async fn new_customers_are_asked_though_those_in_review_need_more_than_the_budge
     let slow = |text: String| text.replace("requests_per_minute = 60000", "requests_per_minute = 300");
     let mut world = World::edited("in_review = \"2s\"", "", slow).await;
     for n in 0..40 {
-        let id = world.customer(&format!("Busy School {n}")).await; // forty ask for twelve hundred a minute
+        let id = world.customer(&format!("Busy School {n}")).await; // forty of them need 1,200 polls a minute
         world.sandbox.submit(&id).unwrap();
     }
     run(&world, minutes(1)).await;
@@ -64,7 +64,7 @@ async fn a_throttled_partner_and_many_denials_starve_nobody() {
         world.sandbox.submit(&id).unwrap();
     }
     run(&world, minutes(3)).await;
-    // As after denials: for ten business days news is expected.
+    // As after denials: changes are expected for ten business days.
     world
         .execute("update customer set poll_class = 'in_review', watch_closely_until = 1e15 where name like 'Denied%'")
         .await;
@@ -72,7 +72,7 @@ async fn a_throttled_partner_and_many_denials_starve_nobody() {
     world.sandbox.throttle(Some(limit));
     run(&world, minutes(10)).await;
     let before: Vec<_> = settled.iter().map(|id| world.sandbox.count_of(id)).collect();
-    // Each is due every 10 minutes, and five of a tenth of 27 a minute are asked in two more.
+    // Each is due every 10 minutes; at a tenth of 27 a minute, five take two minutes more.
     run(&world, minutes(14)).await;
     for (id, before) in settled.iter().zip(before) {
         assert!(world.sandbox.count_of(id) > before, "{id} was not asked");
@@ -119,7 +119,7 @@ async fn an_answer_that_does_not_come_keeps_no_other_from_being_told() {
     .await;
     assert_eq!(town.sandbox.count_of(slow), 2, "it is still being asked");
 
-    // Whoever stops does not wait for it either, and it is no question that the process died of.
+    // Stopping does not wait for it either, and the poll does not count as having killed the process.
     daemon.stop().await;
     town.sandbox.release(held);
     assert_eq!(town.rows("select count(*) from customer where polling_since is not null").await, ["0"]);

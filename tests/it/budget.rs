@@ -1,4 +1,4 @@
-//! What is asked when Microsoft allows less than was configured.
+//! Polling when Microsoft allows less than the configured budget.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn a_tenant_that_counts_the_last_minute_is_used_to_the_full_and_hardly_eve
     use_to_the_full(Window::Sliding).await;
 }
 
-/// Twenty thousand customers are due, we may ask a thousand a minute, and Microsoft allows half of that.
+/// Twenty thousand customers are due, the budget is a thousand a minute, and Microsoft allows half of that.
 async fn use_to_the_full(window: Window) {
     let faster = |text: String| text.replace("requests_per_minute = 60000", "requests_per_minute = 1000");
     let world = World::edited("", "", faster).await;
@@ -48,7 +48,7 @@ async fn use_to_the_full(window: Window) {
         if backoff_until.is_some_and(|until| now < until) {
             behind_gate += world.sandbox.count(Kind::Qualifications) - before;
         }
-        backoff_until = world.store.backoff(poller.partner.id).await.unwrap().map(|gate| gate.backoff_until);
+        backoff_until = world.store.backoff(poller.partner.id).await.unwrap().map(|backoff| backoff.backoff_until);
         let next = round.next.unwrap_or(end).max(now.after(Duration::from_millis(1)));
         world.pass(next.since(now).min(Duration::from_secs(5)));
     }

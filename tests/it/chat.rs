@@ -1,4 +1,4 @@
-//! Chats, pushes and receivers with a form of their own: what arrives there, and what their answers lead to.
+//! Chat, push and custom receivers: what arrives there, and what their responses lead to.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ const STATE: &str = "select state, attempts from v_deliveries where endpoint = '
 const MESSAGE: &str = "select message from delivery where endpoint = 'crm'";
 const SAID: &str = "select response from attempt a join delivery d on d.id = a.delivery where d.endpoint = 'crm'";
 
-/// A world whose `crm` is of this kind, with these keys beside its URL.
+/// A world whose `crm` is of this kind, with these further keys.
 async fn world(kind: &str, keys: &str) -> World {
     let change = |text: String| {
         let text = text.replace("kind = \"webhook\"\n", &format!("kind = \"{kind}\"\n"));
@@ -24,7 +24,7 @@ async fn world(kind: &str, keys: &str) -> World {
     World::edited("", "", change).await
 }
 
-/// A denial that waits to be told.
+/// A denial with a pending delivery.
 async fn denial(world: &mut World, name: &str) {
     let id = world.in_review(name).await;
     world.sandbox.deny(&id, "Not an Education Customer").unwrap();
@@ -36,7 +36,7 @@ fn answer(status: u16, body: &str) -> WebhookAction {
     WebhookAction::Answer { status, headers: Vec::new(), body: body.to_owned() }
 }
 
-/// The text somewhere in a JSON document.
+/// True if the text is anywhere in a JSON document.
 fn says(value: &Value, text: &str) -> bool {
     value.to_string().contains(text)
 }
@@ -106,7 +106,7 @@ async fn a_200_that_is_not_slacks_ok_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_message_that_a_chat_will_never_take_is_given_up_at_once_and_the_operators_hear_of_it() {
+async fn a_message_that_a_chat_will_never_take_is_dead_at_once_and_the_operators_hear_of_it() {
     let inner = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413";
     for (kind, keys, act) in [
         ("teams", "", answer(413, "")),

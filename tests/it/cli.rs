@@ -1,7 +1,6 @@
-//! The binary as people and scripts use it: every command once for real, against a simulated Partner Center.
+//! The binary as people and scripts use it: every command, against a simulated Partner Center.
 //!
-//! Whatever a command prints in these tests is kept, and searched at the end for secrets and for characters that act
-//! on a terminal.
+//! The output of every command is stored, and searched at the end for secrets and terminal control characters.
 
 mod analyst;
 mod answers;
@@ -32,11 +31,11 @@ use vetwatch::time::{Clock, SystemClock};
 
 use crate::world::{self, SIGNING_SECRET, rows, tell_baseline, tls};
 
-/// What must never be seen: the client secret, a piece of the webhook's address, the key that signs, and the beginning
-/// of every access token.
+/// Secrets: the client secret, a piece of the webhook's address, the signing key, and the beginning of every access
+/// token.
 const SECRETS: [&str; 4] = ["p4rtner-s3cret", "h00k-s3cret", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "eyJ0eXAi"];
 
-/// A name that would paint a terminal, set its title, and turn its line around.
+/// A name that would colour a terminal, set its title, and reverse its line.
 pub(crate) const EVIL: &str = "Evil\u{1b}[31m\u{1b}]0;owned\u{7} \u{202e}School\r\n";
 
 pub(crate) struct Desk {
@@ -46,12 +45,12 @@ pub(crate) struct Desk {
     pub(crate) folder: TempDir,
     printed: Arc<Mutex<String>>,
     customers: u32,
-    /// The binary, and the user it runs as if not ours.
+    /// The binary, and the user it runs as, if not the current one.
     binary: PathBuf,
     user: Option<u32>,
 }
 
-/// How a command ended.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -87,7 +86,7 @@ impl Desk {
         Self::with("in_review = \"100ms\"\nsettled = \"24h\"", |text| text).await
     }
 
-    /// With this in `[schedule]`, and the rest of the configuration changed so.
+    /// With these lines in `[schedule]`, and a changed configuration.
     pub(crate) async fn with(schedule: &str, change: impl FnOnce(String) -> String) -> Self {
         tls();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -111,7 +110,7 @@ impl Desk {
         self.folder.path().join(name)
     }
 
-    /// A customer in Partner Center whom vetwatch does not know yet. Returns its id.
+    /// Adds a customer to Partner Center that vetwatch does not know. Returns its id.
     pub(crate) fn unwatched_customer(&mut self, name: &str) -> String {
         self.customers += 1;
         let id = format!("{:08x}-0000-4000-8000-00000000000a", self.customers);
@@ -119,7 +118,7 @@ impl Desk {
         self.sandbox.add_customer(CustomerDetails::new(&id, name, domain)).unwrap()
     }
 
-    /// One whom vetwatch was told to watch, by hand.
+    /// Adds a customer to Partner Center and, by hand, to vetwatch.
     pub(crate) async fn customer(&mut self, name: &str) -> String {
         let id = self.unwatched_customer(name);
         let domain = format!("school{}.example", self.customers);
@@ -141,12 +140,12 @@ impl Desk {
         command
     }
 
-    /// Runs it to its end; what it printed is kept.
+    /// Runs it to its end; stores its output.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
         let (mut command, printed) = (self.command(arguments), self.printed.clone());
         let child = command.spawn().unwrap();
         let id = child.id();
-        // Meanwhile Partner Center answers.
+        // Off the runtime's thread, so that Partner Center can respond.
         let end = tokio::task::spawn_blocking(move || child.wait_with_output());
         let Ok(output) = tokio::time::timeout(Duration::from_mins(1), end).await else {
             let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
@@ -172,7 +171,7 @@ impl Desk {
         rows(&self.path("vetwatch.db"), sql).await
     }
 
-    /// Waits until the query gives these rows.
+    /// Waits until the query returns these rows.
     #[track_caller]
     pub(crate) fn until<'a>(&'a self, sql: &'a str, wanted: &'a [&'a str]) -> impl Future<Output = ()> + 'a {
         let caller = std::panic::Location::caller();
@@ -189,7 +188,7 @@ impl Desk {
         }
     }
 
-    /// The keys of each object are the view's columns, and these.
+    /// Asserts that the keys of each object are the view's columns and these.
     pub(crate) async fn assert_columns(&self, objects: &Value, view: &str, more: &[&str]) {
         let columns = self.rows(&format!("select name from pragma_table_info('{view}')")).await;
         let wanted: BTreeSet<&str> = columns.iter().map(String::as_str).chain(more.iter().copied()).collect();
@@ -201,11 +200,11 @@ impl Desk {
         }
     }
 
-    /// From now on commands are run by somebody who may read the database and the configuration, and nothing else.
+    /// Runs later commands as a user who may read the database and the configuration, and nothing else.
     pub(crate) fn as_analyst(&mut self) {
         let folder = self.folder.path();
-        // `nobody` may not be able to get at a binary in somebody's home.
-        // Not copied by us: a process that another test forks meanwhile would keep the copy open for writing.
+        // `nobody` may have no access to a binary in a home directory.
+        // Not copied by this process: a child that another test forks meanwhile would keep the copy open for writing.
         let copied = Command::new("cp").args([&self.binary, &self.path("vetwatch")]).status().unwrap();
         assert!(copied.success());
         self.binary = self.path("vetwatch");
@@ -230,7 +229,7 @@ impl Desk {
             if root && !secret {
                 chown(&path, None, Some(NOBODY)).unwrap();
             }
-            // Whoever owns the files is no analyst, but may do no more than one.
+            // The owner of the files is not an analyst, but may do no more than one.
             let mode = if root { mode } else { mode & if secret { 0 } else { 0o555 } };
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -241,7 +240,7 @@ impl Desk {
         fs::set_permissions(folder, fs::Permissions::from_mode(if root { 0o750 } else { 0o550 })).unwrap();
     }
 
-    /// Neither in the database nor in what was printed.
+    /// Asserts that secrets are neither in the database nor in the output.
     #[track_caller]
     fn shows_nowhere(&self, secret: &str) {
         let printed = self.printed.lock().unwrap();
@@ -252,7 +251,7 @@ impl Desk {
         }
     }
 
-    /// Everything that was printed so far, and what else is to be searched for secrets.
+    /// All output so far, and anything else to search for secrets.
     pub(crate) fn keep(&self, text: &str) {
         *self.printed.lock().unwrap() += text;
     }
@@ -280,7 +279,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// The one that is shipped, or the one that was just built.
+/// The shipped binary, or the one just built.
 fn binary() -> PathBuf {
     let shipped = std::env::var_os("VETWATCH_BIN").map(PathBuf::from);
     shipped.unwrap_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into())

@@ -1,4 +1,4 @@
-//! Others at the database: who holds it, who reads it for long, who changes something in it beside the daemon.
+//! Other programs at the database: locks, long reads, and writes beside the daemon.
 
 use std::fs::{Permissions, metadata, set_permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -17,7 +17,7 @@ use crate::process::{DaemonHarness, SOON, complaint, eventually, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
-/// Everybody is asked often.
+/// Polls are frequent.
 const OFTEN: &str = "in_review = \"200ms\"";
 
 async fn somebody(database: &Path) -> SqliteConnection {
@@ -29,7 +29,7 @@ async fn a_database_that_somebody_holds_for_ten_seconds_costs_nothing_but_time()
     let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(8).await;
     let daemon = town.running().await;
-    // One message is under way when it begins.
+    // One message is in flight when it begins.
     town.hook.script(WebhookAction::Delay(Duration::from_millis(500)), Some(1));
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.hook.wait_for(1, SOON).await.unwrap();
@@ -160,12 +160,12 @@ async fn what_a_command_changes_is_seen_by_the_daemon_within_a_second() {
     assert_eq!(town.sandbox.count(Kind::Unknown), 0);
 }
 
-/// Nobody has these numbers.
+/// An unused user id and group id.
 const SERVICE: u32 = 64_301;
 const GROUP: u32 = 64_302;
 const ANALYST: u32 = 64_303;
 
-/// What somebody of the service's group, who may not write, reads with SQLite's own program.
+/// What a member of the service's group without write access reads with SQLite's own program.
 fn analyst_reads(database: &Path, sql: &str) -> Result<String, String> {
     let output = Command::new("setpriv")
         .args([format!("--reuid={ANALYST}"), format!("--regid={GROUP}"), "--clear-groups".into(), "sqlite3".into()])
@@ -191,7 +191,7 @@ async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not()
     set_permissions(&home, Permissions::from_mode(0o750)).unwrap();
     set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let town = DaemonHarness::with(folder, Some(&home), OFTEN, "").await;
-    // The first command makes the database, as the service's user.
+    // The first command creates the database, as the service's user.
     let ids: Vec<_> = (1..=2).map(|n| format!("{n:08x}-0000-4000-8000-000000000000")).collect();
     for id in &ids {
         town.sandbox.add_customer(CustomerDetails::new(id, "Contoso School", "contoso.example")).unwrap();
@@ -213,7 +213,7 @@ async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not()
         if seen.as_deref() == Ok("Denied") { Ok(()) } else { Err(format!("{seen:?}")) }
     })
     .await;
-    town.delivered(2).await; // the first look and the verdict
+    town.delivered(2).await; // the baseline and the verdict
     daemon.stop().await;
     reads("select distinct state from v_deliveries where endpoint = 'crm'", "delivered", "after SIGTERM");
     town.tell(&["customers", "pause", &ids[1]]);

@@ -1,5 +1,5 @@
-//! The daemon is killed with SIGKILL by its surroundings, again and again, while Microsoft decides. No verdict is
-//! lost, and none comes under two names.
+//! The daemon's peers SIGKILL it again and again while Microsoft decides. No verdict is lost, and none arrives under
+//! two ids.
 //!
 //! `tests/campaign kills 1000` does the same a thousand times.
 
@@ -19,7 +19,7 @@ use crate::process::{Daemon, DaemonHarness, SOON, eventually, now};
 use crate::world::{plain_text, seconds};
 use reviews::{Reviews, Step, name_of, of_hook, told_by_mail};
 
-/// Everybody is asked five times a second, and what fails is tried again soon. The reviews' create dates lie years back.
+/// Five polls a second per customer, and quick retries. The reviews' create dates are years ago.
 const SCHEDULE: &str = "in_review = \"200ms\"\nsettled = \"200ms\"";
 const MORE: &str = "
 [[route]]
@@ -32,21 +32,21 @@ schedule = [\"100ms\"]
 business_days = []
 ";
 const CUSTOMERS: usize = 12;
-/// A message, or a customer, that seems to kill the process waits for a minute. That is not what is tested here, but
-/// bad luck may bring it about.
+/// A message or customer that seems to kill the process waits for a minute. That is not tested here, but may happen by
+/// chance.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// When the daemon is killed.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
-    /// Partner Center has a question and has not answered.
+    /// Partner Center has received a poll and not responded.
     Asked,
-    /// Partner Center has just answered.
+    /// Partner Center has just responded.
     Answered,
-    /// The receiver has read a webhook and has not answered.
+    /// The receiver has read a webhook and not responded.
     Hooked,
     HookAnswered,
-    /// The mail server has a message after DATA and has not said so.
+    /// The mail server has received a message and not replied.
     Mailed,
     MailAnswered,
     /// Up to 150 ms after the start, or after it was ready.
@@ -68,7 +68,7 @@ async fn killed_when_a_mail_arrives_it_loses_no_verdict_and_repeats_it_under_the
     Campaign::new(3).await.run(24, &[Moment::Mailed, Moment::MailAnswered]).await;
 }
 
-/// As many kills as `VETWATCH_KILLS` says.
+/// `VETWATCH_KILLS` kills.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_instant_it_loses_no_verdict_and_repeats_it_under_the_same_id_only() {
     use Moment::{Answered, Asked, HookAnswered, Hooked, MailAnswered, Mailed, Random};
@@ -78,7 +78,7 @@ async fn killed_at_any_instant_it_loses_no_verdict_and_repeats_it_under_the_same
     Campaign::new(4).await.run(kills, &moments).await;
 }
 
-/// Mails gather for so long that most hold several verdicts.
+/// Mails are grouped long enough that most hold several verdicts.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_digests_gather_and_are_sent_it_tells_each_verdict_in_one_of_them() {
     use Moment::{Answered, MailAnswered, Mailed, Random};
@@ -156,7 +156,7 @@ async fn a_message_that_kills_the_daemon_each_time_does_not_take_its_neighbours_
     for id in &ids {
         town.sandbox.deny(id, "Not an Education Customer").unwrap();
     }
-    // A mail that is under way at each death would be under suspicion as well.
+    // A mail in flight at each death would be suspected as well.
     let daemon = town.running().await;
     town.until("select count(*) from v_deliveries where endpoint = 'sales-mail' and state = 'delivered'", &["5"]).await;
     let first = town.hook.wait_for(1, SOON).await.unwrap().remove(0);
@@ -212,13 +212,13 @@ impl Campaign {
         Self { town, reviews, rng }
     }
 
-    /// Returns how many events each mail held.
+    /// Returns the number of events in each mail.
     async fn run(mut self, kills: usize, moments: &[Moment]) -> BTreeMap<String, usize> {
         let began = now();
         for kill in 0..kills {
             let moment = moments[kill % moments.len()];
             let daemon = self.town.start();
-            // Microsoft decides all along.
+            // Microsoft decides all the time.
             tokio::select! {
                 () = self.reviews.go_on(&self.town) => unreachable!("Microsoft never ends"),
                 () = moment.of(&self.town, &mut self.rng, daemon.started_at, daemon) => {}
@@ -247,12 +247,12 @@ impl Campaign {
         sizes.collect()
     }
 
-    /// Returns how many arrivals were repetitions.
+    /// Returns the number of duplicates.
     async fn check(&self, steps: &[Step], kills: usize) -> usize {
         let hooks = self.town.hook.hooks();
         let mails = self.town.mail.mails();
         assert!(hooks.iter().all(|hook| hook.signature == Signature::Valid), "a signature is wrong");
-        // What arrived, by what it tells: the ids that it came under, and what was said.
+        // Arrivals by step: their ids and contents.
         let mut by_hook = BTreeMap::<_, BTreeSet<_>>::new();
         let mut by_mail = BTreeMap::<_, BTreeSet<_>>::new();
         for hook in &hooks {
@@ -263,9 +263,9 @@ impl Campaign {
         let told = told_by_mail(&self.town).await;
         let mut mail_names = BTreeSet::new();
         for mail in &mails {
-            let (id, letter) = (name_of(mail), plain_text(mail));
+            let (id, text) = (name_of(mail), plain_text(mail));
             for (step, event) in &told[&id] {
-                assert!(letter.contains(&step.customer), "{step:?} is not in {letter}");
+                assert!(text.contains(&step.customer), "{step:?} is not in {text}");
                 by_mail.entry(step.clone()).or_default().insert((id.clone(), event.clone(), mail.text()));
             }
             mail_names.insert(id);
@@ -282,7 +282,7 @@ impl Campaign {
         let hook_names: BTreeSet<_> = by_hook.values().flatten().map(|told| &told.0).collect();
         assert_eq!(hook_names.len(), steps.len(), "each message has a name of its own");
         assert_eq!(mail_names, told.into_keys().collect(), "every mail arrived");
-        // One message to an endpoint is under way at a time: no kill repeats two.
+        // At most one message per endpoint is in flight: no kill duplicates two.
         let repeated = [hooks.len() - steps.len(), mails.len() - mail_names.len()];
         assert!(repeated.iter().all(|repeated| *repeated <= kills), "{repeated:?} repetitions after {kills} kills");
 
@@ -308,7 +308,7 @@ impl Moment {
             daemon.kill();
             return;
         }
-        // A life in which nothing is got done would make what is under way look like poison.
+        // Without any progress between deaths, work in flight would look like poison.
         let hooks = |since, counts: fn(&WebhookRequest) -> bool| {
             town.hook.wait_for_those(1, PATIENCE, move |hook| hook.received_at >= since && counts(hook))
         };

@@ -1,4 +1,4 @@
-//! Every way in: secret, certificate, a platform's token, a user. The sandbox checks what Entra ID checks.
+//! Every credential: secret, certificate, a platform's token, a user. The sandbox checks what Entra ID checks.
 
 mod connectivity_check;
 mod rotation;
@@ -26,10 +26,10 @@ use crate::world::{self, START, hours, tls};
 const APP: &str = include_str!("../data/certificates/app.pem");
 const OTHER: &str = include_str!("../data/certificates/other.pem");
 const SCHOOL: &str = "00000001-0000-4000-8000-000000000000";
-/// How every access token begins, and every refresh token but its number.
+/// Prefixes of every access token and every refresh token.
 const ACCESS: &str = "eyJ0eXAi";
 
-/// Now in the life of the certificates.
+/// A time within the validity of the certificates.
 const NOW: Timestamp = Timestamp::from_millis(START.as_millis() + 2 * 365 * 24 * 3_600_000);
 
 /// A sandbox with one school, and clients for it.
@@ -90,7 +90,7 @@ impl Office {
         std::fs::write(file.path(), text.to_string()).expect("a file");
     }
 
-    /// What the file holds: the current token and the one before.
+    /// The stored tokens: the current and the previous one.
     fn kept(&self) -> (String, Option<String>) {
         let text = std::fs::read_to_string(self.tokens().path()).expect("a file");
         let json: Value = serde_json::from_str(&text).expect("JSON");
@@ -137,14 +137,14 @@ async fn a_certificate_gets_tokens_and_one_that_is_not_registered_does_not() {
     assert!(said.contains("AADSTS700027") && said.contains("is it uploaded to the application"), "{said}");
     assert!(office.sandbox.register_certificate(APP));
     client.qualifications(SCHOOL).await.expect("an answer");
-    // Each request has an assertion of its own.
+    // Each request has a new assertion.
     office.clock.advance(hours(1));
     client.qualifications(SCHOOL).await.expect("an answer");
     assert_eq!(office.token_requests(), 3);
     assert!(refused(&office.client(certificate(OTHER))).await.contains("AADSTS700027"));
 }
 
-/// Not that vetwatch would: that the peer of these tests would notice.
+/// Checks the sandbox: it rejects what vetwatch never sends.
 #[tokio::test]
 async fn the_sandbox_refuses_an_assertion_that_is_reused_stale_forged_or_for_somebody_else() {
     let office = Office::new().await;
@@ -158,7 +158,7 @@ async fn the_sandbox_refuses_an_assertion_that_is_reused_stale_forged_or_for_som
     let mut bent = key.assertion(&client_id, endpoint.as_str(), now).unwrap().into_bytes();
     let middle = bent.len() - 100;
     bent[middle] = if bent[middle] == b'A' { b'B' } else { b'A' };
-    // Somebody else's signature under the right thumbprint.
+    // Another key's signature under the right thumbprint.
     let theirs = other.assertion(&client_id, endpoint.as_str(), now).unwrap();
     let (head, rest) = (good.split('.').next().unwrap(), theirs.split_once('.').unwrap().1);
     for (assertion, code) in [

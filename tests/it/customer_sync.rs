@@ -1,5 +1,4 @@
-//! Partner Center's customer list: read to its end in every form, believed only where it is complete. Nobody is lost
-//! by it.
+//! Partner Center's customer list: read to its end in every form, applied only if complete. It loses no customer.
 
 mod baseline;
 mod leaving;
@@ -14,7 +13,7 @@ use crate::world::{World, hours, minutes, seconds};
 
 const DAY: u64 = 24;
 
-/// A partner that is watched as a whole, and of which the operators know.
+/// A synced partner whose baseline was reported.
 async fn known() -> World {
     let world = World::synced().await;
     crate::world::tell_baseline(&world.config.database).await;
@@ -133,7 +132,7 @@ async fn a_list_that_is_much_shorter_adds_who_is_new_and_nobody_is_missing_by_it
     assert_eq!((summary.listed, summary.expected, summary.added), (60, Some(100), 1));
     assert!(!summary.complete && summary.missing == 0, "{summary:?}");
     assert_eq!(world.rows("select last_synced_at from partner").await, complete);
-    // Half a day later it is no better; a day later it is another one; then that one again.
+    // Half a day later the same customer is missing; a day later another; then that one again.
     for (later, size, complete) in [(12, 61, false), (12, 40, false), (12, 40, false), (12, 41, true)] {
         world.pass(hours(later));
         listing(&world, PaginationOptions { ends_after: Some(size), ..PaginationOptions::default() });
@@ -143,14 +142,14 @@ async fn a_list_that_is_much_shorter_adds_who_is_new_and_nobody_is_missing_by_it
     }
     assert_eq!(world.rows("select list_size, list_short_since from partner").await, ["41 | null"]);
     assert_eq!(world.rows("select count(*) from v_customers where departed_since is not null").await, ["0"]);
-    // It was not true after all.
+    // The list was incomplete after all.
     world.sandbox.clear_quirks();
     let summary = sync(&world).await.unwrap();
     assert_eq!((summary.listed, summary.returned, summary.missing), (101, 60, 0));
 }
 
 #[tokio::test]
-async fn an_empty_list_is_never_believed_where_there_was_somebody() {
+async fn an_empty_list_is_never_applied_where_there_was_a_customer() {
     let mut world = known().await;
     world.unwatched_customer("Contoso School");
     sync(&world).await.unwrap();
@@ -191,8 +190,8 @@ async fn a_throttled_list_closes_the_gate_for_everybody_even_over_a_restart() {
     world.restart().await;
     world.poll().await;
     round(&world).await;
-    let Err(Error::BackingOff(gate)) = sync(&world).await else { panic!("asked behind a closed gate") };
-    assert!(gate.reason.contains("429"), "{}", gate.reason);
+    let Err(Error::BackingOff(backoff)) = sync(&world).await else { panic!("polled during the backoff") };
+    assert!(backoff.reason.contains("429"), "{}", backoff.reason);
     assert_eq!((world.sandbox.count(Kind::Customers), world.sandbox.count(Kind::Qualifications)), (1, 0));
     world.pass(seconds(601));
     round(&world).await;
@@ -217,7 +216,7 @@ async fn a_list_in_trouble_is_left_alone_longer_and_longer_and_polls_go_on() {
     let asked = world.sandbox.count(Kind::Customers);
     assert!((6..=10).contains(&asked), "{asked} times in six hours");
     assert_eq!(world.rows("select backoff_until from partner").await, ["null"]);
-    // Once, and once more at a time of its own within the first day.
+    // Once, and again at its own time within the first day.
     assert!((1..=2).contains(&world.sandbox.count(Kind::Qualifications)));
     world.sandbox.clear_faults();
     world.pass(hours(1));

@@ -1,5 +1,5 @@
-//! Rows that somebody else wrote, or that are damaged: nothing is made up in their place, nothing is left out, and the
-//! neighbours go on.
+//! Rows that are damaged, or written by another program: none is replaced by a guess or skipped, and other rows are
+//! unaffected.
 
 use std::error::Error as _;
 
@@ -10,7 +10,7 @@ use vetwatch::time::Clock;
 
 use crate::world::{World, minutes, plain_text, seconds};
 
-/// Ends the reviews of two schools, A first, and queues both messages.
+/// Ends the reviews of two schools, A first, and enqueues both messages.
 async fn two_verdicts(world: &mut World) {
     let (a, b) = (world.in_review("School A").await, world.in_review("School B").await);
     for id in [&a, &b] {
@@ -22,8 +22,7 @@ async fn two_verdicts(world: &mut World) {
 
 const OF_A: &str = "(select e.id from event e join customer c on c.id = e.customer where c.name = 'School A' and e.type <> 'vetting.submitted')";
 
-/// What is broken and how it is mended, in the row of School A's event or of its message to the receiver; and what the
-/// error names.
+/// SQL that damages and repairs the row of School A's event or its delivery, and the text of the error.
 const BROKEN: [(&str, &str, &str, &str); 8] = [
     ("event", "type = 'vetting.unheard_of'", "type = 'vetting.denied'", "the column type of the row"),
     ("event", "data = '{}'", "data = kept", "the column data of the row"),
@@ -74,7 +73,7 @@ async fn a_message_that_cannot_be_read_waits_whole_the_operators_hear_of_it_and_
         let shown = world.store.deliveries(DeliveryFilter::default()).await.unwrap();
         let row = shown.iter().find(|row| row.endpoint == "crm" && row.state == "pending").unwrap();
         assert!(world.store.delivery(&row.delivery_id).await.unwrap().is_some(), "{broken}");
-        // Nobody is told again and again.
+        // Alerts are not repeated.
         for _ in 0..10 {
             world.pass(minutes(5));
             world.parts.alarms.round().await.unwrap();
@@ -126,7 +125,7 @@ async fn nobody_is_mailed_again_because_the_replies_of_a_messages_recipients_can
     }
 }
 
-/// A row of School A that cannot be read: what is broken, how it is mended, and what is named.
+/// SQL that damages and repairs a row of School A, and the text of the error.
 const BROKEN_CUSTOMERS: [(&str, &str, &str); 7] = [
     ("customer set tags = '{}'", "customer set tags = '[]'", "the column tags of the row"),
     ("customer set tags = '[7]'", "customer set tags = '[]'", "the column tags of the row"),

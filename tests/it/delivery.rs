@@ -1,4 +1,4 @@
-//! From the outbox to people: what is sent, when it is tried again, and what becomes of it.
+//! From the outbox to people: what is sent, when it is retried, and its outcome.
 
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::sandbox::webhook_receiver::{Signature, WebhookAction};
@@ -7,7 +7,7 @@ use vetwatch::time::Clock;
 
 use crate::world::{World, hours, minutes, plain_text, seconds};
 
-/// Ends the review of so many customers, and queues what is to be told.
+/// Ends the review of this many customers, and enqueues the events.
 pub(crate) async fn verdicts(world: &mut World, count: usize) {
     let mut ids = Vec::new();
     for n in 0..count {
@@ -32,7 +32,7 @@ async fn a_mail_server_that_is_down_at_the_moment_of_fifty_verdicts_gets_each_ma
     world.deliver().await;
     assert_eq!(world.hook.hooks().len(), 50, "the webhooks did not wait for the mail server");
     assert!(world.hook.hooks().iter().all(|hook| hook.received_at == decided));
-    // While it is down, one message at a time asks whether it is back: no herd.
+    // While it is down, one message at a time probes it: no thundering herd.
     for _ in 0..12 {
         world.pass(minutes(5));
         world.deliver().await;
@@ -56,7 +56,7 @@ async fn a_mail_server_that_is_down_at_the_moment_of_fifty_verdicts_gets_each_ma
 }
 
 #[tokio::test]
-async fn a_failing_receiver_is_tried_again_on_the_ladder_under_the_same_id_with_the_same_body() {
+async fn a_failing_receiver_is_retried_on_schedule_under_the_same_id_with_the_same_body() {
     let mut world = World::new().await;
     world.hook.script(WebhookAction::status(500), Some(3));
     verdicts(&mut world, 1).await;
@@ -77,7 +77,7 @@ async fn a_failing_receiver_is_tried_again_on_the_ladder_under_the_same_id_with_
 }
 
 #[tokio::test]
-async fn a_message_is_given_up_only_when_its_time_is_over_and_redriving_sends_the_same_one() {
+async fn a_message_is_dead_only_when_its_time_is_over_and_redriving_sends_the_same_one() {
     let mut world = World::new().await;
     world.hook.script(WebhookAction::status(500), None);
     verdicts(&mut world, 1).await;
@@ -107,7 +107,7 @@ async fn a_message_is_given_up_only_when_its_time_is_over_and_redriving_sends_th
 }
 
 #[tokio::test]
-async fn the_time_that_vetwatch_did_not_run_does_not_count_towards_giving_up() {
+async fn the_time_that_vetwatch_did_not_run_does_not_count_towards_expiry() {
     let mut world = World::new().await;
     world.restart().await; // it runs
     verdicts(&mut world, 1).await;
@@ -149,7 +149,7 @@ async fn a_mail_server_that_hangs_up_after_data_gets_the_message_again_under_the
     world.mail.script(MailRule::at(Stage::Message, SmtpAction::TakeThenClose).times(1));
     verdicts(&mut world, 1).await;
     world.deliver().await;
-    // It may have been taken: the next copy can wait a little.
+    // It may have been accepted: the next copy can wait a little.
     world.pass(seconds(60));
     world.deliver().await;
     assert_eq!(world.mail.mails().len(), 1);

@@ -19,7 +19,7 @@ fn vetwatch(arguments: &[&str]) -> Command {
     command
 }
 
-/// A demo whose temporary files go into `folder`.
+/// A demo with its temporary files in `folder`.
 fn demo(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = vetwatch(&[&["demo"], arguments].concat());
     command.env("TMPDIR", folder);
@@ -83,7 +83,7 @@ fn two_demos_at_once_do_not_meet_and_each_tells_the_whole_story() {
             (&"summary".into(), &0.into(), &0.into())
         );
         assert_eq!(summary["signatures_verified"], 5);
-        // The mail server was away at the moment of the third verdict.
+        // The mail server was down at the third verdict.
         let late: Vec<_> = lines.iter().filter(|line| line["attempts"].as_u64() > Some(1)).collect();
         assert_eq!(late.len(), 1, "{late:?}");
         assert!(late[0]["mail"]["subject"].as_str().unwrap().contains("Wingtip Town Council"), "{late:?}");
@@ -145,7 +145,7 @@ fn what_is_to_be_kept_is_kept_and_nothing_is_overwritten() {
     assert!(text(&second.stderr).contains("is not empty"), "{}", text(&second.stderr));
 }
 
-/// Kills what it started, should a test fail.
+/// Kills the child process if a test fails.
 struct Running(Option<Child>);
 
 impl Running {
@@ -163,7 +163,7 @@ impl Running {
         Pid::from_raw(i32::try_from(self.0.as_ref().unwrap().id()).unwrap())
     }
 
-    /// The exit code, once it ends; that takes no longer than a delivery.
+    /// Waits for the exit code, no longer than a delivery takes.
     fn code(mut self) -> Option<i32> {
         let (pid, mut child) = (self.pid(), self.0.take().unwrap());
         let (tell, told) = mpsc::channel();

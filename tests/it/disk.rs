@@ -1,14 +1,14 @@
-//! A disk that can be filled.
+//! A file system that can be filled.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A small disk of its own.
+/// A small file system.
 pub(crate) struct Disk(pub(crate) PathBuf);
 
 impl Disk {
-    /// `None`: this user may not.
+    /// `None` if this user may not mount.
     pub(crate) fn mount(path: PathBuf) -> Option<Self> {
         std::fs::create_dir(&path).unwrap();
         let mut mount = Command::new("mount");
@@ -20,7 +20,7 @@ impl Disk {
         self.0.join("filler")
     }
 
-    /// Until not a byte more fits.
+    /// Fills it to the last byte.
     pub(crate) fn fill(&self) {
         let mut file = std::fs::File::create(self.filler()).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
@@ -33,7 +33,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a daemon of a failed test may still be there.
+        // Lazily: a daemon of a failed test may still use it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

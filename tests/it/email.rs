@@ -1,4 +1,4 @@
-//! Mail through a real server (aiosmtpd), read by a parser that is not ours; faults that it cannot make, by hand.
+//! Mail through a real server (aiosmtpd), read by an independent parser; faults it cannot produce are scripted.
 
 mod recipients;
 mod refused;
@@ -156,7 +156,7 @@ async fn each_recipient_has_an_answer_of_its_own() {
 
     let second = deliver_after(&channel, &first.final_replies).await;
     assert_eq!((second.outcome, second.final_replies.len()), (Outcome::Deferred, 0));
-    assert_eq!(server.received().len(), 1, "whoever has it must not get it again");
+    assert_eq!(server.received().len(), 1, "a recipient that has it must not get it again");
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn a_server_that_will_not_relay_is_the_endpoints_trouble_and_no_messages_e
     let report = deliver(&plain(&server, &["a@contoso.example"])).await;
     assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Blocked, 0));
     assert!(report.detail.contains("554 5.7.1 relay access denied"), "{}", report.detail);
-    // It takes the message for somebody else: that one has it, the endpoint works, and the other one waits alone.
+    // It accepts the message for another recipient, which has it; the endpoint works, and only the first one waits.
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example"])).await;
     assert_eq!(report.outcome, Outcome::Deferred);
     assert_eq!(report.final_replies.keys().collect::<Vec<_>>(), ["b@contoso.example"]);
@@ -246,7 +246,7 @@ async fn one_connection_serves_several_mails_and_a_dead_one_costs_no_attempt() {
         server.received().iter().map(|message| message.envelope["connection"].to_string()).collect();
     assert_eq!(connections.len(), 1, "a connection for each mail");
 
-    // Each of these connections dies after its first mail, once without a word and once with 421.
+    // Each of these connections dies after its first mail, once silently and once with 421.
     for end in ["", "421 4.3.2 enough"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -298,7 +298,7 @@ async fn every_attempt_ends_at_its_deadline_wherever_the_server_falls_silent() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         server.abort();
     }
-    let (port, server) = scripted("", &[]).await; // not even a greeting
+    let (port, server) = scripted("", &[]).await; // no greeting at all
     let channel = EmailChannel::new(settings(port, Tls::None)).with_deadline(Duration::from_millis(300));
     assert_eq!(deliver(&channel).await.outcome, Outcome::Unavailable);
     assert!(channel.probe().await.is_err());

@@ -1,4 +1,4 @@
-//! Nothing final is decided by the wall clock alone: not after a suspend, not after a clock that was set.
+//! The wall clock alone never makes a delivery dead: not after a suspend, not after a clock change.
 
 use std::time::Duration;
 
@@ -35,14 +35,14 @@ impl World {
         self.rows(&format!("{sql} ({verdicts}) and endpoint = '{endpoint}' group by 1")).await
     }
 
-    /// What operators were told of vetwatch itself: the event's type.
+    /// Types of the alerts that operators received.
     async fn alarmed(&self) -> Vec<String> {
         self.rows("select type from event where type like 'monitor.%' order by occurred_at").await
     }
 }
 
 #[tokio::test]
-async fn what_waits_over_a_suspend_or_a_clock_that_is_set_is_not_given_up_at_its_next_failure() {
+async fn what_waits_over_a_suspend_or_a_clock_that_is_set_does_not_die_at_its_next_failure() {
     for jumps in [[Jump::Suspended; 2], [Jump::SetAhead, Jump::SetBack], [Jump::SetBack, Jump::SetAhead]] {
         let mut world = World::new().await;
         verdicts(&mut world, 6).await;
@@ -63,7 +63,7 @@ async fn what_waits_over_a_suspend_or_a_clock_that_is_set_is_not_given_up_at_its
 }
 
 #[tokio::test]
-async fn a_message_is_given_up_after_its_time_has_passed_between_suspends() {
+async fn a_message_dies_after_its_time_has_passed_between_suspends() {
     let mut world = World::with("", "[retry]\ngive_up_after = \"3h\"").await;
     world.hook.script(WebhookAction::status(500), None);
     verdicts(&mut world, 1).await;
@@ -77,7 +77,7 @@ async fn a_message_is_given_up_after_its_time_has_passed_between_suspends() {
 }
 
 #[tokio::test]
-async fn the_time_of_a_pause_does_not_count_towards_giving_up() {
+async fn the_time_of_a_pause_does_not_count_towards_expiry() {
     let mut world = World::with("", "[retry]\ngive_up_after = \"3h\"").await;
     verdicts(&mut world, 1).await;
     world.hook.script(WebhookAction::status(500), None);
@@ -105,7 +105,7 @@ async fn after_a_suspend_nobody_is_told_of_a_failure_that_lasts_for_a_minute() {
         world.mail.stop().await.unwrap();
         world.live(minutes(10)).await;
         world.jump(jump);
-        // The network is not there at once.
+        // The network is not available immediately.
         for _ in 0..3 {
             world.pass(seconds(20));
             world.poll().await;
@@ -132,7 +132,7 @@ async fn an_endpoint_that_fails_when_the_clock_is_set_back_is_told_all_the_same(
 }
 
 #[tokio::test]
-async fn what_is_given_up_after_the_clock_was_set_back_is_told() {
+async fn what_dies_after_the_clock_was_set_back_is_told() {
     let mut world = World::new().await;
     world.hook.script(WebhookAction::status(413), None);
     verdicts(&mut world, 1).await;
@@ -204,7 +204,7 @@ const THREE_HOURS: &str = "[retry]\ngive_up_after = \"3h\"";
 async fn a_quota_that_meets_everybody_ends_nobodys_message_however_long_it_lasts() {
     let mut world = World::with("", THREE_HOURS).await;
     verdicts(&mut world, 2).await;
-    // Of the two one is taken after the other one was refused; then the quota is used up.
+    // One of the two is accepted after the other was rejected; then the quota is used up.
     let quota = || SmtpAction::Reply("550 5.4.5 Daily user sending limit exceeded".to_owned());
     world.mail.script(MailRule::at(Stage::Message, quota()).times(1));
     world.mail.script(MailRule::at(Stage::Message, SmtpAction::Delay(Duration::ZERO)).times(1));
@@ -223,7 +223,7 @@ async fn a_quota_that_meets_everybody_ends_nobodys_message_however_long_it_lasts
 }
 
 #[tokio::test]
-async fn a_message_that_is_refused_again_and_again_while_others_are_taken_is_given_up() {
+async fn a_message_that_is_refused_again_and_again_while_others_are_taken_dies() {
     let mut world = World::edited("", THREE_HOURS, |text| {
         let text = text.replacen("to = [\"sales@contoso.example\"]", "to_contact = true", 1);
         let (before, operators) = text.split_once("[operators]").unwrap();

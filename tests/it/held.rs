@@ -1,4 +1,4 @@
-//! A database that another program holds: who waits for it, for how long, and what is said of it.
+//! A database that another program locks: what waits for it, for how long, and what is reported.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::world::seconds;
 const REASON: &str = "Not an Education Customer";
 const OFTEN: &str = "in_review = \"200ms\"";
 
-/// Another program that holds the database.
+/// Another program that locks the database.
 async fn holder(town: &DaemonHarness, how: &'static str) -> SqliteConnection {
     let mut holder = SqliteConnectOptions::new().filename(&town.database).connect().await.unwrap();
     for sql in how.split(';') {
@@ -96,7 +96,7 @@ async fn a_daemon_that_waits_for_the_database_says_so_and_obeys_sigterm_at_once(
     query("rollback").execute(&mut holder).await.unwrap();
     drop(holder);
 
-    // What could not be stored is made again, under the same id.
+    // What could not be stored is created again, under the same id.
     let daemon = town.running().await;
     town.delivered(1).await;
     let hooks = town.hook.hooks();

@@ -1,4 +1,4 @@
-//! The database's file: what it holds when it is copied alone, and what happens when it is taken away or exchanged.
+//! The database file: what it holds when it is copied alone, and what happens when it is removed or replaced.
 
 use std::fs::{copy, hard_link, remove_file, rename};
 use std::os::unix::fs::{FileExt as _, symlink};
@@ -14,10 +14,10 @@ use crate::world::rows;
 
 const REASON: &str = "Not an Education Customer";
 const OFTEN: &str = "in_review = \"100ms\"";
-/// Nobody is asked unless somebody says so.
+/// No polls, unless by command.
 const SELDOM: &str = "in_review = \"1h\"";
 
-/// What the file says alone, without the two beside it.
+/// The contents of the file alone, without the two beside it.
 async fn alone(town: &DaemonHarness, sql: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join("copy.db");
@@ -68,7 +68,7 @@ async fn who_reads_while_the_daemon_ends_delays_that_little_and_is_named() {
     town.logged("a copy needs both files").await;
 }
 
-/// It ends by itself, with an exit code after which systemd starts it anew, and says why.
+/// The daemon ends by itself, with an exit code after which systemd restarts it, and logs why.
 async fn ends(town: &DaemonHarness, mut daemon: Daemon, why: &str) {
     let status = daemon.ended().await;
     assert_eq!(status.code(), Some(1), "{why}: {}", town.log());
@@ -99,7 +99,7 @@ async fn a_database_that_is_exchanged_ends_the_daemon_and_the_new_one_is_left_as
     let kept = town.folder.path().join("kept.db");
     copy(&town.database, &kept).unwrap();
 
-    // Moved into its place: another file.
+    // Another file, moved into its place.
     let daemon = town.running().await;
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.delivered(1).await;
@@ -109,7 +109,7 @@ async fn a_database_that_is_exchanged_ends_the_daemon_and_the_new_one_is_left_as
     ends(&town, daemon, "was replaced by another file while it was in use").await;
     assert_eq!(std::fs::read(&town.database).unwrap(), std::fs::read(&kept).unwrap(), "nothing was written into it");
 
-    // Put back as it is to be: it goes on from there.
+    // Put back as documented: it continues from there.
     take_logs_away(&town.database);
     let daemon = town.running().await;
     town.until("select count(*) from v_decisions", &["1"]).await;
@@ -117,7 +117,7 @@ async fn a_database_that_is_exchanged_ends_the_daemon_and_the_new_one_is_left_as
     let newer = town.folder.path().join("newer.db");
     copy(&town.database, &newer).unwrap();
 
-    // Written over: the same file.
+    // Overwritten: the same file.
     let over = |path: &Path| std::fs::write(&town.database, std::fs::read(path).unwrap()).unwrap();
     let daemon = town.running().await;
     over(&kept);
@@ -182,7 +182,7 @@ async fn a_database_that_is_moved_and_linked_back_ends_the_daemon_and_put_back_i
     let daemon = town.running().await;
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.delivered(1).await;
-    // What `mv` and `ln -s` do, in one step: whoever opens the path from now on uses another log than the daemon.
+    // What `mv` and `ln -s` do, in one step: later openers of the path use another log than the daemon.
     let (away, link) = (town.folder.path().join("away.db"), town.folder.path().join("link"));
     hard_link(&town.database, &away).unwrap();
     symlink(&away, &link).unwrap();
@@ -220,7 +220,7 @@ async fn damaged_pages_are_told_past_the_outbox_and_by_status_and_keep_nobody_el
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.delivered(1).await;
 
-    // One page is written over by somebody; then SQLite has to read it again, because another program wrote.
+    // One page is overwritten; SQLite rereads it, because another program wrote.
     write(&town.database, "pragma wal_checkpoint(truncate)").await;
     let page = town.rows("select rootpage from sqlite_schema where name = 'delivery'").await[0].parse::<u64>().unwrap();
     let size = town.rows("pragma page_size").await[0].parse::<u64>().unwrap();

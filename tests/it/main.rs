@@ -1,4 +1,4 @@
-//! The tests that need more than one part, in one binary: a file a theme.
+//! Integration tests in one binary, one file per topic.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod activity_log;

@@ -1,26 +1,25 @@
-//! Random sequences from a model of Partner Center: **every verdict that stays visible for two polls is told exactly
-//! once, and nothing else is.**
+//! Random sequences from a model of Partner Center: **every verdict that stays visible for two polls is notified
+//! exactly once, and nothing else is.**
 //!
-//! The model decides what becomes of some customers (reviews, verdicts, second reviews, revocations, entries that
-//! vanish and return) and lets happen to vetwatch what happens to such a daemon: awkward answers, failures, outages,
-//! lagging replicas, spells of `200 []`, restarts, deaths, a clock that is set, a receiver that fails. What is to be told
-//! follows from what the model decided and from the sandbox's log of who was answered when; what vetwatch believes is
-//! not looked at, and none of its code has a say.
+//! The model decides about some customers (reviews, verdicts, second reviews, revocations, entries that vanish and
+//! return) and exposes vetwatch to what a daemon meets: unusual responses, failures, outages, lagging replicas, spells
+//! of `200 []`, restarts, crashes, clock changes, a receiver that fails. The expected notifications follow from the
+//! model's decisions and the sandbox's request log, never from vetwatch's own state or code.
 //!
-//! *Visible for a poll* is what an answer shows that is good (200, complete, of a documented shape) and true at its
-//! time. An answer from the past, or one that was overtaken by a newer one, is no poll: what it alone shows may be told
-//! or not. One poll suffices in fact, and the news must name its time; two are promised.
+//! *Visible for a poll* is what a good response shows (200, complete, of a documented shape) that is current. A
+//! response from a lagging replica, or one overtaken by a newer one, is no poll: what only it shows is optional. One
+//! poll suffices in fact, and the notification must have its time; two are promised.
 //!
-//! - A verdict (approved, denied, revoked) is visible where the entry is; the same one again is no news, with `- After
-//!   Review` in its reason it is another. Without create dates a new review shows only in an `InReview` in between.
-//! - Some customers' verdicts are dated seconds or hours before (or after) their reviews. One that is an hour early, or
-//!   may be the one of before, is visible once a second or a third look has shown it, as an absence is.
-//! - An absence is visible for two polls if answers in a row show it two minutes apart, for an approval a third one an
-//!   hour later: then `InReview` has vanished and an approval is revoked; or at the next look, if others that hold an
-//!   entry were to be asked first and were not. A `Denied` that vanishes is no news.
-//! - Where lagging replicas answer, they lag only behind what can be told from news. One that shows an approval again
-//!   after its revocation, or a reason before `- After Review`, is indistinguishable from a change of mind.
-//! - At most five customers lose entries: many at once are another matter (the plausibility brake, see `polling`).
+//! - A verdict (approved, denied, revoked) is visible while its entry is. The same one again is not notified; with
+//!   `- After Review` in its reason it is another. Without create dates only an `InReview` between marks a new review.
+//! - Some customers' verdicts are dated seconds or hours before (or after) their reviews. One that is an hour early,
+//!   or may be the previous one, is visible once one or two confirmations have shown it, as for an absence.
+//! - An absence is visible for two polls if consecutive responses show it two minutes apart, for an approval a third
+//!   an hour later: then `InReview` has vanished and an approval is revoked; or at the next poll, if control polls of
+//!   others that hold an entry were due first and did not happen. A `Denied` that vanishes is not notified.
+//! - Replicas lag only behind states that can be told from changes. One that shows an approval again after its
+//!   revocation, or a reason before `- After Review`, is indistinguishable from a change.
+//! - At most five customers lose entries: mass absences have their own tests (see `polling`).
 //!
 //! `VETWATCH_SEED=N VETWATCH_CASES=1` repeats a case, `tests/campaign model N` plays N of them.
 
@@ -44,12 +43,12 @@ use self::reader::News;
 use self::truth::{Customer, Dates};
 use crate::world::{World, hours, minutes, seconds};
 
-/// How many, unless `VETWATCH_CASES` says otherwise, and from which seed, unless `VETWATCH_SEED` does.
+/// Number of cases and first seed, unless `VETWATCH_CASES` or `VETWATCH_SEED` is set.
 const CASES: u64 = 120;
 const SEED: u64 = 20_261_121;
-/// Ways in which the absences of one qualification are believed one look later.
+/// Combinations of absences of one qualification that are recorded one poll later.
 const DELAYS: u32 = 16;
-/// What happens in a case before the dust settles.
+/// Number of steps in a case.
 const STEPS: u32 = 40;
 
 #[test]
@@ -87,9 +86,9 @@ fn every_verdict_that_stays_visible_for_two_polls_is_told_exactly_once_and_nothi
     assert!(told > cases * 5, "hardly anything was told: {told} messages in {cases} cases");
 }
 
-/// One case; returns how many messages came of it.
+/// Runs one case; returns the number of messages.
 fn play(seed: u64) -> u64 {
-    fastrand::seed(seed); // the jitter of this thread
+    fastrand::seed(seed); // this thread's jitter
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut model = Model::new(seed).await;
@@ -101,13 +100,13 @@ fn play(seed: u64) -> u64 {
     })
 }
 
-/// A good answer about a customer.
+/// A good response about a customer.
 struct Answer {
     /// By our clock.
     ours: Timestamp,
-    /// By a clock that nobody sets.
+    /// By a clock that is never set.
     passed: Timestamp,
-    /// What it shows is true, or was at this time of theirs.
+    /// Shows the state at this time of Partner Center's clock.
     theirs: Timestamp,
     current: bool,
     nothing: bool,
@@ -123,18 +122,18 @@ struct Model {
 #[derive(Default)]
 struct Seen {
     answers: BTreeMap<String, Vec<Answer>>,
-    /// The log has been read so far.
+    /// Position in the request log.
     read: u64,
-    /// How far replicas lag, while some do.
+    /// Lag of the replicas, while some lag.
     lag: Duration,
-    /// What happened, for whoever has to find out why.
+    /// The steps so far, for the message of a failure.
     diary: String,
 }
 
 impl Model {
     async fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        // Giving up has tests of its own.
+        // Dead deliveries have tests of their own.
         let mut world = World::with("", "[retry]\ngive_up_after = \"3000d\"").await;
         let count = if rng.u8(..10) == 0 { rng.usize(8..=20) } else { rng.usize(5..=7) };
         let mut customers = Vec::new();
@@ -178,7 +177,7 @@ impl Model {
         }
     }
 
-    /// Some of the customers' stories go on.
+    /// Advances some customers.
     fn decide(&mut self) {
         for _ in 0..self.rng.u8(1..4) {
             // No two reviews begin in the same second.
@@ -194,7 +193,7 @@ impl Model {
         self.customers[index].go_on(&mut self.rng, &self.world.sandbox, now);
     }
 
-    /// Time passes, and who is due is asked.
+    /// Lets time pass, and polls.
     async fn run(&mut self) {
         let (every, times) =
             *self.rng.choice(&[(1, 3), (3, 2), (16, 1), (16, 2), (65, 1), (65, 2), (25 * 60, 1)]).unwrap();
@@ -206,7 +205,7 @@ impl Model {
         }
     }
 
-    /// Somebody does not want to wait until a customer is due.
+    /// Polls customers before they are due.
     async fn poll_now(&mut self) {
         let wait = seconds(self.rng.u64(5..200));
         self.world.pass(wait);
@@ -227,7 +226,7 @@ impl Model {
         self.seen.read(&self.world);
     }
 
-    /// A daemon looks at its clock every 20 seconds, so it notices.
+    /// A daemon checks its clock every 20 seconds, so it notices.
     async fn set_clock(&mut self) {
         let now = self.world.clock.now();
         let by = if self.rng.bool() { seconds(self.rng.u64(1..100)) } else { minutes(self.rng.u64(2..300)) };
@@ -237,19 +236,19 @@ impl Model {
         store.follow_clock(&parts.alarms.clock_watch, &**clock).await.expect("a look at the clock");
     }
 
-    /// To the receiver only: a mail takes a conversation, and `sequence` has them.
+    /// Only to the receiver: mails are slower, and `sequence` has them.
     async fn deliver(&self) {
         let crm = &self.world.parts.endpoints[1].dispatcher;
         while crm.round().await.expect("a round").next.is_some_and(|next| next <= self.world.clock.now()) {}
     }
 
-    /// Everything works again, and time passes: longer than the longest interval.
+    /// Ends all faults, and lets more than the longest interval pass.
     async fn settle(&mut self) {
         self.seen.note(&self.world, "the dust settles");
         self.world.sandbox.clear_quirks();
         self.world.restart().await;
         for wait in [hours(25), hours(8 * 24)] {
-            // With the time for a second and a third look.
+            // With the time for two confirmations.
             for wait in [wait, minutes(3), minutes(65)] {
                 self.pass_and_poll(wait).await;
             }
@@ -258,7 +257,7 @@ impl Model {
         self.deliver().await;
     }
 
-    /// Holds what was told against what was to be told.
+    /// Compares what was notified with what was expected.
     async fn judge(&self) -> u64 {
         let mut count = 0;
         let told = self.told(&self.world.rows("select id from event order by rowid").await);
@@ -299,8 +298,8 @@ impl Model {
                     )
                 };
                 assert!(matches(&reader.news, told), "{}", story());
-                let believed = of(&current).pop().unwrap_or_else(|| key("absent"));
-                assert_eq!(believed, key(track.now().word()), "what is believed in the end; {}", story());
+                let state = of(&current).pop().unwrap_or_else(|| key("absent"));
+                assert_eq!(state, key(track.now().word()), "the final state; {}", story());
                 let seen: Vec<_> = reader.changes.iter().map(|word| key(word)).collect();
                 assert_eq!(recorded, seen, "what changed; {}", story());
             }
@@ -310,13 +309,13 @@ impl Model {
         count
     }
 
-    /// What the receiver took, by customer and qualification, in the order of these events: each once, or it fails.
+    /// Received notifications by customer and qualification, in the order of their events. Panics if one came twice.
     fn told(&self, order: &[String]) -> BTreeMap<(String, String), Vec<News>> {
         let (mut ids, mut events) = (BTreeMap::<String, u32>::new(), BTreeMap::new());
         for hook in self.world.hook.hooks() {
             let json = hook.json();
             let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
-            // Before a connection is closed a message need not have been read.
+            // A message may be unread when its connection is closed.
             if hook.answered != Some(200) || !text("/type").starts_with("vetting.") {
                 continue;
             }
@@ -347,7 +346,7 @@ impl Model {
 }
 
 impl Seen {
-    /// Takes over who was answered since; while no clock has moved.
+    /// Takes over the responses since the last call, before any clock moves.
     fn read(&mut self, world: &World) {
         let ours = world.clock.now();
         let (read, lag) = (self.read, self.lag);
@@ -370,7 +369,7 @@ impl Seen {
     }
 }
 
-/// All that is sure was told, in this order, and nothing but what may be.
+/// True if all required notifications came, in this order, and only optional ones beside them.
 fn matches(wanted: &[News], told: &[News]) -> bool {
     let Some((first, rest)) = wanted.split_first() else { return told.is_empty() };
     let is_told = told.first().is_some_and(|told| {

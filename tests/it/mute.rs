@@ -1,4 +1,4 @@
-//! Customers of whom nobody wants to hear for a while: everything is recorded, and nobody is told.
+//! Muted customers: everything is recorded, nothing is sent.
 
 use vetwatch::sandbox::{Fault, FaultRule};
 use vetwatch::time::Timestamp;

@@ -1,10 +1,10 @@
-//! Reviews that take long: who wants to hear of it is reminded in time, once, and never of what has ended.
+//! Overdue reviews: reminders come in time, once, and never for a review that has ended.
 
 use vetwatch::sandbox::{Fault, FaultRule};
 
 use crate::world::{START, World, hours, minutes};
 
-/// A world whose CRM is told of reviews that take long.
+/// A world whose CRM gets reminders.
 async fn world() -> World {
     World::edited("", "", overdue_is_routed).await
 }
@@ -15,7 +15,7 @@ fn overdue_is_routed(text: String) -> String {
 }
 
 impl World {
-    /// Type, customer, business days and number of what the receiver was reminded of.
+    /// Type, customer, business days and number of each reminder.
     fn reminders(&self) -> Vec<String> {
         let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
         let overdue = hooks.filter(|json| json["type"] == "vetting.overdue").map(|json| {
@@ -26,7 +26,7 @@ impl World {
         overdue.collect()
     }
 
-    /// What the daemon does after so long a time in which it only asked.
+    /// Runs the daemon's checks after this long of polling only.
     async fn look_after(&self, time: std::time::Duration) {
         self.pass(time);
         self.poll().await;
@@ -142,7 +142,7 @@ async fn a_review_that_began_while_vetwatch_was_down_is_told_once_it_is_found_la
 }
 
 #[tokio::test]
-async fn of_whom_it_cannot_be_seen_nothing_is_said_until_it_can() {
+async fn customers_that_cannot_be_read_cause_no_reminder_until_they_can() {
     let mut world = world().await;
     let id = world.in_review("Contoso School").await;
     world.sandbox.fault(FaultRule::about(&id, Fault::status(403)));

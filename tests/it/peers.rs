@@ -17,7 +17,7 @@ fn tool(name: &str) -> Command {
     command
 }
 
-/// Runs a tool to its end: what it printed, or what it complained of.
+/// Runs a tool: its stdout, or its stderr as the error.
 pub(crate) fn run(name: &str, argument: &Path, input: &Value) -> Result<Value, String> {
     let mut tool = tool(name);
     let tool = tool.arg(argument).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -33,12 +33,12 @@ pub(crate) fn run(name: &str, argument: &Path, input: &Value) -> Result<Value, S
     }
 }
 
-/// What Python's own parser makes of a mail.
+/// A mail as parsed by Python's own parser.
 pub(crate) fn parse_mail(file: &Path) -> Value {
     run("check_mail.py", file, &Value::Null).unwrap()
 }
 
-/// A certificate authority that nobody trusts, a certificate for localhost and crm.example, and a client's.
+/// An untrusted certificate authority, a certificate for localhost and crm.example, and a client's.
 pub(crate) struct Certificates(tempfile::TempDir);
 
 impl Certificates {
@@ -60,20 +60,20 @@ impl Certificates {
         self.0.path().join("server.key")
     }
 
-    /// With its key.
+    /// The certificate and its key.
     pub(crate) fn client(&self) -> PathBuf {
         self.0.path().join("client.pem")
     }
 }
 
-/// A running mail server; it ends with this value.
+/// A running mail server; dropping it stops it.
 pub(crate) struct MailServer {
     pub(crate) port: u16,
     pub(crate) folder: tempfile::TempDir,
     child: Child,
 }
 
-/// A message that the server got.
+/// A received message.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) file: PathBuf,
@@ -92,7 +92,7 @@ impl Received {
 }
 
 impl MailServer {
-    /// In clear and without a login; `script` is explained in `smtp_server.py`.
+    /// Without TLS or login; `script` is explained in `smtp_server.py`.
     pub(crate) fn plain(script: &Value) -> Self {
         Self::start(&["--script".to_owned(), script.to_string()])
     }
@@ -129,7 +129,7 @@ impl MailServer {
         Self { port: said["port"], folder, child }
     }
 
-    /// The messages that reached their end so far.
+    /// The messages received completely so far.
     pub(crate) fn received(&self) -> Vec<Received> {
         let mut files: Vec<_> = std::fs::read_dir(self.folder.path())
             .unwrap()
@@ -144,7 +144,7 @@ impl MailServer {
         files.into_iter().map(read).collect()
     }
 
-    /// The only message that it got.
+    /// The only received message.
     pub(crate) fn only(&self) -> Received {
         let mut received = self.received();
         assert_eq!(received.len(), 1, "{received:?}");
@@ -154,7 +154,7 @@ impl MailServer {
 
 impl Drop for MailServer {
     fn drop(&mut self) {
-        drop(self.child.stdin.take()); // that ends it
+        drop(self.child.stdin.take()); // this stops it
         let deadline = Instant::now() + Duration::from_secs(5);
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::yield_now();
@@ -164,7 +164,7 @@ impl Drop for MailServer {
     }
 }
 
-/// Verifies a webhook with the library `standardwebhooks`: its body as understood, or why not.
+/// Verifies a webhook with the library `standardwebhooks`: its parsed body, or the error.
 pub(crate) fn verify_webhook(secret: &str, headers: &BTreeMap<String, String>, body: &str) -> Result<Value, String> {
     run("verify_webhook.py", Path::new("-"), &json!({ "secret": secret, "headers": headers, "body": body }))
 }

@@ -1,4 +1,4 @@
-//! How much may disappear at once before it is Partner Center that is not well, and words that nobody knows.
+//! Mass absences, and unknown statuses.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use vetwatch::time::{Clock, Timestamp};
 
 use crate::world::{World, hours, minutes, seconds};
 
-/// Sixty customers in review and one settled, all seen.
+/// Sixty customers in review and one settled, all polled.
 async fn town() -> (World, Vec<String>) {
     let mut world = World::new().await;
     let mut ids = Vec::new();
@@ -27,7 +27,7 @@ fn nothing() -> Fault {
 }
 
 #[tokio::test]
-async fn a_brownout_of_empty_answers_is_not_believed_and_asks_no_more_than_usual() {
+async fn a_brownout_of_empty_answers_is_not_recorded_and_asks_no_more_than_usual() {
     let (world, ids) = town().await;
     world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
     let before = world.sandbox.count(Kind::Qualifications);
@@ -52,10 +52,10 @@ async fn a_brownout_of_empty_answers_is_not_believed_and_asks_no_more_than_usual
 }
 
 #[tokio::test]
-async fn the_first_of_many_that_lose_an_entry_is_not_believed_before_others_were_asked() {
+async fn the_first_of_many_that_lose_an_entry_is_not_recorded_before_others_were_asked() {
     let (world, ids) = town().await;
     world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
-    // One is asked as the trouble begins. All others would be a quarter of an hour later.
+    // One is polled as the failure begins; all others would be a quarter of an hour later.
     let row =
         world.rows(&format!("select id from customer where customer_id = '{}'", ids[7])).await[0].parse().unwrap();
     world.parts.partners[0].poller.poll_now(&[row]).await.unwrap();
@@ -67,7 +67,7 @@ async fn the_first_of_many_that_lose_an_entry_is_not_believed_before_others_were
     assert_eq!(world.rows("select mass_absence_since is not null from partner").await, ["1"]);
 }
 
-/// Runs rounds as the daemon does, each when the one before says, for so long. Returns when something was recorded.
+/// Runs rounds for this long, each when the previous one says. Returns the times of recordings.
 async fn run(world: &World, time: std::time::Duration) -> Vec<Timestamp> {
     let (poller, end) = (&world.parts.partners[0].poller, world.clock.now().after(time));
     let mut recorded = Vec::new();
@@ -109,7 +109,7 @@ async fn whatever_the_interval_what_many_lose_at_once_is_not_recorded_before_two
                 ids.push(id);
             }
             let every = humantime::parse_duration(interval).unwrap();
-            // Some are in review by now, some are approved.
+            // Some are now in review, some are approved.
             for statuses in [["InReview", "InReview"], ["InReview", "Approved"]] {
                 run(&world, (every + minutes(15)).min(hours(25))).await;
                 for (n, id) in ids.iter().enumerate() {
@@ -133,13 +133,13 @@ async fn whatever_the_interval_what_many_lose_at_once_is_not_recorded_before_two
             let about = format!("every {interval}, {budget}, {holders} customers, rolled back: {is_rollback}");
             let first = recorded.first().map(|first| first.since(lost_at));
             assert!(first.is_some_and(|first| first >= hours(2)), "{about}: recorded after {first:?}");
-            assert_eq!(recorded.len(), holders, "{about}: it is believed in the end");
+            assert_eq!(recorded.len(), holders, "{about}: it is recorded in the end");
         }
     }
 }
 
 #[tokio::test]
-async fn one_that_is_really_gone_is_believed_at_the_second_look_once_the_others_were_asked() {
+async fn one_that_is_really_gone_is_recorded_at_the_second_look_once_the_others_were_asked() {
     let mut world = World::edited("in_review = \"24h\"", "", |text| text.replace("minute = 60000", "minute = 2")).await;
     for n in 0..8 {
         let id = world.customer(&format!("School {n}")).await;
@@ -158,7 +158,7 @@ async fn one_that_is_really_gone_is_believed_at_the_second_look_once_the_others_
 }
 
 #[tokio::test]
-async fn what_is_really_gone_is_believed_after_two_more_looks_an_hour_apart_or_when_a_person_says_so() {
+async fn what_is_really_gone_is_recorded_after_two_more_looks_an_hour_apart_or_when_a_person_says_so() {
     for accept in [false, true] {
         let (world, ids) = town().await;
         for id in &ids[..20] {

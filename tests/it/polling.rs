@@ -1,4 +1,4 @@
-//! From Partner Center to the outbox: what is asked, what is believed, what is queued.
+//! From Partner Center to the outbox: what is polled, recorded and enqueued.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ async fn the_whole_story_of_a_customer_is_told_as_it_happened() {
     for step in steps {
         step(&world);
         world.poll_later().await;
-        world.pass(minutes(3)); // a second look
+        world.pass(minutes(3)); // the first confirmation
         world.poll().await;
     }
     world.deliver().await;
@@ -106,7 +106,7 @@ async fn nothing_is_recorded_as_absent_without_a_second_look() {
 }
 
 #[tokio::test]
-async fn no_answer_but_a_good_one_changes_what_is_believed() {
+async fn no_answer_but_a_good_one_changes_the_state() {
     let mut world = World::new().await;
     let school = world.in_review("Contoso School").await;
     let mut faults = vec![
@@ -150,11 +150,11 @@ async fn a_throttled_partner_is_left_alone_for_as_long_as_it_says_even_over_a_re
     world.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::throttled(seconds(57))).times(1));
     world.poll().await;
     let asked = world.sandbox.count(Kind::Qualifications);
-    assert!(asked <= 8, "{asked} were in flight or asked behind a closed gate");
+    assert!(asked <= 8, "{asked} were in flight or sent during the backoff");
     world.pass(seconds(56));
     world.restart().await;
     world.poll().await;
-    assert_eq!(world.sandbox.count(Kind::Qualifications), asked, "asked behind a closed gate");
+    assert_eq!(world.sandbox.count(Kind::Qualifications), asked, "polled during the backoff");
     world.pass(seconds(2));
     world.poll().await;
     assert_eq!(world.rows("select count(*) from customer where last_seen_at is not null").await, ["20"]);
@@ -256,7 +256,7 @@ async fn an_answer_that_was_under_way_when_a_newer_one_was_recorded_is_dropped()
     let fast = async {
         world.sandbox.wait_for_customer(&school, asked + 1, seconds(20)).await.unwrap();
         world.sandbox.deny(&school, "Not an Academic Domain").unwrap();
-        world.pass(minutes(6)); // longer than the first question may take: the customer is due again
+        world.pass(minutes(6)); // longer than the first poll may take: the customer is due again
         world.poll().await;
         world.sandbox.release(late);
     };
@@ -271,15 +271,15 @@ async fn a_customer_list_that_cannot_be_read_is_not_asked_for_in_a_loop() {
     let mut world = World::new().await;
     world.customer("Contoso School").await;
     world.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(500)));
-    let roster = &world.parts.partners[0].customer_sync;
+    let sync = &world.parts.partners[0].customer_sync;
     for _ in 0..15 {
-        roster.round().await.unwrap();
+        sync.round().await.unwrap();
         world.pass(seconds(20));
     }
     assert_eq!(world.sandbox.count(Kind::Customers), 1);
     world.sandbox.clear_faults();
-    roster.round().await.unwrap();
-    roster.round().await.unwrap();
+    sync.round().await.unwrap();
+    sync.round().await.unwrap();
     assert_eq!(world.sandbox.count(Kind::Customers), 2);
 }
 
@@ -292,7 +292,7 @@ async fn a_failure_in_between_takes_nobody_out_of_the_second_look_or_the_review(
     world.poll().await; // missing
     world.sandbox.fault(FaultRule::about(&school, Fault::error(403, 20002)).times(1));
     world.pass(minutes(3));
-    world.poll().await; // no relationship, for once
+    world.poll().await; // no relationship, once
     for _ in 0..9 {
         world.pass(hours(24));
         world.poll().await;

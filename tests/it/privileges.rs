@@ -1,4 +1,4 @@
-//! A command that root runs, where somebody else may write to the database's directory.
+//! Commands run as root, where another user may write to the database's directory.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::process::{DaemonHarness, complaint};
 
-/// Nobody's on this machine.
+/// An unused user id.
 const SERVICE: u32 = 12_345;
 const SELDOM: &str = "in_review = \"1h\"";
 const COMMANDS: [&[&str]; 5] = [
@@ -19,7 +19,7 @@ const COMMANDS: [&[&str]; 5] = [
     &["run"],
 ];
 
-/// A folder for everybody, and in it one of the service's; `None`: only root can be somebody else.
+/// A world-writable folder with one of the service user's in it; `None` unless root.
 fn home() -> Option<(TempDir, PathBuf)> {
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
@@ -32,7 +32,7 @@ fn home() -> Option<(TempDir, PathBuf)> {
     Some((folder, home))
 }
 
-/// Something of root's that nobody is to touch.
+/// A file of root's that must stay unchanged.
 fn precious(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("precious");
     fs::write(&path, text).unwrap();
@@ -69,7 +69,7 @@ async fn root_opens_no_database_that_is_a_link_to_a_file_of_its_own() {
         are_refused(&town, "it is a link");
         is_untouched(&target, text);
         assert_eq!(fs::read_dir(&home).unwrap().count(), 1, "something was made beside the link");
-        // Made by root itself, it is no better: who owns the directory can put another one there.
+        // Created by root itself it is no better: the directory's owner can replace it.
         fs::remove_file(home.join("vetwatch.db")).unwrap();
         fs::hard_link(&target, home.join("vetwatch.db")).unwrap();
         are_refused(&town, "it belongs to user 0, and its directory");
@@ -89,7 +89,7 @@ async fn root_follows_nobodys_link_to_another_directory() {
     are_refused(&town, "others than root can change what is at");
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "something was made there");
 
-    // In a directory that everybody may write to, somebody makes a link the moment before.
+    // In a world-writable directory, another user creates a link just before.
     fs::remove_file(&link).unwrap();
     fs::create_dir(&link).unwrap();
     for mode in [0o777, 0o1777] {

@@ -1,5 +1,5 @@
-//! The program as it is shipped, as a child of the test. Partner Center, the mail server and the receiver are in the
-//! test's own process, so that they can stop or kill the daemon at an instant of their choice.
+//! The shipped program as a child process. Partner Center, the mail server and the receiver run in the test's process,
+//! so that they can stop or kill the daemon at a chosen instant.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -20,19 +20,19 @@ use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
 use crate::world::{SIGNING_SECRET, configuration, nothing_secret_is_in, rows, tell_baseline, tls};
 
-/// How long anything may take that is to happen at once. Only a test that fails waits so long.
+/// Timeout for anything immediate. Only a failing test waits this long.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
-/// Lines of the log that a failed test shows.
+/// Maximum log lines in the message of a failed test.
 const SHOWN: usize = 80;
 
-/// What is asked again while a test waits for something that nobody tells it of.
+/// Interval for conditions that can only be checked repeatedly.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// Waits until `look` finds something; `what` and what `look` saw last stand in the complaint.
+/// Waits until `look` succeeds; a timeout's message has `what` and its last error.
 pub(crate) async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let end = Instant::now() + within;
     loop {
@@ -44,7 +44,7 @@ pub(crate) async fn eventually<T>(what: &str, within: Duration, mut look: impl A
     }
 }
 
-/// Everything around the daemon, and the folder that it lives in.
+/// The daemon's peers, and its folder.
 pub(crate) struct DaemonHarness {
     pub(crate) sandbox: Sandbox,
     pub(crate) mail: SmtpServer,
@@ -53,17 +53,17 @@ pub(crate) struct DaemonHarness {
     pub(crate) config: PathBuf,
     pub(crate) folder: TempDir,
     log: Log,
-    /// What commands printed.
+    /// Output of the commands so far.
     said: Mutex<Vec<u8>>,
 }
 
 impl DaemonHarness {
-    /// A town whose configuration has this in `[schedule]`, and this more at its end.
+    /// A harness with additions to `[schedule]` and at the end of its configuration.
     pub(crate) async fn new(schedule: &str, more: &str) -> Self {
         Self::with(TempDir::new().expect("a folder"), None, schedule, more).await
     }
 
-    /// As [`Self::new`], with the database in a folder of its own.
+    /// Like [`Self::new`], with the database in a separate folder.
     pub(crate) async fn with(folder: TempDir, database: Option<&Path>, schedule: &str, more: &str) -> Self {
         tls();
         let clock = Arc::new(SystemClock);
@@ -74,7 +74,7 @@ impl DaemonHarness {
         std::fs::write(folder.path().join("signing-secret"), SIGNING_SECRET).expect("a secret");
         let home = database.unwrap_or(folder.path());
         let (port, url) = (mail.address().port(), hook.url());
-        // Nothing is gathered: each verdict has a message of its own, and its name.
+        // No grouping: each verdict has its own message.
         let text = configuration(home, &sandbox, port, url.as_str(), schedule, more).replacen(
             "\n\n[operators]",
             "\ngroup_wait = \"0s\"\n\n[operators]",
@@ -85,21 +85,21 @@ impl DaemonHarness {
         Self { sandbox, mail, hook, database, config, folder, log: Log::default(), said: Mutex::default() }
     }
 
-    /// Another credential than the secret; everybody is asked ten times a second.
+    /// Another credential than the secret; ten polls a second per customer.
     pub(crate) async fn with_credential(credential: &str) -> Self {
         let town = Self::new("in_review = \"100ms\"\nsettled = \"100ms\"", "").await;
         town.change("kind = \"client-secret\"\nclient_secret_file = \"client-secret\"", credential);
         town
     }
 
-    /// Puts another text in place of one in the configuration.
+    /// Replaces a text in the configuration.
     pub(crate) fn change(&self, old: &str, new: &str) {
         let text = std::fs::read_to_string(&self.config).expect("a configuration");
         assert!(text.contains(old), "no {old} in {text}");
         std::fs::write(&self.config, text.replace(old, new)).expect("a configuration");
     }
 
-    /// Puts a refresh token where `auth` does.
+    /// Stores a refresh token where `auth` does.
     pub(crate) fn keep_sign_in(&self) {
         let tokens = self.folder.path().join("tokens");
         std::fs::create_dir_all(&tokens).expect("a directory");
@@ -107,15 +107,15 @@ impl DaemonHarness {
         std::fs::write(tokens.join("emea"), text.to_string()).expect("a file");
     }
 
-    /// Starts a command whose end somebody else waits for.
+    /// Starts a command without waiting for it.
     pub(crate) fn start_command(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program")
     }
 
-    /// Customers with a review that is going on and was seen; see [`Self::on_the_roster`].
+    /// Adds customers with a review that was polled; see [`Self::add_customers`].
     pub(crate) async fn in_review(&self, count: usize) -> Vec<String> {
-        let ids = self.on_the_roster(count).await;
+        let ids = self.add_customers(count).await;
         for id in &ids {
             self.sandbox.submit(id).expect("a customer");
         }
@@ -123,9 +123,8 @@ impl DaemonHarness {
         ids
     }
 
-    /// Customers in Partner Center that vetwatch was told to watch. Returns their ids. To be called while no daemon
-    /// runs.
-    pub(crate) async fn on_the_roster(&self, count: usize) -> Vec<String> {
+    /// Adds customers to Partner Center and to vetwatch. Returns their ids. No daemon may be running.
+    pub(crate) async fn add_customers(&self, count: usize) -> Vec<String> {
         let store = Store::open(&self.database).await.expect("a database");
         let mut tx = store.begin().await.expect("a transaction");
         let mut ids = Vec::new();
@@ -156,7 +155,7 @@ impl DaemonHarness {
         self.note(self.command(arguments).output().expect("the program"))
     }
 
-    /// Keeps what a command printed, for a look at the end.
+    /// Stores a command's output for the check at the end.
     fn note(&self, output: Output) -> Output {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.extend([output.stdout.as_slice(), &output.stderr].concat());
@@ -164,7 +163,7 @@ impl DaemonHarness {
         output
     }
 
-    /// As [`Self::run`], without stopping the surroundings meanwhile.
+    /// Like [`Self::run`], without blocking the peers.
     pub(crate) async fn run_beside(&self, arguments: &[&str]) -> Output {
         let mut command = self.command(arguments);
         let running = tokio::task::spawn_blocking(move || command.output().expect("the program"));
@@ -172,7 +171,7 @@ impl DaemonHarness {
         self.note(output.expect("a thread"))
     }
 
-    /// Runs a command that must succeed; returns what it says with `--json`.
+    /// Runs a command that must succeed; returns its `--json` output.
     pub(crate) fn tell(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
         assert!(output.status.success(), "{arguments:?}: {}", complaint(&output));
@@ -205,7 +204,7 @@ impl DaemonHarness {
         Daemon { child, started_at, ready: ready.subscribe(), log: self.log.clone() }
     }
 
-    /// The same with all that it logs in a file, however much that is. When it is ready is not known.
+    /// Like [`Self::start_with`], logging to a file. Readiness cannot be awaited.
     pub(crate) fn start_into(&self, log: &Path, environment: &[(&str, &str)]) -> Daemon {
         let mut command = self.command(&["run"]);
         let file = std::fs::File::create(log).expect("a file");
@@ -215,7 +214,7 @@ impl DaemonHarness {
         Daemon { child, started_at, ready: watch::Sender::new(false).subscribe(), log: self.log.clone() }
     }
 
-    /// The same with a log that nobody reads: the other end of the pipe.
+    /// Like [`Self::start_with`], with an unread log; returns the read end of the pipe.
     pub(crate) fn start_unread(&self, environment: &[(&str, &str)]) -> (Daemon, ChildStderr) {
         let mut command = self.command(&["run"]);
         command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -225,14 +224,14 @@ impl DaemonHarness {
         (Daemon { child, started_at, ready: watch::Sender::new(false).subscribe(), log: self.log.clone() }, unread)
     }
 
-    /// Starts the daemon and waits until it says that it runs.
+    /// Starts the daemon and waits until it is ready.
     pub(crate) async fn running(&self) -> Daemon {
         let mut daemon = self.start();
         daemon.ready().await;
         daemon
     }
 
-    /// What the daemons have logged, the newest lines.
+    /// The newest lines logged by the daemons.
     pub(crate) fn log(&self) -> String {
         self.log.shown()
     }
@@ -250,7 +249,7 @@ impl DaemonHarness {
         rows(&self.database, sql).await
     }
 
-    /// Waits until a query says just this.
+    /// Waits until a query returns exactly these rows.
     pub(crate) async fn until(&self, sql: &str, expected: &[&str]) {
         eventually(sql, SOON, async || {
             let seen = self.rows(sql).await;
@@ -259,7 +258,7 @@ impl DaemonHarness {
         .await;
     }
 
-    /// Waits until so many messages were delivered to each endpoint, and none waits.
+    /// Waits until each endpoint has this many delivered messages, and none pending.
     pub(crate) async fn delivered(&self, each: usize) {
         let each = each.to_string();
         let expected = [format!("crm | delivered | {each}"), format!("sales-mail | delivered | {each}")];
@@ -285,13 +284,13 @@ impl Drop for DaemonHarness {
     }
 }
 
-/// What a command said, for complaints.
+/// A command's output, for assertion messages.
 pub(crate) fn complaint(output: &Output) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
     format!("{}; stdout: {}; stderr: {}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
-/// What was logged, over all lives of the daemon.
+/// The log of all daemons.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -330,7 +329,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// SIGKILL: it does nothing more from here on.
+    /// SIGKILL: it does nothing from here on.
     pub(crate) fn kill(mut self) {
         self.end();
     }
@@ -360,7 +359,7 @@ impl Daemon {
         .await
     }
 
-    /// SIGTERM, and a good end.
+    /// SIGTERM, and a successful exit.
     pub(crate) async fn stop(mut self) {
         self.terminate();
         let status = self.ended().await;

@@ -1,4 +1,4 @@
-//! A backup is put back: what was told since is told again under ids that receivers know.
+//! A restored backup: what was sent since is sent again under the same ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,21 +11,21 @@ use vetwatch::time::Clock;
 
 use crate::world::{World, hours, minutes};
 
-/// The webhooks about vettings.
+/// The webhooks about vetting events.
 fn vettings(world: &World) -> Vec<WebhookRequest> {
     let about_vetting =
         |hook: &WebhookRequest| hook.json()["type"].as_str().is_some_and(|kind| kind.starts_with("vetting."));
     world.hook.hooks().into_iter().filter(about_vetting).collect()
 }
 
-/// The ids of the events that a webhook tells.
+/// The ids of a webhook's events.
 fn events(hook: &WebhookRequest) -> Vec<String> {
     let data = &hook.json()["data"];
     let id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
     data["events"].as_array().map_or_else(|| vec![id(data)], |events| events.iter().map(id).collect())
 }
 
-/// Each message's id with the events that it told.
+/// Each message's id with its events.
 fn told(hooks: &[WebhookRequest]) -> BTreeMap<String, Vec<String>> {
     hooks.iter().map(|hook| (hook.id().unwrap().to_owned(), events(hook))).collect()
 }
@@ -42,7 +42,7 @@ async fn add(world: &World, partner: &str, id: &str) {
     tx.commit().await.unwrap();
 }
 
-/// From now on the first sight of a review that was submitted on our watch is news.
+/// Marks the baseline as complete: from now on a first response about a later review is notified.
 async fn watching_since_long(world: &mut World) {
     world.execute("update partner set watching_since = 0").await;
     world.restart().await;

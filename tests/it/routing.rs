@@ -1,4 +1,4 @@
-//! Who is told, when, and with whom a message is shared: routes, digests, quiet hours, contacts, fallbacks.
+//! Recipients, times and grouping of messages: routes, digests, quiet hours, contacts, fallbacks.
 
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
@@ -7,7 +7,7 @@ use vetwatch::time::{Clock, Timestamp};
 use crate::peers::run;
 use crate::world::{World, hours, minutes, plain_text, seconds};
 
-/// Vetting verdicts over routes that are these, instead of the usual one.
+/// A world with these routes for verdicts, instead of the usual one.
 async fn routed(routes: &str) -> World {
     let routes = routes.to_owned();
     World::edited("timezone = \"Europe/Amsterdam\"", "", move |text| {
@@ -28,7 +28,7 @@ async fn contacts() -> World {
     .await
 }
 
-/// So many customers in review.
+/// This many customers in review.
 async fn in_review(world: &mut World, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..count {
@@ -48,15 +48,15 @@ async fn denied(world: &World, ids: &[String]) {
     world.poll().await;
 }
 
-/// How many verdicts each message to the receiver holds.
+/// The number of verdicts in each message to the receiver.
 fn sizes(world: &World) -> Vec<usize> {
     world.hook.hooks().iter().map(|hook| hook.json()["data"]["events"].as_array().map_or(1, Vec::len)).collect()
 }
 
-/// Each school, and how many mails name it.
+/// Each school, and the number of mails that name it.
 fn named(world: &World, count: usize) -> Vec<usize> {
-    let letters: Vec<String> = world.mail.mails().iter().map(plain_text).collect();
-    let times = |n| letters.iter().filter(|letter| letter.contains(&format!("School {n:04}"))).count();
+    let mails: Vec<String> = world.mail.mails().iter().map(plain_text).collect();
+    let times = |n| mails.iter().filter(|mail| mail.contains(&format!("School {n:04}"))).count();
     (0..count).map(times).collect()
 }
 
@@ -191,14 +191,14 @@ async fn quiet_hours_delay_till_the_morning_and_drop_nothing() {
     world.poll().await;
     denied(&world, &ids[..2]).await;
     world.sandbox.deny(&ids[4], "No longer an Education Customer").unwrap();
-    world.pass(hours(24)); // the approved one is asked once a day
+    world.pass(hours(24)); // the approved one is polled once a day
     world.poll().await;
     world.deliver().await;
     let subjects = world.mail_subjects();
     assert!(!subjects.iter().any(|subject| subject.starts_with("Denied")), "{subjects:?}");
     assert!(subjects.iter().any(|subject| subject.starts_with("Revoked")), "urgent: {subjects:?}");
     world.mail.clear();
-    // Whatever happens meanwhile: nobody is woken.
+    // Whatever happens meanwhile, nothing is sent.
     for _ in 0..72 {
         world.pass(minutes(30));
         world.deliver().await;
@@ -218,7 +218,7 @@ async fn a_suspend_of_weeks_does_not_wake_anybody_at_night() {
     world.pass(hours(9)); // Monday, 19:00
     denied(&world, &ids).await;
     world.deliver().await;
-    world.suspend(hours(15 * 24 + 3)); // longer than anything is held; Tuesday, 22:00
+    world.suspend(hours(15 * 24 + 3)); // longer than any delivery is deferred; Tuesday, 22:00
     world.deliver().await;
     assert_eq!(world.mail_subjects(), Vec::<String>::new());
     world.pass(hours(10));
@@ -227,7 +227,7 @@ async fn a_suspend_of_weeks_does_not_wake_anybody_at_night() {
 }
 
 #[tokio::test]
-async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_giving_up() {
+async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_expiry() {
     let mut world = routed(
         "[[route]]\nevents = [\"vetting.denied\"]\nendpoints = [\"crm\"]\nquiet_hours = \"18:00-07:00\"\n\
          [retry]\ngive_up_after = \"24h\"",
@@ -240,7 +240,7 @@ async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_giv
         world.deliver().await;
         world.pass(minutes(30));
     }
-    // Two days later it was tried for 7:45, 11 and 3:15 hours: it is pending still.
+    // Two days later it was tried for 7:45, 11 and 3:15 hours: it is still pending.
     assert_eq!(world.rows("select state from v_deliveries").await, ["pending"]);
     let hours_of_attempts = "select distinct cast(strftime('%H', began_at / 1000, 'unixepoch', '+1 hour') as integer) from attempt order by 1";
     let tried: Vec<u32> = world.rows(hours_of_attempts).await.iter().map(|hour| hour.parse().unwrap()).collect();
@@ -250,7 +250,7 @@ async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_giv
         world.pass(minutes(30));
     }
     assert_eq!(world.rows("select state from v_deliveries").await, ["dead"]);
-    // Who redrives it wants it now.
+    // Redriven messages ignore quiet hours.
     world.hook.clear_script();
     let id = world.rows("select delivery_id from v_deliveries").await.remove(0);
     let mut tx = world.store.begin().await.unwrap();
@@ -380,7 +380,7 @@ async fn what_an_endpoint_has_held_for_too_long_is_sent_to_its_fallback_as_well_
     world.mail.start_again().await.unwrap();
     world.live(minutes(10)).await;
     assert_eq!(named(&world, 2), [1, 1], "a second delivery: the first one is still made");
-    // What is given up goes there at once.
+    // A dead delivery fails over immediately.
     world.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned())));
     denied(&world, &ids[2..]).await;
     world.live(minutes(10)).await;

@@ -1,9 +1,9 @@
-//! Random sequences of what can happen (reviews, polls, faults, deliveries that succeed, fail or die, time, restarts,
-//! clocks that are set, a disk that is full, a database that is held), held against a naive model: every verdict that was seen is told in the end, once, to every
-//! endpoint, under one id, and nothing else is. One endpoint gathers what it is told into digests, and is told nothing
-//! in its quiet hours.
+//! Random sequences (reviews, polls, faults, deliveries that succeed, fail or die, time, restarts, clock changes, a
+//! full disk, a locked database), compared with a naive model: every verdict that was seen is notified once to each
+//! endpoint, under one id, and nothing else is. One endpoint groups events into digests, and gets nothing in its quiet
+//! hours.
 //!
-//! What was *seen* is read from the database after each step; what follows from it, the model says by itself.
+//! What was *seen* is read from the database after each step; the model derives the rest by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -29,19 +29,19 @@ const REASONS: [&str; 3] = ["Not an Education Customer", "Not an Academic Domain
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// What Microsoft and the customer do next; the number chooses among what is possible.
+    /// The next step of Microsoft or the customer; the number selects one of those possible.
     Vet {
         customer: usize,
         choice: u8,
     },
-    /// Time passes, and who is due is asked; with a fault, some get no good answer.
+    /// Time passes and due customers are polled; with a fault, some polls fail.
     Poll {
         minutes: u64,
         fault: Option<u8>,
     },
-    /// The process dies while it asks.
+    /// The process dies while it polls.
     DieAsking,
-    /// What is due is sent.
+    /// Due deliveries are attempted.
     Deliver {
         hook: HookFate,
         mail: MailFate,
@@ -53,12 +53,12 @@ enum Step {
     Pass {
         minutes: u64,
     },
-    /// Somebody sends a message again, whatever became of it.
+    /// A message is redriven, whatever its state.
     Redrive {
         choice: u8,
     },
     Restart,
-    /// Our clock is set, theirs is not.
+    /// Our clock is set, Partner Center's is not.
     SetClock {
         hours: i64,
     },
@@ -66,7 +66,7 @@ enum Step {
     Suspend {
         hours: u64,
     },
-    /// Nothing can be written for a moment: while polls and deliveries begin, or while a message is under way.
+    /// Writes fail for a moment: while polls and deliveries begin, or while a message is in flight.
     Obstruct {
         full: bool,
         sending: bool,
@@ -136,13 +136,13 @@ proptest! {
     }
 }
 
-/// `tests/campaign sequences N` asks for more.
+/// `tests/campaign sequences N` runs more.
 fn cases() -> u32 {
     std::env::var("VETWATCH_SEQUENCES").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
 }
 
 async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    // Longer than it runs. Suspends and clocks that are set are longer still.
+    // Longer than a case runs. Suspends and clock changes are longer still.
     let more = "[retry]\ngive_up_after = \"30d\"\n[overdue]\nbusiness_days = []";
     let outside = tempfile::tempdir().unwrap();
     let disk = Disk::mount(outside.path().join("disk")); // gone after the world
@@ -159,7 +159,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         take(&mut world, &mut reviews, &step, &mut repeats, disk.as_ref()).await;
         observe(&world, &reviews, &mut models).await;
     }
-    // The dust settles: everything works again, and time passes.
+    // Everything works again, and time passes.
     clear(&world).await;
     world.restart().await;
     for _ in 0..40 {
@@ -173,7 +173,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let ranks: Ranks = ranks.into_iter().enumerate().map(|(rank, id)| (id, rank)).collect();
     let digests = digests(&world, &repeats, &ranks)?;
     for (n, (review, model)) in reviews.iter().zip(&models).enumerate() {
-        prop_assert_eq!(&believed(&world, &review.id).await, review.state, "what is believed of school {}", n);
+        prop_assert_eq!(&state_of(&world, &review.id).await, review.state, "the state of school {}", n);
         let name = format!("School {n}");
         let mut hooked = Told::default();
         for hook in world.hook.hooks() {
@@ -200,15 +200,15 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Which event came first, by id.
+/// Rank of each event, by id.
 type Ranks = BTreeMap<String, usize>;
 
-/// What may have arrived more than once.
+/// Messages that may have arrived more than once.
 #[derive(Debug, Default)]
 struct Repeats {
-    /// Of the process, while it was sending.
+    /// Deaths of the process while it was sending.
     deaths: u32,
-    /// Ids of messages that somebody sent again.
+    /// Ids of redriven messages.
     redriven: Vec<String>,
 }
 
@@ -218,7 +218,7 @@ impl Repeats {
     }
 }
 
-/// A third endpoint, at another path of the receiver: it gathers for a while, and sleeps at night.
+/// A third endpoint, at another path of the receiver, with grouping and quiet hours at night.
 fn with_digests(text: &str) -> String {
     let url = text.split_once("\nurl = \"").and_then(|(_, rest)| rest.split_once("/hook\"")).unwrap().0.to_owned();
     text.replace("[operators]", &format!(
@@ -230,8 +230,8 @@ fn with_digests(text: &str) -> String {
 
 const QUIET: (&str, &str) = ("18:00", "07:00");
 
-/// Each event that came in a digest, in the order of the events: about whom, and what. Each came under one id, whatever
-/// was repeated, and nothing came at night but what somebody sent again.
+/// The events in digests, in order: customer and type. Asserts that each came under one id, and that only redriven ones
+/// came at night.
 fn digests(
     world: &World,
     repeats: &Repeats,
@@ -260,7 +260,7 @@ fn digests(
     Ok(told)
 }
 
-/// Events of a customer that a mail arrived of, each under one `Message-ID`.
+/// A customer's events that arrived by mail, each under one `Message-ID`.
 async fn mail_subjects(world: &World, name: &str) -> usize {
     let mails = world.mail.mails();
     let sql = format!(
@@ -269,7 +269,7 @@ async fn mail_subjects(world: &World, name: &str) -> usize {
     );
     let has_arrived = |id: &&String| {
         let of_it = mails.iter().filter(|mail| mail.text().contains(&format!("Message-ID: <{id}@")));
-        of_it.map(plain_text).any(|letter| letter.contains(name))
+        of_it.map(plain_text).any(|text| text.contains(name))
     };
     world.rows(&sql).await.iter().filter(has_arrived).count()
 }
@@ -300,7 +300,7 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
             world.pass(minutes(16));
             let poller = &world.parts.partners[0].poller;
             tokio::select! {
-                round = poller.round() => drop(round.unwrap()), // nobody was due
+                round = poller.round() => drop(round.unwrap()), // no customer was due
                 arrived = world.sandbox.wait_for_requests(Kind::Qualifications, asked + 1, seconds(20)) => arrived.unwrap(),
             }
             world.restart().await;
@@ -375,7 +375,7 @@ async fn take(world: &mut World, reviews: &mut [Review], step: &Step, repeats: &
     }
 }
 
-/// Why nothing can be written.
+/// Why writes fail.
 enum Obstacle<'a> {
     Full(&'a Disk),
     Held(&'a Path),
@@ -399,7 +399,7 @@ impl Obstacle<'_> {
     }
 }
 
-/// Nothing fails for good by that, and a message that was accepted meanwhile is not sent again.
+/// Nothing fails permanently, and a message accepted meanwhile is not sent again.
 async fn obstruct(world: &World, obstacle: Obstacle<'_>, sending: bool) {
     world.pass(minutes(16));
     world.note_running().await;
@@ -422,12 +422,12 @@ async fn obstruct(world: &World, obstacle: Obstacle<'_>, sending: bool) {
             obstacle.stay(Duration::from_millis(300)).await;
         }
     };
-    // The obstacle first.
+    // First the obstacle.
     tokio::join!(biased; obstruct, work);
     world.hook.clear_script();
 }
 
-/// Whatever waits for it meanwhile, the operators' endpoints have messages of already.
+/// Alerts about anything pending there have already been sent to the operators.
 async fn leave(world: &mut World, n: u64) {
     let whole = world.config.clone();
     world.without("grouped").await;
@@ -447,7 +447,7 @@ async fn clear(world: &World) {
     world.mail.start_again().await.unwrap();
 }
 
-/// What is going on at Partner Center.
+/// The state at Partner Center.
 #[derive(Debug)]
 struct Review {
     id: String,
@@ -457,7 +457,7 @@ struct Review {
 impl Review {
     async fn go_on(&mut self, world: &World, choice: u8) {
         world.pass(minutes(1)); // no two reviews begin in the same second
-        // A verdict without a date that may be the one of before waits for its looks, of which the model does not know.
+        // A verdict without a date that may be an old one waits for confirmations, which the model does not know.
         let waits = format!(
             "select o.id from qualification_state o join customer c on c.id = o.customer
              where c.customer_id = '{}' and o.pending_since is not null",
@@ -468,8 +468,8 @@ impl Review {
         }
         let reason = REASONS[usize::from(choice / 8) % REASONS.len()];
         let sandbox = &world.sandbox;
-        // An entry goes only after its denial was seen: the model does not know of second looks.
-        let denial_was_seen = believed(world, &self.id).await == "Denied";
+        // An entry is removed only after its denial was seen: the model does not know confirmations.
+        let denial_was_seen = state_of(world, &self.id).await == "Denied";
         let (state, done) = match (self.state, choice % 2) {
             ("absent", _) | ("Denied", 0) => ("InReview", sandbox.submit(&self.id)),
             ("InReview", 0) => ("Approved", sandbox.approve(&self.id)),
@@ -482,7 +482,7 @@ impl Review {
     }
 }
 
-/// Feeds each model what was seen since.
+/// Feeds each model the latest observations.
 async fn observe(world: &World, reviews: &[Review], models: &mut [Model]) {
     for (review, model) in reviews.iter().zip(models) {
         let answer =
@@ -493,12 +493,12 @@ async fn observe(world: &World, reviews: &[Review], models: &mut [Model]) {
     }
 }
 
-async fn believed(world: &World, id: &str) -> String {
+async fn state_of(world: &World, id: &str) -> String {
     let sql = format!("select vetting_status from v_current where customer_id = '{id}'");
     world.rows(&sql).await.pop().unwrap_or_else(|| "absent".to_owned())
 }
 
-/// What should be told of a customer, given what was seen of it. Naive: one qualification, honest dates.
+/// Expected notifications of a customer, given its observed states. Naive: one qualification, correct dates.
 #[derive(Debug, Clone, Default)]
 struct Model {
     last: Value,
@@ -523,7 +523,7 @@ impl Model {
         let date = entry[3].as_i64();
         let is_new = self.attempt == 0
             || date.zip(self.review).is_some_and(|(date, review)| {
-                // Less than an hour apart is one review, unless its verdict was seen in between.
+                // Dates less than an hour apart are one review, unless its verdict was seen in between.
                 let is_over = self.told.as_ref().is_some_and(|(_, attempt, _)| *attempt == self.attempt);
                 let is_other = date >= self.told_at || date - review >= 60;
                 let is_next = is_back || (is_over && (status == "inreview" || is_other));
@@ -552,7 +552,7 @@ impl Model {
     }
 }
 
-/// What arrived, by id, in the order of the first arrivals' events.
+/// Arrivals by id, in the order of their events.
 #[derive(Debug, Default)]
 struct Told {
     by_id: BTreeMap<String, Arrival>,

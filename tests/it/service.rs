@@ -1,4 +1,4 @@
-//! The daemon as systemd sees it: how it starts, stops and is told so.
+//! The daemon under systemd: start, stop and notifications.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::process::{DaemonHarness, SOON, complaint, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
-/// Everybody is asked often.
+/// Polls are frequent.
 const OFTEN: &str = "in_review = \"100ms\"";
-/// Nobody is asked unless somebody says so.
+/// No polls, unless by command.
 const SELDOM: &str = "in_review = \"1h\"";
 
 /// The next message to the service manager.
@@ -39,7 +39,7 @@ async fn systemd_hears_when_it_works_that_it_works_and_when_it_stops() {
     let mut daemon = town.start_with(&environment);
     assert_eq!(told(&socket).await, "READY=1");
     assert_eq!(town.tell(&["poll"])["asked_by"], "daemon", "it works");
-    while socket.try_recv(&mut [0; 1000]).is_ok() {} // what came meanwhile
+    while socket.try_recv(&mut [0; 1000]).is_ok() {} // drop earlier messages
     let since = now();
     for _ in 0..5 {
         assert_eq!(told(&socket).await, "WATCHDOG=1");
@@ -124,7 +124,7 @@ async fn a_bad_configuration_ends_with_78_and_is_not_tried_again() {
     assert!(complaint(&output).contains("schedule.in_review"), "{}", complaint(&output));
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/vetwatch.service");
     let unit = std::fs::read_to_string(unit).unwrap();
-    // Whatever else ends it, it is started again.
+    // After any other end it is restarted.
     for line in ["Restart=always", "RestartPreventExitStatus=78"] {
         assert!(unit.lines().any(|found| found == line), "{unit}");
     }
@@ -152,7 +152,7 @@ async fn after_a_restart_nobody_is_asked_who_is_not_due() {
     town.running().await.stop().await;
     town.running().await.kill();
     let daemon = town.running().await;
-    // A sign of life, so that there was an opportunity.
+    // A heartbeat shows that there was an opportunity.
     town.tell(&["poll", &ids[0]]);
     town.sandbox.wait_for_customer(&ids[0], 2, SOON).await.unwrap();
     assert_eq!(asked(&town), [2, 1, 1, 1, 1]);
@@ -184,7 +184,7 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
     let deliveries = town.rows("select endpoint, state from v_deliveries order by 1").await;
     assert_eq!(deliveries, ["crm | pending", "sales-mail | delivered"]);
 
-    // Operators hear of it past the outbox, once, and `status` says the same.
+    // Operators are notified once, bypassing the outbox, and `status` agrees.
     let is_late = |hook: &WebhookRequest| hook.json()["type"] == "monitor.polling_late";
     let alarm = town.hook.wait_for_those(1, SOON * 2, is_late).await.unwrap().remove(0).json();
     assert!(alarm["data"]["summary"].as_str().unwrap().contains("Customers of emea are polled late"), "{alarm}");

@@ -1,4 +1,4 @@
-//! What the daemon does when it is sent a signal, and when nobody reads what it logs.
+//! Signals, and a log that is not read.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
@@ -6,7 +6,7 @@ use crate::process::{DaemonHarness, SOON, eventually, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
-/// Everybody is asked often.
+/// Polls are frequent.
 const OFTEN: &str = "in_review = \"100ms\"";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +42,7 @@ async fn sigquit_and_ctrl_c_end_it_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_whose_configuration_cannot_be_read_yet_lives_through_sighup_and_obeys_sigterm() {
     let town = DaemonHarness::new(OFTEN, "").await;
-    // A file that nobody writes: opening it waits, as on a network disk that hangs.
+    // A pipe without a writer: opening it blocks, as on a network disk that hangs.
     std::fs::remove_file(&town.config).unwrap();
     nix::unistd::mkfifo(&town.config, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut daemon = town.start();
@@ -68,15 +68,15 @@ async fn a_daemon_whose_configuration_cannot_be_read_yet_lives_through_sighup_an
 async fn a_log_that_nobody_reads_stops_nothing_and_says_later_how_much_is_missing() {
     let town = DaemonHarness::new(OFTEN, "").await;
     let ids = town.in_review(20).await;
-    // Talkative: it logs far more than a pipe takes.
+    // Verbose: it logs far more than a pipe holds.
     let (mut daemon, mut unread) = town.start_unread(&[("RUST_LOG", "trace")]);
     town.sandbox.wait_for_customer(&ids[0], 100, SOON).await.unwrap();
     let since = now();
     town.sandbox.deny(&ids[0], REASON).unwrap();
     town.delivered(1).await;
-    assert!(now().since(since) < seconds(20), "it waits for whoever reads the log");
+    assert!(now().since(since) < seconds(20), "it waits for the reader of the log");
 
-    // Whoever reads again hears of it.
+    // The log reports it once it is read again.
     let reading = tokio::task::spawn_blocking(move || {
         let mut lines = BufReader::new(&mut unread).lines().map_while(Result::ok);
         let said = lines.find(|line| line.contains("log lines were dropped")).expect("nothing is said of it");
@@ -87,7 +87,7 @@ async fn a_log_that_nobody_reads_stops_nothing_and_says_later_how_much_is_missin
     });
     let mut unread = tokio::time::timeout(SOON, reading).await.expect("nothing is said of it").unwrap();
 
-    // Nor does a log that nobody reads keep it from ending.
+    // A log that is not read does not keep it from stopping either.
     town.sandbox.deny(&ids[1], REASON).unwrap();
     town.delivered(2).await;
     let since = now();

@@ -1,4 +1,4 @@
-//! A database that an older vetwatch wrote is taken over as it is.
+//! Databases of older versions are taken over.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::world::rows;
 
 const VIEWS: [&str; 5] = ["v_current", "v_transitions", "v_decisions", "v_deliveries", "v_customers"];
 
-/// As the first release left it: only its tables and views, filled.
+/// A database of the first release: its tables and views, filled.
 async fn first_release(path: &Path) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let mut database: SqliteConnection = options.connect().await.unwrap();
@@ -22,7 +22,7 @@ async fn first_release(path: &Path) {
     database.close().await.unwrap();
 }
 
-/// What the views show, by the columns that the first release had.
+/// Contents of the views, in the columns of the first release.
 async fn shown(path: &Path, columns: &[String]) -> Vec<Vec<String>> {
     let mut shown = Vec::new();
     for (view, columns) in VIEWS.iter().zip(columns) {

@@ -1,4 +1,4 @@
-//! Verdicts whose dates disagree with their reviews': told all the same, once, and not before they have stayed.
+//! Verdicts with dates that contradict their reviews': notified once, after confirmation.
 
 use serde_json::{Value, json};
 use vetwatch::time::Timestamp;
@@ -11,7 +11,7 @@ fn entry(status: &str, reason: Option<&str>, created: Timestamp) -> Value {
 
 const NO: Option<&str> = Some("Not an Education Customer");
 
-/// A school whose review was seen, submitted at `START`.
+/// A school whose review, submitted at `START`, was polled.
 async fn school() -> (World, String) {
     let mut world = World::new().await;
     let id = world.customer("Contoso School").await;

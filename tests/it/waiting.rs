@@ -1,4 +1,4 @@
-//! Messages that wait without an end in sight: for an endpoint that left the configuration, or alone.
+//! Deliveries that stay pending: for an endpoint that left the configuration, or alone.
 
 use vetwatch::delivery::new_delivery;
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
@@ -9,7 +9,7 @@ use vetwatch::time::Clock;
 use crate::delivery::verdicts;
 use crate::world::{World, hours, minutes, plain_text};
 
-/// A world whose verdicts go to a desk of their own, a mailbox; the operators read another one, and the webhook.
+/// A world whose verdicts go to a separate mailbox; the operators read another one, and the webhook.
 async fn world() -> World {
     World::edited("", "", |text| {
         text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"desk\"]", 1).replace(
@@ -22,7 +22,7 @@ async fn world() -> World {
 }
 
 impl World {
-    /// As if the endpoint had been taken out of the configuration, and the daemon started with that.
+    /// Restarts without the endpoint in the configuration.
     pub(crate) async fn without(&mut self, endpoint: &str) {
         self.config.endpoints.retain(|known| known.name != endpoint);
         self.config.routes.profiles.remove(endpoint);
@@ -33,8 +33,8 @@ impl World {
         self.restart().await;
     }
 
-    /// Summaries of what the webhook was told of messages that wait or were given up.
-    fn dead_letters(&self) -> Vec<String> {
+    /// Summaries of the webhook's alerts about pending or dead messages.
+    fn dead_messages(&self) -> Vec<String> {
         let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
         let dead = hooks.filter(|json| json["type"] == "monitor.dead_letter");
         dead.map(|json| json["data"]["summary"].as_str().unwrap().to_owned()).collect()
@@ -44,7 +44,7 @@ impl World {
         self.mail.mails().iter().filter(|mail| mail.to == [address]).count()
     }
 
-    /// Customer and endpoint of the verdicts that the webhook was told in place of another one.
+    /// Customer and endpoint of the verdicts that the webhook got instead of another endpoint.
     fn in_place(&self) -> Vec<String> {
         let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
         let told = hooks.filter(|json| json["instead_of"].is_string()).map(|json| {
@@ -80,7 +80,7 @@ async fn a_verdict_that_waits_for_an_endpoint_that_left_the_configuration_is_tol
     world.without("desk").await;
     world.watch().await;
     world.deliver().await;
-    assert_eq!(world.dead_letters(), [format!("2 messages wait {GONE}")], "at the start");
+    assert_eq!(world.dead_messages(), [format!("2 messages wait {GONE}")], "at the start");
     world.live(minutes(10)).await;
     assert!(world.in_place().is_empty());
     world.live(minutes(10)).await;
@@ -93,14 +93,14 @@ async fn a_verdict_that_waits_for_an_endpoint_that_left_the_configuration_is_tol
     );
     world.restart().await;
     world.live(hours(30)).await;
-    assert_eq!((world.dead_letters().len(), world.in_place().len()), (1, 2), "each once");
+    assert_eq!((world.dead_messages().len(), world.in_place().len()), (1, 2), "each once");
 
     world.config = whole;
     world.restart().await;
     world.live(minutes(5)).await;
     assert_eq!(world.mails_to("desk@contoso.example"), 2, "it came back");
     assert_eq!(world.rows("select state from v_deliveries where state <> 'delivered'").await, [""; 0]);
-    assert_eq!((world.dead_letters().len(), world.in_place().len()), (1, 2), "nobody is told twice");
+    assert_eq!((world.dead_messages().len(), world.in_place().len()), (1, 2), "nobody is told twice");
 }
 
 #[tokio::test]
@@ -119,16 +119,16 @@ async fn an_endpoint_that_leaves_again_or_is_given_more_is_told_again() {
         world.config = whole.clone();
         world.restart().await;
     }
-    let told = world.dead_letters();
+    let told = world.dead_messages();
     assert_eq!(told.iter().filter(|told| told.as_str() == format!("A message waits {GONE}")).count(), 2, "{told:?}");
     world.without("desk").await;
     world.live(minutes(20)).await;
-    let told = world.dead_letters().len();
+    let told = world.dead_messages().len();
     let mut tx = world.store.begin().await.unwrap();
     tx.redrive(Redrive::Dead { endpoint: Some("desk"), since: None }, world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     world.live(minutes(30)).await;
-    assert_eq!(world.dead_letters()[told..], [format!("2 messages wait {GONE}")]);
+    assert_eq!(world.dead_messages()[told..], [format!("2 messages wait {GONE}")]);
     assert_eq!(world.in_place().len(), 2);
 }
 
@@ -142,7 +142,7 @@ async fn what_gathers_for_an_endpoint_that_left_and_what_only_tells_of_vetwatch_
     world.without("sales-mail").await;
     world.live(minutes(40)).await;
     assert_eq!(world.in_place().len(), 2, "{:?}", world.webhooks());
-    // A message of the operators' own, at an endpoint that is gone as well.
+    // An alert, for an endpoint that is gone as well.
     world.hook.stop().await.unwrap();
     world.live(minutes(30)).await;
     let before = world.rows("select count(*) from event").await;
@@ -170,14 +170,14 @@ async fn what_waits_for_one_endpoint_can_be_told_to_another_and_ends_as_redirect
     assert_eq!(world.waiting().await, ["crm | delivered | 2", "desk | dead | 2"]);
     let ended = world.rows("select distinct last_error from v_deliveries where endpoint = 'desk'").await;
     assert!(ended[0].starts_with("redirected to crm; before that: "), "{ended:?}");
-    assert_eq!(world.dead_letters(), [""; 0], "nobody has to see to it");
+    assert_eq!(world.dead_messages(), [""; 0], "nobody has to see to it");
     assert_eq!(world.store.stranded(&["crm".to_owned()]).await.unwrap(), []);
     assert_eq!(
         world.store.endpoint_states(world.clock.now()).await.unwrap().iter().map(|endpoint| endpoint.dead).sum::<i64>(),
         0,
         "nor does status say so"
     );
-    // Sent again by its id it goes where it was to go first.
+    // Redriven by its id, it goes to its original endpoint.
     let id = world.rows("select delivery_id from v_deliveries where endpoint = 'desk'").await.remove(0);
     let mut tx = world.store.begin().await.unwrap();
     tx.redrive(Redrive::One { id: &id, force: false }, world.clock.now()).await.unwrap();
@@ -196,7 +196,7 @@ async fn only_what_the_other_endpoint_has_no_message_of_is_redirected_to_it() {
     assert!(matches!(&done, Redirected::Done { moved, events: 0, .. } if moved.len() == 1), "{done:?}");
     world.live(minutes(5)).await;
     assert_eq!(world.hook.hooks().len(), 1);
-    // Where it was given up as well, one of the two stays to be seen to.
+    // If the copy dies as well, one of the two still needs attention.
     world.execute("update delivery set state = 'dead', redirected_at = null, operators_notified_at = null").await;
     let done = world.redirect(all, "crm").await;
     assert!(matches!(&done, Redirected::Done { moved, left, .. } if moved.is_empty() && left.len() == 1), "{done:?}");
@@ -233,7 +233,7 @@ async fn what_was_redirected_and_is_redriven_goes_to_the_fallback_if_it_fails_on
 }
 
 #[tokio::test]
-async fn a_message_that_waits_alone_for_a_day_is_told_once_and_another_time_when_it_is_given_up() {
+async fn a_message_that_waits_alone_for_a_day_is_told_once_and_another_time_when_it_is_dead() {
     let mut world = World::edited("", "[retry]\ngive_up_after = \"2d\"", |text| {
         text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"contact\"]", 1).replace(
             "\n\n[[endpoint]]\nname = \"crm\"",
@@ -254,16 +254,16 @@ async fn a_message_that_waits_alone_for_a_day_is_told_once_and_another_time_when
         world.live(minutes(20)).await;
         if n == 2 {
             world.live(hours(25)).await;
-            assert_eq!(world.dead_letters(), ["A message to contact still waits after 24 hours"]);
+            assert_eq!(world.dead_messages(), ["A message to contact still waits after 24 hours"]);
         }
     }
     world.suspend(hours(24 * 9));
     world.live(minutes(20)).await;
-    assert_eq!(world.dead_letters().len(), 1, "told once");
+    assert_eq!(world.dead_messages().len(), 1, "told once");
     let lone = world.store.lone_waits(None, world.clock.now()).await.unwrap();
     assert!(lone.len() == 1 && lone[0].last_error.as_ref().unwrap().contains("mailbox full"), "{lone:?}");
     world.restart().await;
     world.live(hours(24 + 4)).await;
-    let told = world.dead_letters();
+    let told = world.dead_messages();
     assert_eq!(told[1..], ["A message to contact was given up"], "{told:?}");
 }

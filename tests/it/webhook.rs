@@ -1,4 +1,4 @@
-//! Webhooks to a server that does what it is told, verified by a library that is not ours.
+//! Webhooks to a scripted server, verified by an independent library.
 
 mod addresses;
 mod daemon;
@@ -30,7 +30,7 @@ use crate::peers::{Certificates, MailServer, run, verify_webhook};
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0003);
 const TRY_AGAIN: Outcome = Outcome::Retry { after: None };
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 struct Request {
     line: String,
@@ -38,23 +38,23 @@ struct Request {
     body: String,
 }
 
-/// What the receiver does with a request.
+/// How the receiver responds.
 #[derive(Debug, Clone)]
 enum Then {
     Answer(String),
-    /// The beginning of an answer, then nothing.
+    /// The start of a response, then nothing.
     Silence(String),
     HangUp,
-    /// The beginning of an answer, then the same for ever.
+    /// The start of a response, then the same endlessly.
     Endless(String, &'static str),
-    /// The beginning of an answer, then a byte now and then, for ever.
+    /// The start of a response, then a byte now and then, endlessly.
     Drip(String),
 }
 
 struct Receiver {
     port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
-    /// How much of endless answers could be sent.
+    /// Bytes sent of endless responses.
     sent: Arc<AtomicUsize>,
 }
 
@@ -63,7 +63,7 @@ impl Receiver {
         Self::behind(None, then).await
     }
 
-    /// With TLS, if there is something to speak it.
+    /// With TLS, if an acceptor is given.
     async fn behind(tls: Option<TlsAcceptor>, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -284,7 +284,7 @@ async fn a_receiver_that_cannot_be_reached_is_unavailable() {
     let report = deliver(&channel("https://no-such-host.invalid/hooks/T0KEN-abc", &[])).await;
     assert_eq!(report.outcome, Outcome::Unavailable, "{}", report.detail);
 
-    // Its certificate is of a CA that nobody trusts; that it speaks SMTP behind it does not matter.
+    // Its certificate is from an untrusted CA; that it speaks SMTP does not matter.
     let server = MailServer::secured("implicit", &Certificates::new());
     let report = deliver(&channel(&format!("https://localhost:{}/hooks/T0KEN-abc", server.port), &[])).await;
     assert_eq!(report.outcome, Outcome::Unavailable);
@@ -326,14 +326,14 @@ async fn an_answer_without_end_is_read_no_further_than_it_helps() {
         let report = deliver(&receiver.channel().with_deadline(Duration::from_secs(3))).await;
         assert_eq!(report.outcome, outcome, "{beginning}: {}", report.detail);
         let sent = receiver.sent.load(Ordering::Relaxed);
-        // Sockets hold a few MiB. Interim answers are read until the deadline, each one forgotten at once.
+        // Sockets hold a few MiB. Interim responses are read until the deadline, each dropped at once.
         assert!(sent < 64 << 20 || more.contains(" 100 "), "{beginning}: {sent} bytes were read or waited for");
     }
     let grown = resident().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more are resident");
 }
 
-/// Bytes of memory that this process occupies.
+/// Resident memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -371,7 +371,7 @@ async fn a_receiver_that_resets_the_connection_gets_the_message_again() {
 
 #[tokio::test]
 async fn a_connection_that_died_silently_costs_one_attempt() {
-    // Each connection answers once.
+    // One response per connection.
     let receiver = Receiver::new(Then::Silence("HTTP/1.1 204 No Content\r\n\r\n".to_owned())).await;
     let channel = receiver.channel().with_deadline(Duration::from_millis(400));
     let mut outcomes = Vec::new();

@@ -1,5 +1,5 @@
-//! A large partner through time: how often Partner Center is asked, hour by hour and minute by minute as the sandbox
-//! counts, and how soon what it says is told. In these tests the clock goes as fast as the questions are answered.
+//! A large partner over time: how often Partner Center is polled, by hour and by minute, and how soon changes are
+//! notified. In these tests the clock runs as fast as the polls are answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,16 +12,15 @@ use vetwatch::time::{Clock, Timestamp};
 
 use crate::world::{START, World, hours, minutes};
 
-/// Vetwatch looks at least so often whether anybody is due. What is told may be so much later than the interval.
+/// Maximum pause between checks for due customers; a notification may be this much later than the interval.
 const TICK: Duration = Duration::from_mins(1);
 const IN_REVIEW: Duration = Duration::from_mins(15);
 
-/// What product.md allows for 5,000 customers, 50 of them in review and 450 settled, with the activity log, one page of
-/// it a look.
+/// Limits of product.md for 5,000 customers, 50 in review and 450 settled, with one page of the activity log per scan.
 const CALLS_AN_HOUR: u64 = 300;
 
-/// A partner with so many customers, in this order: in review, settled (approved and denied in turn), without a
-/// qualification. Vetwatch has not asked about any of them yet.
+/// A partner with this many customers: in review, settled (alternately approved and denied), without a qualification.
+/// None has been polled.
 struct DaemonHarness {
     world: World,
     ids: Vec<String>,
@@ -49,7 +48,7 @@ impl DaemonHarness {
         Self { world, ids, in_review: bulk.in_review }
     }
 
-    /// The daemon runs for so long.
+    /// Runs the daemon for this long.
     async fn run(&self, time: Duration) {
         let end = self.world.theirs().after(time);
         let (partner, log) = (&self.world.parts.partners[0].poller, &self.world.parts.partners[0].activity_log);
@@ -78,7 +77,7 @@ impl DaemonHarness {
         while crm.round().await.unwrap().next.is_some_and(|next| next <= self.world.clock.now()) {}
     }
 
-    /// Verdicts about those in review, at times of chance within `time` from now on: when, and who.
+    /// Verdicts for the customers in review, at random times within `time` from now: time and customer.
     fn verdicts(&self, count: usize, time: Duration, rng: &mut Rng) -> BTreeMap<String, Timestamp> {
         let mut ids: Vec<_> = self.ids[..self.in_review].to_vec();
         rng.shuffle(&mut ids);
@@ -92,14 +91,15 @@ impl DaemonHarness {
         fall
     }
 
-    /// Each of these verdicts was told, once and within an interval after it fell or `not_before` that; and nothing else.
+    /// Asserts that each verdict was notified exactly once, within an interval after it or after `not_before`, and
+    /// nothing else.
     fn assert_told(&self, fallen: &BTreeMap<String, Timestamp>, not_before: Timestamp) {
         let mut told = BTreeMap::new();
         for hook in self.world.hook.hooks() {
             let json = hook.json();
             let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
             let (id, kind) = (text("/data/customer/id"), text("/type"));
-            let fell = fallen.get(&id).unwrap_or_else(|| panic!("{kind} for {id}, whom nothing befell"));
+            let fell = fallen.get(&id).unwrap_or_else(|| panic!("{kind} for {id}, for which nothing was decided"));
             assert!(["vetting.approved", "vetting.denied"].contains(&kind.as_str()), "{kind} for {id}");
             assert_eq!(told.insert(id, hook.received_at), None, "told twice");
             let late = hook.received_at.since((*fell).max(not_before));
@@ -108,7 +108,7 @@ impl DaemonHarness {
         assert_eq!(told.keys().collect::<BTreeSet<_>>(), fallen.keys().collect(), "who was told of");
     }
 
-    /// Whoever was found in review is asked again and again, never later than after the interval.
+    /// Asserts that each customer in review is polled at least once per interval.
     fn assert_nobody_in_review_starves(&self, from: Timestamp, to: Timestamp) {
         let mut asked = BTreeMap::<String, Vec<Timestamp>>::new();
         self.world.sandbox.log(|log| {
@@ -126,7 +126,7 @@ impl DaemonHarness {
         }
     }
 
-    /// In no sixty seconds was more sent than the budget allows.
+    /// Asserts that no sixty seconds exceeded the budget.
     fn assert_within_budget(&self, per_minute: usize) {
         let times: Vec<_> = self.world.sandbox.log(|log| log.after(0).map(|record| record.at).collect());
         assert!(times.len() < 10_000, "the log does not hold all requests");
@@ -137,7 +137,7 @@ impl DaemonHarness {
     }
 }
 
-/// The hours that a simulation takes, unless `VETWATCH_HOURS` says otherwise: `tests/campaign week` asks for all of it.
+/// Simulated hours, unless `VETWATCH_HOURS` is set, as `tests/campaign week` does.
 fn given_hours() -> u64 {
     std::env::var("VETWATCH_HOURS").map_or(4, |given| given.parse().expect("VETWATCH_HOURS is a number"))
 }
@@ -162,16 +162,16 @@ async fn five_thousand_customers_take_few_calls_an_hour_and_every_verdict_is_tol
     town.assert_told(&verdicts, START);
     let calls: Vec<_> = town.world.sandbox.hours().iter().map(vetwatch::sandbox::Hour::calls).collect();
     eprintln!("calls an hour: {calls:?}");
-    // The first hour holds the first sweep.
+    // The first hour contains the first sweep.
     let most = CALLS_AN_HOUR;
     assert!(calls[1..].iter().all(|calls| *calls <= most), "more than {most}: {calls:?}");
 }
 
 #[tokio::test]
-async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_no_stampede() {
+async fn a_brownout_of_five_thousand_customers_changes_no_state_and_causes_no_stampede() {
     fastrand::seed(3);
     let mut rng = Rng::with_seed(4);
-    // As bad as it can be: shortly after so many were asked of whom most have nothing to lose.
+    // The worst moment: just after polls of many customers, most of them without an entry.
     let town = DaemonHarness::of(Bulk { count: 5000, in_review: 50, settled: 450 }, 300).await;
     town.run(minutes(20)).await;
     let (began, brownout) = (town.world.theirs(), hours(2));
@@ -183,8 +183,8 @@ async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_
         implausible += town.world.rows("select 1 from partner where mass_absence_since is not null").await.len();
     }
     assert!(implausible >= 11, "{implausible} of 12 times it was noticed that the answers are implausible");
-    let believed = "select event_type, count(*) from v_transitions group by 1";
-    assert_eq!(town.world.rows(believed).await, [""; 0], "nobody lost anything");
+    let transitions = "select event_type, count(*) from v_transitions group by 1";
+    assert_eq!(town.world.rows(transitions).await, [""; 0], "nobody lost anything");
     let ended = town.world.theirs();
     town.run(IN_REVIEW + TICK).await;
     town.assert_told(&verdicts, ended);
@@ -202,7 +202,7 @@ async fn a_brownout_of_five_thousand_customers_is_believed_of_nobody_and_causes_
     assert!(calls.iter().all(|calls| *calls <= most), "more than {most}: {calls:?}");
 }
 
-/// Ten thousand at 60 a minute are three hours, as a hundred thousand at 300 are five and a half.
+/// Ten thousand at 60 a minute take three hours; a hundred thousand at 300 take five and a half.
 #[tokio::test]
 async fn a_first_sweep_a_suspend_and_clocks_that_are_set_keep_to_the_budget_and_starve_nobody_in_review() {
     fastrand::seed(5);

@@ -1,5 +1,5 @@
-//! A world to test in: a simulated Partner Center, a mail server and a webhook receiver on loopback, a database in a
-//! folder of its own, and vetwatch's own loops, of which a test runs one round at a time at a time of its choice.
+//! The test world: a simulated Partner Center, a mail server and a webhook receiver on loopback, a database in its own
+//! folder, and vetwatch's worker loops, which tests run round by round at times of their choice.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once};
@@ -44,7 +44,7 @@ pub(crate) fn tls() {
 }
 
 pub(crate) struct World {
-    /// Ours. It may be set; theirs only goes forward.
+    /// Our clock. It may be set; Partner Center's only goes forward.
     pub(crate) clock: Arc<ManualClock>,
     theirs: Arc<ManualClock>,
     pub(crate) sandbox: Sandbox,
@@ -53,7 +53,7 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) parts: Parts,
-    /// From when to when it ran since that was last noted.
+    /// Spans of running time that are not noted yet.
     ran: Mutex<Vec<(Timestamp, Timestamp)>>,
     _folder: TempDir,
     customers: u32,
@@ -64,7 +64,7 @@ impl World {
         Self::with("", "").await
     }
 
-    /// A world whose configuration has this more in `[schedule]`, and this more at its end.
+    /// A world with additions to `[schedule]` and at the end of its configuration.
     pub(crate) async fn with(schedule: &str, more: &str) -> Self {
         Self::edited(schedule, more, |text| text).await
     }
@@ -86,12 +86,12 @@ impl World {
         world
     }
 
-    /// A world whose partner is watched as a whole, and was never looked at.
+    /// A world whose partner is synced, and was never polled.
     pub(crate) async fn synced() -> Self {
         Self::without_baseline("", "", |text| text.replace("customers = \"manual\"", "customers = \"synced\"")).await
     }
 
-    /// A world of which the operators were told nothing yet, its configuration changed so.
+    /// A world without a baseline report, with a changed configuration.
     pub(crate) async fn without_baseline(schedule: &str, more: &str, change: impl FnOnce(String) -> String) -> Self {
         Self::unseen_in(tempfile::tempdir().expect("a folder"), schedule, more, change).await
     }
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// A customer in Partner Center whom vetwatch does not know yet. Returns its id.
+    /// Adds a customer to Partner Center that vetwatch does not know. Returns its id.
     pub(crate) fn unwatched_customer(&mut self, name: &str) -> String {
         self.customers += 1;
         let id = format!("{:08x}-0000-4000-8000-000000000000", self.customers);
@@ -135,7 +135,7 @@ impl World {
         self.sandbox.add_customer(CustomerDetails::new(&id, name, &domain)).expect("a new customer")
     }
 
-    /// A customer in Partner Center that vetwatch was told to watch. Returns its id.
+    /// Adds a customer to Partner Center and to vetwatch. Returns its id.
     pub(crate) async fn customer(&mut self, name: &str) -> String {
         let id = self.unwatched_customer(name);
         let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
@@ -146,7 +146,7 @@ impl World {
         id
     }
 
-    /// As [`Self::customer`], with a review that is going on and was seen.
+    /// Like [`Self::customer`], with a review that was polled.
     pub(crate) async fn in_review(&mut self, name: &str) -> String {
         let id = self.customer(name).await;
         self.sandbox.submit(&id).expect("a customer");
@@ -154,7 +154,7 @@ impl World {
         id
     }
 
-    /// Lets time pass in which vetwatch runs, but is not looked at.
+    /// Lets time pass while vetwatch runs, without running rounds.
     pub(crate) fn pass(&self, time: Duration) {
         let from = self.clock.now();
         self.suspend(time);
@@ -172,7 +172,7 @@ impl World {
         self.theirs.advance(time);
     }
 
-    /// Notes what [`Self::pass`] let pass.
+    /// Notes the running time from [`Self::pass`].
     pub(crate) async fn note_running(&self) {
         let ran = std::mem::take(&mut *self.ran.lock().expect("no panic"));
         for (from, until) in ran {
@@ -183,18 +183,18 @@ impl World {
         }
     }
 
-    /// Lets vetwatch look at what operators must hear of.
+    /// Runs the alert checks.
     pub(crate) async fn watch(&self) {
         self.note_running().await;
         self.parts.alarms.round().await.expect("a look");
     }
 
-    /// What time it is at Partner Center.
+    /// The time at Partner Center.
     pub(crate) fn theirs(&self) -> Timestamp {
         self.theirs.now()
     }
 
-    /// Runs polling rounds until nobody is due. Returns how many transitions were recorded.
+    /// Runs polling rounds until no customer is due. Returns the number of recorded transitions.
     pub(crate) async fn poll(&self) -> u32 {
         self.note_running().await;
         let mut transitions = 0;
@@ -210,7 +210,7 @@ impl World {
         transitions
     }
 
-    /// Lets the time pass that the longest usual interval takes, and polls.
+    /// Lets the longest usual interval pass, and polls.
     pub(crate) async fn poll_later(&self) -> u32 {
         self.pass(hours(24));
         self.poll().await
@@ -229,7 +229,7 @@ impl World {
         }
     }
 
-    /// Lets time pass as the daemon does: asks, delivers and watches every few minutes.
+    /// Lets time pass as the daemon does: polls, delivers and checks every few minutes.
     pub(crate) async fn live(&self, time: Duration) {
         let step = minutes(5);
         let mut left = time;
@@ -243,9 +243,9 @@ impl World {
         }
     }
 
-    /// As if the process had died and was started again: only the file is left.
+    /// Restarts as after a crash: only the file is left.
     pub(crate) async fn restart(&mut self) {
-        self.ran.lock().expect("no panic").clear(); // what passed since the last look, it was not running
+        self.ran.lock().expect("no panic").clear(); // it was not running since the last note
         self.store.close().await;
         self.store = Store::open(&self.config.database).await.expect("the database");
         let clock: Arc<dyn Clock> = self.clock.clone();
@@ -253,14 +253,14 @@ impl World {
         self.parts = assemble(&self.config, &self.store, &self.clock).await;
     }
 
-    /// A copy of the database as a file of its own, as a backup makes it.
+    /// Copies the database into one file, as a backup does.
     pub(crate) async fn back_up(&self, name: &str) -> PathBuf {
         let path = self.config.database.with_file_name(name);
         self.execute(&format!("vacuum into '{}'", path.display())).await;
         path
     }
 
-    /// Puts a copy in the place of the database that there is, and starts again.
+    /// Replaces the database with a copy, and restarts.
     pub(crate) async fn restore(&mut self, copy: &Path) {
         self.store.close().await;
         for file in ["vetwatch.db", "vetwatch.db-wal", "vetwatch.db-shm"] {
@@ -270,24 +270,24 @@ impl World {
         self.restart().await;
     }
 
-    /// The rows of a query, each as its columns with ` | ` between.
+    /// The rows of a query, with columns joined by ` | `.
     pub(crate) async fn rows(&self, sql: &str) -> Vec<String> {
         rows(&self.config.database, sql).await
     }
 
-    /// Does something to the database behind everybody's back.
+    /// Runs SQL on the database, bypassing vetwatch.
     pub(crate) async fn execute(&self, sql: &str) {
         let mut writer =
             SqliteConnectOptions::new().filename(&self.config.database).connect().await.expect("a database");
         sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut writer).await.expect("a statement");
     }
 
-    /// What arrived at the receiver so far: type, customer, reason.
+    /// Webhooks received so far: type, customer, reason.
     pub(crate) fn webhooks(&self) -> Vec<String> {
         self.hook.hooks().iter().map(told).collect()
     }
 
-    /// Subjects of the mails so far.
+    /// Subjects of the mails received so far.
     pub(crate) fn mail_subjects(&self) -> Vec<String> {
         self.mail.mails().iter().map(subject).collect()
     }
@@ -303,7 +303,7 @@ impl Drop for World {
     }
 }
 
-/// Looks for every secret that the surroundings know, in the database as it lies on the disk and in what was said.
+/// Asserts that no known secret is in the database files or in `said`.
 pub(crate) fn nothing_secret_is_in(database: &Path, sandbox: &Sandbox, said: &[u8]) {
     let mut secrets = sandbox.access_tokens();
     secrets.push(Options::default().client_secret);
@@ -385,7 +385,7 @@ endpoints = ["sales-mail", "crm"]
     )
 }
 
-/// As if the operators had been told of the first look at the partner before: most tests are about something else.
+/// Marks the baseline as reported: most tests are about something else.
 pub(crate) async fn tell_baseline(database: &Path) {
     let mut writer = SqliteConnectOptions::new().filename(database).connect().await.expect("a database");
     let sql =
@@ -395,7 +395,7 @@ pub(crate) async fn tell_baseline(database: &Path) {
     writer.close().await.expect("an end");
 }
 
-/// As an analyst's tool would read: through a connection of its own.
+/// Reads as an analyst's tool does, over a separate connection.
 pub(crate) async fn rows(database: &Path, sql: &str) -> Vec<String> {
     let mut reader =
         SqliteConnectOptions::new().filename(database).read_only(true).connect().await.expect("a database");

@@ -69,7 +69,7 @@ class Handler:
         }
         unfinished = self.folder / f"{name}.tmp"
         unfinished.write_text(json.dumps(about))
-        os.rename(unfinished, self.folder / f"{name}.json")  # whoever sees it can read both
+        os.rename(unfinished, self.folder / f"{name}.json")  # once visible, both can be read
         if fault == "close":
             server.transport.abort()
             return "250 nobody hears this"

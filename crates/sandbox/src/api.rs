@@ -1,4 +1,4 @@
-//! The sandbox by method calls, for whoever runs it in the same process.
+//! Methods that control a sandbox in the same process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,9 +29,9 @@ pub struct CustomerView {
     pub details: CustomerDetails,
     /// The relationship has ended.
     pub ended: bool,
-    /// Left out of the customer list.
+    /// Missing from the customer list.
     pub unlisted: bool,
-    /// What an answer holds, unless a raw body is served.
+    /// The entries of a response, unless a raw body is served.
     pub entries: Value,
     pub raw_body: bool,
 }
@@ -49,19 +49,19 @@ impl CustomerView {
     }
 }
 
-/// Customers and what happens to them, now.
+/// Customers and operations on them.
 impl Sandbox {
-    /// Adds a customer without a qualification; returns the id, made up if it was empty.
+    /// Adds a customer without a qualification; returns the id, generated if empty.
     pub fn add_customer(&self, details: CustomerDetails) -> Result<String, WorldError> {
         self.with(|engine, now| engine.world.add(details, now))
     }
 
-    /// Adds many, with ids that are the same each time: those in review first, then the settled ones.
+    /// Adds many, with the same ids each time: first those in review, then the settled ones.
     pub fn add_customers(&self, bulk: Bulk) -> Vec<String> {
         self.with(|engine, now| engine.world.add_bulk(bulk, now))
     }
 
-    /// One more record of the activity log, in any words; dated now unless it says otherwise.
+    /// Adds a verbatim record to the activity log; dated now unless it has a date.
     pub fn add_record(&self, record: Value) {
         self.with(|engine, now| engine.world.audit.raw(record, now));
     }
@@ -70,47 +70,47 @@ impl Sandbox {
         self.with(|engine, _| engine.world.get(id).map(CustomerView::of))
     }
 
-    /// Lets something happen to a customer.
+    /// Applies an operation to a customer.
     pub fn apply(&self, id: &str, operation: Operation) -> Result<(), WorldError> {
         self.with(|engine, now| engine.world.apply(id, operation, now))
     }
 
-    /// A review of Education begins.
+    /// Starts a review of Education.
     pub fn submit(&self, id: &str) -> Result<(), WorldError> {
         self.apply(id, Operation::submit())
     }
 
-    /// Education is approved.
+    /// Approves Education.
     pub fn approve(&self, id: &str) -> Result<(), WorldError> {
         self.apply(id, Operation::approve())
     }
 
-    /// Education is denied.
+    /// Denies Education.
     pub fn deny(&self, id: &str, reason: &str) -> Result<(), WorldError> {
         self.apply(id, Operation::deny(reason))
     }
 
-    /// The entry for Education vanishes.
+    /// Removes the entry for Education.
     pub fn withdraw(&self, id: &str) -> Result<(), WorldError> {
         self.apply(id, Operation::Withdraw { qualification: EDUCATION.into() })
     }
 
-    /// Sets one entry in any words, in place of those with the same `qualification`.
+    /// Sets one verbatim entry, replacing those with the same `qualification`.
     pub fn set_entry(&self, id: &str, entry: Value) -> Result<(), WorldError> {
         self.apply(id, Operation::Entry { entry })
     }
 
-    /// Sets all entries, in any words.
+    /// Sets all entries, verbatim.
     pub fn set_entries(&self, id: &str, entries: Vec<Value>) -> Result<(), WorldError> {
         self.apply(id, Operation::Entries { entries })
     }
 
-    /// Serves these bytes instead of the entries; `None`: the entries again.
+    /// Serves these bytes instead of the entries; `None` serves the entries again.
     pub fn set_body(&self, id: &str, body: Option<RawBody>) -> Result<(), WorldError> {
         self.with(|engine, now| engine.world.set_body(id, body, now))
     }
 
-    /// One more entry of Education, beside those there are, after them.
+    /// Appends one more entry for Education.
     pub fn add_entry(
         &self,
         id: &str,
@@ -123,25 +123,25 @@ impl Sandbox {
         self.apply(id, Operation::Set { qualification, status, reason, created, beside })
     }
 
-    /// The customer is unknown from now on.
+    /// Removes a customer: polls get 404.
     pub fn remove_customer(&self, id: &str) -> Result<(), WorldError> {
         self.apply(id, Operation::Remove)
     }
 
-    /// The customer is not listed any more, and 403/20002 when asked about.
+    /// Ends the relationship: the customer is not listed, and polls get 403/20002.
     pub fn end_relationship(&self, id: &str) -> Result<(), WorldError> {
         self.apply(id, Operation::EndRelationship)
     }
 
-    /// Gives a customer a script, in place of what is left of an earlier one.
+    /// Sets a customer's timeline, replacing the rest of an earlier one.
     pub fn timeline(&self, id: &str, steps: Vec<Step>) -> Result<(), WorldError> {
         self.with(|engine, now| engine.world.timeline(id, steps, now))
     }
 }
 
-/// What goes wrong.
+/// Faults, quirks, limits and credentials.
 impl Sandbox {
-    /// Puts a fault in force and returns its number.
+    /// Adds a fault and returns its number.
     pub fn fault(&self, rule: FaultRule) -> u64 {
         self.with(|engine, now| engine.faults.add(rule, now))
     }
@@ -150,17 +150,17 @@ impl Sandbox {
         self.with(|engine, now| engine.faults.list(now))
     }
 
-    /// Ends a fault and answers the requests that it holds. False if there is none of that number.
+    /// Removes a fault and releases the requests it holds. False if there is no fault with this number.
     pub fn release(&self, fault: u64) -> bool {
         self.with(|engine, _| engine.faults.remove(fault))
     }
 
-    /// Ends every fault and answers the requests that they hold.
+    /// Removes every fault and releases the requests they hold.
     pub fn clear_faults(&self) {
         self.with(|engine, _| engine.faults.clear());
     }
 
-    /// Puts a quirk in force and returns its number.
+    /// Adds a quirk and returns its number.
     pub fn quirk(&self, rule: QuirkRule) -> u64 {
         self.with(|engine, now| engine.quirks.add(rule, now))
     }
@@ -169,7 +169,7 @@ impl Sandbox {
         self.with(|engine, now| engine.quirks.list(now))
     }
 
-    /// Ends a quirk. False if there is none of that number.
+    /// Removes a quirk. False if there is no quirk with this number.
     pub fn end_quirk(&self, quirk: u64) -> bool {
         self.with(|engine, _| engine.quirks.remove(quirk))
     }
@@ -178,100 +178,100 @@ impl Sandbox {
         self.with(|engine, _| engine.quirks.clear());
     }
 
-    /// A brownout: from now on, for so long, nobody has a qualification. Returns the quirk's number.
+    /// Starts a brownout: for this long, no customer has a qualification. Returns the quirk's number.
     pub fn brownout(&self, lasts: Duration) -> u64 {
         self.quirk(QuirkRule::all(Quirk::Nothing).lasts(lasts))
     }
 
-    /// Limits the API's requests from now on, or no more.
+    /// Sets or removes the rate limit of the API.
     pub fn throttle(&self, settings: Option<ThrottleSettings>) {
         self.with(|engine, _| engine.throttle = Throttle::of(settings));
     }
 
-    /// Makes every token given out so far worthless; returns how many there were.
+    /// Revokes every token issued so far; returns how many there were.
     pub fn revoke_tokens(&self) -> usize {
         self.with(|engine, _| engine.entra.revoke())
     }
 
-    /// The access tokens that were given out: nobody should find one in a log, a database or an output.
+    /// The access tokens issued so far: none may appear in a log, a database or an output.
     pub fn access_tokens(&self) -> Vec<String> {
         self.with(|engine, _| engine.entra.access_tokens())
     }
 
-    /// Of tokens given out from now on.
+    /// Sets the lifetime of tokens issued from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         self.with(|engine, _| engine.entra.set_lifetime(lifetime));
     }
 
-    /// The only secret that is good from now on. Tokens given out stay good.
+    /// Replaces the client secret. Tokens issued before stay valid.
     pub fn set_client_secret(&self, secret: &str) {
         self.with(|engine, _| engine.entra.set_secret(secret.into()));
     }
 
-    /// Beside those that are registered already. False if it is no certificate (PEM) for an RSA key.
+    /// Registers one more certificate. False if it is not a certificate (PEM) for an RSA key.
     pub fn register_certificate(&self, pem: &str) -> bool {
         self.with(|engine, _| engine.entra.register_certificate(pem))
     }
 
-    /// What the platform's token has to be; `None`: no platform is trusted.
+    /// Sets the trusted platform's token; `None`: no platform is trusted.
     pub fn set_federated_token(&self, token: Option<&str>) {
         self.with(|engine, _| engine.entra.set_federated(token.map(str::to_owned)));
     }
 
-    /// The validation codes there are, in place of the usual one; each can be used as often as it says.
+    /// Replaces the validation codes; each can be used as often as it says.
     pub fn set_validation_codes(&self, codes: Vec<Value>) {
         self.with(|engine, _| engine.submissions.codes = codes);
     }
 
-    /// Submissions that Partner Center took of this customer's Education: each costs one of three attempts.
+    /// Accepted submissions of this customer's Education: each costs one of three attempts.
     pub fn attempts_of(&self, customer: &str) -> u32 {
         self.with(|engine, _| engine.submissions.attempts_of(customer))
     }
 
-    /// How users sign in, and what becomes of their refresh tokens, from now on.
+    /// Sets how users sign in, and how their refresh tokens are rotated.
     pub fn set_sign_ins(&self, settings: SignIns) {
         self.with(|engine, _| engine.entra.set_sign_ins(settings));
     }
 
-    /// A refresh token, as if somebody had signed in.
+    /// Issues a refresh token, as after a sign-in.
     pub fn sign_in(&self) -> String {
         self.with(|engine, now| engine.entra.sign_in(now))
     }
 
-    /// Ends every sign-in, as a new password does (AADSTS50173); returns how many there were.
+    /// Revokes every sign-in, as a new password does (AADSTS50173); returns how many there were.
     pub fn revoke_sign_ins(&self) -> usize {
         self.with(|engine, _| engine.entra.revoke_sign_ins())
     }
 
-    /// Devices that wait for somebody to type their code.
+    /// Devices that wait for a user to type their code.
     pub fn devices(&self) -> Vec<Device> {
         self.with(|engine, _| engine.entra.devices())
     }
 
-    /// What somebody does about a device's code. False if nobody waits with that one.
+    /// Decides about a device's code. False if no device is waiting with it.
     pub fn decide(&self, user_code: &str, decision: Decision) -> bool {
         self.with(|engine, _| engine.entra.decide(user_code, decision))
     }
 
-    /// The secret has passed its end date (AADSTS7000222), until another one is set.
+    /// Expires the secret (AADSTS7000222) until another one is set.
     pub fn expire_client_secret(&self) {
         self.with(|engine, _| engine.entra.expire_secret());
     }
 }
 
-/// Who asked what.
+/// The request log.
 impl Sandbox {
     /// Reads the request log. Do not call the sandbox from within: its mutex is held.
     pub fn log<R>(&self, read: impl FnOnce(&RequestLog) -> R) -> R {
         self.with(|engine, _| read(&engine.log))
     }
 
-    /// The requests that are still kept, oldest first.
+    /// The stored requests, oldest first.
     pub fn requests(&self) -> Vec<Record> {
         self.log(|log| log.after(0).cloned().collect())
     }
 
-    /// Those about one customer, however the id is spelled.
+    /// The stored requests about one customer, in any spelling of the id.
     pub fn requests_about(&self, customer: &str) -> Vec<Record> {
         let about = |record: &&Record| record.customer.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(customer));
         self.log(|log| log.after(0).filter(about).cloned().collect())
@@ -291,22 +291,22 @@ impl Sandbox {
         self.log(|log| log.count_of(customer))
     }
 
-    /// Requests by the hour of the clock in which they arrived, oldest first; hours without any are left out.
+    /// Requests by clock hour of arrival, oldest first; hours without requests are omitted.
     pub fn hours(&self) -> Vec<Hour> {
         self.log(|log| log.hours().collect())
     }
 
-    /// What was wrong with requests, unknown ones included. A test ends by asserting that there is nothing.
+    /// Protocol violations, unknown requests included. A test ends by asserting that there are none.
     pub fn violations(&self) -> Vec<Violation> {
         self.log(|log| log.violations().cloned().collect())
     }
 
-    /// Requests for what Partner Center does not have.
+    /// Requests for paths that Partner Center does not have.
     pub fn unknown_requests(&self) -> Vec<Record> {
         self.log(|log| log.after(0).filter(|record| record.kind == Kind::Unknown).cloned().collect())
     }
 
-    /// Waits until the log says so; it is asked again at every change.
+    /// Waits until the log satisfies a condition, which is checked at every change.
     pub async fn wait_for<R>(
         &self,
         within: Duration,
@@ -316,12 +316,12 @@ impl Sandbox {
         found.ok_or_else(|| Error::TimedOut { within, last: self.log(last_lines) })
     }
 
-    /// Waits until `nth` requests of this kind have arrived, counted from the sandbox's start.
+    /// Waits until `nth` requests of this kind have arrived since the start.
     pub async fn wait_for_requests(&self, kind: Kind, nth: u64, within: Duration) -> Result<(), Error> {
         self.wait_for(within, |log| (log.count(kind) >= nth).then_some(())).await
     }
 
-    /// Waits until `nth` requests about this customer have arrived, counted from the sandbox's start.
+    /// Waits until `nth` requests about this customer have arrived since the start.
     pub async fn wait_for_customer(&self, customer: &str, nth: u64, within: Duration) -> Result<(), Error> {
         self.wait_for(within, |log| (log.count_of(customer) >= nth).then_some(())).await
     }
@@ -331,7 +331,7 @@ impl Sandbox {
     }
 }
 
-/// What was seen last, for whoever waited in vain.
+/// The latest requests, for the message of a timeout.
 fn last_lines(log: &RequestLog) -> String {
     let line = |record: &Record| {
         let status = record.status.map_or("no answer".to_owned(), |status| status.to_string());

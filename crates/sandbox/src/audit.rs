@@ -1,5 +1,4 @@
-//! The activity log: what users and applications of the partner did, as Partner Center writes it down. Never what
-//! Microsoft decides.
+//! The activity log: operations of the partner's users and applications, never Microsoft's decisions.
 
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -14,20 +13,20 @@ use super::response_options::{AuditLogOptions, Keys, Order};
 use super::rule::scrambled;
 use vetwatch_core::time::Timestamp;
 
-/// How long records are kept, and how many days one question may span.
-const KEPT_DAYS: u64 = 90;
-const LONGEST_SPAN: i64 = 30;
-/// Prefixes a continuation token, so that another text is not taken for one.
+/// Retention, and maximum span of a query.
+const RETENTION_DAYS: u64 = 90;
+const MAX_SPAN_DAYS: i64 = 30;
+/// Prefix of continuation tokens, so that no other text is accepted as one.
 const TOKEN_MARK: &str = "record:";
 
-/// What was done: in the order in which it happened.
+/// The records, in the order of the operations.
 #[derive(Debug, Default)]
 pub(super) struct Audit(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
     at: Timestamp,
-    /// When it was written down, whatever date it bears.
+    /// When it was recorded, whatever its date.
     written_at: Timestamp,
     what: What,
 }
@@ -40,7 +39,7 @@ enum What {
         customer_name: String,
         new_value: String,
     },
-    /// In the caller's own words.
+    /// A verbatim record.
     Raw(Value),
 }
 
@@ -55,7 +54,7 @@ impl Audit {
         self.0.push(Entry { at, written_at: at, what });
     }
 
-    /// A record as it is; `operationDate` is now if it has none that can be read.
+    /// Adds a verbatim record; `operationDate` defaults to now if missing or unreadable.
     pub(super) fn raw(&mut self, record: Value, now: Timestamp) {
         let written = record.get("operationDate").and_then(Value::as_str);
         let date = written.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
@@ -64,7 +63,7 @@ impl Audit {
     }
 }
 
-/// The days that the query asks for.
+/// The days of the query.
 #[derive(Debug, Default)]
 struct Days {
     from: Option<String>,
@@ -104,10 +103,10 @@ pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now
     let (Some(from), Some(to)) = (day(&days.from, before(30)), day(&days.to, today)) else {
         return refuse("The dates are invalid.");
     };
-    if from < before(KEPT_DAYS) {
+    if from < before(RETENTION_DAYS) {
         return refuse("The startDate must be within the last 90 days.");
     }
-    if from > to || (to - from).num_days() > LONGEST_SPAN {
+    if from > to || (to - from).num_days() > MAX_SPAN_DAYS {
         return refuse("The dates must not be more than 30 days apart.");
     }
     let size = paging.size().unwrap_or(LARGEST_PAGE).min(auditing.page_size.unwrap_or(LARGEST_PAGE)).max(1);
@@ -124,7 +123,7 @@ pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now
     match auditing.order.unwrap_or_default() {
         Order::NewestFirst => shown.sort_by_key(|(index, entry)| std::cmp::Reverse((entry.at, *index))),
         Order::OldestFirst => shown.sort_by_key(|(index, entry)| (entry.at, *index)),
-        // Another one at each question, and the same for the pages of one.
+        // A different order for each query, but the same for all its pages.
         Order::None => {
             let salt = (shown.len() as u64) << 32;
             shown.sort_by_key(|(index, _)| scrambled(*index as u64 ^ salt));
@@ -150,7 +149,7 @@ fn place(token: &str) -> Option<usize> {
     String::from_utf8(BASE64_STANDARD.decode(token).ok()?).ok()?.strip_prefix(TOKEN_MARK)?.parse().ok()
 }
 
-/// As the documentation's samples are.
+/// As in the documentation's samples.
 fn written(entry: &Entry, index: usize, auditing: &AuditLogOptions) -> Value {
     let date = entry.at.to_utc().format("%Y-%m-%dT%H:%M:%S%.3f0000Z").to_string();
     let (operation, customer_id, customer_name, new_value) = match &entry.what {
@@ -186,6 +185,6 @@ fn written(entry: &Entry, index: usize, auditing: &AuditLogOptions) -> Value {
 }
 
 fn capital(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+    let mut characters = word.chars();
+    characters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(characters).collect()
 }

@@ -1,5 +1,4 @@
-//! How a customer's qualifications are written: as the documentation's samples of GET are, or in any other way that was
-//! seen or is to be feared.
+//! Writes a customer's qualifications: as in the documentation's GET samples, or in any other form seen or conceivable.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +10,7 @@ use super::entry::{Entry, GOVERNMENT, Vetting};
 use super::response_options::{Absent, BodyOptions, DateFormat, DateName, Keys, Shape, Words};
 use vetwatch_core::time::Timestamp;
 
-/// The body of an answer that shows these entries.
+/// The response body for these entries.
 pub(super) fn body(entries: &[Entry], writing: &BodyOptions) -> Vec<u8> {
     let written: Vec<_> = entries.iter().map(|entry| written(entry, writing)).collect();
     let body = match (writing.shape.unwrap_or_default(), written.as_slice()) {
@@ -24,7 +23,7 @@ pub(super) fn body(entries: &[Entry], writing: &BodyOptions) -> Vec<u8> {
 
 enum Written<'a> {
     Raw(&'a Value),
-    /// They stay in this order.
+    /// Written in this order.
     Fields(Vec<(Cow<'static, str>, Value)>),
 }
 
@@ -37,8 +36,7 @@ impl Serialize for Written<'_> {
     }
 }
 
-/// The documented names in the documented order. Two spellings of the create date are documented, each with samples of
-/// its own.
+/// The documented names in the documented order. The create date has two documented spellings, each with samples.
 fn written<'a>(entry: &'a Entry, writing: &BodyOptions) -> Written<'a> {
     let (status, reason) = match &entry.vetting {
         Vetting::Raw(value) => return Written::Raw(value),
@@ -74,13 +72,13 @@ fn written<'a>(entry: &'a Entry, writing: &BodyOptions) -> Written<'a> {
     Written::Fields(fields)
 }
 
-/// The create date, and under which names it is written.
+/// The create date, and the field names it is written under.
 fn dated(entry: &Entry, writing: &BodyOptions) -> (&'static [&'static str], Option<Value>) {
     let government = entry.is_of(GOVERNMENT);
     let names: &[&str] = match writing.date_name {
         Some(DateName::Both) => &["vettingCreatedDate", "vettingCreateDate"],
         Some(DateName::Create) => &["vettingCreateDate"],
-        // As the samples of each qualification have it.
+        // As in the samples of each qualification.
         None if government => &["vettingCreateDate"],
         Some(DateName::Created) | None => &["vettingCreatedDate"],
     };
@@ -88,7 +86,7 @@ fn dated(entry: &Entry, writing: &BodyOptions) -> (&'static [&'static str], Opti
     let Some(at) = entry.created_at().map(shifted) else { return (names, None) };
     let format = match (writing.date, &entry.vetting) {
         (Some(format), _) => format,
-        // The sample of an approved Education has no date at all.
+        // The sample of an approved Education has no date.
         (None, Vetting::Approved { .. }) if !government => DateFormat::Absent,
         (None, _) if government => DateFormat::Ticks,
         (None, _) => DateFormat::Millis,
@@ -102,7 +100,7 @@ fn date(at: Timestamp, format: DateFormat) -> Option<Value> {
     match format {
         DateFormat::Millis => text("%Y-%m-%dT%H:%M:%S%.3fZ"),
         DateFormat::Seconds => text("%Y-%m-%dT%H:%M:%SZ"),
-        // The clock has three digits; a service of Microsoft's has seven.
+        // The clock has three fractional digits; Microsoft's services write seven.
         DateFormat::Ticks => text("%Y-%m-%dT%H:%M:%S%.3f2021+00:00"),
         DateFormat::TicksZ => text("%Y-%m-%dT%H:%M:%S%.3f2021Z"),
         DateFormat::NoOffset => text("%Y-%m-%dT%H:%M:%S"),
@@ -139,19 +137,19 @@ fn words(text: &str, words: Words) -> Cow<'_, str> {
         Words::Upper => text.to_uppercase(),
         Words::Snake => {
             let mut snake = String::with_capacity(text.len() + 4);
-            for (index, letter) in text.chars().enumerate() {
-                if index > 0 && letter.is_uppercase() {
+            for (index, character) in text.chars().enumerate() {
+                if index > 0 && character.is_uppercase() {
                     snake.push('_');
                 }
-                snake.extend(letter.to_lowercase());
+                snake.extend(character.to_lowercase());
             }
             snake
         }
         Words::Mixed => {
-            let odd = |(index, letter): (usize, char)| {
-                if index % 2 == 0 { letter.to_ascii_lowercase() } else { letter.to_ascii_uppercase() }
+            let alternate = |(index, c): (usize, char)| {
+                if index % 2 == 0 { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() }
             };
-            text.chars().enumerate().map(odd).collect()
+            text.chars().enumerate().map(alternate).collect()
         }
     })
 }

@@ -33,8 +33,8 @@ const NAMES: &[&str] = &[
 ];
 const KINDS: &[&str] = &["University", "College", "Academy", "High School", "Library", "Museum", "Institute"];
 
-/// `count` customers: first `in_review` whose Education is in review since now, then `settled` of whom every
-/// other one is approved and the others denied, and the rest without a qualification.
+/// `count` customers: first `in_review` with Education in review since now, then `settled` ones, alternately approved
+/// and denied, and the rest without a qualification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Bulk {
     pub count: usize,
@@ -60,7 +60,7 @@ impl Bulk {
     }
 }
 
-/// The id of the `n`-th customer that is made up, from 0. The same in every sandbox.
+/// The id of the `n`-th generated customer, from 0. The same in every sandbox.
 #[must_use]
 pub fn id(n: u64) -> String {
     let bytes = (u128::from(scrambled(2 * n)) << 64 | u128::from(scrambled(2 * n + 1))).to_be_bytes();

@@ -1,6 +1,6 @@
-//! The control API: whatever a test can do to the sandbox, a person can do with curl.
+//! The control API: every control that tests have, for curl.
 //!
-//! `GET /control` answers the page below, with the sandbox's own address in the examples.
+//! `GET /control` returns the page below, with the sandbox's address in the examples.
 //!
 //! ```text
 #![doc = include_str!("control.txt")]
@@ -68,7 +68,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         })
 }
 
-/// What was wrong with a command.
+/// A rejected command.
 struct Refusal(StatusCode, String);
 
 impl IntoResponse for Refusal {
@@ -106,7 +106,7 @@ fn done() -> Answer {
     ok(&json!({"done": true}))
 }
 
-/// The body as JSON, whatever its content type says: people type these commands. No body is `{}`.
+/// Parses the body as JSON, whatever its content type: people type these commands. An empty body is `{}`.
 fn read(body: &[u8]) -> Result<Value, Refusal> {
     if body.trim_ascii().is_empty() {
         return Ok(json!({}));
@@ -115,7 +115,7 @@ fn read(body: &[u8]) -> Result<Value, Refusal> {
     if value.is_object() { Ok(value) } else { Err(bad("the body is not a JSON object")) }
 }
 
-/// Reads a command, and refuses keys that it would have ignored: a typo must not look like success.
+/// Deserializes a command and rejects unknown keys: a typo must not look like success.
 fn strictly<T: DeserializeOwned + Serialize>(value: &Value) -> Result<T, Refusal> {
     let command: T = T::deserialize(value).map_err(unreadable)?;
     let known = serde_json::to_value(&command).map_err(unreadable)?;
@@ -155,7 +155,7 @@ async fn add_customers(State(shared): App, body: Bytes) -> Answer {
     ok(&json!({"id": id}))
 }
 
-/// A record of the activity log, in any words.
+/// A verbatim record of the activity log.
 async fn add_record(State(shared): App, body: Bytes) -> Answer {
     let record = read(&body)?;
     shared.with(|engine, now| engine.world.audit.raw(record, now));
@@ -211,9 +211,9 @@ async fn clear_timeline(State(shared): App, Path(id): Path<String>) -> Answer {
 
 async fn raw_body(State(shared): App, Path(id): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // What curl says when it was told nothing.
-    let told = !content_type.is_empty() && content_type != "application/x-www-form-urlencoded";
-    let content_type = if told { content_type } else { super::errors::JSON }.to_owned();
+    // curl's default content type.
+    let is_given = !content_type.is_empty() && content_type != "application/x-www-form-urlencoded";
+    let content_type = if is_given { content_type } else { super::errors::JSON }.to_owned();
     let raw = RawBody { content_type, bytes: body.to_vec() };
     shared.with(|engine, now| engine.world.set_body(&id, Some(raw), now))?;
     done()

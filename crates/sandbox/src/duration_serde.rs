@@ -1,4 +1,4 @@
-//! How durations are written in the control API: `5s`, `1m 30s`, or a number of seconds.
+//! Durations in the control API: `5s`, `1m 30s`, or a number of seconds.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Written::deserialize(deserializer).map_err(|_| D::Error::custom(EXAMPLE))?.read().map_err(D::Error::custom)
 }
 
-/// The same where there may be none.
+/// The same for optional durations.
 pub(super) mod optional {
     use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{text:?} is not a duration: {error}"))
 }
 
-/// An instant as HTTP writes it, in whole seconds.
+/// Formats an instant as an HTTP date, in whole seconds.
 pub(super) fn http_date(at: vetwatch_core::time::Timestamp) -> String {
     at.to_utc().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

@@ -1,5 +1,4 @@
-//! One request from its arrival to its answer, without the network: what is logged, what is wrong with it, which
-//! fault it meets, and what Partner Center would say.
+//! Handles one request without the network: logs it, checks it, applies faults and quirks, and builds the response.
 
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use super::fault::{self, Fault, Faults, Match};
 use super::listener::Disconnect;
 use super::log::{Kind, Progress, Record, RequestLog, Violation};
 use super::pages;
-use super::quirk::{Manner, Quirks, View};
+use super::quirk::{AppliedQuirks, Quirks, View};
 use super::response_options::Unqualified;
 use super::submissions;
 use super::submissions::{Outcome, Submissions};
@@ -28,7 +27,7 @@ use super::transport;
 use super::world::{State, World};
 use vetwatch_core::time::Timestamp;
 
-/// A request, read.
+/// A parsed request.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
@@ -91,25 +90,25 @@ pub(super) struct Arrival {
     pub(super) seq: u64,
     pub(super) kind: Kind,
     authorization: Authorization,
-    manner: Option<Box<Manner>>,
+    quirks: Option<Box<AppliedQuirks>>,
 }
 
-/// What is to be done about a request.
+/// How to respond to a request.
 pub(super) enum Plan {
     Answer(Reply),
-    /// Answer after the pause: with this, or with what is right by then.
+    /// Respond after the pause: with this, or with the state by then.
     Wait(Pause, Option<Reply>),
     Sever(Disconnect),
 }
 
 pub(super) enum Pause {
     For(Duration),
-    /// Until the gate's sender is gone.
+    /// Until the sender is dropped.
     Held(watch::Receiver<()>),
     Forever,
 }
 
-/// Everything behind the sandbox's one mutex.
+/// The sandbox's state, behind one mutex.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) world: World,
@@ -145,8 +144,8 @@ impl Engine {
             self.entra.check(call.header(AUTHORIZATION.as_str()), now)
         };
         let throttled = if kind.is_api() { self.throttle.refuse(now) } else { None };
-        let met = if throttled.is_none() { self.faults.meet(kind, customer, now) } else { None };
-        let manner = if throttled.is_none() { self.quirks.meet(kind, customer, now) } else { None };
+        let met = if throttled.is_none() { self.faults.first_match(kind, customer, now) } else { None };
+        let quirks = if throttled.is_none() { self.quirks.first_match(kind, customer, now) } else { None };
         let seq = self.log.arrive(Record {
             seq: 0,
             at: now,
@@ -158,14 +157,14 @@ impl Engine {
             request_id: call.header("ms-requestid").map(str::to_owned),
             correlation_id: call.header("ms-correlationid").map(str::to_owned),
             fault: throttled.map(|_| "throttle").or(met.as_ref().map(|met| met.fault.name())),
-            shown: manner.as_ref().map(|manner| manner.view.shown()).unwrap_or_default(),
+            shown: quirks.as_ref().map(|quirks| quirks.view.shown()).unwrap_or_default(),
             status: None,
             progress: Progress::Open,
         });
         for problem in self.problems(call, target, seq) {
             self.log.violation(Violation { seq, at: now, path: call.path.clone(), problem });
         }
-        let arrival = Arrival { seq, kind, authorization, manner };
+        let arrival = Arrival { seq, kind, authorization, quirks };
         let plan = match (throttled, met) {
             (Some(wait_s), _) => Plan::Answer(self.throttle.answer(wait_s, now)),
             (None, Some(met)) => self.spoil(met, call, &arrival, now),
@@ -176,7 +175,7 @@ impl Engine {
 
     fn spoil(&mut self, met: Match, call: &Call, arrival: &Arrival, now: Timestamp) -> Plan {
         if let Some(reply) = met.fault.reply(now) {
-            // A success says that it was carried out, in whatever words.
+            // A custom 2xx response means that the submission was carried out.
             if arrival.kind == Kind::Submissions && reply.status.is_success() {
                 self.answer(call, arrival, now);
             }
@@ -186,8 +185,8 @@ impl Engine {
         match met.fault {
             Fault::Hold { stale } => {
                 let early = now_if(stale);
-                // Without a gate it was released in the same instant.
-                Plan::Wait(met.gate.map_or(Pause::For(Duration::ZERO), Pause::Held), early)
+                // Without a sender, it was released in the meantime.
+                Plan::Wait(met.released.map_or(Pause::For(Duration::ZERO), Pause::Held), early)
             }
             Fault::Delay { by, stale } => Plan::Wait(Pause::For(by), now_if(stale)),
             Fault::Cut => Plan::Answer(fault::cut(self.answer(call, arrival, now))),
@@ -201,21 +200,21 @@ impl Engine {
         }
     }
 
-    /// What Partner Center says, all being well, in the manner that the request met.
+    /// Partner Center's regular response, with the quirks that apply.
     pub(super) fn answer(&mut self, call: &Call, arrival: &Arrival, now: Timestamp) -> Reply {
         let refusal =
             if arrival.kind.is_api() { refuse(arrival.authorization, self.entra.mfa_refusal()) } else { None };
         let reply = refusal.unwrap_or_else(|| {
-            let usual = Manner::default();
-            let manner = arrival.manner.as_deref().unwrap_or(&usual);
+            let usual = AppliedQuirks::default();
+            let quirks = arrival.quirks.as_deref().unwrap_or(&usual);
             let host = call.header("host").unwrap_or_default();
             match call.target() {
                 Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, host, &call.body, now),
                 Target::DeviceCode { tenant } => self.entra.device_code(tenant, host, &call.body, now),
-                Target::Customers => pages::answer(&self.world, call, &manner.listing),
-                Target::AuditRecords => audit::answer(&self.world.audit, call, &manner.auditing, now),
-                Target::Qualifications(id) => self.qualifications(id, manner, now),
-                Target::Submission(id) => self.submission(id, call, manner, now),
+                Target::Customers => pages::answer(&self.world, call, &quirks.pagination),
+                Target::AuditRecords => audit::answer(&self.world.audit, call, &quirks.audit_log, now),
+                Target::Qualifications(id) => self.qualifications(id, quirks, now),
+                Target::Submission(id) => self.submission(id, call, quirks, now),
                 Target::Validations => Reply::json(StatusCode::OK, &self.submissions.codes),
                 Target::Unknown => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
             }
@@ -223,7 +222,7 @@ impl Engine {
         dressed(reply, call, arrival)
     }
 
-    fn submission(&mut self, id: &str, call: &Call, manner: &Manner, now: Timestamp) -> Reply {
+    fn submission(&mut self, id: &str, call: &Call, quirks: &AppliedQuirks, now: Timestamp) -> Reply {
         if !self.entra.is_user(call.header(AUTHORIZATION.as_str())) {
             return errors::standard(StatusCode::FORBIDDEN, 900_329, "App-only access is not supported.");
         }
@@ -232,11 +231,11 @@ impl Engine {
             return no_relationship();
         }
         let request_id = guid(call.header("ms-requestid"));
-        let (entries, writing) = (&customer.state.entries, &manner.writing);
+        let (entries, writing) = (&customer.state.entries, &quirks.body);
         match self.submissions.take(id, call, request_id, entries) {
             Outcome::Again(reply) | Outcome::Refused(reply) => reply,
             Outcome::Taken(operation) => {
-                // It exists, and the operation needs no check.
+                // The customer exists, and this operation cannot fail.
                 let _ = self.world.apply(id, operation.clone(), now);
                 let entries = self.world.get(id).map(|customer| customer.state.entries.as_slice()).unwrap_or_default();
                 let reply = Submissions::answer(&operation, entries, writing);
@@ -246,9 +245,9 @@ impl Engine {
         }
     }
 
-    fn qualifications(&self, id: &str, manner: &Manner, now: Timestamp) -> Reply {
+    fn qualifications(&self, id: &str, quirks: &AppliedQuirks, now: Timestamp) -> Reply {
         let Some(customer) = self.world.get(id) else { return unknown(id) };
-        let State { ended, entries, body } = match manner.view {
+        let State { ended, entries, body } = match quirks.view {
             View::Past(ago) => self.world.state_at(customer, now.before(ago)),
             View::Present | View::Nothing => &customer.state,
         };
@@ -256,26 +255,26 @@ impl Engine {
             return no_relationship();
         }
         let ok = |body: Vec<u8>| Reply::new(StatusCode::OK, errors::JSON, body);
-        match (body, manner.view, manner.writing.unqualified) {
-            (_, View::Nothing, _) => ok(body::body(&[], &manner.writing)),
+        match (body, quirks.view, quirks.body.unqualified) {
+            (_, View::Nothing, _) => ok(body::body(&[], &quirks.body)),
             (Some(raw), ..) => {
                 let mut reply = ok(raw.bytes.clone());
                 reply.headers.clear();
                 reply.with(axum::http::header::CONTENT_TYPE, &raw.content_type)
             }
             (None, _, Some(unqualified)) if entries.is_empty() => match unqualified {
-                Unqualified::None => ok(body::body(&[Entry::none()], &manner.writing)),
+                Unqualified::None => ok(body::body(&[Entry::none()], &quirks.body)),
                 Unqualified::Null => ok(b"null".to_vec()),
                 Unqualified::Braces => ok(b"{}".to_vec()),
                 Unqualified::Empty => ok(Vec::new()),
                 Unqualified::NoContent => Reply::empty(StatusCode::NO_CONTENT),
                 Unqualified::NotFound => errors::standard(StatusCode::NOT_FOUND, 1000, "Resource not found."),
             },
-            (None, ..) => ok(body::body(entries, &manner.writing)),
+            (None, ..) => ok(body::body(entries, &quirks.body)),
         }
     }
 
-    /// What a careful client would have done otherwise.
+    /// Checks what a careful client would do differently.
     fn problems(&mut self, call: &Call, target: Target<'_>, seq: u64) -> Vec<String> {
         let mut problems = Vec::new();
         match target {
@@ -340,13 +339,13 @@ fn no_relationship() -> Reply {
 
 fn dressed(reply: Reply, call: &Call, arrival: &Arrival) -> Reply {
     let takes_gzip = call.header(ACCEPT_ENCODING.as_str()).is_some_and(|encodings| encodings.contains("gzip"));
-    match arrival.manner.as_ref().and_then(|manner| manner.sending.as_ref()) {
+    match arrival.quirks.as_ref().and_then(|quirks| quirks.transport.as_ref()) {
         Some(sending) => transport::dress(reply, sending, takes_gzip),
         None => reply,
     }
 }
 
-/// Only the form with hyphens is a GUID in a header.
+/// A GUID in a header is valid only with hyphens.
 pub(super) fn guid(header: Option<&str>) -> Option<Uuid> {
     header.filter(|id| id.len() == 36).and_then(|id| Uuid::try_parse(id).ok())
 }

@@ -1,4 +1,4 @@
-//! Microsoft Entra's token endpoint, v1 and v2: applications for themselves, and users by them.
+//! Microsoft Entra's token endpoint, v1 and v2, for applications and for users signed in to them.
 
 mod client_auth;
 mod refusal;
@@ -21,31 +21,31 @@ use self::sign_in::{OfUser, Users};
 use super::errors::Reply;
 use vetwatch_core::time::Timestamp;
 
-/// What tokens for the API are asked for.
+/// The resource of tokens for the API.
 pub const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
-/// Entra still gives tokens for it; Partner Center has refused them since 2025-08-31.
+/// Entra still issues tokens for it; Partner Center has rejected them since 2025-08-31.
 const RETIRED_RESOURCE: &str = "https://graph.windows.net";
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// Everybody who signs in is the same one.
+/// Every sign-in is by the same user.
 const USER: &str = "admin.agent@contoso.example";
-/// Beyond this many, tokens that have expired are forgotten.
+/// Beyond this many tokens, expired ones are dropped.
 const MANY: usize = 10_000;
 
-/// What is right with a request's `Authorization`, or wrong.
+/// Result of checking a request's `Authorization` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Authorization {
     Valid,
     Missing,
-    /// Not a token that this sandbox gave out.
+    /// Not a token that this sandbox issued.
     Unknown,
     Expired,
     Revoked,
-    /// A good token for something else, such as graph.windows.net.
+    /// A valid token for another resource, such as graph.windows.net.
     WrongAudience,
-    /// A user's, without a second factor.
+    /// A user's token, without a second factor.
     NoMfa,
-    /// The token endpoint asks for none.
+    /// The token endpoint needs none.
     NotNeeded,
 }
 
@@ -54,7 +54,7 @@ struct Token {
     expires_at: Timestamp,
     revoked: bool,
     for_partner_center: bool,
-    /// `None`: an application's own.
+    /// `None` for an application's own token.
     user: Option<OfUser>,
 }
 
@@ -82,7 +82,7 @@ impl Entra {
         self.proofs.secret_expired = true;
     }
 
-    /// False if it is no certificate for an RSA key.
+    /// False if it is not a certificate for an RSA key.
     pub(super) fn register_certificate(&mut self, pem: &str) -> bool {
         self.proofs.register(pem)
     }
@@ -107,32 +107,32 @@ impl Entra {
         self.users.devices()
     }
 
-    /// False if nobody waits with that code.
+    /// False if no device is waiting with that code.
     pub(super) fn decide(&mut self, user_code: &str, decision: Decision) -> bool {
         self.users.decide(user_code, decision)
     }
 
-    /// A refresh token, as if somebody had signed in.
+    /// Issues a refresh token, as after a sign-in.
     pub(super) fn sign_in(&mut self, now: Timestamp) -> String {
         self.users.sign_in(now).1
     }
 
-    /// Ends every sign-in; returns how many there were.
+    /// Revokes every sign-in; returns how many there were.
     pub(super) fn revoke_sign_ins(&mut self) -> usize {
         self.users.revoke()
     }
 
-    /// Of tokens given out from now on.
+    /// Sets the lifetime of tokens issued from now on.
     pub(super) fn set_lifetime(&mut self, lifetime: Duration) {
         self.lifetime = lifetime;
     }
 
-    /// Every access token given out so far that is not forgotten.
+    /// The access tokens issued so far, except dropped ones.
     pub(super) fn access_tokens(&self) -> Vec<String> {
         self.tokens.keys().cloned().collect()
     }
 
-    /// Makes every token given out so far worthless; returns how many there were.
+    /// Revokes every token issued so far; returns how many there were.
     pub(super) fn revoke(&mut self) -> usize {
         self.tokens.values_mut().for_each(|token| token.revoked = true);
         self.tokens.len()
@@ -155,7 +155,7 @@ impl Entra {
         }
     }
 
-    /// Whether the request is a user's, rather than an application's own.
+    /// True if the token is a user's rather than an application's own.
     pub(super) fn is_user(&self, header: Option<&str>) -> bool {
         let token =
             header.and_then(|header| header.split_once(' ')).and_then(|(_, token)| self.tokens.get(token.trim()));
@@ -166,13 +166,13 @@ impl Entra {
         self.users.settings.mfa_refusal
     }
 
-    /// Answers `POST /{tenant}/oauth2/token` or, if `v2`, `…/oauth2/v2.0/token`. `host` is what the client called us.
+    /// Responds to `POST /{tenant}/oauth2/token` or, if `v2`, `…/oauth2/v2.0/token`. `host` is the request's host.
     pub(super) fn answer(&mut self, tenant: &str, v2: bool, host: &str, form: &[u8], now: Timestamp) -> Reply {
         let form: HashMap<String, String> = url::form_urlencoded::parse(form).into_owned().collect();
         self.grant(tenant, v2, host, &form, now).unwrap_or_else(|refusal| refusal.into_reply(now))
     }
 
-    /// Answers `POST /{tenant}/oauth2/v2.0/devicecode`.
+    /// Responds to `POST /{tenant}/oauth2/v2.0/devicecode`.
     pub(super) fn device_code(&mut self, tenant: &str, host: &str, form: &[u8], now: Timestamp) -> Reply {
         let form: HashMap<String, String> = url::form_urlencoded::parse(form).into_owned().collect();
         let answer = self.application(tenant, &form).and_then(|_| {
@@ -186,7 +186,7 @@ impl Entra {
         answer.unwrap_or_else(|refusal| refusal.into_reply(now))
     }
 
-    /// The application's id, if it is known to the tenant, and the tenant to us.
+    /// The application's id, if both the tenant and the application are known.
     fn application<'f>(&self, tenant: &str, form: &'f HashMap<String, String>) -> Result<&'f str, Refusal> {
         if !tenant.eq_ignore_ascii_case(&self.tenant) {
             let text = format!(
@@ -234,7 +234,7 @@ impl Entra {
                 let scope = required(form, "scope")?;
                 if scope.split(' ').any(is_of_partner_center) { RESOURCE } else { scope }
             }
-            // What it is for was said when the code was asked for.
+            // The scope was given when the code was requested.
             (DEVICE_CODE, true) => RESOURCE,
             _ => {
                 let text = format!("The app requested an unsupported grant type '{grant}'.");
@@ -273,7 +273,7 @@ impl Entra {
                 "access_token": access_token,
             })
         } else {
-            // v1 writes its numbers as strings.
+            // v1 writes numbers as strings.
             json!({
                 "token_type": "Bearer",
                 "expires_in": seconds.to_string(),
@@ -311,8 +311,7 @@ fn unknown_resource(resource: &str, tenant: &str) -> Refusal {
     Refusal::new(400, "invalid_resource", 500_011, text)
 }
 
-/// Shaped like a JWT, as long as one. An application's is as opaque as a client must take it; a user's says how the
-/// user signed in.
+/// Shaped like a JWT, and as long. An application's token is opaque; a user's says how the user signed in.
 fn made_up_token(user: Option<&OfUser>) -> String {
     let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"RS256","x5t":"sandbox","kid":"sandbox"}"#);
     let random = |length| BASE64_URL_SAFE_NO_PAD.encode((0..length).map(|_| fastrand::u8(..)).collect::<Vec<_>>());

@@ -1,5 +1,5 @@
-//! One qualification of a simulated customer. How it is written, [`response_options`](super::response_options) says;
-//! one in the caller's own words is written as it is.
+//! One qualification of a simulated customer, written as [`response_options`](super::response_options) says, or
+//! verbatim.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ pub const EDUCATION: &str = "Education";
 pub const GOVERNMENT: &str = "GovernmentCommunityCloud";
 pub const STATE_OWNED: &str = "StateOwnedEntity";
 
-/// What Partner Center knows of one qualification; how much of it an answer shows is another matter.
+/// What Partner Center knows about one qualification. Responses may show less.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub qualification: String,
@@ -31,23 +31,23 @@ pub enum Vetting {
     },
     /// A self-declaration: `StateOwnedEntity` is never vetted.
     Declared,
-    /// Any word, or none; a date, or none.
+    /// Any status and date, or none.
     Stated {
         status: Option<String>,
         reason: Option<String>,
         created_at: Option<Timestamp>,
     },
-    /// Written as it is.
+    /// Written verbatim.
     Raw(Value),
 }
 
 impl Entry {
-    /// How some say that there is none.
+    /// The qualification `None`, which some responses use for "no entry".
     pub(super) fn none() -> Self {
         Self { qualification: "None".into(), vetting: Vetting::Declared }
     }
 
-    /// One that is written as it is.
+    /// An entry that is written verbatim.
     pub(super) fn raw(value: Value) -> Self {
         let fields = value.as_object().into_iter().flatten();
         let mut names = fields.filter(|(name, _)| name.eq_ignore_ascii_case("qualification"));
@@ -55,7 +55,7 @@ impl Entry {
         Self { qualification: name.to_owned(), vetting: Vetting::Raw(value) }
     }
 
-    /// Whether this entry is about `qualification`, however spelled.
+    /// True if this entry is about `qualification`, in any spelling.
     pub(super) fn is_of(&self, qualification: &str) -> bool {
         key(&self.qualification) == key(qualification)
     }

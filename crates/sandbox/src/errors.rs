@@ -10,34 +10,34 @@ use serde_json::json;
 
 use super::response_options::{Framing, Ids};
 
-/// An answer before it is put on the wire.
+/// A response before it is sent.
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    /// Behind the status, in place of what always stands there.
+    /// Replaces the status line's standard reason phrase.
     pub(super) reason: Option<&'static str>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) payload: Payload,
     pub(super) transfer: Transfer,
 }
 
-/// How the body goes over the wire.
+/// The body of a response.
 #[derive(Debug, Clone)]
 pub(super) enum Payload {
     Whole(Bytes),
-    /// `Content-Length` promises `promised` bytes; the connection ends after these.
+    /// `Content-Length` announces `promised` bytes; the connection closes after `sent`.
     Cut {
         sent: Bytes,
         promised: usize,
     },
-    /// This over and over, after an opening bracket.
+    /// An opening bracket, and then these bytes repeated endlessly.
     Endless(Bytes),
 }
 
-/// How the bytes are dealt out.
+/// How a response's bytes are sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Transfer {
-    /// So many at a time, with a pause in between.
+    /// Bytes per write, and the pause between writes.
     pub(super) pieces: Option<(usize, Duration)>,
     /// `None`: with a `Content-Length`.
     pub(super) framing: Option<Framing>,
@@ -81,7 +81,7 @@ impl Reply {
     }
 }
 
-/// The shapes of error bodies that were seen.
+/// Shapes of error bodies seen in practice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorShape {
@@ -100,7 +100,7 @@ pub enum ErrorShape {
     None,
 }
 
-/// An error as it is documented.
+/// An error in the documented form.
 pub(super) fn standard(status: StatusCode, code: u32, description: &str) -> Reply {
     body(status, code, description, ErrorShape::Standard)
 }
@@ -127,7 +127,7 @@ pub(super) fn body(status: StatusCode, code: u32, text: &str, shape: ErrorShape)
     Reply::json(status, &value)
 }
 
-/// What a gateway or a captive portal shows.
+/// An HTML page as gateways and captive portals send.
 pub(super) fn html(status: StatusCode) -> String {
     let reason = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
@@ -136,7 +136,7 @@ pub(super) fn html(status: StatusCode) -> String {
     )
 }
 
-/// The code that a status usually comes with, and what it says.
+/// The usual code and description of a status.
 pub(super) fn usual(status: StatusCode) -> (u32, &'static str) {
     match status.as_u16() {
         400 => (3000, "The request contains an invalid property."),

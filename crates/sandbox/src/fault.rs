@@ -1,4 +1,4 @@
-//! Faults on demand: what goes wrong, for which requests, how often.
+//! Injected faults: what goes wrong, for which requests, how often.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use vetwatch_core::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
-    /// An error answer. Left out, code, message and shape are the usual ones of the status.
+    /// An error response. Code, message and shape default to the usual ones of the status.
     Status {
         status: u16,
         #[serde(default)]
@@ -29,50 +29,50 @@ pub enum Fault {
         message: Option<String>,
         #[serde(default)]
         shape: Option<ErrorShape>,
-        /// As it is: seconds or a date.
+        /// Sent verbatim: seconds or a date.
         #[serde(default)]
         retry_after: Option<String>,
-        /// So long after the answer, written as a date. In place of `retry_after`.
+        /// Sent as a date, this long after the response. Replaces `retry_after`.
         #[serde(default, with = "duration_serde::optional")]
         retry_after_date: Option<Duration>,
     },
-    /// No answer, until the client goes away (ten minutes at most).
+    /// No response until the client disconnects (at most ten minutes).
     Hang,
-    /// The right answer once released; `stale`: the one that was right when the request came.
+    /// The correct response, once released. `stale`: as of the request's arrival.
     Hold {
         #[serde(default)]
         stale: bool,
     },
-    /// The right answer, late; `stale`: the one that was right when the request came.
+    /// The correct response, late. `stale`: as of the request's arrival.
     Delay {
         #[serde(with = "duration_serde")]
         by: Duration,
         #[serde(default)]
         stale: bool,
     },
-    /// The right answer, of which only the first half arrives before the connection ends.
+    /// The first half of the correct response; then the connection closes.
     Cut,
-    /// The request is carried out, and the connection is closed without an answer.
+    /// Carries out the request, then closes the connection without a response.
     Lost,
-    /// The connection is closed without an answer.
+    /// Closes the connection without a response.
     Close,
-    /// The connection is reset without an answer.
+    /// Resets the connection without a response.
     Reset,
-    /// 200 and bytes that are no JSON.
+    /// 200 with invalid JSON.
     Garbage,
-    /// 200 and no body.
+    /// 200 with an empty body.
     Empty,
     /// 200 `null`.
     Null,
     /// 200 `{}`.
     Object,
-    /// 200 and a page.
+    /// 200 with an HTML page.
     Html,
-    /// 200 and a JSON array that never ends.
+    /// 200 with an endless JSON array.
     Endless,
-    /// 200 and an empty JSON array, 64 KiB long as gzip and 64 MiB when unpacked.
+    /// 200 with an empty JSON array: 64 KiB of gzip, 64 MiB decompressed.
     Bomb,
-    /// Anything.
+    /// An arbitrary response.
     Custom {
         #[serde(default = "ok")]
         status: u16,
@@ -103,7 +103,7 @@ impl Fault {
         Self::Status { status: 429, code: None, message: None, shape: None, retry_after, retry_after_date: None }
     }
 
-    /// 429 with `Retry-After` as a date, `wait` after the answer.
+    /// 429 with `Retry-After` as a date, `wait` after the response.
     pub fn throttled_with_a_date(wait: Duration) -> Self {
         let retry_after_date = Some(wait);
         Self::Status { status: 429, code: None, message: None, shape: None, retry_after: None, retry_after_date }
@@ -130,12 +130,12 @@ impl Fault {
         }
     }
 
-    /// The answer, for faults that need nothing but themselves.
+    /// The response, for faults that depend on nothing else.
     pub(super) fn reply(&self, now: Timestamp) -> Option<Reply> {
         let body = |body: &'static str| Reply::new(StatusCode::OK, errors::JSON, body);
         Some(match self {
             Self::Status { status, code, message, shape, retry_after, retry_after_date } => {
-                // Gateways round up: a date that is too early would be another refusal.
+                // Rounded up, as gateways do: a date that is too early would lead to another 429.
                 let second = Duration::from_millis(999);
                 let date = retry_after_date.map(|wait| duration_serde::http_date(now.after(wait + second)));
                 error_reply(*status, *code, message.as_deref(), *shape, date.as_deref().or(retry_after.as_deref()))
@@ -172,7 +172,7 @@ impl Fault {
 }
 
 fn valid(status: u16) -> StatusCode {
-    // Below 200 HTTP means "more to come", which no server sends as its answer.
+    // A status below 200 is an interim response, never a final one.
     StatusCode::from_u16(status).ok().filter(|s| s.as_u16() >= 200).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
@@ -204,10 +204,10 @@ fn throttle_text(retry_after: Option<&str>) -> String {
     format!("Rate limit is exceeded. Try again in {wait_s} seconds.")
 }
 
-/// The first half of an answer, and the promise of the whole.
+/// The first half of a response, with the `Content-Length` of the whole.
 pub(super) fn cut(reply: Reply) -> Reply {
     let whole = reply.body().clone();
-    // An answer of one byte still promises more than it sends.
+    // Even a response of one byte announces more than it sends.
     let (promised, sent) = (whole.len().max(2), whole.slice(..whole.len() / 2));
     Reply { payload: Payload::Cut { sent, promised }, ..reply }
 }
@@ -215,17 +215,17 @@ pub(super) fn cut(reply: Reply) -> Reply {
 pub type FaultRule = Rule<Fault>;
 pub type ActiveFault = Active<Fault>;
 
-/// What a request met.
+/// The fault that applies to a request.
 pub(super) struct Match {
     pub(super) fault: Fault,
-    /// Opens (its sender goes) when the fault is released or cleared.
-    pub(super) gate: Option<watch::Receiver<()>>,
+    /// Closed (its sender is dropped) when the fault is released or cleared.
+    pub(super) released: Option<watch::Receiver<()>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     rules: Rules<Fault>,
-    gates: HashMap<u64, watch::Sender<()>>,
+    held: HashMap<u64, watch::Sender<()>>,
 }
 
 impl Faults {
@@ -233,20 +233,20 @@ impl Faults {
         let holds = matches!(rule.what, Fault::Hold { .. });
         let id = self.rules.add(rule, now);
         if holds {
-            self.gates.insert(id, watch::Sender::new(()));
+            self.held.insert(id, watch::Sender::new(()));
         }
         id
     }
 
-    /// Ends a fault and lets go of what it holds. False if there is none of that number.
+    /// Removes a fault and releases the requests it holds. False if there is no fault with this number.
     pub(super) fn remove(&mut self, id: u64) -> bool {
-        // What a fault of the past holds is still held: the gate stays until it is released.
-        let held = self.gates.remove(&id).is_some();
+        // An expired fault still holds its requests: its sender stays until it is released.
+        let held = self.held.remove(&id).is_some();
         self.rules.remove(id) || held
     }
 
     pub(super) fn clear(&mut self) {
-        self.gates.clear();
+        self.held.clear();
         self.rules.clear();
     }
 
@@ -254,9 +254,9 @@ impl Faults {
         self.rules.list(now)
     }
 
-    /// The fault that this request meets, if any; counts it.
-    pub(super) fn meet(&mut self, kind: Kind, customer: Option<&str>, now: Timestamp) -> Option<Match> {
-        let (id, fault) = self.rules.meet(kind, customer, now, |_| true)?;
-        Some(Match { fault, gate: self.gates.get(&id).map(watch::Sender::subscribe) })
+    /// The fault that applies to this request, if any; counts it.
+    pub(super) fn first_match(&mut self, kind: Kind, customer: Option<&str>, now: Timestamp) -> Option<Match> {
+        let (id, fault) = self.rules.first_match(kind, customer, now, |_| true)?;
+        Some(Match { fault, released: self.held.get(&id).map(watch::Sender::subscribe) })
     }
 }

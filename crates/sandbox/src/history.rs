@@ -1,21 +1,21 @@
-//! What was true before: a replica that lags behind answers with it.
+//! Past states of customers, which lagging replicas show.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::world::State;
 use vetwatch_core::time::Timestamp;
 
-/// States kept of one customer; those before are forgotten.
+/// Maximum states per customer; older ones are dropped.
 const KEPT: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// By id in lower case: each state with the time at which it ended, oldest first.
+    /// Keyed by the id in lower case: each state with the time it ended, oldest first.
     customers: HashMap<String, VecDeque<(Timestamp, State)>>,
 }
 
 impl History {
-    /// The state that ends now.
+    /// Records a state that ends now.
     pub(super) fn remember(&mut self, key: &str, state: &State, now: Timestamp) {
         let past = match self.customers.get_mut(key) {
             Some(past) => past,
@@ -31,7 +31,7 @@ impl History {
         self.customers.remove(key);
     }
 
-    /// What was true at that time; `None` if it still is.
+    /// The state at that time; `None` if it is the current one.
     pub(super) fn at(&self, id: &str, at: Timestamp) -> Option<&State> {
         if self.customers.is_empty() {
             return None;

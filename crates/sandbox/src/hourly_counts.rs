@@ -1,4 +1,4 @@
-//! How many requests there were in each hour of the clock: a few numbers for a simulated week.
+//! Request counts by clock hour: a few numbers for a simulated week.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,20 @@ use super::log::Kind;
 use vetwatch_core::time::Timestamp;
 
 const HOUR_MS: i64 = 3_600_000;
-/// Hours kept: more than a year of them. The oldest are forgotten first.
-const KEPT: usize = 10_000;
+/// More than a year. The oldest hours are dropped first.
+const MAX_HOURS: usize = 10_000;
 
-/// The requests of one hour of the clock. Hours without any are left out.
+/// The requests of one clock hour. Hours without requests are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Hour {
-    /// The full hour in UTC.
+    /// Start of the hour, in UTC.
     pub starts_at: Timestamp,
-    /// By when they arrived, refused ones included.
+    /// By time of arrival, including rejected ones.
     pub requests: BTreeMap<Kind, u64>,
 }
 
 impl Hour {
-    /// To the API: all but tokens.
+    /// Requests to the API: all but those for tokens.
     pub fn calls(&self) -> u64 {
         self.requests.iter().filter(|(kind, _)| **kind != Kind::Token).map(|(_, count)| count).sum()
     }
@@ -34,7 +34,7 @@ impl Hours {
     pub(super) fn count(&mut self, at: Timestamp, kind: Kind) {
         let hour = at.as_millis().div_euclid(HOUR_MS);
         *self.0.entry(hour).or_default().entry(kind).or_default() += 1;
-        if self.0.len() > KEPT {
+        if self.0.len() > MAX_HOURS {
             self.0.pop_first();
         }
     }

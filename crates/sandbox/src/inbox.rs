@@ -1,11 +1,11 @@
-//! What the mail server and the webhook receiver share: a list that can be waited for, and scripted behaviour.
+//! Shared by the mail server and the webhook receiver: a list that can be awaited, and scripted behaviour.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Nobody sent what was waited for.
+/// Fewer items arrived than expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{wanted} were to arrive within {within:?}, and {arrived} did")]
 pub struct Missing {
@@ -14,7 +14,7 @@ pub struct Missing {
     pub within: Duration,
 }
 
-/// What has arrived, in order.
+/// Received items, in order of arrival.
 #[derive(Debug)]
 pub(super) struct Collection<T> {
     items: Mutex<Vec<T>>,
@@ -26,7 +26,7 @@ impl<T: Clone> Collection<T> {
         Self { items: Mutex::new(Vec::new()), changed: watch::Sender::new(()) }
     }
 
-    /// Adds one and returns its index.
+    /// Appends an item and returns its index.
     pub(super) fn push(&self, item: T) -> usize {
         let index = {
             let mut items = locked(&self.items);
@@ -51,7 +51,7 @@ impl<T: Clone> Collection<T> {
         self.changed.send_replace(());
     }
 
-    /// Waits until `wanted` of those that count are there, and returns them.
+    /// Waits for `wanted` items that satisfy `counts`, and returns all of them.
     pub(super) async fn wait_for(
         &self,
         wanted: usize,
@@ -74,7 +74,7 @@ impl<T: Clone> Collection<T> {
     }
 }
 
-/// Rules that apply so many times, in the order given.
+/// Rules in the order they were added, each with the number of times it still applies.
 #[derive(Debug)]
 pub(super) struct Script<R> {
     rules: Mutex<Vec<(R, Option<u64>)>>,
@@ -85,7 +85,7 @@ impl<R: Clone> Script<R> {
         Self { rules: Mutex::new(Vec::new()) }
     }
 
-    /// `times`: `None` until cleared.
+    /// With `times` `None`, the rule applies until cleared.
     pub(super) fn add(&self, rule: R, times: Option<u64>) {
         locked(&self.rules).push((rule, times));
     }

@@ -1,7 +1,7 @@
 //! The simulated Partner Center: stateful, on loopback, and as awkward as the real one.
 //!
-//! It is the peer in the tests, in `vetwatch demo`, and, as `vetwatch sandbox`, in anybody's rehearsal. Nothing of
-//! it is special to the tests: what they can make go wrong, a person can, through the [control API](control).
+//! The tests and `vetwatch demo` run against it, and `vetwatch sandbox` offers it for rehearsals. Nothing is reserved
+//! for the tests: the [control API](control) can cause every failure that they can.
 //!
 //! ```text
 //!  HTTP ──► server ──► engine ──► world (customers, entries, timelines)   pure state; time is an argument
@@ -11,10 +11,10 @@
 //!             └─ waits, cuts, severs: what the engine planned
 //! ```
 //!
-//! Everything behind one mutex, and no request costs more when there are more customers. Waiting (a fault that
-//! hangs or delays) takes real time; everything that is dated follows the [`Clock`].
+//! All state is behind one mutex, and the cost of a request does not depend on the number of customers. Delays take
+//! real time; dates follow the [`Clock`].
 //!
-//! [`smtp_server`] and [`webhook_receiver`] are the other two peers: a mail server and a webhook receiver.
+//! [`smtp_server`] and [`webhook_receiver`] are the other two peers.
 
 mod audit;
 pub mod bulk;
@@ -73,7 +73,7 @@ use listener::Port;
 use server::Shared;
 use vetwatch_core::time::Clock;
 
-/// Who may ask the sandbox, and how it behaves.
+/// Address, credentials and limits of a sandbox.
 #[derive(Clone)]
 pub struct Options {
     /// A loopback address; port 0 takes a free one.
@@ -81,10 +81,10 @@ pub struct Options {
     pub tenant: String,
     pub client_id: String,
     pub client_secret: String,
-    /// Of an access token, in whole seconds.
+    /// Lifetime of an access token, in whole seconds.
     pub token_lifetime: Duration,
     pub throttle: Option<ThrottleSettings>,
-    /// How many requests are kept one by one; 0 keeps none and counts only.
+    /// Maximum records in the request log; with 0, requests are only counted.
     pub log_capacity: usize,
 }
 
@@ -102,7 +102,7 @@ impl Default for Options {
     }
 }
 
-// The secret is as good as none, but habits are formed by examples.
+// The secret protects nothing here, but examples form habits.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
@@ -126,7 +126,7 @@ pub enum Error {
     TimedOut { within: Duration, last: String },
 }
 
-/// A running sandbox. Dropping it ends it.
+/// A running sandbox. Dropping it stops it.
 pub struct Sandbox {
     port: Port,
     url: Url,
@@ -134,7 +134,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts listening. An empty world, until customers are added.
+    /// Starts listening, without any customers.
     pub async fn start(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let address = options.listen;
         if !address.ip().is_loopback() {
@@ -154,17 +154,17 @@ impl Sandbox {
         self.port.address()
     }
 
-    /// The base of the API and of the token endpoint alike.
+    /// The base URL of both the API and the token endpoint.
     pub fn url(&self) -> Url {
         self.url.clone()
     }
 
-    /// An outage: ends every connection and refuses new ones, until [`Self::start_again`].
+    /// Simulates an outage: closes every connection and refuses new ones until [`Self::start_again`].
     pub async fn stop(&self) -> io::Result<()> {
         self.port.stop().await
     }
 
-    /// Ends an outage: listens on the same port, with the state as it has become.
+    /// Listens again on the same port. Timelines have continued meanwhile.
     pub async fn start_again(&self) -> io::Result<()> {
         self.port.start_again().await
     }
@@ -174,9 +174,9 @@ impl Sandbox {
         self.port.accepted()
     }
 
-    /// Ends the sandbox; returns when its connections are closed.
+    /// Stops the sandbox; returns when its connections are closed.
     pub async fn shutdown(self) {
-        // The port cannot be kept any more; nobody needs it.
+        // Fails only if the port cannot be rebound, and it is not needed any more.
         let _ = self.port.stop().await;
     }
 }

@@ -1,7 +1,7 @@
-//! A loopback port that can be closed and opened again, and connections that can be severed in mid-sentence.
+//! A loopback port that can be closed and reopened, and connections that can be severed at any point.
 //!
-//! Between `stop` and `start_again` the port stays bound without listening: connections are refused, and nobody
-//! else can be given the port meanwhile.
+//! Between `stop` and `start_again` the port stays bound without listening: connections are refused, and no other
+//! process can be assigned the port.
 
 use std::fmt;
 use std::future::Future;
@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// What a server is given to accept connections with, until it is stopped.
+/// Accepts connections for a server until it is stopped.
 pub(super) struct Acceptor {
     tcp: TcpListener,
     stop: CancellationToken,
@@ -33,13 +33,13 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// The next connection. Errors of accepting (no more file descriptors) are waited out.
+    /// Waits for the next connection. Retries errors, such as a lack of file descriptors.
     pub(super) async fn next(&self) -> Wire {
         loop {
             match self.tcp.accept().await {
                 Ok((tcp, _)) => {
                     self.accepted.fetch_add(1, Ordering::SeqCst);
-                    // Without it every second small answer waits for the peer's delayed acknowledgement.
+                    // Otherwise every second small response waits for the peer's delayed acknowledgement.
                     let _ = tcp.set_nodelay(true);
                     return Wire {
                         tcp,
@@ -76,16 +76,16 @@ impl axum::serve::Listener for Acceptor {
     }
 }
 
-/// How a connection ends when it does not end well.
+/// How to sever a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disconnect {
-    /// The orderly end of TCP, in the wrong moment.
+    /// An orderly TCP close, but at the wrong moment.
     Close = 1,
     /// A reset, as from a crashed peer or a firewall.
     Reset = 2,
 }
 
-/// A handler's hold on the connection that its request came over.
+/// Lets a handler sever the connection of its request.
 #[derive(Clone)]
 pub(super) struct ConnectionControl {
     cut: Arc<AtomicU8>,
@@ -93,7 +93,7 @@ pub(super) struct ConnectionControl {
 }
 
 impl ConnectionControl {
-    /// Ends the connection with the next thing written to it, which is not sent.
+    /// Severs the connection at the next write, which is not sent.
     pub(super) fn sever(&self, how: Disconnect) {
         self.cut.store(how as u8, Ordering::SeqCst);
     }
@@ -110,7 +110,7 @@ impl Connected<IncomingStream<'_, Acceptor>> for ConnectionControl {
     }
 }
 
-/// A connection that ends when its server is stopped, whatever it is doing.
+/// A connection that closes when its server is stopped, whatever its state.
 pub(super) struct Wire {
     tcp: TcpStream,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -177,7 +177,7 @@ enum State {
     Lost,
 }
 
-/// A port on loopback and the server behind it. Dropping it ends the server.
+/// A loopback port and the server behind it. Dropping it stops the server.
 pub(super) struct Port {
     address: SocketAddr,
     accepted: Arc<AtomicU64>,
@@ -187,10 +187,10 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Listens on `egress_policy` and serves. Port 0 takes a free one.
+    /// Listens on `address` and serves. Port 0 takes a free one.
     ///
     /// # Errors
-    /// When the address is not a loopback address, or cannot be bound.
+    /// If the address is not a loopback address, or cannot be bound.
     pub(super) async fn open<F>(
         address: SocketAddr,
         serve: impl Fn(Acceptor) -> F + Send + Sync + 'static,
@@ -206,7 +206,7 @@ impl Port {
         let port = Self {
             address: socket.local_addr()?,
             accepted: Arc::default(),
-            serve: Box::new(move |door| Box::pin(serve(door))),
+            serve: Box::new(move |acceptor| Box::pin(serve(acceptor))),
             state: Mutex::new(State::Closed(socket)),
             dropped: CancellationToken::new(),
         };
@@ -214,14 +214,14 @@ impl Port {
         Ok(port)
     }
 
-    /// Serves a router. Its handlers can ask for `ConnectInfo<ConnectionControl>`.
+    /// Serves a router. Its handlers can extract `ConnectInfo<ConnectionControl>`.
     pub(super) async fn open_http(address: SocketAddr, router: Router) -> io::Result<Self> {
-        Self::open(address, move |door| {
+        Self::open(address, move |acceptor| {
             let service = router.clone().into_make_service_with_connect_info::<ConnectionControl>();
             async move {
-                let stop = door.stop.clone();
+                let stop = acceptor.stop.clone();
                 tokio::select! {
-                    _ = axum::serve(door, service) => {}
+                    _ = axum::serve(acceptor, service) => {}
                     () = stop.cancelled() => {}
                 }
             }
@@ -233,17 +233,17 @@ impl Port {
         self.address
     }
 
-    /// Connections accepted since it was first opened.
+    /// Connections accepted since the port was first opened.
     pub(super) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Stops listening and ends every connection; returns when they are closed. Connections are refused from now on.
+    /// Stops listening and closes every connection; returns when they are closed. New connections are refused.
     pub(super) async fn stop(&self) -> io::Result<()> {
         let mut state = self.state.lock().await;
         if let State::Open { stop, open, accepting } = &mut *state {
             stop.cancel();
-            // Ends by itself after the cancellation; an error would say that it panicked, which ends it as well.
+            // Ends after the cancellation; an error would mean that it panicked, which ends it as well.
             let _ = accepting.await;
             open.close();
             // A connection task that is being polled elsewhere notices when it next touches its socket.
@@ -269,8 +269,8 @@ impl Port {
         };
         let tcp = socket.listen(1024)?;
         let (stop, open) = (self.dropped.child_token(), TaskTracker::new());
-        let door = Acceptor { tcp, stop: stop.clone(), open: open.clone(), accepted: Arc::clone(&self.accepted) };
-        let accepting = tokio::spawn((self.serve)(door));
+        let acceptor = Acceptor { tcp, stop: stop.clone(), open: open.clone(), accepted: Arc::clone(&self.accepted) };
+        let accepting = tokio::spawn((self.serve)(acceptor));
         *state = State::Open { stop, open, accepting };
         Ok(())
     }
@@ -290,14 +290,13 @@ impl fmt::Debug for Port {
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of the time before linger in TIME_WAIT.
+    // Earlier connections linger in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
 }
 
-/// Binds a port that was ours a moment ago. A process that is forked at that moment holds our listener as well until it
-/// runs its program.
+/// Binds a port that was just closed. A process forked meanwhile holds the old listener until it runs its program.
 async fn bind_again(address: SocketAddr) -> io::Result<TcpSocket> {
     for _ in 0..200 {
         match bind(address) {

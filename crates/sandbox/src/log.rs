@@ -1,4 +1,4 @@
-//! Who asked what: the newest requests one by one, counters that never forget, and what was wrong with requests.
+//! The request log: the newest requests, counters since the start, and protocol violations.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -22,12 +22,12 @@ pub enum Kind {
     Validations,
     /// A page of the activity log.
     AuditRecords,
-    /// Something that Partner Center does not have, or that this sandbox does not know.
+    /// A path that Partner Center does not have, or that the sandbox does not know.
     Unknown,
 }
 
 impl Kind {
-    /// Behind the bearer token, the throttle and the API's headers.
+    /// True for API requests, which need a bearer token and headers, and are throttled.
     pub(super) fn is_api(self) -> bool {
         matches!(
             self,
@@ -36,39 +36,39 @@ impl Kind {
     }
 }
 
-/// How far a request has come.
+/// State of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
-    /// No answer yet: held, delayed or hanging.
+    /// No response yet: held, delayed or hanging.
     Open,
-    /// The answer was handed to the network, as far as it was to go.
+    /// The response was written, as far as intended.
     Answered,
-    /// The client went away before it was answered.
+    /// The client disconnected before the response.
     Abandoned,
-    /// The connection was ended instead of an answer.
+    /// The connection was closed instead of a response.
     Severed,
 }
 
-/// Which state of a customer an answer shows, where nothing goes wrong.
+/// Which state of a customer a successful response shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shown {
     #[default]
     Present,
-    /// As from a replica that lags behind.
+    /// As from a lagging replica.
     Past,
-    /// As if there were no qualification.
+    /// As if there were no qualifications.
     Nothing,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Record {
-    /// Counts all requests from 1.
+    /// Sequence number, from 1.
     pub seq: u64,
     pub at: Timestamp,
     pub method: String,
-    /// With the query.
+    /// Includes the query.
     pub path: String,
     pub kind: Kind,
     /// As spelled in the path.
@@ -76,7 +76,7 @@ pub struct Record {
     pub authorization: Authorization,
     pub request_id: Option<String>,
     pub correlation_id: Option<String>,
-    /// The fault that was applied; `throttle` when the limit refused it.
+    /// The fault that was applied; `throttle` if the rate limit rejected the request.
     pub fault: Option<&'static str>,
     pub shown: Shown,
     pub status: Option<u16>,
@@ -92,16 +92,16 @@ pub struct Violation {
     pub problem: String,
 }
 
-/// Of one kind of request, since the sandbox began.
+/// Counters for one kind of request, since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub requests: u64,
     pub throttled: u64,
-    /// Met a fault that was asked for.
+    /// Requests that an injected fault applied to.
     pub faulted: u64,
     pub abandoned: u64,
     pub severed: u64,
-    /// Answers by status.
+    /// Responses by status.
     pub statuses: BTreeMap<u16, u64>,
 }
 
@@ -152,29 +152,29 @@ impl RequestLog {
         &self.counts
     }
 
-    /// Requests by the hour of the clock in which they arrived, oldest first.
+    /// Requests by clock hour of arrival, oldest first.
     pub fn hours(&self) -> impl DoubleEndedIterator<Item = Hour> {
         self.hours.all()
     }
 
-    /// Requests for this customer so far, however the id was spelled.
+    /// Requests about this customer so far, in any spelling of the id.
     pub fn count_of(&self, customer: &str) -> u64 {
         self.by_customer.get(&customer.to_lowercase()).copied().unwrap_or(0)
     }
 
-    /// Requests numbered above `seq` that are still kept, oldest first.
+    /// Stored requests with a number above `seq`, oldest first.
     pub fn after(&self, seq: u64) -> impl Iterator<Item = &Record> {
         let first = self.ring.front().map_or(0, |record| record.seq);
         let skipped = usize::try_from((seq + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         self.ring.range(skipped.min(self.ring.len())..)
     }
 
-    /// What was wrong with requests, oldest first; see [`Self::violated`].
+    /// Protocol violations, oldest first; see [`Self::violated`].
     pub fn violations(&self) -> impl Iterator<Item = &Violation> {
         self.violations.iter()
     }
 
-    /// How many problems there were, including those that are not kept.
+    /// Number of violations, including those not stored.
     pub fn violated(&self) -> u64 {
         self.violated
     }
@@ -227,14 +227,14 @@ impl RequestLog {
         }
     }
 
-    /// Of a request that is still kept: how it ended.
+    /// The progress and status of a stored request; `None` if it was dropped.
     pub(super) fn end_of(&self, seq: u64) -> Option<(Progress, Option<u16>)> {
         let first = self.ring.front()?.seq;
         let index = usize::try_from(seq.checked_sub(first)?).ok()?;
         self.ring.get(index).map(|record| (record.progress, record.status))
     }
 
-    /// Remembers an id; false if it was used before.
+    /// Remembers an id; false if it was already used.
     pub(super) fn is_new(&mut self, request_id: Uuid) -> bool {
         let [current, older] = &mut self.ids;
         if current.len() >= KEPT_IDS {

@@ -1,4 +1,4 @@
-//! What can happen to a customer, now or by a script.
+//! Operations on a customer, immediate or scripted.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::entry::{EDUCATION, Entry};
 use super::world::WorldError;
 use vetwatch_core::time::Timestamp;
 
-/// Something that happens to a customer. In the control API: `{"do": "deny", "reason": "…"}`.
+/// An operation on a customer. In the control API: `{"do": "deny", "reason": "…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Operation {
-    /// A review begins now: `InReview` (`StateOwnedEntity`: declared). Replaces the entry of before.
+    /// Starts a review: `InReview` (`StateOwnedEntity`: declared). Replaces the previous entry.
     Submit {
         #[serde(default = "education")]
         qualification: String,
     },
-    /// The entry keeps the create date of its review.
+    /// Approves; the entry keeps the create date of its review.
     Approve {
         #[serde(default = "education")]
         qualification: String,
@@ -30,51 +30,51 @@ pub enum Operation {
         #[serde(default = "not_education")]
         reason: String,
     },
-    /// The entry is absent from now on.
+    /// Removes the entry.
     Withdraw {
         #[serde(default = "education")]
         qualification: String,
     },
-    /// An entry of which only that is known which is given here; written as [quirks](super::quirk) say.
+    /// Sets an entry with only these fields, written as [quirks](super::quirk) say.
     Set {
         #[serde(default = "education")]
         qualification: String,
-        /// Any word. `None`: the entry has no status.
+        /// Any status; `None`: the entry has no status.
         #[serde(default)]
         status: Option<String>,
         #[serde(default)]
         reason: Option<String>,
         #[serde(default)]
         created: Option<Created>,
-        /// `None`: in place of the entries of the same qualification.
+        /// `None` replaces the entries of the same qualification.
         #[serde(default)]
         beside: Option<Place>,
     },
-    /// One entry in any words; replaces the entries of the same `qualification`.
+    /// Sets a verbatim entry, replacing those with the same `qualification`.
     Entry {
         entry: Value,
     },
-    /// All entries in any words, several of one qualification if so wished.
+    /// Sets all entries, verbatim; a qualification may occur more than once.
     Entries {
         entries: Vec<Value>,
     },
-    /// A text that is served instead of the entries, as it is.
+    /// Serves a text verbatim instead of the entries.
     Body {
         body: String,
         #[serde(default = "json")]
         content_type: String,
     },
-    /// Back to the entries.
+    /// Serves the entries again.
     ClearBody,
     Rename {
         name: String,
     },
     EndRelationship,
     RestoreRelationship,
-    /// The customer list does not have it any more, and its qualifications are answered as ever.
+    /// Removes the customer from the list; polls still succeed.
     Unlist,
     Relist,
-    /// The customer is unknown from now on: 404.
+    /// Removes the customer: 404.
     Remove,
 }
 
@@ -117,7 +117,7 @@ pub enum Created {
     At(Timestamp),
 }
 
-/// Where one more entry of the same qualification goes.
+/// Position of an additional entry of the same qualification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
@@ -130,12 +130,12 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// After the step before (the first one: after the timeline was given).
+    /// After the previous step (the first one: after the timeline was set).
     After(#[serde(with = "duration_serde")] Duration),
     At(Timestamp),
 }
 
-/// A line of a customer's script.
+/// A step of a timeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     pub when: When,
@@ -153,12 +153,12 @@ impl Step {
 }
 
 impl Operation {
-    /// Whether the answers to questions about the customer can change by it.
+    /// True if it can change the responses to polls.
     pub(super) fn changes_answers(&self) -> bool {
         !matches!(self, Self::Rename { .. } | Self::Unlist | Self::Relist)
     }
 
-    /// A single entry must say which one it replaces; a whole list may hold anything.
+    /// A single entry must name its qualification; a list may hold anything.
     pub(super) fn check(&self) -> Result<(), WorldError> {
         match self {
             Self::Entry { entry } if Entry::raw(entry.clone()).qualification.is_empty() => {

@@ -1,4 +1,4 @@
-//! The customer list, page by page.
+//! Pages of the customer list.
 
 use std::borrow::Cow;
 
@@ -10,23 +10,23 @@ use serde::Serialize;
 use super::engine::Call;
 use super::errors::{self, Reply};
 use super::response_options::{Continuation, LastPage, LinkUri, PaginationOptions};
-use super::rule::belongs;
+use super::rule::in_share;
 use super::world::{Customer, World};
 
-/// The service's largest page.
+/// Partner Center's maximum page size.
 pub const LARGEST_PAGE: usize = 500;
 
-/// Prefixes a continuation token, so that another text is not taken for one.
+/// Prefix of continuation tokens, so that no other text is accepted as one.
 const TOKEN_MARK: &str = "after:";
 
-/// Who is left out and who is listed twice are drawn apart.
+/// Salts: customers that are left out and listed twice are drawn independently.
 const MISSED: u64 = u64::MAX;
 const TWICE: u64 = u64::MAX - 1;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Page<'a> {
-    /// Of this page: the service does not count further.
+    /// Number of items on this page: the service does not count all.
     total_count: usize,
     items: Vec<Item<'a>>,
     links: Links<'a>,
@@ -79,7 +79,7 @@ struct Header<'a> {
     value: &'a str,
 }
 
-/// How a collection is paged through: what the query and the header ask for.
+/// Paging parameters of a request.
 #[derive(Debug, Default)]
 pub(super) struct Paging {
     size: Option<String>,
@@ -103,7 +103,7 @@ impl Paging {
         self.size.as_ref().and_then(|size| size.parse().ok()).filter(|size| (1..=LARGEST_PAGE).contains(size))
     }
 
-    /// The header alone does not page: whoever forgets the operation gets the first page again.
+    /// `None` without `seekOperation=next`: the header alone yields the first page again.
     pub(super) fn token<'a>(&self, call: &'a Call) -> Option<&'a str> {
         call.header("ms-continuationtoken").filter(|_| self.seeks_next)
     }
@@ -151,7 +151,7 @@ pub(super) fn answer(world: &World, call: &Call, listing: &PaginationOptions) ->
 
 struct Cut<'a> {
     customers: Vec<&'a Customer>,
-    /// How many customers were listed up to here.
+    /// Number of customers listed so far.
     seen: usize,
     more: bool,
 }
@@ -159,10 +159,10 @@ struct Cut<'a> {
 fn cut<'a>(world: &'a World, begin: &Place, asked: usize, listing: &PaginationOptions) -> Cut<'a> {
     let size = asked.min(listing.page_size.unwrap_or(asked)).max(1);
     let shown =
-        |customer: &&Customer| !listing.misses.is_some_and(|share| belongs(&customer.details.id, share, MISSED));
+        |customer: &&Customer| !listing.misses.is_some_and(|share| in_share(&customer.details.id, share, MISSED));
     let mut customers = Vec::with_capacity(size);
     if begin.seen > 0 {
-        // At least one is new, or the list would never end.
+        // At least one customer is new, or the list would never end.
         let again = listing.overlap.unwrap_or(0).min(size - 1);
         customers.extend(world.listed_down_from(&begin.after).filter(shown).take(again));
         customers.reverse();
@@ -202,7 +202,7 @@ fn written<'a>(
             attributes: Attributes { object_type: "Customer" },
         };
         items.push(item(Cow::Borrowed(&details.id)));
-        if listing.twice.is_some_and(|share| belongs(&details.id, share, TWICE)) {
+        if listing.twice.is_some_and(|share| in_share(&details.id, share, TWICE)) {
             items.push(item(Cow::Owned(details.id.to_uppercase())));
         }
     }
@@ -227,12 +227,12 @@ fn written<'a>(
     }
 }
 
-/// Where a page begins.
+/// The start of a page.
 #[derive(Debug, Default)]
 struct Place {
-    /// How many customers the pages before have listed.
+    /// Number of customers listed on earlier pages.
     seen: usize,
-    /// The last one of them.
+    /// The last of these customers.
     after: String,
 }
 

@@ -1,7 +1,7 @@
-//! Quirks on demand: answers that are right and yet awkward, or that are in order and yet untrue.
+//! Injected quirks: responses that are correct but unusual, or well-formed but wrong.
 //!
-//! A request meets at most one quirk of each kind, beside a fault. Neither a quirk for everybody nor a storm costs
-//! anything by the number of customers.
+//! At most one quirk of each kind applies to a request, in addition to a fault. Their cost does not depend on the
+//! number of customers.
 
 use std::time::Duration;
 
@@ -17,21 +17,21 @@ use vetwatch_core::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "quirk", rename_all = "snake_case")]
 pub enum Quirk {
-    /// How qualifications are written; of the answer to a submission the shape: `array` and `object` hold the new entry
-    /// alone, `wrapper` all of them.
+    /// How qualifications are written. For submissions, only the shape applies: `array` and `object` hold the new
+    /// entry, `wrapper` all entries.
     Writing(BodyOptions),
-    /// What is odd about the customer list.
+    /// How the customer list is paged, and what is wrong with it.
     Listing(PaginationOptions),
     /// How the activity log is written.
     Auditing(AuditLogOptions),
-    /// How any answer is sent, a fault's as well.
+    /// How every response is sent, faults included.
     Sending(TransportOptions),
-    /// A replica that lags behind: what was true so long ago, or as far back as is known.
+    /// A lagging replica: the state this long ago, or the oldest known.
     Past {
         #[serde(with = "duration_serde")]
         ago: Duration,
     },
-    /// As if the customer had no qualification: `200 []`.
+    /// No qualifications: `200 []`.
     Nothing,
 }
 
@@ -50,7 +50,7 @@ impl Quirk {
 pub type QuirkRule = Rule<Quirk>;
 pub type ActiveQuirk = Active<Quirk>;
 
-/// Which state an answer shows.
+/// Which state a response shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum View {
     #[default]
@@ -69,13 +69,13 @@ impl View {
     }
 }
 
-/// All that is odd about one answer.
+/// The quirks of one response.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Manner {
-    pub(super) writing: BodyOptions,
-    pub(super) listing: PaginationOptions,
-    pub(super) auditing: AuditLogOptions,
-    pub(super) sending: Option<TransportOptions>,
+pub(super) struct AppliedQuirks {
+    pub(super) body: BodyOptions,
+    pub(super) pagination: PaginationOptions,
+    pub(super) audit_log: AuditLogOptions,
+    pub(super) transport: Option<TransportOptions>,
     pub(super) view: View,
 }
 
@@ -87,7 +87,7 @@ impl Quirks {
         self.0.add(rule, now)
     }
 
-    /// False if there is none of that number.
+    /// False if there is no quirk with this number.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         self.0.remove(id)
     }
@@ -100,27 +100,32 @@ impl Quirks {
         self.0.list(now)
     }
 
-    /// The quirks that this request meets; counts them. `None`: nothing is odd.
-    pub(super) fn meet(&mut self, kind: Kind, customer: Option<&str>, now: Timestamp) -> Option<Box<Manner>> {
+    /// The quirks that apply to this request; counts them. `None` if there are none.
+    pub(super) fn first_match(
+        &mut self,
+        kind: Kind,
+        customer: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Box<AppliedQuirks>> {
         if self.0.is_empty() {
             return None;
         }
-        let mut manner = Manner::default();
+        let mut quirks = AppliedQuirks::default();
         let mut met = false;
         for is_one in [writing, listing, auditing, sending, view] {
             let wanted = |quirk: &Quirk| is_one(quirk) && quirk.concerns(kind);
-            let Some((_, quirk)) = self.0.meet(kind, customer, now, wanted) else { continue };
+            let Some((_, quirk)) = self.0.first_match(kind, customer, now, wanted) else { continue };
             met = true;
             match quirk {
-                Quirk::Writing(writing) => manner.writing = writing,
-                Quirk::Listing(listing) => manner.listing = listing,
-                Quirk::Auditing(auditing) => manner.auditing = auditing,
-                Quirk::Sending(sending) => manner.sending = Some(sending),
-                Quirk::Past { ago } => manner.view = View::Past(ago),
-                Quirk::Nothing => manner.view = View::Nothing,
+                Quirk::Writing(writing) => quirks.body = writing,
+                Quirk::Listing(listing) => quirks.pagination = listing,
+                Quirk::Auditing(auditing) => quirks.audit_log = auditing,
+                Quirk::Sending(sending) => quirks.transport = Some(sending),
+                Quirk::Past { ago } => quirks.view = View::Past(ago),
+                Quirk::Nothing => quirks.view = View::Nothing,
             }
         }
-        met.then(|| Box::new(manner))
+        met.then(|| Box::new(quirks))
     }
 }
 

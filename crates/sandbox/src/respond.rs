@@ -1,4 +1,4 @@
-//! An answer as it goes over the wire: its headers, and its bytes in the manner and at the pace that were asked for.
+//! Sends a response: its headers, and its bytes with the transfer options.
 
 use std::io;
 use std::time::Duration;
@@ -73,7 +73,7 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
 
 type Piece = io::Result<Bytes>;
 
-/// These bytes, `size` at a time, with a pause after each piece but the last.
+/// Splits bytes into pieces of `size`, with a pause after each but the last.
 fn in_pieces(bytes: Bytes, size: usize, pause: Duration) -> impl Stream<Item = Piece> + Send {
     stream::unfold((bytes, true), move |(mut left, first)| async move {
         if left.is_empty() {
@@ -87,10 +87,10 @@ fn in_pieces(bytes: Bytes, size: usize, pause: Duration) -> impl Stream<Item = P
     })
 }
 
-/// Ends the connection.
+/// Severs the connection.
 fn cut_off() -> impl Stream<Item = Piece> + Send {
     stream::once(async {
-        // The server writes what it has when the body has nothing more yet; an error would throw it away.
+        // A pending body makes the server flush what it has; an error would discard it.
         tokio::task::yield_now().await;
         Err(io::ErrorKind::ConnectionAborted.into())
     })

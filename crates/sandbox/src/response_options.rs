@@ -1,4 +1,4 @@
-//! The words in which one says how answers are to be written, listed and sent. A field left out is as ever.
+//! Options for response bodies, pagination and transport. An omitted field keeps the default.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use super::duration_serde;
 pub struct BodyOptions {
     pub shape: Option<Shape>,
     pub keys: Option<Keys>,
-    /// Of qualification names and status words.
+    /// Spelling of qualification names and statuses.
     pub words: Option<Words>,
-    /// Left out: as the sample of the qualification and status has it.
+    /// Defaults to the sample of the qualification and status.
     pub date: Option<DateFormat>,
     pub date_name: Option<DateName>,
-    /// Dates are written so many seconds later than they are, as by another program; negative: earlier.
+    /// Seconds added to each date, as if another program wrote it; may be negative.
     pub date_shift: i64,
-    /// No entry has a status.
+    /// Omits every status.
     pub no_status: bool,
-    /// What stands for a field that an entry does not have.
+    /// How a missing field is written.
     pub absent: Option<Absent>,
-    /// Entries have fields that nobody knows.
+    /// Adds undocumented fields to entries.
     pub unknown_fields: bool,
-    /// What is answered about a customer without any entry. Left out: an empty list of the shape.
+    /// The response for a customer without entries. Defaults to an empty list of the shape.
     pub unqualified: Option<Unqualified>,
 }
 
@@ -37,7 +37,7 @@ pub enum Shape {
     Array,
     /// `{"qualifications":[{…}]}`
     Wrapper,
-    /// `{…}`, where there is exactly one entry; else an array.
+    /// `{…}` if there is exactly one entry; otherwise an array.
     Object,
 }
 
@@ -83,13 +83,13 @@ pub enum DateFormat {
     Offset,
     /// `07/09/2020: 00:00:00`, the month first
     Preview,
-    /// The same, the day first
+    /// `09/07/2020: 00:00:00`, the day first
     PreviewDayFirst,
     /// `2020-12-03`
     DateOnly,
-    /// `0001-01-01T00:00:00`: what .NET writes for a date that was never set
+    /// `0001-01-01T00:00:00`: .NET's unset date
     Minimum,
-    /// A text that is no date
+    /// Text that is not a date
     Unreadable,
     /// Milliseconds since 1970
     Number,
@@ -132,36 +132,36 @@ pub enum Unqualified {
     NotFound,
 }
 
-/// How the customer list is cut into pages, and what is wrong with it.
+/// How the customer list is paged, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PaginationOptions {
-    /// At most so many on a page, however many were asked for.
+    /// Maximum page size, whatever was requested.
     pub page_size: Option<usize>,
     pub continuation: Option<Continuation>,
     pub uri: Option<LinkUri>,
-    /// The beginning of an absolute `links.next.uri`: `https://elsewhere.example`.
+    /// Prefix that makes `links.next.uri` absolute: `https://elsewhere.example`.
     pub host: Option<String>,
     pub last_page: Option<LastPage>,
-    /// The list ends after so many customers, as if there were no more.
+    /// The list ends after this many customers, as if it were complete.
     pub ends_after: Option<usize>,
-    /// A share of the customers, always the same ones, is not listed.
+    /// Share of the customers that is missing from the list, always the same ones.
     pub misses: Option<f64>,
-    /// A share of the customers, always the same ones, is listed twice, the second time in capital letters.
+    /// Share of the customers that is listed twice, always the same ones; the second time in upper case.
     pub twice: Option<f64>,
-    /// A page begins with so many of the page before, as when somebody is inserted meanwhile.
+    /// Number of customers repeated from the previous page, as after an insertion.
     pub overlap: Option<usize>,
 }
 
-/// Where the token of the next page is found.
+/// Where the continuation token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Continuation {
     #[default]
     Both,
-    /// In `continuationToken` alone.
+    /// Only in `continuationToken`.
     Body,
-    /// In the headers of `links.next` alone.
+    /// Only in the headers of `links.next`.
     Link,
 }
 
@@ -184,7 +184,7 @@ pub enum LastPage {
     Clean,
     /// With a token that leads to an empty page.
     EmptyPage,
-    /// With a token that is answered by 400 / 2000.
+    /// With a token that leads to 400 / 2000.
     Error,
     /// With a token that leads to the first page again: the list never ends.
     Again,
@@ -195,19 +195,19 @@ pub enum LastPage {
 #[serde(default)]
 pub struct AuditLogOptions {
     pub order: Option<Order>,
-    /// At most so many on a page, however many were asked for.
+    /// Maximum page size, whatever was requested.
     pub page_size: Option<usize>,
-    /// Records appear so long after they are dated.
+    /// Records appear this long after their date.
     #[serde(with = "duration_serde::optional")]
     pub lag: Option<Duration>,
     pub without_ids: bool,
-    /// Of operation types; left out: `update_customer_qualification`.
+    /// Spelling of operation types; defaults to `update_customer_qualification`.
     pub words: Option<Keys>,
-    /// `endDate` is the first day that is left out, not the last that is shown.
+    /// `endDate` is exclusive.
     pub end_is_exclusive: bool,
 }
 
-/// In which order records come: no documentation says.
+/// Order of the records, which is undocumented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -217,33 +217,33 @@ pub enum Order {
     None,
 }
 
-/// How an answer goes over the wire.
+/// How a response is sent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TransportOptions {
-    /// Packed, if the client takes it.
+    /// Compressed, if the client accepts it.
     pub gzip: bool,
-    /// Left out: with a `Content-Length`.
+    /// Defaults to a `Content-Length`.
     pub framing: Option<Framing>,
-    /// So many bytes at a time; see `every`.
+    /// Bytes per write; see `every`.
     pub drip: Option<usize>,
-    /// The pause between two drips, or chunks. Left out: none.
+    /// Pause between writes or chunks. Defaults to none.
     #[serde(with = "duration_serde::optional")]
     pub every: Option<Duration>,
-    /// Begins with a byte order mark.
+    /// Starts with a byte order mark.
     pub bom: bool,
-    /// Instead of the right one; an empty one: none at all.
+    /// Replaces the content type; if empty, there is none.
     pub content_type: Option<String>,
-    /// Without `MS-RequestId` and `MS-CorrelationId`, or with others than were sent.
+    /// Omits or replaces `MS-RequestId` and `MS-CorrelationId`.
     pub ids: Option<Ids>,
 }
 
-/// How the end of an answer is told.
+/// How the end of a response is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Framing {
     Chunked,
-    /// HTTP/1.0 without a `Content-Length`: it ends where the connection does.
+    /// HTTP/1.0 without a `Content-Length`: ends with the connection.
     Http10,
 }
 
@@ -251,6 +251,6 @@ pub enum Framing {
 #[serde(rename_all = "snake_case")]
 pub enum Ids {
     None,
-    /// Those of the server.
+    /// Ids of the server's own.
     Other,
 }

@@ -1,6 +1,6 @@
-//! Whom something befalls and how often: what [faults](super::fault) and [quirks](super::quirk) have in common.
+//! Which requests a [fault](super::fault) or [quirk](super::quirk) applies to, and how often.
 //!
-//! Which requests a share takes looks like chance, and is the same in every run.
+//! The requests of a share look random, and are the same in every run.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use super::duration_serde;
 use super::log::Kind;
 use vetwatch_core::time::Timestamp;
 
-/// Which requests meet it. The first rule that matches a request counts, a customer's own before everybody's.
+/// Which requests it applies to. The first rule that matches wins; those for a single customer come first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule<T> {
-    /// `None`: any request that it can concern.
+    /// `None` matches every kind.
     #[serde(default)]
     pub on: Option<Kind>,
-    /// `None`: whoever is asked about.
+    /// `None` matches every customer.
     #[serde(default)]
     pub customer: Option<String>,
-    /// Lets so many matching requests pass first.
+    /// Number of matching requests to let pass first.
     #[serde(default)]
     pub skip: u64,
-    /// How many requests meet it; `None`: all until it is cleared.
+    /// Maximum number of requests it applies to; `None`: unlimited.
     #[serde(default)]
     pub times: Option<u64>,
-    /// How much of the matching requests meet it, from 0 to 1; `None`: all.
+    /// Share of the matching requests it applies to, from 0 to 1; `None`: all.
     #[serde(default)]
     pub share: Option<f64>,
-    /// How much of the customers meet it, from 0 to 1, and always the same ones; `None`: all.
+    /// Share of the customers it applies to, from 0 to 1, always the same ones; `None`: all.
     #[serde(default)]
     pub of_customers: Option<f64>,
-    /// How long after it was put in force it ends by itself; `None`: when it is cleared.
+    /// Expires this long after it was added; `None`: never.
     #[serde(default, rename = "for", with = "duration_serde::optional")]
     pub lasts: Option<Duration>,
     #[serde(flatten)]
@@ -40,17 +40,17 @@ pub struct Rule<T> {
 }
 
 impl<T> Rule<T> {
-    /// All requests that it can concern, until cleared.
+    /// Every request, until cleared.
     pub fn all(what: T) -> Self {
         Self { on: None, customer: None, skip: 0, times: None, share: None, of_customers: None, lasts: None, what }
     }
 
-    /// All requests of a kind, until cleared.
+    /// Every request of a kind, until cleared.
     pub fn on(kind: Kind, what: T) -> Self {
         Self { on: Some(kind), ..Self::all(what) }
     }
 
-    /// All requests about a customer, until cleared.
+    /// Every request about a customer, until cleared.
     pub fn about(customer: impl Into<String>, what: T) -> Self {
         Self { customer: Some(customer.into()), ..Self::all(what) }
     }
@@ -67,14 +67,14 @@ impl<T> Rule<T> {
         self
     }
 
-    /// Of the matching requests, from 0 to 1.
+    /// Share of the matching requests, from 0 to 1.
     #[must_use]
     pub fn share(mut self, share: f64) -> Self {
         self.share = Some(share);
         self
     }
 
-    /// Of the customers, from 0 to 1, and always the same ones.
+    /// Share of the customers, from 0 to 1, always the same ones.
     #[must_use]
     pub fn of_customers(mut self, share: f64) -> Self {
         self.of_customers = Some(share);
@@ -92,13 +92,13 @@ impl<T> Rule<T> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Active<T> {
     pub id: u64,
-    /// Requests that met it.
+    /// Requests it was applied to.
     pub met: u64,
-    /// When it ends by itself.
+    /// When it expires.
     pub until: Option<Timestamp>,
-    /// Requests that a share was taken of.
+    /// Draws made so far for `share`.
     #[serde(skip)]
-    thrown: u64,
+    draws: u64,
     #[serde(flatten)]
     pub rule: Rule<T>,
 }
@@ -108,14 +108,14 @@ impl<T> Active<T> {
         self.rule.times == Some(0) || self.until.is_some_and(|until| now >= until)
     }
 
-    /// Whether this request meets it; counts it.
-    fn takes(&mut self, kind: Kind, customer: Option<&str>) -> bool {
-        let Self { id, rule, thrown, met, .. } = self;
+    /// True if it applies to this request, which is then counted.
+    fn applies(&mut self, kind: Kind, customer: Option<&str>) -> bool {
+        let Self { id, rule, draws, met, .. } = self;
         if rule.on.is_some_and(|on| on != kind) {
             return false;
         }
         if let Some(share) = rule.of_customers
-            && !customer.is_some_and(|customer| belongs(customer, share, *id))
+            && !customer.is_some_and(|customer| in_share(customer, share, *id))
         {
             return false;
         }
@@ -124,8 +124,8 @@ impl<T> Active<T> {
             return false;
         }
         if let Some(share) = rule.share {
-            *thrown += 1;
-            if fraction(*id << 40 ^ *thrown) >= share {
+            *draws += 1;
+            if fraction(*id << 40 ^ *draws) >= share {
                 return false;
             }
         }
@@ -137,18 +137,18 @@ impl<T> Active<T> {
     }
 }
 
-/// Rules in the order in which they were given. One for a single customer costs the requests about others nothing.
+/// Rules in the order they were added. Those for a single customer are indexed by it, and cost other requests nothing.
 #[derive(Debug)]
 pub(super) struct Rules<T> {
     last: u64,
-    anybody: Vec<Active<T>>,
-    /// By id in lower case.
+    any_customer: Vec<Active<T>>,
+    /// Keyed by the id in lower case.
     customers: HashMap<String, Vec<Active<T>>>,
 }
 
 impl<T> Default for Rules<T> {
     fn default() -> Self {
-        Self { last: 0, anybody: Vec::new(), customers: HashMap::new() }
+        Self { last: 0, any_customer: Vec::new(), customers: HashMap::new() }
     }
 }
 
@@ -157,21 +157,21 @@ impl<T: Clone> Rules<T> {
         self.last += 1;
         let list = match &rule.customer {
             Some(customer) => self.customers.entry(customer.to_lowercase()).or_default(),
-            None => &mut self.anybody,
+            None => &mut self.any_customer,
         };
         let until = rule.lasts.map(|lasts| now.after(lasts));
-        list.push(Active { id: self.last, met: 0, until, thrown: 0, rule });
+        list.push(Active { id: self.last, met: 0, until, draws: 0, rule });
         self.last
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.anybody.is_empty() && self.customers.is_empty()
+        self.any_customer.is_empty() && self.customers.is_empty()
     }
 
-    /// False if there is none of that number.
+    /// False if there is no rule with this number.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let mut found = false;
-        for list in self.customers.values_mut().chain([&mut self.anybody]) {
+        for list in self.customers.values_mut().chain([&mut self.any_customer]) {
             list.retain(|active| active.id != id || std::mem::replace(&mut found, true));
         }
         self.customers.retain(|_, list| !list.is_empty());
@@ -183,14 +183,14 @@ impl<T: Clone> Rules<T> {
     }
 
     pub(super) fn list(&self, now: Timestamp) -> Vec<Active<T>> {
-        let all = self.customers.values().flatten().chain(&self.anybody);
+        let all = self.customers.values().flatten().chain(&self.any_customer);
         let mut all: Vec<_> = all.filter(|active| !active.is_over(now)).cloned().collect();
         all.sort_by_key(|active| active.id);
         all
     }
 
-    /// The first wanted rule that this request meets, with its number; counts it.
-    pub(super) fn meet(
+    /// The first `wanted` rule that applies to this request, with its number; counts it.
+    pub(super) fn first_match(
         &mut self,
         kind: Kind,
         customer: Option<&str>,
@@ -200,8 +200,8 @@ impl<T: Clone> Rules<T> {
         let first = |list: &mut Vec<Active<T>>| {
             list.retain(|active| !active.is_over(now));
             let met = list.iter_mut().find_map(|active| {
-                let meets = wanted(&active.rule.what) && active.takes(kind, customer);
-                meets.then(|| (active.id, active.rule.what.clone()))
+                let applies = wanted(&active.rule.what) && active.applies(kind, customer);
+                applies.then(|| (active.id, active.rule.what.clone()))
             });
             list.retain(|active| !active.is_over(now));
             met
@@ -218,11 +218,11 @@ impl<T: Clone> Rules<T> {
                 return met;
             }
         }
-        first(&mut self.anybody)
+        first(&mut self.any_customer)
     }
 }
 
-/// `SplitMix64`: numbers that look random and are the same everywhere.
+/// `SplitMix64`: pseudo-random and deterministic.
 pub(super) fn scrambled(n: u64) -> u64 {
     let mut z = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -230,13 +230,13 @@ pub(super) fn scrambled(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// From 0 to just below 1.
+/// A value in `[0, 1)`.
 fn fraction(n: u64) -> f64 {
     f64::from(u32::try_from(scrambled(n) >> 32).unwrap_or(u32::MAX)) / 4_294_967_296.0
 }
 
-/// Whether a customer is one of this share of them. Another `salt`, other customers.
-pub(super) fn belongs(customer: &str, share: f64, salt: u64) -> bool {
+/// True if the customer is in this share, which `salt` selects.
+pub(super) fn in_share(customer: &str, share: f64, salt: u64) -> bool {
     let mixed = |sum: u64, byte: u8| (sum ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01B3);
     fraction(customer.bytes().fold(0xCBF2_9CE4_8422_2325 ^ salt, mixed)) < share
 }

@@ -1,4 +1,4 @@
-//! The engine on the network: reads requests, waits where a fault wants it, writes answers.
+//! Serves the engine over HTTP: parses requests, waits as faults require, sends responses.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,16 +16,16 @@ use super::log::{Kind, Progress};
 use super::respond::respond;
 use vetwatch_core::time::{Clock, Timestamp};
 
-/// A request that hangs is given up after this, so that a forgotten client does not keep its connection for ever.
+/// Maximum time that a hanging request is held, so that a forgotten client does not keep its connection forever.
 const LONGEST_HANG: Duration = Duration::from_mins(10);
-/// No form of ours is larger.
+/// More than any token request.
 const LARGEST_BODY: usize = 64 * 1024;
 
-/// What handlers and the handle in the same process share.
+/// State shared by the handlers and [`Sandbox`](super::Sandbox).
 pub(super) struct Shared {
     clock: Arc<dyn Clock>,
     engine: Mutex<Engine>,
-    /// Counts changes of the request log.
+    /// Version of the request log, incremented at each change.
     changed: watch::Sender<u64>,
 }
 
@@ -34,16 +34,16 @@ impl Shared {
         Self { clock, engine: Mutex::new(engine), changed: watch::Sender::new(0) }
     }
 
-    /// Works on the state as it is now: timelines have happened as far as the clock has come.
+    /// Accesses the state, after applying the timeline steps that are due.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut Engine, Timestamp) -> R) -> R {
         let now = self.clock.now();
-        // A panic of a caller's closure in a test must not turn every later request into another one.
+        // A panic in a test's closure must not make every later request panic.
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         engine.world.advance(now);
         work(&mut engine, now)
     }
 
-    /// Asks again at every change of the request log until there is an answer, or `within` has passed.
+    /// Evaluates `answer` at every change of the request log until it returns `Some` or `within` has passed.
     pub(super) async fn wait_for<R>(
         &self,
         within: Duration,
@@ -72,7 +72,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new().nest("/control", control).fallback(serve).with_state(shared)
 }
 
-/// Notes in the log that nobody waits for the answer any more, unless it was finished.
+/// Logs a request as abandoned if it is dropped before it is finished.
 struct Ticket {
     shared: Arc<Shared>,
     seq: u64,
@@ -133,7 +133,7 @@ async fn serve(
         Err(how) => {
             line.sever(how);
             ticket.finish(Progress::Severed, None);
-            // Never sent: writing it ends the connection.
+            // Never sent: writing it closes the connection.
             Response::default()
         }
     })
@@ -146,9 +146,9 @@ async fn wait(pause: Pause, line: &ConnectionControl) -> Result<(), Disconnect> 
                 tokio::time::sleep(wait).await;
                 Ok(())
             }
-            Pause::Held(mut gate) => {
-                // Nothing is ever sent: the gate opens when its sender goes.
-                while gate.changed().await.is_ok() {}
+            Pause::Held(mut released) => {
+                // Nothing is ever sent: this ends when the sender is dropped.
+                while released.changed().await.is_ok() {}
                 Ok(())
             }
             Pause::Forever => {

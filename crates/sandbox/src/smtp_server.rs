@@ -1,4 +1,4 @@
-//! A mail server on loopback that keeps what it is given, and fails as told: plain SMTP, no TLS, no AUTH.
+//! A mail server on loopback that stores messages and fails on demand: plain SMTP, no TLS, no AUTH.
 
 mod session;
 #[cfg(test)]
@@ -15,22 +15,22 @@ use super::inbox::{Collection, Script};
 use super::listener::{Acceptor, Port};
 use vetwatch_core::time::{Clock, Timestamp};
 
-/// A message that was taken.
+/// An accepted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
     pub received_at: Timestamp,
-    /// Of the envelope.
+    /// The envelope sender.
     pub from: String,
-    /// Recipients of the envelope that were accepted.
+    /// The accepted envelope recipients.
     pub to: Vec<String>,
-    /// As sent, without the dots of SMTP.
+    /// As sent, without SMTP's dot-stuffing.
     pub raw: Vec<u8>,
-    /// The sender was told that it is accepted, as far as the server could tell it.
+    /// True once the positive reply was written.
     pub acknowledged: bool,
 }
 
 impl Mail {
-    /// Header and body as text; bytes that are no UTF-8 are replaced.
+    /// Header and body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.raw).into_owned()
     }
@@ -40,10 +40,10 @@ impl Mail {
     }
 }
 
-/// Where in the dialogue something is to happen.
+/// The point in the session where an action happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Before the server has said anything.
+    /// Before the greeting.
     Greeting,
     Ehlo,
     Mail,
@@ -55,20 +55,20 @@ pub enum Stage {
     Quit,
 }
 
-/// What the server does instead of agreeing.
+/// What the server does instead of replying positively.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SmtpAction {
-    /// Says this, for example `451 4.7.1 later`. A message that is answered with anything but 2xx is not taken.
+    /// Replies with this, for example `451 4.7.1 later`. Without a 2xx reply, a message is not accepted.
     Reply(String),
-    /// Says nothing more, until the client goes away.
+    /// Stays silent until the client disconnects.
     Hang,
     Close,
     Reset,
-    /// Agrees, late.
+    /// Replies positively after a delay.
     Delay(Duration),
-    /// At [`Stage::Message`]: takes the message, and says nothing more.
+    /// At [`Stage::Message`]: accepts the message, then stays silent.
     TakeThenHang,
-    /// At [`Stage::Message`]: takes the message, and closes without a word.
+    /// At [`Stage::Message`]: accepts the message, then closes without a reply.
     TakeThenClose,
 }
 
@@ -77,13 +77,13 @@ pub struct MailRule {
     pub stage: Stage,
     /// Only for this recipient (at [`Stage::Message`]: for messages to it).
     pub recipient: Option<String>,
-    /// How often; `None`: until cleared.
+    /// Number of times it applies; `None`: until cleared.
     pub times: Option<u64>,
     pub act: SmtpAction,
 }
 
 impl MailRule {
-    /// Each time, until cleared.
+    /// A rule that applies until cleared.
     pub fn at(stage: Stage, act: SmtpAction) -> Self {
         Self { stage, recipient: None, times: None, act }
     }
@@ -101,16 +101,16 @@ impl MailRule {
     }
 }
 
-/// What sessions share.
+/// State shared by the sessions.
 pub(super) struct ServerState {
     clock: Arc<dyn Clock>,
     mails: Collection<Mail>,
     script: Script<MailRule>,
-    /// Lines that clients sent, but for messages.
+    /// Lines that clients sent, except messages.
     commands: Mutex<Vec<String>>,
 }
 
-/// Commands beyond this many are forgotten: a benchmark sends millions.
+/// Maximum stored commands: a benchmark sends millions.
 const KEPT_COMMANDS: usize = 100_000;
 
 impl ServerState {
@@ -130,10 +130,10 @@ impl ServerState {
     }
 }
 
-/// A running mail server. Dropping it ends it.
+/// A running mail server. Dropping it stops it.
 pub struct SmtpServer {
     port: Port,
-    desk: Arc<ServerState>,
+    server: Arc<ServerState>,
 }
 
 impl SmtpServer {
@@ -142,62 +142,62 @@ impl SmtpServer {
         Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), clock).await
     }
 
-    /// Listens on this address, which must be a loopback address.
+    /// Listens on this loopback address.
     pub async fn start_on(address: SocketAddr, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let desk = Arc::new(ServerState {
+        let server = Arc::new(ServerState {
             clock,
             mails: Collection::new(),
             script: Script::new(),
             commands: Mutex::default(),
         });
-        let shared = Arc::clone(&desk);
-        let port = Port::open(address, move |door| accept(door, Arc::clone(&shared))).await?;
-        Ok(Self { port, desk })
+        let shared = Arc::clone(&server);
+        let port = Port::open(address, move |acceptor| accept(acceptor, Arc::clone(&shared))).await?;
+        Ok(Self { port, server })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// What has been taken so far, in order.
+    /// The messages accepted so far, in order.
     pub fn mails(&self) -> Vec<Mail> {
-        self.desk.mails.all()
+        self.server.mails.all()
     }
 
-    /// Waits until `count` messages have been taken since the start (or [`Self::clear`]), and returns all.
+    /// Waits for `count` messages since the start (or [`Self::clear`]), and returns all.
     pub async fn wait_for(&self, count: usize, within: Duration) -> Result<Vec<Mail>, Missing> {
-        self.desk.mails.wait_for(count, within, |_| true).await
+        self.server.mails.wait_for(count, within, |_| true).await
     }
 
-    /// As [`Self::wait_for`], of messages that `counts` says yes to.
+    /// Like [`Self::wait_for`], for messages that satisfy `counts`.
     pub async fn wait_for_those(
         &self,
         count: usize,
         within: Duration,
         counts: impl Fn(&Mail) -> bool,
     ) -> Result<Vec<Mail>, Missing> {
-        self.desk.mails.wait_for(count, within, counts).await
+        self.server.mails.wait_for(count, within, counts).await
     }
 
-    /// Forgets what was taken.
+    /// Drops the accepted messages.
     pub fn clear(&self) {
-        self.desk.mails.clear();
+        self.server.mails.clear();
     }
 
-    /// Adds a rule; the first one that matches counts.
+    /// Adds a rule; the first one that matches applies.
     pub fn script(&self, rule: MailRule) {
         let times = rule.times;
-        self.desk.script.add(rule, times);
+        self.server.script.add(rule, times);
     }
 
-    /// Agrees to everything again.
+    /// Clears the rules.
     pub fn clear_script(&self) {
-        self.desk.script.clear();
+        self.server.script.clear();
     }
 
-    /// Lines that clients have sent, but for messages.
+    /// Lines that clients have sent, except messages.
     pub fn commands(&self) -> Vec<String> {
-        self.desk.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.server.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Connections accepted since the start.
@@ -205,7 +205,7 @@ impl SmtpServer {
         self.port.accepted()
     }
 
-    /// Ends every connection and refuses new ones.
+    /// Closes every connection and refuses new ones.
     pub async fn stop(&self) -> io::Result<()> {
         self.port.stop().await
     }
@@ -222,13 +222,13 @@ impl std::fmt::Debug for SmtpServer {
     }
 }
 
-async fn accept(door: Acceptor, desk: Arc<ServerState>) {
+async fn accept(acceptor: Acceptor, server: Arc<ServerState>) {
     loop {
         tokio::select! {
-            wire = door.next() => {
-                tokio::spawn(session::serve(wire, Arc::clone(&desk)));
+            wire = acceptor.next() => {
+                tokio::spawn(session::serve(wire, Arc::clone(&server)));
             }
-            () = door.stopped() => return,
+            () = acceptor.stopped() => return,
         }
     }
 }

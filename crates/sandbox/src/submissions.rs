@@ -1,5 +1,5 @@
-//! Submissions: what Partner Center takes, and what it refuses. Which codes it refuses them with is documented nowhere;
-//! those here that say so are made up.
+//! Submissions: which ones Partner Center accepts and rejects. The codes of rejections are undocumented; those marked
+//! here are made up.
 
 use std::collections::HashMap;
 
@@ -22,14 +22,14 @@ const NAMES: [&str; 3] = [EDUCATION, GOVERNMENT, STATE_OWNED];
 
 #[derive(Debug)]
 pub(super) struct Submissions {
-    /// What `GET /v1/customers/all/validations` answers.
+    /// The response to `GET /v1/customers/all/validations`.
     pub(super) codes: Vec<Value>,
-    /// Of Education, by customer in lower case.
+    /// Attempts for Education, by customer in lower case.
     attempts: HashMap<String, u32>,
-    /// What was sent and answered, by `MS-RequestId`: a repetition gets the same answer and has no other effect.
+    /// Request bodies and responses by `MS-RequestId`: a repetition gets the same response and has no other effect.
     answered: HashMap<Uuid, (Bytes, Reply)>,
-    /// Under which number each id came last.
-    came: HashMap<Uuid, u64>,
+    /// The latest sequence number of each `MS-RequestId`.
+    last_seq: HashMap<Uuid, u64>,
 }
 
 impl Default for Submissions {
@@ -39,12 +39,12 @@ impl Default for Submissions {
             "validationId": "123456", "maxCreates": 5, "remainingCreates": 5,
             "eTag": "W/\"datetime'2018-10-10T18%3A49%3A58.727348Z'\"",
         });
-        Self { codes: vec![code], attempts: HashMap::new(), answered: HashMap::new(), came: HashMap::new() }
+        Self { codes: vec![code], attempts: HashMap::new(), answered: HashMap::new(), last_seq: HashMap::new() }
     }
 }
 
 pub(super) enum Outcome {
-    /// It came before.
+    /// A repetition of an accepted submission.
     Again(Reply),
     Refused(Reply),
     Taken(Operation),
@@ -72,7 +72,7 @@ impl Submissions {
         }
     }
 
-    /// What is submitted, if it can be.
+    /// The submitted qualification, or the error to respond with.
     fn check(
         &mut self,
         customer: &str,
@@ -80,7 +80,7 @@ impl Submissions {
         entries: &[Entry],
     ) -> Result<&'static str, (StatusCode, u32, &'static str)> {
         let invalid = |text| (StatusCode::BAD_REQUEST, 3000, text);
-        // Made up: documented is only that 409 exists.
+        // Made up: only the status 409 is documented.
         let conflict = |code, text| (StatusCode::CONFLICT, code, text);
         if !call.query.is_empty() {
             return Err((StatusCode::BAD_REQUEST, 800_002, "The request input is invalid."));
@@ -123,7 +123,7 @@ impl Submissions {
         Ok(name)
     }
 
-    /// As the documentation has it, 201 and the new entry; in another shape if so wished.
+    /// 201 and the new entry, as documented, or in another shape.
     pub(super) fn answer(operation: &Operation, entries: &[Entry], writing: &BodyOptions) -> Reply {
         let Operation::Submit { qualification } = operation else { return Reply::empty(StatusCode::CREATED) };
         let new: Vec<_> = entries.iter().filter(|entry| entry.is_of(qualification)).cloned().collect();
@@ -141,14 +141,14 @@ impl Submissions {
         Reply::new(status, errors::JSON, body::body(shown, &writing))
     }
 
-    /// Remembers what was answered to a submission that was taken.
+    /// Remembers the response to an accepted submission.
     pub(super) fn keep(&mut self, id: Option<Uuid>, call: &Call, reply: &Reply) {
         if let Some(id) = id {
             self.answered.insert(id, (call.body.clone(), reply.clone()));
         }
     }
 
-    /// An id may come again, with the same body, while nobody behind the gateway has answered.
+    /// An id may be repeated with the same body until the service behind the gateway has responded.
     pub(super) fn problem(
         &mut self,
         id: Uuid,
@@ -157,7 +157,7 @@ impl Submissions {
         call: &Call,
         seq: u64,
     ) -> Option<String> {
-        let last = self.came.insert(id, seq);
+        let last = self.last_seq.insert(id, seq);
         let end = last.and_then(|last| log.end_of(last));
         let is_answered = matches!(end, Some((Progress::Answered, Some(status))) if !matches!(status, 408 | 502..=504));
         let is_other = self.answered.get(&id).is_some_and(|(body, _)| *body != call.body);
@@ -180,7 +180,7 @@ fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// What of a submission is not as the contract since May 2023 has it.
+/// Deviations of a submission from the contract since May 2023.
 pub(super) fn of_another_contract(call: &Call) -> Vec<String> {
     let Some(fields) = fields(call) else { return vec!["a submission that is no JSON object".into()] };
     let mut problems = Vec::new();

@@ -1,4 +1,4 @@
-//! The sandbox seen from outside: over HTTP, as the client sees it.
+//! The sandbox over HTTP, as a client sees it.
 
 mod audit;
 mod faults;
@@ -232,7 +232,7 @@ async fn customers_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn whom_it_does_not_know_it_says_so() {
+async fn unknown_and_departed_customers_get_the_documented_errors() {
     let setup = Setup::new().await;
     let (id, token) = (setup.customer(), setup.token().await);
     let code = async |path: String| {

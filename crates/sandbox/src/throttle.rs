@@ -1,4 +1,4 @@
-//! Requests a minute, as Partner Center limits them.
+//! Partner Center's rate limit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use vetwatch_core::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Window {
-    /// A new minute begins with the first request after the last one ended.
+    /// A minute starts with the first request after the previous one ended.
     #[default]
     Fixed,
     /// The last sixty seconds. Refused requests count as well: "immediate retries count against the quota".
     Sliding,
 }
 
-/// A limit on the API's requests (not on tokens).
+/// A limit on API requests; token requests do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleSettings {
     pub requests_per_minute: u32,
@@ -31,16 +31,16 @@ pub struct ThrottleSettings {
     pub retry_after: RetryAfter,
 }
 
-/// How a refusal says when to come again.
+/// How a 429 says when to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryAfter {
     /// Whole seconds, as documented.
     #[default]
     Seconds,
-    /// A date, as HTTP allows it.
+    /// An HTTP date.
     Date,
-    /// Not at all, but in the message.
+    /// Only in the message.
     Omitted,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Throttle {
     settings: Option<ThrottleSettings>,
     began_at: Option<Timestamp>,
     used: u32,
-    /// The newest `requests_per_minute` requests.
+    /// Times of the newest `requests_per_minute` requests.
     recent: VecDeque<Timestamp>,
 }
 
@@ -64,13 +64,13 @@ impl Throttle {
         self.settings
     }
 
-    /// 429 as the throttling guidance shows it, with `Retry-After` as set.
+    /// 429 as in the throttling guidance, with `Retry-After` as configured.
     pub(super) fn answer(&self, wait_s: u64, now: Timestamp) -> Reply {
         let message = format!("Rate limit is exceeded. Try again in {wait_s} seconds.");
         let reply = errors::body(StatusCode::TOO_MANY_REQUESTS, 429, &message, ErrorShape::Gateway);
         match self.settings.map(|settings| settings.retry_after).unwrap_or_default() {
             RetryAfter::Seconds => reply.with(RETRY_AFTER, &wait_s.to_string()),
-            // The date is in whole seconds, and one that is too early would be another refusal.
+            // Rounded up to whole seconds: a date that is too early would lead to another 429.
             RetryAfter::Date => {
                 reply.with(RETRY_AFTER, &duration_serde::http_date(now.after(Duration::from_secs(wait_s + 1))))
             }
@@ -78,12 +78,12 @@ impl Throttle {
         }
     }
 
-    /// Counts a request; `Some` when it is refused: the whole seconds after which one would be let through.
+    /// Counts a request. If it is rejected, returns the whole seconds after which one would pass.
     pub(super) fn refuse(&mut self, now: Timestamp) -> Option<u64> {
         let ThrottleSettings { requests_per_minute: limit, window, .. } = self.settings?;
         let free_at = match window {
             Window::Fixed => {
-                // A clock that was set back begins a new minute as well.
+                // A clock that was set back also starts a new minute.
                 let running = self.began_at.filter(|began| *began <= now && now < began.after(MINUTE));
                 let began = running.unwrap_or(now);
                 if running.is_none() {

@@ -1,4 +1,4 @@
-//! What is done to an answer before it is sent.
+//! Transforms a response before it is sent.
 
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -12,12 +12,12 @@ use flate2::read::GzEncoder;
 use super::errors::{self, Payload, Reply, Transfer};
 use super::response_options::{Framing, TransportOptions};
 
-/// The largest chunk where no size was asked for: an answer of any length has several.
+/// Maximum chunk size by default, small enough that every response has several chunks.
 const CHUNK: usize = 64;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Sends the answer as asked for. Packs only what the client takes.
+/// Applies the transport options. Compresses only if the client accepts it.
 pub(super) fn dress(mut reply: Reply, sending: &TransportOptions, takes_gzip: bool) -> Reply {
     if let Some(content_type) = &sending.content_type {
         reply.headers.retain(|(name, _)| *name != CONTENT_TYPE);
@@ -45,7 +45,7 @@ pub(super) fn dress(mut reply: Reply, sending: &TransportOptions, takes_gzip: bo
     reply
 }
 
-/// `200` and a list without an end.
+/// `200` with an endless list.
 pub(super) fn endless() -> Reply {
     let mut reply = Reply::new(StatusCode::OK, errors::JSON, Bytes::new());
     let some = r#"{"qualification":"StateOwnedEntity"},"#.repeat(100);
@@ -53,12 +53,12 @@ pub(super) fn endless() -> Reply {
     reply
 }
 
-const UNPACKED: u64 = 64 << 20;
+const BOMB_BYTES: u64 = 64 << 20;
 
-/// `200` and an empty list with very much room in it.
+/// `200` with an empty list that decompresses to very many spaces.
 pub(super) fn bomb() -> Reply {
     static PACKED: OnceLock<Bytes> = OnceLock::new();
-    let body = PACKED.get_or_init(|| packed(b"[".chain(io::repeat(b' ').take(UNPACKED)).chain(&b"]"[..])));
+    let body = PACKED.get_or_init(|| packed(b"[".chain(io::repeat(b' ').take(BOMB_BYTES)).chain(&b"]"[..])));
     Reply::new(StatusCode::OK, errors::JSON, body.clone()).with(CONTENT_ENCODING, "gzip")
 }
 

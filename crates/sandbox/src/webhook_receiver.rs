@@ -1,4 +1,4 @@
-//! A webhook receiver on loopback that checks signatures, keeps what it is sent, and fails as told.
+//! A webhook receiver on loopback that verifies signatures, stores requests, and fails on demand.
 
 mod signature;
 #[cfg(test)]
@@ -26,18 +26,18 @@ pub use signature::Signature;
 use signature::Verifier;
 use vetwatch_core::time::{Clock, Timestamp};
 
-/// A request that arrived.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookRequest {
     pub received_at: Timestamp,
     pub method: String,
-    /// With the query.
+    /// Includes the query.
     pub path: String,
     pub headers: HeaderMap,
-    /// Empty when the connection was closed before it was read.
+    /// Empty if the connection was closed before it was read.
     pub body: Vec<u8>,
     pub signature: Signature,
-    /// The status that was handed to the network.
+    /// The status that was sent.
     pub answered: Option<u16>,
 }
 
@@ -51,13 +51,13 @@ impl WebhookRequest {
         self.header("webhook-id")
     }
 
-    /// The body; null if it is no JSON.
+    /// The body; null if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// What the receiver does instead of answering 200.
+/// What the receiver does instead of responding with 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookAction {
     Answer {
@@ -65,15 +65,15 @@ pub enum WebhookAction {
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// Answers 200, late.
+    /// Responds with 200 after a delay.
     Delay(Duration),
-    /// Takes the request and never answers.
+    /// Reads the request and never responds.
     Hang,
-    /// Closes the connection without having looked at the body.
+    /// Closes the connection without reading the body.
     CloseBefore,
-    /// Takes the request and closes the connection without an answer.
+    /// Reads the request and closes the connection without a response.
     CloseAfter,
-    /// Takes the request and resets the connection.
+    /// Reads the request and resets the connection.
     ResetAfter,
 }
 
@@ -82,7 +82,7 @@ impl WebhookAction {
         Self::Answer { status, headers: Vec::new(), body: String::new() }
     }
 
-    /// An answer with one more header, such as `Retry-After` or `Location`.
+    /// A response with one more header, such as `Retry-After` or `Location`.
     pub fn with_header(status: u16, name: &str, value: &str) -> Self {
         Self::Answer { status, headers: vec![(name.into(), value.into())], body: String::new() }
     }
@@ -95,74 +95,74 @@ struct ServerState {
     verifier: Option<Verifier>,
 }
 
-/// A running receiver. Dropping it ends it.
+/// A running receiver. Dropping it stops it.
 pub struct Receiver {
     port: Port,
     url: Url,
-    desk: Arc<ServerState>,
+    server: Arc<ServerState>,
 }
 
 impl Receiver {
-    /// Listens on a free port of 127.0.0.1. `secret` (`whsec_` and base64) is what requests are to be signed with.
+    /// Listens on a free port of 127.0.0.1. Requests must be signed with `secret` (`whsec_` and base64).
     ///
     /// # Errors
-    /// When the secret is none, or nothing can be listened on.
+    /// If the secret is malformed, or no port can be bound.
     pub async fn start(secret: Option<&str>, clock: Arc<dyn Clock>) -> io::Result<Self> {
         Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), secret, clock).await
     }
 
-    /// As [`Self::start`], on this address, which must be a loopback address.
+    /// Like [`Self::start`], on this loopback address.
     pub async fn start_on(address: SocketAddr, secret: Option<&str>, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let verifier = secret.map(Verifier::new).transpose()?;
-        let desk = Arc::new(ServerState { clock, hooks: Collection::new(), script: Script::new(), verifier });
-        let router = Router::new().fallback(receive).with_state(Arc::clone(&desk));
+        let server = Arc::new(ServerState { clock, hooks: Collection::new(), script: Script::new(), verifier });
+        let router = Router::new().fallback(receive).with_state(Arc::clone(&server));
         let port = Port::open_http(address, router).await?;
         let url = Url::parse(&format!("http://{}/hook", port.address())).map_err(io::Error::other)?;
-        Ok(Self { port, url, desk })
+        Ok(Self { port, url, server })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Where to send to. Any other path is taken as well, and kept in [`WebhookRequest::path`].
+    /// The URL to send to. Any other path is accepted as well; see [`WebhookRequest::path`].
     pub fn url(&self) -> Url {
         self.url.clone()
     }
 
-    /// What has arrived so far, in order.
+    /// The requests received so far, in order.
     pub fn hooks(&self) -> Vec<WebhookRequest> {
-        self.desk.hooks.all()
+        self.server.hooks.all()
     }
 
-    /// Waits until `count` requests have arrived since the start (or [`Self::clear`]), and returns all.
+    /// Waits for `count` requests since the start (or [`Self::clear`]), and returns all.
     pub async fn wait_for(&self, count: usize, within: Duration) -> Result<Vec<WebhookRequest>, Missing> {
-        self.desk.hooks.wait_for(count, within, |_| true).await
+        self.server.hooks.wait_for(count, within, |_| true).await
     }
 
-    /// As [`Self::wait_for`], of requests that `counts` says yes to, such as those answered.
+    /// Like [`Self::wait_for`], for requests that satisfy `counts`, such as those answered.
     pub async fn wait_for_those(
         &self,
         count: usize,
         within: Duration,
         counts: impl Fn(&WebhookRequest) -> bool,
     ) -> Result<Vec<WebhookRequest>, Missing> {
-        self.desk.hooks.wait_for(count, within, counts).await
+        self.server.hooks.wait_for(count, within, counts).await
     }
 
-    /// Forgets what arrived.
+    /// Drops the received requests.
     pub fn clear(&self) {
-        self.desk.hooks.clear();
+        self.server.hooks.clear();
     }
 
-    /// Does this with the next `times` requests (`None`: with all until cleared), after what was scripted before.
-    pub fn script(&self, act: WebhookAction, times: Option<u64>) {
-        self.desk.script.add(act, times);
+    /// Applies `action` to the next `times` requests (`None`: until cleared), after earlier rules.
+    pub fn script(&self, action: WebhookAction, times: Option<u64>) {
+        self.server.script.add(action, times);
     }
 
-    /// Answers 200 again.
+    /// Clears the rules: responds with 200 again.
     pub fn clear_script(&self) {
-        self.desk.script.clear();
+        self.server.script.clear();
     }
 
     /// Connections accepted since the start.
@@ -170,7 +170,7 @@ impl Receiver {
         self.port.accepted()
     }
 
-    /// Ends every connection and refuses new ones.
+    /// Closes every connection and refuses new ones.
     pub async fn stop(&self) -> io::Result<()> {
         self.port.stop().await
     }
@@ -188,30 +188,30 @@ impl std::fmt::Debug for Receiver {
 }
 
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
-/// A client that was left hanging is forgotten after this.
+/// Maximum time that a hanging request is held.
 const LONGEST_HANG: Duration = Duration::from_mins(10);
 
 async fn receive(
-    State(desk): State<Arc<ServerState>>,
+    State(server): State<Arc<ServerState>>,
     ConnectInfo(line): ConnectInfo<ConnectionControl>,
     request: Request,
 ) -> Result<Response, Infallible> {
-    let act = desk.script.next(|_| true);
+    let act = server.script.next(|_| true);
     let (parts, body) = request.into_parts();
     let unread = act == Some(WebhookAction::CloseBefore);
     let body = if unread { None } else { axum::body::to_bytes(body, LARGEST_BODY).await.ok() };
     let Some(body) = body.or_else(|| unread.then(Default::default)) else {
-        // The sender broke off.
+        // The sender disconnected.
         line.sever(Disconnect::Close);
         return Ok(Response::default());
     };
-    let received_at = desk.clock.now();
-    let signature = match &desk.verifier {
+    let received_at = server.clock.now();
+    let signature = match &server.verifier {
         Some(_) if unread => Signature::NotChecked,
         Some(verifier) => verifier.check(&parts.headers, &body, received_at),
         None => Signature::NotChecked,
     };
-    let index = desk.hooks.push(WebhookRequest {
+    let index = server.hooks.push(WebhookRequest {
         received_at,
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
@@ -233,11 +233,11 @@ async fn receive(
             }
             let reset = severing == WebhookAction::ResetAfter;
             line.sever(if reset { Disconnect::Reset } else { Disconnect::Close });
-            // Never sent: writing it ends the connection.
+            // Never sent: writing it closes the connection.
             return Ok(Response::default());
         }
     };
-    desk.hooks.change(index, |hook| hook.answered = Some(response.status().as_u16()));
+    server.hooks.change(index, |hook| hook.answered = Some(response.status().as_u16()));
     Ok(response)
 }
 

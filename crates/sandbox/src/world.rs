@@ -1,5 +1,4 @@
-//! What Partner Center knows: customers, their qualifications, and what will become of them. Pure state; the time
-//! is an argument.
+//! Partner Center's state: customers, their qualifications and timelines. Pure; the time is an argument.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,10 +13,10 @@ use super::history::History;
 use super::operation::{Created, Operation, Place, Step, When};
 use vetwatch_core::time::Timestamp;
 
-/// What the customer list says of a customer.
+/// A customer as the customer list shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomerDetails {
-    /// The tenant id as it is spelled in answers. Made up when left out.
+    /// The tenant id, as spelled in responses. Generated if empty.
     #[serde(default)]
     pub id: String,
     pub name: String,
@@ -32,23 +31,23 @@ fn reseller() -> String {
 }
 
 impl CustomerDetails {
-    /// A reseller's customer with an id of its own.
+    /// A customer with this id, whose relationship is `reseller`.
     pub fn new(id: impl Into<String>, name: impl Into<String>, domain: impl Into<String>) -> Self {
         Self { id: id.into(), name: name.into(), domain: domain.into(), relationship: reseller() }
     }
 }
 
-/// A body that is served instead of a customer's entries, as it is.
+/// A body that is served verbatim instead of a customer's entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawBody {
     pub content_type: String,
     pub bytes: Vec<u8>,
 }
 
-/// What the answers to questions about a customer are made of.
+/// The state that responses about a customer are built from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
-    /// The relationship ended: not listed any more, and 403/20002 when asked about.
+    /// The relationship has ended: not listed, and polls get 403/20002.
     pub(super) ended: bool,
     pub(super) entries: Vec<Entry>,
     pub(super) body: Option<RawBody>,
@@ -58,9 +57,9 @@ pub(super) struct State {
 pub(super) struct Customer {
     pub(super) details: CustomerDetails,
     pub(super) state: State,
-    /// Not in the customer list, though answered for.
+    /// Missing from the customer list; polls still succeed.
     pub(super) unlisted: bool,
-    /// Which timeline is current; steps of an earlier one are void.
+    /// Number of the current timeline; steps of earlier ones are void.
     timeline: u64,
 }
 
@@ -76,33 +75,33 @@ pub enum WorldError {
 
 #[derive(Debug, Default)]
 pub struct World {
-    /// By id in lower case, which is also the order of the list.
+    /// Keyed by the id in lower case, which is also the order of the list.
     customers: BTreeMap<String, Customer>,
-    /// What will happen, by time and then in the order given.
+    /// Future steps, by time and then in the order given.
     agenda: BTreeMap<(Timestamp, u64), (String, u64, Operation)>,
-    /// What was true before; only of customers to whom something happened.
+    /// Past states, only for customers that have changed.
     history: History,
-    /// What users and applications of the partner did.
+    /// Operations of the partner's users and applications.
     pub(super) audit: Audit,
     /// Numbers steps and timelines.
     numbered: u64,
-    /// Customers made up so far.
+    /// Number of customers generated so far.
     made_up: u64,
 }
 
 impl World {
-    /// Lets happen what is due. Each step happens at its own time, however late anybody looks.
+    /// Applies the steps that are due, each at its own time, however late this is called.
     pub fn advance(&mut self, now: Timestamp) {
         while let Some(due) = self.agenda.first_entry().filter(|step| step.key().0 <= now) {
             let ((at, _), (id, timeline, operation)) = due.remove_entry();
             if self.customers.get(&id).is_some_and(|customer| customer.timeline == timeline) {
-                // Operations of a timeline were checked when it was given; the customer exists.
+                // A timeline's operations were checked when it was set; the customer exists.
                 let _ = self.apply(&id, operation, at);
             }
         }
     }
 
-    /// Adds a customer and returns the id, made up if there was none.
+    /// Adds a customer and returns the id, generated if empty.
     pub fn add(&mut self, details: CustomerDetails, now: Timestamp) -> Result<String, WorldError> {
         let name = details.name.clone();
         let id = self.put(details)?;
@@ -127,7 +126,7 @@ impl World {
         Ok(id)
     }
 
-    /// Adds many at once, as if they had been there for long; see [`Bulk`]. Returns their ids in the order in which they were made.
+    /// Adds many at once, without activity log records; see [`Bulk`]. Returns their ids in order of creation.
     pub fn add_bulk(&mut self, bulk: Bulk, now: Timestamp) -> Vec<String> {
         let mut ids = Vec::with_capacity(bulk.count);
         for index in 0..bulk.count {
@@ -212,7 +211,7 @@ impl World {
         Ok(())
     }
 
-    /// Gives a customer a script, in place of what is left of an earlier one.
+    /// Sets a customer's timeline, replacing the rest of an earlier one.
     pub fn timeline(&mut self, id: &str, steps: Vec<Step>, now: Timestamp) -> Result<(), WorldError> {
         steps.iter().try_for_each(|step| step.operation.check())?;
         let key = id.to_lowercase();
@@ -232,7 +231,7 @@ impl World {
         Ok(())
     }
 
-    /// How many customers are listed or were.
+    /// Number of customers, including unlisted ones.
     pub fn len(&self) -> usize {
         self.customers.len()
     }
@@ -241,24 +240,24 @@ impl World {
         self.customers.is_empty()
     }
 
-    /// Looks up an id, however it is spelled.
+    /// Looks up an id in any spelling.
     pub(super) fn get(&self, id: &str) -> Option<&Customer> {
-        // Most clients send it as it was spelled, and that is usually lower case already.
+        // Fast path: ids are usually sent in lower case.
         self.customers.get(id).or_else(|| self.customers.get(&id.to_lowercase()))
     }
 
-    /// What was true of a customer at that time: the oldest that is known, if it lies further back.
+    /// A customer's state at that time, or the oldest known.
     pub(super) fn state_at<'a>(&'a self, customer: &'a Customer, at: Timestamp) -> &'a State {
         self.history.at(&customer.details.id, at).unwrap_or(&customer.state)
     }
 
-    /// Listed customers in the order of their ids, from the one after `after`.
+    /// Listed customers ordered by id, starting after `after`.
     pub(super) fn listed(&self, after: Option<&str>) -> impl Iterator<Item = &Customer> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.customers.range::<str, _>((from, Bound::Unbounded)).map(|(_, customer)| customer).filter(|c| c.is_listed())
     }
 
-    /// Listed customers backwards from this one.
+    /// Listed customers in reverse order, from this one.
     pub(super) fn listed_down_from(&self, last: &str) -> impl Iterator<Item = &Customer> {
         let down = self.customers.range::<str, _>((Bound::Unbounded, Bound::Included(last))).rev();
         down.map(|(_, customer)| customer).filter(|c| c.is_listed())

@@ -1,4 +1,4 @@
-//! Somebody of the group `vetwatch`: may read the database and the configuration, and none of the secrets.
+//! A member of the group `vetwatch`: may read the database and the configuration, but no secret.
 
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -29,7 +29,7 @@ async fn who_may_only_read_sees_everything_without_secrets_and_without_waiting_f
         &["deliveries", "list"],
         &["deliveries", "show", &id],
     ] {
-        // No daemon runs, and that needs a person.
+        // No daemon runs, which needs attention.
         let said = desk.run(arguments).await.exits(if arguments == ["status"] { 3 } else { 0 });
         assert!(said.out.contains("Contoso School"), "{arguments:?}: {said:?}");
         assert_eq!(said.err, "", "{arguments:?}");
@@ -37,7 +37,7 @@ async fn who_may_only_read_sees_everything_without_secrets_and_without_waiting_f
     let status = desk.run(&["status", "--json"]).await.exits(3).json();
     assert_eq!(status["in_review"].as_array().unwrap().len(), 0);
 
-    // Whatever changes something is refused, in words, at once.
+    // Every change is rejected immediately, with an explanation.
     for arguments in
         [&["customers", "pause", "Contoso School"][..], &["customers", "add", &school], &["deliveries", "redrive", &id]]
     {

@@ -1,4 +1,4 @@
-//! What every command has in common: exit codes, errors, readers that go away, `check`, completions and manuals.
+//! Common to all commands: exit codes, errors, closed pipes, `check`, completions and manuals.
 
 use std::fs;
 use std::process::Stdio;
@@ -62,7 +62,7 @@ async fn a_reader_that_goes_away_is_no_failure() {
         [&["customers", "list"][..], &["customers", "list", "--json"], &["completions", "bash"], &["--help"]]
     {
         let mut child = desk.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        // The reading end is closed before a word was written.
+        // The read end is closed before anything is written.
         drop(child.stdout.take());
         let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
         assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{arguments:?}");

@@ -8,7 +8,7 @@ use vetwatch::sandbox::{Fault, FaultRule, Kind, Operation};
 use super::{Desk, EVIL};
 
 #[tokio::test]
-async fn the_roster_is_kept_by_hand_and_says_what_it_did() {
+async fn customers_are_kept_by_hand_and_the_output_says_what_was_done() {
     let mut desk = Desk::new().await;
     assert_eq!(desk.run(&["customers", "list", "--json"]).await.exits(4).error()["kind"], "not_found");
     let id = desk.unwatched_customer("Contoso School");
@@ -31,7 +31,7 @@ async fn the_roster_is_kept_by_hand_and_says_what_it_did() {
     assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("paused"));
     assert!(desk.run(&["customers", "resume", "CONTOSO.example"]).await.exits(0).out.contains("asked about again"));
 
-    // One unknown name, and nothing happens.
+    // One unknown name, and nothing changes.
     let error = desk.run(&["customers", "remove", &id, "Fabrikan", "--json"]).await.exits(4).error();
     assert!(error["details"][0].as_str().unwrap().contains("Fabrikam"), "{error}");
     assert_eq!(desk.rows("select count(*) from v_customers").await, ["2"]);
@@ -91,7 +91,7 @@ async fn a_sync_says_who_is_missing_and_when_a_list_does_not_count() {
         said.contains("39 customers listed, 0 of them new.\nMissing: Evil") && said.contains(", School 03.\n"),
         "{said}"
     );
-    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("School 03"), "still on the roster");
+    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("School 03"), "still a customer");
     desk.sandbox.apply(&ids[3], Operation::Relist).unwrap();
     let said = desk.run(&["customers", "sync"]).await.exits(0).out;
     assert!(said.contains("\n1 who were missing from the last list are back.\nMissing: Evil"), "{said}");

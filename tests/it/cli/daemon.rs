@@ -1,4 +1,4 @@
-//! Commands beside a daemon: the screen, the history, the messages.
+//! Commands beside a daemon: status, history, deliveries.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
@@ -12,17 +12,17 @@ use super::{Desk, EVIL, SECRETS};
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// `vetwatch run` as a process of its own, killed if the test ends before it.
+/// `vetwatch run` as a child process, killed if the test ends first.
 pub(super) struct Daemon(Child);
 
 impl Daemon {
     pub(super) fn start(desk: &Desk, more: &[&str]) -> Self {
-        // Into a file: nobody reads a pipe meanwhile.
+        // Into a file: a pipe would not be read meanwhile.
         let log = File::create(desk.path("log")).unwrap();
         Self(desk.command(&[&["run"], more].concat()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
-    /// Asks it to stop, and waits for that. Returns what it logged.
+    /// Stops it and waits. Returns its log.
     pub(super) async fn stop(mut self, desk: &Desk) -> String {
         let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
         assert!(asked.success());
@@ -83,7 +83,7 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     history(&desk).await;
     let dead = messages(&desk).await;
 
-    // Sent again, it is the same message, and the daemon sees that it is due.
+    // Redriven, it is the same message, and the daemon notices that it is due.
     desk.mail.clear_script();
     let again = desk.json(&["deliveries", "redrive", &dead]).await;
     assert_eq!(again["redriven"][0]["delivery_id"], dead.as_str());
@@ -98,11 +98,11 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     desk.run(&["deliveries", "redrive", "--endpoint", "crm"]).await.exits(4);
     desk.run(&["deliveries", "redrive", "--endpoint", "pigeon"]).await.exits(4);
 
-    // Beside a daemon nobody else asks, and no second daemon runs.
+    // Beside a daemon, no command polls, and no second daemon runs.
     let asked = desk.json(&["poll", "Contoso School"]).await;
     assert_eq!((&asked["asked_by"], &asked["due"]), (&"daemon".into(), &1.into()));
     let second = desk.run(&["run", "--json"]).await.exits(1).err;
-    // What it logs before is an object on each line, too.
+    // Earlier log lines are JSON objects, too.
     let lines: Vec<Value> = second.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let error = &lines.last().unwrap()["error"]["message"];
     assert!(error.as_str().unwrap().contains("another vetwatch runs"), "{second}");
@@ -154,7 +154,7 @@ async fn history(desk: &Desk) {
     desk.run(&["history", "nobody"]).await.exits(4);
 }
 
-/// Returns the id of the dead letter.
+/// Returns the id of the dead delivery.
 async fn messages(desk: &Desk) -> String {
     let listed = desk.json(&["deliveries", "list"]).await;
     desk.assert_columns(&listed, "v_deliveries", &["about"]).await;
@@ -172,7 +172,7 @@ async fn messages(desk: &Desk) -> String {
     let shown = desk.json(&["deliveries", "show", &id[..id.len() - 1]]).await;
     assert_eq!((&shown["delivery_id"], &shown["state"]), (&dead[0]["delivery_id"], &"dead".into()));
     assert_eq!(shown["attempts_made"].as_array().unwrap().len(), 1);
-    // As if two messages had begun so while they gathered.
+    // As if two digests had started like this while grouping.
     let former = "insert into delivery_former_id select 'eeeeeeee-' || sequence, sequence from delivery order by sequence limit 2";
     let done = Command::new("sqlite3")
         .args(["-cmd", ".timeout 10000"])
@@ -194,7 +194,7 @@ async fn no_secret_is_logged_even_when_the_libraries_talk_and_everything_fails()
     desk.sandbox.submit(&school).unwrap();
     let daemon = Daemon::start(&desk, &["-vv"]);
     desk.until("select vetting_status from v_current", &["InReview"]).await;
-    // A token is refused, the receiver hangs up, the webhook's address stands in nobody's error.
+    // A token is rejected, the receiver disconnects, and no error contains the webhook's address.
     desk.sandbox.revoke_tokens();
     desk.hook.stop().await.unwrap();
     desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
@@ -204,7 +204,7 @@ async fn no_secret_is_logged_even_when_the_libraries_talk_and_everything_fails()
     desk.until("select backoff_reason is not null from partner", &["1"]).await;
     let log = daemon.stop(&desk).await;
     assert!(log.contains("DEBUG"), "the libraries were to talk: {log}");
-    // Logs go to more people than messages do: a customer is an id there.
+    // Logs reach more people than messages do: they show customers as ids.
     assert!(!log.contains("Contoso School"), "a customer's name was logged: {log}");
     assert!(log.contains(&school), "nobody can tell from the log who was decided about: {log}");
     for arguments in [["status", "-vv"], ["poll", "-vv"], ["history", "-vv"], ["check", "-vv"]] {

@@ -23,7 +23,7 @@ impl Desk {
         self.run(&["customers", "import", &self.file(text)]).await
     }
 
-    async fn roster(&self) -> Vec<String> {
+    async fn customer_rows(&self) -> Vec<String> {
         self.rows("select customer_id, name, domain, tags, contact from v_customers order by customer_id").await
     }
 }
@@ -41,14 +41,14 @@ async fn a_file_of_customers_is_taken_over_and_says_who_is_new() {
     let said = desk.import(&file).await.exits(0);
     assert_eq!(said.out, "emea: 2 customers added, 0 updated, 0 left as they were.\n");
     let contoso = format!("{one} | Contoso, \"the\" School | contoso.example | north,vip | ada@contoso.example");
-    assert_eq!(desk.roster().await, [contoso.clone(), format!("{two} | Fabrikam |  |  | ")]);
-    // They are due now, as if each had been added by hand.
+    assert_eq!(desk.customer_rows().await, [contoso.clone(), format!("{two} | Fabrikam |  |  | ")]);
+    // They are due now, as if added by hand.
     assert_eq!(
         desk.rows("select count(*) from customer where next_poll_at = added_at and source = 'manual'").await,
         ["2"]
     );
 
-    // The same file again changes nothing, and empty cells leave what is there.
+    // The same file again changes nothing, and empty cells keep the stored values.
     assert!(desk.import(&file).await.exits(0).out.contains("0 customers added, 0 updated, 2 left"));
     let more = format!("id,name,tags\n{},,\n{two},Fabrikam University,a|b\n{three},Northwind,\n", one.to_lowercase());
     let summary = desk.json(&["customers", "import", &desk.file(more)]).await;
@@ -57,7 +57,7 @@ async fn a_file_of_customers_is_taken_over_and_says_who_is_new() {
         json!({ "partner": "emea", "dry_run": false, "added": 1, "returned": 0, "updated": 1, "unchanged": 1 })
     );
     let fabrikam = format!("{two} | Fabrikam University |  | a,b | ");
-    assert_eq!(desk.roster().await, [contoso, fabrikam, format!("{three} | Northwind |  |  | ")]);
+    assert_eq!(desk.customer_rows().await, [contoso, fabrikam, format!("{three} | Northwind |  |  | ")]);
     let listed = desk.json(&["customers", "list", "--tag", "vip"]).await;
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["contact"]), (1, &json!("ada@contoso.example")));
 }
@@ -74,7 +74,7 @@ async fn every_bad_line_is_named_and_nothing_is_half_imported() {
     assert!(lines[0].ends_with("customers.csv has 5 lines that are wrong"), "{said:?}");
     for (line, start) in lines[1..].iter().zip([
         "  line 3: \"contoso.example\" is not a tenant id",
-        // The name goes on in the next line.
+        // The name continues in the next line.
         "  line 4: name ",
         "  line 6: \"a,b\" is not a tag",
         "  line 8: the same id as in line 2",
@@ -108,7 +108,7 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
     desk.run(&["customers", "add", &id(1), "--name", "Contoso School"]).await.exits(0);
     let told = desk.json(&dry).await;
     assert_eq!((&told["added"], &told["updated"], &told["dry_run"]), (&json!(1), &json!(1), &json!(true)));
-    assert_eq!(desk.roster().await, [format!("{} | Contoso School |  |  | ", id(1))]);
+    assert_eq!(desk.customer_rows().await, [format!("{} | Contoso School |  |  | ", id(1))]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::Desk;
 
 #[tokio::test]
 async fn a_poll_asks_each_customer_exactly_once_however_short_the_interval_and_small_the_budget() {
-    // Ten a second, and twenty at once: it takes a while, in which those in review fall due again and again.
+    // Ten a second, and twenty at once: meanwhile those in review are due again and again.
     let slow = |text: String| text.replace("requests_per_minute = 60000", "requests_per_minute = 600");
     let mut desk = Desk::with("in_review = \"100ms\"\nsettled = \"200ms\"\nunqualified = \"200ms\"", slow).await;
     let ids: Vec<_> = (0..25).map(|n| desk.unwatched_customer(&format!("School {n}"))).collect();
@@ -38,7 +38,7 @@ async fn a_poll_asks_each_customer_exactly_once_however_short_the_interval_and_s
     desk.run(&["customers", "pause", "School 3"]).await.exits(0);
     assert!(desk.run(&["poll", "School 3"]).await.exits(1).err.contains("customers resume"));
     assert_eq!(asked, ids.iter().map(|id| desk.sandbox.count_of(id)).collect::<Vec<_>>(), "nobody was asked");
-    // Everybody, but for who is paused.
+    // All customers, except paused ones.
     assert_eq!(desk.json(&["poll"]).await["asked"], 24);
 }
 
@@ -88,7 +88,7 @@ async fn a_partner_center_that_is_away_or_throttles_is_to_be_tried_again() {
         said.contains("1 customer was not asked about") && said.contains("nothing is asked there before"),
         "{said}"
     );
-    assert_eq!(desk.sandbox.count(Kind::Qualifications), 1, "nobody is asked behind a closed gate");
+    assert_eq!(desk.sandbox.count(Kind::Qualifications), 1, "no polls during the backoff");
 }
 
 #[tokio::test]

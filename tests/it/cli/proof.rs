@@ -1,4 +1,4 @@
-//! Why somebody was told, or nobody; and whether an endpoint takes a message at all.
+//! `explain`, and `test-send`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::daemon::Daemon;
 const WAIT: Duration = Duration::from_secs(30);
 
 impl Desk {
-    /// Watches a school, and sees that it is denied.
+    /// Adds a school, and polls its denial.
     async fn denied(&mut self, name: &str) -> String {
         let id = self.customer(name).await;
         self.sandbox.submit(&id).unwrap();
@@ -48,7 +48,7 @@ async fn an_event_is_explained_from_the_answer_to_the_receivers_replies() {
     assert!(desk.run(&["deliveries", "show", delivery]).await.exits(0).out.contains(&id));
     desk.run(&["explain", "ffffffff"]).await.exits(4);
     for _ in 0..2 {
-        desk.run(&["test-send", "crm"]).await.exits(0); // such an event's id begins with the time
+        desk.run(&["test-send", "crm"]).await.exits(0); // the id of such an event starts with the time
     }
     assert_eq!(desk.run(&["explain", "0", "--json"]).await.exits(4).error()["kind"], "not_found");
     daemon.stop(&desk).await;
@@ -81,7 +81,7 @@ async fn who_is_muted_is_listed_so_and_explained_so() {
 #[tokio::test]
 async fn a_test_goes_down_the_real_path_is_marked_and_is_no_decision() {
     let mut desk = Desk::new().await;
-    // It waits, and is left to the daemon.
+    // It stays pending, for the daemon.
     desk.denied("Contoso School").await;
     let said = desk.run(&["test-send", "crm"]).await.exits(0).out;
     assert!(said.contains("accepted") && !said.contains("delivered"), "{said}");
@@ -109,7 +109,7 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
         text + "[retry]\nschedule = [\"50ms\", \"50ms\", \"1h\"]"
     })
     .await;
-    // It closes at the third failure, and is probed after five minutes then.
+    // The endpoint backs off after the third failure, and is probed five minutes later.
     desk.hook.script(WebhookAction::status(500), None);
     desk.denied("Contoso School").await;
     let daemon = Daemon::start(&desk, &[]);
@@ -118,7 +118,7 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
     assert!(failed.contains("did not take the test this time") && failed.contains("stays queued"), "{failed}");
     desk.hook.clear_script();
     desk.run(&["test-send", "crm"]).await.exits(0);
-    // Its success opens the endpoint: what waited there is sent.
+    // A success ends the backoff: pending deliveries are sent.
     desk.until("select count(*) from v_deliveries where endpoint = 'crm' and state = 'delivered'", &["3"]).await;
     daemon.stop(&desk).await;
 }

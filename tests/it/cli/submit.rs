@@ -18,7 +18,7 @@ const USER: &str =
     "[partner.user_credential]\nkind = 'refresh-token'\nclient_secret_file = 'client-secret'\n\n[schedule]";
 const K12: [&str; 5] = ["Education", "--segment", "K12", "--yes", "--json"];
 
-/// A desk where somebody has signed in.
+/// A test desk with a signed-in user.
 async fn desk() -> Desk {
     let more = "in_review = \"100ms\"\nsettled = \"100ms\"";
     let desk = Desk::with(more, |text| text.replace("[schedule]", USER)).await;
@@ -36,7 +36,7 @@ fn submissions(desk: &Desk) -> u64 {
     desk.sandbox.count(Kind::Submissions)
 }
 
-/// Whether the customer is asked as often as one in review, because news is expected.
+/// True if the customer is polled as often as one in review, because a change is expected.
 async fn is_expected(desk: &Desk, id: &str) -> bool {
     let sql = format!(
         "select poll_class, watch_closely_until > last_seen_at or last_seen_at is null from customer where customer_id = '{id}'"
@@ -70,7 +70,7 @@ async fn a_submission_is_sent_as_the_user_and_what_microsoft_decides_is_news() {
     }
     assert_eq!((desk.sandbox.attempts_of(&id), submissions(&desk)), (1, 1));
     assert_eq!(events(&desk, &id).await, ["vetting.submitted"]);
-    // What the answer did not hold is not missing.
+    // What the response lacked is not missing.
     let current = "select qualification, missing_since from v_current order by qualification";
     assert_eq!(desk.rows(current).await, ["Education | null", "StateOwnedEntity | null"]);
     assert!(is_expected(&desk, &id).await);
@@ -82,7 +82,7 @@ async fn a_submission_is_sent_as_the_user_and_what_microsoft_decides_is_news() {
     assert_eq!(events(&desk, &id).await, ["vetting.submitted", "vetting.approved"]);
     assert_eq!(desk.rows("select endpoint from v_deliveries order by endpoint").await, ["crm", "sales-mail"]);
     assert_eq!(desk.rows("select attempt, outcome from v_decisions").await, ["1 | Approved"]);
-    // The state of the account, and everything else, is another matter.
+    // Other fields, such as the account state, are irrelevant.
     for asked in desk.sandbox.requests() {
         let known = matches!(asked.kind, Kind::Token | Kind::Qualifications | Kind::Submissions);
         assert!(known && !asked.path.contains("validationStatus"), "{asked:?}");
@@ -110,7 +110,7 @@ async fn one_submission_is_one_attempt_though_its_answer_and_what_is_shown_later
     }
     let seen = "select event_type, attempt from v_transitions order by transition_id";
     assert_eq!(desk.rows(seen).await, ["vetting.submitted | 1", "vetting.denied | 1"]);
-    // So the next one is the second of three. It is dated a minute later: the test takes less than a second.
+    // So the next attempt is the second of three. It is dated a minute later: the test takes less than a second.
     desk.sandbox.clear_quirks();
     desk.sandbox.quirk(QuirkRule::on(Kind::Submissions, dated(60)));
     let said = submit(&desk, "contoso school", &[&["education"], &K12[1..]].concat()).await.exits(0).json();
@@ -126,7 +126,7 @@ async fn in_whatever_words_a_submission_is_taken_the_verdict_is_told_even_of_a_c
     let manners = shapes.into_iter().chain(faults.map(|fault| (None, Some(fault))));
     for (n, (quirk, fault)) in manners.enumerate() {
         let id = desk.customer(&format!("School {n}")).await;
-        // Held for years, without a date: the submission of another qualification makes no news of it.
+        // Held for years, without a date: submitting another qualification does not notify it.
         desk.sandbox.set_entry(&id, json!({ "qualification": "StateOwnedEntity" })).unwrap();
         if let Some(quirk) = quirk {
             desk.sandbox.quirk(QuirkRule::on(Kind::Submissions, quirk).times(1));
@@ -162,7 +162,7 @@ async fn an_answer_that_is_lost_costs_one_attempt_and_no_more() {
     assert_eq!(ids[0].request_id, ids[1].request_id);
     assert_eq!(said["request_id"].as_str(), ids[1].request_id.as_deref());
 
-    // Nobody ever answers: it is said, and looked for.
+    // There is never a response: this is reported, and polls look for the result.
     desk.sandbox.fault(FaultRule::on(Kind::Submissions, Fault::Lost));
     let error = submit(&desk, &other, &K12).await.exits(1).error();
     assert!(error["message"].as_str().unwrap().contains("nobody knows whether Microsoft took"), "{error}");
@@ -178,7 +178,7 @@ async fn an_answer_that_is_lost_costs_one_attempt_and_no_more() {
     desk.run(&["poll", &other]).await.exits(0);
     assert_eq!(events(&desk, &other).await, ["vetting.submitted", "vetting.denied"]);
 
-    // One that never arrived is refused by nobody, and changes nothing.
+    // A submission that never arrived changes nothing.
     desk.sandbox.clear_faults();
     desk.sandbox.stop().await.unwrap();
     submit(&desk, &other, &K12).await.exits(75);
@@ -266,7 +266,7 @@ async fn a_refusal_is_told_with_its_code_its_meaning_and_what_to_do() {
     let more = ["GovernmentCommunityCloud", "--validation-code", "123456", "--yes", "--json"];
     assert!(submit(&desk, &other, &more).await.exits(5).error()["message"].as_str().unwrap().contains("be combined"));
 
-    // What Microsoft says of throttling counts for all.
+    // Throttling applies to all requests of the partner.
     desk.sandbox.fault(FaultRule::on(Kind::Submissions, Fault::throttled(Duration::from_secs(57))));
     let (asked, sent) = (desk.sandbox.count(Kind::Qualifications), submissions(&desk));
     submit(&desk, &id, &K12).await.exits(75);
@@ -327,7 +327,7 @@ async fn beside_the_daemon_a_submission_is_recorded_and_the_daemon_tells_the_out
     let town = DaemonHarness::new("in_review = \"100ms\"\nsettled = \"24h\"", "").await;
     town.change("[schedule]", USER);
     town.keep_sign_in();
-    let id = town.on_the_roster(1).await.remove(0);
+    let id = town.add_customers(1).await.remove(0);
     let daemon = town.running().await;
     town.until("select last_seen_at is not null from v_customers", &["1"]).await;
     let said = town.run_beside(&["submit", &id, "Education", "--segment", "K12", "--yes", "--json"]).await;

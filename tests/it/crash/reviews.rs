@@ -1,4 +1,4 @@
-//! Microsoft's side of a campaign: reviews that begin and end for as long as it lasts.
+//! Microsoft's side of a campaign: reviews begin and end while it lasts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use vetwatch::time::Timestamp;
 use super::PATIENCE;
 use crate::process::{DaemonHarness, now};
 
-/// One thing that Microsoft did, and that is to be told: a review began, or ended.
+/// The begin or end of a review, to be notified.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Step {
     pub(super) customer: String,
@@ -27,13 +27,13 @@ impl Step {
         self.what != "submitted"
     }
 
-    /// As `customer_id, event_type, attempt` are shown.
+    /// Columns `customer_id, event_type, attempt`.
     pub(super) fn row(&self) -> String {
         format!("{} | vetting.{} | {}", self.customer, self.what, self.attempt)
     }
 }
 
-/// What a webhook tells, and the event's id.
+/// The step that a webhook notifies, and the event's id.
 pub(super) fn of_hook(hook: &WebhookRequest) -> (Step, String) {
     let json = hook.json();
     let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -45,14 +45,14 @@ pub(super) fn of_hook(hook: &WebhookRequest) -> (Step, String) {
     (step, text("/data/event_id"))
 }
 
-/// A mail's id: that of its delivery.
+/// A mail's id, which is that of its delivery.
 pub(super) fn name_of(mail: &Mail) -> String {
     let text = mail.text();
     let id = text.lines().find_map(|line| line.strip_prefix("Message-ID: <")).and_then(|id| id.split_once('@'));
     id.unwrap_or_else(|| panic!("no Message-ID in {text}")).0.to_owned()
 }
 
-/// What each mail is to tell, by its id: the steps, with the events' ids.
+/// Expected steps of each mail, by its id, with the events' ids.
 pub(super) async fn told_by_mail(town: &DaemonHarness) -> BTreeMap<String, Vec<(Step, String)>> {
     let sql = "select de.delivery, e.id, c.customer_id, e.type, json_extract(e.data, '$.attempt')
                from delivery_event de join event e on e.id = de.event join customer c on c.id = e.customer
@@ -68,12 +68,12 @@ pub(super) async fn told_by_mail(town: &DaemonHarness) -> BTreeMap<String, Vec<(
     told
 }
 
-/// Reviews of some customers. The next thing happens to a customer a little after its last one was told, so that each
-/// is seen: two that fall between two questions would be one.
+/// Reviews of some customers. A customer's next step comes a little after the last one was notified, so that each is
+/// seen: two between two polls would be one.
 pub(super) struct Reviews {
     rng: Rng,
     customers: BTreeMap<String, Customer>,
-    /// What happened since the beginning.
+    /// All steps so far.
     done: Vec<Step>,
     told: BTreeSet<Step>,
     looked_until: Timestamp,
@@ -87,7 +87,7 @@ struct Customer {
 }
 
 impl Reviews {
-    /// Puts customers on the roster whose first review is going on and was seen.
+    /// Adds customers whose first review was polled.
     pub(super) async fn begin(town: &DaemonHarness, count: usize, rng: Rng) -> Self {
         let ids = town.in_review_since_long(count).await;
         let customer = |id| (id, Customer { attempt: 1, approved: false, in_review: true });
@@ -95,7 +95,7 @@ impl Reviews {
         Self { rng, customers, done: Vec::new(), told: BTreeSet::new(), looked_until: now() }
     }
 
-    /// Never ends; may be broken off at any point.
+    /// Never returns; may be cancelled at any point.
     pub(super) async fn go_on(&mut self, town: &DaemonHarness) {
         if self.done.is_empty() {
             for id in self.customers.keys().cloned().collect::<Vec<_>>() {
@@ -106,7 +106,7 @@ impl Reviews {
             let since = self.looked_until;
             let told = |hook: &WebhookRequest| hook.received_at >= since && !self.told.contains(&of_hook(hook).0);
             let Ok(hooks) = town.hook.wait_for_those(1, PATIENCE, told).await else { continue };
-            // Sometimes at once, sometimes when everybody has been asked again, sometimes while nothing runs.
+            // Sometimes immediately, sometimes after the next polls, sometimes while nothing runs.
             if self.rng.bool() {
                 sleep(Duration::from_millis(self.rng.u64(..100))).await;
             }
@@ -150,16 +150,16 @@ impl Reviews {
     }
 }
 
-/// Create dates tell reviews apart, and know no fractions of a second: here they are hours apart.
+/// Create dates distinguish reviews, in whole seconds: here they are hours apart.
 fn entry(status: &str, attempt: u64) -> Value {
     let created = Timestamp::from_millis(1_700_000_000_000).after(Duration::from_hours(attempt));
     json!({ "qualification": "Education", "vettingStatus": status, "vettingCreatedDate": created })
 }
 
 impl DaemonHarness {
-    /// As [`DaemonHarness::in_review`], with the create date of a campaign's first review.
+    /// Like [`DaemonHarness::in_review`], with the create date of a campaign's first review.
     async fn in_review_since_long(&self, count: usize) -> Vec<String> {
-        let ids = self.on_the_roster(count).await;
+        let ids = self.add_customers(count).await;
         for id in &ids {
             self.sandbox.set_entry(id, entry("InReview", 1)).expect("an entry");
         }

@@ -1,4 +1,4 @@
-//! `vetwatch check --live`: which step failed, in words.
+//! `vetwatch check --live`: which step failed, and why.
 
 use serde_json::Value;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
@@ -7,7 +7,7 @@ use super::{ACCESS, SCHOOL};
 use crate::process::{DaemonHarness, complaint};
 use vetwatch::sandbox::CustomerDetails;
 
-/// Each step and whether it was good; the exit code; all that was said.
+/// Each step and its success; the exit code; all output.
 async fn live(town: &DaemonHarness) -> (Vec<String>, Option<i32>, String) {
     let output = town.run_beside(&["check", "--live", "--json"]).await;
     let said = complaint(&output);

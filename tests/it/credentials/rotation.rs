@@ -1,4 +1,4 @@
-//! Refresh tokens that are replaced at each redemption, whatever happens meanwhile.
+//! Refresh tokens are replaced at each redemption, whatever happens meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ async fn the_replacement_is_stored_before_the_access_token_is_used() {
     let mut before = office.sandbox.sign_in();
     office.keep(&before, None);
     for n in 1..=20 {
-        // A process of its own each time: it dies when Partner Center sees its first question.
+        // A new process each time: it dies when Partner Center gets its first poll.
         let client = office.client(office.user());
         let held = office.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::Hold { stale: false }).times(1));
         let question = async { client.qualifications(SCHOOL).await.map(drop) };
@@ -118,7 +118,7 @@ async fn a_sign_in_that_is_over_is_told_with_what_to_do_and_not_tried_in_a_loop(
     assert!(said.contains("AADSTS700082") && said.contains("90 days"), "{said}");
 }
 
-/// A token that was lost with the one that it was redeemed for: what the server calls reuse.
+/// A token whose replacement was lost: its use looks like reuse to the server.
 #[tokio::test]
 async fn the_sandbox_refuses_a_token_older_than_the_one_before() {
     let office = Office::new().await;
@@ -200,19 +200,19 @@ async fn many_processes_at_once_take_turns_and_lose_nothing() {
     assert_eq!(office.token_requests(), 40);
 }
 
-/// As many kills as `VETWATCH_KILLS` says.
+/// `VETWATCH_KILLS` kills.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_instant_of_a_rotation_it_is_still_signed_in() {
     let kills = std::env::var("VETWATCH_KILLS").map_or(100, |count| count.parse().expect("VETWATCH_KILLS is a number"));
     let town = DaemonHarness::with_credential("kind = 'refresh-token'\nclient_secret_file = 'client-secret'").await;
     town.sandbox.set_sign_ins(rotating(Rotation::Strict));
     town.keep_sign_in();
-    town.on_the_roster(3).await;
+    town.add_customers(3).await;
     let answered = |log: &vetwatch::sandbox::RequestLog, kind| {
         log.counts().get(&kind).map_or(0, |counts| counts.statuses.values().sum::<u64>())
     };
     for kill in 0..kills {
-        // Not the daemon: a customer whose question is interrupted again and again is put aside for a while.
+        // Not the daemon: a customer whose polls are interrupted again and again is deferred.
         let tokens = town.sandbox.log(|log| answered(log, Kind::Token));
         let (requests, pages) = (town.sandbox.count(Kind::Token), town.sandbox.count(Kind::Customers));
         if kill % 4 == 0 {
@@ -220,11 +220,11 @@ async fn killed_at_any_instant_of_a_rotation_it_is_still_signed_in() {
         }
         let mut process = town.start_command(&["customers", "sync", "--partner", "emea"]);
         match kill % 4 {
-            // The server has rotated, and vetwatch does not know.
+            // The server has rotated, and vetwatch does not know yet.
             0 => {
                 town.sandbox.wait_for_requests(Kind::Token, requests + 1, SOON).await.expect("a token request");
             }
-            // The answer is under way, or is being stored.
+            // The response is in flight, or is being stored.
             1 | 2 => {
                 let answered = |log: &_| (answered(log, Kind::Token) > tokens).then_some(());
                 town.sandbox.wait_for(SOON, answered).await.expect("a token");
@@ -267,7 +267,7 @@ async fn a_sign_in_that_only_submitting_uses_is_used_once_a_week() {
     let times = office.token_requests();
     assert!((26..=30).contains(&times), "{times} times in 200 days");
     assert_ne!(office.kept().0, first);
-    // One that is over is not tried in a loop.
+    // A revoked token is not retried in a loop.
     office.sandbox.revoke_sign_ins();
     for _ in 0..20 * 24 {
         sign_ins.round().await;

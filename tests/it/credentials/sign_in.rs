@@ -13,7 +13,7 @@ use crate::process::{DaemonHarness, SOON, complaint, eventually};
 
 const USER: &str = "kind = 'refresh-token'\nclient_secret_file = 'client-secret'";
 
-/// Decides about the one device that waits, once there is one.
+/// Waits for the one device, and decides about it.
 async fn decide(town: &DaemonHarness, decision: Decision) {
     let code = eventually("a device waits", SOON, async || {
         let devices = town.sandbox.devices();
@@ -37,7 +37,7 @@ fn tokens(town: &DaemonHarness) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_signs_in_with_a_code_and_no_token_is_seen() {
     let town = DaemonHarness::with_credential(USER).await;
-    let ids = town.on_the_roster(1).await;
+    let ids = town.add_customers(1).await;
     let nobody = town.run_beside(&["poll"]).await;
     assert_eq!(nobody.status.code(), Some(5), "{}", complaint(&nobody));
     assert!(complaint(&nobody).contains("`vetwatch login PARTNER` signs in"), "{}", complaint(&nobody));
@@ -52,7 +52,7 @@ async fn a_user_signs_in_with_a_code_and_no_token_is_seen() {
     assert_eq!((mode(path), mode(town.folder.path().join("tokens"))), (0o600, 0o700));
     let first = tokens(&town);
 
-    // The gate that was closed for want of a user.
+    // The backoff for lack of a signed-in user.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let poll = town.run_beside(&["poll", "-vv", &ids[0]]).await;
     assert!(poll.status.success(), "{}", complaint(&poll));
@@ -67,7 +67,7 @@ async fn a_user_signs_in_with_a_code_and_no_token_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sign_in_that_is_declined_or_given_up_changes_nothing() {
+async fn a_sign_in_that_is_declined_or_abandoned_changes_nothing() {
     let town = DaemonHarness::with_credential(USER).await;
     town.keep_sign_in();
     let before = tokens(&town);
@@ -101,7 +101,7 @@ async fn somebody_signs_in_while_the_daemon_renews_and_both_go_on() {
     town.sandbox.set_sign_ins(SignIns { rotation: Rotation::Strict, ..SignIns::default() });
     town.sandbox.set_token_lifetime(Duration::from_secs(1));
     town.keep_sign_in();
-    town.on_the_roster(2).await;
+    town.add_customers(2).await;
     let daemon = town.running().await;
     for _ in 0..3 {
         let (login, ()) = tokio::join!(town.run_beside(&["login"]), decide(&town, Decision::Approved));
@@ -129,7 +129,7 @@ async fn ctrl_c_ends_a_sign_in() {
     )
     .await;
     let ended: JoinHandle<_> = tokio::task::spawn_blocking(move || login.wait_with_output().unwrap());
-    // The prompt is printed before Ctrl-C means anything to anybody.
+    // The prompt is printed before Ctrl-C is handled.
     tokio::time::sleep(Duration::from_millis(300)).await;
     std::process::Command::new("kill").arg("-INT").arg(pid.to_string()).status().unwrap();
     let output = tokio::time::timeout(SOON, ended).await.unwrap().unwrap();
@@ -137,7 +137,7 @@ async fn ctrl_c_ends_a_sign_in() {
     assert!(complaint(&output).contains("cancelled; nothing was changed"), "{}", complaint(&output));
 }
 
-/// In a rehearsal there is no test that approves.
+/// In a rehearsal no test approves.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sandboxs_users_and_certificates_are_there_for_curl() {
     let town = DaemonHarness::with_credential(USER).await;

@@ -1,4 +1,4 @@
-//! The first complete look at a partner is told to the operators, once.
+//! The baseline report: the first complete poll of a partner is reported to the operators, once.
 
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
@@ -8,7 +8,7 @@ use vetwatch::sandbox::{Created, Fault, FaultRule, Operation};
 use super::round;
 use crate::world::{World, hours, minutes};
 
-/// In review for so many days.
+/// In review for this many days.
 fn waits(days: u64) -> Operation {
     Operation::Set {
         qualification: "Education".into(),
@@ -81,7 +81,7 @@ async fn the_first_look_is_told_exactly_once_wherever_the_process_dies() {
     let mut world = World::synced().await;
     let ids: Vec<_> = (0..3).map(|n| world.unwatched_customer(&format!("School {n}"))).collect();
     round(&world).await;
-    // One of them is being asked when it dies.
+    // It dies while one of them is polled.
     let held = world.sandbox.fault(FaultRule::about(&ids[0], Fault::Hold { stale: false }).times(1));
     {
         let asking = world.parts.partners[0].poller.round();
@@ -96,7 +96,7 @@ async fn the_first_look_is_told_exactly_once_wherever_the_process_dies() {
     assert_eq!(told(&world).await, [Value::Null; 0]);
     world.poll().await;
     assert_eq!(world.rows("select count(*) from event").await, ["1"]);
-    // It was queued, and not sent.
+    // It was enqueued, and not sent.
     world.restart().await;
     world.poll().await;
     let baseline = told(&world).await;
@@ -104,7 +104,7 @@ async fn the_first_look_is_told_exactly_once_wherever_the_process_dies() {
     assert_eq!(world.mail_subjects().len(), 1, "{:?}", world.mail_subjects());
 }
 
-/// Queued and marked in one transaction: what a process finds that died before its commit is neither.
+/// Enqueued and marked in one transaction: after a death before the commit it is neither.
 #[tokio::test]
 async fn the_mark_and_the_message_of_the_first_look_are_one_transaction() {
     for step in [
@@ -115,7 +115,7 @@ async fn the_mark_and_the_message_of_the_first_look_are_one_transaction() {
     ] {
         let mut world = World::without_baseline("", "", |text| text).await;
         world.customer("Contoso School").await;
-        // As if it died at this step.
+        // Simulates a death at this step.
         let mut database = SqliteConnectOptions::new().filename(&world.config.database).connect().await.unwrap();
         let dies = format!("create trigger dies before {step} begin select raise(abort, 'it died'); end");
         sqlx::raw_sql(sqlx::AssertSqlSafe(dies)).execute(&mut database).await.unwrap();

@@ -1,4 +1,4 @@
-//! Customers who leave, and some who come back: asked on, told once, lost never.
+//! Customers that depart, and some that return: still polled, reported once, never lost.
 
 use vetwatch::sandbox::{Fault, FaultRule, Operation};
 use vetwatch::time::Clock as _;
@@ -6,7 +6,7 @@ use vetwatch::time::Clock as _;
 use super::{DAY, known, round, sync};
 use crate::world::{World, hours, minutes};
 
-/// Days pass, with a list each night and polls in between.
+/// Lets days pass, with a sync each night and polls in between.
 async fn days(world: &World, days: u64) {
     for _ in 0..days * 4 {
         world.pass(hours(DAY / 4));
@@ -15,7 +15,7 @@ async fn days(world: &World, days: u64) {
     }
 }
 
-/// Twenty customers of whom one is in review, all seen and listed.
+/// Twenty customers, one of them in review, all polled and listed.
 async fn town() -> (World, String) {
     let mut world = known().await;
     for n in 0..19 {
@@ -62,13 +62,13 @@ async fn who_is_missing_for_a_day_is_told_once_if_in_review_asked_seldom_and_sti
         ["monitor.customers_departed - -", "vetting.denied Contoso School Not an Academic Domain"]
     );
 
-    // After 90 days it is not asked any more, and nobody else is concerned.
+    // After 90 days it is not polled any more; others are unaffected.
     days(&world, 60).await;
     let asked = world.sandbox.count_of(&school);
     days(&world, 20).await;
     assert_eq!(world.sandbox.count_of(&school), asked);
     assert_eq!(world.rows("select name from v_customers where paused").await, ["Contoso School"]);
-    // Back in the list it goes on where it was.
+    // Back in the list, it continues where it was.
     world.sandbox.apply(&school, Operation::Relist).unwrap();
     world.sandbox.submit(&school).unwrap();
     days(&world, 2).await;
@@ -134,10 +134,10 @@ async fn one_refusal_takes_no_review_off_its_interval_and_a_second_one_is_told_o
             ["unqualified | 1 | null"]
         );
         world.restart().await;
-        days(&world, 7).await; // refused once more
+        days(&world, 7).await; // rejected again
         world.deliver().await;
         assert_eq!(departed(&world.webhooks()), told, "{:?}", world.webhooks());
-        days(&world, 7).await; // and answered
+        days(&world, 7).await; // and successful
         let asked = world.sandbox.count_of(&school);
         for _ in 0..4 {
             world.pass(minutes(15));
@@ -174,7 +174,7 @@ async fn many_who_leave_at_once_are_one_message() {
 }
 
 #[tokio::test]
-async fn whoever_was_given_up_is_asked_again_when_a_person_says_so_and_not_when_a_person_said_no() {
+async fn departed_customers_are_asked_again_when_a_person_says_so_and_not_when_a_person_said_no() {
     let (world, school) = town().await;
     world.sandbox.apply(&school, Operation::Unlist).unwrap();
     days(&world, 95).await;

@@ -1,4 +1,4 @@
-//! What is one recipient's, and what is everybody's.
+//! Failures of one recipient, and of all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::world::World;
 /// From the verdict to the mailboxes, over a real server.
 #[tokio::test]
 async fn a_mail_that_one_takes_one_refuses_and_one_takes_later_is_repeated_to_nobody() {
-    // Whoever is asked once more is taken: it would show.
+    // A second attempt would be accepted: it would show.
     let server = MailServer::plain(&json!({"rcpt": [
         ["^gone@", "550 5.1.1 no such mailbox", 1],
         ["^grey@", "451 4.7.1 greylisted, try again in a minute", 1],
@@ -67,11 +67,11 @@ async fn what_a_server_says_of_every_message_ends_none() {
     }
     assert_eq!(deliver(&channel).await.outcome, Outcome::Accepted);
 
-    // A message that somebody does not like must not hold up the others.
+    // A message that is rejected must not block the others.
     let server = MailServer::plain(&json!({"data": ["554 5.7.1 rejected for its content"]}));
     let report = deliver(&plain(&server, &["a@contoso.example"])).await;
     assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Refused, 1), "{}", report.detail);
-    // Exim's words, without a status.
+    // Exim's text, without an enhanced status.
     let server = MailServer::plain(&json!({"rcpt": [["", "550 relay not permitted"]]}));
     let report = deliver(&plain(&server, &["a@contoso.example", "b@contoso.example"])).await;
     assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Blocked, 0), "{}", report.detail);
@@ -84,7 +84,7 @@ async fn an_address_that_the_server_does_not_understand_stops_no_other() {
     assert_eq!((report.outcome, report.final_replies.len()), (Outcome::Deferred, 1), "{}", report.detail);
     assert_eq!(server.only().to(), ["here@contoso.example"]);
 
-    // This server has no SMTPUTF8. A domain has another spelling; what is before the @ has none.
+    // This server has no SMTPUTF8. A domain has an ASCII form; a local part has none.
     let server = MailServer::plain(&json!({}));
     let to = ["jürgen@contoso.example", "it@schule-münchen.example", "here@contoso.example"];
     let channel = plain(&server, &to);
@@ -95,7 +95,7 @@ async fn an_address_that_the_server_does_not_understand_stops_no_other() {
     assert!(report.final_replies[to[1]].starts_with("250 "), "{:?}", report.final_replies);
     let again = deliver_after(&channel, &report.final_replies).await;
     assert_eq!((again.outcome, server.received().len()), (Outcome::Accepted, 1));
-    // If nobody else is asked, it is still no trouble of the endpoint.
+    // As the only recipient, it still does not make the endpoint fail.
     let alone =
         EmailChannel::new(EmailSettings { to: vec![to[0].parse().unwrap()], ..settings(server.port, Tls::None) });
     assert_eq!(deliver_after(&alone, &BTreeMap::new()).await.outcome, Outcome::Refused);

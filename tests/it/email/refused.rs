@@ -1,4 +1,4 @@
-//! What a refusal ends, and who hears of it.
+//! Rejections: what they end, and who is notified.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const STATE: &str = "select state from v_deliveries where endpoint = 'sales-mail
 
 async fn world_of(to: &str) -> World {
     World::edited("", "", |text| {
-        // A message for each verdict; the operators hear of trouble over the webhook alone.
+        // One message per verdict; alerts go only to the webhook.
         let text = text.replacen(TO, to, 1).replacen("\n\n[operators]", "\ngroup_wait = \"0s\"\n\n[operators]", 1);
         let (before, operators) = text.split_once("[operators]").unwrap();
         format!("{before}[operators]{}", operators.replacen("\"sales-mail\", ", "", 1))
@@ -37,7 +37,7 @@ async fn verdicts(world: &mut World, count: usize) {
     world.poll_later().await;
 }
 
-/// What the operators were told of given-up messages.
+/// The alerts about dead messages.
 fn told(world: &World) -> Vec<serde_json::Value> {
     world
         .hook
@@ -79,7 +79,7 @@ async fn a_refusal_that_is_about_us_ends_no_message_wherever_it_comes() {
 
 #[tokio::test]
 async fn a_message_that_nobody_takes_holds_up_no_other_and_keeps_no_endpoint_closed() {
-    // What is said of a contact is nobody else's trouble; what is said of a message may be.
+    // A rejected contact affects no one else; a rejected message may.
     for (stage, closes) in [(Stage::Rcpt, "0"), (Stage::Message, "1")] {
         let mut world = world_of("to_contact = true").await;
         for n in 0..4 {
@@ -162,7 +162,7 @@ async fn a_recipient_that_refuses_for_good_is_told_shown_and_sent_it_again_alone
     world.live(minutes(60)).await;
     assert_eq!(told(&world).len(), 1, "once");
 
-    // Somebody makes the mailbox.
+    // The mailbox is created.
     world.mail.clear_script();
     let one = Redrive::One { id: &refused[0].delivery, force: false };
     assert!(matches!(redrive(&world, one).await, Redriven::Again(_)));
@@ -206,7 +206,7 @@ async fn a_refusal_is_told_and_shown_though_its_endpoint_is_renamed_at_once() {
     world.deliver().await;
     assert_eq!((world.rows(STATE).await, told(&world).len()), (vec!["delivered".to_owned()], 0));
 
-    // Under its old name nobody knows whether the address is still meant.
+    // Under its old name the address may no longer be intended.
     world.without("sales-mail").await;
     world.live(minutes(10)).await;
     let refused = world.store.refused_recipients().await.unwrap();

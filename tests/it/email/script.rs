@@ -1,4 +1,4 @@
-//! A mail server that says what it is told to, for the faults that a real one cannot make.
+//! A scripted mail server, for faults that a real one cannot produce.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(crate) async fn scripted(greeting: &str, answers: &[&str]) -> (u16, tokio::t
     (port, server)
 }
 
-/// The same on a connection that ends with the last answer.
+/// The same, but the connection closes after the last reply.
 pub(crate) async fn converse(stream: tokio::net::TcpStream, greeting: &str, answers: &[&str]) -> Vec<String> {
     answer_all(&mut BufStream::new(stream), greeting, answers).await
 }

@@ -1,4 +1,4 @@
-//! A server that takes its time after the message, and one that never says whether it has taken it.
+//! Slow servers: one is slow after the message, one never replies to it.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn the_final_dot_is_waited_for_longer_than_all_that_goes_before_it() {
     assert_eq!((report.outcome, server.mails().len()), (Outcome::Accepted, 1), "{}", report.detail);
 }
 
-/// A server that lets each recipient wait for so long, after so many that it answers at once; and a channel to it.
+/// A server that delays each recipient by this long, after this many immediate replies; and a channel to it.
 async fn tarpit(free: u64, pause: Duration, recipients: u32) -> (SmtpServer, EmailChannel) {
     let server = SmtpServer::start(std::sync::Arc::new(SystemClock)).await.unwrap();
     server.script(MailRule::at(Stage::Rcpt, SmtpAction::Delay(Duration::ZERO)).times(free));
@@ -57,14 +57,14 @@ async fn a_server_that_lets_each_recipient_wait_is_slow_and_not_silent() {
 
 #[tokio::test]
 async fn a_tarpit_at_many_recipients_holds_an_attempt_no_longer_than_its_deadline() {
-    // One mail to all of them.
+    // One mail to all recipients.
     let (server, channel) = tarpit(0, Duration::from_millis(250), 12).await;
     let report = deliver(&channel.with_final_reply(seconds(1))).await;
     assert_eq!((report.outcome, report.final_replies.len()), (TRY_AGAIN, 0), "{}", report.detail);
     assert!(report.detail.contains("naming the recipients: no answer within"), "{}", report.detail);
     assert_eq!(server.mails().len(), 0);
 
-    // Refused for one of them, it is sent to each alone: what was said of some is known, the others wait.
+    // Rejected for one of them, it is sent to each separately: some have a reply, the others wait.
     let (server, channel) = tarpit(12, Duration::from_millis(250), 12).await;
     server.script(MailRule::at(Stage::Message, SmtpAction::Reply("550 5.1.1 no such user".to_owned())));
     let report = deliver(&channel.with_final_reply(seconds(1))).await;

@@ -1,4 +1,4 @@
-//! Mail for which an application logs in with a token (XOAUTH2), to a real server that checks it.
+//! Mail with a token login (XOAUTH2), to a real server that checks it.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -27,8 +27,7 @@ const MAILBOX: &str = "vetting@contoso.example";
 const SECRET: &str = "m4il-s3cret-of-the-application";
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A login server: gives a new token for each good request, and writes those that are good into a file for the mail
-/// server.
+/// A login server: issues a token for each good request, and writes the valid ones into a file for the mail server.
 struct LoginServer {
     url: Url,
     shared: Arc<Shared>,
@@ -55,12 +54,12 @@ impl LoginServer {
         Self { url, shared, folder }
     }
 
-    /// What it says to the next request, instead of a token.
+    /// Sets the response to the next request, instead of a token.
     fn say(&self, status: u16, body: &Value) {
         self.shared.answers.lock().unwrap().push_back((status, body.to_string()));
     }
 
-    /// Makes every token so far worthless.
+    /// Revokes every token so far.
     fn revoke(&self) {
         self.shared.good.lock().unwrap().clear();
         self.shared.write();
@@ -91,7 +90,7 @@ impl LoginServer {
         MailServer::with_tokens(&self.shared.file, None)
     }
 
-    /// That nothing secret is in `text`.
+    /// Asserts that `text` contains no secret.
     #[track_caller]
     fn is_not_in(&self, text: &str) {
         assert!(!text.contains(SECRET), "the secret: {text}");
@@ -99,7 +98,7 @@ impl LoginServer {
             let token = token(number);
             let sent = format!("user={MAILBOX}\u{1}auth=Bearer {token}");
             let sent = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, sent);
-            // Any piece of it, past what says who logs in.
+            // Any piece of it, past the user name.
             for form in [&token, &sent] {
                 let pieces = (64..form.len() - 24).map(|at| &form[at..at + 24]);
                 assert!(pieces.into_iter().all(|piece| !text.contains(piece)), "token {number}: {text}");
@@ -115,7 +114,7 @@ impl Shared {
     }
 }
 
-/// As long as a real one, and of the same letters.
+/// As long as a real one, from the same characters.
 fn token(number: usize) -> String {
     format!(
         "eyJ0eXAiOiJKV1QifQ.{}.token-{number}-{}",
@@ -168,7 +167,7 @@ async fn a_token_logs_in_where_user_and_token_are_checked_and_is_kept_until_shor
     ];
     assert_eq!(asked, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
 
-    // A new connection each, and the same token.
+    // A new connection each, with the same token.
     for (pass, requests) in [(Duration::ZERO, 1), (54 * MINUTE, 1), (MINUTE, 2), (30 * MINUTE, 2)] {
         clock.advance(pass);
         let probe = channel.probe().await.unwrap();
@@ -200,7 +199,7 @@ async fn a_server_that_refuses_every_token_is_the_endpoints_trouble_and_costs_tw
     for _ in 0..5 {
         let report = deliver(&channel).await;
         assert_eq!((report.outcome, report.final_replies.len()), (Outcome::AuthRejected, 0), "{}", report.detail);
-        // The server said why in a challenge, and got the empty answer that it waited for.
+        // The server gave the reason in a challenge, and got the empty response it expected.
         assert!(report.detail.contains("logging in: 535 5.7.3 Authentication unsuccessful"), "{}", report.detail);
         assert!(report.detail.contains("the server says: status 401"), "{}", report.detail);
         assert!(report.detail.contains("SMTP.SendAsApp"), "what to do: {}", report.detail);
@@ -252,7 +251,7 @@ async fn a_token_that_is_not_given_is_told_in_words_and_no_mail_server_is_asked(
 #[tokio::test]
 async fn a_server_that_repeats_the_login_does_not_bring_the_token_to_light() {
     let (logins, clock) = (LoginServer::new().await, clock());
-    // A token makes a line longer than an answer may be, so a server that repeats it all is not even heard.
+    // A token makes a line longer than the reply limit, so a server that repeats it is not read at all.
     for answer in ["502 5.5.2 unknown command: {start}", "454 4.7.0 later: {start}...", "235x {start}", "502 {line}"] {
         let script = ["250-localhost\r\n250 AUTH XOAUTH2", answer];
         let (port, server) = scripted("220 hello", &script).await;
@@ -268,7 +267,8 @@ async fn a_server_that_repeats_the_login_does_not_bring_the_token_to_light() {
     assert!(server.await.unwrap().iter().all(|line| !line.starts_with("AUTH")), "a token for who did not ask");
 }
 
-/// From the configuration to the mailbox: the message waits while the token is refused, and goes when it is not.
+/// From the configuration to the mailbox: the message waits while the token is rejected, and is sent once it is
+/// accepted.
 #[tokio::test]
 async fn a_message_waits_while_the_application_may_not_log_in() {
     let logins = LoginServer::new().await;

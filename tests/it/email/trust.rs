@@ -1,4 +1,4 @@
-//! Who gets a password, and who a mail.
+//! Which servers get a password, and which a mail.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_server_that_repeats_the_login_does_not_bring_the_password_to_light() 
     assert!(said[1].starts_with("AUTH PLAIN"), "{said:?}");
 }
 
-/// At any time in a session, in any spelling: those of mail are base64, quoted-printable and several lines.
+/// At any point of a session, in any encoding: mail has base64, quoted-printable and multi-line replies.
 #[tokio::test]
 async fn a_server_that_repeats_the_password_in_another_spelling_does_not_bring_it_to_light() {
     let password = "Tr0ub4dor&3=correct";
@@ -96,8 +96,7 @@ async fn a_server_without_starttls_gets_neither_mail_nor_password() {
     assert!(said.iter().all(|line| line.starts_with("EHLO")), "{said:?}");
 }
 
-/// An attacker on the path adds answers to the one in clear; read after the handshake they would count as the
-/// server's.
+/// An attacker appends replies to the plain-text one; read after the handshake, they would count as the server's.
 #[tokio::test]
 async fn what_was_sent_in_clear_after_starttls_is_not_an_answer() {
     let certificates = Certificates::new();

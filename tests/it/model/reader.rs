@@ -1,5 +1,4 @@
-//! What a person would tell who reads the answers about one qualification one after the other and knows nothing but
-//! what they show.
+//! The observer: what should be notified, judging only by the responses about one qualification, in order.
 
 use std::time::Duration;
 
@@ -9,21 +8,21 @@ use super::truth::{Shown, Track};
 
 const HOUR: i64 = 3600;
 
-/// What is to be told.
+/// An expected notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct News {
-    /// When it was seen, by our clock.
+    /// When it was observed, by our clock.
     pub(super) at: Timestamp,
     pub(super) text: String,
-    /// How many reviews had begun by then, as far as the answers show it.
+    /// Number of reviews begun by then, as far as the responses show.
     pub(super) attempt: u32,
-    /// The create date, in seconds: an approval without one has that of its review.
+    /// The create date, in seconds; an approval without one has that of its review.
     pub(super) created: Option<i64>,
-    /// False: a replica that lagged behind showed it, and nobody else did. It may be told.
+    /// False if only a lagging replica showed it: the notification is optional.
     pub(super) sure: bool,
 }
 
-/// What is shown instead of what is believed, and waits for further looks.
+/// A response that differs from the state, and waits for confirmations.
 #[derive(Debug)]
 struct Waiting {
     shows: Option<Shown>,
@@ -33,7 +32,7 @@ struct Waiting {
     was_delayed: bool,
 }
 
-/// The last verdict told, its attempt and when that began, and when it was seen.
+/// The last notified verdict, its attempt and when that began, and when it was observed.
 #[derive(Debug, Clone)]
 struct Told {
     verdict: Shown,
@@ -45,25 +44,26 @@ struct Told {
 
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    /// What is believed, once there was an answer.
+    /// The state; `None` before the first response.
     seen: Option<Shown>,
     has_begun: bool,
     attempt: u32,
-    /// The first date of that attempt, and when it was first seen.
+    /// The first date of that attempt, and when it was first observed.
     began: Option<i64>,
     attempt_seen: Option<Timestamp>,
     told: Option<Told>,
     waiting: Option<Waiting>,
-    /// Of the absences that could be believed, in their order from the lowest bit on: believed one look later, because
-    /// others were to be asked first.
+    /// Bit mask over the confirmed absences, in order from the lowest bit: recorded one poll later, because control
+    /// polls had to come first.
     delays: u32,
     pub(super) news: Vec<News>,
-    /// Each change that was seen, news or not.
+    /// Each observed change, notified or not.
     pub(super) changes: Vec<&'static str>,
 }
 
 impl Reader {
-    /// One more answer, at a time by our clock and by one that nobody sets; `current`: not one from the past.
+    /// Takes one response, with the time by our clock and by one that is never set. `current`: not from a lagging
+    /// replica.
     pub(super) fn reads(&mut self, (at, passed): (Timestamp, Timestamp), shows: Option<Shown>, current: bool) {
         if !std::mem::replace(&mut self.has_begun, true) {
             return shows.into_iter().for_each(|entry| self.takes((at, passed), None, entry, current, true));
@@ -89,7 +89,7 @@ impl Reader {
         }
     }
 
-    /// A second look after two minutes, a third one an hour later.
+    /// A first confirmation after two minutes, a second one an hour later.
     fn has_waited(&mut self, at: Timestamp, shows: Option<&Shown>, needed: u32) -> bool {
         let is_other = self.waiting.as_ref().is_some_and(|waiting| match (&waiting.shows, shows) {
             (Some(a), Some(b)) => !a.is_equivalent(b),
@@ -138,7 +138,7 @@ impl Reader {
         }
     }
 
-    /// The last verdict told, in place of a review that began later.
+    /// True if the last notified verdict replaces a review that began later.
     fn replaces(&self, before: Option<&Shown>, shown: &Shown) -> bool {
         before.is_some_and(|before| before.word == "InReview")
             && self.began.zip(shown.date).is_some_and(|(began, date)| date < began)
@@ -149,7 +149,7 @@ impl Reader {
         self.began.is_none() && self.returns(shown).is_some_and(|told| told.attempt + 1 == self.attempt)
     }
 
-    /// The last verdict told, if this is it, with its own date.
+    /// The last notified verdict, if this is it, with its own date.
     fn returns(&self, shown: &Shown) -> Option<&Told> {
         let is_it = |told: &&Told| {
             told.verdict.is_like(shown)
@@ -254,7 +254,7 @@ impl Reader {
         match before.word {
             "InReview" => self.tell(at, "vetting.vanished -".into(), None, true),
             "Approved" => {
-                self.told = None; // it would be news if it came back
+                self.told = None; // its return would be notified
                 self.tell(at, "vetting.revoked -".into(), None, true);
             }
             _ => {}
@@ -266,12 +266,11 @@ impl Reader {
     }
 }
 
-/// Reads all answers about one qualification; each with its time by our clock and by one that nobody sets (waits are
-/// measured by it), the time of which it tells (`None`: that
-/// there is nothing), and whether it was true when it came.
+/// Reads all responses about one qualification, each with its time by our clock and by one that is never set (for
+/// waits), the time whose state it shows (`None`: no entry), and whether it was current.
 ///
-/// Before an absence is believed, others that hold an entry must have been asked. Who was asked in which order is not
-/// known here, so `delays` says which absences are believed one look later.
+/// An absence is recorded only after control polls of customers that hold an entry. Their order is not known here, so
+/// `delays` says which absences are recorded one poll later.
 pub(super) fn read(
     track: &Track,
     answers: impl Iterator<Item = ((Timestamp, Timestamp), Option<Timestamp>, bool)>,

@@ -1,4 +1,4 @@
-//! What befalls a daemon that watches Partner Center.
+//! The fault schedule: failures of Partner Center, the receiver and the process.
 
 use serde_json::json;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
@@ -9,7 +9,7 @@ use super::Model;
 use crate::world::{hours, minutes, seconds};
 
 impl Model {
-    /// Some get no good answer, or one that is awkward, late by a replica, or empty.
+    /// Some customers get failed, unusual, outdated or empty responses.
     pub(super) async fn run_in_trouble(&mut self) {
         match self.rng.u8(..3) {
             0 => self.failures().await,
@@ -59,7 +59,7 @@ impl Model {
         self.world.sandbox.clear_faults();
     }
 
-    /// For less than the time of a second look, replicas lag behind, or say that there is nothing.
+    /// For less than a confirmation takes, replicas lag or show nothing.
     async fn old_news(&mut self) {
         let wait = minutes(*self.rng.choice(&[1, 3, 16, 65]).unwrap());
         self.world.pass(wait);
@@ -87,7 +87,7 @@ impl Model {
         }
     }
 
-    /// From now on answers are written and sent otherwise.
+    /// Changes how responses are written and sent.
     fn other_manners(&mut self) {
         let pick = |rng: &mut fastrand::Rng, words: &[&str]| {
             rng.choice(words).filter(|word| !word.is_empty()).map(|word| (*word).to_owned())
@@ -122,7 +122,7 @@ impl Model {
         }
     }
 
-    /// Messages are sent, and the receiver may not be well.
+    /// Delivers, and the receiver may fail.
     pub(super) async fn deliver_in_trouble(&mut self) {
         match self.rng.u8(..8) {
             0 => self.world.hook.script(WebhookAction::status(500), Some(2)),
@@ -137,7 +137,7 @@ impl Model {
         self.world.hook.start_again().await.unwrap();
     }
 
-    /// Nobody answers, for minutes or for days.
+    /// Partner Center is down, for minutes or for days.
     pub(super) async fn outage(&mut self) {
         let wait = *self.rng.choice(&[minutes(2), minutes(20), hours(3), hours(50)]).unwrap();
         self.seen.note(&self.world, &format!("an outage of three times {wait:?}"));
@@ -151,12 +151,12 @@ impl Model {
         self.world.sandbox.start_again().await.unwrap();
     }
 
-    /// An answer stays under way until a newer one was recorded.
+    /// A response arrives after a newer one was recorded.
     pub(super) async fn overtake(&mut self) {
         let Self { world, rng, customers, seen, .. } = self;
         let customer = rng.choice(customers).unwrap();
-        let gate = world.store.backoff(world.parts.partners[0].poller.partner.id).await.unwrap();
-        if gate.is_some_and(|gate| gate.backoff_until > world.clock.now()) {
+        let backoff = world.store.backoff(world.parts.partners[0].poller.partner.id).await.unwrap();
+        if backoff.is_some_and(|backoff| backoff.backoff_until > world.clock.now()) {
             return;
         }
         let row = world.rows(&format!("select id from customer where customer_id = '{}'", customer.id)).await.remove(0);
@@ -171,19 +171,19 @@ impl Model {
                 world.pass(seconds(2));
                 customer.go_on(rng, &world.sandbox, world.theirs());
             }
-            world.pass(minutes(6)); // longer than a question may take: the customer is due again
+            world.pass(minutes(6)); // longer than a poll may take: the customer is due again
             world.poll().await;
             seen.read(world);
             world.sandbox.release(held);
         };
         let (slow, ()) = tokio::join!(slow, fast);
         assert_eq!(slow.unwrap().transitions, 0, "an answer that was overtaken changed something");
-        // Whoever was asked again after that was asked now, not when the next step looks.
+        // Later polls are timed now, not when the next step checks.
         seen.read(world);
         world.sandbox.clear_faults();
     }
 
-    /// The process dies while it asks.
+    /// The process dies while it polls.
     pub(super) async fn die_asking(&mut self) {
         self.seen.note(&self.world, "it dies while it asks");
         let asked = self.world.sandbox.count(Kind::Qualifications);

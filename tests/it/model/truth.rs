@@ -1,4 +1,4 @@
-//! What the model of Partner Center decides about its customers, and when.
+//! The reference model: what Partner Center decides about its customers, and when.
 
 use fastrand::Rng;
 use serde_json::json;
@@ -14,7 +14,7 @@ const REASONS: [&str; 4] = [
 ];
 const AFTER_REVIEW: &str = " - After Review";
 
-/// What is true of one qualification. Reviews are counted from 1.
+/// The true state of one qualification. Reviews are counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
     Absent,
@@ -24,7 +24,7 @@ pub(super) enum State {
 }
 
 impl State {
-    /// As the views show it.
+    /// As spelled in the views.
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Absent => "absent",
@@ -39,10 +39,10 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dates {
     Always,
-    /// As the documentation's samples of Education.
+    /// As in the documentation's samples of Education.
     NotOnApproval,
     Never,
-    /// Verdicts are written by another program than reviews, so many seconds earlier (or later).
+    /// Another program dates the verdicts, this many seconds earlier (or later) than the reviews.
     VerdictsEarlier(i64),
 }
 
@@ -60,7 +60,7 @@ impl Shown {
         self.word == other.word && self.reason == other.reason
     }
 
-    /// Dates less than an hour apart are those of one review, an unknown one is no difference.
+    /// Dates less than an hour apart belong to one review; an unknown date equals any.
     pub(super) fn is_equivalent(&self, other: &Self) -> bool {
         self.is_like(other) && self.date.zip(other.date).is_none_or(|(a, b)| (a - b).abs() < 3600)
     }
@@ -71,17 +71,17 @@ impl Shown {
     }
 }
 
-/// One qualification of one customer, through time.
+/// The history of one qualification of one customer.
 #[derive(Debug)]
 pub(super) struct Track {
     dates: Dates,
     pub(super) qualification: &'static str,
-    /// When each review was submitted, the first one first.
+    /// Submission time of each review, oldest first.
     pub(super) created: Vec<Timestamp>,
-    /// What became true when.
+    /// Each state, with the time it began.
     pub(super) story: Vec<(Timestamp, State)>,
-    /// The last time at which a verdict or an absence took the place of what nobody can tell from it: a replica that
-    /// still shows what was before looks like another change of mind.
+    /// The last time that a verdict or an absence replaced a state that cannot be told from a later change: a lagging
+    /// replica that still shows it looks like another change.
     pub(super) unlike_news_since: Timestamp,
 }
 
@@ -95,7 +95,7 @@ impl Track {
         &begun.unwrap_or(&self.story[0]).1
     }
 
-    /// What was shown of it at a time.
+    /// The entry shown at a time.
     pub(super) fn shown(&self, time: Timestamp) -> Option<Shown> {
         let state = self.at(time);
         let (review, reason) = match state {
@@ -106,7 +106,7 @@ impl Track {
         Some(Shown { word: state.word(), reason, date: self.date(state, review).map(Timestamp::as_secs) })
     }
 
-    /// The create date that is written in a state.
+    /// The create date shown in a state.
     fn date(&self, state: &State, review: u32) -> Option<Timestamp> {
         let created = self.created[review as usize - 1];
         match (self.dates, state) {
@@ -123,7 +123,7 @@ impl Track {
 pub(super) struct Customer {
     pub(super) id: String,
     pub(super) dates: Dates,
-    /// Its entries may vanish. Few do: what many at once lose is not believed, which has tests of its own.
+    /// Its entries may vanish. Few do: a mass absence is not recorded, and has tests of its own.
     pub(super) fragile: bool,
     pub(super) tracks: Vec<Track>,
     changes: u32,
@@ -134,7 +134,7 @@ impl Customer {
         Self { id, dates, fragile, tracks: Vec::new(), changes: 0 }
     }
 
-    /// One more qualification, whose state is older than vetwatch.
+    /// Adds a qualification whose state is older than vetwatch.
     pub(super) fn hold(&mut self, qualification: &'static str, rng: &mut Rng, sandbox: &Sandbox, now: Timestamp) {
         let submitted = now.before(std::time::Duration::from_hours(rng.u64(1..200)));
         let (state, created) = match rng.u8(if self.fragile { 0..4 } else { 1..4 }) {
@@ -155,9 +155,9 @@ impl Customer {
         }
     }
 
-    /// What Microsoft or the customer does next about one of the qualifications.
+    /// Applies the next step of Microsoft or the customer to one of the qualifications.
     pub(super) fn go_on(&mut self, rng: &mut Rng, sandbox: &Sandbox, now: Timestamp) {
-        // The sandbox remembers 32 states of a customer.
+        // The sandbox stores 32 states of a customer.
         if self.changes > 28 {
             return;
         }
@@ -169,7 +169,7 @@ impl Customer {
         let before = track.story.len().checked_sub(2).map(|n| track.story[n].1.clone());
         let state = track.now().clone();
         let next = match (&state, rng.u8(..10)) {
-            // The entry is there again, as it was.
+            // The entry returns unchanged.
             (State::Absent, 0..=1) => match before {
                 Some(before @ (State::InReview { .. } | State::Denied { .. })) => before,
                 _ => submitted,
@@ -202,12 +202,12 @@ impl Customer {
         self.show(index, sandbox);
     }
 
-    /// Would a replica that answers what was true then say what can be told from news?
+    /// True if a replica's response as of that time can be distinguished from a change.
     pub(super) fn may_lag_to(&self, then: Timestamp) -> bool {
         self.dates == Dates::Always && self.tracks.iter().all(|track| track.unlike_news_since < then)
     }
 
-    /// Puts what is true of a qualification into the sandbox.
+    /// Sets a qualification's true state in the sandbox.
     fn show(&self, index: usize, sandbox: &Sandbox) {
         let track = &self.tracks[index];
         let set = |reason: Option<String>, review: u32| Operation::Set {
@@ -225,7 +225,7 @@ impl Customer {
         sandbox.apply(&self.id, operation).unwrap();
     }
 
-    /// An entry that is never vetted, to stand beside the others.
+    /// Adds an entry that is never vetted.
     pub(super) fn declare(&self, sandbox: &Sandbox) {
         sandbox.set_entry(&self.id, json!({"qualification": "StateOwnedEntity"})).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Whom nobody can make vetwatch talk to.
+//! Addresses that vetwatch never connects to.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ use vetwatch::time::SystemClock;
 
 use super::{by, deliver};
 
-/// Every form that a guard is known to miss; `src/delivery/address/tests.rs` says what each is.
+/// Every form that a guard is known to miss; `src/delivery/address/tests.rs` explains each.
 const HOSTS: &str = include_str!("../../../crates/core/src/egress_policy/hosts.txt");
 
 /// The hosts under a heading.
@@ -34,21 +34,21 @@ fn address(host: &str) -> IpAddr {
     }
 }
 
-/// One port on several addresses of this machine, where connections are counted and closed.
+/// One port on several addresses of this machine; connections are counted and closed.
 struct Trap {
     port: u16,
     counts: Vec<Arc<AtomicUsize>>,
 }
 
 impl Trap {
-    /// On the receiver's port, so that both are behind the same URL.
+    /// Listens on the receiver's port, so that both have the same URL.
     async fn beside(receiver: &Receiver, addresses: &[&str]) -> Self {
         let port = receiver.address().port();
         let mut counts = Vec::new();
         for address in addresses {
             let count = Arc::<AtomicUsize>::default();
             counts.push(Arc::clone(&count));
-            // Where the machine has no IPv6, nobody can be reached by it either.
+            // Without IPv6 on this machine, nothing can be reached over it.
             let Ok(listener) = TcpListener::bind((*address, port)).await else { continue };
             tokio::spawn(async move {
                 while listener.accept().await.is_ok() {
@@ -64,7 +64,7 @@ impl Trap {
     }
 }
 
-/// Gives these answers one after another, the last one for ever, and counts the questions.
+/// Returns these answers in turn, the last one forever, and counts the queries.
 fn answers(answers: &[&[IpAddr]]) -> (Lookup, Arc<AtomicUsize>) {
     let asked = Arc::<AtomicUsize>::default();
     let left: Mutex<VecDeque<Vec<IpAddr>>> = Mutex::new(answers.iter().map(|answer| answer.to_vec()).collect());
@@ -108,7 +108,7 @@ async fn no_name_leads_to_an_address_that_is_not_everybodys() {
     }
     assert!(asked.load(Ordering::SeqCst) > 100);
 
-    // All at once changes nothing; that the trap works is seen when one of them is allowed.
+    // All at once make no difference; allowing one shows that the trap works.
     let (lookup, _) = answers(&[&forbidden]);
     refused(&deliver(&named("crm.example", &trap, &[]).with_lookup(lookup.clone())).await, "crm.example is ");
     assert_eq!((receiver.connections(), trap.connections()), (0, vec![0, 0]));
@@ -130,7 +130,7 @@ async fn no_url_leads_to_what_is_never_reached_however_it_is_spelled() {
         }
         assert_eq!((receiver.connections(), trap.connections()), (0, vec![0]), "{host}");
     }
-    // What a URL may name itself. Of the odd forms, only those that mean this very machine can be connected to here.
+    // Addresses in the URL itself. Of the unusual forms, only those of this machine can be tested here.
     for host in ["127.0.0.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "localhost"] {
         let before = receiver.connections();
         let url = format!("http://{host}:{}/hook", trap.port);
@@ -146,7 +146,7 @@ async fn a_name_whose_address_changes_is_checked_each_time_it_is_looked_up() {
     let (good, bad): (IpAddr, IpAddr) = ("127.0.0.2".parse().unwrap(), Ipv4Addr::LOCALHOST.into());
     let (lookup, asked) = answers(&[&[good], &[bad]]);
     let channel = named("crm.example", &trap, &["127.0.0.2/32"]).with_lookup(lookup);
-    // It is connected to where it was looked up: there is no second question whose answer would not be checked.
+    // The connection uses the checked address: no second query whose answer would be unchecked.
     deliver(&channel).await;
     assert_eq!((trap.connections(), asked.load(Ordering::SeqCst)), (vec![1], 1));
     for _ in 0..3 {

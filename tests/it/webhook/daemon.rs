@@ -1,4 +1,4 @@
-//! The program as it is shipped, between receivers and an environment that mean it no good.
+//! The shipped program with hostile receivers and a hostile environment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::world::SIGNING_SECRET;
 
 const OFTEN: &str = "in_review = \"100ms\"\nsettled = \"100ms\"";
 
-/// A few verdicts that are to be told.
+/// A few verdicts to be notified.
 async fn verdicts(town: &DaemonHarness, count: usize) {
     for id in town.in_review(count).await {
         town.sandbox.deny(&id, "Not an Education Customer").expect("a customer");
@@ -27,7 +27,7 @@ async fn a_receiver_that_hangs_keeps_nobody_else_waiting() {
     verdicts(&town, 5).await;
     town.hook.script(WebhookAction::Hang, None);
     let daemon = town.running().await;
-    // All mails are delivered within the one attempt that the receiver holds.
+    // All mails are delivered during the one attempt that the receiver holds.
     town.until("select state, count(*) from v_deliveries where endpoint = 'sales-mail' group by 1", &["delivered | 5"])
         .await;
     assert_eq!(town.hook.hooks().len(), 1);
@@ -38,7 +38,7 @@ async fn a_receiver_that_hangs_keeps_nobody_else_waiting() {
     daemon.kill();
 }
 
-/// What a proxy of the environment was asked.
+/// Requests to the proxy of the environment.
 async fn bystander() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -52,7 +52,7 @@ async fn bystander() -> (String, Arc<AtomicUsize>) {
     (url, count)
 }
 
-/// An endpoint with everything that can be secret: URL, proxy and client certificate.
+/// An endpoint with every possible secret: URL, proxy and client certificate.
 const FAR: &str = "
 [[endpoint]]
 name = 'far'

@@ -1,4 +1,4 @@
-//! A receiver that repeats what it was sent, as it was or in another spelling.
+//! A receiver that echoes requests, verbatim or encoded.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ const PASSWORD: &str = "pa55~Word/with+signs";
 const TEMPLATE: &str = "k3y \"of\" the\\template/<&>";
 const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// As a server answers with this.
+/// A response with this body.
 async fn said(status: &str, headers: &str, body: &str) -> String {
     let receiver = Receiver::answering(status, headers, body).await;
     let url = format!("http://127.0.0.1:{}/{URL}", receiver.port);
@@ -31,7 +31,7 @@ async fn said(status: &str, headers: &str, body: &str) -> String {
     deliver(&WebhookChannel::new(settings)).await.detail
 }
 
-/// No eight characters of a secret in a row.
+/// Asserts that no eight consecutive characters of a secret appear.
 #[track_caller]
 fn shows_nothing(said: &str, of: &str) {
     let small = said.to_lowercase();
@@ -75,7 +75,7 @@ async fn a_receiver_that_repeats_what_it_was_sent_in_another_spelling_brings_no_
         assert!(told.contains("HTTP 500 Internal Server Error: ") && told.contains("[hidden]"), "{echo}: {told}");
         shows_nothing(&told, &echo);
     }
-    // Where a redirect leads is the server's word, too.
+    // A redirect's target also comes from the server.
     let told = said("302 Found", "location: https://t0ken-abc-def.evil.example/\r\n", "").await;
     shows_nothing(&told, "a redirect");
     let harmless =

@@ -1,4 +1,4 @@
-//! By way of a proxy: the one that is configured, and no other.
+//! Delivery through the configured proxy, and no other.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use super::trust::{acceptor, secured};
 use super::{by, deliver};
 use crate::peers::Certificates;
 
-/// A proxy that leads everybody to one port of this machine, or answers with something else than 200.
+/// A proxy that connects everything to one local port, or responds with another status than 200.
 pub(super) struct Proxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -78,7 +78,7 @@ async fn a_proxy_that_is_configured_is_the_only_way_and_looks_names_up_itself() 
     assert!(head.starts_with("CONNECT crm.example:443 HTTP/1.1\r\n"), "{head}");
     assert!(head.contains("Basic bWU6VDBLRU4tcGFzc3dvcmQ=") && !head.contains("abc"), "{head}");
 
-    // Its own name is looked up, and may be private: it is an administrator's choice.
+    // The proxy's own name is resolved, and may be private: the administrator chose it.
     settings.proxy = Some(proxy.url("proxy.example"));
     let lookup = Arc::new(|name| {
         assert_eq!(name, "proxy.example");

@@ -1,4 +1,4 @@
-//! Who gets a message: real TLS with a CA of the test's own.
+//! Server trust: real TLS with the test's own CA.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) async fn secured(certificates: &Certificates, demanding: bool) -> Rec
     Receiver::behind(Some(acceptor(certificates, demanding)), Then::Answer(TAKEN.to_owned())).await
 }
 
-/// With the server's certificate; clients need one of the same CA if `demanding`.
+/// A server with its certificate; if `demanding`, clients need one of the same CA.
 pub(super) fn acceptor(certificates: &Certificates, demanding: bool) -> TlsAcceptor {
     tls();
     let config = rustls::ServerConfig::builder();
@@ -48,7 +48,7 @@ async fn a_receiver_that_nobody_vouches_for_gets_nothing() {
     assert_eq!(report.outcome, Outcome::Unavailable);
     assert!(report.detail.contains("certificate") && report.detail.contains("ca_file"), "{}", report.detail);
 
-    // Its CA is trusted; it is somebody else all the same.
+    // Its CA is trusted, but the name is another.
     let ca_file = Some(certificates.ca());
     let mut other = settings("crm.localhost", &receiver);
     other.ca_file.clone_from(&ca_file);

@@ -1,4 +1,4 @@
-//! What was asked of the sandbox, and the waiting for it.
+//! The request log, and waiting for requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::super::engine::Engine;
 use super::super::log::{Kind, Record, RequestLog};
 use super::{Answer, App, Parameters, Refusal, bad, number, ok, unreadable};
 
-/// A long poll ends after this at the latest.
+/// Maximum duration of a long poll.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
-/// What requests somebody is interested in.
+/// Filter for requests.
 struct Filter {
     kind: Option<Kind>,
     customer: Option<String>,
@@ -26,7 +26,7 @@ impl Filter {
         Ok(Self { kind: query.get("kind").map(read).transpose()?, customer: query.get("customer").cloned() })
     }
 
-    fn takes(&self, record: &Record) -> bool {
+    fn matches(&self, record: &Record) -> bool {
         self.kind.is_none_or(|kind| kind == record.kind)
             && self.customer.as_ref().is_none_or(|wanted| {
                 record.customer.as_deref().is_some_and(|customer| customer.eq_ignore_ascii_case(wanted))
@@ -42,11 +42,11 @@ fn duration(query: &BTreeMap<String, String>) -> Result<Duration, Refusal> {
 pub(super) async fn requests(State(shared): App, Query(query): Parameters) -> Answer {
     let (filter, after) = (Filter::of(&query)?, number(&query, "after")?.unwrap_or(0));
     let limit = usize::try_from(number(&query, "limit")?.unwrap_or(1000)).unwrap_or(usize::MAX);
-    // Only newer requests are looked at when asked again.
+    // Each evaluation looks only at newer requests.
     let mut seen = after;
     let look = |engine: &mut Engine| {
         let log = &engine.log;
-        let found: Vec<_> = log.after(seen).filter(|r| filter.takes(r)).take(limit).cloned().collect();
+        let found: Vec<_> = log.after(seen).filter(|r| filter.matches(r)).take(limit).cloned().collect();
         seen = log.last();
         (!found.is_empty()).then_some(found)
     };

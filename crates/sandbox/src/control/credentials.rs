@@ -1,4 +1,4 @@
-//! Who may ask for tokens, and how users sign in.
+//! Credentials, and how users sign in.
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};

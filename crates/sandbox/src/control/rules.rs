@@ -1,4 +1,4 @@
-//! What goes wrong and what is odd, put in force and ended.
+//! Adds, lists and removes faults and quirks.
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};

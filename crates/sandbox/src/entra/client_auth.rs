@@ -1,5 +1,4 @@
-//! How an application proves that it is the one: a secret, an assertion that its certificate signed, or a token of a
-//! platform that is trusted.
+//! Client authentication: a secret, an assertion signed with a certificate, or a token of a trusted platform.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,21 +14,21 @@ use super::refusal::Refusal;
 use vetwatch_core::time::Timestamp;
 use vetwatch_partner_center::X509;
 
-/// How far clocks may be apart.
+/// Maximum clock difference.
 const SKEW: Duration = Duration::from_mins(5);
-/// The longest life of an assertion.
+/// Maximum lifetime of an assertion.
 const LIFE: Duration = Duration::from_mins(10);
 const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// What the application was registered with.
+/// The application's registered credentials.
 #[derive(Debug)]
 pub(super) struct Proofs {
     pub(super) secret: String,
     pub(super) secret_expired: bool,
     pub(super) certificates: Vec<X509>,
-    /// What the trusted platform's token is at present.
+    /// The trusted platform's current token.
     pub(super) federated: Option<String>,
-    /// Assertions that were used, by their `jti`.
+    /// The `jti` of each assertion that was used.
     used: HashSet<String>,
 }
 
@@ -38,7 +37,7 @@ impl Proofs {
         Self { secret, secret_expired: false, certificates: Vec::new(), federated: None, used: HashSet::new() }
     }
 
-    /// Beside those that are known already. False if it is none.
+    /// Adds a certificate to those known. False if it is not one.
     pub(super) fn register(&mut self, pem: &str) -> bool {
         let der = CertificateDer::from_pem_slice(pem.as_bytes());
         let read = der.ok().and_then(|der| X509::read(&der));

@@ -1,4 +1,4 @@
-//! How the login server says no.
+//! Error responses of the login server.
 
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, HeaderName, PRAGMA};
@@ -21,12 +21,12 @@ impl Refusal {
         Self { status: StatusCode::from_u16(status).unwrap_or_default(), error, code, text: text.into() }
     }
 
-    /// Of a grant: an authorization code, a refresh token, a device code.
+    /// A rejected grant: an authorization code, a refresh token, a device code.
     pub(super) fn of_grant(code: u32, text: impl Into<String>) -> Self {
         Self::new(400, "invalid_grant", code, text)
     }
 
-    /// Of the application's proof.
+    /// Failed client authentication.
     pub(super) fn of_client(code: u32, text: impl Into<String>) -> Self {
         Self::new(401, "invalid_client", code, text)
     }

@@ -1,4 +1,4 @@
-//! Users: device codes that somebody approves or does not, and the refresh tokens that come of it.
+//! User sign-ins: device codes, and the refresh tokens they lead to.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use super::super::duration_serde;
 use super::refusal::Refusal;
 use vetwatch_core::time::Timestamp;
 
-/// How users sign in, and what becomes of their refresh tokens.
+/// How users sign in, and how refresh tokens are rotated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SignIns {
     pub rotation: Rotation,
     /// Users sign in with a second factor.
     pub mfa: bool,
-    /// How Partner Center refuses those who did not.
+    /// How Partner Center rejects users without a second factor.
     pub mfa_refusal: MfaRefusal,
-    /// How often a device may ask.
+    /// Minimum interval between a device's requests.
     #[serde(with = "duration_serde")]
     pub interval: Duration,
-    /// How long a device code is good for.
+    /// Lifetime of a device code.
     #[serde(with = "duration_serde")]
     pub code_lifetime: Duration,
 }
@@ -39,22 +39,22 @@ impl Default for SignIns {
     }
 }
 
-/// What a redemption does to refresh tokens. Which of it is true of Entra ID is not documented to the end.
+/// How redeeming a refresh token affects others. Entra ID's behaviour is not fully documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rotation {
-    /// The newest and the one that was redeemed for it are good; older ones are refused.
+    /// The newest and the one redeemed for it are valid; older ones are rejected.
     #[default]
     Previous,
-    /// As soon as the new access token is used, only the newest is good.
+    /// Once the new access token is used, only the newest is valid.
     Strict,
-    /// All are good, as Entra ID's documentation has it.
+    /// All stay valid, as Entra ID's documentation says.
     Lenient,
-    /// There is no replacement: the same token stays good.
+    /// No rotation: the same token stays valid.
     Never,
 }
 
-/// The 401 of a user without a second factor.
+/// The 401 for a user without a second factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MfaRefusal {
@@ -65,7 +65,7 @@ pub enum MfaRefusal {
     Code,
 }
 
-/// What somebody did about a device code.
+/// A user's decision about a device code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
@@ -74,13 +74,13 @@ pub enum Decision {
     Declined,
 }
 
-/// A device that waits.
+/// A device that waits for its user.
 #[derive(Debug, Clone, Serialize)]
 pub struct Device {
     pub user_code: String,
     pub decision: Decision,
     pub expires_at: Timestamp,
-    /// How often it asked.
+    /// Number of requests so far.
     pub asked: u64,
     #[serde(skip)]
     interval: Duration,
@@ -90,12 +90,12 @@ pub struct Device {
     scope: String,
 }
 
-/// Beside an access token: the sign-in that it is of.
+/// The sign-in that an access token belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct OfUser {
     pub(super) mfa: bool,
     family: usize,
-    /// The refresh token that was redeemed for it.
+    /// The refresh token that was redeemed for the access token.
     redeemed: Option<String>,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct OfUser {
 pub(super) struct Users {
     pub(super) settings: SignIns,
     devices: HashMap<String, Device>,
-    /// Each refresh token that was given out: its sign-in, and when.
+    /// Each issued refresh token: its sign-in, and the time of issue.
     tokens: HashMap<String, (usize, Timestamp)>,
     families: Vec<Family>,
 }
@@ -124,7 +124,7 @@ fn made_up(length: usize) -> String {
 }
 
 impl Users {
-    /// Answers a device's first question.
+    /// Responds to a device's first request.
     pub(super) fn device_code(&mut self, scope: &str, url: &str, now: Timestamp) -> Value {
         let (device_code, user_code) = (made_up(150), made_up(9).to_uppercase());
         let SignIns { interval, code_lifetime, .. } = self.settings;
@@ -152,13 +152,13 @@ impl Users {
         self.devices.values().cloned().collect()
     }
 
-    /// False if nobody waits with that code.
+    /// False if no device is waiting with that code.
     pub(super) fn decide(&mut self, user_code: &str, decision: Decision) -> bool {
         let device = self.devices.values_mut().find(|device| device.user_code.eq_ignore_ascii_case(user_code));
         device.map(|device| device.decision = decision).is_some()
     }
 
-    /// Whether the person has signed in: then the first refresh token, if it was asked for.
+    /// Checks whether the user has signed in. Returns the first refresh token, if it was requested.
     pub(super) fn redeem_device(&mut self, code: &str, now: Timestamp) -> Result<(OfUser, Option<String>), Refusal> {
         let Some(device) = self.devices.get_mut(code) else {
             return Err(Refusal::new(400, "bad_verification_code", 70019, "Verification code expired or unknown."));
@@ -199,13 +199,13 @@ impl Users {
         (OfUser { mfa, family, redeemed: None }, token)
     }
 
-    /// Somebody changed a password: every sign-in is over.
+    /// Revokes every sign-in, as a changed password does.
     pub(super) fn revoke(&mut self) -> usize {
         self.families.iter_mut().for_each(|family| family.revoked = true);
         self.families.len()
     }
 
-    /// A refresh token for its replacement.
+    /// Redeems a refresh token for its replacement.
     pub(super) fn redeem(&mut self, token: &str, now: Timestamp) -> Result<(OfUser, Option<String>), Refusal> {
         let Some((number, given_at)) = self.tokens.get(token).copied() else {
             return Err(Refusal::of_grant(9_002_313, "Invalid request. Request is malformed or invalid."));
@@ -235,7 +235,7 @@ impl Users {
         Ok((user, Some(replacement)))
     }
 
-    /// An access token arrived at Partner Center.
+    /// Records that an access token was used at Partner Center.
     pub(super) fn used(&mut self, user: &OfUser) {
         if self.settings.rotation == Rotation::Strict
             && let Some(family) = self.families.get_mut(user.family)

@@ -1,4 +1,4 @@
-//! One SMTP connection, from the greeting to its end.
+//! One SMTP session.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -12,36 +12,36 @@ use crate::listener::{ConnectionControl, Disconnect, Wire};
 
 const LARGEST_MESSAGE: usize = 10 * 1024 * 1024;
 const LONGEST_LINE: u64 = 64 * 1024;
-/// A client that was left hanging is forgotten after this.
+/// Maximum time that a silent session is held.
 const LONGEST_HANG: Duration = Duration::from_mins(10);
 
-/// Go on, or end the connection.
+/// Whether the session continues or the connection closes.
 type Next = ControlFlow<()>;
 
 struct Session {
     stream: BufReader<Wire>,
     line: ConnectionControl,
-    desk: Arc<ServerState>,
+    server: Arc<ServerState>,
     from: Option<String>,
     to: Vec<String>,
 }
 
-pub(super) async fn serve(wire: Wire, desk: Arc<ServerState>) {
+pub(super) async fn serve(wire: Wire, server: Arc<ServerState>) {
     let line = wire.line.clone();
-    let mut session = Session { stream: BufReader::new(wire), line, desk, from: None, to: Vec::new() };
-    // However it ends, the connection does; the client is the one who has to make sense of it.
+    let mut session = Session { stream: BufReader::new(wire), line, server, from: None, to: Vec::new() };
+    // Errors just end the connection; handling that is the client's task.
     let _ = session.run().await;
 }
 
 impl Session {
     async fn run(&mut self) -> io::Result<()> {
-        let greeting = self.desk.act(Stage::Greeting, &[]);
+        let greeting = self.server.act(Stage::Greeting, &[]);
         if self.perform(greeting, "220 mail.sandbox.example ESMTP").await?.is_break() {
             return Ok(());
         }
         while let Some(command) = self.read_line().await? {
             let command = String::from_utf8_lossy(&command).trim_end().to_owned();
-            self.desk.note(&command);
+            self.server.note(&command);
             if self.obey(&command).await?.is_break() {
                 break;
             }
@@ -53,7 +53,7 @@ impl Session {
         let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" | "HELO" => {
-                let act = self.desk.act(Stage::Ehlo, &[]);
+                let act = self.server.act(Stage::Ehlo, &[]);
                 self.forget();
                 let agreed = if verb.eq_ignore_ascii_case("ehlo") {
                     format!("250-mail.sandbox.example\r\n250-SIZE {LARGEST_MESSAGE}\r\n250 8BITMIME")
@@ -67,7 +67,7 @@ impl Session {
                 if self.from.is_some() {
                     return self.say("503 5.5.1 there is a sender already").await;
                 }
-                let act = self.desk.act(Stage::Mail, &[]);
+                let act = self.server.act(Stage::Mail, &[]);
                 if agrees(act.as_ref()) {
                     self.from = Some(from);
                 }
@@ -78,7 +78,7 @@ impl Session {
                 if self.from.is_none() {
                     return self.say("503 5.5.1 MAIL first").await;
                 }
-                let act = self.desk.act(Stage::Rcpt, std::slice::from_ref(&to));
+                let act = self.server.act(Stage::Rcpt, std::slice::from_ref(&to));
                 if agrees(act.as_ref()) {
                     self.to.push(to);
                 }
@@ -92,7 +92,7 @@ impl Session {
             "NOOP" => self.say("250 2.0.0 ok").await,
             "VRFY" => self.say("252 2.1.5 try it").await,
             "QUIT" => {
-                let act = self.desk.act(Stage::Quit, &[]);
+                let act = self.server.act(Stage::Quit, &[]);
                 self.perform(act, "221 2.0.0 bye").await.map(|_| Next::Break(()))
             }
             _ => self.say("502 5.5.1 not implemented").await,
@@ -103,7 +103,7 @@ impl Session {
         if self.from.is_none() || self.to.is_empty() {
             return self.say("503 5.5.1 MAIL and RCPT first").await;
         }
-        let act = self.desk.act(Stage::Data, &self.to);
+        let act = self.server.act(Stage::Data, &self.to);
         let agreed = agrees(act.as_ref());
         let next = self.perform(act, "354 end with a dot").await?;
         if next.is_break() || !agreed {
@@ -114,9 +114,9 @@ impl Session {
         if raw.len() > LARGEST_MESSAGE {
             return self.say("552 5.3.4 too large").await;
         }
-        let act = self.desk.act(Stage::Message, &to);
+        let act = self.server.act(Stage::Message, &to);
         if let Some(SmtpAction::Delay(wait)) = act {
-            // Taken when it is said, so that a client that gave up meanwhile has not delivered it.
+            // Accepted with the reply, so that a client that disconnected before has not delivered it.
             tokio::time::sleep(wait).await;
         }
         let taken = match &act {
@@ -124,19 +124,19 @@ impl Session {
             Some(SmtpAction::Reply(reply)) => reply.starts_with('2'),
             Some(SmtpAction::Hang | SmtpAction::Close | SmtpAction::Reset) => false,
         };
-        let received_at = self.desk.clock.now();
+        let received_at = self.server.clock.now();
         let mail = Mail { received_at, from, to, raw, acknowledged: false };
-        let index = taken.then(|| self.desk.mails.push(mail));
+        let index = taken.then(|| self.server.mails.push(mail));
         let act = if let Some(SmtpAction::Delay(_)) = act { None } else { act };
         let said = matches!(act, None | Some(SmtpAction::Reply(_)));
         let next = self.perform(act, "250 2.0.0 taken").await?;
         if let Some(index) = index.filter(|_| said) {
-            self.desk.mails.change(index, |mail| mail.acknowledged = true);
+            self.server.mails.change(index, |mail| mail.acknowledged = true);
         }
         Ok(next)
     }
 
-    /// Does as the script says, or says `agreed`.
+    /// Applies the first rule that matches, or replies `agreed`.
     async fn perform(&mut self, act: Option<SmtpAction>, agreed: &str) -> io::Result<Next> {
         match act {
             None => self.say(agreed).await,
@@ -151,7 +151,7 @@ impl Session {
                 self.say(agreed).await
             }
             Some(SmtpAction::Hang | SmtpAction::TakeThenHang) => {
-                // Ends when the client does, or the server.
+                // Ends when the client disconnects or the server stops.
                 let mut nowhere = tokio::io::sink();
                 let gone = tokio::io::copy_buf(&mut self.stream, &mut nowhere);
                 let _ = tokio::time::timeout(LONGEST_HANG, gone).await;
@@ -162,7 +162,7 @@ impl Session {
 
     async fn say(&mut self, reply: &str) -> io::Result<Next> {
         self.stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
-        // 421 is the server's farewell.
+        // After 421 the server closes the connection.
         Ok(if reply.starts_with("421") { Next::Break(()) } else { Next::Continue(()) })
     }
 
@@ -171,14 +171,14 @@ impl Session {
         self.to.clear();
     }
 
-    /// A line with its end; `None` when the client has gone.
+    /// A line including its end; `None` if the client disconnected.
     async fn read_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         (&mut self.stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await?;
         Ok(if line.ends_with(b"\n") { Some(line) } else { None })
     }
 
-    /// The message up to the lonely dot, which does not belong to it.
+    /// The message up to the terminating dot, which is not part of it.
     async fn read_message(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut message = Vec::new();
         loop {
@@ -186,7 +186,7 @@ impl Session {
             if line == b".\r\n" {
                 return Ok(Some(message));
             }
-            // What is beyond the limit is read and thrown away: the refusal comes at the end.
+            // Bytes beyond the limit are read and dropped: the rejection follows at the end.
             if message.len() <= LARGEST_MESSAGE {
                 message.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
             }
@@ -194,7 +194,7 @@ impl Session {
     }
 }
 
-/// Whether the client is told that its sender or recipient is accepted.
+/// True if the sender or recipient is accepted.
 fn agrees(act: Option<&SmtpAction>) -> bool {
     match act {
         None | Some(SmtpAction::Delay(_)) => true,

@@ -1,4 +1,4 @@
-//! The mail server, as a client sees it.
+//! The mail server from a client's view.
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -83,7 +83,7 @@ async fn lettre_can_deliver_to_it() {
         .body("one\n.\ntwo\n".to_owned())
         .unwrap();
     transport.send(message.clone()).await.unwrap();
-    // lettre ends every message with one more line end.
+    // lettre appends one more line end to every message.
     assert_eq!(mailbox.mails()[0].raw, [&message.formatted()[..], b"\r\n"].concat());
     mailbox.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 nobody".into())).to("anna@partner.example"));
     assert!(transport.send(message).await.unwrap_err().is_permanent());

@@ -1,8 +1,8 @@
-//! The activity log, in all the orders and spellings in which it may come.
+//! The activity log in every order and spelling.
 
 use super::*;
 
-/// `operationType` of what a question finds, over all pages; or the status.
+/// `operationType` of the records that a query finds, over all pages; or the status.
 async fn log(setup: &Setup, token: &str, query: &str) -> Result<Vec<String>, u16> {
     let mut found = Vec::new();
     let mut next = Value::Null;

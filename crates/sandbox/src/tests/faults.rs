@@ -1,4 +1,4 @@
-//! What goes wrong on demand.
+//! Injected faults.
 
 use reqwest::Response;
 use tokio::time::timeout;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::*;
 
 #[tokio::test]
-async fn faults_hit_whom_they_are_meant_for_as_often_as_asked() {
+async fn faults_apply_to_the_intended_requests_as_often_as_configured() {
     let setup = Setup::new().await;
     let (id, other, token) = (setup.customer(), setup.customer(), setup.token().await);
     setup.sandbox.submit(&id).unwrap();

@@ -1,4 +1,4 @@
-//! The customer list, in all the ways in which it can be cut, cut short and muddled.
+//! The customer list, with every pagination quirk.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ struct Seen {
     ids: Vec<String>,
     pages: Vec<usize>,
     uris: BTreeSet<String>,
-    /// Of the last answer.
+    /// Status of the last response.
     status: u16,
 }
 

@@ -1,4 +1,4 @@
-//! Answers that are right and yet awkward, or in order and yet untrue.
+//! Responses that are correct but unusual, or well-formed but wrong.
 
 use super::*;
 use crate::response_options::{DateFormat, DateName, Keys, Shape, Unqualified, Words};

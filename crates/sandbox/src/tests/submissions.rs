@@ -84,7 +84,7 @@ async fn a_repetition_under_the_same_id_is_no_second_attempt_and_one_after_an_an
     let (status, answer) = setup.submit(&user, &path, K12, Uuid::new_v4()).await;
     assert_eq!((status, answer["code"].as_str()), (409, Some("900601")));
 
-    // One that got lost may come again.
+    // A submission whose response was lost may be repeated.
     let (other, path) = school(&setup, 2);
     setup.sandbox.fault(FaultRule::on(Kind::Submissions, Fault::Lost).times(1));
     let noted = setup.sandbox.violations().len();

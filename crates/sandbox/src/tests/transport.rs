@@ -1,4 +1,4 @@
-//! How answers go over the wire, read from it byte by byte.
+//! How responses are sent, read byte by byte.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -8,7 +8,7 @@ use super::response_options::{Framing, Ids};
 use super::*;
 
 impl Setup {
-    /// A whole answer as it came, on a connection of its own.
+    /// A complete raw response, on a new connection.
     async fn raw(&self, path: &str, token: &str, connection: &str) -> (String, Vec<u8>) {
         let mut tcp = TcpStream::connect(self.sandbox.address()).await.unwrap();
         let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
@@ -71,7 +71,7 @@ async fn an_answer_is_sent_as_asked_for() {
     }
     assert!(dripped == plain && pieces > 2, "{pieces} pieces");
 
-    // A quirk of sending and a fault go together: half an answer without a length looks like a whole one.
+    // A transport quirk and a fault combined: half a response without a length looks complete.
     once(TransportOptions { framing: Some(Framing::Http10), ..usual() });
     setup.sandbox.fault(FaultRule::about(&id, Fault::Cut).times(1));
     let half = setup.raw(&about(&id), &token, "close").await.1;
@@ -107,7 +107,7 @@ async fn when_to_come_again_is_said_in_seconds_or_as_a_date() {
         answer.headers()["retry-after"].to_str().unwrap().to_owned()
     };
     assert_eq!(setup.get(&path, &token).await.0, 200);
-    // It is 09:14:03.120.
+    // The time is 09:14:03.120.
     assert_eq!(retry_after().await, "Sat, 21 Nov 2026 09:15:04 GMT");
     setup.sandbox.throttle(None);
     setup.sandbox.fault(FaultRule::all(Fault::throttled_with_a_date(20 * SECOND)).times(1));

@@ -10,19 +10,19 @@ use ring::hmac;
 
 use vetwatch_core::time::Timestamp;
 
-/// How far a timestamp may be from now; older ones could be replayed.
+/// Maximum distance of a timestamp from now; older ones could be replays.
 const TOLERANCE: Duration = Duration::from_mins(5);
 
-/// What is right with a request's signature, or wrong.
+/// Result of verifying a request's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signature {
     Valid,
-    /// One of the three headers is missing or cannot be read.
+    /// One of the three headers is missing or malformed.
     Missing,
-    /// Signed too long ago, or in the future.
+    /// The timestamp is too old, or in the future.
     Stale,
     Wrong,
-    /// The receiver was given no secret, or did not read the body.
+    /// The receiver has no secret, or did not read the body.
     NotChecked,
 }
 

@@ -1,4 +1,4 @@
-//! The webhook receiver, as a sender sees it.
+//! The webhook receiver from a sender's view.
 
 use reqwest::Client;
 
@@ -6,7 +6,7 @@ use super::*;
 use vetwatch_core::time::ManualClock;
 
 const SOON: Duration = Duration::from_secs(10);
-/// Of the specification's own example.
+/// From the example in the specification.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
 const SIGNED_S: i64 = 1_614_265_330;
@@ -66,7 +66,7 @@ async fn it_answers_as_scripted_and_then_agrees_again() {
         [(WebhookAction::CloseBefore, false), (WebhookAction::CloseAfter, true), (WebhookAction::ResetAfter, true)]
     {
         receiver.clear();
-        // A client may well try once more on a new connection when an old one breaks.
+        // A client may retry on a new connection if an old one breaks.
         receiver.script(act.clone(), None);
         assert!(send(&client, &receiver, SIGNATURE, BODY).await.is_none(), "{act:?}");
         let hook = receiver.wait_for(1, SOON).await.unwrap().remove(0);
