@@ -34,7 +34,7 @@ pub struct Args {
     pub keep: Option<PathBuf>,
 }
 
-/// Interval of observation.
+/// How often the demo looks for what happened.
 const TICK: Duration = Duration::from_millis(50);
 /// Duration of a pass, unless `--duration` is shorter.
 const PASS: Duration = Duration::from_secs(24);

@@ -136,7 +136,10 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
         return Err(Failure::new(exit, format!("nothing more is asked of {partner} for now"))
             .because(backoff.reason)
             .listing(left)
-            .advise(format!("nothing is asked there before {}; whoever is due is asked then", backoff.backoff_until)));
+            .advise(format!(
+                "nothing is sent there before {}; customers that are due are polled then",
+                backoff.backoff_until
+            )));
     }
     if done.failed > 0 {
         return Err(Failure::new(

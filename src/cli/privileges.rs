@@ -71,7 +71,7 @@ fn owner(database: &Path) -> Result<Option<Owner>, Failure> {
         Err(error) => return Err(unknown(database, &error)),
     };
     if file.as_ref().is_some_and(Metadata::is_symlink) {
-        return Err(refused("it is a link, and whoever made it chose what root would write to".to_owned())
+        return Err(refused("it is a link, and its author chose what root would write to".to_owned())
             .advise("name the file itself in `path` of [database]"));
     }
     if file.as_ref().is_some_and(|file| !file.is_file()) {

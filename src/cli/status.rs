@@ -36,7 +36,6 @@ struct Overview {
     /// Verdicts that wait for confirmation.
     pending: Vec<PendingRow>,
     decided: Vec<DecisionRow>,
-    #[serde(rename = "blind")]
     unreadable: Vec<CustomerRow>,
     partners: Vec<Partner>,
     endpoints: Vec<EndpointState>,

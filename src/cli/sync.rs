@@ -112,7 +112,7 @@ pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
 fn closed(partner: &str, backoff: &Backoff) -> Failure {
     Failure::new(Exit::TryAgain, format!("the customer list of {partner} is not asked for now; nothing was changed"))
         .because(backoff.reason.clone())
-        .advise(format!("nothing is asked there before {}; try again then", backoff.backoff_until))
+        .advise(format!("nothing is sent there before {}; try again then", backoff.backoff_until))
 }
 
 /// The exit code for an error.

@@ -51,7 +51,7 @@ async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<Validation
     if let Some(backoff) = backoff.as_ref().filter(|backoff| backoff.backoff_until > context.now()) {
         return Err(Failure::new(Exit::TryAgain, what)
             .because(backoff.reason.clone())
-            .advise(format!("nothing is asked there before {}; try again then", backoff.backoff_until)));
+            .advise(format!("nothing is sent there before {}; try again then", backoff.backoff_until)));
     }
     tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     match poller.client.validation_codes().await {

@@ -28,7 +28,8 @@ fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
     let written = section.has("url");
     let http = http::read(section)?;
     if written && !address::is_loopback(&http.url) {
-        section.warning("url", "whoever knows this URL can write into the channel: better in a file, with url_file");
+        section
+            .warning("url", "anybody who knows this URL can write into the channel: put it into a file, with url_file");
     }
     // Secret even if given as `url`.
     let http = HttpSettings { is_secret: true, ..http };

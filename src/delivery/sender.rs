@@ -213,7 +213,7 @@ impl Sender {
                 warn!(
                     delivery.id = %id, attempt,
                     "{recipient} of {endpoint} refused a message for good: {reply}; `vetwatch deliveries redrive {id}` sends \
-                     it again to whoever refused it"
+                     it again to that recipient"
                 );
             }
         }

@@ -67,7 +67,7 @@ impl WriteTx {
         let known = sqlx::query!(
             r#"update customer
                set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'manual',
-                   -- Wanted by hand: whoever left is asked again, whatever the list says.
+                   -- Added by hand: a departed customer is polled again, whatever the list says.
                    was_in_list = case when departed_since is null then was_in_list else 0 end,
                    missing_from_list_since = case when departed_since is null then missing_from_list_since end,
                    response = case when departed_since is null then response end,

@@ -33,7 +33,7 @@ impl Store {
     pub async fn open_reviews(&self, partner: i64, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
         let seen_after = seen_after.as_millis();
         let rows = sqlx::query!(
-            r#"select o.id as "observation!", c.id as "customer!", o.qualification, o.vetting_status as "status!: String",
+            r#"select o.id as "state_row!", c.id as "customer!", o.qualification, o.vetting_status as "status!: String",
                       o.vetting_created_at, o.attempt, o.attempt_created_at, o.status_since,
                       coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64",
                       coalesce(c.first_seen_at, o.status_since) as "customer_since!: i64",
@@ -56,7 +56,7 @@ impl Store {
         .fetch_all(&self.read)
         .await?;
         let reviews = rows.into_iter().map(|row| OpenReview {
-            state_row: row.observation,
+            state_row: row.state_row,
             customer: row.customer,
             qualification: row.qualification,
             status: row.status,

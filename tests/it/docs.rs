@@ -279,7 +279,7 @@ fn every_command_of_the_pages_can_be_typed() {
     assert!(typed["sh"] >= 20 && typed["console"] >= 5, "{typed:?} were found");
 }
 
-/// A text in backticks that begins with `vetwatch` and a small letter names a command.
+/// A text in backticks that begins with `vetwatch` and a small character names a command.
 #[test]
 fn every_command_that_the_pages_mention_exists() {
     let cli = vetwatch::cli::Cli::command();

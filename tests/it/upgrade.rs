@@ -63,7 +63,7 @@ async fn a_database_of_before_the_first_release_is_refused_in_words_and_left_as_
                  installed_on timestamp not null default current_timestamp, success boolean not null default true,
                  checksum blob not null, execution_time bigint not null default 0);
              insert into _sqlx_migrations (version, description, checksum) values {applied};
-             create table observation (id integer primary key)"
+             create table former (id integer primary key)"
         );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut database).await.unwrap();
         database.close().await.unwrap();

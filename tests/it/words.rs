@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 /// Files of these folders, and these files.
 const PLACES: [&str; 8] = ["src", "crates", "migrations", "deploy", "docs", "README.md", "CONTRIBUTING.md", "tests/it"];
 /// Where the words themselves are the matter, and what is quoted from elsewhere.
-const EXEMPT: [&str; 4] = [
+const EXEMPT: [&str; 5] = [
     "docs/development/glossary.md",
     "tests/it/words.rs",
-    "tests/it/webhook/echo.rs",
     "crates/core/src/redact/tests.rs",
+    "src/config/section.rs",
+    "src/config/tests/problems.rs",
 ];
 
 fn files(path: &Path, found: &mut Vec<PathBuf>) {
@@ -49,7 +50,7 @@ fn nobody_uses_a_word_that_was_given_up() {
         let text = fs::read_to_string(path).unwrap_or_default();
         for (number, line) in text.lines().enumerate() {
             let line = line.to_lowercase();
-            for word in line.split(|c: char| !c.is_alphanumeric()) {
+            for word in line.split(|c: char| !c.is_alphanumeric() && c != '_') {
                 if words.iter().any(|given_up| given_up == word) {
                     uses.entry(word.to_owned()).or_default().push(format!("{}:{}", path.display(), number + 1));
                 }

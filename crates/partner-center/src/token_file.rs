@@ -124,7 +124,7 @@ impl StoredToken {
     fn to_json(&self) -> String {
         let previous = self.previous.as_ref().map(ExposeSecret::expose_secret);
         let json = json!({
-            "about": "A user's refresh token for Partner Center, by `vetwatch login`. Whoever has it is that user.",
+            "about": "A user's refresh token for Partner Center, by `vetwatch login`. Its holder is that user.",
             "refresh_token": self.current.expose_secret(),
             "previous": previous,
             "obtained_at": self.obtained_at,

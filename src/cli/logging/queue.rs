@@ -47,7 +47,7 @@ impl Queue {
             let (lines, dropped) = self.take();
             if dropped > 0 {
                 // Queued directly after the earlier lines, now that there is room.
-                warn!("{dropped} log lines were dropped: whoever reads the log did not keep up");
+                warn!("{dropped} log lines were dropped: the reader of the log did not keep up");
             }
             sink(lines);
             self.lock().writing = false;

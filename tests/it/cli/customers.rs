@@ -120,7 +120,7 @@ async fn a_throttled_list_is_not_asked_for_again_before_its_time_by_anybody() {
     for command in [&["poll"][..], &["customers", "sync"]] {
         let said = desk.run(command).await.exits(75).err;
         assert!(said.contains("the customer list of emea is not asked for now") && said.contains("429"), "{said}");
-        assert!(said.contains("nothing is asked there before 20"), "{said}");
+        assert!(said.contains("nothing is sent there before 20"), "{said}");
     }
     assert_eq!((desk.sandbox.count(Kind::Customers), desk.sandbox.count(Kind::Qualifications)), (1, 0));
 }
