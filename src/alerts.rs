@@ -4,6 +4,9 @@
 //! Everything is derived from what the poller and the dispatchers record in the database.
 
 mod credentials;
+pub mod departed_customers;
+pub mod initial_sync;
+pub mod unknown_statuses;
 mod customers;
 mod endpoints;
 mod fallbacks;

@@ -23,11 +23,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::alerts::{departed_customers, initial_sync, unknown_statuses};
 use crate::calendar::Reminders;
 use crate::clock_watch::ClockWatch;
 use crate::delivery::route::Routes;
 use crate::partner_center::{Budget, PartnerCenter};
-use crate::recording::{departed_customers, initial_sync, mass_absence, unknown_statuses};
+use crate::recording::mass_absence;
 use crate::schedule::Intervals;
 use crate::schedule::PollClass;
 use crate::store::{self, PartnerRow, Store};

@@ -1,11 +1,8 @@
 //! Records a response in one transaction: the states, their changes, the events and their deliveries, all or nothing. So
 //! no verdict is lost.
 
-pub mod initial_sync;
 pub mod mass_absence;
-pub mod departed_customers;
 pub mod submission;
-pub mod unknown_statuses;
 
 use std::time::Duration;
 

@@ -3,6 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::reports::fixture;
 
+const fn minutes(n: u64) -> Duration {
+    Duration::from_mins(n)
+}
+
 const NOON: Timestamp = Timestamp::from_millis(1_795_262_400_000);
 
 fn intervals() -> Intervals {

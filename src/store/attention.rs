@@ -1,8 +1,8 @@
 //! Whether work is late, and which alerts are raised.
 
 use super::{Error, Store, WriteTx};
-use crate::attention::Reason;
 use crate::time::{Clock as _, SystemClock, Timestamp};
+use vetwatch_core::reason::Reason;
 
 /// A partner that was ever watched.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tracing::error;
 
 use super::{DueCustomer, Error, Failed, WriteTx, to_count, unreadable};
-use crate::attention::Reason;
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
+use vetwatch_core::reason::Reason;
 
 /// When a customer with an unreadable row is polled again.
 const UNREADABLE_ROW_RETRY: Duration = Duration::from_mins(5);

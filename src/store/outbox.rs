@@ -9,9 +9,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Error, Store, WriteTx, json, row_error, to_count, unreadable};
-use crate::delivery::took;
 use crate::event::{Event, EventData, EventType};
 use crate::time::Timestamp;
+use vetwatch_core::retry::took;
 
 /// A delivery with an open attempt.
 #[derive(Debug, Clone)]

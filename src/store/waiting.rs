@@ -1,7 +1,7 @@
 //! Deliveries that wait indefinitely: for an endpoint that is not configured, or while their endpoint accepts others.
 
 use super::{Error, Store, WriteTx};
-use crate::attention::Reason;
+use vetwatch_core::reason::Reason;
 use crate::event::Event;
 use crate::time::Timestamp;
 

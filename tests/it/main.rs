@@ -37,6 +37,7 @@ mod signals;
 mod upgrade;
 mod verdicts;
 mod waiting;
+mod walls;
 mod webhook;
 mod words;
 mod week;

@@ -81,7 +81,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// A new event with a random id. The ids of verdicts are deterministic: see [`ids`](crate::ids).
+    /// A new event with a random id. The ids of verdicts are deterministic: see the module `ids`.
     #[must_use]
     pub fn new(kind: EventType, partner: &str, subject: EventPayload, observed_at: Timestamp, now: Timestamp) -> Self {
         let event_id = Uuid::now_v7();

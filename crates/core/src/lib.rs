@@ -10,6 +10,7 @@ pub mod ids;
 pub mod message;
 pub mod qualification;
 pub mod quiet_hours;
+pub mod reason;
 pub mod redact;
 pub mod retry;
 pub mod routing;
