@@ -31,7 +31,6 @@ mod status;
 pub mod submit;
 pub mod sync;
 pub mod test_send;
-pub mod text;
 pub mod validation;
 mod time_args;
 mod lookup;

@@ -53,7 +53,7 @@
 #![forbid(unsafe_code)]
 
 // The rules, the client and the simulator: crates of their own.
-pub use vetwatch_core::{calendar, changes, event, ids, qualification, redact, schedule, time};
+pub use vetwatch_core::{calendar, changes, event, ids, qualification, redact, schedule, text, time};
 pub use vetwatch_partner_center as partner_center;
 pub use vetwatch_sandbox as sandbox;
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tracing::info;
 
 use crate::alerts::{self, Alarm};
-use crate::delivery::message::{sanitize, time_format};
+use crate::delivery::message::time_format;
 use crate::delivery::route::Routes;
 use crate::event::{EventType, OperationalNotice};
 use crate::store::{self, LostReview, PartnerRow, Store};
+use crate::text;
 use crate::time::Timestamp;
 
 const POLL_DEPARTED_FOR: Duration = Duration::from_hours(24 * 90);
@@ -72,7 +73,7 @@ fn notice(lost: &[LostReview]) -> OperationalNotice {
             format!("{name} is no longer a customer in Partner Center, in the middle of a review"),
             format!(
                 "{name} {why}. The review for {}, going on since {}, can no longer be followed.",
-                sanitize::line(&review.qualification, 60),
+                text::line(&review.qualification, 60),
                 time_format::moment(review.since)
             ),
         )
@@ -93,14 +94,14 @@ fn notice(lost: &[LostReview]) -> OperationalNotice {
 }
 
 pub(super) fn name(label: &str) -> String {
-    sanitize::line(label, 60)
+    text::line(label, 60)
 }
 
 /// Appends a line per review, at most [`MAX_NAMES_IN_MESSAGE`], and how many more there are.
 pub(super) fn list<'a>(text: &mut String, reviews: impl ExactSizeIterator<Item = (&'a str, &'a str, Timestamp)>) {
     let more = reviews.len().saturating_sub(MAX_NAMES_IN_MESSAGE);
     for (label, qualification, since) in reviews.take(MAX_NAMES_IN_MESSAGE) {
-        let (name, qualification) = (name(label), sanitize::line(qualification, 60));
+        let (name, qualification) = (name(label), text::line(qualification, 60));
         let _ = write!(text, "\n- {name}: {qualification}, since {}", since.to_utc().format("%-d %B %Y"));
     }
     if more > 0 {

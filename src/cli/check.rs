@@ -5,13 +5,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::{Context, Exit, Failure, connectivity_check, fit, privileges, text};
+use crate::cli::{Context, Exit, Failure, connectivity_check, fit, privileges};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
 use crate::delivery::chat::ChatService;
 use crate::delivery::email::{LoginBy, Tls};
 use crate::delivery::route::Route;
 use crate::event::EventType;
 use crate::partner_center::Customers;
+use crate::text;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -8,10 +8,11 @@ use serde::Serialize;
 use url::Url;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, sync, text};
+use crate::cli::{Context, Exit, Failure, sync};
 use crate::config::{Config, EndpointKind};
 use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
 use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
+use crate::text;
 use crate::time::Timestamp;
 
 /// Short, because a person waits.
@@ -106,7 +107,11 @@ impl Checker<'_> {
         if !self.context.json {
             let style = self.context.out.style;
             let word = if ok { style.good("ok    ") } else { style.bad("FAILED") };
-            self.context.out.line(&format!("  {}  {step:13} {word}  {}", text::clean(&self.of), text::clean(&text)))?;
+            self.context.out.line(&format!(
+                "  {}  {step:13} {word}  {}",
+                text::terminal(&self.of),
+                text::terminal(&text)
+            ))?;
         }
         self.steps.push(Step { of: self.of.clone(), step: step.to_owned(), ok, text, exit });
         if ok { Ok(()) } else { Err(Stop::Step) }

@@ -1,6 +1,6 @@
 //! CSV for spreadsheets: RFC 4180, without cells that a spreadsheet takes for a formula.
 
-use crate::cli::text;
+use crate::text;
 
 /// Formats a record with its line end. Terminal control characters are removed, so a record is one line.
 pub(super) fn record<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
@@ -10,7 +10,7 @@ pub(super) fn record<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
 
 /// A customer may be named `=cmd|' /C calc'!A1`: an apostrophe in front keeps it text.
 fn cell(value: &str) -> String {
-    let value = text::clean(value);
+    let value = text::terminal(value);
     let formula = value.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠', '|', '%']);
     let value = if formula { format!("'{value}") } else { value.into_owned() };
     if value.contains([',', '"', '\n', '\r']) || value.starts_with(' ') || value.ends_with(' ') {

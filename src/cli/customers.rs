@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use crate::cli::args::{AddArgs, CustomersCommand, SomeCustomers};
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, import, sync, text, time_args};
+use crate::cli::{Context, Exit, Failure, import, sync, time_args};
 use crate::config::PublicConfig;
 use crate::store::Store;
 use crate::store::customers::{Added, NewCustomer};
 use crate::store::reports::CustomerRow;
+use crate::text;
 use crate::time::Timestamp;
 
 pub(super) async fn customers(context: &Context, command: CustomersCommand) -> Result<Exit, Failure> {
@@ -128,7 +129,7 @@ async fn add(context: &Context, outline: &PublicConfig, args: &AddArgs) -> Resul
             .json(&AddResult { result: if added == Added::New { "added" } else { "updated" }, customer: row })?;
         return Ok(Exit::Done);
     }
-    let label = text::clean(who.label());
+    let label = text::terminal(who.label());
     context.out.line(&match added {
         Added::New => format!("{label} ({partner}) is watched from now on."),
         Added::Known { paused: false } => {
@@ -235,7 +236,7 @@ async fn apply(context: &Context, store: &Store, found: &[Customer], change: Cha
 }
 
 fn summary(customer: &Customer, change: Change, changed: bool) -> String {
-    let label = text::clean(customer.label());
+    let label = text::terminal(customer.label());
     match (change, changed) {
         (Change::Remove, _) => format!(
             "{label} is not watched any more; its history stays. No sync brings it back: \

@@ -8,11 +8,12 @@ use serde_json::json;
 
 use crate::cli::args::{DeliveriesCommand, RedriveArgs};
 use crate::cli::output::Style;
-use crate::cli::{Context, Exit, Failure, text, time_args};
+use crate::cli::{Context, Exit, Failure, time_args};
 use crate::config::PublicConfig;
 use crate::store::Store;
 use crate::store::redrive::{Redrive, Redriven};
 use crate::store::reports::{DeliveryDetail, DeliveryFilter, DeliveryRow};
+use crate::text;
 
 pub(super) async fn deliveries(context: &Context, command: DeliveriesCommand) -> Result<Exit, Failure> {
     let outline = context.outline()?;
@@ -91,13 +92,13 @@ pub(super) fn lines_of(style: Style, row: &DeliveryRow) -> String {
         (None, Some(end)) => format!(", {}", time_args::minute(end)),
         (None, None) => String::new(),
     };
-    let mut lines = format!("{}  {state}  to {}  {tries}{time}\n", row.delivery_id, text::clean(&row.endpoint));
+    let mut lines = format!("{}  {state}  to {}  {tries}{time}\n", row.delivery_id, text::terminal(&row.endpoint));
     if let Some(about) = &row.about {
-        let _ = writeln!(lines, "    {}", text::clean(about));
+        let _ = writeln!(lines, "    {}", text::terminal(about));
     }
     // For an accepted one: the recipients that rejected it.
     if let Some(error) = &row.last_error {
-        let _ = writeln!(lines, "    {}", style.faint(&text::clean(error)));
+        let _ = writeln!(lines, "    {}", style.faint(&text::terminal(error)));
     }
     lines
 }
@@ -137,9 +138,9 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
     let mut page = lines_of(style, &detail.delivery);
     let _ = writeln!(page, "\n{}", style.heading("Tells"));
     for event in &detail.events_told {
-        let summary = event.data["summary"].as_str().map(text::clean).unwrap_or_default();
+        let summary = event.data["summary"].as_str().map(text::terminal).unwrap_or_default();
         let about = match (event.data["customer"]["name"].as_str(), event.data["qualification"].as_str()) {
-            (Some(name), Some(qualification)) => format!("{}, {}", text::clean(name), text::clean(qualification)),
+            (Some(name), Some(qualification)) => format!("{}, {}", text::terminal(name), text::terminal(qualification)),
             _ => summary.into_owned(),
         };
         let at = time_args::minute(&event.occurred_at.to_string());
@@ -151,7 +152,7 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
     }
     for attempt in &detail.attempts_made {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way, or the process ended in it");
-        let response = attempt.response.as_deref().map(text::clean).unwrap_or_default();
+        let response = attempt.response.as_deref().map(text::terminal).unwrap_or_default();
         let took = attempt.ended_at.map(|end| format!(" after {} ms", end.since(attempt.began_at).as_millis()));
         let _ = writeln!(
             page,
@@ -164,12 +165,13 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
     if let Some(recipients) = detail.final_replies.as_object().filter(|recipients| !recipients.is_empty()) {
         let _ = writeln!(page, "\n{}", style.heading("Recipients that took it or refused it for good"));
         for (address, reply) in recipients {
-            let _ = writeln!(page, "  {}  {}", text::clean(address), text::clean(reply.as_str().unwrap_or_default()));
+            let _ =
+                writeln!(page, "  {}  {}", text::terminal(address), text::terminal(reply.as_str().unwrap_or_default()));
         }
     }
     let _ = writeln!(page, "\n{}", style.heading("Message"));
     match &detail.message {
-        Some(message) => page += &(text::clean_lines(message) + "\n"),
+        Some(message) => page += &(text::terminal_lines(message) + "\n"),
         None => page += "  It is written when the first attempt begins.\n",
     }
     page
@@ -219,7 +221,7 @@ fn targets_for(context: &Context, outline: &PublicConfig, again: &[(String, Stri
     }
     let mut page = String::new();
     for (id, endpoint) in again {
-        let _ = writeln!(page, "{id}  to {}", text::clean(endpoint));
+        let _ = writeln!(page, "{id}  to {}", text::terminal(endpoint));
     }
     let plural = if again.len() == 1 { "message is" } else { "messages are" };
     let _ = writeln!(page, "{} {plural} due now; the daemon sends them.", again.len());
@@ -229,7 +231,7 @@ fn targets_for(context: &Context, outline: &PublicConfig, again: &[(String, Stri
     gone.dedup();
     for name in gone {
         let _ =
-            writeln!(page, "The configuration has no endpoint \"{}\": until it does, they wait.", text::clean(name));
+            writeln!(page, "The configuration has no endpoint \"{}\": until it does, they wait.", text::terminal(name));
     }
     context.out.write(&page)?;
     Ok(Exit::Done)

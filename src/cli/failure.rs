@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::cli::text;
 use crate::store;
+use crate::text;
 
 /// The exit codes, on which scripts and service managers rely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +93,12 @@ impl Failure {
     /// Renders lines for people, without terminal control characters.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut lines = format!("vetwatch: {}\n", text::clean(&self.message()));
+        let mut lines = format!("vetwatch: {}\n", text::terminal(&self.message()));
         for line in &self.list {
-            let _ = writeln!(lines, "  {}", text::clean(line));
+            let _ = writeln!(lines, "  {}", text::terminal(line));
         }
         if let Some(advice) = &self.advice {
-            let _ = writeln!(lines, "{}", text::clean(advice));
+            let _ = writeln!(lines, "{}", text::terminal(advice));
         }
         lines
     }

@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, privileges, run, sync, text};
+use crate::cli::{Context, Exit, Failure, lookup, privileges, run, sync};
 use crate::config::Config;
 use crate::daemon::Signals;
 use crate::partner_center::{DeviceLogin, PartnerSettings, SignInError, SignedIn};
+use crate::text;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,8 +37,8 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
             "To sign in for {}, open {} in a browser, on any machine, and type the code {}\n\
              The code is good for {}. Sign in as an Admin Agent, with a second factor. Ctrl-C gives up.",
             settings.name,
-            text::clean(&prompt.url),
-            context.out.style.heading(&text::clean(&prompt.code)),
+            text::terminal(&prompt.url),
+            context.out.style.heading(&text::terminal(&prompt.code)),
             humantime::format_duration(prompt.life),
         ))?;
     }
@@ -58,7 +59,7 @@ fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> R
         });
         context.out.line(&text::inert_json(&result.to_string()))?;
     } else {
-        let user = user.as_deref().map(|user| format!(" as {}", text::clean(user))).unwrap_or_default();
+        let user = user.as_deref().map(|user| format!(" as {}", text::terminal(user))).unwrap_or_default();
         context.out.line(&format!(
             "Signed in{user}. A running daemon goes on with it within a quarter of an hour, and renews it from then \
              on; left unused, it ends after 90 days."
@@ -84,7 +85,7 @@ fn partner<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c PartnerSett
     match of_users.as_slice() {
         [partner] => Ok(partner),
         [] => {
-            let who = name.map_or_else(|| "any partner".into(), text::clean);
+            let who = name.map_or_else(|| "any partner".into(), text::terminal);
             Err(Failure::new(Exit::Configuration, format!("no user signs in for {who}"))
                 .because("the configuration has no refresh token there")
                 .advise(

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
-use crate::cli::{Exit, Failure, text};
+use crate::cli::{Exit, Failure};
+use crate::text;
 
 /// A column of at most this width (`2026-11-20 14:03`, `InReview → Approved`) is never broken.
 const WHOLE_WIDTH: u16 = 19;
@@ -122,7 +123,7 @@ impl Output {
             table.set_header(header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         }
         for row in rows {
-            table.add_row(row.iter().map(|cell| text::clean(cell).into_owned()).collect::<Vec<_>>());
+            table.add_row(row.iter().map(|cell| text::terminal(cell).into_owned()).collect::<Vec<_>>());
         }
         for (column, constraint) in constraints(&mut table, header, self.width).into_iter().enumerate() {
             if let Some(column) = table.column_mut(column) {

@@ -5,11 +5,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::PollArgs;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, run, sync, text};
+use crate::cli::{Context, Exit, Failure, run, sync};
 use crate::config::Config;
 use crate::daemon;
 use crate::poller::PollRound;
 use crate::store::{Backoff, Store};
+use crate::text;
 
 pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
     let config = context.config()?;
@@ -59,7 +60,7 @@ fn left_to_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exi
         return Ok(Exit::Done);
     }
     let who = match named {
-        [customer] => format!("{} is", text::clean(customer.label())),
+        [customer] => format!("{} is", text::terminal(customer.label())),
         _ if due == 1 => "1 customer is".into(),
         _ => format!("{due} customers are"),
     };

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::cli::mime::DecodedMail;
 use crate::cli::output::Style;
 use crate::cli::time_args::Since;
-use crate::cli::{Context, Exit, Failure, lookup, text, time_args};
+use crate::cli::{Context, Exit, Failure, lookup, time_args};
 use crate::config::{Config, EndpointKind};
 use crate::daemon;
 use crate::delivery::RenderInput;
@@ -18,6 +18,7 @@ use crate::delivery::email::contact_address;
 use crate::delivery::message::sample;
 use crate::delivery::route::{RoutingInput, Target};
 use crate::event::{CustomerRef, Event, EventPayload, EventType};
+use crate::text;
 use crate::time::Timestamp;
 
 #[derive(Debug, clap::Args)]
@@ -203,8 +204,8 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
     // Writing to a `String` does not fail.
     for Taken { route, refused_by, .. } in &answer.routes {
         let _ = match refused_by {
-            None => writeln!(page, "{}: takes it", text::clean(route)),
-            Some(key) => writeln!(page, "{}: does not take it ({key})", text::clean(route)),
+            None => writeln!(page, "{}: takes it", text::terminal(route)),
+            Some(key) => writeln!(page, "{}: does not take it ({key})", text::terminal(route)),
         };
     }
     if answer.muted {
@@ -217,11 +218,16 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
             None => "at once".to_owned(),
             Some(reason) => format!("{}, because of {reason}", local(shown.due_at)),
         };
-        let _ = writeln!(page, "\n{}  {when}; {}", style.heading(&text::clean(shown.endpoint)), text::clean(shown.why));
+        let _ = writeln!(
+            page,
+            "\n{}  {when}; {}",
+            style.heading(&text::terminal(shown.endpoint)),
+            text::terminal(shown.why)
+        );
         if !shown.recipients.is_empty() {
-            let _ = writeln!(page, "  To: {}", text::clean(&shown.recipients.join(", ")));
+            let _ = writeln!(page, "  To: {}", text::terminal(&shown.recipients.join(", ")));
         }
-        for line in text::clean_lines(&shown.readable).lines() {
+        for line in text::terminal_lines(&shown.readable).lines() {
             let _ = writeln!(page, "  {line}");
         }
     }

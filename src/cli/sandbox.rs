@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, run, text};
+use crate::cli::{Context, Exit, Failure, run};
 use crate::daemon::Signals;
 use crate::sandbox::{Bulk, Error, Options, RetryAfter, Sandbox, ThrottleSettings, Window};
+use crate::text;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

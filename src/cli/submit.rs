@@ -12,7 +12,7 @@ use self::args::{submission, with_code_from_stdin};
 use crate::changes::QualificationState;
 use crate::cli::failure::error_chain;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, run, sync, text, time_args};
+use crate::cli::{Context, Exit, Failure, run, sync, time_args};
 use crate::config::Config;
 use crate::daemon;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
@@ -20,6 +20,7 @@ use crate::poller::pause;
 use crate::qualification::{Status, key};
 use crate::recording::{self, Recorded, Recorder};
 use crate::store::{Expected, Store};
+use crate::text;
 use tokio_util::sync::CancellationToken;
 
 /// Microsoft accepts this many submissions of a customer's Education.
@@ -146,7 +147,7 @@ fn confirmed(plan: &Plan<'_>, answers: &mut impl BufRead, shown: &mut impl Write
         lines.push(("website", website.clone().unwrap_or_else(|| "none".to_owned())));
     }
     for (name, value) in lines {
-        writeln!(shown, "{name:>15}  {}", text::clean(&value))?;
+        writeln!(shown, "{name:>15}  {}", text::terminal(&value))?;
     }
     write!(shown, "Submit this to Microsoft? [y/N] ")?;
     shown.flush()?;
@@ -237,7 +238,7 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
     let status_text = match (entry, status) {
         (Some(entry), Some(status)) => {
             let since = entry.created_at.map(|at| format!(" since {}", time_args::minute(&at.to_string())));
-            format!("It is {}{} now.", text::clean(status), since.unwrap_or_default())
+            format!("It is {}{} now.", text::terminal(status), since.unwrap_or_default())
         }
         (Some(_), None) => "It is held now, without a status.".to_owned(),
         (None, _) => "The answer did not say how it status_text; vetwatch looks soon.".to_owned(),
@@ -245,7 +246,7 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
     context.out.line(&format!(
         "Microsoft took the submission: {name} of {}. {status_text}\nThe outcome is told when Microsoft decides; the \
          correlation id is {}.",
-        text::clean(customer.label()),
+        text::terminal(customer.label()),
         submitted.correlation_id
     ))?;
     Ok(Exit::Done)

@@ -6,11 +6,12 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, run, text};
+use crate::cli::{Context, Exit, Failure, lookup, run};
 use crate::customer_sync::{self, CustomerSync, Progress, Summary};
 use crate::daemon;
 use crate::partner_center;
 use crate::store::Backoff;
+use crate::text;
 
 /// Syncs the list of `partner`, or of every partner with `customers = "synced"`.
 pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exit, Failure> {
@@ -83,7 +84,7 @@ fn render(partner: &str, summary: &Summary) -> String {
         );
     }
     if *missing > 0 {
-        let names: Vec<_> = summary.missing_names.iter().map(|name| text::clean(name)).collect();
+        let names: Vec<_> = summary.missing_names.iter().map(|name| text::terminal(name)).collect();
         let more = missing.saturating_sub(u64::try_from(names.len()).unwrap_or(u64::MAX));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let _ = writeln!(page, "Missing: {}{more}.", names.join(", "));

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cli::{Context, Exit, Failure, run, text, time_args};
+use crate::cli::{Context, Exit, Failure, run, time_args};
 use crate::config::{Config, closest};
 use crate::daemon;
 use crate::delivery;
@@ -18,6 +18,7 @@ use crate::delivery::message::sample;
 use crate::delivery::route::{ContactPolicy, Target};
 use crate::event::{Event, EventType};
 use crate::store::{Store, TestDelivery};
+use crate::text;
 
 /// Longer than any attempt, except at a mail server that is slow after the final dot.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(100);
@@ -167,7 +168,7 @@ fn report(
             "delivery_id": delivery, "outcome": outcome, "response": response,
         }))?;
     } else if accepted {
-        context.out.line(&format!("accepted: {}", text::clean(response)))?;
+        context.out.line(&format!("accepted: {}", text::terminal(response)))?;
         context.out.line("The other side took it. Whether somebody reads it, look there: it is marked as a test.")?;
     }
     if accepted {

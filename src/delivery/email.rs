@@ -19,11 +19,11 @@ use tokio::time::timeout;
 use self::attempt::{Attempt, too_late};
 use self::auth::SmtpAuthenticator;
 use self::session::{Failure, Session, Step};
-use crate::delivery::message::sanitize;
 use crate::delivery::route::ContactPolicy;
 use crate::delivery::{AttemptResult, RenderInput};
 use crate::partner_center::Expiry;
 use crate::partner_center::application::Application;
+use crate::text;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// Deadline until the server is ready for the message, whatever it does.
@@ -179,7 +179,7 @@ impl EmailChannel {
             Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
             Err(failure) => Err(ProbeError {
                 at_login: failure.is_login(),
-                text: sanitize::line(&failure.to_string(), AttemptResult::DETAIL_MAX),
+                text: text::line(&failure.to_string(), AttemptResult::DETAIL_MAX),
             }),
         }
     }
@@ -204,10 +204,7 @@ impl EmailChannel {
                     LoginBy::Password(_) => format!("logged in as {}", login.username),
                     LoginBy::Token(_) => format!("logged in as {} with a token", login.username),
                 });
-                Ok(sanitize::line(
-                    &format!("{}: reached, {secured}, {login}", self.server()),
-                    AttemptResult::DETAIL_MAX,
-                ))
+                Ok(text::line(&format!("{}: reached, {secured}, {login}", self.server()), AttemptResult::DETAIL_MAX))
             }
             Err(failure) => {
                 let at_login = failure.is_login() || (step == Step::Login && !matches!(failure, Failure::Broken(_)));
@@ -221,7 +218,7 @@ impl EmailChannel {
     }
 
     fn failed(&self, step: Step, failure: &Failure) -> String {
-        sanitize::line(&format!("{}, {step}: {failure}", self.server()), AttemptResult::DETAIL_MAX)
+        text::line(&format!("{}, {step}: {failure}", self.server()), AttemptResult::DETAIL_MAX)
     }
 
     /// A session in which the sender was accepted: the idle one, or a new one if that fails in any way. A server may

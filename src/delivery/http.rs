@@ -18,9 +18,9 @@ pub use client::{HttpSettings, Lookup};
 use describe::error_chain;
 pub(crate) use describe::origin;
 
-use crate::delivery::message::sanitize;
 use crate::delivery::{AttemptResult, Outcome};
 use crate::redact;
+use crate::text;
 use crate::time::Timestamp;
 
 /// Deadline of an attempt, whatever the server does.
@@ -150,7 +150,7 @@ impl HttpSender {
         if !body.trim().is_empty() {
             text.push_str(": ");
             // Sanitize first: the characters that it removes may have split a secret.
-            text.push_str(&redact::words(&sanitize::lines(&body, MAX_BODY_BYTES)));
+            text.push_str(&redact::words(&text::lines(&body, MAX_BODY_BYTES)));
         }
         match classify_response(status, &body).unwrap_or(usual) {
             // A success whose body, which this service puts its result into, was cut off.
@@ -163,7 +163,7 @@ impl HttpSender {
 
     /// `text` is our own text, or went through [`redact::words`].
     fn reported(&self, outcome: Outcome, text: &str) -> AttemptResult {
-        let detail = sanitize::line(&format!("{}: {text}", origin(&self.settings.url)), AttemptResult::DETAIL_MAX);
+        let detail = text::line(&format!("{}: {text}", origin(&self.settings.url)), AttemptResult::DETAIL_MAX);
         AttemptResult { outcome, detail, final_replies: BTreeMap::new() }
     }
 }

@@ -1,9 +1,9 @@
 //! Deliveries that wait indefinitely: for an endpoint that is not configured, or while their endpoint accepts others.
 
 use super::{Error, Store, WriteTx};
-use vetwatch_core::reason::Reason;
 use crate::event::Event;
 use crate::time::Timestamp;
+use vetwatch_core::reason::Reason;
 
 /// The pending deliveries of an endpoint that is not configured.
 #[derive(Debug, Clone, PartialEq, Eq)]

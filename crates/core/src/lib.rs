@@ -15,4 +15,5 @@ pub mod redact;
 pub mod retry;
 pub mod routing;
 pub mod schedule;
+pub mod text;
 pub mod time;

@@ -2,7 +2,6 @@
 //! own format. The reader is a busy person with a phone: the subject and the first line say it all.
 
 pub mod advice;
-pub mod sanitize;
 pub mod digest;
 pub mod markup;
 pub mod sample;
@@ -15,6 +14,7 @@ use serde::Serialize;
 
 use self::digest::Digest;
 use crate::event::{Event, EventData, EventPayload, EventType, OperationalNotice};
+use crate::text;
 use crate::time::Timestamp;
 
 /// The type of a message about several events.
@@ -109,7 +109,7 @@ impl Message {
     /// Puts a note above everything else: one line, sanitized here.
     #[must_use]
     pub fn with_note(self, note: &str) -> Self {
-        Self { note: Some(sanitize::line(note, 500)).filter(|note| !note.is_empty()), ..self }
+        Self { note: Some(text::line(note, 500)).filter(|note| !note.is_empty()), ..self }
     }
 
     /// The message as plain text, with the headline first (after a note, or a test's). Over three events are in rows.
@@ -197,11 +197,11 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         EventType::InitialSync => (Severity::Plain, "vetwatch has begun to watch"),
         _ => (Severity::Warning, "vetwatch needs attention"),
     };
-    let title = sanitize::line(&notice.summary, 200);
+    let title = text::line(&notice.summary, 200);
     let mut facts = vec![fact("When", time_format::moment(occurred_at))];
     facts.extend(notice.figures.iter().map(|(name, value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        fact(sanitize::line(&name.replace('_', " "), 60), sanitize::line(&value, 300))
+        fact(text::line(&name.replace('_', " "), 60), text::line(&value, 300))
     }));
     Item {
         tone,
@@ -211,15 +211,15 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         domain: String::new(),
         about: String::new(),
         attempt: None,
-        what: sanitize::lines(&notice.detail, 4000),
+        what: text::lines(&notice.detail, 4000),
         reason: None,
-        summary_text: sanitize::line(&notice.detail, 4000),
+        summary_text: text::line(&notice.detail, 4000),
         when: time_format::brief(None, occurred_at),
         facts,
         steps: Vec::new(),
         link: None,
         small: vec![
-            fact("Partner Center account", sanitize::line(&data.partner, 80)),
+            fact("Partner Center account", text::line(&data.partner, 80)),
             fact("Event", data.event_id.to_string()),
         ],
     }
@@ -254,7 +254,7 @@ fn severity(kind: EventType) -> u8 {
 fn digest_subject(items: &[Item]) -> String {
     let mut names: Vec<String> = Vec::new();
     for item in items {
-        let name = sanitize::line(&item.title, 40);
+        let name = text::line(&item.title, 40);
         if !names.contains(&name) {
             names.push(name);
         }

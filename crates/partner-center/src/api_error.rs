@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::ERROR_TEXT_MAX_CHARS;
 use super::error::Correlation;
 use super::json::{Json, Object};
-use super::text::clean;
 use vetwatch_core::redact;
+use vetwatch_core::text::short_line;
 
 /// An HTTP error status and what its body said about it: for people, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl ApiError {
     pub(super) fn read(status: u16, body: &[u8], correlation_id: Option<Uuid>) -> Self {
         let parsed = ErrorBody::read(body);
         let fit = |text: String, max_chars| {
-            let text = clean(&redact::words(&clean(&text, ERROR_TEXT_MAX_CHARS)), max_chars);
+            let text = short_line(&redact::words(&short_line(&text, ERROR_TEXT_MAX_CHARS)), max_chars);
             (!text.is_empty()).then_some(text)
         };
         Self {
@@ -40,12 +40,13 @@ impl ApiError {
 
     /// An error found before anything was sent.
     pub(super) fn ours(message: &str) -> Self {
-        Self { status: 0, code: None, message: Some(clean(message, MESSAGE_MAX_CHARS)), correlation_id: None }
+        Self { status: 0, code: None, message: Some(short_line(message, MESSAGE_MAX_CHARS)), correlation_id: None }
     }
 
     /// Sets the message if there is none.
     pub(super) fn or_message(mut self, message: &str) -> Self {
-        self.message = self.message.or_else(|| Some(clean(message, MESSAGE_MAX_CHARS)).filter(|text| !text.is_empty()));
+        self.message =
+            self.message.or_else(|| Some(short_line(message, MESSAGE_MAX_CHARS)).filter(|text| !text.is_empty()));
         self
     }
 

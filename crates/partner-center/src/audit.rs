@@ -8,10 +8,10 @@ use ring::digest::{SHA256, digest};
 
 use super::budget::Reader;
 use super::json::{DuplicateKey, Json, Object, without_bom};
-use super::text::clean;
 use super::wire::{CONTINUATION_HEADER, ParseError};
 use super::{CHINA_API_HOST, Continuation, Error, PAGE_SIZE, PartnerCenter, date, join_segments};
 use vetwatch_core::redact;
+use vetwatch_core::text::short_line;
 use vetwatch_core::time::Timestamp;
 
 /// What a user or an application of the partner did.
@@ -143,8 +143,8 @@ fn operation(record: &Object) -> Result<Option<Operation>, DuplicateKey> {
         digest: digest_of(&[&[kind, written, customer_id, status], what.as_slice()].concat()),
         kind: OperationKind::of(kind),
         at,
-        customer_id: clean(customer_id, WORD_MAX_CHARS),
-        customer_name: redact::fact(&clean(text("customerName")?, WORD_MAX_CHARS)),
+        customer_id: short_line(customer_id, WORD_MAX_CHARS),
+        customer_name: redact::fact(&short_line(text("customerName")?, WORD_MAX_CHARS)),
         is_done: ["succeeded", "progress"].iter().any(|done| status.trim().eq_ignore_ascii_case(done)),
     }))
 }

@@ -17,10 +17,10 @@ use super::error::Error;
 use super::http::Http;
 use super::json::{Json, Object};
 use super::login::{Login, TokenGrant, Version, seconds};
-use super::text::clean;
 use super::token_file::{StoredToken, TokenFile};
 use super::{PartnerSettings, SetupError};
 use vetwatch_core::redact;
+use vetwatch_core::text::short_line;
 use vetwatch_core::time::Clock;
 
 /// One request.
@@ -99,8 +99,8 @@ impl DeviceLogin {
             let interval =
                 seconds(object, "interval").unwrap_or(DEFAULT_INTERVAL).clamp(Duration::from_secs(1), INTERVAL_MAX);
             let prompt = Prompt {
-                url: redact::words(&clean(url, 200)),
-                code: redact::words(&clean(text("user_code")?, 40)),
+                url: redact::words(&short_line(url, 200)),
+                code: redact::words(&short_line(text("user_code")?, 40)),
                 life,
             };
             Some((prompt, SecretString::from(text("device_code")?), interval))
@@ -171,7 +171,7 @@ impl SignedIn {
             }
             _ => None,
         };
-        Self { user: user.map(|user| redact::words(&clean(user, 100))).filter(|user| !user.is_empty()), mfa }
+        Self { user: user.map(|user| redact::words(&short_line(user, 100))).filter(|user| !user.is_empty()), mfa }
     }
 }
 

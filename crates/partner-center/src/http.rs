@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::ERROR_TEXT_MAX_CHARS;
 use super::budget::{Budget, Reader};
-use super::text::clean;
 use vetwatch_core::redact;
+use vetwatch_core::text::short_line;
 use vetwatch_core::time::{Clock, Timestamp};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ impl Http {
             let _ = timeout_at(until, read(&mut response, &mut body, ERROR_BODY_MAX_BYTES)).await;
         }
         let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
-        let reason = reason.map(|reason| redact::words(&clean(&String::from_utf8_lossy(reason.as_bytes()), 100)));
+        let reason = reason.map(|reason| redact::words(&short_line(&String::from_utf8_lossy(reason.as_bytes()), 100)));
         let headers = std::mem::take(response.headers_mut());
         Ok((Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() }, came))
     }
@@ -155,7 +155,7 @@ fn failure(error: reqwest::Error) -> Failure {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    let text = clean(&redact::words(&clean(&text, ERROR_TEXT_MAX_CHARS)), 300);
+    let text = short_line(&redact::words(&short_line(&text, ERROR_TEXT_MAX_CHARS)), 300);
     if is_connect { Failure::Unreachable(text) } else { Failure::Broken(text) }
 }
 

@@ -21,7 +21,6 @@ mod connectivity;
 mod refresh;
 mod api_error;
 mod submission;
-mod text;
 mod token_file;
 mod validation;
 mod wire;
@@ -56,6 +55,7 @@ use self::wire::ParseError;
 pub use self::x509::X509;
 use vetwatch_core::qualification::Snapshot;
 use vetwatch_core::redact;
+use vetwatch_core::text::short_line;
 use vetwatch_core::time::{Clock, Timestamp};
 
 /// `[[partner]]`: one tenant of Partner Center.
@@ -349,7 +349,7 @@ impl Call {
             401 => {
                 let header = self.reply.header(WWW_AUTHENTICATE.as_str());
                 let why: Vec<&str> = self.reply.reason.as_deref().into_iter().chain(header).collect();
-                refusal.or_message(&redact::words(&text::clean(&why.join("; "), ERROR_TEXT_MAX_CHARS)))
+                refusal.or_message(&redact::words(&short_line(&why.join("; "), ERROR_TEXT_MAX_CHARS)))
             }
             300..=399 => refusal.or_message("a redirect, which is not followed: check `api_url`"),
             _ => refusal,

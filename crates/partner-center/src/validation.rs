@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::error::Error;
 use super::json::{Json, Object};
-use super::text::clean;
 use super::wire::ParseError;
 use super::{PartnerCenter, join_segments};
+use vetwatch_core::text::short_line;
 
 const BODY_MAX_BYTES: usize = 1024 * 1024;
 const WORD_MAX_CHARS: usize = 200;
@@ -54,7 +54,7 @@ fn read(body: &[u8]) -> Result<Vec<ValidationCode>, ParseError> {
 fn code(object: &Object) -> Result<ValidationCode, ParseError> {
     let text = |key| -> Result<Option<String>, ParseError> {
         let Some(Json::Text(text) | Json::Number(text)) = object.get(key)? else { return Ok(None) };
-        Ok(Some(clean(text, WORD_MAX_CHARS)).filter(|text| !text.is_empty()))
+        Ok(Some(short_line(text, WORD_MAX_CHARS)).filter(|text| !text.is_empty()))
     };
     let number = |key| text(key).map(|number| number.and_then(|number| number.parse().ok()));
     Ok(ValidationCode {

@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::date;
 use super::json::{DuplicateKey, Json, Object, without_bom};
-use super::text::clean;
 use vetwatch_core::qualification::{Entry, Snapshot};
 use vetwatch_core::redact;
+use vetwatch_core::text::short_line;
 use vetwatch_core::time::Timestamp;
 
 /// Why a response was not understood, for people.
@@ -82,7 +82,7 @@ fn created_at(object: &Object) -> Option<Timestamp> {
 fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, ParseError> {
     match object.get(key)? {
         None => Ok(None),
-        Some(Json::Text(text)) => Ok(Some(redact::fact(&clean(text, max_chars))).filter(|text| !text.is_empty())),
+        Some(Json::Text(text)) => Ok(Some(redact::fact(&short_line(text, max_chars))).filter(|text| !text.is_empty())),
         Some(_) => Err(ParseError("something else where a text belongs")),
     }
 }
@@ -179,7 +179,7 @@ pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> 
 fn customer(item: Item) -> Result<ListedCustomer, ParseError> {
     let profile = item.company_profile.unwrap_or_default();
     let text = |text: Option<String>| {
-        text.map(|text| redact::fact(&clean(&text, WORD_MAX_CHARS))).filter(|text| !text.is_empty())
+        text.map(|text| redact::fact(&short_line(&text, WORD_MAX_CHARS))).filter(|text| !text.is_empty())
     };
     Ok(ListedCustomer {
         id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(ParseError("a customer without an id"))?,

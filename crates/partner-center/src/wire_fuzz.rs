@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::ApiError;
+use vetwatch_core::text::short_line;
 
 /// Defaults of `VETWATCH_CASES` and `VETWATCH_SEED`.
 const CASES: u64 = 20_000;
@@ -113,7 +114,7 @@ fn field<'v>(object: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
 }
 
 fn pair(entry: &Map<String, Value>) -> (String, Option<String>) {
-    let text = |key| field(entry, key).and_then(Value::as_str).map(|text| clean(text, WORD_MAX_CHARS));
+    let text = |key| field(entry, key).and_then(Value::as_str).map(|text| short_line(text, WORD_MAX_CHARS));
     (text("qualification").unwrap_or_default(), text("vettingStatus").filter(|text| !text.is_empty()))
 }
 

@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::{delivery_id, known_endpoint};
 use crate::cli::args::RedriveArgs;
-use crate::cli::{Context, Exit, Failure, text};
+use crate::cli::{Context, Exit, Failure};
 use crate::config::PublicConfig;
 use crate::delivery::new_delivery;
 use crate::delivery::route::ContactPolicy;
 use crate::store::NewDelivery;
 use crate::store::redirect::Redirected;
 use crate::store::redrive::Redrive;
+use crate::text;
 
 /// Messages moved together are grouped.
 const GROUP_FOR: Duration = Duration::from_secs(1);
@@ -92,7 +93,7 @@ fn say(
     }
     let mut page = String::new();
     for (id, endpoint) in moved {
-        let _ = writeln!(page, "{id}  from {}", text::clean(endpoint));
+        let _ = writeln!(page, "{id}  from {}", text::terminal(endpoint));
     }
     if !moved.is_empty() {
         let messages =
@@ -109,7 +110,7 @@ fn say(
             page,
             "{id}  from {} was left: {to} has it already, as a dead message. `vetwatch deliveries redrive --endpoint \
              {to}` sends that again.",
-            text::clean(endpoint)
+            text::terminal(endpoint)
         );
     }
     context.out.write(&page)?;

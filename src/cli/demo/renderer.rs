@@ -9,11 +9,12 @@ use super::environment::{RECIPIENT, Stage};
 use super::observer::{DemoEvent, DemoEventKind};
 use super::scenario::Story;
 use super::stats::Summary;
+use crate::cli::Failure;
 use crate::cli::output::{Output, Style};
-use crate::cli::{Failure, text};
 use crate::event::EventType;
 use crate::sandbox::webhook_receiver::{Signature, WebhookRequest};
 use crate::store::reports::{CurrentRow, TransitionRow};
+use crate::text;
 use crate::time::Timestamp;
 
 /// Maximum width of a message's lines; with the margin they fit 100 columns.
@@ -121,7 +122,7 @@ impl<'c> Show<'c> {
                 } else {
                     String::new()
                 };
-                self.line(at, "mail", &format!("{}{late}", text::clean(&decoded.subject)))?;
+                self.line(at, "mail", &format!("{}{late}", text::terminal(&decoded.subject)))?;
                 let kind = [EventType::Approved, EventType::Denied].map(EventType::as_str);
                 let kind = kind.into_iter().find(|kind| *kind == decoded.kind);
                 if kind.is_some_and(|kind| self.mails_shown.insert(kind)) {
@@ -138,7 +139,7 @@ impl<'c> Show<'c> {
                     Signature::Valid => style.good("signature verified"),
                     other => style.bad(&format!("signature not verified: {other:?}")),
                 };
-                self.line(at, "webhook", &format!("{}, {signature}", text::clean(&about.join(" "))))?;
+                self.line(at, "webhook", &format!("{}, {signature}", text::terminal(&about.join(" "))))?;
                 if !std::mem::replace(&mut self.webhook_shown, true) {
                     self.document(&request(hook))?;
                 }
@@ -155,7 +156,7 @@ impl<'c> Show<'c> {
     /// Shows a message in full, with a margin.
     fn document(&self, document: &str) -> Result<(), Failure> {
         let margin = self.out.style.faint("│");
-        let lines = text::clean_lines(document);
+        let lines = text::terminal_lines(document);
         let lines = lines.lines().flat_map(wrap).map(|line| format!("          {margin} {line}").trim_end().to_owned());
         self.out.write(&(lines.collect::<Vec<_>>().join("\n") + "\n"))
     }
@@ -227,7 +228,7 @@ fn transition(style: Style, row: &TransitionRow) -> String {
         Some("vetting.denied" | "vetting.revoked") => style.bad(&to),
         _ => to,
     };
-    let (customer, qualification) = (text::clean(&row.customer_name), text::clean(&row.qualification));
+    let (customer, qualification) = (text::terminal(&row.customer_name), text::terminal(&row.qualification));
     let again = if row.attempt > 1 { format!(", attempt {}", row.attempt) } else { String::new() };
     let quiet = row.event_type.as_deref().and_then(EventType::parse).is_some_and(EventType::is_opt_in);
     let aside = if quiet { style.faint("  (no message)") } else { String::new() };

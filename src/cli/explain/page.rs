@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::cli::output::Style;
-use crate::cli::{deliveries, text, time_args};
+use crate::cli::{deliveries, time_args};
 use crate::event::EventType;
 use crate::store::reports::{DeliveryTrace, EventTrace, TransitionEvidence};
+use crate::text;
 use crate::time::Timestamp;
 
 /// A longer response is cut; `--json` has all of it.
@@ -15,7 +16,7 @@ const RESPONSE_MAX_CHARS: usize = 1200;
 
 pub(super) fn of(style: Style, proof: &EventTrace) -> String {
     let event = &proof.event;
-    let mut page = format!("{}\n", style.heading(&format!("{}  {}", event.event_type, text::clean(&about(proof)))));
+    let mut page = format!("{}\n", style.heading(&format!("{}  {}", event.event_type, text::terminal(&about(proof)))));
     line(&mut page, "event", &event.event_id);
     line(&mut page, "happened", &event.occurred_at.to_string());
     line(&mut page, "partner", &proof.partner);
@@ -46,7 +47,7 @@ fn about(proof: &EventTrace) -> String {
 }
 
 fn line(page: &mut String, label: &str, value: &str) {
-    let _ = writeln!(page, "  {label:<16}{}", text::clean(value));
+    let _ = writeln!(page, "  {label:<16}{}", text::terminal(value));
 }
 
 /// Renders the response, and what it changed.
@@ -61,7 +62,7 @@ fn evidence(style: Style, seen: &TransitionEvidence) -> String {
         Some(answer) => {
             let short: String = answer.chars().take(RESPONSE_MAX_CHARS).collect();
             let more = if short.len() < answer.len() { " … (--json has all of it)" } else { "" };
-            let _ = writeln!(page, "  {}{more}", style.faint(&text::clean(&short)));
+            let _ = writeln!(page, "  {}{more}", style.faint(&text::terminal(&short)));
         }
         None => line(&mut page, "answer", "not kept"),
     }
@@ -107,7 +108,7 @@ fn without_transition(style: Style, proof: &EventTrace) -> String {
         line(&mut page, "last seen so", field("observed_at"));
     }
     for sentence in field("detail").lines() {
-        let _ = writeln!(page, "  {}", text::clean(sentence));
+        let _ = writeln!(page, "  {}", text::terminal(sentence));
     }
     page
 }
@@ -118,11 +119,11 @@ fn targets_for(style: Style, delivery: &DeliveryTrace) -> String {
         let _ = writeln!(page, "  {line}");
     }
     if let Some(why) = &delivery.why {
-        let _ = writeln!(page, "      because of: {}", text::clean(why));
+        let _ = writeln!(page, "      because of: {}", text::terminal(why));
     }
     for attempt in &delivery.attempts_made {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way, or the process ended in it");
-        let response = attempt.response.as_deref().map(text::clean).unwrap_or_default();
+        let response = attempt.response.as_deref().map(text::terminal).unwrap_or_default();
         let at = time_args::minute(&attempt.began_at.to_string());
         let _ = writeln!(page, "      attempt {}  {at}  {outcome}  {response}", attempt.number);
     }
@@ -130,8 +131,8 @@ fn targets_for(style: Style, delivery: &DeliveryTrace) -> String {
         page += "      the details of its attempts are not kept any more\n";
     }
     for (address, reply) in delivery.final_replies.as_object().into_iter().flatten() {
-        let reply = text::clean(reply.as_str().unwrap_or_default()).into_owned();
-        let _ = writeln!(page, "      {}  {reply}", text::clean(address));
+        let reply = text::terminal(reply.as_str().unwrap_or_default()).into_owned();
+        let _ = writeln!(page, "      {}  {reply}", text::terminal(address));
     }
     page
 }

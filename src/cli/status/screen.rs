@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{OneCustomer, Overview};
 use crate::cli::output::Output;
-use crate::cli::{customers, history, text, time_args};
+use crate::cli::{customers, history, time_args};
 use crate::store::reports::{CurrentRow, EndpointState, PartnerState, PendingRow};
+use crate::text;
 use crate::time::Timestamp;
 
 /// Maximum rows of a section; `--json` has them all.
@@ -93,7 +94,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     section(out, &mut page, "Partners", &header, rows.collect(), "none was asked yet");
     for partner in &all.partners {
         for problem in [list(&partner.state), activity_log(&partner.state)].into_iter().flatten() {
-            let _ = writeln!(page, "{}", text::clean(&problem));
+            let _ = writeln!(page, "{}", text::terminal(&problem));
         }
     }
 
@@ -112,10 +113,10 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     let style = out.style;
     let row = &one.customer;
     let title = if row.name.is_empty() { &row.customer_id } else { &row.name };
-    let mut page = format!("{}\n", style.heading(&text::clean(title)));
+    let mut page = format!("{}\n", style.heading(&text::terminal(title)));
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
-            let _ = writeln!(page, "  {label:<15}{}", text::clean(value));
+            let _ = writeln!(page, "  {label:<15}{}", text::terminal(value));
         }
     };
     line("tenant id", &row.customer_id);
@@ -159,7 +160,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     section(out, &mut page, "Holds", &header, rows.collect(), "no qualification");
 
     for row in &one.pending {
-        let _ = writeln!(page, "{}: {}", text::clean(&row.qualification), text::clean(&waits(row, now)));
+        let _ = writeln!(page, "{}: {}", text::terminal(&row.qualification), text::terminal(&waits(row, now)));
     }
 
     match one.transitions.as_slice() {

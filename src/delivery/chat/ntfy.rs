@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::item_line;
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Severity, sanitize};
+use crate::delivery::message::{Fact, Item, Message, Severity};
 use crate::redact;
+use crate::text;
 
 pub const MAX_EVENTS: u32 = 20;
 
@@ -68,7 +69,7 @@ pub fn body(message: &Message) -> String {
     let written = text(message);
     let mut longest = MAX_MESSAGE_BYTES;
     loop {
-        let body = push(message, &sanitize::lines(&written, longest)).to_string();
+        let body = push(message, &text::lines(&written, longest)).to_string();
         // Escaping at most doubles it, so this ends.
         if body.len() <= MAX_JSON_BYTES || longest < 64 {
             return body;
@@ -88,7 +89,7 @@ fn push(message: &Message, text: &str) -> Value {
     let mut tags = vec![sign, message.kind];
     tags.extend(message.test.then_some("test"));
     let mut push = json!({
-        "title": sanitize::line(&message.subject, MAX_TITLE_BYTES),
+        "title": text::line(&message.subject, MAX_TITLE_BYTES),
         "message": text,
         "priority": priority,
         "tags": tags,
@@ -114,7 +115,7 @@ fn text(message: &Message) -> String {
         [item] => single(item, &mut lines),
         _ => lines.extend(message.items.iter().map(|item| {
             // So that a full digest fits in.
-            sanitize::line(&format!("{}: {}", item.label, item_line(item)), MAX_MESSAGE_BYTES / MAX_EVENTS as usize - 8)
+            text::line(&format!("{}: {}", item.label, item_line(item)), MAX_MESSAGE_BYTES / MAX_EVENTS as usize - 8)
         })),
     }
     // ntfy shows an empty text as "triggered".

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::item_line;
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Severity, sanitize};
+use crate::delivery::message::{Fact, Item, Message, Severity};
+use crate::text;
 
 pub const MAX_EVENTS: u32 = 40;
 
@@ -87,7 +88,7 @@ fn digest(message: &Message) -> Vec<Value> {
     let each = lines.len().div_ceil(MAX_LINE_BLOCKS).max(1);
     let mut blocks = vec![header(&message.subject)];
     blocks.extend(lines.chunks(each).map(|lines| {
-        let cut: Vec<_> = lines.iter().map(|line| sanitize::line(line, (MAX_TEXT / each).min(600) - 1)).collect();
+        let cut: Vec<_> = lines.iter().map(|line| text::line(line, (MAX_TEXT / each).min(600) - 1)).collect();
         section(&plain(&cut.join("\n"), MAX_TEXT))
     }));
     blocks
@@ -116,7 +117,7 @@ fn ours(text: &str) -> Value {
 fn escaped(text: &str, max: usize) -> String {
     let mut longest = max;
     loop {
-        let escaped = escape(&sanitize::lines(text, longest));
+        let escaped = escape(&text::lines(text, longest));
         if escaped.is_empty() {
             return "–".to_owned();
         }

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::item_line;
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Severity, markup, sanitize};
+use crate::delivery::message::{Fact, Item, Message, Severity, markup};
+use crate::text;
 
 pub const MAX_EVENTS: u32 = 40;
 
@@ -50,7 +51,7 @@ fn card(message: &Message, longest: usize) -> Value {
         _ => digest(message, longest),
     };
     if let Some(note) = &message.note {
-        body.insert(0, text(&sanitize::line(note, longest), json!({"isSubtle": true})));
+        body.insert(0, text(&text::line(note, longest), json!({"isSubtle": true})));
     }
     if message.test {
         body.insert(0, text("TEST. Nothing has happened.", json!({"weight": "Bolder", "color": "Accent"})));
@@ -67,13 +68,13 @@ fn root(message: &Message, body: &[Value]) -> Value {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "fallbackText": sanitize::line(&message.subject, 300),
+        "fallbackText": text::line(&message.subject, 300),
         "body": body,
     })
 }
 
 fn single(item: &Item, longest: usize) -> Vec<Value> {
-    let cut = |text: &str| sanitize::line(text, longest);
+    let cut = |text: &str| text::line(text, longest);
     let mut head = vec![
         text(&cut(&item.label), json!({"weight": "Bolder", "color": color(item.tone)})),
         text(&cut(&item.title), json!({"weight": "Bolder", "size": "Large"})),
@@ -89,7 +90,7 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
         ];
         body.push(container("emphasis", &words, false));
     }
-    body.extend(paragraphs(&sanitize::lines(&item.what, longest)));
+    body.extend(paragraphs(&text::lines(&item.what, longest)));
     body.extend(fact_set(&item.facts, longest));
     if !item.steps.is_empty() {
         body.push(spaced(text("What to do next", json!({"weight": "Bolder"})), "Medium"));
@@ -108,12 +109,12 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
 fn digest(message: &Message, longest: usize) -> Vec<Value> {
     let items = &message.items;
     let tone = items.first().map_or(Severity::Plain, |item| item.tone);
-    let head = text(&sanitize::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
+    let head = text(&text::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
     let mut body = vec![container(style(tone), &[head], true)];
     body.extend(items.iter().map(|item| {
-        let label = json!({"type": "TextRun", "text": sanitize::line(&item.label, 60), "weight": "Bolder",
+        let label = json!({"type": "TextRun", "text": text::line(&item.label, 60), "weight": "Bolder",
             "color": color(item.tone)});
-        let mut line = json!({"type": "TextRun", "text": format!(" {}", sanitize::line(&item_line(item), longest))});
+        let mut line = json!({"type": "TextRun", "text": format!(" {}", text::line(&item_line(item), longest))});
         // The link contains the customer's id, which may be long.
         if let Some(url) = item.link.as_ref().filter(|url| url.len() <= 160) {
             line["selectAction"] = json!({"type": "Action.OpenUrl", "url": url});
@@ -125,7 +126,7 @@ fn digest(message: &Message, longest: usize) -> Vec<Value> {
 
 /// The card when nothing else fits.
 fn fallback_card(message: &Message) -> Value {
-    let head = text(&sanitize::line(&message.subject, 300), json!({"weight": "Bolder"}));
+    let head = text(&text::line(&message.subject, 300), json!({"weight": "Bolder"}));
     let rest = format!("{} events, too many for a card: `vetwatch history` shows them.", message.items.len());
     root(message, &[head, text(&rest, json!({}))])
 }
@@ -162,7 +163,7 @@ fn fact_set(facts: &[Fact], longest: usize) -> Option<Value> {
         .iter()
         .take(MAX_PIECES)
         .map(|Fact { name, value }| {
-            let cut = |text: &str| markdown(&sanitize::line(text, longest.min(500)));
+            let cut = |text: &str| markdown(&text::line(text, longest.min(500)));
             json!({"title": cut(name), "value": cut(value)})
         })
         .collect();

@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::EmailChannel;
 use super::replies::{Blame, blame};
 use super::session::{Failure, Reply, Session, Step};
-use crate::delivery::message::sanitize;
 use crate::delivery::{AttemptResult, OutboundMessage, Outcome, took};
+use crate::text;
 
 /// The progress of an attempt.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl EmailChannel {
         if details.is_empty() {
             details.push("every recipient had a final reply before".to_owned());
         }
-        AttemptResult { outcome, detail: sanitize::line(&details.join("; "), AttemptResult::DETAIL_MAX), final_replies }
+        AttemptResult { outcome, detail: text::line(&details.join("; "), AttemptResult::DETAIL_MAX), final_replies }
     }
 }
 
@@ -232,5 +232,5 @@ async fn send_recipients(
 }
 
 fn short(reply: &Reply) -> String {
-    sanitize::line(&reply.text, 200)
+    text::line(&reply.text, 200)
 }

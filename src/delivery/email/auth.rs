@@ -9,9 +9,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::session::{Failure, Reply, Session, Step};
 use super::{Login, LoginBy, SmtpSettings};
-use crate::delivery::message::sanitize;
 use crate::partner_center::application::{ServiceToken, ServiceTokenError, ServiceTokens};
 use crate::redact::{self, Known};
+use crate::text;
 use crate::time::Clock;
 
 /// Deadline for a token. Shorter than an attempt's, so that its error is known before the attempt ends.
@@ -137,7 +137,7 @@ pub(super) fn refusal(challenge: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(&STANDARD.decode(challenge).ok()?).ok()?;
     let status = json.get("status")?;
     let status = status.as_str().map_or_else(|| status.to_string(), str::to_owned);
-    Some(format!("the server says: status {}", sanitize::line(&redact::words(&status), 100)))
+    Some(format!("the server says: status {}", text::line(&redact::words(&status), 100)))
 }
 
 #[cfg(test)]

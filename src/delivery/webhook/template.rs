@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::TypedEvent;
 use crate::delivery::RenderInput;
-use crate::delivery::message::{DIGEST, Message, markup, sample, sanitize};
+use crate::delivery::message::{DIGEST, Message, markup, sample};
 use crate::event::EventType;
 use crate::redact;
+use crate::text;
 use crate::time::Timestamp;
 
 /// The name within the engine; people see the file's name.
@@ -94,7 +95,7 @@ impl Template {
             Format::Html => AutoEscape::Html,
             Format::Text => AutoEscape::None,
         });
-        environment.add_filter("short", |text: String, most: usize| sanitize::line(&text, most));
+        environment.add_filter("short", |text: String, most: usize| text::line(&text, most));
         environment.add_filter("markdown", |text: String| markup::no_mentions(&markup::markdown(&text)));
         environment.add_filter("html", |text: String| markup::html(&text));
         environment.add_template_owned(NAME, source).map_err(|error| flaw(&error))?;
@@ -209,7 +210,7 @@ fn placeholder(id: Uuid) -> String {
 fn flaw(error: &minijinja::Error) -> TemplateError {
     let kind = error.kind();
     let text = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
-    TemplateError { line: error.line(), text: redact::words(&sanitize::line(&text, 300)) }
+    TemplateError { line: error.line(), text: redact::words(&text::line(&text, 300)) }
 }
 
 fn invalid_json(error: &serde_json::Error, body: &str) -> TemplateError {
@@ -218,7 +219,7 @@ fn invalid_json(error: &serde_json::Error, body: &str) -> TemplateError {
     let near: String = before[before.len().saturating_sub(60)..].iter().collect();
     TemplateError {
         line: None,
-        text: format!("what comes out is no JSON: {error}, after `{}`", redact::words(&sanitize::line(&near, 100))),
+        text: format!("what comes out is no JSON: {error}, after `{}`", redact::words(&text::line(&near, 100))),
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Item, Message, Severity, push_lines, sanitize};
+use super::{Item, Message, Severity, push_lines};
+use crate::text;
 
 /// Messages with more events use rows. With fewer, each event is shown in full.
 const MAX_IN_FULL: usize = 3;
@@ -136,10 +137,10 @@ fn row(item: &Item) -> Row {
         None => (&item.when, String::new(), MAX_SENTENCES),
     };
     Row {
-        title: sanitize::line(&item.title, MAX_NAME),
-        domain: sanitize::line(&item.domain, MAX_DOMAIN),
+        title: text::line(&item.title, MAX_NAME),
+        domain: text::line(&item.domain, MAX_DOMAIN),
         about: about.clone(),
-        summary_text: sanitize::line(&item.summary_text, max_bytes),
+        summary_text: text::line(&item.summary_text, max_bytes),
         when,
         small: small.map(|fact| format!("{} {}", fact.name, fact.value)).unwrap_or_default(),
         link: item.link.clone(),
@@ -169,8 +170,7 @@ fn heading(label: &str, items: &[&Item]) -> String {
         }
     }
     let more = reasons.len().saturating_sub(MAX_REASONS_NAMED);
-    let named: Vec<_> =
-        reasons.iter().take(MAX_REASONS_NAMED).map(|reason| sanitize::line(reason, MAX_REASON)).collect();
+    let named: Vec<_> = reasons.iter().take(MAX_REASONS_NAMED).map(|reason| text::line(reason, MAX_REASON)).collect();
     let more = if more > 0 { format!(" and {more} other reasons") } else { String::new() };
     let about = if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(" / ")) };
     let customers = items.iter().map(|item| &item.link).collect::<BTreeSet<_>>().len();

@@ -1,8 +1,9 @@
 //! The content of a message about one customer's qualification.
 
-use super::{Fact, Item, Severity, advice, fact, sanitize, time_format};
+use super::{Fact, Item, Severity, advice, fact, time_format};
 use crate::event::{CustomerRef, EventData, EventType, VettingChange};
 use crate::qualification;
+use crate::text;
 use crate::time::Timestamp;
 
 const ABSENT: &str = "absent";
@@ -10,13 +11,12 @@ const ABSENT: &str = "absent";
 pub(super) fn item(event: EventType, data: &EventData, change: &VettingChange, occurred_at: Timestamp) -> Item {
     let (tone, label, aside) = classify(event, change, occurred_at);
     let title = name(&change.customer);
-    let qualification = sanitize::line(&change.qualification, 60);
-    let reason = change.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 300)).filter(|r| !r.is_empty());
+    let qualification = text::line(&change.qualification, 60);
+    let reason = change.vetting_reason.as_deref().map(|reason| text::line(reason, 300)).filter(|r| !r.is_empty());
     let attempt = is_counted(change).then(|| format!("attempt {}", of_those_allowed(change.attempt)));
     let summary_text = reason.clone().or_else(|| aside.clone()).unwrap_or_default();
     let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
-    let domain =
-        Some(sanitize::line(&change.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
+    let domain = Some(text::line(&change.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
     Item {
         tone,
         headline: format!("{label}: {title} – {qualification}{aside}"),
@@ -41,7 +41,7 @@ pub(super) fn item(event: EventType, data: &EventData, change: &VettingChange, o
 
 /// The severity, the label, and a remark for the subject's brackets.
 fn classify(event: EventType, change: &VettingChange, occurred_at: Timestamp) -> (Severity, String, Option<String>) {
-    let reason = change.vetting_reason.as_deref().map(|reason| sanitize::line(reason, 80)).filter(|r| !r.is_empty());
+    let reason = change.vetting_reason.as_deref().map(|reason| text::line(reason, 80)).filter(|r| !r.is_empty());
     let waiting = change.overdue.map(|overdue| format!("for {}", business_days(overdue.business_days)));
     let waiting = waiting.or_else(|| {
         change.vetting_created_at.map(|created| format!("for {}", time_format::length(occurred_at.since(created))))
@@ -149,12 +149,12 @@ fn facts(event: EventType, data: &EventData, change: &VettingChange, occurred_at
     if change.first_seen {
         facts.push(fact("Note", "first seen with this status: vetwatch had not seen this customer before"));
     }
-    let domain = sanitize::line(&change.customer.domain, 100);
+    let domain = text::line(&change.customer.domain, 100);
     if !domain.is_empty() {
         facts.push(fact("Domain", domain));
     }
     if !change.customer.tags.is_empty() {
-        facts.push(fact("Tags", sanitize::line(&change.customer.tags.join(", "), 200)));
+        facts.push(fact("Tags", text::line(&change.customer.tags.join(", "), 200)));
     }
     facts
 }
@@ -195,10 +195,10 @@ fn business_days(count: u32) -> String {
 /// Facts for a person that follows it up; not needed on a phone.
 fn small(data: &EventData, change: &VettingChange) -> Vec<Fact> {
     let mut small = vec![
-        fact("Customer's Microsoft ID", sanitize::line(&change.customer.id, 80)),
-        fact("Partner Center account", sanitize::line(&data.partner, 80)),
+        fact("Customer's Microsoft ID", text::line(&change.customer.id, 80)),
+        fact("Partner Center account", text::line(&data.partner, 80)),
     ];
-    let correlation = change.correlation_id.as_deref().map_or("not known".to_owned(), |id| sanitize::line(id, 80));
+    let correlation = change.correlation_id.as_deref().map_or("not known".to_owned(), |id| text::line(id, 80));
     small.push(fact("Correlation ID", correlation));
     small.push(fact("Event", data.event_id.to_string()));
     small
@@ -208,7 +208,7 @@ fn small(data: &EventData, change: &VettingChange) -> Vec<Fact> {
 fn name(customer: &CustomerRef) -> String {
     [&customer.name, &customer.domain, &customer.id]
         .into_iter()
-        .map(|text| sanitize::line(text, 120))
+        .map(|text| text::line(text, 120))
         .find(|text| !text.is_empty())
         .unwrap_or_else(|| "a customer without name".to_owned())
 }
@@ -223,7 +223,7 @@ fn word(status: Option<&str>) -> String {
         None => "no status".to_owned(),
         Some(_) if is(status, ABSENT) => "no entry".to_owned(),
         Some(_) if is(status, "inreview") => "in review".to_owned(),
-        Some(other) => sanitize::line(other, 60),
+        Some(other) => text::line(other, 60),
     }
 }
 
