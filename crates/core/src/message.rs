@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 /// The type of a message about several events.
 pub const DIGEST: &str = "vetting.digest";
 
-/// A message for people. All of its text is sanitized (see [`sanitize`]), and none of it is escaped for any format.
+/// A message for people. All of its text is sanitized (see [`text`]), and none of it is escaped for any format.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
     /// The event's type, or [`DIGEST`].

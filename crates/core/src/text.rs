@@ -36,7 +36,7 @@ pub fn lines(text: &str, max: usize) -> String {
     shorten(clean.join("\n").trim().to_owned(), max)
 }
 
-/// As [`line`], of at most `max_chars` characters, and bounded work however long the text is. Control characters become
+/// As [`line()`], of at most `max_chars` characters, and bounded work however long the text is. Control characters become
 /// blanks.
 #[must_use]
 pub fn short_line(text: &str, max_chars: usize) -> String {
