@@ -76,14 +76,14 @@ impl Sender {
 
     /// Records that vetwatch stops before the reply. The next start repeats the attempt, even if this is not stored.
     async fn interrupt(&self, due: &ClaimedDelivery) {
-        warn!(delivery.id = %due.id, "stopped before {} answered; the message is sent again, under the same id, at the next start", self.endpoint);
+        warn!(endpoint = self.endpoint, delivery.id = %due.id, "stopped before {} answered; the message is sent again, under the same id, at the next start", self.endpoint);
         let stored = async {
             let mut tx = self.store.begin().await?;
             tx.interrupt(due, self.clock.now()).await?;
             tx.commit().await
         };
         if let Err(error) = stored.await {
-            warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "that cannot be stored");
+            warn!(error = &error as &dyn std::error::Error, endpoint = self.endpoint, delivery.id = %due.id, "that cannot be stored");
         }
     }
 
@@ -94,10 +94,10 @@ impl Sender {
         let mut ending: Option<Instant> = None;
         while let Err(error) = self.try_finish(due, result).await {
             if self.stop.is_cancelled() && ending.get_or_insert_with(Instant::now).elapsed() >= STORE_GRACE {
-                error!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt could not be stored before the end; it is made again at the next start, under the same id");
+                error!(error = &error as &dyn std::error::Error, endpoint = self.endpoint, delivery.id = %due.id, "the outcome of an attempt could not be stored before the end; it is made again at the next start, under the same id");
                 return;
             }
-            warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the outcome of an attempt cannot be stored yet");
+            warn!(error = &error as &dyn std::error::Error, endpoint = self.endpoint, delivery.id = %due.id, "the outcome of an attempt cannot be stored yet");
             if self.stop.is_cancelled() {
                 tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
             } else {
@@ -195,15 +195,17 @@ impl Sender {
     fn log(&self, due: &ClaimedDelivery, result: &AttemptResult, next: RetryDecision) {
         let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &result.detail);
         match next {
-            RetryDecision::Delivered => info!(delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}"),
+            RetryDecision::Delivered => {
+                info!(endpoint, delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}")
+            }
             RetryDecision::At(at) if result.outcome == Outcome::Gone => {
-                error!(delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch deliveries redrive` is run");
+                error!(endpoint, delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch deliveries redrive` is run");
             }
             RetryDecision::At(at) => {
-                warn!(delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}");
+                warn!(endpoint, delivery.id = %id, attempt, %at, "{endpoint} did not take a message: {detail}");
             }
             RetryDecision::Rejected | RetryDecision::Expired => error!(
-                delivery.id = %id, attempt,
+                endpoint, delivery.id = %id, attempt,
                 "delivery to {endpoint} given up: {detail}; `vetwatch deliveries redrive {id}` sends it again"
             ),
         }
@@ -211,7 +213,7 @@ impl Sender {
         if !matches!(next, RetryDecision::Rejected | RetryDecision::Expired) {
             for (recipient, reply) in refused {
                 warn!(
-                    delivery.id = %id, attempt,
+                    endpoint, delivery.id = %id, attempt,
                     "{recipient} of {endpoint} refused a message for good: {reply}; `vetwatch deliveries redrive {id}` sends \
                      it again to that recipient"
                 );

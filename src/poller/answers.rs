@@ -165,7 +165,7 @@ impl Poller {
         for (change, event) in &outcome.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
             info!(
-                customer.id = customer.customer_id, qualification = change.qualification,
+                partner = self.partner.name, customer.id = customer.customer_id, qualification = change.qualification,
                 attempt = change.review.attempt, correlation_id = %answer.correlation_id,
                 "{event}: from {} to {}", word(&change.from), word(&change.to)
             );
@@ -200,7 +200,11 @@ impl Poller {
         } else {
             Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
         };
-        warn!(customer.id = customer.customer_id, "a customer could not be asked: {error}");
+        warn!(
+            partner = self.partner.name,
+            customer.id = customer.customer_id,
+            "a customer could not be asked: {error}"
+        );
         Failed {
             row: customer.row,
             at: now.as_millis(),
