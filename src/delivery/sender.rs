@@ -196,7 +196,7 @@ impl Sender {
         let (endpoint, id, attempt, detail) = (&self.endpoint, due.id, due.attempt, &result.detail);
         match next {
             RetryDecision::Delivered => {
-                info!(endpoint, delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}")
+                info!(endpoint, delivery.id = %id, attempt, "{endpoint} accepted a message: {detail}");
             }
             RetryDecision::At(at) if result.outcome == Outcome::Gone => {
                 error!(endpoint, delivery.id = %id, attempt, %at, "{endpoint} says that it is gone: {detail}; nothing more is sent there until its configuration changes or `vetwatch deliveries redrive` is run");
