@@ -114,12 +114,17 @@ proptest! {
             first_seen: false,
         };
         let steps = [(state, Some(change))];
-        let until = watch_closely_until(&customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview), &steps, &Calendar::default(), now);
+        let before = customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview);
+        let until = watch_closely_until(&before, &steps, &Calendar::default(), now);
+        let holidays = (1..=3).map(|day| now.after(Duration::from_hours(24 * day)).to_utc().date_naive()).collect();
+        let later = watch_closely_until(&before, &steps, &Calendar { holidays, ..Calendar::default() }, now);
         let is_watched = matches!(steps[0].0.status(), None | Some(Status::Verdict(Verdict::Denied)));
         prop_assert_eq!(until.is_some(), is_watched);
         if let Some(until) = until {
             // Two weekends lie between; it may start on one of them.
             prop_assert!((12..=14).contains(&(until.since(now).as_secs() / 86_400)));
+            // Of three days in a row at least one is worked, unless it is a holiday.
+            prop_assert!(later > Some(until));
         }
     }
 }
