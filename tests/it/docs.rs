@@ -597,9 +597,9 @@ async fn the_receiver_of_the_pages_verifies_what_is_sent_and_nothing_else() {
 
 #[test]
 fn the_table_of_what_needs_a_person_is_the_one_of_the_code() {
-    let troubleshooting = page("docs/troubleshooting.md");
-    let (_, rest) = troubleshooting.split_once("<!-- reasons: written by the program; a test compares -->\n").unwrap();
+    let readme = page("README.md");
+    let (_, rest) = readme.split_once("<!-- reasons: written by the program; a test compares -->\n").unwrap();
     let (written, _) = rest.split_once("<!-- reasons end -->").unwrap();
     let table = vetwatch::attention::table();
-    assert!(written == table, "the table of docs/troubleshooting.md is to be:\n{table}");
+    assert!(written == table, "the table of README.md is to be:\n{table}");
 }
