@@ -163,6 +163,8 @@ create table qualification_state (
     -- 0: confirmed absent.
     present integer not null check (present in (0, 1)),
     vetting_status text,
+    -- The status as compared.
+    status_key text generated always as (replace(lower(trim(vetting_status)), '_', '')) virtual,
     vetting_reason text,
     vetting_created_at integer,
     -- When this status was first seen.

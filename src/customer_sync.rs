@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use tracing::{info, warn};
+use vetwatch_core::membership::{Event, PollChange};
 
-use self::completeness::{Completeness, MIN_DAY, measure};
+use self::completeness::{Completeness, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
 use crate::poller::{MAX_BACKOFF, pause};
 use crate::qualification::key;
-use crate::store::{self, Backoff, ListedCustomer, Store};
+use crate::store::{self, Backoff, Store, customers::ImportedCustomer};
 use crate::time::{Clock, Timestamp};
 
 /// First pause after a failed sync; doubles with each failure.
@@ -168,11 +169,13 @@ impl CustomerSync {
             let before = listed.len();
             listed.extend(page.customers.iter().map(|customer| key(&customer.id)));
             pages_without_new = if listed.len() > before { 0 } else { pages_without_new + 1 };
-            let customers: Vec<_> = page
-                .customers
-                .into_iter()
-                .map(|customer| ListedCustomer { id: customer.id, name: customer.name, domain: customer.domain })
-                .collect();
+            let customers = page.customers.into_iter().map(|customer| ImportedCustomer {
+                id: customer.id,
+                name: Some(customer.name),
+                domain: Some(customer.domain),
+                ..ImportedCustomer::default()
+            });
+            let customers: Vec<_> = customers.collect();
             if !customers.is_empty() {
                 let mut tx = self.store.begin().await?;
                 let applied = tx.apply_page(self.partner, &customers, self.clock.now()).await?;
@@ -180,7 +183,7 @@ impl CustomerSync {
                 summary.added += applied.added;
                 summary.returned += applied.returned;
             }
-            summary.listed = u64::try_from(listed.len()).unwrap_or(u64::MAX);
+            summary.listed = count(listed.len());
             progress(Progress { pages, customers: listed.len() });
             let Some(next) = page.next else { break };
             if pages >= MAX_PAGES || pages_without_new >= MAX_PAGES_WITHOUT_NEW || !seen.insert(next.clone()) {
@@ -210,13 +213,7 @@ impl CustomerSync {
             missing = self.store.unlisted(self.partner, listed).await?;
             missing.retain(|customer| !customer.left);
         }
-        // Missing since a later time: the clock was set back.
-        let is_new = |since: Option<Timestamp>| since.is_none_or(|since| since > now);
-        let new: Vec<i64> =
-            missing.iter().filter(|customer| is_new(customer.since)).map(|customer| customer.row).collect();
-        let is_long = |since: Timestamp| now.since(since) >= MIN_DAY;
-        let left = missing.iter().filter(|customer| customer.since.is_some_and(is_long));
-        let left: Vec<i64> = left.map(|customer| customer.row).collect();
+        let rows: Vec<i64> = missing.iter().map(|customer| customer.row).collect();
 
         let mut tx = self.store.begin().await?;
         if ends_backoff {
@@ -224,15 +221,14 @@ impl CustomerSync {
         }
         match completeness {
             Completeness::Complete => {
-                tx.mark_missing(&new, now).await?;
-                tx.mark_departed(&left, now).await?;
+                let applied = tx.apply_membership(&rows, Event::NotInList, now).await?;
+                summary.left = count(applied.iter().filter(|customer| customer.polls != PollChange::Keep).count());
                 tx.record_complete_list(self.partner, summary.listed, now).await?;
             }
             Completeness::Short { since, size } => tx.record_short_list(self.partner, (since, size), now).await?,
         }
         tx.commit().await?;
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        (summary.missing, summary.left) = (count(missing.len()), count(left.len()));
+        summary.missing = count(missing.len());
         summary.missing_names = missing.into_iter().take(MAX_MISSING_NAMES).map(|customer| customer.label).collect();
         Ok(())
     }
@@ -275,6 +271,10 @@ impl CustomerSync {
         let next = cron.find_next_occurrence(&last.to_utc().with_timezone(&self.zone), false).ok()?;
         Some(next.to_utc().into())
     }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// True if `at` is ahead. Farther than the longest backoff means that the clock was set back.

@@ -13,6 +13,7 @@ mod fail_over;
 mod file;
 mod held;
 mod housekeeping;
+mod membership;
 mod customer_sync;
 mod mute;
 mod outbox;
@@ -49,7 +50,7 @@ use tokio::time::timeout;
 use crate::time::Timestamp;
 
 pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, SeenOperation};
-pub use customer_sync::{ListState, ListedCustomer, TakenPage, Unlisted};
+pub use customer_sync::{ListState, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
 pub use enqueue::NewDelivery;
 pub use file::was_deleted;

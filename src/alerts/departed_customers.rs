@@ -53,9 +53,10 @@ pub async fn stop_polling_departed(store: &Store, partner: &PartnerRow, now: Tim
     Ok(())
 }
 
-const WHAT_TO_DO: &str = "Ask the customer whether the reseller relationship was ended. If it was by mistake, send a new \
-                          relationship request: vetwatch goes on where it was as soon as Partner Center answers again. \
-                          Until then it asks seldom, for 90 days, and tells a verdict if it finds one. This is told once.";
+const WHAT_TO_DO: &str = "Ask the customer whether the reseller relationship was ended. If it was ended by mistake, send a new \
+                          relationship request: polling resumes as soon as Partner Center answers again. Until then the \
+                          customer is polled rarely, for 90 days, and a verdict is still reported. This message is sent \
+                          once.";
 
 fn notice(lost: &[LostReview]) -> OperationalNotice {
     let mut figures = serde_json::Map::new();

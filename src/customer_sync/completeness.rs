@@ -1,11 +1,8 @@
 //! Decides whether a list that was read to its end is complete.
 
-use std::time::Duration;
+use vetwatch_core::membership::MIN_MISSING;
 
 use crate::time::Timestamp;
-
-/// Nightly lists are a day apart, less the hour of summer time and the minutes that one is late.
-pub(super) const MIN_DAY: Duration = Duration::from_hours(22);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completeness {
@@ -27,7 +24,7 @@ pub(super) fn measure(size: u64, last: Option<u64>, short: Option<(Timestamp, u6
         Some((since, before))
             if size > 0 && is_at_least_95_percent(size.min(before), size.max(before)) && since <= now =>
         {
-            if now.since(since) >= MIN_DAY {
+            if now.since(since) >= MIN_MISSING {
                 Completeness::Complete
             } else {
                 Completeness::Short { since, size: before }
@@ -43,6 +40,8 @@ fn is_at_least_95_percent(size: u64, of: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

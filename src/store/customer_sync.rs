@@ -2,28 +2,12 @@
 
 use std::collections::HashSet;
 
-use serde::Serialize;
+use vetwatch_core::membership::{Event, InList};
 
-use super::{Error, Store, WriteTx, json, unreadable};
-use crate::qualification::key;
+use super::customers::ImportedCustomer;
+use super::membership::Applied;
+use super::{Error, Store, WriteTx, unreadable};
 use crate::time::Timestamp;
-
-/// An entry of the customer list.
-#[derive(Debug, Clone, Serialize)]
-pub struct ListedCustomer {
-    pub id: String,
-    pub name: String,
-    pub domain: String,
-}
-
-/// The JSON that the statements read.
-#[derive(Serialize)]
-struct Row<'a> {
-    /// The id, normalised for comparison.
-    key: String,
-    #[serde(flatten)]
-    customer: &'a ListedCustomer,
-}
 
 /// The outcome of applying a page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,8 +39,6 @@ pub struct Unlisted {
     pub row: i64,
     /// Its name, domain or id.
     pub label: String,
-    /// The first complete list in a row that it is missing from; `None` if that is this one.
-    pub since: Option<Timestamp>,
     /// It is marked as departed already.
     pub left: bool,
 }
@@ -94,7 +76,7 @@ impl Store {
             let rows = sqlx::query!(
                 r#"select id as "id!", customer_key,
                           coalesce(nullif(name, ''), nullif(domain, ''), customer_id) as "label!: String",
-                          missing_from_list_since, departed_reason is 'missing' as "left!: bool", was_in_list
+                          departed_reason is 'missing' as "left!: bool", was_in_list
                    from customer where partner = ?1 and removed_at is null and customer_key > ?2
                    order by customer_key limit 2000"#,
                 partner,
@@ -105,12 +87,7 @@ impl Store {
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.customer_key);
             let missing = rows.into_iter().filter(|row| row.was_in_list == 1 && !listed.contains(&row.customer_key));
-            unlisted.extend(missing.map(|row| Unlisted {
-                row: row.id,
-                label: row.label,
-                since: row.missing_from_list_since.map(Timestamp::from_millis),
-                left: row.left,
-            }));
+            unlisted.extend(missing.map(|row| Unlisted { row: row.id, label: row.label, left: row.left }));
         }
         unlisted.sort_by(|a, b| a.label.cmp(&b.label));
         Ok(unlisted)
@@ -123,86 +100,13 @@ impl WriteTx {
     pub async fn apply_page(
         &mut self,
         partner: i64,
-        page: &[ListedCustomer],
+        page: &[ImportedCustomer],
         now: Timestamp,
     ) -> Result<TakenPage, Error> {
-        let rows: Vec<_> = page.iter().map(|customer| Row { key: key(&customer.id), customer }).collect();
-        let (rows, now) = (json(&rows)?, now.as_millis());
-        sqlx::query!(
-            // `cross join` keeps the list as the outer loop, with an index lookup per customer. SQLite's own choice
-            // scans the list for each customer, which blocks all writers for as long.
-            "with j as materialized (
-                 select c.id, value ->> 'name' as name, value ->> 'domain' as domain
-                 from json_each(?2) cross join customer c
-                   on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-                 where c.name is not value ->> 'name' or c.domain is not value ->> 'domain' or c.was_in_list = 0)
-             update customer set name = j.name, domain = j.domain, was_in_list = 1 from j where customer.id = j.id",
-            partner,
-            rows
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        let returned = sqlx::query!(
-            // Without a stored response the next one is compared in full, which resets the poll interval.
-            "update customer
-             set missing_from_list_since = null,
-                 response = case when departed_since is null then response end,
-                 next_poll_at = case when departed_since is null then next_poll_at else ?3 end,
-                 paused_at = case when given_up_at is null then paused_at end, given_up_at = null,
-                 departed_since = null, departed_reason = null
-             where id in (select c.id
-                          from json_each(?2) cross join customer c
-                            on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-                          where c.missing_from_list_since is not null)",
-            partner,
-            rows,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        let added = sqlx::query!(
-            "insert into customer (partner, customer_id, customer_key, name, domain, source, was_in_list, added_at, next_poll_at)
-             select ?1, value ->> 'id', value ->> 'key', value ->> 'name', value ->> 'domain', 'synced', 1, ?3, ?3
-             from json_each(?2)
-             where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value ->> 'key')
-             group by value ->> 'key'",
-            partner,
-            rows,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(TakenPage { added: added.rows_affected(), returned: returned.rows_affected() })
-    }
-
-    /// Marks customers as missing from a complete list for the first time.
-    pub async fn mark_missing(&mut self, rows: &[i64], now: Timestamp) -> Result<(), Error> {
-        let (rows, now) = (super::reports::json_list(rows), now.as_millis());
-        sqlx::query!(
-            "update customer set missing_from_list_since = ?2 where id in (select value from json_each(?1))",
-            rows,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
-    }
-
-    /// Marks customers that are still missing as departed. From their next response on they are polled rarely.
-    pub async fn mark_departed(&mut self, rows: &[i64], now: Timestamp) -> Result<(), Error> {
-        let (rows, now) = (super::reports::json_list(rows), now.as_millis());
-        sqlx::query!(
-            // A confirmation that is pending is completed first.
-            "update customer
-             set departed_since = coalesce(departed_since, ?2), departed_reason = 'missing', unreadable_since = null, unreadable_reported_at = null,
-                 poll_class = case poll_class when 'confirming' then poll_class else 'unqualified' end
-             where id in (select value from json_each(?1))",
-            rows,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        let upserted = self.upsert(partner, page, Event::InList, now).await?;
+        let was_missing = |known: &&Applied| matches!(known.before.in_list, InList::MissingSince(_));
+        let returned = upserted.known.iter().filter(was_missing).count() as u64;
+        Ok(TakenPage { added: upserted.added, returned })
     }
 
     /// Records a complete list of `size` customers, which the next one is measured against.

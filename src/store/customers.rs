@@ -1,8 +1,11 @@
-//! Customers as people change them on the command line.
+//! Customers as they are added and updated, by hand and from Partner Center, and as people change them.
 
 use serde::Serialize;
+use vetwatch_core::membership::{Event, InList, Membership, Polling, Source};
 
-use crate::store::{Error, WriteTx, doing};
+use super::membership::Applied;
+use super::{Error, WriteTx, json};
+use crate::qualification::key;
 use crate::time::Timestamp;
 
 /// A customer to watch.
@@ -27,8 +30,8 @@ pub enum Added {
     },
 }
 
-/// A customer of an import. `None` keeps what is stored; empty for a new customer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A customer of an import or of Partner Center's list. `None` keeps what is stored; empty for a new customer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportedCustomer {
     /// The tenant id, as spelled.
     pub id: String,
@@ -49,60 +52,33 @@ pub struct Imported {
     pub unchanged: u64,
 }
 
+/// The outcome of [`WriteTx::upsert`].
+pub(super) struct Upserted {
+    pub(super) added: u64,
+    pub(super) updated: u64,
+    /// What the event did to the customers that were watched already.
+    pub(super) known: Vec<Applied>,
+}
+
 impl WriteTx {
     /// Adds a customer, due now. One that is watched already is only renamed and tagged; one that was removed gets a
     /// new row, without its history. Creates the partner if it is new.
     pub async fn add_customer(&mut self, customer: NewCustomer<'_>, now: Timestamp) -> Result<Added, Error> {
-        let now = now.as_millis();
-        let key = customer.id.to_lowercase();
-        let tags = customer.tags.map(|tags| serde_json::json!(tags).to_string());
-        sqlx::query!(
-            "insert into partner (name, watching_since) values (?1, ?2) on conflict (name) do nothing",
-            customer.partner,
-            now,
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("add a customer"))?;
-        let known = sqlx::query!(
-            r#"update customer
-               set name = coalesce(?3, name), domain = coalesce(?4, domain), tags = coalesce(?5, tags), source = 'manual',
-                   -- Added by hand: a departed customer is polled again, whatever the list says.
-                   was_in_list = case when departed_since is null then was_in_list else 0 end,
-                   missing_from_list_since = case when departed_since is null then missing_from_list_since end,
-                   response = case when departed_since is null then response end,
-                   next_poll_at = case when departed_since is null then next_poll_at else ?6 end,
-                   paused_at = case when given_up_at is null then paused_at end,
-                   given_up_at = null, departed_since = null, departed_reason = null, refused_since = null
-               where partner = (select id from partner where name = ?1) and customer_key = ?2 and removed_at is null
-               returning paused_at is not null as "paused!: bool""#,
-            customer.partner,
-            key,
-            customer.name,
-            customer.domain,
-            tags,
-            now,
-        )
-        .fetch_optional(&mut *self.tx)
-        .await.map_err(doing("add a customer"))?;
-        if let Some(known) = known {
-            return Ok(Added::Known { paused: known.paused });
-        }
-        sqlx::query!(
-            "insert into customer (partner, customer_id, customer_key, name, domain, tags, source, added_at, next_poll_at)
-             select id, ?2, ?3, coalesce(?4, ''), coalesce(?5, ''), coalesce(?6, '[]'), 'manual', ?7, ?7
-             from partner where name = ?1",
-            customer.partner,
-            customer.id,
-            key,
-            customer.name,
-            customer.domain,
-            tags,
-            now,
-        )
-        .execute(&mut *self.tx)
-        .await.map_err(doing("add a customer"))?;
-        Ok(Added::New)
+        let NewCustomer { partner, id, name, domain, tags } = customer;
+        let customer = ImportedCustomer {
+            id: id.to_owned(),
+            name: name.map(str::to_owned),
+            domain: domain.map(str::to_owned),
+            tags: tags.map(<[String]>::to_vec),
+            contact: None,
+        };
+        let doing = |error: Error| error.while_doing("add a customer");
+        let partner = self.partner_id(partner, now).await.map_err(doing)?;
+        let upserted = self.upsert(partner, &[customer], Event::AddedByHand, now).await.map_err(doing)?;
+        Ok(upserted
+            .known
+            .first()
+            .map_or(Added::New, |known| Added::Known { paused: known.after.polling != Polling::Active }))
     }
 
     /// Adds many customers as [`add_customer`](Self::add_customer) does one, and their counts. The ids must be
@@ -114,149 +90,116 @@ impl WriteTx {
         now: Timestamp,
         imported: &mut Imported,
     ) -> Result<(), Error> {
-        let (rows, now) = (as_rows(customers)?, now.as_millis());
-        sqlx::query!(
+        let doing = |error: Error| error.while_doing("import customers");
+        let partner = self.partner_id(partner, now).await.map_err(doing)?;
+        let ids = json(&customers.iter().map(|customer| key(&customer.id)).collect::<Vec<_>>())?;
+        let returned = sqlx::query_scalar!(
+            r#"select count(*) as "returned!: i64" from json_each(?2)
+               where exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value)
+                 and not exists (select 1 from customer c
+                                 where c.partner = ?1 and c.customer_key = value and c.removed_at is null)"#,
+            partner,
+            ids,
+        );
+        let returned = returned.fetch_one(&mut *self.tx).await.map_err(|error| doing(error.into()))?;
+        let upserted = self.upsert(partner, customers, Event::AddedByHand, now).await.map_err(doing)?;
+        imported.added += upserted.added;
+        imported.returned += u64::try_from(returned).unwrap_or(0);
+        imported.updated += upserted.updated;
+        imported.unchanged += (upserted.known.len() as u64).saturating_sub(upserted.updated);
+        Ok(())
+    }
+
+    /// The row of the partner; creates it if it is new.
+    async fn partner_id(&mut self, partner: &str, now: Timestamp) -> Result<i64, Error> {
+        let now = now.as_millis();
+        let created = sqlx::query!(
             "insert into partner (name, watching_since) values (?1, ?2) on conflict (name) do nothing",
             partner,
             now,
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("import customers"))?;
-        let partner = sqlx::query_scalar!(r#"select id as "id!" from partner where name = ?1"#, partner)
-            .fetch_one(&mut *self.tx)
-            .await
-            .map_err(doing("import customers"))?;
-        let known = sqlx::query!(
-            r#"select count(*) filter (where is_watched) as "watched!: i64",
-                      count(*) filter (where not is_watched and was_watched) as "returned!: i64"
-               from (
-                   select exists (select 1 from customer c
-                                  where c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null) as is_watched,
-                          exists (select 1 from customer c
-                                  where c.customer_key = value ->> 'key' and c.partner = ?1) as was_watched
-                   from json_each(?2)
-               )"#,
+        );
+        created.execute(&mut *self.tx).await?;
+        let id = sqlx::query_scalar!(r#"select id as "id!" from partner where name = ?1"#, partner);
+        Ok(id.fetch_one(&mut *self.tx).await?)
+    }
+
+    /// Inserts the customers that are new, due now, and updates the others, to whose membership the event is applied.
+    /// Customers of Partner Center's list are not inserted if a person removed them.
+    pub(super) async fn upsert(
+        &mut self,
+        partner: i64,
+        customers: &[ImportedCustomer],
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Upserted, Error> {
+        let rows = as_rows(customers)?;
+        let known = sqlx::query_scalar!(
+            // `cross join` keeps the JSON as the outer loop, with an index lookup per customer. SQLite's own choice scans
+            // all customers for each, which blocks all writers for as long.
+            r#"select c.id as "id!" from json_each(?2)
+               cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null"#,
             partner,
             rows,
-        )
-        .fetch_one(&mut *self.tx)
-        .await.map_err(doing("import customers"))?;
+        );
+        let known = known.fetch_all(&mut *self.tx).await?;
+        let known = self.apply_membership(&known, event, now).await?;
         let updated = sqlx::query!(
-            // The cross joins set the order: SQLite would scan the whole list for each customer.
             "with j as materialized (
                  select c.id as row, value ->> 'name' as name, value ->> 'domain' as domain, value ->> 'tags' as tags,
                         value ->> 'contact' as contact
                  from json_each(?2)
                  cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-             )
+                 where c.name <> value ->> 'name' or c.domain <> value ->> 'domain' or c.tags <> value ->> 'tags'
+                    or c.contact <> value ->> 'contact')
              update customer
              set name = coalesce(j.name, customer.name), domain = coalesce(j.domain, customer.domain),
                  tags = coalesce(j.tags, customer.tags), contact = coalesce(j.contact, customer.contact)
-             from j
-             where customer.id = j.row
-               and (customer.name <> j.name or customer.domain <> j.domain or customer.tags <> j.tags
-                    or customer.contact <> j.contact)",
+             from j where customer.id = j.row",
             partner,
             rows,
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("import customers"))?
-        .rows_affected();
-        // Customers that only came from the list are now manual too; departed ones are polled again.
-        sqlx::query!(
-            "update customer
-             set source = 'manual',
-                 was_in_list = case when departed_since is null then was_in_list else 0 end,
-                 missing_from_list_since = case when departed_since is null then missing_from_list_since end,
-                 response = case when departed_since is null then response end,
-                 next_poll_at = case when departed_since is null then next_poll_at else ?3 end,
-                 paused_at = case when given_up_at is null then paused_at end,
-                 given_up_at = null, departed_since = null, departed_reason = null,
-                 refused_since = case when departed_since is null then refused_since end
-             where (source <> 'manual' or departed_since is not null) and id in (
-                 select c.id
-                 from json_each(?2)
-                 cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null
-             )",
-            partner,
-            rows,
-            now,
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("import customers"))?;
+        );
+        let updated = updated.execute(&mut *self.tx).await?.rows_affected();
+        let (new, _) =
+            Membership::new(if event == Event::InList { Source::Synced } else { Source::Manual }).after(event, now);
+        let (source, is_in_list, now) = (new.source.as_str(), new.in_list == InList::Present, now.as_millis());
         let added = sqlx::query!(
-            "insert into customer (partner, customer_id, customer_key, name, domain, tags, contact, source, added_at, next_poll_at)
+            "insert into customer (partner, customer_id, customer_key, name, domain, tags, contact, source, was_in_list,
+                                   added_at, next_poll_at)
              select ?1, value ->> 'id', value ->> 'key', coalesce(value ->> 'name', ''), coalesce(value ->> 'domain', ''),
-                    coalesce(value ->> 'tags', '[]'), coalesce(value ->> 'contact', ''), 'manual', ?3, ?3
+                    coalesce(value ->> 'tags', '[]'), coalesce(value ->> 'contact', ''), ?3, ?4, ?5, ?5
              from json_each(?2)
              where not exists (select 1 from customer c
-                               where c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null)",
+                               where c.partner = ?1 and c.customer_key = value ->> 'key'
+                                 and (c.removed_at is null or ?3 = 'synced'))
+             group by value ->> 'key'",
             partner,
             rows,
+            source,
+            is_in_list,
             now,
-        )
-        .execute(&mut *self.tx)
-        .await.map_err(doing("import customers"))?
-        .rows_affected();
-        let watched = u64::try_from(known.watched).unwrap_or(0);
-        imported.added += added;
-        imported.returned += u64::try_from(known.returned).unwrap_or(0);
-        imported.updated += updated;
-        imported.unchanged += watched.saturating_sub(updated);
-        Ok(())
+        );
+        let added = added.execute(&mut *self.tx).await?.rows_affected();
+        Ok(Upserted { added, updated, known })
     }
 
     /// Removes a customer; its history stays. False if it was removed already.
     pub async fn remove_customer(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
-        let now = now.as_millis();
-        let done = sqlx::query!("update customer set removed_at = ?2 where id = ?1 and removed_at is null", row, now)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(doing("remove a customer"))?;
-        Ok(done.rows_affected() > 0)
+        self.apply_to(row, Event::Removed, now, "remove a customer").await
     }
 
     /// Pauses a customer, which is then not polled. False if it is paused already, or not watched.
     pub async fn pause(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
-        let now = now.as_millis();
-        let done = sqlx::query!(
-            // Pausing a customer that vetwatch stopped polling makes the pause manual: a sync does not undo it then.
-            "update customer set paused_at = ?2, given_up_at = null
-             where id = ?1 and removed_at is null and (paused_at is null or given_up_at is not null)",
-            row,
-            now,
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("pause a customer"))?;
-        Ok(done.rows_affected() > 0)
+        self.apply_to(row, Event::Paused, now, "pause a customer").await
     }
 
     /// Resumes a customer with its stored state, due now. False if it is not paused, or not watched.
     pub async fn resume(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
-        let now = now.as_millis();
-        let done = sqlx::query!(
-            // A customer that vetwatch stopped polling is polled for another 90 days.
-            "update customer
-             set paused_at = null, next_poll_at = ?2,
-                 was_in_list = case when given_up_at is null then was_in_list else 0 end,
-                 missing_from_list_since = case when given_up_at is null then missing_from_list_since end,
-                 response = case when given_up_at is null then response end,
-                 departed_since = case when given_up_at is null then departed_since end,
-                 departed_reason = case when given_up_at is null then departed_reason end,
-                 refused_since = case when given_up_at is null then refused_since end,
-                 given_up_at = null
-             where id = ?1 and removed_at is null and paused_at is not null",
-            row,
-            now,
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("resume a customer"))?;
-        Ok(done.rows_affected() > 0)
+        self.apply_to(row, Event::Resumed, now, "resume a customer").await
+    }
+
+    async fn apply_to(&mut self, row: i64, event: Event, now: Timestamp, action: &str) -> Result<bool, Error> {
+        let applied = self.apply_membership(&[row], event, now).await.map_err(|error| error.while_doing(action))?;
+        Ok(applied.iter().any(|customer| customer.changes()))
     }
 
     /// Makes watched customers due now: the given rows, or with `None` all of `partner`, or all. Paused ones stay
@@ -280,7 +223,7 @@ impl WriteTx {
         )
         .execute(&mut *self.tx)
         .await
-        .map_err(doing("make customers due"))?;
+        .map_err(super::doing("make customers due"))?;
         Ok(done.rows_affected())
     }
 }
@@ -290,6 +233,7 @@ fn as_rows(customers: &[ImportedCustomer]) -> Result<String, Error> {
     #[derive(Serialize)]
     struct Row<'a> {
         id: &'a str,
+        /// The id, normalised for comparison.
         key: String,
         name: Option<&'a str>,
         domain: Option<&'a str>,
@@ -299,7 +243,7 @@ fn as_rows(customers: &[ImportedCustomer]) -> Result<String, Error> {
     }
     fn row(customer: &ImportedCustomer) -> Row<'_> {
         Row {
-            key: customer.id.to_lowercase(),
+            key: key(&customer.id),
             id: &customer.id,
             name: customer.name.as_deref(),
             domain: customer.domain.as_deref(),
@@ -307,7 +251,7 @@ fn as_rows(customers: &[ImportedCustomer]) -> Result<String, Error> {
             contact: customer.contact.as_deref(),
         }
     }
-    crate::store::json(&customers.iter().map(row).collect::<Vec<_>>())
+    json(&customers.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

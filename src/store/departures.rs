@@ -1,5 +1,7 @@
 //! Departed customers and the initial sync of a partner, each reported once.
 
+use vetwatch_core::membership::Event;
+
 use super::{Error, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -87,21 +89,19 @@ impl WriteTx {
                       coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
                from customer c join qualification_state o on o.customer = c.id
                where c.partner = ?1 and c.departed_since is not null and c.departure_reported_at is null and c.removed_at is null
-                 and o.present = 1 and replace(lower(o.vetting_status), '_', '') = 'inreview'
+                 and o.present = 1 and o.status_key = 'inreview'
                order by "since!: i64", c.id"#,
             partner
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        let now = now.as_millis();
-        sqlx::query!(
-            "update customer set departure_reported_at = ?2
-             where partner = ?1 and departed_since is not null and departure_reported_at is null and removed_at is null",
-            partner,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
+        let departed = sqlx::query_scalar!(
+            r#"select id as "id!" from customer
+               where partner = ?1 and departed_since is not null and departure_reported_at is null and removed_at is null"#,
+            partner
+        );
+        let departed = departed.fetch_all(&mut *self.tx).await?;
+        self.apply_membership(&departed, Event::DepartureReported, now).await?;
         let lost = lost.into_iter().map(|row| LostReview {
             customer_id: row.customer_id,
             label: row.label,
@@ -113,18 +113,16 @@ impl WriteTx {
     }
 
     /// Stops polling customers that departed at or before `before`. Returns how many.
-    pub async fn give_up_departed(&mut self, partner: i64, before: Timestamp, now: Timestamp) -> Result<u64, Error> {
-        let (before, now) = (before.as_millis(), now.as_millis());
-        let done = sqlx::query!(
-            "update customer set paused_at = ?3, given_up_at = ?3
-             where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null and paused_at is null",
+    pub async fn give_up_departed(&mut self, partner: i64, before: Timestamp, now: Timestamp) -> Result<usize, Error> {
+        let before = before.as_millis();
+        let departed = sqlx::query_scalar!(
+            r#"select id as "id!" from customer
+               where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null and paused_at is null"#,
             partner,
-            before,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected())
+            before
+        );
+        let departed = departed.fetch_all(&mut *self.tx).await?;
+        Ok(self.apply_membership(&departed, Event::GivenUp, now).await?.len())
     }
 
     /// Marks the initial sync as reported. False if it was already.
@@ -154,7 +152,7 @@ impl WriteTx {
             r#"select count(distinct case when word = 'inreview' then customer end) as "in_review!: i64",
                       count(distinct case when word = 'approved' then customer end) as "approved!: i64",
                       count(distinct case when word = 'denied' then customer end) as "denied!: i64"
-               from (select o.customer, replace(lower(o.vetting_status), '_', '') as word
+               from (select o.customer, o.status_key as word
                      from qualification_state o join customer c on c.id = o.customer
                      where c.partner = ? and c.removed_at is null and o.present = 1)"#,
             partner
@@ -166,7 +164,7 @@ impl WriteTx {
                       o.qualification, coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
                from qualification_state o join customer c on c.id = o.customer
                where c.partner = ? and c.removed_at is null and o.present = 1
-                 and replace(lower(o.vetting_status), '_', '') = 'inreview'
+                 and o.status_key = 'inreview'
                order by "since!: i64", c.id"#,
             partner
         )

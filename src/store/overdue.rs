@@ -46,7 +46,7 @@ impl Store {
                where c.partner = ?1 and c.poll_class = 'in_review' and c.removed_at is null and c.paused_at is null
                  and c.departed_since is null and c.last_seen_at >= ?2
                  and o.present = 1 and o.missing_since is null and o.pending_since is null
-                 and replace(lower(o.vetting_status), '_', '') = 'inreview'
+                 and o.status_key = 'inreview'
                  -- A stale copy of a review that is decided is no review.
                  and o.notified_attempt is not o.attempt
                order by "since!: i64", o.id"#,
@@ -81,7 +81,7 @@ impl WriteTx {
         let done = sqlx::query!(
             "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
              where id = ?2 and attempt = ?3 and present = 1 and missing_since is null and pending_since is null
-               and replace(lower(vetting_status), '_', '') = 'inreview'
+               and status_key = 'inreview'
                and case when overdue_attempt = attempt then overdue_until end is ?4",
             until,
             review.state_row,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use vetwatch_core::membership::Event;
 
 use super::claimed_polls::DueRow;
 use super::{Error, Store, WriteTx, json, unreadable};
@@ -75,7 +76,6 @@ pub struct Failed {
     /// Error 403/20002. Twice in a row, and the customer departed: it is polled rarely from then on.
     pub no_relationship: bool,
     /// Three failures over at least this long make the customer unreadable.
-    #[serde(rename = "blind_after_ms")] // as the statement reads it
     pub failing_after_ms: i64,
 }
 
@@ -264,25 +264,22 @@ impl WriteTx {
 
     /// Records failed polls. They do not change any qualification state.
     pub async fn failed(&mut self, failures: &[Failed]) -> Result<(), Error> {
+        let refused = failures.iter().filter(|failure| failure.no_relationship);
+        let refused_at = refused.clone().map(|failure| failure.at).max();
+        if let Some(at) = refused_at.map(Timestamp::from_millis) {
+            let rows: Vec<i64> = refused.map(|failure| failure.row).collect();
+            self.apply_membership(&rows, Event::Refused, at).await?;
+        }
         let failures = json(&failures)?;
         sqlx::query!(
             "update customer
              set next_poll_at = j.next_poll_at, polling_since = null, interrupted = 0,
                  poll_failures = max(poll_failures, 0) + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
-                 poll_class = case when j.no_relationship and (refused_since is not null or departed_since is not null)
-                                   then 'unqualified' else poll_class end,
-                 refused_since = case when j.no_relationship then coalesce(refused_since, j.at) else refused_since end,
-                 departed_since = case when j.no_relationship and refused_since is not null
-                                   then coalesce(departed_since, j.at) else departed_since end,
-                 departed_reason = case when j.no_relationship and refused_since is not null
-                                 then coalesce(departed_reason, 'refused') else departed_reason end,
-                 unreadable_reported_at = case when j.no_relationship and refused_since is not null then null else unreadable_reported_at end,
-                 unreadable_since = case when departed_since is not null or (j.no_relationship and refused_since is not null) then null
+                 unreadable_since = case when departed_since is not null then null
                                     when unreadable_since is not null then unreadable_since
-                                    when poll_failures >= 2 and j.at - failing_since >= j.blind_after then failing_since end
+                                    when poll_failures >= 2 and j.at - failing_since >= j.failing_after then failing_since end
              from (select value ->> 'row' as row, value ->> 'at' as at, value ->> 'next_poll_at' as next_poll_at,
-                          value ->> 'error' as error, value ->> 'no_relationship' as no_relationship,
-                          value ->> 'blind_after_ms' as blind_after
+                          value ->> 'error' as error, value ->> 'failing_after_ms' as failing_after
                    from json_each(?)) j
              where customer.id = j.row",
             failures

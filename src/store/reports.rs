@@ -199,6 +199,15 @@ impl Store {
 
     /// The current qualifications of one customer (partner and normalised id), or with `None` of all.
     pub async fn current(&self, customer: Option<(&str, &str)>) -> Result<Vec<CurrentRow>, Error> {
+        self.current_rows(customer, false).await
+    }
+
+    /// What is in review now, by submission (or first sight, where that is unknown), oldest first.
+    pub async fn in_review(&self) -> Result<Vec<CurrentRow>, Error> {
+        self.current_rows(None, true).await
+    }
+
+    async fn current_rows(&self, customer: Option<(&str, &str)>, in_review: bool) -> Result<Vec<CurrentRow>, Error> {
         let (partner, key) = customer.unzip();
         let rows = sqlx::query_as!(
             CurrentRow,
@@ -209,29 +218,15 @@ impl Store {
                       attempt as "attempt!: i64", last_seen_at as "last_seen_at: String",
                       next_poll_at as "next_poll_at: String", missing_since as "missing_since: String"
                from v_current
-               where ?1 is null or (partner = ?1 and lower(customer_id) = ?2)
-               order by partner, lower(customer_name), customer_id, qualification"#,
+               where (?1 is null or (partner = ?1 and lower(customer_id) = ?2))
+                 and (not ?3 or vetting_status in (select vetting_status from qualification_state where status_key = 'inreview'))
+               order by case when ?3 then coalesce(vetting_created_at, status_since) end,
+                        partner, case when not ?3 then lower(customer_name) end, customer_id, qualification"#,
             partner,
             key,
+            in_review,
         );
-        rows.fetch_all(&self.read).await.map_err(doing("read how customers stand"))
-    }
-
-    /// What is in review now, by submission (or first sight, where that is unknown), oldest first.
-    pub async fn in_review(&self) -> Result<Vec<CurrentRow>, Error> {
-        let rows = sqlx::query_as!(
-            CurrentRow,
-            r#"select partner as "partner!", customer_id as "customer_id!", customer_name as "customer_name!",
-                      customer_domain as "customer_domain!", qualification as "qualification!",
-                      vetting_status as "vetting_status: String", vetting_reason as "vetting_reason: String",
-                      vetting_created_at as "vetting_created_at: String", status_since as "status_since!: String",
-                      attempt as "attempt!: i64", last_seen_at as "last_seen_at: String",
-                      next_poll_at as "next_poll_at: String", missing_since as "missing_since: String"
-               from v_current
-               where replace(lower(vetting_status), '_', '') = 'inreview'
-               order by coalesce(vetting_created_at, status_since), partner, customer_id"#,
-        );
-        rows.fetch_all(&self.read).await.map_err(doing("list what is in review"))
+        rows.fetch_all(&self.read).await.map_err(doing("read the current qualifications"))
     }
 
     /// Verdicts seen at or after `since`, newest first.

@@ -1,6 +1,7 @@
 //! A customer's qualification states, transitions and events.
 
 use uuid::Uuid;
+use vetwatch_core::membership;
 
 use super::{Error, WriteTx, json, row_error, to_count, unreadable};
 use crate::changes::{Change, LastNotified, Pending, QualificationState, Review};
@@ -282,18 +283,14 @@ impl WriteTx {
         seen_at: Timestamp,
         next_poll_at: Timestamp,
     ) -> Result<(), Error> {
+        self.apply_membership(&[customer.row], membership::Event::Responded, seen_at).await?;
         let (began_at, seen_at, next_poll_at) = (began_at.as_millis(), seen_at.as_millis(), next_poll_at.as_millis());
         let (class, expected) = (customer.class.as_str(), customer.watch_closely_until.map(Timestamp::as_millis));
         sqlx::query!(
             "update customer
              set response = ?1, response_requested_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),
                  next_poll_at = ?4, poll_class = ?5, watch_closely_until = ?6, polling_since = null, interrupted = 0,
-                 poll_failures = 0, failing_since = null, last_error = null, unreadable_since = null,
-                 refused_since = null,
-                 -- Who refused to answer is back by answering; who left the list is not.
-                 departed_since = case departed_reason when 'missing' then departed_since end,
-                 departure_reported_at = case departed_reason when 'missing' then departure_reported_at end,
-                 departed_reason = case departed_reason when 'missing' then departed_reason end
+                 poll_failures = 0, failing_since = null, last_error = null, unreadable_since = null
              where id = ?7",
             fingerprint,
             began_at,

@@ -7,6 +7,7 @@ pub mod changes;
 pub mod egress_policy;
 pub mod event;
 pub mod ids;
+pub mod membership;
 pub mod message;
 pub mod qualification;
 pub mod quiet_hours;

@@ -202,5 +202,5 @@ async fn departed_customers_are_asked_again_when_a_person_says_so_and_not_when_a
     world.sandbox.apply(&school, Operation::RestoreRelationship).unwrap();
     world.sandbox.apply(&school, Operation::Relist).unwrap();
     days(&world, 2).await;
-    assert_eq!(world.rows(state).await, [format!("{id} | 1 | 0 | 1")], "a person paused it");
+    assert_eq!(world.rows(state).await, [format!("{id} | 1 | 0 | 0")], "listed again; paused by a person");
 }
