@@ -443,19 +443,6 @@ fn the_reference_has_every_key_of_the_example() {
     }
 }
 
-#[test]
-fn every_event_type_is_described_once() {
-    let described: Vec<_> = page("docs/events.md")
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `"))
-        .flat_map(ticked_cell)
-        .filter(|name| name.contains('.'))
-        .collect();
-    let known: Vec<_> = vetwatch::event::EventType::ALL.iter().map(|kind| kind.as_str()).collect();
-    assert_eq!(described.iter().collect::<BTreeSet<_>>(), known.iter().collect::<BTreeSet<_>>());
-    assert_eq!(described.len(), known.len(), "{described:?}");
-}
-
 /// The anchor that forges make of a heading.
 fn anchor(heading: &str) -> String {
     let mut text = String::new();
@@ -595,11 +582,24 @@ async fn the_receiver_of_the_pages_verifies_what_is_sent_and_nothing_else() {
     assert!(refused.contains("WebhookVerificationError"), "{refused}");
 }
 
+/// The tables that are generated: page, marker, and what the code says. `UPDATE_TABLES=1` writes them.
 #[test]
-fn the_table_of_what_needs_a_person_is_the_one_of_the_code() {
-    let readme = page("README.md");
-    let (_, rest) = readme.split_once("<!-- reasons: written by the program; a test compares -->\n").unwrap();
-    let (written, _) = rest.split_once("<!-- reasons end -->").unwrap();
-    let table = vetwatch::attention::table();
-    assert!(written == table, "the table of README.md is to be:\n{table}");
+fn every_generated_table_is_the_one_of_the_code() {
+    let tables = [
+        ("README.md", "reasons", vetwatch::attention::table()),
+        ("docs/events.md", "events", vetwatch::event::table()),
+    ];
+    for (page, name, table) in tables {
+        let path = root().join(page);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (begin, end) =
+            (format!("<!-- {name}: written by the program; a test compares -->\n"), format!("<!-- {name} end -->"));
+        let (before, rest) = text.split_once(&begin).unwrap();
+        let (written, after) = rest.split_once(&end).unwrap();
+        if std::env::var_os("UPDATE_TABLES").is_some() {
+            std::fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
+        } else {
+            assert!(written == table, "the table {name} of {page} differs; UPDATE_TABLES=1 writes:\n{table}");
+        }
+    }
 }

@@ -8,10 +8,10 @@ use uuid::Uuid;
 use crate::time::Timestamp;
 
 macro_rules! event_types {
-    ($($variant:ident = $name:literal,)*) => {
+    ($(#[doc = $when:literal] $variant:ident = $name:literal,)*) => {
         /// What happened. The names are public: routes, webhooks and views use them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum EventType { $($variant,)* }
+        pub enum EventType { $(#[doc = $when] $variant,)* }
 
         impl EventType {
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
@@ -20,30 +20,56 @@ macro_rules! event_types {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
+
+            /// When it is sent, as `docs/events.md` has it.
+            #[must_use]
+            pub const fn when(self) -> &'static str {
+                match self { $(Self::$variant => $when,)* }
+            }
         }
     };
 }
 
 event_types! {
+    /// the status is now Approved, and the verdict does not equal the last notified one.
     Approved = "vetting.approved",
+    /// the status is now Denied, the last notified verdict is no approval, and the verdict does not equal it.
     Denied = "vetting.denied",
+    /// the last notified verdict is an approval, and the status is now Denied or absent.
     Revoked = "vetting.revoked",
+    /// InReview before, and now absent: probably denied (Partner Center shows "None" some time after a denial). Or the last notified verdict, with its earlier date, stands in its place: then the message names both dates.
     Vanished = "vetting.vanished",
+    /// the status is now InReview, a new attempt.
     Submitted = "vetting.submitted",
+    /// any other change.
     Changed = "vetting.changed",
+    /// in review for 3 business days, for 5, then every week ([configurable](configuration.md#overdue)).
     Overdue = "vetting.overdue",
+    /// a status word that vetwatch does not know: once for each word and partner, ten minutes later, with the number of customers that have it.
     UnknownStatus = "monitor.unknown_status",
+    /// the first complete sync of a partner, once: the first complete list was read, and each customer was polled. It says how many are watched, in review, approved, denied, and which reviews are overdue already.
     InitialSync = "monitor.initial_sync",
+    /// a partner has given no good response for 30 minutes, or implausible ones; or its customer list cannot be read for 24 hours.
     PartnerFailing = "monitor.partner_failing",
+    /// that is over.
     PartnerRecovered = "monitor.partner_recovered",
+    /// customers cannot be read for an hour while others can: many in one message, gathered for 20 minutes.
     CustomersFailing = "monitor.customers_failing",
+    /// that is over.
     CustomersRecovered = "monitor.customers_recovered",
+    /// customers [departed](customers.md#departed-customers) in the middle of a review: once, gathered.
     CustomersDeparted = "monitor.customers_departed",
+    /// the oldest due customer of a partner waits for more than twice its interval (and 30 seconds), or the oldest due message of an endpoint that could be tried for 15 minutes: the schedule needs more than the budget, the disk is full, or another program holds the database. Time in which vetwatch did not run does not count.
     PollingLate = "monitor.polling_late",
+    /// that has been over for a minute.
     PollingRecovered = "monitor.polling_recovered",
+    /// an endpoint has delivered nothing for 15 minutes, or said that it is gone: sent over another endpoint.
     EndpointFailing = "monitor.endpoint_failing",
+    /// it has delivered again.
     EndpointRecovered = "monitor.endpoint_recovered",
+    /// deliveries are dead, those of an endpoint together; messages wait for an endpoint that is not configured; a message has waited for 24 hours though its endpoint works. Sent over another endpoint.
     DeadLetter = "monitor.dead_letter",
+    /// 30, 14, 7, 3 and 1 days before a client secret (`client_secret_expires`), certificate or refresh token ends, a mail server's included, and when it has ended.
     CredentialExpiring = "monitor.credential_expiring",
 }
 
@@ -64,6 +90,22 @@ impl EventType {
     pub fn is_opt_in(self) -> bool {
         matches!(self, Self::Submitted | Self::Changed)
     }
+}
+
+/// The table of `docs/events.md`, in Markdown.
+#[must_use]
+pub fn table() -> String {
+    let row = |kind: &EventType| {
+        let to = match kind {
+            kind if kind.is_for_operators() => "operators",
+            kind if kind.is_opt_in() => "routes that name it; always recorded",
+            _ => "routes",
+        };
+        let when = kind.when().trim().trim_end_matches('.');
+        format!("| `{kind}` | {when} | {to} |\n")
+    };
+    let rows: String = EventType::ALL.iter().map(row).collect();
+    format!("| event | when | goes to |\n| --- | --- | --- |\n{rows}")
 }
 
 impl fmt::Display for EventType {
