@@ -40,7 +40,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(20);
 /// How long after the clock was set alerts that depend on the date alone are held back: it may be set right again.
 const CLOCK_DOUBT: Duration = Duration::from_hours(1);
 
-pub struct Alarms {
+pub struct Alerter {
     pub partners: Vec<PartnerRow>,
     /// By partner, in the order of `partners`.
     pub credentials: Vec<Vec<Credential>>,
@@ -68,7 +68,7 @@ pub struct Alarms {
 }
 
 #[derive(Debug, Clone)]
-pub struct Alarm<'a> {
+pub struct Alert<'a> {
     pub kind: EventType,
     pub partner: &'a PartnerRow,
     pub summary: String,
@@ -80,7 +80,7 @@ pub struct Alarm<'a> {
     pub key: Option<String>,
 }
 
-impl<'a> Alarm<'a> {
+impl<'a> Alert<'a> {
     #[must_use]
     pub fn of(kind: EventType, partner: &'a PartnerRow, notice: OperationalNotice) -> Self {
         let OperationalNotice { summary, detail, figures } = notice;
@@ -88,7 +88,7 @@ impl<'a> Alarm<'a> {
     }
 }
 
-impl Alarms {
+impl Alerter {
     /// Enqueues the alerts that are due.
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
         let now = self.clock.now();
@@ -132,28 +132,28 @@ impl Alarms {
     /// cannot be enqueued is sent past the outbox, and retried in the next round.
     async fn announce(
         &self,
-        alarm: Alarm<'_>,
+        alert: Alert<'_>,
         now: Timestamp,
         mark: impl AsyncFnOnce(&mut WriteTx) -> Result<bool, store::Error>,
     ) -> Result<usize, store::Error> {
         let queued = async {
             let mut tx = self.store.begin().await?;
             let mut queued = 0;
-            if mark(&mut tx).await? && !self.outside.has_sent(&alarm) {
-                queued = enqueue(&mut tx, &self.routes, alarm.clone(), now).await?;
+            if mark(&mut tx).await? && !self.outside.has_sent(&alert) {
+                queued = enqueue(&mut tx, &self.routes, alert.clone(), now).await?;
             }
             tx.commit().await?;
             Ok(queued)
         };
         match queued.await {
             Ok(queued) => {
-                self.outside.forget(&alarm);
+                self.outside.forget(&alert);
                 Ok(queued)
             }
             Err(error) => {
                 let error: store::Error = error;
                 if !error.is_data_error() {
-                    self.outside.send(&alarm, &event(&alarm, now), now).await;
+                    self.outside.send(&alert, &event(&alert, now), now).await;
                 }
                 Err(error)
             }
@@ -165,25 +165,25 @@ impl Alarms {
 pub async fn enqueue(
     tx: &mut WriteTx,
     routes: &Routes,
-    alarm: Alarm<'_>,
+    alert: Alert<'_>,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
-    let event = event(&alarm, now);
-    tx.insert_event(&event, alarm.partner.id, None, None).await?;
-    if let Some(key) = &alarm.key {
+    let event = event(&alert, now);
+    tx.insert_event(&event, alert.partner.id, None, None).await?;
+    if let Some(key) = &alert.key {
         tx.set_dedup_key(&event, key).await?;
     }
-    delivery::enqueue(tx, routes, &event, "", alarm.exclude_endpoint, now).await
+    delivery::enqueue(tx, routes, &event, "", alert.exclude_endpoint, now).await
 }
 
-fn event(alarm: &Alarm<'_>, now: Timestamp) -> Event {
-    let figures = if let Value::Object(figures) = &alarm.figures { figures.clone() } else { Map::new() };
-    let notice = OperationalNotice { summary: alarm.summary.clone(), detail: alarm.detail.clone(), figures };
-    Event::new(alarm.kind, &alarm.partner.name, EventPayload::Monitor(notice), now, now)
+fn event(alert: &Alert<'_>, now: Timestamp) -> Event {
+    let figures = if let Value::Object(figures) = &alert.figures { figures.clone() } else { Map::new() };
+    let notice = OperationalNotice { summary: alert.summary.clone(), detail: alert.detail.clone(), figures };
+    Event::new(alert.kind, &alert.partner.name, EventPayload::Monitor(notice), now, now)
 }
 
-impl std::fmt::Debug for Alarms {
+impl std::fmt::Debug for Alerter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Alarms").field("partners", &self.partners).finish_non_exhaustive()
+        f.debug_struct("Alerter").field("partners", &self.partners).finish_non_exhaustive()
     }
 }

@@ -264,11 +264,11 @@ pub async fn start(
             loops.run(progress, customer_sync_poke, round, async {});
         }
     }
-    let alarms = Arc::new(parts.alarms);
-    let late = alarms.late.clone();
-    loops.add("the operators' alarms".to_owned(), HUNG_AFTER, Arc::new(Notify::new()), move || {
-        let alarms = alarms.clone();
-        async move { alarms.round().await }
+    let alerts = Arc::new(parts.alerts);
+    let late = alerts.late.clone();
+    loops.add("the operators' alerts".to_owned(), HUNG_AFTER, Arc::new(Notify::new()), move || {
+        let alerts = alerts.clone();
+        async move { alerts.round().await }
     });
     let Loops { tasks: mut loops, progress, .. } = loops;
     let mut scheduler = worker_loop::poke_by_cron(crons).await?;

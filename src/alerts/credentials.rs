@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::warn;
 
-use super::{Alarm, Alarms, enqueue};
+use super::{Alert, Alerter, enqueue};
 use crate::delivery::message::time_format;
 use crate::event::EventType;
 use crate::partner_center::{Credential, Expiry};
@@ -18,7 +18,7 @@ const DAYS_BEFORE: [u32; 6] = [0, 1, 3, 7, 14, 30];
 /// Not each round: a check reads the file of a refresh token.
 const CHECK_EVERY: Duration = Duration::from_hours(1);
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_credentials(&self, now: Timestamp) -> Result<usize, store::Error> {
         let checked_at = Timestamp::from_millis(self.credentials_checked_at.load(Ordering::Relaxed));
         if checked_at <= now && now.since(checked_at) < CHECK_EVERY {
@@ -63,9 +63,9 @@ impl Alarms {
         if tx.has_dedup_key(&key).await? {
             return Ok(0);
         }
-        let alarm = Alarm { key: Some(key), ..expiry_alert(partner, owner, end, left) };
-        warn!(partner = partner.name, "{}", alarm.summary);
-        enqueue(tx, &self.routes, alarm, now).await
+        let alert = Alert { key: Some(key), ..expiry_alert(partner, owner, end, left) };
+        warn!(partner = partner.name, "{}", alert.summary);
+        enqueue(tx, &self.routes, alert, now).await
     }
 }
 
@@ -85,7 +85,7 @@ impl CredentialOwner<'_> {
     }
 }
 
-fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Expiry, left: Duration) -> Alarm<'p> {
+fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Expiry, left: Duration) -> Alert<'p> {
     let (of, name) = (end.of, owner.name(partner));
     let summary = if left.is_zero() {
         format!("The {of} of {name} has ended")
@@ -103,7 +103,7 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
               restart vetwatch."
             .to_owned(),
     };
-    Alarm {
+    Alert {
         kind: EventType::CredentialExpiring,
         partner,
         summary,

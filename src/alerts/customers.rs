@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Alarm, Alarms, enqueue};
+use super::{Alert, Alerter, enqueue};
 use crate::attention::Reason;
 use crate::event::EventType;
 use crate::store::alerts::{PartnerHealth, UnreadableCustomer};
@@ -20,7 +20,7 @@ const MIN_INTERVAL: Duration = Duration::from_hours(6);
 const MUCH_WORSE: i64 = 50;
 const MAX_NAMES: usize = 10;
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_customers(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let health = self.store.partner_health(partner.id).await?;
         // After a recovery of the partner its customers are polled again first.
@@ -63,14 +63,14 @@ fn may_notify_again(health: &PartnerHealth, now: Timestamp) -> bool {
     health.customers_reported_at.is_none_or(|at| at > now || now.since(at) >= MIN_INTERVAL || much_worse)
 }
 
-fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alarm<'a> {
+fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alert<'a> {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for customer in customers {
         *reasons.entry(reason(customer)).or_default() += 1;
     }
     let common = reasons.iter().max_by_key(|(_, count)| **count).map(|(why, _)| *why).unwrap_or_default();
     let others = if reasons.len() > 1 { " (for most of them)" } else { "" };
-    Alarm {
+    Alert {
         kind: EventType::CustomersFailing,
         partner,
         summary: format!("{} cannot be read", count(customers.len())),
@@ -87,8 +87,8 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer])
     }
 }
 
-fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alarm<'a> {
-    Alarm {
+fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alert<'a> {
+    Alert {
         kind: EventType::CustomersRecovered,
         partner,
         summary: format!("{} can be read again", count(customers.len())),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use crate::alerts::{self, Alarm};
+use crate::alerts::{self, Alert};
 use crate::delivery::message::time_format;
 use crate::delivery::route::Routes;
 use crate::event::{EventType, OperationalNotice};
@@ -35,7 +35,7 @@ pub async fn report(
     let queued = if lost.is_empty() {
         0
     } else {
-        alerts::enqueue(&mut tx, routes, Alarm::of(EventType::CustomersDeparted, partner, notice(&lost)), now).await?
+        alerts::enqueue(&mut tx, routes, Alert::of(EventType::CustomersDeparted, partner, notice(&lost)), now).await?
     };
     tx.commit().await?;
     Ok(queued)

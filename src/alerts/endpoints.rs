@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::error;
 
-use super::{Alarm, Alarms};
+use super::{Alert, Alerter};
 use crate::attention::Reason;
 use crate::delivery::message::time_format;
 use crate::event::EventType;
@@ -18,7 +18,7 @@ const GROUP_FOR: Duration = Duration::from_mins(1);
 /// Between two messages about the dead deliveries of one endpoint.
 const MIN_INTERVAL: Duration = Duration::from_mins(10);
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
         // An alert needs a partner; any will do.
         let Some(partner) = self.partners.first() else { return Ok(0) };
@@ -58,17 +58,17 @@ impl Alarms {
             && health.failing_since().is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
         let fails = is_configured && (is_long_failing || health.paused_at.is_some());
         let works = health.failing_since().is_none() && health.paused_at.is_none();
-        let (failing_at, alarm) = match health.failing_reported_at {
+        let (failing_at, alert) = match health.failing_reported_at {
             None if fails => (Some(now), failing(partner, health, now)),
             Some(reported_at) if works || !is_configured => (None, recovered(partner, health, reported_at, now)),
             _ => return Ok(0),
         };
-        error_if(failing_at.is_some(), &alarm.summary);
+        error_if(failing_at.is_some(), &alert.summary);
         let mark = async |tx: &mut store::WriteTx| {
             tx.set_endpoint_reported(&health.name, failing_at).await?;
             Ok(failing_at.is_some() || is_configured) // else it left the configuration
         };
-        self.announce(alarm, now, mark).await
+        self.announce(alert, now, mark).await
     }
 
     async fn check_dead_letters(
@@ -100,7 +100,7 @@ fn error_if(failing: bool, summary: &str) {
     }
 }
 
-fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timestamp) -> Alarm<'a> {
+fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timestamp) -> Alert<'a> {
     let why = health.last_error.as_deref().unwrap_or("it gave no reason");
     let (since, advice) = match (health.paused_at, health.failing_since()) {
         (Some(paused), _) => (
@@ -117,7 +117,7 @@ fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timesta
                 .to_owned(),
         ),
     };
-    Alarm {
+    Alert {
         kind: EventType::EndpointFailing,
         partner,
         summary: format!("The endpoint {} has not delivered since {}", health.name, time_format::moment(since)),
@@ -128,8 +128,8 @@ fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timesta
     }
 }
 
-fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timestamp, now: Timestamp) -> Alarm<'a> {
-    Alarm {
+fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timestamp, now: Timestamp) -> Alert<'a> {
+    Alert {
         kind: EventType::EndpointRecovered,
         partner,
         summary: format!("The endpoint {} delivers again", health.name),
@@ -143,7 +143,7 @@ fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timest
     }
 }
 
-fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &DeadLetters) -> Alarm<'a> {
+fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &DeadLetters) -> Alert<'a> {
     let why = dead.last_error.as_deref().unwrap_or("no answer");
     let name = &health.name;
     let (what, redrive) = match dead.count {
@@ -151,7 +151,7 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
         n => (format!("{n} messages"), format!("`vetwatch deliveries redrive --endpoint {name}`")),
     };
     let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Its readers do not know of it" };
-    Alarm {
+    Alert {
         kind: EventType::DeadLetter,
         partner,
         summary: format!("{what} to {name} {} given up", if dead.count == 1 { "was" } else { "were" }),
@@ -165,10 +165,10 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
     }
 }
 
-fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alarm<'a> {
+fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alert<'a> {
     let Unreadable { endpoint, count, id, error, .. } = unreadable;
     let what = if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
-    Alarm {
+    Alert {
         kind: EventType::DeadLetter,
         partner,
         summary: format!("{what} to {endpoint} cannot be sent: what is stored cannot be read"),

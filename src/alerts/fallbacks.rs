@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::Alarms;
+use super::Alerter;
 use crate::delivery;
 use crate::delivery::route::Fallback;
 use crate::store;
@@ -15,7 +15,7 @@ const DEAD_WITHIN: Duration = Duration::from_hours(24);
 
 const GROUP_FOR: Duration = Duration::from_secs(1);
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_fallbacks(&self, now: Timestamp) -> Result<usize, store::Error> {
         let mut queued = 0;
         for (endpoint, profile) in &self.routes.profiles {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::departed_customers;
-use crate::alerts::{self, Alarm};
+use crate::alerts::{self, Alert};
 use crate::calendar::Reminders;
 use crate::delivery::route::Routes;
 use crate::event::{EventType, OperationalNotice};
@@ -32,7 +32,7 @@ pub async fn report(
     }
     let counts = tx.baseline_counts(partner.id).await?;
     let notice = notice(&partner.name, &counts, reminders, now);
-    let queued = alerts::enqueue(&mut tx, routes, Alarm::of(EventType::InitialSync, partner, notice), now).await?;
+    let queued = alerts::enqueue(&mut tx, routes, Alert::of(EventType::InitialSync, partner, notice), now).await?;
     tx.commit().await?;
     Ok(queued)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tracing::{error, info};
 
-use super::{Alarm, Alarms};
+use super::{Alert, Alerter};
 use crate::attention::look::{self, Lateness};
 use crate::attention::{Late, Reason};
 use crate::delivery::message::time_format;
@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 /// Lateness that returns sooner than this was not over.
 const OVER_FOR: Duration = Duration::from_mins(1);
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_late(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Lateness { late, failing } = look::late(&self.store, &self.scope, now).await?;
         self.late.store(!late.is_empty(), Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl Alarms {
     async fn raise(&self, late: &Late, now: Timestamp) -> Result<usize, store::Error> {
         let (Some(partner), Some(kind)) = (self.partner_of(&late.about), late.reason.event()) else { return Ok(0) };
         let [what, _, remedy] = late.reason.words();
-        let alarm = Alarm {
+        let alert = Alert {
             kind,
             partner,
             summary: late.summary(now),
@@ -87,11 +87,11 @@ impl Alarms {
             key: None,
         };
         // Checked every 20 seconds, logged once.
-        if !self.outside.has_sent(&alarm) {
-            error!("{}", alarm.summary);
+        if !self.outside.has_sent(&alert) {
+            error!("{}", alert.summary);
         }
         let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
-        let queued = self.announce(alarm, now, mark).await?;
+        let queued = self.announce(alert, now, mark).await?;
         self.outside.is_over(late.reason, &late.about);
         Ok(queued)
     }
@@ -114,7 +114,7 @@ impl Alarms {
             _ => (EventType::PollingRecovered, format!("Customers of {about} are polled in time again")),
         };
         info!("{summary}");
-        let alarm = Alarm {
+        let alert = Alert {
             kind,
             partner,
             summary,
@@ -128,7 +128,7 @@ impl Alarms {
         };
         let was_outside = self.outside.holds(raised);
         let mark = async |tx: &mut store::WriteTx| Ok(tx.clear(raised.reason, about).await? || was_outside);
-        let queued = self.announce(alarm, now, mark).await?;
+        let queued = self.announce(alert, now, mark).await?;
         self.outside.is_over(raised.reason, about);
         Ok(queued)
     }

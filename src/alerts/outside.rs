@@ -9,7 +9,7 @@ use serde_json::Value;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::Alarm;
+use super::Alert;
 use crate::attention::Reason;
 use crate::delivery::{Channel, OutboundMessage, Outcome, RenderInput};
 use crate::event::Event;
@@ -35,13 +35,13 @@ impl Outside {
     }
 
     /// True if this alert was sent and not enqueued since.
-    pub(super) fn has_sent(&self, alarm: &Alarm<'_>) -> bool {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).contains(&key(alarm))
+    pub(super) fn has_sent(&self, alert: &Alert<'_>) -> bool {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).contains(&key(alert))
     }
 
     /// Forgets an alert that was enqueued, so that the next of its kind is sent again.
-    pub(super) fn forget(&self, alarm: &Alarm<'_>) {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(alarm));
+    pub(super) fn forget(&self, alert: &Alert<'_>) {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(alert));
     }
 
     /// Late work that was reported past the outbox.
@@ -74,12 +74,12 @@ impl Outside {
 
     /// Sends an alert to every endpoint of the operators but the one that it is about. If none accepts, the next round
     /// retries.
-    pub(super) async fn send(&self, alarm: &Alarm<'_>, event: &Event, now: Timestamp) {
-        if self.has_sent(alarm) {
+    pub(super) async fn send(&self, alert: &Alert<'_>, event: &Event, now: Timestamp) {
+        if self.has_sent(alert) {
             return;
         }
         let mut accepted = false;
-        for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alarm.exclude_endpoint) {
+        for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alert.exclude_endpoint) {
             let id = Uuid::now_v7();
             let message = channel.render(&RenderInput::new(id, std::slice::from_ref(event)), now);
             let final_replies = std::collections::BTreeMap::new();
@@ -89,18 +89,18 @@ impl Outside {
                     accepted = true;
                     warn!(
                         endpoint = name,
-                        "the alarm could not be queued, and was sent past the outbox: {}", alarm.summary
+                        "the alert could not be queued, and was sent past the outbox: {}", alert.summary
                     );
                 }
-                Ok(report) => error!(endpoint = name, "the alarm could neither be queued nor sent: {}", report.detail),
-                Err(_) => error!(endpoint = name, "the alarm could neither be queued nor sent: no answer in time"),
+                Ok(report) => error!(endpoint = name, "the alert could neither be queued nor sent: {}", report.detail),
+                Err(_) => error!(endpoint = name, "the alert could neither be queued nor sent: no answer in time"),
             }
         }
         if accepted {
-            self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(key(alarm));
-            let name = alarm.figures.get("reason").and_then(Value::as_str);
+            self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(key(alert));
+            let name = alert.figures.get("reason").and_then(Value::as_str);
             let late = name.and_then(|name| Reason::ALL.iter().copied().find(|reason| reason.as_str() == name));
-            if let (Some(reason), Some(about)) = (late, alarm.figures.get("about").and_then(Value::as_str)) {
+            if let (Some(reason), Some(about)) = (late, alert.figures.get("about").and_then(Value::as_str)) {
                 let about = about.to_owned();
                 self.lock().push(Raised { reason, about, reported_at: now, over_since: None });
             }
@@ -117,12 +117,12 @@ struct Key {
     about: String,
 }
 
-fn key(alarm: &Alarm<'_>) -> Key {
-    let figure = |name: &str| alarm.figures.get(name).and_then(Value::as_str);
+fn key(alert: &Alert<'_>) -> Key {
+    let figure = |name: &str| alert.figures.get(name).and_then(Value::as_str);
     Key {
-        kind: alarm.kind.as_str(),
+        kind: alert.kind.as_str(),
         reason: figure("reason").unwrap_or_default().to_owned(),
-        about: figure("endpoint").or(figure("about")).unwrap_or(&alarm.partner.name).to_owned(),
+        about: figure("endpoint").or(figure("about")).unwrap_or(&alert.partner.name).to_owned(),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         let partner =
             |name: &str| PartnerRow { id: 1, name: name.to_owned(), watching_since: Timestamp::from_millis(0) };
         let (one, other) = (partner("emea"), partner("emea-2"));
-        let alarm = |partner| Alarm {
+        let alert = |partner| Alert {
             kind: EventType::PollingLate,
             partner,
             summary: String::new(),
@@ -150,9 +150,9 @@ mod tests {
         };
         let outside = Outside::default();
         for partner in [&one, &other] {
-            outside.sent.lock().unwrap().insert(key(&alarm(partner)));
+            outside.sent.lock().unwrap().insert(key(&alert(partner)));
         }
         outside.is_over(Reason::PollingLate, "emea");
-        assert!(!outside.has_sent(&alarm(&one)) && outside.has_sent(&alarm(&other)));
+        assert!(!outside.has_sent(&alert(&one)) && outside.has_sent(&alert(&other)));
     }
 }

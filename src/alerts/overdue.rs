@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::Alarms;
+use super::Alerter;
 use crate::calendar::{Calendar, Reminder};
 use crate::event::{Event, EventPayload, EventType, Overdue, VettingChange};
 use crate::ids::EventKey;
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 /// A customer polled in time was seen within two intervals and this.
 const GRACE: Duration = Duration::from_mins(5);
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_reviews(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         if self.reminders.business_days.is_empty() {
             return Ok(0);

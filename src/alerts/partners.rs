@@ -5,18 +5,18 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::{error, info};
 
-use super::{Alarm, Alarms};
+use super::{Alert, Alerter};
 use crate::attention::Reason;
 use crate::delivery::message::time_format;
 use crate::event::EventType;
 use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
         let health = self.store.partner_health(partner.id).await?;
         let failing = health.failing_since.filter(|_| health.failing_for() >= Reason::PartnerFailing.after());
-        let (since, alarm) = match (health.failing_reported_since, health.mass_absence_since, failing) {
+        let (since, alert) = match (health.failing_reported_since, health.mass_absence_since, failing) {
             (None, Some(since), _) => (Some(since), implausible(partner, since)),
             (None, None, Some(since)) => {
                 let length = health.failing_for();
@@ -26,9 +26,9 @@ impl Alarms {
             _ => return Ok(0),
         };
         if since.is_some() {
-            error!(partner = partner.name, "{}", alarm.summary);
+            error!(partner = partner.name, "{}", alert.summary);
         } else {
-            info!(partner = partner.name, "{}", alarm.summary);
+            info!(partner = partner.name, "{}", alert.summary);
         }
         let mark = async |tx: &mut store::WriteTx| {
             match since {
@@ -37,12 +37,12 @@ impl Alarms {
             }
             Ok(true)
         };
-        self.announce(alarm, now, mark).await
+        self.announce(alert, now, mark).await
     }
 }
 
-fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alarm<'a> {
-    Alarm {
+fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alert<'a> {
+    Alert {
         kind: EventType::PartnerFailing,
         partner,
         summary: format!("No good answer from Partner Center for {}", time_format::length(length)),
@@ -59,8 +59,8 @@ fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, len
     }
 }
 
-fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
-    Alarm {
+fn implausible(partner: &PartnerRow, since: Timestamp) -> Alert<'_> {
+    Alert {
         kind: EventType::PartnerFailing,
         partner,
         summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
@@ -78,9 +78,9 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alarm<'_> {
     }
 }
 
-fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alarm<'_> {
+fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alert<'_> {
     let length = time_format::length(now.since(since));
-    Alarm {
+    Alert {
         kind: EventType::PartnerRecovered,
         partner,
         summary: format!("Partner Center can be read again, after {length}"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Alarm, Alarms, enqueue};
+use super::{Alert, Alerter, enqueue};
 use crate::event::EventType;
 use crate::store::{self, PartnerRow, Refusal};
 use crate::time::Timestamp;
@@ -16,7 +16,7 @@ const GROUP_FOR: Duration = Duration::from_mins(1);
 const MIN_INTERVAL: Duration = Duration::from_mins(10);
 const MAX_NAMES: usize = 10;
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_recipients(&self, now: Timestamp) -> Result<usize, store::Error> {
         // An alert needs a partner; any will do.
         let Some(partner) = self.partners.first() else { return Ok(0) };
@@ -57,16 +57,16 @@ impl Alarms {
         }
         // The endpoint itself works: it reports its own recipient if the operators have no other one.
         let elsewhere = self.routes.operators.iter().any(|name| name != endpoint);
-        let alarm = Alarm { exclude_endpoint: elsewhere.then_some(endpoint), ..refused(partner, endpoint, &refusals) };
+        let alert = Alert { exclude_endpoint: elsewhere.then_some(endpoint), ..refused(partner, endpoint, &refusals) };
         let mut tx = self.store.begin().await?;
         tx.refusals_reported(endpoint, last, now).await?;
-        let queued = enqueue(&mut tx, &self.routes, alarm, now).await?;
+        let queued = enqueue(&mut tx, &self.routes, alert, now).await?;
         tx.commit().await?;
         Ok(queued)
     }
 }
 
-fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal]) -> Alarm<'a> {
+fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal]) -> Alert<'a> {
     // The newest reply of each address; refusals come newest first.
     let mut said: BTreeMap<&str, &str> = BTreeMap::new();
     for (address, reply) in refusals.iter().rev().flat_map(|refusal| &refusal.replies) {
@@ -85,7 +85,7 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
     if said.len() > MAX_NAMES {
         replies.push(format!("and {} more", said.len() - MAX_NAMES));
     }
-    Alarm {
+    Alert {
         kind: EventType::DeadLetter,
         partner,
         summary: format!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::alerts::{self, Alarm};
+use crate::alerts::{self, Alert};
 use crate::delivery::route::Routes;
 use crate::event::EventType;
 use crate::store::{self, PartnerRow, Store};
@@ -32,7 +32,7 @@ pub async fn report(
         } else {
             format!("{} customers have", unknown.customers)
         };
-        let alarm = Alarm {
+        let alert = Alert {
             kind: EventType::UnknownStatus,
             partner,
             summary: format!("Partner Center writes a vetting status that vetwatch does not know: {}", unknown.status),
@@ -45,7 +45,7 @@ pub async fn report(
             exclude_endpoint: None,
             key: None,
         };
-        queued += alerts::enqueue(&mut tx, routes, alarm, now).await?;
+        queued += alerts::enqueue(&mut tx, routes, alert, now).await?;
     }
     tx.commit().await?;
     Ok(queued)

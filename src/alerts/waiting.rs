@@ -4,7 +4,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::endpoints::{messages, was_reported_recently};
-use super::{Alarm, Alarms, enqueue};
+use super::{Alert, Alerter, enqueue};
 use crate::attention::Reason;
 use crate::delivery::message::time_format;
 use crate::event::EventType;
@@ -13,7 +13,7 @@ use crate::store::waiting::{LoneWait, Stranded};
 use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
-impl Alarms {
+impl Alerter {
     pub(super) async fn check_gone_endpoints(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Some(partner) = self.partners.first() else { return Ok(0) };
         let (mut queued, mut is_new) = (0, false);
@@ -22,9 +22,9 @@ impl Alarms {
             if stranded.unreported {
                 let mut tx = self.store.begin().await?;
                 tx.mark_stranded_reported(&stranded.endpoint, now).await?;
-                let alarm = not_configured(partner, &stranded);
-                warn!("{}", alarm.summary);
-                queued += enqueue(&mut tx, &self.routes, alarm, now).await?;
+                let alert = not_configured(partner, &stranded);
+                warn!("{}", alert.summary);
+                queued += enqueue(&mut tx, &self.routes, alert, now).await?;
                 tx.commit().await?;
             }
             let is_long =
@@ -61,15 +61,15 @@ impl Alarms {
         for wait in &waits {
             tx.mark_lone_wait_reported(wait, now).await?;
         }
-        let alarm = waits_alone(partner, first, waits.len(), now);
-        warn!("{}", alarm.summary);
-        let queued = enqueue(&mut tx, &self.routes, alarm, now).await?;
+        let alert = waits_alone(partner, first, waits.len(), now);
+        warn!("{}", alert.summary);
+        let queued = enqueue(&mut tx, &self.routes, alert, now).await?;
         tx.commit().await?;
         Ok(queued)
     }
 }
 
-fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a> {
+fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alert<'a> {
     let Stranded { endpoint, count, oldest_at, .. } = stranded;
     let what = if *count == 1 { "A message waits".to_owned() } else { format!("{count} messages wait") };
     let lost =
@@ -79,7 +79,7 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a>
     } else {
         "After 15 minutes the operators' endpoints are sent what it tells."
     };
-    Alarm {
+    Alert {
         kind: EventType::DeadLetter,
         partner,
         summary: format!("{what} for {endpoint}, an endpoint that is not configured"),
@@ -96,12 +96,12 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alarm<'a>
     }
 }
 
-fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now: Timestamp) -> Alarm<'a> {
+fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now: Timestamp) -> Alert<'a> {
     let LoneWait { id, endpoint, since, last_error, .. } = first;
     let why = last_error.as_deref().unwrap_or("no answer");
     let what = if count == 1 { "A message".to_owned() } else { format!("{count} messages") };
     let verb = if count == 1 { "waits" } else { "wait" };
-    Alarm {
+    Alert {
         kind: EventType::DeadLetter,
         partner,
         summary: format!("{what} to {endpoint} still {verb} after {}", time_format::length(now.since(*since))),

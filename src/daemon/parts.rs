@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::activity_log::{ActivityLog, ScanInProgress};
-use crate::alerts::{Alarms, Outside};
+use crate::alerts::{Alerter, Outside};
 use crate::calendar::Reminders;
 use crate::clock_watch::ClockWatch;
 use crate::config::{Config, EndpointKind};
@@ -26,7 +26,7 @@ use crate::time::Clock;
 pub struct Parts {
     pub partners: Vec<PartnerParts>,
     pub endpoints: Vec<EndpointParts>,
-    pub alarms: Alarms,
+    pub alerts: Alerter,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub async fn assemble(
     }
     let operators = config.endpoints.iter().filter(|endpoint| config.routes.operators.contains(&endpoint.name));
     let outside = operators.map(|endpoint| (endpoint.name.clone(), channel(&endpoint.kind, clock))).collect();
-    let alarms = Alarms {
+    let alerts = Alerter {
         scope: config.scope(),
         late: Arc::new(AtomicBool::new(false)),
         outside: Outside::of(outside),
@@ -96,7 +96,7 @@ pub async fn assemble(
         clock_watch,
         outbox,
     };
-    Ok(Parts { partners, endpoints, alarms })
+    Ok(Parts { partners, endpoints, alerts })
 }
 
 #[must_use]

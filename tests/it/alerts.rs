@@ -11,7 +11,7 @@ use crate::world::{START, World, hours, minutes, seconds};
 
 impl World {
     /// Type and summary of the alerts that the receiver got.
-    fn alarms(&self) -> Vec<String> {
+    fn alerts(&self) -> Vec<String> {
         let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
         let monitor = hooks.filter(|json| json["type"].as_str().is_some_and(|kind| kind.starts_with("monitor.")));
         monitor
@@ -51,7 +51,7 @@ async fn a_partner_that_cannot_be_read_is_told_once_and_its_recovery_once_and_it
     world.live(hours(3)).await;
     world.restart().await;
     world.live(hours(1)).await;
-    let told = world.alarms();
+    let told = world.alerts();
     assert!(
         matches!(told.as_slice(), [one] if one.starts_with("monitor.partner_failing: No good answer from Partner Center for 3")),
         "{told:#?}"
@@ -59,7 +59,7 @@ async fn a_partner_that_cannot_be_read_is_told_once_and_its_recovery_once_and_it
     assert_eq!(world.rows("select count(*) > 0 from v_customers where unreadable_since is not null").await, ["1"]);
     world.sandbox.clear_faults();
     world.live(hours(8)).await;
-    let told = world.alarms();
+    let told = world.alerts();
     assert!(
         matches!(&told[1..], [one] if one == "monitor.partner_recovered: Partner Center can be read again, after 4 hours"),
         "{told:#?}"
@@ -75,7 +75,7 @@ async fn a_refused_credential_is_told_with_what_it_means() {
     world.sandbox.revoke_tokens();
     world.sandbox.fault(FaultRule::on(Kind::Token, Fault::error(401, 7_000_222)));
     world.live(hours(1)).await;
-    assert_eq!(world.alarms().len(), 1);
+    assert_eq!(world.alerts().len(), 1);
     let json = world.hook.hooks().pop().unwrap().json();
     let detail = json["data"]["detail"].as_str().unwrap();
     assert!(detail.contains("No verdict is lost by that"), "{detail}");
@@ -90,13 +90,13 @@ async fn three_hundred_of_five_thousand_customers_that_cannot_be_read_are_one_me
         world.sandbox.fault(FaultRule::about(id, Fault::status(403)));
     }
     world.live(hours(5)).await;
-    assert_eq!(world.alarms(), ["monitor.customers_failing: 30 customers cannot be read"]);
+    assert_eq!(world.alerts(), ["monitor.customers_failing: 30 customers cannot be read"]);
     let json = world.hook.hooks().pop().unwrap().json();
     let detail = json["data"]["detail"].as_str().unwrap();
     assert!(detail.contains("School 000, School 001") && detail.contains("and 20 more"), "{detail}");
     world.sandbox.clear_faults();
     world.live(hours(2)).await;
-    assert_eq!(world.alarms()[1..], ["monitor.customers_recovered: 30 customers can be read again"]);
+    assert_eq!(world.alerts()[1..], ["monitor.customers_recovered: 30 customers can be read again"]);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn one_customer_that_cannot_be_read_does_not_make_a_small_partner_failing(
     world.live(minutes(15)).await;
     world.sandbox.fault(FaultRule::about(&ids[0], Fault::status(404)));
     world.live(hours(3)).await;
-    assert_eq!(world.alarms(), ["monitor.customers_failing: 1 customer cannot be read"]);
+    assert_eq!(world.alerts(), ["monitor.customers_failing: 1 customer cannot be read"]);
 }
 
 #[tokio::test]
@@ -120,13 +120,13 @@ async fn implausible_answers_are_told_once() {
         world.sandbox.withdraw(id).unwrap();
     }
     world.live(hours(1)).await;
-    let told = world.alarms();
+    let told = world.alerts();
     assert!(
         matches!(told.as_slice(), [one] if one.starts_with("monitor.partner_failing: Implausible answers")),
         "{told:#?}"
     );
     world.live(hours(6)).await;
-    assert_eq!(world.alarms().len(), 2, "{:#?}", world.alarms());
+    assert_eq!(world.alerts().len(), 2, "{:#?}", world.alerts());
     assert_eq!(world.rows("select count(*) from v_transitions where event_type = 'vetting.vanished'").await, ["10"]);
 }
 
@@ -148,7 +148,7 @@ async fn an_endpoint_that_delivers_nothing_is_told_over_another_one_and_so_is_it
     world.live(hours(1)).await;
     let told = failing(&world);
     assert!(matches!(&told[1..], [one] if one.contains("crm delivers again")), "{told:#?}");
-    assert!(!world.alarms().iter().any(|alarm| alarm.contains("endpoint_failing")), "nobody is told over what fails");
+    assert!(!world.alerts().iter().any(|alert| alert.contains("endpoint_failing")), "nobody is told over what fails");
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn dead_messages_are_told_over_another_endpoint_together_and_never_about_t
         world.sandbox.deny(id, "Not an Academic Domain").unwrap();
     }
     world.live(hours(4)).await;
-    assert_eq!(world.alarms(), ["monitor.dead_letter: 10 messages to sales-mail were given up"]);
+    assert_eq!(world.alerts(), ["monitor.dead_letter: 10 messages to sales-mail were given up"]);
     // The operators' mail is rejected as well. That raises no alert, or it would never end.
     world.hook.script(WebhookAction::status(400), None);
     world.live(hours(24 * 8)).await;
@@ -185,7 +185,7 @@ async fn a_secret_that_is_about_to_end_is_told_five_times_before_and_once_when_i
             world.restart().await;
         }
     }
-    let told = world.alarms();
+    let told = world.alerts();
     assert_eq!(told.len(), 6, "{told:#?}");
     assert!(told[0].contains("The client secret of emea ends in") && told[5].ends_with("has ended"), "{told:#?}");
     assert_eq!(world.rows("select json_extract(credentials, '$[0].of') from partner").await, ["client secret"]);
@@ -205,7 +205,7 @@ async fn the_login_of_a_mail_server_that_is_about_to_end_is_told_as_well() {
         world.deliver().await;
         world.restart().await;
     }
-    let told = world.alarms();
+    let told = world.alerts();
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].contains("The client secret of the mail server 127.0.0.1 ends in 9 days"), "{told:#?}");
 }
@@ -216,11 +216,11 @@ async fn a_customer_that_could_not_be_read_and_then_left_is_not_called_readable(
     let ids = world.town(3).await;
     world.sandbox.fault(FaultRule::about(&ids[0], Fault::status(404)));
     world.live(hours(3)).await;
-    assert_eq!(world.alarms(), ["monitor.customers_failing: 1 customer cannot be read"]);
+    assert_eq!(world.alerts(), ["monitor.customers_failing: 1 customer cannot be read"]);
     world.sandbox.clear_faults();
     world.sandbox.end_relationship(&ids[0]).unwrap();
     world.live(hours(8)).await;
-    let told = world.alarms();
+    let told = world.alerts();
     assert!(matches!(&told[1..], [one] if one.contains("is no longer a customer")), "{told:#?}");
 }
 
@@ -232,7 +232,7 @@ async fn a_test_that_is_dead_raises_no_alert() {
     world.queue_for(&test(START), "sales-mail").await;
     world.live(hours(1)).await;
     assert_eq!(world.rows("select state from v_deliveries").await, ["dead"]);
-    assert!(world.alarms().is_empty(), "{:?}", world.alarms());
+    assert!(world.alerts().is_empty(), "{:?}", world.alerts());
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn a_schedule_that_asks_for_more_than_the_budget_is_told_once_and_that_it_
         ids.push(id);
     }
     world.live(hours(3)).await;
-    let told = world.alarms();
+    let told = world.alerts();
     assert!(
         matches!(told.as_slice(), [one] if one.starts_with("monitor.polling_late: Customers of emea are polled late")),
         "{told:#?}"
@@ -258,7 +258,7 @@ async fn a_schedule_that_asks_for_more_than_the_budget_is_told_once_and_that_it_
     }
     // A step of five minutes has little more than one poll: 60 polls take about as many steps.
     world.live(hours(12)).await;
-    let told = world.alarms();
+    let told = world.alerts();
     let recovered = "monitor.polling_recovered: Customers of emea are polled in time again";
     assert_eq!(told[1..], [recovered], "{told:#?}");
     assert!(world.rows("select * from raised_alert").await.is_empty());
@@ -279,8 +279,8 @@ async fn a_customer_list_that_cannot_be_read_for_a_day_is_told_and_so_is_its_ret
     };
     live(&world, 26).await;
     let about_the_list = |world: &World| {
-        let alarms = world.alarms().into_iter();
-        alarms.filter(|alarm| alarm.contains("customer list")).collect::<Vec<_>>()
+        let alerts = world.alerts().into_iter();
+        alerts.filter(|alert| alert.contains("customer list")).collect::<Vec<_>>()
     };
     let told = about_the_list(&world);
     assert!(
@@ -323,21 +323,21 @@ async fn that_nothing_can_be_noted_for_three_minutes_is_told_past_the_outbox_and
     let look = async |looks: u32| {
         for _ in 0..looks {
             world.suspend(minutes(1)); // no running time is noted
-            world.parts.alarms.round().await.expect_err("nothing can be written");
+            world.parts.alerts.round().await.expect_err("nothing can be written");
         }
     };
     look(2).await;
-    assert_eq!(world.alarms(), [""; 0]);
+    assert_eq!(world.alerts(), [""; 0]);
     look(4).await;
     let late = "monitor.polling_late: vetwatch has been able to write nothing for 3m: the disk is full, or the database \
                 cannot be written to";
-    assert_eq!(world.alarms(), [late], "once");
+    assert_eq!(world.alerts(), [late], "once");
     assert_eq!(world.hook.hooks()[0].json()["data"]["figures"]["reason"], "cannot_write");
     assert_eq!(world.mail_subjects().len(), 1, "over each endpoint");
     world.allow(&WRITES).await;
     world.live(minutes(10)).await;
     let over = "monitor.polling_recovered: The database can be written to again";
-    assert_eq!(world.alarms(), [late, over]);
+    assert_eq!(world.alerts(), [late, over]);
 }
 
 #[tokio::test]
@@ -351,10 +351,10 @@ async fn the_end_of_a_trouble_that_was_told_past_the_outbox_is_told_once() {
         for _ in 0..60 {
             world.pass(minutes(1));
             world.note_running().await;
-            refused += u32::from(world.parts.alarms.round().await.is_err());
+            refused += u32::from(world.parts.alerts.round().await.is_err());
         }
         assert!(refused > 2, "nobody was polled in time");
-        assert_eq!(world.alarms().len(), 2 * n + 1, "{:?}", world.alarms());
+        assert_eq!(world.alerts().len(), 2 * n + 1, "{:?}", world.alerts());
         world.allow(&WRITES[1..]).await;
         if lasts {
             // Now it can be enqueued and marked.
@@ -363,10 +363,10 @@ async fn the_end_of_a_trouble_that_was_told_past_the_outbox_is_told_once() {
                 world.watch().await;
                 world.deliver().await;
             }
-            assert_eq!(world.alarms().len(), 2 * n + 1, "{:?}", world.alarms());
+            assert_eq!(world.alerts().len(), 2 * n + 1, "{:?}", world.alerts());
         }
         world.live(minutes(10)).await;
-        let told = world.alarms();
+        let told = world.alerts();
         assert_eq!(told.len(), 2 * n + 2, "{told:?}");
         assert!(told[2 * n].starts_with("monitor.polling_late: "), "{told:?}");
         assert_eq!(told[2 * n + 1], "monitor.polling_recovered: Customers of emea are polled in time again");

@@ -57,7 +57,7 @@ async fn a_message_that_cannot_be_read_waits_whole_the_operators_hear_of_it_and_
         for _ in 0..3 {
             world.deliver().await;
             world.pass(seconds(20));
-            world.parts.alarms.round().await.unwrap();
+            world.parts.alerts.round().await.unwrap();
         }
         world.deliver().await;
         let hooked = world.webhooks();
@@ -76,7 +76,7 @@ async fn a_message_that_cannot_be_read_waits_whole_the_operators_hear_of_it_and_
         // Alerts are not repeated.
         for _ in 0..10 {
             world.pass(minutes(5));
-            world.parts.alarms.round().await.unwrap();
+            world.parts.alerts.round().await.unwrap();
             world.deliver().await;
         }
         assert_eq!(world.webhooks().len(), hooked.len(), "{broken}: {:?}", world.webhooks());

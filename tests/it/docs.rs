@@ -591,13 +591,13 @@ fn every_generated_table_is_the_one_of_the_code() {
     ];
     for (page, name, table) in tables {
         let path = root().join(page);
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
         let (begin, end) =
             (format!("<!-- {name}: written by the program; a test compares -->\n"), format!("<!-- {name} end -->"));
         let (before, rest) = text.split_once(&begin).unwrap();
         let (written, after) = rest.split_once(&end).unwrap();
         if std::env::var_os("UPDATE_TABLES").is_some() {
-            std::fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
+            fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
         } else {
             assert!(written == table, "the table {name} of {page} differs; UPDATE_TABLES=1 writes:\n{table}");
         }

@@ -230,8 +230,8 @@ async fn damaged_pages_are_told_past_the_outbox_and_by_status_and_keep_nobody_el
     town.sandbox.deny(&ids[1], REASON).unwrap();
 
     let is_late = |hook: &WebhookRequest| hook.json()["type"] == "monitor.polling_late";
-    let alarm = town.hook.wait_for_those(1, SOON, is_late).await.unwrap().remove(0).json();
-    assert_eq!(alarm["data"]["figures"]["reason"], "database_damaged", "{alarm}");
+    let alert = town.hook.wait_for_those(1, SOON, is_late).await.unwrap().remove(0).json();
+    assert_eq!(alert["data"]["figures"]["reason"], "database_damaged", "{alert}");
     town.logged("malformed").await;
     let told = |hook: &WebhookRequest| hook.json()["type"] == "vetting.denied";
     assert_eq!(town.hook.hooks().iter().filter(|hook| told(hook)).count(), 1, "what is not stored is not told");

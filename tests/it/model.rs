@@ -233,7 +233,7 @@ impl Model {
         self.seen.note(&self.world, &format!("the clock is set by {by:?}"));
         self.world.clock.set(if self.rng.bool() { now.before(by) } else { now.after(by) });
         let World { store, parts, clock, .. } = &self.world;
-        store.follow_clock(&parts.alarms.clock_watch, &**clock).await.expect("a look at the clock");
+        store.follow_clock(&parts.alerts.clock_watch, &**clock).await.expect("a look at the clock");
     }
 
     /// Only to the receiver: mails are slower, and `sequence` has them.

@@ -176,7 +176,7 @@ async fn a_reminder_that_could_not_be_queued_is_not_marked_as_told() {
     world.pass(hours(24 * 3));
     world.poll().await;
     world.execute("create trigger full before insert on delivery begin select raise(abort, 'disk full'); end").await;
-    world.parts.alarms.round().await.expect_err("the database fails");
+    world.parts.alerts.round().await.expect_err("the database fails");
     world.execute("drop trigger full").await;
     world.restart().await;
     world.look().await;

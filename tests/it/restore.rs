@@ -213,7 +213,7 @@ async fn a_reminder_of_a_long_review_is_repeated_under_the_same_id() {
     let before = world.back_up("before.db").await;
     let remind = async |world: &World| {
         world.poll().await;
-        world.parts.alarms.round().await.unwrap();
+        world.parts.alerts.round().await.unwrap();
         world.deliver().await;
         let reminded = |hook: &WebhookRequest| hook.json()["type"] == "vetting.overdue";
         world.hook.hooks().into_iter().filter(reminded).map(|hook| events(&hook)).collect::<Vec<_>>()

@@ -186,8 +186,8 @@ async fn a_full_disk_lets_nothing_be_told_that_is_not_stored_and_nothing_be_lost
 
     // Operators are notified once, bypassing the outbox, and `status` agrees.
     let is_late = |hook: &WebhookRequest| hook.json()["type"] == "monitor.polling_late";
-    let alarm = town.hook.wait_for_those(1, SOON * 2, is_late).await.unwrap().remove(0).json();
-    assert!(alarm["data"]["summary"].as_str().unwrap().contains("Customers of emea are polled late"), "{alarm}");
+    let alert = town.hook.wait_for_those(1, SOON * 2, is_late).await.unwrap().remove(0).json();
+    assert!(alert["data"]["summary"].as_str().unwrap().contains("Customers of emea are polled late"), "{alert}");
     let status = town.run_beside(&["status", "--json"]).await;
     assert_eq!(status.status.code(), Some(3), "{}", complaint(&status));
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();

@@ -186,7 +186,7 @@ impl World {
     /// Runs the alert checks.
     pub(crate) async fn watch(&self) {
         self.note_running().await;
-        self.parts.alarms.round().await.expect("a look");
+        self.parts.alerts.round().await.expect("a look");
     }
 
     /// The time at Partner Center.

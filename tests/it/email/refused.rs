@@ -151,9 +151,9 @@ async fn a_recipient_that_refuses_for_good_is_told_shown_and_sent_it_again_alone
     world.live(minutes(10)).await;
     let row = "select state, last_error from v_deliveries where endpoint = 'sales-mail'";
     assert_eq!(world.rows(row).await, ["delivered | gone@contoso.example: 550 5.1.1 no such mailbox"]);
-    let alarms = told(&world);
-    assert_eq!(alarms.len(), 1, "{alarms:#?}");
-    let text = |name: &str| alarms[0]["data"][name].as_str().unwrap().to_owned();
+    let alerts = told(&world);
+    assert_eq!(alerts.len(), 1, "{alerts:#?}");
+    let text = |name: &str| alerts[0]["data"][name].as_str().unwrap().to_owned();
     assert_eq!(text("summary"), "A message to sales-mail was given up for the recipient gone@contoso.example");
     assert!(text("detail").contains("gone@contoso.example: 550 5.1.1 no such mailbox"), "{}", text("detail"));
     let refused = world.store.refused_recipients().await.unwrap();
