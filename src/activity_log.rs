@@ -22,7 +22,7 @@ use self::scan::LogScan;
 use crate::calendar::Reminders;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
 use crate::poller::{MAX_BACKOFF, pause};
-use crate::store::{self, Backoff, LogRead, LogState, SeenOperation, Store};
+use crate::store::{self, Backoff, LogRead, LogState, PartnerId, SeenOperation, Store};
 use crate::time::{Clock, Timestamp};
 
 /// Operations appear at most this much later than their date.
@@ -46,7 +46,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// Scans one partner's log.
 pub struct ActivityLog {
-    pub partner: i64,
+    pub partner: PartnerId,
     pub name: String,
     pub client: Arc<PartnerCenter>,
     pub budget: Arc<Budget>,

@@ -19,7 +19,7 @@ use self::completeness::{Completeness, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
 use crate::poller::{MAX_BACKOFF, pause};
 use crate::qualification::key;
-use crate::store::{self, Backoff, Store, customers::ImportedCustomer};
+use crate::store::{self, Backoff, CustomerId, PartnerId, Store, customers::ImportedCustomer};
 use crate::time::{Clock, Timestamp};
 
 /// First pause after a failed sync; doubles with each failure.
@@ -43,7 +43,7 @@ pub enum Error {
 
 /// Syncs the customers of one partner.
 pub struct CustomerSync {
-    pub partner: i64,
+    pub partner: PartnerId,
     pub name: String,
     pub client: Arc<PartnerCenter>,
     pub budget: Arc<Budget>,
@@ -213,7 +213,7 @@ impl CustomerSync {
             missing = self.store.unlisted(self.partner, listed).await?;
             missing.retain(|customer| !customer.left);
         }
-        let rows: Vec<i64> = missing.iter().map(|customer| customer.row).collect();
+        let rows: Vec<CustomerId> = missing.iter().map(|customer| customer.row).collect();
 
         let mut tx = self.store.begin().await?;
         if ends_backoff {

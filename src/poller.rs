@@ -31,7 +31,7 @@ use crate::partner_center::{Budget, PartnerCenter};
 use crate::recording::mass_absence;
 use crate::schedule::Intervals;
 use crate::schedule::PollClass;
-use crate::store::{self, PartnerRow, Store};
+use crate::store::{self, CustomerId, PartnerRow, Store};
 use crate::time::{Clock, Timestamp};
 
 const MAX_CLAIM: u32 = 100;
@@ -145,7 +145,7 @@ impl Poller {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn poll_now(&self, rows: &[i64]) -> Result<PollRound, store::Error> {
+    pub async fn poll_now(&self, rows: &[CustomerId]) -> Result<PollRound, store::Error> {
         let (mut round, mut flight, mut left) = (PollRound::default(), Flight::patient(), rows);
         self.apply_log_availability(self.clock.now()).await?;
         while flight.is_under_way() || !left.is_empty() && !self.stop.is_cancelled() {
@@ -251,7 +251,7 @@ impl Poller {
         Ok(count)
     }
 
-    async fn claim(&self, flight: &mut Flight, rows: &[i64], now: Timestamp) -> Result<(), store::Error> {
+    async fn claim(&self, flight: &mut Flight, rows: &[CustomerId], now: Timestamp) -> Result<(), store::Error> {
         let mut tx = self.store.begin().await?;
         let customers = tx.customers_to_poll(self.partner.id, rows, now).await?;
         tx.lease(customers.iter(), now, now.after(LEASE)).await?;

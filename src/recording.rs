@@ -17,7 +17,7 @@ use crate::partner_center::Answer;
 use crate::qualification::{self, Status, Verdict};
 use crate::redact;
 use crate::schedule::{Intervals, PollClass};
-use crate::store::{self, Customer, PartnerRow, Store, WriteTx};
+use crate::store::{self, Customer, CustomerId, PartnerRow, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// How long a customer is watched closely after a denial, or after an entry that may return is gone.
@@ -48,7 +48,12 @@ pub struct Recorder<'a> {
 impl Recorder<'_> {
     /// Records a response. Commits everything that follows from it, or nothing; then it may be recorded again. `recently_polled`
     /// is the number of customers that held an entry and were understood within the last hour.
-    pub async fn record(&self, recently_polled: u64, customer: i64, answer: &Answer) -> Result<Recorded, store::Error> {
+    pub async fn record(
+        &self,
+        recently_polled: u64,
+        customer: CustomerId,
+        answer: &Answer,
+    ) -> Result<Recorded, store::Error> {
         let Self { store, partner, routes, intervals, calendar } = *self;
         let now = answer.ended_at;
         let mut tx = store.begin().await?;

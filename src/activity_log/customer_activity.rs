@@ -10,7 +10,7 @@ use crate::partner_center::{Operation, OperationKind};
 use crate::qualification::key;
 use crate::recording::WATCH_BUSINESS_DAYS;
 use crate::schedule::PollClass;
-use crate::store::{self, ActiveCustomer, DiscoveredCustomer, WriteTx};
+use crate::store::{self, ActiveCustomer, DiscoveredCustomer, PartnerId, WriteTx};
 use crate::time::Timestamp;
 
 /// A create date may be this much earlier than its submission.
@@ -84,7 +84,7 @@ fn until(at: Timestamp, calendar: &Calendar, now: Timestamp) -> Timestamp {
 /// Returns how many customers are watched closely from now on, and how many were added.
 pub(super) async fn apply(
     tx: &mut WriteTx,
-    partner: i64,
+    partner: PartnerId,
     activity: &ActivityById,
     synced_as_of: Option<Timestamp>,
     calendar: &Calendar,
@@ -129,6 +129,7 @@ pub(super) async fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::CustomerId;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_262_400_000);
 
@@ -138,7 +139,7 @@ mod tests {
 
     fn unqualified() -> ActiveCustomer {
         ActiveCustomer {
-            row: 1,
+            row: CustomerId(1),
             key: String::new(),
             class: PollClass::Unqualified,
             left: false,

@@ -132,12 +132,16 @@ mod tests {
 
     use super::*;
     use crate::event::EventType;
+    use crate::store::PartnerId;
     use crate::store::PartnerRow;
 
     #[test]
     fn the_end_of_one_trouble_forgets_no_other() {
-        let partner =
-            |name: &str| PartnerRow { id: 1, name: name.to_owned(), watching_since: Timestamp::from_millis(0) };
+        let partner = |name: &str| PartnerRow {
+            id: PartnerId(1),
+            name: name.to_owned(),
+            watching_since: Timestamp::from_millis(0),
+        };
         let (one, other) = (partner("emea"), partner("emea-2"));
         let alert = |partner| Alert {
             kind: EventType::PollingLate,

@@ -124,6 +124,7 @@ fn to_csv(rows: &[TransitionRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::CustomerId;
     use crate::store::reports::fixture;
     use crate::time::Timestamp;
 
@@ -137,7 +138,8 @@ mod tests {
         assert_eq!(ids(TransitionFilter::default()).await, [11, 10, 9, 8, 7, 6, 5, 4, 12, 3, 2, 1]);
         let since = time_args::instant("2026-11-19T16:00:00Z");
         assert_eq!(ids(TransitionFilter { since, ..TransitionFilter::default() }).await, [11, 10, 9]);
-        let removed = TransitionFilter { customers: Some(&[5]), limit: Some(2), ..TransitionFilter::default() };
+        let removed =
+            TransitionFilter { customers: Some(&[CustomerId(5)]), limit: Some(2), ..TransitionFilter::default() };
         assert_eq!(ids(removed).await, [3, 2]);
         assert_eq!(ids(TransitionFilter { partner: Some("amer"), ..TransitionFilter::default() }).await, [11]);
     }
@@ -146,7 +148,9 @@ mod tests {
     async fn csv_has_the_views_columns_and_no_formula() {
         let filled = fixture::filled().await;
         let view = filled.store.columns_of("v_transitions").await.unwrap();
-        let rows = filled.store.transitions(TransitionFilter { customers: Some(&[4]), ..TransitionFilter::default() });
+        let rows = filled
+            .store
+            .transitions(TransitionFilter { customers: Some(&[CustomerId(4)]), ..TransitionFilter::default() });
         let text = to_csv(&rows.await.unwrap());
         insta::assert_snapshot!(text.replace("\r\n", "⏎\n"));
         assert_eq!(text.lines().next().unwrap(), view.join(","));

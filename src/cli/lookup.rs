@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::cli::{Exit, Failure};
-use crate::store::Store;
 use crate::store::reports::FoundCustomer;
+use crate::store::{CustomerId, Store};
 
 /// An unambiguous customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub(super) struct Customer {
     pub key: String,
     pub name: String,
     /// Its rows of `customer`, oldest first: one for each `add`.
-    pub rows: Vec<i64>,
+    pub rows: Vec<CustomerId>,
     /// The current row, unless it was removed.
-    pub watched: Option<i64>,
+    pub watched: Option<CustomerId>,
     pub paused: bool,
 }
 
@@ -180,7 +180,11 @@ mod tests {
             " ÉCOLE élémentaire",
         ] {
             let found = find(text, None, Scope::Watched).await.unwrap();
-            assert_eq!((found.rows.as_slice(), found.label()), ([3].as_slice(), "École Élémentaire"), "{text}");
+            assert_eq!(
+                (found.rows.as_slice(), found.label()),
+                ([CustomerId(3)].as_slice(), "École Élémentaire"),
+                "{text}"
+            );
         }
     }
 
@@ -190,7 +194,7 @@ mod tests {
         assert_eq!(failure.exit, Exit::NotFound);
         assert_eq!(failure.list.len(), 2, "{failure:?}");
         assert!(failure.list.iter().any(|line| line.contains("d0000000-0000-4000-8000-000000000006")), "{failure:?}");
-        assert_eq!(find("contoso school", Some("amer"), Scope::Watched).await.unwrap().rows, [6]);
+        assert_eq!(find("contoso school", Some("amer"), Scope::Watched).await.unwrap().rows, [CustomerId(6)]);
     }
 
     #[tokio::test]

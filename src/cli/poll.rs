@@ -9,7 +9,7 @@ use crate::cli::{Context, Exit, Failure, run, sync};
 use crate::config::Config;
 use crate::daemon;
 use crate::poller::PollRound;
-use crate::store::{Backoff, Store};
+use crate::store::{Backoff, CustomerId, Store};
 use crate::text;
 
 pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
@@ -26,7 +26,7 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
             .because("it is paused")
             .advise(format!("`vetwatch customers resume {}` goes on with it, now", paused.id)));
     }
-    let rows: Vec<i64> = named.iter().filter_map(|customer| customer.watched).collect();
+    let rows: Vec<_> = named.iter().filter_map(|customer| customer.watched).collect();
     let rows = (!named.is_empty()).then_some(rows.as_slice());
 
     // The lock excludes a daemon: one budget, one process that records.
@@ -75,7 +75,7 @@ async fn poll_now(
     context: &Context,
     config: &Config,
     store: &Store,
-    rows: Option<&[i64]>,
+    rows: Option<&[CustomerId]>,
     partner: Option<&str>,
 ) -> Result<Exit, Failure> {
     let mut tx = store.begin().await?;
@@ -91,7 +91,7 @@ async fn poll_now(
             sync::one(&part.customer_sync).await?;
         }
         let watched = store.watched(part.poller.partner.id).await?;
-        let rows: Vec<i64> = match rows {
+        let rows: Vec<_> = match rows {
             Some(rows) => rows.iter().copied().filter(|row| watched.contains(row)).collect(),
             None => watched,
         };

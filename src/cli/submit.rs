@@ -19,7 +19,7 @@ use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings,
 use crate::poller::pause;
 use crate::qualification::{Status, key};
 use crate::recording::{self, Recorded, Recorder};
-use crate::store::{Expected, Store};
+use crate::store::{CustomerId, Expected, Store};
 use crate::text;
 use tokio_util::sync::CancellationToken;
 
@@ -162,7 +162,7 @@ async fn send(
     store: &Store,
     user: PartnerSettings,
     plan: &Plan<'_>,
-    row: i64,
+    row: CustomerId,
 ) -> Result<Exit, Failure> {
     let parts =
         daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
@@ -299,8 +299,8 @@ mod tests {
             id: "c-1".into(),
             key: "c-1".into(),
             name: "Contoso\u{1b}[2J School".into(),
-            rows: vec![1],
-            watched: Some(1),
+            rows: vec![CustomerId(1)],
+            watched: Some(CustomerId(1)),
             paused: false,
         };
         let submission = Submission::Education { segment: Segment::K12, website: Some("contoso.edu".into()) };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::{Failed, Unchanged};
+use crate::store::{CustomerId, Failed, Unchanged};
 use crate::time::Timestamp;
 
 const MAX_BATCH_ROWS: usize = 500;
@@ -14,7 +14,7 @@ const MAX_BATCH_AGE: Duration = Duration::from_secs(1);
 pub(super) struct Batch {
     pub(super) unchanged: Vec<Unchanged>,
     pub(super) failed: Vec<Failed>,
-    pub(super) released: Vec<(i64, Timestamp)>,
+    pub(super) released: Vec<(CustomerId, Timestamp)>,
     /// When the first of them arrived.
     since: Option<Instant>,
 }
@@ -30,7 +30,7 @@ impl Batch {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    pub(super) fn release(&mut self, customer: i64, due_at: Timestamp) {
+    pub(super) fn release(&mut self, customer: CustomerId, due_at: Timestamp) {
         self.released.push((customer, due_at));
         self.since.get_or_insert_with(Instant::now);
     }

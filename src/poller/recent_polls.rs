@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use crate::store::CustomerId;
 use crate::time::Timestamp;
 
 const MINUTE_MS: i64 = 60_000;
@@ -15,13 +16,13 @@ pub struct RecentPolls(Mutex<Hour>);
 #[derive(Debug, Default)]
 struct Hour {
     /// By customer: the minute of its last understood response.
-    last: HashMap<i64, i64>,
+    last: HashMap<CustomerId, i64>,
     /// By minute: the number of customers with their last understood response in it.
     minutes: VecDeque<(i64, u64)>,
 }
 
 impl RecentPolls {
-    pub fn count(&self, customer: i64, now: Timestamp) {
+    pub fn count(&self, customer: CustomerId, now: Timestamp) {
         let minute = now.as_millis().div_euclid(MINUTE_MS);
         let mut hour = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         hour.forget(minute);
@@ -72,16 +73,16 @@ mod tests {
         for minute in 0..180 {
             let now = start.after(Duration::from_mins(minute));
             for customer in 0..30 {
-                polls.count(customer, now);
-                polls.count(customer, now);
+                polls.count(CustomerId(customer), now);
+                polls.count(CustomerId(customer), now);
             }
             assert_eq!(polls.within_hour(now), 30, "after {minute} minutes");
         }
         let now = start.after(Duration::from_mins(20));
-        polls.count(7, now);
-        polls.count(8, now.after(Duration::from_mins(1)));
+        polls.count(CustomerId(7), now);
+        polls.count(CustomerId(8), now.after(Duration::from_mins(1)));
         let now = now.after(Duration::from_mins(2));
-        polls.count(8, now);
+        polls.count(CustomerId(8), now);
         assert_eq!(polls.within_hour(now), 2);
         assert_eq!(polls.within_hour(now.after(Duration::from_hours(1))), 0);
     }

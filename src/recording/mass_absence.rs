@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use crate::changes::{AbsencePolicy, QualificationState};
 use crate::partner_center::Answer;
 use crate::qualification::{Entry, key};
-use crate::store::{self, Customer, Store, WriteTx};
+use crate::store::{self, Customer, PartnerId, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// At most this many customers plausibly lose an entry within an hour…
@@ -22,7 +22,7 @@ const CONTROL_SAMPLE: u32 = 6;
 /// `recently_polled` is the number of customers that held an entry and were understood within the last hour.
 pub(super) async fn absence_policy(
     tx: &mut WriteTx,
-    partner: i64,
+    partner: PartnerId,
     customer: &Customer,
     before: &[QualificationState],
     answer: &Answer,
@@ -71,7 +71,7 @@ pub(super) async fn absence_policy(
 /// Ends a mass absence once no more customers lack an entry, or have lately lost one, than is plausible.
 pub async fn clear_if_plausible(
     store: &Store,
-    partner: i64,
+    partner: PartnerId,
     recently_polled: u64,
     now: Timestamp,
 ) -> Result<(), store::Error> {

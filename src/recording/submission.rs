@@ -9,7 +9,7 @@ use super::{Recorded, Recorder, WATCH_BUSINESS_DAYS, persist_changes};
 use crate::changes::{self, AbsencePolicy, EvalContext, QualificationState};
 use crate::partner_center::Answer;
 use crate::qualification::{Snapshot, key};
-use crate::store::{self, Expected, Store};
+use crate::store::{self, CustomerId, Expected, Store};
 use crate::time::Timestamp;
 
 /// A customer whose submitting process died is polled after this.
@@ -22,7 +22,11 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// When the database fails; do not submit then.
-    pub async fn submission_started(&self, customer: i64, now: Timestamp) -> Result<Option<Expected>, store::Error> {
+    pub async fn submission_started(
+        &self,
+        customer: CustomerId,
+        now: Timestamp,
+    ) -> Result<Option<Expected>, store::Error> {
         let until = self.calendar.business_days_after(now, WATCH_BUSINESS_DAYS);
         let mut tx = self.store.begin().await?;
         let expected = tx.watch_closely(customer, until, now.after(LEASE)).await?;
@@ -92,7 +96,7 @@ pub async fn outcome_unknown(
 /// The first response for an unseen customer would be stored silently; after a submission through vetwatch it must not be.
 async fn expect_first_response(
     tx: &mut store::WriteTx,
-    customer: i64,
+    customer: CustomerId,
     qualification: &str,
     now: Timestamp,
 ) -> Result<(), store::Error> {

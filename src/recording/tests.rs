@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::changes::{AbsencePolicy, Pending, Review};
 use crate::qualification::{Entry, Verdict};
+use crate::store::CustomerId;
 
 const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 const INTERVALS: Intervals = Intervals {
@@ -45,7 +46,7 @@ fn state() -> impl Strategy<Value = QualificationState> {
 
 fn customer(watch_closely_until: Option<Timestamp>, class: PollClass) -> Customer {
     Customer {
-        row: 1,
+        row: CustomerId(1),
         customer_id: String::new(),
         name: String::new(),
         domain: String::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Error, Store, WriteTx, json, unreadable};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
@@ -42,7 +42,7 @@ pub struct LogRead {
 /// A watched customer that an operation is about.
 #[derive(Debug, Clone)]
 pub struct ActiveCustomer {
-    pub row: i64,
+    pub row: CustomerId,
     pub key: String,
     pub class: PollClass,
     pub left: bool,
@@ -73,7 +73,7 @@ pub struct SeenOperation {
 }
 
 impl Store {
-    pub async fn log_state(&self, partner: i64) -> Result<LogState, Error> {
+    pub async fn log_state(&self, partner: PartnerId) -> Result<LogState, Error> {
         let row = sqlx::query!(
             r#"select activity_log_cursor, activity_log_read_at, activity_log_full_at, activity_log_failing_since,
                       activity_log_retry_at, activity_log_failures,
@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// Digests of the operations that were seen and will be read again.
-    pub async fn seen_operations(&self, partner: i64) -> Result<HashSet<i64>, Error> {
+    pub async fn seen_operations(&self, partner: PartnerId) -> Result<HashSet<i64>, Error> {
         let seen = sqlx::query_scalar!(
             r#"select operation as "operation!" from activity_log_seen where partner = ?"#,
             partner
@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Up to when the customers are completely known: the last complete list, or since when the partner is watched.
-    pub async fn customers_complete_at(&self, partner: i64) -> Result<Timestamp, Error> {
+    pub async fn customers_complete_at(&self, partner: PartnerId) -> Result<Timestamp, Error> {
         let at = sqlx::query_scalar!(
             r#"select coalesce(last_synced_at, watching_since) as "at!: i64" from partner where id = ?"#,
             partner
@@ -119,10 +119,10 @@ impl Store {
 
 impl WriteTx {
     /// The watched customers among these normalised ids.
-    pub async fn watched_among(&mut self, partner: i64, keys: &[&str]) -> Result<Vec<ActiveCustomer>, Error> {
+    pub async fn watched_among(&mut self, partner: PartnerId, keys: &[&str]) -> Result<Vec<ActiveCustomer>, Error> {
         let keys = json(&keys)?;
         let rows = sqlx::query!(
-            r#"select c.id as "id!", c.customer_key, c.poll_class, c.departed_since is not null as "left!: bool",
+            r#"select c.id as "id!: CustomerId", c.customer_key, c.poll_class, c.departed_since is not null as "left!: bool",
                       c.submitted_at, c.watch_closely_until,
                       exists (select 1 from qualification_state o
                               where o.customer = c.id and o.present = 1
@@ -153,7 +153,7 @@ impl WriteTx {
     }
 
     /// Those of these normalised ids that were never in the database. Customers removed by hand were.
-    pub async fn never_watched(&mut self, partner: i64, keys: &[&str]) -> Result<HashSet<String>, Error> {
+    pub async fn never_watched(&mut self, partner: PartnerId, keys: &[&str]) -> Result<HashSet<String>, Error> {
         let keys = json(&keys)?;
         let unknown = sqlx::query_scalar!(
             r#"select value || '' as "key!: String" from json_each(?2)
@@ -165,7 +165,7 @@ impl WriteTx {
     }
 
     /// Records a submission. Makes nothing due.
-    pub async fn note_submission(&mut self, row: i64, at: Timestamp) -> Result<(), Error> {
+    pub async fn note_submission(&mut self, row: CustomerId, at: Timestamp) -> Result<(), Error> {
         let at = at.as_millis();
         sqlx::query!("update customer set submitted_at = max(coalesce(submitted_at, 0), ?2) where id = ?1", row, at)
             .execute(&mut *self.tx)
@@ -174,7 +174,13 @@ impl WriteTx {
     }
 
     /// Makes the customer due now and watches it closely; sets `class` unless an entry is missing or it departed.
-    pub async fn expect(&mut self, row: i64, until: Timestamp, class: PollClass, now: Timestamp) -> Result<(), Error> {
+    pub async fn expect(
+        &mut self,
+        row: CustomerId,
+        until: Timestamp,
+        class: PollClass,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let (until, class, now) = (until.as_millis(), class.as_str(), now.as_millis());
         sqlx::query!(
             "update customer
@@ -194,7 +200,7 @@ impl WriteTx {
     /// Adds customers, due now, as a customer list sync would. Existing rows stay as they are.
     pub async fn insert_discovered(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         discovered: &[DiscoveredCustomer],
         now: Timestamp,
     ) -> Result<u64, Error> {
@@ -217,7 +223,7 @@ impl WriteTx {
     }
 
     /// Records a completed scan.
-    pub async fn log_was_read(&mut self, partner: i64, read: LogRead) -> Result<(), Error> {
+    pub async fn log_was_read(&mut self, partner: PartnerId, read: LogRead) -> Result<(), Error> {
         let (cursor, now) = (read.cursor.as_millis(), read.now.as_millis());
         let (is_full, goes_on) = (read.full.is_some(), read.goes_on);
         let newest_first = read.full.unwrap_or_default();
@@ -245,7 +251,7 @@ impl WriteTx {
     /// Records a failed scan. It says nothing about the customers in the log. `refused` if a retry alone will not help.
     pub async fn log_failed(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         now: Timestamp,
         retry_at: Timestamp,
         error: &str,
@@ -272,7 +278,7 @@ impl WriteTx {
     /// Remembers operations, and forgets those before `first_day`, which are not read again.
     pub async fn remember_operations(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         operations: &[SeenOperation],
         first_day: i64,
     ) -> Result<(), Error> {
@@ -296,7 +302,7 @@ impl WriteTx {
     /// are not all polled at once. Customers that departed or are due already keep their time.
     pub async fn set_log_available(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         counts: bool,
         every: Duration,
         now: Timestamp,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::SqliteConnection;
 
-use super::{Error, Store, WriteTx, json};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx, json};
 use crate::event::Event;
 use crate::partner_center::Expiry;
 use crate::time::Timestamp;
@@ -36,7 +36,7 @@ pub struct PartnerHealth {
 /// A customer that is unreadable, or readable again.
 #[derive(Debug, Clone)]
 pub struct UnreadableCustomer {
-    pub row: i64,
+    pub row: CustomerId,
     pub name: String,
     pub last_error: Option<String>,
 }
@@ -88,7 +88,7 @@ impl PartnerHealth {
 }
 
 impl Store {
-    pub async fn partner_health(&self, partner: i64) -> Result<PartnerHealth, Error> {
+    pub async fn partner_health(&self, partner: PartnerId) -> Result<PartnerHealth, Error> {
         let row = sqlx::query!(
             r#"select p.failing_since, p.last_failed_at, p.last_failure, p.mass_absence_since, p.failing_reported_since, p.recovered_at,
                       p.unreadable_pending_since, p.readable_pending_since,
@@ -122,7 +122,7 @@ impl Store {
     }
 
     /// Since when every poll has failed.
-    pub async fn failing_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
+    pub async fn failing_since(&self, partner: PartnerId) -> Result<Option<Timestamp>, Error> {
         let since = sqlx::query_scalar!("select failing_since from partner where id = ?", partner)
             .fetch_one(&self.read)
             .await?;
@@ -187,7 +187,7 @@ async fn unreported_dead(connection: &mut SqliteConnection, endpoint: &str) -> R
 
 impl WriteTx {
     /// Records a failed poll of the partner.
-    pub async fn partner_failed(&mut self, partner: i64, now: Timestamp, why: &str) -> Result<(), Error> {
+    pub async fn partner_failed(&mut self, partner: PartnerId, now: Timestamp, why: &str) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
             // A stored time in the future means that the clock was set back.
@@ -203,7 +203,7 @@ impl WriteTx {
     }
 
     /// Records a good response. With `due`, customers whose polls failed meanwhile become due.
-    pub async fn partner_answered(&mut self, partner: i64, now: Timestamp, due: bool) -> Result<(), Error> {
+    pub async fn partner_answered(&mut self, partner: PartnerId, now: Timestamp, due: bool) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!(
             "update partner set failing_since = null, last_failed_at = null, last_failure = null where id = ?",
@@ -226,7 +226,7 @@ impl WriteTx {
     }
 
     /// Stores when the partner's credentials expire.
-    pub async fn save_credentials(&mut self, partner: i64, ends: &[Expiry]) -> Result<(), Error> {
+    pub async fn save_credentials(&mut self, partner: PartnerId, ends: &[Expiry]) -> Result<(), Error> {
         let ends = json(&ends)?;
         sqlx::query!("update partner set credentials = ?1 where id = ?2 and credentials is not ?1", ends, partner)
             .execute(&mut *self.tx)
@@ -250,21 +250,21 @@ impl WriteTx {
     }
 
     /// Stores the reduced requests a minute after throttling; `None` means the configured limit.
-    pub async fn reduced_rate_limit(&mut self, partner: i64, limit: Option<u32>) -> Result<(), Error> {
+    pub async fn reduced_rate_limit(&mut self, partner: PartnerId, limit: Option<u32>) -> Result<(), Error> {
         sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)
             .execute(&mut *self.tx)
             .await?;
         Ok(())
     }
 
-    pub async fn set_reduced_rate_limit(&mut self, partner: i64) -> Result<Option<u32>, Error> {
+    pub async fn set_reduced_rate_limit(&mut self, partner: PartnerId) -> Result<Option<u32>, Error> {
         let limit = sqlx::query_scalar!("select reduced_rate_limit from partner where id = ?", partner)
             .fetch_one(&mut *self.tx)
             .await?;
         Ok(limit.and_then(|limit| u32::try_from(limit).ok()))
     }
 
-    pub async fn mark_partner_failing(&mut self, partner: i64, since: Timestamp) -> Result<(), Error> {
+    pub async fn mark_partner_failing(&mut self, partner: PartnerId, since: Timestamp) -> Result<(), Error> {
         let since = since.as_millis();
         sqlx::query!("update partner set failing_reported_since = ? where id = ?", since, partner)
             .execute(&mut *self.tx)
@@ -272,7 +272,7 @@ impl WriteTx {
         Ok(())
     }
 
-    pub async fn partner_recovered(&mut self, partner: i64, now: Timestamp) -> Result<(), Error> {
+    pub async fn partner_recovered(&mut self, partner: PartnerId, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
         sqlx::query!("update partner set failing_reported_since = null, recovered_at = ? where id = ?", now, partner)
             .execute(&mut *self.tx)
@@ -283,7 +283,7 @@ impl WriteTx {
     /// Sets since when there are customers to report.
     pub async fn set_pending_since(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         unreadable_pending_since: Option<Timestamp>,
         readable_pending_since: Option<Timestamp>,
     ) -> Result<(), Error> {
@@ -301,14 +301,18 @@ impl WriteTx {
     }
 
     /// Takes the unreadable customers that were not reported, by name, and marks them as reported.
-    pub async fn take_unreadable(&mut self, partner: i64, now: Timestamp) -> Result<Vec<UnreadableCustomer>, Error> {
+    pub async fn take_unreadable(
+        &mut self,
+        partner: PartnerId,
+        now: Timestamp,
+    ) -> Result<Vec<UnreadableCustomer>, Error> {
         let now = now.as_millis();
         let mut taken = sqlx::query_as!(
             UnreadableCustomer,
             r#"update customer set unreadable_reported_at = ?
                where partner = ? and unreadable_since is not null and unreadable_reported_at is null
                  and removed_at is null and paused_at is null
-               returning id as "row!", name, last_error"#,
+               returning id as "row!: CustomerId", name, last_error"#,
             now,
             partner
         )
@@ -319,13 +323,13 @@ impl WriteTx {
     }
 
     /// Takes the reported customers that are readable again, by name.
-    pub async fn take_readable(&mut self, partner: i64) -> Result<Vec<UnreadableCustomer>, Error> {
+    pub async fn take_readable(&mut self, partner: PartnerId) -> Result<Vec<UnreadableCustomer>, Error> {
         let mut taken = sqlx::query_as!(
             UnreadableCustomer,
             r#"update customer set unreadable_reported_at = null
                where partner = ? and unreadable_since is null and unreadable_reported_at is not null
                  and removed_at is null and paused_at is null
-               returning id as "row!", name, last_error"#,
+               returning id as "row!: CustomerId", name, last_error"#,
             partner
         )
         .fetch_all(&mut *self.tx)

@@ -1,13 +1,13 @@
 //! Whether work is late, and which alerts are raised.
 
-use super::{Error, Store, WriteTx};
+use super::{Error, PartnerId, Store, WriteTx};
 use crate::time::{Clock as _, SystemClock, Timestamp};
 use vetwatch_core::reason::Reason;
 
 /// A partner that was ever watched.
 #[derive(Debug)]
 pub struct WatchedPartner {
-    pub row: i64,
+    pub row: PartnerId,
     pub name: String,
     /// The last poll failed.
     pub failing: bool,
@@ -63,7 +63,7 @@ impl Store {
 
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {
         let rows = sqlx::query!(
-            r#"select id as "id!: i64", name, failing_since is not null as "failing!: bool",
+            r#"select id as "id!: PartnerId", name, failing_since is not null as "failing!: bool",
                       activity_log_counts as "log_is_read!: bool", list_failing_since
                from partner order by name"#
         );

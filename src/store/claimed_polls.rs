@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::error;
 
-use super::{DueCustomer, Error, Failed, WriteTx, to_count, unreadable};
+use super::{CustomerId, DueCustomer, Error, Failed, WriteTx, to_count, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 use vetwatch_core::reason::Reason;
@@ -15,7 +15,7 @@ const UNREADABLE_ROW_RETRY: Duration = Duration::from_mins(5);
 
 /// A row of `customer` that is due.
 pub(super) struct DueRow {
-    pub(super) row: i64,
+    pub(super) row: CustomerId,
     // Bytes, because a damaged row that is not UTF-8 must not fail the other rows of the query.
     pub(super) customer_id: Vec<u8>,
     pub(super) poll_class: Vec<u8>,

@@ -6,7 +6,7 @@ use vetwatch_core::membership::{Event, InList};
 
 use super::customers::ImportedCustomer;
 use super::membership::Applied;
-use super::{Error, Store, WriteTx, unreadable};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx, unreadable};
 use crate::time::Timestamp;
 
 /// The outcome of applying a page.
@@ -36,7 +36,7 @@ pub struct ListState {
 /// A watched customer that was in an earlier list and is not in this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unlisted {
-    pub row: i64,
+    pub row: CustomerId,
     /// Its name, domain or id.
     pub label: String,
     /// It is marked as departed already.
@@ -44,7 +44,7 @@ pub struct Unlisted {
 }
 
 impl Store {
-    pub async fn list_state(&self, partner: i64) -> Result<ListState, Error> {
+    pub async fn list_state(&self, partner: PartnerId) -> Result<ListState, Error> {
         let row = sqlx::query!(
             "select coalesce(list_read_at, last_synced_at) as read_at, last_synced_at, list_size, list_short_since, list_short_size,
                     list_retry_at, list_failures
@@ -68,13 +68,13 @@ impl Store {
     }
 
     /// Customers that were in an earlier list and are not in `listed` (normalised ids), by name.
-    pub async fn unlisted(&self, partner: i64, listed: &HashSet<String>) -> Result<Vec<Unlisted>, Error> {
+    pub async fn unlisted(&self, partner: PartnerId, listed: &HashSet<String>) -> Result<Vec<Unlisted>, Error> {
         let mut unlisted = Vec::new();
         let mut after = String::new();
         // In pages, on a reader: scanning all of a large partner takes a second.
         loop {
             let rows = sqlx::query!(
-                r#"select id as "id!", customer_key,
+                r#"select id as "id!: CustomerId", customer_key,
                           coalesce(nullif(name, ''), nullif(domain, ''), customer_id) as "label!: String",
                           departed_reason is 'missing' as "left!: bool", was_in_list
                    from customer where partner = ?1 and removed_at is null and customer_key > ?2
@@ -99,7 +99,7 @@ impl WriteTx {
     /// due now if they had departed. Removes nobody, and does not bring back customers that were removed by hand.
     pub async fn apply_page(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         page: &[ImportedCustomer],
         now: Timestamp,
     ) -> Result<TakenPage, Error> {
@@ -110,7 +110,7 @@ impl WriteTx {
     }
 
     /// Records a complete list of `size` customers, which the next one is measured against.
-    pub async fn record_complete_list(&mut self, partner: i64, size: u64, now: Timestamp) -> Result<(), Error> {
+    pub async fn record_complete_list(&mut self, partner: PartnerId, size: u64, now: Timestamp) -> Result<(), Error> {
         let (size, now) = (i64::try_from(size).unwrap_or(i64::MAX), now.as_millis());
         sqlx::query!(
             // An empty list is no baseline for new customers: the right to read it may just have been granted.
@@ -131,7 +131,7 @@ impl WriteTx {
     /// Records a list that ended and was too short; `since` and `size` are those of the first that agrees with it.
     pub async fn record_short_list(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         (since, size): (Timestamp, u64),
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -154,7 +154,7 @@ impl WriteTx {
     /// Records a failed sync. It says nothing about the customers in the list.
     pub async fn list_failed(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         retry_at: Timestamp,
         error: &str,
         now: Timestamp,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use vetwatch_core::membership::{Event, InList, Membership, Polling, Source};
 
 use super::membership::Applied;
-use super::{Error, WriteTx, json};
+use super::{CustomerId, Error, PartnerId, WriteTx, json};
 use crate::qualification::key;
 use crate::time::Timestamp;
 
@@ -111,7 +111,7 @@ impl WriteTx {
     }
 
     /// The row of the partner; creates it if it is new.
-    async fn partner_id(&mut self, partner: &str, now: Timestamp) -> Result<i64, Error> {
+    async fn partner_id(&mut self, partner: &str, now: Timestamp) -> Result<PartnerId, Error> {
         let now = now.as_millis();
         let created = sqlx::query!(
             "insert into partner (name, watching_since) values (?1, ?2) on conflict (name) do nothing",
@@ -119,7 +119,7 @@ impl WriteTx {
             now,
         );
         created.execute(&mut *self.tx).await?;
-        let id = sqlx::query_scalar!(r#"select id as "id!" from partner where name = ?1"#, partner);
+        let id = sqlx::query_scalar!(r#"select id as "id!: PartnerId" from partner where name = ?1"#, partner);
         Ok(id.fetch_one(&mut *self.tx).await?)
     }
 
@@ -127,7 +127,7 @@ impl WriteTx {
     /// Customers of Partner Center's list are not inserted if a person removed them.
     pub(super) async fn upsert(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         customers: &[ImportedCustomer],
         event: Event,
         now: Timestamp,
@@ -136,7 +136,7 @@ impl WriteTx {
         let known = sqlx::query_scalar!(
             // `cross join` keeps the JSON as the outer loop, with an index lookup per customer. SQLite's own choice scans
             // all customers for each, which blocks all writers for as long.
-            r#"select c.id as "id!" from json_each(?2)
+            r#"select c.id as "id!: CustomerId" from json_each(?2)
                cross join customer c on c.partner = ?1 and c.customer_key = value ->> 'key' and c.removed_at is null"#,
             partner,
             rows,
@@ -183,21 +183,21 @@ impl WriteTx {
     }
 
     /// Removes a customer; its history stays. False if it was removed already.
-    pub async fn remove_customer(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+    pub async fn remove_customer(&mut self, row: CustomerId, now: Timestamp) -> Result<bool, Error> {
         self.apply_to(row, Event::Removed, now, "remove a customer").await
     }
 
     /// Pauses a customer, which is then not polled. False if it is paused already, or not watched.
-    pub async fn pause(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+    pub async fn pause(&mut self, row: CustomerId, now: Timestamp) -> Result<bool, Error> {
         self.apply_to(row, Event::Paused, now, "pause a customer").await
     }
 
     /// Resumes a customer with its stored state, due now. False if it is not paused, or not watched.
-    pub async fn resume(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+    pub async fn resume(&mut self, row: CustomerId, now: Timestamp) -> Result<bool, Error> {
         self.apply_to(row, Event::Resumed, now, "resume a customer").await
     }
 
-    async fn apply_to(&mut self, row: i64, event: Event, now: Timestamp, action: &str) -> Result<bool, Error> {
+    async fn apply_to(&mut self, row: CustomerId, event: Event, now: Timestamp, action: &str) -> Result<bool, Error> {
         let applied = self.apply_membership(&[row], event, now).await.map_err(|error| error.while_doing(action))?;
         Ok(applied.iter().any(|customer| customer.changes()))
     }
@@ -206,7 +206,7 @@ impl WriteTx {
     /// paused, and a partner's backoff stays in force. Returns how many are due.
     pub async fn make_due(
         &mut self,
-        rows: Option<&[i64]>,
+        rows: Option<&[CustomerId]>,
         partner: Option<&str>,
         now: Timestamp,
     ) -> Result<u64, Error> {
@@ -314,11 +314,11 @@ mod tests {
     async fn a_removed_customer_keeps_its_history_and_begins_anew_when_added() {
         let filled = fixture::filled().await;
         let mut tx = filled.store.begin().await.unwrap();
-        assert!(tx.remove_customer(1, now()).await.unwrap());
-        assert!(!tx.remove_customer(1, now()).await.unwrap());
+        assert!(tx.remove_customer(CustomerId(1), now()).await.unwrap());
+        assert!(!tx.remove_customer(CustomerId(1), now()).await.unwrap());
         tx.commit().await.unwrap();
         assert!(filled.store.current(Some(("emea", &CONTOSO.id.to_lowercase()))).await.unwrap().is_empty());
-        let history = TransitionFilter { customers: Some(&[1]), ..TransitionFilter::default() };
+        let history = TransitionFilter { customers: Some(&[CustomerId(1)]), ..TransitionFilter::default() };
         assert_eq!(filled.store.transitions(history).await.unwrap().len(), 3);
 
         assert_eq!(add(&filled.store, CONTOSO).await, Added::New);
@@ -330,8 +330,14 @@ mod tests {
         let filled = fixture::filled().await;
         let later = now().after(Duration::from_hours(1));
         let mut tx = filled.store.begin().await.unwrap();
-        assert_eq!((tx.pause(1, now()).await.unwrap(), tx.pause(1, later).await.unwrap()), (true, false));
-        assert_eq!((tx.resume(1, now()).await.unwrap(), tx.resume(1, later).await.unwrap()), (true, false));
+        assert_eq!(
+            (tx.pause(CustomerId(1), now()).await.unwrap(), tx.pause(CustomerId(1), later).await.unwrap()),
+            (true, false)
+        );
+        assert_eq!(
+            (tx.resume(CustomerId(1), now()).await.unwrap(), tx.resume(CustomerId(1), later).await.unwrap()),
+            (true, false)
+        );
         tx.commit().await.unwrap();
         let row = contoso(&filled.store).await;
         assert_eq!((row.paused, row.next_poll_at), (false, Some(now().to_string())));
@@ -341,7 +347,7 @@ mod tests {
     async fn everybody_but_the_paused_becomes_due_and_nobody_later_than_before() {
         let filled = fixture::filled().await;
         let mut tx = filled.store.begin().await.unwrap();
-        assert_eq!(tx.make_due(Some(&[1, 4, 5]), None, now()).await.unwrap(), 1);
+        assert_eq!(tx.make_due(Some(&[1, 4, 5].map(CustomerId)), None, now()).await.unwrap(), 1);
         assert_eq!(tx.make_due(None, Some("amer"), now()).await.unwrap(), 1);
         assert_eq!(tx.make_due(None, None, now()).await.unwrap(), 4);
         tx.commit().await.unwrap();

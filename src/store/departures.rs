@@ -2,7 +2,7 @@
 
 use vetwatch_core::membership::Event;
 
-use super::{Error, Store, WriteTx};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// A review that can no longer be followed, because its customer departed.
@@ -35,7 +35,7 @@ pub struct BaselineCounts {
 
 impl Store {
     /// True if a departed customer was not reported yet. One index lookup.
-    pub async fn has_unreported_departures(&self, partner: i64) -> Result<bool, Error> {
+    pub async fn has_unreported_departures(&self, partner: PartnerId) -> Result<bool, Error> {
         let any = sqlx::query_scalar!(
             r#"select exists (select 1 from customer
                               where partner = ? and departed_since is not null and departure_reported_at is null and removed_at is null
@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// True if a customer that departed at or before `before` is still polled. One index lookup.
-    pub async fn has_long_departed(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
+    pub async fn has_long_departed(&self, partner: PartnerId, before: Timestamp) -> Result<bool, Error> {
         let before = before.as_millis();
         let any = sqlx::query_scalar!(
             r#"select exists (select 1 from customer
@@ -59,7 +59,7 @@ impl Store {
     }
 
     /// True if all customers were polled once and that was not reported; with `synced`, also once a list was applied.
-    pub async fn is_initial_sync_due(&self, partner: i64, synced: bool) -> Result<bool, Error> {
+    pub async fn is_initial_sync_due(&self, partner: PartnerId, synced: bool) -> Result<bool, Error> {
         let due = sqlx::query_scalar!(
             // In this order it takes one or two lookups: an unseen customer is found at once. Customers that have been
             // unreadable for an hour are not waited for.
@@ -82,7 +82,11 @@ impl Store {
 
 impl WriteTx {
     /// Takes the open reviews of departed, unreported customers, oldest first, and marks these as reported.
-    pub async fn take_unreported_departures(&mut self, partner: i64, now: Timestamp) -> Result<Vec<LostReview>, Error> {
+    pub async fn take_unreported_departures(
+        &mut self,
+        partner: PartnerId,
+        now: Timestamp,
+    ) -> Result<Vec<LostReview>, Error> {
         let lost = sqlx::query!(
             r#"select c.customer_id, o.qualification, c.departed_reason is 'missing' as "unlisted!: bool",
                       coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
@@ -96,7 +100,7 @@ impl WriteTx {
         .fetch_all(&mut *self.tx)
         .await?;
         let departed = sqlx::query_scalar!(
-            r#"select id as "id!" from customer
+            r#"select id as "id!: CustomerId" from customer
                where partner = ?1 and departed_since is not null and departure_reported_at is null and removed_at is null"#,
             partner
         );
@@ -113,10 +117,15 @@ impl WriteTx {
     }
 
     /// Stops polling customers that departed at or before `before`. Returns how many.
-    pub async fn give_up_departed(&mut self, partner: i64, before: Timestamp, now: Timestamp) -> Result<usize, Error> {
+    pub async fn give_up_departed(
+        &mut self,
+        partner: PartnerId,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<usize, Error> {
         let before = before.as_millis();
         let departed = sqlx::query_scalar!(
-            r#"select id as "id!" from customer
+            r#"select id as "id!: CustomerId" from customer
                where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null and paused_at is null"#,
             partner,
             before
@@ -126,7 +135,7 @@ impl WriteTx {
     }
 
     /// Marks the initial sync as reported. False if it was already.
-    pub async fn mark_initial_sync_reported(&mut self, partner: i64, now: Timestamp) -> Result<bool, Error> {
+    pub async fn mark_initial_sync_reported(&mut self, partner: PartnerId, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let done = sqlx::query!(
             "update partner set initial_sync_reported_at = ?2 where id = ?1 and initial_sync_reported_at is null",
@@ -139,7 +148,7 @@ impl WriteTx {
     }
 
     /// The counts for the report on the initial sync. Scans all customers of the partner.
-    pub async fn baseline_counts(&mut self, partner: i64) -> Result<BaselineCounts, Error> {
+    pub async fn baseline_counts(&mut self, partner: PartnerId) -> Result<BaselineCounts, Error> {
         let watched = sqlx::query!(
             r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
                       count(*) filter (where last_seen_at is null and poll_failures > 0) as "not_asked!: i64"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Store, WriteTx};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
@@ -27,7 +27,7 @@ pub struct UnknownStatus {
 }
 
 impl WriteTx {
-    pub async fn mass_absence(&mut self, partner: i64) -> Result<MassAbsence, Error> {
+    pub async fn mass_absence(&mut self, partner: PartnerId) -> Result<MassAbsence, Error> {
         let row = sqlx::query!("select mass_absence_since, absence_accepted_at from partner where id = ?", partner)
             .fetch_one(&mut *self.tx)
             .await?;
@@ -37,7 +37,7 @@ impl WriteTx {
         })
     }
 
-    pub async fn set_mass_absence_since(&mut self, partner: i64, since: Option<Timestamp>) -> Result<(), Error> {
+    pub async fn set_mass_absence_since(&mut self, partner: PartnerId, since: Option<Timestamp>) -> Result<(), Error> {
         let since = since.map(Timestamp::as_millis);
         sqlx::query!("update partner set mass_absence_since = ? where id = ?", since, partner)
             .execute(&mut *self.tx)
@@ -49,8 +49,8 @@ impl WriteTx {
     /// hour; at most `max`. Entries that were missing or gone when a person accepted the absence do not count.
     pub async fn customers_missing_entries(
         &mut self,
-        partner: i64,
-        besides: Option<i64>,
+        partner: PartnerId,
+        besides: Option<CustomerId>,
         now: Timestamp,
         accepted: Option<Timestamp>,
         max: u64,
@@ -92,8 +92,8 @@ impl WriteTx {
     /// Makes at most `max` other customers that have an entry due, those in review first; `besides` is left out.
     pub async fn schedule_control_polls(
         &mut self,
-        partner: i64,
-        besides: Option<i64>,
+        partner: PartnerId,
+        besides: Option<CustomerId>,
         max: u32,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -124,8 +124,8 @@ impl WriteTx {
     /// can be polled, were read at or after `since`.
     pub async fn is_sample_missing(
         &mut self,
-        partner: i64,
-        besides: i64,
+        partner: PartnerId,
+        besides: CustomerId,
         since: Timestamp,
         max: u32,
     ) -> Result<bool, Error> {
@@ -162,7 +162,7 @@ impl WriteTx {
     }
 
     /// Accepts that missing entries are gone; the next response records it. Returns the customers now due for it.
-    pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<i64>, Error> {
+    pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<CustomerId>, Error> {
         let now = now.as_millis();
         sqlx::query!(
             "update partner set absence_accepted_at = ?1, mass_absence_since = null where ?2 is null or name = ?2",
@@ -176,7 +176,7 @@ impl WriteTx {
                where removed_at is null and paused_at is null
                  and id in (select customer from qualification_state where missing_since is not null or pending_since is not null)
                  and partner in (select id from partner where ?2 is null or name = ?2)
-               returning id as "row!""#,
+               returning id as "row!: CustomerId""#,
             now,
             partner
         )
@@ -188,7 +188,7 @@ impl WriteTx {
     /// Records a status that is not documented.
     pub async fn unknown_status(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         key: &str,
         spelled: &str,
         now: Timestamp,
@@ -209,7 +209,7 @@ impl WriteTx {
     /// Takes the statuses first seen at or before `before` that were not reported, and marks them as reported.
     pub async fn take_unknown_statuses(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         before: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<UnknownStatus>, Error> {
@@ -240,7 +240,7 @@ impl WriteTx {
 
 impl Store {
     /// Since when too many entries are missing at once.
-    pub async fn mass_absence_since(&self, partner: i64) -> Result<Option<Timestamp>, Error> {
+    pub async fn mass_absence_since(&self, partner: PartnerId) -> Result<Option<Timestamp>, Error> {
         let since = sqlx::query_scalar!("select mass_absence_since from partner where id = ?", partner)
             .fetch_one(&self.read)
             .await?;
@@ -248,7 +248,7 @@ impl Store {
     }
 
     /// True if a status first seen at or before `before` was not reported.
-    pub async fn has_unknown_statuses(&self, partner: i64, before: Timestamp) -> Result<bool, Error> {
+    pub async fn has_unknown_statuses(&self, partner: PartnerId, before: Timestamp) -> Result<bool, Error> {
         let before = before.as_millis();
         Ok(sqlx::query_scalar!(
             r#"select exists (select 1 from unknown_status where partner = ? and reported_at is null and first_seen_at <= ?) as "any!: bool""#,

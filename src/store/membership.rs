@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vetwatch_core::membership::{DepartureReason, Event, InList, Membership, PollChange, Polling, Source};
 
-use super::{Error, WriteTx, json, reports::json_list};
+use super::{CustomerId, Error, WriteTx, json, reports::json_list};
 use crate::time::Timestamp;
 
 /// The outcome of an event for one customer.
@@ -24,7 +24,7 @@ impl Applied {
 /// The JSON that the statement reads.
 #[derive(Serialize)]
 struct Saved {
-    row: i64,
+    row: CustomerId,
     source: &'static str,
     was_in_list: bool,
     missing_from_list_since: Option<i64>,
@@ -39,7 +39,7 @@ struct Saved {
 }
 
 impl Saved {
-    fn new(row: i64, membership: Membership, polls: PollChange) -> Self {
+    fn new(row: CustomerId, membership: Membership, polls: PollChange) -> Self {
         let Membership { source, in_list, refused_since, departed, departure_reported_at, polling } = membership;
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
         let missing_since = if let InList::MissingSince(since) = in_list { Some(since) } else { None };
@@ -76,14 +76,14 @@ impl WriteTx {
     /// Applies an event to the memberships of customers; removed ones are left out.
     pub async fn apply_membership(
         &mut self,
-        rows: &[i64],
+        rows: &[CustomerId],
         event: Event,
         now: Timestamp,
     ) -> Result<Vec<Applied>, Error> {
         let rows = json_list(rows);
         let found = sqlx::query!(
             // Integers only: a damaged text keeps no customer from the rules.
-            r#"select c.id as "row!", c.source = 'manual' as "is_manual!: bool", c.was_in_list, c.missing_from_list_since,
+            r#"select c.id as "row!: CustomerId", c.source = 'manual' as "is_manual!: bool", c.was_in_list, c.missing_from_list_since,
                       c.refused_since, c.departed_since, c.departed_reason is 'missing' as "is_missing!: bool",
                       c.departure_reported_at, c.paused_at, c.given_up_at
                from json_each(?) cross join customer c on c.id = value and c.removed_at is null"#,

@@ -1,12 +1,12 @@
 //! Muting customers: their events are recorded and not sent.
 
-use super::{Error, WriteTx};
+use super::{CustomerId, Error, WriteTx};
 use crate::time::Timestamp;
 
 impl WriteTx {
     /// Mutes a customer until `until`, or with `None` until it is unmuted: its events are recorded and not sent.
     /// Deliveries that are enqueued already are still sent. False if nothing changed.
-    pub async fn mute(&mut self, row: i64, until: Option<Timestamp>, now: Timestamp) -> Result<bool, Error> {
+    pub async fn mute(&mut self, row: CustomerId, until: Option<Timestamp>, now: Timestamp) -> Result<bool, Error> {
         let (until, now) = (until.map(Timestamp::as_millis), now.as_millis());
         let done = sqlx::query!(
             "update customer
@@ -22,7 +22,7 @@ impl WriteTx {
     }
 
     /// Unmutes a customer. Events recorded while it was muted are not sent. False if it was not muted.
-    pub async fn unmute(&mut self, row: i64, now: Timestamp) -> Result<bool, Error> {
+    pub async fn unmute(&mut self, row: CustomerId, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
         let was = sqlx::query_scalar!(
             r#"select muted_at is not null and (muted_until is null or muted_until > ?2) as "was!: bool"

@@ -1,13 +1,13 @@
 //! Open reviews and their reminders.
 
-use super::{Error, Store, WriteTx};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::time::Timestamp;
 
 /// An open review that was seen recently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenReview {
     pub state_row: i64,
-    pub customer: i64,
+    pub customer: CustomerId,
     pub qualification: String,
     /// As spelled.
     pub status: String,
@@ -30,10 +30,10 @@ pub struct OpenReview {
 impl Store {
     /// The open reviews of a partner's customers that were read at or after `seen_after`; without paused, removed and
     /// departed customers, and without pending absences and verdicts. Reads as many rows as there are reviews.
-    pub async fn open_reviews(&self, partner: i64, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
+    pub async fn open_reviews(&self, partner: PartnerId, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
         let seen_after = seen_after.as_millis();
         let rows = sqlx::query!(
-            r#"select o.id as "state_row!", c.id as "customer!", o.qualification, o.vetting_status as "status!: String",
+            r#"select o.id as "state_row!", c.id as "customer!: CustomerId", o.qualification, o.vetting_status as "status!: String",
                       o.vetting_created_at, o.attempt, o.attempt_created_at, o.status_since,
                       coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64",
                       coalesce(c.first_seen_at, o.status_since) as "customer_since!: i64",

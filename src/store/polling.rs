@@ -6,13 +6,13 @@ use serde::Serialize;
 use vetwatch_core::membership::Event;
 
 use super::claimed_polls::DueRow;
-use super::{Error, Store, WriteTx, json, unreadable};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone)]
 pub struct PartnerRow {
-    pub id: i64,
+    pub id: PartnerId,
     pub name: String,
     /// When vetwatch first started with it.
     pub watching_since: Timestamp,
@@ -29,7 +29,7 @@ pub struct Backoff {
 /// A customer that is about to be polled.
 #[derive(Debug, Clone)]
 pub struct DueCustomer {
-    pub row: i64,
+    pub row: CustomerId,
     pub customer_id: String,
     pub class: PollClass,
     /// The fingerprint of its last understood response.
@@ -57,7 +57,7 @@ pub struct ClassCount {
 /// An understood response that equals the stored one.
 #[derive(Debug, Serialize)]
 pub struct Unchanged {
-    pub row: i64,
+    pub row: CustomerId,
     /// The class when it was polled. If it has changed since, the customer is due no later than it is in its new class.
     pub class: &'static str,
     pub answer: String,
@@ -69,7 +69,7 @@ pub struct Unchanged {
 /// A poll without an understood response.
 #[derive(Debug, Serialize)]
 pub struct Failed {
-    pub row: i64,
+    pub row: CustomerId,
     pub at: i64,
     pub next_poll_at: i64,
     pub error: String,
@@ -81,7 +81,7 @@ pub struct Failed {
 
 impl Store {
     /// The partner's backoff; `None` if there was none since the last good response.
-    pub async fn backoff(&self, partner: i64) -> Result<Option<Backoff>, Error> {
+    pub async fn backoff(&self, partner: PartnerId) -> Result<Option<Backoff>, Error> {
         let row = sqlx::query!("select backoff_until, backoff_reason, backoffs from partner where id = ?", partner)
             .fetch_one(&self.read)
             .await?;
@@ -93,16 +93,16 @@ impl Store {
     }
 
     /// The watched customers that are not paused.
-    pub async fn watched(&self, partner: i64) -> Result<Vec<i64>, Error> {
+    pub async fn watched(&self, partner: PartnerId) -> Result<Vec<CustomerId>, Error> {
         let rows = sqlx::query_scalar!(
-            r#"select id as "id!" from customer where partner = ? and removed_at is null and paused_at is null order by next_poll_at"#,
+            r#"select id as "id!: CustomerId" from customer where partner = ? and removed_at is null and paused_at is null order by next_poll_at"#,
             partner
         );
         Ok(rows.fetch_all(&self.read).await?)
     }
 
     /// For each class: when its first and its last customer are due.
-    pub async fn due_times(&self, partner: i64) -> Result<Vec<(PollClass, Timestamp, Timestamp)>, Error> {
+    pub async fn due_times(&self, partner: PartnerId) -> Result<Vec<(PollClass, Timestamp, Timestamp)>, Error> {
         let mut times = Vec::new();
         for class in PollClass::IN_ORDER {
             let name = class.as_str();
@@ -127,7 +127,7 @@ impl Store {
 
 impl Store {
     /// The classes with customers due at `now`, and since when the first of them is due. Ten index lookups.
-    pub async fn oldest_due(&self, partner: i64, now: Timestamp) -> Result<Vec<(PollClass, Timestamp)>, Error> {
+    pub async fn oldest_due(&self, partner: PartnerId, now: Timestamp) -> Result<Vec<(PollClass, Timestamp)>, Error> {
         let times = self.due_times(partner).await?;
         Ok(times.into_iter().filter(|(_, first, _)| *first <= now).map(|(class, first, _)| (class, first)).collect())
     }
@@ -157,14 +157,15 @@ impl WriteTx {
         sqlx::query!("insert into partner (name, watching_since) values (?, ?) on conflict do nothing", name, now)
             .execute(&mut *self.tx)
             .await?;
-        let row = sqlx::query!(r#"select id as "id!", name, watching_since from partner where name = ?"#, name)
-            .fetch_one(&mut *self.tx)
-            .await?;
+        let row =
+            sqlx::query!(r#"select id as "id!: PartnerId", name, watching_since from partner where name = ?"#, name)
+                .fetch_one(&mut *self.tx)
+                .await?;
         Ok(PartnerRow { id: row.id, name: row.name, watching_since: Timestamp::from_millis(row.watching_since) })
     }
 
     /// When the partner's first complete customer list was applied.
-    pub async fn first_synced_at(&mut self, partner: i64) -> Result<Option<Timestamp>, Error> {
+    pub async fn first_synced_at(&mut self, partner: PartnerId) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!("select first_synced_at from partner where id = ?", partner)
             .fetch_one(&mut *self.tx)
             .await?;
@@ -174,7 +175,7 @@ impl WriteTx {
     /// At most `limit` customers of a class that are due at `now`, the longest due first.
     pub async fn due_customers(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         class: PollClass,
         now: Timestamp,
         limit: u32,
@@ -182,7 +183,7 @@ impl WriteTx {
         let (class, now_ms) = (class.as_str(), now.as_millis());
         let rows = sqlx::query_as!(
             DueRow,
-            r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+            r#"select id as "row!: CustomerId", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
                       response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
                where partner = ?1 and poll_class = ?2 and removed_at is null and paused_at is null and next_poll_at <= ?3
@@ -200,14 +201,14 @@ impl WriteTx {
     /// These customers, due or not; those that are not watched are left out.
     pub async fn customers_to_poll(
         &mut self,
-        partner: i64,
-        rows: &[i64],
+        partner: PartnerId,
+        rows: &[CustomerId],
         now: Timestamp,
     ) -> Result<Vec<DueCustomer>, Error> {
         let rows = json(&rows)?;
         let rows = sqlx::query_as!(
             DueRow,
-            r#"select id as "row!", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+            r#"select id as "row!: CustomerId", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
                       response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
                where partner = ?1 and removed_at is null and paused_at is null and id in (select value from json_each(?2))"#,
@@ -267,7 +268,7 @@ impl WriteTx {
         let refused = failures.iter().filter(|failure| failure.no_relationship);
         let refused_at = refused.clone().map(|failure| failure.at).max();
         if let Some(at) = refused_at.map(Timestamp::from_millis) {
-            let rows: Vec<i64> = refused.map(|failure| failure.row).collect();
+            let rows: Vec<CustomerId> = refused.map(|failure| failure.row).collect();
             self.apply_membership(&rows, Event::Refused, at).await?;
         }
         let failures = json(&failures)?;
@@ -290,7 +291,7 @@ impl WriteTx {
     }
 
     /// Releases customers that were leased and not polled; each is due at its former time.
-    pub async fn release_polls(&mut self, customers: &[(i64, Timestamp)]) -> Result<(), Error> {
+    pub async fn release_polls(&mut self, customers: &[(CustomerId, Timestamp)]) -> Result<(), Error> {
         let customers: Vec<_> = customers.iter().map(|(row, due_at)| (row, due_at.as_millis())).collect();
         let customers = json(&customers)?;
         sqlx::query!(
@@ -323,7 +324,7 @@ impl WriteTx {
     /// Spreads customers that are due after `latest` over `spread` from now on.
     pub async fn clamp_polls(
         &mut self,
-        partner: i64,
+        partner: PartnerId,
         class: PollClass,
         latest: Timestamp,
         now: Timestamp,
@@ -345,7 +346,7 @@ impl WriteTx {
         Ok(done.rows_affected())
     }
 
-    pub async fn start_backoff(&mut self, partner: i64, until: Timestamp, reason: &str) -> Result<(), Error> {
+    pub async fn start_backoff(&mut self, partner: PartnerId, until: Timestamp, reason: &str) -> Result<(), Error> {
         let until = until.as_millis();
         sqlx::query!(
             "update partner set backoff_until = max(coalesce(backoff_until, 0), ?1), backoff_reason = ?2, backoffs = backoffs + 1
@@ -360,7 +361,7 @@ impl WriteTx {
     }
 
     /// Another failure of the same cause: extends a backoff that is in force.
-    pub async fn extend_backoff(&mut self, partner: i64, until: Timestamp) -> Result<(), Error> {
+    pub async fn extend_backoff(&mut self, partner: PartnerId, until: Timestamp) -> Result<(), Error> {
         let until = until.as_millis();
         sqlx::query!("update partner set backoff_until = max(backoff_until, ?1) where id = ?2", until, partner)
             .execute(&mut *self.tx)
@@ -369,7 +370,7 @@ impl WriteTx {
     }
 
     /// Ends the backoff after a good response; the next failure is the first again.
-    pub async fn clear_backoff(&mut self, partner: i64) -> Result<(), Error> {
+    pub async fn clear_backoff(&mut self, partner: PartnerId) -> Result<(), Error> {
         sqlx::query!(
             "update partner set backoff_until = null, backoff_reason = null, backoffs = 0 where id = ?",
             partner

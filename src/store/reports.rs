@@ -10,6 +10,7 @@ mod overview;
 mod pending;
 mod proof;
 
+use crate::store::CustomerId;
 use serde::Serialize;
 
 pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, EventRow};
@@ -107,7 +108,7 @@ pub struct CustomerRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundCustomer {
     /// The row; each `add` after a `remove` makes a new one.
-    pub row: i64,
+    pub row: CustomerId,
     pub partner: String,
     pub customer_id: String,
     pub customer_key: String,
@@ -123,7 +124,7 @@ pub struct TransitionFilter<'a> {
     /// Observed at or after this.
     pub since: Option<Timestamp>,
     /// Rows of `customer`.
-    pub customers: Option<&'a [i64]>,
+    pub customers: Option<&'a [CustomerId]>,
     pub partner: Option<&'a str>,
     /// At most this many, the newest.
     pub limit: Option<u32>,
@@ -150,7 +151,7 @@ impl Store {
     pub async fn known_customers(&self) -> Result<Vec<FoundCustomer>, Error> {
         let rows = sqlx::query_as!(
             FoundCustomer,
-            r#"select c.id as row, p.name as partner, c.customer_id, c.customer_key, c.name, c.domain,
+            r#"select c.id as "row!: CustomerId", p.name as partner, c.customer_id, c.customer_key, c.name, c.domain,
                       c.removed_at is not null as "removed!: bool", c.paused_at is not null as "paused!: bool"
                from customer c join partner p on p.id = c.partner
                order by c.id"#,
@@ -161,7 +162,7 @@ impl Store {
     /// Watched customers by name; `rows` narrows them to these rows, `tag` to those that carry it.
     pub async fn customers(
         &self,
-        rows: Option<&[i64]>,
+        rows: Option<&[CustomerId]>,
         partner: Option<&str>,
         tag: Option<&str>,
     ) -> Result<Vec<CustomerRow>, Error> {
@@ -277,6 +278,6 @@ impl Store {
 }
 
 /// A list for `json_each`: SQLite has no array parameters.
-pub(super) fn json_list(rows: &[i64]) -> String {
+pub(super) fn json_list(rows: &[CustomerId]) -> String {
     serde_json::json!(rows).to_string()
 }

@@ -1,12 +1,12 @@
 //! Watching a customer closely after a vetting was submitted.
 
-use super::{Error, WriteTx};
+use super::{CustomerId, Error, WriteTx};
 use crate::time::Timestamp;
 
 /// A customer that is watched closely, and how it was polled before.
 #[derive(Debug, Clone)]
 pub struct Expected {
-    pub customer: i64,
+    pub customer: CustomerId,
     until: i64,
     before: Option<i64>,
     class: String,
@@ -16,7 +16,7 @@ impl WriteTx {
     /// Polls the customer like one in review until `until`, and not later than `due_at`. `None` if it was removed.
     pub async fn watch_closely(
         &mut self,
-        customer: i64,
+        customer: CustomerId,
         until: Timestamp,
         due_at: Timestamp,
     ) -> Result<Option<Expected>, Error> {

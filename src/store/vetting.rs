@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use vetwatch_core::membership;
 
-use super::{Error, WriteTx, json, row_error, to_count, unreadable};
+use super::{CustomerId, Error, PartnerId, WriteTx, json, row_error, to_count, unreadable};
 use crate::changes::{Change, LastNotified, Pending, QualificationState, Review};
 use crate::event::{CustomerRef, Event};
 use crate::ids::EventKey;
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 /// A watched customer, as stored before a response is recorded.
 #[derive(Debug, Clone)]
 pub struct Customer {
-    pub row: i64,
+    pub row: CustomerId,
     pub customer_id: String,
     pub name: String,
     pub domain: String,
@@ -56,9 +56,9 @@ impl Customer {
 
 impl WriteTx {
     /// `None` if the customer was removed.
-    pub async fn customer(&mut self, row: i64) -> Result<Option<Customer>, Error> {
+    pub async fn customer(&mut self, row: CustomerId) -> Result<Option<Customer>, Error> {
         let found = sqlx::query!(
-            r#"select id as "id!", customer_id, name, domain, tags, contact, poll_class, added_at, watch_closely_until, submitted_at,
+            r#"select id as "id!: CustomerId", customer_id, name, domain, tags, contact, poll_class, added_at, watch_closely_until, submitted_at,
                       response_requested_at, last_seen_at, departed_reason is 'missing' as "unlisted!: bool", muted_at, muted_until
                from customer where id = ? and removed_at is null"#,
             row
@@ -91,7 +91,7 @@ impl WriteTx {
         }))
     }
 
-    pub async fn states(&mut self, customer: i64) -> Result<Vec<QualificationState>, Error> {
+    pub async fn states(&mut self, customer: CustomerId) -> Result<Vec<QualificationState>, Error> {
         let rows = sqlx::query!(
             "select id, qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
                     attempt, attempt_created_at, submitted_at, attempt_seen_at,
@@ -178,7 +178,7 @@ impl WriteTx {
         states.collect()
     }
 
-    pub async fn save_state(&mut self, customer: i64, state: &QualificationState) -> Result<(), Error> {
+    pub async fn save_state(&mut self, customer: CustomerId, state: &QualificationState) -> Result<(), Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
         let key = qualification::key(&state.qualification);
         let present = state.entry.is_some();
@@ -308,7 +308,7 @@ impl WriteTx {
     /// Appends a transition with the response that showed it. Returns its id.
     pub async fn insert_transition(
         &mut self,
-        customer: i64,
+        customer: CustomerId,
         change: &Change,
         observed_at: Timestamp,
         raw_answer: &str,
@@ -365,8 +365,8 @@ impl WriteTx {
     pub async fn insert_event(
         &mut self,
         event: &Event,
-        partner: i64,
-        customer: Option<i64>,
+        partner: PartnerId,
+        customer: Option<CustomerId>,
         transition: Option<i64>,
     ) -> Result<(), Error> {
         let (id, kind) = (event.data.event_id.to_string(), event.kind.as_str());

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use vetwatch::activity_log::ScanOutcome;
 use vetwatch::sandbox::{AuditLogOptions, Fault, FaultRule, Kind, Order, Quirk, QuirkRule};
+use vetwatch::store::CustomerId;
 use vetwatch::time::{Clock, Timestamp};
 
 use crate::world::{World, hours, minutes};
@@ -381,7 +382,7 @@ async fn a_new_customer_is_added_before_the_next_list_and_asked_at_once() {
 
     // Removed customers stay removed; with manual customers, unlisted ones are ignored.
     let mut tx = world.store.begin().await.unwrap();
-    tx.remove_customer(2, world.clock.now()).await.unwrap();
+    tx.remove_customer(CustomerId(2), world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     world.sandbox.submit(&new).unwrap();
     assert_eq!(look_later(&world).await.added, 0);

@@ -151,7 +151,7 @@ async fn a_poll_goes_on_with_others_while_one_answer_does_not_come() {
     let mut ids = Vec::new();
     for n in 0..30 {
         ids.push(world.customer(&format!("School {n}")).await);
-        rows.push(n + 1);
+        rows.push(vetwatch::store::CustomerId(n + 1));
     }
     let held = world.sandbox.fault(FaultRule::about(&ids[0], HELD).times(1));
     let poller = &world.parts.partners[0].poller;

@@ -1,6 +1,7 @@
 //! Muted customers: everything is recorded, nothing is sent.
 
 use vetwatch::sandbox::{Fault, FaultRule};
+use vetwatch::store::CustomerId;
 use vetwatch::time::Timestamp;
 
 use crate::world::{World, hours, minutes};
@@ -9,14 +10,16 @@ impl World {
     async fn mute(&self, name: &str, until: Option<Timestamp>) {
         let row = self.rows(&format!("select id from customer where name = '{name}'")).await.remove(0);
         let mut tx = self.store.begin().await.unwrap();
-        assert!(tx.mute(row.parse().unwrap(), until, vetwatch::time::Clock::now(&*self.clock)).await.unwrap());
+        assert!(
+            tx.mute(CustomerId(row.parse().unwrap()), until, vetwatch::time::Clock::now(&*self.clock)).await.unwrap()
+        );
         tx.commit().await.unwrap();
     }
 
     async fn unmute(&self, name: &str) -> bool {
         let row = self.rows(&format!("select id from customer where name = '{name}'")).await.remove(0);
         let mut tx = self.store.begin().await.unwrap();
-        let was = tx.unmute(row.parse().unwrap(), vetwatch::time::Clock::now(&*self.clock)).await.unwrap();
+        let was = tx.unmute(CustomerId(row.parse().unwrap()), vetwatch::time::Clock::now(&*self.clock)).await.unwrap();
         tx.commit().await.unwrap();
         was
     }

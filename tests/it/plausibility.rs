@@ -1,6 +1,7 @@
 //! Mass absences, and unknown statuses.
 
 use std::collections::BTreeMap;
+use vetwatch::store::CustomerId;
 
 use serde_json::json;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
@@ -56,8 +57,10 @@ async fn the_first_of_many_that_lose_an_entry_is_not_recorded_before_others_were
     let (world, ids) = town().await;
     world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
     // One is polled as the failure begins; all others would be a quarter of an hour later.
-    let row =
-        world.rows(&format!("select id from customer where customer_id = '{}'", ids[7])).await[0].parse().unwrap();
+    let row = world.rows(&format!("select id from customer where customer_id = '{}'", ids[7])).await[0]
+        .parse()
+        .map(CustomerId)
+        .unwrap();
     world.parts.partners[0].poller.poll_now(&[row]).await.unwrap();
     assert_eq!(world.poll().await, 0);
     let witnesses = ids.iter().filter(|id| **id != ids[7] && world.sandbox.count_of(id) > 1).count();
@@ -256,7 +259,7 @@ async fn an_answer_that_cannot_be_stored_costs_itself_and_nobody_elses() {
 async fn what_a_person_accepted_is_no_leave_for_what_disappears_later() {
     let (world, _) = town().await;
     let mut tx = world.store.begin().await.unwrap();
-    assert_eq!(tx.accept_absence(None, world.clock.now()).await.unwrap(), [0; 0]);
+    assert_eq!(tx.accept_absence(None, world.clock.now()).await.unwrap(), []);
     tx.commit().await.unwrap();
     world.sandbox.fault(FaultRule::on(Kind::Qualifications, nothing()));
     for _ in 0..15 {

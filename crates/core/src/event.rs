@@ -37,9 +37,9 @@ event_types! {
     Denied = "vetting.denied",
     /// the last notified verdict is an approval, and the status is now Denied or absent.
     Revoked = "vetting.revoked",
-    /// InReview before, and now absent: probably denied (Partner Center shows "None" some time after a denial). Or the last notified verdict, with its earlier date, stands in its place: then the message names both dates.
+    /// `InReview` before, and now absent: probably denied (Partner Center shows "None" some time after a denial). Or the last notified verdict, with its earlier date, stands in its place: then the message names both dates.
     Vanished = "vetting.vanished",
-    /// the status is now InReview, a new attempt.
+    /// the status is now `InReview`, a new attempt.
     Submitted = "vetting.submitted",
     /// any other change.
     Changed = "vetting.changed",

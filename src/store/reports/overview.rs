@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Error, Store, doing, unreadable};
+use crate::store::{Error, PartnerId, Store, doing, unreadable};
 use crate::time::Timestamp;
 
 /// A partner's backoff, health and customers.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartnerState {
     #[serde(skip)]
-    pub row: i64,
+    pub row: PartnerId,
     pub partner: String,
     /// Not polled before this; may be in the past.
     pub backoff_until: Option<Timestamp>,
@@ -102,7 +102,7 @@ impl Store {
     pub async fn partner_states(&self, now: Timestamp) -> Result<Vec<PartnerState>, Error> {
         let now = now.as_millis();
         let rows = sqlx::query!(
-            r#"select p.id as "row!: i64", p.name, p.backoff_until, p.backoff_reason, p.backoffs, p.failing_since, p.last_failure,
+            r#"select p.id as "row!: PartnerId", p.name, p.backoff_until, p.backoff_reason, p.backoffs, p.failing_since, p.last_failure,
                       p.list_failing_since,
                       p.failing_reported_since, p.mass_absence_since, p.reduced_rate_limit, p.credentials,
                       count(*) filter (where c.id in (select o.customer from qualification_state o where o.missing_since is not null or (o.pending_since is not null and o.present = 1))) as "missing!: i64",

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::store::{Error, Store};
+use crate::store::{CustomerId, Error, Store};
 use crate::time::Timestamp;
 
 /// A verdict that may be stale, until enough polls confirm it.
@@ -21,7 +21,7 @@ pub struct PendingRow {
 
 impl Store {
     /// The pending verdicts of these customers, or with `None` of all; oldest first.
-    pub async fn pending_verdicts(&self, customers: Option<&[i64]>) -> Result<Vec<PendingRow>, Error> {
+    pub async fn pending_verdicts(&self, customers: Option<&[CustomerId]>) -> Result<Vec<PendingRow>, Error> {
         let customers = customers.map(super::json_list);
         let rows = sqlx::query!(
             r#"select p.name as partner, c.customer_id, c.name as customer_name, o.qualification,

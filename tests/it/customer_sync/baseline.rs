@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use vetwatch::sandbox::{Created, Fault, FaultRule, Operation};
+use vetwatch::store::CustomerId;
 
 use super::round;
 use crate::world::{World, hours, minutes};
@@ -141,7 +142,7 @@ async fn a_partner_with_customers_added_by_hand_has_its_first_look_when_each_was
     for n in 0..3 {
         ids.push(world.customer(&format!("School {n}")).await);
     }
-    let asked = world.rows("select id from customer limit 1").await.remove(0).parse().unwrap();
+    let asked = world.rows("select id from customer limit 1").await.remove(0).parse().map(CustomerId).unwrap();
     world.parts.partners[0].poller.poll_now(&[asked]).await.unwrap();
     assert_eq!(told(&world).await, [Value::Null; 0]);
     world.poll().await;

@@ -1,6 +1,7 @@
 //! Customers that depart, and some that return: still polled, reported once, never lost.
 
 use vetwatch::sandbox::{Fault, FaultRule, Operation};
+use vetwatch::store::CustomerId;
 use vetwatch::time::Clock as _;
 
 use super::{DAY, known, round, sync};
@@ -184,7 +185,7 @@ async fn departed_customers_are_asked_again_when_a_person_says_so_and_not_when_a
     assert_eq!(world.rows(state).await, [format!("{id} | 1 | 1 | 1")]);
 
     let mut tx = world.store.begin().await.unwrap();
-    assert!(tx.resume(id, world.clock.now()).await.unwrap());
+    assert!(tx.resume(CustomerId(id), world.clock.now()).await.unwrap());
     tx.commit().await.unwrap();
     assert_eq!(world.rows(state).await, [format!("{id} | 0 | 0 | 0")]);
     let asked = world.sandbox.count_of(&school);
@@ -196,8 +197,8 @@ async fn departed_customers_are_asked_again_when_a_person_says_so_and_not_when_a
     days(&world, 95).await;
     assert_eq!(world.rows(state).await, [format!("{id} | 1 | 1 | 1")]);
     let mut tx = world.store.begin().await.unwrap();
-    assert!(tx.pause(id, world.clock.now()).await.unwrap());
-    assert!(!tx.pause(id, world.clock.now()).await.unwrap());
+    assert!(tx.pause(CustomerId(id), world.clock.now()).await.unwrap());
+    assert!(!tx.pause(CustomerId(id), world.clock.now()).await.unwrap());
     tx.commit().await.unwrap();
     world.sandbox.apply(&school, Operation::RestoreRelationship).unwrap();
     world.sandbox.apply(&school, Operation::Relist).unwrap();

@@ -3,6 +3,7 @@
 use serde_json::json;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{Fault, FaultRule, Kind, Quirk, QuirkRule};
+use vetwatch::store::CustomerId;
 use vetwatch::time::Clock;
 
 use super::Model;
@@ -162,7 +163,7 @@ impl Model {
         let row = world.rows(&format!("select id from customer where customer_id = '{}'", customer.id)).await.remove(0);
         let held = world.sandbox.fault(FaultRule::about(&customer.id, Fault::Hold { stale: true }).times(1));
         let asked = world.sandbox.count_of(&customer.id);
-        let rows = [row.parse().unwrap()];
+        let rows = [CustomerId(row.parse().unwrap())];
         let slow = world.parts.partners[0].poller.poll_now(&rows);
         let fast = async {
             world.sandbox.wait_for_customer(&customer.id, asked + 1, seconds(20)).await.unwrap();
