@@ -8,7 +8,7 @@ mod outbox;
 mod sender;
 pub mod webhook;
 
-pub use vetwatch_core::retry::{Outcome, took};
+pub use vetwatch_core::retry::{AttemptResult, Outcome, took};
 pub use vetwatch_core::{egress_policy, message, quiet_hours, retry, routing as route};
 
 pub use dispatcher::{Dispatcher, Round};
@@ -64,21 +64,6 @@ pub struct OutboundMessage<'a> {
     pub recipient: Option<&'a str>,
     /// The final replies of earlier attempts, by recipient.
     pub final_replies: &'a BTreeMap<String, String>,
-}
-
-/// The result of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptResult {
-    pub outcome: Outcome,
-    /// What the server replied, or why there was no reply: for people, without secrets, at most
-    /// [`AttemptResult::DETAIL_MAX`] bytes, no control characters.
-    pub detail: String,
-    /// The final replies of this attempt, by recipient.
-    pub final_replies: BTreeMap<String, String>,
-}
-
-impl AttemptResult {
-    pub const DETAIL_MAX: usize = 1000;
 }
 
 impl Channel {

@@ -53,7 +53,7 @@ pub use customer_sync::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
 pub use enqueue::NewDelivery;
 pub use file::was_deleted;
-pub use outbox::{Claim, ClaimedDelivery, Completion, FailoverFrom, UnrenderedDelivery};
+pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, UnrenderedDelivery};
 pub use overdue::OpenReview;
 pub use polling::{Backoff, ClassCount, DueCustomer, Failed, PartnerRow, Unchanged};
 pub use recipients::{Refusal, Refused};

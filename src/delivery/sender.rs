@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::delivery::retry::{MAX_PROBE_PAUSE, RetryDecision, RetryPolicy, Waited};
 use crate::delivery::{AttemptResult, Channel, OutboundMessage, Outcome, took};
-use crate::store::{self, ClaimedDelivery, Completion, Store, WriteTx};
+use crate::store::{self, ClaimedDelivery, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
 /// Deadline of an attempt, whatever the server does: longer than each channel's own deadlines.
@@ -125,14 +125,7 @@ impl Sender {
             // Leaves the next probe to another delivery, which may fare better.
             *at = (*at).max(state.probe_at.after(Duration::from_millis(1)));
         }
-        let partial = due.final_replies.values().chain(result.final_replies.values()).any(|reply| !took(reply));
-        let finish = match next {
-            RetryDecision::Delivered => Completion::Delivered { partial },
-            RetryDecision::At(at) => Completion::Retry { at },
-            RetryDecision::Rejected => Completion::Dead { rejected: true },
-            RetryDecision::Expired => Completion::Dead { rejected: false },
-        };
-        let finished = tx.finish(due, finish, &result.final_replies, &result.detail, now).await;
+        let finished = tx.finish(due, result, next, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
         self.record_endpoint(&mut tx, due, result, &state, now).await?;
         tx.commit().await?;

@@ -1,5 +1,6 @@
 //! When a delivery is retried. Pure: randomness is passed in as a number.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::time::Timestamp;
@@ -27,6 +28,21 @@ pub enum Outcome {
     AuthRejected,
     /// The endpoint says that it is gone for good (HTTP 410).
     Gone,
+}
+
+/// The result of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptResult {
+    pub outcome: Outcome,
+    /// What the server replied, or why there was no reply: for people, without secrets, at most
+    /// [`AttemptResult::DETAIL_MAX`] bytes, no control characters.
+    pub detail: String,
+    /// The final replies of this attempt, by recipient.
+    pub final_replies: BTreeMap<String, String>,
+}
+
+impl AttemptResult {
+    pub const DETAIL_MAX: usize = 1000;
 }
 
 /// Whether a final reply means that the recipient accepted the message (otherwise it rejected it for good).
@@ -75,10 +91,11 @@ pub struct Waited {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryDecision {
     Delivered,
+    /// The next attempt is at this time; advances the retry schedule.
     At(Timestamp),
-    /// Rejected for good.
+    /// Dead: no retry would help.
     Rejected,
-    /// The time to retry is over.
+    /// Dead: the time to retry is over.
     Expired,
 }
 
