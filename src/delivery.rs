@@ -12,7 +12,7 @@ pub use vetwatch_core::retry::{AttemptResult, Outcome, took};
 pub use vetwatch_core::{egress_policy, message, quiet_hours, retry, routing as route};
 
 pub use dispatcher::{Dispatcher, Round};
-pub use outbox::{enqueue, new_delivery};
+pub use outbox::enqueue;
 pub use sender::Sender;
 
 use std::collections::BTreeMap;

@@ -51,7 +51,6 @@ use crate::time::Timestamp;
 pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, SeenOperation};
 pub use customer_sync::{ListState, ListedCustomer, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
-pub use enqueue::NewDelivery;
 pub use file::was_deleted;
 pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, UnrenderedDelivery};
 pub use overdue::OpenReview;
