@@ -13,9 +13,10 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 
+use crate::delivery::AttemptResult;
 use crate::delivery::http::{HttpSender, HttpSettings};
-use crate::delivery::message::{Item, Message};
-use crate::delivery::{AttemptResult, OutboundMessage, RenderInput};
+use crate::delivery::message::Item;
+use crate::store::{ClaimedDelivery, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone)]
@@ -81,8 +82,8 @@ impl ChatChannel {
 
     /// Renders the message. It holds no secret, because it is stored.
     #[must_use]
-    pub fn render(&self, input: &RenderInput<'_>) -> String {
-        let message = Message::of(input.events).with_note(input.note.unwrap_or_default());
+    pub fn render(&self, delivery: &UnrenderedDelivery) -> String {
+        let message = delivery.message();
         match self.service {
             ChatService::Teams => teams::body(&message),
             ChatService::Slack => slack::body(&message),
@@ -99,15 +100,15 @@ impl ChatChannel {
     }
 
     /// Makes one attempt.
-    pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
+    pub async fn deliver(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         match &self.service {
-            ChatService::Teams => self.poster.post(headers, outgoing.message, now, teams::classify_response).await,
-            ChatService::Slack => self.poster.post(headers, outgoing.message, now, slack::classify_response).await,
+            ChatService::Teams => self.poster.post(headers, &due.message, now, teams::classify_response).await,
+            ChatService::Slack => self.poster.post(headers, &due.message, now, slack::classify_response).await,
             ChatService::Ntfy(topic) => {
                 // A token from the configuration is a valid header value; without it the server would say so.
                 headers.extend(topic.token.as_ref().and_then(bearer).map(|value| (AUTHORIZATION, value)));
-                self.poster.post(headers, &topic.with_topic(outgoing.message), now, ntfy::classify_response).await
+                self.poster.post(headers, &topic.with_topic(&due.message), now, ntfy::classify_response).await
             }
         }
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::delivery::retry::{MAX_PROBE_PAUSE, RetryDecision, RetryPolicy, Waited};
-use crate::delivery::{AttemptResult, Channel, OutboundMessage, Outcome, took};
+use crate::delivery::{AttemptResult, Channel, Outcome, took};
 use crate::store::{self, ClaimedDelivery, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
@@ -60,13 +60,7 @@ impl Sender {
     }
 
     async fn attempt(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
-        let outgoing = OutboundMessage {
-            id: due.id,
-            message: &due.message,
-            recipient: due.recipient.as_deref(),
-            final_replies: &due.final_replies,
-        };
-        tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| AttemptResult {
+        tokio::time::timeout(DEADLINE, self.channel.deliver(due, now)).await.unwrap_or_else(|_| AttemptResult {
             outcome: Outcome::Unconfirmed,
             detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
             // None in this attempt: those of earlier ones are recorded already.

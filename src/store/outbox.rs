@@ -18,11 +18,13 @@ use vetwatch_core::retry::{AttemptResult, RetryDecision, took};
 pub struct ClaimedDelivery {
     /// The row.
     pub sequence: i64,
+    /// `webhook-id`, `Message-ID`.
     pub id: Uuid,
     /// The number of this attempt, from 1.
     pub attempt: u32,
     /// The position in the retry schedule.
     pub retry_index: u32,
+    /// What every attempt sends.
     pub message: String,
     /// The customer's contact, a further recipient.
     pub recipient: Option<String>,
@@ -30,13 +32,32 @@ pub struct ClaimedDelivery {
     pub final_replies: BTreeMap<String, String>,
 }
 
+impl ClaimedDelivery {
+    /// A first attempt that bypasses the outbox.
+    #[must_use]
+    pub const fn without_row(id: Uuid, message: String) -> Self {
+        let final_replies = BTreeMap::new();
+        Self { sequence: 0, id, attempt: 1, retry_index: 0, message, recipient: None, final_replies }
+    }
+}
+
 /// A delivery before its first attempt, still to be rendered.
 #[derive(Debug)]
 pub struct UnrenderedDelivery {
     pub id: Uuid,
+    /// In the order in which they occurred.
     pub events: Vec<Event>,
+    /// The customer's contact, a further recipient.
     pub recipient: Option<String>,
     pub failover_from: Option<FailoverFrom>,
+}
+
+impl UnrenderedDelivery {
+    /// A delivery to the endpoint's own recipients, which stands in for none.
+    #[must_use]
+    pub const fn new(id: Uuid, events: Vec<Event>) -> Self {
+        Self { id, events, recipient: None, failover_from: None }
+    }
 }
 
 /// The endpoint that has not accepted the events, and since when they were due there.
