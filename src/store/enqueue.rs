@@ -66,17 +66,27 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The id of a message with these events. If it is taken, the next free one: no verdict waits for that.
-    async fn free_delivery_id(&mut self, target: &Target<'_>, events: &[String]) -> Result<String, Error> {
+    /// The first of these ids, by ordinal, that neither an event nor a delivery has.
+    pub(super) async fn free_id(&mut self, id: impl Fn(u32) -> Uuid) -> Result<Uuid, Error> {
         for ordinal in 1..=u32::MAX {
-            let id = ids::delivery(target.endpoint, target.recipient.as_deref(), events, ordinal).to_string();
-            let taken =
-                sqlx::query_scalar!(r#"select exists (select 1 from delivery where id = ?) as "taken!: bool""#, id);
+            let id = id(ordinal);
+            let text = id.to_string();
+            let taken = sqlx::query_scalar!(
+                r#"select exists (select 1 from event where id = ?1 union all select 1 from delivery where id = ?1) as "taken!: bool""#,
+                text
+            );
             if !taken.fetch_one(&mut *self.tx).await? {
                 return Ok(id);
             }
         }
-        Ok(Uuid::now_v7().to_string())
+        Ok(Uuid::now_v7())
+    }
+
+    /// The id of a message with these events. If it is taken, the next free one: no verdict waits for that.
+    async fn free_delivery_id(&mut self, target: &Target<'_>, events: &[String]) -> Result<String, Error> {
+        let recipient = target.recipient.as_deref();
+        let id = self.free_id(|ordinal| ids::delivery(target.endpoint, recipient, events, ordinal)).await?;
+        Ok(id.to_string())
     }
 
     /// Returns the delivery's sequence.
