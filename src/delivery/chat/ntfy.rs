@@ -6,11 +6,14 @@ use reqwest::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::item_line;
+use super::{ChatService, item_line};
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Severity};
 use crate::redact;
 use crate::text;
+
+pub const SERVICE: ChatService =
+    ChatService { name: "ntfy", description: "push by ntfy at", max_events: MAX_EVENTS, body, classify_response };
 
 pub const MAX_EVENTS: u32 = 20;
 

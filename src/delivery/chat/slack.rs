@@ -6,10 +6,19 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::item_line;
+use super::{ChatService, item_line};
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Severity};
 use crate::text;
+
+/// An app's incoming webhook.
+pub const SERVICE: ChatService = ChatService {
+    name: "slack",
+    description: "message in a Slack channel, by",
+    max_events: MAX_EVENTS,
+    body,
+    classify_response,
+};
 
 pub const MAX_EVENTS: u32 = 40;
 

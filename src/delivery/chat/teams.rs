@@ -7,10 +7,19 @@
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::item_line;
+use super::{ChatService, item_line};
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Severity, markup};
 use crate::text;
+
+/// A Workflows webhook (Power Automate).
+pub const SERVICE: ChatService = ChatService {
+    name: "teams",
+    description: "card in a Teams channel, by",
+    max_events: MAX_EVENTS,
+    body,
+    classify_response,
+};
 
 pub const MAX_EVENTS: u32 = 40;
 
