@@ -13,7 +13,7 @@ use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 
-use crate::delivery::http::{HttpSender, HttpSettings};
+use crate::delivery::http::{HttpSender, HttpSettings, secret_value};
 use crate::delivery::message::{Item, Message};
 use crate::delivery::{AttemptResult, Outcome};
 use crate::store::{ClaimedDelivery, UnrenderedDelivery};
@@ -92,17 +92,13 @@ impl ChatChannel {
         let mut body = Cow::from(&due.message);
         if let Some(topic) = &self.topic {
             // A token from the configuration is a valid header value; without it the server would say so.
-            headers.extend(topic.token.as_ref().and_then(bearer).map(|value| (AUTHORIZATION, value)));
+            let token =
+                topic.token.as_ref().and_then(|token| secret_value(&format!("Bearer {}", token.expose_secret())));
+            headers.extend(token.map(|value| (AUTHORIZATION, value)));
             body = topic.with_topic(&due.message).into();
         }
         self.poster.post(headers, &body, now, self.service.classify_response).await
     }
-}
-
-fn bearer(token: &secrecy::SecretString) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// An item's line in a digest, after its label: ` Contoso School – Education, attempt 2 of 3: Microsoft's reason`.

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
@@ -163,6 +163,13 @@ impl HttpSender {
         let detail = text::line(&format!("{}: {text}", origin(&self.settings.url)), AttemptResult::DETAIL_MAX);
         AttemptResult { outcome, detail, final_replies: BTreeMap::new() }
     }
+}
+
+/// A header's value that no log shows. `None` if no header can hold it, which the configuration rules out.
+pub(super) fn secret_value(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// The outcome of a status alone.

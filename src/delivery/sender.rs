@@ -136,8 +136,8 @@ impl Sender {
     ) -> Result<State, store::Error> {
         let failures = tx.endpoint_failures(&self.endpoint).await?;
         let may_be_alone = matches!(result.outcome, Outcome::Blocked | Outcome::Retry { .. });
-        let (ever, lately) = if may_be_alone { tx.accepted_others(&self.endpoint, due).await? } else { (false, false) };
-        let alone = ever;
+        let (alone, lately_alone) =
+            if may_be_alone { tx.accepted_others(&self.endpoint, due).await? } else { (false, false) };
         let backs_off = match result.outcome {
             Outcome::Unavailable | Outcome::AuthRejected => true,
             Outcome::Blocked => !alone,
@@ -145,7 +145,7 @@ impl Sender {
             _ => false,
         };
         let probe_at = now.after(self.policy.pause(failures, fastrand::f64()).min(MAX_PROBE_PAUSE));
-        Ok(State { alone, lately_alone: lately, backs_off, probe_at })
+        Ok(State { alone, lately_alone, backs_off, probe_at })
     }
 
     /// Records what an attempt says about the endpoint as a whole.

@@ -13,7 +13,7 @@ use tracing::error;
 
 pub use self::signature::{SecretError, SigningSecret};
 pub use self::template::{Template, TemplateError};
-use crate::delivery::http::{HttpSender, HttpSettings, Lookup};
+use crate::delivery::http::{HttpSender, HttpSettings, Lookup, secret_value};
 use crate::delivery::message::DIGEST;
 use crate::delivery::{AttemptResult, Outcome};
 use crate::event::{Event, EventData};
@@ -108,11 +108,8 @@ impl WebhookChannel {
             let value = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty());
             headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
         }
-        if let Some(Ok(mut value)) = self.authorization.as_ref().map(|text| HeaderValue::from_str(text.expose_secret()))
-        {
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let authorization = self.authorization.as_ref().and_then(|text| secret_value(text.expose_secret()));
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
         // The credential is wrong, or a service's hook is gone: that says nothing about the message.
         let service = self.template.is_some() || self.authorization.is_some();
         let login = |status, _: &str| match status {

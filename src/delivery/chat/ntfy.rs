@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ChatService, item_line};
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Severity};
+use crate::delivery::message::{Fact, Item, Message, Severity, numbered};
 use crate::redact;
 use crate::text;
 
@@ -131,10 +131,10 @@ fn single(item: &Item, lines: &mut Vec<String>) {
     lines.push(item.what.clone());
     if !item.steps.is_empty() {
         lines.push(String::new());
-        lines.extend(item.steps.iter().enumerate().map(|(at, step)| format!("{}. {step}", at + 1)));
+        lines.extend(numbered(&item.steps));
     }
     lines.push(String::new());
-    lines.extend(item.facts.iter().map(|Fact { name, value }| format!("{name}: {value}")));
+    lines.extend(item.facts.iter().map(Fact::to_string));
 }
 
 /// The outcome of a response; `None` if the status alone decides. 413: the message is too large; 429 and 507: later.

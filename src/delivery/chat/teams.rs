@@ -106,8 +106,7 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
         let steps = item.steps.iter().enumerate().take(MAX_PIECES);
         body.extend(steps.map(|(index, step)| text(&format!("{}. {}", index + 1, cut(step)), json!({}))));
     }
-    let small: Vec<_> =
-        item.small.iter().take(MAX_PIECES).map(|Fact { name, value }| format!("{name}: {value}")).collect();
+    let small: Vec<_> = item.small.iter().take(MAX_PIECES).map(Fact::to_string).collect();
     if !small.is_empty() {
         body.push(spaced(text(&cut(&small.join(" · ")), json!({"size": "Small", "isSubtle": true})), "Medium"));
     }
