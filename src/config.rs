@@ -25,11 +25,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
-
 use crate::attention::look::Scope;
 use crate::calendar::{Calendar, Reminders};
-use crate::delivery::chat::{ChatService, ChatSettings};
+use crate::delivery::chat::ChatSettings;
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
@@ -127,7 +125,7 @@ impl EndpointKind {
             Self::Email(_) => (500, true),
             // A webhook with a template is mostly another chat.
             Self::Webhook(webhook) => (webhook.max_events, webhook.template.is_some()),
-            Self::Chat(chat) => (chat.service.max_events(), true),
+            Self::Chat(chat) => (chat.service.max_events, true),
         }
     }
 }
@@ -139,10 +137,7 @@ impl EndpointSettings {
         let settings = match &self.kind {
             EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
             EndpointKind::Webhook(webhook) => webhook.http.url.to_string(),
-            EndpointKind::Chat(ChatSettings { http, service: ChatService::Ntfy(topic) }) => {
-                format!("{} {}", http.url, topic.name.expose_secret())
-            }
-            EndpointKind::Chat(chat) => chat.http.url.to_string(),
+            EndpointKind::Chat(chat) => chat.address(),
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, settings.as_bytes());
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest)

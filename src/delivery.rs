@@ -6,20 +6,18 @@ pub mod email;
 pub mod http;
 mod outbox;
 mod sender;
+mod tls;
 pub mod webhook;
 
-pub use vetwatch_core::retry::{Outcome, took};
+pub use vetwatch_core::retry::{AttemptResult, Outcome, took};
 pub use vetwatch_core::{egress_policy, message, quiet_hours, retry, routing as route};
 
 pub use dispatcher::{Dispatcher, Round};
-pub use outbox::{enqueue, new_delivery};
+pub use outbox::enqueue;
 pub use sender::Sender;
 
-use std::collections::BTreeMap;
-
-use uuid::Uuid;
-
-use crate::event::Event;
+use self::message::{Message, time_format};
+use crate::store::{ClaimedDelivery, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// The kinds of endpoints. An enum, so that the compiler finds every `match` when one is added.
@@ -30,65 +28,25 @@ pub enum Channel {
     Chat(chat::ChatChannel),
 }
 
-/// What a message is rendered from, before its first attempt.
-#[derive(Debug, Clone, Copy)]
-pub struct RenderInput<'a> {
-    /// The delivery's id.
-    pub id: Uuid,
-    /// In the order in which they occurred.
-    pub events: &'a [Event],
-    /// The customer's contact, who gets a mail beside the endpoint's own recipients.
-    pub recipient: Option<&'a str>,
-    /// The endpoint that has not accepted the events and that this one stands in for…
-    pub instead_of: Option<&'a str>,
-    /// …and a note about that for the reader.
-    pub note: Option<&'a str>,
-}
-
-impl<'a> RenderInput<'a> {
-    /// Input without contact, stand-in or note.
-    #[must_use]
-    pub const fn new(id: Uuid, events: &'a [Event]) -> Self {
-        Self { id, events, recipient: None, instead_of: None, note: None }
+impl UnrenderedDelivery {
+    /// The message about its events, with a note if it stands in for another endpoint.
+    pub(crate) fn message(&self) -> Message {
+        let message = Message::of(&self.events);
+        let Some(from) = &self.failover_from else { return message };
+        let there = if from.still_tried { "It is still tried there." } else { "It is not tried there any more." };
+        let since = time_format::moment(from.since);
+        message.with_note(&format!("Sent here because {} has not taken it since {since}. {there}", from.endpoint))
     }
-}
-
-/// A rendered message: every attempt sends the same text.
-#[derive(Debug, Clone, Copy)]
-pub struct OutboundMessage<'a> {
-    /// The delivery's id: `webhook-id`, `Message-ID`.
-    pub id: Uuid,
-    /// What [`Channel::render`] made of the events.
-    pub message: &'a str,
-    /// The customer's contact, who gets a mail beside the endpoint's own recipients.
-    pub recipient: Option<&'a str>,
-    /// The final replies of earlier attempts, by recipient.
-    pub final_replies: &'a BTreeMap<String, String>,
-}
-
-/// The result of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptResult {
-    pub outcome: Outcome,
-    /// What the server replied, or why there was no reply: for people, without secrets, at most
-    /// [`AttemptResult::DETAIL_MAX`] bytes, no control characters.
-    pub detail: String,
-    /// The final replies of this attempt, by recipient.
-    pub final_replies: BTreeMap<String, String>,
-}
-
-impl AttemptResult {
-    pub const DETAIL_MAX: usize = 1000;
 }
 
 impl Channel {
     /// Renders the message as every attempt will send it.
     #[must_use]
-    pub fn render(&self, input: &RenderInput<'_>, now: Timestamp) -> String {
+    pub fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> String {
         match self {
-            Self::Email(channel) => channel.render(input, now),
-            Self::Webhook(channel) => channel.render(input),
-            Self::Chat(channel) => channel.render(input),
+            Self::Email(channel) => channel.render(delivery, now),
+            Self::Webhook(channel) => channel.render(delivery),
+            Self::Chat(channel) => channel.render(delivery),
         }
     }
 
@@ -103,11 +61,11 @@ impl Channel {
     }
 
     /// Makes one attempt. Ends within the channel's deadline, whatever the server does.
-    pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
+    pub async fn deliver(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
         match self {
-            Self::Email(channel) => channel.deliver(outgoing).await,
-            Self::Webhook(channel) => channel.deliver(outgoing, now).await,
-            Self::Chat(channel) => channel.deliver(outgoing, now).await,
+            Self::Email(channel) => channel.deliver(due).await,
+            Self::Webhook(channel) => channel.deliver(due, now).await,
+            Self::Chat(channel) => channel.deliver(due, now).await,
         }
     }
 }

@@ -18,7 +18,7 @@
 //!  │   ▼                                         │   │   ▼                                                │
 //!  │ record(response)               [write tx 1] │   │ retry.next(outcome, retry_index, waited, chance)   │
 //!  │   changes = compare(states, snapshot)       │   │   ▼                                                │
-//!  │   state, transition, event, deliveries      │   │ finish(delivery, completion)          [write tx 3] │
+//!  │   state, transition, event, deliveries      │   │ finish(delivery, result, decision)    [write tx 3] │
 //!  │   customer.next_poll_at ← later             │   └────────────────────────────────────────────────────┘
 //!  └─────────────────────────────────────────────┘     no write transaction is open during network I/O
 //! ```

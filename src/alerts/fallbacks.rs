@@ -5,8 +5,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::Alerter;
-use crate::delivery;
-use crate::delivery::route::Fallback;
+use crate::delivery::route::{Fallback, Target};
 use crate::store;
 use crate::time::Timestamp;
 
@@ -61,14 +60,13 @@ impl Alerter {
                 continue;
             }
             for (other, events) in unknown {
-                let target = self.routes.direct_target(other, why.to_owned(), why.to_owned());
-                let delivery = store::NewDelivery {
+                let target = Target {
                     failover_from: Some(endpoint),
-                    due_at: now.after(GROUP_FOR),
-                    ..delivery::new_delivery(&target, now)
+                    group_wait: Some(GROUP_FOR),
+                    ..self.routes.direct_target(other, why.to_owned(), why.to_owned())
                 };
                 for event in &events {
-                    tx.enqueue(event, &delivery, now).await?;
+                    tx.enqueue(event, &target, now).await?;
                     queued += 1;
                 }
             }

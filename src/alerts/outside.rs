@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::Alert;
 use crate::attention::Reason;
-use crate::delivery::{Channel, OutboundMessage, Outcome, RenderInput};
+use crate::delivery::{Channel, Outcome};
 use crate::event::Event;
 use crate::store::attention::Raised;
+use crate::store::{ClaimedDelivery, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,10 +82,9 @@ impl Outside {
         let mut accepted = false;
         for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alert.exclude_endpoint) {
             let id = Uuid::now_v7();
-            let message = channel.render(&RenderInput::new(id, std::slice::from_ref(event)), now);
-            let final_replies = std::collections::BTreeMap::new();
-            let outgoing = OutboundMessage { id, message: &message, recipient: None, final_replies: &final_replies };
-            match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(outgoing, now)).await {
+            let message = channel.render(&UnrenderedDelivery::new(id, vec![event.clone()]), now);
+            let delivery = ClaimedDelivery::without_row(id, message);
+            match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(&delivery, now)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {
                     accepted = true;
                     warn!(

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::cli::{Context, Exit, Failure, connectivity_check, fit, privileges};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
-use crate::delivery::chat::ChatService;
 use crate::delivery::email::{LoginBy, Tls};
 use crate::delivery::route::Route;
 use crate::event::EventType;
@@ -236,17 +235,7 @@ fn about(endpoint: &EndpointSettings) -> String {
             let login = if webhook.authorization.is_some() { ", with a login" } else { "" };
             format!("webhook at {place}{form}, {signed}{login}")
         }
-        EndpointKind::Chat(chat) => {
-            let place = chat.http.place();
-            match &chat.service {
-                ChatService::Teams => format!("card in a Teams channel, by {place}"),
-                ChatService::Slack => format!("message in a Slack channel, by {place}"),
-                ChatService::Ntfy(topic) => {
-                    let login = if topic.token.is_some() { "with a token" } else { "without login" };
-                    format!("push by ntfy at {place}, {login}")
-                }
-            }
-        }
+        EndpointKind::Chat(chat) => chat.description(),
     }
 }
 

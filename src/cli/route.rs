@@ -13,11 +13,11 @@ use crate::cli::time_args::Since;
 use crate::cli::{Context, Exit, Failure, lookup, time_args};
 use crate::config::{Config, EndpointKind};
 use crate::daemon;
-use crate::delivery::RenderInput;
 use crate::delivery::email::contact_address;
 use crate::delivery::message::sample;
 use crate::delivery::route::{RoutingInput, Target};
 use crate::event::{CustomerRef, Event, EventPayload, EventType};
+use crate::store::UnrenderedDelivery;
 use crate::text;
 use crate::time::Timestamp;
 
@@ -168,8 +168,8 @@ fn shown<'a>(
     now: Timestamp,
 ) -> Option<Shown<'a>> {
     let kind = &config.endpoints.iter().find(|endpoint| endpoint.name == target.endpoint)?.kind;
-    let events = std::slice::from_ref(event);
-    let draft = RenderInput { recipient: target.recipient.as_deref(), ..RenderInput::new(Uuid::now_v7(), events) };
+    let draft = UnrenderedDelivery::new(Uuid::now_v7(), vec![event.clone()]);
+    let draft = UnrenderedDelivery { recipient: target.recipient.clone(), ..draft };
     let message = daemon::channel(kind, &context.clock).render(&draft, now);
     let (recipients, readable) = match kind {
         EndpointKind::Email(email) => {

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::cli::{Context, Exit, Failure, run, time_args};
 use crate::config::{Config, closest};
 use crate::daemon;
-use crate::delivery;
 use crate::delivery::message::sample;
 use crate::delivery::route::{ContactPolicy, Target};
 use crate::event::{Event, EventType};
@@ -107,7 +106,7 @@ async fn queue(
     tx.insert_event(&event, partner.id, None, None).await?;
     // Ungrouped: real messages must not wait for it or share its fate.
     let target = Target { group: None, ..config.routes.direct_target(endpoint, "test-send".to_owned(), String::new()) };
-    tx.enqueue(&event, &delivery::new_delivery(&target, now), now).await?;
+    tx.enqueue(&event, &target, now).await?;
     tx.force_probe(endpoint, now).await?;
     let delivery = tx.delivery_of(&event, endpoint).await?.unwrap_or_default();
     tx.commit().await?;

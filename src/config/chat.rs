@@ -1,12 +1,31 @@
-//! `[[endpoint]]` of the kinds `teams`, `slack` and `ntfy`.
+//! `[[endpoint]]` of a chat service's kind: `teams`, `slack`, `ntfy`.
 
 use super::address;
 use super::http;
+use super::partner::unknown_kind;
 use super::section::Section;
-use crate::delivery::chat::{ChatService, ChatSettings, ntfy};
+use crate::delivery::chat::{ChatService, ChatSettings, ntfy, slack, teams};
 use crate::delivery::http::HttpSettings;
 
-pub(super) fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
+type Read = fn(&mut Section<'_>) -> Option<ChatSettings>;
+
+/// The services, and how the keys of each are read.
+const SERVICES: [(&ChatService, Read); 3] =
+    [(&teams::SERVICE, teams), (&slack::SERVICE, slack), (&ntfy::SERVICE, ntfy)];
+
+/// Reads the endpoint of a chat service, or reports that there is no such kind of endpoint.
+pub(super) fn read(section: &mut Section<'_>, kind: &str) -> Option<ChatSettings> {
+    if let Some((_, read)) = SERVICES.iter().find(|(service, _)| service.name == kind) {
+        return read(section);
+    }
+    let chats = SERVICES.iter().map(|(service, _)| service.name);
+    let known: Vec<_> = ["email", "webhook"].into_iter().chain(chats).collect();
+    section.problem("kind", unknown_kind(kind, &known));
+    section.discard_rest();
+    None
+}
+
+fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
     let http = channel(section)?;
     let old =
         http.url.host_str().is_some_and(|host| host == "outlook.office.com" || host.ends_with(".webhook.office.com"));
@@ -16,11 +35,11 @@ pub(super) fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
             "its URL is of an Office 365 connector, which Microsoft switches off: make a Workflows webhook instead",
         );
     }
-    Some(ChatSettings { http, service: ChatService::Teams })
+    Some(ChatSettings { http, service: &teams::SERVICE, topic: None })
 }
 
-pub(super) fn slack(section: &mut Section<'_>) -> Option<ChatSettings> {
-    Some(ChatSettings { http: channel(section)?, service: ChatService::Slack })
+fn slack(section: &mut Section<'_>) -> Option<ChatSettings> {
+    Some(ChatSettings { http: channel(section)?, service: &slack::SERVICE, topic: None })
 }
 
 /// Reads the URL of a channel's webhook, which is a secret: it permits writing there.
@@ -36,7 +55,7 @@ fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
     Some(http)
 }
 
-pub(super) fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
+fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     match (section.has("topic"), section.has("topic_file")) {
         (true, true) => section.problem("topic", "stands beside topic_file; only one of them can be"),
         (false, false) => section.require_or("topic", "is missing (or topic_file: who knows a topic can read it)"),
@@ -57,5 +76,5 @@ pub(super) fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     let topic = topic.or(section.secret("topic_file").map(|topic| ("topic_file", topic)));
     let (key, name) = topic?;
     let topic = ntfy::Topic::new(name, token?).map_err(|problem| section.problem(key, problem)).ok();
-    Some(ChatSettings { http: http?, service: ChatService::Ntfy(topic?) })
+    Some(ChatSettings { http: http?, service: &ntfy::SERVICE, topic: Some(topic?) })
 }

@@ -162,14 +162,8 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
             })
             .map(EndpointKind::Email),
             Some("webhook") => webhook(&mut section).map(EndpointKind::Webhook),
-            Some("teams") => chat::teams(&mut section).map(EndpointKind::Chat),
-            Some("slack") => chat::slack(&mut section).map(EndpointKind::Chat),
-            Some("ntfy") => chat::ntfy(&mut section).map(EndpointKind::Chat),
-            other => {
-                if let Some(kind) = other {
-                    let text = partner::unknown_kind(kind, &["email", "webhook", "teams", "slack", "ntfy"]);
-                    section.problem("kind", text);
-                }
+            Some(kind) => chat::read(&mut section, kind).map(EndpointKind::Chat),
+            None => {
                 section.discard_rest();
                 None
             }

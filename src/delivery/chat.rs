@@ -1,122 +1,104 @@
 //! Chat services: a card in a Teams channel, a message in a Slack channel, a push by ntfy.
 //!
-//! Each service is a module with two pure functions: one makes the body, one classifies the response. All text from
-//! outside is put where the service knows no markup, or is escaped: no name of a customer can mention, format or link.
+//! Each service is a module with a [`ChatService`]. All text from outside is put where the service knows no markup, or is
+//! escaped: no name of a customer can mention, format or link.
 
 pub mod ntfy;
 pub mod slack;
 pub mod teams;
 
-use std::fmt;
-use std::time::Duration;
+use std::borrow::Cow;
 
+use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 
-use crate::delivery::http::{HttpSender, HttpSettings};
+use crate::delivery::http::{HttpSender, HttpSettings, secret_value};
 use crate::delivery::message::{Item, Message};
-use crate::delivery::{AttemptResult, OutboundMessage, RenderInput};
+use crate::delivery::{AttemptResult, Outcome};
+use crate::store::{ClaimedDelivery, UnrenderedDelivery};
 use crate::time::Timestamp;
+
+/// What differs between the services.
+#[derive(Debug)]
+pub struct ChatService {
+    /// Its `kind` in the configuration, and the format that is stored with a delivery.
+    pub name: &'static str,
+    /// What is sent, for people; a place follows: `message in a Slack channel, by`.
+    pub description: &'static str,
+    /// The most events in one message within the service's limits.
+    pub max_events: u32,
+    /// The request's body.
+    pub body: fn(&Message) -> String,
+    /// The outcome of a response; `None` if the status alone decides.
+    pub classify_response: fn(StatusCode, &str) -> Option<Outcome>,
+}
 
 #[derive(Debug, Clone)]
 pub struct ChatSettings {
     pub http: HttpSettings,
-    pub service: ChatService,
+    pub service: &'static ChatService,
+    /// ntfy's.
+    pub topic: Option<ntfy::Topic>,
 }
 
-#[derive(Debug, Clone)]
-pub enum ChatService {
-    /// A Workflows webhook (Power Automate).
-    Teams,
-    /// An app's incoming webhook.
-    Slack,
-    Ntfy(ntfy::Topic),
-}
-
-impl ChatService {
-    /// The name for people: `Teams`.
+impl ChatSettings {
+    /// What is sent and where, for people; without secrets.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Teams => "Teams",
-            Self::Slack => "Slack",
-            Self::Ntfy(_) => "ntfy",
-        }
+    pub fn description(&self) -> String {
+        let login = match &self.topic {
+            None => "",
+            Some(topic) if topic.token.is_some() => ", with a token",
+            Some(_) => ", without login",
+        };
+        format!("{} {}{login}", self.service.description, self.http.place())
     }
 
-    /// The most events in one message within the service's limits.
+    /// The complete address, which may be secret.
     #[must_use]
-    pub const fn max_events(&self) -> u32 {
-        match self {
-            Self::Teams => teams::MAX_EVENTS,
-            Self::Slack => slack::MAX_EVENTS,
-            Self::Ntfy(_) => ntfy::MAX_EVENTS,
-        }
+    pub fn address(&self) -> String {
+        let topic = self.topic.as_ref().map(|topic| format!(" {}", topic.name.expose_secret()));
+        format!("{}{}", self.http.url, topic.unwrap_or_default())
     }
 }
 
+#[derive(Debug)]
 pub struct ChatChannel {
-    service: ChatService,
+    service: &'static ChatService,
+    topic: Option<ntfy::Topic>,
     poster: HttpSender,
-}
-
-impl fmt::Debug for ChatChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatChannel").field("service", &self.service).field("poster", &self.poster).finish()
-    }
 }
 
 impl ChatChannel {
     #[must_use]
     pub fn new(settings: ChatSettings) -> Self {
-        let ChatSettings { http, service } = settings;
-        Self { service, poster: HttpSender::new(http) }
-    }
-
-    /// Replaces the deadline of an attempt.
-    #[must_use]
-    pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self { poster: self.poster.with_deadline(deadline), ..self }
+        let ChatSettings { http, service, topic } = settings;
+        Self { service, topic, poster: HttpSender::new(http) }
     }
 
     /// Renders the message. It holds no secret, because it is stored.
     #[must_use]
-    pub fn render(&self, input: &RenderInput<'_>) -> String {
-        let message = Message::of(input.events).with_note(input.note.unwrap_or_default());
-        match self.service {
-            ChatService::Teams => teams::body(&message),
-            ChatService::Slack => slack::body(&message),
-            ChatService::Ntfy(_) => ntfy::body(&message),
-        }
+    pub fn render(&self, delivery: &UnrenderedDelivery) -> String {
+        (self.service.body)(&delivery.message())
     }
 
     pub(super) fn format(&self) -> &'static str {
-        match self.service {
-            ChatService::Teams => "teams",
-            ChatService::Slack => "slack",
-            ChatService::Ntfy(_) => "ntfy",
-        }
+        self.service.name
     }
 
     /// Makes one attempt.
-    pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
+    pub async fn deliver(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        match &self.service {
-            ChatService::Teams => self.poster.post(headers, outgoing.message, now, teams::classify_response).await,
-            ChatService::Slack => self.poster.post(headers, outgoing.message, now, slack::classify_response).await,
-            ChatService::Ntfy(topic) => {
-                // A token from the configuration is a valid header value; without it the server would say so.
-                headers.extend(topic.token.as_ref().and_then(bearer).map(|value| (AUTHORIZATION, value)));
-                self.poster.post(headers, &topic.with_topic(outgoing.message), now, ntfy::classify_response).await
-            }
+        let mut body = Cow::from(&due.message);
+        if let Some(topic) = &self.topic {
+            // A token from the configuration is a valid header value; without it the server would say so.
+            let token =
+                topic.token.as_ref().and_then(|token| secret_value(&format!("Bearer {}", token.expose_secret())));
+            headers.extend(token.map(|value| (AUTHORIZATION, value)));
+            body = topic.with_topic(&due.message).into();
         }
+        self.poster.post(headers, &body, now, self.service.classify_response).await
     }
-}
-
-fn bearer(token: &secrecy::SecretString) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// An item's line in a digest, after its label: ` Contoso School – Education, attempt 2 of 3: Microsoft's reason`.

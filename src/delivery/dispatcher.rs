@@ -10,12 +10,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::delivery::message::time_format;
+use crate::delivery::Sender;
 use crate::delivery::quiet_hours;
 use crate::delivery::route::{MAX_GROUP_WAIT, Routes};
-use crate::delivery::{RenderInput, Sender};
 use crate::event::Event;
-use crate::store::{self, Claim, ClaimedDelivery, ClockSkewBounds, FailoverFrom, UnrenderedDelivery};
+use crate::store::{self, Claim, ClaimedDelivery, ClockSkewBounds};
 use crate::time::Timestamp;
 
 /// Longer than any attempt, so that no lease expires during its attempt.
@@ -113,7 +112,7 @@ impl Dispatcher {
     pub async fn try_one(&self, delivery: &str) -> Result<(), store::Error> {
         let now = self.sender.clock.now();
         let mut tx = self.sender.store.begin().await?;
-        let due = tx.claim_one(delivery, self.claim_params(now, &[]), |it| self.render(it, now)).await?;
+        let due = tx.claim_one(delivery, self.claim_params(now, &[]), |it| self.sender.channel.render(it, now)).await?;
         tx.commit().await?;
         match due {
             Some(due) => self.sender.send_once(&due, now).await,
@@ -157,7 +156,9 @@ impl Dispatcher {
         let mut tx = self.sender.store.begin().await?;
         // Only the time in which vetwatch ran counts as deferred.
         tx.tick(now).await?;
-        let claimed = tx.claim_due(self.claim_params(now, in_flight), defer_until, |it| self.render(it, now)).await;
+        let claimed = tx
+            .claim_due(self.claim_params(now, in_flight), defer_until, |it| self.sender.channel.render(it, now))
+            .await;
         let due = claimed.map_err(|error| error.while_doing("take the next message"))?;
         tx.commit().await?;
         Ok(due)
@@ -166,22 +167,6 @@ impl Dispatcher {
     fn claim_params<'a>(&'a self, now: Timestamp, in_flight: &'a [i64]) -> Claim<'a> {
         let Sender { endpoint, channel, .. } = &*self.sender;
         Claim { endpoint, format: channel.format(), now, lease: LEASE, in_flight }
-    }
-
-    fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> String {
-        let instead_of = delivery.failover_from.as_ref();
-        let note = instead_of.map(|FailoverFrom { endpoint, since, still_tried }| {
-            let there = if *still_tried { "It is still tried there." } else { "It is not tried there any more." };
-            format!("Sent here because {endpoint} has not taken it since {}. {there}", time_format::moment(*since))
-        });
-        let input = RenderInput {
-            id: delivery.id,
-            events: &delivery.events,
-            recipient: delivery.recipient.as_deref(),
-            instead_of: instead_of.map(|instead_of| instead_of.endpoint.as_str()),
-            note: note.as_deref(),
-        };
-        self.sender.channel.render(&input, now)
     }
 }
 

@@ -19,10 +19,11 @@ use tokio::time::timeout;
 use self::attempt::{Attempt, too_late};
 use self::auth::SmtpAuthenticator;
 use self::session::{Failure, Session, Step};
+use crate::delivery::AttemptResult;
 use crate::delivery::route::ContactPolicy;
-use crate::delivery::{AttemptResult, RenderInput};
 use crate::partner_center::Expiry;
 use crate::partner_center::application::Application;
+use crate::store::UnrenderedDelivery;
 use crate::text;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -151,11 +152,11 @@ impl EmailChannel {
         Self { final_reply, ..self }
     }
 
-    /// Renders the complete mail; its `Message-ID` is `id` at the sender's domain.
+    /// Renders the complete mail; its `Message-ID` is the delivery's id at the sender's domain.
     #[must_use]
-    pub fn render(&self, input: &RenderInput<'_>, now: Timestamp) -> String {
-        let to: Vec<_> = self.recipients(input.recipient).collect();
-        compose::mail(&self.settings.from, &to, input, now)
+    pub fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> String {
+        let to: Vec<_> = self.recipients(delivery.recipient.as_deref()).collect();
+        compose::mail(&self.settings.from, &to, delivery, now)
     }
 
     /// The endpoint's own recipients, and the customer's contact unless it is one of them.

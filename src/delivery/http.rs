@@ -6,10 +6,9 @@ mod describe;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
@@ -18,6 +17,8 @@ pub use client::{HttpSettings, Lookup};
 use describe::error_chain;
 pub(crate) use describe::origin;
 
+use crate::delivery::retry::retry_after;
+use crate::delivery::tls;
 use crate::delivery::{AttemptResult, Outcome};
 use crate::redact;
 use crate::text;
@@ -30,8 +31,6 @@ const BODY_DEADLINE: Duration = Duration::from_secs(3);
 const MAX_BODY_BYTES: usize = 4096;
 /// Added to the result of a message that was sent and not answered.
 const UNKNOWN: &str = "; whether it has taken the message is not known";
-/// The longest `Retry-After` that is respected: a mistake there must not silence an endpoint for days.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Posts to one URL, with a connection pool.
 pub struct HttpSender {
@@ -103,23 +102,21 @@ impl HttpSender {
 
     /// The result if there is no response.
     fn failed(&self, error: reqwest::Error) -> AttemptResult {
-        let tls = tls(&error);
-        let unreached = error.is_connect() || tls.is_some();
+        let tls_error = tls_error(&error);
+        let unreached = error.is_connect() || tls_error.is_some();
         // Otherwise the connection broke while the message or the response was in transit.
         let outcome = if unreached { Outcome::Unavailable } else { Outcome::Unconfirmed };
         let by = match &self.settings.proxy {
             Some(proxy) if error.is_connect() => format!("by the proxy {}: ", origin(proxy)),
             _ => String::new(),
         };
-        let hint = match tls {
-            Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
-                " (if its certificate is from a CA of your own, name that in ca_file)"
-            }
+        let hint = match tls_error {
             Some(rustls::Error::AlertReceived(_)) if self.settings.client_certificate.is_none() => {
                 " (if it wants to know who calls, name a certificate in client_certificate_file)"
             }
-            _ if unreached => "",
-            _ => UNKNOWN,
+            Some(error) => tls::hint(error),
+            None if unreached => "",
+            None => UNKNOWN,
         };
         self.reported(outcome, &format!("{by}{}{hint}", redact::words(&error_chain(&error.without_url()))))
     }
@@ -168,6 +165,13 @@ impl HttpSender {
     }
 }
 
+/// A header's value that no log shows. `None` if no header can hold it, which the configuration rules out.
+pub(super) fn secret_value(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// The outcome of a status alone.
 fn default_outcome(status: StatusCode, after: Option<Duration>) -> Outcome {
     match status {
@@ -182,31 +186,16 @@ fn default_outcome(status: StatusCode, after: Option<Duration>) -> Outcome {
     }
 }
 
-/// The TLS error: ours about the server, or (an alert) the server's about us, even after the handshake.
-fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
-    // `io::Error::source` skips the error that it wraps.
-    fn held(error: &io::Error) -> Option<&rustls::Error> {
-        let inner = error.get_ref()?;
-        inner.downcast_ref().or_else(|| held(inner.downcast_ref()?))
-    }
+/// The TLS error, even after the handshake.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref().or_else(|| held(error.downcast_ref()?)) {
+        if let Some(found) = error.downcast_ref().or_else(|| tls::cause(error.downcast_ref()?)) {
             return Some(found);
         }
         cause = error.source();
     }
     None
-}
-
-/// Parses `Retry-After`: seconds, or a date.
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => Timestamp::from(chrono::DateTime::parse_from_rfc2822(text).ok()?.to_utc()).since(now),
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// Reads the first bytes of a body; the rest may be endless. False if the body broke off.

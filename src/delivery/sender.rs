@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::delivery::retry::{MAX_PROBE_PAUSE, RetryDecision, RetryPolicy, Waited};
-use crate::delivery::{AttemptResult, Channel, OutboundMessage, Outcome, took};
-use crate::store::{self, ClaimedDelivery, Completion, Store, WriteTx};
+use crate::delivery::{AttemptResult, Channel, Outcome, took};
+use crate::store::{self, ClaimedDelivery, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
 /// Deadline of an attempt, whatever the server does: longer than each channel's own deadlines.
@@ -60,13 +60,7 @@ impl Sender {
     }
 
     async fn attempt(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
-        let outgoing = OutboundMessage {
-            id: due.id,
-            message: &due.message,
-            recipient: due.recipient.as_deref(),
-            final_replies: &due.final_replies,
-        };
-        tokio::time::timeout(DEADLINE, self.channel.deliver(outgoing, now)).await.unwrap_or_else(|_| AttemptResult {
+        tokio::time::timeout(DEADLINE, self.channel.deliver(due, now)).await.unwrap_or_else(|_| AttemptResult {
             outcome: Outcome::Unconfirmed,
             detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
             // None in this attempt: those of earlier ones are recorded already.
@@ -125,14 +119,7 @@ impl Sender {
             // Leaves the next probe to another delivery, which may fare better.
             *at = (*at).max(state.probe_at.after(Duration::from_millis(1)));
         }
-        let partial = due.final_replies.values().chain(result.final_replies.values()).any(|reply| !took(reply));
-        let finish = match next {
-            RetryDecision::Delivered => Completion::Delivered { partial },
-            RetryDecision::At(at) => Completion::Retry { at },
-            RetryDecision::Rejected => Completion::Dead { rejected: true },
-            RetryDecision::Expired => Completion::Dead { rejected: false },
-        };
-        let finished = tx.finish(due, finish, &result.final_replies, &result.detail, now).await;
+        let finished = tx.finish(due, result, next, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
         self.record_endpoint(&mut tx, due, result, &state, now).await?;
         tx.commit().await?;
@@ -149,8 +136,8 @@ impl Sender {
     ) -> Result<State, store::Error> {
         let failures = tx.endpoint_failures(&self.endpoint).await?;
         let may_be_alone = matches!(result.outcome, Outcome::Blocked | Outcome::Retry { .. });
-        let (ever, lately) = if may_be_alone { tx.accepted_others(&self.endpoint, due).await? } else { (false, false) };
-        let alone = ever;
+        let (alone, lately_alone) =
+            if may_be_alone { tx.accepted_others(&self.endpoint, due).await? } else { (false, false) };
         let backs_off = match result.outcome {
             Outcome::Unavailable | Outcome::AuthRejected => true,
             Outcome::Blocked => !alone,
@@ -158,7 +145,7 @@ impl Sender {
             _ => false,
         };
         let probe_at = now.after(self.policy.pause(failures, fastrand::f64()).min(MAX_PROBE_PAUSE));
-        Ok(State { alone, lately_alone: lately, backs_off, probe_at })
+        Ok(State { alone, lately_alone, backs_off, probe_at })
     }
 
     /// Records what an attempt says about the endpoint as a whole.

@@ -13,11 +13,12 @@ use tracing::error;
 
 pub use self::signature::{SecretError, SigningSecret};
 pub use self::template::{Template, TemplateError};
-use crate::delivery::http::{HttpSender, HttpSettings, Lookup};
-use crate::delivery::message::{DIGEST, Message};
-use crate::delivery::{AttemptResult, OutboundMessage, Outcome, RenderInput};
+use crate::delivery::http::{HttpSender, HttpSettings, Lookup, secret_value};
+use crate::delivery::message::DIGEST;
+use crate::delivery::{AttemptResult, Outcome};
 use crate::event::{Event, EventData};
 use crate::redact;
+use crate::store::{ClaimedDelivery, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// The most events in a digest, unless configured.
@@ -78,15 +79,11 @@ impl WebhookChannel {
     /// Renders the body. It holds no secret, because it is stored. One event is sent as itself, several (or none) as a
     /// digest. If the template fails, the standard body is used: the message is never lost.
     #[must_use]
-    pub fn render(&self, input: &RenderInput<'_>) -> String {
-        let Some(template) = &self.template else { return standard_body(input) };
-        template.render(input).unwrap_or_else(|flaw| {
-            error!(delivery.id = %input.id, %flaw, "a message's template failed; it goes in its built-in form");
-            if template.is_json() {
-                standard_body(input)
-            } else {
-                Message::of(input.events).with_note(input.note.unwrap_or_default()).text()
-            }
+    pub fn render(&self, delivery: &UnrenderedDelivery) -> String {
+        let Some(template) = &self.template else { return standard_body(delivery) };
+        template.render(delivery).unwrap_or_else(|flaw| {
+            error!(delivery.id = %delivery.id, %flaw, "a message's template failed; it goes in its built-in form");
+            if template.is_json() { standard_body(delivery) } else { delivery.message().text() }
         })
     }
 
@@ -95,27 +92,24 @@ impl WebhookChannel {
     }
 
     /// Makes one attempt, signed for `now`.
-    pub async fn deliver(&self, outgoing: OutboundMessage<'_>, now: Timestamp) -> AttemptResult {
+    pub async fn deliver(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
         let mut headers = HeaderMap::new();
         let (body, content_type) = match &self.template {
-            Some(template) => (template.complete(outgoing.id, outgoing.message), template.content_type()),
-            None => (outgoing.message.to_owned(), HeaderValue::from_static("application/json")),
+            Some(template) => (template.complete(due.id, &due.message), template.content_type()),
+            None => (due.message.clone(), HeaderValue::from_static("application/json")),
         };
         headers.insert(CONTENT_TYPE, content_type);
         for (name, value) in [
-            ("webhook-id", outgoing.id.to_string()),
+            ("webhook-id", due.id.to_string()),
             ("webhook-timestamp", now.as_secs().to_string()),
-            ("webhook-signature", signature::header(&self.secrets, outgoing.id, now, &body)),
+            ("webhook-signature", signature::header(&self.secrets, due.id, now, &body)),
         ] {
             // An id, a number and base64: all valid in a header.
             let value = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty());
             headers.extend(value.map(|value| (HeaderName::from_static(name), value)));
         }
-        if let Some(Ok(mut value)) = self.authorization.as_ref().map(|text| HeaderValue::from_str(text.expose_secret()))
-        {
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let authorization = self.authorization.as_ref().and_then(|text| secret_value(text.expose_secret()));
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
         // The credential is wrong, or a service's hook is gone: that says nothing about the message.
         let service = self.template.is_some() || self.authorization.is_some();
         let login = |status, _: &str| match status {
@@ -127,9 +121,9 @@ impl WebhookChannel {
     }
 }
 
-fn standard_body(input: &RenderInput<'_>) -> String {
+fn standard_body(delivery: &UnrenderedDelivery) -> String {
     // Serializing names, texts and times cannot fail.
-    serde_json::to_string(&body(input)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    serde_json::to_string(&body(delivery)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
 
 #[derive(Serialize)]
@@ -163,9 +157,10 @@ impl<'a> TypedEvent<'a> {
     }
 }
 
-fn body<'a>(input: &RenderInput<'a>) -> Body<'a> {
-    let (events, instead_of) = (input.events, input.instead_of);
-    if let [event] = events {
+fn body(delivery: &UnrenderedDelivery) -> Body<'_> {
+    let events = &delivery.events;
+    let instead_of = delivery.failover_from.as_ref().map(|from| from.endpoint.as_str());
+    if let [event] = events.as_slice() {
         let Event { kind, occurred_at, data } = event;
         return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), instead_of, data: Data::One(data) };
     }

@@ -8,25 +8,7 @@ use super::{Error, WriteTx};
 use crate::event::Event;
 use crate::ids;
 use crate::time::Timestamp;
-
-/// How an event is delivered to an endpoint.
-#[derive(Debug, Clone, Copy)]
-pub struct NewDelivery<'a> {
-    pub endpoint: &'a str,
-    /// The customer's contact, as a mail address.
-    pub recipient: Option<&'a str>,
-    pub why: &'a str,
-    /// Events of one group may share a message; `None`: a message of its own.
-    pub group: Option<&'a str>,
-    /// The most events in one message.
-    pub max_events: u32,
-    /// The earliest time of the first attempt.
-    pub due_at: Timestamp,
-    /// Quiet hours defer every attempt.
-    pub respects_quiet_hours: bool,
-    /// The endpoint that this one stands in for.
-    pub failover_from: Option<&'a str>,
-}
+use vetwatch_core::routing::Target;
 
 /// The delivery that an event goes into: an existing one, by its sequence, or a new one.
 enum Grouping {
@@ -43,36 +25,36 @@ impl WriteTx {
     /// Enqueues an event for an endpoint, in the transaction that records the event. Nothing else creates deliveries.
     /// An event that joins a delivery of its group never delays it, and changes its id: the id covers all events of a
     /// message.
-    pub async fn enqueue(&mut self, event: &Event, new: &NewDelivery<'_>, now: Timestamp) -> Result<(), Error> {
+    pub async fn enqueue(&mut self, event: &Event, target: &Target<'_>, now: Timestamp) -> Result<(), Error> {
         let event_id = event.data.event_id.to_string();
-        let (delivery, joins) = match self.grouping(new, now).await? {
+        let (delivery, joins) = match self.grouping(target, now).await? {
             Grouping::Join(delivery) => (delivery, true),
-            Grouping::New { due_at } => (self.begin_delivery(&event_id, new, due_at, now).await?, false),
+            Grouping::New { due_at } => (self.begin_delivery(&event_id, target, due_at, now).await?, false),
         };
         sqlx::query!(
             "insert into delivery_event (delivery, endpoint, event, why) select id, ?2, ?3, ?4 from delivery where sequence = ?1",
             delivery,
-            new.endpoint,
+            target.endpoint,
             event_id,
-            new.why
+            target.why
         )
         .execute(&mut *self.tx)
         .await?;
         if joins {
-            self.rename_delivery(delivery, new).await?;
+            self.rename_delivery(delivery, target).await?;
         }
         Ok(())
     }
 
     /// Gives a delivery the id of its present events. Its former id still finds it.
-    async fn rename_delivery(&mut self, sequence: i64, new: &NewDelivery<'_>) -> Result<(), Error> {
+    async fn rename_delivery(&mut self, sequence: i64, target: &Target<'_>) -> Result<(), Error> {
         let events = sqlx::query_scalar!(
             "select de.event from delivery d join delivery_event de on de.delivery = d.id where d.sequence = ?",
             sequence
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        let id = self.free_delivery_id(new, &events).await?;
+        let id = self.free_delivery_id(target, &events).await?;
         sqlx::query!(
             "insert into delivery_former_id (id, delivery) select id, sequence from delivery where sequence = ?
              on conflict (id) do update set delivery = excluded.delivery",
@@ -84,43 +66,53 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The id of a message with these events. If it is taken, the next free one: no verdict waits for that.
-    async fn free_delivery_id(&mut self, new: &NewDelivery<'_>, events: &[String]) -> Result<String, Error> {
+    /// The first of these ids, by ordinal, that neither an event nor a delivery has.
+    pub(super) async fn free_id(&mut self, id: impl Fn(u32) -> Uuid) -> Result<Uuid, Error> {
         for ordinal in 1..=u32::MAX {
-            let id = ids::delivery(new.endpoint, new.recipient, events, ordinal).to_string();
-            let taken =
-                sqlx::query_scalar!(r#"select exists (select 1 from delivery where id = ?) as "taken!: bool""#, id);
+            let id = id(ordinal);
+            let text = id.to_string();
+            let taken = sqlx::query_scalar!(
+                r#"select exists (select 1 from event where id = ?1 union all select 1 from delivery where id = ?1) as "taken!: bool""#,
+                text
+            );
             if !taken.fetch_one(&mut *self.tx).await? {
                 return Ok(id);
             }
         }
-        Ok(Uuid::now_v7().to_string())
+        Ok(Uuid::now_v7())
+    }
+
+    /// The id of a message with these events. If it is taken, the next free one: no verdict waits for that.
+    async fn free_delivery_id(&mut self, target: &Target<'_>, events: &[String]) -> Result<String, Error> {
+        let recipient = target.recipient.as_deref();
+        let id = self.free_id(|ordinal| ids::delivery(target.endpoint, recipient, events, ordinal)).await?;
+        Ok(id.to_string())
     }
 
     /// Returns the delivery's sequence.
     async fn begin_delivery(
         &mut self,
         event: &String,
-        new: &NewDelivery<'_>,
+        target: &Target<'_>,
         due_at: Timestamp,
         now: Timestamp,
     ) -> Result<i64, Error> {
-        let id = self.free_delivery_id(new, std::slice::from_ref(event)).await?;
+        let id = self.free_delivery_id(target, std::slice::from_ref(event)).await?;
         let deferred_until = (due_at > now).then_some(due_at.as_millis());
-        let (due_at, now) = (due_at.as_millis(), now.as_millis());
+        let (due_at, now, respects_quiet_hours) = (due_at.as_millis(), now.as_millis(), target.quiet.is_some());
         let done = sqlx::query!(
             "insert into delivery (id, endpoint, recipient, group_key, state, created_at, first_due_at, next_attempt_at,
                                    deferred_until, respects_quiet_hours, failover_from)
              values (?1, ?2, ?3, ?4, 'pending', ?5, ?6, ?6, ?7, ?8, ?9)",
             id,
-            new.endpoint,
-            new.recipient,
-            new.group,
+            target.endpoint,
+            target.recipient,
+            target.group,
             now,
             due_at,
             deferred_until,
-            new.respects_quiet_hours,
-            new.failover_from
+            respects_quiet_hours,
+            target.failover_from
         )
         .execute(&mut *self.tx)
         .await?;
@@ -129,30 +121,30 @@ impl WriteTx {
 
     /// The delivery that an event joins. A single event is sent at once and alone; the eleventh within a minute is a
     /// burst, and what waits for an endpoint that is backing off has time to be gathered.
-    async fn grouping(&mut self, new: &NewDelivery<'_>, now: Timestamp) -> Result<Grouping, Error> {
-        let mut due_at = new.due_at.max(now);
-        let Some(group) = new.group else { return Ok(Grouping::New { due_at }) };
+    async fn grouping(&mut self, target: &Target<'_>, now: Timestamp) -> Result<Grouping, Error> {
+        let mut due_at = target.due_at(now).max(now);
+        let Some(group) = target.group.as_deref() else { return Ok(Grouping::New { due_at }) };
         if due_at == now {
-            if self.is_burst(new.endpoint, group, now).await? {
+            if self.is_burst(target.endpoint, group, now).await? {
                 due_at = now.after(BURST_WAIT);
-            } else if !self.is_closed(new.endpoint).await? {
+            } else if !self.is_closed(target.endpoint).await? {
                 return Ok(Grouping::New { due_at });
             }
         }
-        let latest = due_at.as_millis();
+        let (latest, respects_quiet_hours) = (due_at.as_millis(), target.quiet.is_some());
         let open = sqlx::query_scalar!(
             "select sequence from delivery d
              where endpoint = ?1 and group_key = ?2 and state = 'pending' and attempts = 0 and message is null
                and recipient is ?3 and respects_quiet_hours = ?4 and failover_from is ?5 and next_attempt_at <= ?6
                and (select count(*) from delivery_event de where de.delivery = d.id) < ?7
              order by sequence desc limit 1",
-            new.endpoint,
+            target.endpoint,
             group,
-            new.recipient,
-            new.respects_quiet_hours,
-            new.failover_from,
+            target.recipient,
+            respects_quiet_hours,
+            target.failover_from,
             latest,
-            new.max_events
+            target.max_events
         )
         .fetch_optional(&mut *self.tx)
         .await?;

@@ -11,18 +11,20 @@ use uuid::Uuid;
 use super::{Error, Store, WriteTx, json, row_error, to_count, unreadable};
 use crate::event::{Event, EventData, EventType};
 use crate::time::Timestamp;
-use vetwatch_core::retry::took;
+use vetwatch_core::retry::{AttemptResult, RetryDecision, took};
 
 /// A delivery with an open attempt.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
     /// The row.
     pub sequence: i64,
+    /// `webhook-id`, `Message-ID`.
     pub id: Uuid,
     /// The number of this attempt, from 1.
     pub attempt: u32,
     /// The position in the retry schedule.
     pub retry_index: u32,
+    /// What every attempt sends.
     pub message: String,
     /// The customer's contact, a further recipient.
     pub recipient: Option<String>,
@@ -30,13 +32,32 @@ pub struct ClaimedDelivery {
     pub final_replies: BTreeMap<String, String>,
 }
 
+impl ClaimedDelivery {
+    /// A first attempt that bypasses the outbox.
+    #[must_use]
+    pub const fn without_row(id: Uuid, message: String) -> Self {
+        let final_replies = BTreeMap::new();
+        Self { sequence: 0, id, attempt: 1, retry_index: 0, message, recipient: None, final_replies }
+    }
+}
+
 /// A delivery before its first attempt, still to be rendered.
 #[derive(Debug)]
 pub struct UnrenderedDelivery {
     pub id: Uuid,
+    /// In the order in which they occurred.
     pub events: Vec<Event>,
+    /// The customer's contact, a further recipient.
     pub recipient: Option<String>,
     pub failover_from: Option<FailoverFrom>,
+}
+
+impl UnrenderedDelivery {
+    /// A delivery to the endpoint's own recipients, which stands in for none.
+    #[must_use]
+    pub const fn new(id: Uuid, events: Vec<Event>) -> Self {
+        Self { id, events, recipient: None, failover_from: None }
+    }
 }
 
 /// The endpoint that has not accepted the events, and since when they were due there.
@@ -59,17 +80,6 @@ pub struct Claim<'a> {
     pub lease: Duration,
     /// Deliveries that this process is attempting, whether or not their lease has expired.
     pub in_flight: &'a [i64],
-}
-
-/// What becomes of a delivery after an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Completion {
-    /// `partial`: some recipients rejected it for good.
-    Delivered { partial: bool },
-    /// The next attempt is at this time; advances the retry schedule.
-    Retry { at: Timestamp },
-    /// `rejected`: no retry would help; otherwise the time to retry is over.
-    Dead { rejected: bool },
 }
 
 /// The most deliveries that are deferred in one transaction.
@@ -368,16 +378,15 @@ impl WriteTx {
     pub async fn finish(
         &mut self,
         due: &ClaimedDelivery,
-        finish: Completion,
-        final_replies: &BTreeMap<String, String>,
-        response: &str,
+        result: &AttemptResult,
+        decision: RetryDecision,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (id, now) = (due.id.to_string(), now.as_millis());
-        let outcome = match finish {
-            Completion::Delivered { .. } => "accepted",
-            Completion::Retry { .. } | Completion::Dead { rejected: false } => "failed",
-            Completion::Dead { rejected: true } => "refused",
+        let (id, now, response) = (due.id.to_string(), now.as_millis(), &result.detail);
+        let outcome = match decision {
+            RetryDecision::Delivered => "accepted",
+            RetryDecision::At(_) | RetryDecision::Expired => "failed",
+            RetryDecision::Rejected => "refused",
         };
         sqlx::query!(
             "update attempt set ended_at = ?1, outcome = ?2, response = ?3 where delivery = ?4 and number = ?5",
@@ -390,16 +399,16 @@ impl WriteTx {
         .execute(&mut *self.tx)
         .await?;
         let mut all = due.final_replies.clone();
-        all.extend(final_replies.clone());
+        all.extend(result.final_replies.clone());
         let refusals: BTreeMap<_, _> = all.iter().filter(|(_, reply)| !took(reply)).collect();
-        if final_replies.values().any(|reply| !took(reply)) {
+        if result.final_replies.values().any(|reply| !took(reply)) {
             self.save_refusals(&id, &refusals, now).await?;
         }
         let refusals: Vec<_> = refusals.iter().map(|(recipient, reply)| format!("{recipient}: {reply}")).collect();
         let all = json(&all)?;
-        match finish {
-            Completion::Delivered { partial } => {
-                let last_error = partial.then(|| refusals.join("; "));
+        match decision {
+            RetryDecision::Delivered => {
+                let last_error = (!refusals.is_empty()).then(|| refusals.join("; "));
                 sqlx::query!(
                     "update delivery set state = 'delivered', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          final_replies = ?2, last_error = ?3
@@ -412,7 +421,7 @@ impl WriteTx {
                 .execute(&mut *self.tx)
                 .await?;
             }
-            Completion::Retry { at } => {
+            RetryDecision::At(at) => {
                 let at = at.as_millis();
                 sqlx::query!(
                     "update delivery set next_attempt_at = ?1, retry_index = retry_index + 1, interrupted = 0, final_replies = ?2, last_error = ?3
@@ -426,7 +435,7 @@ impl WriteTx {
                 .execute(&mut *self.tx)
                 .await?;
             }
-            Completion::Dead { .. } => {
+            RetryDecision::Rejected | RetryDecision::Expired => {
                 sqlx::query!(
                     "update delivery set state = 'dead', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          final_replies = ?2, last_error = ?3, operators_notified_at = null

@@ -1,8 +1,9 @@
 //! Redirecting dead and waiting deliveries to another endpoint.
 
 use super::redrive::Redrive;
-use super::{Error, NewDelivery, WriteTx};
+use super::{Error, WriteTx};
 use crate::time::Timestamp;
+use vetwatch_core::routing::Target;
 
 /// The result of a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl WriteTx {
     pub async fn redirect(
         &mut self,
         selection: Redrive<'_>,
-        new: &NewDelivery<'_>,
+        target: &Target<'_>,
         now: Timestamp,
     ) -> Result<Redirected, Error> {
         let ids = match selection {
@@ -37,7 +38,7 @@ impl WriteTx {
                 Some(state) if state.state == "delivered" => return Ok(Redirected::Delivered),
                 Some(state) => vec![state.id],
             },
-            Redrive::Dead { endpoint, since } => self.redirectable(endpoint, since, new.endpoint).await?,
+            Redrive::Dead { endpoint, since } => self.redirectable(endpoint, since, target.endpoint).await?,
         };
         if ids.is_empty() {
             return Ok(Redirected::NothingMatched);
@@ -47,16 +48,16 @@ impl WriteTx {
             let row = sqlx::query!(r#"select endpoint, sequence as "sequence!: i64" from delivery where id = ?"#, id);
             let row = row.fetch_one(&mut *self.tx).await?;
             let (from, sequence) = (row.endpoint, row.sequence);
-            if self.is_dead_at(&id, new.endpoint).await? {
+            if self.is_dead_at(&id, target.endpoint).await? {
                 left.push((id, from));
                 continue;
             }
-            let new = NewDelivery { failover_from: Some(&from), ..*new };
-            for event in self.events_missing_at(new.endpoint, sequence).await? {
-                self.enqueue(&event, &new, now).await?;
+            let target = Target { failover_from: Some(&from), ..target.clone() };
+            for event in self.events_missing_at(target.endpoint, sequence).await? {
+                self.enqueue(&event, &target, now).await?;
                 events += 1;
             }
-            self.end_redirected(&id, new.endpoint, now).await?;
+            self.end_redirected(&id, target.endpoint, now).await?;
             moved.push((id, from));
         }
         Ok(Redirected::Done { moved, events, left })

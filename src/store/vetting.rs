@@ -349,16 +349,7 @@ impl WriteTx {
 
     /// The first id of an event, by ordinal, that is free. Events are never deleted, not even with their customer.
     pub async fn free_event_id(&mut self, key: &EventKey) -> Result<Uuid, Error> {
-        for ordinal in 1..=u32::MAX {
-            let id = key.id(ordinal);
-            let text = id.to_string();
-            let taken =
-                sqlx::query_scalar!(r#"select exists (select 1 from event where id = ?) as "taken!: bool""#, text);
-            if !taken.fetch_one(&mut *self.tx).await? {
-                return Ok(id);
-            }
-        }
-        Ok(Uuid::now_v7())
+        self.free_id(|ordinal| key.id(ordinal)).await
     }
 
     /// Stores an event. Deliveries are enqueued separately.

@@ -189,6 +189,9 @@ impl WriteTx {
     }
 
     /// The delivery's events that `endpoint` has no delivery of; without tests.
+    ///
+    /// # Errors
+    /// Also if one of the events cannot be read.
     pub async fn events_missing_at(&mut self, endpoint: &str, sequence: i64) -> Result<Vec<Event>, Error> {
         let known = sqlx::query_scalar!(
             "select theirs.event from delivery me

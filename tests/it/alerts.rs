@@ -1,7 +1,6 @@
 //! Alerts: each is sent once, to an endpoint that works, and once more on recovery.
 
 use uuid::Uuid;
-use vetwatch::delivery::new_delivery;
 use vetwatch::event::{Event, EventType};
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
@@ -25,7 +24,7 @@ impl World {
         let partner = tx.partner("emea", event.occurred_at).await.unwrap();
         tx.insert_event(event, partner.id, None, None).await.unwrap();
         let told = self.config.routes.direct_target(endpoint, "test-send".to_owned(), String::new());
-        tx.enqueue(event, &new_delivery(&told, event.occurred_at), event.occurred_at).await.unwrap();
+        tx.enqueue(event, &told, event.occurred_at).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -17,8 +17,9 @@ use uuid::Uuid;
 use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::route::ContactPolicy;
-use vetwatch::delivery::{AttemptResult, OutboundMessage, Outcome, RenderInput};
+use vetwatch::delivery::{AttemptResult, Outcome};
 use vetwatch::event::{Event, EventPayload, EventType, VettingChange};
+use vetwatch::store::{ClaimedDelivery, UnrenderedDelivery};
 use vetwatch::time::Timestamp;
 
 use self::script::{converse, scripted};
@@ -56,7 +57,7 @@ fn denied(change: impl FnOnce(&mut VettingChange)) -> Event {
 }
 
 fn render(channel: &EmailChannel) -> String {
-    channel.render(&RenderInput::new(ID, &[denied(|_| ())]), Timestamp::from_millis(1_795_252_445_000))
+    channel.render(&UnrenderedDelivery::new(ID, vec![denied(|_| ())]), Timestamp::from_millis(1_795_252_445_000))
 }
 
 async fn deliver(channel: &EmailChannel) -> AttemptResult {
@@ -64,8 +65,8 @@ async fn deliver(channel: &EmailChannel) -> AttemptResult {
 }
 
 async fn deliver_after(channel: &EmailChannel, final_replies: &BTreeMap<String, String>) -> AttemptResult {
-    let message = render(channel);
-    channel.deliver(OutboundMessage { id: ID, message: &message, recipient: None, final_replies }).await
+    let delivery = ClaimedDelivery::without_row(ID, render(channel));
+    channel.deliver(&ClaimedDelivery { final_replies: final_replies.clone(), ..delivery }).await
 }
 
 fn header<'a>(mail: &'a Value, name: &str) -> Vec<&'a str> {
@@ -89,10 +90,8 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
                 .to_owned();
         news.vetting_reason = Some("Not an Education Customer & \"more\"".to_owned());
     });
-    let message = channel.render(&RenderInput::new(ID, &[event]), Timestamp::from_millis(1_795_252_445_000));
-    let report = channel
-        .deliver(OutboundMessage { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() })
-        .await;
+    let message = channel.render(&UnrenderedDelivery::new(ID, vec![event]), Timestamp::from_millis(1_795_252_445_000));
+    let report = channel.deliver(&ClaimedDelivery::without_row(ID, message)).await;
 
     assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);
     assert_eq!(report.final_replies.len(), 2);

@@ -1,6 +1,5 @@
 //! Deliveries that stay pending: for an endpoint that left the configuration, or alone.
 
-use vetwatch::delivery::new_delivery;
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::store::redirect::Redirected;
 use vetwatch::store::redrive::{Redrive, Redriven};
@@ -57,7 +56,7 @@ impl World {
     async fn redirect(&self, which: Redrive<'_>, to: &str) -> Redirected {
         let told = self.config.routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
         let mut tx = self.store.begin().await.unwrap();
-        let done = tx.redirect(which, &new_delivery(&told, self.clock.now()), self.clock.now()).await.unwrap();
+        let done = tx.redirect(which, &told, self.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
         done
     }

@@ -20,9 +20,10 @@ use uuid::Uuid;
 use vetwatch::delivery::http::HttpSettings;
 use vetwatch::delivery::message::sample;
 use vetwatch::delivery::webhook::{SigningSecret, WebhookChannel, WebhookSettings};
-use vetwatch::delivery::{AttemptResult, OutboundMessage, Outcome, RenderInput};
+use vetwatch::delivery::{AttemptResult, Outcome};
 use vetwatch::event::EventType;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
+use vetwatch::store::{ClaimedDelivery, UnrenderedDelivery};
 use vetwatch::time::{Clock as _, SystemClock, Timestamp};
 
 use crate::peers::{Certificates, MailServer, run, verify_webhook};
@@ -184,10 +185,8 @@ async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> AttemptResult {
     if let vetwatch::event::EventPayload::Vetting(news) = &mut event.data.subject {
         "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
-    let message = channel.render(&RenderInput::new(ID, &[event]));
-    let report = channel
-        .deliver(OutboundMessage { id: ID, message: &message, recipient: None, final_replies: &BTreeMap::new() }, now)
-        .await;
+    let message = channel.render(&UnrenderedDelivery::new(ID, vec![event]));
+    let report = channel.deliver(&ClaimedDelivery::without_row(ID, message), now).await;
     let shown = format!("{report:?} {channel:?}");
     assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");
     assert!(

@@ -8,7 +8,7 @@ pub mod sample;
 mod vetting;
 pub mod time_format;
 
-use std::fmt::Write as _;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -73,6 +73,12 @@ pub struct Fact {
     pub value: String,
 }
 
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.value)
+    }
+}
+
 /// How severe an event is, the most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +87,11 @@ pub enum Severity {
     Warning,
     Good,
     Plain,
+}
+
+/// `1. Wait.`, `2. …`
+pub fn numbered(steps: &[String]) -> impl Iterator<Item = String> {
+    steps.iter().enumerate().map(|(index, step)| format!("{}. {step}", index + 1))
 }
 
 fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
@@ -120,15 +131,15 @@ impl Message {
             text.push_str("THIS IS A TEST. Nothing has happened.\n\n");
         }
         if let Some(note) = &self.note {
-            push_lines(&mut text, &[note, ""]);
+            push_lines(&mut text, [note, ""]);
         }
         if let Some(digest) = Digest::of(self) {
-            push_lines(&mut text, &[&self.subject]);
+            push_lines(&mut text, [&self.subject]);
             digest.write_text(&mut text);
             return text;
         }
         if self.items.len() != 1 {
-            push_lines(&mut text, &[&self.subject, ""]);
+            push_lines(&mut text, [&self.subject, ""]);
         }
         for (index, item) in self.items.iter().enumerate() {
             if index > 0 {
@@ -140,9 +151,9 @@ impl Message {
     }
 }
 
-fn push_lines(text: &mut String, lines: &[&str]) {
+fn push_lines(text: &mut String, lines: impl IntoIterator<Item = impl AsRef<str>>) {
     for line in lines {
-        text.push_str(line);
+        text.push_str(line.as_ref());
         text.push('\n');
     }
 }
@@ -157,27 +168,20 @@ impl Item {
     }
 
     fn write_text(&self, text: &mut String) {
-        push_lines(text, &[&self.headline, "", &self.what, ""]);
+        push_lines(text, [&self.headline, "", &self.what, ""]);
         if let Some(reason) = &self.reason {
-            push_lines(text, &[&format!("Microsoft's reason: {reason}"), ""]);
+            push_lines(text, [&format!("Microsoft's reason: {reason}"), ""]);
         }
-        let written = |facts: &[Fact], text: &mut String| {
-            for Fact { name, value } in facts {
-                let _ = writeln!(text, "{name}: {value}"); // writing to a String does not fail
-            }
-        };
-        written(&self.facts, text);
+        push_lines(text, self.facts.iter().map(Fact::to_string));
         if !self.steps.is_empty() {
-            push_lines(text, &["", "What to do next"]);
-            for (index, step) in self.steps.iter().enumerate() {
-                let _ = writeln!(text, "{}. {step}", index + 1);
-            }
+            push_lines(text, ["", "What to do next"]);
+            push_lines(text, numbered(&self.steps));
         }
         if let Some(link) = &self.link {
-            push_lines(text, &["", &format!("Open in Partner Center: {link}")]);
+            push_lines(text, ["", &format!("Open in Partner Center: {link}")]);
         }
         text.push('\n');
-        written(&self.small, text);
+        push_lines(text, self.small.iter().map(Fact::to_string));
     }
 }
 

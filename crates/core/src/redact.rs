@@ -20,7 +20,7 @@ use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use url::Url;
 
-use self::pieces::{Gram, HEAD_CHARS, PART_CHARS, Pieces};
+use self::pieces::{Gram, HEAD_BYTES, PART_BYTES, Pieces};
 use self::reading::{Reading, Unit, forms, readings};
 
 pub use self::pieces::xoauth2;
@@ -28,10 +28,10 @@ pub use self::pieces::xoauth2;
 const HIDDEN: &str = "[hidden]";
 /// Shown if cutting does not help.
 const NOT_SHOWN: &str = "(the answer repeats a secret; it is not shown)";
-/// A secret of at most this many characters matches only as a whole word.
-const WORD_MAX_CHARS: usize = 3;
+/// A secret of at most this length matches only as a whole word.
+const WORD_MAX_BYTES: usize = 3;
 /// In a fact (a customer's name) only longer secrets match: a short one may be part of any name.
-const FACT_MAX_CHARS: usize = 24;
+const FACT_MAX_BYTES: usize = 24;
 /// Number of replaced tokens that still match.
 const RETIRED_MAX: usize = 8;
 const SIEVE_BITS: usize = 1 << 19;
@@ -129,7 +129,7 @@ pub fn words(text: &str) -> String {
 #[must_use]
 pub fn fact(text: &str) -> String {
     let secrets = read();
-    if text.len() < PART_CHARS || secrets.long.grams.is_empty() { text.to_owned() } else { secrets.long.hide(text) }
+    if text.len() < PART_BYTES || secrets.long.grams.is_empty() { text.to_owned() } else { secrets.long.hide(text) }
 }
 
 fn read() -> RwLockReadGuard<'static, Secrets> {
@@ -143,7 +143,7 @@ fn write() -> RwLockWriteGuard<'static, Secrets> {
 impl Secrets {
     fn add(&mut self, pieces: &Pieces) {
         self.all.add(pieces);
-        if pieces.length > FACT_MAX_CHARS {
+        if pieces.length > FACT_MAX_BYTES {
             self.long.add(pieces);
         }
     }
@@ -155,7 +155,7 @@ impl Secrets {
             && let Some(pieces) = self.retired.pop_front()
         {
             self.all.remove(&pieces);
-            if pieces.length > FACT_MAX_CHARS {
+            if pieces.length > FACT_MAX_BYTES {
                 self.long.remove(&pieces);
             }
         }
@@ -213,11 +213,11 @@ impl Set {
             return found;
         }
         let least =
-            self.short.keys().map(Vec::len).filter(|length| *length > WORD_MAX_CHARS).min().unwrap_or(PART_CHARS);
+            self.short.keys().map(Vec::len).filter(|length| *length > WORD_MAX_BYTES).min().unwrap_or(PART_BYTES);
         for reading in readings(text, least) {
             let forms = forms(&reading.units);
             for form in &forms {
-                let hits = form.windows(PART_CHARS).filter(|window| self.knows(gram(window)));
+                let hits = form.windows(PART_BYTES).filter(|window| self.knows(gram(window)));
                 found.extend(hits.map(range));
             }
             // The form with all characters.
@@ -241,11 +241,11 @@ impl Set {
                 let beside = [at.checked_sub(1), Some(at + short.len())].into_iter().flatten();
                 beside.filter_map(|at| form.get(at)).all(|unit| !is_letter(unit.byte))
             };
-            let shown = hits.filter(|(at, _)| short.len() > WORD_MAX_CHARS || (reading.is_text && alone(*at)));
+            let shown = hits.filter(|(at, _)| short.len() > WORD_MAX_BYTES || (reading.is_text && alone(*at)));
             found.extend(shown.map(|(_, window)| range(window)));
         }
         if reading.is_text {
-            let tails = HEAD_CHARS.filter_map(|length| form.len().checked_sub(length)).map(|from| &form[from..]);
+            let tails = HEAD_BYTES.filter_map(|length| form.len().checked_sub(length)).map(|from| &form[from..]);
             let bytes = |tail: &[Unit]| tail.iter().map(|unit| unit.byte).collect::<Vec<_>>();
             found.extend(tails.filter(|tail| self.heads.contains_key(&bytes(tail))).map(range));
         }

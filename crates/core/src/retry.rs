@@ -1,5 +1,6 @@
 //! When a delivery is retried. Pure: randomness is passed in as a number.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::time::Timestamp;
@@ -9,7 +10,7 @@ use crate::time::Timestamp;
 pub enum Outcome {
     /// Every recipient has a final reply, and at least one has accepted.
     Accepted,
-    /// Rejected for now; `after` is the wait that the server asked for.
+    /// Rejected for now; `after` is the wait that the server asked for, from [`retry_after`].
     Retry { after: Option<Duration> },
     /// Rejected for now, for a reason of this message or its recipients: the endpoint works.
     Deferred,
@@ -29,6 +30,21 @@ pub enum Outcome {
     Gone,
 }
 
+/// The result of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptResult {
+    pub outcome: Outcome,
+    /// What the server replied, or why there was no reply: for people, without secrets, at most
+    /// [`AttemptResult::DETAIL_MAX`] bytes, no control characters.
+    pub detail: String,
+    /// The final replies of this attempt, by recipient.
+    pub final_replies: BTreeMap<String, String>,
+}
+
+impl AttemptResult {
+    pub const DETAIL_MAX: usize = 1000;
+}
+
 /// Whether a final reply means that the recipient accepted the message (otherwise it rejected it for good).
 #[must_use]
 pub fn took(reply: &str) -> bool {
@@ -38,8 +54,21 @@ pub fn took(reply: &str) -> bool {
 /// The longest pause between probes of an endpoint.
 pub const MAX_PROBE_PAUSE: Duration = Duration::from_mins(5);
 
-/// The longest pause that a server may ask for.
+/// The longest pause that a server may ask for: a mistake there must not silence an endpoint for days.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// Parses `Retry-After`: seconds, or a date.
+#[must_use]
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are too many seconds as well.
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+    } else {
+        Timestamp::from(chrono::DateTime::parse_from_rfc2822(text).ok()?.to_utc()).since(now)
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
 
 /// `[retry]`.
 #[derive(Debug, Clone)]
@@ -75,10 +104,11 @@ pub struct Waited {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryDecision {
     Delivered,
+    /// The next attempt is at this time; advances the retry schedule.
     At(Timestamp),
-    /// Rejected for good.
+    /// Dead: no retry would help.
     Rejected,
-    /// The time to retry is over.
+    /// Dead: the time to retry is over.
     Expired,
 }
 
@@ -117,9 +147,7 @@ impl RetryPolicy {
             Outcome::Blocked | Outcome::AuthRejected | Outcome::Gone | Outcome::Unavailable | Outcome::Deferred => {
                 RetryDecision::At(now.after(pause))
             }
-            Outcome::Retry { after } => {
-                RetryDecision::At(now.after(pause.max(after.unwrap_or_default().min(MAX_RETRY_AFTER))))
-            }
+            Outcome::Retry { after } => RetryDecision::At(now.after(pause.max(after.unwrap_or_default()))),
         }
     }
 
@@ -154,12 +182,30 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_may_ask_for_more_time_but_not_for_ever() {
+    fn a_receiver_may_ask_for_more_time() {
         let waited = Waited { time: Duration::ZERO, attempts: 1 };
         let next = |after| RetryPolicy::default().next(Outcome::Retry { after }, 0, waited, START, 0.0);
         assert_eq!(next(Some(Duration::from_mins(1))), RetryDecision::At(START.after(Duration::from_mins(1))));
         assert_eq!(next(Some(Duration::from_secs(1))), RetryDecision::At(START.after(Duration::from_secs(5))));
-        assert_eq!(next(Some(Duration::from_hours(999))), RetryDecision::At(START.after(MAX_RETRY_AFTER)));
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_never_believed_beyond_an_hour() {
+        let now = Timestamp::from_millis(1_795_262_400_000);
+        for (text, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999", Some(3600)),
+            ("Sat, 21 Nov 2026 12:05:00 GMT", Some(300)),
+            ("Sat, 21 Nov 2026 11:00:00 GMT", Some(0)),
+            ("Mon, 01 Jan 2091 00:00:00 GMT", Some(3600)),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text, now).map(|wait| wait.as_secs()), seconds, "{text:?}");
+        }
     }
 
     proptest! {

@@ -102,6 +102,8 @@ pub struct Target<'r> {
     pub group: Option<String>,
     pub max_events: u32,
     pub quiet: Option<&'r QuietHours>,
+    /// The endpoint that this one stands in for.
+    pub failover_from: Option<&'r str>,
 }
 
 impl Target<'_> {
@@ -177,6 +179,7 @@ impl Routes {
             group: profile.filter(|it| it.people).map(|_| group),
             max_events: profile.map_or(1, |profile| profile.max_events),
             quiet: None,
+            failover_from: None,
         }
     }
 
@@ -216,6 +219,7 @@ impl Routes {
             group_wait,
             max_events: profile.map_or(1, |profile| profile.max_events),
             quiet: route.quiet_for(input.event),
+            failover_from: None,
         })
     }
 }

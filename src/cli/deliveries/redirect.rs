@@ -9,9 +9,7 @@ use super::{delivery_id, known_endpoint};
 use crate::cli::args::RedriveArgs;
 use crate::cli::{Context, Exit, Failure};
 use crate::config::PublicConfig;
-use crate::delivery::new_delivery;
-use crate::delivery::route::ContactPolicy;
-use crate::store::NewDelivery;
+use crate::delivery::route::{ContactPolicy, Target};
 use crate::store::redirect::Redirected;
 use crate::store::redrive::Redrive;
 use crate::text;
@@ -55,9 +53,9 @@ pub(super) async fn redirect(
         None => Redrive::Dead { endpoint: args.endpoint.as_deref(), since: args.since.map(|since| since.at(now)) },
     };
     let target = routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
-    let delivery = NewDelivery { due_at: now.after(GROUP_FOR), ..new_delivery(&target, now) };
+    let target = Target { group_wait: Some(GROUP_FOR), ..target };
     let mut tx = store.begin().await?;
-    let redirected = tx.redirect(which, &delivery, now).await?;
+    let redirected = tx.redirect(which, &target, now).await?;
     tx.commit().await?;
     let name = id.as_deref().unwrap_or_default();
     match redirected {

@@ -1,7 +1,7 @@
 //! Chats, and webhooks with a template.
 
 use super::*;
-use crate::delivery::chat::{ChatService, ChatSettings};
+use crate::delivery::chat::ChatSettings;
 
 /// The example with this endpoint instead of its webhook.
 fn with(desk: &Desk, endpoint: &str) -> Result<Config, Problems> {
@@ -44,7 +44,7 @@ fn a_chat_is_read_and_nothing_of_it_shown_but_its_host() {
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         prints.push(config.endpoints[2].fingerprint());
     }
-    let ChatService::Ntfy(topic) = chat(&desk, ntfy).service else { panic!("not ntfy") };
+    let topic = chat(&desk, ntfy).topic.unwrap();
     assert_eq!((topic.name.expose_secret(), topic.token.unwrap().expose_secret()), ("T0KEN-topic", "tk_S3CRET"));
     desk.secret("topic", "another\n");
     assert_ne!(with(&desk, ntfy).unwrap().endpoints[2].fingerprint(), prints[2], "another topic is another place");

@@ -6,11 +6,14 @@ use reqwest::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::item_line;
+use super::{ChatService, item_line};
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Severity};
+use crate::delivery::message::{Fact, Item, Message, Severity, numbered};
 use crate::redact;
 use crate::text;
+
+pub const SERVICE: ChatService =
+    ChatService { name: "ntfy", description: "push by ntfy at", max_events: MAX_EVENTS, body, classify_response };
 
 pub const MAX_EVENTS: u32 = 20;
 
@@ -128,10 +131,10 @@ fn single(item: &Item, lines: &mut Vec<String>) {
     lines.push(item.what.clone());
     if !item.steps.is_empty() {
         lines.push(String::new());
-        lines.extend(item.steps.iter().enumerate().map(|(at, step)| format!("{}. {step}", at + 1)));
+        lines.extend(numbered(&item.steps));
     }
     lines.push(String::new());
-    lines.extend(item.facts.iter().map(|Fact { name, value }| format!("{name}: {value}")));
+    lines.extend(item.facts.iter().map(Fact::to_string));
 }
 
 /// The outcome of a response; `None` if the status alone decides. 413: the message is too large; 429 and 507: later.

@@ -6,10 +6,19 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::item_line;
+use super::{ChatService, item_line};
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Severity};
+use crate::delivery::message::{Fact, Item, Message, Severity, numbered};
 use crate::text;
+
+/// An app's incoming webhook.
+pub const SERVICE: ChatService = ChatService {
+    name: "slack",
+    description: "message in a Slack channel, by",
+    max_events: MAX_EVENTS,
+    body,
+    classify_response,
+};
 
 pub const MAX_EVENTS: u32 = 40;
 
@@ -65,7 +74,7 @@ fn single(item: &Item) -> Vec<Value> {
         blocks.push(json!({"type": "section", "fields": fields}));
     }
     if !item.steps.is_empty() {
-        let steps: Vec<_> = item.steps.iter().enumerate().map(|(at, step)| format!("{}. {step}", at + 1)).collect();
+        let steps: Vec<_> = numbered(&item.steps).collect();
         blocks.push(section(&ours("*What to do next*")));
         blocks.push(section(&plain(&steps.join("\n"), MAX_TEXT)));
     }
@@ -73,8 +82,7 @@ fn single(item: &Item) -> Vec<Value> {
     if let Some(link) = item.link.as_ref().filter(|link| link.len() <= 2000) {
         blocks.push(section(&ours(&format!("<{link}|Open in Partner Center>"))));
     }
-    let small: Vec<_> =
-        item.small.iter().take(10).map(|Fact { name, value }| plain(&format!("{name}: {value}"), 300)).collect();
+    let small: Vec<_> = item.small.iter().take(10).map(|fact| plain(&fact.to_string(), 300)).collect();
     if !small.is_empty() {
         blocks.push(json!({"type": "context", "elements": small}));
     }

@@ -7,10 +7,19 @@
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::item_line;
+use super::{ChatService, item_line};
 use crate::delivery::Outcome;
 use crate::delivery::message::{Fact, Item, Message, Severity, markup};
 use crate::text;
+
+/// A Workflows webhook (Power Automate).
+pub const SERVICE: ChatService = ChatService {
+    name: "teams",
+    description: "card in a Teams channel, by",
+    max_events: MAX_EVENTS,
+    body,
+    classify_response,
+};
 
 pub const MAX_EVENTS: u32 = 40;
 
@@ -97,8 +106,7 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
         let steps = item.steps.iter().enumerate().take(MAX_PIECES);
         body.extend(steps.map(|(index, step)| text(&format!("{}. {}", index + 1, cut(step)), json!({}))));
     }
-    let small: Vec<_> =
-        item.small.iter().take(MAX_PIECES).map(|Fact { name, value }| format!("{name}: {value}")).collect();
+    let small: Vec<_> = item.small.iter().take(MAX_PIECES).map(Fact::to_string).collect();
     if !small.is_empty() {
         body.push(spaced(text(&cut(&small.join(" · ")), json!({"size": "Small", "isSubtle": true})), "Medium"));
     }

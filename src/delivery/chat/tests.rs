@@ -9,7 +9,7 @@ use uuid::Uuid;
 use self::shape::{check_blocks, check_card, objects};
 use super::*;
 use crate::delivery::Outcome;
-use crate::delivery::message::sample;
+use crate::delivery::message::{Message, sample};
 use crate::event::{Event, EventPayload, EventType};
 
 /// Text that contains the markup of every service.

@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::EmailChannel;
 use super::replies::{Blame, blame};
 use super::session::{Failure, Reply, Session, Step};
-use crate::delivery::{AttemptResult, OutboundMessage, Outcome, took};
+use crate::delivery::{AttemptResult, Outcome, took};
+use crate::store::ClaimedDelivery;
 use crate::text;
 
 /// The progress of an attempt.
@@ -59,21 +60,21 @@ impl Attempt {
 impl EmailChannel {
     /// Makes one attempt at the recipients without a final reply. Each value in `final_replies` begins with the code of
     /// the server's reply: 2xx has accepted it, 5xx never will.
-    pub async fn deliver(&self, outgoing: OutboundMessage<'_>) -> AttemptResult {
+    pub async fn deliver(&self, due: &ClaimedDelivery) -> AttemptResult {
         let mut attempt = Attempt::new();
-        let failure = self.attempt(outgoing, &mut attempt).await.err();
-        self.report(attempt, failure, outgoing)
+        let failure = self.attempt(due, &mut attempt).await.err();
+        self.report(attempt, failure, due)
     }
 
-    async fn attempt(&self, outgoing: OutboundMessage<'_>, attempt: &mut Attempt) -> Result<(), Failure> {
-        let open: Vec<Address> = self.open_recipients(outgoing.recipient, outgoing.final_replies).collect();
+    async fn attempt(&self, due: &ClaimedDelivery, attempt: &mut Attempt) -> Result<(), Failure> {
+        let open: Vec<Address> = self.open_recipients(due, &due.final_replies).collect();
         if open.is_empty() {
             return Ok(());
         }
         let international = open.iter().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
         let opened = timeout_at(Instant::now() + self.deadline, self.session_with_sender(attempt, international)).await;
         let mut session = opened.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
-        let result = self.send_message(&mut session, open, international, outgoing, attempt).await;
+        let result = self.send_message(&mut session, open, international, due, attempt).await;
         if !matches!(result, Err(Failure::Broken(_))) {
             self.keep(session);
         }
@@ -82,10 +83,12 @@ impl EmailChannel {
 
     fn open_recipients(
         &self,
-        contact: Option<&str>,
+        due: &ClaimedDelivery,
         final_replies: &BTreeMap<String, String>,
     ) -> impl Iterator<Item = Address> {
-        self.recipients(contact).map(|mailbox| mailbox.email).filter(|a| !final_replies.contains_key(&a.to_string()))
+        self.recipients(due.recipient.as_deref())
+            .map(|mailbox| mailbox.email)
+            .filter(|a| !final_replies.contains_key(&a.to_string()))
     }
 
     /// Sends the mail after the sender was accepted. Its error is about the whole session; replies about a recipient or
@@ -95,7 +98,7 @@ impl EmailChannel {
         session: &mut Session,
         open: Vec<Address>,
         international: bool,
-        outgoing: OutboundMessage<'_>,
+        due: &ClaimedDelivery,
         attempt: &mut Attempt,
     ) -> Result<(), Failure> {
         let (mut transactions, mut is_first) = (VecDeque::from([open]), true);
@@ -126,7 +129,7 @@ impl EmailChannel {
                 Some(Ok(_)) => {
                     attempt.step = Step::Content;
                     let end = over.min(Instant::now() + self.final_reply);
-                    let sent = timeout_at(end, session.content(outgoing.message)).await;
+                    let sent = timeout_at(end, session.content(&due.message)).await;
                     sent.unwrap_or_else(|_| Err(too_late(self.final_reply)))
                 }
             };
@@ -145,14 +148,14 @@ impl EmailChannel {
         Ok(())
     }
 
-    fn report(&self, attempt: Attempt, failure: Option<Failure>, outgoing: OutboundMessage<'_>) -> AttemptResult {
-        let mut all_replies = outgoing.final_replies.clone();
+    fn report(&self, attempt: Attempt, failure: Option<Failure>, due: &ClaimedDelivery) -> AttemptResult {
+        let mut all_replies = due.final_replies.clone();
         all_replies.extend(attempt.final_replies.clone());
-        let is_open = self.open_recipients(outgoing.recipient, &all_replies).next().is_some();
+        let is_open = self.open_recipients(due, &all_replies).next().is_some();
         let accepted = all_replies.values().any(|reply| took(reply));
         // A customer's contact can be any address: a rejection of it alone does not make the endpoint back off at once.
         let mut own = self.settings.to.iter().map(|to| to.email.to_string());
-        let contact_alone = outgoing.recipient.is_some() && own.all(|to| all_replies.contains_key(&to));
+        let contact_alone = due.recipient.is_some() && own.all(|to| all_replies.contains_key(&to));
         let outcome = match outcome(&attempt, failure.as_ref(), is_open, accepted) {
             Outcome::Blocked if contact_alone && failure.is_none() => Outcome::Retry { after: None },
             outcome => outcome,

@@ -12,11 +12,11 @@ use ring::digest;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::delivery::RenderInput;
 use crate::delivery::message::Message;
 use crate::delivery::message::digest::Digest;
 use crate::event::{Event, EventPayload};
 use crate::qualification;
+use crate::store::UnrenderedDelivery;
 use crate::time::Timestamp;
 
 static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
@@ -28,19 +28,17 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
     Ok(templates)
 });
 
-/// Composes the mail about the events to `to`, with the note if there is one.
+/// Composes the mail to `to`.
 ///
-/// Its `Message-ID` is `id` at the sender's domain. Never fails: if the HTML part fails the mail is plain text, and if
+/// Its `Message-ID` is the delivery's id at the sender's domain. Never fails: if the HTML part fails the mail is plain text, and if
 /// a header is invalid it has only the required headers.
-pub(super) fn mail(from: &Mailbox, to: &[Mailbox], input: &RenderInput<'_>, now: Timestamp) -> String {
-    let RenderInput { id, events, note, .. } = *input;
-    let message = Message::of(events);
-    let message = if let Some(note) = note { message.with_note(note) } else { message };
+pub(super) fn mail(from: &Mailbox, to: &[Mailbox], delivery: &UnrenderedDelivery, now: Timestamp) -> String {
+    let message = delivery.message();
     let html = html(&message).inspect_err(|error| error!(%error, "the mail's HTML form failed; it goes as plain text"));
-    let composed = compose(from, to, id, events, now, &message, html.ok());
+    let composed = compose(from, to, delivery, now, &message, html.ok());
     let text = composed.unwrap_or_else(|error| {
         error!(%error, "a mail could not be composed as usual; it goes in its simplest form");
-        fallback_plain(from, to, id, now, &message)
+        fallback_plain(from, to, delivery.id, now, &message)
     });
     with_crlf(&text)
 }
@@ -61,8 +59,7 @@ fn html(message: &Message) -> Result<String, String> {
 fn compose(
     from: &Mailbox,
     to: &[Mailbox],
-    id: Uuid,
-    events: &[Event],
+    delivery: &UnrenderedDelivery,
     now: Timestamp,
     message: &Message,
     html: Option<String>,
@@ -72,12 +69,12 @@ fn compose(
     let mut mail = lettre::Message::builder()
         .from(from.clone())
         .date(UNIX_EPOCH + since_epoch)
-        .message_id(Some(message_id(from, id)))
+        .message_id(Some(message_id(from, delivery.id)))
         .subject(message.subject.clone());
     for recipient in to {
         mail = mail.to(recipient.clone());
     }
-    if let Some(root) = thread(events, domain) {
+    if let Some(root) = thread(&delivery.events, domain) {
         mail = mail.in_reply_to(root.clone()).references(root);
     }
     mail = header(mail, "List-Id", &format!("vetwatch <vetwatch.{domain}>"));
@@ -88,7 +85,7 @@ fn compose(
     let mail = match html {
         Some(html) => mail.multipart(
             MultiPart::alternative()
-                .boundary(format!("vetwatch-{}", id.simple()))
+                .boundary(format!("vetwatch-{}", delivery.id.simple()))
                 .singlepart(text)
                 .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(html)),
         ),

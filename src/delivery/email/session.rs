@@ -15,9 +15,7 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset, Starttls};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use lettre::transport::smtp::response::Response;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls_platform_verifier::Verifier;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -26,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 use super::auth::{self, SmtpAuth};
 use super::stream::StreamTransport;
 use super::{SmtpSettings, Tls};
+use crate::delivery::tls;
 use crate::redact::{self, Known};
 
 /// Timeout per address of the server: one that does not respond must not keep us from the next.
@@ -330,34 +329,10 @@ async fn handshake(settings: &SmtpSettings, tcp: TcpStream, step: &mut Step) -> 
     };
     let ca_file = settings.ca_file.clone();
     // Reads files, so that a renewed certificate is used from the next connection on.
-    let config = tokio::task::spawn_blocking(move || tls_config(ca_file.as_deref())).await;
+    let config = tokio::task::spawn_blocking(move || tls::config(ca_file.as_deref(), None)).await;
     let config = config.map_err(|error| broken(error.to_string()))?.map_err(broken)?;
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
-        let why = redact::words(&error.to_string());
-        let own = why.contains("UnknownIssuer");
-        let hint = if own { " (if its certificate is from a CA of your own, name that in ca_file)" } else { "" };
-        broken(format!("{why}{hint}"))
+        let hint = tls::cause(&error).map_or("", tls::hint);
+        broken(format!("{}{hint}", redact::words(&error.to_string())))
     })
-}
-
-fn tls_config(ca_file: Option<&std::path::Path>) -> Result<rustls::ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut extra = Vec::new();
-    if let Some(path) = ca_file {
-        let unreadable = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
-            extra.push(certificate.map_err(|error| unreadable(&error))?);
-        }
-        if extra.is_empty() {
-            return Err(unreadable(&"it holds no certificate"));
-        }
-    }
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| error.to_string())?;
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous() // not: it is the system's own verifier
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Certificate, Client, Identity, Proxy, redirect};
-use secrecy::{ExposeSecret as _, SecretString};
+use reqwest::{Client, Proxy, redirect};
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::describe::{error_chain, origin};
 use crate::delivery::egress_policy::{self, EgressPolicy};
+use crate::delivery::tls;
 use crate::redact;
 
 /// Deadline for connecting, TLS included; after it the endpoint counts as unreachable.
@@ -112,17 +113,10 @@ pub(super) fn system() -> Lookup {
 pub(super) fn client(settings: &HttpSettings, connect: Duration, lookup: Lookup) -> Result<Client, String> {
     let mut builder =
         builder(&settings.url, settings.egress_policy(), lookup)?.connect_timeout(connect.min(CONNECT_DEADLINE));
-    if let Some(path) = &settings.ca_file {
-        let unreadable = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
-        let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
-        let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unreadable(&error_chain(&error)))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    if let Some(pem) = &settings.client_certificate {
-        let identity = Identity::from_pem(pem.expose_secret().as_bytes());
-        builder =
-            builder.identity(identity.map_err(|error| format!("the client certificate: {}", error_chain(&error)))?);
-    }
+    let client_certificate = settings.client_certificate.as_ref().map(ExposeSecret::expose_secret);
+    let mut tls = tls::config(settings.ca_file.as_deref(), client_certificate)?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    builder = builder.tls_backend_preconfigured(tls);
     if let Some(proxy) = &settings.proxy {
         if egress_policy::is_loopback(&settings.url) {
             return Err("the URL leads to this machine, which a proxy would take for itself".into());

@@ -1,24 +1,5 @@
 use super::*;
 
-fn at(text: &str) -> Timestamp {
-    serde_json::from_value(text.into()).unwrap()
-}
-
-#[test]
-fn retry_after_is_read_in_both_forms_and_never_believed_beyond_an_hour() {
-    let now = at("2026-11-21T09:00:00Z");
-    let seconds = |text| retry_after(text, now).map(|wait| wait.as_secs());
-    assert_eq!(seconds("120"), Some(120));
-    assert_eq!(seconds(" 0 "), Some(0));
-    assert_eq!(seconds("Sat, 21 Nov 2026 09:05:00 GMT"), Some(300));
-    assert_eq!(seconds("Sat, 21 Nov 2026 08:00:00 GMT"), Some(0));
-    assert_eq!(seconds("99999999999999"), Some(3600));
-    assert_eq!(seconds("Mon, 01 Jan 2091 00:00:00 GMT"), Some(3600));
-    for nonsense in ["", "-5", "soon", "1.5", "999999999999999999999999"] {
-        assert_eq!(seconds(nonsense), None, "{nonsense}");
-    }
-}
-
 #[test]
 fn of_a_url_only_scheme_and_host_are_shown() {
     let url = "https://me:s3cr3t-pw@crm.example:8443/hooks/T0KEN-abc/v1?sig=QUERYSECRET%2Bx";

@@ -11,10 +11,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::TypedEvent;
-use crate::delivery::RenderInput;
 use crate::delivery::message::{DIGEST, Message, markup, sample};
 use crate::event::EventType;
 use crate::redact;
+use crate::store::UnrenderedDelivery;
 use crate::text;
 use crate::time::Timestamp;
 
@@ -120,12 +120,12 @@ impl Template {
     ///
     /// # Errors
     /// If the template uses an unknown name, or the output is not what `content_type` says.
-    pub fn render(&self, input: &RenderInput<'_>) -> Result<String, TemplateError> {
-        let (id, events) = (input.id, input.events);
-        let message = Message::of(events).with_note(input.note.unwrap_or_default());
+    pub fn render(&self, delivery: &UnrenderedDelivery) -> Result<String, TemplateError> {
+        let id = delivery.id;
+        let message = delivery.message();
         let context = Context {
             message: &message,
-            events: events.iter().map(TypedEvent::of).collect(),
+            events: delivery.events.iter().map(TypedEvent::of).collect(),
             r#type: message.kind,
             id,
             test: message.test,
@@ -161,7 +161,7 @@ impl Template {
         let digest = [EventType::Denied, EventType::Approved, EventType::PartnerFailing].map(event).to_vec();
         let mut found: Vec<(TemplateError, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
-            let Err(flaw) = self.render(&RenderInput::new(Uuid::nil(), &events)) else { continue };
+            let Err(flaw) = self.render(&UnrenderedDelivery::new(Uuid::nil(), events)) else { continue };
             // Invalid JSON gives a different text for each event.
             let same =
                 |known: &TemplateError| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);

@@ -27,12 +27,12 @@ fn the_published_examples_are_what_is_sent() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/examples");
     let examples = EventType::ALL.iter().map(|kind| (kind.as_str(), vec![event(*kind)]));
     for (name, events) in examples.chain([(DIGEST, vec![event(EventType::Denied), event(EventType::Approved)])]) {
-        let sent: serde_json::Value =
-            serde_json::from_str(&channel.render(&RenderInput::new(Uuid::nil(), &events))).unwrap();
+        let delivery = UnrenderedDelivery::new(Uuid::nil(), events);
+        let sent: serde_json::Value = serde_json::from_str(&channel.render(&delivery)).unwrap();
         let file = folder.join(format!("{name}.json"));
         if std::env::var_os("UPDATE_EXAMPLES").is_some() {
             std::fs::create_dir_all(&folder).unwrap();
-            let ordered = serde_json::to_string_pretty(&body(&RenderInput::new(Uuid::nil(), &events))).unwrap();
+            let ordered = serde_json::to_string_pretty(&body(&delivery)).unwrap();
             std::fs::write(&file, ordered + "\n").unwrap();
         }
         let published = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

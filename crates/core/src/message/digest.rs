@@ -1,11 +1,10 @@
 //! Many events in few lines: sections by label, the most severe first, a row per event, each advice once.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Item, Message, Severity, push_lines};
+use super::{Item, Message, Severity, numbered, push_lines};
 use crate::text;
 
 /// Messages with more events use rows. With fewer, each event is shown in full.
@@ -100,25 +99,23 @@ impl Digest {
 
     pub(super) fn write_text(&self, text: &mut String) {
         for Section { label, rows, .. } in &self.sections {
-            push_lines(text, &["", &format!("{} ({})", label.to_uppercase(), rows.len()), ""]);
+            push_lines(text, ["", &format!("{} ({})", label.to_uppercase(), rows.len()), ""]);
             for row in rows {
                 let domain = if row.domain.is_empty() { String::new() } else { format!(" ({})", row.domain) };
                 let facts = [&row.about, &row.summary_text, &row.when, &row.small];
                 let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).map(String::as_str).collect();
-                push_lines(text, &[&format!("- {}{domain}", row.title), &format!("  {}", facts.join("; "))]);
+                push_lines(text, [&format!("- {}{domain}", row.title), &format!("  {}", facts.join("; "))]);
                 if let Some(link) = &row.link {
-                    push_lines(text, &[&format!("  {link}")]);
+                    push_lines(text, [&format!("  {link}")]);
                 }
             }
         }
         if !self.advice.is_empty() {
-            push_lines(text, &["", "WHAT TO DO NEXT"]);
+            push_lines(text, ["", "WHAT TO DO NEXT"]);
         }
         for Advice { heading, steps } in &self.advice {
-            push_lines(text, &["", heading]);
-            for (index, step) in steps.iter().enumerate() {
-                let _ = writeln!(text, "{}. {step}", index + 1); // writing to a String does not fail
-            }
+            push_lines(text, ["", heading]);
+            push_lines(text, numbered(steps));
         }
     }
 }

@@ -9,10 +9,10 @@ use url::Url;
 
 use super::reading::{forms, units_of};
 
-/// Number of consecutive characters that reveal a secret.
-pub(super) const PART_CHARS: usize = 8;
+/// Number of consecutive bytes that reveal a secret.
+pub(super) const PART_BYTES: usize = 8;
 /// The end of a text may be the start of a secret that was cut off.
-pub(super) const HEAD_CHARS: Range<usize> = 6..PART_CHARS;
+pub(super) const HEAD_BYTES: Range<usize> = 6..PART_BYTES;
 /// Shorter parts of a URL are words such as `api` or `v1`.
 const URL_PART_MIN: usize = 6;
 /// Longer secrets are not encoded in base64: decoding the text finds their parts.
@@ -33,12 +33,12 @@ const PLAIN_SEGMENTS: [&str; 10] = [
 /// Schemes of `Authorization`.
 const SCHEMES: [&str; 6] = ["basic", "bearer", "token", "apikey", "key", "geniekey"];
 
-pub(super) type Gram = [u8; PART_CHARS];
+pub(super) type Gram = [u8; PART_BYTES];
 
 #[derive(Default)]
 pub(super) struct Pieces {
     pub(super) length: usize,
-    /// Every eight consecutive characters.
+    /// Every eight consecutive bytes.
     pub(super) grams: Vec<Gram>,
     pub(super) heads: Vec<Vec<u8>>,
     /// The whole secret, if it is shorter.
@@ -64,10 +64,10 @@ impl Pieces {
     fn of_spelling(spelling: &[u8]) -> Self {
         let forms = forms(&units_of(spelling));
         let bytes = |units: &[super::Unit]| units.iter().map(|unit| unit.byte).collect::<Vec<u8>>();
-        let grams = forms.iter().flat_map(|form| form.windows(PART_CHARS).map(super::gram)).collect::<BTreeSet<_>>();
+        let grams = forms.iter().flat_map(|form| form.windows(PART_BYTES).map(super::gram)).collect::<BTreeSet<_>>();
         let whole = forms.first().map(|form| bytes(form)).unwrap_or_default();
-        let heads = HEAD_CHARS.filter(|_| whole.len() >= PART_CHARS).map(|length| whole[..length].to_owned()).collect();
-        let short = if (1..PART_CHARS).contains(&whole.len()) { vec![whole] } else { Vec::new() };
+        let heads = HEAD_BYTES.filter(|_| whole.len() >= PART_BYTES).map(|length| whole[..length].to_owned()).collect();
+        let short = if (1..PART_BYTES).contains(&whole.len()) { vec![whole] } else { Vec::new() };
         Self { length: spelling.len(), grams: grams.into_iter().collect(), heads, short }
     }
 

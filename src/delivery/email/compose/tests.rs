@@ -24,7 +24,7 @@ fn addresses() -> (Mailbox, Vec<Mailbox>) {
 
 fn render(events: &[Event]) -> String {
     let (from, to) = addresses();
-    mail(&from, &to, &RenderInput::new(ID, events), now())
+    mail(&from, &to, &UnrenderedDelivery::new(ID, events.to_vec()), now())
 }
 
 fn head(mail: &str) -> &str {
@@ -81,8 +81,8 @@ fn the_mails_of_a_customer_are_one_thread_and_those_of_several_are_none() {
 #[test]
 fn without_its_html_form_a_mail_is_plain_text() {
     let (from, to) = addresses();
-    let events = [event(EventType::Denied, "Contoso")];
-    let mail = compose(&from, &to, ID, &events, now(), &Message::of(&events), None).unwrap();
+    let delivery = UnrenderedDelivery::new(ID, vec![event(EventType::Denied, "Contoso")]);
+    let mail = compose(&from, &to, &delivery, now(), &delivery.message(), None).unwrap();
     assert!(head(&mail).contains("Content-Type: text/plain"), "{}", head(&mail));
     assert!(mail.contains("Microsoft's reason: Not an Education Customer"), "{mail}");
 }
@@ -90,7 +90,7 @@ fn without_its_html_form_a_mail_is_plain_text() {
 #[test]
 fn a_mail_that_cannot_be_composed_goes_in_its_simplest_form() {
     let (from, _) = addresses();
-    let mail = mail(&from, &[], &RenderInput::new(ID, &[event(EventType::Denied, "Zürich")]), now()); // the library wants a recipient
+    let mail = mail(&from, &[], &UnrenderedDelivery::new(ID, vec![event(EventType::Denied, "Zürich")]), now()); // the library wants a recipient
     assert!(head(&mail).contains("Message-ID: <01934a5b-6c7d-7000-8000-000000000002@contoso.example>"));
     assert!(mail.is_ascii(), "{mail}");
     let body = mail.split_once("\r\n\r\n").unwrap().1.replace("\r\n", "");

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::{Event, EventPayload};
+use crate::store::FailoverFrom;
 
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0003);
 const SECRET: &str = "R0UT1NGKEY\"R0UT1NGKEY";
@@ -56,7 +57,7 @@ fn hostile() -> String {
 }
 
 fn made(recipe: &Template, events: &[Event]) -> Value {
-    let body = recipe.render(&RenderInput::new(ID, events)).unwrap_or_else(|flaw| panic!("{flaw}"));
+    let body = recipe.render(&UnrenderedDelivery::new(ID, events.to_vec())).unwrap_or_else(|flaw| panic!("{flaw}"));
     assert!(!body.contains("R0UT1NG"), "the secret would be stored");
     serde_json::from_str(&recipe.complete(ID, &body)).unwrap()
 }
@@ -285,9 +286,9 @@ fn servicenow_gets_an_incident() {
 #[test]
 fn every_recipe_says_why_a_message_comes_here() {
     for name in RECIPES {
-        let events = [event(EventType::Denied)];
-        let draft =
-            RenderInput { note: Some("Sent here because \"sales\" has not taken it"), ..RenderInput::new(ID, &events) };
+        let from = FailoverFrom { endpoint: "sales".to_owned(), since: Timestamp::from_millis(0), still_tried: true };
+        let draft = UnrenderedDelivery::new(ID, vec![event(EventType::Denied)]);
+        let draft = UnrenderedDelivery { failover_from: Some(from), ..draft };
         let body = recipe(name).render(&draft).unwrap();
         let sent: Value = serde_json::from_str(&body).unwrap();
         assert!(texts("", &sent).iter().any(|(_, text)| text.contains("has not taken it")), "{name}: {sent}");
@@ -314,7 +315,7 @@ fn a_form_is_written_with_urlencode_and_a_name_adds_no_field() {
     if let EventPayload::Vetting(change) = &mut event.data.subject {
         change.customer.name = "Contoso & Sons&channel=all".to_owned();
     }
-    let body = template.render(&RenderInput::new(Uuid::nil(), &[event])).unwrap();
+    let body = template.render(&UnrenderedDelivery::new(Uuid::nil(), vec![event])).unwrap();
     let fields: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     assert_eq!(fields, [("text".into(), "Contoso & Sons&channel=all".into()), ("channel".into(), "ops".into())]);
 }
@@ -330,7 +331,7 @@ fn a_template_that_is_none_is_told_with_its_line() {
 #[test]
 fn a_template_that_goes_on_and_on_is_stopped() {
     let endless = template("{% for a in range(9999) %}{% for b in range(9999) %}1{% endfor %}{% endfor %}").unwrap();
-    let flaw = endless.render(&RenderInput::new(ID, &[event(EventType::Denied)])).unwrap_err();
+    let flaw = endless.render(&UnrenderedDelivery::new(ID, vec![event(EventType::Denied)])).unwrap_err();
     assert!(flaw.to_string().contains("fuel"), "{flaw}");
 }
 
@@ -343,7 +344,7 @@ fn what_comes_out_must_be_what_the_content_type_says() {
     let source = "{{ message.subject }}".to_owned();
     let plain = |kind: &'static str| {
         let template = Template::parse(source.clone(), HeaderValue::from_static(kind), None).unwrap();
-        template.render(&RenderInput::new(ID, &[saying(EventType::Denied, "<b>")])).unwrap()
+        template.render(&UnrenderedDelivery::new(ID, vec![saying(EventType::Denied, "<b>")])).unwrap()
     };
     assert!(plain("text/plain").contains("Denied: <b>"));
     assert!(plain("text/html; charset=utf-8").contains("Denied: &lt;b&gt;"));
