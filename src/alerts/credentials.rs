@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{Alarm, Alarms, enqueue};
 use crate::delivery::message::time_format;
 use crate::event::EventType;
-use crate::partner_center::{Credential, Expiry};
+use crate::partner_center::{Credential, CredentialPart, Expiry};
 use crate::store::{self, PartnerRow};
 use crate::time::Timestamp;
 
@@ -93,15 +93,17 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
         format!("The {of} of {name} ends in {}", time_format::length(left))
     };
     let remedy = match of {
-        "refresh token" => format!("Sign in anew: `vetwatch login {name}`."),
-        "certificate" => {
+        CredentialPart::RefreshToken => format!("Sign in anew: `vetwatch login {name}`."),
+        CredentialPart::Certificate => {
             "Make a new one, register it with the application in Entra ID beside the old one, put it into \
                           the credential file and restart vetwatch."
                 .to_owned()
         }
-        _ => "Make a new one in Entra ID, put it into the credential file, set `client_secret_expires` to its end and \
+        CredentialPart::ClientSecret => {
+            "Make a new one in Entra ID, put it into the credential file, set `client_secret_expires` to its end and \
               restart vetwatch."
-            .to_owned(),
+                .to_owned()
+        }
     };
     Alarm {
         kind: EventType::CredentialExpiring,

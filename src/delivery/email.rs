@@ -21,8 +21,8 @@ use self::auth::SmtpAuthenticator;
 use self::session::{Failure, Session, Step};
 use crate::delivery::route::ContactPolicy;
 use crate::delivery::{AttemptResult, RenderInput};
+use crate::partner_center::Application;
 use crate::partner_center::Expiry;
-use crate::partner_center::application::Application;
 use crate::text;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -66,7 +66,7 @@ impl Login {
     pub fn expiry(&self) -> Option<Expiry> {
         match &self.by {
             LoginBy::Password(_) => None,
-            LoginBy::Token(application) => application.expiry(),
+            LoginBy::Token(application) => application.proof.expiry(),
         }
     }
 }

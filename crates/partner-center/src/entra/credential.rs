@@ -1,11 +1,13 @@
-//! Credentials for Partner Center: an application, or a user through an application.
+//! Credentials: an application, or a user through an application.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
 use url::Url;
 
 use super::certificate::Certificate;
@@ -35,11 +37,27 @@ pub enum ClientAuth {
 }
 
 /// A part of a credential with a known expiry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Expiry {
-    /// `client secret`, `certificate`, `refresh token`
-    pub of: &'static str,
+    pub of: CredentialPart,
     pub at: Timestamp,
+}
+
+/// Shown and serialized as words: `client secret`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum CredentialPart {
+    #[serde(rename = "certificate")]
+    Certificate,
+    #[serde(rename = "client secret")]
+    ClientSecret,
+    #[serde(rename = "refresh token")]
+    RefreshToken,
+}
+
+impl fmt::Display for CredentialPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 impl Credential {
@@ -50,9 +68,13 @@ impl Credential {
 
     /// The known expiries, at most one for each part. Reads the refresh token's file.
     pub fn expiries(&self) -> Vec<Expiry> {
-        // An unreadable file has no known expiry; redeeming it reports the error.
-        let user = self.user.as_ref().and_then(|file| file.ends_at().ok()?);
-        self.proof.expiry().into_iter().chain(user.map(|at| Expiry { of: "refresh token", at })).collect()
+        let user = self.refresh_token_ends_at().map(|at| Expiry { of: CredentialPart::RefreshToken, at });
+        self.proof.expiry().into_iter().chain(user).collect()
+    }
+
+    /// When the user's sign-in expires. An unreadable file has no known expiry; redeeming it reports the error.
+    pub fn refresh_token_ends_at(&self) -> Option<Timestamp> {
+        self.user.as_ref()?.ends_at().ok()?
     }
 }
 
@@ -62,11 +84,22 @@ const ASSERTION: (&str, Cow<'_, str>) =
 const TOKEN_MAX_BYTES: usize = 64 * 1024;
 
 impl ClientAuth {
-    pub(super) fn expiry(&self) -> Option<Expiry> {
+    /// When it expires, if known.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        let (of, at) = match self {
+            Self::ClientSecret { ends_at, .. } => (CredentialPart::ClientSecret, (*ends_at)?),
+            Self::Certificate(certificate) => (CredentialPart::Certificate, certificate.ends_at()),
+            Self::WorkloadIdentity(_) => return None,
+        };
+        Some(Expiry { of, at })
+    }
+
+    /// What is sent as it is, and must not show as long as it is in use.
+    pub(super) fn secret(&self) -> Option<&str> {
         match self {
-            Self::ClientSecret { ends_at, .. } => ends_at.map(|at| Expiry { of: "client secret", at }),
-            Self::Certificate(certificate) => Some(Expiry { of: "certificate", at: certificate.ends_at() }),
-            Self::WorkloadIdentity(_) => None,
+            Self::ClientSecret { secret, .. } => Some(secret.expose_secret()),
+            Self::Certificate(_) | Self::WorkloadIdentity(_) => None,
         }
     }
 
