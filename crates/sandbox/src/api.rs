@@ -273,8 +273,7 @@ impl Sandbox {
 
     /// The stored requests about one customer, in any spelling of the id.
     pub fn requests_about(&self, customer: &str) -> Vec<Record> {
-        let about = |record: &&Record| record.customer.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(customer));
-        self.log(|log| log.after(0).filter(about).cloned().collect())
+        self.log(|log| log.after(0).filter(|record| record.is_about(customer)).cloned().collect())
     }
 
     pub fn counts(&self) -> BTreeMap<Kind, Counts> {
@@ -283,12 +282,12 @@ impl Sandbox {
 
     /// Requests of this kind so far.
     pub fn count(&self, kind: Kind) -> u64 {
-        self.log(|log| log.count(kind))
+        self.log(|log| log.count(Some(kind), None))
     }
 
     /// Requests about this customer so far.
     pub fn count_of(&self, customer: &str) -> u64 {
-        self.log(|log| log.count_of(customer))
+        self.log(|log| log.count(None, Some(customer)))
     }
 
     /// Requests by clock hour of arrival, oldest first; hours without requests are omitted.
@@ -318,12 +317,12 @@ impl Sandbox {
 
     /// Waits until `nth` requests of this kind have arrived since the start.
     pub async fn wait_for_requests(&self, kind: Kind, nth: u64, within: Duration) -> Result<(), Error> {
-        self.wait_for(within, |log| (log.count(kind) >= nth).then_some(())).await
+        self.wait_for(within, |log| (log.count(Some(kind), None) >= nth).then_some(())).await
     }
 
     /// Waits until `nth` requests about this customer have arrived since the start.
     pub async fn wait_for_customer(&self, customer: &str, nth: u64, within: Duration) -> Result<(), Error> {
-        self.wait_for(within, |log| (log.count_of(customer) >= nth).then_some(())).await
+        self.wait_for(within, |log| (log.count(None, Some(customer)) >= nth).then_some(())).await
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Engine, Timestamp) -> R) -> R {
