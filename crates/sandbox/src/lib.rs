@@ -135,6 +135,9 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Starts listening, without any customers.
+    ///
+    /// # Errors
+    /// If the address is not a loopback address, or cannot be listened on.
     pub async fn start(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let address = options.listen;
         if !address.ip().is_loopback() {

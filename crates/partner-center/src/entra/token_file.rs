@@ -55,6 +55,9 @@ impl TokenFile {
     }
 
     /// When the token expires unless it is redeemed before. `None` if no user has signed in.
+    ///
+    /// # Errors
+    /// If there is a file and it cannot be read, or is not what vetwatch writes.
     pub fn ends_at(&self) -> io::Result<Option<Timestamp>> {
         Ok(read(&self.0)?.map(|kept| kept.obtained_at.after(LIFETIME)))
     }
