@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::certificate::Certificate;
-use super::token_file::TokenFile;
+use super::token_file::{TokenFile, is_token};
 use vetwatch_core::time::Timestamp;
 
 /// `[partner.credential]`, or `[partner.user_credential]`.
@@ -52,6 +52,22 @@ pub enum CredentialPart {
     ClientSecret,
     #[serde(rename = "refresh token")]
     RefreshToken,
+}
+
+impl CredentialPart {
+    /// What a person does before it ends. `owner` is the partner whose user signs in.
+    #[must_use]
+    pub fn remedy(self, owner: &str) -> String {
+        match self {
+            Self::Certificate => "Make a new one, register it with the application in Entra ID beside the old one, \
+                                  put it into the credential file and restart vetwatch."
+                .to_owned(),
+            Self::ClientSecret => "Make a new one in Entra ID, put it into the credential file, set \
+                                   `client_secret_expires` to its end and restart vetwatch."
+                .to_owned(),
+            Self::RefreshToken => format!("Sign in anew: `vetwatch login {owner}`."),
+        }
+    }
 }
 
 impl fmt::Display for CredentialPart {
@@ -103,7 +119,7 @@ impl ClientAuth {
         }
     }
 
-    /// Form fields sent beside `client_id`. The last value is the secret.
+    /// Form fields sent beside `client_id`.
     ///
     /// # Errors
     /// If there is nothing to send; the next request may succeed.
@@ -120,23 +136,22 @@ impl ClientAuth {
             Self::Certificate(certificate) => certificate
                 .assertion(client_id, endpoint.as_str(), now)
                 .ok_or("the system has no random numbers to sign with")?,
-            Self::WorkloadIdentity(path) => {
-                let failed = |why: &str| format!("the federated token in {} {why}", path.display());
-                let bytes = tokio::fs::read(path).await.map_err(|error| match error.kind() {
-                    ErrorKind::NotFound => failed("is not there: does the platform still write it?"),
-                    _ => failed(&format!("cannot be read: {error}")),
-                })?;
-                let text = String::from_utf8(bytes).unwrap_or_default();
-                let token = text.trim();
-                if token.is_empty()
-                    || token.len() > TOKEN_MAX_BYTES
-                    || !token.bytes().all(|byte| byte.is_ascii_graphic())
-                {
-                    return Err(failed("is none"));
-                }
-                token.to_owned()
-            }
+            Self::WorkloadIdentity(path) => federated_token(path).await?,
         };
         Ok(vec![ASSERTION, ("client_assertion", Cow::Owned(assertion))])
     }
+}
+
+async fn federated_token(path: &Path) -> Result<String, String> {
+    let failed = |why: &str| format!("the federated token in {} {why}", path.display());
+    let bytes = tokio::fs::read(path).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => failed("is not there: does the platform still write it?"),
+        _ => failed(&format!("cannot be read: {error}")),
+    })?;
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let token = text.trim();
+    if token.len() > TOKEN_MAX_BYTES || !is_token(token) {
+        return Err(failed("is none"));
+    }
+    Ok(token.to_owned())
 }

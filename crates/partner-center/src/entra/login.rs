@@ -150,7 +150,7 @@ fn read(reply: &Reply) -> Option<TokenGrant> {
         Some(kind) => kind.as_text()?.eq_ignore_ascii_case("bearer"),
         None => true,
     };
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) || !is_bearer {
+    if !token_file::is_token(token) || !is_bearer {
         return None;
     }
     let refresh_token = match object.get("refresh_token").ok()? {

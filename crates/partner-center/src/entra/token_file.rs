@@ -147,7 +147,7 @@ impl StoredToken {
     }
 }
 
-/// True if `text` can be a refresh token.
+/// True if `text` can be a token.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
