@@ -183,16 +183,21 @@ impl PartnerCenter {
         promise: Option<Promise>,
     ) -> Result<Call, Error> {
         let url = url.ok_or_else(invalid_url)?;
+        let request = || {
+            let request = self.http.client().get(url.clone());
+            after.iter().fold(request, |request, after| request.header(wire::CONTINUATION_HEADER, &after.0))
+        };
+        let body = Body::Whole(body_max);
         let until = Instant::now() + self.deadline;
         let mark = self.tokens.mark();
         let token = self.tokens.current(mark, until).await?;
         drop(promise); // from here on `send` counts the request
-        let call = self.send_get(&url, token, after, body_max, until).await?;
+        let call = self.exchange(request(), token, Uuid::new_v4(), body, until).await?;
         if call.reply.status != 401 {
             return call.into_answer();
         }
         let token = self.replace_token(&call, mark, until).await?;
-        self.send_get(&url, token, after, body_max, until).await?.into_answer()
+        self.exchange(request(), token, Uuid::new_v4(), body, until).await?.into_answer()
     }
 
     /// Replaces a token that was rejected with a 401, unless no other token can help.
@@ -208,21 +213,6 @@ impl PartnerCenter {
         self.tokens.replace_rejected(&call.token, mark, until).await?.ok_or(Error::Credential(refusal))
     }
 
-    async fn send_get(
-        &self,
-        url: &Url,
-        token: Arc<Token>,
-        after: Option<&Continuation>,
-        body_max: usize,
-        until: Instant,
-    ) -> Result<Call, Error> {
-        let mut request = self.http.client().get(url.clone());
-        if let Some(Continuation(token)) = after {
-            request = request.header(wire::CONTINUATION_HEADER, token.clone());
-        }
-        self.exchange(request, token, Uuid::new_v4(), Body::Whole(body_max), until).await
-    }
-
     /// Sends one request. After an error other than [`Error::Unreachable`] it may have arrived.
     async fn exchange(
         &self,
@@ -233,7 +223,14 @@ impl PartnerCenter {
         until: Instant,
     ) -> Result<Call, Error> {
         let correlation_id = Uuid::new_v4();
-        let request = with_headers(request, &token, request_id, correlation_id);
+        let request = request
+            .bearer_auth(token.expose())
+            .header("Accept", "application/json")
+            .header("MS-RequestId", request_id.to_string())
+            .header(CORRELATION_HEADER, correlation_id.to_string())
+            // The language of the reasons (display text) is otherwise undocumented.
+            .header("X-Locale", "en-US")
+            .header("MS-PartnerCenter-Application", "vetwatch");
         let after = self.deadline.min(RESPONSE_TIMEOUT);
         let until = until.min(Instant::now() + after);
         let reply = self.http.send(request, body, until).await.map_err(|failure| match failure {
@@ -312,17 +309,6 @@ impl Call {
         raw.truncate(raw.floor_char_boundary(RAW_MAX_BYTES));
         raw
     }
-}
-
-fn with_headers(request: RequestBuilder, token: &Token, request_id: Uuid, correlation_id: Uuid) -> RequestBuilder {
-    request
-        .bearer_auth(token.expose())
-        .header("Accept", "application/json")
-        .header("MS-RequestId", request_id.to_string())
-        .header(CORRELATION_HEADER, correlation_id.to_string())
-        // The language of the reasons (display text) is otherwise undocumented.
-        .header("X-Locale", "en-US")
-        .header("MS-PartnerCenter-Application", "vetwatch")
 }
 
 /// `..` and the like would address another resource.
