@@ -48,11 +48,8 @@ impl SignIns {
     pub async fn round(&mut self) {
         let now = self.clock.now();
         for user in &mut self.users {
-            let unused = user
-                .credential
-                .expiries()
-                .iter()
-                .any(|end| end.of == "refresh token" && end.at <= now.after(RENEW_BELOW));
+            let ends_at = user.credential.refresh_token_ends_at();
+            let unused = ends_at.is_some_and(|at| at <= now.after(RENEW_BELOW));
             let backs_off = user.failed_at.is_some_and(|at| at <= now && now.since(at) < RETRY_AFTER);
             if !unused || backs_off {
                 continue;

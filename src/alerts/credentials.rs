@@ -92,28 +92,18 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
     } else {
         format!("The {of} of {name} ends in {}", time_format::length(left))
     };
-    let remedy = match of {
-        "refresh token" => format!("Sign in anew: `vetwatch login {name}`."),
-        "certificate" => {
-            "Make a new one, register it with the application in Entra ID beside the old one, put it into \
-                          the credential file and restart vetwatch."
-                .to_owned()
-        }
-        _ => "Make a new one in Entra ID, put it into the credential file, set `client_secret_expires` to its end and \
-              restart vetwatch."
-            .to_owned(),
-    };
     Alert {
         kind: EventType::CredentialExpiring,
         partner,
         summary,
         detail: format!(
-            "It ends on {}. From then on {} {remedy}",
+            "It ends on {}. From then on {} {}",
             time_format::moment(end.at),
             match owner {
                 CredentialOwner::Partner => "Partner Center lets vetwatch in no more, and verdicts are seen late.",
                 CredentialOwner::MailServer(_) => "it lets vetwatch in no more, and its mails wait.",
-            }
+            },
+            of.remedy(&name)
         ),
         figures: json!({ "credential": of, "ends_at": end.at, "days": left.as_secs() / 86_400 }),
         exclude_endpoint: None,

@@ -13,7 +13,6 @@ use crate::config::{Config, EndpointKind};
 use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
 use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
 use crate::text;
-use crate::time::Timestamp;
 
 /// Short, because a person waits.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -190,12 +189,12 @@ impl Checker<'_> {
     /// `; the client secret ends 2027-01-31, in 71 days`
     fn ends(&self, expiries: impl IntoIterator<Item = Expiry>) -> String {
         let now = self.context.now();
-        let about = |of: &str, at: Timestamp| {
+        let about = |Expiry { of, at }| {
             let day = at.to_utc().format("%Y-%m-%d");
             let days = at.since(now).as_secs() / 86_400;
             if at <= now { format!("; the {of} ended {day}") } else { format!("; the {of} ends {day}, in {days} days") }
         };
-        expiries.into_iter().map(|expiry| about(expiry.of, expiry.at)).collect()
+        expiries.into_iter().map(about).collect()
     }
 
     async fn mail(&mut self, settings: &EmailSettings) -> Result<(), Stop> {

@@ -6,7 +6,7 @@ use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, lookup, privileges, run, sync};
 use crate::config::Config;
 use crate::daemon::Signals;
-use crate::partner_center::{DeviceLogin, PartnerSettings, SignInError, SignedIn};
+use crate::partner_center::{PartnerSettings, SignInError, SignedIn};
 use crate::text;
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
     // The daemon must be able to replace this file.
     privileges::become_owner_of(&config.database)?;
     let failed = |error| failure(&settings.name, error);
-    let begin = DeviceLogin::begin(settings, context.clock.clone());
+    let begin = settings.device_login(context.clock.clone());
     let (device, prompt) = begin.await.map_err(failed)?;
     if context.json {
         context.out.line(&text::inert_json(
@@ -51,8 +51,7 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
 
 fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> Result<Exit, Failure> {
     let SignedIn { user, mfa } = signed_in;
-    let expiries = settings.as_user().map(|settings| settings.credential.expiries()).unwrap_or_default();
-    let ends_at = expiries.iter().find(|expiry| expiry.of == "refresh token").map(|expiry| expiry.at);
+    let ends_at = settings.as_user().and_then(|settings| settings.credential.refresh_token_ends_at());
     if context.json {
         let result = json!({
             "partner": settings.name, "signed_in": true, "user": user, "mfa": mfa, "refresh_token_ends_at": ends_at,

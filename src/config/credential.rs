@@ -9,24 +9,30 @@ use super::section::{Section, quote};
 use crate::partner_center::{Certificate, ClientAuth, Credential, TokenFile};
 use crate::time::Timestamp;
 
-const SECRET: &str = "client-secret";
-const CERTIFICATE: &str = "certificate";
-const PLATFORM: &str = "workload-identity";
-const USER: &str = "refresh-token";
+/// How an application proves who it is.
+struct Proof {
+    /// Its kind.
+    kind: &'static str,
+    /// The first one selects it.
+    keys: &'static [&'static str],
+    read: fn(&mut Section<'_>) -> Option<ClientAuth>,
+}
 
-/// Kind, key that selects it, keys that go with it.
-const KEYS: [(&str, &str, &[&str]); 3] = [
-    (SECRET, "client_secret_file", &["client_secret_expires"]),
-    (CERTIFICATE, "certificate_file", &["private_key_file"]),
-    (PLATFORM, "federated_token_file", &[]),
+const PROOFS: [Proof; 3] = [
+    Proof { kind: "client-secret", keys: &["client_secret_file", "client_secret_expires"], read: client_secret },
+    Proof { kind: "certificate", keys: &["certificate_file", "private_key_file"], read: certificate },
+    Proof { kind: "workload-identity", keys: &["federated_token_file"], read: federated_token },
 ];
+const USER: &str = "refresh-token";
 
 /// Reads a credential. `file` holds the refresh token; `None` if the partner's name is invalid.
 pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
-    match kind(&mut section, &[SECRET, CERTIFICATE, PLATFORM, USER])? {
-        USER => users(section, file),
-        kind => proof(&mut section, kind, kind).map(|proof| Credential { proof, user: None }),
-    }
+    let kinds: Vec<_> = PROOFS.iter().map(|proof| proof.kind).chain([USER]).collect();
+    let kind = kind(&mut section, &kinds)?;
+    let Some(proof) = PROOFS.iter().find(|proof| proof.kind == kind) else { return users(section, file) };
+    reject(&mut section, kind, kind);
+    section.require(&proof.keys[..1]);
+    Some(Credential { proof: (proof.read)(&mut section)?, user: None })
 }
 
 /// Reads a user's credential. The application authenticates as elsewhere unless the section says otherwise.
@@ -44,29 +50,33 @@ pub(super) fn read_user(
 }
 
 fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
-    let given = given(&section);
-    if given.is_none() {
-        let text = "is missing: a refresh token is of use only to the application that it was given to, which proves \
-                    itself with client_secret_file, certificate_file or federated_token_file";
-        section.require_or("client_secret_file", text);
-    }
-    let proof = proof(&mut section, given.unwrap_or(SECRET), USER);
+    let text = "is missing: a refresh token is of use only to the application that it was given to, which proves \
+                itself with client_secret_file, certificate_file or federated_token_file";
+    let proof = given_proof(&mut section, text);
     Some(Credential { proof: proof?, user: Some(file?) })
 }
 
 /// Reads an application's credential; the keys show its kind.
 pub(super) fn application(section: &mut Section<'_>) -> Option<ClientAuth> {
-    let given = given(section);
-    if given.is_none() {
-        let text = "is missing (or certificate_file, or federated_token_file): the application's proof of who it is";
-        section.require_or("client_secret_file", text);
-    }
-    proof(section, given.unwrap_or(SECRET), USER)
+    given_proof(
+        section,
+        "is missing (or certificate_file, or federated_token_file): the application's proof of who it is",
+    )
 }
 
-/// The kind whose key is in the section.
-fn given(section: &Section<'_>) -> Option<&'static str> {
-    KEYS.iter().find(|(_, key, _)| section.has(key)).map(|(kind, _, _)| *kind)
+/// Reads the proof whose key is in the section. `missing` is the problem if there is none.
+fn given_proof(section: &mut Section<'_>, missing: &'static str) -> Option<ClientAuth> {
+    let given = given(section);
+    if given.is_none() {
+        section.require_or("client_secret_file", missing);
+    }
+    let proof = given.unwrap_or(&PROOFS[0]);
+    reject(section, proof.kind, USER);
+    (proof.read)(section)
+}
+
+fn given(section: &Section<'_>) -> Option<&'static Proof> {
+    PROOFS.iter().find(|proof| section.has(proof.keys[0]))
 }
 
 /// Reads the kind. If it is unknown, the other keys cannot be judged and are skipped.
@@ -89,38 +99,29 @@ fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
     found
 }
 
-/// Reads the keys of one kind, and reports those of the others.
-fn proof(section: &mut Section<'_>, proof: &str, kind: &str) -> Option<ClientAuth> {
-    reject(section, proof, kind);
-    match proof {
-        SECRET => {
-            if kind != USER {
-                section.require(&["client_secret_file"]);
-            }
-            let ends_at = section.parsed("client_secret_expires", day);
-            section.secret("client_secret_file").map(|secret| ClientAuth::ClientSecret { secret, ends_at })
-        }
-        CERTIFICATE => {
-            section.require(&["certificate_file"]);
-            let certificates = section.secret_text("certificate_file");
-            let apart = section.has("private_key_file");
-            let key = if apart { section.secret_text("private_key_file") } else { certificates.clone() };
-            let read = Certificate::from_pem(&certificates?, &key?);
-            let place = |keys| if keys && apart { "private_key_file" } else { "certificate_file" };
-            let read = read.map_err(|why| section.problem(place(why.is_the_keys()), why.to_string()));
-            read.ok().map(Arc::new).map(ClientAuth::Certificate)
-        }
-        _ => {
-            section.require(&["federated_token_file"]);
-            section.secret_file("federated_token_file").map(|(path, _)| ClientAuth::WorkloadIdentity(path))
-        }
-    }
+fn client_secret(section: &mut Section<'_>) -> Option<ClientAuth> {
+    let ends_at = section.parsed("client_secret_expires", day);
+    section.secret("client_secret_file").map(|secret| ClientAuth::ClientSecret { secret, ends_at })
 }
 
-/// Reports the keys of every other kind.
+fn certificate(section: &mut Section<'_>) -> Option<ClientAuth> {
+    let certificates = section.secret_text("certificate_file");
+    let apart = section.has("private_key_file");
+    let key = if apart { section.secret_text("private_key_file") } else { certificates.clone() };
+    let read = Certificate::from_pem(&certificates?, &key?);
+    let place = |keys| if keys && apart { "private_key_file" } else { "certificate_file" };
+    let read = read.map_err(|why| section.problem(place(why.is_the_keys()), why.to_string()));
+    read.ok().map(Arc::new).map(ClientAuth::Certificate)
+}
+
+fn federated_token(section: &mut Section<'_>) -> Option<ClientAuth> {
+    section.secret_file("federated_token_file").map(|(path, _)| ClientAuth::WorkloadIdentity(path))
+}
+
+/// Reports the keys of every proof but `proof`.
 fn reject(section: &mut Section<'_>, proof: &str, kind: &str) {
-    for (other, key, more) in KEYS.iter().filter(|(other, _, _)| *other != proof) {
-        for key in [&[*key], *more].concat() {
+    for Proof { kind: other, keys, .. } in PROOFS.iter().filter(|other| other.kind != proof) {
+        for key in *keys {
             let text = match kind {
                 USER if proof != USER => format!("stands beside a {proof}; the application proves itself in one way"),
                 _ => format!("goes with {other}, and the kind is {kind}"),

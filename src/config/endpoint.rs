@@ -16,7 +16,7 @@ use super::{EndpointKind, EndpointSettings, address, chat, credential, http, par
 use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use crate::delivery::route::{ContactPolicy, EndpointProfile, Fallback};
 use crate::delivery::webhook::{MAX_EVENTS, MAX_EVENTS_WITH_TEMPLATE, SigningSecret, WebhookSettings};
-use crate::partner_center::application::Application;
+use crate::partner_center::{Application, Audience};
 
 /// Token source and scope for Exchange Online; other clouds have others.
 const LOGIN_URL: &str = "https://login.microsoftonline.com/";
@@ -120,7 +120,8 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
         Ok(text.to_owned())
     });
     let scope = if scope_given { scope } else { Some(SCOPE.to_owned()) };
-    Some(Application { login_url: login_url?, tenant: tenant?, client_id: client_id?, scope: scope?, proof: proof? })
+    let audience = Audience::Scope(scope?);
+    Some(Application { login_url: login_url?, tenant: tenant?, client_id: client_id?, audience, proof: proof? })
 }
 
 /// `ca_file`: authorities' certificates in PEM.

@@ -21,8 +21,7 @@ use self::auth::SmtpAuthenticator;
 use self::session::{Failure, Session, Step};
 use crate::delivery::AttemptResult;
 use crate::delivery::route::ContactPolicy;
-use crate::partner_center::Expiry;
-use crate::partner_center::application::Application;
+use crate::partner_center::{Application, Expiry};
 use crate::store::UnrenderedDelivery;
 use crate::text;
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -67,7 +66,7 @@ impl Login {
     pub fn expiry(&self) -> Option<Expiry> {
         match &self.by {
             LoginBy::Password(_) => None,
-            LoginBy::Token(application) => application.expiry(),
+            LoginBy::Token(application) => application.proof.expiry(),
         }
     }
 }

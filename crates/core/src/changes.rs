@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
-use self::belief::is_equivalent;
-pub use self::belief::{LastNotified, MASS_ABSENCE_DELAY, Pending, QualificationState, Review};
+pub use self::pending::{AbsencePolicy, EvalContext, MASS_ABSENCE_DELAY, Pending};
+use self::state::is_equivalent;
+pub use self::state::{LastNotified, QualificationState, Review};
 use crate::event::EventType;
 use crate::qualification::{Entry, Snapshot, Status, Verdict, key};
 use crate::time::Timestamp;
 
-mod belief;
-
-const HOUR: Duration = Duration::from_hours(1);
+mod pending;
+mod state;
 
 /// The status of a missing entry.
 pub const ABSENT: &str = "absent";
@@ -42,34 +42,6 @@ impl Change {
     pub fn is_replaced(&self) -> bool {
         self.to.as_deref() != Some(ABSENT)
     }
-}
-
-/// What [`compare`] needs besides the stored states and the response.
-#[derive(Debug, Clone, Copy)]
-pub struct EvalContext {
-    pub now: Timestamp,
-    /// When the customer's last response was understood; `None` if this is the first one.
-    pub last_seen_at: Option<Timestamp>,
-    /// The first response notifies verdicts on reviews submitted after this; every verdict if `None`.
-    pub notify_since: Option<Timestamp>,
-    /// The last submission for this customer in the activity log.
-    pub submitted_at: Option<Timestamp>,
-    pub first_confirmation: Duration,
-    pub second_confirmation: Duration,
-    pub absence_policy: AbsencePolicy,
-}
-
-/// How a response that lacks an entry, or shows an older one, is confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AbsencePolicy {
-    /// By as many confirmations as [`QualificationState`] requires.
-    Confirm,
-    /// Not yet: the control sample is to be polled first.
-    SampleMissing,
-    /// A mass absence since this time: only confirmations at least an hour later count, and they must be an hour apart.
-    MassAbsence(Timestamp),
-    /// An operator accepted all absences that were pending at this time.
-    AcceptedAt(Timestamp),
 }
 
 /// Compares a response with the stored states. Returns every new state, with its change if there is one. An equivalent

@@ -4,9 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::ERROR_TEXT_MAX_CHARS;
-use super::error::Correlation;
-use super::json::{Json, Object};
+use crate::json::{Json, Object};
 use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
 
@@ -19,15 +17,22 @@ pub struct ApiError {
     correlation_id: Option<Uuid>,
 }
 
+/// Applied before secrets are cut out.
+const TEXT_MAX_CHARS: usize = 2000;
 const CODE_MAX_CHARS: usize = 40;
 const MESSAGE_MAX_CHARS: usize = 300;
 
+/// One line of what another side says, without secrets.
+pub(crate) fn clean(text: &str) -> String {
+    redact::words(&short_line(text, TEXT_MAX_CHARS))
+}
+
 impl ApiError {
     /// Never fails, whatever the body holds. Secrets are cut out.
-    pub(super) fn read(status: u16, body: &[u8], correlation_id: Option<Uuid>) -> Self {
+    pub(crate) fn read(status: u16, body: &[u8], correlation_id: Option<Uuid>) -> Self {
         let parsed = ErrorBody::read(body);
         let fit = |text: String, max_chars| {
-            let text = short_line(&redact::words(&short_line(&text, ERROR_TEXT_MAX_CHARS)), max_chars);
+            let text = short_line(&clean(&text), max_chars);
             (!text.is_empty()).then_some(text)
         };
         Self {
@@ -39,12 +44,12 @@ impl ApiError {
     }
 
     /// An error found before anything was sent.
-    pub(super) fn ours(message: &str) -> Self {
+    pub(crate) fn ours(message: &str) -> Self {
         Self { status: 0, code: None, message: Some(short_line(message, MESSAGE_MAX_CHARS)), correlation_id: None }
     }
 
     /// Sets the message if there is none.
-    pub(super) fn or_message(mut self, message: &str) -> Self {
+    pub(crate) fn or_message(mut self, message: &str) -> Self {
         self.message =
             self.message.or_else(|| Some(short_line(message, MESSAGE_MAX_CHARS)).filter(|text| !text.is_empty()));
         self
@@ -83,7 +88,8 @@ impl ApiError {
             || (self.status == 401 && !self.is_from_login() && self.message().is_some_and(says_so))
     }
 
-    pub(super) fn is_from_login(&self) -> bool {
+    /// True if the login server sent it.
+    pub fn is_from_login(&self) -> bool {
         self.code().is_some_and(|code| code.starts_with("AADSTS"))
     }
 }
@@ -104,6 +110,15 @@ impl fmt::Display for ApiError {
             write!(f, "{separator}{message}")?;
         }
         write!(f, "{}", Correlation(self.correlation_id))
+    }
+}
+
+/// ` (correlation id 7d24…)`, or nothing.
+pub(crate) struct Correlation(pub(crate) Option<Uuid>);
+
+impl fmt::Display for Correlation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |id| write!(f, " (correlation id {id})"))
     }
 }
 

@@ -10,7 +10,7 @@ use vetwatch_core::time::Timestamp;
 /// Accepted: RFC 3339 with any number of decimals and any offset (`+00:00`, `+0000`, `Z`), the same without an offset
 /// (UTC, as documented for `validationStatus`), and `07/25/2020: 00:00:00` (UTC) if day and month cannot be confused.
 /// `0001-01-01` and the like are .NET's "no date".
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let instant = DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::api_error::ApiError;
-use super::error_codes::Hint;
+use crate::api_error::{ApiError, Correlation};
+use crate::error_codes::Hint;
 
 /// Why there is no response. None of these changes a customer's stored state.
 ///
@@ -77,7 +77,7 @@ impl Error {
     }
 
     /// Classifies an error response of Partner Center. A 401 concerns the credential: by then the token was renewed.
-    pub(super) fn of(answer: ApiError, retry_after: Option<Duration>) -> Self {
+    pub(crate) fn of(answer: ApiError, retry_after: Option<Duration>) -> Self {
         match (answer.status(), answer.code()) {
             (429, _) => Self::Throttled { wait: retry_after, answer },
             // It names a wait, so this is throttling and not a failure.
@@ -98,15 +98,6 @@ struct Wait(Option<Duration>);
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |wait| write!(f, "; asked to wait {}", humantime::format_duration(wait)))
-    }
-}
-
-/// ` (correlation id 7d24…)`, or nothing.
-pub(super) struct Correlation(pub(super) Option<Uuid>);
-
-impl fmt::Display for Correlation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |id| write!(f, " (correlation id {id})"))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::api_error::ApiError;
+use crate::api_error::ApiError;
 
 /// The login server's codes, and Partner Center's that concern the credential or its rights.
 const MEANINGS: &[(&str, &str)] = &[
@@ -102,7 +102,7 @@ const CONFLICT: &str = "it conflicts with how the customer stands: in review or 
 const UNDOCUMENTED: &str = "Microsoft does not document what this means: its words, and the correlation id for its \
                             support, are all there is";
 
-pub(super) fn of_submission(refusal: &ApiError) -> Option<&'static str> {
+pub(crate) fn of_submission(refusal: &ApiError) -> Option<&'static str> {
     let (status, code) = (refusal.status(), refusal.code().unwrap_or_default());
     let known =
         SUBMISSIONS.iter().find(|(of, known, _)| (*of, *known) == (status, code)).map(|(_, _, meaning)| *meaning);
@@ -121,10 +121,10 @@ const UNREGISTERED: &str = "a fresh token is refused: is the application registe
                             second factor, and with a role in Partner Center?";
 
 /// Displays `; ` and what to do, or nothing.
-pub(super) struct Hint(Option<&'static str>);
+pub(crate) struct Hint(Option<&'static str>);
 
 impl Hint {
-    pub(super) fn on(refusal: &ApiError) -> Self {
+    pub(crate) fn on(refusal: &ApiError) -> Self {
         if refusal.is_missing_mfa() {
             return Self(Some(MFA));
         }
@@ -132,7 +132,7 @@ impl Hint {
         Self(MEANINGS.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning))
     }
 
-    pub(super) fn on_credential(refusal: &ApiError) -> Self {
+    pub(crate) fn on_credential(refusal: &ApiError) -> Self {
         let Self(known) = Self::on(refusal);
         let otherwise = match refusal.status() {
             0 => Some(NO_USER),

@@ -9,10 +9,11 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 use uuid::Uuid;
 
-use super::ERROR_TEXT_MAX_CHARS;
-use super::budget::{Budget, Reader};
+use crate::api_error::clean;
+use crate::budget::Budget;
 use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::{Clock, Timestamp};
@@ -26,29 +27,48 @@ const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
 /// Longer than any server demands; a mistyped header must not stop polling for a year.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
+/// A client that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("the system's certificates cannot be used")]
+    Tls(#[from] reqwest::Error),
+    /// The setting's name.
+    #[error("`{0}` does not make an address")]
+    Address(&'static str),
+}
+
 /// One per partner: its connections are reused, for the login as well.
 #[derive(Clone)]
-pub(super) struct Http {
+pub(crate) struct Http {
     client: Client,
-    budget: Arc<Budget>,
+    /// What its requests are counted against.
+    budget: Option<Arc<Budget>>,
     clock: Arc<dyn Clock>,
 }
 
 /// A response of any status.
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     /// The reason phrase, unless it is the canonical one.
-    pub(super) reason: Option<String>,
-    pub(super) headers: HeaderMap,
-    /// The received part of the body; for a 2xx all of it.
-    pub(super) body: Vec<u8>,
-    pub(super) began_at: Timestamp,
-    pub(super) ended_at: Timestamp,
+    pub(crate) reason: Option<String>,
+    pub(crate) headers: HeaderMap,
+    /// The received part of the body.
+    pub(crate) body: Vec<u8>,
+    pub(crate) began_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+}
+
+/// What is wanted of the body of a 2xx, of at most so many bytes, counted after decompression and while they arrive.
+#[derive(Clone, Copy)]
+pub(crate) enum Body {
+    Whole(usize),
+    /// The status alone is an answer.
+    Optional(usize),
 }
 
 /// Why no complete response was read.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     TimedOut,
     /// No connection.
     Unreachable(String),
@@ -59,7 +79,7 @@ pub(super) enum Failure {
 impl Http {
     /// # Errors
     /// If the system's certificates cannot be read.
-    pub(super) fn new(budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(budget: Option<Arc<Budget>>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         // Building a client panics without a provider. One that is installed already stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -75,50 +95,32 @@ impl Http {
         Ok(Self { client, budget, clock })
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Notes that `reader` requests a page now.
-    pub(super) fn reads(&self, reader: Reader) {
-        self.budget.reads(reader, self.now());
-    }
-
-    /// Sends a request and reads the response, until `until` at the latest. The body of a 2xx may have at most
-    /// `body_max` bytes, counted after decompression and while they arrive.
-    pub(super) async fn send(
-        &self,
-        request: RequestBuilder,
-        body_max: usize,
-        until: Instant,
-    ) -> Result<Reply, Failure> {
-        let (reply, body) = self.send_with_status(request, body_max, until).await?;
-        body.map(|()| reply)
-    }
-
-    /// As [`Self::send`], for a request whose status alone confirms it: the outcome of reading the body is returned
-    /// separately.
-    pub(super) async fn send_with_status(
-        &self,
-        request: RequestBuilder,
-        body_max: usize,
-        until: Instant,
-    ) -> Result<(Reply, Result<(), Failure>), Failure> {
+    /// Sends a request and reads the response, until `until` at the latest.
+    pub(crate) async fn send(&self, request: RequestBuilder, wanted: Body, until: Instant) -> Result<Reply, Failure> {
         let began_at = self.now();
-        self.budget.spend(began_at);
+        if let Some(budget) = &self.budget {
+            budget.spend(began_at);
+        }
         let mut response = timeout_at(until, request.send()).await.map_err(|_| Failure::TimedOut)?.map_err(failure)?;
         let status = response.status();
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            self.budget.slow_down(self.now());
+        if let Some(budget) = self.budget.as_ref().filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
+            budget.slow_down(self.now());
         }
-        let (mut body, mut came) = (Vec::new(), Ok(()));
+        let mut body = Vec::new();
         if status.is_success() {
-            let read = timeout_at(until, read(&mut response, &mut body, body_max)).await;
-            came = read.unwrap_or(Err(Failure::TimedOut));
+            let (Body::Whole(most) | Body::Optional(most)) = wanted;
+            let outcome = timeout_at(until, read(&mut response, &mut body, most)).await;
+            if let Body::Whole(_) = wanted {
+                outcome.unwrap_or(Err(Failure::TimedOut))?;
+            }
         } else {
             let until = until.min(Instant::now() + ERROR_BODY_TIMEOUT);
             // The status suffices; a missing body is no error.
@@ -127,7 +129,7 @@ impl Http {
         let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
         let reason = reason.map(|reason| redact::words(&short_line(&String::from_utf8_lossy(reason.as_bytes()), 100)));
         let headers = std::mem::take(response.headers_mut());
-        Ok((Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() }, came))
+        Ok(Reply { status: status.as_u16(), reason, headers, body, began_at, ended_at: self.now() })
     }
 }
 
@@ -155,26 +157,26 @@ fn failure(error: reqwest::Error) -> Failure {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    let text = short_line(&redact::words(&short_line(&text, ERROR_TEXT_MAX_CHARS)), 300);
+    let text = short_line(&clean(&text), 300);
     if is_connect { Failure::Unreachable(text) } else { Failure::Broken(text) }
 }
 
 impl Reply {
-    pub(super) fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
     /// A header's value, if it is a GUID.
-    pub(super) fn id(&self, header: &str) -> Option<Uuid> {
+    pub(crate) fn id(&self, header: &str) -> Option<Uuid> {
         Uuid::parse_str(self.headers.get(header)?.to_str().ok()?.trim()).ok()
     }
 
-    pub(super) fn header(&self, header: &str) -> Option<&str> {
+    pub(crate) fn header(&self, header: &str) -> Option<&str> {
         self.headers.get(header)?.to_str().ok()
     }
 
     /// The wait from `Retry-After`, in seconds or as a date, at most an hour.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         retry_after(self.header(RETRY_AFTER.as_str())?, self.ended_at)
     }
 }
@@ -187,6 +189,19 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     }
     let date = DateTime::parse_from_rfc2822(text).ok()?;
     Some(Timestamp::from(date.to_utc()).since(now).min(RETRY_AFTER_MAX))
+}
+
+/// Appends `segments` to `base`, each as exactly one path segment. `None` if one is empty, `.` or `..`, or if `base`
+/// cannot be extended.
+pub(crate) fn join_segments(base: &Url, segments: &[&str]) -> Option<Url> {
+    if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+        return None;
+    }
+    let mut url = base.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.path_segments_mut().ok()?.pop_if_empty().extend(segments);
+    Some(url)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// A JSON value. Booleans lose their value and numbers are text: nothing here needs more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Null,
     Bool,
     Number(String),
@@ -17,31 +17,31 @@ pub(super) enum Json {
 
 /// An object as written: every key, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Object(Vec<(String, Json)>);
+pub(crate) struct Object(Vec<(String, Json)>);
 
 /// A key that occurs more than once, so that its value is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DuplicateKey;
+pub(crate) struct DuplicateKey;
 
 impl Json {
     /// Parses one JSON value. `None` if there is not exactly one, in UTF-8. A byte order mark is tolerated; depth is at
     /// most 128.
-    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(without_bom(body)).ok()
     }
 
-    pub(super) fn as_object(&self) -> Option<&Object> {
+    pub(crate) fn as_object(&self) -> Option<&Object> {
         if let Self::Object(object) = self { Some(object) } else { None }
     }
 
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub(crate) fn as_text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 }
 
 impl Object {
     /// The value of a key, matched without case. `null` counts as absent.
-    pub(super) fn get(&self, key: &str) -> Result<Option<&Json>, DuplicateKey> {
+    pub(crate) fn get(&self, key: &str) -> Result<Option<&Json>, DuplicateKey> {
         let mut found = self.all(key);
         let first = found.next();
         if found.next().is_some() {
@@ -51,13 +51,13 @@ impl Object {
     }
 
     /// Every value of a key, matched without case.
-    pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &Json> {
+    pub(crate) fn all(&self, key: &str) -> impl Iterator<Item = &Json> {
         self.0.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
     }
 }
 
 /// Removes the byte order mark that .NET may write.
-pub(super) fn without_bom(body: &[u8]) -> &[u8] {
+pub(crate) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }
 

@@ -3,8 +3,8 @@
 
 use serde::Deserialize;
 
-use super::date;
-use super::json::{DuplicateKey, Json, Object, without_bom};
+use crate::date;
+use crate::json::{DuplicateKey, Json, Object, without_bom};
 use vetwatch_core::qualification::{Entry, Snapshot};
 use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
@@ -12,7 +12,7 @@ use vetwatch_core::time::Timestamp;
 
 /// Why a response was not understood, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ParseError(pub(super) &'static str);
+pub(crate) struct ParseError(pub(crate) &'static str);
 
 impl From<DuplicateKey> for ParseError {
     fn from(_: DuplicateKey) -> Self {
@@ -24,13 +24,13 @@ impl From<DuplicateKey> for ParseError {
 const ENTRIES_MAX: usize = 100;
 
 /// Names and status words are short; a reason is a sentence.
-const WORD_MAX_CHARS: usize = 200;
+pub(crate) const WORD_MAX_CHARS: usize = 200;
 const REASON_MAX_CHARS: usize = 2000;
 
 /// Parses a customer's qualifications, in every shape documented over the years: a bare array (today's), an array in
 /// `qualifications` (early 2021, and still in the API's own description), a single object (the preview, in
 /// `PascalCase`; the response to a submission).
-pub(super) fn qualifications(body: &[u8]) -> Result<Snapshot, ParseError> {
+pub(crate) fn qualifications(body: &[u8]) -> Result<Snapshot, ParseError> {
     if without_bom(body).trim_ascii().is_empty() {
         return Err(ParseError("the body is empty"));
     }
@@ -82,9 +82,14 @@ fn created_at(object: &Object) -> Option<Timestamp> {
 fn word(object: &Object, key: &str, max_chars: usize) -> Result<Option<String>, ParseError> {
     match object.get(key)? {
         None => Ok(None),
-        Some(Json::Text(text)) => Ok(Some(redact::fact(&short_line(text, max_chars))).filter(|text| !text.is_empty())),
+        Some(Json::Text(text)) => Ok(fact(text, max_chars)),
         Some(_) => Err(ParseError("something else where a text belongs")),
     }
+}
+
+/// One line, without secrets. `None` if it is empty.
+pub(crate) fn fact(text: &str, max_chars: usize) -> Option<String> {
+    Some(redact::fact(&short_line(text, max_chars))).filter(|text| !text.is_empty())
 }
 
 /// A page of the customer list. Other fields are ignored, whatever their shape.
@@ -143,20 +148,19 @@ pub struct ListedCustomer {
 
 /// The customers of one page, and the token of the next one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) customers: Vec<ListedCustomer>,
-    pub(super) next: Option<String>,
+pub(crate) struct Listed {
+    pub(crate) customers: Vec<ListedCustomer>,
+    pub(crate) next: Option<String>,
 }
 
 /// The header that requests the next page.
-pub(super) const CONTINUATION_HEADER: &str = "MS-ContinuationToken";
+pub(crate) const CONTINUATION_HEADER: &str = "MS-ContinuationToken";
 
 /// Parses one page of at most `full` customers.
 ///
 /// `totalCount` is ignored (it counts the page), and so is `links.next.uri` (it may lead to another host, and was seen
-/// both with and without `/v1`): the header alone requests the next page. An empty page is the last one, whatever it
-/// says. A full page with a successor but no token is an error: to take it for the last one would lose customers.
-pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> {
+/// both with and without `/v1`): the header alone requests the next page.
+pub(crate) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> {
     let page: Page =
         serde_json::from_slice(without_bom(body)).map_err(|_| ParseError("the body is not a list of customers"))?;
     let customers: Vec<ListedCustomer> = page.items.into_iter().map(customer).collect::<Result<_, _>>()?;
@@ -169,18 +173,28 @@ pub(super) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> 
             .find(|header| header.key.eq_ignore_ascii_case(CONTINUATION_HEADER))
             .and_then(|header| header.value)
     });
-    let next = in_link.or(page.continuation_token).filter(|token| !token.is_empty() && !customers.is_empty());
-    if next.is_none() && is_followed && customers.len() >= full {
+    let next = next_page(in_link.or(page.continuation_token), is_followed, customers.len(), full)?;
+    Ok(Listed { customers, next })
+}
+
+/// The token of the page after one of `count` items, of at most `full`. An empty page is the last one, whatever it
+/// says. A full page with a successor but no token is an error: to take it for the last one would lose items.
+pub(crate) fn next_page(
+    token: Option<String>,
+    is_followed: bool,
+    count: usize,
+    full: usize,
+) -> Result<Option<String>, ParseError> {
+    let token = token.filter(|token| !token.is_empty() && count > 0);
+    if token.is_none() && is_followed && count >= full {
         return Err(ParseError("a full page that names a next one, without a token to ask for it"));
     }
-    Ok(Listed { customers, next })
+    Ok(token)
 }
 
 fn customer(item: Item) -> Result<ListedCustomer, ParseError> {
     let profile = item.company_profile.unwrap_or_default();
-    let text = |text: Option<String>| {
-        text.map(|text| redact::fact(&short_line(&text, WORD_MAX_CHARS))).filter(|text| !text.is_empty())
-    };
+    let text = |text: Option<String>| fact(&text?, WORD_MAX_CHARS);
     Ok(ListedCustomer {
         id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(ParseError("a customer without an id"))?,
         name: text(profile.company_name).unwrap_or_default(),
@@ -190,11 +204,9 @@ fn customer(item: Item) -> Result<ListedCustomer, ParseError> {
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests;
 
 #[cfg(test)]
-#[path = "wire_fuzz.rs"]
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod fuzz;

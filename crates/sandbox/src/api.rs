@@ -100,11 +100,6 @@ impl Sandbox {
         self.apply(id, Operation::Entry { entry })
     }
 
-    /// Sets all entries, verbatim.
-    pub fn set_entries(&self, id: &str, entries: Vec<Value>) -> Result<(), WorldError> {
-        self.apply(id, Operation::Entries { entries })
-    }
-
     /// Serves these bytes instead of the entries; `None` serves the entries again.
     pub fn set_body(&self, id: &str, body: Option<RawBody>) -> Result<(), WorldError> {
         self.with(|engine, now| engine.world.set_body(id, body, now))
@@ -200,22 +195,22 @@ impl Sandbox {
 
     /// Sets the lifetime of tokens issued from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
-        self.with(|engine, _| engine.entra.set_lifetime(lifetime));
+        self.with(|engine, _| engine.entra.lifetime = lifetime);
     }
 
     /// Replaces the client secret. Tokens issued before stay valid.
     pub fn set_client_secret(&self, secret: &str) {
-        self.with(|engine, _| engine.entra.set_secret(secret.into()));
+        self.with(|engine, _| engine.entra.proofs.set_secret(secret.into()));
     }
 
     /// Registers one more certificate. False if it is not a certificate (PEM) for an RSA key.
     pub fn register_certificate(&self, pem: &str) -> bool {
-        self.with(|engine, _| engine.entra.register_certificate(pem))
+        self.with(|engine, _| engine.entra.proofs.register(pem))
     }
 
     /// Sets the trusted platform's token; `None`: no platform is trusted.
     pub fn set_federated_token(&self, token: Option<&str>) {
-        self.with(|engine, _| engine.entra.set_federated(token.map(str::to_owned)));
+        self.with(|engine, _| engine.entra.proofs.federated = token.map(str::to_owned));
     }
 
     /// Replaces the validation codes; each can be used as often as it says.
@@ -230,32 +225,32 @@ impl Sandbox {
 
     /// Sets how users sign in, and how their refresh tokens are rotated.
     pub fn set_sign_ins(&self, settings: SignIns) {
-        self.with(|engine, _| engine.entra.set_sign_ins(settings));
+        self.with(|engine, _| engine.entra.users.settings = settings);
     }
 
     /// Issues a refresh token, as after a sign-in.
     pub fn sign_in(&self) -> String {
-        self.with(|engine, now| engine.entra.sign_in(now))
+        self.with(|engine, now| engine.entra.users.sign_in(now).1)
     }
 
     /// Revokes every sign-in, as a new password does (AADSTS50173); returns how many there were.
     pub fn revoke_sign_ins(&self) -> usize {
-        self.with(|engine, _| engine.entra.revoke_sign_ins())
+        self.with(|engine, _| engine.entra.users.revoke())
     }
 
     /// Devices that wait for a user to type their code.
     pub fn devices(&self) -> Vec<Device> {
-        self.with(|engine, _| engine.entra.devices())
+        self.with(|engine, _| engine.entra.users.devices())
     }
 
     /// Decides about a device's code. False if no device is waiting with it.
     pub fn decide(&self, user_code: &str, decision: Decision) -> bool {
-        self.with(|engine, _| engine.entra.decide(user_code, decision))
+        self.with(|engine, _| engine.entra.users.decide(user_code, decision))
     }
 
     /// Expires the secret (AADSTS7000222) until another one is set.
     pub fn expire_client_secret(&self) {
-        self.with(|engine, _| engine.entra.expire_secret());
+        self.with(|engine, _| engine.entra.proofs.secret_expired = true);
     }
 }
 
@@ -273,8 +268,7 @@ impl Sandbox {
 
     /// The stored requests about one customer, in any spelling of the id.
     pub fn requests_about(&self, customer: &str) -> Vec<Record> {
-        let about = |record: &&Record| record.customer.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(customer));
-        self.log(|log| log.after(0).filter(about).cloned().collect())
+        self.log(|log| log.after(0).filter(|record| record.is_about(customer)).cloned().collect())
     }
 
     pub fn counts(&self) -> BTreeMap<Kind, Counts> {
@@ -283,12 +277,12 @@ impl Sandbox {
 
     /// Requests of this kind so far.
     pub fn count(&self, kind: Kind) -> u64 {
-        self.log(|log| log.count(kind))
+        self.log(|log| log.count(Some(kind), None))
     }
 
     /// Requests about this customer so far.
     pub fn count_of(&self, customer: &str) -> u64 {
-        self.log(|log| log.count_of(customer))
+        self.log(|log| log.count(None, Some(customer)))
     }
 
     /// Requests by clock hour of arrival, oldest first; hours without requests are omitted.
@@ -318,12 +312,12 @@ impl Sandbox {
 
     /// Waits until `nth` requests of this kind have arrived since the start.
     pub async fn wait_for_requests(&self, kind: Kind, nth: u64, within: Duration) -> Result<(), Error> {
-        self.wait_for(within, |log| (log.count(kind) >= nth).then_some(())).await
+        self.wait_for(within, |log| (log.count(Some(kind), None) >= nth).then_some(())).await
     }
 
     /// Waits until `nth` requests about this customer have arrived since the start.
     pub async fn wait_for_customer(&self, customer: &str, nth: u64, within: Duration) -> Result<(), Error> {
-        self.wait_for(within, |log| (log.count_of(customer) >= nth).then_some(())).await
+        self.wait_for(within, |log| (log.count(None, Some(customer)) >= nth).then_some(())).await
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Engine, Timestamp) -> R) -> R {

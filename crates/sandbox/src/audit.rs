@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::engine::Call;
 use super::errors::{self, Reply};
-use super::pages::{self, LARGEST_PAGE, Paging};
+use super::pages::{self, LARGEST_PAGE};
 use super::response_options::{AuditLogOptions, Keys, Order};
 use super::rule::scrambled;
 use vetwatch_core::time::Timestamp;
@@ -63,44 +63,22 @@ impl Audit {
     }
 }
 
-/// The days of the query.
-#[derive(Debug, Default)]
-struct Days {
-    from: Option<String>,
-    to: Option<String>,
-}
-
-impl Days {
-    fn of(call: &Call) -> Self {
-        let mut days = Self::default();
-        for (name, value) in url::form_urlencoded::parse(call.query.as_bytes()) {
-            match name.as_ref() {
-                "startDate" => days.from = Some(value.into_owned()),
-                "endDate" => days.to = Some(value.into_owned()),
-                _ => {}
-            }
-        }
-        days
-    }
-}
-
 pub(super) fn problems(call: &Call) -> Option<String> {
-    match Days::of(call).from {
+    match call.parameter("startDate") {
         None => Some("without startDate it is the last 30 days, over and over".into()),
         Some(_) => pages::problems(call),
     }
 }
 
 pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now: Timestamp) -> Reply {
-    let (days, paging) = (Days::of(call), Paging::of(call));
     let refuse = |text: &str| errors::standard(StatusCode::BAD_REQUEST, 3000, text);
     let today = now.to_utc().date_naive();
-    let day = |text: &Option<String>, usual: NaiveDate| match text {
+    let day = |name, usual: NaiveDate| match call.parameter(name) {
         None => Some(usual),
-        Some(text) => NaiveDate::parse_from_str(text, "%Y-%m-%d").ok(),
+        Some(text) => NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok(),
     };
     let before = |days| today.checked_sub_days(chrono::Days::new(days)).unwrap_or(today);
-    let (Some(from), Some(to)) = (day(&days.from, before(30)), day(&days.to, today)) else {
+    let (Some(from), Some(to)) = (day("startDate", before(30)), day("endDate", today)) else {
         return refuse("The dates are invalid.");
     };
     if from < before(RETENTION_DAYS) {
@@ -109,14 +87,15 @@ pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now
     if from > to || (to - from).num_days() > MAX_SPAN_DAYS {
         return refuse("The dates must not be more than 30 days apart.");
     }
-    let size = paging.size().unwrap_or(LARGEST_PAGE).min(auditing.page_size.unwrap_or(LARGEST_PAGE)).max(1);
-    let begin = match paging.token(call).map(place) {
+    let size = pages::size(call).unwrap_or(LARGEST_PAGE).min(auditing.page_size.unwrap_or(LARGEST_PAGE)).max(1);
+    let begin = match pages::token(call).map(place) {
         Some(None) => return refuse("The continuation token is invalid."),
         begin => begin.flatten().unwrap_or(0),
     };
+    let ends_before = auditing.end_is_exclusive && call.parameter("endDate").is_some();
     let is_shown = |entry: &&Entry| {
         let day = entry.at.to_utc().date_naive();
-        let is_within = from <= day && (day < to || day == to && !(auditing.end_is_exclusive && days.to.is_some()));
+        let is_within = from <= day && (day < to || day == to && !ends_before);
         is_within && auditing.lag.is_none_or(|lag| entry.written_at.after(lag) <= now)
     };
     let mut shown: Vec<_> = audit.0.iter().enumerate().filter(|(_, entry)| is_shown(entry)).collect();

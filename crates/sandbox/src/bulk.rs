@@ -9,7 +9,7 @@ use super::world::CustomerDetails;
 use vetwatch_core::time::Timestamp;
 
 /// Documented reasons, each in the casing of the documentation.
-pub const REASONS: &[&str] = &[
+pub(crate) const REASONS: &[&str] = &[
     "Not an Education Customer",
     "No longer an Education Customer",
     "Not an Education Customer - After Review",
@@ -62,7 +62,7 @@ impl Bulk {
 
 /// The id of the `n`-th generated customer, from 0. The same in every sandbox.
 #[must_use]
-pub fn id(n: u64) -> String {
+pub(crate) fn id(n: u64) -> String {
     let bytes = (u128::from(scrambled(2 * n)) << 64 | u128::from(scrambled(2 * n + 1))).to_be_bytes();
     let id: Uuid = Builder::from_random_bytes(bytes).into_uuid();
     id.to_string()

@@ -42,6 +42,12 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The last value of a parameter of the query.
+    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+        let all = url::form_urlencoded::parse(self.query.as_bytes());
+        all.filter(|(key, _)| key == name).last().map(|(_, value)| value.into_owned())
+    }
+
     fn target(&self) -> Target<'_> {
         let segments: Vec<&str> = self.path.split('/').skip(1).collect();
         match (self.method.as_str(), segments.as_slice()) {
@@ -202,8 +208,11 @@ impl Engine {
 
     /// Partner Center's regular response, with the quirks that apply.
     pub(super) fn answer(&mut self, call: &Call, arrival: &Arrival, now: Timestamp) -> Reply {
-        let refusal =
-            if arrival.kind.is_api() { refuse(arrival.authorization, self.entra.mfa_refusal()) } else { None };
+        let refusal = if arrival.kind.is_api() {
+            refuse(arrival.authorization, self.entra.users.settings.mfa_refusal)
+        } else {
+            None
+        };
         let reply = refusal.unwrap_or_else(|| {
             let usual = AppliedQuirks::default();
             let quirks = arrival.quirks.as_deref().unwrap_or(&usual);

@@ -22,7 +22,7 @@ use super::errors::Reply;
 use vetwatch_core::time::Timestamp;
 
 /// The resource of tokens for the API.
-pub const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
+pub(super) const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
 /// Entra still issues tokens for it; Partner Center has rejected them since 2025-08-31.
 const RETIRED_RESOURCE: &str = "https://graph.windows.net";
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -62,9 +62,10 @@ struct Token {
 pub(super) struct Entra {
     tenant: String,
     client_id: String,
-    proofs: Proofs,
-    users: Users,
-    lifetime: Duration,
+    pub(super) proofs: Proofs,
+    pub(super) users: Users,
+    /// Of tokens issued from now on.
+    pub(super) lifetime: Duration,
     tokens: HashMap<String, Token>,
 }
 
@@ -72,59 +73,6 @@ impl Entra {
     pub(super) fn new(tenant: String, client_id: String, client_secret: String, lifetime: Duration) -> Self {
         let (proofs, users) = (Proofs::new(client_secret), Users::default());
         Self { tenant, client_id, proofs, users, lifetime, tokens: HashMap::new() }
-    }
-
-    pub(super) fn set_secret(&mut self, secret: String) {
-        (self.proofs.secret, self.proofs.secret_expired) = (secret, false);
-    }
-
-    pub(super) fn expire_secret(&mut self) {
-        self.proofs.secret_expired = true;
-    }
-
-    /// False if it is not a certificate for an RSA key.
-    pub(super) fn register_certificate(&mut self, pem: &str) -> bool {
-        self.proofs.register(pem)
-    }
-
-    pub(super) fn forget_certificates(&mut self) {
-        self.proofs.certificates.clear();
-    }
-
-    pub(super) fn set_federated(&mut self, token: Option<String>) {
-        self.proofs.federated = token;
-    }
-
-    pub(super) fn sign_ins(&self) -> SignIns {
-        self.users.settings.clone()
-    }
-
-    pub(super) fn set_sign_ins(&mut self, settings: SignIns) {
-        self.users.settings = settings;
-    }
-
-    pub(super) fn devices(&self) -> Vec<Device> {
-        self.users.devices()
-    }
-
-    /// False if no device is waiting with that code.
-    pub(super) fn decide(&mut self, user_code: &str, decision: Decision) -> bool {
-        self.users.decide(user_code, decision)
-    }
-
-    /// Issues a refresh token, as after a sign-in.
-    pub(super) fn sign_in(&mut self, now: Timestamp) -> String {
-        self.users.sign_in(now).1
-    }
-
-    /// Revokes every sign-in; returns how many there were.
-    pub(super) fn revoke_sign_ins(&mut self) -> usize {
-        self.users.revoke()
-    }
-
-    /// Sets the lifetime of tokens issued from now on.
-    pub(super) fn set_lifetime(&mut self, lifetime: Duration) {
-        self.lifetime = lifetime;
     }
 
     /// The access tokens issued so far, except dropped ones.
@@ -160,10 +108,6 @@ impl Entra {
         let token =
             header.and_then(|header| header.split_once(' ')).and_then(|(_, token)| self.tokens.get(token.trim()));
         token.is_some_and(|token| token.user.is_some())
-    }
-
-    pub(super) fn mfa_refusal(&self) -> MfaRefusal {
-        self.users.settings.mfa_refusal
     }
 
     /// Responds to `POST /{tenant}/oauth2/token` or, if `v2`, `…/oauth2/v2.0/token`. `host` is the request's host.

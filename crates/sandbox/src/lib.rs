@@ -16,39 +16,39 @@
 //!
 //! [`smtp_server`] and [`webhook_receiver`] are the other two peers.
 
+mod api;
 mod audit;
-pub mod bulk;
-mod inbox;
+mod body;
+mod bulk;
 pub mod control;
+mod duration_serde;
 mod engine;
-pub mod entra;
+mod entra;
 pub mod entry;
 mod errors;
-pub mod fault;
-mod api;
+mod fault;
 mod history;
 mod hourly_counts;
-pub mod log;
-pub mod smtp_server;
-pub mod response_options;
+mod inbox;
+mod listener;
+mod log;
 mod operation;
 mod pages;
-mod listener;
-pub mod quirk;
-pub mod webhook_receiver;
+mod quirk;
 mod respond;
-pub mod rule;
-mod transport;
+pub mod response_options;
+mod rule;
 mod server;
+pub mod smtp_server;
 mod submissions;
-mod duration_serde;
-pub mod throttle;
-pub mod world;
-mod body;
+mod throttle;
+mod transport;
+pub mod webhook_receiver;
+mod world;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub use throttle::{RetryAfter, ThrottleSettings, Window};
 pub use world::{CustomerDetails, RawBody, World, WorldError};
 
 use engine::Engine;
-use listener::Port;
+use listener::{FREE_PORT, Port};
 use server::Shared;
 use vetwatch_core::time::Clock;
 
@@ -91,7 +91,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: FREE_PORT,
             tenant: "5a4d0b1e-0c5c-4c8e-9f0e-2f6d3b1a7c11".into(),
             client_id: "8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22".into(),
             client_secret: "sandbox-secret".into(),
@@ -135,6 +135,9 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Starts listening, without any customers.
+    ///
+    /// # Errors
+    /// If the address is not a loopback address, or cannot be listened on.
     pub async fn start(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let address = options.listen;
         if !address.ip().is_loopback() {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -23,6 +23,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// Any free port of 127.0.0.1.
+pub(super) const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Accepts connections for a server until it is stopped.
 pub(super) struct Acceptor {
@@ -51,13 +54,6 @@ impl Acceptor {
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
-    }
-}
-
-impl Acceptor {
-    /// Returns when the server is stopped.
-    pub(super) async fn stopped(&self) {
-        self.stop.cancelled().await;
     }
 }
 
@@ -172,7 +168,7 @@ impl AsyncWrite for Wire {
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum State {
-    Open { stop: CancellationToken, open: TaskTracker, accepting: JoinHandle<()> },
+    Open { stop: CancellationToken, open: TaskTracker, accepting: JoinHandle<Option<()>> },
     Closed(TcpSocket),
     Lost,
 }
@@ -187,7 +183,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Listens on `address` and serves. Port 0 takes a free one.
+    /// Listens on `address` and serves until it is stopped. Port 0 takes a free one.
     ///
     /// # Errors
     /// If the address is not a loopback address, or cannot be bound.
@@ -218,13 +214,7 @@ impl Port {
     pub(super) async fn open_http(address: SocketAddr, router: Router) -> io::Result<Self> {
         Self::open(address, move |acceptor| {
             let service = router.clone().into_make_service_with_connect_info::<ConnectionControl>();
-            async move {
-                let stop = acceptor.stop.clone();
-                tokio::select! {
-                    _ = axum::serve(acceptor, service) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
+            async move { drop(axum::serve(acceptor, service).await) }
         })
         .await
     }
@@ -270,7 +260,7 @@ impl Port {
         let tcp = socket.listen(1024)?;
         let (stop, open) = (self.dropped.child_token(), TaskTracker::new());
         let acceptor = Acceptor { tcp, stop: stop.clone(), open: open.clone(), accepted: Arc::clone(&self.accepted) };
-        let accepting = tokio::spawn((self.serve)(acceptor));
+        let accepting = tokio::spawn(stop.clone().run_until_cancelled_owned((self.serve)(acceptor)));
         *state = State::Open { stop, open, accepting };
         Ok(())
     }

@@ -83,6 +83,13 @@ pub struct Record {
     pub progress: Progress,
 }
 
+impl Record {
+    /// True for a request about this customer, in any spelling of the id.
+    pub(super) fn is_about(&self, customer: &str) -> bool {
+        self.customer.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(customer))
+    }
+}
+
 /// A request that a careful client would not have sent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Violation {
@@ -117,7 +124,7 @@ pub struct RequestLog {
     ring: VecDeque<Record>,
     counts: BTreeMap<Kind, Counts>,
     hours: Hours,
-    by_customer: HashMap<String, u64>,
+    by_customer: HashMap<String, BTreeMap<Kind, u64>>,
     violations: VecDeque<Violation>,
     violated: u64,
     ids: [HashSet<Uuid>; 2],
@@ -143,9 +150,14 @@ impl RequestLog {
         self.last
     }
 
-    /// Requests of this kind so far.
-    pub fn count(&self, kind: Kind) -> u64 {
-        self.counts.get(&kind).map_or(0, |counts| counts.requests)
+    /// Requests so far of this kind and about this customer, in any spelling of the id. `None` counts all.
+    pub fn count(&self, kind: Option<Kind>, customer: Option<&str>) -> u64 {
+        match (kind, customer.map(|customer| self.by_customer.get(&customer.to_lowercase()))) {
+            (None, None) => self.last,
+            (Some(kind), None) => self.counts.get(&kind).map_or(0, |counts| counts.requests),
+            (None, Some(kinds)) => kinds.into_iter().flat_map(BTreeMap::values).sum(),
+            (Some(kind), Some(kinds)) => kinds.and_then(|kinds| kinds.get(&kind)).copied().unwrap_or(0),
+        }
     }
 
     pub fn counts(&self) -> &BTreeMap<Kind, Counts> {
@@ -155,11 +167,6 @@ impl RequestLog {
     /// Requests by clock hour of arrival, oldest first.
     pub fn hours(&self) -> impl DoubleEndedIterator<Item = Hour> {
         self.hours.all()
-    }
-
-    /// Requests about this customer so far, in any spelling of the id.
-    pub fn count_of(&self, customer: &str) -> u64 {
-        self.by_customer.get(&customer.to_lowercase()).copied().unwrap_or(0)
     }
 
     /// Stored requests with a number above `seq`, oldest first.
@@ -191,10 +198,11 @@ impl RequestLog {
             None => {}
         }
         if let Some(customer) = &record.customer {
-            match self.by_customer.get_mut(customer.as_str()) {
-                Some(count) => *count += 1,
-                None => *self.by_customer.entry(customer.to_lowercase()).or_default() += 1,
-            }
+            let kinds = match self.by_customer.get_mut(customer.as_str()) {
+                Some(kinds) => kinds,
+                None => self.by_customer.entry(customer.to_lowercase()).or_default(),
+            };
+            *kinds.entry(record.kind).or_default() += 1;
         }
         if self.capacity > 0 {
             if self.ring.len() >= self.capacity {

@@ -35,7 +35,7 @@ pub enum Operation {
         #[serde(default = "education")]
         qualification: String,
     },
-    /// Sets an entry with only these fields, written as [quirks](super::quirk) say.
+    /// Sets an entry with only these fields, written as [quirks](super::Quirk) say.
     Set {
         #[serde(default = "education")]
         qualification: String,

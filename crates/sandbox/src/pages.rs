@@ -79,39 +79,21 @@ struct Header<'a> {
     value: &'a str,
 }
 
-/// Paging parameters of a request.
-#[derive(Debug, Default)]
-pub(super) struct Paging {
-    size: Option<String>,
-    seeks_next: bool,
+pub(super) fn size(call: &Call) -> Option<usize> {
+    call.parameter("size")?.parse().ok().filter(|size| (1..=LARGEST_PAGE).contains(size))
 }
 
-impl Paging {
-    pub(super) fn of(call: &Call) -> Self {
-        let mut paging = Self::default();
-        for (name, value) in url::form_urlencoded::parse(call.query.as_bytes()) {
-            match name.as_ref() {
-                "size" => paging.size = Some(value.into_owned()),
-                "seekOperation" => paging.seeks_next = value.eq_ignore_ascii_case("next"),
-                _ => {}
-            }
-        }
-        paging
-    }
+fn seeks_next(call: &Call) -> bool {
+    call.parameter("seekOperation").is_some_and(|value| value.eq_ignore_ascii_case("next"))
+}
 
-    pub(super) fn size(&self) -> Option<usize> {
-        self.size.as_ref().and_then(|size| size.parse().ok()).filter(|size| (1..=LARGEST_PAGE).contains(size))
-    }
-
-    /// `None` without `seekOperation=next`: the header alone yields the first page again.
-    pub(super) fn token<'a>(&self, call: &'a Call) -> Option<&'a str> {
-        call.header("ms-continuationtoken").filter(|_| self.seeks_next)
-    }
+/// `None` without `seekOperation=next`: the header alone yields the first page again.
+pub(super) fn token(call: &Call) -> Option<&str> {
+    call.header("ms-continuationtoken").filter(|_| seeks_next(call))
 }
 
 pub(super) fn problems(call: &Call) -> Option<String> {
-    let paging = Paging::of(call);
-    match (paging.size(), paging.seeks_next, call.header("ms-continuationtoken")) {
+    match (size(call), seeks_next(call), call.header("ms-continuationtoken")) {
         (None, ..) => Some(format!("size must be 1 to {LARGEST_PAGE}")),
         (_, true, None) => Some("seekOperation=Next without MS-ContinuationToken".into()),
         (_, false, Some(_)) => Some("MS-ContinuationToken without seekOperation=Next".into()),
@@ -120,12 +102,11 @@ pub(super) fn problems(call: &Call) -> Option<String> {
 }
 
 pub(super) fn answer(world: &World, call: &Call, listing: &PaginationOptions) -> Reply {
-    let paging = Paging::of(call);
-    let Some(asked) = paging.size() else {
+    let Some(asked) = size(call) else {
         let text = format!("The property size is invalid: it must be between 1 and {LARGEST_PAGE}.");
         return errors::standard(StatusCode::BAD_REQUEST, 3000, &text);
     };
-    let token = paging.token(call);
+    let token = token(call);
     let begin = match token.map(Place::read) {
         Some(None) => {
             return errors::standard(StatusCode::BAD_REQUEST, 3000, "The continuation token is invalid.");

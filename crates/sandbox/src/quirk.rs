@@ -35,7 +35,27 @@ pub enum Quirk {
     Nothing,
 }
 
+/// What a quirk changes; at most one quirk of each applies to a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aspect {
+    Body,
+    Pagination,
+    AuditLog,
+    Transport,
+    View,
+}
+
 impl Quirk {
+    fn aspect(&self) -> Aspect {
+        match self {
+            Self::Writing(_) => Aspect::Body,
+            Self::Listing(_) => Aspect::Pagination,
+            Self::Auditing(_) => Aspect::AuditLog,
+            Self::Sending(_) => Aspect::Transport,
+            Self::Past { .. } | Self::Nothing => Aspect::View,
+        }
+    }
+
     fn concerns(&self, kind: Kind) -> bool {
         match self {
             Self::Writing(_) => matches!(kind, Kind::Qualifications | Kind::Submissions),
@@ -112,8 +132,8 @@ impl Quirks {
         }
         let mut quirks = AppliedQuirks::default();
         let mut met = false;
-        for is_one in [writing, listing, auditing, sending, view] {
-            let wanted = |quirk: &Quirk| is_one(quirk) && quirk.concerns(kind);
+        for aspect in [Aspect::Body, Aspect::Pagination, Aspect::AuditLog, Aspect::Transport, Aspect::View] {
+            let wanted = |quirk: &Quirk| quirk.aspect() == aspect && quirk.concerns(kind);
             let Some((_, quirk)) = self.0.first_match(kind, customer, now, wanted) else { continue };
             met = true;
             match quirk {
@@ -127,24 +147,4 @@ impl Quirks {
         }
         met.then(|| Box::new(quirks))
     }
-}
-
-fn writing(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Writing(_))
-}
-
-fn listing(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Listing(_))
-}
-
-fn auditing(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Auditing(_))
-}
-
-fn sending(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Sending(_))
-}
-
-fn view(quirk: &Quirk) -> bool {
-    matches!(quirk, Quirk::Past { .. } | Quirk::Nothing)
 }

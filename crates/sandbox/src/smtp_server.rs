@@ -6,13 +6,13 @@ mod session;
 mod tests;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use super::inbox::Missing;
 use super::inbox::{Collection, Script};
-use super::listener::{Acceptor, Port};
+use super::listener::{FREE_PORT, Port};
 use vetwatch_core::time::{Clock, Timestamp};
 
 /// An accepted message.
@@ -33,10 +33,6 @@ impl Mail {
     /// Header and body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.raw).into_owned()
-    }
-
-    pub fn is_to(&self, address: &str) -> bool {
-        self.to.iter().any(|to| to.eq_ignore_ascii_case(address))
     }
 }
 
@@ -139,11 +135,6 @@ pub struct SmtpServer {
 impl SmtpServer {
     /// Listens on a free port of 127.0.0.1.
     pub async fn start(clock: Arc<dyn Clock>) -> io::Result<Self> {
-        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), clock).await
-    }
-
-    /// Listens on this loopback address.
-    pub async fn start_on(address: SocketAddr, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let server = Arc::new(ServerState {
             clock,
             mails: Collection::new(),
@@ -151,7 +142,15 @@ impl SmtpServer {
             commands: Mutex::default(),
         });
         let shared = Arc::clone(&server);
-        let port = Port::open(address, move |acceptor| accept(acceptor, Arc::clone(&shared))).await?;
+        let port = Port::open(FREE_PORT, move |acceptor| {
+            let server = Arc::clone(&shared);
+            async move {
+                loop {
+                    tokio::spawn(session::serve(acceptor.next().await, Arc::clone(&server)));
+                }
+            }
+        })
+        .await?;
         Ok(Self { port, server })
     }
 
@@ -219,16 +218,5 @@ impl SmtpServer {
 impl std::fmt::Debug for SmtpServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mailbox").field("address", &self.address()).finish_non_exhaustive()
-    }
-}
-
-async fn accept(acceptor: Acceptor, server: Arc<ServerState>) {
-    loop {
-        tokio::select! {
-            wire = acceptor.next() => {
-                tokio::spawn(session::serve(wire, Arc::clone(&server)));
-            }
-            () = acceptor.stopped() => return,
-        }
     }
 }

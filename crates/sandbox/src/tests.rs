@@ -291,6 +291,17 @@ async fn the_control_api_does_what_the_methods_do() {
     };
     assert_eq!(setup.get(&about(&id), &token).await.0, 503);
     assert_eq!(waiting.await.unwrap(), json!({"reached": true, "count": 1}));
+    let about_it = format!("&customer={}", id.to_uppercase());
+    for (query, count) in [
+        (String::new(), 2),
+        ("&kind=token".into(), 1),
+        (about_it.clone(), 1),
+        (format!("{about_it}&kind=qualifications"), 1),
+        (format!("{about_it}&kind=submissions"), 0),
+    ] {
+        let (_, seen) = setup.control("GET", &format!("wait?nth=1{query}"), &json!({})).await;
+        assert_eq!(seen, json!({"reached": count > 0, "count": count}), "{query}");
+    }
     let (_, log) = setup.control("GET", "requests?after=0&kind=qualifications&wait=10s", &json!({})).await;
     assert_eq!((&log["requests"][0]["status"], &log["requests"][0]["fault"]), (&json!(503), &json!("status")));
 

@@ -7,7 +7,7 @@ mod tests;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use url::Url;
 
 pub use super::inbox::Missing;
 use super::inbox::{Collection, Script};
-use super::listener::{ConnectionControl, Disconnect, Port};
+use super::listener::{ConnectionControl, Disconnect, FREE_PORT, Port};
 pub use signature::Signature;
 use signature::Verifier;
 use vetwatch_core::time::{Clock, Timestamp};
@@ -108,15 +108,10 @@ impl Receiver {
     /// # Errors
     /// If the secret is malformed, or no port can be bound.
     pub async fn start(secret: Option<&str>, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), secret, clock).await
-    }
-
-    /// Like [`Self::start`], on this loopback address.
-    pub async fn start_on(address: SocketAddr, secret: Option<&str>, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let verifier = secret.map(Verifier::new).transpose()?;
         let server = Arc::new(ServerState { clock, hooks: Collection::new(), script: Script::new(), verifier });
         let router = Router::new().fallback(receive).with_state(Arc::clone(&server));
-        let port = Port::open_http(address, router).await?;
+        let port = Port::open_http(FREE_PORT, router).await?;
         let url = Url::parse(&format!("http://{}/hook", port.address())).map_err(io::Error::other)?;
         Ok(Self { port, url, server })
     }

@@ -1,6 +1,7 @@
 //! Logins at mail servers.
 
 use super::*;
+use crate::partner_center::Audience;
 
 /// Replaces the example's password.
 const OAUTH: &str = "[smtp.office.oauth]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = 'app'\n\
@@ -20,12 +21,12 @@ fn a_mail_server_is_logged_into_with_a_token_of_an_application() {
     };
     let usual = application("client_secret_expires = '2027-01-31'");
     assert_eq!(usual.login_url.as_str(), "https://login.microsoftonline.com/");
-    assert_eq!(usual.scope, "https://outlook.office365.com/.default");
-    assert_eq!(usual.expiry().unwrap().at.to_string(), "2027-01-31T00:00:00.000Z");
+    assert_eq!(usual.audience, Audience::Scope("https://outlook.office365.com/.default".into()));
+    assert_eq!(usual.proof.expiry().unwrap().at.to_string(), "2027-01-31T00:00:00.000Z");
     let other = application("login_url = 'http://127.0.0.1:8080'\nscope = 'https://outlook.office365.us/.default'");
     assert_eq!(
-        (other.login_url.as_str(), other.scope.as_str()),
-        ("http://127.0.0.1:8080/", "https://outlook.office365.us/.default")
+        (other.login_url.as_str(), other.audience),
+        ("http://127.0.0.1:8080/", Audience::Scope("https://outlook.office365.us/.default".into()))
     );
     let platform = OAUTH.replace("client_secret_file", "federated_token_file");
     let config = desk.with("password_file = \"smtp-password\"", &platform).unwrap();

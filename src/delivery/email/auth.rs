@@ -6,10 +6,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 
 use super::session::{Failure, Reply, Session, Step};
 use super::{Login, LoginBy, SmtpSettings};
-use crate::partner_center::application::{ServiceToken, ServiceTokenError, ServiceTokens};
+use crate::partner_center::{Error, Token, Tokens};
 use crate::redact::{self, Known};
 use crate::text;
 use crate::time::Clock;
@@ -33,7 +34,7 @@ pub(super) enum SmtpAuthenticator {
     },
     Token {
         username: String,
-        tokens: Box<ServiceTokens>,
+        tokens: Box<Tokens>,
     },
     /// The client certificate is unusable; each attempt reports it.
     CertificateError(String),
@@ -64,17 +65,21 @@ impl SmtpAuthenticator {
                 let known = Known::login(username, password.expose_secret());
                 Self::Password { username: username.clone(), password: password.clone(), _known: known }
             }
-            Some(Login { username, by: LoginBy::Token(application) }) => match ServiceTokens::new(application, clock) {
-                Ok(tokens) => Self::Token { username: username.clone(), tokens: Box::new(tokens) },
-                Err(error) => Self::CertificateError(error.to_string()),
-            },
+            Some(Login { username, by: LoginBy::Token(application) }) => {
+                match Tokens::of_application(application, clock) {
+                    Ok(tokens) => Self::Token { username: username.clone(), tokens: Box::new(tokens) },
+                    Err(error) => Self::CertificateError(error.to_string()),
+                }
+            }
         }
     }
 
     /// The token for the login; `None` if it needs none.
-    pub(super) async fn token(&self) -> Result<Option<ServiceToken>, Failure> {
+    pub(super) async fn token(&self) -> Result<Option<Arc<Token>>, Failure> {
         match self {
-            Self::Token { tokens, .. } => Ok(Some(tokens.current(TOKEN_DEADLINE).await?)),
+            Self::Token { tokens, .. } => {
+                Ok(Some(tokens.current(tokens.mark(), Instant::now() + TOKEN_DEADLINE).await?))
+            }
             Self::CertificateError(why) => Err(Failure::Broken(why.clone())),
             Self::None | Self::Password { .. } => Ok(None),
         }
@@ -93,11 +98,11 @@ impl SmtpAuthenticator {
             }
         };
         *step = Step::Token;
-        let mut token = tokens.current(TOKEN_DEADLINE).await?;
+        let mut token = tokens.current(tokens.mark(), Instant::now() + TOKEN_DEADLINE).await?;
         let mut opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
         if matches!(&opened, Err(Failure::Refused(reply)) if reply.code == BAD_CREDENTIALS && *step == Step::Login) {
             *step = Step::Token;
-            match tokens.replace_rejected(&token, TOKEN_DEADLINE).await? {
+            match tokens.replace_rejected(&token, tokens.mark(), Instant::now() + TOKEN_DEADLINE).await? {
                 Some(replacement) => {
                     token = replacement;
                     opened = Session::open(smtp, Some(SmtpAuth::Token(username, token.expose())), step).await;
@@ -118,11 +123,13 @@ impl SmtpAuthenticator {
     }
 }
 
-impl From<ServiceTokenError> for Failure {
-    fn from(error: ServiceTokenError) -> Self {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
         match error {
-            ServiceTokenError::Refused(why) => Self::NoToken(why),
-            ServiceTokenError::NotNow(why) => Self::Broken(why),
+            // The hint of a refusal without the login server's code is about Partner Center.
+            Error::Credential(refusal) if !refusal.is_from_login() => Self::NoToken(refusal.to_string()),
+            Error::Credential(_) => Self::NoToken(error.to_string()),
+            _ => Self::Broken(error.to_string()),
         }
     }
 }

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use url::Url;
 use vetwatch::delivery::Outcome;
 use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, Tls};
-use vetwatch::partner_center::ClientAuth;
-use vetwatch::partner_center::application::Application;
+use vetwatch::partner_center::{Application, Audience, ClientAuth};
 use vetwatch::time::{ManualClock, Timestamp};
 
 use super::script::scripted;
@@ -79,7 +78,7 @@ impl LoginServer {
             login_url: self.url.clone(),
             tenant: "contoso.onmicrosoft.com".to_owned(),
             client_id: "5a9e0c6d-0000-4000-8000-00000000000b".to_owned(),
-            scope: "https://outlook.office365.com/.default".to_owned(),
+            audience: Audience::Scope("https://outlook.office365.com/.default".to_owned()),
             proof: ClientAuth::ClientSecret { secret: SECRET.into(), ends_at: None },
         };
         settings.smtp.login = Some(Login { username: MAILBOX.to_owned(), by: LoginBy::Token(Box::new(application)) });

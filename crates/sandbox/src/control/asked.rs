@@ -28,9 +28,7 @@ impl Filter {
 
     fn matches(&self, record: &Record) -> bool {
         self.kind.is_none_or(|kind| kind == record.kind)
-            && self.customer.as_ref().is_none_or(|wanted| {
-                record.customer.as_deref().is_some_and(|customer| customer.eq_ignore_ascii_case(wanted))
-            })
+            && self.customer.as_ref().is_none_or(|customer| record.is_about(customer))
     }
 }
 
@@ -57,11 +55,7 @@ pub(super) async fn requests(State(shared): App, Query(query): Parameters) -> An
 
 pub(super) async fn wait(State(shared): App, Query(query): Parameters) -> Answer {
     let (filter, nth) = (Filter::of(&query)?, number(&query, "nth")?.unwrap_or(1));
-    let count = |log: &RequestLog| match (&filter.customer, filter.kind) {
-        (Some(customer), _) => log.count_of(customer),
-        (None, Some(kind)) => log.count(kind),
-        (None, None) => log.last(),
-    };
+    let count = |log: &RequestLog| log.count(filter.kind, filter.customer.as_deref());
     let reached = shared.wait_for(duration(&query)?, |engine| (count(&engine.log) >= nth).then_some(())).await;
     ok(&json!({"reached": reached.is_some(), "count": shared.with(|engine, _| count(&engine.log))}))
 }

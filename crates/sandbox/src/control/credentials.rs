@@ -17,25 +17,25 @@ pub(super) async fn set_secret(State(shared): App, body: Bytes) -> Answer {
     let Some(secret) = command.get("client_secret").and_then(Value::as_str) else {
         return Err(bad(r#"a secret is {"client_secret": "…"}"#));
     };
-    shared.with(|engine, _| engine.entra.set_secret(secret.to_owned()));
+    shared.with(|engine, _| engine.entra.proofs.set_secret(secret.to_owned()));
     done()
 }
 
 pub(super) async fn expire_secret(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.entra.expire_secret());
+    shared.with(|engine, _| engine.entra.proofs.secret_expired = true);
     done()
 }
 
 pub(super) async fn register(State(shared): App, body: Bytes) -> Answer {
     let pem = String::from_utf8_lossy(&body);
-    if shared.with(|engine, _| engine.entra.register_certificate(&pem)) {
+    if shared.with(|engine, _| engine.entra.proofs.register(&pem)) {
         return done();
     }
     Err(bad("that is no certificate (PEM) for an RSA key"))
 }
 
 pub(super) async fn forget(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.entra.forget_certificates());
+    shared.with(|engine, _| engine.entra.proofs.certificates.clear());
     done()
 }
 
@@ -44,31 +44,31 @@ pub(super) async fn trust(State(shared): App, body: Bytes) -> Answer {
     if token.is_empty() {
         return Err(bad("the body is the token"));
     }
-    shared.with(|engine, _| engine.entra.set_federated(Some(token)));
+    shared.with(|engine, _| engine.entra.proofs.federated = Some(token));
     done()
 }
 
 pub(super) async fn distrust(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.entra.set_federated(None));
+    shared.with(|engine, _| engine.entra.proofs.federated = None);
     done()
 }
 
 pub(super) async fn sign_ins(State(shared): App) -> Answer {
-    ok(&shared.with(|engine, _| engine.entra.sign_ins()))
+    ok(&shared.with(|engine, _| engine.entra.users.settings.clone()))
 }
 
 pub(super) async fn set_sign_ins(State(shared): App, body: Bytes) -> Answer {
     let settings: SignIns = strictly(&read(&body)?)?;
-    shared.with(|engine, _| engine.entra.set_sign_ins(settings));
+    shared.with(|engine, _| engine.entra.users.settings = settings);
     done()
 }
 
 pub(super) async fn revoke(State(shared): App) -> Answer {
-    ok(&json!({"revoked": shared.with(|engine, _| engine.entra.revoke_sign_ins())}))
+    ok(&json!({"revoked": shared.with(|engine, _| engine.entra.users.revoke())}))
 }
 
 pub(super) async fn devices(State(shared): App) -> Answer {
-    ok(&json!({"devices": shared.with(|engine, _| engine.entra.devices())}))
+    ok(&json!({"devices": shared.with(|engine, _| engine.entra.users.devices())}))
 }
 
 pub(super) async fn decide(State(shared): App, Path((code, decision)): Path<(String, String)>) -> Answer {
@@ -77,7 +77,7 @@ pub(super) async fn decide(State(shared): App, Path((code, decision)): Path<(Str
         "decline" => Decision::Declined,
         other => return Err(bad(format!("{other:?} is neither approve nor decline"))),
     };
-    if shared.with(|engine, _| engine.entra.decide(&code, decision)) {
+    if shared.with(|engine, _| engine.entra.users.decide(&code, decision)) {
         return done();
     }
     Err(Refusal(StatusCode::NOT_FOUND, format!("no device waits with the code {code:?}")))

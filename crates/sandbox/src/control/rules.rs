@@ -23,6 +23,14 @@ fn rule<T: DeserializeOwned + Serialize>(body: &[u8]) -> Result<Rule<T>, Refusal
     strictly(&command)
 }
 
+fn removed(what: &str, id: &str, remove: impl FnOnce(u64) -> bool) -> Answer {
+    let number = id.parse().map_err(|_| bad(format!("{id:?} is not the number of a {what}")))?;
+    if remove(number) {
+        return done();
+    }
+    Err(Refusal(StatusCode::NOT_FOUND, format!("there is no {what} {number}")))
+}
+
 pub(super) async fn faults(State(shared): App) -> Answer {
     ok(&json!({"faults": shared.with(|engine, now| engine.faults.list(now))}))
 }
@@ -38,11 +46,7 @@ pub(super) async fn clear_faults(State(shared): App) -> Answer {
 }
 
 pub(super) async fn release(State(shared): App, Path(id): Path<String>) -> Answer {
-    let number = id.parse().map_err(|_| bad(format!("{id:?} is not the number of a fault")))?;
-    if shared.with(|engine, _| engine.faults.remove(number)) {
-        return done();
-    }
-    Err(Refusal(StatusCode::NOT_FOUND, format!("there is no fault {number}")))
+    removed("fault", &id, |number| shared.with(|engine, _| engine.faults.remove(number)))
 }
 
 pub(super) async fn quirks(State(shared): App) -> Answer {
@@ -60,11 +64,7 @@ pub(super) async fn clear_quirks(State(shared): App) -> Answer {
 }
 
 pub(super) async fn end_quirk(State(shared): App, Path(id): Path<String>) -> Answer {
-    let number = id.parse().map_err(|_| bad(format!("{id:?} is not the number of a quirk")))?;
-    if shared.with(|engine, _| engine.quirks.remove(number)) {
-        return done();
-    }
-    Err(Refusal(StatusCode::NOT_FOUND, format!("there is no quirk {number}")))
+    removed("quirk", &id, |number| shared.with(|engine, _| engine.quirks.remove(number)))
 }
 
 pub(super) async fn show_throttle(State(shared): App) -> Answer {

@@ -22,12 +22,12 @@ const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The application's registered credentials.
 #[derive(Debug)]
-pub(super) struct Proofs {
-    pub(super) secret: String,
-    pub(super) secret_expired: bool,
-    pub(super) certificates: Vec<X509>,
+pub(crate) struct Proofs {
+    secret: String,
+    pub(crate) secret_expired: bool,
+    pub(crate) certificates: Vec<X509>,
     /// The trusted platform's current token.
-    pub(super) federated: Option<String>,
+    pub(crate) federated: Option<String>,
     /// The `jti` of each assertion that was used.
     used: HashSet<String>,
 }
@@ -37,8 +37,12 @@ impl Proofs {
         Self { secret, secret_expired: false, certificates: Vec::new(), federated: None, used: HashSet::new() }
     }
 
+    pub(crate) fn set_secret(&mut self, secret: String) {
+        (self.secret, self.secret_expired) = (secret, false);
+    }
+
     /// Adds a certificate to those known. False if it is not one.
-    pub(super) fn register(&mut self, pem: &str) -> bool {
+    pub(crate) fn register(&mut self, pem: &str) -> bool {
         let der = CertificateDer::from_pem_slice(pem.as_bytes());
         let read = der.ok().and_then(|der| X509::read(&der));
         self.certificates.extend(read.clone());

@@ -92,7 +92,7 @@ pub struct Device {
 
 /// The sign-in that an access token belongs to.
 #[derive(Debug, Clone)]
-pub(super) struct OfUser {
+pub(crate) struct OfUser {
     pub(super) mfa: bool,
     family: usize,
     /// The refresh token that was redeemed for the access token.
@@ -100,8 +100,8 @@ pub(super) struct OfUser {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Users {
-    pub(super) settings: SignIns,
+pub(crate) struct Users {
+    pub(crate) settings: SignIns,
     devices: HashMap<String, Device>,
     /// Each issued refresh token: its sign-in, and the time of issue.
     tokens: HashMap<String, (usize, Timestamp)>,
@@ -148,12 +148,12 @@ impl Users {
         })
     }
 
-    pub(super) fn devices(&self) -> Vec<Device> {
+    pub(crate) fn devices(&self) -> Vec<Device> {
         self.devices.values().cloned().collect()
     }
 
     /// False if no device is waiting with that code.
-    pub(super) fn decide(&mut self, user_code: &str, decision: Decision) -> bool {
+    pub(crate) fn decide(&mut self, user_code: &str, decision: Decision) -> bool {
         let device = self.devices.values_mut().find(|device| device.user_code.eq_ignore_ascii_case(user_code));
         device.map(|device| device.decision = decision).is_some()
     }
@@ -192,7 +192,7 @@ impl Users {
         }
     }
 
-    pub(super) fn sign_in(&mut self, now: Timestamp) -> (OfUser, String) {
+    pub(crate) fn sign_in(&mut self, now: Timestamp) -> (OfUser, String) {
         let (family, mfa, token) = (self.families.len(), self.settings.mfa, format!("1.{}", made_up(800)));
         self.families.push(Family { latest: token.clone(), previous: None, revoked: false, mfa });
         self.tokens.insert(token.clone(), (family, now));
@@ -200,7 +200,7 @@ impl Users {
     }
 
     /// Revokes every sign-in, as a changed password does.
-    pub(super) fn revoke(&mut self) -> usize {
+    pub(crate) fn revoke(&mut self) -> usize {
         self.families.iter_mut().for_each(|family| family.revoked = true);
         self.families.len()
     }

@@ -6,13 +6,18 @@
 use chrono::NaiveDate;
 use ring::digest::{SHA256, digest};
 
-use super::budget::Reader;
-use super::json::{DuplicateKey, Json, Object, without_bom};
-use super::wire::{CONTINUATION_HEADER, ParseError};
-use super::{CHINA_API_HOST, Continuation, Error, PAGE_SIZE, PartnerCenter, date, join_segments};
-use vetwatch_core::redact;
+use super::{Continuation, PAGE_SIZE, PartnerCenter};
+use crate::budget::Reader;
+use crate::date;
+use crate::error::Error;
+use crate::http::join_segments;
+use crate::json::{DuplicateKey, Json, Object, without_bom};
+use crate::wire::{self, CONTINUATION_HEADER, ParseError, WORD_MAX_CHARS};
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::Timestamp;
+
+/// Microsoft's cloud in China, run by 21Vianet.
+const CHINA_API_HOST: &str = "partner.partnercenterapi.microsoftonline.cn";
 
 /// What a user or an application of the partner did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,20 +71,15 @@ impl PartnerCenter {
         to: Option<NaiveDate>,
         after: Option<&Continuation>,
     ) -> Result<OperationPage, Error> {
-        self.http.reads(Reader::ActivityLog);
         let url = join_segments(&self.api_url, &["v1", "auditrecords"]).map(|mut url| {
             let day = |day: NaiveDate| day.format("%Y-%m-%d").to_string();
             url.query_pairs_mut().append_pair("startDate", &day(from));
             if let Some(to) = to {
                 url.query_pairs_mut().append_pair("endDate", &day(to));
             }
-            url.query_pairs_mut().append_pair("size", &PAGE_SIZE.to_string());
-            if after.is_some() {
-                url.query_pairs_mut().append_pair("seekOperation", "Next");
-            }
             url
         });
-        let Some(call) = self.page(url, after).await? else {
+        let Some(call) = self.page(Reader::ActivityLog, url, after).await? else {
             return Ok(OperationPage { operations: Vec::new(), skipped: 0, next: None });
         };
         let page = operations(&call.reply.body, PAGE_SIZE).map_err(|why| call.unreadable(why))?;
@@ -101,8 +101,6 @@ pub(super) struct Operations {
     pub(super) next: Option<String>,
 }
 
-const WORD_MAX_CHARS: usize = 200;
-
 /// Parses a page of at most `full` records. Fails only if it is not a page, or if the token of the next one is missing.
 pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseError> {
     let no_list = || ParseError("the body is not a list of audit records");
@@ -112,11 +110,9 @@ pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseEr
         items.iter().filter_map(|item| item.as_object().and_then(|record| operation(record).ok().flatten())).collect();
     let link = page.get("links")?.and_then(Json::as_object).map_or(Ok(None), |links| links.get("next"))?;
     let in_body = page.get("continuationToken")?.and_then(Json::as_text);
-    let next = link.and_then(token).or(in_body).filter(|token| !token.is_empty() && !items.is_empty());
-    if next.is_none() && link.is_some() && items.len() >= full {
-        return Err(ParseError("a full page that names a next one, without a token to ask for it"));
-    }
-    Ok(Operations { skipped: items.len() - read.len(), next: next.map(str::to_owned), read })
+    let token = link.and_then(token).or(in_body).map(str::to_owned);
+    let next = wire::next_page(token, link.is_some(), items.len(), full)?;
+    Ok(Operations { skipped: items.len() - read.len(), next, read })
 }
 
 fn token(link: &Json) -> Option<&str> {
@@ -144,7 +140,7 @@ fn operation(record: &Object) -> Result<Option<Operation>, DuplicateKey> {
         kind: OperationKind::of(kind),
         at,
         customer_id: short_line(customer_id, WORD_MAX_CHARS),
-        customer_name: redact::fact(&short_line(text("customerName")?, WORD_MAX_CHARS)),
+        customer_name: wire::fact(text("customerName")?, WORD_MAX_CHARS).unwrap_or_default(),
         is_done: ["succeeded", "progress"].iter().any(|done| status.trim().eq_ignore_ascii_case(done)),
     }))
 }
@@ -174,6 +170,5 @@ fn digest_of(words: &[&str]) -> i64 {
 }
 
 #[cfg(test)]
-#[path = "audit_tests.rs"]
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests;

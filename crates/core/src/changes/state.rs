@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AbsencePolicy, EvalContext, HOUR};
+use super::pending::{AbsencePolicy, EvalContext, HOUR, Pending};
 use crate::qualification::{Entry, Status, Verdict};
 use crate::time::Timestamp;
 
@@ -51,22 +51,6 @@ pub struct LastNotified {
     pub review_created_at: Option<Timestamp>,
     /// When the verdict was seen.
     pub at: Timestamp,
-}
-
-/// A difference that may come from a stale copy, an absence or a verdict with an early date. It is accepted after
-/// enough confirmations in a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    /// `None` if the entry is missing.
-    pub shows: Option<Entry>,
-    pub since: Timestamp,
-    /// When anything else was last seen.
-    pub last_other_at: Option<Timestamp>,
-    /// Polls that counted.
-    pub confirmations: u32,
-    pub last_confirmed_at: Timestamp,
-    /// When it will be accepted if it stays.
-    pub until: Timestamp,
 }
 
 impl QualificationState {
@@ -130,7 +114,7 @@ impl QualificationState {
     /// | polls | verdict |
     /// | --- | --- |
     /// | 3 | the last notified, in place of a later review; dated before the last notified; undated and the same as the last notified, though a review started since; an hour early while the review was first seen less than an hour ago |
-    /// | 2 | with_date an hour or more before the attempt |
+    /// | 2 | dated an hour or more before the attempt |
     /// | 1 | any other, and one that equals the last notified within its attempt |
     fn confirmations_for(&self, entry: &Entry, since: Timestamp) -> u32 {
         let Status::Verdict(verdict) = entry.status() else { return 1 };
@@ -138,11 +122,11 @@ impl QualificationState {
             return 1;
         }
         let last = self.last_notified.as_ref();
-        let Some(created) = entry.created_at else {
+        if entry.created_at.is_none() {
             let is_old =
                 last.is_some_and(|last| last.attempt < self.review.attempt && last.has_same_verdict(verdict, entry));
             return if is_old { 3 } else { 1 };
-        };
+        }
         let in_attempt = last.filter(|last| last.attempt == self.review.attempt);
         let is_known = in_attempt.is_some_and(|last| last.equals(verdict, entry, self.review.attempt));
         let is_past = last.is_some_and(|last| later(last.created_at, entry.created_at));
@@ -150,7 +134,7 @@ impl QualificationState {
             return 3;
         }
         let is_shown = self.entry.as_ref().is_some_and(|shown| same_second(shown.created_at, entry.created_at));
-        let is_early = self.review.created_at.is_some_and(|began| !near(began, created) && began > created);
+        let is_early = hour_later(self.review.created_at, entry.created_at);
         if is_known || is_shown || !is_early {
             return 1;
         }
@@ -160,8 +144,7 @@ impl QualificationState {
 
     /// True if `entry` is dated at least an hour before the stored one.
     fn is_rolled_back(&self, entry: &Entry) -> bool {
-        let shown = self.entry.as_ref().and_then(|entry| entry.created_at);
-        shown.zip(entry.created_at).is_some_and(|(shown, created)| shown > created && !near(shown, created))
+        self.entry.as_ref().is_some_and(|shown| hour_later(shown.created_at, entry.created_at))
     }
 
     /// True if `entry` is the last notified verdict and the state shows a review that started later.
@@ -259,7 +242,7 @@ impl LastNotified {
 
     /// Adds a date that has appeared. One that is hours before the review may belong to another.
     pub(super) fn with_date(self, entry: &Entry, review: &Review) -> Self {
-        let is_early = review.created_at.zip(entry.created_at).is_some_and(|(a, b)| a > b && !near(a, b));
+        let is_early = hour_later(review.created_at, entry.created_at);
         match entry.status() {
             Status::Verdict(verdict)
                 if self.created_at.is_none() && !is_early && self.equals(verdict, entry, review.attempt) =>
@@ -268,50 +251,6 @@ impl LastNotified {
             }
             _ => self,
         }
-    }
-}
-
-/// During a mass absence, confirmations count only after this long, and then this far apart.
-pub const MASS_ABSENCE_DELAY: Duration = HOUR;
-
-impl Pending {
-    /// When the next confirmation counts.
-    #[must_use]
-    pub fn next_confirmation_at(&self, ctx: &EvalContext) -> Timestamp {
-        match ctx.absence_policy {
-            AbsencePolicy::MassAbsence(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY) => {
-                since.after(MASS_ABSENCE_DELAY)
-            }
-            AbsencePolicy::MassAbsence(_) => self.last_confirmed_at.after(MASS_ABSENCE_DELAY),
-            // At growing intervals: the control sample needs the budget, too.
-            AbsencePolicy::SampleMissing => {
-                ctx.now.after(ctx.now.since(self.since).min(HOUR).max(ctx.first_confirmation))
-            }
-            _ if self.confirmations == 1 => self.last_confirmed_at.after(ctx.first_confirmation),
-            AbsencePolicy::Confirm | AbsencePolicy::AcceptedAt(_) => {
-                self.last_confirmed_at.after(ctx.second_confirmation)
-            }
-        }
-    }
-
-    /// When it is accepted if it stays until `needed` responses have shown it.
-    pub(super) fn until(&self, needed: u32, ctx: &EvalContext) -> Timestamp {
-        let next = self.next_confirmation_at(ctx);
-        match ctx.absence_policy {
-            AbsencePolicy::MassAbsence(_) if self.must_restart(ctx) => next.after(MASS_ABSENCE_DELAY),
-            AbsencePolicy::MassAbsence(_) | AbsencePolicy::SampleMissing => next,
-            _ if needed.saturating_sub(self.confirmations) > 1 => next.after(ctx.second_confirmation),
-            _ => next,
-        }
-    }
-
-    /// True if no confirmation counts because all were taken less than an hour into the mass absence.
-    pub(super) fn must_restart(&self, ctx: &EvalContext) -> bool {
-        matches!(ctx.absence_policy, AbsencePolicy::MassAbsence(since) if self.last_confirmed_at < since.after(MASS_ABSENCE_DELAY))
-    }
-
-    pub(super) fn is_accepted(&self, ctx: &EvalContext) -> bool {
-        matches!(ctx.absence_policy, AbsencePolicy::AcceptedAt(at) if self.since <= at)
     }
 }
 
@@ -335,7 +274,12 @@ fn same_second(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     a.zip(b).is_some_and(|(a, b)| a.as_secs() == b.as_secs())
 }
 
+/// True if both are known and `a` is at least an hour later, to the second.
+fn hour_later(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
+    a.zip(b).is_some_and(|(a, b)| a > b && !near(a, b))
+}
+
 /// True if both are known and `a` is at least a second later.
-pub(super) fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
+fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     a.zip(b).is_some_and(|(a, b)| a.as_secs() > b.as_secs())
 }

@@ -129,7 +129,7 @@ mod tests {
 
     macro_rules! pem {
         ($name:literal) => {
-            include_str!(concat!("../../../tests/data/certificates/", $name))
+            include_str!(concat!("../../../../tests/data/certificates/", $name))
         };
     }
 

@@ -1,6 +1,7 @@
 //! Access tokens: one shared by all calls, fetched by one request at a time, renewed before it expires and once when it
 //! is rejected.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,12 +11,14 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::error::Error;
-use super::login::{Login, Version};
+use super::application::Application;
+use super::login::Login;
 use super::refresh;
 use super::token_file::TokenFile;
+use crate::error::Error;
+use crate::http::{Http, SetupError};
 use vetwatch_core::redact::Known;
-use vetwatch_core::time::Timestamp;
+use vetwatch_core::time::{Clock, Timestamp};
 
 /// How long before its expiry a token is renewed (or at 80 % of its lifetime, if that is later).
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(5);
@@ -32,7 +35,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of a renewal while the old token is valid.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) struct Tokens {
+/// The tokens of one application: one shared by all callers, cached until shortly before it expires.
+pub struct Tokens {
     login: Arc<Login>,
     /// `None` for the application's own tokens.
     user: Option<TokenFile>,
@@ -43,8 +47,9 @@ pub(super) struct Tokens {
     completed: AtomicU64,
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct RequestEpoch(u64);
+/// When a call began, counted in token requests.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestEpoch(u64);
 
 struct Cached {
     token: Arc<Token>,
@@ -57,14 +62,15 @@ struct Failed {
     error: Error,
 }
 
-pub(super) struct Token {
+/// Only [`Token::expose`] shows it.
+pub struct Token {
     secret: SecretString,
     _known: Known,
     obtained_at: Timestamp,
     ends_at: Timestamp,
-    /// Obtained because Partner Center rejected its predecessor.
+    /// Obtained because the service rejected its predecessor.
     is_replacement: bool,
-    /// Partner Center accepted it at least once.
+    /// The service accepted it at least once.
     accepted: AtomicBool,
 }
 
@@ -75,29 +81,42 @@ impl Token {
         Self { secret, _known: known, obtained_at, ends_at, is_replacement: false, accepted: AtomicBool::new(false) }
     }
 
-    pub(super) fn expose(&self) -> &str {
+    #[must_use]
+    pub fn expose(&self) -> &str {
         self.secret.expose_secret()
     }
 
-    pub(super) fn mark_accepted(&self) {
+    /// The service accepted the token: if it is rejected later, it has expired, and a new one may help.
+    pub fn mark_accepted(&self) {
         self.accepted.store(true, Ordering::Relaxed);
     }
 }
 
 impl Tokens {
-    pub(super) fn new(login: Login, user: Option<TokenFile>) -> Self {
+    /// The application's own tokens, counted against no budget. Sends nothing.
+    ///
+    /// # Errors
+    /// If the system's certificates cannot be read, or the tenant does not fit into the URL.
+    pub fn of_application(application: &Application, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+        Self::new(Http::new(None, clock)?, application, None)
+    }
+
+    pub(crate) fn new(http: Http, application: &Application, user: Option<TokenFile>) -> Result<Self, SetupError> {
         let (cached, in_flight, completed) = (StdMutex::default(), Mutex::default(), AtomicU64::default());
-        Self { login: Arc::new(login), user, cached, in_flight, completed }
+        Ok(Self { login: Arc::new(Login::new(http, application)?), user, cached, in_flight, completed })
     }
 
     /// Marks the start of a call: a token request that fails later is not repeated for this call.
-    pub(super) fn mark(&self) -> RequestEpoch {
+    pub fn mark(&self) -> RequestEpoch {
         RequestEpoch(self.completed.load(Ordering::SeqCst))
     }
 
     /// Returns a token that is valid by our clock. Concurrent callers share one request, and its error if it fails. A
     /// token due for renewal but not expired is used while the renewal runs, and if it fails.
-    pub(super) async fn current(&self, epoch: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
+    ///
+    /// # Errors
+    /// If no token can be obtained.
+    pub async fn current(&self, epoch: RequestEpoch, until: Instant) -> Result<Arc<Token>, Error> {
         if let Some(token) = self.valid() {
             return Ok(token);
         }
@@ -124,9 +143,12 @@ impl Tokens {
         }
     }
 
-    /// Replaces a token that Partner Center rejected: by one fetched meanwhile, or by a new one. `None` if another one
+    /// Replaces a token that the service rejected: by one fetched meanwhile, or by a new one. `None` if another one
     /// would not help: the rejected token was itself a replacement, obtained a moment ago.
-    pub(super) async fn replace_rejected(
+    ///
+    /// # Errors
+    /// If no token can be obtained.
+    pub async fn replace_rejected(
         &self,
         rejected: &Arc<Token>,
         epoch: RequestEpoch,
@@ -149,7 +171,7 @@ impl Tokens {
     }
 
     /// Never returns this token again.
-    pub(super) fn forget(&self, token: &Arc<Token>) {
+    pub(crate) fn forget(&self, token: &Arc<Token>) {
         self.cached().take_if(|cached| Arc::ptr_eq(&cached.token, token));
     }
 
@@ -178,12 +200,7 @@ impl Tokens {
         let token = if let Some(file) = &self.user {
             refresh::redeem(Arc::clone(&self.login), file.clone(), until).await
         } else {
-            let (version, what) = match &self.login.scope {
-                Some(scope) => (Version::V2, ("scope", scope.as_str())),
-                None => (Version::V1, ("resource", self.login.resource)),
-            };
-            let form = [("grant_type", "client_credentials"), what];
-            let granted = self.login.grant(version, &form, until).await;
+            let granted = self.login.grant(&[("grant_type", "client_credentials")], until).await;
             granted.map(|granted| granted.token).map_err(|denied| denied.error)
         };
         token.map(|token| Token { is_replacement, ..token })
@@ -205,6 +222,18 @@ impl Tokens {
 
     fn replaced(&self, rejected: &Arc<Token>) -> Option<Arc<Token>> {
         self.cached().as_ref().map(|cached| &cached.token).filter(|token| !Arc::ptr_eq(token, rejected)).cloned()
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
     }
 }
 

@@ -129,17 +129,17 @@ mod tests {
     /// The expected values are `openssl x509`'s.
     #[test]
     fn a_certificate_is_read_as_openssl_reads_it() {
-        let read = X509::read(&der(include_str!("../../../tests/data/certificates/app.pem"))).unwrap();
-        assert_eq!(read.thumbprint, include_str!("../../../tests/data/certificates/app.thumbprint").trim());
+        let read = X509::read(&der(include_str!("../../../../tests/data/certificates/app.pem"))).unwrap();
+        assert_eq!(read.thumbprint, include_str!("../../../../tests/data/certificates/app.thumbprint").trim());
         let dates = format!("{} {}", read.begins_at, read.ends_at);
-        assert_eq!(dates, include_str!("../../../tests/data/certificates/app.dates").trim());
-        assert_eq!(X509::read(&der(include_str!("../../../tests/data/certificates/ec.pem"))), None, "not RSA");
+        assert_eq!(dates, include_str!("../../../../tests/data/certificates/app.dates").trim());
+        assert_eq!(X509::read(&der(include_str!("../../../../tests/data/certificates/ec.pem"))), None, "not RSA");
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(at in 0_usize..900, byte: u8, cut in 0_usize..900) {
-            let mut der = der(include_str!("../../../tests/data/certificates/app.pem"));
+            let mut der = der(include_str!("../../../../tests/data/certificates/app.pem"));
             if let Some(place) = der.get_mut(at) {
                 *place = byte;
             }

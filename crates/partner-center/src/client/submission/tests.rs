@@ -1,6 +1,6 @@
 use super::super::testing::{Reply, Request, Server};
-use super::super::{Budget, Credential, Customers, PartnerSettings, RESOURCE};
 use super::*;
+use crate::{Budget, Credential, Customers, PartnerSettings, RESOURCE};
 use vetwatch_core::time::{Clock, ManualClock};
 
 const K12: &str = r#"{"qualification":"Education","educationSegment":"K12","website":"contoso.edu"}"#;

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::error::Error;
-use super::json::{Json, Object};
-use super::wire::ParseError;
-use super::{PartnerCenter, join_segments};
+use super::PartnerCenter;
+use crate::error::Error;
+use crate::http::join_segments;
+use crate::json::{Json, Object};
+use crate::wire::{ParseError, WORD_MAX_CHARS};
 use vetwatch_core::text::short_line;
 
 const BODY_MAX_BYTES: usize = 1024 * 1024;
-const WORD_MAX_CHARS: usize = 200;
 
 /// A validation code, as Partner Center shows it. `None` for what is not shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

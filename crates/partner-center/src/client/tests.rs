@@ -8,6 +8,8 @@ use tokio::sync::Semaphore;
 
 use super::testing::{Reply, Request, Server};
 use super::*;
+use crate::{Credential, Customers, RESOURCE};
+use vetwatch_core::redact;
 use vetwatch_core::time::ManualClock;
 
 const SECRET: &str = "s3cret~of+the/app=";
@@ -349,5 +351,4 @@ fn addresses_keep_their_base_and_never_double_the_version() {
     }
 }
 
-#[path = "token_tests.rs"]
 mod tokens;

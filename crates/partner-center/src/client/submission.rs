@@ -9,16 +9,12 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
-use url::Url;
 use uuid::Uuid;
 
-use super::auth::Token;
-use super::error::Error;
-use super::http::Failure;
-use super::{
-    Answer, CORRELATION_HEADER, Call, PartnerCenter, QUALIFICATIONS_MAX_BYTES, RESPONSE_TIMEOUT, error_codes,
-    invalid_url, join_segments, wire, with_headers,
-};
+use super::{Answer, Call, PartnerCenter, QUALIFICATIONS_MAX_BYTES, invalid_url};
+use crate::error::Error;
+use crate::http::join_segments;
+use crate::{error_codes, http, wire};
 use vetwatch_core::qualification::key;
 use vetwatch_core::redact::{self, Known};
 use vetwatch_core::time::Timestamp;
@@ -154,7 +150,9 @@ impl PartnerCenter {
         let (mut is_renewed, mut may_have_arrived) = (false, false);
         let mut pauses = REPEAT_PAUSES.into_iter();
         loop {
-            let error = match self.send(&url, &token, request_id, submission, until).await {
+            let request = self.http.client().post(url.clone()).json(&submission.body());
+            let body = http::Body::Optional(QUALIFICATIONS_MAX_BYTES);
+            let error = match self.exchange(request, Arc::clone(&token), request_id, body, until).await {
                 Ok(call) if call.reply.is_success() => return Ok(submitted(call, submission)),
                 // Rejected before anything was carried out, so a new request is no second attempt. After one with an
                 // unknown outcome it could be.
@@ -174,8 +172,8 @@ impl PartnerCenter {
                     }
                     error
                 }
-                Err((error, was_sent)) => {
-                    may_have_arrived |= was_sent;
+                Err(error) => {
+                    may_have_arrived |= !matches!(error, Error::Unreachable(_));
                     error
                 }
             };
@@ -184,34 +182,6 @@ impl PartnerCenter {
                 _ => return Err(NotSubmitted { error, may_have_arrived }),
             }
         }
-    }
-
-    /// Sends one request. An error carries whether it may have arrived.
-    async fn send(
-        &self,
-        url: &Url,
-        token: &Arc<Token>,
-        request_id: Uuid,
-        submission: &Submission,
-        until: Instant,
-    ) -> Result<Call, (Error, bool)> {
-        let correlation_id = Uuid::new_v4();
-        let request = self.http.client().post(url.clone()).json(&submission.body());
-        let request = with_headers(request, token, request_id, correlation_id);
-        let after = self.deadline.min(RESPONSE_TIMEOUT);
-        let until = until.min(Instant::now() + after);
-        let (reply, _) = self.http.send_with_status(request, QUALIFICATIONS_MAX_BYTES, until).await.map_err(
-            |failure| match failure {
-                Failure::TimedOut => (Error::TimedOut { after, correlation_id: Some(correlation_id) }, true),
-                Failure::Unreachable(why) => (Error::Unreachable(why), false),
-                Failure::Broken(why) => (Error::Unreadable { what: why, correlation_id: Some(correlation_id) }, true),
-            },
-        )?;
-        if reply.status != 401 {
-            token.mark_accepted();
-        }
-        let correlation_id = reply.id(CORRELATION_HEADER).unwrap_or(correlation_id);
-        Ok(Call { reply, token: Arc::clone(token), request_id, correlation_id })
     }
 }
 

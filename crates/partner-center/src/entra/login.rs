@@ -3,45 +3,36 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
-use super::api_error::ApiError;
-use super::application::Application;
-use super::auth::Token;
+use super::application::{Application, Audience};
 use super::credential::ClientAuth;
-use super::error::Error;
-use super::http::{Failure, Http, Reply};
-use super::json::{Json, Object};
-use super::{PartnerSettings, SetupError, join_segments, token_file};
+use super::token_file;
+use super::tokens::Token;
+use crate::api_error::ApiError;
+use crate::error::Error;
+use crate::http::{Body, Failure, Http, Reply, SetupError, join_segments};
+use crate::json::{Json, Object};
 use vetwatch_core::redact::Known;
 
 /// Lifetime of a token that does not name one, and the longest that is accepted.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
 const LIFETIME_MAX: Duration = Duration::from_hours(24);
+const BODY_MAX_BYTES: usize = 64 * 1024;
 
 /// An application of a tenant at its cloud's login server.
 pub(super) struct Login {
     pub(super) http: Http,
-    /// v1, with `resource`: documented for Partner Center.
     v1: Url,
-    /// v2, with `scope`: for device codes.
     v2: Url,
     device_code: Url,
     client_id: String,
+    audience: Audience,
     proof: ClientAuth,
     _known: Known,
-    pub(super) resource: &'static str,
-    /// Scope for a service other than Partner Center; selects v2 instead of v1.
-    pub(super) scope: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
-    V1,
-    V2,
 }
 
 pub(super) struct TokenGrant {
@@ -63,60 +54,52 @@ impl TokenDenied {
 }
 
 impl Login {
-    pub(super) fn new(http: Http, settings: &PartnerSettings, proof: ClientAuth) -> Result<Self, SetupError> {
-        Self::at(http, &settings.login_url, &settings.tenant, &settings.client_id, proof, settings.resource)
-    }
-
-    pub(super) fn of(http: Http, application: &Application) -> Result<Self, SetupError> {
-        let Application { login_url, tenant, client_id, scope, proof } = application;
-        let login = Self::at(http, login_url, tenant, client_id, proof.clone(), "")?;
-        Ok(Self { scope: Some(scope.clone()), ..login })
-    }
-
-    fn at(
-        http: Http,
-        login_url: &Url,
-        tenant: &str,
-        client_id: &str,
-        proof: ClientAuth,
-        resource: &'static str,
-    ) -> Result<Self, SetupError> {
+    pub(super) fn new(http: Http, application: &Application) -> Result<Self, SetupError> {
+        let Application { login_url, tenant, client_id, audience, proof } = application.clone();
         let at = |segments: &[&str]| {
-            join_segments(login_url, &[&[tenant], segments].concat()).ok_or(SetupError::Address("tenant"))
+            join_segments(&login_url, &[&[&*tenant], segments].concat()).ok_or(SetupError::Address("tenant"))
         };
         Ok(Self {
             http,
             v1: at(&["oauth2", "token"])?,
             v2: at(&["oauth2", "v2.0", "token"])?,
             device_code: at(&["oauth2", "v2.0", "devicecode"])?,
-            client_id: client_id.to_owned(),
-            _known: Known::of(match &proof {
-                ClientAuth::ClientSecret { secret, .. } => Some(secret.expose_secret()),
-                ClientAuth::Certificate(_) | ClientAuth::WorkloadIdentity(_) => None,
-            }),
+            client_id,
+            audience,
+            _known: Known::of(proof.secret()),
             proof,
-            resource,
-            scope: None,
         })
     }
 
-    /// Sends one token request, authenticated as the application.
-    pub(super) async fn grant(
-        &self,
-        version: Version,
-        form: &[(&str, &str)],
-        until: Instant,
-    ) -> Result<TokenGrant, TokenDenied> {
-        let endpoint = if version == Version::V1 { &self.v1 } else { &self.v2 };
+    /// Sends one token request for the audience, authenticated as the application.
+    pub(super) async fn grant(&self, form: &[(&str, &str)], until: Instant) -> Result<TokenGrant, TokenDenied> {
+        let (endpoint, audience) = match &self.audience {
+            Audience::Resource(resource) => (&self.v1, ("resource", *resource)),
+            Audience::Scope(scope) => (&self.v2, ("scope", scope.as_str())),
+        };
+        self.grant_at(endpoint, &[form, &[audience]].concat(), until).await
+    }
+
+    /// Requests a device code for a user's tokens.
+    pub(super) async fn device_code(&self, until: Instant) -> Result<Reply, TokenDenied> {
+        let scope = match &self.audience {
+            Audience::Resource(resource) => format!("{resource}/user_impersonation offline_access"),
+            Audience::Scope(scope) => format!("{scope} offline_access"),
+        };
+        self.post(&self.device_code, &[("scope", &scope)], until).await
+    }
+
+    /// Sends one token request of a person who was shown `device_code`.
+    pub(super) async fn grant_device(&self, device_code: &str, until: Instant) -> Result<TokenGrant, TokenDenied> {
+        let form = [("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", device_code)];
+        self.grant_at(&self.v2, &form, until).await
+    }
+
+    async fn grant_at(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<TokenGrant, TokenDenied> {
         let proof = self.proof.fields(&self.client_id, endpoint, self.http.now()).await.map_err(TokenDenied::failed)?;
         let proof: Vec<(&str, &str)> = proof.iter().map(|(name, value)| (*name, Cow::as_ref(value))).collect();
         let reply = self.post(endpoint, &[form, &proof].concat(), until).await?;
         read(&reply).ok_or_else(|| TokenDenied::failed("the login server's answer is not a token"))
-    }
-
-    /// Requests a device code.
-    pub(super) async fn device_code(&self, scope: &str, until: Instant) -> Result<Reply, TokenDenied> {
-        self.post(&self.device_code, &[("scope", scope)], until).await
     }
 
     /// Posts a form. `Ok` only for a success status.
@@ -128,11 +111,12 @@ impl Login {
         let _known = Known::of(form.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| *value));
         let request = self.http.client().post(endpoint.clone()).form(&form);
         let request = request.header("Accept", "application/json").header("client-request-id", id.to_string());
-        let reply = self.http.send(request, 64 * 1024, until).await.map_err(|failure| match failure {
-            Failure::TimedOut => TokenDenied::failed("the login server did not answer in time"),
-            Failure::Unreachable(why) => TokenDenied::failed(format!("the login server cannot be reached: {why}")),
-            Failure::Broken(why) => TokenDenied::failed(format!("the login server's answer broke off: {why}")),
-        })?;
+        let reply =
+            self.http.send(request, Body::Whole(BODY_MAX_BYTES), until).await.map_err(|failure| match failure {
+                Failure::TimedOut => TokenDenied::failed("the login server did not answer in time"),
+                Failure::Unreachable(why) => TokenDenied::failed(format!("the login server cannot be reached: {why}")),
+                Failure::Broken(why) => TokenDenied::failed(format!("the login server's answer broke off: {why}")),
+            })?;
         if reply.is_success() {
             return Ok(reply);
         }
@@ -166,7 +150,7 @@ fn read(reply: &Reply) -> Option<TokenGrant> {
         Some(kind) => kind.as_text()?.eq_ignore_ascii_case("bearer"),
         None => true,
     };
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) || !is_bearer {
+    if !token_file::is_token(token) || !is_bearer {
         return None;
     }
     let refresh_token = match object.get("refresh_token").ok()? {

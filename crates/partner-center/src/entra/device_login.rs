@@ -11,14 +11,13 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep};
 
-use super::auth::Token;
-use super::budget::Budget;
-use super::error::Error;
-use super::http::Http;
-use super::json::{Json, Object};
-use super::login::{Login, TokenGrant, Version, seconds};
+use super::application::Application;
+use super::login::{Login, TokenGrant, seconds};
 use super::token_file::{StoredToken, TokenFile};
-use super::{PartnerSettings, SetupError};
+use super::tokens::Token;
+use crate::error::Error;
+use crate::http::{Http, SetupError};
+use crate::json::{Json, Object};
 use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::Clock;
@@ -78,18 +77,17 @@ pub enum SignInError {
 }
 
 impl DeviceLogin {
-    /// Requests a code.
+    /// Requests a code. The refresh token will be stored in `file`.
     ///
     /// # Errors
-    /// If there is no code, or no user is configured.
-    pub async fn begin(settings: &PartnerSettings, clock: Arc<dyn Clock>) -> Result<(Self, Prompt), SignInError> {
-        let settings = settings.as_user().ok_or(SignInError::NoUser)?;
-        let file = settings.credential.user.clone().ok_or(SignInError::NoUser)?;
-        let http = Http::new(Arc::new(Budget::per_minute(settings.requests_per_minute)), clock);
-        let http = http.map_err(SetupError::from)?;
-        let login = Login::new(http, &settings, settings.credential.proof.clone())?;
-        let scope = format!("{}/user_impersonation offline_access", login.resource);
-        let reply = login.device_code(&scope, Instant::now() + REQUEST_TIMEOUT).await.map_err(|denied| denied.error)?;
+    /// If there is no code.
+    pub async fn begin(
+        application: &Application,
+        file: TokenFile,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Prompt), SignInError> {
+        let login = Login::new(Http::new(None, clock)?, application)?;
+        let reply = login.device_code(Instant::now() + REQUEST_TIMEOUT).await.map_err(|denied| denied.error)?;
         let body = Json::parse(&reply.body);
         let object = body.as_ref().and_then(Json::as_object);
         let read = |object: &Object| {
@@ -120,11 +118,8 @@ impl DeviceLogin {
                 return Err(SignInError::Expired);
             }
             sleep(self.interval).await;
-            let form = [
-                ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-                ("device_code", self.device_code.expose_secret()),
-            ];
-            let denied = match self.login.grant(Version::V2, &form, Instant::now() + REQUEST_TIMEOUT).await {
+            let until = Instant::now() + REQUEST_TIMEOUT;
+            let denied = match self.login.grant_device(self.device_code.expose_secret(), until).await {
                 Ok(granted) => return self.store(granted).await,
                 Err(denied) => denied,
             };

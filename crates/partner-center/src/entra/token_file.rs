@@ -55,6 +55,9 @@ impl TokenFile {
     }
 
     /// When the token expires unless it is redeemed before. `None` if no user has signed in.
+    ///
+    /// # Errors
+    /// If there is a file and it cannot be read, or is not what vetwatch writes.
     pub fn ends_at(&self) -> io::Result<Option<Timestamp>> {
         Ok(read(&self.0)?.map(|kept| kept.obtained_at.after(LIFETIME)))
     }
@@ -144,7 +147,7 @@ impl StoredToken {
     }
 }
 
-/// True if `text` can be a refresh token.
+/// True if `text` can be a token.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
-use super::api_error::ApiError;
-use super::auth::Token;
-use super::error::Error;
-use super::login::{Login, TokenDenied, Version};
+use super::login::{Login, TokenDenied};
 use super::token_file::{LockedTokenFile, StoredToken, TokenFile};
+use super::tokens::Token;
+use crate::api_error::ApiError;
+use crate::error::Error;
 
 /// Fetches an access token for the signed-in user.
 ///
@@ -45,9 +45,8 @@ async fn redeem_held(
 ) -> Result<Token, Error> {
     let mut refused = None;
     for token in [Some(&kept.current), kept.previous.as_ref()].into_iter().flatten() {
-        let form =
-            [("grant_type", "refresh_token"), ("refresh_token", token.expose_secret()), ("resource", login.resource)];
-        let granted = match login.grant(Version::V1, &form, until).await {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
+        let granted = match login.grant(&form, until).await {
             Ok(granted) => granted,
             Err(denied) if is_worthless(&denied) => {
                 refused = refused.or(Some(denied.error));

@@ -62,7 +62,7 @@ fn hostile_answers_and_dates_cost_nothing() {
 }
 
 fn seeds() -> Vec<String> {
-    let table: toml::Table = include_str!("../../../tests/data/answers.toml").parse().unwrap();
+    let table: toml::Table = include_str!("../../../../tests/data/answers.toml").parse().unwrap();
     let answers = table["answer"].as_array().unwrap();
     answers.iter().map(|answer| answer["body"].as_str().unwrap().to_owned()).collect()
 }

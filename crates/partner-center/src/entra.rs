@@ -1,0 +1,21 @@
+//! Entra ID, Microsoft's login server: tokens for an application, or for a user who signed in through it.
+//!
+//! Knows nothing of Partner Center: mail is sent with its tokens, too.
+
+mod application;
+mod certificate;
+mod credential;
+mod device_login;
+mod login;
+mod refresh;
+mod token_file;
+mod tokens;
+mod x509;
+
+pub use self::application::{Application, Audience};
+pub use self::certificate::{Certificate, CertificateError};
+pub use self::credential::{ClientAuth, Credential, CredentialPart, Expiry};
+pub use self::device_login::{DeviceLogin, Prompt, SignInError, SignedIn};
+pub use self::token_file::TokenFile;
+pub use self::tokens::{RequestEpoch, Token, Tokens};
+pub use self::x509::X509;

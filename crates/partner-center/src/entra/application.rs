@@ -1,0 +1,24 @@
+//! What tokens are requested for.
+
+use url::Url;
+
+use super::credential::ClientAuth;
+
+/// An application of a tenant, and the service that its tokens are for.
+#[derive(Debug, Clone)]
+pub struct Application {
+    pub login_url: Url,
+    pub tenant: String,
+    pub client_id: String,
+    pub audience: Audience,
+    pub proof: ClientAuth,
+}
+
+/// The service that tokens are for, as the endpoint's version names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// v1, documented for Partner Center.
+    Resource(&'static str),
+    /// v2: `https://outlook.office365.com/.default`
+    Scope(String),
+}
