@@ -4,6 +4,7 @@
 //! and returns an [`Exit`] or a [`Failure`]. Only [`main`] turns those into the process's end.
 
 mod args;
+mod backoff;
 pub mod check;
 pub mod context;
 mod csv;

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::PollArgs;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, run, sync};
+use crate::cli::{Context, Exit, Failure, backoff, run, sync};
 use crate::config::Config;
 use crate::daemon;
 use crate::poller::PollRound;
@@ -134,13 +134,8 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
             1 => Some("1 customer was not asked about".to_owned()),
             n => Some(format!("{n} customers were not asked about")),
         };
-        return Err(Failure::new(exit, format!("nothing more is asked of {partner} for now"))
-            .because(backoff.reason)
-            .listing(left)
-            .advise(format!(
-                "nothing is sent there before {}; customers that are due are polled then",
-                backoff.backoff_until
-            )));
+        let what = format!("nothing more is asked of {partner} for now");
+        return Err(backoff::failure(exit, what, &backoff, "customers that are due are polled then").listing(left));
     }
     if done.failed > 0 {
         return Err(Failure::new(

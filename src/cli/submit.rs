@@ -12,11 +12,10 @@ use self::args::{submission, with_code_from_stdin};
 use crate::changes::QualificationState;
 use crate::cli::failure::error_chain;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, run, sync, time_args};
+use crate::cli::{Context, Exit, Failure, backoff, run, sync, time_args};
 use crate::config::Config;
 use crate::daemon;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
-use crate::poller::pause;
 use crate::qualification::{Status, key};
 use crate::recording::{self, Recorded, Recorder};
 use crate::store::{Expected, Store};
@@ -168,15 +167,10 @@ async fn send(
         daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
     let poller = part.ok_or_else(|| Failure::new(Exit::Configuration, "the partner is not configured"))?.poller;
-    let backoff = store.backoff(poller.partner.id).await?;
-    if let Some(backoff) = backoff.as_ref().filter(|backoff| backoff.backoff_until > context.now()) {
-        return Err(Failure::new(Exit::TryAgain, format!("nothing was sent: {} is left alone for now", user.name))
-            .because(backoff.reason.clone())
-            .advise(format!("nothing is sent there before {}; submit again then", backoff.backoff_until)));
-    }
+    let what = format!("nothing was sent: {} is left alone for now", user.name);
+    let backoffs = backoff::wait(context, &poller, what, "submit again then").await?;
     let client = PartnerCenter::new(user, Arc::clone(&poller.budget), context.clock.clone())
         .map_err(|error| run::failure(error.into()))?;
-    tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     // Recorded first: if this process dies, the customer is polled.
     let recorder = Recorder {
         store,
@@ -203,13 +197,7 @@ async fn send(
             say(context, plan, &submitted, &outcome)
         }
         Err(error) => {
-            if let Error::Throttled { .. } = error.error {
-                let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
-                let until = context.now().after(pause(&error.error, backoffs, poller.intervals.in_review));
-                let mut tx = store.begin().await?;
-                tx.start_backoff(poller.partner.id, until, &error.to_string()).await?;
-                tx.commit().await?;
-            }
+            backoff::start(context, &poller, backoffs, &error.error).await?;
             Err(failed(context, store, plan, &expected, &error).await?)
         }
     }

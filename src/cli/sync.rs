@@ -6,11 +6,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, run};
+use crate::cli::{Context, Exit, Failure, backoff, lookup, run};
 use crate::customer_sync::{self, CustomerSync, Progress, Summary};
 use crate::daemon;
 use crate::partner_center;
-use crate::store::Backoff;
 use crate::text;
 
 /// Syncs the list of `partner`, or of every partner with `customers = "synced"`.
@@ -95,10 +94,13 @@ fn render(partner: &str, summary: &Summary) -> String {
     page
 }
 
-pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
+fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     match error {
         customer_sync::Error::Store(error) => error.into(),
-        customer_sync::Error::BackingOff(backoff) => closed(partner, &backoff),
+        customer_sync::Error::BackingOff(backoff) => {
+            let what = format!("the customer list of {partner} is not asked for now; nothing was changed");
+            backoff::failure(Exit::TryAgain, what, &backoff, "try again then")
+        }
         customer_sync::Error::PartnerCenter { source, read } => {
             let outcome = match read {
                 0 => "nothing was changed".to_owned(),
@@ -108,12 +110,6 @@ pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
                 .because(error_chain(&source))
         }
     }
-}
-
-fn closed(partner: &str, backoff: &Backoff) -> Failure {
-    Failure::new(Exit::TryAgain, format!("the customer list of {partner} is not asked for now; nothing was changed"))
-        .because(backoff.reason.clone())
-        .advise(format!("nothing is sent there before {}; try again then", backoff.backoff_until))
 }
 
 /// The exit code for an error.

@@ -4,10 +4,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, run, sync};
+use crate::cli::{Context, Exit, Failure, backoff, lookup, run, sync};
 use crate::daemon;
-use crate::partner_center::{Error, ValidationCode};
-use crate::poller::{Poller, pause};
+use crate::partner_center::ValidationCode;
+use crate::poller::Poller;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -45,25 +45,12 @@ pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure
 }
 
 async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<ValidationCode>, Failure> {
-    let (partner, name) = (poller.partner.id, &poller.partner.name);
-    let what = format!("cannot read the validation codes of {name}");
-    let backoff = poller.store.backoff(partner).await?;
-    if let Some(backoff) = backoff.as_ref().filter(|backoff| backoff.backoff_until > context.now()) {
-        return Err(Failure::new(Exit::TryAgain, what)
-            .because(backoff.reason.clone())
-            .advise(format!("nothing is sent there before {}; try again then", backoff.backoff_until)));
-    }
-    tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
+    let what = format!("cannot read the validation codes of {}", poller.partner.name);
+    let backoffs = backoff::wait(context, poller, what.clone(), "try again then").await?;
     match poller.client.validation_codes().await {
         Ok(codes) => Ok(codes),
         Err(error) => {
-            if let Error::Throttled { .. } = error {
-                let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
-                let until = context.now().after(pause(&error, backoffs, poller.intervals.in_review));
-                let mut tx = poller.store.begin().await?;
-                tx.start_backoff(partner, until, &error.to_string()).await?;
-                tx.commit().await?;
-            }
+            backoff::start(context, poller, backoffs, &error).await?;
             Err(Failure::new(sync::exit_of(&error), what).because(error_chain(&error)))
         }
     }
