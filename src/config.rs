@@ -151,9 +151,14 @@ impl EndpointSettings {
 
 impl Config {
     #[must_use]
+    pub fn partner_names(&self) -> Vec<String> {
+        self.partners.iter().map(|partner| partner.name.clone()).collect()
+    }
+
+    #[must_use]
     pub fn scope(&self) -> Scope {
         Scope {
-            partners: self.partners.iter().map(|partner| partner.name.clone()).collect(),
+            partners: self.partner_names(),
             endpoints: self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
             intervals: self.schedule.intervals(),
         }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::cli::load::{load_config, load_outline};
 use crate::cli::output::Output;
-use crate::cli::privileges;
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, privileges, run};
 use crate::config::{Config, PublicConfig};
-use crate::daemon;
+use crate::daemon::{self, Parts};
 use crate::instance_lock;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -76,6 +77,11 @@ impl Context {
         Ok(store)
     }
 
+    /// Assembles the daemon's parts; none of them is started.
+    pub(super) async fn assemble(&self, config: &Config, store: &Store) -> Result<Parts, Failure> {
+        daemon::assemble(config, store, &self.clock, &CancellationToken::new()).await.map_err(run::failure)
+    }
+
     /// Closes the database if this command opened it. The last one to close leaves a single file.
     pub async fn close(&self) {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -121,6 +127,15 @@ impl Context {
             return Err(no_database(database));
         }
         self.store(database).await
+    }
+}
+
+/// Takes the daemon's lock. `None` if a daemon runs.
+pub(super) async fn lock(database: &Path) -> Result<Option<instance_lock::Lock>, Failure> {
+    match daemon::take_lock(database).await {
+        Ok(held) => Ok(Some(held)),
+        Err(daemon::Error::Locked(_)) => Ok(None),
+        Err(error) => Err(run::failure(error)),
     }
 }
 

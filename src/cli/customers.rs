@@ -249,7 +249,7 @@ fn summary(customer: &Customer, change: Change, changed: bool) -> String {
         (Change::Resume, false) => format!("{label} was not paused."),
         (Change::Mute { until: Some(until) }, _) => format!(
             "{label} is muted until {} UTC: what happens is recorded and told to nobody. What is queued is still sent.",
-            time_args::minute(&until.to_string())
+            time_args::minute(until)
         ),
         (Change::Mute { until: None }, true) => {
             format!("{label} is muted: what happens is recorded and told to nobody. What is queued is still sent.")

@@ -143,7 +143,7 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
             (Some(name), Some(qualification)) => format!("{}, {}", text::terminal(name), text::terminal(qualification)),
             _ => summary.into_owned(),
         };
-        let at = time_args::minute(&event.occurred_at.to_string());
+        let at = time_args::minute(event.occurred_at);
         let _ = writeln!(page, "  {at}  {}  {about}  (event {})", event.event_type, event.event_id);
     }
     let _ = writeln!(page, "\n{}", style.heading("Attempts"));

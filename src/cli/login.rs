@@ -76,10 +76,7 @@ fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> R
 
 /// The named partner, or the only one with a user's credential.
 fn partner<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c PartnerSettings, Failure> {
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if name.is_some() {
-        lookup::configured_partner(&configured, name)?;
-    }
+    lookup::check_partner(config, name)?;
     let named = config.partners.iter().filter(|partner| name.is_none_or(|name| name == partner.name));
     let of_users: Vec<_> = named.filter(|partner| partner.as_user().is_some()).collect();
     match of_users.as_slice() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cli::{Exit, Failure};
+use crate::config::Config;
 use crate::store::Store;
 use crate::store::reports::FoundCustomer;
 
@@ -68,6 +69,11 @@ pub(super) async fn partner(configured: &[String], store: &Store, name: Option<&
         return Ok(());
     }
     Err(no_such_partner(configured, name))
+}
+
+/// Checks `--partner` against the configuration alone.
+pub(super) fn check_partner(config: &Config, name: Option<&str>) -> Result<(), Failure> {
+    name.map_or(Ok(()), |_| configured_partner(&config.partner_names(), name).map(drop))
 }
 
 /// The configured partner for a change: the one that `--partner` names, or the only one.

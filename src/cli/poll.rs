@@ -1,13 +1,11 @@
 //! `vetwatch poll`: polls customers now.
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::PollArgs;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, backoff, run, sync};
+use crate::cli::{Context, Exit, Failure, backoff, context, sync};
 use crate::config::Config;
-use crate::daemon;
 use crate::poller::PollRound;
 use crate::store::{Backoff, Store};
 use crate::text;
@@ -15,10 +13,7 @@ use crate::text;
 pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
     let config = context.config()?;
     let partner = args.partner.as_deref();
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if partner.is_some() {
-        lookup::configured_partner(&configured, partner)?;
-    }
+    lookup::check_partner(&config, partner)?;
     let store = context.store(&config.database).await?;
     let named = lookup::customers(&store, &args.customers, partner, Scope::Watched).await?;
     if let Some(paused) = named.iter().find(|customer| customer.paused) {
@@ -30,11 +25,7 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
     let rows = (!named.is_empty()).then_some(rows.as_slice());
 
     // The lock excludes a daemon: one budget, one process that records.
-    let held = match daemon::take_lock(&config.database).await {
-        Ok(held) => Some(held),
-        Err(daemon::Error::Locked(_)) => None,
-        Err(error) => return Err(run::failure(error)),
-    };
+    let held = context::lock(&config.database).await?;
     // Made due in any case: if this process dies, the next one polls them.
     let mut tx = store.begin().await?;
     let (accepted, due);
@@ -81,10 +72,9 @@ async fn poll_now(
     let mut tx = store.begin().await?;
     tx.recover_polls(context.now()).await?;
     tx.commit().await?;
-    let parts =
-        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let mut done = PollRound::default();
     let mut stopped = None;
+    let parts = context.assemble(config, store).await?;
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
         if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
             // The customers are not known before the first sync.

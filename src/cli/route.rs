@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::cli::customers::is_muted;
 use crate::cli::mime::DecodedMail;
 use crate::cli::output::Style;
 use crate::cli::time_args::Since;
-use crate::cli::{Context, Exit, Failure, lookup, time_args};
+use crate::cli::{Context, Exit, Failure, lookup};
 use crate::config::{Config, EndpointKind};
 use crate::daemon;
 use crate::delivery::RenderInput;
@@ -121,11 +122,9 @@ struct RoutedEvent {
 }
 
 async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) -> Result<RoutedEvent, Failure> {
-    let names: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    let mut partner = names.first().cloned().unwrap_or_default();
-    if args.partner.is_some() {
-        lookup::configured_partner(&names, args.partner.as_deref())?.clone_into(&mut partner);
-    }
+    lookup::check_partner(config, args.partner.as_deref())?;
+    let first = || config.partners.first().map(|partner| partner.name.clone());
+    let mut partner = args.partner.clone().or_else(first).unwrap_or_default();
     let mut found = None;
     if let Some(name) = &args.customer {
         let store = context.reading_store(&config.database).await?;
@@ -151,10 +150,7 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
             };
         }
     }
-    let muted = found.as_ref().is_some_and(|row| {
-        let until = row.muted_until.as_deref().and_then(time_args::instant);
-        row.muted_since.is_some() && until.is_none_or(|until| now < until)
-    });
+    let muted = found.as_ref().is_some_and(|row| is_muted(row, now));
     // Operational events ignore muting.
     let muted = muted && matches!(event.data.subject, EventPayload::Vetting(_));
     Ok(RoutedEvent { event, contact: found.map(|row| row.contact).unwrap_or_default(), muted })

@@ -14,13 +14,11 @@ use crate::cli::failure::error_chain;
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::{Context, Exit, Failure, backoff, run, sync, time_args};
 use crate::config::Config;
-use crate::daemon;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
 use crate::qualification::{Status, key};
 use crate::recording::{self, Recorded, Recorder};
 use crate::store::{Expected, Store};
 use crate::text;
-use tokio_util::sync::CancellationToken;
 
 /// Microsoft accepts this many submissions of a customer's Education.
 const EDUCATION_ATTEMPTS: u32 = 3;
@@ -64,10 +62,7 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     }
     let submission = with_code_from_stdin(&args, submission)?;
     let config = context.config()?;
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if args.partner.is_some() {
-        lookup::configured_partner(&configured, args.partner.as_deref())?;
-    }
+    lookup::check_partner(&config, args.partner.as_deref())?;
     let store = context.existing_store(&config.database).await?;
     let named = [args.customer.clone()];
     let customers = lookup::customers(&store, &named, args.partner.as_deref(), Scope::Watched).await?;
@@ -163,8 +158,7 @@ async fn send(
     plan: &Plan<'_>,
     row: i64,
 ) -> Result<Exit, Failure> {
-    let parts =
-        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+    let parts = context.assemble(config, store).await?;
     let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
     let poller = part.ok_or_else(|| Failure::new(Exit::Configuration, "the partner is not configured"))?.poller;
     let what = format!("nothing was sent: {} is left alone for now", user.name);
@@ -225,7 +219,7 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
     }
     let status_text = match (entry, status) {
         (Some(entry), Some(status)) => {
-            let since = entry.created_at.map(|at| format!(" since {}", time_args::minute(&at.to_string())));
+            let since = entry.created_at.map(|at| format!(" since {}", time_args::minute(at)));
             format!("It is {}{} now.", text::terminal(status), since.unwrap_or_default())
         }
         (Some(_), None) => "It is held now, without a status.".to_owned(),

@@ -3,27 +3,20 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, backoff, lookup, run};
+use crate::cli::{Context, Exit, Failure, backoff, lookup};
 use crate::customer_sync::{self, CustomerSync, Progress, Summary};
-use crate::daemon;
 use crate::partner_center;
 use crate::text;
 
 /// Syncs the list of `partner`, or of every partner with `customers = "synced"`.
 pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if partner.is_some() {
-        lookup::configured_partner(&configured, partner)?;
-    }
+    lookup::check_partner(&config, partner)?;
     let store = context.store(&config.database).await?;
-    let parts =
-        daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let mut done = Vec::new();
-    for part in parts.partners {
+    for part in context.assemble(&config, &store).await?.partners {
         let list = part.customer_sync;
         if partner.map_or(part.synced, |wanted| wanted == list.name) {
             let summary = one(&list).await?;

@@ -1,11 +1,9 @@
 //! `vetwatch validation-codes`: lists the codes for submissions of `GovernmentCommunityCloud`.
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, backoff, lookup, run, sync};
-use crate::daemon;
+use crate::cli::{Context, Exit, Failure, backoff, lookup, sync};
 use crate::partner_center::ValidationCode;
 use crate::poller::Poller;
 
@@ -19,15 +17,10 @@ pub struct Args {
 /// Prints the codes of every partner; if one fails, the command fails afterwards.
 pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if args.partner.is_some() {
-        lookup::configured_partner(&configured, args.partner.as_deref())?;
-    }
+    lookup::check_partner(&config, args.partner.as_deref())?;
     let store = context.store(&config.database).await?;
-    let parts =
-        daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let (mut found, mut failure) = (Vec::new(), None);
-    for part in parts.partners {
+    for part in context.assemble(&config, &store).await?.partners {
         let poller = part.poller;
         if args.partner.as_deref().is_some_and(|name| name != poller.partner.name) {
             continue;

@@ -20,7 +20,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         Some(false) => style.bad("no daemon runs"),
         None => "whether the daemon runs, this user may not know".into(),
     };
-    let mut page = format!("{} UTC, {daemon}\n", time_args::minute(&all.now.to_string()));
+    let mut page = format!("{} UTC, {daemon}\n", time_args::minute(all.now));
     if !all.attention.is_empty() {
         let lines = all.attention.iter().map(|text| vec!["!".into(), text.clone()]);
         for line in out.table(&["", ""], lines).lines() {
@@ -69,7 +69,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         let state = &partner.state;
         let backoff = match (state.backoff_until, &state.backoff_reason) {
             (Some(until), Some(why)) if until > all.now => {
-                format!("until {}: {why}", time_args::minute(&until.to_string()))
+                format!("until {}: {why}", time_args::minute(until))
             }
             _ => "none".into(),
         };
@@ -99,7 +99,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     }
 
     let rows = all.endpoints.iter().map(|endpoint| {
-        let next = endpoint.next_attempt_at.map(|next| time_args::minute(&next.to_string())).unwrap_or_default();
+        let next = endpoint.next_attempt_at.map(time_args::minute).unwrap_or_default();
         let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.now)).unwrap_or_default();
         let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
         vec![endpoint.endpoint.clone(), pending, oldest, next, dead, state(endpoint)]
@@ -187,16 +187,16 @@ fn section(out: &Output, page: &mut String, title: &str, header: &[&str], rows: 
 
 /// The customer list's problem, if there is one.
 fn list(state: &PartnerState) -> Option<String> {
-    let complete = state.list_complete_at.map_or("never".into(), |at| time_args::minute(&at.to_string()));
+    let complete = state.list_complete_at.map_or("never".into(), time_args::minute);
     let partner = &state.partner;
     if let Some(error) = &state.list_error {
-        let retry = state.list_retry_at.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
+        let retry = state.list_retry_at.map(time_args::minute).unwrap_or_default();
         return Some(format!(
             "{partner}: the customer list could not be read, again at {retry} (last complete: {complete}): {error}"
         ));
     }
     let (since, size) = (state.list_short_since?, state.list_short_size?);
-    let (since, expected) = (time_args::minute(&since.to_string()), state.list_size.unwrap_or(0));
+    let (since, expected) = (time_args::minute(since), state.list_size.unwrap_or(0));
     Some(format!(
         "{partner}: since {since} the customer list holds {size} instead of {expected} customers; nobody is counted as \
          missing by it (last complete: {complete})"
@@ -206,8 +206,8 @@ fn list(state: &PartnerState) -> Option<String> {
 /// The activity log's problem, if there is one.
 fn activity_log(state: &PartnerState) -> Option<String> {
     let error = state.activity_log_error.as_ref()?;
-    let since = state.activity_log_failing_since.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
-    let retry = state.activity_log_retry_at.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
+    let since = state.activity_log_failing_since.map(time_args::minute).unwrap_or_default();
+    let retry = state.activity_log_retry_at.map(time_args::minute).unwrap_or_default();
     let so = if state.activity_log_counts {
         ""
     } else {
@@ -228,8 +228,8 @@ fn waits(row: &PendingRow, now: Timestamp) -> String {
 fn state(endpoint: &EndpointState) -> String {
     let why = endpoint.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     match (endpoint.paused_at, endpoint.closed_since) {
-        (Some(since), _) => format!("gone since {}{why}", time_args::minute(&since.to_string())),
-        (None, Some(since)) => format!("cannot be reached since {}{why}", time_args::minute(&since.to_string())),
+        (Some(since), _) => format!("gone since {}{why}", time_args::minute(since)),
+        (None, Some(since)) => format!("cannot be reached since {}{why}", time_args::minute(since)),
         (None, None) => "open".into(),
     }
 }
