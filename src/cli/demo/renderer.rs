@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Deserializer, Serializer, Value, json};
 
 use super::environment::{RECIPIENT, Stage};
 use super::observer::{DemoEvent, DemoEventKind};
@@ -243,35 +243,12 @@ fn request(hook: &WebhookRequest) -> String {
     format!("POST {}\n{}\n{}", hook.path, headers.concat(), text::inert_json(&body))
 }
 
-/// Indents JSON and keeps its order, which [`Value`] does not.
+/// Indents JSON and keeps its order, which [`Value`] does not. Returns anything else unchanged.
 fn indented(json: &str) -> String {
-    let mut text = String::new();
-    let (mut depth, mut quoted, mut escaped, mut last) = (0_usize, false, false, ' ');
-    for c in json.chars() {
-        let line = |depth| format!("\n{}", "  ".repeat(depth));
-        if quoted {
-            quoted = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-            text.push(c);
-        } else if !c.is_whitespace() {
-            if matches!(c, '}' | ']') {
-                depth = depth.saturating_sub(1);
-            }
-            let is_open = matches!(last, '{' | '[');
-            if last == ',' || is_open != matches!(c, '}' | ']') {
-                text += &line(depth);
-            }
-            quoted = c == '"';
-            text.push(c);
-            match c {
-                '{' | '[' => depth += 1,
-                ':' => text.push(' '),
-                _ => {}
-            }
-        }
-        last = if quoted || c.is_whitespace() { last } else { c };
-    }
-    text
+    let mut text = Vec::new();
+    let (from, to) = (&mut Deserializer::from_str(json), &mut Serializer::pretty(&mut text));
+    let indented = serde_transcode::transcode(from, to).ok().and_then(|()| String::from_utf8(text).ok());
+    indented.unwrap_or_else(|| json.to_owned())
 }
 
 /// Wraps a line at blanks; a list's lines are indented like its first one.
