@@ -15,10 +15,8 @@ pub mod failure;
 mod fit;
 mod completions;
 mod history;
-mod import;
 mod mime;
 pub mod connectivity_check;
-mod load;
 mod logging;
 pub mod login;
 mod deliveries;
@@ -45,7 +43,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::config;
 
-pub use args::{Cli, Command, RouteCommand};
+pub use args::{Cli, Command};
 pub use context::Context;
 pub use failure::{Exit, Failure};
 
@@ -107,7 +105,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Status(args) => status::status(context, args).await,
         Command::Submit(args) => submit::submit(context, args).await,
         Command::ValidationCodes(args) => validation::codes(context, args).await,
-        Command::Route(RouteCommand::Test(args)) => route::test(context, args).await,
+        Command::Route(route::Command::Test(args)) => route::test(context, args).await,
         Command::History(args) => history::history(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::TestSend(args) => test_send::test_send(context, args).await,

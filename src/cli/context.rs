@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::load::{load_config, load_outline};
 use crate::cli::output::Output;
 use crate::cli::{Exit, Failure, privileges, run};
-use crate::config::{Config, PublicConfig};
+use crate::config::{Config, CredentialDirs, Problems, PublicConfig};
 use crate::daemon::{self, Parts};
 use crate::instance_lock;
 use crate::store::{self, Store};
@@ -114,7 +113,7 @@ impl Context {
     /// # Errors
     /// [`Exit::Configuration`] if this part cannot be read.
     pub fn outline(&self) -> Result<PublicConfig, Failure> {
-        load_outline(&self.config_path)
+        PublicConfig::load(&self.config_path).map_err(|problems| unusable(&self.config_path, &problems))
     }
 
     /// Opens an existing database: a command that only changes rows does not create one.
@@ -128,6 +127,17 @@ impl Context {
         }
         self.store(database).await
     }
+}
+
+/// Loads the configuration with its secrets, or fails with every problem at once.
+pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
+    Config::load(path, &CredentialDirs::from_env()).map_err(|problems| unusable(path, &problems))
+}
+
+fn unusable(path: &Path, problems: &Problems) -> Failure {
+    Failure::new(Exit::Configuration, format!("cannot use {}", path.display()))
+        .listing(problems.problems.iter().map(|problem| format!("{}: {problem}", problems.file)))
+        .advise("`vetwatch check` shows this list; `--config FILE` or VETWATCH_CONFIG names another file")
 }
 
 /// Takes the daemon's lock. `None` if a daemon runs.

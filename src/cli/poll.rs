@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use crate::cli::args::PollArgs;
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::{Context, Exit, Failure, backoff, context, sync};
 use crate::config::Config;
@@ -10,7 +9,20 @@ use crate::poller::PollRound;
 use crate::store::{Backoff, Store};
 use crate::text;
 
-pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tenant ids, domains or names; without any, all customers
+    #[arg(value_name = "CUSTOMER")]
+    pub customers: Vec<String>,
+    /// Only this partner of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+    /// Accept that the entries missing from the responses are gone, however many: polls those customers
+    #[arg(long, conflicts_with = "customers")]
+    pub accept: bool,
+}
+
+pub(super) async fn poll(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let partner = args.partner.as_deref();
     lookup::check_partner(&config, partner)?;

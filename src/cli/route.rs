@@ -22,6 +22,15 @@ use crate::event::{CustomerRef, Event, EventPayload, EventType};
 use crate::text;
 use crate::time::Timestamp;
 
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show where an event would be sent, when, why, and the exact message; nothing is sent
+    #[command(after_help = "Examples:\n  vetwatch route test\n  \
+                            vetwatch route test --event vetting.denied --customer \"Contoso School\" --reason \"Not an Academic Domain\"\n  \
+                            vetwatch route test --event vetting.revoked --at 2026-12-24T20:00:00Z")]
+    Test(Args),
+}
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What happens

@@ -1,7 +1,7 @@
 //! `vetwatch run`: the daemon, in the foreground.
 
+use crate::cli::context::load_config;
 use crate::cli::failure::error_chain;
-use crate::cli::load::load_config;
 use crate::cli::{Context, Exit, Failure, privileges};
 use crate::daemon::{self, Error, Signals};
 
