@@ -156,7 +156,7 @@ impl Checked {
                 let _ = writeln!(text, "{kind} {name}: {is}");
             }
         }
-        let _ = writeln!(text, "\nwho is told:");
+        let _ = writeln!(text, "\nwhere events are sent:");
         let width = EventType::ALL.iter().map(|event| event.as_str().len()).max().unwrap_or(0);
         for EventDestinations { event, to } in &summary.events {
             let to: Vec<String> = to.iter().map(Destination::to_string).collect();
@@ -318,7 +318,7 @@ mod tests {
     endpoint ops-mail: mail to it-operations@contoso.example by smtp.contoso.example:587 (STARTTLS)
     endpoint crm: webhook at crm.contoso.example, signed with 1 secret
 
-    who is told:
+    where events are sent:
       vetting.approved             sales-mail, crm
       vetting.denied               sales-mail, crm
       vetting.revoked              sales-mail, crm

@@ -59,7 +59,7 @@ pub(super) async fn poll(context: &Context, args: Args) -> Result<Exit, Failure>
 
 fn left_to_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exit, Failure> {
     if context.json {
-        context.out.json(&json!({ "asked_by": "daemon", "due": due }))?;
+        context.out.json(&json!({ "polled_by": "daemon", "due": due }))?;
         return Ok(Exit::Done);
     }
     let who = match named {
@@ -114,8 +114,8 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
     let polled = done.unchanged + done.changed + done.failed;
     if context.json {
         context.out.json(&json!({
-            "asked_by": "this command", "asked": polled, "transitions": done.transitions,
-            "failed": done.failed, "not_asked": done.released,
+            "polled_by": "this command", "polled": polled, "transitions": done.transitions,
+            "failed": done.failed, "skipped": done.released,
         }))?;
     } else {
         let transitions = match done.transitions {

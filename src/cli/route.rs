@@ -72,7 +72,7 @@ struct Answer<'a> {
     /// The customer is muted then: nothing is sent.
     muted: bool,
     routes: Vec<Taken<'a>>,
-    told: Vec<Shown<'a>>,
+    targets: Vec<Shown<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,7 +113,7 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
         at: now,
         muted,
         routes: routes.collect(),
-        told: targets.iter().filter_map(|target| shown(context, &config, target, &event, now)).collect(),
+        targets: targets.iter().filter_map(|target| shown(context, &config, target, &event, now)).collect(),
     };
     if context.json {
         context.out.json(&answer)?;
@@ -215,10 +215,10 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
     }
     if answer.muted {
         page += "\nNobody is told, because the customer is muted; it is recorded.\n";
-    } else if answer.told.is_empty() {
+    } else if answer.targets.is_empty() {
         page += "\nNobody is told; it is recorded.\n";
     }
-    for shown in &answer.told {
+    for shown in &answer.targets {
         let when = match shown.waits_for {
             None => "at once".to_owned(),
             Some(reason) => format!("{}, because of {reason}", local(shown.due_at)),
