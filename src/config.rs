@@ -17,6 +17,7 @@ mod schedule;
 mod secret;
 mod section;
 mod template;
+mod values;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +42,7 @@ use crate::schedule::Intervals;
 pub use diagnostics::{Problem, Problems};
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
-pub use section::{closest, current_name};
+pub use values::{closest, current_name};
 
 use diagnostics::Report;
 use section::{Context, Section};
@@ -228,7 +229,7 @@ fn web(root: &mut Section<'_>) -> Option<SocketAddr> {
         section.warning("", "this version has no status page yet and does not listen");
     }
     section.parsed("listen", |text| {
-        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", section::quote(text)))
+        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", values::quote(text)))
     })
 }
 
