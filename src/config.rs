@@ -42,16 +42,16 @@ use crate::schedule::Intervals;
 pub use diagnostics::{Problem, Problems};
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
-pub use values::{closest, current_name};
+pub(crate) use values::{closest, current_name};
 
 use diagnostics::Report;
 use section::{Context, Section};
 
 /// Default path of the database.
-pub const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
+const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
 
 /// Directory of the refresh tokens, beside the database.
-pub const TOKENS: &str = "tokens";
+const TOKENS: &str = "tokens";
 
 /// A checked configuration: every name resolves, every secret was read.
 #[derive(Debug, Clone)]

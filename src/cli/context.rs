@@ -13,7 +13,7 @@ use crate::instance_lock;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
-pub struct Context {
+pub(super) struct Context {
     pub config_path: PathBuf,
     /// Print JSON instead of text.
     pub json: bool,
@@ -33,12 +33,12 @@ impl std::fmt::Debug for Context {
 
 impl Context {
     #[must_use]
-    pub fn new(config_path: PathBuf, json: bool) -> Self {
+    pub(super) fn new(config_path: PathBuf, json: bool) -> Self {
         Self { config_path, json, clock: Arc::new(SystemClock), out: Output::stdout(), opened: Mutex::new(None) }
     }
 
     #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -46,12 +46,12 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::Configuration`] with every problem at once.
-    pub fn config(&self) -> Result<Config, Failure> {
+    pub(super) fn config(&self) -> Result<Config, Failure> {
         load_config(&self.config_path)
     }
 
     /// Opens the database as the service's user, creating it if missing.
-    pub async fn store(&self, database: &Path) -> Result<Store, Failure> {
+    pub(super) async fn store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if store::was_deleted(database) {
             tracing::warn!("{}", daemon::new_database_warning(database));
@@ -82,7 +82,7 @@ impl Context {
     }
 
     /// Closes the database if this command opened it. The last one to close leaves a single file.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         match opened {
             Some(store) if instance_lock::daemon_runs(store.path()) == Some(false) => {
@@ -98,7 +98,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
-    pub async fn reading_store(&self, database: &Path) -> Result<Store, Failure> {
+    pub(super) async fn reading_store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if !is_there(database)? {
             return Err(no_database(database));
@@ -112,7 +112,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::Configuration`] if this part cannot be read.
-    pub fn outline(&self) -> Result<PublicConfig, Failure> {
+    pub(super) fn outline(&self) -> Result<PublicConfig, Failure> {
         PublicConfig::load(&self.config_path).map_err(|problems| unusable(&self.config_path, &problems))
     }
 
@@ -120,7 +120,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
-    pub async fn existing_store(&self, database: &Path) -> Result<Store, Failure> {
+    pub(super) async fn existing_store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if !is_there(database)? {
             return Err(no_database(database));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-pub use self::args::Args;
+pub(super) use self::args::Args;
 use self::args::{submission, with_code_from_stdin};
 use crate::changes::QualificationState;
 use crate::cli::failure::error_chain;

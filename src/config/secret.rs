@@ -31,7 +31,7 @@ pub struct CredentialDirs {
 }
 
 impl CredentialDirs {
-    pub const FALLBACK: &str = "/etc/vetwatch/credentials";
+    const FALLBACK: &str = "/etc/vetwatch/credentials";
 
     #[must_use]
     pub fn from_env() -> Self {

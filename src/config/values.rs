@@ -99,12 +99,12 @@ const FORMER_NAMES: [(&str, &str); 9] = [
 
 /// Today's name of something that was renamed before the first release.
 #[must_use]
-pub fn current_name(former: &str) -> Option<&'static str> {
+pub(crate) fn current_name(former: &str) -> Option<&'static str> {
     FORMER_NAMES.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
 }
 
 /// The closest name, if it differs in at most a third of its letters.
-pub fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let word = word.to_lowercase();
     let now = current_name(&word);
     let names: Vec<&str> = names.into_iter().collect();
