@@ -80,11 +80,10 @@ pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
     }
     let status = |status: &Option<String>| status.clone().unwrap_or_else(|| "-".into());
     let cells = rows.iter().map(|row| {
-        let name = if row.customer_name.is_empty() { &row.customer_id } else { &row.customer_name };
         let mut cells = vec![
             time_args::minute(&row.observed_at),
             not_before(row),
-            name.clone(),
+            lookup::name_or_id(&row.customer_name, &row.customer_id),
             row.qualification.clone(),
             format!("{} → {}", status(&row.from_status), status(&row.to_status)),
             row.attempt.to_string(),

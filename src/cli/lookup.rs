@@ -29,6 +29,11 @@ impl Customer {
     }
 }
 
+/// A customer's name or, if it has none, its id.
+pub(super) fn name_or_id(name: &str, id: &str) -> String {
+    if name.is_empty() { id } else { name }.to_owned()
+}
+
 /// Which customers to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {

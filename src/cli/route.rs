@@ -56,8 +56,8 @@ pub struct Args {
     pub at: Option<Since>,
 }
 
-/// Parses an event type for clap; the error has a suggestion.
-pub(super) fn event_type(name: &str) -> Result<EventType, String> {
+/// Parses an event type for clap.
+fn event_type(name: &str) -> Result<EventType, String> {
     EventType::parse(name).ok_or_else(|| {
         let names: Vec<_> = EventType::ALL.iter().map(|event| event.as_str()).collect();
         format!("the events are {}", names.join(", "))

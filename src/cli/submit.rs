@@ -26,6 +26,8 @@ const EDUCATION_ATTEMPTS: u32 = 3;
 /// What will be sent, and its customer.
 struct Plan<'a> {
     customer: &'a Customer,
+    /// The customer's row.
+    row: i64,
     submission: &'a Submission,
     /// The stored state, if there is one.
     state: Option<QualificationState>,
@@ -76,13 +78,13 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     let states = store.begin().await?.states(row).await?;
     let wanted = key(submission.qualification());
     let state = states.into_iter().find(|state| key(&state.qualification) == wanted);
-    let plan = Plan { customer, submission: &submission, state };
+    let plan = Plan { customer, row, submission: &submission, state };
     refuse_in_vain(&plan, args.force)?;
     let confirm = |plan| confirmed(plan, &mut io::stdin().lock(), &mut io::stderr());
     if asks && !confirm(&plan).map_err(|error| Failure::new(Exit::Failed, "cannot ask").because(error.to_string()))? {
         return Err(Failure::new(Exit::Failed, "nothing was sent").because("you did not say yes"));
     }
-    send(context, &config, &store, user, &plan, row).await
+    send(context, &config, &store, user, &plan).await
 }
 
 /// Only a user may submit.
@@ -156,7 +158,6 @@ async fn send(
     store: &Store,
     user: PartnerSettings,
     plan: &Plan<'_>,
-    row: i64,
 ) -> Result<Exit, Failure> {
     let parts = context.assemble(config, store).await?;
     let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
@@ -173,7 +174,7 @@ async fn send(
         intervals: &poller.intervals,
         calendar: &poller.reminders.calendar,
     };
-    let expected = recorder.submission_started(row, context.now()).await?;
+    let expected = recorder.submission_started(plan.row, context.now()).await?;
     let expected = expected.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("nothing was sent: {} was removed meanwhile", plan.customer.label()))
     })?;
@@ -286,7 +287,7 @@ mod tests {
             paused: false,
         };
         let submission = Submission::Education { segment: Segment::K12, website: Some("contoso.edu".into()) };
-        let plan = Plan { customer: &customer, submission: &submission, state: None };
+        let plan = Plan { customer: &customer, row: 1, submission: &submission, state: None };
         let ask = |answer: &str| {
             let mut shown = Vec::new();
             let yes = confirmed(&plan, &mut answer.as_bytes(), &mut shown).unwrap();

@@ -160,6 +160,12 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
         endpoints.profiles.insert(name.clone(), EndpointProfile { max_events, people, contact, fallback });
         endpoints.settings.push(EndpointSettings { name, kind });
     }
+    check_use(root, servers, &endpoints);
+    endpoints
+}
+
+/// Reports fallbacks without a recipient, contacts beside other recipients, and mail servers that nothing uses.
+fn check_use(root: &Section<'_>, servers: &Servers, endpoints: &Endpoints) {
     for (name, profile) in &endpoints.profiles {
         if let Some(fallback) = &profile.fallback
             && endpoints.takes_contacts_only(&fallback.endpoint)
@@ -179,7 +185,6 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     for name in servers.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
         root.warning(&format!("smtp.{}", quote(name)), "no endpoint uses this mail server");
     }
-    endpoints
 }
 
 /// Reads the endpoint that also gets what this one has held for too long.
