@@ -224,7 +224,7 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
             format!("It is {}{} now.", text::terminal(status), since.unwrap_or_default())
         }
         (Some(_), None) => "It is held now, without a status.".to_owned(),
-        (None, _) => "The answer did not say how it status_text; vetwatch looks soon.".to_owned(),
+        (None, _) => "The answer did not say how it stands; vetwatch looks soon.".to_owned(),
     };
     context.out.line(&format!(
         "Microsoft took the submission: {name} of {}. {status_text}\nThe outcome is told when Microsoft decides; the \
