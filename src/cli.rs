@@ -97,7 +97,7 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Demo(args) => demo::demo(context, args).await,
-        Command::Run(args) => run::run(context, args).await,
+        Command::Run => run::run(context).await,
         Command::Check(args) => check::run(context, &args).await,
         Command::Login(args) => login::login(context, args).await,
         Command::Sandbox(args) => sandbox::sandbox(context, args).await,

@@ -42,7 +42,7 @@ use crate::schedule::Intervals;
 pub use diagnostics::{Problem, Problems};
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
-pub(crate) use values::{closest, current_name};
+pub(crate) use values::{closest, current_name, duration};
 
 use diagnostics::Report;
 use section::{Context, Section};

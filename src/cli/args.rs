@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    check, customers, deliveries, demo, explain, history, login, poll, route, run, sandbox, status, submit, test_send,
+    check, customers, deliveries, demo, explain, history, login, poll, route, sandbox, status, submit, test_send,
     validation,
 };
 
@@ -46,7 +46,7 @@ pub enum Command {
     Demo(demo::Args),
     /// Run the daemon in the foreground
     #[command(after_help = "Examples:\n  vetwatch run\n  vetwatch --config ./vetwatch.toml run -v")]
-    Run(run::Args),
+    Run,
     /// Validate the configuration: every problem at once
     #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
     Check(check::Args),

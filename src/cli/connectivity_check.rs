@@ -8,7 +8,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, sync};
+use crate::cli::{Context, Exit, Failure};
 use crate::config::{Config, EndpointKind};
 use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
 use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
@@ -240,5 +240,5 @@ async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String,
 fn refused(error: &Error) -> (Exit, String) {
     let rights = matches!(error, Error::Forbidden(_));
     let text = error_chain(error);
-    (sync::exit_of(error), if rights { format!("the rights are missing: {text}") } else { text })
+    (Exit::from(error), if rights { format!("the rights are missing: {text}") } else { text })
 }

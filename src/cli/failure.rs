@@ -1,12 +1,12 @@
 //! How a command ends: the exit codes, which are stable, and the error message.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::partner_center::Error;
 use crate::store;
 use crate::text;
 
@@ -39,6 +39,24 @@ impl Exit {
             Self::Refused => "refused",
             Self::TryAgain => "try_again",
             Self::Configuration => "configuration",
+        }
+    }
+}
+
+impl From<&Error> for Exit {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Throttled { .. }
+            | Error::NoToken(_)
+            | Error::Server(_)
+            | Error::TimedOut { .. }
+            | Error::Unreachable(_) => Self::TryAgain,
+            Error::Unreadable { .. } => Self::Failed,
+            Error::Credential(_)
+            | Error::Forbidden(_)
+            | Error::NoRelationship(_)
+            | Error::NotFound(_)
+            | Error::Refused(_) => Self::Refused,
         }
     }
 }
@@ -159,7 +177,7 @@ impl From<store::Error> for Failure {
 
 /// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.
 #[must_use]
-pub(super) fn error_chain(error: &dyn Error) -> String {
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, privileges, run, sync};
+use crate::cli::{Context, Exit, Failure, lookup, privileges, run};
 use crate::config::Config;
 use crate::daemon::Signals;
 use crate::partner_center::{DeviceLogin, PartnerSettings, SignInError, SignedIn};
@@ -100,7 +100,7 @@ fn failure(partner: &str, error: SignInError) -> Failure {
     let what = format!("nobody is signed in for {partner}");
     let again = "nothing was changed; `vetwatch login` begins anew";
     match error {
-        SignInError::Refused(error) => Failure::new(sync::exit_of(&error), what).because(error_chain(&error)),
+        SignInError::Refused(error) => Failure::new(Exit::from(&error), what).because(error_chain(&error)),
         SignInError::Expired => Failure::new(Exit::TryAgain, what).because("the code has expired").advise(again),
         SignInError::Declined => Failure::new(Exit::Refused, what).because("it was declined").advise(again),
         SignInError::NoRefreshToken => Failure::new(Exit::Refused, what)

@@ -12,7 +12,7 @@ use self::args::{submission, with_code_from_stdin};
 use crate::changes::QualificationState;
 use crate::cli::failure::error_chain;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, backoff, run, sync, time_args};
+use crate::cli::{Context, Exit, Failure, backoff, run, time_args};
 use crate::config::Config;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
 use crate::qualification::{Status, key};
@@ -260,7 +260,7 @@ async fn failed(
     }
     recording::submission::rejected(store, expected).await?;
     let what = format!("{name} of {} was not submitted", customer.label());
-    let failure = Failure::new(sync::exit_of(&error.error), what).because(error_chain(&error.error));
+    let failure = Failure::new(Exit::from(&error.error), what).because(error_chain(&error.error));
     Ok(match (error.remedy(), &error.error) {
         (Some(remedy), _) => failure.advise(remedy),
         (None, Error::Throttled { .. }) => {

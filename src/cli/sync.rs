@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, backoff, lookup};
 use crate::customer_sync::{self, CustomerSync, Progress, Summary};
-use crate::partner_center;
 use crate::text;
 
 /// Syncs the list of `partner`, or of every partner with `customers = "synced"`.
@@ -99,26 +98,8 @@ fn failure(partner: &str, error: customer_sync::Error) -> Failure {
                 0 => "nothing was changed".to_owned(),
                 read => format!("the {read} customers read until then are watched, and nobody counts as missing"),
             };
-            Failure::new(exit_of(&source), format!("cannot read the customer list of {partner}; {outcome}"))
+            Failure::new(Exit::from(&source), format!("cannot read the customer list of {partner}; {outcome}"))
                 .because(error_chain(&source))
         }
-    }
-}
-
-/// The exit code for an error.
-pub(super) fn exit_of(error: &partner_center::Error) -> Exit {
-    use partner_center::Error;
-    match error {
-        Error::Throttled { .. }
-        | Error::NoToken(_)
-        | Error::Server(_)
-        | Error::TimedOut { .. }
-        | Error::Unreachable(_) => Exit::TryAgain,
-        Error::Unreadable { .. } => Exit::Failed,
-        Error::Credential(_)
-        | Error::Forbidden(_)
-        | Error::NoRelationship(_)
-        | Error::NotFound(_)
-        | Error::Refused(_) => Exit::Refused,
     }
 }

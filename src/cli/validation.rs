@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, backoff, lookup, sync};
+use crate::cli::{Context, Exit, Failure, backoff, lookup};
 use crate::partner_center::ValidationCode;
 use crate::poller::Poller;
 
@@ -44,7 +44,7 @@ async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<Validation
         Ok(codes) => Ok(codes),
         Err(error) => {
             backoff::start(context, poller, backoffs, &error).await?;
-            Err(Failure::new(sync::exit_of(&error), what).because(error_chain(&error)))
+            Err(Failure::new(Exit::from(&error), what).because(error_chain(&error)))
         }
     }
 }

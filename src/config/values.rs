@@ -21,7 +21,7 @@ pub(super) fn word(text: &str) -> Result<String, String> {
 }
 
 /// Parses a duration of more than zero and at most ten years.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const MAX_DURATION: Duration = Duration::from_hours(10 * 365 * 24);
     match humantime::parse_duration(text) {
         Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", quote(text))),

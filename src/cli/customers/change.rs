@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::{Context, Exit, Failure, time_args};
+use crate::config;
 use crate::store::Store;
 use crate::text;
 use crate::time::Timestamp;
@@ -29,13 +30,8 @@ pub struct MuteArgs {
     pub time: Option<Duration>,
 }
 
-/// Parses a duration of more than zero and at most ten years.
 fn length(text: &str) -> Result<Duration, String> {
-    const MAX_LENGTH: Duration = Duration::from_hours(10 * 365 * 24);
-    match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() && time <= MAX_LENGTH => Ok(time),
-        _ => Err("write a length of time, such as 7d or 12h".into()),
-    }
+    config::duration(text).map_err(|_| "write a length of time, such as 7d or 12h".into())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

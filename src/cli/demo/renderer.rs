@@ -35,7 +35,7 @@ impl<'c> Show<'c> {
     }
 
     fn object(&self, at: Timestamp, kind: &str, more: Value) -> Result<(), Failure> {
-        let mut object = json!({"kind": kind, "at": at, "elapsed_ms": milliseconds(elapsed(self.began, at))});
+        let mut object = json!({"kind": kind, "at": at, "elapsed_ms": milliseconds(at.since(self.began))});
         if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
             object.extend(more);
         }
@@ -149,7 +149,7 @@ impl<'c> Show<'c> {
     }
 
     fn line(&self, at: Timestamp, who: &str, what: &str) -> Result<(), Failure> {
-        let time = format!("{:6.1} s", elapsed(self.began, at).as_secs_f64());
+        let time = format!("{:6.1} s", at.since(self.began).as_secs_f64());
         self.out.line(&format!("{}  {who:<14}  {what}", self.out.style.faint(&time)))
     }
 
@@ -169,7 +169,7 @@ impl<'c> Show<'c> {
         let style = self.out.style;
         let transitions: u64 = summary.transitions.values().sum();
         let zero = |count: u64| if count == 0 { style.good("0") } else { style.bad(&count.to_string()) };
-        let seconds = elapsed(self.began, now).as_secs_f64();
+        let seconds = now.since(self.began).as_secs_f64();
         let kinds = summary.transitions.iter().map(|(kind, count)| format!("{count:>16} {kind}\n"));
         let mut lines = vec![
             format!("\n{}\n", style.heading(&format!("After {seconds:.1} s"))),
@@ -189,10 +189,6 @@ impl<'c> Show<'c> {
         });
         self.out.write(&lines.concat())
     }
-}
-
-fn elapsed(began: Timestamp, at: Timestamp) -> Duration {
-    at.since(began)
 }
 
 fn milliseconds(span: Duration) -> u64 {
