@@ -17,6 +17,7 @@ mod schedule;
 mod secret;
 mod section;
 mod template;
+mod values;
 #[cfg(test)]
 mod tests;
 
@@ -39,16 +40,16 @@ use crate::schedule::Intervals;
 pub use diagnostics::{Problem, Problems};
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
-pub use section::{closest, current_name};
+pub(crate) use values::{closest, current_name, duration};
 
 use diagnostics::Report;
 use section::{Context, Section};
 
 /// Default path of the database.
-pub const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
+const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
 
 /// Directory of the refresh tokens, beside the database.
-pub const TOKENS: &str = "tokens";
+const TOKENS: &str = "tokens";
 
 /// A checked configuration: every name resolves, every secret was read.
 #[derive(Debug, Clone)]
@@ -146,9 +147,14 @@ impl EndpointSettings {
 
 impl Config {
     #[must_use]
+    pub fn partner_names(&self) -> Vec<String> {
+        self.partners.iter().map(|partner| partner.name.clone()).collect()
+    }
+
+    #[must_use]
     pub fn scope(&self) -> Scope {
         Scope {
-            partners: self.partners.iter().map(|partner| partner.name.clone()).collect(),
+            partners: self.partner_names(),
             endpoints: self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
             intervals: self.schedule.intervals(),
         }
@@ -218,7 +224,7 @@ fn web(root: &mut Section<'_>) -> Option<SocketAddr> {
         section.warning("", "this version has no status page yet and does not listen");
     }
     section.parsed("listen", |text| {
-        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", section::quote(text)))
+        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", values::quote(text)))
     })
 }
 

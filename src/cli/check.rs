@@ -57,58 +57,53 @@ async fn try_it(context: &Context, checked: &mut Checked, config: &Config) -> Re
 
 /// The result. Serialized, it is what `check --json` prints.
 #[derive(Debug, Serialize)]
-pub struct Checked {
+struct Checked {
     /// The file's name.
-    pub file: String,
-    pub ok: bool,
-    pub problems: Vec<Problem>,
-    pub warnings: Vec<Problem>,
+    file: String,
+    ok: bool,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     /// What the configuration will do. `None` if there is a problem.
-    pub summary: Option<Summary>,
+    summary: Option<Summary>,
     /// The steps of `--live`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub live: Option<Vec<connectivity_check::Step>>,
+    live: Option<Vec<connectivity_check::Step>>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Summary {
-    pub database: String,
-    pub partners: Vec<Named>,
-    pub endpoints: Vec<Named>,
-    pub events: Vec<EventDestinations>,
+pub(crate) struct Summary {
+    database: String,
+    partners: Vec<Named>,
+    endpoints: Vec<Named>,
+    events: Vec<EventDestinations>,
     /// The routes that delay messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub holds: Vec<Named>,
+    holds: Vec<Named>,
 }
 
 /// A name and a short description.
 #[derive(Debug, Serialize)]
-pub struct Named {
-    pub name: String,
-    pub is: String,
+struct Named {
+    name: String,
+    is: String,
 }
 
 /// An event and its destinations.
 #[derive(Debug, Serialize)]
-pub struct EventDestinations {
-    pub event: &'static str,
-    pub to: Vec<Destination>,
+struct EventDestinations {
+    event: &'static str,
+    to: Vec<Destination>,
 }
 
 #[derive(Debug, Serialize, PartialEq, Eq)]
-pub struct Destination {
-    pub endpoint: String,
+struct Destination {
+    endpoint: String,
     /// The condition, for people: `tags: north`, `if no route takes it`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub only: Option<String>,
+    only: Option<String>,
 }
 
 /// Reads the file and the secrets; sends nothing.
-#[must_use]
-pub fn check(path: &Path, credentials: &CredentialDirs) -> Checked {
-    load(path, credentials).0
-}
-
 fn load(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) {
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     match Config::load(path, credentials) {
@@ -125,17 +120,14 @@ fn load(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) 
 
 impl Checked {
     /// Ends with a line feed, as does [`Checked::text`].
-    #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "plain structures are always JSON")]
-    pub fn json(&self) -> String {
+    fn json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("plain structures are always JSON");
         json.push('\n');
         text::inert_json(&json)
     }
 
     /// Renders every problem and warning, then what the configuration will do.
-    #[must_use]
-    pub fn text(&self) -> String {
+    fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         for problem in &self.problems {
@@ -155,7 +147,7 @@ impl Checked {
                 let _ = writeln!(text, "{kind} {name}: {is}");
             }
         }
-        let _ = writeln!(text, "\nwho is told:");
+        let _ = writeln!(text, "\nwhere events are sent:");
         let width = EventType::ALL.iter().map(|event| event.as_str().len()).max().unwrap_or(0);
         for EventDestinations { event, to } in &summary.events {
             let to: Vec<String> = to.iter().map(Destination::to_string).collect();
@@ -181,7 +173,7 @@ impl std::fmt::Display for Destination {
 
 impl Summary {
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         let partners = config.partners.iter().map(|partner| {
             let customers = match partner.customers {
                 Customers::Synced => "all customers",
@@ -288,7 +280,7 @@ mod tests {
             fs::write(dir.path().join(name), text).unwrap();
             fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
-        check(&dir.path().join("vetwatch.toml"), &CredentialDirs::only(dir.path()))
+        load(&dir.path().join("vetwatch.toml"), &CredentialDirs::only(dir.path())).0
     }
 
     #[test]
@@ -307,7 +299,7 @@ mod tests {
     endpoint ops-mail: mail to it-operations@contoso.example by smtp.contoso.example:587 (STARTTLS)
     endpoint crm: webhook at crm.contoso.example, signed with 1 secret
 
-    who is told:
+    where events are sent:
       vetting.approved             sales-mail, crm
       vetting.denied               sales-mail, crm
       vetting.revoked              sales-mail, crm

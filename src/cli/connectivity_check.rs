@@ -8,7 +8,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, sync};
+use crate::cli::{Context, Exit, Failure};
 use crate::config::{Config, EndpointKind};
 use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
 use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
@@ -20,14 +20,15 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 const CUSTOMERS_MAX: usize = 5;
 
 #[derive(Debug, Clone, Serialize)]
-pub struct Step {
+pub(super) struct Step {
     /// `partner emea`, `mail server smtp.contoso.example:587`
-    pub of: String,
+    of: String,
     /// `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `user`, `login`
-    pub step: String,
-    pub ok: bool,
+    #[serde(rename = "step")]
+    name: String,
+    ok: bool,
     /// In words; if it failed, with advice.
-    pub text: String,
+    text: String,
     #[serde(skip)]
     exit: Exit,
 }
@@ -72,9 +73,9 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
         Exit::Configuration => "mend the configuration or the file that it names",
         _ => "look at the network: the name, the firewall, the proxy (there is none that vetwatch uses), the clock",
     };
-    Err(Failure::new(first.exit, format!("{}: {} failed", first.of, first.step))
+    Err(Failure::new(first.exit, format!("{}: {} failed", first.of, first.name))
         .because(first.text.clone())
-        .listing(failed.iter().skip(1).map(|step| format!("{}: {} failed: {}", step.of, step.step, step.text)))
+        .listing(failed.iter().skip(1).map(|step| format!("{}: {} failed: {}", step.of, step.name, step.text)))
         .advise(advice))
 }
 
@@ -112,7 +113,7 @@ impl Checker<'_> {
                 text::terminal(&text)
             ))?;
         }
-        self.steps.push(Step { of: self.of.clone(), step: step.to_owned(), ok, text, exit });
+        self.steps.push(Step { of: self.of.clone(), name: step.to_owned(), ok, text, exit });
         if ok { Ok(()) } else { Err(Stop::Step) }
     }
 
@@ -238,5 +239,5 @@ async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String,
 fn refused(error: &Error) -> (Exit, String) {
     let rights = matches!(error, Error::Forbidden(_));
     let text = error_chain(error);
-    (sync::exit_of(error), if rights { format!("the rights are missing: {text}") } else { text })
+    (Exit::from(error), if rights { format!("the rights are missing: {text}") } else { text })
 }

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cli::load::{load_config, load_outline};
+use tokio_util::sync::CancellationToken;
+
 use crate::cli::output::Output;
-use crate::cli::privileges;
-use crate::cli::{Exit, Failure};
-use crate::config::{Config, PublicConfig};
-use crate::daemon;
+use crate::cli::{Exit, Failure, privileges, run};
+use crate::config::{Config, CredentialDirs, Problems, PublicConfig};
+use crate::daemon::{self, Parts};
 use crate::instance_lock;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
-pub struct Context {
+pub(super) struct Context {
     pub config_path: PathBuf,
     /// Print JSON instead of text.
     pub json: bool,
@@ -33,12 +33,12 @@ impl std::fmt::Debug for Context {
 
 impl Context {
     #[must_use]
-    pub fn new(config_path: PathBuf, json: bool) -> Self {
+    pub(super) fn new(config_path: PathBuf, json: bool) -> Self {
         Self { config_path, json, clock: Arc::new(SystemClock), out: Output::stdout(), opened: Mutex::new(None) }
     }
 
     #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -46,12 +46,12 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::Configuration`] with every problem at once.
-    pub fn config(&self) -> Result<Config, Failure> {
+    pub(super) fn config(&self) -> Result<Config, Failure> {
         load_config(&self.config_path)
     }
 
     /// Opens the database as the service's user, creating it if missing.
-    pub async fn store(&self, database: &Path) -> Result<Store, Failure> {
+    pub(super) async fn store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if store::was_deleted(database) {
             tracing::warn!("{}", daemon::new_database_warning(database));
@@ -76,8 +76,13 @@ impl Context {
         Ok(store)
     }
 
+    /// Assembles the daemon's parts; none of them is started.
+    pub(super) async fn assemble(&self, config: &Config, store: &Store) -> Result<Parts, Failure> {
+        daemon::assemble(config, store, &self.clock, &CancellationToken::new()).await.map_err(run::failure)
+    }
+
     /// Closes the database if this command opened it. The last one to close leaves a single file.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         match opened {
             Some(store) if instance_lock::daemon_runs(store.path()) == Some(false) => {
@@ -93,7 +98,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
-    pub async fn reading_store(&self, database: &Path) -> Result<Store, Failure> {
+    pub(super) async fn reading_store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if !is_there(database)? {
             return Err(no_database(database));
@@ -107,20 +112,40 @@ impl Context {
     ///
     /// # Errors
     /// [`Exit::Configuration`] if this part cannot be read.
-    pub fn outline(&self) -> Result<PublicConfig, Failure> {
-        load_outline(&self.config_path)
+    pub(super) fn outline(&self) -> Result<PublicConfig, Failure> {
+        PublicConfig::load(&self.config_path).map_err(|problems| unusable(&self.config_path, &problems))
     }
 
     /// Opens an existing database: a command that only changes rows does not create one.
     ///
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
-    pub async fn existing_store(&self, database: &Path) -> Result<Store, Failure> {
+    pub(super) async fn existing_store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
         if !is_there(database)? {
             return Err(no_database(database));
         }
         self.store(database).await
+    }
+}
+
+/// Loads the configuration with its secrets, or fails with every problem at once.
+pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
+    Config::load(path, &CredentialDirs::from_env()).map_err(|problems| unusable(path, &problems))
+}
+
+fn unusable(path: &Path, problems: &Problems) -> Failure {
+    Failure::new(Exit::Configuration, format!("cannot use {}", path.display()))
+        .listing(problems.problems.iter().map(|problem| format!("{}: {problem}", problems.file)))
+        .advise("`vetwatch check` shows this list; `--config FILE` or VETWATCH_CONFIG names another file")
+}
+
+/// Takes the daemon's lock. `None` if a daemon runs.
+pub(super) async fn lock(database: &Path) -> Result<Option<instance_lock::Lock>, Failure> {
+    match daemon::take_lock(database).await {
+        Ok(held) => Ok(Some(held)),
+        Err(daemon::Error::Locked(_)) => Ok(None),
+        Err(error) => Err(run::failure(error)),
     }
 }
 

@@ -44,7 +44,7 @@ const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 const GRACE_AFTER_SIGNAL: Duration = Duration::from_secs(2);
 
-pub async fn demo(context: &Context, args: Args) -> Result<Exit, Failure> {
+pub(super) async fn demo(context: &Context, args: Args) -> Result<Exit, Failure> {
     let began = Instant::now();
     let deadline = args.duration.and_then(|duration| began.checked_add(duration));
     let hurry = args.duration.map_or(PASS, |duration| duration.mul_f64(0.8).min(PASS));

@@ -2,7 +2,7 @@
 
 mod page;
 
-use crate::cli::{Context, Exit, Failure};
+use crate::cli::{Context, Exit, Failure, lookup};
 use crate::store::Store;
 
 #[derive(Debug, clap::Args)]
@@ -34,21 +34,8 @@ pub(super) async fn explain(context: &Context, args: Args) -> Result<Exit, Failu
 /// # Errors
 /// [`Exit::NotFound`] if nothing matches, or several events do; they are listed.
 async fn events(store: &Store, prefix: &str) -> Result<Vec<String>, Failure> {
-    const SHOWN: u32 = 6;
-    let wanted = prefix.trim().to_lowercase();
-    let is_id = !wanted.is_empty() && wanted.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    let (mut events, mut deliveries) = (Vec::new(), Vec::new());
-    if is_id {
-        events = store.event_ids(&wanted, SHOWN).await?;
-        deliveries = store.delivery_ids(&wanted, SHOWN).await?;
-    }
-    let whole = |ids: &mut Vec<String>| {
-        if ids.contains(&wanted) {
-            ids.retain(|id| *id == wanted);
-        }
-    };
-    whole(&mut events);
-    whole(&mut deliveries);
+    let events = lookup::ids(prefix, async |wanted, limit| store.event_ids(wanted, limit).await).await?;
+    let deliveries = lookup::ids(prefix, async |wanted, limit| store.delivery_ids(wanted, limit).await).await?;
     // All matches may belong to one event.
     let mut meant = events.clone();
     for delivery in &deliveries {

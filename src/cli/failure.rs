@@ -1,12 +1,12 @@
 //! How a command ends: the exit codes, which are stable, and the error message.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::partner_center::Error;
 use crate::store;
 use crate::text;
 
@@ -43,6 +43,24 @@ impl Exit {
     }
 }
 
+impl From<&Error> for Exit {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Throttled { .. }
+            | Error::NoToken(_)
+            | Error::Server(_)
+            | Error::TimedOut { .. }
+            | Error::Unreachable(_) => Self::TryAgain,
+            Error::Unreadable { .. } => Self::Failed,
+            Error::Credential(_)
+            | Error::Forbidden(_)
+            | Error::NoRelationship(_)
+            | Error::NotFound(_)
+            | Error::Refused(_) => Self::Refused,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -51,7 +69,7 @@ impl From<Exit> for ExitCode {
 
 /// An error: what could not be done, why, and what to do. Never a secret, a token or a whole webhook URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(super) struct Failure {
     pub exit: Exit,
     pub what: String,
     pub why: Option<String>,
@@ -61,24 +79,24 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, what: impl Into<String>) -> Self {
         Self { exit, what: what.into(), why: None, list: Vec::new(), advice: None }
     }
 
     #[must_use]
-    pub fn because(mut self, why: impl Into<String>) -> Self {
+    pub(super) fn because(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
         self
     }
 
     #[must_use]
-    pub fn listing(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn listing(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.list.extend(lines);
         self
     }
 
     #[must_use]
-    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+    pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
     }
@@ -92,7 +110,7 @@ impl Failure {
 
     /// Renders lines for people, without terminal control characters.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let mut lines = format!("vetwatch: {}\n", text::terminal(&self.message()));
         for line in &self.list {
             let _ = writeln!(lines, "  {}", text::terminal(line));
@@ -105,7 +123,7 @@ impl Failure {
 
     /// Renders one JSON object on one line.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub(super) fn to_json(&self) -> String {
         let error = json!({
             "kind": self.exit.kind(),
             "exit_code": self.exit as u8,
@@ -117,7 +135,7 @@ impl Failure {
     }
 
     /// Prints it to stderr. If that fails, the exit code remains.
-    pub fn print(&self, json: bool) {
+    pub(super) fn print(&self, json: bool) {
         let text = if json { self.to_json() } else { self.to_text() };
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
@@ -159,7 +177,7 @@ impl From<store::Error> for Failure {
 
 /// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.
 #[must_use]
-pub fn error_chain(error: &dyn Error) -> String {
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

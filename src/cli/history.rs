@@ -1,14 +1,37 @@
 //! `vetwatch history`: transitions, newest first.
 
+use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::cli::args::{Format, HistoryArgs};
 use crate::cli::lookup::{self, Scope};
 use crate::cli::output::Output;
-use crate::cli::{Context, Exit, Failure, csv, time_args};
+use crate::cli::time_args::{self, Since};
+use crate::cli::{Context, Exit, Failure, csv, status};
 use crate::store::reports::{TransitionFilter, TransitionRow};
 
-pub(super) async fn history(context: &Context, args: HistoryArgs) -> Result<Exit, Failure> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub who: status::Args,
+    /// Since then: `30d`, `12h`, `2026-11-01`, `2026-11-01T08:00:00Z`. Dates without a zone are UTC
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+    /// How to print it
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// An array of the rows of the view `v_transitions`
+    Json,
+    /// The same rows for a spreadsheet
+    Csv,
+}
+
+pub(super) async fn history(context: &Context, args: Args) -> Result<Exit, Failure> {
     let format = match (args.format, context.json) {
         (None, false) => Format::Table,
         (None | Some(Format::Json), _) => Format::Json,
@@ -57,11 +80,10 @@ pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
     }
     let status = |status: &Option<String>| status.clone().unwrap_or_else(|| "-".into());
     let cells = rows.iter().map(|row| {
-        let name = if row.customer_name.is_empty() { &row.customer_id } else { &row.customer_name };
         let mut cells = vec![
             time_args::minute(&row.observed_at),
             not_before(row),
-            name.clone(),
+            lookup::name_or_id(&row.customer_name, &row.customer_id),
             row.qualification.clone(),
             format!("{} → {}", status(&row.from_status), status(&row.to_status)),
             row.attempt.to_string(),

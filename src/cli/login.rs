@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, privileges, run, sync};
+use crate::cli::{Context, Exit, Failure, lookup, privileges, run};
 use crate::config::Config;
 use crate::daemon::Signals;
 use crate::partner_center::{PartnerSettings, SignInError, SignedIn};
@@ -75,10 +75,7 @@ fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> R
 
 /// The named partner, or the only one with a user's credential.
 fn partner<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c PartnerSettings, Failure> {
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if name.is_some() {
-        lookup::configured_partner(&configured, name)?;
-    }
+    lookup::check_partner(config, name)?;
     let named = config.partners.iter().filter(|partner| name.is_none_or(|name| name == partner.name));
     let of_users: Vec<_> = named.filter(|partner| partner.as_user().is_some()).collect();
     match of_users.as_slice() {
@@ -102,7 +99,7 @@ fn failure(partner: &str, error: SignInError) -> Failure {
     let what = format!("nobody is signed in for {partner}");
     let again = "nothing was changed; `vetwatch login` begins anew";
     match error {
-        SignInError::Refused(error) => Failure::new(sync::exit_of(&error), what).because(error_chain(&error)),
+        SignInError::Refused(error) => Failure::new(Exit::from(&error), what).because(error_chain(&error)),
         SignInError::Expired => Failure::new(Exit::TryAgain, what).because("the code has expired").advise(again),
         SignInError::Declined => Failure::new(Exit::Refused, what).because("it was declined").advise(again),
         SignInError::NoRefreshToken => Failure::new(Exit::Refused, what)

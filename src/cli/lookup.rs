@@ -1,10 +1,11 @@
-//! Resolves names: a customer by tenant id, domain or name; a partner by name.
+//! Resolves what people type: a customer by tenant id, domain or name; a partner by name; an id by its beginning.
 
 use std::collections::BTreeMap;
 
 use crate::cli::{Exit, Failure};
+use crate::config::Config;
 use crate::store::reports::FoundCustomer;
-use crate::store::{CustomerId, Store};
+use crate::store::{self, CustomerId, Store};
 
 /// An unambiguous customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,11 @@ impl Customer {
     pub(super) fn label(&self) -> &str {
         if self.name.is_empty() { &self.id } else { &self.name }
     }
+}
+
+/// A customer's name or, if it has none, its id.
+pub(super) fn name_or_id(name: &str, id: &str) -> String {
+    if name.is_empty() { id } else { name }.to_owned()
 }
 
 /// Which customers to search.
@@ -70,6 +76,11 @@ pub(super) async fn partner(configured: &[String], store: &Store, name: Option<&
     Err(no_such_partner(configured, name))
 }
 
+/// Checks `--partner` against the configuration alone.
+pub(super) fn check_partner(config: &Config, name: Option<&str>) -> Result<(), Failure> {
+    name.map_or(Ok(()), |_| configured_partner(&config.partner_names(), name).map(drop))
+}
+
 /// The configured partner for a change: the one that `--partner` names, or the only one.
 pub(super) fn configured_partner<'a>(configured: &'a [String], name: Option<&str>) -> Result<&'a str, Failure> {
     match (name, configured) {
@@ -89,6 +100,33 @@ fn no_such_partner(configured: &[String], name: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("there is no partner \"{name}\""))
         .because("the configuration has")
         .listing(configured.iter().cloned())
+}
+
+/// The first ids that begin with `prefix` or, if it is a whole id, that one; as `search` finds them.
+pub(super) async fn ids(
+    prefix: &str,
+    search: impl AsyncFnOnce(&str, u32) -> Result<Vec<String>, store::Error>,
+) -> Result<Vec<String>, Failure> {
+    const SHOWN: u32 = 6;
+    let wanted = prefix.trim().to_lowercase();
+    if wanted.is_empty() || !wanted.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        return Ok(Vec::new());
+    }
+    let ids = search(&wanted, SHOWN).await?;
+    Ok(if ids.contains(&wanted) { vec![wanted] } else { ids })
+}
+
+/// Resolves the beginning of a message's id.
+pub(super) async fn delivery(store: &Store, prefix: &str) -> Result<String, Failure> {
+    let mut ids = ids(prefix, async |wanted, limit| store.delivery_ids(wanted, limit).await).await?;
+    match ids.len() {
+        1 => Ok(ids.remove(0)),
+        0 => Err(Failure::new(Exit::NotFound, format!("there is no message \"{prefix}\""))
+            .advise("`vetwatch deliveries list` shows the newest")),
+        _ => Err(Failure::new(Exit::NotFound, format!("several messages begin with \"{prefix}\""))
+            .listing(ids)
+            .advise("write more of the id")),
+    }
 }
 
 /// All rows of one customer, oldest first.
@@ -210,5 +248,17 @@ mod tests {
         let failure = find("Fabrikam Univresity", None, Scope::Watched).await.unwrap_err();
         assert!(failure.list[0].contains("Fabrikam University"), "{failure:?}");
         assert!(find("", None, Scope::Watched).await.unwrap_err().list.is_empty());
+    }
+    #[tokio::test]
+    async fn enough_of_the_beginning_of_an_id_names_a_message() {
+        let filled = fixture::filled().await;
+        assert_eq!(delivery(&filled.store, "0193C").await.unwrap(), "0193c000-0000-7000-8000-000000000005");
+        let whole = "0193b000-0000-7000-8000-000000000001";
+        assert_eq!(delivery(&filled.store, whole).await.unwrap(), whole);
+        let several = delivery(&filled.store, "0193b").await.unwrap_err();
+        assert_eq!((several.exit, several.list.len()), (Exit::NotFound, 4));
+        for nothing in ["", "ffff", "%", "0193b000' or 1=1"] {
+            assert_eq!(delivery(&filled.store, nothing).await.unwrap_err().exit, Exit::NotFound, "{nothing}");
+        }
     }
 }

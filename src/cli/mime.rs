@@ -1,9 +1,6 @@
-//! Decodes a mail as its reader sees it, from what the mail server received. Supports the part of MIME that vetwatch's
-//! own mails use.
+//! Decodes a mail as its reader sees it, from what the mail server received.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use quoted_printable::ParseMode;
+use mail_parser::MessageParser;
 
 /// A mail as shown by a mail program.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -19,82 +16,21 @@ pub(super) struct DecodedMail {
 
 impl DecodedMail {
     pub(super) fn read(raw: &str) -> Self {
-        let raw = raw.replace("\r\n", "\n");
-        let (head, body) = split(&raw);
-        let id = header(&head, "message-id").trim_start_matches('<').split('@').next().unwrap_or_default().to_owned();
-        let kind = header(&head, "x-vetwatch-event");
-        Self { id, kind, subject: words(&header(&head, "subject")), text: text(&head, body).unwrap_or_default() }
+        let mail = MessageParser::default().parse(raw).unwrap_or_default();
+        let id = mail.message_id().and_then(|id| id.split('@').next());
+        let text = mail.body_text(0).unwrap_or_default().replace("\r\n", "\n");
+        Self {
+            id: id.unwrap_or_default().to_owned(),
+            kind: mail.header_raw("X-Vetwatch-Event").unwrap_or_default().trim().to_owned(),
+            subject: mail.subject().unwrap_or_default().to_owned(),
+            text: text.trim_end().to_owned(),
+        }
     }
 
     /// The ids of its events.
     pub(super) fn events(&self) -> impl Iterator<Item = &str> {
         self.text.lines().filter_map(|line| line.strip_prefix("Event: "))
     }
-}
-
-/// Splits into header, with folded lines joined, and body.
-fn split(entity: &str) -> (String, &str) {
-    let (head, body) = entity.split_once("\n\n").unwrap_or((entity, ""));
-    (head.replace("\n ", " ").replace("\n\t", " "), body)
-}
-
-/// The value of a header; empty if missing.
-fn header(head: &str, name: &str) -> String {
-    let lines = head.lines().filter_map(|line| line.split_once(':'));
-    let mut values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim());
-    values.next().unwrap_or_default().to_owned()
-}
-
-/// The first plain text part.
-fn text(head: &str, body: &str) -> Option<String> {
-    let kind = header(head, "content-type");
-    if let Some((_, boundary)) = kind.split_once("boundary=") {
-        let delimiter = format!("--{}", boundary.split(';').next().unwrap_or_default().trim_matches('"'));
-        // The preamble is for programs of the eighties.
-        return body.split(&delimiter).skip(1).find_map(|part| {
-            let (head, body) = split(part.trim_start_matches('\n'));
-            text(&head, body)
-        });
-    }
-    if !kind.is_empty() && !kind.to_lowercase().starts_with("text/plain") {
-        return None;
-    }
-    let bytes = match header(head, "content-transfer-encoding").to_lowercase().as_str() {
-        "quoted-printable" => quoted_printable::decode(body, ParseMode::Robust).ok()?,
-        "base64" => BASE64_STANDARD.decode(body.split_whitespace().collect::<String>()).ok()?,
-        _ => body.as_bytes().to_vec(),
-    };
-    Some(String::from_utf8_lossy(&bytes).replace("\r\n", "\n").trim_end().to_owned())
-}
-
-/// Decodes a header's encoded words (RFC 2047, base64 of UTF-8).
-fn words(value: &str) -> String {
-    let mut text = String::new();
-    let mut rest = value;
-    let mut after_word = false;
-    while let Some((before, word)) = rest.split_once("=?") {
-        // White space between two encoded words belongs to neither.
-        if !(after_word && before.trim().is_empty()) {
-            text.push_str(before);
-        }
-        let Some((encoded, after)) = encoded(word) else {
-            text.push_str("=?");
-            (rest, after_word) = (word, false);
-            continue;
-        };
-        text.push_str(&encoded);
-        (rest, after_word) = (after, true);
-    }
-    text + rest
-}
-
-fn encoded(word: &str) -> Option<(String, &str)> {
-    let (charset, rest) = word.split_once('?')?;
-    let (encoding, rest) = rest.split_once('?')?;
-    let (encoded, after) = rest.split_once("?=")?;
-    let known = charset.eq_ignore_ascii_case("utf-8") && encoding.eq_ignore_ascii_case("b");
-    let bytes = if known { BASE64_STANDARD.decode(encoded).ok()? } else { return None };
-    Some((String::from_utf8_lossy(&bytes).into_owned(), after))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const WORD_WIDTH: u16 = 24;
 
 /// Standard output.
 #[derive(Debug)]
-pub struct Output {
+pub(super) struct Output {
     pub style: Style,
     /// Maximum width of a table.
     pub width: u16,
@@ -30,34 +30,35 @@ pub struct Output {
 
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
-pub struct Style {
+pub(super) struct Style {
     colour: bool,
 }
 
 impl Style {
-    pub const PLAIN: Self = Self { colour: false };
+    #[cfg(test)]
+    pub(super) const PLAIN: Self = Self { colour: false };
 
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     #[must_use]
-    pub fn heading(self, text: &str) -> String {
+    pub(super) fn heading(self, text: &str) -> String {
         self.paint("1", text)
     }
 
     #[must_use]
-    pub fn good(self, text: &str) -> String {
+    pub(super) fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
 
     #[must_use]
-    pub fn bad(self, text: &str) -> String {
+    pub(super) fn bad(self, text: &str) -> String {
         self.paint("31", text)
     }
 
     #[must_use]
-    pub fn faint(self, text: &str) -> String {
+    pub(super) fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
 }
@@ -66,7 +67,7 @@ impl Output {
     /// Uses colours only on a terminal without `NO_COLOR`; tables as wide as the terminal, or one line a row for a
     /// program that reads them.
     #[must_use]
-    pub fn stdout() -> Self {
+    pub(super) fn stdout() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         let colour = std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
@@ -77,13 +78,13 @@ impl Output {
     }
 
     /// Uses no colours, and this width.
-    #[must_use]
-    pub fn plain(width: u16) -> Self {
+    #[cfg(test)]
+    pub(super) fn plain(width: u16) -> Self {
         Self { style: Style::PLAIN, width, closed: AtomicBool::new(false) }
     }
 
     /// Writes all of `text`. A closed pipe (`| head`) is no failure: the rest is dropped.
-    pub fn write(&self, text: &str) -> Result<(), Failure> {
+    pub(super) fn write(&self, text: &str) -> Result<(), Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -99,16 +100,16 @@ impl Output {
     }
 
     /// True if the pipe was closed: a command that runs until it is stopped may end.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
-    pub fn line(&self, text: &str) -> Result<(), Failure> {
+    pub(super) fn line(&self, text: &str) -> Result<(), Failure> {
         self.write(&format!("{text}\n"))
     }
 
     /// Writes indented JSON without terminal control characters.
-    pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::new(Exit::Failed, "cannot print the result").because(error.to_string()))?;
         self.line(&text::inert_json(&json))
@@ -116,7 +117,7 @@ impl Output {
 
     /// Renders a table without borders; its cells are cleaned, and wrapped if it is wider than the terminal.
     #[must_use]
-    pub fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    pub(super) fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
         if header.iter().any(|name| !name.is_empty()) {

@@ -1,24 +1,31 @@
 //! `vetwatch poll`: polls customers now.
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use crate::cli::args::PollArgs;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, run, sync};
+use crate::cli::{Context, Exit, Failure, backoff, context, sync};
 use crate::config::Config;
-use crate::daemon;
 use crate::poller::PollRound;
 use crate::store::{Backoff, CustomerId, Store};
 use crate::text;
 
-pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Failure> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tenant ids, domains or names; without any, all customers
+    #[arg(value_name = "CUSTOMER")]
+    pub customers: Vec<String>,
+    /// Only this partner of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+    /// Accept that the entries missing from the responses are gone, however many: polls those customers
+    #[arg(long, conflicts_with = "customers")]
+    pub accept: bool,
+}
+
+pub(super) async fn poll(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
     let partner = args.partner.as_deref();
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if partner.is_some() {
-        lookup::configured_partner(&configured, partner)?;
-    }
+    lookup::check_partner(&config, partner)?;
     let store = context.store(&config.database).await?;
     let named = lookup::customers(&store, &args.customers, partner, Scope::Watched).await?;
     if let Some(paused) = named.iter().find(|customer| customer.paused) {
@@ -30,11 +37,7 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
     let rows = (!named.is_empty()).then_some(rows.as_slice());
 
     // The lock excludes a daemon: one budget, one process that records.
-    let held = match daemon::take_lock(&config.database).await {
-        Ok(held) => Some(held),
-        Err(daemon::Error::Locked(_)) => None,
-        Err(error) => return Err(run::failure(error)),
-    };
+    let held = context::lock(&config.database).await?;
     // Made due in any case: if this process dies, the next one polls them.
     let mut tx = store.begin().await?;
     let (accepted, due);
@@ -56,7 +59,7 @@ pub(super) async fn poll(context: &Context, args: PollArgs) -> Result<Exit, Fail
 
 fn left_to_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exit, Failure> {
     if context.json {
-        context.out.json(&json!({ "asked_by": "daemon", "due": due }))?;
+        context.out.json(&json!({ "polled_by": "daemon", "due": due }))?;
         return Ok(Exit::Done);
     }
     let who = match named {
@@ -81,10 +84,9 @@ async fn poll_now(
     let mut tx = store.begin().await?;
     tx.recover_polls(context.now()).await?;
     tx.commit().await?;
-    let parts =
-        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let mut done = PollRound::default();
     let mut stopped = None;
+    let parts = context.assemble(config, store).await?;
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
         if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
             // The customers are not known before the first sync.
@@ -112,8 +114,8 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
     let polled = done.unchanged + done.changed + done.failed;
     if context.json {
         context.out.json(&json!({
-            "asked_by": "this command", "asked": polled, "transitions": done.transitions,
-            "failed": done.failed, "not_asked": done.released,
+            "polled_by": "this command", "polled": polled, "transitions": done.transitions,
+            "failed": done.failed, "skipped": done.released,
         }))?;
     } else {
         let transitions = match done.transitions {
@@ -134,13 +136,8 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
             1 => Some("1 customer was not asked about".to_owned()),
             n => Some(format!("{n} customers were not asked about")),
         };
-        return Err(Failure::new(exit, format!("nothing more is asked of {partner} for now"))
-            .because(backoff.reason)
-            .listing(left)
-            .advise(format!(
-                "nothing is sent there before {}; customers that are due are polled then",
-                backoff.backoff_until
-            )));
+        let what = format!("nothing more is asked of {partner} for now");
+        return Err(backoff::failure(exit, what, &backoff, "customers that are due are polled then").listing(left));
     }
     if done.failed > 0 {
         return Err(Failure::new(

@@ -27,7 +27,7 @@ const LINKS_MAX: usize = 40;
 /// # Errors
 /// If the owner is unknown or the change fails, or if another user could redirect root to another file, which is what
 /// this prevents.
-pub fn become_owner_of(database: &Path) -> Result<(), Failure> {
+pub(super) fn become_owner_of(database: &Path) -> Result<(), Failure> {
     // The database is 0640: analysts join the group.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     if !geteuid().is_root() {

@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::cli::customers::is_muted;
 use crate::cli::mime::DecodedMail;
 use crate::cli::output::Style;
 use crate::cli::time_args::Since;
-use crate::cli::{Context, Exit, Failure, lookup, time_args};
+use crate::cli::{Context, Exit, Failure, lookup};
 use crate::config::{Config, EndpointKind};
 use crate::daemon;
 use crate::delivery::email::contact_address;
@@ -20,6 +21,15 @@ use crate::event::{CustomerRef, Event, EventPayload, EventType};
 use crate::store::UnrenderedDelivery;
 use crate::text;
 use crate::time::Timestamp;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show where an event would be sent, when, why, and the exact message; nothing is sent
+    #[command(after_help = "Examples:\n  vetwatch route test\n  \
+                            vetwatch route test --event vetting.denied --customer \"Contoso School\" --reason \"Not an Academic Domain\"\n  \
+                            vetwatch route test --event vetting.revoked --at 2026-12-24T20:00:00Z")]
+    Test(Args),
+}
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -46,8 +56,8 @@ pub struct Args {
     pub at: Option<Since>,
 }
 
-/// Parses an event type for clap; the error has a suggestion.
-pub(super) fn event_type(name: &str) -> Result<EventType, String> {
+/// Parses an event type for clap.
+fn event_type(name: &str) -> Result<EventType, String> {
     EventType::parse(name).ok_or_else(|| {
         let names: Vec<_> = EventType::ALL.iter().map(|event| event.as_str()).collect();
         format!("the events are {}", names.join(", "))
@@ -62,7 +72,7 @@ struct Answer<'a> {
     /// The customer is muted then: nothing is sent.
     muted: bool,
     routes: Vec<Taken<'a>>,
-    told: Vec<Shown<'a>>,
+    targets: Vec<Shown<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,7 +113,7 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
         at: now,
         muted,
         routes: routes.collect(),
-        told: targets.iter().filter_map(|target| shown(context, &config, target, &event, now)).collect(),
+        targets: targets.iter().filter_map(|target| shown(context, &config, target, &event, now)).collect(),
     };
     if context.json {
         context.out.json(&answer)?;
@@ -121,11 +131,9 @@ struct RoutedEvent {
 }
 
 async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) -> Result<RoutedEvent, Failure> {
-    let names: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    let mut partner = names.first().cloned().unwrap_or_default();
-    if args.partner.is_some() {
-        lookup::configured_partner(&names, args.partner.as_deref())?.clone_into(&mut partner);
-    }
+    lookup::check_partner(config, args.partner.as_deref())?;
+    let first = || config.partners.first().map(|partner| partner.name.clone());
+    let mut partner = args.partner.clone().or_else(first).unwrap_or_default();
     let mut found = None;
     if let Some(name) = &args.customer {
         let store = context.reading_store(&config.database).await?;
@@ -151,10 +159,7 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
             };
         }
     }
-    let muted = found.as_ref().is_some_and(|row| {
-        let until = row.muted_until.as_deref().and_then(time_args::instant);
-        row.muted_since.is_some() && until.is_none_or(|until| now < until)
-    });
+    let muted = found.as_ref().is_some_and(|row| is_muted(row, now));
     // Operational events ignore muting.
     let muted = muted && matches!(event.data.subject, EventPayload::Vetting(_));
     Ok(RoutedEvent { event, contact: found.map(|row| row.contact).unwrap_or_default(), muted })
@@ -210,10 +215,10 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
     }
     if answer.muted {
         page += "\nNobody is told, because the customer is muted; it is recorded.\n";
-    } else if answer.told.is_empty() {
+    } else if answer.targets.is_empty() {
         page += "\nNobody is told; it is recorded.\n";
     }
-    for shown in &answer.told {
+    for shown in &answer.targets {
         let when = match shown.waits_for {
             None => "at once".to_owned(),
             Some(reason) => format!("{}, because of {reason}", local(shown.due_at)),

@@ -1,14 +1,11 @@
 //! `vetwatch run`: the daemon, in the foreground.
 
+use crate::cli::context::load_config;
 use crate::cli::failure::error_chain;
-use crate::cli::load::load_config;
 use crate::cli::{Context, Exit, Failure, privileges};
 use crate::daemon::{self, Error, Signals};
 
-#[derive(Debug, clap::Args)]
-pub struct Args {}
-
-pub(super) async fn run(context: &Context, _args: Args) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     // Before anything that may block: a signal during that is handled or ignored.
     let mut signals = Signals::of_daemon().map_err(|error| without_signals(&error))?;
     let path = context.config_path.clone();

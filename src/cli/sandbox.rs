@@ -37,7 +37,7 @@ pub struct Args {
     pub client_secret_file: Option<PathBuf>,
 }
 
-pub async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failure> {
+pub(super) async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
     let needed = args.in_review.saturating_add(args.settled);
     let count = args.customers.unwrap_or(needed);

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::attention::{self, Facts, Need, Reason, look};
-use crate::cli::args::CustomerArgs;
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::{Context, Exit, Failure};
 use crate::config::PublicConfig;
@@ -21,6 +20,16 @@ use crate::time::Timestamp;
 
 /// How far back `decided` goes.
 const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
+
+#[derive(Debug, clap::Args)]
+#[group(skip)] // `history` has these arguments, too
+pub struct Args {
+    /// A tenant id, a domain or a name
+    pub customer: Option<String>,
+    /// Only this partner of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
 
 /// The whole screen, and the output of `--json`.
 #[derive(Debug, Serialize)]
@@ -53,7 +62,7 @@ struct Partner {
     scheduled_per_minute: f64,
 }
 
-pub(super) async fn status(context: &Context, args: CustomerArgs) -> Result<Exit, Failure> {
+pub(super) async fn status(context: &Context, args: Args) -> Result<Exit, Failure> {
     let outline = context.outline()?;
     let store = context.reading_store(&outline.database).await?;
     let partner = args.partner.as_deref();

@@ -7,21 +7,18 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-pub use self::args::Args;
+pub(super) use self::args::Args;
 use self::args::{submission, with_code_from_stdin};
 use crate::changes::QualificationState;
 use crate::cli::failure::error_chain;
 use crate::cli::lookup::{self, Customer, Scope};
-use crate::cli::{Context, Exit, Failure, run, sync, time_args};
+use crate::cli::{Context, Exit, Failure, backoff, run, time_args};
 use crate::config::Config;
-use crate::daemon;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
-use crate::poller::pause;
 use crate::qualification::{Status, key};
 use crate::recording::{self, Recorded, Recorder};
 use crate::store::{CustomerId, Expected, Store};
 use crate::text;
-use tokio_util::sync::CancellationToken;
 
 /// Microsoft accepts this many submissions of a customer's Education.
 const EDUCATION_ATTEMPTS: u32 = 3;
@@ -29,6 +26,8 @@ const EDUCATION_ATTEMPTS: u32 = 3;
 /// What will be sent, and its customer.
 struct Plan<'a> {
     customer: &'a Customer,
+    /// The customer's row.
+    row: CustomerId,
     submission: &'a Submission,
     /// The stored state, if there is one.
     state: Option<QualificationState>,
@@ -65,10 +64,7 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     }
     let submission = with_code_from_stdin(&args, submission)?;
     let config = context.config()?;
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if args.partner.is_some() {
-        lookup::configured_partner(&configured, args.partner.as_deref())?;
-    }
+    lookup::check_partner(&config, args.partner.as_deref())?;
     let store = context.existing_store(&config.database).await?;
     let named = [args.customer.clone()];
     let customers = lookup::customers(&store, &named, args.partner.as_deref(), Scope::Watched).await?;
@@ -82,13 +78,13 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     let states = store.begin().await?.states(row).await?;
     let wanted = key(submission.qualification());
     let state = states.into_iter().find(|state| key(&state.qualification) == wanted);
-    let plan = Plan { customer, submission: &submission, state };
+    let plan = Plan { customer, row, submission: &submission, state };
     refuse_in_vain(&plan, args.force)?;
     let confirm = |plan| confirmed(plan, &mut io::stdin().lock(), &mut io::stderr());
     if asks && !confirm(&plan).map_err(|error| Failure::new(Exit::Failed, "cannot ask").because(error.to_string()))? {
         return Err(Failure::new(Exit::Failed, "nothing was sent").because("you did not say yes"));
     }
-    send(context, &config, &store, user, &plan, row).await
+    send(context, &config, &store, user, &plan).await
 }
 
 /// Only a user may submit.
@@ -162,21 +158,14 @@ async fn send(
     store: &Store,
     user: PartnerSettings,
     plan: &Plan<'_>,
-    row: CustomerId,
 ) -> Result<Exit, Failure> {
-    let parts =
-        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+    let parts = context.assemble(config, store).await?;
     let part = parts.partners.into_iter().find(|part| part.poller.partner.name == user.name);
     let poller = part.ok_or_else(|| Failure::new(Exit::Configuration, "the partner is not configured"))?.poller;
-    let backoff = store.backoff(poller.partner.id).await?;
-    if let Some(backoff) = backoff.as_ref().filter(|backoff| backoff.backoff_until > context.now()) {
-        return Err(Failure::new(Exit::TryAgain, format!("nothing was sent: {} is left alone for now", user.name))
-            .because(backoff.reason.clone())
-            .advise(format!("nothing is sent there before {}; submit again then", backoff.backoff_until)));
-    }
+    let what = format!("nothing was sent: {} is left alone for now", user.name);
+    let backoffs = backoff::wait(context, &poller, what, "submit again then").await?;
     let client = PartnerCenter::new(user, Arc::clone(&poller.budget), context.clock.clone())
         .map_err(|error| run::failure(error.into()))?;
-    tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
     // Recorded first: if this process dies, the customer is polled.
     let recorder = Recorder {
         store,
@@ -185,7 +174,7 @@ async fn send(
         intervals: &poller.intervals,
         calendar: &poller.reminders.calendar,
     };
-    let expected = recorder.submission_started(row, context.now()).await?;
+    let expected = recorder.submission_started(plan.row, context.now()).await?;
     let expected = expected.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("nothing was sent: {} was removed meanwhile", plan.customer.label()))
     })?;
@@ -203,13 +192,7 @@ async fn send(
             say(context, plan, &submitted, &outcome)
         }
         Err(error) => {
-            if let Error::Throttled { .. } = error.error {
-                let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
-                let until = context.now().after(pause(&error.error, backoffs, poller.intervals.in_review));
-                let mut tx = store.begin().await?;
-                tx.start_backoff(poller.partner.id, until, &error.to_string()).await?;
-                tx.commit().await?;
-            }
+            backoff::start(context, &poller, backoffs, &error.error).await?;
             Err(failed(context, store, plan, &expected, &error).await?)
         }
     }
@@ -237,11 +220,11 @@ fn say(context: &Context, plan: &Plan<'_>, submitted: &Submitted, recorded: &Rec
     }
     let status_text = match (entry, status) {
         (Some(entry), Some(status)) => {
-            let since = entry.created_at.map(|at| format!(" since {}", time_args::minute(&at.to_string())));
+            let since = entry.created_at.map(|at| format!(" since {}", time_args::minute(at)));
             format!("It is {}{} now.", text::terminal(status), since.unwrap_or_default())
         }
         (Some(_), None) => "It is held now, without a status.".to_owned(),
-        (None, _) => "The answer did not say how it status_text; vetwatch looks soon.".to_owned(),
+        (None, _) => "The answer did not say how it stands; vetwatch looks soon.".to_owned(),
     };
     context.out.line(&format!(
         "Microsoft took the submission: {name} of {}. {status_text}\nThe outcome is told when Microsoft decides; the \
@@ -277,7 +260,7 @@ async fn failed(
     }
     recording::submission::rejected(store, expected).await?;
     let what = format!("{name} of {} was not submitted", customer.label());
-    let failure = Failure::new(sync::exit_of(&error.error), what).because(error_chain(&error.error));
+    let failure = Failure::new(Exit::from(&error.error), what).because(error_chain(&error.error));
     Ok(match (error.remedy(), &error.error) {
         (Some(remedy), _) => failure.advise(remedy),
         (None, Error::Throttled { .. }) => {
@@ -304,7 +287,7 @@ mod tests {
             paused: false,
         };
         let submission = Submission::Education { segment: Segment::K12, website: Some("contoso.edu".into()) };
-        let plan = Plan { customer: &customer, submission: &submission, state: None };
+        let plan = Plan { customer: &customer, row: CustomerId(1), submission: &submission, state: None };
         let ask = |answer: &str| {
             let mut shown = Vec::new();
             let yes = confirmed(&plan, &mut answer.as_bytes(), &mut shown).unwrap();

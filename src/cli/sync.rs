@@ -3,28 +3,19 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, run};
+use crate::cli::{Context, Exit, Failure, backoff, lookup};
 use crate::customer_sync::{self, CustomerSync, Progress, Summary};
-use crate::daemon;
-use crate::partner_center;
-use crate::store::Backoff;
 use crate::text;
 
 /// Syncs the list of `partner`, or of every partner with `customers = "synced"`.
 pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if partner.is_some() {
-        lookup::configured_partner(&configured, partner)?;
-    }
+    lookup::check_partner(&config, partner)?;
     let store = context.store(&config.database).await?;
-    let parts =
-        daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let mut done = Vec::new();
-    for part in parts.partners {
+    for part in context.assemble(&config, &store).await?.partners {
         let list = part.customer_sync;
         if partner.map_or(part.synced, |wanted| wanted == list.name) {
             let summary = one(&list).await?;
@@ -95,41 +86,20 @@ fn render(partner: &str, summary: &Summary) -> String {
     page
 }
 
-pub(super) fn failure(partner: &str, error: customer_sync::Error) -> Failure {
+fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     match error {
         customer_sync::Error::Store(error) => error.into(),
-        customer_sync::Error::BackingOff(backoff) => closed(partner, &backoff),
+        customer_sync::Error::BackingOff(backoff) => {
+            let what = format!("the customer list of {partner} is not asked for now; nothing was changed");
+            backoff::failure(Exit::TryAgain, what, &backoff, "try again then")
+        }
         customer_sync::Error::PartnerCenter { source, read } => {
             let outcome = match read {
                 0 => "nothing was changed".to_owned(),
                 read => format!("the {read} customers read until then are watched, and nobody counts as missing"),
             };
-            Failure::new(exit_of(&source), format!("cannot read the customer list of {partner}; {outcome}"))
+            Failure::new(Exit::from(&source), format!("cannot read the customer list of {partner}; {outcome}"))
                 .because(error_chain(&source))
         }
-    }
-}
-
-fn closed(partner: &str, backoff: &Backoff) -> Failure {
-    Failure::new(Exit::TryAgain, format!("the customer list of {partner} is not asked for now; nothing was changed"))
-        .because(backoff.reason.clone())
-        .advise(format!("nothing is sent there before {}; try again then", backoff.backoff_until))
-}
-
-/// The exit code for an error.
-pub(super) fn exit_of(error: &partner_center::Error) -> Exit {
-    use partner_center::Error;
-    match error {
-        Error::Throttled { .. }
-        | Error::NoToken(_)
-        | Error::Server(_)
-        | Error::TimedOut { .. }
-        | Error::Unreachable(_) => Exit::TryAgain,
-        Error::Unreadable { .. } => Exit::Failed,
-        Error::Credential(_)
-        | Error::Forbidden(_)
-        | Error::NoRelationship(_)
-        | Error::NotFound(_)
-        | Error::Refused(_) => Exit::Refused,
     }
 }

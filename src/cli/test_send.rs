@@ -7,12 +7,10 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cli::{Context, Exit, Failure, run, time_args};
+use crate::cli::{Context, Exit, Failure, context, time_args};
 use crate::config::{Config, closest};
-use crate::daemon;
 use crate::delivery::message::sample;
 use crate::delivery::route::{ContactPolicy, Target};
 use crate::event::{Event, EventType};
@@ -55,11 +53,7 @@ pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Fai
     }
     let store = context.store(&config.database).await?;
     // Taken before it is queued: otherwise a daemon that starts in between would send it as well.
-    let held = match daemon::take_lock(&config.database).await {
-        Ok(held) => Some(held),
-        Err(daemon::Error::Locked(_)) => None,
-        Err(error) => return Err(run::failure(error)),
-    };
+    let held = context::lock(&config.database).await?;
     let (event, delivery) = queue(context, &config, &store, args.event, name).await?;
     if !context.json {
         let kind = event.kind;
@@ -121,8 +115,7 @@ async fn here(
     endpoint: &str,
     delivery: &str,
 ) -> Result<Option<TestDelivery>, Failure> {
-    let parts =
-        daemon::assemble(config, store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
+    let parts = context.assemble(config, store).await?;
     let dispatcher = parts.endpoints.iter().map(|part| &part.dispatcher).find(|part| part.endpoint() == endpoint);
     if let Some(dispatcher) = dispatcher {
         dispatcher.try_one(delivery).await?;
@@ -174,7 +167,7 @@ fn report(
         return Ok(Exit::Done);
     }
     let gone = trial.is_some_and(|trial| trial.gone && trial.outcome.is_some());
-    let next = trial.and_then(|trial| trial.next_attempt_at).map(|at| time_args::minute(&at.to_string()));
+    let next = trial.and_then(|trial| trial.next_attempt_at).map(time_args::minute);
     let show = format!("`vetwatch explain {delivery}` shows what comes of it");
     Err(match (outcome, next) {
         (Some(_), Some(_)) if gone => Failure::new(Exit::Failed, format!("{endpoint} says that it is gone for good"))

@@ -1,5 +1,6 @@
 //! Parses and formats times for people.
 
+use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -41,12 +42,13 @@ impl FromStr for Since {
     }
 }
 
-/// Formats a view's time to the minute: `2026-11-20 14:03`.
+/// Formats a [`Timestamp`] or a view's time to the minute: `2026-11-20 14:03`.
 #[must_use]
-pub(super) fn minute(view_time: &str) -> String {
-    match DateTime::parse_from_rfc3339(view_time) {
+pub(super) fn minute(time: impl Display) -> String {
+    let time = time.to_string();
+    match DateTime::parse_from_rfc3339(&time) {
         Ok(instant) => instant.to_utc().format("%Y-%m-%d %H:%M").to_string(),
-        Err(_) => view_time.to_owned(),
+        Err(_) => time,
     }
 }
 

@@ -1,13 +1,11 @@
 //! `vetwatch validation-codes`: lists the codes for submissions of `GovernmentCommunityCloud`.
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
-use crate::cli::{Context, Exit, Failure, lookup, run, sync};
-use crate::daemon;
-use crate::partner_center::{Error, ValidationCode};
-use crate::poller::{Poller, pause};
+use crate::cli::{Context, Exit, Failure, backoff, lookup};
+use crate::partner_center::ValidationCode;
+use crate::poller::Poller;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,15 +17,10 @@ pub struct Args {
 /// Prints the codes of every partner; if one fails, the command fails afterwards.
 pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let configured: Vec<String> = config.partners.iter().map(|partner| partner.name.clone()).collect();
-    if args.partner.is_some() {
-        lookup::configured_partner(&configured, args.partner.as_deref())?;
-    }
+    lookup::check_partner(&config, args.partner.as_deref())?;
     let store = context.store(&config.database).await?;
-    let parts =
-        daemon::assemble(&config, &store, &context.clock, &CancellationToken::new()).await.map_err(run::failure)?;
     let (mut found, mut failure) = (Vec::new(), None);
-    for part in parts.partners {
+    for part in context.assemble(&config, &store).await?.partners {
         let poller = part.poller;
         if args.partner.as_deref().is_some_and(|name| name != poller.partner.name) {
             continue;
@@ -45,26 +38,13 @@ pub(super) async fn codes(context: &Context, args: Args) -> Result<Exit, Failure
 }
 
 async fn of_partner(context: &Context, poller: &Poller) -> Result<Vec<ValidationCode>, Failure> {
-    let (partner, name) = (poller.partner.id, &poller.partner.name);
-    let what = format!("cannot read the validation codes of {name}");
-    let backoff = poller.store.backoff(partner).await?;
-    if let Some(backoff) = backoff.as_ref().filter(|backoff| backoff.backoff_until > context.now()) {
-        return Err(Failure::new(Exit::TryAgain, what)
-            .because(backoff.reason.clone())
-            .advise(format!("nothing is sent there before {}; try again then", backoff.backoff_until)));
-    }
-    tokio::time::sleep(poller.budget.ready_at(context.now()).since(context.now())).await;
+    let what = format!("cannot read the validation codes of {}", poller.partner.name);
+    let backoffs = backoff::wait(context, poller, what.clone(), "try again then").await?;
     match poller.client.validation_codes().await {
         Ok(codes) => Ok(codes),
         Err(error) => {
-            if let Error::Throttled { .. } = error {
-                let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
-                let until = context.now().after(pause(&error, backoffs, poller.intervals.in_review));
-                let mut tx = poller.store.begin().await?;
-                tx.start_backoff(partner, until, &error.to_string()).await?;
-                tx.commit().await?;
-            }
-            Err(Failure::new(sync::exit_of(&error), what).because(error_chain(&error)))
+            backoff::start(context, poller, backoffs, &error).await?;
+            Err(Failure::new(Exit::from(&error), what).because(error_chain(&error)))
         }
     }
 }

@@ -1,13 +1,12 @@
 //! `[schedule]` `working_days` and `holidays_file`, and `[overdue]`: working days and deadlines in them.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read as _;
 use std::time::Duration;
 
 use chrono::{NaiveDate, Weekday};
 
-use super::section::{Section, duration, quote, short_duration};
+use super::section::Section;
+use super::values::{duration, quote, read_text, short_duration};
 use crate::calendar::{Calendar, Reminders};
 use crate::time::{Clock as _, SystemClock};
 
@@ -69,7 +68,7 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
     const KEY: &str = "holidays_file";
     let name = section.string(KEY)?;
     let path = section.context().directory.join(&name);
-    let text = match read(&path) {
+    let text = match read_text(&path, FILE_MAX_BYTES, "a list of days") {
         Ok(text) => text,
         Err(problem) => {
             section.problem(KEY, format!("{} {problem}", quote(&path.display().to_string())));
@@ -77,7 +76,7 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
         }
     };
     let (mut days, mut bad) = (BTreeSet::new(), 0);
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let date = line.split('#').next().unwrap_or_default().trim();
         match date.parse::<NaiveDate>() {
             _ if date.is_empty() => {}
@@ -106,19 +105,4 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
         _ => {}
     }
     Some(days)
-}
-
-fn read(path: &std::path::Path) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    // Checked before opening: opening a pipe would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is no ordinary file".into());
-    }
-    let mut text = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut text)).map_err(unreadable)?;
-    if text.len() as u64 > FILE_MAX_BYTES {
-        return Err("is too large for a list of days".into());
-    }
-    let text = String::from_utf8(text).map_err(|_| "does not hold text".to_owned())?;
-    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }

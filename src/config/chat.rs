@@ -2,8 +2,8 @@
 
 use super::address;
 use super::http;
-use super::partner::unknown_kind;
 use super::section::Section;
+use super::values::unknown_kind;
 use crate::delivery::chat::{ChatService, ChatSettings, ntfy, slack, teams};
 use crate::delivery::http::HttpSettings;
 

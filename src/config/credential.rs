@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 
-use super::partner::unknown_kind;
-use super::section::{Section, quote};
+use super::section::Section;
+use super::values::{quote, unknown_kind};
 use crate::partner_center::{Certificate, ClientAuth, Credential, TokenFile};
 use crate::time::Timestamp;
 

@@ -1,18 +1,15 @@
 //! `[smtp.NAME]` and `[[endpoint]]`: where messages go.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
-use super::section::{Section, did_you_mean, quote};
-use super::{EndpointKind, EndpointSettings, address, chat, credential, http, partner, template};
+use super::section::Section;
+use super::values::{self, did_you_mean, quote};
+use super::{EndpointKind, EndpointSettings, address, chat, credential, http, template};
 use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls};
 use crate::delivery::route::{ContactPolicy, EndpointProfile, Fallback};
 use crate::delivery::webhook::{MAX_EVENTS, MAX_EVENTS_WITH_TEMPLATE, SigningSecret, WebhookSettings};
@@ -78,7 +75,7 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
         let text = "Exchange Online switches passwords off for SMTP; a section oauth logs in with a token";
         section.warning("password_file", text);
     }
-    let ca_file = authorities(&mut section);
+    let ca_file = http::authorities(&mut section);
     Some(SmtpSettings { host: host?, port, tls, login, ca_file })
 }
 
@@ -106,8 +103,8 @@ fn login(section: &mut Section<'_>) -> Option<Login> {
 /// `[smtp.NAME.oauth]`: the sending application and its token source.
 fn oauth(mut section: Section<'_>) -> Option<Application> {
     section.require(&["tenant", "client_id"]);
-    let tenant = section.parsed("tenant", partner::word);
-    let client_id = section.parsed("client_id", partner::word);
+    let tenant = section.parsed("tenant", values::word);
+    let client_id = section.parsed("client_id", values::word);
     let proof = credential::application(&mut section);
     let login_given = section.has("login_url");
     let login_url = section.parsed("login_url", address::base);
@@ -124,22 +121,6 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
     Some(Application { login_url: login_url?, tenant: tenant?, client_id: client_id?, audience, proof: proof? })
 }
 
-/// `ca_file`: authorities' certificates in PEM.
-pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
-    let path = section.context().directory.join(section.string("ca_file")?);
-    match fs::read_to_string(&path) {
-        Ok(text) if holds_certificates(&text) => return Some(path),
-        Ok(_) => section.problem("ca_file", format!("{} holds no certificate in PEM", path.display())),
-        Err(error) => section.problem("ca_file", format!("{} cannot be read: {error}", path.display())),
-    }
-    None
-}
-
-fn holds_certificates(text: &str) -> bool {
-    let all: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    !all.is_empty() && all.iter().all(Result::is_ok)
-}
-
 pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     let mut endpoints = Endpoints::default();
     root.require_or("endpoint", "at least one [[endpoint]] is needed: where messages go");
@@ -151,11 +132,7 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
         let name = section.parsed("name", |name| {
             let taken = endpoints.names.iter().any(|known| known == name);
             endpoints.names.push(name.to_owned());
-            if taken {
-                Err(format!("{} is the name of another endpoint too", quote(name)))
-            } else {
-                partner::name(name)
-            }
+            if taken { Err(format!("{} is the name of another endpoint too", quote(name))) } else { values::name(name) }
         });
         let kind = match section.string("kind").as_deref() {
             Some("email") => email(&mut section, servers, |server| {
@@ -178,6 +155,12 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
         endpoints.profiles.insert(name.clone(), EndpointProfile { max_events, people, contact, fallback });
         endpoints.settings.push(EndpointSettings { name, kind });
     }
+    check_use(root, servers, &endpoints);
+    endpoints
+}
+
+/// Reports fallbacks without a recipient, contacts beside other recipients, and mail servers that nothing uses.
+fn check_use(root: &Section<'_>, servers: &Servers, endpoints: &Endpoints) {
     for (name, profile) in &endpoints.profiles {
         if let Some(fallback) = &profile.fallback
             && endpoints.takes_contacts_only(&fallback.endpoint)
@@ -197,7 +180,6 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     for name in servers.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
         root.warning(&format!("smtp.{}", quote(name)), "no endpoint uses this mail server");
     }
-    endpoints
 }
 
 /// Reads the endpoint that also gets what this one has held for too long.

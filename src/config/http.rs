@@ -1,12 +1,17 @@
 //! The keys of every HTTP endpoint.
 
+use std::fs;
+use std::path::PathBuf;
+
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::address;
-use super::endpoint::authorities;
-use super::section::{Section, quote};
+use super::section::Section;
+use super::values::quote;
 use crate::delivery::egress_policy::forbidden_reason;
 use crate::delivery::http::HttpSettings;
 
@@ -102,6 +107,22 @@ fn network(text: &str) -> Result<IpNet, String> {
         Some(kind) => Err(format!("{network} is never talked to: {kind}")),
         None => Ok(network),
     }
+}
+
+/// `ca_file`: authorities' certificates in PEM.
+pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
+    let path = section.context().directory.join(section.string("ca_file")?);
+    match fs::read_to_string(&path) {
+        Ok(text) if holds_certificates(&text) => return Some(path),
+        Ok(_) => section.problem("ca_file", format!("{} holds no certificate in PEM", path.display())),
+        Err(error) => section.problem("ca_file", format!("{} cannot be read: {error}", path.display())),
+    }
+    None
+}
+
+fn holds_certificates(text: &str) -> bool {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    !all.is_empty() && all.iter().all(Result::is_ok)
 }
 
 /// Reads certificates and key, from one file or two.

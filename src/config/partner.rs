@@ -4,7 +4,8 @@ use std::path::Path;
 
 use url::Url;
 
-use super::section::{Section, did_you_mean, quote};
+use super::section::Section;
+use super::values::{name, quote, word};
 use super::{address, credential};
 use crate::partner_center::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA, TokenFile};
 use crate::qualification;
@@ -143,25 +144,4 @@ fn urls(section: &mut Section<'_>) -> Option<Urls> {
         _ => RESOURCE,
     };
     Some(Urls { api, login, resource })
-}
-
-/// The problem for an unknown `kind`.
-pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> String {
-    let suggestion = did_you_mean(kind, known.iter().copied());
-    format!("{} is not a kind that is known ({}){suggestion}", quote(kind), known.join(", "))
-}
-
-/// Checks a name for use in logs, routes and file names.
-pub(super) fn name(text: &str) -> Result<String, String> {
-    let fit = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-    if fit {
-        Ok(text.into())
-    } else {
-        Err(format!("{} is not a name: up to 64 letters, digits, and . _ -", quote(text)))
-    }
-}
-
-/// Checks a GUID or a domain. It becomes a path segment of a URL.
-pub(super) fn word(text: &str) -> Result<String, String> {
-    name(text).map_err(|_| format!("{} is neither a GUID nor a domain", quote(text)))
 }

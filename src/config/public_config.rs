@@ -11,7 +11,8 @@ use crate::schedule::Intervals;
 
 use super::diagnostics::{Problems, Report};
 use super::secret::CredentialDirs;
-use super::section::{Context, Section, duration};
+use super::section::{Context, Section};
+use super::values::duration;
 use super::{database, file_name, open, partner, schedule};
 
 /// What `status`, `history` and similar commands need. Loading it opens no secret, so an analyst may, and a mistake

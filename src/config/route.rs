@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::endpoint::Endpoints;
 use super::http;
-use super::partner;
-use super::schedule::timezone;
-use super::section::{Section, did_you_mean, duration, quote, short_duration};
+use super::section::Section;
+use super::values::{self, did_you_mean, duration, quote, short_duration, timezone};
 use crate::calendar::Calendar;
 use crate::delivery::quiet_hours::{self, QuietHours};
 use crate::delivery::route::matching::parse_range;
@@ -60,7 +59,7 @@ fn route(
     calendar: &Calendar,
 ) -> Route {
     section.require(&["events", "endpoints"]);
-    let name = section.parsed("name", partner::name).unwrap_or_else(|| (place + 1).to_string());
+    let name = section.parsed("name", values::name).unwrap_or_else(|| (place + 1).to_string());
     let events = event_types(&mut section, "events");
     if section.has("events") && events.is_empty() {
         section.non_empty_strings("events");

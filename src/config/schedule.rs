@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use croner::parser::{CronParser, Seconds};
 
-use super::section::{Section, did_you_mean, duration, quote, short_duration};
+use super::section::Section;
+use super::values::{duration, quote, short_duration, timezone};
 use super::{Schedule, calendar};
 use crate::calendar::Calendar;
 use crate::delivery::retry;
@@ -95,13 +96,6 @@ fn cron(text: &str, loopback: bool) -> Result<String, String> {
         return Err(format!("{} is never: there is no such date", quote(text)));
     }
     Ok(text.into())
-}
-
-pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
-    text.parse().map_err(|_| {
-        let suggestion = did_you_mean(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        format!("{} is no time zone such as Europe/Berlin{suggestion}", quote(text))
-    })
 }
 
 pub(super) fn retries(mut section: Section<'_>) -> retry::RetryPolicy {

@@ -1,13 +1,14 @@
 //! Reads secrets from their own files, so that the configuration can be shown to anyone.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::section::{Section, quote};
+use super::section::Section;
+use super::values::{quote, read_text};
 use crate::redact;
 
 /// Larger than any key or token; a larger file is the wrong one.
@@ -30,7 +31,7 @@ pub struct CredentialDirs {
 }
 
 impl CredentialDirs {
-    pub const FALLBACK: &str = "/etc/vetwatch/credentials";
+    const FALLBACK: &str = "/etc/vetwatch/credentials";
 
     #[must_use]
     pub fn from_env() -> Self {
@@ -111,15 +112,16 @@ impl Section<'_> {
     pub(super) fn secret_file(&mut self, key: &'static str) -> Option<(PathBuf, String)> {
         let name = self.secret_path(key)?;
         let found = self.context().credentials.find(&name).and_then(|path| {
-            let (text, mode) = read(&path).map_err(|problem| {
+            let text = read(&path).map_err(|problem| {
                 // Only a full path is repeated.
                 let subject = if Path::new(&name).is_absolute() { quote(&name) } else { "the file".into() };
                 format!("{subject} {problem}")
             })?;
-            Ok((path, text, mode))
+            Ok((path, text))
         });
         match found {
-            Ok((path, text, mode)) => {
+            Ok((path, text)) => {
+                let mode = fs::metadata(&path).map_or(0, |found| found.permissions().mode());
                 if mode & 0o007 != 0 {
                     self.warning(
                         key,
@@ -138,25 +140,8 @@ impl Section<'_> {
     }
 }
 
-/// Returns the text and the mode.
-fn read(path: &Path) -> Result<(String, u32), String> {
-    // Checked before opening: opening a pipe would wait for its writer.
-    let metadata = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
-    if !metadata.is_file() {
-        return Err("is no ordinary file".into());
-    }
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let read = file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text);
-    match read {
-        Err(error) if error.kind() == ErrorKind::InvalidData => return Err("does not hold text".into()),
-        Err(error) => return Err(format!("cannot be read: {error}")),
-        Ok(length) if length as u64 > FILE_MAX_BYTES => return Err("is too large for a secret".into()),
-        Ok(_) => {}
-    }
-    let trimmed = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
-    if trimmed.trim().is_empty() {
-        return Err("is empty".into());
-    }
-    Ok((trimmed.into(), metadata.permissions().mode()))
+fn read(path: &Path) -> Result<String, String> {
+    let text = read_text(path, FILE_MAX_BYTES, "a secret")?;
+    let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
+    if text.trim().is_empty() { Err("is empty".into()) } else { Ok(text.into()) }
 }

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::diagnostics::Report;
 use super::secret::CredentialDirs;
+use super::values::{closest, did_you_mean, duration, quote, suggestion};
 
 /// Shared by all sections.
 #[derive(Debug)]
@@ -290,76 +291,6 @@ impl Drop for Section<'_> {
             self.problem(key, text);
         }
     }
-}
-
-/// Parses a duration of more than zero and at most ten years.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    const MAX_DURATION: Duration = Duration::from_hours(10 * 365 * 24);
-    match humantime::parse_duration(text) {
-        Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", quote(text))),
-        Ok(Duration::ZERO) => Err(format!("{} must be longer than nothing", quote(text))),
-        Ok(time) if time > MAX_DURATION => Err(format!("{} is longer than ten years", quote(text))),
-        Ok(time) => Ok(time),
-    }
-}
-
-/// Formats a duration as in the file: without spaces.
-pub(super) fn short_duration(time: Duration) -> String {
-    humantime::format_duration(time).to_string().replace(' ', "")
-}
-
-/// Returns `; did you mean NAME?` if one of the names is close, else nothing.
-pub(super) fn did_you_mean<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> String {
-    suggestion(closest(word, names))
-}
-
-fn suggestion(name: Option<&str>) -> String {
-    name.map_or_else(String::new, |name| format!("; did you mean {name}?"))
-}
-
-/// Names from before the first release, and today's.
-const FORMER_NAMES: [(&str, &str); 9] = [
-    ("all", "synced"),
-    ("listed", "manual"),
-    ("second_look", "confirm_absence"),
-    ("third_look", "confirm_absence"),
-    ("notifications", "deliveries"),
-    ("vetting.unrecognized", "monitor.unknown_status"),
-    ("monitor.baseline", "monitor.initial_sync"),
-    ("monitor.blind", "monitor.partner_failing"),
-    ("monitor.recovered", "monitor.partner_recovered"),
-];
-
-/// Today's name of something that was renamed before the first release.
-#[must_use]
-pub fn current_name(former: &str) -> Option<&'static str> {
-    FORMER_NAMES.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
-}
-
-/// The closest name, if it differs in at most a third of its letters.
-pub fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let word = word.to_lowercase();
-    let now = current_name(&word);
-    let names: Vec<&str> = names.into_iter().collect();
-    if let Some(name) = names.iter().find(|name| Some(**name) == now) {
-        return Some(name);
-    }
-    names
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= name.chars().count() / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-/// Formats a value for a problem: short, quoted if its end is in doubt, without control characters.
-pub(super) fn quote(text: &str) -> String {
-    let mut short: String =
-        text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    if text.chars().nth(80).is_some() {
-        short.push('…');
-    }
-    if short.contains(' ') { format!("\"{short}\"") } else { short }
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -1,12 +1,9 @@
 //! `template_file` and its keys, for a webhook in another format than ours.
 
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::Path;
-
 use reqwest::header::HeaderValue;
 
-use super::section::{Section, quote};
+use super::section::Section;
+use super::values::{quote, read_text};
 use crate::delivery::webhook::Template;
 
 /// Larger than any template; a larger file is the wrong one.
@@ -22,7 +19,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
         return Some(None);
     }
     let directory = section.context().directory;
-    let source = section.parsed("template_file", |name| text(&directory.join(name)));
+    let source = section.parsed("template_file", |name| {
+        let path = directory.join(name);
+        read_text(&path, FILE_MAX_BYTES, "a template").map_err(|problem| format!("{} {problem}", path.display()))
+    });
     let content_type = if section.has("content_type") {
         section.parsed("content_type", content_type)
     } else {
@@ -40,20 +40,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
         section.problem("template_file", flaw.to_string());
     }
     flaws.is_empty().then_some(Some(template))
-}
-
-fn text(path: &Path) -> Result<String, String> {
-    let unreadable = |error| format!("{} cannot be read: {error}", path.display());
-    // Checked before opening: opening a pipe would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(format!("{} is no ordinary file", path.display()));
-    }
-    let mut text = String::new();
-    File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)).map_err(unreadable)?;
-    if text.len() as u64 > FILE_MAX_BYTES {
-        return Err(format!("{} is too large for a template", path.display()));
-    }
-    Ok(text)
 }
 
 fn content_type(text: &str) -> Result<HeaderValue, String> {

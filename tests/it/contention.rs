@@ -128,7 +128,7 @@ async fn what_a_command_changes_is_seen_by_the_daemon_within_a_second() {
 
     town.hook.script(WebhookAction::status(500), None);
     town.sandbox.deny(&ids[0], REASON).unwrap();
-    assert_eq!(town.tell(&["poll", &ids[0]])["asked_by"], "daemon");
+    assert_eq!(town.tell(&["poll", &ids[0]])["polled_by"], "daemon");
     let told_at = now();
     town.sandbox.wait_for_customer(&ids[0], 2, SOON).await.unwrap();
     let poll = now().since(told_at);

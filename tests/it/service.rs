@@ -38,7 +38,7 @@ async fn systemd_hears_when_it_works_that_it_works_and_when_it_stops() {
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
     let mut daemon = town.start_with(&environment);
     assert_eq!(told(&socket).await, "READY=1");
-    assert_eq!(town.tell(&["poll"])["asked_by"], "daemon", "it works");
+    assert_eq!(town.tell(&["poll"])["polled_by"], "daemon", "it works");
     while socket.try_recv(&mut [0; 1000]).is_ok() {} // drop earlier messages
     let since = now();
     for _ in 0..5 {

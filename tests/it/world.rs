@@ -427,18 +427,7 @@ pub(crate) fn subject(mail: &Mail) -> String {
 
 /// The plain text of a mail, decoded.
 pub(crate) fn plain_text(mail: &Mail) -> String {
-    use base64::Engine as _;
-    let raw = mail.text().replace("\r\n", "\n");
-    let part = raw.split("\n--vetwatch-").find(|part| part.to_lowercase().contains("content-type: text/plain"));
-    let (head, body) = part.unwrap_or(&raw).split_once("\n\n").unwrap_or_default();
-    let head = head.to_lowercase();
-    let bytes = if head.contains("transfer-encoding: base64") {
-        let packed: String = body.split_whitespace().collect();
-        base64::prelude::BASE64_STANDARD.decode(packed).expect("base64")
-    } else if head.contains("transfer-encoding: quoted-printable") {
-        quoted_printable::decode(body, quoted_printable::ParseMode::Robust).expect("quoted-printable")
-    } else {
-        body.as_bytes().to_vec()
-    };
-    String::from_utf8(bytes).expect("UTF-8")
+    let text = mail.text();
+    let mail = mail_parser::MessageParser::default().parse(&text).expect("a mail");
+    mail.body_text(0).expect("a plain text").replace("\r\n", "\n")
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{delivery_id, known_endpoint};
-use crate::cli::args::RedriveArgs;
+use super::redrive;
 use crate::cli::{Context, Exit, Failure};
 use crate::config::PublicConfig;
 use crate::delivery::route::{ContactPolicy, Target};
 use crate::store::redirect::Redirected;
-use crate::store::redrive::Redrive;
 use crate::text;
 
 /// Messages moved together are grouped.
@@ -20,7 +18,7 @@ const GROUP_FOR: Duration = Duration::from_secs(1);
 pub(super) async fn redirect(
     context: &Context,
     outline: &PublicConfig,
-    args: &RedriveArgs,
+    args: &redrive::Args,
     to: &str,
 ) -> Result<Exit, Failure> {
     let here = || outline.endpoints.iter().cloned();
@@ -40,22 +38,11 @@ pub(super) async fn redirect(
             .because("it has no recipient of its own, only each customer's contact"));
     }
     let store = context.existing_store(&outline.database).await?;
-    if let Some(name) = &args.endpoint {
-        known_endpoint(outline, &store, name).await?;
-    }
-    let now = context.now();
-    let id = match &args.id {
-        Some(prefix) => Some(delivery_id(&store, prefix).await?),
-        None => None,
-    };
-    let which = match &id {
-        Some(id) => Redrive::One { id, force: false },
-        None => Redrive::Dead { endpoint: args.endpoint.as_deref(), since: args.since.map(|since| since.at(now)) },
-    };
+    let (id, now) = (args.resolved(outline, &store).await?, context.now());
     let target = routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
     let target = Target { group_wait: Some(GROUP_FOR), ..target };
     let mut tx = store.begin().await?;
-    let redirected = tx.redirect(which, &target, now).await?;
+    let redirected = tx.redirect(args.which(id.as_deref(), now), &target, now).await?;
     tx.commit().await?;
     let name = id.as_deref().unwrap_or_default();
     match redirected {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::environment::Stage;
 use crate::cli::mime::DecodedMail;
+use crate::cli::time_args::instant;
 use crate::sandbox::webhook_receiver::WebhookRequest;
 use crate::store;
 use crate::store::reports::{DeliveryFilter, DeliveryRow, TransitionFilter, TransitionRow};
@@ -58,7 +59,7 @@ impl Watch {
             let decoded = DecodedMail::read(&mail.text());
             let filter = DeliveryFilter { id: Some(&decoded.id), ..DeliveryFilter::default() };
             let row = stage.store.deliveries(filter).await?.pop();
-            let queued = row.as_ref().and_then(|row| time(&row.created_at)).unwrap_or(mail.received_at);
+            let queued = row.as_ref().and_then(|row| instant(&row.created_at)).unwrap_or(mail.received_at);
             let waited = mail.received_at.since(queued);
             let attempts = row.map_or(1, |row| row.attempts);
             events.push(DemoEvent { at: mail.received_at, what: DemoEventKind::Mail(decoded, attempts, waited) });
@@ -71,7 +72,7 @@ impl Watch {
         let filter = TransitionFilter { since: Some(self.since.before(LOOK_BACK)), ..TransitionFilter::default() };
         let rows = stage.store.transitions(filter).await?;
         for row in rows.into_iter().rev().filter(|row| row.transition_id > self.transition).collect::<Vec<_>>() {
-            let at = time(&row.observed_at).unwrap_or(now);
+            let at = instant(&row.observed_at).unwrap_or(now);
             (self.transition, self.since) = (self.transition.max(row.transition_id), self.since.max(at));
             events.push(DemoEvent { at, what: DemoEventKind::Transition(Box::new(row)) });
         }
@@ -90,8 +91,4 @@ impl Watch {
     pub(super) async fn pending(&self, stage: &Stage) -> Result<Vec<DeliveryRow>, store::Error> {
         stage.store.deliveries(DeliveryFilter { state: Some("pending"), ..DeliveryFilter::default() }).await
     }
-}
-
-fn time(text: &str) -> Option<Timestamp> {
-    serde_json::from_value(text.into()).ok()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Deserializer, Serializer, Value, json};
 
 use super::environment::{RECIPIENT, Stage};
 use super::observer::{DemoEvent, DemoEventKind};
@@ -35,7 +35,7 @@ impl<'c> Show<'c> {
     }
 
     fn object(&self, at: Timestamp, kind: &str, more: Value) -> Result<(), Failure> {
-        let mut object = json!({"kind": kind, "at": at, "elapsed_ms": milliseconds(elapsed(self.began, at))});
+        let mut object = json!({"kind": kind, "at": at, "elapsed_ms": milliseconds(at.since(self.began))});
         if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
             object.extend(more);
         }
@@ -149,7 +149,7 @@ impl<'c> Show<'c> {
     }
 
     fn line(&self, at: Timestamp, who: &str, what: &str) -> Result<(), Failure> {
-        let time = format!("{:6.1} s", elapsed(self.began, at).as_secs_f64());
+        let time = format!("{:6.1} s", at.since(self.began).as_secs_f64());
         self.out.line(&format!("{}  {who:<14}  {what}", self.out.style.faint(&time)))
     }
 
@@ -169,7 +169,7 @@ impl<'c> Show<'c> {
         let style = self.out.style;
         let transitions: u64 = summary.transitions.values().sum();
         let zero = |count: u64| if count == 0 { style.good("0") } else { style.bad(&count.to_string()) };
-        let seconds = elapsed(self.began, now).as_secs_f64();
+        let seconds = now.since(self.began).as_secs_f64();
         let kinds = summary.transitions.iter().map(|(kind, count)| format!("{count:>16} {kind}\n"));
         let mut lines = vec![
             format!("\n{}\n", style.heading(&format!("After {seconds:.1} s"))),
@@ -189,10 +189,6 @@ impl<'c> Show<'c> {
         });
         self.out.write(&lines.concat())
     }
-}
-
-fn elapsed(began: Timestamp, at: Timestamp) -> Duration {
-    at.since(began)
 }
 
 fn milliseconds(span: Duration) -> u64 {
@@ -243,35 +239,12 @@ fn request(hook: &WebhookRequest) -> String {
     format!("POST {}\n{}\n{}", hook.path, headers.concat(), text::inert_json(&body))
 }
 
-/// Indents JSON and keeps its order, which [`Value`] does not.
+/// Indents JSON and keeps its order, which [`Value`] does not. Returns anything else unchanged.
 fn indented(json: &str) -> String {
-    let mut text = String::new();
-    let (mut depth, mut quoted, mut escaped, mut last) = (0_usize, false, false, ' ');
-    for c in json.chars() {
-        let line = |depth| format!("\n{}", "  ".repeat(depth));
-        if quoted {
-            quoted = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-            text.push(c);
-        } else if !c.is_whitespace() {
-            if matches!(c, '}' | ']') {
-                depth = depth.saturating_sub(1);
-            }
-            let is_open = matches!(last, '{' | '[');
-            if last == ',' || is_open != matches!(c, '}' | ']') {
-                text += &line(depth);
-            }
-            quoted = c == '"';
-            text.push(c);
-            match c {
-                '{' | '[' => depth += 1,
-                ':' => text.push(' '),
-                _ => {}
-            }
-        }
-        last = if quoted || c.is_whitespace() { last } else { c };
-    }
-    text
+    let mut text = Vec::new();
+    let (from, to) = (&mut Deserializer::from_str(json), &mut Serializer::pretty(&mut text));
+    let indented = serde_transcode::transcode(from, to).ok().and_then(|()| String::from_utf8(text).ok());
+    indented.unwrap_or_else(|| json.to_owned())
 }
 
 /// Wraps a line at blanks; a list's lines are indented like its first one.

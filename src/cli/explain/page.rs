@@ -124,7 +124,7 @@ fn targets_for(style: Style, delivery: &DeliveryTrace) -> String {
     for attempt in &delivery.attempts_made {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way, or the process ended in it");
         let response = attempt.response.as_deref().map(text::terminal).unwrap_or_default();
-        let at = time_args::minute(&attempt.began_at.to_string());
+        let at = time_args::minute(attempt.began_at);
         let _ = writeln!(page, "      attempt {}  {at}  {outcome}  {response}", attempt.number);
     }
     if delivery.attempts_made.is_empty() && delivery.delivery.attempts > 0 {

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{OneCustomer, Overview};
+use super::{OneCustomer, Overview, Partner};
+use crate::cli::lookup::name_or_id;
 use crate::cli::output::Output;
 use crate::cli::{customers, history, time_args};
-use crate::store::reports::{CurrentRow, EndpointState, PartnerState, PendingRow};
+use crate::store::reports::{EndpointState, PartnerState, PendingRow};
 use crate::text;
 use crate::time::Timestamp;
 
@@ -20,7 +21,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         Some(false) => style.bad("no daemon runs"),
         None => "whether the daemon runs, this user may not know".into(),
     };
-    let mut page = format!("{} UTC, {daemon}\n", time_args::minute(&all.now.to_string()));
+    let mut page = format!("{} UTC, {daemon}\n", time_args::minute(all.now));
     if !all.attention.is_empty() {
         let lines = all.attention.iter().map(|text| vec!["!".into(), text.clone()]);
         for line in out.table(&["", ""], lines).lines() {
@@ -30,68 +31,50 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
 
     let rows = all.in_review.iter().map(|row| {
         let since = instant(row.vetting_created_at.as_deref()).or(instant(Some(&row.status_since)));
-        vec![ago(since, all.now), name(row), row.partner.clone(), row.qualification.clone(), row.attempt.to_string()]
+        vec![
+            ago(since, all.now),
+            name_or_id(&row.customer_name, &row.customer_id),
+            row.partner.clone(),
+            row.qualification.clone(),
+            row.attempt.to_string(),
+        ]
     });
     let header = ["FOR", "CUSTOMER", "PARTNER", "QUALIFICATION", "TRY"];
-    section(out, &mut page, "In review", &header, rows.collect(), "nobody");
+    page += &section(out, "In review", &header, rows.collect(), "nobody");
 
     if !all.pending.is_empty() {
         let rows = all.pending.iter().map(|row| {
-            let name = if row.customer_name.is_empty() { &row.customer_id } else { &row.customer_name };
-            vec![name.clone(), row.partner.clone(), row.qualification.clone(), waits(row, all.now)]
+            let name = name_or_id(&row.customer_name, &row.customer_id);
+            vec![name, row.partner.clone(), row.qualification.clone(), waits(row, all.now)]
         });
         let header = ["CUSTOMER", "PARTNER", "QUALIFICATION", "WHAT (UTC)"];
-        section(out, &mut page, "Seen, to be confirmed", &header, rows.collect(), "nothing");
+        page += &section(out, "Seen, to be confirmed", &header, rows.collect(), "nothing");
     }
 
     let rows = all.decided.iter().map(|row| {
         vec![
             time_args::minute(&row.decided_before),
             row.outcome.clone(),
-            if row.customer_name.is_empty() { row.customer_id.clone() } else { row.customer_name.clone() },
+            name_or_id(&row.customer_name, &row.customer_id),
             row.qualification.clone(),
             row.vetting_reason.clone().unwrap_or_default(),
         ]
     });
     let header = ["SEEN (UTC)", "VERDICT", "CUSTOMER", "QUALIFICATION", "REASON"];
-    section(out, &mut page, "Decided in the last 7 days", &header, rows.collect(), "nothing");
+    page += &section(out, "Decided in the last 7 days", &header, rows.collect(), "nothing");
 
     if !all.unreadable.is_empty() {
         let rows = all.unreadable.iter().map(|row| {
-            let name = if row.name.is_empty() { &row.customer_id } else { &row.name };
+            let name = name_or_id(&row.name, &row.customer_id);
             let since = row.unreadable_since.as_deref().map(time_args::minute).unwrap_or_default();
-            vec![since, name.clone(), row.partner.clone(), row.last_error.clone().unwrap_or_default()]
+            vec![since, name, row.partner.clone(), row.last_error.clone().unwrap_or_default()]
         });
-        section(out, &mut page, "Unreadable", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
+        page += &section(out, "Unreadable", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
     }
 
-    let rows = all.partners.iter().map(|partner| {
-        let state = &partner.state;
-        let backoff = match (state.backoff_until, &state.backoff_reason) {
-            (Some(until), Some(why)) if until > all.now => {
-                format!("until {}: {why}", time_args::minute(&until.to_string()))
-            }
-            _ => "none".into(),
-        };
-        let due = match state.due_since {
-            Some(since) => format!("{} since {}", state.due, ago(Some(since), all.now)),
-            None => "0".into(),
-        };
-        let budget = partner
-            .requests_per_minute
-            .map_or("not configured".into(), |n| format!("{:.1} of {n}/min", partner.scheduled_per_minute));
-        let budget = match state.reduced_rate_limit {
-            Some(limit) => format!("{budget}, slowed to {limit}"),
-            None => budget,
-        };
-        let watched = match state.paused {
-            0 => state.customers.to_string(),
-            paused => format!("{} ({paused} paused)", state.customers),
-        };
-        vec![state.partner.clone(), watched, due, ago(state.last_answer_at, all.now), budget, backoff]
-    });
+    let rows = all.partners.iter().map(|partner| partner_row(partner, all.now));
     let header = ["PARTNER", "CUSTOMERS", "DUE", "LAST ANSWER", "BUDGET", "BACKOFF"];
-    section(out, &mut page, "Partners", &header, rows.collect(), "none was asked yet");
+    page += &section(out, "Partners", &header, rows.collect(), "none was asked yet");
     for partner in &all.partners {
         for problem in [list(&partner.state), activity_log(&partner.state)].into_iter().flatten() {
             let _ = writeln!(page, "{}", text::terminal(&problem));
@@ -99,21 +82,21 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     }
 
     let rows = all.endpoints.iter().map(|endpoint| {
-        let next = endpoint.next_attempt_at.map(|next| time_args::minute(&next.to_string())).unwrap_or_default();
+        let next = endpoint.next_attempt_at.map(time_args::minute).unwrap_or_default();
         let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.now)).unwrap_or_default();
         let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
         vec![endpoint.endpoint.clone(), pending, oldest, next, dead, state(endpoint)]
     });
     let header = ["ENDPOINT", "WAITING", "OLDEST", "NEXT (UTC)", "DEAD", "STATE"];
-    section(out, &mut page, "Messages", &header, rows.collect(), "none were sent yet");
+    page += &section(out, "Messages", &header, rows.collect(), "none were sent yet");
     page
 }
 
 pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String {
     let style = out.style;
     let row = &one.customer;
-    let title = if row.name.is_empty() { &row.customer_id } else { &row.name };
-    let mut page = format!("{}\n", style.heading(&text::terminal(title)));
+    let title = name_or_id(&row.name, &row.customer_id);
+    let mut page = format!("{}\n", style.heading(&text::terminal(&title)));
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
             let _ = writeln!(page, "  {label:<15}{}", text::terminal(value));
@@ -157,7 +140,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         vec![row.qualification.clone(), status, since, row.attempt.to_string(), reason]
     });
     let header = ["QUALIFICATION", "STATUS", "SINCE (UTC)", "TRY", "REASON"];
-    section(out, &mut page, "Holds", &header, rows.collect(), "no qualification");
+    page += &section(out, "Holds", &header, rows.collect(), "no qualification");
 
     for row in &one.pending {
         let _ = writeln!(page, "{}: {}", text::terminal(&row.qualification), text::terminal(&waits(row, now)));
@@ -172,31 +155,55 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     page
 }
 
-fn section(out: &Output, page: &mut String, title: &str, header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
-    let title = out.style.heading(title);
+/// A partner's row.
+fn partner_row(partner: &Partner, now: Timestamp) -> Vec<String> {
+    let state = &partner.state;
+    let backoff = match (state.backoff_until, &state.backoff_reason) {
+        (Some(until), Some(why)) if until > now => {
+            format!("until {}: {why}", time_args::minute(until))
+        }
+        _ => "none".into(),
+    };
+    let due = match state.due_since {
+        Some(since) => format!("{} since {}", state.due, ago(Some(since), now)),
+        None => "0".into(),
+    };
+    let budget = partner
+        .requests_per_minute
+        .map_or("not configured".into(), |n| format!("{:.1} of {n}/min", partner.scheduled_per_minute));
+    let budget = match state.reduced_rate_limit {
+        Some(limit) => format!("{budget}, slowed to {limit}"),
+        None => budget,
+    };
+    let watched = match state.paused {
+        0 => state.customers.to_string(),
+        paused => format!("{} ({paused} paused)", state.customers),
+    };
+    vec![state.partner.clone(), watched, due, ago(state.last_answer_at, now), budget, backoff]
+}
+
+fn section(out: &Output, title: &str, header: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> String {
+    let (title, count) = (out.style.heading(title), rows.len());
     if rows.is_empty() {
-        let _ = writeln!(page, "\n{title}: {nothing}");
-        return;
+        return format!("\n{title}: {nothing}\n");
     }
-    let count = rows.len();
-    let _ = write!(page, "\n{title} ({count})\n{}", out.table(header, rows.into_iter().take(ROWS_MAX)));
-    if count > ROWS_MAX {
-        let _ = writeln!(page, "… and {} more", count - ROWS_MAX);
-    }
+    let table = out.table(header, rows.into_iter().take(ROWS_MAX));
+    let more = if count > ROWS_MAX { format!("… and {} more\n", count - ROWS_MAX) } else { String::new() };
+    format!("\n{title} ({count})\n{table}{more}")
 }
 
 /// The customer list's problem, if there is one.
 fn list(state: &PartnerState) -> Option<String> {
-    let complete = state.list_complete_at.map_or("never".into(), |at| time_args::minute(&at.to_string()));
+    let complete = state.list_complete_at.map_or("never".into(), time_args::minute);
     let partner = &state.partner;
     if let Some(error) = &state.list_error {
-        let retry = state.list_retry_at.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
+        let retry = state.list_retry_at.map(time_args::minute).unwrap_or_default();
         return Some(format!(
             "{partner}: the customer list could not be read, again at {retry} (last complete: {complete}): {error}"
         ));
     }
     let (since, size) = (state.list_short_since?, state.list_short_size?);
-    let (since, expected) = (time_args::minute(&since.to_string()), state.list_size.unwrap_or(0));
+    let (since, expected) = (time_args::minute(since), state.list_size.unwrap_or(0));
     Some(format!(
         "{partner}: since {since} the customer list holds {size} instead of {expected} customers; nobody is counted as \
          missing by it (last complete: {complete})"
@@ -206,8 +213,8 @@ fn list(state: &PartnerState) -> Option<String> {
 /// The activity log's problem, if there is one.
 fn activity_log(state: &PartnerState) -> Option<String> {
     let error = state.activity_log_error.as_ref()?;
-    let since = state.activity_log_failing_since.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
-    let retry = state.activity_log_retry_at.map(|at| time_args::minute(&at.to_string())).unwrap_or_default();
+    let since = state.activity_log_failing_since.map(time_args::minute).unwrap_or_default();
+    let retry = state.activity_log_retry_at.map(time_args::minute).unwrap_or_default();
     let so = if state.activity_log_counts {
         ""
     } else {
@@ -228,14 +235,10 @@ fn waits(row: &PendingRow, now: Timestamp) -> String {
 fn state(endpoint: &EndpointState) -> String {
     let why = endpoint.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     match (endpoint.paused_at, endpoint.closed_since) {
-        (Some(since), _) => format!("gone since {}{why}", time_args::minute(&since.to_string())),
-        (None, Some(since)) => format!("cannot be reached since {}{why}", time_args::minute(&since.to_string())),
+        (Some(since), _) => format!("gone since {}{why}", time_args::minute(since)),
+        (None, Some(since)) => format!("cannot be reached since {}{why}", time_args::minute(since)),
         (None, None) => "open".into(),
     }
-}
-
-fn name(row: &CurrentRow) -> String {
-    if row.customer_name.is_empty() { row.customer_id.clone() } else { row.customer_name.clone() }
 }
 
 fn instant(view_time: Option<&str>) -> Option<Timestamp> {

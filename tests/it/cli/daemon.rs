@@ -100,7 +100,7 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
 
     // Beside a daemon, no command polls, and no second daemon runs.
     let asked = desk.json(&["poll", "Contoso School"]).await;
-    assert_eq!((&asked["asked_by"], &asked["due"]), (&"daemon".into(), &1.into()));
+    assert_eq!((&asked["polled_by"], &asked["due"]), (&"daemon".into(), &1.into()));
     let second = desk.run(&["run", "--json"]).await.exits(1).err;
     // Earlier log lines are JSON objects, too.
     let lines: Vec<Value> = second.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

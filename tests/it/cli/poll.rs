@@ -21,7 +21,7 @@ async fn a_poll_asks_each_customer_exactly_once_however_short_the_interval_and_s
     let polled = desk.json(&["poll"]).await;
     assert_eq!(
         polled,
-        json!({ "asked_by": "this command", "asked": 25, "transitions": 0, "failed": 0, "not_asked": 0 })
+        json!({ "polled_by": "this command", "polled": 25, "transitions": 0, "failed": 0, "skipped": 0 })
     );
     assert!(ids.iter().all(|id| desk.sandbox.count_of(id) == 1));
     assert_eq!(desk.rows("select count(*) from v_current where vetting_status = 'InReview'").await, ["10"]);
@@ -39,7 +39,7 @@ async fn a_poll_asks_each_customer_exactly_once_however_short_the_interval_and_s
     assert!(desk.run(&["poll", "School 3"]).await.exits(1).err.contains("customers resume"));
     assert_eq!(asked, ids.iter().map(|id| desk.sandbox.count_of(id)).collect::<Vec<_>>(), "nobody was asked");
     // All customers, except paused ones.
-    assert_eq!(desk.json(&["poll"]).await["asked"], 24);
+    assert_eq!(desk.json(&["poll"]).await["polled"], 24);
 }
 
 #[tokio::test]

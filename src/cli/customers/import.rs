@@ -5,20 +5,33 @@ mod table;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
 use serde_json::json;
 use uuid::Uuid;
 
 use self::table::{Problem, Table};
-use crate::cli::args::ImportArgs;
 use crate::cli::{Context, Exit, Failure, lookup};
 use crate::store::customers::{Imported, ImportedCustomer};
 
 /// Customers per statement.
 const ROWS_PER_STATEMENT: usize = 1000;
 
-pub(super) async fn import(context: &Context, args: &ImportArgs) -> Result<Exit, Failure> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A CSV file in UTF-8; `-` is standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The partner of the configuration; needed where there are several
+    #[arg(long, value_name = "NAME")]
+    pub partner: Option<String>,
+}
+
+pub(super) async fn import(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let outline = context.outline()?;
     let partner = lookup::configured_partner(&outline.partners, args.partner.as_deref())?;
     // Opened before root's rights are dropped: the file may be the administrator's own.
@@ -105,7 +118,7 @@ async fn write(
     context: &Context,
     database: &Path,
     partner: &str,
-    args: &ImportArgs,
+    args: &Args,
     file: &File,
 ) -> Result<Imported, Failure> {
     let changed = |_| {

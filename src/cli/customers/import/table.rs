@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use uuid::Uuid;
 
-use crate::cli::customers::{EXAMPLE_ID, guid, is_tag};
+use crate::cli::customers::add::{EXAMPLE_ID, guid, is_tag};
 use crate::store::customers::ImportedCustomer;
 
 /// The possible columns; only the first one is required.

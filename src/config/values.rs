@@ -1,0 +1,120 @@
+//! Parses single values, reads the files that some name, and words what is wrong with them.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::time::Duration;
+
+/// Checks a name for use in logs, routes and file names.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let fit = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if fit {
+        Ok(text.into())
+    } else {
+        Err(format!("{} is not a name: up to 64 letters, digits, and . _ -", quote(text)))
+    }
+}
+
+/// Checks a GUID or a domain. It becomes a path segment of a URL.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    name(text).map_err(|_| format!("{} is neither a GUID nor a domain", quote(text)))
+}
+
+/// Parses a duration of more than zero and at most ten years.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    const MAX_DURATION: Duration = Duration::from_hours(10 * 365 * 24);
+    match humantime::parse_duration(text) {
+        Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", quote(text))),
+        Ok(Duration::ZERO) => Err(format!("{} must be longer than nothing", quote(text))),
+        Ok(time) if time > MAX_DURATION => Err(format!("{} is longer than ten years", quote(text))),
+        Ok(time) => Ok(time),
+    }
+}
+
+/// Formats a duration as in the file: without spaces.
+pub(super) fn short_duration(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}
+
+/// Parses a time zone's name.
+pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
+    text.parse().map_err(|_| {
+        let suggestion = did_you_mean(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+        format!("{} is no time zone such as Europe/Berlin{suggestion}", quote(text))
+    })
+}
+
+/// Reads a text file of at most `max_bytes`. The problem has no subject; `what` is what the file should be.
+pub(super) fn read_text(path: &Path, max_bytes: u64, what: &str) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    // Checked before opening: opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is no ordinary file".into());
+    }
+    let mut text = Vec::new();
+    File::open(path).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut text)).map_err(unreadable)?;
+    if text.len() as u64 > max_bytes {
+        return Err(format!("is too large for {what}"));
+    }
+    String::from_utf8(text).map_err(|_| "does not hold text".into())
+}
+
+/// Formats a value for a problem: short, quoted if its end is in doubt, without control characters.
+pub(super) fn quote(text: &str) -> String {
+    let mut short: String =
+        text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    if text.chars().nth(80).is_some() {
+        short.push('…');
+    }
+    if short.contains(' ') { format!("\"{short}\"") } else { short }
+}
+
+/// The problem for an unknown `kind`.
+pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> String {
+    let suggestion = did_you_mean(kind, known.iter().copied());
+    format!("{} is not a kind that is known ({}){suggestion}", quote(kind), known.join(", "))
+}
+
+/// Returns `; did you mean NAME?` if one of the names is close, else nothing.
+pub(super) fn did_you_mean<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> String {
+    suggestion(closest(word, names))
+}
+
+pub(super) fn suggestion(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// Names from before the first release, and today's.
+const FORMER_NAMES: [(&str, &str); 9] = [
+    ("all", "synced"),
+    ("listed", "manual"),
+    ("second_look", "confirm_absence"),
+    ("third_look", "confirm_absence"),
+    ("notifications", "deliveries"),
+    ("vetting.unrecognized", "monitor.unknown_status"),
+    ("monitor.baseline", "monitor.initial_sync"),
+    ("monitor.blind", "monitor.partner_failing"),
+    ("monitor.recovered", "monitor.partner_recovered"),
+];
+
+/// Today's name of something that was renamed before the first release.
+#[must_use]
+pub(crate) fn current_name(former: &str) -> Option<&'static str> {
+    FORMER_NAMES.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
+}
+
+/// The closest name, if it differs in at most a third of its letters.
+pub(crate) fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let word = word.to_lowercase();
+    let now = current_name(&word);
+    let names: Vec<&str> = names.into_iter().collect();
+    if let Some(name) = names.iter().find(|name| Some(**name) == now) {
+        return Some(name);
+    }
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= name.chars().count() / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
