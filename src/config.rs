@@ -11,10 +11,12 @@ mod endpoint;
 mod http;
 mod public_config;
 mod partner;
+mod places;
 mod diagnostics;
 mod route;
 mod schedule;
 mod secret;
+mod syntax;
 mod section;
 mod template;
 mod values;
@@ -38,6 +40,7 @@ use crate::partner_center::PartnerSettings;
 use crate::schedule::Intervals;
 
 pub use diagnostics::{Problem, Problems};
+pub use places::Places;
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
 pub(crate) use values::{closest, current_name, duration};
@@ -72,6 +75,8 @@ pub struct Config {
     pub keep_attempts: Duration,
     /// Allowed but probably not meant; `check` shows them.
     pub warnings: Vec<Problem>,
+    /// Where each key stands in the file.
+    pub places: Places,
 }
 
 /// `[schedule]`.
@@ -165,15 +170,12 @@ impl Config {
     /// # Errors
     /// All problems found. None shows a secret.
     pub fn load(path: &Path, credentials: &CredentialDirs) -> Result<Self, Problems> {
-        let (report, file) = (Report::default(), file_name(path));
-        let config = open(path, &report).and_then(|table| {
-            let directory = path.parent().unwrap_or(Path::new(""));
-            let context = Context { report: &report, directory, credentials };
-            read(Section::new(&context, String::new(), table))
-        });
-        let (mut config, warnings) = report.finish(file, config)?;
-        config.warnings = warnings;
-        Ok(config)
+        let (table, places) = open(path)?;
+        let report = Report::default();
+        let context = Context { report: &report, directory: path.parent().unwrap_or(Path::new("")), credentials };
+        let config = read(Section::new(&context, String::new(), table));
+        let (config, warnings) = report.finish(file_name(path), &places, config)?;
+        Ok(Self { warnings, places, ..config })
     }
 }
 
@@ -204,6 +206,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         web,
         keep_attempts,
         warnings: Vec::new(),
+        places: Places::default(),
     })
 }
 
@@ -232,19 +235,15 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Parses the file to a table. `None` if that failed, which was reported.
-fn open(path: &Path, report: &Report) -> Option<toml::Table> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| report.problem(String::new(), format!("{} cannot be read: {error}", path.display())))
-        .ok()?;
-    let error = match text.parse::<toml::Table>() {
-        Ok(table) => return Some(table),
-        Err(error) => error,
-    };
-    // The error's own `Display` repeats the line, which may hold a secret.
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    report.problem(format!("line {line}, column {column}"), error.message());
-    None
+/// Parses the file to a table.
+fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
+    let invalid = |problems| Problems { file: file_name(path), problems, warnings: Vec::new() };
+    let text = fs::read_to_string(path).map_err(|error| {
+        let text = format!("{} cannot be read: {error}", path.display());
+        invalid(vec![Problem::new(&Places::default(), String::new(), text)])
+    })?;
+    match text.parse() {
+        Ok(table) => Ok((table, Places::of(&text))),
+        Err(_) => Err(invalid(syntax::problems(&text))),
+    }
 }

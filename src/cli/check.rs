@@ -131,10 +131,10 @@ impl Checked {
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         for problem in &self.problems {
-            let _ = writeln!(text, "{}: {problem}", self.file);
+            let _ = writeln!(text, "{}{problem}", problem.position(&self.file));
         }
         for warning in &self.warnings {
-            let _ = writeln!(text, "{}: warning: {warning}", self.file);
+            let _ = writeln!(text, "{}warning: {warning}", warning.position(&self.file));
         }
         let Some(summary) = &self.summary else {
             let count = self.problems.len();
@@ -353,12 +353,12 @@ mod tests {
         let checked = checked("[schedule]\nin_revew = \"15m\"\n[web]\nlisten = \"127.0.0.1:9464\"\n");
         assert!(!checked.ok);
         insta::assert_snapshot!(checked.text(), @r#"
-    vetwatch.toml: schedule.in_revew: unknown key; did you mean in_review?
+    vetwatch.toml:2: schedule.in_revew: unknown key; did you mean in_review?
     vetwatch.toml: partner: at least one [[partner]] is needed: the tenant of Partner Center to watch
     vetwatch.toml: endpoint: at least one [[endpoint]] is needed: where messages go
     vetwatch.toml: operators: is missing: [operators] names the endpoints that hear of trouble
+    vetwatch.toml:3: warning: web: this version has no status page yet and does not listen
     vetwatch.toml: warning: route: no route takes vetting.approved, vetting.denied, vetting.revoked, vetting.vanished, vetting.overdue: the operators get them
-    vetwatch.toml: warning: web: this version has no status page yet and does not listen
     vetwatch.toml: 4 problems
     "#);
         let json: serde_json::Value = serde_json::from_str(&checked.json()).unwrap();

@@ -65,7 +65,7 @@ fn warning(config: &Config, n: usize, partner: &PartnerSettings, watched: &Watch
         groups.join(", "),
         partner.requests_per_minute,
     );
-    Some(Problem { path: format!("partner[{n}].requests_per_minute"), text })
+    Some(Problem::new(&config.places, format!("partner[{n}].requests_per_minute"), text))
 }
 
 fn every(config: &Config) -> Every {

@@ -5,20 +5,44 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::places::Places;
+
 /// One mistake or warning, and its place. The text never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Such as `endpoint[0].url`; empty if it concerns the whole file.
     pub path: String,
+    /// The line of the key, or of the section that lacks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The place for people: `endpoint "crm": url`.
+    #[serde(skip)]
+    pub place: String,
     pub text: String,
+    /// The line with a mark below it, if the file is no TOML.
+    #[serde(skip)]
+    pub excerpt: String,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn new(places: &Places, path: String, text: String) -> Self {
+        Self { line: places.line(&path), place: places.label(&path), path, text, excerpt: String::new() }
+    }
+
+    /// `vetwatch.toml:112: `, as editors and compilers write it.
+    #[must_use]
+    pub fn position(&self, file: &str) -> String {
+        self.line.map_or_else(|| format!("{file}: "), |line| format!("{file}:{line}: "))
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
+        if !self.place.is_empty() {
+            write!(f, "{}: ", self.place)?;
         }
-        f.write_str(&self.text)
+        write!(f, "{}{}", self.text, self.excerpt)
     }
 }
 
@@ -27,7 +51,7 @@ impl fmt::Display for Problem {
 pub struct Problems {
     /// Its name without directories.
     pub file: String,
-    /// At least one, in the order of the file's sections.
+    /// At least one, in the order of the file; last what is missing in it.
     pub problems: Vec<Problem>,
     /// Warnings found as well.
     pub warnings: Vec<Problem>,
@@ -39,7 +63,7 @@ impl fmt::Display for Problems {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}: {problem}", self.file)?;
+            write!(f, "{}{problem}", problem.position(&self.file))?;
         }
         Ok(())
     }
@@ -50,27 +74,37 @@ impl std::error::Error for Problems {}
 /// Collects problems while the sections are read.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    problems: RefCell<Vec<Problem>>,
-    warnings: RefCell<Vec<Problem>>,
+    problems: RefCell<Vec<(String, String)>>,
+    warnings: RefCell<Vec<(String, String)>>,
 }
 
 impl Report {
     pub(super) fn problem(&self, path: String, text: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem { path, text: text.into() });
+        self.problems.borrow_mut().push((path, text.into()));
     }
 
     pub(super) fn warning(&self, path: String, text: impl Into<String>) {
-        self.warnings.borrow_mut().push(Problem { path, text: text.into() });
+        self.warnings.borrow_mut().push((path, text.into()));
     }
 
     /// Returns what was read and the warnings, if there is no problem.
-    pub(super) fn finish<T>(self, file: String, read: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
-        let (mut problems, warnings) = (self.problems.into_inner(), self.warnings.into_inner());
+    pub(super) fn finish<T>(
+        self,
+        file: String,
+        places: &Places,
+        read: Option<T>,
+    ) -> Result<(T, Vec<Problem>), Problems> {
+        let sorted = |found: Vec<(String, String)>| {
+            let mut found: Vec<_> = found.into_iter().map(|(path, text)| Problem::new(places, path, text)).collect();
+            found.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+            found
+        };
+        let (mut problems, warnings) = (sorted(self.problems.into_inner()), sorted(self.warnings.into_inner()));
         match read {
             Some(read) if problems.is_empty() => return Ok((read, warnings)),
             None if problems.is_empty() => {
                 let text = "cannot be used; that the reason is missing here is a mistake of vetwatch".into();
-                problems.push(Problem { path: String::new(), text });
+                problems.push(Problem::new(places, String::new(), text));
             }
             _ => {}
         }

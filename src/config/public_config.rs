@@ -38,50 +38,49 @@ impl PublicConfig {
     /// # Errors
     /// If the file cannot be read, is not TOML, or its `database.path` is not a path.
     pub fn load(path: &Path) -> Result<Self, Problems> {
-        let (report, file) = (Report::default(), file_name(path));
+        let (table, places) = open(path)?;
+        let report = Report::default();
         let directory = path.parent().unwrap_or(Path::new(""));
         let credentials = CredentialDirs::only(directory);
-        let outline = open(path, &report).and_then(|table| {
-            let sections = |key: &str| table.get(key).and_then(Value::as_array).into_iter().flatten();
-            let name = |section: &Value| section.get("name")?.as_str().map(str::to_owned);
-            let budget = |section: &Value| {
-                let written = section.get("requests_per_minute").and_then(Value::as_integer);
-                let budget = written.and_then(|written| u32::try_from(written).ok());
-                Some((name(section)?, budget.unwrap_or(partner::REQUESTS_PER_MINUTE)))
-            };
-            let every = |key: &str, default: Duration| {
-                let written = table.get("schedule").and_then(|schedule| schedule.get(key)?.as_str());
-                written.and_then(|written| duration(written).ok()).unwrap_or(default)
-            };
-            let partners = sections("partner").filter_map(name).collect();
-            let endpoints = sections("endpoint").filter_map(name).collect();
-            let budgets = sections("partner").filter_map(budget).collect();
-            let in_review = every("in_review", schedule::IN_REVIEW);
-            let settled = every("settled", schedule::SETTLED);
-            let unqualified = every("unqualified", schedule::UNQUALIFIED);
-            let confirm_absence =
-                table.get("schedule").and_then(|schedule| schedule.get("confirm_absence")?.get(0)?.as_str());
-            let first_confirmation =
-                confirm_absence.and_then(|text| duration(text).ok()).unwrap_or(schedule::CONFIRM_ABSENCE[0]);
-            let activity_log = every("activity_log", schedule::ACTIVITY_LOG);
-            let context = Context { report: &report, directory, credentials: &credentials };
-            let mut root = Section::new(&context, String::new(), table);
-            let database = database(&mut root);
-            root.discard_rest();
-            let database = database?;
-            Some(Self {
-                database,
-                partners,
-                endpoints,
-                budgets,
-                in_review,
-                settled,
-                unqualified,
-                first_confirmation,
-                activity_log,
-            })
+        let sections = |key: &str| table.get(key).and_then(Value::as_array).into_iter().flatten();
+        let name = |section: &Value| section.get("name")?.as_str().map(str::to_owned);
+        let budget = |section: &Value| {
+            let written = section.get("requests_per_minute").and_then(Value::as_integer);
+            let budget = written.and_then(|written| u32::try_from(written).ok());
+            Some((name(section)?, budget.unwrap_or(partner::REQUESTS_PER_MINUTE)))
+        };
+        let every = |key: &str, default: Duration| {
+            let written = table.get("schedule").and_then(|schedule| schedule.get(key)?.as_str());
+            written.and_then(|written| duration(written).ok()).unwrap_or(default)
+        };
+        let partners = sections("partner").filter_map(name).collect();
+        let endpoints = sections("endpoint").filter_map(name).collect();
+        let budgets = sections("partner").filter_map(budget).collect();
+        let in_review = every("in_review", schedule::IN_REVIEW);
+        let settled = every("settled", schedule::SETTLED);
+        let unqualified = every("unqualified", schedule::UNQUALIFIED);
+        let confirm_absence =
+            table.get("schedule").and_then(|schedule| schedule.get("confirm_absence")?.get(0)?.as_str());
+        let first_confirmation =
+            confirm_absence.and_then(|text| duration(text).ok()).unwrap_or(schedule::CONFIRM_ABSENCE[0]);
+        let activity_log = every("activity_log", schedule::ACTIVITY_LOG);
+        let context = Context { report: &report, directory, credentials: &credentials };
+        let mut root = Section::new(&context, String::new(), table);
+        let database = database(&mut root);
+        root.discard_rest();
+        drop(root);
+        let outline = database.map(|database| Self {
+            database,
+            partners,
+            endpoints,
+            budgets,
+            in_review,
+            settled,
+            unqualified,
+            first_confirmation,
+            activity_log,
         });
-        report.finish(file, outline).map(|(outline, _)| outline)
+        report.finish(file_name(path), &places, outline).map(|(outline, _)| outline)
     }
 
     #[must_use]

@@ -293,12 +293,12 @@ impl Drop for Section<'_> {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() || key.is_empty() { format!("{path}{key}") } else { format!("{path}.{key}") }
 }
 
 /// Formats a key like TOML: quoted unless it is plain.
-fn quote_key(key: &str) -> String {
+pub(super) fn quote_key(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if plain { key.into() } else { format!("\"{}\"", quote(key).trim_matches('"')) }
 }

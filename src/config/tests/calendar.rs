@@ -38,9 +38,9 @@ fn every_line_that_is_no_day_is_reported_with_its_number() {
     let desk = with_holidays("2999-01-01\n25-12-2026\n2026-2-3 # February or March?\n2026-02-30\n");
     let problems = desk.with(ZONE, &file()).unwrap_err().to_string();
     insta::assert_snapshot!(problems, @r"
-    vetwatch.toml: schedule.holidays_file: line 2: 25-12-2026 is no day such as 2026-12-25
-    vetwatch.toml: schedule.holidays_file: line 3: 2026-2-3 is no day such as 2026-12-25
-    vetwatch.toml: schedule.holidays_file: line 4: 2026-02-30 is no day such as 2026-12-25
+    vetwatch.toml:59: schedule.holidays_file: line 2: 25-12-2026 is no day such as 2026-12-25
+    vetwatch.toml:59: schedule.holidays_file: line 3: 2026-2-3 is no day such as 2026-12-25
+    vetwatch.toml:59: schedule.holidays_file: line 4: 2026-02-30 is no day such as 2026-12-25
     ");
     let problems = with_holidays(&"x\n".repeat(500)).with(ZONE, &file()).unwrap_err();
     assert_eq!(problems.problems.len(), 11);
@@ -54,7 +54,7 @@ fn a_file_that_is_not_there_and_a_day_that_does_not_exist_are_problems() {
     assert_eq!(missing, format!("vetwatch.toml: schedule.holidays_file: {text}"));
     let day = Desk::new().problem(ZONE, &format!("{ZONE}\nworking_days = [\"Mon\", \"Someday\"]"));
     let text = "Someday is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun";
-    assert_eq!(day, format!("vetwatch.toml: schedule.working_days[1]: {text}"));
+    assert_eq!(day, format!("vetwatch.toml: schedule.working_days, entry 2: {text}"));
     let none = Desk::new().problem(ZONE, &format!("{ZONE}\nworking_days = []"));
     assert_eq!(none, "vetwatch.toml: schedule.working_days: is an empty list");
 }
@@ -69,9 +69,9 @@ fn reminders_are_counted_in_business_days_and_an_empty_list_is_none() {
     let problem = |text: &str| Desk::new().problem(OVERDUE, text);
     assert_eq!(
         problem("business_days = [5, 3]"),
-        "vetwatch.toml: overdue.business_days[1]: is not more than the one before it"
+        "vetwatch.toml: overdue.business_days, entry 2: is not more than the one before it"
     );
-    assert_eq!(problem("business_days = [0]"), "vetwatch.toml: overdue.business_days[0]: 0 is not between 1 and 260");
+    assert_eq!(problem("business_days = [0]"), "vetwatch.toml: overdue.business_days, entry 1: 0 is not between 1 and 260");
     assert_eq!(problem("then_every = \"3h\""), "vetwatch.toml: overdue.then_every: 3h is too often; the least is 1d");
     let doubts = Desk::new().warnings(OVERDUE, "business_days = []\nthen_every = \"14d\"");
     assert_eq!(doubts, ["overdue.then_every: has no effect: business_days is empty, so nobody is reminded"]);

@@ -57,7 +57,7 @@ fn a_webhook_url_of_a_channel_in_plain_sight_is_warned_of_as_is_one_of_a_connect
         with(&desk, endpoint).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let slack = warnings("kind = 'slack'\nurl = 'https://hooks.slack.com/services/T/B/S3CRET'");
-    assert!(slack.starts_with("endpoint[2].url: ") && !slack.contains("S3CRET"), "{slack}");
+    assert!(slack.starts_with("endpoint \"crm\": url: ") && !slack.contains("S3CRET"), "{slack}");
     desk.secret("url", "https://contoso.webhook.office.com/webhookb2/S3CRET\n");
     let teams = warnings("kind = 'teams'\nurl_file = 'url'");
     assert!(teams.contains("Workflows webhook") && !teams.contains("S3CRET"), "{teams}");

@@ -14,68 +14,68 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     let problems = desk.problems(BAD);
     assert!(!problems.contains("hunter2"), "{problems}");
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml: partner[0].name: "emea north" is not a name: up to 64 letters, digits, and . _ -
-    vetwatch.toml: partner[0].cloud: comercial is none of commercial, us-government, china; did you mean commercial?
-    vetwatch.toml: partner[0].tenant: is empty
-    vetwatch.toml: partner[0].client_id: must be a text in quotes, not an integer
-    vetwatch.toml: partner[0].requests_per_minute: 0 is not between 1 and 1000000
-    vetwatch.toml: partner[0].max_in_flight: must be a whole number, not a string
-    vetwatch.toml: partner[0].customers: some is none of synced, manual
-    vetwatch.toml: partner[0].credential.client_secret: a secret has no place in this file: write it into one of its own and name that with client_secret_file
-    vetwatch.toml: partner[1].api_url: http://api.contoso.example/ is not https
-    vetwatch.toml: partner[1].tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain
-    vetwatch.toml: partner[1].credential.client_secret_expires: goes with client-secret, and the kind is certificate
-    vetwatch.toml: partner[1].credential.certificate_file: there is no file of this name in DIR
-    vetwatch.toml: partner[1].user_credential.kind: client-secret is no kind for a user; it is refresh-token
-    vetwatch.toml: partner[1].login_url: is missing: it goes with api_url
-    vetwatch.toml: partner[2].name: APAC is the name of another partner too; case and underscores make no difference
-    vetwatch.toml: partner[2].api_url: https://api.contoso.example/?… holds more than a host and a path
-    vetwatch.toml: partner[2].login_url: is not a URL: relative URL without a base
-    vetwatch.toml: partner[2].credential.federated_token_file: stands beside a client-secret; the application proves itself in one way
-    vetwatch.toml: partner[2].credential.client_secret_expires: soon is no day such as 2027-01-31
-    vetwatch.toml: partner[2].credential.client_secret_file: /no/such/file cannot be read: No such file or directory (os error 2)
-    vetwatch.toml: partner[2].tenant: is missing
-    vetwatch.toml: schedule.in_review: 5s is too often; the least is 1m
-    vetwatch.toml: schedule.settled: "10 parsecs" is no duration such as 15m, 24h or 7d
-    vetwatch.toml: schedule.unqualified: 10m is more often than in_review (15m)
-    vetwatch.toml: schedule.confirm_absence[0]: 0s must be longer than nothing
-    vetwatch.toml: schedule.customer_sync: "0 3 * * *" has 5 fields; six are needed, the seconds first
-    vetwatch.toml: schedule.timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
-    vetwatch.toml: schedule.in_revew: unknown key; did you mean in_review?
-    vetwatch.toml: smtp.office.host: smtp.contoso.example:587 is no host name; the port has its own key
-    vetwatch.toml: smtp.office.password: a secret has no place in this file: write it into one of its own and name that with password_file
-    vetwatch.toml: smtp.relay.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
-    vetwatch.toml: smtp.relay.port: 70000 is not between 1 and 65535
-    vetwatch.toml: smtp.relay.ca_file: DIR/no-such.pem cannot be read: No such file or directory (os error 2)
-    vetwatch.toml: endpoint[0].smtp: there is no [smtp.offise]; did you mean office?
-    vetwatch.toml: endpoint[0].from: vetwatch is no mail address such as sales@contoso.example
-    vetwatch.toml: endpoint[0].to[1]: SALES@contoso.example is named twice
-    vetwatch.toml: endpoint[0].to[2]: nobody is no mail address such as sales@contoso.example
-    vetwatch.toml: endpoint[1].url: http://crm.example/hook is not https
-    vetwatch.toml: endpoint[1].secret_file: the file is empty
-    vetwatch.toml: endpoint[2].name: crm is the name of another endpoint too
-    vetwatch.toml: endpoint[2].url: stands beside url_file; only one of them can be
-    vetwatch.toml: endpoint[2].secret: a secret has no place in this file: write it into one of its own and name that with secret_file
-    vetwatch.toml: endpoint[3].url_file: there is no file of this name in DIR
-    vetwatch.toml: endpoint[4].kind: wehbook is not a kind that is known (email, webhook, teams, slack, ntfy); did you mean webhook?
-    vetwatch.toml: route[0].events[0]: vetting.aproved is no event; did you mean vetting.approved?
-    vetwatch.toml: route[0].partners[0]: there is no partner emae
-    vetwatch.toml: route[0].attempts[0]: 0 is no attempt such as 1, 2-3 or 3+
-    vetwatch.toml: route[0].attempts[2]: many is no attempt such as 1, 2-3 or 3+
-    vetwatch.toml: route[0].group_by[1]: qualifcation is none of event, partner, qualification, outcome, customer, reason, tags; did you mean qualification?
-    vetwatch.toml: route[0].urgent: vetting.revoked is none of this route's events
-    vetwatch.toml: route[0].group_wait: 3days is too long for events to wait for more; the longest is 1day
-    vetwatch.toml: route[0].timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
-    vetwatch.toml: route[0].quiet_hours: 18:00-18:00 is no time at all: both ends are the same
-    vetwatch.toml: route[0].endpoints[0]: there is no endpoint sales-male; did you mean sales-mail?
-    vetwatch.toml: route[1].endpoints: is an empty list
-    vetwatch.toml: route[1].events: is missing
-    vetwatch.toml: operators.endpoints: is missing
-    vetwatch.toml: retry.schedule[1]: soon is no duration such as 15m, 24h or 7d
-    vetwatch.toml: retry.give_up_after: must be a text in quotes, not an integer
-    vetwatch.toml: web.listen: localhost is no address such as 127.0.0.1:9464
-    vetwatch.toml: retention.attempts: 1h is too short to look anything up; the least is 1d
-    vetwatch.toml: databse: unknown key; did you mean database?
+    vetwatch.toml:3: databse: unknown key; did you mean database?
+    vetwatch.toml:6: partner "emea north": name: "emea north" is not a name: up to 64 letters, digits, and . _ -
+    vetwatch.toml:7: partner "emea north": tenant: is empty
+    vetwatch.toml:8: partner "emea north": client_id: must be a text in quotes, not an integer
+    vetwatch.toml:9: partner "emea north": cloud: comercial is none of commercial, us-government, china; did you mean commercial?
+    vetwatch.toml:10: partner "emea north": requests_per_minute: 0 is not between 1 and 1000000
+    vetwatch.toml:11: partner "emea north": max_in_flight: must be a whole number, not a string
+    vetwatch.toml:12: partner "emea north": customers: some is none of synced, manual
+    vetwatch.toml:15: partner "emea north": credential.client_secret: a secret has no place in this file: write it into one of its own and name that with client_secret_file
+    vetwatch.toml:17: partner "apac": login_url: is missing: it goes with api_url
+    vetwatch.toml:19: partner "apac": tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain
+    vetwatch.toml:21: partner "apac": api_url: http://api.contoso.example/ is not https
+    vetwatch.toml:24: partner "apac": credential.certificate_file: there is no file of this name in DIR
+    vetwatch.toml:25: partner "apac": credential.client_secret_expires: goes with client-secret, and the kind is certificate
+    vetwatch.toml:27: partner "apac": user_credential.kind: client-secret is no kind for a user; it is refresh-token
+    vetwatch.toml:30: partner "APAC": tenant: is missing
+    vetwatch.toml:31: partner "APAC": name: APAC is the name of another partner too; case and underscores make no difference
+    vetwatch.toml:33: partner "APAC": api_url: https://api.contoso.example/?… holds more than a host and a path
+    vetwatch.toml:34: partner "APAC": login_url: is not a URL: relative URL without a base
+    vetwatch.toml:37: partner "APAC": credential.client_secret_file: /no/such/file cannot be read: No such file or directory (os error 2)
+    vetwatch.toml:38: partner "APAC": credential.client_secret_expires: soon is no day such as 2027-01-31
+    vetwatch.toml:39: partner "APAC": credential.federated_token_file: stands beside a client-secret; the application proves itself in one way
+    vetwatch.toml:42: schedule.in_review: 5s is too often; the least is 1m
+    vetwatch.toml:43: schedule.in_revew: unknown key; did you mean in_review?
+    vetwatch.toml:44: schedule.settled: "10 parsecs" is no duration such as 15m, 24h or 7d
+    vetwatch.toml:45: schedule.unqualified: 10m is more often than in_review (15m)
+    vetwatch.toml:46: schedule.confirm_absence, entry 1: 0s must be longer than nothing
+    vetwatch.toml:47: schedule.customer_sync: "0 3 * * *" has 5 fields; six are needed, the seconds first
+    vetwatch.toml:48: schedule.timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
+    vetwatch.toml:51: smtp.office.host: smtp.contoso.example:587 is no host name; the port has its own key
+    vetwatch.toml:54: smtp.office.password: a secret has no place in this file: write it into one of its own and name that with password_file
+    vetwatch.toml:58: smtp.relay.port: 70000 is not between 1 and 65535
+    vetwatch.toml:59: smtp.relay.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
+    vetwatch.toml:60: smtp.relay.ca_file: DIR/no-such.pem cannot be read: No such file or directory (os error 2)
+    vetwatch.toml:65: endpoint "sales-mail": smtp: there is no [smtp.offise]; did you mean office?
+    vetwatch.toml:66: endpoint "sales-mail": from: vetwatch is no mail address such as sales@contoso.example
+    vetwatch.toml:67: endpoint "sales-mail": to, entry 2: SALES@contoso.example is named twice
+    vetwatch.toml:67: endpoint "sales-mail": to, entry 3: nobody is no mail address such as sales@contoso.example
+    vetwatch.toml:72: endpoint "crm": url: http://crm.example/hook is not https
+    vetwatch.toml:73: endpoint "crm": secret_file: the file is empty
+    vetwatch.toml:76: endpoint "crm": name: crm is the name of another endpoint too
+    vetwatch.toml:79: endpoint "crm": url: stands beside url_file; only one of them can be
+    vetwatch.toml:80: endpoint "crm": secret: a secret has no place in this file: write it into one of its own and name that with secret_file
+    vetwatch.toml:85: endpoint "chat": url_file: there is no file of this name in DIR
+    vetwatch.toml:89: endpoint "pager": kind: wehbook is not a kind that is known (email, webhook, teams, slack, ntfy); did you mean webhook?
+    vetwatch.toml:92: route 1: events, entry 1: vetting.aproved is no event; did you mean vetting.approved?
+    vetwatch.toml:93: route 1: endpoints, entry 1: there is no endpoint sales-male; did you mean sales-mail?
+    vetwatch.toml:94: route 1: partners, entry 1: there is no partner emae
+    vetwatch.toml:96: route 1: group_wait: 3days is too long for events to wait for more; the longest is 1day
+    vetwatch.toml:97: route 1: group_by, entry 2: qualifcation is none of event, partner, qualification, outcome, customer, reason, tags; did you mean qualification?
+    vetwatch.toml:98: route 1: quiet_hours: 18:00-18:00 is no time at all: both ends are the same
+    vetwatch.toml:99: route 1: timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
+    vetwatch.toml:100: route 1: attempts, entry 1: 0 is no attempt such as 1, 2-3 or 3+
+    vetwatch.toml:100: route 1: attempts, entry 3: many is no attempt such as 1, 2-3 or 3+
+    vetwatch.toml:101: route 1: urgent: vetting.revoked is none of this route's events
+    vetwatch.toml:103: route 2: events: is missing
+    vetwatch.toml:104: route 2: endpoints: is an empty list
+    vetwatch.toml:106: operators.endpoints: is missing
+    vetwatch.toml:109: retry.schedule, entry 2: soon is no duration such as 15m, 24h or 7d
+    vetwatch.toml:110: retry.give_up_after: must be a text in quotes, not an integer
+    vetwatch.toml:113: web.listen: localhost is no address such as 127.0.0.1:9464
+    vetwatch.toml:116: retention.attempts: 1h is too short to look anything up; the least is 1d
     "#);
 }
 
@@ -84,11 +84,15 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
     let desk = Desk::new();
     let problems = desk.problems("[database]\npath = \"x\"\n[smtp.office]\npassword = hunter2 and more\n");
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml: line 4, column 12: string values must be quoted, expected literal string
+    vetwatch.toml:4: column 12: string values must be quoted, expected literal string
+         4 | password = ······· ··· ····
+           |            ^
     "#);
     let problems = desk.problems("[web]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n");
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml: line 3, column 1: duplicate key
+    vetwatch.toml:3: column 1: duplicate key
+         3 | listen = "···········"
+           | ^
     "#);
 }
 
@@ -175,42 +179,42 @@ fn one_mistake_makes_one_problem() {
     let shown = shown.join("\n");
     assert!(!shown.contains("hunter2") && !shown.contains('\u{1b}'), "{shown}");
     insta::assert_snapshot!(shown, @r#"
-    vetwatch.toml: partner[0].tenat: unknown key; did you mean tenant?
-    vetwatch.toml: partner[0].credentials: unknown key; did you mean credential?
+    vetwatch.toml: partner "emea": tenat: unknown key; did you mean tenant?
+    vetwatch.toml: partner "emea": credentials: unknown key; did you mean credential?
     vetwatch.toml: smtp.office.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
     vetwatch.toml: smtp.office.username: is missing: it goes with password_file
-    vetwatch.toml: endpoint[1].to: must be a list of texts, not a string
-    vetwatch.toml: endpoint[1].to: is an empty list
-    vetwatch.toml: endpoint[0].smtp: there is no [smtp.offices]; did you mean office?
-    vetwatch.toml: endpoint[2].url: is missing (or url_file, where the URL itself is a secret)
-    vetwatch.toml: endpoint[2].url: holds a password; put the URL into a file and name that with url_file
-    vetwatch.toml: endpoint[2].url: https://169.254.169.254/latest names an address that vetwatch never talks to
-    vetwatch.toml: endpoint[2].url: https://[::ffff:a9fe:a9fe]/latest names an address that vetwatch never talks to
-    vetwatch.toml: endpoint[2].url: http://hooks.example/T01/…?… is not https
-    vetwatch.toml: endpoint[2].url: is not a URL: relative URL without a base
-    vetwatch.toml: endpoint[2].url_file: the URL in the file is not one: relative URL without a base
-    vetwatch.toml: endpoint[2].url: https://169.254.169.254/latest names an address that vetwatch never talks to
-    vetwatch.toml: endpoint[2].url: http://10.0.0.1/hook is not https
-    vetwatch.toml: endpoint[2].allow_networks: must be a list of texts, not a string
-    vetwatch.toml: endpoint[2].allow_networks[0]: 10.1.0.0/33 is no network such as 10.1.0.0/16
-    vetwatch.toml: endpoint[2].allow_networks[1]: 10.1.2.3/16 is an address within a network; the network is 10.1.0.0/16
-    vetwatch.toml: endpoint[2].allow_networks[0]: 169.254.169.254/32 is never talked to: a link-local address, where clouds keep their metadata
-    vetwatch.toml: endpoint[2].ca_file: DIR/smtp-password holds no certificate in PEM
-    vetwatch.toml: endpoint[2].client_certificate: a secret has no place in this file: write it into one of its own and name that with client_certificate_file
-    vetwatch.toml: endpoint[2].client_certificate_file: holds no certificate in PEM
-    vetwatch.toml: endpoint[2].client_certificate_file: the key is not the certificate's
-    vetwatch.toml: endpoint[2].client_certificate_file: the key is protected by a passphrase, which nobody could type here
-    vetwatch.toml: endpoint[2].client_certificate_file: is missing: it goes with client_key_file
-    vetwatch.toml: endpoint[2].proxy_url: holds a password; put the URL into a file and name that with proxy_url_file
-    vetwatch.toml: endpoint[2].proxy_url: socks5://proxy.example:1080 is no proxy such as http://proxy.example:3128
-    vetwatch.toml: endpoint[2].proxy_url: http://proxy.example:3128/… holds more than a host and a port
-    vetwatch.toml: endpoint[2].proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
-    vetwatch.toml: endpoint[2].proxy_url: stands beside proxy_url_file; only one of them can be
-    vetwatch.toml: endpoint[2].proxy_url_file: the URL in the file is not one: relative URL without a base
-    vetwatch.toml: endpoint[2].proxy_url: makes no sense here: the URL leads to this machine, and a proxy would take that for itself
-    vetwatch.toml: endpoint[2].secret_file: line 1 of the file is not base64 (expected `whsec_` and base64)
-    vetwatch.toml: partner[0].credential.client_secret_file: there is no file of this name in DIR
-    vetwatch.toml: partner[0].credential.client_secret_file: the file is no ordinary file
+    vetwatch.toml: endpoint "ops-mail": to: must be a list of texts, not a string
+    vetwatch.toml: endpoint "ops-mail": to: is an empty list
+    vetwatch.toml: endpoint "sales-mail": smtp: there is no [smtp.offices]; did you mean office?
+    vetwatch.toml: endpoint "crm": url: is missing (or url_file, where the URL itself is a secret)
+    vetwatch.toml: endpoint "crm": url: holds a password; put the URL into a file and name that with url_file
+    vetwatch.toml: endpoint "crm": url: https://169.254.169.254/latest names an address that vetwatch never talks to
+    vetwatch.toml: endpoint "crm": url: https://[::ffff:a9fe:a9fe]/latest names an address that vetwatch never talks to
+    vetwatch.toml: endpoint "crm": url: http://hooks.example/T01/…?… is not https
+    vetwatch.toml: endpoint "crm": url: is not a URL: relative URL without a base
+    vetwatch.toml: endpoint "crm": url_file: the URL in the file is not one: relative URL without a base
+    vetwatch.toml: endpoint "crm": url: https://169.254.169.254/latest names an address that vetwatch never talks to
+    vetwatch.toml: endpoint "crm": url: http://10.0.0.1/hook is not https
+    vetwatch.toml: endpoint "crm": allow_networks: must be a list of texts, not a string
+    vetwatch.toml: endpoint "crm": allow_networks, entry 1: 10.1.0.0/33 is no network such as 10.1.0.0/16
+    vetwatch.toml: endpoint "crm": allow_networks, entry 2: 10.1.2.3/16 is an address within a network; the network is 10.1.0.0/16
+    vetwatch.toml: endpoint "crm": allow_networks, entry 1: 169.254.169.254/32 is never talked to: a link-local address, where clouds keep their metadata
+    vetwatch.toml: endpoint "crm": ca_file: DIR/smtp-password holds no certificate in PEM
+    vetwatch.toml: endpoint "crm": client_certificate: a secret has no place in this file: write it into one of its own and name that with client_certificate_file
+    vetwatch.toml: endpoint "crm": client_certificate_file: holds no certificate in PEM
+    vetwatch.toml: endpoint "crm": client_certificate_file: the key is not the certificate's
+    vetwatch.toml: endpoint "crm": client_certificate_file: the key is protected by a passphrase, which nobody could type here
+    vetwatch.toml: endpoint "crm": client_certificate_file: is missing: it goes with client_key_file
+    vetwatch.toml: endpoint "crm": proxy_url: holds a password; put the URL into a file and name that with proxy_url_file
+    vetwatch.toml: endpoint "crm": proxy_url: socks5://proxy.example:1080 is no proxy such as http://proxy.example:3128
+    vetwatch.toml: endpoint "crm": proxy_url: http://proxy.example:3128/… holds more than a host and a port
+    vetwatch.toml: endpoint "crm": proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
+    vetwatch.toml: endpoint "crm": proxy_url: stands beside proxy_url_file; only one of them can be
+    vetwatch.toml: endpoint "crm": proxy_url_file: the URL in the file is not one: relative URL without a base
+    vetwatch.toml: endpoint "crm": proxy_url: makes no sense here: the URL leads to this machine, and a proxy would take that for itself
+    vetwatch.toml: endpoint "crm": secret_file: line 1 of the file is not base64 (expected `whsec_` and base64)
+    vetwatch.toml: partner "emea": credential.client_secret_file: there is no file of this name in DIR
+    vetwatch.toml: partner "emea": credential.client_secret_file: the file is no ordinary file
     vetwatch.toml: schedule.customer_sync: "0 0 9 31 2 *" is never: there is no such date
     vetwatch.toml: schedule.customer_sync: "* * * * * *" is too often; the first field, the seconds, must be one number
     vetwatch.toml: schedule.customer_sync: "0 0 25 * * *" is no cron expression: Component error: Number out of bounds.
@@ -220,7 +224,7 @@ fn one_mistake_makes_one_problem() {
     vetwatch.toml: database: must be a section [database], not an array
     vetwatch.toml: route: must be sections [[route]], with two brackets, not a table
     vetwatch.toml: retention."a�[31m": unknown key
-    vetwatch.toml: route[0].tags[0]: holds a control character
+    vetwatch.toml: route 1: tags, entry 1: holds a control character
     "#);
 }
 
@@ -248,17 +252,17 @@ fn doubts_are_warnings() {
     ];
     let shown: Vec<String> = table.iter().flat_map(|(old, new)| desk.warnings(old, new)).collect();
     insta::assert_snapshot!(shown.join("\n"), @r#"
-    operators.endpoints: is one endpoint only: when it fails, nobody hears of it; better two that fail apart
     endpoint: ops-mail is never used: no route, no fallback and not [operators] names it
+    operators.endpoints: is one endpoint only: when it fails, nobody hears of it; better two that fail apart
     operators.endpoints: all hang on the mail server office: when it fails, nobody hears of it
     route: no route takes vetting.vanished, vetting.overdue: the operators get them
-    route[0].qualifications[0]: Partner Center's documentation knows no Educaton; did you mean Education?
-    partner[0].requests_per_minute: 900 is more than the 500 that Microsoft allows a tenant
+    route 1: qualifications, entry 1: Partner Center's documentation knows no Educaton; did you mean Education?
+    partner "emea": requests_per_minute: 900 is more than the 500 that Microsoft allows a tenant
     retry.give_up_after: a message that a receiver cannot take for 1h becomes dead; an outage may be longer
-    endpoint[2].secret_file: everybody on this machine can get at the file (mode 644)
-    endpoint[2].proxy_url: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
-    endpoint[2].allow_networks: has no effect: the proxy looks names up
-    endpoint[2].proxy_url_file: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
+    endpoint "crm": secret_file: everybody on this machine can get at the file (mode 644)
+    endpoint "crm": proxy_url: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
+    endpoint "crm": allow_networks: has no effect: the proxy looks names up
+    endpoint "crm": proxy_url_file: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
     web: this version has no status page yet and does not listen
     smtp.spare: no endpoint uses this mail server
     "#);
@@ -292,22 +296,22 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     let shown = shown.join("\n");
     assert!(!shown.contains("hunter2"), "{shown}");
     insta::assert_snapshot!(shown, @r#"
-    vetwatch.toml: partner[0].credential.kind: certificat is not a kind that is known (client-secret, certificate, workload-identity, refresh-token); did you mean certificate?
-    vetwatch.toml: partner[0].credential.certificate_file: is missing
-    vetwatch.toml: partner[0].credential.client_secret_file: goes with client-secret, and the kind is certificate
-    vetwatch.toml: partner[0].credential.private_key_file: the private key and the certificate do not belong together
-    vetwatch.toml: partner[0].credential.private_key_file: the private key is encrypted; vetwatch starts unattended and cannot ask for a passphrase: store it without
-    vetwatch.toml: partner[0].credential.certificate_file: the private key is too short or too long: 2048 to 4096 bits
-    vetwatch.toml: partner[0].credential.certificate_file: the file holds no certificate (-----BEGIN CERTIFICATE-----)
-    vetwatch.toml: partner[0].credential.certificate: a secret has no place in this file: write it into one of its own and name that with certificate_file
-    vetwatch.toml: partner[0].credential.federated_token_file: is missing
-    vetwatch.toml: partner[0].credential.federated_token_file: /no/such/token cannot be read: No such file or directory (os error 2)
-    vetwatch.toml: partner[0].credential.client_secret_file: is missing: a refresh token is of use only to the application that it was given to, which proves itself with client_secret_file, certificate_file or federated_token_file
-    vetwatch.toml: partner[0].credential.certificate_file: stands beside a client-secret; the application proves itself in one way
-    vetwatch.toml: partner[0].credential.client_secret_expires: 31.1.2027 is no day such as 2027-01-31
-    vetwatch.toml: partner[0].user_credential.kind: certificate is no kind for a user; it is refresh-token
-    vetwatch.toml: partner[0].user_credential.private_key_file: goes with certificate, and the kind is refresh-token
-    vetwatch.toml: partner[0].user_credential.kind: is missing
+    vetwatch.toml: partner "emea": credential.kind: certificat is not a kind that is known (client-secret, certificate, workload-identity, refresh-token); did you mean certificate?
+    vetwatch.toml: partner "emea": credential.certificate_file: is missing
+    vetwatch.toml: partner "emea": credential.client_secret_file: goes with client-secret, and the kind is certificate
+    vetwatch.toml: partner "emea": credential.private_key_file: the private key and the certificate do not belong together
+    vetwatch.toml: partner "emea": credential.private_key_file: the private key is encrypted; vetwatch starts unattended and cannot ask for a passphrase: store it without
+    vetwatch.toml: partner "emea": credential.certificate_file: the private key is too short or too long: 2048 to 4096 bits
+    vetwatch.toml: partner "emea": credential.certificate_file: the file holds no certificate (-----BEGIN CERTIFICATE-----)
+    vetwatch.toml: partner "emea": credential.certificate: a secret has no place in this file: write it into one of its own and name that with certificate_file
+    vetwatch.toml: partner "emea": credential.federated_token_file: is missing
+    vetwatch.toml: partner "emea": credential.federated_token_file: /no/such/token cannot be read: No such file or directory (os error 2)
+    vetwatch.toml: partner "emea": credential.client_secret_file: is missing: a refresh token is of use only to the application that it was given to, which proves itself with client_secret_file, certificate_file or federated_token_file
+    vetwatch.toml: partner "emea": credential.certificate_file: stands beside a client-secret; the application proves itself in one way
+    vetwatch.toml: partner "emea": credential.client_secret_expires: 31.1.2027 is no day such as 2027-01-31
+    vetwatch.toml: partner "emea": user_credential.kind: certificate is no kind for a user; it is refresh-token
+    vetwatch.toml: partner "emea": user_credential.private_key_file: goes with certificate, and the kind is refresh-token
+    vetwatch.toml: partner "emea": user_credential.kind: is missing
     "#);
 }
 

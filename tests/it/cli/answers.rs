@@ -28,7 +28,7 @@ async fn wrong_usage_is_2_and_with_json_one_object() {
 async fn a_check_tells_every_problem_at_once_and_no_secret() {
     let desk = Desk::new().await;
     let said = desk.run(&["check"]).await.exits(0).out;
-    assert!(said.starts_with("vetwatch.toml: ") && said.contains("webhook at 127.0.0.1"), "{said}");
+    assert!(said.starts_with("vetwatch.toml:") && said.contains("webhook at 127.0.0.1"), "{said}");
     assert_eq!(desk.json(&["check"]).await["ok"], true);
 
     let good = fs::read_to_string(desk.path("vetwatch.toml")).unwrap();

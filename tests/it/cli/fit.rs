@@ -34,7 +34,7 @@ async fn check_computes_beforehand_whether_the_schedule_fits_the_budget() {
     )
     .await;
     let checked = desk.run(&["check"]).await.exits(0).out;
-    let warning = "vetwatch.toml: warning: partner[0].requests_per_minute: the schedule does not fit: it asks for 58.5 \
+    let warning = ": warning: partner \"emea\": requests_per_minute: the schedule does not fit: it asks for 58.5 \
                    requests a minute (57 in review every 1m), and 60 a minute allow 58 in the long run, so customers are \
                    asked later than it says; raise requests_per_minute as far as Microsoft allows, or the intervals of \
                    [schedule]\n";
