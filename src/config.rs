@@ -215,8 +215,15 @@ fn database(root: &mut Section<'_>) -> Option<PathBuf> {
     let mut section = root.section("database");
     let given = section.has("path");
     let path = section.string("path");
-    let path = if given { path? } else { DATABASE.into() };
-    Some(section.context().directory.join(path))
+    let path = section.context().directory.join(if given { path? } else { DATABASE.into() });
+    if let Some(directory) = path.parent().filter(|directory| path != Path::new(DATABASE) && !directory.exists()) {
+        let text = format!(
+            "there is no directory {}: create it, owned by the user that vetwatch runs as",
+            directory.display()
+        );
+        section.warning("path", text);
+    }
+    Some(path)
 }
 
 fn web(root: &mut Section<'_>) -> Option<SocketAddr> {
@@ -239,11 +246,11 @@ fn file_name(path: &Path) -> String {
 fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
     let invalid = |problems| Problems { file: file_name(path), problems, warnings: Vec::new() };
     let text = fs::read_to_string(path).map_err(|error| {
-        let text = format!("{} cannot be read: {error}", path.display());
+        let text = format!("{} {}", path.display(), values::io_problem(&error));
         invalid(vec![Problem::new(&Places::default(), String::new(), text)])
     })?;
     match text.parse() {
         Ok(table) => Ok((table, Places::of(&text))),
-        Err(_) => Err(invalid(syntax::problems(&text))),
+        Err(_) => Err(invalid(vec![syntax::problem(&text)])),
     }
 }

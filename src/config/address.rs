@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use url::Url;
 
+use super::values;
+
 pub(super) use crate::delivery::egress_policy::{check_url, is_loopback};
 
 /// Parses an API's base URL: https (or loopback), and no query or fragment, so that a path can be appended. Its path
 /// ends in `/`.
 pub(super) fn base(text: &str) -> Result<Url, String> {
-    let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let mut url = values::url(text)?;
     check_url(&url).map_err(|problem| format!("{} {problem}", quote(&url)))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err(format!("{} holds more than a host and a path", quote(&url)));

@@ -1,5 +1,7 @@
 //! `[[endpoint]]` of a chat service's kind: `teams`, `slack`, `ntfy`.
 
+use url::Url;
+
 use super::address;
 use super::http;
 use super::section::Section;
@@ -27,6 +29,10 @@ pub(super) fn read(section: &mut Section<'_>, kind: &str) -> Option<ChatSettings
 
 fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
     let http = channel(section)?;
+    if of_kind(&http.url) == Some("slack") {
+        section.problem("kind", "the URL is a Slack webhook's: the kind is slack");
+        return None;
+    }
     let old =
         http.url.host_str().is_some_and(|host| host == "outlook.office.com" || host.ends_with(".webhook.office.com"));
     if old {
@@ -39,7 +45,25 @@ fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
 }
 
 fn slack(section: &mut Section<'_>) -> Option<ChatSettings> {
-    Some(ChatSettings { http: channel(section)?, service: &slack::SERVICE, topic: None })
+    let http = channel(section)?;
+    if of_kind(&http.url) == Some("teams") {
+        section.problem("kind", "the URL is a Teams webhook's: the kind is teams");
+        return None;
+    }
+    Some(ChatSettings { http, service: &slack::SERVICE, topic: None })
+}
+
+/// The kind of endpoint that a URL belongs to, if its host shows it.
+pub(super) fn of_kind(url: &Url) -> Option<&'static str> {
+    let host = url.host_str()?;
+    let is_in = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    if host == "hooks.slack.com" || host == "hooks.slack-gov.com" {
+        Some("slack")
+    } else if ["webhook.office.com", "logic.azure.com", "powerplatform.com"].into_iter().any(is_in) {
+        Some("teams")
+    } else {
+        None
+    }
 }
 
 /// Reads the URL of a channel's webhook, which is a secret: it permits writing there.

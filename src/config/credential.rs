@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 use super::section::Section;
 use super::values::{quote, unknown_kind};
 use crate::partner_center::{Certificate, ClientAuth, Credential, TokenFile};
-use crate::time::Timestamp;
+use crate::time::{Clock as _, SystemClock, Timestamp};
 
 /// How an application proves who it is.
 struct Proof {
@@ -101,6 +101,12 @@ fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
 
 fn client_secret(section: &mut Section<'_>) -> Option<ClientAuth> {
     let ends_at = section.parsed("client_secret_expires", day);
+    if ends_at.is_some_and(|at| at <= SystemClock.now()) {
+        section.warning(
+            "client_secret_expires",
+            "is over: make a new secret in Entra ID, write it into the file, and its day here",
+        );
+    }
     section.secret("client_secret_file").map(|secret| ClientAuth::ClientSecret { secret, ends_at })
 }
 

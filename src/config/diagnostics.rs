@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use super::places::Places;
 
+/// Two texts of this length that are the same have one cause; shorter ones, such as `is missing`, need not.
+const ONE_CAUSE_BYTES: usize = 80;
+
 /// One mistake or warning, and its place. The text never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -19,6 +22,9 @@ pub struct Problem {
     #[serde(skip)]
     pub place: String,
     pub text: String,
+    /// Other places with the same cause.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// The line with a mark below it, if the file is no TOML.
     #[serde(skip)]
     pub excerpt: String,
@@ -27,7 +33,14 @@ pub struct Problem {
 impl Problem {
     #[must_use]
     pub fn new(places: &Places, path: String, text: String) -> Self {
-        Self { line: places.line(&path), place: places.label(&path), path, text, excerpt: String::new() }
+        Self {
+            line: places.line(&path),
+            place: places.label(&path),
+            path,
+            text,
+            also: Vec::new(),
+            excerpt: String::new(),
+        }
     }
 
     /// `vetwatch.toml:112: `, as editors and compilers write it.
@@ -42,7 +55,8 @@ impl fmt::Display for Problem {
         if !self.place.is_empty() {
             write!(f, "{}: ", self.place)?;
         }
-        write!(f, "{}{}", self.text, self.excerpt)
+        write!(f, "{}{}", self.text, self.excerpt)?;
+        if self.also.is_empty() { Ok(()) } else { write!(f, " (the same for {})", self.also.join("; ")) }
     }
 }
 
@@ -79,6 +93,10 @@ pub(super) struct Report {
 }
 
 impl Report {
+    pub(super) fn is_clean(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
     pub(super) fn problem(&self, path: String, text: impl Into<String>) {
         self.problems.borrow_mut().push((path, text.into()));
     }
@@ -99,7 +117,19 @@ impl Report {
             found.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
             found
         };
+        // One cause, such as a directory that may not be read, is one problem.
+        let folded = |found: Vec<Problem>| {
+            let mut kept: Vec<Problem> = Vec::new();
+            for problem in found {
+                match kept.iter_mut().find(|one| one.text == problem.text && one.text.len() >= ONE_CAUSE_BYTES) {
+                    Some(one) => one.also.push(problem.place),
+                    None => kept.push(problem),
+                }
+            }
+            kept
+        };
         let (mut problems, warnings) = (sorted(self.problems.into_inner()), sorted(self.warnings.into_inner()));
+        problems = folded(problems);
         match read {
             Some(read) if problems.is_empty() => return Ok((read, warnings)),
             None if problems.is_empty() => {

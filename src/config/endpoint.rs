@@ -19,6 +19,15 @@ use crate::partner_center::{Application, Audience};
 const LOGIN_URL: &str = "https://login.microsoftonline.com/";
 const SCOPE: &str = "https://outlook.office365.com/.default";
 
+/// Keys of one kind alone.
+const WEBHOOK_KEYS: [&str; 6] =
+    ["secret_file", "template_file", "content_type", "template_secret_file", "authorization_file", "max_events"];
+const EMAIL_KEYS: [&str; 4] = ["smtp", "from", "to", "to_contact"];
+
+const NEW_SECRET: &str = "echo \"whsec_$(openssl rand -base64 32)\"";
+const MISSING_SECRET: &str = "is missing: the file of the key that messages are signed with; \
+                              echo \"whsec_$(openssl rand -base64 32)\" makes one";
+
 /// Default of `fail_over_after`.
 const FAIL_OVER_AFTER: Duration = Duration::from_mins(30);
 
@@ -55,7 +64,7 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
         if valid {
             Ok(text.to_owned())
         } else {
-            Err(format!("{} is no host name; the port has its own key", quote(text)))
+            Err(format!("{} is no host name: it is the name alone, and the port has its own key", quote(text)))
         }
     });
     let tls = section.choice("tls", &[("starttls", Tls::Starttls), ("implicit", Tls::Implicit), ("none", Tls::None)]);
@@ -104,11 +113,11 @@ fn login(section: &mut Section<'_>) -> Option<Login> {
 fn oauth(mut section: Section<'_>) -> Option<Application> {
     section.require(&["tenant", "client_id"]);
     let tenant = section.parsed("tenant", values::word);
-    let client_id = section.parsed("client_id", values::word);
-    let proof = credential::application(&mut section);
     let login_given = section.has("login_url");
     let login_url = section.parsed("login_url", address::base);
     let login_url = if login_given { login_url } else { Url::parse(LOGIN_URL).ok() };
+    let client_id = values::client_id(&mut section, login_url.as_ref().is_none_or(address::is_loopback));
+    let proof = credential::application(&mut section);
     let scope_given = section.has("scope");
     let scope = section.parsed("scope", |text| {
         if text.contains(' ') || !text.ends_with("/.default") {
@@ -134,7 +143,13 @@ pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
             endpoints.names.push(name.to_owned());
             if taken { Err(format!("{} is the name of another endpoint too", quote(name))) } else { values::name(name) }
         });
-        let kind = match section.string("kind").as_deref() {
+        let kind = section.string("kind");
+        for (of, keys) in [("webhook", &WEBHOOK_KEYS[..]), ("email", &EMAIL_KEYS[..])] {
+            for key in keys.iter().filter(|_| kind.as_deref().is_some_and(|kind| kind != of)) {
+                section.reject(key, &format!("goes with the kind {of}"));
+            }
+        }
+        let kind = match kind.as_deref() {
             Some("email") => email(&mut section, servers, |server| {
                 endpoints.servers.extend(name.clone().map(|name| (name, server.to_owned())));
             })
@@ -239,15 +254,21 @@ fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) 
 }
 
 fn mailbox(text: &str) -> Result<Mailbox, String> {
-    text.parse().map_err(|_| format!("{} is no mail address such as sales@contoso.example", quote(text)))
+    text.parse().map_err(|_| {
+        let several = if text.matches('@').count() > 1 { ": each address is an entry of its own" } else { "" };
+        format!("{} is no mail address such as sales@contoso.example{several}", quote(text))
+    })
 }
 
 fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
     let custom = section.has("template_file");
     if !custom {
-        section.require(&["secret_file"]);
+        section.require_or("secret_file", MISSING_SECRET);
     }
     let http = http::read(section);
+    if let Some(kind) = http.as_ref().and_then(|http| chat::of_kind(&http.url)).filter(|_| !custom) {
+        section.warning("kind", format!("the URL is of a channel that takes no signed JSON; its kind is {kind}"));
+    }
     let secrets = if custom && !section.has("secret_file") { Some(Vec::new()) } else { secrets(section) };
     let template = template::read(section);
     let authorization = section.secret_in_header("authorization_file");
@@ -271,7 +292,8 @@ fn secrets(section: &mut Section<'_>) -> Option<Vec<SigningSecret>> {
         match SigningSecret::parse(line) {
             Ok(secret) => secrets.push(secret),
             Err(error) => {
-                section.problem("secret_file", format!("line {} of the file {error}", index + 1));
+                let text = format!("line {} of the file {error}; {NEW_SECRET} makes one", index + 1);
+                section.problem("secret_file", text);
                 good = false;
             }
         }

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::address;
 use super::section::Section;
-use super::values::quote;
+use super::values::{self, quote};
 use crate::delivery::egress_policy::forbidden_reason;
 use crate::delivery::http::HttpSettings;
 
@@ -22,7 +22,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
         section.require_or("url", "is missing (or url_file, where the URL itself is a secret)");
     }
     let inline = section.parsed("url", |text| {
-        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        let url = values::url(text)?;
         address::check_url(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
         without_password(url, "url_file")
     });
@@ -74,12 +74,12 @@ fn url_file(
     check: fn(&SecretString) -> Result<Url, String>,
 ) -> Option<Url> {
     let checked = check(&section.secret(key)?);
-    checked.map_err(|problem| section.problem(key, format!("the URL in the file {problem}"))).ok()
+    checked.map_err(|problem| section.problem(key, format!("what the file holds {problem}"))).ok()
 }
 
 /// Parses a secret URL. The error holds no part of it.
 pub(super) fn url_of(secret: &SecretString) -> Result<Url, String> {
-    let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
+    let url = values::url(secret.expose_secret().trim())?;
     address::check_url(&url)?;
     Ok(url)
 }
@@ -115,7 +115,7 @@ pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     match fs::read_to_string(&path) {
         Ok(text) if holds_certificates(&text) => return Some(path),
         Ok(_) => section.problem("ca_file", format!("{} holds no certificate in PEM", path.display())),
-        Err(error) => section.problem("ca_file", format!("{} cannot be read: {error}", path.display())),
+        Err(error) => section.problem("ca_file", format!("{} {}", path.display(), values::io_problem(&error))),
     }
     None
 }
@@ -150,12 +150,12 @@ fn proxy(section: &mut Section<'_>) -> Option<Url> {
     exclusive(section, "proxy_url", "proxy_url_file");
     let given = ["proxy_url", "proxy_url_file"].into_iter().find(|key| section.has(key));
     let inline = section.parsed("proxy_url", |text| {
-        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        let url = values::url(text)?;
         proxies(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
         without_password(url, "proxy_url_file")
     });
     let from_file = url_file(section, "proxy_url_file", |secret| {
-        let url = Url::parse(secret.expose_secret().trim()).map_err(|error| format!("is not one: {error}"))?;
+        let url = values::url(secret.expose_secret().trim())?;
         proxies(&url)?;
         Ok(url)
     });

@@ -5,7 +5,7 @@ use std::path::Path;
 use url::Url;
 
 use super::section::Section;
-use super::values::{name, quote, word};
+use super::values::{self, name, quote, word};
 use super::{address, credential};
 use crate::partner_center::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA, TokenFile};
 use crate::qualification;
@@ -72,10 +72,13 @@ fn settings(
     tokens: &Path,
 ) -> Option<PartnerSettings> {
     let tenant = section.parsed("tenant", word);
-    let client_id = section.parsed("client_id", word);
+    let is_loopback = urls.as_ref().is_none_or(|urls| address::is_loopback(&urls.api));
+    if !is_loopback && tenant.as_deref() == Some("contoso.onmicrosoft.com") {
+        section.warning("tenant", "is the example's: it is your tenant's domain, or its GUID");
+    }
+    let client_id = values::client_id(&mut section, is_loopback);
     let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(REQUESTS_PER_MINUTE);
-    let abroad = urls.as_ref().is_some_and(|urls| !address::is_loopback(&urls.api));
-    if requests_per_minute > PUBLISHED_REQUESTS_PER_MINUTE && abroad {
+    if requests_per_minute > PUBLISHED_REQUESTS_PER_MINUTE && !is_loopback {
         let text = format!(
             "{requests_per_minute} is more than the {PUBLISHED_REQUESTS_PER_MINUTE} that Microsoft allows a tenant"
         );

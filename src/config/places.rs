@@ -61,8 +61,10 @@ impl Places {
 
     /// The place for people: `endpoint "crm": url`, `endpoint 2: to, entry 3`, `schedule.in_review`.
     pub(super) fn label(&self, path: &str) -> String {
-        let (section, key) = path.split_once("].").map_or((path, ""), |(section, key)| (section, key));
-        let (of_section, key) = if key.is_empty() { ("", path) } else { (section, key) };
+        if let Some(name) = self.names.get(path) {
+            return format!("{} \"{name}\"", path.split('[').next().unwrap_or_default());
+        }
+        let (of_section, key) = path.split_once("].").unwrap_or(("", path));
         let (key, entry) = match key.strip_suffix(']').and_then(|key| key.rsplit_once('[')) {
             Some((key, n)) => (key, n.parse().ok().map(|n: usize| n + 1)),
             None => (key, None),

@@ -44,10 +44,13 @@ pub(super) fn read(
     warn_single_operator(&section, &operators, endpoints);
     let heartbeat = section.secret("heartbeat_url_file").and_then(|secret| {
         let url = http::url_of(&secret);
-        url.map_err(|problem| section.problem("heartbeat_url_file", format!("the URL in the file {problem}"))).ok()
+        url.map_err(|problem| section.problem("heartbeat_url_file", format!("what the file holds {problem}"))).ok()
     });
     let routes = Routes { routes, operators, profiles: endpoints.profiles.clone() };
-    warn_unrouted(root, &routes, &endpoints.names);
+    // With a mistake in a route or an endpoint, what is not routed says nothing.
+    if root.context().report.is_clean() {
+        warn_unrouted(root, &routes, &endpoints.names);
+    }
     (routes, heartbeat.map(Heartbeat))
 }
 
@@ -99,12 +102,17 @@ fn event_types(section: &mut Section<'_>, key: &'static str) -> Vec<EventType> {
     let names = section.non_empty_strings(key);
     let mut events = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        if let Some(event) = EventType::parse(name) {
-            events.push(event);
-        } else {
+        // `vetting.*`
+        let family = name.strip_suffix('*').filter(|family| family.ends_with('.'));
+        let meant: Vec<EventType> = match family {
+            Some(family) => EventType::ALL.iter().copied().filter(|event| event.as_str().starts_with(family)).collect(),
+            None => EventType::parse(name).into_iter().collect(),
+        };
+        if meant.is_empty() {
             let suggestion = did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()));
             section.problem(&format!("{key}[{index}]"), format!("{} is no event{suggestion}", quote(name)));
         }
+        events.extend(meant);
     }
     events
 }
@@ -239,7 +247,8 @@ fn warn_unrouted(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
     let stands_in = routes.profiles.values().filter_map(|way| Some(&way.fallback.as_ref()?.endpoint));
     let used: HashSet<&String> =
         routes.routes.iter().flat_map(|route| &route.endpoints).chain(&routes.operators).chain(stands_in).collect();
-    for name in endpoints.iter().filter(|name| !used.contains(name)) {
-        root.warning("endpoint", format!("{name} is never used: no route, no fallback and not [operators] names it"));
+    for (n, _) in endpoints.iter().enumerate().filter(|(_, name)| !used.contains(name)) {
+        let text = "is never used: no route, no fallback and not [operators] names it";
+        root.warning(&format!("endpoint[{n}]"), text);
     }
 }

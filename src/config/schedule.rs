@@ -19,6 +19,8 @@ pub(super) const SETTLED: Duration = Duration::from_hours(24);
 pub(super) const UNQUALIFIED: Duration = Duration::from_hours(7 * 24);
 pub(super) const ACTIVITY_LOG: Duration = Duration::from_mins(5);
 
+const CRON_FIELDS: [&str; 6] =
+    ["second (0-59)", "minute (0-59)", "hour (0-23)", "day (1-31)", "month (1-12)", "weekday (0-7)"];
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -83,10 +85,19 @@ fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
 fn cron(text: &str, loopback: bool) -> Result<String, String> {
     let fields = text.split_whitespace().count();
     if fields != 6 {
-        return Err(format!("{} has {fields} fields; six are needed, the seconds first", quote(text)));
+        let meant = if fields == 5 { format!(": \"0 {}\"?", text.trim()) } else { String::new() };
+        return Err(format!("{} has {fields} fields; six are needed, the seconds first{meant}", quote(text)));
     }
     let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
-    let cron = parser.parse(text).map_err(|error| format!("{} is no cron expression: {error}", quote(text)))?;
+    let cron = parser.parse(text).map_err(|_| {
+        let field = text.split_whitespace().enumerate().find(|(n, field)| {
+            let alone: Vec<_> = (0..6).map(|other| if other == *n { field } else { "*" }).collect();
+            parser.parse(&alone.join(" ")).is_err()
+        });
+        let why =
+            field.map_or("see `man 5 crontab`".to_owned(), |(n, field)| format!("{field} is no {}", CRON_FIELDS[n]));
+        format!("{} is no cron expression: {why}", quote(text))
+    })?;
     let minutely = text.split_whitespace().next().is_some_and(|seconds| seconds.parse::<u8>().is_ok());
     if !minutely && !loopback {
         return Err(format!("{} is too often; the first field, the seconds, must be one number", quote(text)));

@@ -45,8 +45,8 @@ impl CredentialDirs {
         Self { service: Some(dir.clone()), fallback: dir }
     }
 
-    /// Finds the file. The error says where it was searched, and never repeats a relative name: it may be the secret
-    /// itself, put there by mistake.
+    /// Finds the file. The error says where it was searched, and repeats a relative name only if it looks like one: it
+    /// may be the secret itself, put there by mistake.
     fn find(&self, name: &str) -> Result<PathBuf, String> {
         if Path::new(name).is_absolute() {
             return Ok(name.into());
@@ -58,7 +58,11 @@ impl CredentialDirs {
                 Ok(_) => return Ok(path),
                 // Do not go on: the file meant may be in this one.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    return Err(format!("{} may not be looked into by this user: {error}", dir.display()));
+                    return Err(format!(
+                        "{} may not be looked into by this user. As root, write each secret there with (umask 077; cat > \
+                         FILE): the service loads the directory when it starts",
+                        dir.display()
+                    ));
                 }
                 Err(_) => {}
             }
@@ -66,8 +70,22 @@ impl CredentialDirs {
         let mut places: Vec<String> = self.service.iter().map(|dir| dir.display().to_string()).collect();
         places.push(self.fallback.display().to_string());
         places.dedup();
-        Err(format!("there is no file of this name in {}", places.join(" or in ")))
+        let (shown, file) =
+            if is_file_name(name) { (format!("\"{name}\""), name) } else { ("of this name".into(), "FILE") };
+        let first = self.service.as_ref().unwrap_or(&self.fallback);
+        let target = if first.starts_with("/run") { &self.fallback } else { first };
+        Err(format!(
+            "there is no file {shown} in {}; write it with (umask 077; cat > {})",
+            places.join(" or in "),
+            target.join(file).display()
+        ))
     }
+}
+
+/// True for words with a separator between them, which few secrets are: `crm-signing-secret`, `app.pem`.
+fn is_file_name(name: &str) -> bool {
+    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase());
+    name.len() <= 40 && name.contains(['-', '_', '.']) && name.split(['-', '_', '.']).all(is_word)
 }
 
 impl Section<'_> {
@@ -77,6 +95,9 @@ impl Section<'_> {
         if text.contains('\n') {
             self.problem(key, "the file holds more than one line");
             return None;
+        }
+        if text.trim() != text {
+            self.warning(key, "the secret begins or ends with a blank, which is sent as a part of it");
         }
         if text.chars().count() < SHORT_SECRET_CHARS {
             self.warning(

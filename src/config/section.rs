@@ -223,7 +223,7 @@ impl<'c> Section<'c> {
             None => Table::new(),
             Some(Value::Table(table)) => table,
             Some(other) => {
-                self.wrong_type(key, &format!("a section [{key}]"), &other);
+                self.wrong_type(key, &format!("one section [{key}], with one pair of brackets"), &other);
                 Table::new()
             }
         };

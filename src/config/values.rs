@@ -5,6 +5,10 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
+use url::Url;
+
+use super::section::Section;
+
 /// Checks a name for use in logs, routes and file names.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let fit = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
@@ -44,9 +48,43 @@ pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
     })
 }
 
+/// Checks an application's id. A test may call it anything; Entra ID would not know it.
+pub(super) fn client_id(section: &mut Section<'_>, is_loopback: bool) -> Option<String> {
+    let id = section.parsed("client_id", word)?;
+    if !is_loopback && id.chars().all(|c| matches!(c, '0' | '-')) {
+        let text = "is the example's: the application's own is on its page in Entra ID, as Application (client) ID";
+        section.warning("client_id", text);
+    } else if !is_loopback && uuid::Uuid::try_parse(&id).is_err() {
+        section.warning("client_id", format!("{} is no GUID, as every application's id is", quote(&id)));
+    }
+    Some(id)
+}
+
+/// Parses a URL. The problem does not repeat the text, which may be secret.
+pub(super) fn url(text: &str) -> Result<Url, &'static str> {
+    if text.contains(char::is_whitespace) {
+        return Err("is no URL: it holds a blank");
+    }
+    Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => "is no URL: it begins with https://",
+        url::ParseError::EmptyHost => "is no URL: it names no host",
+        url::ParseError::InvalidPort => "is no URL: its port is no number up to 65535",
+        _ => "is no URL such as https://crm.contoso.example/hook",
+    })
+}
+
+/// Words an I/O error for a problem whose subject is the file: `does not exist`.
+pub(super) fn io_problem(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".into(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
 /// Reads a text file of at most `max_bytes`. The problem has no subject; `what` is what the file should be.
 pub(super) fn read_text(path: &Path, max_bytes: u64, what: &str) -> Result<String, String> {
-    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    let unreadable = |error: io::Error| io_problem(&error);
     // Checked before opening: opening a pipe would wait for its writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("is no ordinary file".into());
@@ -103,12 +141,16 @@ pub(crate) fn current_name(former: &str) -> Option<&'static str> {
     FORMER_NAMES.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
 }
 
-/// The closest name, if it differs in at most a third of its letters.
+/// The closest name: the only one that holds the word, or one that differs in at most a third of its letters.
 pub(crate) fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let word = word.to_lowercase();
     let now = current_name(&word);
     let names: Vec<&str> = names.into_iter().collect();
     if let Some(name) = names.iter().find(|name| Some(**name) == now) {
+        return Some(name);
+    }
+    let mut holding = names.iter().filter(|name| word.len() >= 3 && name.to_lowercase().contains(&word));
+    if let (Some(name), None) = (holding.next(), holding.next()) {
         return Some(name);
     }
     names

@@ -27,13 +27,14 @@ fn problems(desk: &Desk, endpoint: &str) -> String {
 fn a_chat_is_read_and_nothing_of_it_shown_but_its_host() {
     let desk = Desk::new();
     desk.secret("url", "https://prod-01.westeurope.logic.azure.com/workflows/T0KEN?sig=S3CRET\n");
+    desk.secret("slack", "https://hooks.slack.com/services/T0KEN/S3CRET\n");
     desk.secret("topic", "T0KEN-topic\n");
     desk.secret("token", "tk_S3CRET\n");
     let ntfy = "kind = 'ntfy'\nurl = 'https://ntfy.contoso.example'\ntopic_file = 'topic'\ntoken_file = 'token'";
     let mut prints = Vec::new();
     for (endpoint, host) in [
         ("kind = 'teams'\nurl_file = 'url'", "prod-01.westeurope.logic.azure.com"),
-        ("kind = 'slack'\nurl_file = 'url'", "prod-01.westeurope.logic.azure.com"),
+        ("kind = 'slack'\nurl_file = 'slack'", "hooks.slack.com"),
         (ntfy, "ntfy.contoso.example"),
     ] {
         let settings = chat(&desk, endpoint);
@@ -118,4 +119,17 @@ fn a_webhook_in_its_own_form_need_not_be_signed_and_holds_fewer_events() {
     assert_eq!(read(signed), (1, 100, false));
     assert_eq!(read("template_file = 't'"), (0, 20, true));
     assert_eq!(read(&format!("template_file = 't'\nmax_events = 1\n{signed}")), (1, 1, true));
+}
+
+#[test]
+fn the_url_of_another_service_is_a_problem_and_is_not_shown() {
+    let desk = Desk::new();
+    desk.secret("teams", "https://prod-01.westeurope.logic.azure.com/workflows/T0KEN?sig=S3CRET\n");
+    desk.secret("slack", "https://hooks.slack.com/services/T0KEN/S3CRET\n");
+    let found = problems(&desk, "kind = 'slack'\nurl_file = 'teams'");
+    assert!(found.ends_with("endpoint \"crm\": kind: the URL is a Teams webhook's: the kind is teams"), "{found}");
+    let found = problems(&desk, "kind = 'teams'\nurl_file = 'slack'");
+    assert!(found.ends_with("endpoint \"crm\": kind: the URL is a Slack webhook's: the kind is slack"), "{found}");
+    let config = with(&desk, "kind = 'webhook'\nsecret_file = 'crm-signing-secret'\nurl_file = 'slack'").unwrap();
+    assert!(config.warnings[0].text.ends_with("its kind is slack"), "{:?}", config.warnings);
 }

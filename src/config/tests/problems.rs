@@ -26,14 +26,14 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:17: partner "apac": login_url: is missing: it goes with api_url
     vetwatch.toml:19: partner "apac": tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain
     vetwatch.toml:21: partner "apac": api_url: http://api.contoso.example/ is not https
-    vetwatch.toml:24: partner "apac": credential.certificate_file: there is no file of this name in DIR
+    vetwatch.toml:24: partner "apac": credential.certificate_file: there is no file of this name in DIR; write it with (umask 077; cat > DIR/FILE)
     vetwatch.toml:25: partner "apac": credential.client_secret_expires: goes with client-secret, and the kind is certificate
     vetwatch.toml:27: partner "apac": user_credential.kind: client-secret is no kind for a user; it is refresh-token
     vetwatch.toml:30: partner "APAC": tenant: is missing
     vetwatch.toml:31: partner "APAC": name: APAC is the name of another partner too; case and underscores make no difference
     vetwatch.toml:33: partner "APAC": api_url: https://api.contoso.example/?… holds more than a host and a path
-    vetwatch.toml:34: partner "APAC": login_url: is not a URL: relative URL without a base
-    vetwatch.toml:37: partner "APAC": credential.client_secret_file: /no/such/file cannot be read: No such file or directory (os error 2)
+    vetwatch.toml:34: partner "APAC": login_url: is no URL: it begins with https://
+    vetwatch.toml:37: partner "APAC": credential.client_secret_file: /no/such/file does not exist
     vetwatch.toml:38: partner "APAC": credential.client_secret_expires: soon is no day such as 2027-01-31
     vetwatch.toml:39: partner "APAC": credential.federated_token_file: stands beside a client-secret; the application proves itself in one way
     vetwatch.toml:42: schedule.in_review: 5s is too often; the least is 1m
@@ -41,13 +41,13 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:44: schedule.settled: "10 parsecs" is no duration such as 15m, 24h or 7d
     vetwatch.toml:45: schedule.unqualified: 10m is more often than in_review (15m)
     vetwatch.toml:46: schedule.confirm_absence, entry 1: 0s must be longer than nothing
-    vetwatch.toml:47: schedule.customer_sync: "0 3 * * *" has 5 fields; six are needed, the seconds first
-    vetwatch.toml:48: schedule.timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
-    vetwatch.toml:51: smtp.office.host: smtp.contoso.example:587 is no host name; the port has its own key
+    vetwatch.toml:47: schedule.customer_sync: "0 3 * * *" has 5 fields; six are needed, the seconds first: "0 0 3 * * *"?
+    vetwatch.toml:48: schedule.timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam? (the same for route 1: timezone)
+    vetwatch.toml:51: smtp.office.host: smtp.contoso.example:587 is no host name: it is the name alone, and the port has its own key
     vetwatch.toml:54: smtp.office.password: a secret has no place in this file: write it into one of its own and name that with password_file
     vetwatch.toml:58: smtp.relay.port: 70000 is not between 1 and 65535
     vetwatch.toml:59: smtp.relay.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
-    vetwatch.toml:60: smtp.relay.ca_file: DIR/no-such.pem cannot be read: No such file or directory (os error 2)
+    vetwatch.toml:60: smtp.relay.ca_file: DIR/no-such.pem does not exist
     vetwatch.toml:65: endpoint "sales-mail": smtp: there is no [smtp.offise]; did you mean office?
     vetwatch.toml:66: endpoint "sales-mail": from: vetwatch is no mail address such as sales@contoso.example
     vetwatch.toml:67: endpoint "sales-mail": to, entry 2: SALES@contoso.example is named twice
@@ -57,7 +57,7 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:76: endpoint "crm": name: crm is the name of another endpoint too
     vetwatch.toml:79: endpoint "crm": url: stands beside url_file; only one of them can be
     vetwatch.toml:80: endpoint "crm": secret: a secret has no place in this file: write it into one of its own and name that with secret_file
-    vetwatch.toml:85: endpoint "chat": url_file: there is no file of this name in DIR
+    vetwatch.toml:85: endpoint "chat": url_file: there is no file "teams-url" in DIR; write it with (umask 077; cat > DIR/teams-url)
     vetwatch.toml:89: endpoint "pager": kind: wehbook is not a kind that is known (email, webhook, teams, slack, ntfy); did you mean webhook?
     vetwatch.toml:92: route 1: events, entry 1: vetting.aproved is no event; did you mean vetting.approved?
     vetwatch.toml:93: route 1: endpoints, entry 1: there is no endpoint sales-male; did you mean sales-mail?
@@ -65,7 +65,6 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:96: route 1: group_wait: 3days is too long for events to wait for more; the longest is 1day
     vetwatch.toml:97: route 1: group_by, entry 2: qualifcation is none of event, partner, qualification, outcome, customer, reason, tags; did you mean qualification?
     vetwatch.toml:98: route 1: quiet_hours: 18:00-18:00 is no time at all: both ends are the same
-    vetwatch.toml:99: route 1: timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam?
     vetwatch.toml:100: route 1: attempts, entry 1: 0 is no attempt such as 1, 2-3 or 3+
     vetwatch.toml:100: route 1: attempts, entry 3: many is no attempt such as 1, 2-3 or 3+
     vetwatch.toml:101: route 1: urgent: vetting.revoked is none of this route's events
@@ -84,13 +83,13 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
     let desk = Desk::new();
     let problems = desk.problems("[database]\npath = \"x\"\n[smtp.office]\npassword = hunter2 and more\n");
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml:4: column 12: string values must be quoted, expected literal string
+    vetwatch.toml:4: column 12: a text needs quotes, as in name = "emea"
          4 | password = ······· ··· ····
            |            ^
     "#);
     let problems = desk.problems("[web]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n");
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml:3: column 1: duplicate key
+    vetwatch.toml:3: column 1: stands twice in its section
          3 | listen = "···········"
            | ^
     "#);
@@ -100,7 +99,7 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
 fn a_file_that_is_not_there_is_a_problem_with_its_full_path() {
     let missing = Config::load(Path::new("/no/such/vetwatch.toml"), &CredentialDirs::only("/no/such")).unwrap_err();
     insta::assert_snapshot!(missing, @r#"
-    vetwatch.toml: /no/such/vetwatch.toml cannot be read: No such file or directory (os error 2)
+    vetwatch.toml: /no/such/vetwatch.toml does not exist
     "#);
 }
 
@@ -191,8 +190,8 @@ fn one_mistake_makes_one_problem() {
     vetwatch.toml: endpoint "crm": url: https://169.254.169.254/latest names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": url: https://[::ffff:a9fe:a9fe]/latest names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": url: http://hooks.example/T01/…?… is not https
-    vetwatch.toml: endpoint "crm": url: is not a URL: relative URL without a base
-    vetwatch.toml: endpoint "crm": url_file: the URL in the file is not one: relative URL without a base
+    vetwatch.toml: endpoint "crm": url: is no URL: it begins with https://
+    vetwatch.toml: endpoint "crm": url_file: what the file holds is no URL: it begins with https://
     vetwatch.toml: endpoint "crm": url: https://169.254.169.254/latest names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": url: http://10.0.0.1/hook is not https
     vetwatch.toml: endpoint "crm": allow_networks: must be a list of texts, not a string
@@ -210,18 +209,18 @@ fn one_mistake_makes_one_problem() {
     vetwatch.toml: endpoint "crm": proxy_url: http://proxy.example:3128/… holds more than a host and a port
     vetwatch.toml: endpoint "crm": proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": proxy_url: stands beside proxy_url_file; only one of them can be
-    vetwatch.toml: endpoint "crm": proxy_url_file: the URL in the file is not one: relative URL without a base
+    vetwatch.toml: endpoint "crm": proxy_url_file: what the file holds is no URL: it begins with https://
     vetwatch.toml: endpoint "crm": proxy_url: makes no sense here: the URL leads to this machine, and a proxy would take that for itself
-    vetwatch.toml: endpoint "crm": secret_file: line 1 of the file is not base64 (expected `whsec_` and base64)
-    vetwatch.toml: partner "emea": credential.client_secret_file: there is no file of this name in DIR
+    vetwatch.toml: endpoint "crm": secret_file: line 1 of the file is not base64 (expected `whsec_` and base64); echo "whsec_$(openssl rand -base64 32)" makes one
+    vetwatch.toml: partner "emea": credential.client_secret_file: there is no file of this name in DIR; write it with (umask 077; cat > DIR/FILE)
     vetwatch.toml: partner "emea": credential.client_secret_file: the file is no ordinary file
     vetwatch.toml: schedule.customer_sync: "0 0 9 31 2 *" is never: there is no such date
     vetwatch.toml: schedule.customer_sync: "* * * * * *" is too often; the first field, the seconds, must be one number
-    vetwatch.toml: schedule.customer_sync: "0 0 25 * * *" is no cron expression: Component error: Number out of bounds.
+    vetwatch.toml: schedule.customer_sync: "0 0 25 * * *" is no cron expression: 25 is no hour (0-23)
     vetwatch.toml: schedule.settled: 5m is more often than in_review (15m)
     vetwatch.toml: schedule.in_review: 20y is longer than ten years
     vetwatch.toml: operator: unknown key; did you mean operators?
-    vetwatch.toml: database: must be a section [database], not an array
+    vetwatch.toml: database: must be one section [database], with one pair of brackets, not an array
     vetwatch.toml: route: must be sections [[route]], with two brackets, not a table
     vetwatch.toml: retention."a�[31m": unknown key
     vetwatch.toml: route 1: tags, entry 1: holds a control character
@@ -252,7 +251,7 @@ fn doubts_are_warnings() {
     ];
     let shown: Vec<String> = table.iter().flat_map(|(old, new)| desk.warnings(old, new)).collect();
     insta::assert_snapshot!(shown.join("\n"), @r#"
-    endpoint: ops-mail is never used: no route, no fallback and not [operators] names it
+    endpoint "ops-mail": is never used: no route, no fallback and not [operators] names it
     operators.endpoints: is one endpoint only: when it fails, nobody hears of it; better two that fail apart
     operators.endpoints: all hang on the mail server office: when it fails, nobody hears of it
     route: no route takes vetting.vanished, vetting.overdue: the operators get them
@@ -305,7 +304,7 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     vetwatch.toml: partner "emea": credential.certificate_file: the file holds no certificate (-----BEGIN CERTIFICATE-----)
     vetwatch.toml: partner "emea": credential.certificate: a secret has no place in this file: write it into one of its own and name that with certificate_file
     vetwatch.toml: partner "emea": credential.federated_token_file: is missing
-    vetwatch.toml: partner "emea": credential.federated_token_file: /no/such/token cannot be read: No such file or directory (os error 2)
+    vetwatch.toml: partner "emea": credential.federated_token_file: /no/such/token does not exist
     vetwatch.toml: partner "emea": credential.client_secret_file: is missing: a refresh token is of use only to the application that it was given to, which proves itself with client_secret_file, certificate_file or federated_token_file
     vetwatch.toml: partner "emea": credential.certificate_file: stands beside a client-secret; the application proves itself in one way
     vetwatch.toml: partner "emea": credential.client_secret_expires: 31.1.2027 is no day such as 2027-01-31
@@ -332,4 +331,21 @@ fn a_name_of_before_the_first_release_is_an_error_that_suggests_the_one_of_today
         let problems = Desk::new().problems(&text);
         assert!(problems.contains(now), "{old}: {problems}");
     }
+}
+
+#[test]
+fn one_cause_in_several_places_is_one_problem() {
+    let report = Report::default();
+    let cause = "/etc/vetwatch/credentials may not be looked into by this user. As root, write each secret there";
+    for path in ["partner[0].credential.client_secret_file", "smtp.office.password_file", "endpoint[0].url_file"] {
+        report.problem(path.into(), cause);
+        report.problem(path.into(), "is missing");
+    }
+    let problems = report.finish("vetwatch.toml".into(), &Places::default(), None::<()>).unwrap_err().to_string();
+    insta::assert_snapshot!(problems, @r#"
+    vetwatch.toml: partner 1: credential.client_secret_file: /etc/vetwatch/credentials may not be looked into by this user. As root, write each secret there (the same for smtp.office.password_file; endpoint 1: url_file)
+    vetwatch.toml: partner 1: credential.client_secret_file: is missing
+    vetwatch.toml: smtp.office.password_file: is missing
+    vetwatch.toml: endpoint 1: url_file: is missing
+    "#);
 }
