@@ -88,6 +88,9 @@ impl std::error::Error for Problems {}
 /// Collects problems while the sections are read.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// The paths of all keys that were read, present or not.
+    #[cfg(test)]
+    pub(super) keys: RefCell<Vec<String>>,
     problems: RefCell<Vec<(String, String)>>,
     warnings: RefCell<Vec<(String, String)>>,
 }

@@ -84,6 +84,8 @@ impl<'c> Section<'c> {
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
+        #[cfg(test)]
+        self.context.report.keys.borrow_mut().push(join(&self.path, key));
         self.known.push(key);
         self.table.remove(key)
     }

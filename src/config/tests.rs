@@ -5,6 +5,7 @@ mod chat;
 mod mail;
 mod mistakes;
 mod problems;
+mod schema;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -19,6 +19,7 @@ use vetwatch::store::Store;
 use vetwatch::store::customers::NewCustomer;
 use vetwatch::time::{Clock as _, Timestamp};
 
+use crate::peers;
 use crate::world::{SIGNING_SECRET, World};
 
 /// `README.md`, the other pages beside it, and every page under `docs/`, by its path from the repository's root.
@@ -398,8 +399,8 @@ fn at_home(block: &str, folder: &Path) -> String {
 }
 
 #[test]
-fn every_configuration_of_the_pages_can_be_loaded() {
-    let mut loaded = 0;
+fn every_configuration_of_the_pages_can_be_loaded_and_fits_the_schema() {
+    let (mut loaded, wholes) = (0, tempfile::tempdir().unwrap());
     for (path, block) in blocks("toml") {
         let folder = tempfile::tempdir().unwrap();
         let block = at_home(&block, folder.path());
@@ -409,12 +410,14 @@ fn every_configuration_of_the_pages_can_be_loaded() {
         write_secrets(folder.path(), &whole);
         let file = folder.path().join("vetwatch.toml");
         fs::write(&file, whole.to_string()).unwrap();
+        fs::copy(&file, wholes.path().join(format!("{loaded}.toml"))).unwrap();
         if let Err(problems) = Config::load(&file, &CredentialDirs::only(folder.path())) {
             panic!("{}: {problems}\n{block}", path.display());
         }
         loaded += 1;
     }
     assert!(loaded >= 10, "{loaded} were found");
+    peers::run("check_config_schema.py", wholes.path(), &Value::Null).unwrap();
 }
 
 /// The README's is a whole one, not only with something around it.
@@ -428,15 +431,30 @@ fn the_configuration_of_the_readme_is_whole() {
     Config::load(&file, &CredentialDirs::only(folder.path())).unwrap_or_else(|problems| panic!("{problems}"));
 }
 
-/// Every key of the configuration that has a line in the shipped example has one in the reference.
+/// The keys below the sections of a schema.
+fn keys_of(schema: &Value, keys: &mut BTreeSet<String>) {
+    for (key, below) in schema["properties"].as_object().into_iter().flatten() {
+        let sections = [below, &below["items"], &below["additionalProperties"]];
+        if sections.iter().all(|section| section["properties"].is_null()) {
+            keys.insert(key.clone());
+        }
+        sections.into_iter().for_each(|section| keys_of(section, keys));
+    }
+}
+
+/// Every key of the configuration that has a line in the shipped example, or is in the schema, has one in the reference.
 #[test]
-fn the_reference_has_every_key_of_the_example() {
+fn the_reference_has_every_key_of_the_example_and_of_the_schema() {
     let reference = page("docs/configuration.md");
     let example = include_str!("../../deploy/vetwatch.toml");
     let lines = example.lines().map(|line| line.trim_start_matches(['#', ' ']));
     let keys = lines.filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
     let keys: BTreeSet<&str> = keys.filter(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
     assert!(keys.len() > 50, "{keys:?}");
+    let schema = include_str!("../../schemas/vetwatch.toml.schema.json");
+    let schema: Value = serde_json::from_str(schema).unwrap();
+    let mut keys: BTreeSet<String> = keys.into_iter().map(str::to_owned).collect();
+    keys_of(&schema, &mut keys);
     for key in keys {
         let is_there = reference.contains(&format!("`{key}`"));
         assert!(is_there, "docs/configuration.md lacks {key}");

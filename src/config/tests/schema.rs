@@ -1,0 +1,155 @@
+//! `schemas/vetwatch.toml.schema.json`, which editors use, has the keys that the program reads, with their types.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+use toml::Value;
+
+use super::*;
+
+const SCHEMA: &str = include_str!("../../../schemas/vetwatch.toml.schema.json");
+
+/// Each kind of everything. Files are missing, and what is required, too: the keys are read nevertheless.
+const ALL_KINDS: &str = "
+    [database]
+    [schedule]
+    [overdue]
+    [retry]
+    [retention]
+    [web]
+    [operators]
+    [[route]]
+    [[partner]]
+    credential.kind = 'client-secret'
+    user_credential.kind = 'refresh-token'
+    [[partner]]
+    credential.kind = 'certificate'
+    [[partner]]
+    credential.kind = 'workload-identity'
+    [[partner]]
+    credential = { kind = 'refresh-token', client_secret_file = 'x' }
+    user_credential = { kind = 'refresh-token', client_secret_file = 'x' }
+    [[partner]]
+    credential = { kind = 'refresh-token', certificate_file = 'x', private_key_file = 'x' }
+    user_credential = { kind = 'refresh-token', certificate_file = 'x', private_key_file = 'x' }
+    [[partner]]
+    credential = { kind = 'refresh-token', federated_token_file = 'x' }
+    user_credential = { kind = 'refresh-token', federated_token_file = 'x' }
+    [smtp.password]
+    username = 'x'
+    [smtp.secret.oauth]
+    client_secret_file = 'x'
+    [smtp.certificate.oauth]
+    certificate_file = 'x'
+    private_key_file = 'x'
+    [smtp.federated.oauth]
+    federated_token_file = 'x'
+    [[endpoint]]
+    kind = 'email'
+    [[endpoint]]
+    kind = 'webhook'
+    secret_file = 'x'
+    template_file = 'x'
+    content_type = 'x'
+    client_key_file = 'x'
+    [[endpoint]]
+    kind = 'ntfy'
+    topic_file = 'x'
+    [[endpoint]]
+    kind = 'ntfy'
+    topic = 'x'
+";
+
+/// `endpoint[2].url` is `endpoint.url`, and `smtp.office.host` is `smtp.*.host`.
+fn pattern(path: &str) -> String {
+    let mut parts: Vec<_> = path.split('.').map(|part| part.split('[').next().unwrap_or(part)).collect();
+    if parts[0] == "smtp" && parts.len() > 1 {
+        parts[1] = "*";
+    }
+    parts.join(".")
+}
+
+/// The types of the schema's keys, without those of sections.
+fn types(path: &str, schema: &Json, found: &mut BTreeMap<String, String>) {
+    let section = if schema["items"]["properties"].is_object() { &schema["items"] } else { schema };
+    if let Some(properties) = section["properties"].as_object() {
+        for (key, schema) in properties {
+            types(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, schema, found);
+        }
+    } else if section["additionalProperties"].is_object() {
+        types(&format!("{path}.*"), &section["additionalProperties"], found);
+    } else {
+        let of = |schema: &Json| match schema["type"].as_str() {
+            Some(name) => name.to_owned(),
+            None if schema["anyOf"].is_array() => "any".to_owned(),
+            None => "string".to_owned(),
+        };
+        let items = if section["items"].is_object() { format!(" of {}", of(&section["items"])) } else { String::new() };
+        found.insert(path.to_owned(), format!("{}{items}", of(section)));
+    }
+}
+
+fn schema() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    types("", &serde_json::from_str(SCHEMA).unwrap(), &mut found);
+    found
+}
+
+fn read(text: &str) -> Report {
+    let report = Report::default();
+    let credentials = CredentialDirs::only("/no/such");
+    let context = Context { report: &report, directory: Path::new("/no/such"), credentials: &credentials };
+    super::super::read(Section::new(&context, String::new(), text.parse().unwrap()));
+    report
+}
+
+#[test]
+fn the_schema_has_the_keys_that_are_read_and_no_others() {
+    let report = read(ALL_KINDS);
+    let sections = ["database", "schedule", "overdue", "retry", "retention", "web", "operators", "route", "partner"];
+    let sections =
+        sections.iter().chain(&["smtp", "endpoint", "partner.credential", "partner.user_credential", "smtp.*.oauth"]);
+    let mut keys: Vec<_> = report.keys.borrow().iter().map(|path| pattern(path)).collect();
+    keys.sort();
+    keys.dedup();
+    keys.retain(|key| !sections.clone().any(|section| section == key));
+    assert_eq!(keys, schema().into_keys().collect::<Vec<_>>());
+}
+
+/// Sets the key in every section of its kind.
+fn set(value: &mut Value, path: &[&str], wrong: &Value) {
+    match (value, path) {
+        (Value::Array(items), _) => items.iter_mut().for_each(|item| set(item, path, wrong)),
+        (Value::Table(table), ["*", rest @ ..]) => table.iter_mut().for_each(|(_, value)| set(value, rest, wrong)),
+        (Value::Table(table), [key]) => {
+            table.insert((*key).to_owned(), wrong.clone());
+        }
+        (Value::Table(table), [key, rest @ ..]) => {
+            if let Some(value) = table.get_mut(*key) {
+                set(value, rest, wrong);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_schema_has_the_types_that_are_read() {
+    let day = Value::Datetime("2027-01-31".parse().unwrap());
+    for (key, of) in schema() {
+        let wanted = match of.as_str() {
+            "string" => "must be a text in quotes",
+            "integer" => "must be a whole number",
+            "boolean" => "must be true or false",
+            "array of integer" => "must be a list of whole numbers",
+            "any" => continue,
+            _ => "must be a list of texts",
+        };
+        let mut table = Value::Table(ALL_KINDS.parse().unwrap());
+        set(&mut table, &key.split('.').collect::<Vec<_>>(), &day);
+        let report = read(&toml::to_string(&table).unwrap());
+        let problems = report.finish("vetwatch.toml".into(), &Places::default(), None::<()>).unwrap_err().problems;
+        let said = problems.iter().filter(|problem| pattern(&problem.path) == key && problem.text.contains(wanted));
+        assert!(said.count() > 0, "{key} is {of} in the schema: {problems:#?}");
+    }
+}
