@@ -438,7 +438,9 @@ fn keys_of(schema: &Value, keys: &mut BTreeSet<String>) {
         if sections.iter().all(|section| section["properties"].is_null()) {
             keys.insert(key.clone());
         }
-        sections.into_iter().for_each(|section| keys_of(section, keys));
+        for section in sections {
+            keys_of(section, keys);
+        }
     }
 }
 
