@@ -101,7 +101,7 @@ impl Failure {
         self
     }
 
-    fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         match &self.why {
             Some(why) => format!("{}: {why}", self.what),
             None => self.what.clone(),

@@ -24,8 +24,11 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An endpoint of the configuration
-    #[arg(value_name = "ENDPOINT")]
-    pub endpoint: String,
+    #[arg(value_name = "ENDPOINT", required_unless_present = "all")]
+    pub endpoint: Option<String>,
+    /// Every endpoint, one after the other
+    #[arg(long, conflicts_with = "endpoint")]
+    pub all: bool,
     /// The message's event: any type that a route or the operators may get
     #[arg(long, value_name = "TYPE", default_value = "vetting.denied", value_parser = event_type)]
     pub event: EventType,
@@ -43,7 +46,56 @@ fn event_type(text: &str) -> Result<EventType, String> {
 
 pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let name = known(&config, &args.endpoint)?;
+    let names: Vec<&str> = match &args.endpoint {
+        Some(name) => vec![known(&config, name)?],
+        None => config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect(),
+    };
+    let store = context.store(&config.database).await?;
+    // Taken before anything is queued: otherwise a daemon that starts in between would send it as well.
+    let held = context::lock(&config.database).await?;
+    let (mut sent, mut failures) = (Vec::new(), Vec::new());
+    for name in &names {
+        let by_contacts = config.routes.profiles.get(*name).is_some_and(|way| way.contact == ContactPolicy::Only);
+        if by_contacts && args.all {
+            if !context.json {
+                context.out.line(&format!("{name} is not tested: its mails go to the contacts of customers."))?;
+            }
+            sent.push(json!({"endpoint": name, "outcome": "not tested"}));
+            continue;
+        }
+        match test(context, &config, &store, held.is_some(), args.event, name).await {
+            Ok(json) => sent.push(json),
+            Err(failure) if names.len() == 1 => return Err(failure),
+            Err(failure) => {
+                if !context.json {
+                    context.out.line(&format!("FAILED: {}", text::terminal(&failure.message())))?;
+                }
+                sent.push(json!({"endpoint": name, "outcome": "failed", "response": failure.message()}));
+                failures.push((failure.exit, *name));
+            }
+        }
+    }
+    if context.json {
+        context.out.json(&if args.all { json!(sent) } else { sent.remove(0) })?;
+    } else if failures.len() < names.len() {
+        context.out.line("Whether somebody reads it, look there: it is marked as a test.")?;
+    }
+    // Each was printed when it failed.
+    let Some((exit, _)) = failures.first() else { return Ok(Exit::Done) };
+    let count = format!("{} of {} endpoints did not take the test", failures.len(), names.len());
+    let failed: Vec<_> = failures.iter().map(|(_, name)| *name).collect();
+    Err(Failure::new(*exit, count).because(failed.join(", ")))
+}
+
+/// Sends one test and returns its JSON.
+async fn test(
+    context: &Context,
+    config: &Config,
+    store: &Store,
+    has_lock: bool,
+    kind: EventType,
+    name: &str,
+) -> Result<serde_json::Value, Failure> {
     if config.routes.profiles.get(name).is_some_and(|way| way.contact == ContactPolicy::Only) {
         return Err(Failure::new(Exit::Usage, format!("{name} cannot be tested"))
             .because(
@@ -51,20 +103,17 @@ pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Fai
             )
             .advise("test another endpoint on the same mail server; `vetwatch check --live` tries the server"));
     }
-    let store = context.store(&config.database).await?;
-    // Taken before it is queued: otherwise a daemon that starts in between would send it as well.
-    let held = context::lock(&config.database).await?;
-    let (event, delivery) = queue(context, &config, &store, args.event, name).await?;
+    let (event, delivery) = queue(context, config, store, kind, name).await?;
     if !context.json {
-        let kind = event.kind;
         context.out.line(&format!("A test of {kind} is queued for {name}, as message {delivery}."))?;
-        if held.is_none() {
+        if !has_lock {
             context.out.line("The running daemon sends it, with the configuration that it was started with.")?;
         }
     }
-    let trial = match held {
-        Some(_held) => here(context, &config, &store, name, &delivery).await?,
-        None => watch(context, &store, &delivery).await?,
+    let trial = if has_lock {
+        here(context, config, store, name, &delivery).await?
+    } else {
+        watch(context, store, &delivery).await?
     };
     report(context, name, &event, &delivery, trial.as_ref())
 }
@@ -150,21 +199,17 @@ fn report(
     event: &Event,
     delivery: &str,
     trial: Option<&TestDelivery>,
-) -> Result<Exit, Failure> {
+) -> Result<serde_json::Value, Failure> {
     let outcome = trial.and_then(|trial| trial.outcome.as_deref());
     let response = trial.and_then(|trial| trial.response.as_deref()).unwrap_or_default();
-    let accepted = outcome == Some("accepted");
-    if context.json && accepted {
-        context.out.json(&json!({
+    if outcome == Some("accepted") {
+        if !context.json {
+            context.out.line(&format!("accepted: {}", text::terminal(response)))?;
+        }
+        return Ok(json!({
             "endpoint": endpoint, "event_id": event.data.event_id, "event_type": event.kind.as_str(),
             "delivery_id": delivery, "outcome": outcome, "response": response,
-        }))?;
-    } else if accepted {
-        context.out.line(&format!("accepted: {}", text::terminal(response)))?;
-        context.out.line("The other side took it. Whether somebody reads it, look there: it is marked as a test.")?;
-    }
-    if accepted {
-        return Ok(Exit::Done);
+        }));
     }
     let gone = trial.is_some_and(|trial| trial.gone && trial.outcome.is_some());
     let next = trial.and_then(|trial| trial.next_attempt_at).map(time_args::minute);

@@ -124,7 +124,7 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
 }
 
 #[tokio::test]
-async fn a_test_that_is_refused_says_so_and_raises_no_alarm() {
+async fn a_test_that_is_refused_says_so_and_raises_no_alert() {
     let mut desk = Desk::new().await;
     desk.customer("Contoso School").await;
     desk.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such user".into())));
@@ -138,6 +138,25 @@ async fn a_test_that_is_refused_says_so_and_raises_no_alarm() {
     assert!(gone.contains("gone for good"), "{gone}");
     desk.hook.clear_script();
     desk.run(&["test-send", "crm"]).await.exits(0);
+}
+
+#[tokio::test]
+async fn all_endpoints_are_tested_and_one_that_fails_keeps_no_other_from_it() {
+    let desk = Desk::new().await;
+    let said = desk.run(&["test-send", "--all"]).await.exits(0).out;
+    assert_eq!(said.matches("accepted: ").count(), 2, "{said}");
+    desk.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply("550 5.1.1 no such user".into())));
+    let run = desk.run(&["test-send", "--all"]).await.exits(1);
+    assert!(run.out.contains("FAILED: sales-mail refused") && run.out.contains("accepted: "), "{}", run.out);
+    assert!(run.err.contains("1 of 2 endpoints did not take the test: sales-mail"), "{}", run.err);
+    let run = desk.run(&["test-send", "--all", "--json"]).await.exits(1);
+    let sent: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    let outcomes = [("sales-mail", "failed"), ("crm", "accepted")];
+    for (n, (endpoint, outcome)) in outcomes.into_iter().enumerate() {
+        assert_eq!((&sent[n]["endpoint"], &sent[n]["outcome"]), (&endpoint.into(), &outcome.into()), "{sent}");
+    }
+    desk.run(&["test-send"]).await.exits(2);
+    desk.run(&["test-send", "crm", "--all"]).await.exits(2);
 }
 
 #[tokio::test]
