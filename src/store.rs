@@ -43,7 +43,8 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{Connection as _, Sqlite, Transaction};
 use tokio::time::timeout;
@@ -381,6 +382,9 @@ fn read_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5))
 }
 
+/// What `sqlx::query!` makes of a statement that returns no rows.
+type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+
 /// A write transaction. [`commit`](Self::commit) applies it, dropping it rolls back. Never held across a network call.
 #[derive(Debug)]
 pub struct WriteTx {
@@ -390,6 +394,23 @@ pub struct WriteTx {
 impl WriteTx {
     pub async fn commit(self) -> Result<(), Error> {
         Ok(self.tx.commit().await?)
+    }
+
+    /// Runs a statement.
+    #[track_caller]
+    fn run(&mut self, statement: Statement) -> impl Future<Output = Result<(), Error>> + Send {
+        let changed = self.change(statement);
+        async move { changed.await.map(drop) }
+    }
+
+    /// Runs a statement. Returns how many rows it changed.
+    #[track_caller]
+    fn change(&mut self, statement: Statement) -> impl Future<Output = Result<u64, Error>> + Send {
+        let at = Location::caller();
+        async move {
+            let done = statement.execute(&mut *self.tx).await;
+            done.map(|done| done.rows_affected()).map_err(|source| Error::Sqlite { action: None, at, source })
+        }
     }
 }
 

@@ -130,14 +130,13 @@ impl Store {
     }
 
     pub async fn endpoint_health(&self, now: Timestamp) -> Result<Vec<EndpointHealth>, Error> {
-        let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_reported_at, e.dead_reported_at,
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64",
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending'
                           and d.deferred_until > ?1) as "held!: i64"
                from endpoint e order by e.name"#,
-            now
+            now.as_millis()
         );
         let at = |time: Option<i64>| time.map(Timestamp::from_millis);
         let endpoints = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointHealth {
@@ -188,38 +187,32 @@ async fn unreported_dead(connection: &mut SqliteConnection, endpoint: &str) -> R
 impl WriteTx {
     /// Records a failed poll of the partner.
     pub async fn partner_failed(&mut self, partner: PartnerId, now: Timestamp, why: &str) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             // A stored time in the future means that the clock was set back.
             "update partner set failing_since = min(coalesce(failing_since, ?1), ?1), last_failed_at = ?1, last_failure = ?2
              where id = ?3",
-            now,
+            now.as_millis(),
             why,
             partner
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Records a good response. With `due`, customers whose polls failed meanwhile become due.
     pub async fn partner_answered(&mut self, partner: PartnerId, now: Timestamp, due: bool) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set failing_since = null, last_failed_at = null, last_failure = null where id = ?",
             partner
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         if due {
-            sqlx::query!(
+            self.run(sqlx::query!(
                 "update customer set next_poll_at = ?1
                  where partner = ?2 and removed_at is null and paused_at is null and poll_failures > 0
                    and next_poll_at > ?1 and polling_since is null",
-                now,
+                now.as_millis(),
                 partner
-            )
-            .execute(&mut *self.tx)
+            ))
             .await?;
         }
         Ok(())
@@ -227,11 +220,12 @@ impl WriteTx {
 
     /// Stores when the partner's credentials expire.
     pub async fn save_credentials(&mut self, partner: PartnerId, ends: &[Expiry]) -> Result<(), Error> {
-        let ends = json(&ends)?;
-        sqlx::query!("update partner set credentials = ?1 where id = ?2 and credentials is not ?1", ends, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update partner set credentials = ?1 where id = ?2 and credentials is not ?1",
+            json(&ends)?,
+            partner
+        ))
+        .await
     }
 
     /// Whether an event has this deduplication key.
@@ -244,17 +238,17 @@ impl WriteTx {
     }
 
     pub async fn set_dedup_key(&mut self, event: &Event, dedup_key: &str) -> Result<(), Error> {
-        let id = event.data.event_id.to_string();
-        sqlx::query!("update event set dedup_key = ? where id = ?", dedup_key, id).execute(&mut *self.tx).await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update event set dedup_key = ? where id = ?",
+            dedup_key,
+            event.data.event_id.to_string()
+        ))
+        .await
     }
 
     /// Stores the reduced requests a minute after throttling; `None` means the configured limit.
     pub async fn reduced_rate_limit(&mut self, partner: PartnerId, limit: Option<u32>) -> Result<(), Error> {
-        sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)).await
     }
 
     pub async fn set_reduced_rate_limit(&mut self, partner: PartnerId) -> Result<Option<u32>, Error> {
@@ -265,19 +259,17 @@ impl WriteTx {
     }
 
     pub async fn mark_partner_failing(&mut self, partner: PartnerId, since: Timestamp) -> Result<(), Error> {
-        let since = since.as_millis();
-        sqlx::query!("update partner set failing_reported_since = ? where id = ?", since, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!("update partner set failing_reported_since = ? where id = ?", since.as_millis(), partner))
+            .await
     }
 
     pub async fn partner_recovered(&mut self, partner: PartnerId, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!("update partner set failing_reported_since = null, recovered_at = ? where id = ?", now, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update partner set failing_reported_since = null, recovered_at = ? where id = ?",
+            now.as_millis(),
+            partner
+        ))
+        .await
     }
 
     /// Sets since when there are customers to report.
@@ -287,17 +279,13 @@ impl WriteTx {
         unreadable_pending_since: Option<Timestamp>,
         readable_pending_since: Option<Timestamp>,
     ) -> Result<(), Error> {
-        let (unreadable, readable) =
-            (unreadable_pending_since.map(Timestamp::as_millis), readable_pending_since.map(Timestamp::as_millis));
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set unreadable_pending_since = ?, readable_pending_since = ? where id = ?",
-            unreadable,
-            readable,
+            unreadable_pending_since.map(Timestamp::as_millis),
+            readable_pending_since.map(Timestamp::as_millis),
             partner
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Takes the unreadable customers that were not reported, by name, and marks them as reported.
@@ -306,14 +294,13 @@ impl WriteTx {
         partner: PartnerId,
         now: Timestamp,
     ) -> Result<Vec<UnreadableCustomer>, Error> {
-        let now = now.as_millis();
         let mut taken = sqlx::query_as!(
             UnreadableCustomer,
             r#"update customer set unreadable_reported_at = ?
                where partner = ? and unreadable_since is not null and unreadable_reported_at is null
                  and removed_at is null and paused_at is null
                returning id as "row!: CustomerId", name, last_error"#,
-            now,
+            now.as_millis(),
             partner
         )
         .fetch_all(&mut *self.tx)
@@ -339,23 +326,22 @@ impl WriteTx {
     }
 
     pub async fn set_endpoint_reported(&mut self, endpoint: &str, failing_at: Option<Timestamp>) -> Result<(), Error> {
-        let at = failing_at.map(Timestamp::as_millis);
-        sqlx::query!("update endpoint set failing_reported_at = ? where name = ?", at, endpoint)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update endpoint set failing_reported_at = ? where name = ?",
+            failing_at.map(Timestamp::as_millis),
+            endpoint
+        ))
+        .await
     }
 
     /// As [`Store::unreported_dead`], and marks them as reported.
     pub async fn take_dead(&mut self, endpoint: &str, now: Timestamp) -> Result<Option<DeadLetters>, Error> {
         let dead = unreported_dead(&mut self.tx, endpoint).await?;
-        let at = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set operators_notified_at = ? where endpoint = ? and state = 'dead' and operators_notified_at is null",
-            at,
+            now.as_millis(),
             endpoint
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         self.mark_messages_reported(endpoint, now).await?;
         Ok(dead)
@@ -363,14 +349,11 @@ impl WriteTx {
 
     /// Records that messages of this endpoint were reported.
     pub(super) async fn mark_messages_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into endpoint (name, dead_reported_at) values (?1, ?2) on conflict (name) do update set dead_reported_at = ?2",
             endpoint,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis()
+        ))
+        .await
     }
 }

@@ -109,33 +109,33 @@ impl Store {
 impl WriteTx {
     /// Raises an alert. False if it was raised already.
     pub async fn raise(&mut self, reason: Reason, about: &str, now: Timestamp) -> Result<bool, Error> {
-        let (reason, now) = (reason.as_str(), now.as_millis());
-        let done = sqlx::query!(
-            "insert into raised_alert (reason, about, reported_at) values (?, ?, ?) on conflict do nothing",
-            reason,
-            about,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(self
+            .change(sqlx::query!(
+                "insert into raised_alert (reason, about, reported_at) values (?, ?, ?) on conflict do nothing",
+                reason.as_str(),
+                about,
+                now.as_millis()
+            ))
+            .await?
+            > 0)
     }
 
     /// Sets since when the cause of an alert seems gone; `None` if it is back.
     pub async fn set_over_since(&mut self, reason: Reason, about: &str, since: Option<Timestamp>) -> Result<(), Error> {
-        let (reason, since) = (reason.as_str(), since.map(Timestamp::as_millis));
-        sqlx::query!("update raised_alert set over_since = ? where reason = ? and about = ?", since, reason, about)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update raised_alert set over_since = ? where reason = ? and about = ?",
+            since.map(Timestamp::as_millis),
+            reason.as_str(),
+            about
+        ))
+        .await
     }
 
     /// Clears an alert. False if it was not raised.
     pub async fn clear(&mut self, reason: Reason, about: &str) -> Result<bool, Error> {
-        let reason = reason.as_str();
-        let done = sqlx::query!("delete from raised_alert where reason = ? and about = ?", reason, about)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(self
+            .change(sqlx::query!("delete from raised_alert where reason = ? and about = ?", reason.as_str(), about))
+            .await?
+            > 0)
     }
 }

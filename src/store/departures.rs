@@ -47,13 +47,12 @@ impl Store {
 
     /// True if a customer that departed at or before `before` is still polled. One index lookup.
     pub async fn has_long_departed(&self, partner: PartnerId, before: Timestamp) -> Result<bool, Error> {
-        let before = before.as_millis();
         let any = sqlx::query_scalar!(
             r#"select exists (select 1 from customer
                               where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null
                                 and paused_at is null) as "any!: bool""#,
             partner,
-            before
+            before.as_millis()
         );
         Ok(any.fetch_one(&self.read).await?)
     }
@@ -123,12 +122,11 @@ impl WriteTx {
         before: Timestamp,
         now: Timestamp,
     ) -> Result<usize, Error> {
-        let before = before.as_millis();
         let departed = sqlx::query_scalar!(
             r#"select id as "id!: CustomerId" from customer
                where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null and paused_at is null"#,
             partner,
-            before
+            before.as_millis()
         );
         let departed = departed.fetch_all(&mut *self.tx).await?;
         Ok(self.apply_membership(&departed, Event::GivenUp, now).await?.len())
@@ -136,15 +134,14 @@ impl WriteTx {
 
     /// Marks the initial sync as reported. False if it was already.
     pub async fn mark_initial_sync_reported(&mut self, partner: PartnerId, now: Timestamp) -> Result<bool, Error> {
-        let now = now.as_millis();
-        let done = sqlx::query!(
-            "update partner set initial_sync_reported_at = ?2 where id = ?1 and initial_sync_reported_at is null",
-            partner,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(self
+            .change(sqlx::query!(
+                "update partner set initial_sync_reported_at = ?2 where id = ?1 and initial_sync_reported_at is null",
+                partner,
+                now.as_millis()
+            ))
+            .await?
+            > 0)
     }
 
     /// The counts for the report on the initial sync. Scans all customers of the partner.

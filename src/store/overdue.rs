@@ -31,7 +31,6 @@ impl Store {
     /// The open reviews of a partner's customers that were read at or after `seen_after`; without paused, removed and
     /// departed customers, and without pending absences and verdicts. Reads as many rows as there are reviews.
     pub async fn open_reviews(&self, partner: PartnerId, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
-        let seen_after = seen_after.as_millis();
         let rows = sqlx::query!(
             r#"select o.id as "state_row!", c.id as "customer!: CustomerId", o.qualification, o.vetting_status as "status!: String",
                       o.vetting_created_at, o.attempt, o.attempt_created_at, o.status_since,
@@ -51,7 +50,7 @@ impl Store {
                  and o.notified_attempt is not o.attempt
                order by "since!: i64", o.id"#,
             partner,
-            seen_after
+            seen_after.as_millis()
         )
         .fetch_all(&self.read)
         .await?;
@@ -77,19 +76,18 @@ impl Store {
 impl WriteTx {
     /// Records up to when reminders were sent. False if the review ended or restarted, or they were recorded already.
     pub async fn mark_reminded(&mut self, review: &OpenReview, until: Timestamp) -> Result<bool, Error> {
-        let (until, reminded_until) = (until.as_millis(), review.reminded_until.map(Timestamp::as_millis));
-        let done = sqlx::query!(
-            "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
+        Ok(self
+            .change(sqlx::query!(
+                "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
              where id = ?2 and attempt = ?3 and present = 1 and missing_since is null and pending_since is null
                and status_key = 'inreview'
                and case when overdue_attempt = attempt then overdue_until end is ?4",
-            until,
-            review.state_row,
-            review.attempt,
-            reminded_until
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected() > 0)
+                until.as_millis(),
+                review.state_row,
+                review.attempt,
+                review.reminded_until.map(Timestamp::as_millis)
+            ))
+            .await?
+            > 0)
     }
 }

@@ -48,65 +48,59 @@ impl WriteTx {
     /// a message that kills the process must not take along others that were merely open at the same time.
     pub async fn recover_deliveries(&mut self, now: Timestamp) -> Result<u64, Error> {
         let now = now.as_millis();
-        let done = sqlx::query!(
-            "update delivery
+        let done = self
+            .change(sqlx::query!(
+                "update delivery
              set interrupted = interrupted + 1,
                  next_attempt_at = ?1 + case when interrupted < 2 then 0 else sequence * 7919 % 12000
                      + case interrupted when 2 then 60000 when 3 then 600000 else 3600000 end end
              where state = 'pending' and id in (select delivery from attempt where ended_at is null)",
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        sqlx::query!(
+                now
+            ))
+            .await?;
+        self.run(sqlx::query!(
             "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch stopped in mid-attempt'
              where ended_at is null",
             now
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         // Quiet hours may have changed: deferred deliveries are checked again.
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - deferred_until, deferred_until = null
              where state = 'pending' and respects_quiet_hours = 1 and deferred_until > ?1",
             now
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         // An interrupted probe is repeated as well.
-        sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now)
-            .execute(&mut *self.tx)
+        self.run(sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now))
             .await?;
-        Ok(done.rows_affected())
+        Ok(done)
     }
 
     /// Ends an attempt because vetwatch stops: the delivery is due at once, without advancing the retry schedule.
     pub async fn interrupt(&mut self, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
-        let (id, now) = (due.id.to_string(), now.as_millis());
-        sqlx::query!(
+        let id = due.id.to_string();
+        self.run(sqlx::query!(
             "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch was stopped before the answer came'
              where delivery = ?2 and number = ?3",
-            now,
+            now.as_millis(),
             id,
             due.attempt
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1 where id = ?2 and state = 'pending' and attempts = ?3",
-            now,
+            now.as_millis(),
             id,
             due.attempt
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Makes what [`Store::has_future_timestamps`] finds due now, after a clock that was set back.
     pub async fn clamp_deliveries(&mut self, endpoint: &str, bounds: ClockSkewBounds) -> Result<(), Error> {
         let [now, attempt, deferred, gathered] = bounds.millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1, deferred_until = null, created_at = min(created_at, ?1),
                                  first_due_at = min(first_due_at, ?1)
              where endpoint = ?2 and state = 'pending'
@@ -118,12 +112,14 @@ impl WriteTx {
             attempt,
             deferred,
             gathered
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!("update endpoint set probe_at = ?1 where name = ?2 and probe_at > ?3", now, endpoint, attempt)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update endpoint set probe_at = ?1 where name = ?2 and probe_at > ?3",
+            now,
+            endpoint,
+            attempt
+        ))
+        .await
     }
 }

@@ -75,7 +75,6 @@ impl WriteTx {
     }
 
     async fn dead(&mut self, endpoint: Option<&str>, since: Option<Timestamp>) -> Result<Vec<String>, Error> {
-        let since = since.map_or(i64::MIN, Timestamp::as_millis);
         let ids = sqlx::query_scalar!(
             "select id from delivery
              where (?1 is null or endpoint = ?1) and created_at >= ?2
@@ -84,7 +83,7 @@ impl WriteTx {
                         and exists (select 1 from endpoint e where e.name = ?1 and e.paused_at is not null)))
              order by sequence",
             endpoint,
-            since,
+            since.map_or(i64::MIN, Timestamp::as_millis),
         );
         ids.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))
     }

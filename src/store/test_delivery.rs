@@ -43,10 +43,9 @@ pub struct TestDelivery {
 impl WriteTx {
     /// The delivery of an event to an endpoint.
     pub async fn delivery_of(&mut self, event: &Event, endpoint: &str) -> Result<Option<String>, Error> {
-        let event = event.data.event_id.to_string();
         let id = sqlx::query_scalar!(
             "select delivery from delivery_event where event = ? and endpoint = ?",
-            event,
+            event.data.event_id.to_string(),
             endpoint
         );
         id.fetch_optional(&mut *self.tx).await.map_err(doing("queue a test"))
@@ -54,13 +53,12 @@ impl WriteTx {
 
     /// Makes a test possible now: the endpoint is resumed, and probed at once if it was paused or backing off.
     pub async fn force_probe(&mut self, endpoint: &str, at: Timestamp) -> Result<(), Error> {
-        let now = at.as_millis();
         sqlx::query!(
             "update endpoint set closed_since = case when paused_at is not null then coalesce(closed_since, ?2) else closed_since end,
                                  probe_at = case when closed_since is not null or paused_at is not null then ?2 end
              where name = ?1",
             endpoint,
-            now
+            at.as_millis()
         )
         .execute(&mut *self.tx)
         .await

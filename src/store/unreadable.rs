@@ -66,14 +66,12 @@ impl WriteTx {
         let error = error.while_doing(format_args!("write a message to {}", claim.endpoint));
         let why = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         error!(endpoint = claim.endpoint, delivery.sequence = sequence, "{why}; it waits until the row is mended");
-        let now = claim.now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set last_error = ?1, unreadable_since = coalesce(unreadable_since, ?2) where sequence = ?3",
             why,
-            now,
+            claim.now.as_millis(),
             sequence
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         // Deferred, so that it is not used as a probe, and the time does not count towards giving up.
         self.defer(sequence, claim.now, claim.now.after(UNREADABLE_DELAY)).await
@@ -81,15 +79,12 @@ impl WriteTx {
 
     /// Marks the endpoint's unreadable deliveries as reported.
     pub async fn mark_unreadable_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set unreadable_reported_at = ?1
              where endpoint = ?2 and unreadable_since is not null and unreadable_reported_at is null",
-            now,
+            now.as_millis(),
             endpoint
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 }

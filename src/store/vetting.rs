@@ -181,14 +181,12 @@ impl WriteTx {
     pub async fn save_state(&mut self, customer: CustomerId, state: &QualificationState) -> Result<(), Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
         let key = qualification::key(&state.qualification);
-        let present = state.entry.is_some();
         let written = |entry: Option<&Entry>| {
             let entry = entry.cloned();
             let created_at = ms(entry.as_ref().and_then(|entry| entry.created_at));
             entry.map_or((None, None, created_at), |entry| (entry.vetting_status, entry.vetting_reason, created_at))
         };
         let (status, reason, created_at) = written(state.entry.as_ref());
-        let since = state.since.as_millis();
         let review = &state.review;
         let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
         let review_seen_at = ms(review.seen_at);
@@ -214,7 +212,7 @@ impl WriteTx {
         let (pending_status, pending_reason, pending_created_at) =
             written(verdict.and_then(|verdict| verdict.shows.as_ref()));
         let pending_until = ms(pending.map(|pending| pending.until));
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into qualification_state (customer, qualification, qualification_key, present,
                  vetting_status, vetting_reason, vetting_created_at, status_since,
                  attempt, attempt_created_at, submitted_at, attempt_seen_at,
@@ -241,11 +239,11 @@ impl WriteTx {
             customer,
             state.qualification,
             key,
-            present,
+            state.entry.is_some(),
             status,
             reason,
             created_at,
-            since,
+            state.since.as_millis(),
             review.attempt,
             review_created_at,
             submitted_at,
@@ -268,10 +266,8 @@ impl WriteTx {
             pending_confirmations,
             pending_confirmed_at,
             pending_until
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Records an understood response, and when the next poll is due.
@@ -284,25 +280,21 @@ impl WriteTx {
         next_poll_at: Timestamp,
     ) -> Result<(), Error> {
         self.apply_membership(&[customer.row], membership::Event::Responded, seen_at).await?;
-        let (began_at, seen_at, next_poll_at) = (began_at.as_millis(), seen_at.as_millis(), next_poll_at.as_millis());
-        let (class, expected) = (customer.class.as_str(), customer.watch_closely_until.map(Timestamp::as_millis));
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer
              set response = ?1, response_requested_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),
                  next_poll_at = ?4, poll_class = ?5, watch_closely_until = ?6, polling_since = null, interrupted = 0,
                  poll_failures = 0, failing_since = null, last_error = null, unreadable_since = null
              where id = ?7",
             fingerprint,
-            began_at,
-            seen_at,
-            next_poll_at,
-            class,
-            expected,
+            began_at.as_millis(),
+            seen_at.as_millis(),
+            next_poll_at.as_millis(),
+            customer.class.as_str(),
+            customer.watch_closely_until.map(Timestamp::as_millis),
             customer.row
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Appends a transition with the response that showed it. Returns its id.
@@ -318,8 +310,6 @@ impl WriteTx {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
         let (created_at, previous_created_at) = (ms(change.created_at), ms(change.previous_created_at));
         let (submitted_at, before) = (ms(change.review.submitted_at), ms(change.last_seen_before_at));
-        let observed_at = observed_at.as_millis();
-        let (request_id, correlation_id) = (request_id.to_string(), correlation_id.to_string());
         let done = sqlx::query!(
             "insert into transition (customer, qualification, from_status, to_status, vetting_reason, vetting_created_at,
                  attempt, submitted_at, last_seen_before_at, observed_at, first_seen, raw_answer, request_id,
@@ -334,11 +324,11 @@ impl WriteTx {
             change.review.attempt,
             submitted_at,
             before,
-            observed_at,
+            observed_at.as_millis(),
             change.first_seen,
             raw_answer,
-            request_id,
-            correlation_id,
+            request_id.to_string(),
+            correlation_id.to_string(),
             change.previous_reason,
             previous_created_at
         )
@@ -360,30 +350,23 @@ impl WriteTx {
         customer: Option<CustomerId>,
         transition: Option<i64>,
     ) -> Result<(), Error> {
-        let (id, kind) = (event.data.event_id.to_string(), event.kind.as_str());
-        let occurred_at = event.occurred_at.as_millis();
-        let data = json(&event.data)?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into event (id, type, transition, partner, customer, occurred_at, data, test)
              values (?, ?, ?, ?, ?, ?, ?, ?)",
-            id,
-            kind,
+            event.data.event_id.to_string(),
+            event.kind.as_str(),
             transition,
             partner,
             customer,
-            occurred_at,
-            data,
+            event.occurred_at.as_millis(),
+            json(&event.data)?,
             event.data.test
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Marks an event as muted: it is not sent, because its customer is muted.
     pub async fn mute_event(&mut self, event: &Event) -> Result<(), Error> {
-        let id = event.data.event_id.to_string();
-        sqlx::query!("update event set muted = 1 where id = ?", id).execute(&mut *self.tx).await?;
-        Ok(())
+        self.run(sqlx::query!("update event set muted = 1 where id = ?", event.data.event_id.to_string())).await
     }
 }

@@ -75,8 +75,6 @@ pub struct AttemptRow {
 impl Store {
     /// Deliveries, newest first.
     pub async fn deliveries(&self, filter: DeliveryFilter<'_>) -> Result<Vec<DeliveryRow>, Error> {
-        let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
-        let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query_as!(
             DeliveryRow,
             r#"select v.delivery_id as "delivery_id!", v.endpoint as "endpoint!", v.state as "state!",
@@ -101,9 +99,9 @@ impl Store {
                limit ?5"#,
             filter.state,
             filter.endpoint,
-            since,
+            filter.since.map_or(i64::MIN, Timestamp::as_millis),
             filter.id,
-            limit,
+            filter.limit.map_or(-1, i64::from),
             filter.without_redirected,
         );
         rows.fetch_all(&self.read).await.map_err(doing("list messages"))

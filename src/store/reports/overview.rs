@@ -100,7 +100,6 @@ fn at(milliseconds: Option<i64>) -> Option<Timestamp> {
 impl Store {
     /// Every partner that was ever watched, by name.
     pub async fn partner_states(&self, now: Timestamp) -> Result<Vec<PartnerState>, Error> {
-        let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select p.id as "row!: PartnerId", p.name, p.backoff_until, p.backoff_reason, p.backoffs, p.failing_since, p.last_failure,
                       p.list_failing_since,
@@ -120,7 +119,7 @@ impl Store {
                       p.activity_log_failing_since, p.activity_log_error, p.activity_log_retry_at
                from partner p left join customer c on c.partner = p.id and c.removed_at is null
                group by p.id order by p.name"#,
-            now,
+            now.as_millis(),
         );
         let states =
             rows.fetch_all(&self.read).await.map_err(doing("see how the partners stand"))?.into_iter().map(|row| {
@@ -167,7 +166,6 @@ impl Store {
 
     /// Every endpoint with a stored state, or with pending or dead deliveries, by name.
     pub async fn endpoint_states(&self, now: Timestamp) -> Result<Vec<EndpointState>, Error> {
-        let now = now.as_millis();
         let rows = sqlx::query!(
             r#"with known (name) as (select name from endpoint
                                      union select endpoint from delivery where state in ('pending', 'dead'))
@@ -188,7 +186,7 @@ impl Store {
                       e.last_accepted_at as "last_accepted_at: i64", e.last_error as "last_error: String"
                from known k left join endpoint e on e.name = k.name
                order by k.name"#,
-            now
+            now.as_millis()
         );
         let states =
             rows.fetch_all(&self.read).await.map_err(doing("see how the endpoints stand"))?.into_iter().map(|row| {

@@ -22,7 +22,6 @@ pub struct PendingRow {
 impl Store {
     /// The pending verdicts of these customers, or with `None` of all; oldest first.
     pub async fn pending_verdicts(&self, customers: Option<&[CustomerId]>) -> Result<Vec<PendingRow>, Error> {
-        let customers = customers.map(super::json_list);
         let rows = sqlx::query!(
             r#"select p.name as partner, c.customer_id, c.name as customer_name, o.qualification,
                       coalesce(o.pending_status, '') as "status!: String", o.pending_reason,
@@ -31,7 +30,7 @@ impl Store {
                where o.pending_since is not null and c.removed_at is null
                  and (?1 is null or c.id in (select value from json_each(?1)))
                order by o.pending_since, o.id"#,
-            customers
+            customers.map(super::json_list)
         )
         .fetch_all(&self.read)
         .await?;
