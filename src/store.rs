@@ -6,6 +6,7 @@
 mod activity_log;
 pub mod alerts;
 pub mod attention;
+mod columns;
 mod departures;
 mod endpoints;
 mod enqueue;

@@ -54,7 +54,7 @@ impl Alerter {
         now: Timestamp,
     ) -> Result<usize, store::Error> {
         let is_configured = self.endpoints.contains(&health.name);
-        let is_long_failing = !health.is_idle
+        let is_long_failing = !health.is_idle()
             && health.failing_since().is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
         let fails = is_configured && (is_long_failing || health.paused_at.is_some());
         let works = health.failing_since().is_none() && health.paused_at.is_none();

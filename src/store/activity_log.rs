@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::columns::{Count, NullableTime};
 use super::{CustomerId, Error, PartnerId, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
@@ -74,28 +75,17 @@ pub struct SeenOperation {
 
 impl Store {
     pub async fn log_state(&self, partner: PartnerId) -> Result<LogState, Error> {
-        let row = sqlx::query!(
-            r#"select activity_log_cursor, activity_log_read_at, activity_log_full_at, activity_log_failing_since,
-                      activity_log_retry_at, activity_log_failures,
-                      activity_log_newest_first as "newest_first: bool", activity_log_refused as "refused: bool",
-                      activity_log_counts as "counts: bool"
+        let state = sqlx::query_as!(
+            LogState,
+            r#"select activity_log_cursor as "cursor!: NullableTime", activity_log_read_at as "read_at!: NullableTime",
+                      activity_log_full_at as "full_at!: NullableTime", activity_log_newest_first as "newest_first: bool",
+                      activity_log_failing_since as "failing_since!: NullableTime",
+                      activity_log_retry_at as "retry_at!: NullableTime", activity_log_failures as "failures!: Count",
+                      activity_log_refused as "refused: bool", activity_log_counts as "counts: bool"
                from partner where id = ?"#,
             partner
-        )
-        .fetch_one(&self.read)
-        .await?;
-        let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        Ok(LogState {
-            cursor: at(row.activity_log_cursor),
-            read_at: at(row.activity_log_read_at),
-            full_at: at(row.activity_log_full_at),
-            newest_first: row.newest_first,
-            failing_since: at(row.activity_log_failing_since),
-            retry_at: at(row.activity_log_retry_at),
-            failures: u32::try_from(row.activity_log_failures).unwrap_or(u32::MAX),
-            refused: row.refused,
-            counts: row.counts,
-        })
+        );
+        Ok(state.fetch_one(&self.read).await?)
     }
 
     /// Digests of the operations that were seen and will be read again.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::SqliteConnection;
 
+use super::columns::NullableTime;
 use super::{CustomerId, Error, PartnerId, Store, WriteTx, json};
 use crate::event::Event;
 use crate::partner_center::Expiry;
@@ -54,8 +55,8 @@ pub struct EndpointHealth {
     /// When dead or stranded messages were last reported.
     pub dead_reported_at: Option<Timestamp>,
     pub pending: i64,
-    /// All pending deliveries are deferred (quiet hours), so no attempt shows whether it works again.
-    pub is_idle: bool,
+    /// How many of them are deferred (quiet hours).
+    pub deferred: i64,
 }
 
 /// Dead deliveries that were not reported yet.
@@ -75,7 +76,14 @@ impl EndpointHealth {
     /// Since when it has accepted nothing; `None` if it works.
     #[must_use]
     pub fn failing_since(&self) -> Option<Timestamp> {
-        [self.closed_since, self.unconfirmed_since].into_iter().flatten().min()
+        let unconfirmed_since = self.unconfirmed_since.filter(|_| self.pending > 0);
+        [self.closed_since, unconfirmed_since].into_iter().flatten().min()
+    }
+
+    /// All pending deliveries are deferred, so no attempt shows whether it works again.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending > 0 && self.deferred == self.pending
     }
 }
 
@@ -89,36 +97,26 @@ impl PartnerHealth {
 
 impl Store {
     pub async fn partner_health(&self, partner: PartnerId) -> Result<PartnerHealth, Error> {
-        let row = sqlx::query!(
-            r#"select p.failing_since, p.last_failed_at, p.last_failure, p.mass_absence_since, p.failing_reported_since, p.recovered_at,
-                      p.unreadable_pending_since, p.readable_pending_since,
+        let health = sqlx::query_as!(
+            PartnerHealth,
+            r#"select p.failing_since as "failing_since!: NullableTime", p.last_failed_at as "last_failed_at!: NullableTime",
+                      p.last_failure, p.mass_absence_since as "mass_absence_since!: NullableTime",
+                      p.failing_reported_since as "failing_reported_since!: NullableTime",
+                      p.recovered_at as "recovered_at!: NullableTime",
+                      p.unreadable_pending_since as "unreadable_pending_since!: NullableTime",
+                      p.readable_pending_since as "readable_pending_since!: NullableTime",
                       count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is null) as "unreadable!: i64",
                       count(*) filter (where c.unreadable_since is null and c.unreadable_reported_at is not null) as "readable!: i64",
-                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is not null) as "known!: i64",
-                      max(c.unreadable_reported_at) as "reported_at: i64"
+                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is not null)
+                          as "known_unreadable!: i64",
+                      max(c.unreadable_reported_at) as "customers_reported_at!: NullableTime"
                from partner p
                left join customer c on c.partner = p.id and (c.unreadable_since is not null or c.unreadable_reported_at is not null)
                                    and c.removed_at is null and c.paused_at is null
                where p.id = ? group by p.id"#,
             partner
-        )
-        .fetch_one(&self.read)
-        .await?;
-        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
-        Ok(PartnerHealth {
-            failing_since: at(row.failing_since),
-            last_failed_at: at(row.last_failed_at),
-            last_failure: row.last_failure,
-            mass_absence_since: at(row.mass_absence_since),
-            failing_reported_since: at(row.failing_reported_since),
-            recovered_at: at(row.recovered_at),
-            unreadable_pending_since: at(row.unreadable_pending_since),
-            readable_pending_since: at(row.readable_pending_since),
-            unreadable: row.unreadable,
-            readable: row.readable,
-            customers_reported_at: at(row.reported_at),
-            known_unreadable: row.known,
-        })
+        );
+        Ok(health.fetch_one(&self.read).await?)
     }
 
     /// Since when every poll has failed.
@@ -130,27 +128,19 @@ impl Store {
     }
 
     pub async fn endpoint_health(&self, now: Timestamp) -> Result<Vec<EndpointHealth>, Error> {
-        let rows = sqlx::query!(
-            r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_reported_at, e.dead_reported_at,
+        let endpoints = sqlx::query_as!(
+            EndpointHealth,
+            r#"select e.name, e.closed_since as "closed_since!: NullableTime",
+                      e.unconfirmed_since as "unconfirmed_since!: NullableTime", e.paused_at as "paused_at!: NullableTime",
+                      e.last_error, e.failing_reported_at as "failing_reported_at!: NullableTime",
+                      e.dead_reported_at as "dead_reported_at!: NullableTime",
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64",
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending'
-                          and d.deferred_until > ?1) as "held!: i64"
+                          and d.deferred_until > ?1) as "deferred!: i64"
                from endpoint e order by e.name"#,
             now.as_millis()
         );
-        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
-        let endpoints = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointHealth {
-            name: row.name,
-            closed_since: at(row.closed_since),
-            unconfirmed_since: at(row.unconfirmed_since).filter(|_| row.pending > 0),
-            paused_at: at(row.paused_at),
-            last_error: row.last_error,
-            failing_reported_at: at(row.failing_reported_at),
-            dead_reported_at: at(row.dead_reported_at),
-            pending: row.pending,
-            is_idle: row.pending > 0 && row.held == row.pending,
-        });
-        Ok(endpoints.collect())
+        Ok(endpoints.fetch_all(&self.read).await?)
     }
 
     /// Dead deliveries of the endpoint that were not reported yet; without those of `monitor.dead_letter` events, or

@@ -1,5 +1,6 @@
 //! Whether work is late, and which alerts are raised.
 
+use super::columns::NullableTime;
 use super::{Error, PartnerId, Store, WriteTx};
 use crate::time::{Clock as _, SystemClock, Timestamp};
 use vetwatch_core::reason::Reason;
@@ -62,19 +63,13 @@ impl Store {
     }
 
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {
-        let rows = sqlx::query!(
-            r#"select id as "id!: PartnerId", name, failing_since is not null as "failing!: bool",
-                      activity_log_counts as "log_is_read!: bool", list_failing_since
+        let partners = sqlx::query_as!(
+            WatchedPartner,
+            r#"select id as "row!: PartnerId", name, failing_since is not null as "failing!: bool",
+                      activity_log_counts as "log_is_read!: bool", list_failing_since as "list_failing_since!: NullableTime"
                from partner order by name"#
         );
-        let partners = rows.fetch_all(&self.read).await?.into_iter().map(|row| WatchedPartner {
-            row: row.id,
-            name: row.name,
-            failing: row.failing,
-            log_is_read: row.log_is_read,
-            list_failing_since: row.list_failing_since.map(Timestamp::from_millis),
-        });
-        Ok(partners.collect())
+        Ok(partners.fetch_all(&self.read).await?)
     }
 
     /// When the oldest pending delivery is due; `None` if there is none, or the endpoint is backing off or paused.

@@ -2,6 +2,7 @@
 
 use vetwatch_core::membership::Event;
 
+use super::columns::Time;
 use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -86,14 +87,15 @@ impl WriteTx {
         partner: PartnerId,
         now: Timestamp,
     ) -> Result<Vec<LostReview>, Error> {
-        let lost = sqlx::query!(
+        let lost = sqlx::query_as!(
+            LostReview,
             r#"select c.customer_id, o.qualification, c.departed_reason is 'missing' as "unlisted!: bool",
                       coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
-                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
+                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: Time"
                from customer c join qualification_state o on o.customer = c.id
                where c.partner = ?1 and c.departed_since is not null and c.departure_reported_at is null and c.removed_at is null
                  and o.present = 1 and o.status_key = 'inreview'
-               order by "since!: i64", c.id"#,
+               order by coalesce(o.vetting_created_at, o.submitted_at, o.status_since), c.id"#,
             partner
         )
         .fetch_all(&mut *self.tx)
@@ -105,14 +107,7 @@ impl WriteTx {
         );
         let departed = departed.fetch_all(&mut *self.tx).await?;
         self.apply_membership(&departed, Event::DepartureReported, now).await?;
-        let lost = lost.into_iter().map(|row| LostReview {
-            customer_id: row.customer_id,
-            label: row.label,
-            qualification: row.qualification,
-            since: Timestamp::from_millis(row.since),
-            unlisted: row.unlisted,
-        });
-        Ok(lost.collect())
+        Ok(lost)
     }
 
     /// Stops polling customers that departed at or before `before`. Returns how many.

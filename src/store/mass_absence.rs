@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::columns::NullableTime;
 use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
@@ -28,13 +29,14 @@ pub struct UnknownStatus {
 
 impl WriteTx {
     pub async fn mass_absence(&mut self, partner: PartnerId) -> Result<MassAbsence, Error> {
-        let row = sqlx::query!("select mass_absence_since, absence_accepted_at from partner where id = ?", partner)
-            .fetch_one(&mut *self.tx)
-            .await?;
-        Ok(MassAbsence {
-            mass_absence_since: row.mass_absence_since.map(Timestamp::from_millis),
-            accepted_at: row.absence_accepted_at.map(Timestamp::from_millis),
-        })
+        let guard = sqlx::query_as!(
+            MassAbsence,
+            r#"select mass_absence_since as "mass_absence_since!: NullableTime",
+                      absence_accepted_at as "accepted_at!: NullableTime"
+               from partner where id = ?"#,
+            partner
+        );
+        Ok(guard.fetch_one(&mut *self.tx).await?)
     }
 
     pub async fn set_mass_absence_since(&mut self, partner: PartnerId, since: Option<Timestamp>) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use vetwatch_core::membership::Event;
 
 use super::claimed_polls::DueRow;
+use super::columns::{Count, Time};
 use super::{CustomerId, Error, PartnerId, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
@@ -82,14 +83,13 @@ pub struct Failed {
 impl Store {
     /// The partner's backoff; `None` if there was none since the last good response.
     pub async fn backoff(&self, partner: PartnerId) -> Result<Option<Backoff>, Error> {
-        let row = sqlx::query!("select backoff_until, backoff_reason, backoffs from partner where id = ?", partner)
-            .fetch_one(&self.read)
-            .await?;
-        Ok(row.backoff_until.map(|until| Backoff {
-            backoff_until: Timestamp::from_millis(until),
-            reason: row.backoff_reason.unwrap_or_default(),
-            backoffs: u32::try_from(row.backoffs).unwrap_or(u32::MAX),
-        }))
+        let backoff = sqlx::query_as!(
+            Backoff,
+            r#"select backoff_until as "backoff_until!: Time", backoff_reason as "reason!", backoffs as "backoffs!: Count"
+               from partner where id = ? and backoff_until is not null"#,
+            partner
+        );
+        Ok(backoff.fetch_optional(&self.read).await?)
     }
 
     /// The watched customers that are not paused.
@@ -158,11 +158,12 @@ impl WriteTx {
             now.as_millis()
         ))
         .await?;
-        let row =
-            sqlx::query!(r#"select id as "id!: PartnerId", name, watching_since from partner where name = ?"#, name)
-                .fetch_one(&mut *self.tx)
-                .await?;
-        Ok(PartnerRow { id: row.id, name: row.name, watching_since: Timestamp::from_millis(row.watching_since) })
+        let row = sqlx::query_as!(
+            PartnerRow,
+            r#"select id as "id!: PartnerId", name, watching_since as "watching_since!: Time" from partner where name = ?"#,
+            name
+        );
+        Ok(row.fetch_one(&mut *self.tx).await?)
     }
 
     /// When the partner's first complete customer list was applied.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::store::columns::{NullableTime, Time};
 use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
 
@@ -147,23 +148,18 @@ impl Store {
                 occurred_at: Timestamp::from_millis(row.occurred_at),
                 data: shown(&row.data),
             });
-        let attempts = sqlx::query!(
-            "select number, began_at, ended_at, outcome, response from attempt where delivery = ?1 order by number",
+        let attempts = sqlx::query_as!(
+            AttemptRow,
+            r#"select number, began_at as "began_at!: Time", ended_at as "ended_at!: NullableTime", outcome, response
+               from attempt where delivery = ?1 order by number"#,
             id,
         );
-        let attempts_made =
-            attempts.fetch_all(&self.read).await.map_err(doing("show a message"))?.into_iter().map(|row| AttemptRow {
-                number: row.number,
-                began_at: Timestamp::from_millis(row.began_at),
-                ended_at: row.ended_at.map(Timestamp::from_millis),
-                outcome: row.outcome,
-                response: row.response,
-            });
+        let attempts_made = attempts.fetch_all(&self.read).await.map_err(doing("show a message"))?;
         Ok(Some(DeliveryDetail {
             delivery,
             first_due_at: Timestamp::from_millis(frozen.first_due_at),
             events_told: events_told.collect(),
-            attempts_made: attempts_made.collect(),
+            attempts_made,
             final_replies: shown(&frozen.final_replies),
             message: frozen.message.map(|message| String::from_utf8_lossy(&message).into_owned()),
         }))
