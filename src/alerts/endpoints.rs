@@ -118,28 +118,23 @@ fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timesta
         ),
     };
     Alert {
-        kind: EventType::EndpointFailing,
-        partner,
         summary: format!("The endpoint {} has not delivered since {}", health.name, time_format::moment(since)),
         detail: format!("{why}. {} waiting for it. {advice}", messages(health.pending)),
         figures: json!({ "endpoint": health.name, "waiting": health.pending, "since": since }),
         exclude_endpoint: Some(&health.name),
-        key: None,
+        ..Alert::new(EventType::EndpointFailing, partner)
     }
 }
 
 fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timestamp, now: Timestamp) -> Alert<'a> {
     Alert {
-        kind: EventType::EndpointRecovered,
-        partner,
         summary: format!("The endpoint {} delivers again", health.name),
         detail: format!(
             "What waited for it is sent now. It was told to be failing {} ago.",
             time_format::length(now.since(at))
         ),
         figures: json!({ "endpoint": health.name }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::EndpointRecovered, partner)
     }
 }
 
@@ -152,8 +147,6 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
     };
     let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Its readers do not know of it" };
     Alert {
-        kind: EventType::DeadLetter,
-        partner,
         summary: format!("{what} to {name} {} given up", if dead.count == 1 { "was" } else { "were" }),
         detail: format!(
             "The last answer: {why}. {lost}. Correct the endpoint, then send again with {redrive}. `vetwatch deliveries \
@@ -161,7 +154,7 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         exclude_endpoint: Some(name),
-        key: None,
+        ..Alert::new(EventType::DeadLetter, partner)
     }
 }
 
@@ -169,8 +162,6 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alert<'
     let Unreadable { endpoint, count, id, error, .. } = unreadable;
     let what = if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
     Alert {
-        kind: EventType::DeadLetter,
-        partner,
         summary: format!("{what} to {endpoint} cannot be sent: what is stored cannot be read"),
         detail: format!(
             "{error}. Nothing is lost or left out: it waits, and is tried again every ten minutes. The database was damaged, \
@@ -178,8 +169,7 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alert<'
              there is of it; `vetwatch deliveries redrive {id}` tries it at once."
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::DeadLetter, partner)
     }
 }
 

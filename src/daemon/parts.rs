@@ -146,7 +146,7 @@ async fn partner(
 ) -> Result<PartnerParts, Error> {
     let mut tx = store.begin().await?;
     let row = tx.partner(&settings.name, clock.now()).await?;
-    let limit = tx.set_reduced_rate_limit(row.id).await?;
+    let limit = tx.reduced_rate_limit(row.id).await?;
     tx.commit().await?;
     let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
     let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);

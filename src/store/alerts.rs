@@ -221,7 +221,7 @@ impl WriteTx {
     /// Whether an event has this deduplication key.
     pub async fn has_dedup_key(&mut self, dedup_key: &str) -> Result<bool, Error> {
         let exists = sqlx::query_scalar!(
-            r#"select exists (select 1 from event where dedup_key = ?) as "told!: bool""#,
+            r#"select exists (select 1 from event where dedup_key = ?) as "exists!: bool""#,
             dedup_key
         );
         Ok(exists.fetch_one(&mut *self.tx).await?)
@@ -237,11 +237,12 @@ impl WriteTx {
     }
 
     /// Stores the reduced requests a minute after throttling; `None` means the configured limit.
-    pub async fn reduced_rate_limit(&mut self, partner: PartnerId, limit: Option<u32>) -> Result<(), Error> {
+    pub async fn set_reduced_rate_limit(&mut self, partner: PartnerId, limit: Option<u32>) -> Result<(), Error> {
         self.run(sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)).await
     }
 
-    pub async fn set_reduced_rate_limit(&mut self, partner: PartnerId) -> Result<Option<u32>, Error> {
+    /// The reduced requests a minute that are stored.
+    pub async fn reduced_rate_limit(&mut self, partner: PartnerId) -> Result<Option<u32>, Error> {
         let limit = sqlx::query_scalar!("select reduced_rate_limit from partner where id = ?", partner)
             .fetch_one(&mut *self.tx)
             .await?;

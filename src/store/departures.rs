@@ -25,7 +25,7 @@ pub struct BaselineCounts {
     pub watched: i64,
     pub paused: i64,
     /// Customers whose polls have all failed so far.
-    pub not_asked: i64,
+    pub unpolled: i64,
     /// Customers with at least one such entry.
     pub in_review: i64,
     pub approved: i64,
@@ -143,7 +143,7 @@ impl WriteTx {
     pub async fn baseline_counts(&mut self, partner: PartnerId) -> Result<BaselineCounts, Error> {
         let watched = sqlx::query!(
             r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
-                      count(*) filter (where last_seen_at is null and poll_failures > 0) as "not_asked!: i64"
+                      count(*) filter (where last_seen_at is null and poll_failures > 0) as "unpolled!: i64"
                from customer where partner = ? and removed_at is null"#,
             partner
         )
@@ -175,7 +175,7 @@ impl WriteTx {
         Ok(BaselineCounts {
             watched: watched.watched,
             paused: watched.paused,
-            not_asked: watched.not_asked,
+            unpolled: watched.unpolled,
             in_review: counts.in_review,
             approved: counts.approved,
             denied: counts.denied,

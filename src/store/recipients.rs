@@ -68,7 +68,7 @@ impl Store {
             endpoint
         );
         let reported = sqlx::query_scalar!(
-            r#"select max(refused_reported_at) as "told: i64" from delivery where endpoint = ? and refused <> '{}'"#,
+            r#"select max(refused_reported_at) as "at: i64" from delivery where endpoint = ? and refused <> '{}'"#,
             endpoint
         );
         let refusals = rows.fetch_all(&self.read).await?.into_iter().map(|row| {

@@ -180,38 +180,10 @@ impl WriteTx {
 
     pub async fn save_state(&mut self, customer: CustomerId, state: &QualificationState) -> Result<(), Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
-        let key = qualification::key(&state.qualification);
-        let written = |entry: Option<&Entry>| {
-            let entry = entry.cloned();
-            let created_at = ms(entry.as_ref().and_then(|entry| entry.created_at));
-            entry.map_or((None, None, created_at), |entry| (entry.vetting_status, entry.vetting_reason, created_at))
-        };
-        let (status, reason, created_at) = written(state.entry.as_ref());
-        let review = &state.review;
-        let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
-        let review_seen_at = ms(review.seen_at);
-        let last_notified = state.last_notified.as_ref();
-        let notified_verdict = last_notified.map(|it| it.verdict.as_str());
-        let notified_reason = last_notified.and_then(|it| it.reason_key.as_deref());
-        let notified_created_at = ms(last_notified.and_then(|it| it.created_at));
-        let notified_attempt = last_notified.map(|it| it.attempt);
-        let notified_attempt_created_at = ms(last_notified.and_then(|it| it.review_created_at));
-        let notified_at = ms(last_notified.map(|it| it.at));
+        let (entry, review, notified) = (state.entry.as_ref(), &state.review, state.last_notified.as_ref());
         let pending = state.pending.as_ref();
         let (absence, verdict) = (pending.filter(|it| it.shows.is_none()), pending.filter(|it| it.shows.is_some()));
-        let looks = |it: Option<&Pending>| {
-            (
-                ms(it.map(|it| it.since)),
-                ms(it.and_then(|it| it.last_other_at)),
-                it.map_or(0, |it| it.confirmations),
-                ms(it.map(|it| it.last_confirmed_at)),
-            )
-        };
-        let (missing_since, missing_last_present_at, missing_confirmations, missing_confirmed_at) = looks(absence);
-        let (pending_since, pending_last_other_at, pending_confirmations, pending_confirmed_at) = looks(verdict);
-        let (pending_status, pending_reason, pending_created_at) =
-            written(verdict.and_then(|verdict| verdict.shows.as_ref()));
-        let pending_until = ms(pending.map(|pending| pending.until));
+        let pending_entry = pending.and_then(|it| it.shows.as_ref());
         self.run(sqlx::query!(
             "insert into qualification_state (customer, qualification, qualification_key, present,
                  vetting_status, vetting_reason, vetting_created_at, status_since,
@@ -238,34 +210,34 @@ impl WriteTx {
                  pending_confirmed_at = excluded.pending_confirmed_at, pending_until = excluded.pending_until",
             customer,
             state.qualification,
-            key,
-            state.entry.is_some(),
-            status,
-            reason,
-            created_at,
+            qualification::key(&state.qualification),
+            entry.is_some(),
+            entry.and_then(|it| it.vetting_status.as_deref()),
+            entry.and_then(|it| it.vetting_reason.as_deref()),
+            ms(entry.and_then(|it| it.created_at)),
             state.since.as_millis(),
             review.attempt,
-            review_created_at,
-            submitted_at,
-            review_seen_at,
-            notified_verdict,
-            notified_reason,
-            notified_created_at,
-            notified_attempt,
-            notified_attempt_created_at,
-            notified_at,
-            missing_since,
-            missing_last_present_at,
-            missing_confirmations,
-            missing_confirmed_at,
-            pending_status,
-            pending_reason,
-            pending_created_at,
-            pending_since,
-            pending_last_other_at,
-            pending_confirmations,
-            pending_confirmed_at,
-            pending_until
+            ms(review.created_at),
+            ms(review.submitted_at),
+            ms(review.seen_at),
+            notified.map(|it| it.verdict.as_str()),
+            notified.and_then(|it| it.reason_key.as_deref()),
+            ms(notified.and_then(|it| it.created_at)),
+            notified.map(|it| it.attempt),
+            ms(notified.and_then(|it| it.review_created_at)),
+            ms(notified.map(|it| it.at)),
+            ms(absence.map(|it| it.since)),
+            ms(absence.and_then(|it| it.last_other_at)),
+            absence.map_or(0, |it| it.confirmations),
+            ms(absence.map(|it| it.last_confirmed_at)),
+            pending_entry.and_then(|it| it.vetting_status.as_deref()),
+            pending_entry.and_then(|it| it.vetting_reason.as_deref()),
+            ms(pending_entry.and_then(|it| it.created_at)),
+            ms(verdict.map(|it| it.since)),
+            ms(verdict.and_then(|it| it.last_other_at)),
+            verdict.map_or(0, |it| it.confirmations),
+            ms(verdict.map(|it| it.last_confirmed_at)),
+            ms(pending.map(|it| it.until))
         ))
         .await
     }
@@ -308,8 +280,6 @@ impl WriteTx {
         correlation_id: Uuid,
     ) -> Result<i64, Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
-        let (created_at, previous_created_at) = (ms(change.created_at), ms(change.previous_created_at));
-        let (submitted_at, before) = (ms(change.review.submitted_at), ms(change.last_seen_before_at));
         let done = sqlx::query!(
             "insert into transition (customer, qualification, from_status, to_status, vetting_reason, vetting_created_at,
                  attempt, submitted_at, last_seen_before_at, observed_at, first_seen, raw_answer, request_id,
@@ -320,17 +290,17 @@ impl WriteTx {
             change.from,
             change.to,
             change.reason,
-            created_at,
+            ms(change.created_at),
             change.review.attempt,
-            submitted_at,
-            before,
+            ms(change.review.submitted_at),
+            ms(change.last_seen_before_at),
             observed_at.as_millis(),
             change.first_seen,
             raw_answer,
             request_id.to_string(),
             correlation_id.to_string(),
             change.previous_reason,
-            previous_created_at
+            ms(change.previous_created_at)
         )
         .execute(&mut *self.tx)
         .await?;

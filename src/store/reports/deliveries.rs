@@ -89,8 +89,8 @@ impl Store {
                                 case when v.events > 1 then '(+' || (v.events - 1) || ')' end) as "about: String"
                from delivery d
                join v_deliveries v on v.delivery_id = d.id
-               left join event e on e.id = (select told.id from delivery_event de join event told on told.id = de.event
-                                            where de.delivery = d.id order by told.occurred_at, told.rowid limit 1)
+               left join event e on e.id = (select f.id from delivery_event de join event f on f.id = de.event
+                                            where de.delivery = d.id order by f.occurred_at, f.rowid limit 1)
                left join customer c on c.id = e.customer
                where (?1 is null or d.state = ?1) and (?2 is null or d.endpoint = ?2) and d.created_at >= ?3
                  and (?4 is null or d.sequence = coalesce((select sequence from delivery where id = ?4),
