@@ -21,7 +21,7 @@ use self::customer_activity::ActivityById;
 use self::scan::LogScan;
 use crate::calendar::Reminders;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, pause};
+use crate::poller::{MAX_BACKOFF, is_ahead, pause};
 use crate::store::{self, Backoff, LogRead, LogState, PartnerId, SeenOperation, Store};
 use crate::time::{Clock, Timestamp};
 
@@ -123,10 +123,7 @@ impl ActivityLog {
             return Ok(ScanOutcome::next(self.refused(&state, DAY, "there is no activity log in this cloud").await?));
         }
         let backoff = self.store.backoff(self.partner).await?;
-        if let Some(backoff) = backoff
-            .as_ref()
-            .filter(|backoff| backoff.backoff_until > now && backoff.backoff_until <= now.after(MAX_BACKOFF))
-        {
+        if let Some(backoff) = backoff.as_ref().filter(|backoff| is_ahead(backoff.backoff_until, now)) {
             return Ok(ScanOutcome::next(backoff.backoff_until));
         }
         let page_at = self.budget.page_at(Reader::ActivityLog, now);

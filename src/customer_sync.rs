@@ -17,7 +17,7 @@ use vetwatch_core::membership::{Event, PollChange};
 
 use self::completeness::{Completeness, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, pause};
+use crate::poller::{MAX_BACKOFF, is_ahead, pause};
 use crate::qualification::key;
 use crate::store::{self, Backoff, CustomerId, PartnerId, Store, customers::ImportedCustomer};
 use crate::time::{Clock, Timestamp};
@@ -275,11 +275,6 @@ impl CustomerSync {
 
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-/// True if `at` is ahead. Farther than the longest backoff means that the clock was set back.
-fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
-    at > now && at <= now.after(MAX_BACKOFF)
 }
 
 impl std::fmt::Debug for CustomerSync {

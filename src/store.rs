@@ -180,42 +180,32 @@ impl Error {
     #[must_use]
     pub fn is_data_error(&self) -> bool {
         match self {
-            // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH with their extended codes.
-            Self::Sqlite { source: sqlx::Error::Database(error), .. } => error
-                .code()
-                .and_then(|code| code.parse::<i32>().ok())
-                .is_some_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20)),
             Self::Sqlite { source: sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), .. }
             | Self::Row { .. }
             | Self::Unwritable { .. } => true,
-            _ => false,
+            // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
+            _ => matches!(self.result_code(), Some(1 | 18 | 19 | 20)),
         }
     }
 
     /// True if another connection holds the database; a retry may succeed.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        match self {
-            Self::Held { .. } => true,
-            Self::Sqlite { source: sqlx::Error::Database(error), .. } => {
-                // SQLITE_BUSY and SQLITE_LOCKED with their extended codes, which share the low byte.
-                error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
-            }
-            _ => false,
-        }
+        // SQLITE_BUSY and SQLITE_LOCKED.
+        matches!(self, Self::Held { .. }) || matches!(self.result_code(), Some(5 | 6))
     }
 
     /// True if the file is not a database, or is damaged.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        match self {
-            // SQLITE_CORRUPT and SQLITE_NOTADB with their extended codes.
-            Self::Sqlite { source: sqlx::Error::Database(error), .. } => error
-                .code()
-                .and_then(|code| code.parse::<i32>().ok())
-                .is_some_and(|code| matches!(code & 0xff, 11 | 26)),
-            _ => false,
-        }
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
+        matches!(self.result_code(), Some(11 | 26))
+    }
+
+    /// SQLite's result code; extended codes share its low byte.
+    fn result_code(&self) -> Option<i32> {
+        let Self::Sqlite { source: sqlx::Error::Database(error), .. } = self else { return None };
+        error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
     }
 }
 

@@ -63,7 +63,9 @@ impl Alerter {
             Some(reported_at) if works || !is_configured => (None, recovered(partner, health, reported_at, now)),
             _ => return Ok(0),
         };
-        error_if(failing_at.is_some(), &alert.summary);
+        if failing_at.is_some() {
+            error!("{}", alert.summary);
+        }
         let mark = async |tx: &mut store::WriteTx| {
             tx.set_endpoint_reported(&health.name, failing_at).await?;
             Ok(failing_at.is_some() || is_configured) // else it left the configuration
@@ -92,12 +94,6 @@ impl Alerter {
 /// True if dead deliveries of this endpoint were reported within [`MIN_INTERVAL`].
 pub(super) fn was_reported_recently(health: &EndpointHealth, now: Timestamp) -> bool {
     health.dead_reported_at.is_some_and(|at| at <= now && now.since(at) < MIN_INTERVAL)
-}
-
-fn error_if(failing: bool, summary: &str) {
-    if failing {
-        error!("{summary}");
-    }
 }
 
 fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timestamp) -> Alert<'a> {

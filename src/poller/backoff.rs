@@ -8,6 +8,7 @@ use super::Poller;
 use super::flight::{Answered, Flight};
 use crate::partner_center::Error;
 use crate::store;
+use crate::time::Timestamp;
 
 /// The longest pause without another try, whatever Partner Center says.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_hours(1);
@@ -24,6 +25,11 @@ pub(crate) fn pause(error: &Error, backoffs: u32, in_review: Duration) -> Durati
         _ => backoff,
     };
     pause.min(MAX_BACKOFF)
+}
+
+/// True if `at` is ahead. Farther than the longest backoff means that the clock was set back.
+pub(crate) fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > now && at <= now.after(MAX_BACKOFF)
 }
 
 impl Poller {

@@ -141,21 +141,13 @@ impl WriteTx {
 
     /// The counts for the report on the initial sync. Scans all customers of the partner.
     pub async fn baseline_counts(&mut self, partner: PartnerId) -> Result<BaselineCounts, Error> {
-        let watched = sqlx::query!(
-            r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
-                      count(*) filter (where last_seen_at is null and poll_failures > 0) as "unpolled!: i64"
-               from customer where partner = ? and removed_at is null"#,
-            partner
-        )
-        .fetch_one(&mut *self.tx)
-        .await?;
         let counts = sqlx::query!(
-            r#"select count(distinct case when word = 'inreview' then customer end) as "in_review!: i64",
-                      count(distinct case when word = 'approved' then customer end) as "approved!: i64",
-                      count(distinct case when word = 'denied' then customer end) as "denied!: i64"
-               from (select o.customer, o.status_key as word
-                     from qualification_state o join customer c on c.id = o.customer
-                     where c.partner = ? and c.removed_at is null and o.present = 1)"#,
+            r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
+                      count(*) filter (where last_seen_at is null and poll_failures > 0) as "unpolled!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'inreview')) as "in_review!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'approved')) as "approved!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'denied')) as "denied!: i64"
+               from customer c where partner = ? and removed_at is null"#,
             partner
         )
         .fetch_one(&mut *self.tx)
@@ -173,9 +165,9 @@ impl WriteTx {
         .await?;
         let reviews = reviews.into_iter().map(|row| (row.label, row.qualification, Timestamp::from_millis(row.since)));
         Ok(BaselineCounts {
-            watched: watched.watched,
-            paused: watched.paused,
-            unpolled: watched.unpolled,
+            watched: counts.watched,
+            paused: counts.paused,
+            unpolled: counts.unpolled,
             in_review: counts.in_review,
             approved: counts.approved,
             denied: counts.denied,

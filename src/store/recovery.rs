@@ -15,16 +15,9 @@ pub struct ClockSkewBounds {
     pub gathered: Timestamp,
 }
 
-impl ClockSkewBounds {
-    fn millis(self) -> [i64; 4] {
-        [self.now, self.attempt, self.deferred, self.gathered].map(Timestamp::as_millis)
-    }
-}
-
 impl Store {
     /// True if a delivery or probe is due at, or was enqueued at, a time that only another clock can have set.
     pub async fn has_future_timestamps(&self, endpoint: &str, bounds: ClockSkewBounds) -> Result<bool, Error> {
-        let [now, attempt, deferred, gathered] = bounds.millis();
         let waits = sqlx::query_scalar!(
             r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending'
                               and ((next_attempt_at > ?2
@@ -33,10 +26,10 @@ impl Store {
                                    or (next_attempt_at > ?4 and created_at > ?4)))
                    or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
             endpoint,
-            attempt,
-            deferred,
-            now,
-            gathered
+            bounds.attempt.as_millis(),
+            bounds.deferred.as_millis(),
+            bounds.now.as_millis(),
+            bounds.gathered.as_millis()
         );
         Ok(waits.fetch_one(&self.read).await?)
     }
@@ -99,7 +92,7 @@ impl WriteTx {
 
     /// Makes what [`Store::has_future_timestamps`] finds due now, after a clock that was set back.
     pub async fn clamp_deliveries(&mut self, endpoint: &str, bounds: ClockSkewBounds) -> Result<(), Error> {
-        let [now, attempt, deferred, gathered] = bounds.millis();
+        let (now, attempt) = (bounds.now.as_millis(), bounds.attempt.as_millis());
         self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1, deferred_until = null, created_at = min(created_at, ?1),
                                  first_due_at = min(first_due_at, ?1)
@@ -110,8 +103,8 @@ impl WriteTx {
             now,
             endpoint,
             attempt,
-            deferred,
-            gathered
+            bounds.deferred.as_millis(),
+            bounds.gathered.as_millis()
         ))
         .await?;
         self.run(sqlx::query!(
