@@ -34,8 +34,6 @@ pub struct PartnerParts {
     pub poller: Poller,
     pub poke: Arc<Notify>,
     pub customer_sync: CustomerSync,
-    /// Customers are taken over from Partner Center's list.
-    pub synced: bool,
     pub customer_sync_poke: Arc<Notify>,
     pub activity_log: ActivityLog,
 }
@@ -202,7 +200,6 @@ async fn partner(
         poller,
         poke: Arc::new(Notify::new()),
         customer_sync,
-        synced,
         customer_sync_poke: Arc::new(Notify::new()),
         activity_log,
     })

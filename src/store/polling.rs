@@ -122,9 +122,7 @@ impl Store {
         }
         Ok(times)
     }
-}
 
-impl Store {
     /// The classes with customers due at `now`, and since when the first of them is due. Ten index lookups.
     pub async fn oldest_due(&self, partner: PartnerId, now: Timestamp) -> Result<Vec<(PollClass, Timestamp)>, Error> {
         let times = self.due_times(partner).await?;

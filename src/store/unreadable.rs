@@ -28,7 +28,9 @@ impl Store {
     /// Unreported unreadable deliveries by endpoint; without `monitor.dead_letter` events, or reports would never end.
     pub async fn unreadable_deliveries(&self) -> Result<Vec<Unreadable>, Error> {
         let rows = sqlx::query!(
+            // With a single min(), SQLite takes bare columns from the row that holds it. The id may be what cannot be read.
             r#"select d.endpoint as "endpoint!", count(*) as "count!: i64", min(d.sequence) as "first!: i64",
+                      cast(d.id as blob) as "id!: Vec<u8>", d.last_error,
                       (select max(t.unreadable_reported_at) from delivery t
                        where t.endpoint = d.endpoint and t.unreadable_since is not null) as "reported_at: i64"
                from delivery d
@@ -39,24 +41,14 @@ impl Store {
         )
         .fetch_all(&self.read)
         .await?;
-        let mut found = Vec::new();
-        for row in rows {
-            // The id may be what cannot be read.
-            let first = sqlx::query!(
-                r#"select cast(id as blob) as "id!: Vec<u8>", last_error from delivery where sequence = ?"#,
-                row.first
-            )
-            .fetch_one(&self.read)
-            .await?;
-            found.push(Unreadable {
-                endpoint: row.endpoint,
-                count: row.count,
-                id: String::from_utf8_lossy(&first.id).into_owned(),
-                error: first.last_error.unwrap_or_default(),
-                reported_at: row.reported_at.map(Timestamp::from_millis),
-            });
-        }
-        Ok(found)
+        let found = rows.into_iter().map(|row| Unreadable {
+            endpoint: row.endpoint,
+            count: row.count,
+            id: String::from_utf8_lossy(&row.id).into_owned(),
+            error: row.last_error.unwrap_or_default(),
+            reported_at: row.reported_at.map(Timestamp::from_millis),
+        });
+        Ok(found.collect())
     }
 }
 
