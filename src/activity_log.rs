@@ -21,7 +21,7 @@ use self::customer_activity::ActivityById;
 use self::scan::LogScan;
 use crate::calendar::Reminders;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, pause};
+use crate::poller::{MAX_BACKOFF, doubled, is_ahead, pause};
 use crate::store::{self, Backoff, LogRead, LogState, PartnerId, SeenOperation, Store};
 use crate::time::{Clock, Timestamp};
 
@@ -123,10 +123,7 @@ impl ActivityLog {
             return Ok(ScanOutcome::next(self.refused(&state, DAY, "there is no activity log in this cloud").await?));
         }
         let backoff = self.store.backoff(self.partner).await?;
-        if let Some(backoff) = backoff
-            .as_ref()
-            .filter(|backoff| backoff.backoff_until > now && backoff.backoff_until <= now.after(MAX_BACKOFF))
-        {
+        if let Some(backoff) = backoff.as_ref().filter(|backoff| is_ahead(backoff.backoff_until, now)) {
             return Ok(ScanOutcome::next(backoff.backoff_until));
         }
         let page_at = self.budget.page_at(Reader::ActivityLog, now);
@@ -255,7 +252,7 @@ impl ActivityLog {
         backoff: Option<&Backoff>,
     ) -> Result<Timestamp, store::Error> {
         let now = self.clock.now();
-        let wait = RETRY.min(self.every).saturating_mul(2_u32.saturating_pow(state.failures.min(16)));
+        let wait = doubled(RETRY.min(self.every), state.failures);
         match error {
             Error::Forbidden(_) | Error::NotFound(_) | Error::NoRelationship(_) => {
                 return self.refused(state, DAY, &error.to_string()).await;

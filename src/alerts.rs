@@ -81,10 +81,11 @@ pub struct Alert<'a> {
 }
 
 impl<'a> Alert<'a> {
+    /// Without texts and figures; sent to every endpoint of the operators, however often.
     #[must_use]
-    pub fn of(kind: EventType, partner: &'a PartnerRow, notice: OperationalNotice) -> Self {
-        let OperationalNotice { summary, detail, figures } = notice;
-        Self { kind, partner, summary, detail, figures: Value::Object(figures), exclude_endpoint: None, key: None }
+    pub fn new(kind: EventType, partner: &'a PartnerRow) -> Self {
+        let (summary, detail) = (String::new(), String::new());
+        Self { kind, partner, summary, detail, figures: Value::Null, exclude_endpoint: None, key: None }
     }
 }
 

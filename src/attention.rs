@@ -153,17 +153,10 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
         );
         add(Reason::RecipientRefused, &refused.endpoint, None, text);
     }
-    match facts.endpoints.iter().map(|(endpoint, _)| endpoint.dead).sum::<i64>() {
-        0 => {}
-        1 => {
-            add(Reason::DeadLetter, "", None, "1 message was given up: `vetwatch deliveries list --state dead`".into());
-        }
-        n => add(
-            Reason::DeadLetter,
-            "",
-            None,
-            format!("{n} messages were given up: `vetwatch deliveries list --state dead`"),
-        ),
+    let dead = facts.endpoints.iter().map(|(endpoint, _)| endpoint.dead).sum::<i64>();
+    if dead > 0 {
+        let what = if dead == 1 { "1 message was".to_owned() } else { format!("{dead} messages were") };
+        add(Reason::DeadLetter, "", None, format!("{what} given up: `vetwatch deliveries list --state dead`"));
     }
     for (state, _) in &facts.partners {
         for end in state.credentials.iter().filter(|end| end.at <= now.after(CREDENTIAL_SOON)) {

@@ -17,7 +17,7 @@ use vetwatch_core::membership::{Event, PollChange};
 
 use self::completeness::{Completeness, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, pause};
+use crate::poller::{MAX_BACKOFF, doubled, is_ahead, pause};
 use crate::qualification::key;
 use crate::store::{self, Backoff, CustomerId, PartnerId, Store, customers::ImportedCustomer};
 use crate::time::{Clock, Timestamp};
@@ -237,7 +237,7 @@ impl CustomerSync {
     async fn failed(&self, error: &partner_center::Error, backoff: Option<&Backoff>) -> Result<(), store::Error> {
         let now = self.clock.now();
         let failures = self.store.list_state(self.partner).await?.failures;
-        let mut wait = RETRY.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(MAX_BACKOFF);
+        let mut wait = doubled(RETRY, failures).min(MAX_BACKOFF);
         let mut tx = self.store.begin().await?;
         if error.affects_partner() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
@@ -275,11 +275,6 @@ impl CustomerSync {
 
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-/// True if `at` is ahead. Farther than the longest backoff means that the clock was set back.
-fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
-    at > now && at <= now.after(MAX_BACKOFF)
 }
 
 impl std::fmt::Debug for CustomerSync {

@@ -222,7 +222,7 @@ pub async fn start(
             async move { dispatcher.round().await.map(|round| round.next) }
         });
     }
-    for PartnerParts { poller, poke, customer_sync, synced, customer_sync_poke, activity_log } in parts.partners {
+    for PartnerParts { poller, poke, customer_sync, customer_sync_poke, activity_log } in parts.partners {
         let (name, poller) = (format!("partner {}", poller.partner.name), Arc::new(poller));
         pokes.push(poke.clone());
         let (ending, pokes_turn) = (poller.clone(), poke.clone());
@@ -244,7 +244,7 @@ pub async fn start(
                 Ok(outcome.next)
             }
         });
-        if synced {
+        if customer_sync.synced {
             crons.push((customer_sync.cron.clone(), customer_sync.zone, customer_sync_poke.clone()));
             let stop_lists = stop.clone();
             let (name, customer_sync) = (format!("customer list of {}", customer_sync.name), Arc::new(customer_sync));

@@ -41,7 +41,7 @@ const MAX_CLAIM_ON_DEMAND: u32 = 500;
 const LEASE: Duration = Duration::from_mins(5);
 
 use answers::Until;
-pub(crate) use backoff::{MAX_BACKOFF, pause};
+pub(crate) use backoff::{MAX_BACKOFF, doubled, is_ahead, pause};
 pub use demand::{Every, Watched};
 pub use flight::Flight;
 pub use recent_polls::RecentPolls;
@@ -200,8 +200,8 @@ impl Poller {
             round.next = Some(self.budget.ready_at(now));
             return Ok(round);
         }
-        // The first poll after a backoff is a probe.
-        let limit = if flight.is_probe() { 1 } else { available };
+        // The first poll after a backoff probes whether the fault is over.
+        let limit = if flight.was_backing_off { 1 } else { available };
         let taken = self.claim_due(flight, limit, now).await?;
         self.budget.polls_wait(taken == limit);
         Ok(round) // now: there may be more
@@ -215,10 +215,8 @@ impl Poller {
         now: Timestamp,
     ) -> Result<bool, store::Error> {
         let backoff = self.store.backoff(self.partner.id).await?;
-        let backoff_until = backoff.as_ref().map(|backoff| backoff.backoff_until);
-        // Farther ahead than the longest backoff: the clock was set back.
-        let backoff_until = backoff_until.filter(|until| *until > now && *until <= now.after(MAX_BACKOFF));
         flight.was_backing_off = backoff.is_some();
+        let backoff_until = backoff.map(|backoff| backoff.backoff_until).filter(|until| is_ahead(*until, now));
         if backoff_until.is_some() {
             round.next = backoff_until;
             self.pause_polling(flight, round);

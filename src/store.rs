@@ -6,6 +6,7 @@
 mod activity_log;
 pub mod alerts;
 pub mod attention;
+mod columns;
 mod departures;
 mod endpoints;
 mod enqueue;
@@ -43,7 +44,8 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{Connection as _, Sqlite, Transaction};
 use tokio::time::timeout;
@@ -178,42 +180,32 @@ impl Error {
     #[must_use]
     pub fn is_data_error(&self) -> bool {
         match self {
-            // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH with their extended codes.
-            Self::Sqlite { source: sqlx::Error::Database(error), .. } => error
-                .code()
-                .and_then(|code| code.parse::<i32>().ok())
-                .is_some_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20)),
             Self::Sqlite { source: sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), .. }
             | Self::Row { .. }
             | Self::Unwritable { .. } => true,
-            _ => false,
+            // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
+            _ => matches!(self.result_code(), Some(1 | 18 | 19 | 20)),
         }
     }
 
     /// True if another connection holds the database; a retry may succeed.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        match self {
-            Self::Held { .. } => true,
-            Self::Sqlite { source: sqlx::Error::Database(error), .. } => {
-                // SQLITE_BUSY and SQLITE_LOCKED with their extended codes, which share the low byte.
-                error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
-            }
-            _ => false,
-        }
+        // SQLITE_BUSY and SQLITE_LOCKED.
+        matches!(self, Self::Held { .. }) || matches!(self.result_code(), Some(5 | 6))
     }
 
     /// True if the file is not a database, or is damaged.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        match self {
-            // SQLITE_CORRUPT and SQLITE_NOTADB with their extended codes.
-            Self::Sqlite { source: sqlx::Error::Database(error), .. } => error
-                .code()
-                .and_then(|code| code.parse::<i32>().ok())
-                .is_some_and(|code| matches!(code & 0xff, 11 | 26)),
-            _ => false,
-        }
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
+        matches!(self.result_code(), Some(11 | 26))
+    }
+
+    /// SQLite's result code; extended codes share its low byte.
+    fn result_code(&self) -> Option<i32> {
+        let Self::Sqlite { source: sqlx::Error::Database(error), .. } = self else { return None };
+        error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
     }
 }
 
@@ -381,6 +373,9 @@ fn read_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5))
 }
 
+/// What `sqlx::query!` makes of a statement that returns no rows.
+type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+
 /// A write transaction. [`commit`](Self::commit) applies it, dropping it rolls back. Never held across a network call.
 #[derive(Debug)]
 pub struct WriteTx {
@@ -390,6 +385,23 @@ pub struct WriteTx {
 impl WriteTx {
     pub async fn commit(self) -> Result<(), Error> {
         Ok(self.tx.commit().await?)
+    }
+
+    /// Runs a statement.
+    #[track_caller]
+    fn run(&mut self, statement: Statement) -> impl Future<Output = Result<(), Error>> + Send {
+        let changed = self.change(statement);
+        async move { changed.await.map(drop) }
+    }
+
+    /// Runs a statement. Returns how many rows it changed.
+    #[track_caller]
+    fn change(&mut self, statement: Statement) -> impl Future<Output = Result<u64, Error>> + Send {
+        let at = Location::caller();
+        async move {
+            let done = statement.execute(&mut *self.tx).await;
+            done.map(|done| done.rows_affected()).map_err(|source| Error::Sqlite { action: None, at, source })
+        }
     }
 }
 

@@ -93,8 +93,6 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
         format!("The {of} of {name} ends in {}", time_format::length(left))
     };
     Alert {
-        kind: EventType::CredentialExpiring,
-        partner,
         summary,
         detail: format!(
             "It ends on {}. From then on {} {}",
@@ -106,7 +104,6 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
             of.remedy(&name)
         ),
         figures: json!({ "credential": of, "ends_at": end.at, "days": left.as_secs() / 86_400 }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::CredentialExpiring, partner)
     }
 }

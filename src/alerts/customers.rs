@@ -71,8 +71,6 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer])
     let common = reasons.iter().max_by_key(|(_, count)| **count).map(|(why, _)| *why).unwrap_or_default();
     let others = if reasons.len() > 1 { " (for most of them)" } else { "" };
     Alert {
-        kind: EventType::CustomersFailing,
-        partner,
         summary: format!("{} cannot be read", count(customers.len())),
         detail: format!(
             "Partner Center has given no good answer about {} for over an hour, three times in a row; the others of {} \
@@ -82,15 +80,12 @@ fn cannot_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer])
             partner.name
         ),
         figures: json!({ "customers": customers.len() }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::CustomersFailing, partner)
     }
 }
 
 fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) -> Alert<'a> {
     Alert {
-        kind: EventType::CustomersRecovered,
-        partner,
         summary: format!("{} can be read again", count(customers.len())),
         detail: format!(
             "Partner Center answers again about {} of {}. What was decided meanwhile has been told, with the two times \
@@ -99,8 +94,7 @@ fn can_be_read<'a>(partner: &'a PartnerRow, customers: &[UnreadableCustomer]) ->
             partner.name
         ),
         figures: json!({ "customers": customers.len() }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::CustomersRecovered, partner)
     }
 }
 

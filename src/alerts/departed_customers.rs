@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde_json::json;
 use tracing::info;
 
 use crate::alerts::{self, Alert};
 use crate::delivery::message::time_format;
 use crate::delivery::route::Routes;
-use crate::event::{EventType, OperationalNotice};
+use crate::event::EventType;
 use crate::store::{self, LostReview, PartnerRow, Store};
 use crate::text;
 use crate::time::Timestamp;
@@ -32,11 +33,8 @@ pub async fn report(
     }
     let mut tx = store.begin().await?;
     let lost = tx.take_unreported_departures(partner.id, now).await?;
-    let queued = if lost.is_empty() {
-        0
-    } else {
-        alerts::enqueue(&mut tx, routes, Alert::of(EventType::CustomersDeparted, partner, notice(&lost)), now).await?
-    };
+    let queued =
+        if lost.is_empty() { 0 } else { alerts::enqueue(&mut tx, routes, departed(partner, &lost), now).await? };
     tx.commit().await?;
     Ok(queued)
 }
@@ -58,28 +56,25 @@ const WHAT_TO_DO: &str = "Ask the customer whether the reseller relationship was
                           customer is polled rarely, for 90 days, and a verdict is still reported. This message is sent \
                           once.";
 
-fn notice(lost: &[LostReview]) -> OperationalNotice {
-    let mut figures = serde_json::Map::new();
-    let (summary, mut detail) = if let [review] = lost {
-        figures.insert("customer".to_owned(), review.label.clone().into());
-        figures.insert("customer_id".to_owned(), review.customer_id.clone().into());
-        figures.insert("qualification".to_owned(), review.qualification.clone().into());
+fn departed<'a>(partner: &'a PartnerRow, lost: &[LostReview]) -> Alert<'a> {
+    let (summary, detail, figures) = if let [review] = lost {
+        let LostReview { customer_id, label, qualification, .. } = review;
         let why = if review.unlisted {
             "has been missing from Partner Center's customer list for a day"
         } else {
             "answers that there is no relationship any more (403/20002)"
         };
-        let name = name(&review.label);
+        let name = name(label);
         (
             format!("{name} is no longer a customer in Partner Center, in the middle of a review"),
             format!(
                 "{name} {why}. The review for {}, going on since {}, can no longer be followed.",
-                text::line(&review.qualification, 60),
+                text::line(qualification, 60),
                 time_format::moment(review.since)
             ),
+            json!({ "customer": label, "customer_id": customer_id, "qualification": qualification }),
         )
     } else {
-        figures.insert("reviews".to_owned(), lost.len().into());
         let mut detail = "Partner Center does not list these customers any more, or refuses to answer about them \
                           (403/20002). Their reviews can no longer be followed:"
             .to_owned();
@@ -87,11 +82,11 @@ fn notice(lost: &[LostReview]) -> OperationalNotice {
             &mut detail,
             lost.iter().map(|review| (review.label.as_str(), review.qualification.as_str(), review.since)),
         );
-        (format!("{} customers left Partner Center in the middle of a review", lost.len()), detail)
+        let summary = format!("{} customers left Partner Center in the middle of a review", lost.len());
+        (summary, detail, json!({ "reviews": lost.len() }))
     };
-    detail.push('\n');
-    detail.push_str(WHAT_TO_DO);
-    OperationalNotice { summary, detail, figures }
+    let detail = format!("{detail}\n{WHAT_TO_DO}");
+    Alert { summary, detail, figures, ..Alert::new(EventType::CustomersDeparted, partner) }
 }
 
 pub(super) fn name(label: &str) -> String {

@@ -54,7 +54,7 @@ impl Alerter {
         now: Timestamp,
     ) -> Result<usize, store::Error> {
         let is_configured = self.endpoints.contains(&health.name);
-        let is_long_failing = !health.is_idle
+        let is_long_failing = !health.is_idle()
             && health.failing_since().is_some_and(|since| now.since(since) >= Reason::EndpointFailing.after());
         let fails = is_configured && (is_long_failing || health.paused_at.is_some());
         let works = health.failing_since().is_none() && health.paused_at.is_none();
@@ -63,7 +63,9 @@ impl Alerter {
             Some(reported_at) if works || !is_configured => (None, recovered(partner, health, reported_at, now)),
             _ => return Ok(0),
         };
-        error_if(failing_at.is_some(), &alert.summary);
+        if failing_at.is_some() {
+            error!("{}", alert.summary);
+        }
         let mark = async |tx: &mut store::WriteTx| {
             tx.set_endpoint_reported(&health.name, failing_at).await?;
             Ok(failing_at.is_some() || is_configured) // else it left the configuration
@@ -94,12 +96,6 @@ pub(super) fn was_reported_recently(health: &EndpointHealth, now: Timestamp) -> 
     health.dead_reported_at.is_some_and(|at| at <= now && now.since(at) < MIN_INTERVAL)
 }
 
-fn error_if(failing: bool, summary: &str) {
-    if failing {
-        error!("{summary}");
-    }
-}
-
 fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timestamp) -> Alert<'a> {
     let why = health.last_error.as_deref().unwrap_or("it gave no reason");
     let (since, advice) = match (health.paused_at, health.failing_since()) {
@@ -118,28 +114,23 @@ fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timesta
         ),
     };
     Alert {
-        kind: EventType::EndpointFailing,
-        partner,
         summary: format!("The endpoint {} has not delivered since {}", health.name, time_format::moment(since)),
         detail: format!("{why}. {} waiting for it. {advice}", messages(health.pending)),
         figures: json!({ "endpoint": health.name, "waiting": health.pending, "since": since }),
         exclude_endpoint: Some(&health.name),
-        key: None,
+        ..Alert::new(EventType::EndpointFailing, partner)
     }
 }
 
 fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timestamp, now: Timestamp) -> Alert<'a> {
     Alert {
-        kind: EventType::EndpointRecovered,
-        partner,
         summary: format!("The endpoint {} delivers again", health.name),
         detail: format!(
             "What waited for it is sent now. It was told to be failing {} ago.",
             time_format::length(now.since(at))
         ),
         figures: json!({ "endpoint": health.name }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::EndpointRecovered, partner)
     }
 }
 
@@ -152,8 +143,6 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
     };
     let lost = if dead.monitor_only { "It told of vetwatch itself" } else { "Its readers do not know of it" };
     Alert {
-        kind: EventType::DeadLetter,
-        partner,
         summary: format!("{what} to {name} {} given up", if dead.count == 1 { "was" } else { "were" }),
         detail: format!(
             "The last answer: {why}. {lost}. Correct the endpoint, then send again with {redrive}. `vetwatch deliveries \
@@ -161,7 +150,7 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         exclude_endpoint: Some(name),
-        key: None,
+        ..Alert::new(EventType::DeadLetter, partner)
     }
 }
 
@@ -169,8 +158,6 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alert<'
     let Unreadable { endpoint, count, id, error, .. } = unreadable;
     let what = if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
     Alert {
-        kind: EventType::DeadLetter,
-        partner,
         summary: format!("{what} to {endpoint} cannot be sent: what is stored cannot be read"),
         detail: format!(
             "{error}. Nothing is lost or left out: it waits, and is tried again every ten minutes. The database was damaged, \
@@ -178,8 +165,7 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alert<'
              there is of it; `vetwatch deliveries redrive {id}` tries it at once."
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::DeadLetter, partner)
     }
 }
 

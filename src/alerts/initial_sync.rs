@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use super::departed_customers;
 use crate::alerts::{self, Alert};
 use crate::calendar::Reminders;
 use crate::delivery::route::Routes;
-use crate::event::{EventType, OperationalNotice};
+use crate::event::EventType;
 use crate::store::{self, BaselineCounts, PartnerRow, Store};
 use crate::time::Timestamp;
 
@@ -31,22 +33,26 @@ pub async fn report(
         return Ok(0);
     }
     let counts = tx.baseline_counts(partner.id).await?;
-    let notice = notice(&partner.name, &counts, reminders, now);
-    let queued = alerts::enqueue(&mut tx, routes, Alert::of(EventType::InitialSync, partner, notice), now).await?;
+    let queued = alerts::enqueue(&mut tx, routes, initial_sync(partner, &counts, reminders, now), now).await?;
     tx.commit().await?;
     Ok(queued)
 }
 
-fn notice(partner: &str, counts: &BaselineCounts, reminders: &Reminders, now: Timestamp) -> OperationalNotice {
-    let BaselineCounts { watched, paused, not_asked, in_review, approved, denied, .. } = *counts;
+fn initial_sync<'a>(
+    partner: &'a PartnerRow,
+    counts: &BaselineCounts,
+    reminders: &Reminders,
+    now: Timestamp,
+) -> Alert<'a> {
+    let BaselineCounts { watched, paused, unpolled, in_review, approved, denied, .. } = *counts;
     let overdue: Vec<_> = counts.reviews.iter().filter(|(_, _, since)| reminders.is_overdue(*since, now)).collect();
     let customers = if watched == 1 { "1 customer".to_owned() } else { format!("{watched} customers") };
     let mut detail =
         "Every customer was asked once. This is how they stood, and no message was sent for it; from now on \
                       each change is told."
             .to_owned();
-    if not_asked > 0 {
-        let customers = if not_asked == 1 { "1 customer".to_owned() } else { format!("{not_asked} customers") };
+    if unpolled > 0 {
+        let customers = if unpolled == 1 { "1 customer".to_owned() } else { format!("{unpolled} customers") };
         let _ = write!(
             detail,
             "\n{customers} could not be asked so far; `vetwatch customers list` shows who, and `vetwatch status CUSTOMER` why."
@@ -64,18 +70,14 @@ fn notice(partner: &str, counts: &BaselineCounts, reminders: &Reminders, now: Ti
             overdue.iter().map(|(label, what, since)| (label.as_str(), what.as_str(), *since)),
         );
     }
-    let figures = [
-        ("watched", watched),
-        ("in_review", in_review),
-        ("overdue", i64::try_from(overdue.len()).unwrap_or(i64::MAX)),
-        ("approved", approved),
-        ("denied", denied),
-        ("not_asked", not_asked),
-        ("paused", paused),
-    ];
-    OperationalNotice {
-        summary: format!("{partner}: {customers} watched, {in_review} in review, {approved} approved, {denied} denied"),
+    let name = &partner.name;
+    Alert {
+        summary: format!("{name}: {customers} watched, {in_review} in review, {approved} approved, {denied} denied"),
         detail,
-        figures: figures.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect(),
+        figures: json!({
+            "watched": watched, "in_review": in_review, "overdue": overdue.len(), "approved": approved,
+            "denied": denied, "not_asked": unpolled, "paused": paused,
+        }),
+        ..Alert::new(EventType::InitialSync, partner)
     }
 }

@@ -71,8 +71,6 @@ impl Alerter {
         let (Some(partner), Some(kind)) = (self.partner_of(&late.about), late.reason.event()) else { return Ok(0) };
         let [what, _, remedy] = late.reason.words();
         let alert = Alert {
-            kind,
-            partner,
             summary: late.summary(now),
             detail: format!(
                 "What it means: {what}. What helps: {remedy}.{} `vetwatch status` shows how it stands.",
@@ -84,7 +82,7 @@ impl Alerter {
             ),
             figures: figures(late.reason, &late.about, Some(late.since)),
             exclude_endpoint: (late.reason == Reason::DeliveryLate).then_some(&*late.about),
-            key: None,
+            ..Alert::new(kind, partner)
         };
         // Checked every 20 seconds, logged once.
         if !self.outside.has_sent(&alert) {
@@ -115,16 +113,13 @@ impl Alerter {
         };
         info!("{summary}");
         let alert = Alert {
-            kind,
-            partner,
             summary,
             detail: format!(
                 "It was told {} ago that they were not.",
                 time_format::length(now.since(raised.reported_at))
             ),
             figures: figures(raised.reason, about, None),
-            exclude_endpoint: None,
-            key: None,
+            ..Alert::new(kind, partner)
         };
         let was_outside = self.outside.holds(raised);
         let mark = async |tx: &mut store::WriteTx| Ok(tx.clear(raised.reason, about).await? || was_outside);

@@ -43,8 +43,6 @@ impl Alerter {
 
 fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alert<'a> {
     Alert {
-        kind: EventType::PartnerFailing,
-        partner,
         summary: format!("No good answer from Partner Center for {}", time_format::length(length)),
         detail: format!(
             "vetwatch asks for {} and has had no good answer since {}. The last one: {why}. No verdict is lost by that, \
@@ -54,15 +52,12 @@ fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, len
             time_format::moment(since)
         ),
         figures: json!({ "since": since }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::PartnerFailing, partner)
     }
 }
 
 fn implausible(partner: &PartnerRow, since: Timestamp) -> Alert<'_> {
     Alert {
-        kind: EventType::PartnerFailing,
-        partner,
         summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
         detail: format!(
             "Since {} Partner Center answers for more customers of {1} than is plausible that a qualification is gone. \
@@ -73,16 +68,13 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alert<'_> {
             partner.name
         ),
         figures: json!({ "since": since }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::PartnerFailing, partner)
     }
 }
 
 fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alert<'_> {
     let length = time_format::length(now.since(since));
     Alert {
-        kind: EventType::PartnerRecovered,
-        partner,
         summary: format!("Partner Center can be read again, after {length}"),
         detail: format!(
             "{} could not be read from {} on. What changed meanwhile is told now, with the two times between which it \
@@ -91,7 +83,6 @@ fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alert<'_
             time_format::moment(since)
         ),
         figures: json!({ "since": since, "minutes": now.since(since).as_secs() / 60 }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::PartnerRecovered, partner)
     }
 }

@@ -86,8 +86,6 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         replies.push(format!("and {} more", said.len() - MAX_NAMES));
     }
     Alert {
-        kind: EventType::DeadLetter,
-        partner,
         summary: format!(
             "{what} to {endpoint} {} given up for {recipients}",
             if refusals.len() == 1 { "was" } else { "were" }
@@ -99,6 +97,6 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         ),
         figures: json!({ "endpoint": endpoint, "messages": refusals.len(), "recipients": said.len() }),
         exclude_endpoint: Some(endpoint),
-        key: None,
+        ..Alert::new(EventType::DeadLetter, partner)
     }
 }

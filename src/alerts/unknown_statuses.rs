@@ -33,8 +33,6 @@ pub async fn report(
             format!("{} customers have", unknown.customers)
         };
         let alert = Alert {
-            kind: EventType::UnknownStatus,
-            partner,
             summary: format!("Partner Center writes a vetting status that vetwatch does not know: {}", unknown.status),
             detail: format!(
                 "{customers} it now. It is kept and shown as it is, and never taken for a verdict: nobody is told when a \
@@ -42,8 +40,7 @@ pub async fn report(
                  vetwatch. This is told once for each word."
             ),
             figures: json!({ "vetting_status": unknown.status, "customers": unknown.customers }),
-            exclude_endpoint: None,
-            key: None,
+            ..Alert::new(EventType::UnknownStatus, partner)
         };
         queued += alerts::enqueue(&mut tx, routes, alert, now).await?;
     }

@@ -80,8 +80,6 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alert<'a>
         "After 15 minutes the operators' endpoints are sent what it tells."
     };
     Alert {
-        kind: EventType::DeadLetter,
-        partner,
         summary: format!("{what} for {endpoint}, an endpoint that is not configured"),
         detail: format!(
             "{} waiting, the oldest since {}. {lost} Nothing is lost: it is kept, and sent once the configuration has an \
@@ -91,8 +89,7 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alert<'a>
             time_format::moment(*oldest_at),
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::DeadLetter, partner)
     }
 }
 
@@ -102,8 +99,6 @@ fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now:
     let what = if count == 1 { "A message".to_owned() } else { format!("{count} messages") };
     let verb = if count == 1 { "waits" } else { "wait" };
     Alert {
-        kind: EventType::DeadLetter,
-        partner,
         summary: format!("{what} to {endpoint} still {verb} after {}", time_format::length(now.since(*since))),
         detail: format!(
             "{endpoint} is not known to fail: mostly it has taken later ones. The last answer: {why}. It is not given up yet and is tried on, at \
@@ -112,7 +107,6 @@ fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now:
              {id} --to ENDPOINT` tells another endpoint instead."
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
-        exclude_endpoint: None,
-        key: None,
+        ..Alert::new(EventType::DeadLetter, partner)
     }
 }

@@ -88,7 +88,8 @@ async fn poll_now(
     let mut stopped = None;
     let parts = context.assemble(config, store).await?;
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
-        if rows.is_none() && part.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none() {
+        if rows.is_none() && part.poller.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none()
+        {
             // The customers are not known before the first sync.
             sync::one(&part.customer_sync).await?;
         }

@@ -17,7 +17,7 @@ pub(super) async fn sync(context: &Context, partner: Option<&str>) -> Result<Exi
     let mut done = Vec::new();
     for part in context.assemble(&config, &store).await?.partners {
         let list = part.customer_sync;
-        if partner.map_or(part.synced, |wanted| wanted == list.name) {
+        if partner.map_or(list.synced, |wanted| wanted == list.name) {
             let summary = one(&list).await?;
             done.push((list.name, summary));
         }

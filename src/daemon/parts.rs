@@ -34,8 +34,6 @@ pub struct PartnerParts {
     pub poller: Poller,
     pub poke: Arc<Notify>,
     pub customer_sync: CustomerSync,
-    /// Customers are taken over from Partner Center's list.
-    pub synced: bool,
     pub customer_sync_poke: Arc<Notify>,
     pub activity_log: ActivityLog,
 }
@@ -146,7 +144,7 @@ async fn partner(
 ) -> Result<PartnerParts, Error> {
     let mut tx = store.begin().await?;
     let row = tx.partner(&settings.name, clock.now()).await?;
-    let limit = tx.set_reduced_rate_limit(row.id).await?;
+    let limit = tx.reduced_rate_limit(row.id).await?;
     tx.commit().await?;
     let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
     let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
@@ -202,7 +200,6 @@ async fn partner(
         poller,
         poke: Arc::new(Notify::new()),
         customer_sync,
-        synced,
         customer_sync_poke: Arc::new(Notify::new()),
         activity_log,
     })

@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::backoff::doubled;
 use super::batch::Batch;
 use super::flight::{Answered, Flight, PollOutcome};
 use super::{PollRound, Poller};
@@ -198,7 +199,7 @@ impl Poller {
         } else if no_relationship {
             self.intervals().first_confirmation.min(usual) // for once, it may be a mistake
         } else {
-            Duration::from_secs(30).saturating_mul(2_u32.saturating_pow(customer.poll_failures.min(16))).min(usual)
+            doubled(Duration::from_secs(30), customer.poll_failures).min(usual)
         };
         warn!(
             partner = self.partner.name,

@@ -8,6 +8,7 @@ use super::Poller;
 use super::flight::{Answered, Flight};
 use crate::partner_center::Error;
 use crate::store;
+use crate::time::Timestamp;
 
 /// The longest pause without another try, whatever Partner Center says.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_hours(1);
@@ -16,14 +17,23 @@ pub(crate) const MAX_BACKOFF: Duration = Duration::from_hours(1);
 /// time, a throttled client waits as long as `Retry-After` says; later at least that long.
 pub(crate) fn pause(error: &Error, backoffs: u32, in_review: Duration) -> Duration {
     let first = in_review.min(Duration::from_mins(1));
-    let backoff =
-        first.saturating_mul(2_u32.saturating_pow(backoffs.min(16))).min(in_review.min(Duration::from_mins(15)));
+    let backoff = doubled(first, backoffs).min(in_review.min(Duration::from_mins(15)));
     let pause = match error {
         Error::Throttled { wait: Some(wait), .. } if backoffs == 0 => *wait,
         Error::Throttled { wait: Some(wait), .. } => backoff.max(*wait),
         _ => backoff,
     };
     pause.min(MAX_BACKOFF)
+}
+
+/// `first`, doubled with each of `failures` in a row.
+pub(crate) fn doubled(first: Duration, failures: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(failures.min(16)))
+}
+
+/// True if `at` is ahead. Farther than the longest backoff means that the clock was set back.
+pub(crate) fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > now && at <= now.after(MAX_BACKOFF)
 }
 
 impl Poller {

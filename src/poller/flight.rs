@@ -72,11 +72,6 @@ impl Flight {
         !(self.waiting.is_empty() && self.running.is_empty() && self.answered.is_empty())
     }
 
-    /// True if the next poll probes whether the fault is over.
-    pub(super) fn is_probe(&self) -> bool {
-        self.was_backing_off
-    }
-
     pub(super) fn arrived(&mut self, answered: Option<Answered>) {
         if answered.as_ref().is_some_and(|answered| answered.pauses_before == self.pauses) {
             self.since_pause -= 1;

@@ -42,7 +42,7 @@ impl Poller {
         let limit = self.budget.limit(now);
         if self.limit.swap(limit.unwrap_or(0), Ordering::Relaxed) != limit.unwrap_or(0) {
             let mut tx = self.store.begin().await?;
-            tx.reduced_rate_limit(self.partner.id, limit).await?;
+            tx.set_reduced_rate_limit(self.partner.id, limit).await?;
             tx.commit().await?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::columns::{Count, NullableTime};
 use super::{CustomerId, Error, PartnerId, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
@@ -74,28 +75,17 @@ pub struct SeenOperation {
 
 impl Store {
     pub async fn log_state(&self, partner: PartnerId) -> Result<LogState, Error> {
-        let row = sqlx::query!(
-            r#"select activity_log_cursor, activity_log_read_at, activity_log_full_at, activity_log_failing_since,
-                      activity_log_retry_at, activity_log_failures,
-                      activity_log_newest_first as "newest_first: bool", activity_log_refused as "refused: bool",
-                      activity_log_counts as "counts: bool"
+        let state = sqlx::query_as!(
+            LogState,
+            r#"select activity_log_cursor as "cursor!: NullableTime", activity_log_read_at as "read_at!: NullableTime",
+                      activity_log_full_at as "full_at!: NullableTime", activity_log_newest_first as "newest_first: bool",
+                      activity_log_failing_since as "failing_since!: NullableTime",
+                      activity_log_retry_at as "retry_at!: NullableTime", activity_log_failures as "failures!: Count",
+                      activity_log_refused as "refused: bool", activity_log_counts as "counts: bool"
                from partner where id = ?"#,
             partner
-        )
-        .fetch_one(&self.read)
-        .await?;
-        let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        Ok(LogState {
-            cursor: at(row.activity_log_cursor),
-            read_at: at(row.activity_log_read_at),
-            full_at: at(row.activity_log_full_at),
-            newest_first: row.newest_first,
-            failing_since: at(row.activity_log_failing_since),
-            retry_at: at(row.activity_log_retry_at),
-            failures: u32::try_from(row.activity_log_failures).unwrap_or(u32::MAX),
-            refused: row.refused,
-            counts: row.counts,
-        })
+        );
+        Ok(state.fetch_one(&self.read).await?)
     }
 
     /// Digests of the operations that were seen and will be read again.
@@ -120,7 +110,6 @@ impl Store {
 impl WriteTx {
     /// The watched customers among these normalised ids.
     pub async fn watched_among(&mut self, partner: PartnerId, keys: &[&str]) -> Result<Vec<ActiveCustomer>, Error> {
-        let keys = json(&keys)?;
         let rows = sqlx::query!(
             r#"select c.id as "id!: CustomerId", c.customer_key, c.poll_class, c.departed_since is not null as "left!: bool",
                       c.submitted_at, c.watch_closely_until,
@@ -132,7 +121,7 @@ impl WriteTx {
                from json_each(?2) cross join customer c
                  on c.partner = ?1 and c.customer_key = value and c.removed_at is null"#,
             partner,
-            keys
+            json(&keys)?
         )
         .fetch_all(&mut *self.tx)
         .await?;
@@ -154,23 +143,23 @@ impl WriteTx {
 
     /// Those of these normalised ids that were never in the database. Customers removed by hand were.
     pub async fn never_watched(&mut self, partner: PartnerId, keys: &[&str]) -> Result<HashSet<String>, Error> {
-        let keys = json(&keys)?;
         let unknown = sqlx::query_scalar!(
             r#"select value || '' as "key!: String" from json_each(?2)
                where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value)"#,
             partner,
-            keys
+            json(&keys)?
         );
         Ok(unknown.fetch_all(&mut *self.tx).await?.into_iter().collect())
     }
 
     /// Records a submission. Makes nothing due.
     pub async fn note_submission(&mut self, row: CustomerId, at: Timestamp) -> Result<(), Error> {
-        let at = at.as_millis();
-        sqlx::query!("update customer set submitted_at = max(coalesce(submitted_at, 0), ?2) where id = ?1", row, at)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update customer set submitted_at = max(coalesce(submitted_at, 0), ?2) where id = ?1",
+            row,
+            at.as_millis()
+        ))
+        .await
     }
 
     /// Makes the customer due now and watches it closely; sets `class` unless an entry is missing or it departed.
@@ -181,20 +170,17 @@ impl WriteTx {
         class: PollClass,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (until, class, now) = (until.as_millis(), class.as_str(), now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer
              set watch_closely_until = max(coalesce(watch_closely_until, 0), ?2), next_poll_at = min(next_poll_at, ?4),
                  poll_class = case when poll_class = 'confirming' or departed_since is not null then poll_class else ?3 end
              where id = ?1",
             row,
-            until,
-            class,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            until.as_millis(),
+            class.as_str(),
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Adds customers, due now, as a customer list sync would. Existing rows stay as they are.
@@ -204,8 +190,7 @@ impl WriteTx {
         discovered: &[DiscoveredCustomer],
         now: Timestamp,
     ) -> Result<u64, Error> {
-        let (rows, now) = (json(&discovered)?, now.as_millis());
-        let added = sqlx::query!(
+        self.change(sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, source, added_at, next_poll_at, poll_class,
                                    watch_closely_until, submitted_at)
              select ?1, value ->> 'id', value ->> 'key', value ->> 'name', 'synced', ?3, ?3, 'in_review',
@@ -214,20 +199,15 @@ impl WriteTx {
              where not exists (select 1 from customer c where c.partner = ?1 and c.customer_key = value ->> 'key')
              group by value ->> 'key'",
             partner,
-            rows,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(added.rows_affected())
+            json(&discovered)?,
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Records a completed scan.
     pub async fn log_was_read(&mut self, partner: PartnerId, read: LogRead) -> Result<(), Error> {
-        let (cursor, now) = (read.cursor.as_millis(), read.now.as_millis());
-        let (is_full, goes_on) = (read.full.is_some(), read.goes_on);
-        let newest_first = read.full.unwrap_or_default();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner
              set activity_log_cursor = ?2,
                  activity_log_read_at = case when ?6 then activity_log_read_at else ?3 end,
@@ -237,15 +217,13 @@ impl WriteTx {
                  activity_log_error = null, activity_log_refused = 0
              where id = ?1",
             partner,
-            cursor,
-            now,
-            is_full,
-            newest_first,
-            goes_on
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            read.cursor.as_millis(),
+            read.now.as_millis(),
+            read.full.is_some(),
+            read.full.unwrap_or_default(),
+            read.goes_on
+        ))
+        .await
     }
 
     /// Records a failed scan. It says nothing about the customers in the log. `refused` if a retry alone will not help.
@@ -257,22 +235,19 @@ impl WriteTx {
         error: &str,
         refused: bool,
     ) -> Result<(), Error> {
-        let (now, retry_at) = (now.as_millis(), retry_at.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner
              set activity_log_failing_since = coalesce(activity_log_failing_since, ?2), activity_log_retry_at = ?3,
                  activity_log_failures = activity_log_failures + 1, activity_log_error = ?4,
                  activity_log_refused = max(activity_log_refused, ?5)
              where id = ?1",
             partner,
-            now,
-            retry_at,
+            now.as_millis(),
+            retry_at.as_millis(),
             error,
             refused
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Remembers operations, and forgets those before `first_day`, which are not read again.
@@ -282,20 +257,16 @@ impl WriteTx {
         operations: &[SeenOperation],
         first_day: i64,
     ) -> Result<(), Error> {
-        sqlx::query!("delete from activity_log_seen where partner = ?1 and day < ?2", partner, first_day)
-            .execute(&mut *self.tx)
+        self.run(sqlx::query!("delete from activity_log_seen where partner = ?1 and day < ?2", partner, first_day))
             .await?;
-        let operations = json(&operations)?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into activity_log_seen (partner, operation, day)
              select ?1, value ->> 'operation', value ->> 'day' from json_each(?2) where true
              on conflict do nothing",
             partner,
-            operations
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            json(&operations)?
+        ))
+        .await
     }
 
     /// Sets whether the log is relied on. Spreads unqualified customers over their new interval `every`, so that they
@@ -307,21 +278,16 @@ impl WriteTx {
         every: Duration,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (now, every) = (now.as_millis(), i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1));
-        sqlx::query!("update partner set activity_log_counts = ?2 where id = ?1", partner, counts)
-            .execute(&mut *self.tx)
-            .await?;
-        sqlx::query!(
+        self.run(sqlx::query!("update partner set activity_log_counts = ?2 where id = ?1", partner, counts)).await?;
+        self.run(sqlx::query!(
             // A fixed phase per customer: one that is moved again and again still gets its turn.
             "update customer set next_poll_at = ?2 + (((id * 7919000 - ?2) % ?3) + ?3) % ?3
              where partner = ?1 and poll_class = 'unqualified' and removed_at is null and paused_at is null
                and departed_since is null and next_poll_at > ?2",
             partner,
-            now,
-            every
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis(),
+            i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1)
+        ))
+        .await
     }
 }

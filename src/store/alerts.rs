@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::SqliteConnection;
 
+use super::columns::NullableTime;
 use super::{CustomerId, Error, PartnerId, Store, WriteTx, json};
 use crate::event::Event;
 use crate::partner_center::Expiry;
@@ -54,8 +55,8 @@ pub struct EndpointHealth {
     /// When dead or stranded messages were last reported.
     pub dead_reported_at: Option<Timestamp>,
     pub pending: i64,
-    /// All pending deliveries are deferred (quiet hours), so no attempt shows whether it works again.
-    pub is_idle: bool,
+    /// How many of them are deferred (quiet hours).
+    pub deferred: i64,
 }
 
 /// Dead deliveries that were not reported yet.
@@ -75,7 +76,14 @@ impl EndpointHealth {
     /// Since when it has accepted nothing; `None` if it works.
     #[must_use]
     pub fn failing_since(&self) -> Option<Timestamp> {
-        [self.closed_since, self.unconfirmed_since].into_iter().flatten().min()
+        let unconfirmed_since = self.unconfirmed_since.filter(|_| self.pending > 0);
+        [self.closed_since, unconfirmed_since].into_iter().flatten().min()
+    }
+
+    /// All pending deliveries are deferred, so no attempt shows whether it works again.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending > 0 && self.deferred == self.pending
     }
 }
 
@@ -89,36 +97,26 @@ impl PartnerHealth {
 
 impl Store {
     pub async fn partner_health(&self, partner: PartnerId) -> Result<PartnerHealth, Error> {
-        let row = sqlx::query!(
-            r#"select p.failing_since, p.last_failed_at, p.last_failure, p.mass_absence_since, p.failing_reported_since, p.recovered_at,
-                      p.unreadable_pending_since, p.readable_pending_since,
+        let health = sqlx::query_as!(
+            PartnerHealth,
+            r#"select p.failing_since as "failing_since!: NullableTime", p.last_failed_at as "last_failed_at!: NullableTime",
+                      p.last_failure, p.mass_absence_since as "mass_absence_since!: NullableTime",
+                      p.failing_reported_since as "failing_reported_since!: NullableTime",
+                      p.recovered_at as "recovered_at!: NullableTime",
+                      p.unreadable_pending_since as "unreadable_pending_since!: NullableTime",
+                      p.readable_pending_since as "readable_pending_since!: NullableTime",
                       count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is null) as "unreadable!: i64",
                       count(*) filter (where c.unreadable_since is null and c.unreadable_reported_at is not null) as "readable!: i64",
-                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is not null) as "known!: i64",
-                      max(c.unreadable_reported_at) as "reported_at: i64"
+                      count(*) filter (where c.unreadable_since is not null and c.unreadable_reported_at is not null)
+                          as "known_unreadable!: i64",
+                      max(c.unreadable_reported_at) as "customers_reported_at!: NullableTime"
                from partner p
                left join customer c on c.partner = p.id and (c.unreadable_since is not null or c.unreadable_reported_at is not null)
                                    and c.removed_at is null and c.paused_at is null
                where p.id = ? group by p.id"#,
             partner
-        )
-        .fetch_one(&self.read)
-        .await?;
-        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
-        Ok(PartnerHealth {
-            failing_since: at(row.failing_since),
-            last_failed_at: at(row.last_failed_at),
-            last_failure: row.last_failure,
-            mass_absence_since: at(row.mass_absence_since),
-            failing_reported_since: at(row.failing_reported_since),
-            recovered_at: at(row.recovered_at),
-            unreadable_pending_since: at(row.unreadable_pending_since),
-            readable_pending_since: at(row.readable_pending_since),
-            unreadable: row.unreadable,
-            readable: row.readable,
-            customers_reported_at: at(row.reported_at),
-            known_unreadable: row.known,
-        })
+        );
+        Ok(health.fetch_one(&self.read).await?)
     }
 
     /// Since when every poll has failed.
@@ -130,28 +128,19 @@ impl Store {
     }
 
     pub async fn endpoint_health(&self, now: Timestamp) -> Result<Vec<EndpointHealth>, Error> {
-        let now = now.as_millis();
-        let rows = sqlx::query!(
-            r#"select e.name, e.closed_since, e.unconfirmed_since, e.paused_at, e.last_error, e.failing_reported_at, e.dead_reported_at,
+        let endpoints = sqlx::query_as!(
+            EndpointHealth,
+            r#"select e.name, e.closed_since as "closed_since!: NullableTime",
+                      e.unconfirmed_since as "unconfirmed_since!: NullableTime", e.paused_at as "paused_at!: NullableTime",
+                      e.last_error, e.failing_reported_at as "failing_reported_at!: NullableTime",
+                      e.dead_reported_at as "dead_reported_at!: NullableTime",
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending') as "pending!: i64",
                       (select count(*) from delivery d where d.endpoint = e.name and d.state = 'pending'
-                          and d.deferred_until > ?1) as "held!: i64"
+                          and d.deferred_until > ?1) as "deferred!: i64"
                from endpoint e order by e.name"#,
-            now
+            now.as_millis()
         );
-        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
-        let endpoints = rows.fetch_all(&self.read).await?.into_iter().map(|row| EndpointHealth {
-            name: row.name,
-            closed_since: at(row.closed_since),
-            unconfirmed_since: at(row.unconfirmed_since).filter(|_| row.pending > 0),
-            paused_at: at(row.paused_at),
-            last_error: row.last_error,
-            failing_reported_at: at(row.failing_reported_at),
-            dead_reported_at: at(row.dead_reported_at),
-            pending: row.pending,
-            is_idle: row.pending > 0 && row.held == row.pending,
-        });
-        Ok(endpoints.collect())
+        Ok(endpoints.fetch_all(&self.read).await?)
     }
 
     /// Dead deliveries of the endpoint that were not reported yet; without those of `monitor.dead_letter` events, or
@@ -188,38 +177,32 @@ async fn unreported_dead(connection: &mut SqliteConnection, endpoint: &str) -> R
 impl WriteTx {
     /// Records a failed poll of the partner.
     pub async fn partner_failed(&mut self, partner: PartnerId, now: Timestamp, why: &str) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             // A stored time in the future means that the clock was set back.
             "update partner set failing_since = min(coalesce(failing_since, ?1), ?1), last_failed_at = ?1, last_failure = ?2
              where id = ?3",
-            now,
+            now.as_millis(),
             why,
             partner
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Records a good response. With `due`, customers whose polls failed meanwhile become due.
     pub async fn partner_answered(&mut self, partner: PartnerId, now: Timestamp, due: bool) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set failing_since = null, last_failed_at = null, last_failure = null where id = ?",
             partner
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         if due {
-            sqlx::query!(
+            self.run(sqlx::query!(
                 "update customer set next_poll_at = ?1
                  where partner = ?2 and removed_at is null and paused_at is null and poll_failures > 0
                    and next_poll_at > ?1 and polling_since is null",
-                now,
+                now.as_millis(),
                 partner
-            )
-            .execute(&mut *self.tx)
+            ))
             .await?;
         }
         Ok(())
@@ -227,37 +210,39 @@ impl WriteTx {
 
     /// Stores when the partner's credentials expire.
     pub async fn save_credentials(&mut self, partner: PartnerId, ends: &[Expiry]) -> Result<(), Error> {
-        let ends = json(&ends)?;
-        sqlx::query!("update partner set credentials = ?1 where id = ?2 and credentials is not ?1", ends, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update partner set credentials = ?1 where id = ?2 and credentials is not ?1",
+            json(&ends)?,
+            partner
+        ))
+        .await
     }
 
     /// Whether an event has this deduplication key.
     pub async fn has_dedup_key(&mut self, dedup_key: &str) -> Result<bool, Error> {
         let exists = sqlx::query_scalar!(
-            r#"select exists (select 1 from event where dedup_key = ?) as "told!: bool""#,
+            r#"select exists (select 1 from event where dedup_key = ?) as "exists!: bool""#,
             dedup_key
         );
         Ok(exists.fetch_one(&mut *self.tx).await?)
     }
 
     pub async fn set_dedup_key(&mut self, event: &Event, dedup_key: &str) -> Result<(), Error> {
-        let id = event.data.event_id.to_string();
-        sqlx::query!("update event set dedup_key = ? where id = ?", dedup_key, id).execute(&mut *self.tx).await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update event set dedup_key = ? where id = ?",
+            dedup_key,
+            event.data.event_id.to_string()
+        ))
+        .await
     }
 
     /// Stores the reduced requests a minute after throttling; `None` means the configured limit.
-    pub async fn reduced_rate_limit(&mut self, partner: PartnerId, limit: Option<u32>) -> Result<(), Error> {
-        sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+    pub async fn set_reduced_rate_limit(&mut self, partner: PartnerId, limit: Option<u32>) -> Result<(), Error> {
+        self.run(sqlx::query!("update partner set reduced_rate_limit = ? where id = ?", limit, partner)).await
     }
 
-    pub async fn set_reduced_rate_limit(&mut self, partner: PartnerId) -> Result<Option<u32>, Error> {
+    /// The reduced requests a minute that are stored.
+    pub async fn reduced_rate_limit(&mut self, partner: PartnerId) -> Result<Option<u32>, Error> {
         let limit = sqlx::query_scalar!("select reduced_rate_limit from partner where id = ?", partner)
             .fetch_one(&mut *self.tx)
             .await?;
@@ -265,19 +250,17 @@ impl WriteTx {
     }
 
     pub async fn mark_partner_failing(&mut self, partner: PartnerId, since: Timestamp) -> Result<(), Error> {
-        let since = since.as_millis();
-        sqlx::query!("update partner set failing_reported_since = ? where id = ?", since, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!("update partner set failing_reported_since = ? where id = ?", since.as_millis(), partner))
+            .await
     }
 
     pub async fn partner_recovered(&mut self, partner: PartnerId, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!("update partner set failing_reported_since = null, recovered_at = ? where id = ?", now, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update partner set failing_reported_since = null, recovered_at = ? where id = ?",
+            now.as_millis(),
+            partner
+        ))
+        .await
     }
 
     /// Sets since when there are customers to report.
@@ -287,17 +270,13 @@ impl WriteTx {
         unreadable_pending_since: Option<Timestamp>,
         readable_pending_since: Option<Timestamp>,
     ) -> Result<(), Error> {
-        let (unreadable, readable) =
-            (unreadable_pending_since.map(Timestamp::as_millis), readable_pending_since.map(Timestamp::as_millis));
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set unreadable_pending_since = ?, readable_pending_since = ? where id = ?",
-            unreadable,
-            readable,
+            unreadable_pending_since.map(Timestamp::as_millis),
+            readable_pending_since.map(Timestamp::as_millis),
             partner
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Takes the unreadable customers that were not reported, by name, and marks them as reported.
@@ -306,14 +285,13 @@ impl WriteTx {
         partner: PartnerId,
         now: Timestamp,
     ) -> Result<Vec<UnreadableCustomer>, Error> {
-        let now = now.as_millis();
         let mut taken = sqlx::query_as!(
             UnreadableCustomer,
             r#"update customer set unreadable_reported_at = ?
                where partner = ? and unreadable_since is not null and unreadable_reported_at is null
                  and removed_at is null and paused_at is null
                returning id as "row!: CustomerId", name, last_error"#,
-            now,
+            now.as_millis(),
             partner
         )
         .fetch_all(&mut *self.tx)
@@ -339,23 +317,22 @@ impl WriteTx {
     }
 
     pub async fn set_endpoint_reported(&mut self, endpoint: &str, failing_at: Option<Timestamp>) -> Result<(), Error> {
-        let at = failing_at.map(Timestamp::as_millis);
-        sqlx::query!("update endpoint set failing_reported_at = ? where name = ?", at, endpoint)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update endpoint set failing_reported_at = ? where name = ?",
+            failing_at.map(Timestamp::as_millis),
+            endpoint
+        ))
+        .await
     }
 
     /// As [`Store::unreported_dead`], and marks them as reported.
     pub async fn take_dead(&mut self, endpoint: &str, now: Timestamp) -> Result<Option<DeadLetters>, Error> {
         let dead = unreported_dead(&mut self.tx, endpoint).await?;
-        let at = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set operators_notified_at = ? where endpoint = ? and state = 'dead' and operators_notified_at is null",
-            at,
+            now.as_millis(),
             endpoint
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         self.mark_messages_reported(endpoint, now).await?;
         Ok(dead)
@@ -363,14 +340,11 @@ impl WriteTx {
 
     /// Records that messages of this endpoint were reported.
     pub(super) async fn mark_messages_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into endpoint (name, dead_reported_at) values (?1, ?2) on conflict (name) do update set dead_reported_at = ?2",
             endpoint,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis()
+        ))
+        .await
     }
 }

@@ -1,5 +1,6 @@
 //! Whether work is late, and which alerts are raised.
 
+use super::columns::NullableTime;
 use super::{Error, PartnerId, Store, WriteTx};
 use crate::time::{Clock as _, SystemClock, Timestamp};
 use vetwatch_core::reason::Reason;
@@ -62,19 +63,13 @@ impl Store {
     }
 
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {
-        let rows = sqlx::query!(
-            r#"select id as "id!: PartnerId", name, failing_since is not null as "failing!: bool",
-                      activity_log_counts as "log_is_read!: bool", list_failing_since
+        let partners = sqlx::query_as!(
+            WatchedPartner,
+            r#"select id as "row!: PartnerId", name, failing_since is not null as "failing!: bool",
+                      activity_log_counts as "log_is_read!: bool", list_failing_since as "list_failing_since!: NullableTime"
                from partner order by name"#
         );
-        let partners = rows.fetch_all(&self.read).await?.into_iter().map(|row| WatchedPartner {
-            row: row.id,
-            name: row.name,
-            failing: row.failing,
-            log_is_read: row.log_is_read,
-            list_failing_since: row.list_failing_since.map(Timestamp::from_millis),
-        });
-        Ok(partners.collect())
+        Ok(partners.fetch_all(&self.read).await?)
     }
 
     /// When the oldest pending delivery is due; `None` if there is none, or the endpoint is backing off or paused.
@@ -109,33 +104,33 @@ impl Store {
 impl WriteTx {
     /// Raises an alert. False if it was raised already.
     pub async fn raise(&mut self, reason: Reason, about: &str, now: Timestamp) -> Result<bool, Error> {
-        let (reason, now) = (reason.as_str(), now.as_millis());
-        let done = sqlx::query!(
-            "insert into raised_alert (reason, about, reported_at) values (?, ?, ?) on conflict do nothing",
-            reason,
-            about,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(self
+            .change(sqlx::query!(
+                "insert into raised_alert (reason, about, reported_at) values (?, ?, ?) on conflict do nothing",
+                reason.as_str(),
+                about,
+                now.as_millis()
+            ))
+            .await?
+            > 0)
     }
 
     /// Sets since when the cause of an alert seems gone; `None` if it is back.
     pub async fn set_over_since(&mut self, reason: Reason, about: &str, since: Option<Timestamp>) -> Result<(), Error> {
-        let (reason, since) = (reason.as_str(), since.map(Timestamp::as_millis));
-        sqlx::query!("update raised_alert set over_since = ? where reason = ? and about = ?", since, reason, about)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update raised_alert set over_since = ? where reason = ? and about = ?",
+            since.map(Timestamp::as_millis),
+            reason.as_str(),
+            about
+        ))
+        .await
     }
 
     /// Clears an alert. False if it was not raised.
     pub async fn clear(&mut self, reason: Reason, about: &str) -> Result<bool, Error> {
-        let reason = reason.as_str();
-        let done = sqlx::query!("delete from raised_alert where reason = ? and about = ?", reason, about)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(self
+            .change(sqlx::query!("delete from raised_alert where reason = ? and about = ?", reason.as_str(), about))
+            .await?
+            > 0)
     }
 }

@@ -111,8 +111,7 @@ impl WriteTx {
 
     /// Records a complete list of `size` customers, which the next one is measured against.
     pub async fn record_complete_list(&mut self, partner: PartnerId, size: u64, now: Timestamp) -> Result<(), Error> {
-        let (size, now) = (i64::try_from(size).unwrap_or(i64::MAX), now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             // An empty list is no baseline for new customers: the right to read it may just have been granted.
             "update partner
              set last_synced_at = ?2, first_synced_at = case when ?3 > 0 then coalesce(first_synced_at, ?2) else first_synced_at end,
@@ -120,12 +119,10 @@ impl WriteTx {
                  list_retry_at = null, list_failures = 0, list_error = null, list_failing_since = null
              where id = ?1",
             partner,
-            now,
-            size
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis(),
+            i64::try_from(size).unwrap_or(i64::MAX)
+        ))
+        .await
     }
 
     /// Records a list that ended and was too short; `since` and `size` are those of the first that agrees with it.
@@ -135,20 +132,17 @@ impl WriteTx {
         (since, size): (Timestamp, u64),
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (since, size, now) = (since.as_millis(), i64::try_from(size).unwrap_or(i64::MAX), now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner
              set list_read_at = ?2, list_short_since = ?3, list_short_size = ?4,
                  list_retry_at = null, list_failures = 0, list_error = null, list_failing_since = null
              where id = ?1",
             partner,
-            now,
-            since,
-            size
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis(),
+            since.as_millis(),
+            i64::try_from(size).unwrap_or(i64::MAX)
+        ))
+        .await
     }
 
     /// Records a failed sync. It says nothing about the customers in the list.
@@ -159,19 +153,16 @@ impl WriteTx {
         error: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (retry_at, now) = (retry_at.as_millis(), now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner
              set list_retry_at = ?2, list_failures = list_failures + 1, list_error = ?3,
                  list_failing_since = min(coalesce(list_failing_since, ?4), ?4)
              where id = ?1",
             partner,
-            retry_at,
+            retry_at.as_millis(),
             error,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis()
+        ))
+        .await
     }
 }

@@ -73,7 +73,7 @@ impl WriteTx {
             contact: None,
         };
         let doing = |error: Error| error.while_doing("add a customer");
-        let partner = self.partner_id(partner, now).await.map_err(doing)?;
+        let partner = self.partner(partner, now).await.map_err(doing)?.id;
         let upserted = self.upsert(partner, &[customer], Event::AddedByHand, now).await.map_err(doing)?;
         Ok(upserted
             .known
@@ -91,7 +91,7 @@ impl WriteTx {
         imported: &mut Imported,
     ) -> Result<(), Error> {
         let doing = |error: Error| error.while_doing("import customers");
-        let partner = self.partner_id(partner, now).await.map_err(doing)?;
+        let partner = self.partner(partner, now).await.map_err(doing)?.id;
         let ids = json(&customers.iter().map(|customer| key(&customer.id)).collect::<Vec<_>>())?;
         let returned = sqlx::query_scalar!(
             r#"select count(*) as "returned!: i64" from json_each(?2)
@@ -108,19 +108,6 @@ impl WriteTx {
         imported.updated += upserted.updated;
         imported.unchanged += (upserted.known.len() as u64).saturating_sub(upserted.updated);
         Ok(())
-    }
-
-    /// The row of the partner; creates it if it is new.
-    async fn partner_id(&mut self, partner: &str, now: Timestamp) -> Result<PartnerId, Error> {
-        let now = now.as_millis();
-        let created = sqlx::query!(
-            "insert into partner (name, watching_since) values (?1, ?2) on conflict (name) do nothing",
-            partner,
-            now,
-        );
-        created.execute(&mut *self.tx).await?;
-        let id = sqlx::query_scalar!(r#"select id as "id!: PartnerId" from partner where name = ?1"#, partner);
-        Ok(id.fetch_one(&mut *self.tx).await?)
     }
 
     /// Inserts the customers that are new, due now, and updates the others, to whose membership the event is applied.
@@ -143,7 +130,7 @@ impl WriteTx {
         );
         let known = known.fetch_all(&mut *self.tx).await?;
         let known = self.apply_membership(&known, event, now).await?;
-        let updated = sqlx::query!(
+        let update = sqlx::query!(
             "with j as materialized (
                  select c.id as row, value ->> 'name' as name, value ->> 'domain' as domain, value ->> 'tags' as tags,
                         value ->> 'contact' as contact
@@ -158,11 +145,10 @@ impl WriteTx {
             partner,
             rows,
         );
-        let updated = updated.execute(&mut *self.tx).await?.rows_affected();
+        let updated = self.change(update).await?;
         let (new, _) =
             Membership::new(if event == Event::InList { Source::Synced } else { Source::Manual }).after(event, now);
-        let (source, is_in_list, now) = (new.source.as_str(), new.in_list == InList::Present, now.as_millis());
-        let added = sqlx::query!(
+        let insert = sqlx::query!(
             "insert into customer (partner, customer_id, customer_key, name, domain, tags, contact, source, was_in_list,
                                    added_at, next_poll_at)
              select ?1, value ->> 'id', value ->> 'key', coalesce(value ->> 'name', ''), coalesce(value ->> 'domain', ''),
@@ -174,11 +160,11 @@ impl WriteTx {
              group by value ->> 'key'",
             partner,
             rows,
-            source,
-            is_in_list,
-            now,
+            new.source.as_str(),
+            new.in_list == InList::Present,
+            now.as_millis(),
         );
-        let added = added.execute(&mut *self.tx).await?.rows_affected();
+        let added = self.change(insert).await?;
         Ok(Upserted { added, updated, known })
     }
 
@@ -210,16 +196,14 @@ impl WriteTx {
         partner: Option<&str>,
         now: Timestamp,
     ) -> Result<u64, Error> {
-        let now = now.as_millis();
-        let rows = rows.map(super::reports::json_list);
         let done = sqlx::query!(
             "update customer set next_poll_at = min(next_poll_at, ?3)
              where removed_at is null and paused_at is null
                and (?1 is null or id in (select value from json_each(?1)))
                and (?2 is null or partner = (select id from partner where name = ?2))",
-            rows,
+            rows.map(super::reports::json_list),
             partner,
-            now,
+            now.as_millis(),
         )
         .execute(&mut *self.tx)
         .await

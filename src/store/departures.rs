@@ -2,6 +2,7 @@
 
 use vetwatch_core::membership::Event;
 
+use super::columns::Time;
 use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -24,7 +25,7 @@ pub struct BaselineCounts {
     pub watched: i64,
     pub paused: i64,
     /// Customers whose polls have all failed so far.
-    pub not_asked: i64,
+    pub unpolled: i64,
     /// Customers with at least one such entry.
     pub in_review: i64,
     pub approved: i64,
@@ -47,13 +48,12 @@ impl Store {
 
     /// True if a customer that departed at or before `before` is still polled. One index lookup.
     pub async fn has_long_departed(&self, partner: PartnerId, before: Timestamp) -> Result<bool, Error> {
-        let before = before.as_millis();
         let any = sqlx::query_scalar!(
             r#"select exists (select 1 from customer
                               where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null
                                 and paused_at is null) as "any!: bool""#,
             partner,
-            before
+            before.as_millis()
         );
         Ok(any.fetch_one(&self.read).await?)
     }
@@ -87,14 +87,15 @@ impl WriteTx {
         partner: PartnerId,
         now: Timestamp,
     ) -> Result<Vec<LostReview>, Error> {
-        let lost = sqlx::query!(
+        let lost = sqlx::query_as!(
+            LostReview,
             r#"select c.customer_id, o.qualification, c.departed_reason is 'missing' as "unlisted!: bool",
                       coalesce(nullif(c.name, ''), nullif(c.domain, ''), c.customer_id) as "label!: String",
-                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
+                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: Time"
                from customer c join qualification_state o on o.customer = c.id
                where c.partner = ?1 and c.departed_since is not null and c.departure_reported_at is null and c.removed_at is null
                  and o.present = 1 and o.status_key = 'inreview'
-               order by "since!: i64", c.id"#,
+               order by coalesce(o.vetting_created_at, o.submitted_at, o.status_since), c.id"#,
             partner
         )
         .fetch_all(&mut *self.tx)
@@ -106,14 +107,7 @@ impl WriteTx {
         );
         let departed = departed.fetch_all(&mut *self.tx).await?;
         self.apply_membership(&departed, Event::DepartureReported, now).await?;
-        let lost = lost.into_iter().map(|row| LostReview {
-            customer_id: row.customer_id,
-            label: row.label,
-            qualification: row.qualification,
-            since: Timestamp::from_millis(row.since),
-            unlisted: row.unlisted,
-        });
-        Ok(lost.collect())
+        Ok(lost)
     }
 
     /// Stops polling customers that departed at or before `before`. Returns how many.
@@ -123,12 +117,11 @@ impl WriteTx {
         before: Timestamp,
         now: Timestamp,
     ) -> Result<usize, Error> {
-        let before = before.as_millis();
         let departed = sqlx::query_scalar!(
             r#"select id as "id!: CustomerId" from customer
                where partner = ?1 and departed_since <= ?2 and departed_since is not null and removed_at is null and paused_at is null"#,
             partner,
-            before
+            before.as_millis()
         );
         let departed = departed.fetch_all(&mut *self.tx).await?;
         Ok(self.apply_membership(&departed, Event::GivenUp, now).await?.len())
@@ -136,34 +129,25 @@ impl WriteTx {
 
     /// Marks the initial sync as reported. False if it was already.
     pub async fn mark_initial_sync_reported(&mut self, partner: PartnerId, now: Timestamp) -> Result<bool, Error> {
-        let now = now.as_millis();
-        let done = sqlx::query!(
-            "update partner set initial_sync_reported_at = ?2 where id = ?1 and initial_sync_reported_at is null",
-            partner,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(self
+            .change(sqlx::query!(
+                "update partner set initial_sync_reported_at = ?2 where id = ?1 and initial_sync_reported_at is null",
+                partner,
+                now.as_millis()
+            ))
+            .await?
+            > 0)
     }
 
     /// The counts for the report on the initial sync. Scans all customers of the partner.
     pub async fn baseline_counts(&mut self, partner: PartnerId) -> Result<BaselineCounts, Error> {
-        let watched = sqlx::query!(
-            r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
-                      count(*) filter (where last_seen_at is null and poll_failures > 0) as "not_asked!: i64"
-               from customer where partner = ? and removed_at is null"#,
-            partner
-        )
-        .fetch_one(&mut *self.tx)
-        .await?;
         let counts = sqlx::query!(
-            r#"select count(distinct case when word = 'inreview' then customer end) as "in_review!: i64",
-                      count(distinct case when word = 'approved' then customer end) as "approved!: i64",
-                      count(distinct case when word = 'denied' then customer end) as "denied!: i64"
-               from (select o.customer, o.status_key as word
-                     from qualification_state o join customer c on c.id = o.customer
-                     where c.partner = ? and c.removed_at is null and o.present = 1)"#,
+            r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
+                      count(*) filter (where last_seen_at is null and poll_failures > 0) as "unpolled!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'inreview')) as "in_review!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'approved')) as "approved!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'denied')) as "denied!: i64"
+               from customer c where partner = ? and removed_at is null"#,
             partner
         )
         .fetch_one(&mut *self.tx)
@@ -181,9 +165,9 @@ impl WriteTx {
         .await?;
         let reviews = reviews.into_iter().map(|row| (row.label, row.qualification, Timestamp::from_millis(row.since)));
         Ok(BaselineCounts {
-            watched: watched.watched,
-            paused: watched.paused,
-            not_asked: watched.not_asked,
+            watched: counts.watched,
+            paused: counts.paused,
+            unpolled: counts.unpolled,
             in_review: counts.in_review,
             approved: counts.approved,
             denied: counts.denied,

@@ -22,40 +22,32 @@ impl WriteTx {
         if failed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
             self.release_waiting(endpoint, due, now).await?;
         }
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into endpoint (name) values (?1)
              on conflict (name) do update set closed_since = null, probe_at = null, failures = 0, paused_at = null,
                  last_error = null, unconfirmed_since = null",
             endpoint
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Makes pending deliveries due, except deferred ones and `due`.
     async fn release_waiting(&mut self, endpoint: &str, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
-        let (except, now) = (due.id.to_string(), now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1
              where endpoint = ?2 and state = 'pending' and next_attempt_at > ?1 and id <> ?3
                and (deferred_until is null or deferred_until <= ?1)",
-            now,
+            now.as_millis(),
             endpoint,
-            except
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            due.id.to_string()
+        ))
+        .await
     }
 
     /// Records that the endpoint accepted a message.
     pub async fn endpoint_accepted(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!("update endpoint set last_accepted_at = ?2 where name = ?1", endpoint, now)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!("update endpoint set last_accepted_at = ?2 where name = ?1", endpoint, now.as_millis()))
+            .await
     }
 
     /// Records a message that was handed over and not confirmed. The endpoint can be reached.
@@ -73,30 +65,26 @@ impl WriteTx {
         if closed.fetch_optional(&mut *self.tx).await?.unwrap_or(false) {
             self.release_waiting(endpoint, due, now).await?;
         }
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into endpoint (name, failures, last_error, unconfirmed_since) values (?1, 1, ?2, ?3)
              on conflict (name) do update set closed_since = null, probe_at = null, failures = failures + 1, last_error = ?2,
                  unconfirmed_since = coalesce(unconfirmed_since, ?3)",
             endpoint,
             error,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Whether the endpoint has accepted another message since the first attempt at this one, and since the last.
     pub async fn accepted_others(&mut self, endpoint: &str, due: &ClaimedDelivery) -> Result<(bool, bool), Error> {
-        let id = due.id.to_string();
         let accepted = sqlx::query!(
             r#"select last_accepted_at > (select min(began_at) from attempt where delivery = ?2) as "ever: bool",
                       last_accepted_at > (select max(began_at) from attempt where delivery = ?2 and ended_at is not null)
                           as "lately: bool"
                from endpoint where name = ?1"#,
             endpoint,
-            id
+            due.id.to_string()
         );
         let accepted = accepted.fetch_optional(&mut *self.tx).await?;
         Ok(accepted.map_or((false, false), |row| (row.ever == Some(true), row.lately == Some(true))))
@@ -104,15 +92,12 @@ impl WriteTx {
 
     /// Sets the time of the next probe, if the endpoint is backing off.
     pub async fn schedule_probe(&mut self, endpoint: &str, probe_at: Timestamp) -> Result<(), Error> {
-        let probe_at = probe_at.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update endpoint set probe_at = ?2 where name = ?1 and closed_since is not null",
             endpoint,
-            probe_at
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            probe_at.as_millis()
+        ))
+        .await
     }
 
     /// Records a failure. With `probe_at` the endpoint backs off: from then on one delivery at a time probes it.
@@ -123,8 +108,7 @@ impl WriteTx {
         probe_at: Option<Timestamp>,
         error: &str,
     ) -> Result<(), Error> {
-        let (now, probe_at) = (now.as_millis(), probe_at.map(Timestamp::as_millis));
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into endpoint (name, failures, last_error, closed_since, probe_at)
              values (?1, 1, ?2, case when ?3 is null then null else ?4 end, ?3)
              on conflict (name) do update set failures = failures + 1, last_error = ?2,
@@ -132,12 +116,10 @@ impl WriteTx {
                  probe_at = coalesce(?3, probe_at)",
             endpoint,
             error,
-            probe_at,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            probe_at.map(Timestamp::as_millis),
+            now.as_millis()
+        ))
+        .await
     }
 
     /// The endpoint's failures in a row.
@@ -150,16 +132,13 @@ impl WriteTx {
 
     /// Pauses an endpoint that said that it is gone. Its deliveries stay pending.
     pub async fn pause_endpoint(&mut self, endpoint: &str, settings: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update endpoint set paused_at = ?1, paused_settings = ?2 where name = ?3",
-            now,
+            now.as_millis(),
             settings,
             endpoint
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Resumes an endpoint that was paused under other settings. Called at start.
@@ -183,20 +162,16 @@ impl WriteTx {
 
     /// Resumes an endpoint. The time of the pause does not count towards giving up its deliveries.
     pub(super) async fn resume_endpoint(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set first_due_at = min(?2, first_due_at + ?2 - e.paused_at)
              from endpoint e
              where e.name = ?1 and e.paused_at <= ?2 and delivery.endpoint = ?1 and delivery.state = 'pending'
                and delivery.first_due_at <= ?2",
             endpoint,
-            now
-        )
-        .execute(&mut *self.tx)
+            now.as_millis()
+        ))
         .await?;
-        sqlx::query!("update endpoint set paused_at = null, paused_settings = null where name = ?", endpoint)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!("update endpoint set paused_at = null, paused_settings = null where name = ?", endpoint))
+            .await
     }
 }

@@ -31,14 +31,13 @@ impl WriteTx {
             Grouping::Join(delivery) => (delivery, true),
             Grouping::New { due_at } => (self.begin_delivery(&event_id, target, due_at, now).await?, false),
         };
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into delivery_event (delivery, endpoint, event, why) select id, ?2, ?3, ?4 from delivery where sequence = ?1",
             delivery,
             target.endpoint,
             event_id,
             target.why
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         if joins {
             self.rename_delivery(delivery, target).await?;
@@ -55,25 +54,22 @@ impl WriteTx {
         .fetch_all(&mut *self.tx)
         .await?;
         let id = self.free_delivery_id(target, &events).await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into delivery_former_id (id, delivery) select id, sequence from delivery where sequence = ?
              on conflict (id) do update set delivery = excluded.delivery",
             sequence
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!("update delivery set id = ? where sequence = ?", id, sequence).execute(&mut *self.tx).await?;
-        Ok(())
+        self.run(sqlx::query!("update delivery set id = ? where sequence = ?", id, sequence)).await
     }
 
     /// The first of these ids, by ordinal, that neither an event nor a delivery has.
     pub(super) async fn free_id(&mut self, id: impl Fn(u32) -> Uuid) -> Result<Uuid, Error> {
         for ordinal in 1..=u32::MAX {
             let id = id(ordinal);
-            let text = id.to_string();
             let taken = sqlx::query_scalar!(
                 r#"select exists (select 1 from event where id = ?1 union all select 1 from delivery where id = ?1) as "taken!: bool""#,
-                text
+                id.to_string()
             );
             if !taken.fetch_one(&mut *self.tx).await? {
                 return Ok(id);
@@ -98,8 +94,6 @@ impl WriteTx {
         now: Timestamp,
     ) -> Result<i64, Error> {
         let id = self.free_delivery_id(target, std::slice::from_ref(event)).await?;
-        let deferred_until = (due_at > now).then_some(due_at.as_millis());
-        let (due_at, now, respects_quiet_hours) = (due_at.as_millis(), now.as_millis(), target.quiet.is_some());
         let done = sqlx::query!(
             "insert into delivery (id, endpoint, recipient, group_key, state, created_at, first_due_at, next_attempt_at,
                                    deferred_until, respects_quiet_hours, failover_from)
@@ -108,10 +102,10 @@ impl WriteTx {
             target.endpoint,
             target.recipient,
             target.group,
-            now,
-            due_at,
-            deferred_until,
-            respects_quiet_hours,
+            now.as_millis(),
+            due_at.as_millis(),
+            (due_at > now).then_some(due_at.as_millis()),
+            target.quiet.is_some(),
             target.failover_from
         )
         .execute(&mut *self.tx)
@@ -131,7 +125,6 @@ impl WriteTx {
                 return Ok(Grouping::New { due_at });
             }
         }
-        let (latest, respects_quiet_hours) = (due_at.as_millis(), target.quiet.is_some());
         let open = sqlx::query_scalar!(
             "select sequence from delivery d
              where endpoint = ?1 and group_key = ?2 and state = 'pending' and attempts = 0 and message is null
@@ -141,9 +134,9 @@ impl WriteTx {
             target.endpoint,
             group,
             target.recipient,
-            respects_quiet_hours,
+            target.quiet.is_some(),
             target.failover_from,
-            latest,
+            due_at.as_millis(),
             target.max_events
         )
         .fetch_optional(&mut *self.tx)
@@ -152,7 +145,6 @@ impl WriteTx {
     }
 
     async fn is_burst(&mut self, endpoint: &str, group: &str, now: Timestamp) -> Result<bool, Error> {
-        let (from, now) = (now.before(BURST_WINDOW).as_millis(), now.as_millis());
         let lately = sqlx::query_scalar!(
             r#"select count(*) as "count!: u32" from (
                  select 1 from event e
@@ -161,8 +153,8 @@ impl WriteTx {
                  where e.occurred_at > ?3 and e.occurred_at <= ?4 and d.group_key = ?2 limit ?5)"#,
             endpoint,
             group,
-            from,
-            now,
+            now.before(BURST_WINDOW).as_millis(),
+            now.as_millis(),
             BURST_AFTER_EVENTS
         )
         .fetch_one(&mut *self.tx)

@@ -13,7 +13,6 @@ impl Store {
         dead_after: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<i64>, Error> {
-        let (due_before, dead_after, now) = (due_before.as_millis(), dead_after.as_millis(), now.as_millis());
         let candidates = sqlx::query_scalar!(
             "select sequence from delivery
              where endpoint = ?1 and state = 'pending' and failed_over_at is null and first_due_at <= ?2
@@ -23,9 +22,9 @@ impl Store {
              where endpoint = ?1 and state = 'dead' and failed_over_at is null and finished_at > ?3
              limit 100",
             endpoint,
-            due_before,
-            dead_after,
-            now
+            due_before.as_millis(),
+            dead_after.as_millis(),
+            now.as_millis()
         );
         Ok(candidates.fetch_all(&self.read).await?)
     }

@@ -49,15 +49,13 @@ impl WriteTx {
                 self.skip(gap, now).await?;
             }
         }
-        let (now, gap) = (now.as_millis(), i64::try_from(MAX_GAP.as_millis()).unwrap_or(i64::MAX));
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into daemon (id, alive_at, alive_since) values (1, ?1, ?1)
              on conflict (id) do update set alive_at = ?1,
                  alive_since = case when alive_since <= ?1 and alive_at between ?1 - ?2 and ?1 then alive_since else ?1 end",
-            now,
-            gap
-        )
-        .execute(&mut *self.tx)
+            now.as_millis(),
+            i64::try_from(MAX_GAP.as_millis()).unwrap_or(i64::MAX)
+        ))
         .await?;
         let notes: i32 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *self.tx).await?;
         let count = format!("pragma user_version = {}", notes.wrapping_add(1));
@@ -68,7 +66,7 @@ impl WriteTx {
     /// Moves start times on by `gap`; zero if the clock was set back.
     async fn skip(&mut self, gap: Duration, now: Timestamp) -> Result<(), Error> {
         let (gap, now) = (i64::try_from(gap.as_millis()).unwrap_or(i64::MAX / 2), now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             // Deferred deliveries become due later, and are not hurried.
             "update delivery set first_due_at = min(?1, first_due_at + ?2)
              where state = 'pending'
@@ -76,98 +74,85 @@ impl WriteTx {
                         else first_due_at > ?1 and (deferred_until is null or attempts > 0) end",
             now,
             gap
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set deferred_since = min(?1, coalesce(deferred_since, created_at) + ?2)
              where state = 'pending' and respects_quiet_hours = 1",
             now,
             gap
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update endpoint set closed_since = min(?1, closed_since + ?2), paused_at = min(?1, paused_at + ?2),
                                  unconfigured_since = min(?1, unconfigured_since + ?2), unconfirmed_since = min(?1, unconfirmed_since + ?2)",
             now,
             gap
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set failing_since = min(?1, failing_since + ?2), last_failed_at = min(?1, last_failed_at + ?2),
                                 recovered_at = min(?1, recovered_at + ?2), unreadable_pending_since = min(?1, unreadable_pending_since + ?2),
                                 readable_pending_since = min(?1, readable_pending_since + ?2)",
             now,
             gap
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Shifts times recorded by the old clock to the new one, after it was set by `by_ms` while no time passed. Only
     /// times that are compared later on are shifted.
     pub async fn clock_was_set(&mut self, by_ms: i64, now: Timestamp) -> Result<(), Error> {
         let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             // These times show which other customers were read since an entry is missing.
             "update customer set last_seen_at = last_seen_at + ?1
              where last_seen_at >= (select min(coalesce(missing_since, pending_since)) from qualification_state
                                     where missing_since is not null or pending_since is not null)",
             by_ms
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         let hour_ago = now.min(now.saturating_sub(by_ms)).saturating_sub(HOUR_MS);
-        sqlx::query!(
+        self.run(sqlx::query!(
             // An early verdict needs more confirmation while its review was first seen less than an hour ago.
             "update qualification_state set attempt_seen_at = attempt_seen_at + ?1 where attempt_seen_at >= ?2",
             by_ms,
             hour_ago
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update qualification_state set missing_since = missing_since + ?1, missing_last_present_at = missing_last_present_at + ?1,
                                     missing_confirmed_at = missing_confirmed_at + ?1, pending_since = pending_since + ?1,
                                     pending_last_other_at = pending_last_other_at + ?1, pending_confirmed_at = pending_confirmed_at + ?1,
                                     pending_until = pending_until + ?1
              where missing_since is not null or pending_since is not null",
             by_ms
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer set missing_from_list_since = missing_from_list_since + ?1, departed_since = departed_since + ?1
              where missing_from_list_since is not null or departed_since is not null",
             by_ms
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set mass_absence_since = mass_absence_since + ?1, absence_accepted_at = absence_accepted_at + ?1,
                                 list_short_since = list_short_since + ?1",
             by_ms
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into daemon (id, alive_at, clock_set_at) values (1, ?1, ?1)
              on conflict (id) do update set clock_set_at = ?1",
             now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Deletes attempts that ended before `before`: at most 1000, and at most those of a day, because a clock that is
     /// ahead for an hour must not cost them all. Returns how many.
     pub async fn forget_attempts(&mut self, before: Timestamp) -> Result<u64, Error> {
-        let before = before.as_millis();
-        let done = sqlx::query!(
+        self.change(sqlx::query!(
             "delete from attempt where id in (
                  select a.id from attempt a join delivery d on d.id = a.delivery
                  where d.state <> 'pending'
@@ -175,12 +160,10 @@ impl WriteTx {
                                                   where o.ended_at < ?1 and p.state <> 'pending'
                                                   order by o.ended_at limit 1))
                  order by a.ended_at limit 1000)",
-            before,
+            before.as_millis(),
             DAY_MS
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected())
+        ))
+        .await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::columns::NullableTime;
 use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
@@ -28,21 +29,23 @@ pub struct UnknownStatus {
 
 impl WriteTx {
     pub async fn mass_absence(&mut self, partner: PartnerId) -> Result<MassAbsence, Error> {
-        let row = sqlx::query!("select mass_absence_since, absence_accepted_at from partner where id = ?", partner)
-            .fetch_one(&mut *self.tx)
-            .await?;
-        Ok(MassAbsence {
-            mass_absence_since: row.mass_absence_since.map(Timestamp::from_millis),
-            accepted_at: row.absence_accepted_at.map(Timestamp::from_millis),
-        })
+        let guard = sqlx::query_as!(
+            MassAbsence,
+            r#"select mass_absence_since as "mass_absence_since!: NullableTime",
+                      absence_accepted_at as "accepted_at!: NullableTime"
+               from partner where id = ?"#,
+            partner
+        );
+        Ok(guard.fetch_one(&mut *self.tx).await?)
     }
 
     pub async fn set_mass_absence_since(&mut self, partner: PartnerId, since: Option<Timestamp>) -> Result<(), Error> {
-        let since = since.map(Timestamp::as_millis);
-        sqlx::query!("update partner set mass_absence_since = ? where id = ?", since, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update partner set mass_absence_since = ? where id = ?",
+            since.map(Timestamp::as_millis),
+            partner
+        ))
+        .await
     }
 
     /// Counts customers (except `besides`) that miss an entry or show an older one in its place, or lost one within the
@@ -56,9 +59,6 @@ impl WriteTx {
         max: u64,
     ) -> Result<u64, Error> {
         // Confirmations are at most an hour apart; a customer that is polled no longer says nothing.
-        let (gone, confirmed) = (now.before(HOUR).as_millis(), now.before(2 * HOUR).as_millis());
-        let accepted = accepted.map(Timestamp::as_millis);
-        let max = i64::try_from(max).unwrap_or(i64::MAX);
         let lost = sqlx::query_scalar!(
             r#"select count(*) as "n!: i64" from (
                    select distinct c.id from (
@@ -77,12 +77,12 @@ impl WriteTx {
                    where c.partner = ?4 and c.id is not ?5 and c.removed_at is null and c.paused_at is null
                      and c.departed_since is null
                    limit ?6)"#,
-            gone,
-            confirmed,
-            accepted,
+            now.before(HOUR).as_millis(),
+            now.before(2 * HOUR).as_millis(),
+            accepted.map(Timestamp::as_millis),
             partner,
             besides,
-            max
+            i64::try_from(max).unwrap_or(i64::MAX)
         )
         .fetch_one(&mut *self.tx)
         .await?;
@@ -97,25 +97,24 @@ impl WriteTx {
         max: u32,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (now, mut left) = (now.as_millis(), u64::from(max));
+        let mut left = u64::from(max);
         for class in [PollClass::InReview, PollClass::Settled] {
-            let (class, max) = (class.as_str(), i64::try_from(left).unwrap_or(i64::MAX));
-            let done = sqlx::query!(
-                "update customer set next_poll_at = ?1 where id in (
+            let done = self
+                .change(sqlx::query!(
+                    "update customer set next_poll_at = ?1 where id in (
                      select c.id from customer c
                      where c.partner = ?2 and c.poll_class = ?3 and c.removed_at is null and c.paused_at is null
                        and c.next_poll_at > ?1 and c.poll_failures = 0 and c.polling_since is null and c.id is not ?4
                        and exists (select 1 from qualification_state o where o.customer = c.id and o.present = 1)
                      order by c.next_poll_at desc limit ?5)",
-                now,
-                partner,
-                class,
-                besides,
-                max
-            )
-            .execute(&mut *self.tx)
-            .await?;
-            left = left.saturating_sub(done.rows_affected());
+                    now.as_millis(),
+                    partner,
+                    class.as_str(),
+                    besides,
+                    i64::try_from(left).unwrap_or(i64::MAX)
+                ))
+                .await?;
+            left = left.saturating_sub(done);
         }
         Ok(())
     }
@@ -129,7 +128,7 @@ impl WriteTx {
         since: Timestamp,
         max: u32,
     ) -> Result<bool, Error> {
-        let (since, max) = (since.as_millis(), i64::from(max));
+        let max = i64::from(max);
         let sampled = sqlx::query_scalar!(
             r#"select count(*) as "n!: i64" from (
                    select 1 from customer c
@@ -138,7 +137,7 @@ impl WriteTx {
                    limit ?4)"#,
             partner,
             besides,
-            since,
+            since.as_millis(),
             max
         )
         .fetch_one(&mut *self.tx)
@@ -154,7 +153,7 @@ impl WriteTx {
                      and exists (select 1 from qualification_state o where o.customer = c.id and o.present = 1)) as "any!: bool""#,
             partner,
             besides,
-            since
+            since.as_millis()
         )
         .fetch_one(&mut *self.tx)
         .await?;
@@ -163,13 +162,11 @@ impl WriteTx {
 
     /// Accepts that missing entries are gone; the next response records it. Returns the customers now due for it.
     pub async fn accept_absence(&mut self, partner: Option<&str>, now: Timestamp) -> Result<Vec<CustomerId>, Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set absence_accepted_at = ?1, mass_absence_since = null where ?2 is null or name = ?2",
-            now,
+            now.as_millis(),
             partner
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         let due = sqlx::query_scalar!(
             r#"update customer set next_poll_at = ?1
@@ -177,7 +174,7 @@ impl WriteTx {
                  and id in (select customer from qualification_state where missing_since is not null or pending_since is not null)
                  and partner in (select id from partner where ?2 is null or name = ?2)
                returning id as "row!: CustomerId""#,
-            now,
+            now.as_millis(),
             partner
         )
         .fetch_all(&mut *self.tx)
@@ -193,17 +190,14 @@ impl WriteTx {
         spelled: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into unknown_status (partner, status_key, status, first_seen_at) values (?, ?, ?, ?) on conflict do nothing",
             partner,
             key,
             spelled,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Takes the statuses first seen at or before `before` that were not reported, and marks them as reported.
@@ -213,7 +207,6 @@ impl WriteTx {
         before: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<UnknownStatus>, Error> {
-        let (before, now) = (before.as_millis(), now.as_millis());
         let statuses = sqlx::query_as!(
             UnknownStatus,
             r#"select w.status_key, w.status,
@@ -222,17 +215,16 @@ impl WriteTx {
                          and o.status_key = w.status_key) as "customers!: i64"
                from unknown_status w where w.partner = ?1 and w.reported_at is null and w.first_seen_at <= ?2"#,
             partner,
-            before
+            before.as_millis()
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update unknown_status set reported_at = ?1 where partner = ?2 and reported_at is null and first_seen_at <= ?3",
-            now,
+            now.as_millis(),
             partner,
-            before
-        )
-        .execute(&mut *self.tx)
+            before.as_millis()
+        ))
         .await?;
         Ok(statuses)
     }
@@ -249,11 +241,10 @@ impl Store {
 
     /// True if a status first seen at or before `before` was not reported.
     pub async fn has_unknown_statuses(&self, partner: PartnerId, before: Timestamp) -> Result<bool, Error> {
-        let before = before.as_millis();
         Ok(sqlx::query_scalar!(
             r#"select exists (select 1 from unknown_status where partner = ? and reported_at is null and first_seen_at <= ?) as "any!: bool""#,
             partner,
-            before
+            before.as_millis()
         )
         .fetch_one(&self.read)
         .await?)

@@ -80,14 +80,13 @@ impl WriteTx {
         event: Event,
         now: Timestamp,
     ) -> Result<Vec<Applied>, Error> {
-        let rows = json_list(rows);
         let found = sqlx::query!(
             // Integers only: a damaged text keeps no customer from the rules.
             r#"select c.id as "row!: CustomerId", c.source = 'manual' as "is_manual!: bool", c.was_in_list, c.missing_from_list_since,
                       c.refused_since, c.departed_since, c.departed_reason is 'missing' as "is_missing!: bool",
                       c.departure_reported_at, c.paused_at, c.given_up_at
                from json_each(?) cross join customer c on c.id = value and c.removed_at is null"#,
-            rows
+            json_list(rows)
         );
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
         let (mut applied, mut saved) = (Vec::new(), Vec::new());
@@ -119,8 +118,7 @@ impl WriteTx {
         if saved.is_empty() {
             return Ok(applied);
         }
-        let (saved, now) = (json(&saved)?, now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             // A departed customer is not unreadable: that it cannot be read is reported as its departure.
             "update customer
              set source = j.source, was_in_list = j.was_in_list, missing_from_list_since = j.missing_from_list_since,
@@ -142,10 +140,9 @@ impl WriteTx {
                           value ->> 'polls' as polls
                    from json_each(?1)) j
              where customer.id = j.row",
-            saved,
-            now
-        )
-        .execute(&mut *self.tx)
+            json(&saved)?,
+            now.as_millis()
+        ))
         .await?;
         Ok(applied)
     }

@@ -170,7 +170,7 @@ impl WriteTx {
         render: impl Fn(&UnrenderedDelivery) -> String,
     ) -> Result<ClaimedDelivery, Error> {
         let Claim { endpoint, format, now, lease, .. } = claim;
-        let (now_ms, lease_until) = (now.as_millis(), now.after(lease).as_millis());
+        let lease_until = now.after(lease).as_millis();
         let row = sqlx::query!(
             "select id, attempts, retry_index, message, format, final_replies, recipient, failover_from from delivery where sequence = ?",
             sequence
@@ -199,7 +199,7 @@ impl WriteTx {
             let events = self.events_of(sequence).await?;
             render(&UnrenderedDelivery { id: uuid, events, recipient: row.recipient.clone(), failover_from })
         };
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, format = ?4,
                                  unreadable_since = null, unreadable_reported_at = null
              where sequence = ?5",
@@ -208,18 +208,20 @@ impl WriteTx {
             message,
             format,
             sequence
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!("insert into attempt (delivery, number, began_at) values (?, ?, ?)", id, attempt, now_ms)
-            .execute(&mut *self.tx)
-            .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
+            "insert into attempt (delivery, number, began_at) values (?, ?, ?)",
+            id,
+            attempt,
+            now.as_millis()
+        ))
+        .await?;
+        self.run(sqlx::query!(
             "update endpoint set probe_at = ?1 where name = ?2 and closed_since is not null",
             lease_until,
             endpoint
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         Ok(ClaimedDelivery {
             sequence,
@@ -234,15 +236,12 @@ impl WriteTx {
 
     /// An open attempt is due again if the clock was set or the backoff ended: it must not be started twice.
     async fn renew_lease(&mut self, sequence: i64, until: Timestamp) -> Result<(), Error> {
-        let until = until.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?2 where sequence = ?1 and state = 'pending'",
             sequence,
-            until
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            until.as_millis()
+        ))
+        .await
     }
 
     /// Since when it waits (enqueued, plus the time vetwatch did not run). `None` if quiet hours do not apply.
@@ -255,16 +254,13 @@ impl WriteTx {
     }
 
     pub(super) async fn defer(&mut self, sequence: i64, now: Timestamp, until: Timestamp) -> Result<(), Error> {
-        let (now, until) = (now.as_millis(), until.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?2, deferred_until = ?2, first_due_at = first_due_at + ?2 - ?3 where sequence = ?1",
             sequence,
-            until,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            until.as_millis(),
+            now.as_millis()
+        ))
+        .await
     }
 
     /// The endpoint that this delivery stands in for, and since when the first of its events was due there.
@@ -388,15 +384,14 @@ impl WriteTx {
             RetryDecision::At(_) | RetryDecision::Expired => "failed",
             RetryDecision::Rejected => "refused",
         };
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update attempt set ended_at = ?1, outcome = ?2, response = ?3 where delivery = ?4 and number = ?5",
             now,
             outcome,
             response,
             id,
             due.attempt
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         let mut all = due.final_replies.clone();
         all.extend(result.final_replies.clone());
@@ -409,7 +404,7 @@ impl WriteTx {
         match decision {
             RetryDecision::Delivered => {
                 let last_error = (!refusals.is_empty()).then(|| refusals.join("; "));
-                sqlx::query!(
+                self.run(sqlx::query!(
                     "update delivery set state = 'delivered', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          final_replies = ?2, last_error = ?3
                      where id = ?4",
@@ -417,26 +412,23 @@ impl WriteTx {
                     all,
                     last_error,
                     id
-                )
-                .execute(&mut *self.tx)
+                ))
                 .await?;
             }
             RetryDecision::At(at) => {
-                let at = at.as_millis();
-                sqlx::query!(
+                self.run(sqlx::query!(
                     "update delivery set next_attempt_at = ?1, retry_index = retry_index + 1, interrupted = 0, final_replies = ?2, last_error = ?3
                      where id = ?4 and state = 'pending' and attempts = ?5",
-                    at,
+                    at.as_millis(),
                     all,
                     response,
                     id,
                     due.attempt
-                )
-                .execute(&mut *self.tx)
+                ))
                 .await?;
             }
             RetryDecision::Rejected | RetryDecision::Expired => {
-                sqlx::query!(
+                self.run(sqlx::query!(
                     "update delivery set state = 'dead', next_attempt_at = null, finished_at = ?1, interrupted = 0,
                          final_replies = ?2, last_error = ?3, operators_notified_at = null
                      where id = ?4 and state = 'pending' and attempts = ?5",
@@ -445,8 +437,7 @@ impl WriteTx {
                     response,
                     id,
                     due.attempt
-                )
-                .execute(&mut *self.tx)
+                ))
                 .await?;
             }
         }

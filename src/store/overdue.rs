@@ -1,5 +1,6 @@
 //! Open reviews and their reminders.
 
+use super::columns::{Count, NullableTime, Time};
 use super::{CustomerId, Error, PartnerId, Store, WriteTx};
 use crate::time::Timestamp;
 
@@ -31,14 +32,15 @@ impl Store {
     /// The open reviews of a partner's customers that were read at or after `seen_after`; without paused, removed and
     /// departed customers, and without pending absences and verdicts. Reads as many rows as there are reviews.
     pub async fn open_reviews(&self, partner: PartnerId, seen_after: Timestamp) -> Result<Vec<OpenReview>, Error> {
-        let seen_after = seen_after.as_millis();
-        let rows = sqlx::query!(
+        let reviews = sqlx::query_as!(
+            OpenReview,
             r#"select o.id as "state_row!", c.id as "customer!: CustomerId", o.qualification, o.vetting_status as "status!: String",
-                      o.vetting_created_at, o.attempt, o.attempt_created_at, o.status_since,
-                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64",
-                      coalesce(c.first_seen_at, o.status_since) as "customer_since!: i64",
-                      c.last_seen_at as "last_seen_at!: i64",
-                      case when o.overdue_attempt = o.attempt then o.overdue_until end as "told: i64",
+                      o.vetting_created_at as "created_at!: NullableTime", o.attempt as "attempt!: Count",
+                      o.attempt_created_at as "attempt_created_at!: NullableTime", o.status_since as "status_since!: Time",
+                      coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: Time",
+                      coalesce(c.first_seen_at, o.status_since) as "customer_since!: Time",
+                      c.last_seen_at as "last_seen_at!: Time",
+                      case when o.overdue_attempt = o.attempt then o.overdue_until end as "reminded_until!: NullableTime",
                       (select t.correlation_id from transition t
                        where t.customer = c.id and t.attempt = o.attempt and t.qualification = o.qualification
                        order by t.id desc limit 1) as correlation_id
@@ -49,47 +51,29 @@ impl Store {
                  and o.status_key = 'inreview'
                  -- A stale copy of a review that is decided is no review.
                  and o.notified_attempt is not o.attempt
-               order by "since!: i64", o.id"#,
+               order by coalesce(o.vetting_created_at, o.submitted_at, o.status_since), o.id"#,
             partner,
-            seen_after
-        )
-        .fetch_all(&self.read)
-        .await?;
-        let reviews = rows.into_iter().map(|row| OpenReview {
-            state_row: row.state_row,
-            customer: row.customer,
-            qualification: row.qualification,
-            status: row.status,
-            created_at: row.vetting_created_at.map(Timestamp::from_millis),
-            attempt: u32::try_from(row.attempt).unwrap_or(u32::MAX),
-            attempt_created_at: row.attempt_created_at.map(Timestamp::from_millis),
-            since: Timestamp::from_millis(row.since),
-            status_since: Timestamp::from_millis(row.status_since),
-            customer_since: Timestamp::from_millis(row.customer_since),
-            last_seen_at: Timestamp::from_millis(row.last_seen_at),
-            reminded_until: row.told.map(Timestamp::from_millis),
-            correlation_id: row.correlation_id,
-        });
-        Ok(reviews.collect())
+            seen_after.as_millis()
+        );
+        Ok(reviews.fetch_all(&self.read).await?)
     }
 }
 
 impl WriteTx {
     /// Records up to when reminders were sent. False if the review ended or restarted, or they were recorded already.
     pub async fn mark_reminded(&mut self, review: &OpenReview, until: Timestamp) -> Result<bool, Error> {
-        let (until, reminded_until) = (until.as_millis(), review.reminded_until.map(Timestamp::as_millis));
-        let done = sqlx::query!(
-            "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
+        Ok(self
+            .change(sqlx::query!(
+                "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
              where id = ?2 and attempt = ?3 and present = 1 and missing_since is null and pending_since is null
                and status_key = 'inreview'
                and case when overdue_attempt = attempt then overdue_until end is ?4",
-            until,
-            review.state_row,
-            review.attempt,
-            reminded_until
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected() > 0)
+                until.as_millis(),
+                review.state_row,
+                review.attempt,
+                review.reminded_until.map(Timestamp::as_millis)
+            ))
+            .await?
+            > 0)
     }
 }

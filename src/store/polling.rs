@@ -6,6 +6,7 @@ use serde::Serialize;
 use vetwatch_core::membership::Event;
 
 use super::claimed_polls::DueRow;
+use super::columns::{Count, Time};
 use super::{CustomerId, Error, PartnerId, Store, WriteTx, json, unreadable};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
@@ -82,14 +83,13 @@ pub struct Failed {
 impl Store {
     /// The partner's backoff; `None` if there was none since the last good response.
     pub async fn backoff(&self, partner: PartnerId) -> Result<Option<Backoff>, Error> {
-        let row = sqlx::query!("select backoff_until, backoff_reason, backoffs from partner where id = ?", partner)
-            .fetch_one(&self.read)
-            .await?;
-        Ok(row.backoff_until.map(|until| Backoff {
-            backoff_until: Timestamp::from_millis(until),
-            reason: row.backoff_reason.unwrap_or_default(),
-            backoffs: u32::try_from(row.backoffs).unwrap_or(u32::MAX),
-        }))
+        let backoff = sqlx::query_as!(
+            Backoff,
+            r#"select backoff_until as "backoff_until!: Time", backoff_reason as "reason!", backoffs as "backoffs!: Count"
+               from partner where id = ? and backoff_until is not null"#,
+            partner
+        );
+        Ok(backoff.fetch_optional(&self.read).await?)
     }
 
     /// The watched customers that are not paused.
@@ -105,7 +105,6 @@ impl Store {
     pub async fn due_times(&self, partner: PartnerId) -> Result<Vec<(PollClass, Timestamp, Timestamp)>, Error> {
         let mut times = Vec::new();
         for class in PollClass::IN_ORDER {
-            let name = class.as_str();
             // Two index lookups; one query with both aggregates would scan the index.
             let row = sqlx::query!(
                 r#"select (select min(next_poll_at) from customer where partner = ?1 and poll_class = ?2
@@ -113,7 +112,7 @@ impl Store {
                           (select max(next_poll_at) from customer where partner = ?1 and poll_class = ?2
                              and removed_at is null and paused_at is null) as "last: i64""#,
                 partner,
-                name
+                class.as_str()
             )
             .fetch_one(&self.read)
             .await?;
@@ -123,9 +122,7 @@ impl Store {
         }
         Ok(times)
     }
-}
 
-impl Store {
     /// The classes with customers due at `now`, and since when the first of them is due. Ten index lookups.
     pub async fn oldest_due(&self, partner: PartnerId, now: Timestamp) -> Result<Vec<(PollClass, Timestamp)>, Error> {
         let times = self.due_times(partner).await?;
@@ -153,15 +150,18 @@ impl Store {
 impl WriteTx {
     /// The partner's row, created at its first start.
     pub async fn partner(&mut self, name: &str, now: Timestamp) -> Result<PartnerRow, Error> {
-        let now = now.as_millis();
-        sqlx::query!("insert into partner (name, watching_since) values (?, ?) on conflict do nothing", name, now)
-            .execute(&mut *self.tx)
-            .await?;
-        let row =
-            sqlx::query!(r#"select id as "id!: PartnerId", name, watching_since from partner where name = ?"#, name)
-                .fetch_one(&mut *self.tx)
-                .await?;
-        Ok(PartnerRow { id: row.id, name: row.name, watching_since: Timestamp::from_millis(row.watching_since) })
+        self.run(sqlx::query!(
+            "insert into partner (name, watching_since) values (?, ?) on conflict do nothing",
+            name,
+            now.as_millis()
+        ))
+        .await?;
+        let row = sqlx::query_as!(
+            PartnerRow,
+            r#"select id as "id!: PartnerId", name, watching_since as "watching_since!: Time" from partner where name = ?"#,
+            name
+        );
+        Ok(row.fetch_one(&mut *self.tx).await?)
     }
 
     /// When the partner's first complete customer list was applied.
@@ -180,7 +180,6 @@ impl WriteTx {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<DueCustomer>, Error> {
-        let (class, now_ms) = (class.as_str(), now.as_millis());
         let rows = sqlx::query_as!(
             DueRow,
             r#"select id as "row!: CustomerId", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
@@ -189,8 +188,8 @@ impl WriteTx {
                where partner = ?1 and poll_class = ?2 and removed_at is null and paused_at is null and next_poll_at <= ?3
                order by next_poll_at limit ?4"#,
             partner,
-            class,
-            now_ms,
+            class.as_str(),
+            now.as_millis(),
             limit
         )
         .fetch_all(&mut *self.tx)
@@ -229,22 +228,18 @@ impl WriteTx {
         lease_until: Timestamp,
     ) -> Result<(), Error> {
         let rows = json(&customers.map(|customer| customer.row).collect::<Vec<_>>())?;
-        let (now, lease_until) = (now.as_millis(), lease_until.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer set next_poll_at = ?1, polling_since = ?2 where id in (select value from json_each(?3))",
-            lease_until,
-            now,
+            lease_until.as_millis(),
+            now.as_millis(),
             rows
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Records polls whose response was the same. Never overwrites newer data.
     pub async fn unchanged(&mut self, answers: &[Unchanged]) -> Result<(), Error> {
-        let answers = json(&answers)?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer
              set last_seen_at = j.seen_at, response_requested_at = j.began_at,
                  next_poll_at = case when poll_class = j.class then j.next_poll_at else min(customer.next_poll_at, j.next_poll_at) end,
@@ -256,11 +251,9 @@ impl WriteTx {
                    from json_each(?)) j
              where customer.id = j.row and customer.response = j.answer
                and (customer.response_requested_at <= j.began_at or customer.response_requested_at > j.seen_at)",
-            answers
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            json(&answers)?
+        ))
+        .await
     }
 
     /// Records failed polls. They do not change any qualification state.
@@ -271,8 +264,7 @@ impl WriteTx {
             let rows: Vec<CustomerId> = refused.map(|failure| failure.row).collect();
             self.apply_membership(&rows, Event::Refused, at).await?;
         }
-        let failures = json(&failures)?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer
              set next_poll_at = j.next_poll_at, polling_since = null, interrupted = 0,
                  poll_failures = max(poll_failures, 0) + 1, failing_since = min(coalesce(failing_since, j.at), j.at), last_error = j.error,
@@ -283,42 +275,34 @@ impl WriteTx {
                           value ->> 'error' as error, value ->> 'failing_after_ms' as failing_after
                    from json_each(?)) j
              where customer.id = j.row",
-            failures
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            json(&failures)?
+        ))
+        .await
     }
 
     /// Releases customers that were leased and not polled; each is due at its former time.
     pub async fn release_polls(&mut self, customers: &[(CustomerId, Timestamp)]) -> Result<(), Error> {
         let customers: Vec<_> = customers.iter().map(|(row, due_at)| (row, due_at.as_millis())).collect();
-        let customers = json(&customers)?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer set next_poll_at = j.due_at, polling_since = null
              from (select value ->> 0 as row, value ->> 1 as due_at from json_each(?)) j
              where customer.id = j.row",
-            customers
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            json(&customers)?
+        ))
+        .await
     }
 
     /// Called at start: customers whose poll the last process did not survive are due at once; from the fifth time in a
     /// row after a minute, so that a response that kills us does not hold up the others.
     pub async fn recover_polls(&mut self, now: Timestamp) -> Result<u64, Error> {
-        let now = now.as_millis();
-        let done = sqlx::query!(
+        self.change(sqlx::query!(
             "update customer
              set interrupted = interrupted + 1, polling_since = null,
                  next_poll_at = ?1 + case when interrupted < 4 then 0 else 60000 end
              where polling_since is not null",
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected())
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Spreads customers that are due after `latest` over `spread` from now on.
@@ -330,53 +314,45 @@ impl WriteTx {
         now: Timestamp,
         spread: Duration,
     ) -> Result<u64, Error> {
-        let (class, latest, now) = (class.as_str(), latest.as_millis(), now.as_millis());
-        let spread = i64::try_from(spread.as_millis()).unwrap_or(i64::MAX).max(1);
-        let done = sqlx::query!(
+        self.change(sqlx::query!(
             "update customer set next_poll_at = ?1 + (id * 7919000) % ?5
              where partner = ?2 and poll_class = ?3 and removed_at is null and paused_at is null and next_poll_at > ?4",
-            now,
+            now.as_millis(),
             partner,
-            class,
-            latest,
-            spread
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(done.rows_affected())
+            class.as_str(),
+            latest.as_millis(),
+            i64::try_from(spread.as_millis()).unwrap_or(i64::MAX).max(1)
+        ))
+        .await
     }
 
     pub async fn start_backoff(&mut self, partner: PartnerId, until: Timestamp, reason: &str) -> Result<(), Error> {
-        let until = until.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set backoff_until = max(coalesce(backoff_until, 0), ?1), backoff_reason = ?2, backoffs = backoffs + 1
              where id = ?3",
-            until,
+            until.as_millis(),
             reason,
             partner
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Another failure of the same cause: extends a backoff that is in force.
     pub async fn extend_backoff(&mut self, partner: PartnerId, until: Timestamp) -> Result<(), Error> {
-        let until = until.as_millis();
-        sqlx::query!("update partner set backoff_until = max(backoff_until, ?1) where id = ?2", until, partner)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update partner set backoff_until = max(backoff_until, ?1) where id = ?2",
+            until.as_millis(),
+            partner
+        ))
+        .await
     }
 
     /// Ends the backoff after a good response; the next failure is the first again.
     pub async fn clear_backoff(&mut self, partner: PartnerId) -> Result<(), Error> {
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update partner set backoff_until = null, backoff_reason = null, backoffs = 0 where id = ?",
             partner
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 }

@@ -68,7 +68,7 @@ impl Store {
             endpoint
         );
         let reported = sqlx::query_scalar!(
-            r#"select max(refused_reported_at) as "told: i64" from delivery where endpoint = ? and refused <> '{}'"#,
+            r#"select max(refused_reported_at) as "at: i64" from delivery where endpoint = ? and refused <> '{}'"#,
             endpoint
         );
         let refusals = rows.fetch_all(&self.read).await?.into_iter().map(|row| {
@@ -88,44 +88,36 @@ impl WriteTx {
         refused: &BTreeMap<&String, &String>,
         now: i64,
     ) -> Result<(), Error> {
-        let refused = json(refused)?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set refused = ?2, refused_at = ?3, refused_reported_at = null where id = ?1",
             id,
-            refused,
+            json(refused)?,
             now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Marks the endpoint's rejections up to `until` as reported.
     pub async fn refusals_reported(&mut self, endpoint: &str, until: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let (until, now) = (until.as_millis(), now.as_millis());
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set refused_reported_at = ?3
              where endpoint = ?1 and refused <> '{}' and refused_at <= ?2 and refused_reported_at is null",
             endpoint,
-            until,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            until.as_millis(),
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Deletes rejections by an address that is no longer in use.
     pub async fn forget_refusals(&mut self, endpoint: &str, address: &str) -> Result<(), Error> {
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery
              set refused = (select json_group_object(key, value) from json_each(refused) where key <> ?2)
              where endpoint = ?1 and refused <> '{}' and exists (select 1 from json_each(refused) where key = ?2)",
             endpoint,
             address
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 }

@@ -15,16 +15,9 @@ pub struct ClockSkewBounds {
     pub gathered: Timestamp,
 }
 
-impl ClockSkewBounds {
-    fn millis(self) -> [i64; 4] {
-        [self.now, self.attempt, self.deferred, self.gathered].map(Timestamp::as_millis)
-    }
-}
-
 impl Store {
     /// True if a delivery or probe is due at, or was enqueued at, a time that only another clock can have set.
     pub async fn has_future_timestamps(&self, endpoint: &str, bounds: ClockSkewBounds) -> Result<bool, Error> {
-        let [now, attempt, deferred, gathered] = bounds.millis();
         let waits = sqlx::query_scalar!(
             r#"select exists (select 1 from delivery where endpoint = ?1 and state = 'pending'
                               and ((next_attempt_at > ?2
@@ -33,10 +26,10 @@ impl Store {
                                    or (next_attempt_at > ?4 and created_at > ?4)))
                    or exists (select 1 from endpoint where name = ?1 and probe_at > ?2) as "waits!: bool""#,
             endpoint,
-            attempt,
-            deferred,
-            now,
-            gathered
+            bounds.attempt.as_millis(),
+            bounds.deferred.as_millis(),
+            bounds.now.as_millis(),
+            bounds.gathered.as_millis()
         );
         Ok(waits.fetch_one(&self.read).await?)
     }
@@ -48,65 +41,59 @@ impl WriteTx {
     /// a message that kills the process must not take along others that were merely open at the same time.
     pub async fn recover_deliveries(&mut self, now: Timestamp) -> Result<u64, Error> {
         let now = now.as_millis();
-        let done = sqlx::query!(
-            "update delivery
+        let done = self
+            .change(sqlx::query!(
+                "update delivery
              set interrupted = interrupted + 1,
                  next_attempt_at = ?1 + case when interrupted < 2 then 0 else sequence * 7919 % 12000
                      + case interrupted when 2 then 60000 when 3 then 600000 else 3600000 end end
              where state = 'pending' and id in (select delivery from attempt where ended_at is null)",
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        sqlx::query!(
+                now
+            ))
+            .await?;
+        self.run(sqlx::query!(
             "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch stopped in mid-attempt'
              where ended_at is null",
             now
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         // Quiet hours may have changed: deferred deliveries are checked again.
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - deferred_until, deferred_until = null
              where state = 'pending' and respects_quiet_hours = 1 and deferred_until > ?1",
             now
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         // An interrupted probe is repeated as well.
-        sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now)
-            .execute(&mut *self.tx)
+        self.run(sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now))
             .await?;
-        Ok(done.rows_affected())
+        Ok(done)
     }
 
     /// Ends an attempt because vetwatch stops: the delivery is due at once, without advancing the retry schedule.
     pub async fn interrupt(&mut self, due: &ClaimedDelivery, now: Timestamp) -> Result<(), Error> {
-        let (id, now) = (due.id.to_string(), now.as_millis());
-        sqlx::query!(
+        let id = due.id.to_string();
+        self.run(sqlx::query!(
             "update attempt set ended_at = ?1, outcome = 'interrupted', response = 'vetwatch was stopped before the answer came'
              where delivery = ?2 and number = ?3",
-            now,
+            now.as_millis(),
             id,
             due.attempt
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1 where id = ?2 and state = 'pending' and attempts = ?3",
-            now,
+            now.as_millis(),
             id,
             due.attempt
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Makes what [`Store::has_future_timestamps`] finds due now, after a clock that was set back.
     pub async fn clamp_deliveries(&mut self, endpoint: &str, bounds: ClockSkewBounds) -> Result<(), Error> {
-        let [now, attempt, deferred, gathered] = bounds.millis();
-        sqlx::query!(
+        let (now, attempt) = (bounds.now.as_millis(), bounds.attempt.as_millis());
+        self.run(sqlx::query!(
             "update delivery set next_attempt_at = ?1, deferred_until = null, created_at = min(created_at, ?1),
                                  first_due_at = min(first_due_at, ?1)
              where endpoint = ?2 and state = 'pending'
@@ -116,14 +103,16 @@ impl WriteTx {
             now,
             endpoint,
             attempt,
-            deferred,
-            gathered
-        )
-        .execute(&mut *self.tx)
+            bounds.deferred.as_millis(),
+            bounds.gathered.as_millis()
+        ))
         .await?;
-        sqlx::query!("update endpoint set probe_at = ?1 where name = ?2 and probe_at > ?3", now, endpoint, attempt)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.run(sqlx::query!(
+            "update endpoint set probe_at = ?1 where name = ?2 and probe_at > ?3",
+            now,
+            endpoint,
+            attempt
+        ))
+        .await
     }
 }

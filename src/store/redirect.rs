@@ -69,7 +69,6 @@ impl WriteTx {
         since: Option<Timestamp>,
         to: &str,
     ) -> Result<Vec<String>, Error> {
-        let since = since.map_or(i64::MIN, Timestamp::as_millis);
         let ids = sqlx::query_scalar!(
             "select id from delivery d
              where (?1 is null or endpoint = ?1) and endpoint <> ?3 and created_at >= ?2
@@ -81,7 +80,7 @@ impl WriteTx {
                         and not exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null)))
              order by sequence",
             endpoint,
-            since,
+            since.map_or(i64::MIN, Timestamp::as_millis),
             to
         );
         Ok(ids.fetch_all(&mut *self.tx).await?)
@@ -101,19 +100,16 @@ impl WriteTx {
     }
 
     async fn end_redirected(&mut self, id: &str, to: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery
              set state = 'dead', next_attempt_at = null, finished_at = coalesce(finished_at, ?2), redirected_at = ?2,
                  last_error = 'redirected to ' || ?3 || coalesce('; before that: ' || last_error, ''),
                  operators_notified_at = coalesce(operators_notified_at, ?2), failed_over_at = coalesce(failed_over_at, ?2)
              where id = ?1",
             id,
-            now,
+            now.as_millis(),
             to
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 }

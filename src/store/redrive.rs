@@ -58,7 +58,8 @@ impl WriteTx {
         if ids.is_empty() {
             return Ok(Redriven::NothingMatched);
         }
-        self.reset_deliveries(&ids, all_recipients, now).await.map(Redriven::Again)
+        let redriven = self.reset_deliveries(&ids, all_recipients, now).await;
+        redriven.map(Redriven::Again).map_err(|error| error.while_doing("send messages again"))
     }
 
     pub(super) async fn state_of(&mut self, id: &str) -> Result<Option<DeliveryState>, Error> {
@@ -75,7 +76,6 @@ impl WriteTx {
     }
 
     async fn dead(&mut self, endpoint: Option<&str>, since: Option<Timestamp>) -> Result<Vec<String>, Error> {
-        let since = since.map_or(i64::MIN, Timestamp::as_millis);
         let ids = sqlx::query_scalar!(
             "select id from delivery
              where (?1 is null or endpoint = ?1) and created_at >= ?2
@@ -84,7 +84,7 @@ impl WriteTx {
                         and exists (select 1 from endpoint e where e.name = ?1 and e.paused_at is not null)))
              order by sequence",
             endpoint,
-            since,
+            since.map_or(i64::MIN, Timestamp::as_millis),
         );
         ids.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))
     }
@@ -97,7 +97,7 @@ impl WriteTx {
     ) -> Result<Vec<(String, String)>, Error> {
         let now = at.as_millis();
         let list = serde_json::json!(ids).to_string();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery
              set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, deferred_until = null, respects_quiet_hours = 0, retry_index = 0, interrupted = 0,
                  finished_at = null, operators_notified_at = null, redirected_at = null, failed_over_at = null, refused = '{}', refused_at = null,
@@ -109,18 +109,15 @@ impl WriteTx {
             list,
             now,
             all_recipients,
-        )
-        .execute(&mut *self.tx)
-        .await.map_err(doing("send messages again"))?;
-        sqlx::query!(
+        ))
+        .await?;
+        self.run(sqlx::query!(
             "update endpoint set probe_at = case when closed_since is not null then ?2 end
              where name in (select endpoint from delivery where id in (select value from json_each(?1)))",
             list,
             now,
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("send messages again"))?;
+        ))
+        .await?;
         let paused = sqlx::query_scalar!(
             "select name from endpoint
              where paused_at is not null
@@ -134,7 +131,7 @@ impl WriteTx {
             "select id, endpoint from delivery where id in (select value from json_each(?1)) order by sequence",
             list,
         );
-        let redriven = redriven.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))?;
+        let redriven = redriven.fetch_all(&mut *self.tx).await?;
         Ok(redriven.into_iter().map(|row| (row.id, row.endpoint)).collect())
     }
 }

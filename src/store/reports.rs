@@ -166,7 +166,6 @@ impl Store {
         partner: Option<&str>,
         tag: Option<&str>,
     ) -> Result<Vec<CustomerRow>, Error> {
-        let rows = rows.map(json_list);
         let found = sqlx::query_as!(
             CustomerRow,
             r#"select v.partner as "partner!", v.customer_id as "customer_id!", v.name as "name!", v.domain as "domain!",
@@ -183,7 +182,7 @@ impl Store {
                  and (?2 is null or p.name = ?2)
                  and (?3 is null or exists (select 1 from json_each(c.tags) where lower(value) = lower(?3)))
                order by v.partner, lower(v.name), v.customer_id"#,
-            rows,
+            rows.map(json_list),
             partner,
             tag,
         );
@@ -232,7 +231,6 @@ impl Store {
 
     /// Verdicts seen at or after `since`, newest first.
     pub async fn decisions(&self, since: Timestamp) -> Result<Vec<DecisionRow>, Error> {
-        let since = since.to_string();
         let rows = sqlx::query_as!(
             DecisionRow,
             r#"select partner as "partner!", customer_id as "customer_id!", customer_name as "customer_name!",
@@ -242,16 +240,13 @@ impl Store {
                       vetting_reason as "vetting_reason: String", hours_in_review as "hours_in_review: f64"
                from v_decisions where decided_before >= ?1
                order by decided_before desc"#,
-            since,
+            since.to_string(),
         );
         rows.fetch_all(&self.read).await.map_err(doing("list decisions"))
     }
 
     /// Transitions, newest first.
     pub async fn transitions(&self, filter: TransitionFilter<'_>) -> Result<Vec<TransitionRow>, Error> {
-        let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
-        let customers = filter.customers.map(json_list);
-        let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query_as!(
             TransitionRow,
             r#"select transition_id as "transition_id!: i64", observed_at as "observed_at!: String",
@@ -268,10 +263,10 @@ impl Store {
                  and (?3 is null or partner = ?3)
                order by observed_at desc, transition_id desc
                limit ?4"#,
-            since,
-            customers,
+            filter.since.map_or(i64::MIN, Timestamp::as_millis),
+            filter.customers.map(json_list),
             filter.partner,
-            limit,
+            filter.limit.map_or(-1, i64::from),
         );
         rows.fetch_all(&self.read).await.map_err(doing("read the history"))
     }

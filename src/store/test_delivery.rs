@@ -1,5 +1,6 @@
 //! Test messages: ordinary deliveries, but tried before the others, and while their endpoint is backing off.
 
+use super::columns::NullableTime;
 use super::{Claim, ClaimedDelivery, Error, Store, UnrenderedDelivery, WriteTx, doing};
 use crate::event::Event;
 use crate::time::Timestamp;
@@ -7,23 +8,17 @@ use crate::time::Timestamp;
 impl Store {
     /// The state of a test and its last ended attempt; `None` if there is no such delivery.
     pub async fn test_delivery(&self, delivery: &str) -> Result<Option<TestDelivery>, Error> {
-        let row = sqlx::query!(
-            r#"select d.state, d.next_attempt_at, a.number as "number?: i64", a.outcome as "outcome?: String",
-                      a.response as "response?: String",
+        let test = sqlx::query_as!(
+            TestDelivery,
+            r#"select d.state, d.next_attempt_at as "next_attempt_at!: NullableTime", a.number as "attempt?: i64",
+                      a.outcome as "outcome?: String", a.response as "response?: String",
                       exists (select 1 from endpoint e where e.name = d.endpoint and e.paused_at is not null) as "gone!: bool"
                from delivery d
                left join attempt a on a.delivery = d.id and a.ended_at is not null
                where d.id = ? order by a.number desc limit 1"#,
             delivery
         );
-        Ok(row.fetch_optional(&self.read).await.map_err(doing("see what became of a test"))?.map(|row| TestDelivery {
-            state: row.state,
-            next_attempt_at: row.next_attempt_at.map(Timestamp::from_millis),
-            attempt: row.number,
-            outcome: row.outcome,
-            response: row.response,
-            gone: row.gone,
-        }))
+        test.fetch_optional(&self.read).await.map_err(doing("see what became of a test"))
     }
 }
 
@@ -43,10 +38,9 @@ pub struct TestDelivery {
 impl WriteTx {
     /// The delivery of an event to an endpoint.
     pub async fn delivery_of(&mut self, event: &Event, endpoint: &str) -> Result<Option<String>, Error> {
-        let event = event.data.event_id.to_string();
         let id = sqlx::query_scalar!(
             "select delivery from delivery_event where event = ? and endpoint = ?",
-            event,
+            event.data.event_id.to_string(),
             endpoint
         );
         id.fetch_optional(&mut *self.tx).await.map_err(doing("queue a test"))
@@ -54,13 +48,12 @@ impl WriteTx {
 
     /// Makes a test possible now: the endpoint is resumed, and probed at once if it was paused or backing off.
     pub async fn force_probe(&mut self, endpoint: &str, at: Timestamp) -> Result<(), Error> {
-        let now = at.as_millis();
         sqlx::query!(
             "update endpoint set closed_since = case when paused_at is not null then coalesce(closed_since, ?2) else closed_since end,
                                  probe_at = case when closed_since is not null or paused_at is not null then ?2 end
              where name = ?1",
             endpoint,
-            now
+            at.as_millis()
         )
         .execute(&mut *self.tx)
         .await

@@ -28,7 +28,9 @@ impl Store {
     /// Unreported unreadable deliveries by endpoint; without `monitor.dead_letter` events, or reports would never end.
     pub async fn unreadable_deliveries(&self) -> Result<Vec<Unreadable>, Error> {
         let rows = sqlx::query!(
+            // With a single min(), SQLite takes bare columns from the row that holds it. The id may be what cannot be read.
             r#"select d.endpoint as "endpoint!", count(*) as "count!: i64", min(d.sequence) as "first!: i64",
+                      cast(d.id as blob) as "id!: Vec<u8>", d.last_error,
                       (select max(t.unreadable_reported_at) from delivery t
                        where t.endpoint = d.endpoint and t.unreadable_since is not null) as "reported_at: i64"
                from delivery d
@@ -39,24 +41,14 @@ impl Store {
         )
         .fetch_all(&self.read)
         .await?;
-        let mut found = Vec::new();
-        for row in rows {
-            // The id may be what cannot be read.
-            let first = sqlx::query!(
-                r#"select cast(id as blob) as "id!: Vec<u8>", last_error from delivery where sequence = ?"#,
-                row.first
-            )
-            .fetch_one(&self.read)
-            .await?;
-            found.push(Unreadable {
-                endpoint: row.endpoint,
-                count: row.count,
-                id: String::from_utf8_lossy(&first.id).into_owned(),
-                error: first.last_error.unwrap_or_default(),
-                reported_at: row.reported_at.map(Timestamp::from_millis),
-            });
-        }
-        Ok(found)
+        let found = rows.into_iter().map(|row| Unreadable {
+            endpoint: row.endpoint,
+            count: row.count,
+            id: String::from_utf8_lossy(&row.id).into_owned(),
+            error: row.last_error.unwrap_or_default(),
+            reported_at: row.reported_at.map(Timestamp::from_millis),
+        });
+        Ok(found.collect())
     }
 }
 
@@ -66,14 +58,12 @@ impl WriteTx {
         let error = error.while_doing(format_args!("write a message to {}", claim.endpoint));
         let why = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         error!(endpoint = claim.endpoint, delivery.sequence = sequence, "{why}; it waits until the row is mended");
-        let now = claim.now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set last_error = ?1, unreadable_since = coalesce(unreadable_since, ?2) where sequence = ?3",
             why,
-            now,
+            claim.now.as_millis(),
             sequence
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         // Deferred, so that it is not used as a probe, and the time does not count towards giving up.
         self.defer(sequence, claim.now, claim.now.after(UNREADABLE_DELAY)).await
@@ -81,15 +71,12 @@ impl WriteTx {
 
     /// Marks the endpoint's unreadable deliveries as reported.
     pub async fn mark_unreadable_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let now = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set unreadable_reported_at = ?1
              where endpoint = ?2 and unreadable_since is not null and unreadable_reported_at is null",
-            now,
+            now.as_millis(),
             endpoint
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 }

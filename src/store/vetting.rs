@@ -180,41 +180,11 @@ impl WriteTx {
 
     pub async fn save_state(&mut self, customer: CustomerId, state: &QualificationState) -> Result<(), Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
-        let key = qualification::key(&state.qualification);
-        let present = state.entry.is_some();
-        let written = |entry: Option<&Entry>| {
-            let entry = entry.cloned();
-            let created_at = ms(entry.as_ref().and_then(|entry| entry.created_at));
-            entry.map_or((None, None, created_at), |entry| (entry.vetting_status, entry.vetting_reason, created_at))
-        };
-        let (status, reason, created_at) = written(state.entry.as_ref());
-        let since = state.since.as_millis();
-        let review = &state.review;
-        let (review_created_at, submitted_at) = (ms(review.created_at), ms(review.submitted_at));
-        let review_seen_at = ms(review.seen_at);
-        let last_notified = state.last_notified.as_ref();
-        let notified_verdict = last_notified.map(|it| it.verdict.as_str());
-        let notified_reason = last_notified.and_then(|it| it.reason_key.as_deref());
-        let notified_created_at = ms(last_notified.and_then(|it| it.created_at));
-        let notified_attempt = last_notified.map(|it| it.attempt);
-        let notified_attempt_created_at = ms(last_notified.and_then(|it| it.review_created_at));
-        let notified_at = ms(last_notified.map(|it| it.at));
+        let (entry, review, notified) = (state.entry.as_ref(), &state.review, state.last_notified.as_ref());
         let pending = state.pending.as_ref();
         let (absence, verdict) = (pending.filter(|it| it.shows.is_none()), pending.filter(|it| it.shows.is_some()));
-        let looks = |it: Option<&Pending>| {
-            (
-                ms(it.map(|it| it.since)),
-                ms(it.and_then(|it| it.last_other_at)),
-                it.map_or(0, |it| it.confirmations),
-                ms(it.map(|it| it.last_confirmed_at)),
-            )
-        };
-        let (missing_since, missing_last_present_at, missing_confirmations, missing_confirmed_at) = looks(absence);
-        let (pending_since, pending_last_other_at, pending_confirmations, pending_confirmed_at) = looks(verdict);
-        let (pending_status, pending_reason, pending_created_at) =
-            written(verdict.and_then(|verdict| verdict.shows.as_ref()));
-        let pending_until = ms(pending.map(|pending| pending.until));
-        sqlx::query!(
+        let pending_entry = pending.and_then(|it| it.shows.as_ref());
+        self.run(sqlx::query!(
             "insert into qualification_state (customer, qualification, qualification_key, present,
                  vetting_status, vetting_reason, vetting_created_at, status_since,
                  attempt, attempt_created_at, submitted_at, attempt_seen_at,
@@ -240,38 +210,36 @@ impl WriteTx {
                  pending_confirmed_at = excluded.pending_confirmed_at, pending_until = excluded.pending_until",
             customer,
             state.qualification,
-            key,
-            present,
-            status,
-            reason,
-            created_at,
-            since,
+            qualification::key(&state.qualification),
+            entry.is_some(),
+            entry.and_then(|it| it.vetting_status.as_deref()),
+            entry.and_then(|it| it.vetting_reason.as_deref()),
+            ms(entry.and_then(|it| it.created_at)),
+            state.since.as_millis(),
             review.attempt,
-            review_created_at,
-            submitted_at,
-            review_seen_at,
-            notified_verdict,
-            notified_reason,
-            notified_created_at,
-            notified_attempt,
-            notified_attempt_created_at,
-            notified_at,
-            missing_since,
-            missing_last_present_at,
-            missing_confirmations,
-            missing_confirmed_at,
-            pending_status,
-            pending_reason,
-            pending_created_at,
-            pending_since,
-            pending_last_other_at,
-            pending_confirmations,
-            pending_confirmed_at,
-            pending_until
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            ms(review.created_at),
+            ms(review.submitted_at),
+            ms(review.seen_at),
+            notified.map(|it| it.verdict.as_str()),
+            notified.and_then(|it| it.reason_key.as_deref()),
+            ms(notified.and_then(|it| it.created_at)),
+            notified.map(|it| it.attempt),
+            ms(notified.and_then(|it| it.review_created_at)),
+            ms(notified.map(|it| it.at)),
+            ms(absence.map(|it| it.since)),
+            ms(absence.and_then(|it| it.last_other_at)),
+            absence.map_or(0, |it| it.confirmations),
+            ms(absence.map(|it| it.last_confirmed_at)),
+            pending_entry.and_then(|it| it.vetting_status.as_deref()),
+            pending_entry.and_then(|it| it.vetting_reason.as_deref()),
+            ms(pending_entry.and_then(|it| it.created_at)),
+            ms(verdict.map(|it| it.since)),
+            ms(verdict.and_then(|it| it.last_other_at)),
+            verdict.map_or(0, |it| it.confirmations),
+            ms(verdict.map(|it| it.last_confirmed_at)),
+            ms(pending.map(|it| it.until))
+        ))
+        .await
     }
 
     /// Records an understood response, and when the next poll is due.
@@ -284,25 +252,21 @@ impl WriteTx {
         next_poll_at: Timestamp,
     ) -> Result<(), Error> {
         self.apply_membership(&[customer.row], membership::Event::Responded, seen_at).await?;
-        let (began_at, seen_at, next_poll_at) = (began_at.as_millis(), seen_at.as_millis(), next_poll_at.as_millis());
-        let (class, expected) = (customer.class.as_str(), customer.watch_closely_until.map(Timestamp::as_millis));
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update customer
              set response = ?1, response_requested_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),
                  next_poll_at = ?4, poll_class = ?5, watch_closely_until = ?6, polling_since = null, interrupted = 0,
                  poll_failures = 0, failing_since = null, last_error = null, unreadable_since = null
              where id = ?7",
             fingerprint,
-            began_at,
-            seen_at,
-            next_poll_at,
-            class,
-            expected,
+            began_at.as_millis(),
+            seen_at.as_millis(),
+            next_poll_at.as_millis(),
+            customer.class.as_str(),
+            customer.watch_closely_until.map(Timestamp::as_millis),
             customer.row
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Appends a transition with the response that showed it. Returns its id.
@@ -316,10 +280,6 @@ impl WriteTx {
         correlation_id: Uuid,
     ) -> Result<i64, Error> {
         let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
-        let (created_at, previous_created_at) = (ms(change.created_at), ms(change.previous_created_at));
-        let (submitted_at, before) = (ms(change.review.submitted_at), ms(change.last_seen_before_at));
-        let observed_at = observed_at.as_millis();
-        let (request_id, correlation_id) = (request_id.to_string(), correlation_id.to_string());
         let done = sqlx::query!(
             "insert into transition (customer, qualification, from_status, to_status, vetting_reason, vetting_created_at,
                  attempt, submitted_at, last_seen_before_at, observed_at, first_seen, raw_answer, request_id,
@@ -330,17 +290,17 @@ impl WriteTx {
             change.from,
             change.to,
             change.reason,
-            created_at,
+            ms(change.created_at),
             change.review.attempt,
-            submitted_at,
-            before,
-            observed_at,
+            ms(change.review.submitted_at),
+            ms(change.last_seen_before_at),
+            observed_at.as_millis(),
             change.first_seen,
             raw_answer,
-            request_id,
-            correlation_id,
+            request_id.to_string(),
+            correlation_id.to_string(),
             change.previous_reason,
-            previous_created_at
+            ms(change.previous_created_at)
         )
         .execute(&mut *self.tx)
         .await?;
@@ -360,30 +320,23 @@ impl WriteTx {
         customer: Option<CustomerId>,
         transition: Option<i64>,
     ) -> Result<(), Error> {
-        let (id, kind) = (event.data.event_id.to_string(), event.kind.as_str());
-        let occurred_at = event.occurred_at.as_millis();
-        let data = json(&event.data)?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into event (id, type, transition, partner, customer, occurred_at, data, test)
              values (?, ?, ?, ?, ?, ?, ?, ?)",
-            id,
-            kind,
+            event.data.event_id.to_string(),
+            event.kind.as_str(),
             transition,
             partner,
             customer,
-            occurred_at,
-            data,
+            event.occurred_at.as_millis(),
+            json(&event.data)?,
             event.data.test
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        ))
+        .await
     }
 
     /// Marks an event as muted: it is not sent, because its customer is muted.
     pub async fn mute_event(&mut self, event: &Event) -> Result<(), Error> {
-        let id = event.data.event_id.to_string();
-        sqlx::query!("update event set muted = 1 where id = ?", id).execute(&mut *self.tx).await?;
-        Ok(())
+        self.run(sqlx::query!("update event set muted = 1 where id = ?", event.data.event_id.to_string())).await
     }
 }

@@ -1,5 +1,6 @@
 //! Deliveries that wait indefinitely: for an endpoint that is not configured, or while their endpoint accepts others.
 
+use super::columns::{NullableTime, Time};
 use super::{Error, Store, WriteTx};
 use crate::event::Event;
 use crate::time::Timestamp;
@@ -36,49 +37,32 @@ pub struct LoneWait {
 impl Store {
     /// Pending deliveries for endpoints that are not in `configured`, by endpoint.
     pub async fn stranded(&self, configured: &[String]) -> Result<Vec<Stranded>, Error> {
-        let configured = serde_json::json!(configured).to_string();
-        let names = sqlx::query_scalar!(
-            "select distinct endpoint from delivery
-             where state = 'pending' and endpoint not in (select value from json_each(?)) order by endpoint",
-            configured
+        let stranded = sqlx::query_as!(
+            Stranded,
+            r#"select d.endpoint as "endpoint!: String", e.unconfigured_since as "unconfigured_since!: NullableTime",
+                      count(*) as "count!: i64", min(d.created_at) as "oldest_at!: Time",
+                      max(d.operators_notified_at is null
+                          and exists (select 1 from delivery_event de join event v on v.id = de.event
+                                      where de.delivery = d.id and v.type <> 'monitor.dead_letter' and v.test = 0))
+                          as "unreported!: bool",
+                      not max(exists (select 1 from delivery_event de join event v on v.id = de.event
+                                      where de.delivery = d.id and v.type not like 'monitor.%')) as "monitor_only!: bool",
+                      min(d.failed_over_at is not null) as "failed_over!: bool"
+               from delivery d left join endpoint e on e.name = d.endpoint
+               where d.state = 'pending' and d.endpoint not in (select value from json_each(?))
+               group by d.endpoint order by d.endpoint"#,
+            serde_json::json!(configured).to_string()
         );
-        let mut stranded = Vec::new();
-        for name in names.fetch_all(&self.read).await? {
-            let row = sqlx::query!(
-                r#"select count(*) as "count!: i64", min(d.created_at) as "oldest_at: i64",
-                          max(d.operators_notified_at is null
-                              and exists (select 1 from delivery_event de join event e on e.id = de.event
-                                          where de.delivery = d.id and e.type <> 'monitor.dead_letter' and e.test = 0))
-                              as "untold: bool",
-                          max(exists (select 1 from delivery_event de join event e on e.id = de.event
-                                      where de.delivery = d.id and e.type not like 'monitor.%')) as "vetting: bool",
-                          min(d.failed_over_at is not null) as "passed_on: bool",
-                          (select e.unconfigured_since from endpoint e where e.name = ?1) as "unconfigured_since: i64"
-                   from delivery d where d.endpoint = ?1 and d.state = 'pending'"#,
-                name
-            )
-            .fetch_one(&self.read)
-            .await?;
-            let Some(oldest_at) = row.oldest_at else { continue };
-            stranded.push(Stranded {
-                endpoint: name,
-                unconfigured_since: row.unconfigured_since.map(Timestamp::from_millis),
-                count: row.count,
-                oldest_at: Timestamp::from_millis(oldest_at),
-                unreported: row.untold == Some(true),
-                monitor_only: row.vetting != Some(true),
-                failed_over: row.passed_on == Some(true),
-            });
-        }
-        Ok(stranded)
+        Ok(stranded.fetch_all(&self.read).await?)
     }
 
     /// Deliveries that have waited for 24 hours at an endpoint that works (one that does not has its own alert), oldest
     /// first, at most 100; of one endpoint, or of all.
     pub async fn lone_waits(&self, endpoint: Option<&str>, now: Timestamp) -> Result<Vec<LoneWait>, Error> {
-        let (before, now) = (now.before(Reason::MessageWaitsAlone.after()).as_millis(), now.as_millis());
-        let rows = sqlx::query!(
-            r#"select d.id, d.endpoint, d.first_due_at, d.last_error, d.operators_notified_at is not null as "told!: bool"
+        let waits = sqlx::query_as!(
+            LoneWait,
+            r#"select d.id, d.endpoint, d.first_due_at as "since!: Time", d.last_error,
+                      d.operators_notified_at is not null as "reported!: bool"
                from endpoint e
                join delivery d on d.endpoint = e.name and d.state = 'pending'
                where (?1 is null or e.name = ?1) and e.closed_since is null and e.paused_at is null
@@ -87,17 +71,10 @@ impl Store {
                              where de.delivery = d.id and v.type <> 'monitor.dead_letter' and v.test = 0)
                order by d.sequence limit 100"#,
             endpoint,
-            before,
-            now
+            now.before(Reason::MessageWaitsAlone.after()).as_millis(),
+            now.as_millis()
         );
-        let rows = rows.fetch_all(&self.read).await?.into_iter().map(|row| LoneWait {
-            id: row.id,
-            endpoint: row.endpoint,
-            since: Timestamp::from_millis(row.first_due_at),
-            last_error: row.last_error,
-            reported: row.told,
-        });
-        Ok(rows.collect())
+        Ok(waits.fetch_all(&self.read).await?)
     }
 
     /// The oldest pending deliveries of `endpoint` that have not failed over, at most 100.
@@ -115,77 +92,67 @@ impl WriteTx {
     /// Records which endpoints are configured. For one that is not and has pending deliveries, no time counts towards
     /// giving them up; when it is configured again, they continue where they were.
     pub async fn note_configured(&mut self, configured: &[String], now: Timestamp) -> Result<(), Error> {
-        let (configured, now) = (serde_json::json!(configured).to_string(), now.as_millis());
-        sqlx::query!(
+        let configured = serde_json::json!(configured).to_string();
+        self.run(sqlx::query!(
             "update delivery set first_due_at = min(?2, first_due_at + ?2 - e.unconfigured_since), operators_notified_at = null
              from endpoint e
              where e.name = delivery.endpoint and e.unconfigured_since <= ?2 and e.name in (select value from json_each(?1))
                and delivery.state = 'pending' and delivery.first_due_at <= ?2",
             configured,
-            now
-        )
-        .execute(&mut *self.tx)
+            now.as_millis()
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update endpoint set unconfigured_since = null
              where unconfigured_since is not null
                and (name in (select value from json_each(?))
                     or not exists (select 1 from delivery d where d.endpoint = endpoint.name and d.state = 'pending'))",
             configured
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
-        sqlx::query!(
+        self.run(sqlx::query!(
             "insert into endpoint (name, unconfigured_since)
              select distinct endpoint, ?2 from delivery
              where state = 'pending' and endpoint not in (select value from json_each(?1))
              on conflict (name) do update set unconfigured_since = coalesce(unconfigured_since, excluded.unconfigured_since)",
             configured,
-            now
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Marks all pending deliveries of the endpoint as reported.
     pub async fn mark_stranded_reported(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
-        let at = now.as_millis();
-        sqlx::query!(
+        self.run(sqlx::query!(
             "update delivery set operators_notified_at = ? where endpoint = ? and state = 'pending' and operators_notified_at is null",
-            at,
+            now.as_millis(),
             endpoint
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         self.mark_messages_reported(endpoint, now).await
     }
 
     /// Marks a waiting delivery as reported. False if it was, or is pending no longer.
     pub async fn mark_lone_wait_reported(&mut self, wait: &LoneWait, now: Timestamp) -> Result<bool, Error> {
-        let at = now.as_millis();
-        let done = sqlx::query!(
+        let done = self.change(sqlx::query!(
             "update delivery set operators_notified_at = ? where id = ? and state = 'pending' and operators_notified_at is null",
-            at,
+            now.as_millis(),
             wait.id
-        )
-        .execute(&mut *self.tx)
+        ))
         .await?;
         self.mark_messages_reported(&wait.endpoint, now).await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// Marks a delivery as failed over. False if it was, or is delivered by now.
     pub async fn mark_failed_over(&mut self, sequence: i64, now: Timestamp) -> Result<bool, Error> {
         let now = now.as_millis();
-        let marked = sqlx::query!(
+        Ok(self.change(sqlx::query!(
             "update delivery set failed_over_at = ? where sequence = ? and failed_over_at is null and state <> 'delivered'",
             now,
             sequence
-        )
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(marked.rows_affected() > 0)
+        ))
+        .await? > 0)
     }
 
     /// The delivery's events that `endpoint` has no delivery of; without tests.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::store::columns::{NullableTime, Time};
 use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
 
@@ -75,8 +76,6 @@ pub struct AttemptRow {
 impl Store {
     /// Deliveries, newest first.
     pub async fn deliveries(&self, filter: DeliveryFilter<'_>) -> Result<Vec<DeliveryRow>, Error> {
-        let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
-        let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query_as!(
             DeliveryRow,
             r#"select v.delivery_id as "delivery_id!", v.endpoint as "endpoint!", v.state as "state!",
@@ -90,8 +89,8 @@ impl Store {
                                 case when v.events > 1 then '(+' || (v.events - 1) || ')' end) as "about: String"
                from delivery d
                join v_deliveries v on v.delivery_id = d.id
-               left join event e on e.id = (select told.id from delivery_event de join event told on told.id = de.event
-                                            where de.delivery = d.id order by told.occurred_at, told.rowid limit 1)
+               left join event e on e.id = (select f.id from delivery_event de join event f on f.id = de.event
+                                            where de.delivery = d.id order by f.occurred_at, f.rowid limit 1)
                left join customer c on c.id = e.customer
                where (?1 is null or d.state = ?1) and (?2 is null or d.endpoint = ?2) and d.created_at >= ?3
                  and (?4 is null or d.sequence = coalesce((select sequence from delivery where id = ?4),
@@ -101,9 +100,9 @@ impl Store {
                limit ?5"#,
             filter.state,
             filter.endpoint,
-            since,
+            filter.since.map_or(i64::MIN, Timestamp::as_millis),
             filter.id,
-            limit,
+            filter.limit.map_or(-1, i64::from),
             filter.without_redirected,
         );
         rows.fetch_all(&self.read).await.map_err(doing("list messages"))
@@ -149,23 +148,18 @@ impl Store {
                 occurred_at: Timestamp::from_millis(row.occurred_at),
                 data: shown(&row.data),
             });
-        let attempts = sqlx::query!(
-            "select number, began_at, ended_at, outcome, response from attempt where delivery = ?1 order by number",
+        let attempts = sqlx::query_as!(
+            AttemptRow,
+            r#"select number, began_at as "began_at!: Time", ended_at as "ended_at!: NullableTime", outcome, response
+               from attempt where delivery = ?1 order by number"#,
             id,
         );
-        let attempts_made =
-            attempts.fetch_all(&self.read).await.map_err(doing("show a message"))?.into_iter().map(|row| AttemptRow {
-                number: row.number,
-                began_at: Timestamp::from_millis(row.began_at),
-                ended_at: row.ended_at.map(Timestamp::from_millis),
-                outcome: row.outcome,
-                response: row.response,
-            });
+        let attempts_made = attempts.fetch_all(&self.read).await.map_err(doing("show a message"))?;
         Ok(Some(DeliveryDetail {
             delivery,
             first_due_at: Timestamp::from_millis(frozen.first_due_at),
             events_told: events_told.collect(),
-            attempts_made: attempts_made.collect(),
+            attempts_made,
             final_replies: shown(&frozen.final_replies),
             message: frozen.message.map(|message| String::from_utf8_lossy(&message).into_owned()),
         }))

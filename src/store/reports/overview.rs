@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::columns::NullableTime;
 use crate::store::{Error, PartnerId, Store, doing, unreadable};
 use crate::time::Timestamp;
 
@@ -100,7 +101,6 @@ fn at(milliseconds: Option<i64>) -> Option<Timestamp> {
 impl Store {
     /// Every partner that was ever watched, by name.
     pub async fn partner_states(&self, now: Timestamp) -> Result<Vec<PartnerState>, Error> {
-        let now = now.as_millis();
         let rows = sqlx::query!(
             r#"select p.id as "row!: PartnerId", p.name, p.backoff_until, p.backoff_reason, p.backoffs, p.failing_since, p.last_failure,
                       p.list_failing_since,
@@ -120,7 +120,7 @@ impl Store {
                       p.activity_log_failing_since, p.activity_log_error, p.activity_log_retry_at
                from partner p left join customer c on c.partner = p.id and c.removed_at is null
                group by p.id order by p.name"#,
-            now,
+            now.as_millis(),
         );
         let states =
             rows.fetch_all(&self.read).await.map_err(doing("see how the partners stand"))?.into_iter().map(|row| {
@@ -167,11 +167,11 @@ impl Store {
 
     /// Every endpoint with a stored state, or with pending or dead deliveries, by name.
     pub async fn endpoint_states(&self, now: Timestamp) -> Result<Vec<EndpointState>, Error> {
-        let now = now.as_millis();
-        let rows = sqlx::query!(
+        let states = sqlx::query_as!(
+            EndpointState,
             r#"with known (name) as (select name from endpoint
                                      union select endpoint from delivery where state in ('pending', 'dead'))
-               select k.name as "name!: String",
+               select k.name as "endpoint!: String",
                       (select count(*) from delivery d where d.endpoint = k.name and d.state = 'pending') as "pending!: i64",
                       (select count(*) from delivery d where d.endpoint = k.name and d.state = 'pending'
                        and d.unreadable_since is not null) as "unreadable!: i64",
@@ -179,36 +179,20 @@ impl Store {
                       (select count(*) from delivery d where d.endpoint = k.name and d.state = 'dead' and d.redirected_at is null
                        and not exists (select 1 from delivery_event de join event e on e.id = de.event
                                        where de.delivery = d.id and e.test = 1)) as "dead!: i64",
-                      (select min(d.created_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "oldest: i64",
-                      (select min(d.next_attempt_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "next: i64",
+                      (select min(d.created_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "oldest_pending_at!: NullableTime",
+                      (select min(d.next_attempt_at) from delivery d where d.endpoint = k.name and d.state = 'pending')
+                          as "next_attempt_at!: NullableTime",
                       (select min(max(d.created_at, coalesce(d.deferred_until, 0))) from delivery d
-                       where d.endpoint = k.name and d.state = 'pending' and coalesce(d.deferred_until, 0) <= ?1) as "waiting: i64",
-                      e.failing_reported_at as "failing_reported_at: i64", e.closed_since as "closed_since: i64",
-                      e.unconfirmed_since as "unconfirmed_since: i64", e.paused_at as "paused_at: i64",
-                      e.last_accepted_at as "last_accepted_at: i64", e.last_error as "last_error: String"
+                       where d.endpoint = k.name and d.state = 'pending' and coalesce(d.deferred_until, 0) <= ?1)
+                          as "waiting_since!: NullableTime",
+                      e.failing_reported_at as "failing_reported_at!: NullableTime", e.closed_since as "closed_since!: NullableTime",
+                      e.unconfirmed_since as "unconfirmed_since!: NullableTime", e.paused_at as "paused_at!: NullableTime",
+                      e.last_accepted_at as "last_accepted_at!: NullableTime", e.last_error as "last_error: String"
                from known k left join endpoint e on e.name = k.name
                order by k.name"#,
-            now
+            now.as_millis()
         );
-        let states =
-            rows.fetch_all(&self.read).await.map_err(doing("see how the endpoints stand"))?.into_iter().map(|row| {
-                EndpointState {
-                    endpoint: row.name,
-                    pending: row.pending,
-                    dead: row.dead,
-                    unreadable: row.unreadable,
-                    oldest_pending_at: at(row.oldest),
-                    waiting_since: at(row.waiting),
-                    next_attempt_at: at(row.next),
-                    closed_since: at(row.closed_since),
-                    unconfirmed_since: at(row.unconfirmed_since),
-                    paused_at: at(row.paused_at),
-                    last_accepted_at: at(row.last_accepted_at),
-                    last_error: row.last_error,
-                    failing_reported_at: at(row.failing_reported_at),
-                }
-            });
-        Ok(states.collect())
+        states.fetch_all(&self.read).await.map_err(doing("see how the endpoints stand"))
     }
 
     /// True if there ever was a delivery or a state of an endpoint of this name.

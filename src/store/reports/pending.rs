@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::store::columns::Time;
 use crate::store::{CustomerId, Error, Store};
 use crate::time::Timestamp;
 
@@ -22,29 +23,18 @@ pub struct PendingRow {
 impl Store {
     /// The pending verdicts of these customers, or with `None` of all; oldest first.
     pub async fn pending_verdicts(&self, customers: Option<&[CustomerId]>) -> Result<Vec<PendingRow>, Error> {
-        let customers = customers.map(super::json_list);
-        let rows = sqlx::query!(
+        let pending = sqlx::query_as!(
+            PendingRow,
             r#"select p.name as partner, c.customer_id, c.name as customer_name, o.qualification,
-                      coalesce(o.pending_status, '') as "status!: String", o.pending_reason,
-                      o.pending_since as "since!: i64", coalesce(o.pending_until, o.pending_since) as "until!: i64"
+                      coalesce(o.pending_status, '') as "vetting_status!: String", o.pending_reason as vetting_reason,
+                      o.pending_since as "seen_at!: Time",
+                      coalesce(o.pending_until, o.pending_since) as "confirmed_by!: Time"
                from qualification_state o join customer c on c.id = o.customer join partner p on p.id = c.partner
                where o.pending_since is not null and c.removed_at is null
                  and (?1 is null or c.id in (select value from json_each(?1)))
                order by o.pending_since, o.id"#,
-            customers
-        )
-        .fetch_all(&self.read)
-        .await?;
-        let pending = rows.into_iter().map(|row| PendingRow {
-            partner: row.partner,
-            customer_id: row.customer_id,
-            customer_name: row.customer_name,
-            qualification: row.qualification,
-            vetting_status: row.status,
-            vetting_reason: row.pending_reason,
-            seen_at: Timestamp::from_millis(row.since),
-            confirmed_by: Timestamp::from_millis(row.until),
-        });
-        Ok(pending.collect())
+            customers.map(super::json_list)
+        );
+        Ok(pending.fetch_all(&self.read).await?)
     }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::deliveries::shown;
 use super::{AttemptRow, DeliveryRow, EventRow};
+use crate::store::columns::{NullableTime, Time};
 use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
 
@@ -117,33 +118,16 @@ impl Store {
     }
 
     async fn transition_evidence(&self, id: i64) -> Result<TransitionEvidence, Error> {
-        let row = sqlx::query!(
-            r#"select t.qualification, t.from_status, t.to_status, t.vetting_reason, t.previous_reason, t.vetting_created_at,
-                      t.previous_created_at, t.attempt, t.first_seen as "first_seen!: bool", t.last_seen_before_at,
-                      t.observed_at, t.request_id, t.correlation_id, t.raw_answer, c.customer_id, c.name
+        let transition = sqlx::query_as!(
+            TransitionEvidence,
+            r#"select t.id as transition_id, c.customer_id, c.name as customer_name, t.qualification, t.from_status, t.to_status,
+                      t.vetting_reason, t.previous_reason, t.vetting_created_at as "vetting_created_at!: NullableTime",
+                      t.previous_created_at as "previous_created_at!: NullableTime", t.attempt,
+                      t.first_seen as "first_seen!: bool", t.last_seen_before_at as "last_seen_before_at!: NullableTime",
+                      t.observed_at as "observed_at!: Time", t.request_id, t.correlation_id, t.raw_answer
                from transition t join customer c on c.id = t.customer where t.id = ?1"#,
             id,
         );
-        let row = row.fetch_one(&self.read).await.map_err(doing("explain an event"))?;
-        let at = |time: Option<i64>| time.map(Timestamp::from_millis);
-        Ok(TransitionEvidence {
-            transition_id: id,
-            customer_id: row.customer_id,
-            customer_name: row.name,
-            qualification: row.qualification,
-            from_status: row.from_status,
-            to_status: row.to_status,
-            vetting_reason: row.vetting_reason,
-            previous_reason: row.previous_reason,
-            vetting_created_at: at(row.vetting_created_at),
-            previous_created_at: at(row.previous_created_at),
-            attempt: row.attempt,
-            first_seen: row.first_seen,
-            last_seen_before_at: at(row.last_seen_before_at),
-            observed_at: Timestamp::from_millis(row.observed_at),
-            request_id: row.request_id,
-            correlation_id: row.correlation_id,
-            raw_answer: row.raw_answer,
-        })
+        transition.fetch_one(&self.read).await.map_err(doing("explain an event"))
     }
 }
