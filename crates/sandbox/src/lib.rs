@@ -58,7 +58,7 @@ pub use api::CustomerView;
 pub use bulk::Bulk;
 pub use entra::{Authorization, Decision, Device, MfaRefusal, Rotation, SignIns};
 pub use errors::ErrorShape;
-pub use fault::{ActiveFault, Fault, FaultRule};
+pub use fault::{ActiveFault, ErrorFault, Fault, FaultRule};
 pub use hourly_counts::Hour;
 pub use log::{Counts, Kind, Progress, Record, RequestLog, Shown, Violation};
 pub use operation::{Created, Operation, Place, Step, When};

@@ -64,9 +64,9 @@ async fn a_client_that_goes_away_is_noticed() {
     setup.sandbox.wait_for_customer(&id, 1, SOON).await.unwrap();
     hanging.abort();
     let abandoned = |log: &RequestLog| {
-        log.after(0).find(|record| record.progress == Progress::Abandoned).map(|record| record.fault)
+        log.after(0).find(|record| record.progress == Progress::Abandoned).map(|record| record.fault.clone())
     };
-    assert_eq!(setup.sandbox.wait_for(SOON, abandoned).await.unwrap(), Some("hang"));
+    assert_eq!(setup.sandbox.wait_for(SOON, abandoned).await.unwrap().as_deref(), Some("hang"));
 }
 
 #[tokio::test]
