@@ -180,7 +180,6 @@ pub(super) fn cut(reply: Reply) -> Reply {
 }
 
 pub type FaultRule = Rule<Fault>;
-pub type ActiveFault = Active<Fault>;
 
 /// The fault that applies to a request.
 pub(super) struct Match {
@@ -217,7 +216,7 @@ impl Faults {
         self.rules.clear();
     }
 
-    pub(super) fn list(&self, now: Timestamp) -> Vec<ActiveFault> {
+    pub(super) fn list(&self, now: Timestamp) -> Vec<Active<Fault>> {
         self.rules.list(now)
     }
 

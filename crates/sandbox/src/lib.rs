@@ -58,15 +58,15 @@ pub use api::CustomerView;
 pub use bulk::Bulk;
 pub use entra::{Authorization, Decision, Device, MfaRefusal, Rotation, SignIns};
 pub use errors::ErrorShape;
-pub use fault::{ActiveFault, ErrorFault, Fault, FaultRule};
+pub use fault::{ErrorFault, Fault, FaultRule};
 pub use hourly_counts::Hour;
 pub use log::{Counts, Kind, Progress, Record, RequestLog, Shown, Violation};
 pub use operation::{Created, Operation, Place, Step, When};
 pub use pages::LARGEST_PAGE;
-pub use quirk::{ActiveQuirk, Quirk, QuirkRule};
+pub use quirk::{Quirk, QuirkRule};
 pub use response_options::{AuditLogOptions, BodyOptions, Order, PaginationOptions, TransportOptions};
 pub use throttle::{RetryAfter, ThrottleSettings, Window};
-pub use world::{CustomerDetails, RawBody, World, WorldError};
+pub use world::{CustomerDetails, WorldError};
 
 use engine::Engine;
 use listener::{FREE_PORT, Port};

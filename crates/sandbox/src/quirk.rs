@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::duration_serde;
 use super::log::{Kind, Shown};
 use super::response_options::{AuditLogOptions, BodyOptions, PaginationOptions, TransportOptions};
-use super::rule::{Active, Rule, Rules};
+use super::rule::{Rule, Rules};
 use vetwatch_core::time::Timestamp;
 
 /// In the control API: `{"quirk": "writing", "shape": "wrapper"}`.
@@ -48,7 +48,6 @@ impl Quirk {
 }
 
 pub type QuirkRule = Rule<Quirk>;
-pub type ActiveQuirk = Active<Quirk>;
 
 /// The quirks of one response.
 #[derive(Debug, Clone, Default)]

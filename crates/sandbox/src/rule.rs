@@ -85,17 +85,17 @@ impl<T> Rule<T> {
 
 /// A rule in force, as the control API lists it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Active<T> {
-    pub id: u64,
+pub(super) struct Active<T> {
+    pub(super) id: u64,
     /// Requests it was applied to.
-    pub met: u64,
+    pub(super) met: u64,
     /// When it expires.
-    pub until: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
     /// Draws made so far for `share`.
     #[serde(skip)]
     draws: u64,
     #[serde(flatten)]
-    pub rule: Rule<T>,
+    pub(super) rule: Rule<T>,
 }
 
 impl<T> Active<T> {
