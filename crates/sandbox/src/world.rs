@@ -265,19 +265,12 @@ impl Customer {
         !self.state.ended && !self.unlisted
     }
 
+    /// Replaces the entries of its qualification, in the place of the first one.
     fn put(&mut self, entry: Entry) {
-        match self.state.entries.iter().position(|known| known.is_of(&entry.qualification)) {
-            Some(at) => {
-                let name = entry.qualification.clone();
-                self.state.entries[at] = entry;
-                let mut index = 0;
-                self.state.entries.retain(|known| {
-                    index += 1;
-                    index - 1 == at || !known.is_of(&name)
-                });
-            }
-            None => self.state.entries.push(entry),
-        }
+        let entries = &mut self.state.entries;
+        let at = entries.iter().position(|known| known.is_of(&entry.qualification)).unwrap_or(entries.len());
+        entries.retain(|known| !known.is_of(&entry.qualification));
+        entries.insert(at, entry);
     }
 
     fn created_at(&self, qualification: &str) -> Option<Timestamp> {
