@@ -338,7 +338,9 @@ impl Moment {
                 let hold = FaultRule::on(Kind::Qualifications, Fault::Hold { stale: false });
                 sandbox.fault(hold.times(1).skip(rng.u64(..16)));
                 let question = sandbox.wait_for(PATIENCE, |log| {
-                    log.after(0).any(|record| record.at >= since && record.fault == Some("hold")).then_some(())
+                    log.after(0)
+                        .any(|record| record.at >= since && record.fault.as_deref() == Some("hold"))
+                        .then_some(())
                 });
                 question.await.expect("a question");
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::Value;
-use vetwatch::sandbox::{Bulk, Kind, Operation, Step};
+use vetwatch::sandbox::{Bulk, Kind, Operation, Quirk, QuirkRule, Step};
 use vetwatch::store::customers::{Imported, ImportedCustomer};
 use vetwatch::time::{Clock, Timestamp};
 
@@ -176,7 +176,7 @@ async fn a_brownout_of_five_thousand_customers_changes_no_state_and_causes_no_st
     town.run(minutes(20)).await;
     let (began, brownout) = (town.world.theirs(), hours(2));
     let verdicts = town.verdicts(20, brownout, &mut rng);
-    town.world.sandbox.brownout(brownout);
+    town.world.sandbox.quirk(QuirkRule::all(Quirk::Nothing).lasts(brownout));
     let mut implausible = 0;
     for _ in 0..12 {
         town.run(minutes(10)).await;

@@ -15,13 +15,14 @@ mod reading;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::ops::Range;
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use url::Url;
 
 use self::pieces::{Gram, HEAD_BYTES, PART_BYTES, Pieces};
-use self::reading::{Reading, Unit, forms, readings};
+use self::reading::{Reading, Unit, forms, joined, readings};
 
 pub use self::pieces::xoauth2;
 
@@ -49,11 +50,11 @@ struct Secrets {
 /// The patterns, and how many secrets need each.
 #[derive(Default)]
 struct Set {
-    grams: HashMap<Gram, u32>,
+    grams: HashMap<Gram, i32>,
     /// A bit for each gram ever added: a gram without one need not be looked up.
     sieve: Vec<u64>,
-    heads: HashMap<Vec<u8>, u32>,
-    short: HashMap<Vec<u8>, u32>,
+    heads: HashMap<Vec<u8>, i32>,
+    short: HashMap<Vec<u8>, i32>,
 }
 
 /// Registers a secret for the life of the process: a file's content (a password, a key in PEM, a URL, several lines
@@ -80,7 +81,7 @@ pub fn learn_bytes(key: &[u8]) {
 fn learn_all(pieces: &[Pieces]) {
     let mut secrets = write();
     for pieces in pieces {
-        secrets.all.add(pieces);
+        secrets.all.count(pieces, 1);
     }
 }
 
@@ -100,7 +101,7 @@ impl Known {
     fn registered(known: Vec<Pieces>) -> Self {
         let mut secrets = write();
         for pieces in &known {
-            secrets.add(pieces);
+            secrets.count(pieces, 1);
         }
         Self(known)
     }
@@ -141,10 +142,11 @@ fn write() -> RwLockWriteGuard<'static, Secrets> {
 }
 
 impl Secrets {
-    fn add(&mut self, pieces: &Pieces) {
-        self.all.add(pieces);
+    /// Counts a short-lived secret, by 1 or by -1.
+    fn count(&mut self, pieces: &Pieces, by: i32) {
+        self.all.count(pieces, by);
         if pieces.length > FACT_MAX_BYTES {
-            self.long.add(pieces);
+            self.long.count(pieces, by);
         }
     }
 
@@ -154,42 +156,27 @@ impl Secrets {
         if self.retired.len() > RETIRED_MAX
             && let Some(pieces) = self.retired.pop_front()
         {
-            self.all.remove(&pieces);
-            if pieces.length > FACT_MAX_BYTES {
-                self.long.remove(&pieces);
-            }
+            self.count(&pieces, -1);
         }
     }
 }
 
 impl Set {
-    fn add(&mut self, pieces: &Pieces) {
-        fn more<K: std::hash::Hash + Eq + Clone>(counts: &mut HashMap<K, u32>, keys: &[K]) {
+    fn count(&mut self, pieces: &Pieces, by: i32) {
+        fn each<K: Hash + Eq + Clone>(counts: &mut HashMap<K, i32>, keys: &[K], by: i32) {
             for key in keys {
-                *counts.entry(key.clone()).or_default() += 1;
-            }
-        }
-        more(&mut self.grams, &pieces.grams);
-        self.sieve.resize(SIEVE_BITS / 64, 0);
-        pieces.grams.iter().map(|gram| place(*gram)).for_each(|(word, bit)| self.sieve[word] |= bit);
-        more(&mut self.heads, &pieces.heads);
-        more(&mut self.short, &pieces.short);
-    }
-
-    fn remove(&mut self, pieces: &Pieces) {
-        fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, keys: &[K]) {
-            for key in keys {
-                if let Some(count) = counts.get_mut(key) {
-                    *count -= 1;
-                    if *count == 0 {
-                        counts.remove(key);
-                    }
+                let count = counts.entry(key.clone()).or_default();
+                *count += by;
+                if *count == 0 {
+                    counts.remove(key);
                 }
             }
         }
-        less(&mut self.grams, &pieces.grams);
-        less(&mut self.heads, &pieces.heads);
-        less(&mut self.short, &pieces.short);
+        each(&mut self.grams, &pieces.grams, by);
+        each(&mut self.heads, &pieces.heads, by);
+        each(&mut self.short, &pieces.short, by);
+        self.sieve.resize(SIEVE_BITS / 64, 0);
+        pieces.grams.iter().map(|gram| place(*gram)).for_each(|(word, bit)| self.sieve[word] |= bit);
     }
 
     /// Cuts secrets out of `text`. A cut may join two parts of another secret, so the text is searched again; if that
@@ -269,8 +256,8 @@ fn gram(window: &[Unit]) -> Gram {
 
 /// The range of the text that a run of units came from.
 fn range(units: &[Unit]) -> Range<usize> {
-    let (from, to) = (units.first().map(|unit| unit.from), units.last().map(|unit| unit.to));
-    from.unwrap_or_default() as usize..to.unwrap_or_default() as usize
+    let Unit { from, to, .. } = joined(units);
+    from as usize..to as usize
 }
 
 /// Cuts out the ranges, with the rest of the words that they are in.

@@ -1,5 +1,5 @@
-//! The codes of Entra ID and Partner Center: what they mean and what a person does about them. The README has this
-//! table, too.
+//! The codes of Entra ID and Partner Center: what they mean and what a person does about them. `docs/partner-center.md`
+//! has this table, too.
 
 use std::fmt;
 

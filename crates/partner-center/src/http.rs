@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::DateTime;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -14,18 +13,15 @@ use uuid::Uuid;
 
 use crate::api_error::clean;
 use crate::budget::Budget;
-use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::{Clock, Timestamp};
+use vetwatch_core::{redact, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An error body is optional, so it is read for less time than a response.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
-
-/// Longer than any server demands; a mistyped header must not stop polling for a year.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// A client that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -175,20 +171,10 @@ impl Reply {
         self.headers.get(header)?.to_str().ok()
     }
 
-    /// The wait from `Retry-After`, in seconds or as a date, at most an hour.
+    /// The wait from `Retry-After`.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        retry_after(self.header(RETRY_AFTER.as_str())?, self.ended_at)
+        retry::retry_after(self.header(RETRY_AFTER.as_str())?, self.ended_at)
     }
-}
-
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are too many seconds as well.
-        return Some(text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs).min(RETRY_AFTER_MAX));
-    }
-    let date = DateTime::parse_from_rfc2822(text).ok()?;
-    Some(Timestamp::from(date.to_utc()).since(now).min(RETRY_AFTER_MAX))
 }
 
 /// Appends `segments` to `base`, each as exactly one path segment. `None` if one is empty, `.` or `..`, or if `base`
@@ -202,29 +188,4 @@ pub(crate) fn join_segments(base: &Url, segments: &[&str]) -> Option<Url> {
     url.set_fragment(None);
     url.path_segments_mut().ok()?.pop_if_empty().extend(segments);
     Some(url)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_read_in_both_forms_and_never_silences_us_for_long() {
-        let now = Timestamp::from_millis(1_795_262_400_000);
-        for (text, seconds) in [
-            ("57", Some(57)),
-            (" 0 ", Some(0)),
-            ("86400", Some(3600)),
-            ("99999999999999999999999", Some(3600)),
-            ("Sat, 21 Nov 2026 12:00:30 GMT", Some(30)),
-            ("Sat, 21 Nov 2026 11:00:00 GMT", Some(0)),
-            ("Sat, 21 Nov 2099 11:00:00 GMT", Some(3600)),
-            ("-5", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            assert_eq!(retry_after(text, now).map(|wait| wait.as_secs()), seconds, "{text:?}");
-        }
-    }
 }

@@ -11,14 +11,14 @@ use super::bulk::Bulk;
 use super::engine::Engine;
 use super::entra::{Decision, Device, SignIns};
 use super::entry::EDUCATION;
-use super::fault::{ActiveFault, FaultRule};
+use super::fault::FaultRule;
 use super::hourly_counts::Hour;
 use super::log::{Counts, Kind, Record, RequestLog, Violation};
-use super::operation::{Created, Operation, Place, Step};
-use super::quirk::{ActiveQuirk, Quirk, QuirkRule};
+use super::operation::{Operation, Step};
+use super::quirk::QuirkRule;
 use super::response_options::BodyOptions;
 use super::throttle::{Throttle, ThrottleSettings};
-use super::world::{Customer, CustomerDetails, RawBody, WorldError};
+use super::world::{Customer, CustomerDetails, WorldError};
 use super::{Error, Sandbox};
 use vetwatch_core::time::Timestamp;
 
@@ -100,24 +100,6 @@ impl Sandbox {
         self.apply(id, Operation::Entry { entry })
     }
 
-    /// Serves these bytes instead of the entries; `None` serves the entries again.
-    pub fn set_body(&self, id: &str, body: Option<RawBody>) -> Result<(), WorldError> {
-        self.with(|engine, now| engine.world.set_body(id, body, now))
-    }
-
-    /// Appends one more entry for Education.
-    pub fn add_entry(
-        &self,
-        id: &str,
-        status: Option<&str>,
-        reason: Option<&str>,
-        created: Option<Created>,
-    ) -> Result<(), WorldError> {
-        let (status, reason) = (status.map(str::to_owned), reason.map(str::to_owned));
-        let (qualification, beside) = (EDUCATION.to_owned(), Some(Place::Last));
-        self.apply(id, Operation::Set { qualification, status, reason, created, beside })
-    }
-
     /// Removes a customer: polls get 404.
     pub fn remove_customer(&self, id: &str) -> Result<(), WorldError> {
         self.apply(id, Operation::Remove)
@@ -141,10 +123,6 @@ impl Sandbox {
         self.with(|engine, now| engine.faults.add(rule, now))
     }
 
-    pub fn faults(&self) -> Vec<ActiveFault> {
-        self.with(|engine, now| engine.faults.list(now))
-    }
-
     /// Removes a fault and releases the requests it holds. False if there is no fault with this number.
     pub fn release(&self, fault: u64) -> bool {
         self.with(|engine, _| engine.faults.remove(fault))
@@ -160,10 +138,6 @@ impl Sandbox {
         self.with(|engine, now| engine.quirks.add(rule, now))
     }
 
-    pub fn quirks(&self) -> Vec<ActiveQuirk> {
-        self.with(|engine, now| engine.quirks.list(now))
-    }
-
     /// Removes a quirk. False if there is no quirk with this number.
     pub fn end_quirk(&self, quirk: u64) -> bool {
         self.with(|engine, _| engine.quirks.remove(quirk))
@@ -171,11 +145,6 @@ impl Sandbox {
 
     pub fn clear_quirks(&self) {
         self.with(|engine, _| engine.quirks.clear());
-    }
-
-    /// Starts a brownout: for this long, no customer has a qualification. Returns the quirk's number.
-    pub fn brownout(&self, lasts: Duration) -> u64 {
-        self.quirk(QuirkRule::all(Quirk::Nothing).lasts(lasts))
     }
 
     /// Sets or removes the rate limit of the API.

@@ -11,6 +11,7 @@ mod credentials;
 mod rules;
 
 use std::collections::BTreeMap;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use axum::Router;
@@ -26,9 +27,12 @@ use serde_json::{Value, json};
 
 use super::api::CustomerView;
 use super::bulk::Bulk;
+use super::engine::Engine;
 use super::operation::{Operation, Step, When};
 use super::server::Shared;
+use super::throttle::Throttle;
 use super::world::{CustomerDetails, RawBody, WorldError};
+use vetwatch_core::time::Timestamp;
 
 type App = State<Arc<Shared>>;
 type Answer = Result<Response, Refusal>;
@@ -43,29 +47,49 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/customers/{id}/raw", put(raw_body).delete(clear_raw_body))
         .route("/customers/{id}/{operation}", post(operate))
         .route("/records", post(add_record))
-        .route("/faults", get(rules::faults).post(rules::add_fault).delete(rules::clear_faults))
+        .route("/faults", get(shown(|engine, now| json!({"faults": engine.faults.list(now)}))))
+        .route("/faults", post(rules::add_fault).delete(done_by(|engine| engine.faults.clear())))
         .route("/faults/{id}", delete(rules::release))
-        .route("/quirks", get(rules::quirks).post(rules::add_quirk).delete(rules::clear_quirks))
+        .route("/quirks", get(shown(|engine, now| json!({"quirks": engine.quirks.list(now)}))))
+        .route("/quirks", post(rules::add_quirk).delete(done_by(|engine| engine.quirks.clear())))
         .route("/quirks/{id}", delete(rules::end_quirk))
-        .route("/throttle", get(rules::show_throttle).put(rules::set_throttle).delete(rules::clear_throttle))
-        .route("/tokens", delete(credentials::revoke_tokens))
-        .route("/secret", put(credentials::set_secret).delete(credentials::expire_secret))
-        .route("/certificates", put(credentials::register).delete(credentials::forget))
-        .route("/federated-token", put(credentials::trust).delete(credentials::distrust))
-        .route("/sign-ins", get(credentials::sign_ins).put(credentials::set_sign_ins).delete(credentials::revoke))
-        .route("/devices", get(credentials::devices))
+        .route("/throttle", get(shown(|engine, _| json!({"throttle": engine.throttle.settings()}))))
+        .route("/throttle", put(rules::set_throttle).delete(done_by(|engine| engine.throttle = Throttle::default())))
+        .route("/tokens", delete(shown(|engine, _| json!({"revoked": engine.entra.revoke()}))))
+        .route("/secret", put(credentials::set_secret))
+        .route("/secret", delete(done_by(|engine| engine.entra.proofs.secret_expired = true)))
+        .route("/certificates", put(credentials::register))
+        .route("/certificates", delete(done_by(|engine| engine.entra.proofs.certificates.clear())))
+        .route("/federated-token", put(credentials::trust))
+        .route("/federated-token", delete(done_by(|engine| engine.entra.proofs.federated = None)))
+        .route("/sign-ins", get(shown(|engine, _| json!(engine.entra.users.settings))).put(credentials::set_sign_ins))
+        .route("/sign-ins", delete(shown(|engine, _| json!({"revoked": engine.entra.users.revoke()}))))
+        .route("/devices", get(shown(|engine, _| json!({"devices": engine.entra.users.devices()}))))
         .route("/devices/{code}/{decision}", post(credentials::decide))
         .route("/requests", get(asked::requests))
         .route("/wait", get(asked::wait))
-        .route("/counters", get(asked::counters))
+        .route("/counters", get(shown(asked::counters)))
         .route("/hours", get(asked::hours))
-        .route("/violations", get(asked::violations))
+        .route("/violations", get(shown(asked::violations)))
         .fallback(async || {
             Refusal(StatusCode::NOT_FOUND, "there is no such path; GET /control shows those there are".into())
         })
         .method_not_allowed_fallback(async || {
             Refusal(StatusCode::METHOD_NOT_ALLOWED, "not with this method; GET /control shows what can be done".into())
         })
+}
+
+/// A handler that needs nothing of the request, and shows the result.
+fn shown(work: fn(&mut Engine, Timestamp) -> Value) -> impl Fn(App) -> Ready<Answer> + Clone {
+    move |State(shared)| ready(ok(&shared.with(work)))
+}
+
+/// A handler that needs nothing of the request, and has nothing to show.
+fn done_by(work: fn(&mut Engine)) -> impl Fn(App) -> Ready<Answer> + Clone {
+    move |State(shared)| {
+        shared.with(|engine, _| work(engine));
+        ready(done())
+    }
 }
 
 /// A rejected command.

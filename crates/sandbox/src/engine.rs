@@ -16,12 +16,13 @@ use super::entry::Entry;
 use super::errors::{self, Reply};
 use super::fault::{self, Fault, Faults, Match};
 use super::listener::Disconnect;
-use super::log::{Kind, Progress, Record, RequestLog, Violation};
+use super::log::{Kind, Progress, Record, RequestLog, Shown, Violation};
+use super::operation::Operation;
 use super::pages;
-use super::quirk::{AppliedQuirks, Quirks, View};
+use super::quirk::{AppliedQuirks, Quirk};
 use super::response_options::Unqualified;
-use super::submissions;
-use super::submissions::{Outcome, Submissions};
+use super::rule::Rules;
+use super::submissions::{self, Submissions};
 use super::throttle::Throttle;
 use super::transport;
 use super::world::{State, World};
@@ -120,7 +121,7 @@ pub(super) struct Engine {
     pub(super) world: World,
     pub(super) entra: Entra,
     pub(super) faults: Faults,
-    pub(super) quirks: Quirks,
+    pub(super) quirks: Rules<Quirk>,
     pub(super) throttle: Throttle,
     pub(super) log: RequestLog,
     pub(super) submissions: Submissions,
@@ -133,7 +134,7 @@ impl Engine {
             world: World::default(),
             entra: Entra::new(tenant, client_id, client_secret, options.token_lifetime),
             faults: Faults::default(),
-            quirks: Quirks::default(),
+            quirks: Rules::default(),
             throttle: Throttle::of(options.throttle),
             log: RequestLog::new(options.log_capacity),
             submissions: Submissions::default(),
@@ -151,7 +152,7 @@ impl Engine {
         };
         let throttled = if kind.is_api() { self.throttle.refuse(now) } else { None };
         let met = if throttled.is_none() { self.faults.first_match(kind, customer, now) } else { None };
-        let quirks = if throttled.is_none() { self.quirks.first_match(kind, customer, now) } else { None };
+        let quirks = if throttled.is_none() { self.quirks.applied(kind, customer, now) } else { None };
         let seq = self.log.arrive(Record {
             seq: 0,
             at: now,
@@ -162,8 +163,8 @@ impl Engine {
             authorization,
             request_id: call.header("ms-requestid").map(str::to_owned),
             correlation_id: call.header("ms-correlationid").map(str::to_owned),
-            fault: throttled.map(|_| "throttle").or(met.as_ref().map(|met| met.fault.name())),
-            shown: quirks.as_ref().map(|quirks| quirks.view.shown()).unwrap_or_default(),
+            fault: throttled.map(|_| "throttle".to_owned()).or_else(|| met.as_ref().map(|met| met.fault.name())),
+            shown: quirks.as_ref().map(|quirks| quirks.shown).unwrap_or_default(),
             status: None,
             progress: Progress::Open,
         });
@@ -241,31 +242,30 @@ impl Engine {
         }
         let request_id = guid(call.header("ms-requestid"));
         let (entries, writing) = (&customer.state.entries, &quirks.body);
-        match self.submissions.take(id, call, request_id, entries) {
-            Outcome::Again(reply) | Outcome::Refused(reply) => reply,
-            Outcome::Taken(operation) => {
-                // The customer exists, and this operation cannot fail.
-                let _ = self.world.apply(id, operation.clone(), now);
-                let entries = self.world.get(id).map(|customer| customer.state.entries.as_slice()).unwrap_or_default();
-                let reply = Submissions::answer(&operation, entries, writing);
-                self.submissions.keep(request_id, call, &reply);
-                reply
-            }
-        }
+        let qualification = match self.submissions.take(id, call, request_id, entries) {
+            Ok(qualification) => qualification,
+            Err(reply) => return *reply,
+        };
+        // The customer exists, and this operation cannot fail.
+        let _ = self.world.apply(id, Operation::Submit { qualification: qualification.to_owned() }, now);
+        let entries = self.world.get(id).map(|customer| customer.state.entries.as_slice()).unwrap_or_default();
+        let reply = submissions::answer(qualification, entries, writing);
+        self.submissions.keep(request_id, call, &reply);
+        reply
     }
 
     fn qualifications(&self, id: &str, quirks: &AppliedQuirks, now: Timestamp) -> Reply {
         let Some(customer) = self.world.get(id) else { return unknown(id) };
-        let State { ended, entries, body } = match quirks.view {
-            View::Past(ago) => self.world.state_at(customer, now.before(ago)),
-            View::Present | View::Nothing => &customer.state,
+        let State { ended, entries, body } = match quirks.shown {
+            Shown::Past => self.world.state_at(customer, now.before(quirks.ago)),
+            Shown::Present | Shown::Nothing => &customer.state,
         };
         if *ended {
             return no_relationship();
         }
         let ok = |body: Vec<u8>| Reply::new(StatusCode::OK, errors::JSON, body);
-        match (body, quirks.view, quirks.body.unqualified) {
-            (_, View::Nothing, _) => ok(body::body(&[], &quirks.body)),
+        match (body, quirks.shown, quirks.body.unqualified) {
+            (_, Shown::Nothing, _) => ok(body::body(&[], &quirks.body)),
             (Some(raw), ..) => {
                 let mut reply = ok(raw.bytes.clone());
                 reply.headers.clear();
@@ -297,11 +297,7 @@ impl Engine {
                     problems.push("the token endpoint takes nothing in the query: it ends up in logs".into());
                 }
             }
-            Target::Customers
-            | Target::Qualifications(_)
-            | Target::Submission(_)
-            | Target::Validations
-            | Target::AuditRecords => {
+            _ => {
                 let accepts = call.header(ACCEPT.as_str()).unwrap_or_default();
                 if !accepts.contains("application/json") {
                     problems.push("Accept is not application/json: the service can answer XML as well".into());

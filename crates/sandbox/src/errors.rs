@@ -57,13 +57,7 @@ impl Reply {
     }
 
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self {
-            status,
-            reason: None,
-            headers: Vec::new(),
-            payload: Payload::Whole(Bytes::new()),
-            transfer: Transfer::default(),
-        }
+        Self { headers: Vec::new(), ..Self::new(status, JSON, Bytes::new()) }
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {

@@ -16,26 +16,25 @@ use super::rule::{Active, Rule, Rules};
 use super::transport;
 use vetwatch_core::time::Timestamp;
 
+/// An error response. Code, message and shape default to the usual ones of the status.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ErrorFault {
+    pub status: u16,
+    pub code: Option<u32>,
+    pub message: Option<String>,
+    pub shape: Option<ErrorShape>,
+    /// Sent verbatim: seconds or a date.
+    pub retry_after: Option<String>,
+    /// Sent as a date, this long after the response. Replaces `retry_after`.
+    #[serde(default, with = "duration_serde::optional")]
+    pub retry_after_date: Option<Duration>,
+}
+
 /// What goes wrong. In the control API: `{"fault": "status", "status": 503}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
-    /// An error response. Code, message and shape default to the usual ones of the status.
-    Status {
-        status: u16,
-        #[serde(default)]
-        code: Option<u32>,
-        #[serde(default)]
-        message: Option<String>,
-        #[serde(default)]
-        shape: Option<ErrorShape>,
-        /// Sent verbatim: seconds or a date.
-        #[serde(default)]
-        retry_after: Option<String>,
-        /// Sent as a date, this long after the response. Replaces `retry_after`.
-        #[serde(default, with = "duration_serde::optional")]
-        retry_after_date: Option<Duration>,
-    },
+    Status(ErrorFault),
     /// No response until the client disconnects (at most ten minutes).
     Hang,
     /// The correct response, once released. `stale`: as of the request's arrival.
@@ -89,57 +88,36 @@ fn ok() -> u16 {
 
 impl Fault {
     pub fn status(status: u16) -> Self {
-        Self::Status { status, code: None, message: None, shape: None, retry_after: None, retry_after_date: None }
+        Self::Status(ErrorFault { status, ..ErrorFault::default() })
     }
 
     /// An error with this documented code, in the documented shape.
     pub fn error(status: u16, code: u32) -> Self {
-        Self::Status { status, code: Some(code), message: None, shape: None, retry_after: None, retry_after_date: None }
+        Self::Status(ErrorFault { status, code: Some(code), ..ErrorFault::default() })
     }
 
     /// 429 with `Retry-After`, as Partner Center's gateway sends it.
     pub fn throttled(wait: Duration) -> Self {
         let retry_after = Some(wait.as_secs().to_string());
-        Self::Status { status: 429, code: None, message: None, shape: None, retry_after, retry_after_date: None }
+        Self::Status(ErrorFault { status: 429, retry_after, ..ErrorFault::default() })
     }
 
     /// 429 with `Retry-After` as a date, `wait` after the response.
     pub fn throttled_with_a_date(wait: Duration) -> Self {
-        let retry_after_date = Some(wait);
-        Self::Status { status: 429, code: None, message: None, shape: None, retry_after: None, retry_after_date }
+        Self::Status(ErrorFault { status: 429, retry_after_date: Some(wait), ..ErrorFault::default() })
     }
 
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Status { .. } => "status",
-            Self::Hang => "hang",
-            Self::Hold { .. } => "hold",
-            Self::Delay { .. } => "delay",
-            Self::Cut => "cut",
-            Self::Lost => "lost",
-            Self::Close => "close",
-            Self::Reset => "reset",
-            Self::Garbage => "garbage",
-            Self::Empty => "empty",
-            Self::Null => "null",
-            Self::Object => "object",
-            Self::Html => "html",
-            Self::Endless => "endless",
-            Self::Bomb => "bomb",
-            Self::Custom { .. } => "custom",
-        }
+    /// As the control API spells it.
+    pub(super) fn name(&self) -> String {
+        let written = serde_json::to_value(self).unwrap_or_default();
+        written["fault"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The response, for faults that depend on nothing else.
     pub(super) fn reply(&self, now: Timestamp) -> Option<Reply> {
         let body = |body: &'static str| Reply::new(StatusCode::OK, errors::JSON, body);
         Some(match self {
-            Self::Status { status, code, message, shape, retry_after, retry_after_date } => {
-                // Rounded up, as gateways do: a date that is too early would lead to another 429.
-                let second = Duration::from_millis(999);
-                let date = retry_after_date.map(|wait| duration_serde::http_date(now.after(wait + second)));
-                error_reply(*status, *code, message.as_deref(), *shape, date.as_deref().or(retry_after.as_deref()))
-            }
+            Self::Status(error) => error.reply(now),
             Self::Garbage => Reply::new(StatusCode::OK, errors::JSON, &b"\x1f\x8b\xfe{\"qualification\x00: [}<"[..]),
             Self::Empty => body(""),
             Self::Null => body("null"),
@@ -158,15 +136,7 @@ impl Fault {
                 }
                 reply
             }
-            Self::Hang
-            | Self::Hold { .. }
-            | Self::Delay { .. }
-            | Self::Cut
-            | Self::Lost
-            | Self::Close
-            | Self::Reset => {
-                return None;
-            }
+            _ => return None,
         })
     }
 }
@@ -176,32 +146,29 @@ fn valid(status: u16) -> StatusCode {
     StatusCode::from_u16(status).ok().filter(|s| s.as_u16() >= 200).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn error_reply(
-    status: u16,
-    code: Option<u32>,
-    message: Option<&str>,
-    shape: Option<ErrorShape>,
-    retry_after: Option<&str>,
-) -> Reply {
-    let status = valid(status);
-    let (usual_code, usual_text) = errors::usual(status);
-    let reply = if status == StatusCode::TOO_MANY_REQUESTS && code.is_none() {
-        let text = message.map_or_else(|| throttle_text(retry_after), str::to_owned);
-        errors::body(status, 429, &text, shape.unwrap_or(ErrorShape::Gateway))
-    } else {
-        let shape = shape.unwrap_or(ErrorShape::Standard);
-        errors::body(status, code.unwrap_or(usual_code), message.unwrap_or(usual_text), shape)
-    };
-    match retry_after {
-        Some(wait) => reply.with(RETRY_AFTER, wait),
-        None => reply,
+impl ErrorFault {
+    fn reply(&self, now: Timestamp) -> Reply {
+        // Rounded up, as gateways do: a date that is too early would lead to another 429.
+        let second = Duration::from_millis(999);
+        let date = self.retry_after_date.map(|wait| duration_serde::http_date(now.after(wait + second)));
+        let retry_after = date.as_ref().or(self.retry_after.as_ref());
+        let status = valid(self.status);
+        let (usual_code, usual_text) = errors::usual(status);
+        let (code, usual_text, usual_shape) = match self.code {
+            None if status == StatusCode::TOO_MANY_REQUESTS => {
+                // A date would not fit the sentence; 57 is the documentation's sample.
+                let wait_s = retry_after.filter(|wait| wait.parse::<u64>().is_ok()).map_or("57", String::as_str);
+                (429, format!("Rate limit is exceeded. Try again in {wait_s} seconds."), ErrorShape::Gateway)
+            }
+            code => (code.unwrap_or(usual_code), usual_text.to_owned(), ErrorShape::Standard),
+        };
+        let text = self.message.as_ref().unwrap_or(&usual_text);
+        let reply = errors::body(status, code, text, self.shape.unwrap_or(usual_shape));
+        match retry_after {
+            Some(wait) => reply.with(RETRY_AFTER, wait),
+            None => reply,
+        }
     }
-}
-
-fn throttle_text(retry_after: Option<&str>) -> String {
-    // A date would not fit the sentence; 57 is the documentation's sample.
-    let wait_s = retry_after.filter(|wait| wait.parse::<u64>().is_ok()).unwrap_or("57");
-    format!("Rate limit is exceeded. Try again in {wait_s} seconds.")
 }
 
 /// The first half of a response, with the `Content-Length` of the whole.
@@ -213,7 +180,6 @@ pub(super) fn cut(reply: Reply) -> Reply {
 }
 
 pub type FaultRule = Rule<Fault>;
-pub type ActiveFault = Active<Fault>;
 
 /// The fault that applies to a request.
 pub(super) struct Match {
@@ -250,7 +216,7 @@ impl Faults {
         self.rules.clear();
     }
 
-    pub(super) fn list(&self, now: Timestamp) -> Vec<ActiveFault> {
+    pub(super) fn list(&self, now: Timestamp) -> Vec<Active<Fault>> {
         self.rules.list(now)
     }
 

@@ -58,15 +58,15 @@ pub use api::CustomerView;
 pub use bulk::Bulk;
 pub use entra::{Authorization, Decision, Device, MfaRefusal, Rotation, SignIns};
 pub use errors::ErrorShape;
-pub use fault::{ActiveFault, Fault, FaultRule};
+pub use fault::{ErrorFault, Fault, FaultRule};
 pub use hourly_counts::Hour;
 pub use log::{Counts, Kind, Progress, Record, RequestLog, Shown, Violation};
 pub use operation::{Created, Operation, Place, Step, When};
 pub use pages::LARGEST_PAGE;
-pub use quirk::{ActiveQuirk, Quirk, QuirkRule};
+pub use quirk::{Quirk, QuirkRule};
 pub use response_options::{AuditLogOptions, BodyOptions, Order, PaginationOptions, TransportOptions};
 pub use throttle::{RetryAfter, ThrottleSettings, Window};
-pub use world::{CustomerDetails, RawBody, World, WorldError};
+pub use world::{CustomerDetails, WorldError};
 
 use engine::Engine;
 use listener::{FREE_PORT, Port};
@@ -129,7 +129,6 @@ pub enum Error {
 /// A running sandbox. Dropping it stops it.
 pub struct Sandbox {
     port: Port,
-    url: Url,
     shared: Arc<Shared>,
 }
 
@@ -147,10 +146,7 @@ impl Sandbox {
         let port = Port::open_http(address, server::router(Arc::clone(&shared)))
             .await
             .map_err(|source| Error::Listen { address, source })?;
-        let address = port.address();
-        let url = Url::parse(&format!("http://{address}/"))
-            .map_err(|error| Error::Listen { address, source: io::Error::other(error) })?;
-        Ok(Self { port, url, shared })
+        Ok(Self { port, shared })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -159,7 +155,7 @@ impl Sandbox {
 
     /// The base URL of both the API and the token endpoint.
     pub fn url(&self) -> Url {
-        self.url.clone()
+        self.port.url("/")
     }
 
     /// Simulates an outage: closes every connection and refuses new ones until [`Self::start_again`].

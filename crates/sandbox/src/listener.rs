@@ -3,7 +3,6 @@
 //! Between `stop` and `start_again` the port stays bound without listening: connections are refused, and no other
 //! process can be assigned the port.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use url::Url;
 
 /// Any free port of 127.0.0.1.
 pub(super) const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -142,20 +142,6 @@ impl AsyncWrite for Wire {
         Pin::new(&mut this.tcp).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.ended(cx)?;
-        Pin::new(&mut this.tcp).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
     }
@@ -184,9 +170,6 @@ pub(super) struct Port {
 
 impl Port {
     /// Listens on `address` and serves until it is stopped. Port 0 takes a free one.
-    ///
-    /// # Errors
-    /// If the address is not a loopback address, or cannot be bound.
     pub(super) async fn open<F>(
         address: SocketAddr,
         serve: impl Fn(Acceptor) -> F + Send + Sync + 'static,
@@ -194,10 +177,6 @@ impl Port {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if !address.ip().is_loopback() {
-            let refusal = format!("{address} is not a loopback address");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, refusal));
-        }
         let socket = bind(address)?;
         let port = Self {
             address: socket.local_addr()?,
@@ -221,6 +200,10 @@ impl Port {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn url(&self, path: &str) -> Url {
+        Url::parse(&format!("http://{}{path}", self.address)).expect("an address makes a URL")
     }
 
     /// Connections accepted since the port was first opened.
@@ -269,12 +252,6 @@ impl Port {
 impl Drop for Port {
     fn drop(&mut self) {
         self.dropped.cancel();
-    }
-}
-
-impl fmt::Debug for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

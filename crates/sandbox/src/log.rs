@@ -77,7 +77,7 @@ pub struct Record {
     pub request_id: Option<String>,
     pub correlation_id: Option<String>,
     /// The fault that was applied; `throttle` if the rate limit rejected the request.
-    pub fault: Option<&'static str>,
+    pub fault: Option<String>,
     pub shown: Shown,
     pub status: Option<u16>,
     pub progress: Progress,
@@ -192,7 +192,7 @@ impl RequestLog {
         self.hours.count(record.at, record.kind);
         let counts = self.counts.entry(record.kind).or_default();
         counts.requests += 1;
-        match record.fault {
+        match record.fault.as_deref() {
             Some("throttle") => counts.throttled += 1,
             Some(_) => counts.faulted += 1,
             None => {}
@@ -221,9 +221,7 @@ impl RequestLog {
             Progress::Abandoned => counts.abandoned += 1,
             Progress::Severed => counts.severed += 1,
         }
-        let first = self.ring.front().map_or(0, |record| record.seq);
-        let index = seq.checked_sub(first).and_then(|index| usize::try_from(index).ok());
-        if let Some(record) = index.and_then(|index| self.ring.get_mut(index)) {
+        if let Some(record) = self.index(seq).and_then(|index| self.ring.get_mut(index)) {
             (record.progress, record.status) = (progress, status);
         }
     }
@@ -237,9 +235,11 @@ impl RequestLog {
 
     /// The progress and status of a stored request; `None` if it was dropped.
     pub(super) fn end_of(&self, seq: u64) -> Option<(Progress, Option<u16>)> {
-        let first = self.ring.front()?.seq;
-        let index = usize::try_from(seq.checked_sub(first)?).ok()?;
-        self.ring.get(index).map(|record| (record.progress, record.status))
+        self.ring.get(self.index(seq)?).map(|record| (record.progress, record.status))
+    }
+
+    fn index(&self, seq: u64) -> Option<usize> {
+        usize::try_from(seq.checked_sub(self.ring.front()?.seq)?).ok()
     }
 
     /// Remembers an id; false if it was already used.

@@ -40,14 +40,10 @@ pub enum Operation {
         #[serde(default = "education")]
         qualification: String,
         /// Any status; `None`: the entry has no status.
-        #[serde(default)]
         status: Option<String>,
-        #[serde(default)]
         reason: Option<String>,
-        #[serde(default)]
         created: Option<Created>,
         /// `None` replaces the entries of the same qualification.
-        #[serde(default)]
         beside: Option<Place>,
     },
     /// Sets a verbatim entry, replacing those with the same `qualification`.

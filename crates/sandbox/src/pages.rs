@@ -1,11 +1,9 @@
 //! Pages of the customer list.
 
-use std::borrow::Cow;
-
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::engine::Call;
 use super::errors::{self, Reply};
@@ -22,62 +20,6 @@ const TOKEN_MARK: &str = "after:";
 /// Salts: customers that are left out and listed twice are drawn independently.
 const MISSED: u64 = u64::MAX;
 const TWICE: u64 = u64::MAX - 1;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Page<'a> {
-    /// Number of items on this page: the service does not count all.
-    total_count: usize,
-    items: Vec<Item<'a>>,
-    links: Links<'a>,
-    attributes: Attributes,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    continuation_token: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Item<'a> {
-    id: Cow<'a, str>,
-    company_profile: CompanyProfile<'a>,
-    relationship_to_partner: &'a str,
-    attributes: Attributes,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CompanyProfile<'a> {
-    tenant_id: Cow<'a, str>,
-    domain: &'a str,
-    company_name: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Attributes {
-    object_type: &'static str,
-}
-
-#[derive(Serialize)]
-struct Links<'a> {
-    #[serde(rename = "self")]
-    this: Link<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<Link<'a>>,
-}
-
-#[derive(Serialize)]
-struct Link<'a> {
-    uri: String,
-    method: &'static str,
-    headers: Vec<Header<'a>>,
-}
-
-#[derive(Serialize)]
-struct Header<'a> {
-    key: &'static str,
-    value: &'a str,
-}
 
 pub(super) fn size(call: &Call) -> Option<usize> {
     call.parameter("size")?.parse().ok().filter(|size| (1..=LARGEST_PAGE).contains(size))
@@ -127,7 +69,7 @@ pub(super) fn answer(world: &World, call: &Call, listing: &PaginationOptions) ->
         LastPage::Again => Some(Place::default()),
     };
     let next = next.map(|place| place.token());
-    Reply::json(StatusCode::OK, &written(&page.customers, asked, call, next.as_deref(), listing))
+    Reply::json(StatusCode::OK, &written(&page.customers, asked, call, next, listing))
 }
 
 struct Cut<'a> {
@@ -161,51 +103,49 @@ fn cut<'a>(world: &'a World, begin: &Place, asked: usize, listing: &PaginationOp
     Cut { customers, seen: begin.seen + added, more: added < left && following.next().is_some() }
 }
 
-fn written<'a>(
-    customers: &[&'a Customer],
+fn written(
+    customers: &[&Customer],
     size: usize,
     call: &Call,
-    next: Option<&'a str>,
-    listing: &'a PaginationOptions,
-) -> Page<'a> {
-    let link = |uri, headers| Link { uri, method: "GET", headers };
+    next: Option<String>,
+    listing: &PaginationOptions,
+) -> Value {
     let mut items = Vec::with_capacity(customers.len());
-    for customer in customers {
-        let details = &customer.details;
-        let item = |id: Cow<'a, str>| Item {
-            company_profile: CompanyProfile {
-                tenant_id: id.clone(),
-                domain: &details.domain,
-                company_name: &details.name,
-            },
-            id,
-            relationship_to_partner: &details.relationship,
-            attributes: Attributes { object_type: "Customer" },
+    for Customer { details, .. } in customers {
+        let item = |id: &str| {
+            json!({
+                "id": id,
+                "companyProfile": {"tenantId": id, "domain": details.domain, "companyName": details.name},
+                "relationshipToPartner": details.relationship,
+                "attributes": {"objectType": "Customer"},
+            })
         };
-        items.push(item(Cow::Borrowed(&details.id)));
+        items.push(item(&details.id));
         if listing.twice.is_some_and(|share| in_share(&details.id, share, TWICE)) {
-            items.push(item(Cow::Owned(details.id.to_uppercase())));
+            items.push(item(&details.id.to_uppercase()));
         }
     }
     let prefix = match listing.uri.unwrap_or_default() {
         LinkUri::V1 => "/v1",
         LinkUri::Bare => "",
     };
-    let host = listing.host.as_deref().unwrap_or_default();
+    let this = json!({"uri": format!("{prefix}/customers?{}", call.query), "method": "GET", "headers": []});
+    let mut page = json!({
+        // Number of items on this page: the service does not count all.
+        "totalCount": items.len(), "items": items, "links": {"self": this}, "attributes": {"objectType": "Collection"},
+    });
+    let Some(token) = next else { return page };
     let place = listing.continuation.unwrap_or_default();
-    Page {
-        total_count: items.len(),
-        items,
-        links: Links {
-            this: link(format!("{prefix}/customers?{}", call.query), Vec::new()),
-            next: next.filter(|_| place != Continuation::Body).map(|value| {
-                let headers = vec![Header { key: "MS-ContinuationToken", value }];
-                link(format!("{host}{prefix}/customers?size={size}&seekOperation=Next"), headers)
-            }),
-        },
-        attributes: Attributes { object_type: "Collection" },
-        continuation_token: next.filter(|_| place != Continuation::Link),
+    if place != Continuation::Body {
+        let host = listing.host.as_deref().unwrap_or_default();
+        let uri = format!("{host}{prefix}/customers?size={size}&seekOperation=Next");
+        let headers = json!([{"key": "MS-ContinuationToken", "value": token}]);
+        page["links"]["next"] = json!({"uri": uri, "method": "GET", "headers": headers});
     }
+    if place != Continuation::Link {
+        page["continuationToken"] = token.into();
+    }
+    page
 }
 
 /// The start of a page.

@@ -15,22 +15,17 @@ use vetwatch_core::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule<T> {
     /// `None` matches every kind.
-    #[serde(default)]
     pub on: Option<Kind>,
     /// `None` matches every customer.
-    #[serde(default)]
     pub customer: Option<String>,
     /// Number of matching requests to let pass first.
     #[serde(default)]
     pub skip: u64,
     /// Maximum number of requests it applies to; `None`: unlimited.
-    #[serde(default)]
     pub times: Option<u64>,
     /// Share of the matching requests it applies to, from 0 to 1; `None`: all.
-    #[serde(default)]
     pub share: Option<f64>,
     /// Share of the customers it applies to, from 0 to 1, always the same ones; `None`: all.
-    #[serde(default)]
     pub of_customers: Option<f64>,
     /// Expires this long after it was added; `None`: never.
     #[serde(default, rename = "for", with = "duration_serde::optional")]
@@ -90,17 +85,17 @@ impl<T> Rule<T> {
 
 /// A rule in force, as the control API lists it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Active<T> {
-    pub id: u64,
+pub(super) struct Active<T> {
+    pub(super) id: u64,
     /// Requests it was applied to.
-    pub met: u64,
+    pub(super) met: u64,
     /// When it expires.
-    pub until: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
     /// Draws made so far for `share`.
     #[serde(skip)]
     draws: u64,
     #[serde(flatten)]
-    pub rule: Rule<T>,
+    pub(super) rule: Rule<T>,
 }
 
 impl<T> Active<T> {

@@ -6,12 +6,11 @@ mod session;
 mod tests;
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::inbox::Missing;
-use super::inbox::{Collection, Script};
+use super::inbox::{Inbox, Peer};
 use super::listener::{FREE_PORT, Port};
 use vetwatch_core::time::{Clock, Timestamp};
 
@@ -97,126 +96,43 @@ impl MailRule {
     }
 }
 
-/// State shared by the sessions.
-pub(super) struct ServerState {
-    clock: Arc<dyn Clock>,
-    mails: Collection<Mail>,
-    script: Script<MailRule>,
-    /// Lines that clients sent, except messages.
-    commands: Mutex<Vec<String>>,
-}
-
-/// Maximum stored commands: a benchmark sends millions.
-const KEPT_COMMANDS: usize = 100_000;
-
-impl ServerState {
-    fn act(&self, stage: Stage, recipients: &[String]) -> Option<SmtpAction> {
-        let concerns = |rule: &MailRule| {
-            rule.stage == stage
-                && rule.recipient.as_ref().is_none_or(|who| recipients.iter().any(|to| to.eq_ignore_ascii_case(who)))
-        };
-        self.script.next(concerns).map(|rule| rule.act)
-    }
-
-    fn note(&self, command: &str) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        if commands.len() < KEPT_COMMANDS {
-            commands.push(command.to_owned());
-        }
-    }
-}
-
-/// A running mail server. Dropping it stops it.
-pub struct SmtpServer {
-    port: Port,
-    server: Arc<ServerState>,
-}
+/// A mail server on a free port of 127.0.0.1.
+pub type SmtpServer = Peer<Mail, MailRule>;
 
 impl SmtpServer {
-    /// Listens on a free port of 127.0.0.1.
     pub async fn start(clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let server = Arc::new(ServerState {
-            clock,
-            mails: Collection::new(),
-            script: Script::new(),
-            commands: Mutex::default(),
-        });
-        let shared = Arc::clone(&server);
+        let inbox = Inbox::new(clock);
+        let shared = Arc::clone(&inbox);
         let port = Port::open(FREE_PORT, move |acceptor| {
-            let server = Arc::clone(&shared);
+            let inbox = Arc::clone(&shared);
             async move {
                 loop {
-                    tokio::spawn(session::serve(acceptor.next().await, Arc::clone(&server)));
+                    tokio::spawn(session::serve(acceptor.next().await, Arc::clone(&inbox)));
                 }
             }
         })
         .await?;
-        Ok(Self { port, server })
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        Ok(Self { port, inbox })
     }
 
     /// The messages accepted so far, in order.
     pub fn mails(&self) -> Vec<Mail> {
-        self.server.mails.all()
-    }
-
-    /// Waits for `count` messages since the start (or [`Self::clear`]), and returns all.
-    pub async fn wait_for(&self, count: usize, within: Duration) -> Result<Vec<Mail>, Missing> {
-        self.server.mails.wait_for(count, within, |_| true).await
-    }
-
-    /// Like [`Self::wait_for`], for messages that satisfy `counts`.
-    pub async fn wait_for_those(
-        &self,
-        count: usize,
-        within: Duration,
-        counts: impl Fn(&Mail) -> bool,
-    ) -> Result<Vec<Mail>, Missing> {
-        self.server.mails.wait_for(count, within, counts).await
-    }
-
-    /// Drops the accepted messages.
-    pub fn clear(&self) {
-        self.server.mails.clear();
+        self.inbox.all()
     }
 
     /// Adds a rule; the first one that matches applies.
     pub fn script(&self, rule: MailRule) {
         let times = rule.times;
-        self.server.script.add(rule, times);
-    }
-
-    /// Clears the rules.
-    pub fn clear_script(&self) {
-        self.server.script.clear();
-    }
-
-    /// Lines that clients have sent, except messages.
-    pub fn commands(&self) -> Vec<String> {
-        self.server.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Connections accepted since the start.
-    pub fn connections(&self) -> u64 {
-        self.port.accepted()
-    }
-
-    /// Closes every connection and refuses new ones.
-    pub async fn stop(&self) -> io::Result<()> {
-        self.port.stop().await
-    }
-
-    /// Listens again on the same port.
-    pub async fn start_again(&self) -> io::Result<()> {
-        self.port.start_again().await
+        self.inbox.add_rule(rule, times);
     }
 }
 
-impl std::fmt::Debug for SmtpServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mailbox").field("address", &self.address()).finish_non_exhaustive()
+impl Inbox<Mail, MailRule> {
+    fn act(&self, stage: Stage, recipients: &[String]) -> Option<SmtpAction> {
+        let concerns = |rule: &MailRule| {
+            rule.stage == stage
+                && rule.recipient.as_ref().is_none_or(|who| recipients.iter().any(|to| to.eq_ignore_ascii_case(who)))
+        };
+        self.next_rule(concerns).map(|rule| rule.act)
     }
 }

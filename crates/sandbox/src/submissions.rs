@@ -13,7 +13,6 @@ use super::engine::Call;
 use super::entry::{EDUCATION, Entry, GOVERNMENT, STATE_OWNED, Vetting};
 use super::errors::{self, Reply};
 use super::log::{Progress, RequestLog};
-use super::operation::Operation;
 use super::response_options::{BodyOptions, DateFormat, DateName, Shape};
 use vetwatch_core::qualification::key;
 
@@ -43,33 +42,30 @@ impl Default for Submissions {
     }
 }
 
-pub(super) enum Outcome {
-    /// A repetition of an accepted submission.
-    Again(Reply),
-    Refused(Reply),
-    Taken(Operation),
-}
-
 impl Submissions {
     pub(super) fn attempts_of(&self, customer: &str) -> u32 {
         self.attempts.get(&customer.to_lowercase()).copied().unwrap_or(0)
     }
 
-    pub(super) fn take(&mut self, customer: &str, call: &Call, id: Option<Uuid>, entries: &[Entry]) -> Outcome {
+    /// The qualification of a submission that is accepted. `Err` is the reply to any other one, and to a repetition.
+    pub(super) fn take(
+        &mut self,
+        customer: &str,
+        call: &Call,
+        id: Option<Uuid>,
+        entries: &[Entry],
+    ) -> Result<&'static str, Box<Reply>> {
         if let Some((body, reply)) = id.and_then(|id| self.answered.get(&id))
             && *body == call.body
         {
-            return Outcome::Again(reply.clone());
+            return Err(Box::new(reply.clone()));
         }
-        match self.check(customer, call, entries) {
-            Ok(qualification) => {
-                if qualification == EDUCATION {
-                    *self.attempts.entry(customer.to_lowercase()).or_default() += 1;
-                }
-                Outcome::Taken(Operation::Submit { qualification: qualification.to_owned() })
-            }
-            Err((status, code, text)) => Outcome::Refused(errors::standard(status, code, text)),
+        let checked = self.check(customer, call, entries);
+        let name = checked.map_err(|(status, code, text)| Box::new(errors::standard(status, code, text)))?;
+        if name == EDUCATION {
+            *self.attempts.entry(customer.to_lowercase()).or_default() += 1;
         }
+        Ok(name)
     }
 
     /// The submitted qualification, or the error to respond with.
@@ -96,14 +92,12 @@ impl Submissions {
         let is_in_review: fn(&Vetting) -> bool = |vetting| matches!(vetting, Vetting::InReview { .. });
         let is_held: fn(&Vetting) -> bool =
             |vetting| matches!(vetting, Vetting::InReview { .. } | Vetting::Approved { .. });
+        let excluded = if name == EDUCATION { GOVERNMENT } else { EDUCATION };
         match name {
             EDUCATION if !matches!(text("educationSegment"), Some("K12" | "HigherEducation")) => {
                 return Err(invalid("The property educationSegment is invalid."));
             }
-            EDUCATION if has(GOVERNMENT, is_held) => {
-                return Err(conflict(900_602, "Education and GovernmentCommunityCloud cannot be combined."));
-            }
-            GOVERNMENT if has(EDUCATION, is_held) => {
+            EDUCATION | GOVERNMENT if has(excluded, is_held) => {
                 return Err(conflict(900_602, "Education and GovernmentCommunityCloud cannot be combined."));
             }
             _ if has(name, is_in_review) => return Err(conflict(900_600, "The qualification is being vetted.")),
@@ -121,24 +115,6 @@ impl Submissions {
             _ => {}
         }
         Ok(name)
-    }
-
-    /// 201 and the new entry, as documented, or in another shape.
-    pub(super) fn answer(operation: &Operation, entries: &[Entry], writing: &BodyOptions) -> Reply {
-        let Operation::Submit { qualification } = operation else { return Reply::empty(StatusCode::CREATED) };
-        let new: Vec<_> = entries.iter().filter(|entry| entry.is_of(qualification)).cloned().collect();
-        let shape = writing.shape.unwrap_or(Shape::Object);
-        let (status, shown) = match shape {
-            Shape::Wrapper => (StatusCode::OK, entries),
-            Shape::Array | Shape::Object => (StatusCode::CREATED, new.as_slice()),
-        };
-        let writing = BodyOptions {
-            shape: Some(shape),
-            date: writing.date.or(Some(DateFormat::Seconds)),
-            date_name: writing.date_name.or(Some(DateName::Create)),
-            ..writing.clone()
-        };
-        Reply::new(status, errors::JSON, body::body(shown, &writing))
     }
 
     /// Remembers the response to an accepted submission.
@@ -167,6 +143,23 @@ impl Submissions {
             (false, _) => Some(format!("MS-RequestId {id} was used before")),
         }
     }
+}
+
+/// 201 and the new entry, as documented, or in another shape.
+pub(super) fn answer(qualification: &str, entries: &[Entry], writing: &BodyOptions) -> Reply {
+    let new: Vec<_> = entries.iter().filter(|entry| entry.is_of(qualification)).cloned().collect();
+    let shape = writing.shape.unwrap_or(Shape::Object);
+    let (status, shown) = match shape {
+        Shape::Wrapper => (StatusCode::OK, entries),
+        Shape::Array | Shape::Object => (StatusCode::CREATED, new.as_slice()),
+    };
+    let writing = BodyOptions {
+        shape: Some(shape),
+        date: writing.date.or(Some(DateFormat::Seconds)),
+        date_name: writing.date_name.or(Some(DateName::Create)),
+        ..writing.clone()
+    };
+    Reply::new(status, errors::JSON, body::body(shown, &writing))
 }
 
 fn fields(call: &Call) -> Option<Map<String, Value>> {

@@ -191,8 +191,8 @@ async fn a_timeline_happens_by_the_clock_and_entries_are_written_as_documented()
     assert_eq!(government["vettingCreateDate"], "2026-11-21T15:20:03.1202021+00:00");
     setup.sandbox.set_entry(&id, json!({"Qualification": "education", "VettingStatus": "Paused"})).unwrap();
     assert_eq!(setup.get(&about(&id), &token).await.1[0]["VettingStatus"], "Paused");
-    let raw = RawBody { content_type: "text/plain".into(), bytes: b"\xef\xbb\xbfnull".to_vec() };
-    setup.sandbox.set_body(&id, Some(raw)).unwrap();
+    let (body, content_type) = ("\u{feff}null".into(), "text/plain".into());
+    setup.sandbox.apply(&id, Operation::Body { body, content_type }).unwrap();
     let answer = setup.request(&about(&id), &token).send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/plain");
     assert_eq!(answer.bytes().await.unwrap(), b"\xef\xbb\xbfnull"[..]);

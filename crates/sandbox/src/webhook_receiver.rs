@@ -7,7 +7,6 @@ mod tests;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use axum::response::Response;
 use url::Url;
 
 pub use super::inbox::Missing;
-use super::inbox::{Collection, Script};
+use super::inbox::{Inbox, Peer};
 use super::listener::{ConnectionControl, Disconnect, FREE_PORT, Port};
 pub use signature::Signature;
 use signature::Verifier;
@@ -88,110 +87,50 @@ impl WebhookAction {
     }
 }
 
-struct ServerState {
-    clock: Arc<dyn Clock>,
-    hooks: Collection<WebhookRequest>,
-    script: Script<WebhookAction>,
-    verifier: Option<Verifier>,
-}
-
-/// A running receiver. Dropping it stops it.
-pub struct Receiver {
-    port: Port,
-    url: Url,
-    server: Arc<ServerState>,
-}
+/// A webhook receiver on a free port of 127.0.0.1.
+pub type Receiver = Peer<WebhookRequest, WebhookAction>;
 
 impl Receiver {
-    /// Listens on a free port of 127.0.0.1. Requests must be signed with `secret` (`whsec_` and base64).
+    /// Requests must be signed with `secret` (`whsec_` and base64).
     ///
     /// # Errors
     /// If the secret is malformed, or no port can be bound.
     pub async fn start(secret: Option<&str>, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let verifier = secret.map(Verifier::new).transpose()?;
-        let server = Arc::new(ServerState { clock, hooks: Collection::new(), script: Script::new(), verifier });
-        let router = Router::new().fallback(receive).with_state(Arc::clone(&server));
+        let verifier = secret.map(Verifier::new).transpose()?.map(Arc::new);
+        let inbox = Inbox::new(clock);
+        let router = Router::new().fallback(receive).with_state((Arc::clone(&inbox), verifier));
         let port = Port::open_http(FREE_PORT, router).await?;
-        let url = Url::parse(&format!("http://{}/hook", port.address())).map_err(io::Error::other)?;
-        Ok(Self { port, url, server })
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        Ok(Self { port, inbox })
     }
 
     /// The URL to send to. Any other path is accepted as well; see [`WebhookRequest::path`].
     pub fn url(&self) -> Url {
-        self.url.clone()
+        self.port.url("/hook")
     }
 
     /// The requests received so far, in order.
     pub fn hooks(&self) -> Vec<WebhookRequest> {
-        self.server.hooks.all()
-    }
-
-    /// Waits for `count` requests since the start (or [`Self::clear`]), and returns all.
-    pub async fn wait_for(&self, count: usize, within: Duration) -> Result<Vec<WebhookRequest>, Missing> {
-        self.server.hooks.wait_for(count, within, |_| true).await
-    }
-
-    /// Like [`Self::wait_for`], for requests that satisfy `counts`, such as those answered.
-    pub async fn wait_for_those(
-        &self,
-        count: usize,
-        within: Duration,
-        counts: impl Fn(&WebhookRequest) -> bool,
-    ) -> Result<Vec<WebhookRequest>, Missing> {
-        self.server.hooks.wait_for(count, within, counts).await
-    }
-
-    /// Drops the received requests.
-    pub fn clear(&self) {
-        self.server.hooks.clear();
+        self.inbox.all()
     }
 
     /// Applies `action` to the next `times` requests (`None`: until cleared), after earlier rules.
     pub fn script(&self, action: WebhookAction, times: Option<u64>) {
-        self.server.script.add(action, times);
-    }
-
-    /// Clears the rules: responds with 200 again.
-    pub fn clear_script(&self) {
-        self.server.script.clear();
-    }
-
-    /// Connections accepted since the start.
-    pub fn connections(&self) -> u64 {
-        self.port.accepted()
-    }
-
-    /// Closes every connection and refuses new ones.
-    pub async fn stop(&self) -> io::Result<()> {
-        self.port.stop().await
-    }
-
-    /// Listens again on the same port.
-    pub async fn start_again(&self) -> io::Result<()> {
-        self.port.start_again().await
+        self.inbox.add_rule(action, times);
     }
 }
 
-impl std::fmt::Debug for Receiver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiver").field("address", &self.address()).finish_non_exhaustive()
-    }
-}
+type Shared = (Arc<Inbox<WebhookRequest, WebhookAction>>, Option<Arc<Verifier>>);
 
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
 /// Maximum time that a hanging request is held.
 const LONGEST_HANG: Duration = Duration::from_mins(10);
 
 async fn receive(
-    State(server): State<Arc<ServerState>>,
+    State((inbox, verifier)): State<Shared>,
     ConnectInfo(line): ConnectInfo<ConnectionControl>,
     request: Request,
 ) -> Result<Response, Infallible> {
-    let act = server.script.next(|_| true);
+    let act = inbox.next_rule(|_| true);
     let (parts, body) = request.into_parts();
     let unread = act == Some(WebhookAction::CloseBefore);
     let body = if unread { None } else { axum::body::to_bytes(body, LARGEST_BODY).await.ok() };
@@ -200,13 +139,13 @@ async fn receive(
         line.sever(Disconnect::Close);
         return Ok(Response::default());
     };
-    let received_at = server.clock.now();
-    let signature = match &server.verifier {
+    let received_at = inbox.clock.now();
+    let signature = match &verifier {
         Some(_) if unread => Signature::NotChecked,
         Some(verifier) => verifier.check(&parts.headers, &body, received_at),
         None => Signature::NotChecked,
     };
-    let index = server.hooks.push(WebhookRequest {
+    let index = inbox.push(WebhookRequest {
         received_at,
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
@@ -232,7 +171,7 @@ async fn receive(
             return Ok(Response::default());
         }
     };
-    server.hooks.change(index, |hook| hook.answered = Some(response.status().as_u16()));
+    inbox.change(index, |hook| hook.answered = Some(response.status().as_u16()));
     Ok(response)
 }
 

@@ -39,9 +39,9 @@ impl CustomerDetails {
 
 /// A body that is served verbatim instead of a customer's entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawBody {
-    pub content_type: String,
-    pub bytes: Vec<u8>,
+pub(super) struct RawBody {
+    pub(super) content_type: String,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// The state that responses about a customer are built from.
@@ -74,7 +74,7 @@ pub enum WorldError {
 }
 
 #[derive(Debug, Default)]
-pub struct World {
+pub(super) struct World {
     /// Keyed by the id in lower case, which is also the order of the list.
     customers: BTreeMap<String, Customer>,
     /// Future steps, by time and then in the order given.
@@ -91,7 +91,7 @@ pub struct World {
 
 impl World {
     /// Applies the steps that are due, each at its own time, however late this is called.
-    pub fn advance(&mut self, now: Timestamp) {
+    pub(super) fn advance(&mut self, now: Timestamp) {
         while let Some(due) = self.agenda.first_entry().filter(|step| step.key().0 <= now) {
             let ((at, _), (id, timeline, operation)) = due.remove_entry();
             if self.customers.get(&id).is_some_and(|customer| customer.timeline == timeline) {
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Adds a customer and returns the id, generated if empty.
-    pub fn add(&mut self, details: CustomerDetails, now: Timestamp) -> Result<String, WorldError> {
+    pub(super) fn add(&mut self, details: CustomerDetails, now: Timestamp) -> Result<String, WorldError> {
         let name = details.name.clone();
         let id = self.put(details)?;
         self.audit.note(now, "add_customer", &id, &name, &json!({"Id": id}));
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Adds many at once, without activity log records; see [`Bulk`]. Returns their ids in order of creation.
-    pub fn add_bulk(&mut self, bulk: Bulk, now: Timestamp) -> Vec<String> {
+    pub(super) fn add_bulk(&mut self, bulk: Bulk, now: Timestamp) -> Vec<String> {
         let mut ids = Vec::with_capacity(bulk.count);
         for index in 0..bulk.count {
             let details = bulk::details(self.made_up);
@@ -141,7 +141,7 @@ impl World {
         ids
     }
 
-    pub fn apply(&mut self, id: &str, operation: Operation, now: Timestamp) -> Result<(), WorldError> {
+    pub(super) fn apply(&mut self, id: &str, operation: Operation, now: Timestamp) -> Result<(), WorldError> {
         operation.check()?;
         let key = id.to_lowercase();
         let customer = self.customers.get_mut(&key).ok_or_else(|| WorldError::Unknown(id.into()))?;
@@ -203,7 +203,7 @@ impl World {
         Ok(())
     }
 
-    pub fn set_body(&mut self, id: &str, body: Option<RawBody>, now: Timestamp) -> Result<(), WorldError> {
+    pub(super) fn set_body(&mut self, id: &str, body: Option<RawBody>, now: Timestamp) -> Result<(), WorldError> {
         let key = id.to_lowercase();
         let customer = self.customers.get_mut(&key).ok_or_else(|| WorldError::Unknown(id.into()))?;
         self.history.remember(&key, &customer.state, now);
@@ -212,7 +212,7 @@ impl World {
     }
 
     /// Sets a customer's timeline, replacing the rest of an earlier one.
-    pub fn timeline(&mut self, id: &str, steps: Vec<Step>, now: Timestamp) -> Result<(), WorldError> {
+    pub(super) fn timeline(&mut self, id: &str, steps: Vec<Step>, now: Timestamp) -> Result<(), WorldError> {
         steps.iter().try_for_each(|step| step.operation.check())?;
         let key = id.to_lowercase();
         let customer = self.customers.get_mut(&key).ok_or_else(|| WorldError::Unknown(id.into()))?;
@@ -232,12 +232,8 @@ impl World {
     }
 
     /// Number of customers, including unlisted ones.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.customers.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.customers.is_empty()
     }
 
     /// Looks up an id in any spelling.
@@ -269,19 +265,12 @@ impl Customer {
         !self.state.ended && !self.unlisted
     }
 
+    /// Replaces the entries of its qualification, in the place of the first one.
     fn put(&mut self, entry: Entry) {
-        match self.state.entries.iter().position(|known| known.is_of(&entry.qualification)) {
-            Some(at) => {
-                let name = entry.qualification.clone();
-                self.state.entries[at] = entry;
-                let mut index = 0;
-                self.state.entries.retain(|known| {
-                    index += 1;
-                    index - 1 == at || !known.is_of(&name)
-                });
-            }
-            None => self.state.entries.push(entry),
-        }
+        let entries = &mut self.state.entries;
+        let at = entries.iter().position(|known| known.is_of(&entry.qualification)).unwrap_or(entries.len());
+        entries.retain(|known| !known.is_of(&entry.qualification));
+        entries.insert(at, entry);
     }
 
     fn created_at(&self, qualification: &str) -> Option<Timestamp> {

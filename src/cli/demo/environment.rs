@@ -41,43 +41,33 @@ pub(super) struct Stage {
     config: Config,
     pub(super) store: Store,
     _lock: instance_lock::Lock,
-    folder: Folder,
+    folder: PathBuf,
+    /// The same, unless it is kept.
+    temporary: Option<TempDir>,
 }
 
-enum Folder {
-    Temporary(TempDir),
-    Kept(PathBuf),
-}
-
-impl Folder {
-    fn make(keep: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = keep else {
-            let made = tempfile::Builder::new().prefix("vetwatch-demo-").tempdir();
-            return made.map(Self::Temporary).map_err(|error| {
-                let folder = std::env::temp_dir();
-                failed("cannot make a folder", &folder, &error).advise("TMPDIR or --keep names another place")
-            });
-        };
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(&path)
-            .map_err(|error| failed("cannot make the folder", &path, &error))?;
-        let mut files = path.read_dir().map_err(|error| failed("cannot look into the folder", &path, &error))?;
-        if files.next().is_some() {
-            return Err(Failure::new(Exit::Failed, format!("{} is not empty", path.display()))
-                .advise("name a new folder: nothing is overwritten"));
-        }
-        Ok(Self::Kept(path))
+/// A new folder, or the empty one that is named; a temporary one is removed on drop.
+fn make_folder(keep: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
+    let Some(path) = keep else {
+        let made = tempfile::Builder::new().prefix("vetwatch-demo-").tempdir();
+        let folder = made.map_err(|error| {
+            let parent = std::env::temp_dir();
+            failed("cannot make a folder", &parent, &error).advise("TMPDIR or --keep names another place")
+        })?;
+        return Ok((folder.path().to_owned(), Some(folder)));
+    };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&path)
+        .map_err(|error| failed("cannot make the folder", &path, &error))?;
+    let mut files = path.read_dir().map_err(|error| failed("cannot look into the folder", &path, &error))?;
+    if files.next().is_some() {
+        return Err(Failure::new(Exit::Failed, format!("{} is not empty", path.display()))
+            .advise("name a new folder: nothing is overwritten"));
     }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(folder) => folder.path(),
-            Self::Kept(path) => path,
-        }
-    }
+    Ok((path, None))
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
@@ -91,12 +81,12 @@ fn peer(error: &dyn std::error::Error) -> Failure {
 impl Stage {
     /// Starts everything but the daemon, which [`Stage::begin`] starts. `pace` is the poll interval in review.
     pub(super) async fn set(clock: Arc<dyn Clock>, keep: Option<&Path>, pace: Duration) -> Result<Self, Failure> {
-        let folder = Folder::make(keep)?;
+        let (folder, temporary) = make_folder(keep)?;
         let options = Options::default();
         let (tenant, client_id) = (options.tenant.clone(), options.client_id.clone());
-        write_secret(&folder.path().join("client-secret"), &options.client_secret)?;
+        write_secret(&folder.join("client-secret"), &options.client_secret)?;
         let signing_secret = signing_secret();
-        write_secret(&folder.path().join("signing-secret"), &signing_secret)?;
+        write_secret(&folder.join("signing-secret"), &signing_secret)?;
 
         let sandbox = Sandbox::start(options, clock.clone()).await.map_err(|error| peer(&error))?;
         let mail = SmtpServer::start(clock.clone()).await.map_err(|error| peer(&error))?;
@@ -110,11 +100,11 @@ impl Stage {
             .replace("{recipient}", RECIPIENT)
             .replace("{pace}", &format!("{}ms", pace.as_millis()))
             .replace("{slow_pace}", &format!("{}ms", 2 * pace.as_millis()))
-            .replace("{client_secret}", &toml_text(&folder.path().join("client-secret"))?)
-            .replace("{signing_secret}", &toml_text(&folder.path().join("signing-secret"))?);
-        let path = folder.path().join("vetwatch.toml");
+            .replace("{client_secret}", &toml_text(&folder.join("client-secret"))?)
+            .replace("{signing_secret}", &toml_text(&folder.join("signing-secret"))?);
+        let path = folder.join("vetwatch.toml");
         std::fs::write(&path, text).map_err(|error| failed("cannot write", &path, &error))?;
-        let config = Config::load(&path, &CredentialDirs::only(folder.path())).map_err(|problems| {
+        let config = Config::load(&path, &CredentialDirs::only(&folder)).map_err(|problems| {
             Failure::new(Exit::Failed, "the demo's own configuration is wrong; please report it")
                 .listing(problems.problems.iter().map(ToString::to_string))
         })?;
@@ -141,6 +131,7 @@ impl Stage {
             store,
             _lock: lock,
             folder,
+            temporary,
         })
     }
 
@@ -162,7 +153,7 @@ impl Stage {
     }
 
     pub(super) fn config_path(&self) -> PathBuf {
-        self.folder.path().join("vetwatch.toml")
+        self.folder.join("vetwatch.toml")
     }
 
     pub(super) fn database(&self) -> &Path {
@@ -171,10 +162,7 @@ impl Stage {
 
     /// The folder, if it is kept.
     pub(super) fn kept(&self) -> Option<&Path> {
-        match &self.folder {
-            Folder::Temporary(_) => None,
-            Folder::Kept(path) => Some(path),
-        }
+        self.temporary.is_none().then_some(&*self.folder)
     }
 
     /// Makes the mail server refuse connections.
@@ -201,13 +189,8 @@ impl Stage {
         // The ports cannot be reserved any longer, and are not needed.
         let _ = self.mail.stop().await;
         let _ = self.hook.stop().await;
-        match self.folder {
-            Folder::Temporary(folder) => {
-                let path = folder.path().to_owned();
-                folder.close().map_err(|error| failed("cannot remove", &path, &error))
-            }
-            Folder::Kept(_) => Ok(()),
-        }
+        let removed = self.temporary.map_or(Ok(()), TempDir::close);
+        removed.map_err(|error| failed("cannot remove", &self.folder, &error))
     }
 }
 

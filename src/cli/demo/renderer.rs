@@ -93,7 +93,8 @@ impl<'c> Show<'c> {
         let table = self.out.table(&["", "", ""], cells);
         let table: Vec<_> = table.lines().map(|line| format!("  {}", line.trim_end())).collect();
         let table = table.join("\n");
-        let without = customers.saturating_sub(count_customers(rows));
+        let qualified: HashSet<_> = rows.iter().map(|row| &row.customer_id).collect();
+        let without = customers.saturating_sub(qualified.len());
         let without = if without == 0 { String::new() } else { format!(", {without} of them without a qualification") };
         let heading = style.heading(&format!("The baseline: {customers} customers{without}"));
         self.out.write(&format!(
@@ -193,10 +194,6 @@ impl<'c> Show<'c> {
 
 fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn count_customers(rows: &[CurrentRow]) -> usize {
-    rows.iter().map(|row| &row.customer_id).collect::<HashSet<_>>().len()
 }
 
 fn object(what: &DemoEventKind) -> (&'static str, Value) {

@@ -155,7 +155,7 @@ impl Story {
 
     /// Runs the next step if it is due. Returns what happened.
     pub(super) async fn step(&mut self, stage: &mut Stage, now: Timestamp) -> Result<Vec<DemoEventKind>, Failure> {
-        let mut events = self.check_effects(stage).await?;
+        let mut events = Vec::from_iter(self.check_effects(stage).await?);
         let instant = Instant::now();
         if self.awaited.is_some() && instant < self.effects_due_at {
             return Ok(events);
@@ -196,28 +196,23 @@ impl Story {
     }
 
     /// Checks for effects that cause no event.
-    async fn check_effects(&mut self, stage: &Stage) -> Result<Vec<DemoEventKind>, Failure> {
-        match &self.awaited {
-            Some(Awaited::Resumption(since)) => {
-                let Some(pause) = resumed(stage, *since) else { return Ok(Vec::new()) };
-                self.awaited = None;
+    async fn check_effects(&mut self, stage: &Stage) -> Result<Option<DemoEventKind>, Failure> {
+        let seen = match &self.awaited {
+            Some(Awaited::Resumption(since)) => resumed(stage, *since).map(|pause| {
                 let pause = pause.as_secs_f64();
-                Ok(vec![DemoEventKind::Vetwatch(format!(
-                    "left it alone for {pause:.1} s, as told, then went on; nothing of it is news"
-                ))])
-            }
+                format!("left it alone for {pause:.1} s, as told, then went on; nothing of it is news")
+            }),
             Some(Awaited::FirstPoll(players)) => {
-                let seen = stage.store.in_review().await?;
-                if players.iter().all(|player| seen.iter().any(|row| row.customer_id == player.id)) {
-                    self.awaited = None;
-                    return Ok(vec![DemoEventKind::Vetwatch(
-                        "sees them for the first time, which is no news".to_owned(),
-                    )]);
-                }
-                Ok(Vec::new())
+                let rows = stage.store.in_review().await?;
+                let is_seen = |player: &DemoCustomer| rows.iter().any(|row| row.customer_id == player.id);
+                players.iter().all(is_seen).then(|| "sees them for the first time, which is no news".to_owned())
             }
-            _ => Ok(Vec::new()),
+            _ => return Ok(None),
+        };
+        if seen.is_some() {
+            self.awaited = None;
         }
+        Ok(seen.map(DemoEventKind::Vetwatch))
     }
 
     async fn act(&mut self, step: Step, stage: &mut Stage, now: Timestamp) -> Result<Vec<DemoEventKind>, Failure> {
@@ -229,7 +224,8 @@ impl Story {
             Step::Throttle => return Ok(self.throttle(stage)),
             Step::Back => {
                 stage.bring_mail_up().await?;
-                self.awaited = change(late, None, Expected::Mail);
+                let (to, mail, webhook, waits) = (None, true, false, false);
+                self.awaited = Some(Awaited::Change { player: late, to, mail, webhook, waits });
                 return Ok(vec![DemoEventKind::MailServer(BACK.to_owned())]);
             }
             Step::Approve => approve(approved, ""),
@@ -259,19 +255,19 @@ impl Story {
             }
         };
         let mut events = Vec::new();
-        let expected = match step {
+        let (mail, webhook, waits) = match step {
             Step::Outage => {
                 stage.take_mail_down().await?;
                 events.push(DemoEventKind::MailServer("goes down".to_owned()));
-                Expected::WebhookOnly
+                (false, true, true)
             }
-            Step::Vanish | Step::Resubmit => Expected::Nothing,
-            _ => Expected::Both,
+            Step::Vanish | Step::Resubmit => (false, false, false),
+            _ => (true, true, false),
         };
         // A spectator may have removed the customer.
         if stage.sandbox.apply(&player.id, operation).is_ok() {
             events.push(DemoEventKind::Partner(text));
-            self.awaited = change(player, Some(to), expected);
+            self.awaited = Some(Awaited::Change { player, to: Some(to), mail, webhook, waits });
         }
         Ok(events)
     }
@@ -314,26 +310,6 @@ fn government() -> Operation {
 fn approve(player: DemoCustomer, how: &str) -> (DemoCustomer, Operation, &'static str, String) {
     let text = format!("approves {} for Education{how}", player.name);
     (player, Operation::approve(), "Approved", text)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    Nothing,
-    Both,
-    Mail,
-    /// And a mail that waits.
-    WebhookOnly,
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "it is what the caller keeps")]
-fn change(player: DemoCustomer, to: Option<&'static str>, expected: Expected) -> Option<Awaited> {
-    Some(Awaited::Change {
-        player,
-        to,
-        mail: matches!(expected, Expected::Both | Expected::Mail),
-        webhook: matches!(expected, Expected::Both | Expected::WebhookOnly),
-        waits: expected == Expected::WebhookOnly,
-    })
 }
 
 /// The pause between the 429 and the next poll. Polls in flight do not count.

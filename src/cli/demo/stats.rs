@@ -15,19 +15,18 @@ const ROUTED: [EventType; 4] = [EventType::Approved, EventType::Denied, EventTyp
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    transitions: BTreeMap<String, u64>,
+    /// What needs no look at the end.
+    counted: Summary,
     /// Events that are to be sent, and their type.
     sent: HashMap<String, EventType>,
     /// Ids of events that arrived by mail, and by webhook.
     mailed: BTreeSet<String>,
     hooked: BTreeSet<String>,
-    mails: HashMap<String, u64>,
-    hooks: HashMap<String, u64>,
-    verified: u64,
-    unverified: u64,
+    /// Ids of messages that arrived.
+    messages: BTreeSet<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Summary {
     /// By event type.
     pub(super) transitions: BTreeMap<String, u64>,
@@ -54,25 +53,30 @@ impl Tally {
                 if let (Some(routed), Some(id)) = (ROUTED.iter().find(|r| r.as_str() == kind), &row.event_id) {
                     self.sent.insert(id.clone(), *routed);
                 }
-                *self.transitions.entry(kind).or_default() += 1;
+                *self.counted.transitions.entry(kind).or_default() += 1;
             }
             DemoEventKind::Mail(mail, ..) => {
-                *self.mails.entry(mail.id.clone()).or_default() += 1;
+                self.counted.mails += 1;
+                self.arrived(&mail.id);
                 self.mailed.extend(mail.events().map(str::to_owned));
             }
             DemoEventKind::Webhook(hook) => {
-                *self.hooks.entry(hook.id().unwrap_or_default().to_owned()).or_default() += 1;
+                self.counted.webhooks += 1;
+                self.arrived(hook.id().unwrap_or_default());
                 if hook.signature == Signature::Valid {
-                    self.verified += 1;
+                    self.counted.signatures_verified += 1;
                     self.hooked.extend(hook.json()["data"]["event_id"].as_str().map(str::to_owned));
                 } else {
-                    self.unverified += 1;
+                    self.counted.signatures_not_verified += 1;
                 }
             }
-            DemoEventKind::Partner(_)
-            | DemoEventKind::MailServer(_)
-            | DemoEventKind::Vetwatch(_)
-            | DemoEventKind::Waits(_) => {}
+            _ => {}
+        }
+    }
+
+    fn arrived(&mut self, message: &str) {
+        if !self.messages.insert(message.to_owned()) {
+            self.counted.repeated += 1;
         }
     }
 
@@ -88,16 +92,11 @@ impl Tally {
             self.sent.iter().filter(|(_, sent)| **sent == kind).map(|(id, _)| id).filter(arrived).count() as u64
         };
         Summary {
-            transitions: self.transitions.clone(),
-            mails: self.mails.values().sum(),
-            webhooks: self.hooks.values().sum(),
-            signatures_verified: self.verified,
-            signatures_not_verified: self.unverified,
-            repeated: self.mails.values().chain(self.hooks.values()).map(|times| times - 1).sum(),
             waiting: pending.len() as u64,
             lost: lost as u64,
             approvals_delivered: delivered(EventType::Approved),
             denials_delivered: delivered(EventType::Denied),
+            ..self.counted.clone()
         }
     }
 }

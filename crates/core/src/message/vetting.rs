@@ -1,12 +1,11 @@
 //! The content of a message about one customer's qualification.
 
 use super::{Fact, Item, Severity, advice, fact, time_format};
+use crate::changes::ABSENT;
 use crate::event::{CustomerRef, EventData, EventType, VettingChange};
 use crate::qualification;
 use crate::text;
 use crate::time::Timestamp;
-
-const ABSENT: &str = "absent";
 
 pub(super) fn item(event: EventType, data: &EventData, change: &VettingChange, occurred_at: Timestamp) -> Item {
     let (tone, label, aside) = classify(event, change, occurred_at);

@@ -161,7 +161,7 @@ fn folded(units: &[Unit]) -> Vec<Unit> {
 }
 
 /// Joins several units; the byte has no meaning.
-fn joined(units: &[Unit]) -> Unit {
+pub(super) fn joined(units: &[Unit]) -> Unit {
     let (from, to) = (units.first().map(|unit| unit.from), units.last().map(|unit| unit.to));
     Unit { byte: b' ', from: from.unwrap_or_default(), to: to.unwrap_or_default() }
 }
@@ -312,54 +312,38 @@ fn markup(units: &[Unit]) -> Vec<Unit> {
 
 /// `&#126;`, `&#x7e;`, `&amp;`
 fn entity(units: &[Unit]) -> Vec<Unit> {
-    const NAMES: [(&str, u8); 47] = [
-        ("amp", b'&'),
-        ("lt", b'<'),
-        ("gt", b'>'),
-        ("quot", b'"'),
-        ("apos", b'\''),
-        ("nbsp", b' '),
-        ("shy", b' '),
-        ("zwj", b' '),
-        ("zwnj", b' '),
-        ("zerowidthspace", b' '),
-        ("ensp", b' '),
-        ("emsp", b' '),
-        ("thinsp", b' '),
-        ("tab", b' '),
-        ("newline", b' '),
-        ("verbar", b'|'),
-        ("vert", b'|'),
-        ("underbar", b'_'),
-        ("midast", b'*'),
-        ("sol", b'/'),
-        ("bsol", b'\\'),
-        ("plus", b'+'),
-        ("equals", b'='),
-        ("percnt", b'%'),
-        ("colon", b':'),
-        ("semi", b';'),
-        ("comma", b','),
-        ("period", b'.'),
-        ("excl", b'!'),
-        ("num", b'#'),
-        ("dollar", b'$'),
-        ("lpar", b'('),
-        ("rpar", b')'),
-        ("ast", b'*'),
-        ("quest", b'?'),
-        ("commat", b'@'),
-        ("lsqb", b'['),
-        ("lbrack", b'['),
-        ("rsqb", b']'),
-        ("rbrack", b']'),
-        ("hat", b'^'),
-        ("lowbar", b'_'),
-        ("grave", b'`'),
-        ("lcub", b'{'),
-        ("lbrace", b'{'),
-        ("rcub", b'}'),
-        ("rbrace", b'}'),
+    const NAMES: [(u8, &[&str]); 31] = [
+        (b'&', &["amp"]),
+        (b'<', &["lt"]),
+        (b'>', &["gt"]),
+        (b'"', &["quot"]),
+        (b'\'', &["apos"]),
+        (b' ', &["nbsp", "shy", "zwj", "zwnj", "zerowidthspace", "ensp", "emsp", "thinsp", "tab", "newline"]),
+        (b'|', &["verbar", "vert"]),
+        (b'_', &["underbar", "lowbar"]),
+        (b'*', &["midast", "ast"]),
+        (b'/', &["sol"]),
+        (b'\\', &["bsol"]),
+        (b'+', &["plus"]),
+        (b'=', &["equals"]),
+        (b'%', &["percnt"]),
+        (b':', &["colon"]),
+        (b';', &["semi"]),
+        (b',', &["comma"]),
+        (b'.', &["period"]),
+        (b'!', &["excl"]),
+        (b'#', &["num"]),
+        (b'$', &["dollar"]),
+        (b'(', &["lpar"]),
+        (b')', &["rpar"]),
+        (b'?', &["quest"]),
+        (b'@', &["commat"]),
+        (b'[', &["lsqb", "lbrack"]),
+        (b']', &["rsqb", "rbrack"]),
+        (b'^', &["hat"]),
+        (b'`', &["grave"]),
+        (b'{', &["lcub", "lbrace"]),
+        (b'}', &["rcub", "rbrace"]),
     ];
     replace(units, |rest| {
         if byte_at(rest, 0)? != b'&' {
@@ -374,8 +358,8 @@ fn entity(units: &[Unit]) -> Vec<Unit> {
         }
         let name: Vec<u8> = rest[1..].iter().take(16).map(|unit| unit.byte.to_ascii_lowercase()).collect();
         let end = name.iter().position(|byte| *byte == b';')?;
-        let found = NAMES.iter().find(|(known, _)| known.as_bytes() == &name[..end])?;
-        Some((end + 2, vec![found.1]))
+        let (byte, _) = NAMES.iter().find(|(_, names)| names.iter().any(|known| known.as_bytes() == &name[..end]))?;
+        Some((end + 2, vec![*byte]))
     })
 }
 

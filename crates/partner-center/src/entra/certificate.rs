@@ -119,7 +119,7 @@ impl Certificate {
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Certificate").field(&self.x509).finish()
+        f.debug_struct("Certificate").field("ends_at", &self.ends_at()).finish_non_exhaustive()
     }
 }
 

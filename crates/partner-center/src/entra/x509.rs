@@ -3,8 +3,6 @@
 //! Parsed by hand: a full X.509 parser is thousands of lines, and these are four fields. The login server judges
 //! whether the certificate is valid; here it only has to match the key.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::NaiveDateTime;
@@ -12,7 +10,7 @@ use chrono::NaiveDateTime;
 use vetwatch_core::time::Timestamp;
 
 /// A certificate for an RSA key.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct X509 {
     /// SHA-256 over the certificate, as `x5t#S256` spells it.
     pub thumbprint: String,
@@ -20,15 +18,6 @@ pub struct X509 {
     pub public_key: Vec<u8>,
     pub begins_at: Timestamp,
     pub ends_at: Timestamp,
-}
-
-impl fmt::Debug for X509 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("X509")
-            .field("thumbprint", &self.thumbprint)
-            .field("ends_at", &self.ends_at)
-            .finish_non_exhaustive()
-    }
 }
 
 /// 1.2.840.113549.1.1.1, `rsaEncryption`

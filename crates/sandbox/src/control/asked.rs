@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::duration_serde;
 use super::super::engine::Engine;
 use super::super::log::{Kind, Record, RequestLog};
 use super::{Answer, App, Parameters, Refusal, bad, number, ok, unreadable};
+use vetwatch_core::time::Timestamp;
 
 /// Maximum duration of a long poll.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
@@ -60,15 +61,13 @@ pub(super) async fn wait(State(shared): App, Query(query): Parameters) -> Answer
     ok(&json!({"reached": reached.is_some(), "count": shared.with(|engine, _| count(&engine.log))}))
 }
 
-pub(super) async fn counters(State(shared): App) -> Answer {
-    ok(&shared.with(|engine, _| json!({"requests": engine.log.last(), "kinds": engine.log.counts()})))
+pub(super) fn counters(engine: &mut Engine, _: Timestamp) -> Value {
+    json!({"requests": engine.log.last(), "kinds": engine.log.counts()})
 }
 
-pub(super) async fn violations(State(shared): App) -> Answer {
-    ok(&shared.with(|engine, _| {
-        let kept: Vec<_> = engine.log.violations().collect();
-        json!({"violations": kept, "count": engine.log.violated()})
-    }))
+pub(super) fn violations(engine: &mut Engine, _: Timestamp) -> Value {
+    let kept: Vec<_> = engine.log.violations().collect();
+    json!({"violations": kept, "count": engine.log.violated()})
 }
 
 pub(super) async fn hours(State(shared): App, Query(query): Parameters) -> Answer {

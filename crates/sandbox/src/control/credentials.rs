@@ -3,14 +3,10 @@
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::entra::{Decision, SignIns};
-use super::{Answer, App, Refusal, bad, done, ok, read, strictly};
-
-pub(super) async fn revoke_tokens(State(shared): App) -> Answer {
-    ok(&json!({"revoked": shared.with(|engine, _| engine.entra.revoke())}))
-}
+use super::{Answer, App, Refusal, bad, done, read, strictly};
 
 pub(super) async fn set_secret(State(shared): App, body: Bytes) -> Answer {
     let command = read(&body)?;
@@ -18,11 +14,6 @@ pub(super) async fn set_secret(State(shared): App, body: Bytes) -> Answer {
         return Err(bad(r#"a secret is {"client_secret": "…"}"#));
     };
     shared.with(|engine, _| engine.entra.proofs.set_secret(secret.to_owned()));
-    done()
-}
-
-pub(super) async fn expire_secret(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.entra.proofs.secret_expired = true);
     done()
 }
 
@@ -34,11 +25,6 @@ pub(super) async fn register(State(shared): App, body: Bytes) -> Answer {
     Err(bad("that is no certificate (PEM) for an RSA key"))
 }
 
-pub(super) async fn forget(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.entra.proofs.certificates.clear());
-    done()
-}
-
 pub(super) async fn trust(State(shared): App, body: Bytes) -> Answer {
     let token = String::from_utf8_lossy(&body).trim().to_owned();
     if token.is_empty() {
@@ -48,27 +34,10 @@ pub(super) async fn trust(State(shared): App, body: Bytes) -> Answer {
     done()
 }
 
-pub(super) async fn distrust(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.entra.proofs.federated = None);
-    done()
-}
-
-pub(super) async fn sign_ins(State(shared): App) -> Answer {
-    ok(&shared.with(|engine, _| engine.entra.users.settings.clone()))
-}
-
 pub(super) async fn set_sign_ins(State(shared): App, body: Bytes) -> Answer {
     let settings: SignIns = strictly(&read(&body)?)?;
     shared.with(|engine, _| engine.entra.users.settings = settings);
     done()
-}
-
-pub(super) async fn revoke(State(shared): App) -> Answer {
-    ok(&json!({"revoked": shared.with(|engine, _| engine.entra.users.revoke())}))
-}
-
-pub(super) async fn devices(State(shared): App) -> Answer {
-    ok(&json!({"devices": shared.with(|engine, _| engine.entra.users.devices())}))
 }
 
 pub(super) async fn decide(State(shared): App, Path((code, decision)): Path<(String, String)>) -> Answer {

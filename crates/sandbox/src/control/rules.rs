@@ -31,26 +31,13 @@ fn removed(what: &str, id: &str, remove: impl FnOnce(u64) -> bool) -> Answer {
     Err(Refusal(StatusCode::NOT_FOUND, format!("there is no {what} {number}")))
 }
 
-pub(super) async fn faults(State(shared): App) -> Answer {
-    ok(&json!({"faults": shared.with(|engine, now| engine.faults.list(now))}))
-}
-
 pub(super) async fn add_fault(State(shared): App, body: Bytes) -> Answer {
     let rule: FaultRule = rule(&body)?;
     ok(&json!({"id": shared.with(|engine, now| engine.faults.add(rule, now))}))
 }
 
-pub(super) async fn clear_faults(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.faults.clear());
-    done()
-}
-
 pub(super) async fn release(State(shared): App, Path(id): Path<String>) -> Answer {
     removed("fault", &id, |number| shared.with(|engine, _| engine.faults.remove(number)))
-}
-
-pub(super) async fn quirks(State(shared): App) -> Answer {
-    ok(&json!({"quirks": shared.with(|engine, now| engine.quirks.list(now))}))
 }
 
 pub(super) async fn add_quirk(State(shared): App, body: Bytes) -> Answer {
@@ -58,26 +45,12 @@ pub(super) async fn add_quirk(State(shared): App, body: Bytes) -> Answer {
     ok(&json!({"id": shared.with(|engine, now| engine.quirks.add(rule, now))}))
 }
 
-pub(super) async fn clear_quirks(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.quirks.clear());
-    done()
-}
-
 pub(super) async fn end_quirk(State(shared): App, Path(id): Path<String>) -> Answer {
     removed("quirk", &id, |number| shared.with(|engine, _| engine.quirks.remove(number)))
-}
-
-pub(super) async fn show_throttle(State(shared): App) -> Answer {
-    ok(&json!({"throttle": shared.with(|engine, _| engine.throttle.settings())}))
 }
 
 pub(super) async fn set_throttle(State(shared): App, body: Bytes) -> Answer {
     let settings: ThrottleSettings = strictly(&read(&body)?)?;
     shared.with(|engine, _| engine.throttle = Throttle::of(Some(settings)));
-    done()
-}
-
-pub(super) async fn clear_throttle(State(shared): App) -> Answer {
-    shared.with(|engine, _| engine.throttle = Throttle::default());
     done()
 }

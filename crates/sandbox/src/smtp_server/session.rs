@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{Mail, ServerState, SmtpAction, Stage};
+use super::{Mail, MailRule, SmtpAction, Stage};
+use crate::inbox::Inbox;
 use crate::listener::{ConnectionControl, Disconnect, Wire};
 
 const LARGEST_MESSAGE: usize = 10 * 1024 * 1024;
@@ -21,27 +22,26 @@ type Next = ControlFlow<()>;
 struct Session {
     stream: BufReader<Wire>,
     line: ConnectionControl,
-    server: Arc<ServerState>,
+    inbox: Arc<Inbox<Mail, MailRule>>,
     from: Option<String>,
     to: Vec<String>,
 }
 
-pub(super) async fn serve(wire: Wire, server: Arc<ServerState>) {
+pub(super) async fn serve(wire: Wire, inbox: Arc<Inbox<Mail, MailRule>>) {
     let line = wire.line.clone();
-    let mut session = Session { stream: BufReader::new(wire), line, server, from: None, to: Vec::new() };
+    let mut session = Session { stream: BufReader::new(wire), line, inbox, from: None, to: Vec::new() };
     // Errors just end the connection; handling that is the client's task.
     let _ = session.run().await;
 }
 
 impl Session {
     async fn run(&mut self) -> io::Result<()> {
-        let greeting = self.server.act(Stage::Greeting, &[]);
+        let greeting = self.inbox.act(Stage::Greeting, &[]);
         if self.perform(greeting, "220 mail.sandbox.example ESMTP").await?.is_break() {
             return Ok(());
         }
         while let Some(command) = self.read_line().await? {
             let command = String::from_utf8_lossy(&command).trim_end().to_owned();
-            self.server.note(&command);
             if self.obey(&command).await?.is_break() {
                 break;
             }
@@ -53,7 +53,7 @@ impl Session {
         let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" | "HELO" => {
-                let act = self.server.act(Stage::Ehlo, &[]);
+                let act = self.inbox.act(Stage::Ehlo, &[]);
                 self.forget();
                 let agreed = if verb.eq_ignore_ascii_case("ehlo") {
                     format!("250-mail.sandbox.example\r\n250-SIZE {LARGEST_MESSAGE}\r\n250 8BITMIME")
@@ -67,7 +67,7 @@ impl Session {
                 if self.from.is_some() {
                     return self.say("503 5.5.1 there is a sender already").await;
                 }
-                let act = self.server.act(Stage::Mail, &[]);
+                let act = self.inbox.act(Stage::Mail, &[]);
                 if agrees(act.as_ref()) {
                     self.from = Some(from);
                 }
@@ -78,7 +78,7 @@ impl Session {
                 if self.from.is_none() {
                     return self.say("503 5.5.1 MAIL first").await;
                 }
-                let act = self.server.act(Stage::Rcpt, std::slice::from_ref(&to));
+                let act = self.inbox.act(Stage::Rcpt, std::slice::from_ref(&to));
                 if agrees(act.as_ref()) {
                     self.to.push(to);
                 }
@@ -92,7 +92,7 @@ impl Session {
             "NOOP" => self.say("250 2.0.0 ok").await,
             "VRFY" => self.say("252 2.1.5 try it").await,
             "QUIT" => {
-                let act = self.server.act(Stage::Quit, &[]);
+                let act = self.inbox.act(Stage::Quit, &[]);
                 self.perform(act, "221 2.0.0 bye").await.map(|_| Next::Break(()))
             }
             _ => self.say("502 5.5.1 not implemented").await,
@@ -103,7 +103,7 @@ impl Session {
         if self.from.is_none() || self.to.is_empty() {
             return self.say("503 5.5.1 MAIL and RCPT first").await;
         }
-        let act = self.server.act(Stage::Data, &self.to);
+        let act = self.inbox.act(Stage::Data, &self.to);
         let agreed = agrees(act.as_ref());
         let next = self.perform(act, "354 end with a dot").await?;
         if next.is_break() || !agreed {
@@ -114,7 +114,7 @@ impl Session {
         if raw.len() > LARGEST_MESSAGE {
             return self.say("552 5.3.4 too large").await;
         }
-        let act = self.server.act(Stage::Message, &to);
+        let act = self.inbox.act(Stage::Message, &to);
         if let Some(SmtpAction::Delay(wait)) = act {
             // Accepted with the reply, so that a client that disconnected before has not delivered it.
             tokio::time::sleep(wait).await;
@@ -124,14 +124,14 @@ impl Session {
             Some(SmtpAction::Reply(reply)) => reply.starts_with('2'),
             Some(SmtpAction::Hang | SmtpAction::Close | SmtpAction::Reset) => false,
         };
-        let received_at = self.server.clock.now();
+        let received_at = self.inbox.clock.now();
         let mail = Mail { received_at, from, to, raw, acknowledged: false };
-        let index = taken.then(|| self.server.mails.push(mail));
+        let index = taken.then(|| self.inbox.push(mail));
         let act = if let Some(SmtpAction::Delay(_)) = act { None } else { act };
         let said = matches!(act, None | Some(SmtpAction::Reply(_)));
         let next = self.perform(act, "250 2.0.0 taken").await?;
         if let Some(index) = index.filter(|_| said) {
-            self.server.mails.change(index, |mail| mail.acknowledged = true);
+            self.inbox.change(index, |mail| mail.acknowledged = true);
         }
         Ok(next)
     }

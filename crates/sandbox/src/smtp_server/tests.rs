@@ -99,7 +99,6 @@ async fn one_recipient_can_be_refused_and_the_others_served() {
         client.send(&["anna@partner.example", "bob@partner.example"], "hi").await.unwrap();
         assert_eq!(mailbox.mails().last().unwrap().to, expected);
     }
-    assert!(mailbox.commands().contains(&"RCPT TO:<bob@partner.example>".to_owned()));
 }
 
 #[tokio::test]
