@@ -157,7 +157,7 @@ impl WriteTx {
              where not exists (select 1 from customer c
                                where c.partner = ?1 and c.customer_key = value ->> 'key'
                                  and (c.removed_at is null or ?3 = 'synced'))
-             group by value ->> 'key'",
+             group by value ->> 'key' order by min(json_each.key)",
             partner,
             rows,
             new.source.as_str(),
