@@ -414,7 +414,10 @@ create table daemon (
     id integer primary key check (id = 1),
     alive_at integer not null,
     alive_since integer,
-    clock_set_at integer
+    clock_set_at integer,
+    -- The heartbeat was not accepted: since when, and why.
+    heartbeat_failing_since integer,
+    heartbeat_error text
 ) strict;
 
 ---------------------------------------------------------------------------------------------------------------

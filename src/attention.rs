@@ -54,6 +54,8 @@ pub struct Facts {
     pub endpoints: Vec<(EndpointState, bool)>,
     pub lone_waits: Vec<LoneWait>,
     pub refused: Vec<Refused>,
+    /// Since when the heartbeat is not accepted, and why.
+    pub heartbeat_failing: Option<(Timestamp, String)>,
 }
 
 /// Work that has been due for too long.
@@ -164,6 +166,14 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
             let text = format!("{}: its {} {verb} on {}", state.partner, end.of, time_format::moment(end.at));
             add(Reason::CredentialExpiring, &state.partner, Some(end.at), text);
         }
+    }
+    let heartbeat = facts.heartbeat_failing.as_ref().filter(|_| facts.daemon_running != Some(false));
+    if let Some((since, why)) = heartbeat.filter(|(since, _)| now.since(*since) >= Reason::HeartbeatFailing.after()) {
+        let text = format!(
+            "the heartbeat is not accepted since {}: {why}; correct the URL in heartbeat_url_file, and restart",
+            time_format::moment(*since)
+        );
+        add(Reason::HeartbeatFailing, "", Some(*since), text);
     }
     needs
 }

@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::activity_log::ScanOutcome;
 use crate::config::Config;
+use crate::heartbeat;
 use crate::instance_lock;
 use crate::partner_center;
 use crate::store::{self, Store};
@@ -276,6 +277,8 @@ pub async fn start(
     loops.spawn(poke_on_foreign_writes(store.clone(), pokes, stop.clone()));
     if let Some(heartbeat) = config.heartbeat.clone() {
         loops.spawn(heartbeat.beat(progress.clone(), late, store.clone(), stop.clone()));
+    } else {
+        heartbeat::note(store, None).await?;
     }
     loops.spawn(manager::watchdog(progress, store.clone(), stop.clone()));
     loops.spawn(maintain(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));

@@ -6,7 +6,6 @@ pub mod email;
 pub mod http;
 mod outbox;
 mod sender;
-mod tls;
 pub mod webhook;
 
 pub use vetwatch_core::retry::{AttemptResult, Outcome, took};

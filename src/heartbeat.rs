@@ -11,7 +11,8 @@ use tracing::warn;
 use url::Url;
 
 use crate::delivery::http::{client_for_operator_url, origin};
-use crate::store::Store;
+use crate::store::{self, Store};
+use crate::time::{Clock as _, SystemClock};
 use crate::worker_loop::Progress;
 
 const FIRST_AFTER: Duration = Duration::from_secs(2);
@@ -33,7 +34,8 @@ impl Heartbeat {
         stop: CancellationToken,
     ) -> String {
         let client = client_for_operator_url(&self.0);
-        let (mut pause, mut failed) = (FIRST_AFTER, false);
+        // What is recorded is unknown at the start: the URL may be another one.
+        let (mut pause, mut failed) = (FIRST_AFTER, None);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
             let is_failing = progress.iter().any(|activity| activity.is_stuck() || activity.is_failing());
@@ -44,13 +46,34 @@ impl Heartbeat {
                 Ok(client) => self.send(client).await,
                 Err(why) => Err(why.clone()),
             };
-            // Logged once per outage.
-            if let (Err(why), false) = (&result, failed) {
-                warn!("the heartbeat to {} was not taken: {why}", origin(&self.0));
+            if failed == Some(result.is_err()) {
+                continue;
             }
-            failed = result.is_err();
+            failed = Some(result.is_err());
+            if let Err(why) = &result {
+                warn!("the heartbeat to {} was not accepted: {why}", origin(&self.0));
+            }
+            let error = result.err();
+            if let Err(error) = note(&store, error.as_deref()).await {
+                warn!("whether the heartbeat was accepted could not be recorded: {error}");
+                failed = None;
+            }
         }
         "the heartbeat".to_owned()
+    }
+
+    /// Sends one, for a person who waits.
+    ///
+    /// # Errors
+    /// Why it was not accepted; without the URL.
+    pub async fn probe(&self) -> Result<(), String> {
+        self.send(&client_for_operator_url(&self.0)?).await
+    }
+
+    /// The part of its URL that may be shown.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        origin(&self.0)
     }
 
     async fn send(&self, client: &Client) -> Result<(), String> {
@@ -60,6 +83,13 @@ impl Heartbeat {
         })?;
         if answer.status().is_success() { Ok(()) } else { Err(format!("HTTP {}", answer.status())) }
     }
+}
+
+/// Records whether the heartbeat was accepted, for `status`. Without one there is no error.
+pub(crate) async fn note(store: &Store, error: Option<&str>) -> Result<(), store::Error> {
+    let mut tx = store.begin().await?;
+    tx.note_heartbeat(error, SystemClock.now()).await?;
+    tx.commit().await
 }
 
 impl fmt::Debug for Heartbeat {

@@ -132,3 +132,16 @@ fn every_reason_has_a_name_of_its_own_and_words() {
     assert_eq!(names.len(), Reason::ALL.len());
     assert!(Reason::ALL.iter().all(|reason| reason.words().iter().all(|words| !words.is_empty())));
 }
+
+#[test]
+fn a_heartbeat_that_is_not_accepted_is_named_after_three_minutes_while_a_daemon_runs() {
+    let failing = |for_minutes, daemon_running| {
+        let heartbeat_failing = Some((fixture::now().before(minutes(for_minutes)), "HTTP 404 Not Found".to_owned()));
+        needs(&Facts { daemon_running, heartbeat_failing, ..Facts::default() }, fixture::now())
+    };
+    assert_eq!(failing(2, Some(true)), []);
+    let found = failing(3, Some(true));
+    assert_eq!((found.len(), found[0].reason), (1, Reason::HeartbeatFailing), "{found:?}");
+    assert!(found[0].text.contains("HTTP 404"), "{found:?}");
+    assert!(failing(3, Some(false)).iter().all(|need| need.reason == Reason::NotRunning));
+}

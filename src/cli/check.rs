@@ -49,6 +49,7 @@ async fn try_it(context: &Context, checked: &mut Checked, config: &Config) -> Re
     let steps = connectivity_check::walk(context, config).await?;
     let end = connectivity_check::end(&steps);
     checked.live = Some(steps);
+    checked.not_tried = connectivity_check::untried(config).map(str::to_owned).collect();
     if context.json {
         context.out.write(&checked.json())?;
     }
@@ -68,6 +69,9 @@ struct Checked {
     /// The steps of `--live`.
     #[serde(skip_serializing_if = "Option::is_none")]
     live: Option<Vec<connectivity_check::Step>>,
+    /// The endpoints that `--live` cannot try.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_tried: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,11 +113,14 @@ fn load(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) 
     match Config::load(path, credentials) {
         Ok(config) => {
             let (summary, warnings) = (Some(Summary::of(&config)), config.warnings.clone());
-            (Checked { file, ok: true, problems: Vec::new(), warnings, summary, live: None }, Some(config))
+            (
+                Checked { file, ok: true, problems: Vec::new(), warnings, summary, live: None, not_tried: Vec::new() },
+                Some(config),
+            )
         }
         Err(found) => {
             let Problems { file, problems, warnings } = found;
-            (Checked { file, ok: false, problems, warnings, summary: None, live: None }, None)
+            (Checked { file, ok: false, problems, warnings, summary: None, live: None, not_tried: Vec::new() }, None)
         }
     }
 }

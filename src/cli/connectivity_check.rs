@@ -1,4 +1,5 @@
-//! `vetwatch check --live`: connects to Partner Center and the mail servers, step by step, until one fails.
+//! `vetwatch check --live`: connects to Partner Center, the mail servers and the dead man's switch, step by step, until one
+//! fails.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure};
 use crate::config::{Config, EndpointKind};
 use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
-use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, reach};
+use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, RESOURCE, reach};
 use crate::text;
 
 /// Short, because a person waits.
@@ -23,7 +24,7 @@ const CUSTOMERS_MAX: usize = 5;
 pub(super) struct Step {
     /// `partner emea`, `mail server smtp.contoso.example:587`
     of: String,
-    /// `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `user`, `login`
+    /// `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `login`, `heartbeat`
     #[serde(rename = "step")]
     name: String,
     ok: bool,
@@ -61,10 +62,30 @@ pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>
             }
         }
     }
+    if let Some(heartbeat) = &config.heartbeat {
+        walk.of = heartbeat.origin();
+        let outcome = heartbeat.probe().await.map(|()| "accepted".to_owned()).map_err(|why| (Exit::TryAgain, why));
+        if let Err(Stop::Output(failure)) = walk.note("heartbeat", outcome) {
+            return Err(failure);
+        }
+    }
+    let untried: Vec<_> = untried(config).collect();
+    if !context.json && !untried.is_empty() {
+        let names = untried.join(", ");
+        context
+            .out
+            .line(&format!("\nnot tried: {names}; `vetwatch test-send --all` sends a test to every endpoint"))?;
+    }
     Ok(walk.steps)
 }
 
-/// The command's result: the first failure's exit code, and a line for each failure.
+/// The endpoints to which only a message would show whether they work.
+pub(super) fn untried(config: &Config) -> impl Iterator<Item = &str> {
+    let is_mail = |kind: &EndpointKind| matches!(kind, EndpointKind::Email(_));
+    config.endpoints.iter().filter(move |endpoint| !is_mail(&endpoint.kind)).map(|endpoint| endpoint.name.as_str())
+}
+
+/// The command's result: the first failure's exit code, and which steps failed; why was shown beside each.
 pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let failed: Vec<&Step> = steps.iter().filter(|step| !step.ok).collect();
     let Some(first) = failed.first() else { return Ok(Exit::Done) };
@@ -73,10 +94,9 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
         Exit::Configuration => "mend the configuration or the file that it names",
         _ => "look at the network: the name, the firewall, the proxy (there is none that vetwatch uses), the clock",
     };
-    Err(Failure::new(first.exit, format!("{}: {} failed", first.of, first.name))
-        .because(first.text.clone())
-        .listing(failed.iter().skip(1).map(|step| format!("{}: {} failed: {}", step.of, step.name, step.text)))
-        .advise(advice))
+    let names: Vec<_> = failed.iter().map(|step| format!("{}: {}", step.of, step.name)).collect();
+    let count = if failed.len() == 1 { "1 step".to_owned() } else { format!("{} steps", failed.len()) };
+    Err(Failure::new(first.exit, format!("{count} failed")).because(names.join("; ")).advise(advice))
 }
 
 /// Why the check stops.
@@ -140,7 +160,14 @@ impl Checker<'_> {
         });
         let (text, listed) = match customers {
             Ok((text, listed)) => (Ok(text), listed),
-            Err(error) => (Err(refused(&error)), Vec::new()),
+            Err(error) => {
+                let (exit, mut text) = refused(&error);
+                let is_elsewhere = !settings.api_url.as_str().starts_with(RESOURCE);
+                if is_elsewhere && matches!(error, Error::NotFound(_) | Error::Unreadable { .. }) {
+                    text.push_str("; is api_url the API's? In the commercial cloud it is https://api.partnercenter.microsoft.com/");
+                }
+                (Err((exit, text)), Vec::new())
+            }
         };
         self.note("customers", text)?;
         let ids: Vec<String> = listed.into_iter().take(CUSTOMERS_MAX).map(|customer| customer.id).collect();

@@ -122,6 +122,7 @@ async fn overview(
         endpoints: endpoints.iter().map(|it| (it.clone(), outline.endpoints.contains(&it.endpoint))).collect(),
         lone_waits: store.lone_waits(None, now).await?,
         refused: store.refused_recipients().await?,
+        heartbeat_failing: store.heartbeat_failing().await?,
     };
     let reasons = attention::needs(&facts, now);
     let attention = reasons.iter().map(|need| need.text.clone()).collect();

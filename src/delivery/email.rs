@@ -190,7 +190,10 @@ impl EmailChannel {
     /// Which step failed, and why; without secrets.
     pub async fn probe(&self) -> Result<String, ProbeError> {
         let mut step = Step::Token;
-        let opened = timeout(self.deadline, self.auth.open(&self.settings.smtp, &mut step)).await;
+        let opened = tokio::select! {
+            opened = timeout(self.deadline, self.auth.open(&self.settings.smtp, &mut step)) => opened,
+            failure = session::wants_implicit_tls(&self.settings.smtp) => Ok(Err(failure)),
+        };
         match opened.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(session) => {
                 session.quit().await;

@@ -18,8 +18,8 @@ use describe::error_chain;
 pub(crate) use describe::origin;
 
 use crate::delivery::retry::retry_after;
-use crate::delivery::tls;
 use crate::delivery::{AttemptResult, Outcome};
+use crate::partner_center::tls;
 use crate::redact;
 use crate::text;
 use crate::time::Timestamp;
@@ -110,11 +110,14 @@ impl HttpSender {
             Some(proxy) if error.is_connect() => format!("by the proxy {}: ", origin(proxy)),
             _ => String::new(),
         };
+        if let Some(problem) = tls_error.and_then(tls::problem) {
+            return self.reported(outcome, &format!("{by}{}: {problem}", origin(&self.settings.url)));
+        }
         let hint = match tls_error {
             Some(rustls::Error::AlertReceived(_)) if self.settings.client_certificate.is_none() => {
                 " (if it wants to know who calls, name a certificate in client_certificate_file)"
             }
-            Some(error) => tls::hint(error),
+            Some(_) => "",
             None if unreached => "",
             None => UNKNOWN,
         };

@@ -62,6 +62,15 @@ impl Store {
         Ok(raised.map(|raised| raised.reported_at))
     }
 
+    /// Since when the heartbeat is not accepted, and the last answer; `None` if the last one was.
+    pub async fn heartbeat_failing(&self) -> Result<Option<(Timestamp, String)>, Error> {
+        let row = sqlx::query!("select heartbeat_failing_since, heartbeat_error from daemon");
+        let Some(row) = row.fetch_optional(&self.read).await? else { return Ok(None) };
+        Ok(row
+            .heartbeat_failing_since
+            .map(|since| (Timestamp::from_millis(since), row.heartbeat_error.unwrap_or_default())))
+    }
+
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {
         let partners = sqlx::query_as!(
             WatchedPartner,
@@ -102,6 +111,18 @@ impl Store {
 }
 
 impl WriteTx {
+    /// Records whether the heartbeat was accepted; if not, why.
+    pub async fn note_heartbeat(&mut self, error: Option<&str>, now: Timestamp) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "update daemon
+             set heartbeat_failing_since = case when ?1 is not null then coalesce(heartbeat_failing_since, ?2) end,
+                 heartbeat_error = ?1",
+            error,
+            now.as_millis()
+        ))
+        .await
+    }
+
     /// Raises an alert. False if it was raised already.
     pub async fn raise(&mut self, reason: Reason, about: &str, now: Timestamp) -> Result<bool, Error> {
         Ok(self

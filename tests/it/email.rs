@@ -138,6 +138,37 @@ async fn a_mail_over_implicit_tls_arrives() {
     assert_eq!(probe, format!("localhost:{}: reached, TLS, logged in as watch", server.port));
 }
 
+/// 465 and 587 swapped, a private authority, a certificate that is over or for another name.
+#[tokio::test]
+async fn each_cause_of_a_tls_failure_has_its_words() {
+    let certificates = Certificates::new();
+    let probe = async |server: &MailServer, tls: Tls, trusted: bool| {
+        let mut settings = settings(server.port, tls);
+        settings.smtp.ca_file = trusted.then(|| certificates.ca());
+        EmailChannel::new(settings).probe().await.unwrap_err().to_string()
+    };
+    let server = MailServer::secured("implicit", &certificates);
+    let said = probe(&server, Tls::Starttls, true).await;
+    assert!(said.ends_with("it speaks TLS from the first byte: this port wants tls = \"implicit\""), "{said}");
+    let said = probe(&server, Tls::Starttls, false).await;
+    assert!(said.ends_with("this port wants tls = \"implicit\""), "{said}");
+    let said = probe(&server, Tls::Implicit, false).await;
+    assert!(said.contains("no authority that this machine trusts") && said.contains("ca_file"), "{said}");
+
+    let server = MailServer::secured("starttls", &certificates);
+    let said = probe(&server, Tls::Implicit, true).await;
+    assert!(said.ends_with("it does not speak TLS at this port; it may want tls = \"starttls\""), "{said}");
+
+    for (name, words) in [
+        ("expired", "its certificate ended on 2025-01-31"),
+        ("other", "its certificate is for another name: DnsName(\"mail.example\")"),
+    ] {
+        let server = MailServer::with_certificate("starttls", &certificates, name);
+        let said = probe(&server, Tls::Starttls, true).await;
+        assert!(said.ends_with(words), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn each_recipient_has_an_answer_of_its_own() {
     let server = MailServer::plain(

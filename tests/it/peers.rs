@@ -106,6 +106,13 @@ impl MailServer {
         Self::start(&options.map(str::to_owned))
     }
 
+    /// As [`Self::secured`], with another of the certificates and without login.
+    pub(crate) fn with_certificate(tls: &str, certificates: &Certificates, name: &str) -> Self {
+        let path = |extension: &str| certificates.0.path().join(format!("{name}.{extension}")).display().to_string();
+        let options = ["--tls", tls, "--cert", &path("pem"), "--key", &path("key")];
+        Self::start(&options.map(str::to_owned))
+    }
+
     /// With STARTTLS if there are certificates; the login is a token. `good` is explained in `smtp_server.py`.
     pub(crate) fn with_tokens(good: &Path, certificates: Option<&Certificates>) -> Self {
         let path = |path: &Path| path.display().to_string();

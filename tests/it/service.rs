@@ -66,6 +66,11 @@ async fn a_heartbeat_says_that_it_lives_and_its_url_is_in_no_log() {
     let daemon = town.running().await;
     let beat = town.hook.wait_for(1, SOON).await.unwrap().remove(0);
     assert!(beat.body.is_empty() && beat.id().is_none(), "{beat:?}");
+    town.until(
+        "select heartbeat_error from daemon where heartbeat_failing_since > 0",
+        &["HTTP 500 Internal Server Error"],
+    )
+    .await;
     daemon.stop().await;
     let log = town.log();
     assert!(log.contains("the heartbeat to http://127.0.0.1") && !log.contains("s3cr3t"), "{log}");

@@ -1,8 +1,10 @@
 """Writes a test CA and what it signed into a folder.
 
-ca.pem; server.pem, server.key: localhost, 127.0.0.1 and crm.example; client.pem: a client's certificate with its key.
+ca.pem; server.pem, server.key: localhost, 127.0.0.1 and crm.example; expired.pem, expired.key: localhost, until 2025;
+other.pem, other.key: another name; client.pem: a client's certificate with its key.
 """
 
+import datetime
 import pathlib
 import sys
 
@@ -16,4 +18,10 @@ ca.cert_pem.write_to_path(str(folder / "ca.pem"))
 server.private_key_pem.write_to_path(str(folder / "server.key"))
 for index, certificate in enumerate(server.cert_chain_pems):
     certificate.write_to_path(str(folder / "server.pem"), append=index > 0)
+names = {"expired": ("localhost", datetime.datetime(2025, 1, 31)), "other": ("mail.example", None)}
+for name, (host, not_after) in names.items():
+    begin = datetime.datetime(2024, 1, 31) if not_after else None
+    issued = ca.issue_cert(host, not_before=begin, not_after=not_after)
+    issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+    issued.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
 ca.issue_cert("vetwatch@contoso.example").private_key_and_cert_chain_pem.write_to_path(str(folder / "client.pem"))

@@ -127,6 +127,10 @@ reasons! {
         "a secret, certificate or refresh token ends within 14 days",
         "30, 14, 7, 3 and 1 days before, and when it has ended",
         "make a new one; `vetwatch login PARTNER` for a refresh token";
+    HeartbeatFailing = "heartbeat_failing", minutes(3), None,
+        "the dead man's switch has not accepted the heartbeat for 3 minutes",
+        "the switch misses it, and raises the alert itself",
+        "`vetwatch check --live` tries it; correct the URL in `heartbeat_url_file`, and restart";
 }
 
 /// The reasons as a Markdown table. A test compares it with the README.

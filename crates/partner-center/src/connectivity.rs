@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls_platform_verifier::Verifier;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
 use vetwatch_core::redact;
+
+use crate::tls;
 
 /// For each stage.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,21 +53,12 @@ pub async fn reach(url: &Url) -> Result<(), (Stage, String)> {
     if url.scheme() != "https" {
         return Ok(());
     }
-    let tls = config().map_err(at(Stage::Tls))?;
+    let tls = tls::config(None, None).map_err(at(Stage::Tls))?;
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| (Stage::Tls, error.to_string()))?;
     let shaken = timeout(STAGE_TIMEOUT, TlsConnector::from(Arc::new(tls)).connect(name, tcp)).await;
-    shaken.map_err(late).map_err(at(Stage::Tls))?.map_err(|error| (Stage::Tls, redact::words(&error.to_string())))?;
+    shaken.map_err(late).map_err(at(Stage::Tls))?.map_err(|error| {
+        let problem = tls::cause(&error).and_then(tls::problem);
+        (Stage::Tls, problem.unwrap_or_else(|| redact::words(&error.to_string())))
+    })?;
     Ok(())
-}
-
-/// Trusts the system's authorities, like the HTTP client.
-fn config() -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots([], Arc::clone(&provider)).map_err(|error| error.to_string())?;
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous() // not here: it is the system's own verifier
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
 }

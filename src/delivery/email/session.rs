@@ -4,10 +4,10 @@
 //! not be read as a reply after it (lettre keeps its buffer over the handshake). Nagle's algorithm has to be off, or
 //! each mail waits 40 ms for a delayed acknowledgement. And replies need to be sanitized: see [`StreamTransport`].
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use lettre::address::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -24,11 +24,14 @@ use tokio_rustls::client::TlsStream;
 use super::auth::{self, SmtpAuth};
 use super::stream::StreamTransport;
 use super::{SmtpSettings, Tls};
-use crate::delivery::tls;
+use crate::partner_center::tls;
 use crate::redact::{self, Known};
 
 /// Timeout per address of the server: one that does not respond must not keep us from the next.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// A server greets sooner, mostly at once; some wait for a few seconds to unmask spammers.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The steps of a session, to say what failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -306,7 +309,7 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
 
 /// The session in clear, up to the TLS handshake. All that it has buffered is dropped.
 async fn starttls(tcp: TcpStream, peer: SocketAddr, hello: &ClientId, step: &mut Step) -> Result<TcpStream, Failure> {
-    let io = |error: std::io::Error| broken(error.to_string());
+    let io = |error: io::Error| broken(error.to_string());
     let tcp = tcp.into_std().map_err(io)?;
     let clear = TcpStream::from_std(tcp.try_clone().map_err(io)?).map_err(io)?;
     let mut clear = AsyncSmtpConnection::connect_with_transport(Box::new(StreamTransport::new(clear, peer)), hello)
@@ -323,6 +326,21 @@ async fn starttls(tcp: TcpStream, peer: SocketAddr, hello: &ClientId, step: &mut
 
 async fn handshake(settings: &SmtpSettings, tcp: TcpStream, step: &mut Step) -> Result<TlsStream<TcpStream>, Failure> {
     *step = Step::Handshake;
+    secure(settings, tcp).await?.map_err(|error| {
+        let found = tls::cause(&error);
+        // Plain text where TLS was expected.
+        let other = match found {
+            Some(rustls::Error::InvalidMessage(_)) if settings.tls == Tls::Implicit => {
+                "; it may want tls = \"starttls\""
+            }
+            _ => "",
+        };
+        let problem = found.and_then(tls::problem).unwrap_or_else(|| redact::words(&error.to_string()));
+        broken(format!("{problem}{other}"))
+    })
+}
+
+async fn secure(settings: &SmtpSettings, tcp: TcpStream) -> Result<io::Result<TlsStream<TcpStream>>, Failure> {
     let name = match settings.host.parse::<IpAddr>() {
         Ok(ip) => ServerName::from(ip),
         Err(_) => ServerName::try_from(settings.host.clone()).map_err(|error| broken(error.to_string()))?,
@@ -331,8 +349,24 @@ async fn handshake(settings: &SmtpSettings, tcp: TcpStream, step: &mut Step) -> 
     // Reads files, so that a renewed certificate is used from the next connection on.
     let config = tokio::task::spawn_blocking(move || tls::config(ca_file.as_deref(), None)).await;
     let config = config.map_err(|error| broken(error.to_string()))?.map_err(broken)?;
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
-        let hint = tls::cause(&error).map_or("", tls::hint);
-        broken(format!("{}{hint}", redact::words(&error.to_string())))
-    })
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await)
+}
+
+/// Ends if a server that is to greet in clear has not done so for a while, and speaks TLS from the first byte instead.
+pub(super) async fn wants_implicit_tls(settings: &SmtpSettings) -> Failure {
+    tokio::time::sleep(GREETING_PATIENCE).await;
+    if settings.tls == Tls::Starttls
+        && let Ok((tcp, _)) = connect(settings, &mut Step::Connect.clone()).await
+        && let Ok(secured) = secure(settings, tcp).await
+    {
+        // Whether its certificate is any good is the next question.
+        let speaks_tls = match &secured {
+            Ok(_) => true,
+            Err(error) => matches!(tls::cause(error), Some(rustls::Error::InvalidCertificate(_))),
+        };
+        if speaks_tls {
+            return broken("it speaks TLS from the first byte: this port wants tls = \"implicit\"");
+        }
+    }
+    std::future::pending().await
 }

@@ -17,7 +17,7 @@ use url::Url;
 
 use super::describe::{error_chain, origin};
 use crate::delivery::egress_policy::{self, EgressPolicy};
-use crate::delivery::tls;
+use crate::partner_center::tls;
 use crate::redact;
 
 /// Deadline for connecting, TLS included; after it the endpoint counts as unreachable.

@@ -98,6 +98,23 @@ async fn check_live_tells_a_name_from_tls_and_both_from_a_mail_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_live_says_each_failure_once_and_what_it_did_not_try() {
+    let town = town().await;
+    let (_, _, said) = live(&town).await;
+    assert!(said.contains("\"not_tried\""), "{said}");
+    std::fs::write(town.folder.path().join("heartbeat"), town.hook.url().join("/nowhere").unwrap().as_str()).unwrap();
+    town.hook.script(vetwatch::sandbox::webhook_receiver::WebhookAction::status(404), None);
+    town.change("[operators]", "[operators]\nheartbeat_url_file = \"heartbeat\"");
+    town.change(&format!("port = {}", town.mail.address().port()), "port = 9");
+    let output = town.run_beside(&["check", "--live"]).await;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.matches("Connection refused").count(), 1, "{said}");
+    assert_eq!(said.matches("HTTP 404").count(), 1, "{said}");
+    assert!(said.contains("not tried: crm; `vetwatch test-send --all`"), "{said}");
+    assert!(said.contains("2 steps failed: mail server 127.0.0.1:9: login; http://127.0.0.1"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_live_tries_the_user_who_submits() {
     let town = town().await;
     town.change("[schedule]", "[partner.user_credential]\nkind = \"refresh-token\"\n[schedule]");
