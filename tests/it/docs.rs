@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::{Value, json};
 use vetwatch::config::{Config, CredentialDirs};
+use vetwatch::partner_center::error_codes;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{Fault, FaultRule, Operation};
 use vetwatch::store::Store;
@@ -608,6 +609,8 @@ fn every_generated_table_is_the_one_of_the_code() {
     let tables = [
         ("README.md", "reasons", vetwatch::attention::table()),
         ("docs/events.md", "events", vetwatch::event::table()),
+        ("docs/partner-center.md", "codes", error_codes::table()),
+        ("docs/partner-center.md", "submission-codes", error_codes::submission_table()),
     ];
     for (page, name, table) in tables {
         let path = root().join(page);

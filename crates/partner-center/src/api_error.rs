@@ -8,6 +8,10 @@ use crate::json::{Json, Object};
 use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
 
+/// A user signed in without a second factor.
+pub(crate) const MFA_CODES: [&str; 6] =
+    ["AADSTS50072", "AADSTS50074", "AADSTS50076", "AADSTS50079", "AADSTS50158", "900421"];
+
 /// An HTTP error status and what its body said about it: for people, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -79,12 +83,11 @@ impl ApiError {
     /// Documented is a 401 without a body that says so in its reason phrase (`MFA required`) or a header; seen was the
     /// code 900421; the login server has codes of its own.
     pub fn is_missing_mfa(&self) -> bool {
-        const CODES: [&str; 6] = ["900421", "AADSTS50072", "AADSTS50074", "AADSTS50076", "AADSTS50079", "AADSTS50158"];
         let says_so = |text: &str| {
             let text = text.to_ascii_lowercase();
             text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "mfa") || text.contains("multi-factor")
         };
-        self.code().is_some_and(|code| CODES.contains(&code))
+        self.code().is_some_and(|code| MFA_CODES.contains(&code))
             || (self.status == 401 && !self.is_from_login() && self.message().is_some_and(says_so))
     }
 

@@ -1,9 +1,9 @@
-//! The codes of Entra ID and Partner Center: what they mean and what a person does about them. `docs/partner-center.md`
-//! has this table, too.
+//! The codes of Entra ID and Partner Center: what they mean and what a person does about them. The tables of
+//! `docs/partner-center.md` are made from these.
 
 use std::fmt;
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, MFA_CODES};
 
 /// The login server's codes, and Partner Center's that concern the credential or its rights.
 const MEANINGS: &[(&str, &str)] = &[
@@ -149,19 +149,45 @@ impl fmt::Display for Hint {
     }
 }
 
+/// The table of the login's codes, and of those that concern the credential or its rights, in Markdown.
+#[must_use]
+pub fn table() -> String {
+    let known = MEANINGS.iter().map(|(code, meaning)| (format!("`{code}`"), *meaning));
+    let mfa = MFA_CODES.iter().map(|code| (format!("`{code}`"), MFA));
+    let said = ("a 401 that says \"MFA required\"".to_owned(), MFA);
+    markdown("code", known.chain(mfa).chain([said]))
+}
+
+/// The table of the codes of submissions, in Markdown.
+#[must_use]
+pub fn submission_table() -> String {
+    let known = SUBMISSIONS.iter().map(|(status, code, meaning)| (format!("{status} `{code}`"), *meaning));
+    let others = [("409 with any code".to_owned(), CONFLICT), ("any other".to_owned(), UNDOCUMENTED)];
+    markdown("status and code", known.chain(others))
+}
+
+/// One row for each meaning.
+fn markdown(head: &str, codes: impl Iterator<Item = (String, &'static str)>) -> String {
+    let mut rows: Vec<(Vec<String>, &str)> = Vec::new();
+    for (code, meaning) in codes {
+        match rows.iter_mut().find(|(_, known)| *known == meaning) {
+            Some((codes, _)) => codes.push(code),
+            None => rows.push((vec![code], meaning)),
+        }
+    }
+    let row = |(codes, meaning): &(Vec<String>, &str)| format!("| {} | {meaning} |\n", codes.join(", "));
+    let rows: String = rows.iter().map(row).collect();
+    format!("| {head} | meaning, and what to do |\n| --- | --- |\n{rows}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_one_meaning_and_the_readme_has_it() {
-        let readme = include_str!("../../../docs/partner-center.md");
+    fn every_code_has_one_meaning() {
         for (n, (code, _)) in MEANINGS.iter().enumerate() {
             assert!(MEANINGS.iter().skip(n + 1).all(|(other, _)| other != code), "{code} twice");
-            assert!(readme.contains(&format!("`{code}`")), "{code} is not in the README");
-        }
-        for (status, code, _) in SUBMISSIONS {
-            assert!(readme.contains(&format!("{status} `{code}`")), "{status} `{code}` is not in the README");
         }
     }
 }

@@ -16,7 +16,7 @@
 //! | `budget` | [`Budget`]: how many requests a partner may be sent |
 //! | `error`, `error_codes`, `api_error` | why there is no answer, and what a person does about it |
 //! | `json` | JSON without a second reading |
-//! | [`tls`] | whom to trust, and what is wrong with a server that is not |
+//! | [`tls`] | which servers are trusted, and what is wrong with one that is not |
 //! | `connectivity` | [`reach`]: how far a server can be reached, for `check --live` |
 
 mod api_error;
@@ -26,7 +26,7 @@ mod connectivity;
 mod date;
 mod entra;
 mod error;
-mod error_codes;
+pub mod error_codes;
 mod http;
 mod json;
 mod settings;
