@@ -125,8 +125,9 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
         1 => add(Reason::CustomersFailing, "", None, "1 customer cannot be read".into()),
         n => add(Reason::CustomersFailing, "", None, format!("{n} customers cannot be read")),
     }
-    // Without a daemon everything is late.
-    for late in facts.late.iter().filter(|_| facts.daemon_running != Some(false)) {
+    // Without a daemon everything is late. The customer lists were listed with the partners.
+    let is_listed = |late: &&Late| facts.daemon_running != Some(false) && late.reason != Reason::CustomerListFailing;
+    for late in facts.late.iter().filter(is_listed) {
         add(late.reason, &late.about, Some(late.since), late.summary(now));
     }
     for (state, configured) in &facts.endpoints {

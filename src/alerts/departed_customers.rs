@@ -2,10 +2,10 @@
 //! rarely, and the operators are notified once if a review was open.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde_json::json;
 use tracing::info;
+use vetwatch_core::membership::POLL_DEPARTED_FOR;
 
 use crate::alerts::{self, Alert};
 use crate::delivery::message::time_format;
@@ -15,7 +15,6 @@ use crate::store::{self, LostReview, PartnerRow, Store};
 use crate::text;
 use crate::time::Timestamp;
 
-const POLL_DEPARTED_FOR: Duration = Duration::from_hours(24 * 90);
 const MAX_NAMES_IN_MESSAGE: usize = 20;
 
 /// Enqueues one message about all departures not reported yet. Returns the number of deliveries.

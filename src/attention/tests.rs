@@ -145,3 +145,16 @@ fn a_heartbeat_that_is_not_accepted_is_named_after_three_minutes_while_a_daemon_
     assert!(found[0].text.contains("HTTP 404"), "{found:?}");
     assert!(failing(3, Some(false)).iter().all(|need| need.reason == Reason::NotRunning));
 }
+
+#[tokio::test]
+async fn a_customer_list_that_cannot_be_read_is_one_line() {
+    let filled = fixture::filled().await;
+    let mut states = filled.store.partner_states(fixture::now()).await.unwrap();
+    let since = fixture::now().before(minutes(25 * 60));
+    states[0].list_failing_since = Some(since);
+    let late = Late { reason: Reason::CustomerListFailing, about: states[0].partner.clone(), since, interval: None };
+    let partners = states.into_iter().map(|state| (state, true)).collect();
+    let found =
+        needs(&Facts { daemon_running: Some(true), partners, late: vec![late], ..Facts::default() }, fixture::now());
+    assert_eq!(found.iter().filter(|need| need.reason == Reason::CustomerListFailing).count(), 1, "{found:#?}");
+}

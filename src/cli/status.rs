@@ -112,7 +112,8 @@ async fn overview(
         DeliveryFilter { state: Some("dead"), limit: Some(100), without_redirected: true, ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
     let mut lateness = look::late(store, &outline.scope(), now).await?;
-    lateness.late.retain(|late| late.reason == Reason::DeliveryLate || shown(&late.about));
+    // What is about vetwatch as a whole, or about an endpoint, concerns every partner.
+    lateness.late.retain(|late| late.reason == Reason::DeliveryLate || late.about.is_empty() || shown(&late.about));
     let facts = Facts {
         daemon_running,
         database_held: store.is_held().await,
@@ -243,6 +244,16 @@ mod tests {
         assert_eq!(overview.partners.len(), 1);
         assert!(overview.in_review.iter().all(|row| row.partner == "emea"));
         assert!(!overview.attention.iter().any(|line| line.contains("amer")), "{:?}", overview.attention);
+    }
+
+    #[tokio::test]
+    async fn a_partner_alone_does_not_hide_what_concerns_all() {
+        let filled = fixture::filled().await;
+        // The daemon has noted nothing for longer than three minutes.
+        let tick = "insert into daemon (id, alive_at, alive_since) values (1, 1, 1) on conflict (id) do update set alive_at = 1, alive_since = 1";
+        sqlx::raw_sql(tick).execute(&filled.store.write).await.unwrap();
+        let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), Some("emea")).await.unwrap();
+        assert!(overview.reasons.iter().any(|need| need.reason == Reason::CannotWrite), "{:?}", overview.attention);
     }
 
     #[tokio::test]

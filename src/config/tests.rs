@@ -24,6 +24,13 @@ const EXAMPLE: &str = include_str!("../../deploy/vetwatch.toml");
 /// 24 bytes in base64: the minimum length of a key.
 const SIGNING: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u";
 
+/// The lines of the example's credential.
+fn credential_lines() -> &'static str {
+    let (begin, last) = ("kind = \"client-secret\"", "client_secret_file = \"client-secret\"\n");
+    let start = EXAMPLE.find(begin).unwrap();
+    &EXAMPLE[start..start + EXAMPLE[start..].find(last).unwrap() + last.len()]
+}
+
 /// A directory with the example's credentials, readable by their owner only.
 struct Desk(TempDir);
 
@@ -347,8 +354,7 @@ fn every_kind_of_credential_is_read() {
     let desk = Desk::new();
     desk.secret("both.pem", include_str!("../../tests/data/certificates/app.pem"));
     desk.secret("a.key", include_str!("../../tests/data/certificates/app-pkcs1.key"));
-    let old = "kind = \"client-secret\"                # client-secret | certificate | workload-identity | refresh-token\n\
-               client_secret_file = \"client-secret\"\n";
+    let old = credential_lines();
     let read = |lines: &str| desk.with(old, &format!("{lines}\n")).unwrap().partners.remove(0);
     let about = |lines: &str| {
         let partner = read(lines);

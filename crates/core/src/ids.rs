@@ -2,8 +2,8 @@
 //! events the same delivery id: after a restored backup, what is sent again has ids that receivers know.
 //!
 //! An id is the first 16 bytes of the SHA-256 of its fields, as a UUID of version 8. The encoding of the fields is injective:
-//! the length in bytes as decimal digits, a colon, the field in UTF-8, a comma; a null field is `-,`. The README shows a
-//! vector, and the test below verifies it.
+//! the length in bytes as decimal digits, a colon, the field in UTF-8, a comma; a null field is `-,`. `docs/endpoints/webhook.md`
+//! shows a vector, and the test below verifies it.
 
 use std::fmt::Write as _;
 
@@ -153,7 +153,7 @@ mod tests {
         let message = super::delivery("crm", None, std::slice::from_ref(&id), 1).to_string();
         assert_eq!(message, "2ab1ba4f-15d8-8ddf-bc9a-0c995f5b2b8c");
         for shown in [event, &id, &delivery, &message] {
-            assert!(readme.contains(shown), "the README does not show {shown}");
+            assert!(readme.contains(shown), "docs/endpoints/webhook.md does not show {shown}");
         }
         assert_eq!((key.id(1).get_version_num(), key.id(1).get_variant()), (8, uuid::Variant::RFC4122));
     }

@@ -19,6 +19,9 @@ use crate::time::Timestamp;
 /// the minutes that one is late.
 pub const MIN_MISSING: Duration = Duration::from_hours(22);
 
+/// How long a departed customer is polled, rarely, before it is given up.
+pub const POLL_DEPARTED_FOR: Duration = Duration::from_hours(24 * 90);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// Added by hand.

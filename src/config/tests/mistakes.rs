@@ -91,11 +91,14 @@ fn every_typical_mistake_has_its_line() {
             Err(problems) => (problems.problems, Vec::new()),
         };
         let _ = writeln!(log, "# {}", if new.is_empty() { format!("without {old}") } else { new.replace('\n', " ⏎ ") });
+        // The number of the line is another one when the example changes.
+        let at = |problem: &Problem| if problem.line.is_some() { "vetwatch.toml:N: " } else { "vetwatch.toml: " };
         for problem in &problems {
-            let _ = writeln!(log, "{}{problem}", problem.position("vetwatch.toml"));
+            let number = problem.line.map(|line| format!("{line:>6} |")).unwrap_or_default();
+            let _ = writeln!(log, "{}{}", at(problem), problem.to_string().replace(&number, "     N |"));
         }
         for warning in &warnings {
-            let _ = writeln!(log, "{}warning: {warning}", warning.position("vetwatch.toml"));
+            let _ = writeln!(log, "{}warning: {warning}", at(warning));
         }
         let _ = writeln!(log);
     }

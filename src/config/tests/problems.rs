@@ -289,8 +289,7 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
         "kind = 'client-secret'\nclient_secret_file = 'client-secret'\n[partner.user_credential]\nkind = 'refresh-token'\nprivate_key_file = 'x'",
         "kind = 'client-secret'\nclient_secret_file = 'client-secret'\n[partner.user_credential]",
     ];
-    let old = "kind = \"client-secret\"                # client-secret | certificate | workload-identity | refresh-token\n\
-               client_secret_file = \"client-secret\"\n";
+    let old = credential_lines();
     let shown: Vec<String> = table.iter().map(|new| desk.problem(old, &format!("{new}\n"))).collect();
     let shown = shown.join("\n");
     assert!(!shown.contains("hunter2"), "{shown}");

@@ -153,3 +153,43 @@ fn the_schema_has_the_types_that_are_read() {
         assert!(said.count() > 0, "{key} is {of} in the schema: {problems:#?}");
     }
 }
+
+/// The words of the schema's keys that have a fixed set.
+fn words(path: &str, schema: &Json, found: &mut BTreeMap<String, Vec<String>>) {
+    if let Some(known) = schema["enum"].as_array() {
+        found.insert(path.to_owned(), known.iter().map(|word| word.as_str().unwrap().to_owned()).collect());
+    }
+    let sections = [&schema["items"], &schema["additionalProperties"], schema];
+    let name = if schema["additionalProperties"].is_object() { format!("{path}.*") } else { path.to_owned() };
+    for (key, below) in sections.iter().flat_map(|section| section["properties"].as_object().into_iter().flatten()) {
+        words(&if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, below, found);
+    }
+    if schema["items"]["enum"].is_array() {
+        words(path, &schema["items"], found);
+    }
+}
+
+#[test]
+fn the_schema_has_the_words_that_are_read() {
+    let mut of_schema = BTreeMap::new();
+    words("", &serde_json::from_str(SCHEMA).unwrap(), &mut of_schema);
+    assert!(of_schema.len() >= 8, "{of_schema:?}");
+    for (key, known) in of_schema {
+        let wrong = Value::String("zzz".to_owned());
+        let is_list = schema()[&key].starts_with("array");
+        let wrong = if is_list { Value::Array(vec![wrong]) } else { wrong };
+        let mut table = Value::Table(ALL_KINDS.parse().unwrap());
+        set(&mut table, &key.split('.').collect::<Vec<_>>(), &wrong);
+        let report = read(&toml::to_string(&table).unwrap());
+        let problems = report.finish("vetwatch.toml".into(), &Places::default(), None::<()>).unwrap_err().problems;
+        // `zzz is none of a, b`, `zzz is not a kind that is known (a, b)`, `zzz is no kind for a user; it is a`
+        let said = problems.iter().find(|problem| pattern(&problem.path) == key && problem.text.contains("zzz"));
+        let said = &said.unwrap_or_else(|| panic!("{key}: {problems:#?}")).text;
+        let list = ["(", "none of ", "it is "].iter().find_map(|before| said.split_once(before)).unwrap().1;
+        let list = list.trim_end_matches(')');
+        let mut read: Vec<_> = list.split(", ").map(str::to_owned).collect();
+        let mut known = known;
+        (read.sort(), known.sort());
+        assert_eq!(read, known, "{key}: {said}");
+    }
+}
