@@ -189,7 +189,8 @@ fn the_schema_has_the_words_that_are_read() {
         let list = list.trim_end_matches(')');
         let mut read: Vec<_> = list.split(", ").map(str::to_owned).collect();
         let mut known = known;
-        (read.sort(), known.sort());
+        read.sort();
+        known.sort();
         assert_eq!(read, known, "{key}: {said}");
     }
 }
