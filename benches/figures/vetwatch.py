@@ -69,7 +69,7 @@ endpoints = ["crm"]
         before = now_ms()
         usage, said = self.run("poll")
         seen = self.ask("select count(*) from customer where last_seen_at >= ? and poll_failures = 0", before)
-        if said.get("asked") != count or said.get("failed") != 0 or seen != count:
+        if said.get("polled") != count or said.get("failed") != 0 or seen != count:
             raise Failed(f"of {count} customers {seen} were recorded; the command said {said}")
         return usage
 

@@ -48,6 +48,8 @@ struct Overview {
     unreadable: Vec<CustomerRow>,
     partners: Vec<Partner>,
     endpoints: Vec<EndpointState>,
+    /// The endpoints of the configuration that were never used.
+    unused_endpoints: Vec<String>,
     /// The newest hundred.
     dead_letters: Vec<DeliveryRow>,
 }
@@ -125,6 +127,8 @@ async fn overview(
         refused: store.refused_recipients().await?,
         heartbeat_failing: store.heartbeat_failing().await?,
     };
+    let is_unused = |name: &&String| !endpoints.iter().any(|it| it.endpoint == **name);
+    let unused_endpoints = outline.endpoints.iter().filter(is_unused).cloned().collect();
     let reasons = attention::needs(&facts, now);
     let attention = reasons.iter().map(|need| need.text.clone()).collect();
     Ok(Overview {
@@ -138,6 +142,7 @@ async fn overview(
         unreadable,
         partners,
         endpoints,
+        unused_endpoints,
         dead_letters,
     })
 }

@@ -21,7 +21,9 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         Some(false) => style.bad("no daemon runs"),
         None => "whether the daemon runs, this user may not know".into(),
     };
-    let mut page = format!("{} UTC, {daemon}\n", time_args::minute(all.now));
+    let verdict = verdict(all);
+    let verdict = if all.attention.is_empty() { style.good(&verdict) } else { style.bad(&verdict) };
+    let mut page = format!("{verdict}\n{} UTC, {daemon}\n", time_args::minute(all.now));
     if !all.attention.is_empty() {
         let lines = all.attention.iter().map(|text| vec!["!".into(), text.clone()]);
         for line in out.table(&["", ""], lines).lines() {
@@ -82,14 +84,37 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     }
 
     let rows = all.endpoints.iter().map(|endpoint| {
-        let next = endpoint.next_attempt_at.map(time_args::minute).unwrap_or_default();
+        let next = endpoint.next_attempt_at.map(|at| if at <= all.now { "now".into() } else { time_args::minute(at) });
+        let next = next.unwrap_or_default();
         let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.now)).unwrap_or_default();
         let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
         vec![endpoint.endpoint.clone(), pending, oldest, next, dead, state(endpoint)]
     });
     let header = ["ENDPOINT", "WAITING", "OLDEST", "NEXT (UTC)", "DEAD", "STATE"];
     page += &section(out, "Messages", &header, rows.collect(), "none were sent yet");
+    if !all.unused_endpoints.is_empty() {
+        let _ = writeln!(page, "never used: {}", text::terminal(&all.unused_endpoints.join(", ")));
+    }
     page
+}
+
+/// `all is well: 2 partners, 54 customers, 7 endpoints; last answer 2s ago`, or `2 things need you`.
+fn verdict(all: &Overview) -> String {
+    let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    match all.attention.len() as u64 {
+        0 => {}
+        1 => return "1 thing needs you".to_owned(),
+        n => return format!("{n} things need you"),
+    }
+    let customers = all.partners.iter().map(|partner| partner.state.customers.unsigned_abs()).sum();
+    let of = [
+        count(all.partners.len() as u64, "partner"),
+        count(customers, "customer"),
+        count((all.endpoints.len() + all.unused_endpoints.len()) as u64, "endpoint"),
+    ];
+    let last = all.partners.iter().filter_map(|partner| partner.state.last_answer_at).max();
+    let last = last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", ago(Some(at), all.now)));
+    format!("all is well: {}; {last}", of.join(", "))
 }
 
 pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String {
