@@ -1,7 +1,7 @@
 //! The command line: arguments, output and exit codes.
 //!
-//! Each command has its own file: a function takes the [`Context`] and the arguments, prints through [`output::Output`]
-//! and returns an [`Exit`] or a [`Failure`]. Only [`main`] turns those into the process's end.
+//! Each command has its own file: a function takes the `Context` and the arguments, prints through `Output`
+//! and returns an `Exit` or a `Failure`. Only [`main`] turns those into the process's end.
 
 mod args;
 mod backoff;

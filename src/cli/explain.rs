@@ -39,10 +39,9 @@ async fn events(store: &Store, prefix: &str) -> Result<Vec<String>, Failure> {
     // All matches may belong to one event.
     let mut meant = events.clone();
     for delivery in &deliveries {
-        let held = store.delivery(delivery).await?.map(|detail| detail.events_told).unwrap_or_default();
-        for event in held {
-            if !meant.contains(&event.event_id) {
-                meant.push(event.event_id); // oldest first
+        for event in store.events_of(delivery).await? {
+            if !meant.contains(&event) {
+                meant.push(event);
             }
         }
     }

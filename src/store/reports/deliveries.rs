@@ -148,13 +148,7 @@ impl Store {
                 occurred_at: Timestamp::from_millis(row.occurred_at),
                 data: shown(&row.data),
             });
-        let attempts = sqlx::query_as!(
-            AttemptRow,
-            r#"select number, began_at as "began_at!: Time", ended_at as "ended_at!: NullableTime", outcome, response
-               from attempt where delivery = ?1 order by number"#,
-            id,
-        );
-        let attempts_made = attempts.fetch_all(&self.read).await.map_err(doing("show a message"))?;
+        let attempts_made = self.attempts(id).await?;
         Ok(Some(DeliveryDetail {
             delivery,
             first_due_at: Timestamp::from_millis(frozen.first_due_at),
@@ -163,6 +157,28 @@ impl Store {
             final_replies: shown(&frozen.final_replies),
             message: frozen.message.map(|message| String::from_utf8_lossy(&message).into_owned()),
         }))
+    }
+}
+
+impl Store {
+    /// The events of the delivery with this full id, oldest first.
+    pub async fn events_of(&self, delivery: &str) -> Result<Vec<String>, Error> {
+        let ids = sqlx::query_scalar!(
+            r#"select e.id as "id!" from event e join delivery_event de on de.event = e.id
+               where de.delivery = ?1 order by e.occurred_at, e.rowid"#,
+            delivery,
+        );
+        ids.fetch_all(&self.read).await.map_err(doing("look a message up"))
+    }
+
+    pub(super) async fn attempts(&self, delivery: &str) -> Result<Vec<AttemptRow>, Error> {
+        let attempts = sqlx::query_as!(
+            AttemptRow,
+            r#"select number, began_at as "began_at!: Time", ended_at as "ended_at!: NullableTime", outcome, response
+               from attempt where delivery = ?1 order by number"#,
+            delivery,
+        );
+        attempts.fetch_all(&self.read).await.map_err(doing("show a message"))
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::deliveries::shown;
-use super::{AttemptRow, DeliveryRow, EventRow};
+use super::{AttemptRow, DeliveryFilter, DeliveryRow, EventRow};
 use crate::store::columns::{NullableTime, Time};
 use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
@@ -88,18 +88,21 @@ impl Store {
             None => None,
         };
         let delivered = sqlx::query!(
-            "select de.delivery, de.why from delivery_event de join delivery d on d.id = de.delivery
-             where de.event = ?1 order by d.sequence",
+            r#"select de.delivery, de.why, d.final_replies as "final_replies: Vec<u8>"
+               from delivery_event de join delivery d on d.id = de.delivery
+               where de.event = ?1 order by d.sequence"#,
             event,
         );
         let mut deliveries = Vec::new();
         for delivered in delivered.fetch_all(&self.read).await.map_err(doing("explain an event"))? {
-            let Some(detail) = self.delivery(&delivered.delivery).await? else { continue };
+            // Without its events and its text, which of a digest are many.
+            let filter = DeliveryFilter { id: Some(&delivered.delivery), ..DeliveryFilter::default() };
+            let Some(delivery) = self.deliveries(filter).await?.pop() else { continue };
             deliveries.push(DeliveryTrace {
-                delivery: detail.delivery,
+                delivery,
                 why: delivered.why,
-                attempts_made: detail.attempts_made,
-                final_replies: detail.final_replies,
+                attempts_made: self.attempts(&delivered.delivery).await?,
+                final_replies: shown(&delivered.final_replies),
             });
         }
         Ok(Some(EventTrace {
