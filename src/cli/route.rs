@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Show where an event would be sent, when, why, and the exact message; nothing is sent
+    /// Show where an event would be sent, when and why, and with `--show` the exact messages; nothing is sent
     #[command(after_help = "Examples:\n  vetwatch route test\n  \
                             vetwatch route test --event vetting.denied --customer \"Contoso School\" --reason \"Not an Academic Domain\"\n  \
                             vetwatch route test --event vetting.revoked --at 2026-12-24T20:00:00Z")]
@@ -54,6 +54,9 @@ pub struct Args {
     /// When, such as `2026-12-24T20:00:00Z`; without it, now
     #[arg(long, value_name = "TIME")]
     pub at: Option<Since>,
+    /// Print the messages as they would be sent
+    #[arg(long)]
+    pub show: bool,
 }
 
 /// Parses an event type for clap.
@@ -118,7 +121,7 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
     if context.json {
         context.out.json(&answer)?;
     } else {
-        context.out.write(&page(context.out.style, &config, &answer))?;
+        context.out.write(&page(context.out.style, &config, &answer, args.show))?;
     }
     Ok(Exit::Done)
 }
@@ -199,7 +202,7 @@ fn indented(message: &str) -> String {
     json.and_then(|json| serde_json::to_string_pretty(&json).ok()).unwrap_or_else(|| message.to_owned())
 }
 
-fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
+fn page(style: Style, config: &Config, answer: &Answer<'_>, with_messages: bool) -> String {
     let zone = config.calendar.zone;
     let local = |at: Timestamp| {
         let at = at.to_utc().with_timezone(&zone);
@@ -218,19 +221,26 @@ fn page(style: Style, config: &Config, answer: &Answer<'_>) -> String {
     } else if answer.targets.is_empty() {
         page += "\nNobody is told; it is recorded.\n";
     }
+    if !answer.targets.is_empty() && !with_messages {
+        page += "\n";
+    }
     for shown in &answer.targets {
         let when = match shown.waits_for {
             None => "at once".to_owned(),
             Some(reason) => format!("{}, because of {reason}", local(shown.due_at)),
         };
+        let to =
+            if shown.recipients.is_empty() { String::new() } else { format!("; to {}", shown.recipients.join(", ")) };
         let _ = writeln!(
             page,
-            "\n{}  {when}; {}",
+            "{}{}  {when}; {}{}",
+            if with_messages { "\n" } else { "" },
             style.heading(&text::terminal(shown.endpoint)),
-            text::terminal(shown.why)
+            text::terminal(shown.why),
+            text::terminal(&to)
         );
-        if !shown.recipients.is_empty() {
-            let _ = writeln!(page, "  To: {}", text::terminal(&shown.recipients.join(", ")));
+        if !with_messages {
+            continue;
         }
         for line in text::terminal_lines(&shown.readable).lines() {
             let _ = writeln!(page, "  {line}");

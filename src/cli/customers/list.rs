@@ -1,7 +1,10 @@
 //! `vetwatch customers list`.
 
+use std::collections::BTreeMap;
+
 use crate::cli::{Context, Exit, Failure, lookup, time_args};
-use crate::store::reports::CustomerRow;
+use crate::qualification::key;
+use crate::store::reports::{CurrentRow, CustomerRow};
 use crate::time::Timestamp;
 
 #[derive(Debug, clap::Args)]
@@ -12,6 +15,15 @@ pub struct Args {
     /// Only this partner of the configuration
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
+    /// Only those with a qualification of this status: `denied`, `in-review`, `approved`; `none` without any
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+}
+
+/// A customer, and what it holds.
+struct Listed {
+    customer: CustomerRow,
+    qualifications: Vec<CurrentRow>,
 }
 
 pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure> {
@@ -19,32 +31,55 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
     let store = context.reading_store(&outline.database).await?;
     let partner = args.partner.as_deref();
     lookup::partner(&outline.partners, &store, partner).await?;
+    let mut held: BTreeMap<(String, String), Vec<CurrentRow>> = BTreeMap::new();
+    for row in store.current(None).await? {
+        held.entry((row.partner.clone(), row.customer_id.clone())).or_default().push(row);
+    }
     let rows = store.customers(None, partner, args.tag.as_deref()).await?;
+    let mut rows: Vec<_> = rows
+        .into_iter()
+        .map(|customer| {
+            let of = (customer.partner.clone(), customer.customer_id.clone());
+            Listed { qualifications: held.remove(&of).unwrap_or_default(), customer }
+        })
+        .collect();
+    if let Some(status) = &args.status {
+        rows.retain(|row| has_status(row, status));
+    }
     if context.json {
-        context.out.json(&rows)?;
+        // The view's columns; what a customer holds is in `status CUSTOMER --json`.
+        context.out.json(&rows.iter().map(|row| &row.customer).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
-        context.out.line("No customers yet. `vetwatch customers add` or `vetwatch customers sync` adds them.")?;
+        let text = if args.tag.is_some() || args.status.is_some() {
+            "No such customers."
+        } else {
+            "No customers yet. `vetwatch customers add` or `vetwatch customers sync` adds them."
+        };
+        context.out.line(text)?;
         return Ok(Exit::Done);
     }
-    let several = rows.iter().any(|row| row.partner != rows[0].partner);
-    let mut header = vec!["TENANT ID", "CUSTOMER", "TAGS", "STATE"];
+    let several = rows.iter().any(|row| row.customer.partner != rows[0].customer.partner);
+    let mut header = vec!["TENANT ID", "CUSTOMER", "TAGS", "STATUS", "NEXT POLL (UTC)"];
     if several {
         header.insert(2, "PARTNER");
     }
     let now = context.now();
     let cells = rows.into_iter().map(|row| {
-        let mut state = state(&row).to_owned();
-        if is_muted(&row, now) {
-            state += ", muted";
-        }
+        let status = status(&row, now);
+        let row = row.customer;
         let name = match (row.name.as_str(), row.domain.as_str()) {
             (name, "") => name.to_owned(),
             ("", domain) => domain.to_owned(),
             (name, domain) => format!("{name} ({domain})"),
         };
-        let mut cells = vec![row.customer_id, name, row.tags.replace(',', " "), state];
+        let next = match row.next_poll_at.as_deref().and_then(time_args::instant) {
+            Some(next) if next <= now => "now".to_owned(),
+            Some(next) => time_args::minute(next),
+            None => "-".to_owned(),
+        };
+        let mut cells = vec![row.customer_id, name, row.tags.replace(',', " "), status, next];
         if several {
             cells.insert(2, row.partner);
         }
@@ -54,18 +89,41 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-/// A customer's state in a word or two.
-fn state(row: &CustomerRow) -> &'static str {
+/// Compared without case, blanks, hyphens and underscores.
+fn has_status(row: &Listed, status: &str) -> bool {
+    let plain = |text: &str| key(text).replace([' ', '-'], "");
+    let wanted = plain(status);
+    let mut statuses = row.qualifications.iter().map(|held| plain(held.vetting_status.as_deref().unwrap_or_default()));
+    if wanted == "none" { row.qualifications.is_empty() } else { statuses.any(|status| status == wanted) }
+}
+
+/// `Education: Denied; left`: what the customer holds, and what else is to be known of it.
+fn status(row: &Listed, now: Timestamp) -> String {
+    let held = row.qualifications.iter().map(|held| match &held.vetting_status {
+        Some(status) => format!("{}: {status}", held.qualification),
+        None => held.qualification.clone(),
+    });
+    let mut parts: Vec<String> = held.collect();
+    let customer = &row.customer;
+    if parts.is_empty() {
+        parts.push(if customer.last_seen_at.is_none() { "not polled yet" } else { "no qualification" }.to_owned());
+    }
+    parts.extend(state(customer).map(str::to_owned));
+    if is_muted(customer, now) {
+        parts.push("muted".to_owned());
+    }
+    parts.join("; ")
+}
+
+/// What keeps the customer from being polled as usual.
+fn state(row: &CustomerRow) -> Option<&'static str> {
     match row.poll_class.as_str() {
-        _ if row.departed_since.is_some() && row.paused => "left, not asked",
-        _ if row.departed_since.is_some() => "left",
-        _ if row.paused => "paused",
-        _ if row.unreadable_since.is_some() => "unreadable",
-        "in_review" => "in review",
-        "confirming" => "confirming",
-        "unseen" => "not asked yet",
-        "settled" => "settled",
-        _ => "unqualified",
+        _ if row.departed_since.is_some() && row.paused => Some("left, not polled"),
+        _ if row.departed_since.is_some() => Some("left"),
+        _ if row.paused => Some("paused"),
+        _ if row.unreadable_since.is_some() => Some("unreadable"),
+        "confirming" => Some("to be confirmed"),
+        _ => None,
     }
 }
 

@@ -87,3 +87,15 @@ async fn a_command_of_before_the_first_release_is_an_error_that_suggests_the_one
     let said = desk.run(&["notifications", "list"]).await.exits(2).err;
     assert!(said.contains("'deliveries'"), "{said}");
 }
+
+#[tokio::test]
+async fn a_route_test_is_a_few_lines_needs_no_database_and_shows_the_messages_when_asked() {
+    let desk = Desk::new().await;
+    assert!(!desk.path("vetwatch.db").exists());
+    let said = desk.run(&["route", "test"]).await.exits(0).out;
+    assert!(said.lines().count() <= 8 && !said.contains("Subject:"), "{said}");
+    assert!(said.contains("sales-mail  at once; ") && said.contains("; to sales@contoso.example"), "{said}");
+    let said = desk.run(&["route", "test", "--show"]).await.exits(0).out;
+    assert!(said.contains("Subject: ") && said.contains("\"type\": \"vetting.denied\""), "{said}");
+    assert!(!desk.path("vetwatch.db").exists());
+}

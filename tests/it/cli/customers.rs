@@ -135,7 +135,7 @@ async fn who_left_is_shown_as_such_and_watched_again_when_a_person_says_so() {
         desk.run(&["poll"]).await.exits(1);
     }
     let said = desk.run(&["customers", "list"]).await.exits(0).out;
-    assert!(said.contains("  left"), "{said}");
+    assert!(said.contains("; left"), "{said}");
     let said = desk.run(&["status", "Contoso School"]).await.exits(0).out;
     assert!(said.contains("asked seldom, for 90 days") && said.contains("20002"), "{said}");
     let listed = desk.json(&["customers", "list"]).await;
@@ -145,5 +145,26 @@ async fn who_left_is_shown_as_such_and_watched_again_when_a_person_says_so() {
     assert!(listed[0]["departed_since"].is_null(), "{listed}");
     desk.sandbox.apply(&id, Operation::RestoreRelationship).unwrap();
     desk.run(&["poll"]).await.exits(0);
-    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("unqualified"));
+    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("no qualification"));
+}
+
+#[tokio::test]
+async fn customers_are_listed_with_what_they_hold_and_by_its_status() {
+    let mut desk = Desk::new().await;
+    desk.denied("Contoso School").await;
+    desk.customer("Fabrikam University").await;
+    let said = desk.run(&["customers", "list"]).await.exits(0).out;
+    assert!(said.contains("Education: Denied") && said.contains("NEXT POLL (UTC)"), "{said}");
+    for (status, names) in [
+        ("Denied", vec!["Contoso School"]),
+        ("denied", vec!["Contoso School"]),
+        ("in-review", vec![]),
+        ("none", vec!["Fabrikam University"]),
+    ] {
+        let listed = desk.json(&["customers", "list", "--status", status]).await;
+        let found: Vec<_> = listed.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+        assert_eq!(found, names, "{status}");
+    }
+    let said = desk.run(&["customers", "list", "--status", "in review"]).await.exits(0).out;
+    assert_eq!(said, "No such customers.\n");
 }

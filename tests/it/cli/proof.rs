@@ -12,7 +12,7 @@ const WAIT: Duration = Duration::from_secs(30);
 
 impl Desk {
     /// Adds a school, and polls its denial.
-    async fn denied(&mut self, name: &str) -> String {
+    pub(super) async fn denied(&mut self, name: &str) -> String {
         let id = self.customer(name).await;
         self.sandbox.submit(&id).unwrap();
         self.run(&["poll"]).await.exits(0);
@@ -62,7 +62,7 @@ async fn who_is_muted_is_listed_so_and_explained_so() {
     desk.run(&["poll"]).await.exits(0);
     let muted = desk.run(&["customers", "mute", "Contoso School", "--for", "7d"]).await.exits(0).out;
     assert!(muted.contains("recorded and told to nobody"), "{muted}");
-    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains(", muted"));
+    assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("; muted"));
     assert!(desk.run(&["status", &id]).await.exits(0).out.contains("nobody is told"));
     let one = &desk.json(&["customers", "list"]).await[0];
     assert!(one["muted_since"].is_string() && one["muted_until"].is_string(), "{one}");
