@@ -49,6 +49,9 @@ fn two_refusals_in_a_row_are_a_departure_until_the_next_response() {
     assert_eq!(polls, PollChange::Rarely);
     let (reported, _) = departed.after(Event::DepartureReported, hour(4));
     assert_eq!(reported.after(Event::Responded, hour(5)).0, Membership::new(Source::Manual));
+    // Given up, and then understood by a poll that was under way.
+    let (given_up, _) = reported.after(Event::GivenUp, hour(5));
+    assert_eq!(given_up.after(Event::Responded, hour(6)).0, Membership::new(Source::Manual));
 }
 
 #[test]
