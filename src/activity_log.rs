@@ -269,7 +269,7 @@ impl ActivityLog {
         let mut tx = self.store.begin().await?;
         if error.blocks_all_calls() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
-            warn!(partner = self.name, until = %now.after(pause), "nothing is asked of Partner Center for a while: {error}");
+            warn!(partner = self.name, until = %now.after(pause), "backing off from Partner Center: {error}");
             tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
             wait = wait.max(pause);
         } else {

@@ -35,7 +35,7 @@ pub enum Error {
     /// `read` is the number of customers on the pages before, which were applied.
     #[error("the customer list could not be read")]
     PartnerCenter { source: partner_center::Error, read: u64 },
-    #[error("nothing is asked of Partner Center before {}: {}", .0.backoff_until, .0.reason)]
+    #[error("the partner is backing off until {}: {}", .0.backoff_until, .0.reason)]
     BackingOff(Backoff),
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -241,7 +241,7 @@ impl CustomerSync {
         let mut tx = self.store.begin().await?;
         if error.affects_partner() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
-            warn!(partner = self.name, until = %now.after(pause), "nothing is asked of Partner Center for a while: {error}");
+            warn!(partner = self.name, until = %now.after(pause), "backing off from Partner Center: {error}");
             tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
             wait = wait.max(pause);
         }

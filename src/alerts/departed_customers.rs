@@ -45,7 +45,7 @@ pub async fn stop_polling_departed(store: &Store, partner: &PartnerRow, now: Tim
         let mut tx = store.begin().await?;
         let customers = tx.give_up_departed(partner.id, before, now).await?;
         tx.commit().await?;
-        info!(partner = partner.name, customers, "customers who left 90 days ago are asked no more");
+        info!(partner = partner.name, customers, "customers that departed 90 days ago are no longer polled");
     }
     Ok(())
 }

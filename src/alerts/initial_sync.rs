@@ -60,7 +60,7 @@ fn initial_sync<'a>(
     }
     if paused > 0 {
         let customers = if paused == 1 { "1 customer is".to_owned() } else { format!("{paused} customers are") };
-        let _ = write!(detail, "\n{customers} paused, and not asked about.");
+        let _ = write!(detail, "\n{customers} paused, and not polled.");
     }
     if !overdue.is_empty() {
         let days = reminders.business_days.first().copied().unwrap_or_default();

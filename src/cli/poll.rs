@@ -29,7 +29,7 @@ pub(super) async fn poll(context: &Context, args: Args) -> Result<Exit, Failure>
     let store = context.store(&config.database).await?;
     let named = lookup::customers(&store, &args.customers, partner, Scope::Watched).await?;
     if let Some(paused) = named.iter().find(|customer| customer.paused) {
-        return Err(Failure::new(Exit::Failed, format!("{} is not asked about", paused.label()))
+        return Err(Failure::new(Exit::Failed, format!("{} is not polled", paused.label()))
             .because("it is paused")
             .advise(format!("`vetwatch customers resume {}` goes on with it, now", paused.id)));
     }
@@ -134,10 +134,10 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
         let exit = if done.refused { Exit::Refused } else { Exit::TryAgain };
         let left = match done.released {
             0 => None,
-            1 => Some("1 customer was not asked about".to_owned()),
-            n => Some(format!("{n} customers were not asked about")),
+            1 => Some("1 customer was not polled".to_owned()),
+            n => Some(format!("{n} customers were not polled")),
         };
-        let what = format!("nothing more is asked of {partner} for now");
+        let what = format!("{partner} is backing off");
         return Err(backoff::failure(exit, what, &backoff, "customers that are due are polled then").listing(left));
     }
     if done.failed > 0 {

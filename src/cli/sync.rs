@@ -81,7 +81,7 @@ fn render(partner: &str, summary: &Summary) -> String {
         let _ = writeln!(page, "Missing: {}{more}.", names.join(", "));
     }
     if *left > 0 {
-        let _ = writeln!(page, "{left} of the missing have been so for a day: asked seldom from now on, for 90 days.");
+        let _ = writeln!(page, "{left} of the missing have been so for a day: polled rarely from now on, for 90 days.");
     }
     page
 }
@@ -90,7 +90,7 @@ fn failure(partner: &str, error: customer_sync::Error) -> Failure {
     match error {
         customer_sync::Error::Store(error) => error.into(),
         customer_sync::Error::BackingOff(backoff) => {
-            let what = format!("the customer list of {partner} is not asked for now; nothing was changed");
+            let what = format!("the customer list of {partner} is not read for now; nothing was changed");
             backoff::failure(Exit::TryAgain, what, &backoff, "try again then")
         }
         customer_sync::Error::PartnerCenter { source, read } => {

@@ -53,7 +53,7 @@ impl Poller {
         let until = self.clock.now().after(pause(error, backoffs, self.intervals().in_review));
         let mut tx = self.store.begin().await?;
         if is_new {
-            warn!(partner = self.partner.name, %until, "nothing is asked of Partner Center for a while: {error}");
+            warn!(partner = self.partner.name, %until, "backing off from Partner Center: {error}");
             tx.start_backoff(partner, until, &error.to_string()).await?;
         } else {
             tx.extend_backoff(partner, until).await?;

@@ -21,7 +21,7 @@ impl Poller {
                 warn!(
                     partner = self.partner.name,
                     class = class.as_str(),
-                    "who waits longer than the schedule says is asked within its interval: was the clock set back?"
+                    "customers due later than their interval allows are polled within it: was the clock set back?"
                 );
                 let spread = match class {
                     PollClass::Confirming | PollClass::InReview => Duration::ZERO,

@@ -54,7 +54,7 @@ fn the_demo_shows_an_approval_and_a_denial_and_leaves_nothing_behind() {
         "webhook         vetting.denied Fabrikam College, signature verified\n",
         "│   \"type\": \"vetting.approved\",\n",
         "  lost         0\n",
-        "  told twice   0\n",
+        "  sent twice   0\n",
     ] {
         assert!(said.contains(wanted), "{wanted:?} is missing:\n{said}");
     }

@@ -91,9 +91,9 @@ fn summary(customer: &Customer, change: Change, changed: bool) -> String {
              `vetwatch customers add {}` does, and begins anew.",
             customer.id
         ),
-        (Change::Pause, true) => format!("{label} is paused: nothing is asked about it."),
+        (Change::Pause, true) => format!("{label} is paused: it is not polled."),
         (Change::Pause, false) => format!("{label} was paused already."),
-        (Change::Resume, true) => format!("{label} is asked about again, now."),
+        (Change::Resume, true) => format!("{label} is polled again, now."),
         (Change::Resume, false) => format!("{label} was not paused."),
         (Change::Mute { until: Some(until) }, _) => format!(
             "{label} is muted until {} UTC: what happens is recorded and told to nobody. What is queued is still sent.",

@@ -179,7 +179,7 @@ impl<'c> Show<'c> {
             format!("  mails        {}\n", summary.mails),
             format!("  webhooks     {} ({} verified)\n", summary.webhooks, summary.signatures_verified),
             format!("  lost         {}\n", zero(summary.lost)),
-            format!("  told twice   {}\n", zero(summary.repeated)),
+            format!("  sent twice   {}\n", zero(summary.repeated)),
         ];
         if summary.waiting > 0 {
             lines.push(format!("  waiting      {}, kept in the database for the next attempt\n", summary.waiting));

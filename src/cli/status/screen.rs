@@ -138,9 +138,9 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         (Some(next), false) => format!("{} UTC ({})", time_args::minute(next), row.poll_class.replace('_', " ")),
         (None, false) => "-".into(),
     };
-    line("next question", &next);
+    line("next poll", &next);
     if let Some(since) = &row.departed_since {
-        line("left", &format!("{}; asked seldom, for 90 days", at_and_ago(since, now)));
+        line("left", &format!("{}; polled rarely, for 90 days", at_and_ago(since, now)));
     }
     if customers::is_muted(row, now) {
         let until = row

@@ -359,7 +359,7 @@ pub(super) async fn wants_implicit_tls(settings: &SmtpSettings) -> Failure {
         && let Ok((tcp, _)) = connect(settings, &mut Step::Connect.clone()).await
         && let Ok(secured) = secure(settings, tcp).await
     {
-        // Whether its certificate is any good is the next question.
+        // A certificate that is not trusted is reported by the session with the right setting.
         let speaks_tls = match &secured {
             Ok(_) => true,
             Err(error) => matches!(tls::cause(error), Some(rustls::Error::InvalidCertificate(_))),

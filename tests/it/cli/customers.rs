@@ -29,7 +29,7 @@ async fn customers_are_kept_by_hand_and_the_output_says_what_was_done() {
     assert_eq!((&paused[0]["changed"], &paused[0]["customer_id"]), (&json!(true), &json!(id)));
     assert!(desk.run(&["customers", "pause", &id]).await.exits(0).out.contains("was paused already"));
     assert!(desk.run(&["customers", "list"]).await.exits(0).out.contains("paused"));
-    assert!(desk.run(&["customers", "resume", "CONTOSO.example"]).await.exits(0).out.contains("asked about again"));
+    assert!(desk.run(&["customers", "resume", "CONTOSO.example"]).await.exits(0).out.contains("is polled again, now"));
 
     // One unknown name, and nothing changes.
     let error = desk.run(&["customers", "remove", &id, "Fabrikan", "--json"]).await.exits(4).error();
@@ -119,7 +119,7 @@ async fn a_throttled_list_is_not_asked_for_again_before_its_time_by_anybody() {
     desk.run(&["poll"]).await.exits(75);
     for command in [&["poll"][..], &["customers", "sync"]] {
         let said = desk.run(command).await.exits(75).err;
-        assert!(said.contains("the customer list of emea is not asked for now") && said.contains("429"), "{said}");
+        assert!(said.contains("the customer list of emea is not read for now") && said.contains("429"), "{said}");
         assert!(said.contains("nothing is sent there before 20"), "{said}");
     }
     assert_eq!((desk.sandbox.count(Kind::Customers), desk.sandbox.count(Kind::Qualifications)), (1, 0));
@@ -137,7 +137,7 @@ async fn who_left_is_shown_as_such_and_watched_again_when_a_person_says_so() {
     let said = desk.run(&["customers", "list"]).await.exits(0).out;
     assert!(said.contains("; left"), "{said}");
     let said = desk.run(&["status", "Contoso School"]).await.exits(0).out;
-    assert!(said.contains("asked seldom, for 90 days") && said.contains("20002"), "{said}");
+    assert!(said.contains("polled rarely, for 90 days") && said.contains("20002"), "{said}");
     let listed = desk.json(&["customers", "list"]).await;
     assert!(listed[0]["departed_since"].is_string() && listed[0]["tags"] == "", "{listed}");
     desk.run(&["customers", "add", &id]).await.exits(0);

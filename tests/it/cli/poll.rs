@@ -84,7 +84,7 @@ async fn a_partner_center_that_is_away_or_throttles_is_to_be_tried_again() {
     desk.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::throttled(Duration::from_secs(57))).times(1));
     desk.run(&["poll"]).await.exits(75);
     let said = desk.run(&["poll"]).await.exits(75).err;
-    assert!(said.contains("1 customer was not asked about") && said.contains("nothing is sent there before"), "{said}");
+    assert!(said.contains("1 customer was not polled") && said.contains("nothing is sent there before"), "{said}");
     assert_eq!(desk.sandbox.count(Kind::Qualifications), 1, "no polls during the backoff");
 }
 
