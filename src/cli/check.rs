@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         }
     }
     if context.json {
-        context.out.write(&checked.json())?;
+        context.out.write_exact(&checked.json())?;
     } else if checked.ok {
         context.out.write(&checked.text())?;
     } else {
@@ -51,7 +51,7 @@ async fn try_it(context: &Context, checked: &mut Checked, config: &Config) -> Re
     checked.live = Some(steps);
     checked.not_tried = connectivity_check::untried(config).map(str::to_owned).collect();
     if context.json {
-        context.out.write(&checked.json())?;
+        context.out.write_exact(&checked.json())?;
     }
     end
 }

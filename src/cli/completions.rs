@@ -10,7 +10,7 @@ use crate::cli::{Cli, Context, Exit, Failure};
 pub(super) fn completions(context: &Context, shell: Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "vetwatch", &mut script);
-    context.out.write(&String::from_utf8_lossy(&script))?;
+    context.out.write_exact(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }
 

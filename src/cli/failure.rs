@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::cli::output::{width_of, wrap};
 use crate::partner_center::Error;
 use crate::store;
 use crate::text;
@@ -136,7 +137,7 @@ impl Failure {
 
     /// Prints it to stderr. If that fails, the exit code remains.
     pub(super) fn print(&self, json: bool) {
-        let text = if json { self.to_json() } else { self.to_text() };
+        let text = if json { self.to_json() } else { wrap(&self.to_text(), width_of(std::io::stderr())).into_owned() };
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }

@@ -1,10 +1,12 @@
 //! `vetwatch history`: transitions, newest first.
 
+mod follow;
+
 use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::cli::lookup::{self, Scope};
-use crate::cli::output::Output;
+use crate::cli::output::{Column, Output};
 use crate::cli::time_args::{self, Since};
 use crate::cli::{Context, Exit, Failure, csv, status};
 use crate::store::reports::{TransitionFilter, TransitionRow};
@@ -12,13 +14,16 @@ use crate::store::reports::{TransitionFilter, TransitionRow};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pub who: status::Args,
+    pub who: status::Who,
     /// Since then: `30d`, `12h`, `2026-11-01`, `2026-11-01T08:00:00Z`. Dates without a zone are UTC
     #[arg(long, value_name = "TIME")]
     pub since: Option<Since>,
     /// How to print it
     #[arg(long, value_enum)]
     pub format: Option<Format>,
+    /// Then wait, and print each transition as it is recorded; without --since, begin with the last ten
+    #[arg(long, short = 'f')]
+    pub follow: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,11 +34,17 @@ pub enum Format {
     Json,
     /// The same rows for a spreadsheet
     Csv,
+    /// The same rows, one JSON object a line
+    Ndjson,
 }
 
 pub(super) async fn history(context: &Context, args: Args) -> Result<Exit, Failure> {
     let format = match (args.format, context.json) {
         (None, false) => Format::Table,
+        (None | Some(Format::Json), _) if args.follow => {
+            return Err(Failure::new(Exit::Usage, "--follow has no end, and an array of JSON needs one")
+                .advise("use `--format ndjson`: one object a line"));
+        }
         (None | Some(Format::Json), _) => Format::Json,
         (Some(format), false) => format,
         (Some(_), true) => {
@@ -49,56 +60,74 @@ pub(super) async fn history(context: &Context, args: Args) -> Result<Exit, Failu
         since: args.since.map(|since| since.at(context.now())),
         customers: who.first().map(|customer| customer.rows.as_slice()),
         partner,
-        limit: None,
+        ..TransitionFilter::default()
     };
+    if args.follow {
+        return follow::follow(context, &outline.database, filter, format).await;
+    }
     let rows = store.transitions(filter).await?;
     match format {
         Format::Json => context.out.json(&rows)?,
-        Format::Csv => context.out.write(&to_csv(&rows))?,
+        Format::Csv => context.out.write_exact(&to_csv(&rows))?,
+        Format::Ndjson => rows.iter().try_for_each(|row| context.out.json_line(row))?,
         Format::Table if rows.is_empty() => context.out.line("Nothing changed.")?,
-        Format::Table => context.out.write(&table(&context.out, &rows))?,
+        Format::Table => context.out.write(&table(&context.out, &rows, !who.is_empty()))?,
     }
     Ok(Exit::Done)
 }
 
-/// Shown length of an event's id: the time of its creation.
+/// Shown length of an event's id.
 const EVENT_ID_CHARS: usize = 13;
-/// A narrower screen has no room for the id beside the partner.
-const WIDE_COLUMNS: u16 = 110;
 
-/// Renders the columns that fit a screen, the partner's only if there are several. An entry without status shows as
+/// Renders the columns that fit a screen; the partner's only if there are several, the customer's unless it is the only
+/// one that was asked for. An entry without status shows as
 /// `-`, as does one never seen before.
-pub(super) fn table(out: &Output, rows: &[TransitionRow]) -> String {
-    let several = rows.iter().any(|row| row.partner != rows[0].partner);
-    let mut header = vec!["SEEN (UTC)", "NOT BEFORE", "CUSTOMER", "QUALIFICATION", "CHANGE", "TRY", "REASON"];
-    let with_ids = !several || out.width >= WIDE_COLUMNS;
-    if with_ids {
-        header.push("EVENT ID");
+pub(super) fn table(out: &Output, rows: &[TransitionRow], one_customer: bool) -> String {
+    let several_partners = rows.iter().any(|row| row.partner != rows[0].partner);
+    let mut columns = vec![
+        Column::whole("SEEN (UTC)"),
+        Column::whole("NOT BEFORE").optional(4),
+        Column::cut("QUALIFICATION", 9),
+        Column::whole("CHANGE"),
+        Column::whole("TRY").optional(3),
+        Column::cut("REASON", 10),
+        Column::whole("EVENT ID").optional(2),
+    ];
+    if several_partners {
+        columns.insert(2, Column::whole("PARTNER").optional(1));
     }
-    if several {
-        header.insert(3, "PARTNER");
+    if !one_customer {
+        columns.insert(2, Column::cut("CUSTOMER", 14));
     }
-    let status = |status: &Option<String>| status.clone().unwrap_or_else(|| "-".into());
     let cells = rows.iter().map(|row| {
         let mut cells = vec![
             time_args::minute(&row.observed_at),
             not_before(row),
-            lookup::name_or_id(&row.customer_name, &row.customer_id),
             row.qualification.clone(),
-            format!("{} → {}", status(&row.from_status), status(&row.to_status)),
+            change(row),
             row.attempt.to_string(),
             row.vetting_reason.clone().unwrap_or_default(),
+            short_event_id(row),
         ];
-        if with_ids {
-            // Enough for `vetwatch explain`: two events of one millisecond are rare.
-            cells.push(row.event_id.as_deref().map(|id| id.chars().take(EVENT_ID_CHARS).collect()).unwrap_or_default());
+        if several_partners {
+            cells.insert(2, row.partner.clone());
         }
-        if several {
-            cells.insert(3, row.partner.clone());
+        if !one_customer {
+            cells.insert(2, lookup::name_or_id(&row.customer_name, &row.customer_id));
         }
         cells
     });
-    out.table(&header, cells)
+    out.table_with_note(&columns, cells.collect())
+}
+
+fn change(row: &TransitionRow) -> String {
+    let status = |status: &Option<String>| status.clone().unwrap_or_else(|| "-".into());
+    format!("{} → {}", status(&row.from_status), status(&row.to_status))
+}
+
+/// Enough for `vetwatch explain`: two events of one millisecond are rare.
+fn short_event_id(row: &TransitionRow) -> String {
+    row.event_id.as_deref().map(|id| id.chars().take(EVENT_ID_CHARS).collect()).unwrap_or_default()
 }
 
 /// When the previous state was last seen: the time alone on the same day.
@@ -111,41 +140,44 @@ fn not_before(row: &TransitionRow) -> String {
     }
 }
 
-/// Renders the columns of `v_transitions` in their order; null is an empty cell.
+/// The columns of `v_transitions`, in their order.
+const COLUMNS: [&str; 15] = [
+    "transition_id",
+    "observed_at",
+    "last_seen_before_at",
+    "partner",
+    "customer_id",
+    "customer_name",
+    "qualification",
+    "from_status",
+    "to_status",
+    "vetting_reason",
+    "vetting_created_at",
+    "attempt",
+    "event_type",
+    "event_id",
+    "correlation_id",
+];
+
 fn to_csv(rows: &[TransitionRow]) -> String {
-    const COLUMNS: [&str; 15] = [
-        "transition_id",
-        "observed_at",
-        "last_seen_before_at",
-        "partner",
-        "customer_id",
-        "customer_name",
-        "qualification",
-        "from_status",
-        "to_status",
-        "vetting_reason",
-        "vetting_created_at",
-        "attempt",
-        "event_type",
-        "event_id",
-        "correlation_id",
-    ];
-    let mut table = csv::record(COLUMNS);
-    for row in rows {
-        let row = serde_json::to_value(row).unwrap_or_default();
-        let cells = COLUMNS.map(|column| match &row[column] {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        });
-        table += &csv::record(cells.iter().map(String::as_str));
-    }
-    table
+    csv::record(COLUMNS) + &rows.iter().map(to_record).collect::<String>()
+}
+
+/// Renders a row; null is an empty cell.
+fn to_record(row: &TransitionRow) -> String {
+    let row = serde_json::to_value(row).unwrap_or_default();
+    let cells = COLUMNS.map(|column| match &row[column] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    csv::record(cells.iter().map(String::as_str))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output;
     use crate::store::CustomerId;
     use crate::store::reports::fixture;
     use crate::time::Timestamp;
@@ -179,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_readable_at_100_columns() {
+    fn a_row_is_readable_with_names_and_words_that_are_long() {
         let row = TransitionRow {
             transition_id: 1,
             observed_at: Timestamp::from_millis(1_795_262_400_000).to_string(),
@@ -198,8 +230,9 @@ mod tests {
             correlation_id: None,
         };
         let elsewhere = TransitionRow { partner: "amer".into(), vetting_reason: None, ..row.clone() };
-        let shown = table(&Output::plain(100), &[row.clone(), elsewhere]);
-        assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
-        insta::assert_snapshot!(shown + "\n" + &table(&Output::plain(100), &[row]));
+        let both = [row, elsewhere];
+        insta::assert_snapshot!(output::on_screens(|out| table(out, &both, false)
+            + "\n"
+            + &table(out, &both[..1], true)));
     }
 }

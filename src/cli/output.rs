@@ -1,29 +1,31 @@
 //! Prints to stdout. Nothing else in the crate does.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
+use textwrap::core::display_width;
 
 use crate::cli::{Exit, Failure};
 use crate::text;
 
-/// A column of at most this width (`2026-11-20 14:03`, `InReview → Approved`) is never broken.
-const WHOLE_WIDTH: u16 = 19;
-
 /// Between two columns.
-const GAP: u16 = 2;
+const GAP: usize = 2;
 
-/// A longer word (`GovernmentCommunityCloud` is the longest that Microsoft uses) may be broken.
-const WORD_WIDTH: u16 = 24;
+/// No screen is taken to be narrower.
+const MIN_WIDTH: usize = 60;
+
+/// A longer line continues below the text after its label, if the label ends here at the latest.
+const LABEL_MAX_WIDTH: usize = 24;
 
 /// Standard output.
 #[derive(Debug)]
 pub(super) struct Output {
     pub style: Style,
-    /// Maximum width of a table.
-    pub width: u16,
+    /// In columns: no line is longer, but for words and whole columns that are.
+    pub width: usize,
     /// The reader closed the pipe: the rest is dropped.
     closed: AtomicBool,
 }
@@ -64,27 +66,29 @@ impl Style {
 }
 
 impl Output {
-    /// Uses colours only on a terminal without `NO_COLOR`; tables as wide as the terminal, or one line a row for a
-    /// program that reads them.
+    /// Uses colours only on a terminal without `NO_COLOR`; lines as long as the terminal is wide, or whole for a program
+    /// that reads them.
     #[must_use]
     pub(super) fn stdout() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         let colour = std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
-        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        let terminal = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
-        let width = columns.or_else(terminal).unwrap_or(1000);
-        Self { style: Style { colour }, width: width.max(60), closed: AtomicBool::new(false) }
+        Self { style: Style { colour }, width: width_of(std::io::stdout()), closed: AtomicBool::new(false) }
     }
 
     /// Uses no colours, and this width.
     #[cfg(test)]
-    pub(super) fn plain(width: u16) -> Self {
+    pub(super) fn plain(width: usize) -> Self {
         Self { style: Style::PLAIN, width, closed: AtomicBool::new(false) }
     }
 
-    /// Writes all of `text`. A closed pipe (`| head`) is no failure: the rest is dropped.
+    /// Writes `text`, with lines that are wider than the screen continued on the next.
     pub(super) fn write(&self, text: &str) -> Result<(), Failure> {
+        self.write_exact(&wrap(text, self.width))
+    }
+
+    /// Writes `text` as it is: for programs. A closed pipe (`| head`) is no failure: the rest is dropped.
+    pub(super) fn write_exact(&self, text: &str) -> Result<(), Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -112,68 +116,258 @@ impl Output {
     pub(super) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::new(Exit::Failed, "cannot print the result").because(error.to_string()))?;
-        self.line(&text::inert_json(&json))
+        self.write_exact(&(text::inert_json(&json) + "\n"))
     }
 
-    /// Renders a table without borders; its cells are cleaned, and wrapped if it is wider than the terminal.
+    /// Writes JSON on one line without terminal control characters.
+    pub(super) fn json_line(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_string(value)
+            .map_err(|error| Failure::new(Exit::Failed, "cannot print the result").because(error.to_string()))?;
+        self.write_exact(&(text::inert_json(&json) + "\n"))
+    }
+
+    /// Renders a table without borders, one line a row. Columns that do not fit are left out or cut; its cells are
+    /// cleaned.
     #[must_use]
-    pub(super) fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
-        if header.iter().any(|name| !name.is_empty()) {
-            table.set_header(header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        }
-        for row in rows {
-            table.add_row(row.iter().map(|cell| text::terminal(cell).into_owned()).collect::<Vec<_>>());
-        }
-        for (column, constraint) in constraints(&mut table, header, self.width).into_iter().enumerate() {
-            if let Some(column) = table.column_mut(column) {
-                column.set_padding((0, GAP)).set_constraint(constraint);
+    pub(super) fn table(&self, columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+        let clean = |row: Vec<String>| row.iter().map(|cell| text::terminal(cell).into_owned()).collect();
+        let rows: Vec<Vec<String>> = rows.into_iter().map(clean).collect();
+        let header = columns.iter().map(|column| column.name.clone().into_owned()).collect();
+        let widths = widths(columns, &natural_widths(&header, &rows), self.width);
+        let mut table = String::new();
+        let titled = columns.iter().any(|column| !column.name.is_empty());
+        for row in std::iter::once(&header).filter(|_| titled).chain(&rows) {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths).filter(|(_, width)| **width > 0) {
+                let cell = cut(cell, *width);
+                line += &cell;
+                line.extend(std::iter::repeat_n(' ', width - display_width(&cell) + GAP));
             }
+            table += line.trim_end();
+            table.push('\n');
         }
-        table.trim_fmt() + "\n"
+        table
+    }
+
+    /// The same, and a line that names what this screen has no room for.
+    #[must_use]
+    pub(super) fn table_with_note(&self, columns: &[Column], rows: Vec<Vec<String>>) -> String {
+        let header = columns.iter().map(|column| column.name.clone().into_owned()).collect();
+        let widths = widths(columns, &natural_widths(&header, &rows), self.width);
+        let left_out = header.into_iter().zip(widths).filter(|(_, width)| *width == 0).map(|(name, _)| name);
+        let note = match left_out.collect::<Vec<_>>().join(", ") {
+            names if names.is_empty() => String::new(),
+            names => self.style.faint(&format!("not shown at {} columns: {names}", self.width)) + "\n",
+        };
+        self.table(columns, rows) + &note
     }
 }
 
-/// A time, number or word broken over two lines is hard to read, and an id cannot be copied; names and reasons can
-/// wrap. If the width does not hold every word, long ones are broken.
-fn constraints(table: &mut Table, header: &[&str], width: u16) -> Vec<ColumnConstraint> {
-    let words: Vec<u16> = (0..table.column_count()).map(|column| longest_word(table, column)).collect();
-    let widest = table.column_max_content_widths();
-    let whole: Vec<bool> =
-        widest.iter().zip(header).map(|(widest, name)| *widest <= WHOLE_WIDTH || name.ends_with(" ID")).collect();
-    let least = |limit: u16| {
-        let columns = widest.iter().zip(&words);
-        columns.zip(&whole).map(move |((widest, word), whole)| if *whole { *widest } else { limit.min(*word) } + GAP)
-    };
-    let fits = |limit: &u16| least(*limit).map(u32::from).sum::<u32>() <= u32::from(width);
-    let limit = [WORD_WIDTH, 16, 12].into_iter().find(fits).unwrap_or(8);
-    let constraint = |(whole, least): (&bool, u16)| {
-        if *whole {
-            return ColumnConstraint::ContentWidth;
-        }
-        ColumnConstraint::LowerBoundary(Width::Fixed(least))
-    };
-    whole.iter().zip(least(limit)).map(constraint).collect()
+/// A column of a table, and what becomes of it on a narrow screen.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    name: Cow<'static, str>,
+    /// `None`: never cut.
+    least_width: Option<usize>,
+    /// 0: never left out.
+    rank: u8,
 }
 
-/// In characters, header included.
-fn longest_word(table: &Table, column: usize) -> u16 {
-    let cells = table.column_cells_with_header_iter(column).flatten().map(comfy_table::Cell::content);
-    let longest = cells.filter_map(|text| text.split(' ').map(|word| word.chars().count()).max()).max();
-    u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX)
+impl Column {
+    /// Never cut: a time, a number, an id.
+    pub(super) fn whole(name: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: name.into(), least_width: None, rank: 0 }
+    }
+
+    /// Cut with `…` to no less than `least_width` or its title: a name, a reason.
+    pub(super) fn cut(name: impl Into<Cow<'static, str>>, least_width: usize) -> Self {
+        Self { name: name.into(), least_width: Some(least_width), rank: 0 }
+    }
+
+    /// Left out where it does not fit, the highest rank first.
+    pub(super) const fn optional(mut self, rank: u8) -> Self {
+        self.rank = rank;
+        self
+    }
+}
+
+/// The width of a terminal; `COLUMNS` overrides it. Practically unlimited if it is none.
+pub(super) fn width_of(stream: impl AsFd) -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
+    columns.or_else(terminal).map_or(10_000, |width| width.max(MIN_WIDTH))
+}
+
+/// The lines of the terminal that stdout is, if it is one.
+pub(super) fn height() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(_, height)| usize::from(height.0))
+}
+
+/// `text` instead of what the terminal shows, without the lines that it has no room for.
+pub(super) fn screenful(text: &str, width: usize, height: usize) -> String {
+    let text = wrap(text, width);
+    let lines: Vec<&str> = text.lines().collect();
+    let room = height.saturating_sub(1);
+    let mut screen = "\u{1b}[H\u{1b}[2J".to_owned();
+    if lines.len() <= room {
+        return screen + &text;
+    }
+    let shown = room.saturating_sub(1);
+    screen += &lines[..shown].join("\n");
+    screen + &format!("\n… {} more lines: make the terminal higher", lines.len() - shown)
+}
+
+/// Continues lines that are wider than `width` on the next, below the text after their label. Words are never broken.
+pub(super) fn wrap(text: &str, width: usize) -> Cow<'_, str> {
+    if text.lines().all(|line| display_width(line) <= width) {
+        return text.into();
+    }
+    let mut wrapped = String::new();
+    for line in text.split_inclusive('\n') {
+        if display_width(line.trim_end()) <= width {
+            wrapped += line;
+            continue;
+        }
+        let (start, hanging) = (" ".repeat(indent(line)), " ".repeat(hanging_indent(line)));
+        let options = textwrap::Options::new(width)
+            .initial_indent(&start)
+            .subsequent_indent(&hanging)
+            .break_words(false)
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit);
+        wrapped += &textwrap::fill(line.trim(), options);
+        wrapped.push('\n');
+    }
+    wrapped.into()
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// Below the text after a label (`  last error     …`), else two more than the line's own.
+fn hanging_indent(line: &str) -> usize {
+    let start = indent(line);
+    let text = &line[start..];
+    let label = text.find("  ").map(|end| start + display_width(&text[..end]) + indent(&text[end..]));
+    label.filter(|text| *text <= LABEL_MAX_WIDTH).unwrap_or(start + 2)
+}
+
+/// At most `width` wide, with `…` for what is left out.
+fn cut(cell: &str, width: usize) -> Cow<'_, str> {
+    if display_width(cell) <= width {
+        return cell.into();
+    }
+    let fits = |end: &usize| display_width(&cell[..*end]) < width;
+    let end = cell.char_indices().map(|(at, _)| at).take_while(fits).last().unwrap_or(0);
+    (cell[..end].trim_end().to_owned() + "…").into()
+}
+
+fn natural_widths(header: &Vec<String>, rows: &[Vec<String>]) -> Vec<usize> {
+    let of = |n: usize| std::iter::once(header).chain(rows).filter_map(move |row| row.get(n));
+    (0..header.len()).map(|n| of(n).map(|cell| display_width(cell)).max().unwrap_or(0)).collect()
+}
+
+/// The width of each column: 0 for one that is left out.
+fn widths(columns: &[Column], natural: &[usize], screen: usize) -> Vec<usize> {
+    let mut widths = natural.to_vec();
+    let least_of = |n: usize, least: usize| least.max(display_width(&columns[n].name)).min(natural[n]);
+    let least = |n: usize| columns[n].least_width.map_or(natural[n], |least| least_of(n, least));
+    let total = |width_of: &dyn Fn(usize) -> usize, widths: &[usize]| {
+        let shown = (0..widths.len()).filter(|n| widths[*n] > 0);
+        shown.map(|n| width_of(n) + GAP).sum::<usize>().saturating_sub(GAP)
+    };
+    while total(&least, &widths) > screen {
+        let optional = (0..columns.len()).filter(|n| columns[*n].rank > 0 && widths[*n] > 0);
+        let Some(dropped) = optional.max_by_key(|n| columns[*n].rank) else { break };
+        widths[dropped] = 0;
+    }
+    // The widest gives way first.
+    while total(&|n| widths[n], &widths) > screen {
+        let longer = (0..columns.len()).filter(|n| widths[*n] > least(*n));
+        let Some(widest) = longer.max_by_key(|n| widths[*n]) else { break };
+        widths[widest] -= 1;
+    }
+    widths
+}
+
+/// What a command shows at 80 and at 120 columns, for a snapshot.
+#[cfg(test)]
+pub(super) fn on_screens(render: impl Fn(&Output) -> String) -> String {
+    let screens = [80, 120].map(|width| {
+        let shown = wrap(&render(&Output::plain(width)), width).into_owned();
+        let wide = shown.lines().find(|line| display_width(line) > width && line.trim().contains(' '));
+        assert_eq!(wide, None, "wider than {width} columns");
+        format!("--- {width} columns ---\n{shown}")
+    });
+    screens.concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn columns() -> [Column; 4] {
+        let reason = Column::cut("REASON", 12);
+        [Column::whole("SEEN"), Column::cut("CUSTOMER", 10), reason, Column::whole("EVENT ID").optional(1)]
+    }
+
+    fn row() -> Vec<String> {
+        let name = "Contoso\u{1b}[31m School of a long name";
+        ["2026-11-20 14:03", name, "Not an Education Customer - After Review", "0193b000-0000"]
+            .map(str::to_owned)
+            .into()
+    }
+
     #[test]
-    fn a_table_stays_within_its_width_and_its_cells_cannot_act() {
-        let rows = [vec!["2026-11-20 14:03".into(), "Contoso\u{1b}[31m School of a long name".into(), "x ".repeat(80)]];
-        let shown = Output::plain(60).table(&["SEEN", "CUSTOMER", "REASON"], rows);
-        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
-        assert!(!shown.contains('\u{1b}'), "{shown}");
-        assert!(shown.starts_with("SEEN"), "{shown}");
+    fn a_row_is_one_line_within_the_width_and_its_cells_cannot_act() {
+        for width in [60, 80, 100] {
+            let shown = Output::plain(width).table(&columns(), [row()]);
+            assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
+            assert_eq!(shown.lines().count(), 2);
+            assert!(!shown.contains('\u{1b}'), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_by_rank_then_cut_with_an_ellipsis() {
+        insta::assert_snapshot!(Output::plain(60).table(&columns(), [row()]), @r"
+        SEEN              CUSTOMER       REASON        EVENT ID
+        2026-11-20 14:03  Contoso�[31m…  Not an Educ…  0193b000-0000
+        ");
+        let noted = |width| Output::plain(width).table_with_note(&columns(), vec![row()]);
+        assert!(noted(50).ends_with("\nnot shown at 50 columns: EVENT ID\n"));
+        assert_eq!(noted(200).lines().count(), 2);
+    }
+
+    #[test]
+    fn a_screenful_leaves_a_line_for_the_cursor_and_says_what_is_missing() {
+        let text = "one\ntwo\nthree\nfour\n";
+        assert_eq!(screenful(text, 80, 5).lines().count(), 4);
+        assert!(screenful(text, 80, 4).ends_with("one\ntwo\n… 2 more lines: make the terminal higher"));
+    }
+
+    #[test]
+    fn a_wide_character_counts_twice() {
+        let rows = ["学校学校学校学校", "école"].map(|name| vec![name.to_owned(), "1".to_owned()]);
+        let columns = [Column::cut("CUSTOMER", 8), Column::whole("TRY")];
+        insta::assert_snapshot!(Output::plain(14).table(&columns, rows), @r"
+        CUSTOMER   TRY
+        学校学校…  1
+        école      1
+        ");
+    }
+
+    #[test]
+    fn a_long_line_continues_below_its_text_and_no_word_is_broken() {
+        let text = "  last error     the mail server smtp.contoso.example refuses https://a.long.example/that/does/not/fit/into/the/line\nshort\n";
+        insta::assert_snapshot!(wrap(text, 60), @r"
+          last error     the mail server smtp.contoso.example
+                         refuses
+                         https://a.long.example/that/does/not/fit/into/the/line
+        short
+        ");
+        assert!(matches!(wrap("short\n", 60), Cow::Borrowed(_)));
     }
 }

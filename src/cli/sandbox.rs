@@ -10,7 +10,6 @@ use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, run};
 use crate::daemon::Signals;
 use crate::sandbox::{Bulk, Error, Options, RetryAfter, Sandbox, ThrottleSettings, Window};
-use crate::text;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -109,7 +108,7 @@ fn say(
             Some(file) => object["client_secret_file"] = json!(file),
             None => object["client_secret"] = json!(client_secret),
         }
-        return context.out.line(&text::inert_json(&object.to_string()));
+        return context.out.json_line(&object);
     }
     let style = context.out.style;
     let path = secret_file.unwrap_or(Path::new("sandbox-secret"));
@@ -139,5 +138,5 @@ fn say(
         .replace("{write}", &write)
         .replace("{secret}", &secret)
         .replace("{file}", &toml::Value::from(file).to_string());
-    context.out.write(&page)
+    context.out.write_exact(&page)
 }

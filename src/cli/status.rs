@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::attention::{self, Facts, Need, Reason, look};
 use crate::cli::lookup::{self, Customer, Scope};
+use crate::cli::output::{self, Output};
 use crate::cli::{Context, Exit, Failure};
 use crate::config::PublicConfig;
 use crate::poller::{Every, Watched};
@@ -21,9 +22,21 @@ use crate::time::Timestamp;
 /// How far back `decided` goes.
 const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
 
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
 #[derive(Debug, clap::Args)]
-#[group(skip)] // `history` has these arguments, too
 pub struct Args {
+    #[command(flatten)]
+    pub who: Who,
+    /// Show it again every two seconds, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+}
+
+/// `history` has these arguments, too.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Who {
     /// A tenant id, a domain or a name
     pub customer: Option<String>,
     /// Only this partner of the configuration
@@ -64,23 +77,79 @@ struct Partner {
     scheduled_per_minute: f64,
 }
 
+/// What is shown, of all or of one customer.
+enum Screen {
+    All(Box<Overview>),
+    One(Box<OneCustomer>),
+}
+
+impl Screen {
+    fn text(&self, out: &Output, now: Timestamp) -> String {
+        match self {
+            Self::All(overview) => screen::of_all(out, overview),
+            Self::One(customer) => screen::of_one(out, customer, now),
+        }
+    }
+
+    fn json(&self, out: &Output) -> Result<(), Failure> {
+        match self {
+            Self::All(overview) => out.json(overview),
+            Self::One(customer) => out.json(customer),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let well = match self {
+            Self::All(overview) => overview.attention.is_empty(),
+            Self::One(one) => one.customer.unreadable_since.is_none() || one.customer.paused,
+        };
+        if well { Exit::Done } else { Exit::Attention }
+    }
+}
+
 pub(super) async fn status(context: &Context, args: Args) -> Result<Exit, Failure> {
     let outline = context.outline()?;
+    if args.watch {
+        return watch(context, &outline, &args.who).await;
+    }
+    let screen = look(context, &outline, &args.who).await?;
+    if context.json {
+        screen.json(&context.out)?;
+    } else {
+        context.out.write(&screen.text(&context.out, context.now()))?;
+    }
+    Ok(screen.exit())
+}
+
+/// Shows the screen again and again, as much of it as the terminal has lines for.
+async fn watch(context: &Context, outline: &PublicConfig, who: &Who) -> Result<Exit, Failure> {
+    if output::height().is_none() {
+        return Err(Failure::new(Exit::Usage, "--watch needs a terminal")
+            .advise("for a program: `vetwatch status --json`, or `vetwatch history --follow --format ndjson`"));
+    }
+    loop {
+        // The terminal may have another size by now, and the database be another file.
+        let (out, height) = (Output::stdout(), output::height().unwrap_or(24));
+        let screen = look(context, outline, who).await?;
+        context.close().await;
+        out.write_exact(&output::screenful(&screen.text(&out, context.now()), out.width, height))?;
+        if out.is_closed() {
+            return Ok(screen.exit());
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+async fn look(context: &Context, outline: &PublicConfig, who: &Who) -> Result<Screen, Failure> {
     let store = context.reading_store(&outline.database).await?;
-    let partner = args.partner.as_deref();
+    let partner = who.partner.as_deref();
     lookup::partner(&outline.partners, &store, partner).await?;
-    let who = lookup::customers(&store, args.customer.as_slice(), partner, Scope::Watched).await?;
-    if let [customer] = who.as_slice() {
-        return of_one(context, &store, customer).await;
+    let customers = lookup::customers(&store, who.customer.as_slice(), partner, Scope::Watched).await?;
+    if let [customer] = customers.as_slice() {
+        return Ok(Screen::One(Box::new(one_customer(&store, customer).await?)));
     }
     let running = crate::instance_lock::daemon_runs(&outline.database);
-    let overview = overview(&outline, &store, running, context.now(), partner).await?;
-    if context.json {
-        context.out.json(&overview)?;
-    } else {
-        context.out.write(&screen::of_all(&context.out, &overview))?;
-    }
-    Ok(if overview.attention.is_empty() { Exit::Done } else { Exit::Attention })
+    Ok(Screen::All(Box::new(overview(outline, &store, running, context.now(), partner).await?)))
 }
 
 async fn overview(
@@ -174,27 +243,19 @@ struct OneCustomer {
     transitions: Vec<TransitionRow>,
 }
 
-async fn of_one(context: &Context, store: &Store, who: &Customer) -> Result<Exit, Failure> {
+async fn one_customer(store: &Store, who: &Customer) -> Result<OneCustomer, Failure> {
     let gone = || Failure::new(Exit::NotFound, format!("{} was removed just now", who.label()));
     let customer = store.customers(Some(&who.rows), None, None).await?.pop().ok_or_else(gone)?;
     let qualifications = store.current(Some((&who.partner, &who.key))).await?;
     let pending = store.pending_verdicts(Some(&who.rows)).await?;
     let filter = TransitionFilter { customers: Some(&who.rows), limit: Some(10), ..TransitionFilter::default() };
     let transitions = store.transitions(filter).await?;
-    let unreadable = customer.unreadable_since.is_some() && !customer.paused;
-    let one = OneCustomer { customer, qualifications, pending, transitions };
-    if context.json {
-        context.out.json(&one)?;
-    } else {
-        context.out.write(&screen::of_one(&context.out, &one, context.now()))?;
-    }
-    Ok(if unreadable { Exit::Attention } else { Exit::Done })
+    Ok(OneCustomer { customer, qualifications, pending, transitions })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::Output;
     use crate::store::reports::fixture;
 
     /// A configuration with both partners, and one of the database's endpoints.
@@ -216,9 +277,7 @@ mod tests {
     async fn the_screen_shows_what_matters_oldest_review_first() {
         let filled = fixture::filled().await;
         let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
-        let shown = screen::of_all(&Output::plain(100), &overview);
-        assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
-        insta::assert_snapshot!(shown);
+        insta::assert_snapshot!(output::on_screens(|out| screen::of_all(out, &overview)));
     }
 
     #[tokio::test]
@@ -239,7 +298,8 @@ mod tests {
         let empty = fixture::empty().await;
         let overview = overview(&outline(), &empty.store, Some(true), fixture::now(), None).await.unwrap();
         assert_eq!(overview.attention, Vec::<String>::new());
-        insta::assert_snapshot!(screen::of_all(&Output::plain(100), &overview));
+        let shown = screen::of_all(&Output::plain(80), &overview);
+        insta::assert_snapshot!(shown);
     }
 
     #[tokio::test]
@@ -270,6 +330,6 @@ mod tests {
         let filter = TransitionFilter { customers: Some(&who[0].rows), ..TransitionFilter::default() };
         let transitions = filled.store.transitions(filter).await.unwrap();
         let one = OneCustomer { customer, qualifications, pending: Vec::new(), transitions };
-        insta::assert_snapshot!(screen::of_one(&Output::plain(100), &one, fixture::now()));
+        insta::assert_snapshot!(output::on_screens(|out| screen::of_one(out, &one, fixture::now())));
     }
 }

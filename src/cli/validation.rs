@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::cli::failure::error_chain;
+use crate::cli::output::Column;
 use crate::cli::{Context, Exit, Failure, backoff, lookup};
 use crate::partner_center::ValidationCode;
 use crate::poller::Poller;
@@ -70,5 +71,12 @@ fn show(context: &Context, found: &[(String, ValidationCode)]) -> Result<(), Fai
         let (left, most) = (number(code.remaining_creates), number(code.max_creates));
         vec![partner.clone(), code.validation_id.clone(), organization, left, most]
     });
-    context.out.write(&context.out.table(&["PARTNER", "CODE", "ORGANIZATION", "LEFT", "OF"], rows))
+    let columns = [
+        Column::whole("PARTNER"),
+        Column::whole("CODE"),
+        Column::cut("ORGANIZATION", 12),
+        Column::whole("LEFT"),
+        Column::whole("OF"),
+    ];
+    context.out.write(&context.out.table(&columns, rows))
 }

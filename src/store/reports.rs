@@ -123,6 +123,8 @@ pub struct FoundCustomer {
 pub struct TransitionFilter<'a> {
     /// Observed at or after this.
     pub since: Option<Timestamp>,
+    /// Recorded after this transition.
+    pub after: Option<i64>,
     /// Rows of `customer`.
     pub customers: Option<&'a [CustomerId]>,
     pub partner: Option<&'a str>,
@@ -258,7 +260,7 @@ impl Store {
                       correlation_id as "correlation_id: String"
                from v_transitions
                where transition_id in (select t.id from transition t
-                                       where t.observed_at >= ?1
+                                       where t.observed_at >= ?1 and t.id > ?5
                                          and (?2 is null or t.customer in (select value from json_each(?2))))
                  and (?3 is null or partner = ?3)
                order by observed_at desc, transition_id desc
@@ -267,6 +269,7 @@ impl Store {
             filter.customers.map(json_list),
             filter.partner,
             filter.limit.map_or(-1, i64::from),
+            filter.after.unwrap_or(-1),
         );
         rows.fetch_all(&self.read).await.map_err(doing("read the history"))
     }

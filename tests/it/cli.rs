@@ -11,6 +11,8 @@ mod poll;
 mod proof;
 mod customers;
 mod submit;
+mod watching;
+mod width;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -142,7 +144,18 @@ impl Desk {
 
     /// Runs it to its end; stores its output.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
-        let (mut command, printed) = (self.command(arguments), self.printed.clone());
+        self.run_command(self.command(arguments), arguments).await
+    }
+
+    /// On a screen of so many columns.
+    pub(crate) async fn run_at(&self, columns: usize, arguments: &[&str]) -> Said {
+        let mut command = self.command(arguments);
+        command.env("COLUMNS", columns.to_string());
+        self.run_command(command, arguments).await
+    }
+
+    async fn run_command(&self, mut command: Command, arguments: &[&str]) -> Said {
+        let printed = self.printed.clone();
         let child = command.spawn().unwrap();
         let id = child.id();
         // Off the runtime's thread, so that Partner Center can respond.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::cli::output::{Column, Output};
 use crate::cli::{Context, Exit, Failure, lookup, time_args};
 use crate::qualification::key;
+use crate::store::Store;
 use crate::store::reports::{CurrentRow, CustomerRow};
 use crate::time::Timestamp;
 
@@ -31,18 +33,7 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
     let store = context.reading_store(&outline.database).await?;
     let partner = args.partner.as_deref();
     lookup::partner(&outline.partners, &store, partner).await?;
-    let mut held: BTreeMap<(String, String), Vec<CurrentRow>> = BTreeMap::new();
-    for row in store.current(None).await? {
-        held.entry((row.partner.clone(), row.customer_id.clone())).or_default().push(row);
-    }
-    let rows = store.customers(None, partner, args.tag.as_deref()).await?;
-    let mut rows: Vec<_> = rows
-        .into_iter()
-        .map(|customer| {
-            let of = (customer.partner.clone(), customer.customer_id.clone());
-            Listed { qualifications: held.remove(&of).unwrap_or_default(), customer }
-        })
-        .collect();
+    let mut rows = listed(&store, partner, args.tag.as_deref()).await?;
     if let Some(status) = &args.status {
         rows.retain(|row| has_status(row, status));
     }
@@ -60,15 +51,25 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
         context.out.line(text)?;
         return Ok(Exit::Done);
     }
+    context.out.write(&table(&context.out, &rows, context.now()))?;
+    Ok(Exit::Done)
+}
+
+fn table(out: &Output, rows: &[Listed], now: Timestamp) -> String {
     let several = rows.iter().any(|row| row.customer.partner != rows[0].customer.partner);
-    let mut header = vec!["TENANT ID", "CUSTOMER", "TAGS", "STATUS", "NEXT POLL (UTC)"];
+    let mut columns = vec![
+        Column::cut("CUSTOMER", 26),
+        Column::cut("STATUS", 24),
+        Column::whole("NEXT POLL (UTC)").optional(1),
+        Column::cut("TAGS", 6).optional(2),
+        Column::whole("TENANT ID").optional(3),
+    ];
     if several {
-        header.insert(2, "PARTNER");
+        columns.insert(1, Column::whole("PARTNER"));
     }
-    let now = context.now();
-    let cells = rows.into_iter().map(|row| {
-        let status = status(&row, now);
-        let row = row.customer;
+    let cells = rows.iter().map(|row| {
+        let status = status(row, now);
+        let row = &row.customer;
         let name = match (row.name.as_str(), row.domain.as_str()) {
             (name, "") => name.to_owned(),
             ("", domain) => domain.to_owned(),
@@ -79,14 +80,25 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
             Some(next) => time_args::minute(next),
             None => "-".to_owned(),
         };
-        let mut cells = vec![row.customer_id, name, row.tags.replace(',', " "), status, next];
+        let mut cells = vec![name, status, next, row.tags.replace(',', " "), row.customer_id.clone()];
         if several {
-            cells.insert(2, row.partner);
+            cells.insert(1, row.partner.clone());
         }
         cells
     });
-    context.out.write(&context.out.table(&header, cells))?;
-    Ok(Exit::Done)
+    out.table_with_note(&columns, cells.collect())
+}
+
+async fn listed(store: &Store, partner: Option<&str>, tag: Option<&str>) -> Result<Vec<Listed>, Failure> {
+    let mut held: BTreeMap<(String, String), Vec<CurrentRow>> = BTreeMap::new();
+    for row in store.current(None).await? {
+        held.entry((row.partner.clone(), row.customer_id.clone())).or_default().push(row);
+    }
+    let rows = store.customers(None, partner, tag).await?.into_iter().map(|customer| {
+        let of = (customer.partner.clone(), customer.customer_id.clone());
+        Listed { qualifications: held.remove(&of).unwrap_or_default(), customer }
+    });
+    Ok(rows.collect())
 }
 
 /// Compared without case, blanks, hyphens and underscores.
@@ -131,4 +143,18 @@ fn state(row: &CustomerRow) -> Option<&'static str> {
 pub(in crate::cli) fn is_muted(row: &CustomerRow, now: Timestamp) -> bool {
     let until = row.muted_until.as_deref().and_then(time_args::instant);
     row.muted_since.is_some() && until.is_none_or(|until| now < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output;
+    use crate::store::reports::fixture;
+
+    #[tokio::test]
+    async fn a_row_says_what_a_customer_holds() {
+        let filled = fixture::filled().await;
+        let rows = listed(&filled.store, None, None).await.unwrap();
+        insta::assert_snapshot!(output::on_screens(|out| table(out, &rows, fixture::now())));
+    }
 }

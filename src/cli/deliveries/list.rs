@@ -60,7 +60,7 @@ pub(super) async fn list(context: &Context, outline: &PublicConfig, args: &Args)
     Ok(Exit::Done)
 }
 
-/// Formats a delivery in at most three lines: id, subject, error. Ids are long, and needed whole.
+/// Formats a delivery in at most four lines: id, subject, attempts, error. Ids are long, and needed whole.
 pub(in crate::cli) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     let state = match row.state.as_str() {
         "dead" if row.redirected => "redirected".to_owned(),
@@ -71,14 +71,15 @@ pub(in crate::cli) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     };
     let tries = if row.attempts == 1 { "1 attempt".into() } else { format!("{} attempts", row.attempts) };
     let time = match (&row.next_attempt_at, &row.finished_at) {
-        (Some(next), _) => format!(", next {}", time_args::minute(next)),
-        (None, Some(end)) => format!(", {}", time_args::minute(end)),
+        (Some(next), _) => format!(", next {} UTC", time_args::minute(next)),
+        (None, Some(end)) => format!(", {} UTC", time_args::minute(end)),
         (None, None) => String::new(),
     };
-    let mut lines = format!("{}  {state}  to {}  {tries}{time}\n", row.delivery_id, text::terminal(&row.endpoint));
+    let mut lines = format!("{}  {state}  to {}\n", row.delivery_id, text::terminal(&row.endpoint));
     if let Some(about) = &row.about {
         let _ = writeln!(lines, "    {}", text::terminal(about));
     }
+    let _ = writeln!(lines, "    {tries}{time}");
     // For an accepted one: the recipients that rejected it.
     if let Some(error) = &row.last_error {
         let _ = writeln!(lines, "    {}", style.faint(&text::terminal(error)));
@@ -89,13 +90,14 @@ pub(in crate::cli) fn lines_of(style: Style, row: &DeliveryRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::{self, Output};
     use crate::store::reports::fixture;
 
     #[tokio::test]
     async fn a_list_shows_id_state_subject_and_error() {
         let filled = fixture::filled().await;
         let rows = filled.store.deliveries(DeliveryFilter::default()).await.unwrap();
-        let shown: String = rows.iter().map(|row| lines_of(Style::PLAIN, row)).collect();
-        insta::assert_snapshot!(shown);
+        let shown = |out: &Output| rows.iter().map(|row| lines_of(out.style, row)).collect();
+        insta::assert_snapshot!(output::on_screens(shown));
     }
 }

@@ -69,12 +69,13 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output;
     use crate::store::reports::fixture;
 
     #[tokio::test]
     async fn a_message_is_shown_with_events_attempts_recipients_and_text() {
         let filled = fixture::filled().await;
         let detail = filled.store.delivery("0193b000-0000-7000-8000-000000000002").await.unwrap().unwrap();
-        insta::assert_snapshot!(page_of(Style::PLAIN, &detail));
+        insta::assert_snapshot!(output::on_screens(|out| page_of(out.style, &detail)));
     }
 }

@@ -10,7 +10,7 @@ use super::observer::{DemoEvent, DemoEventKind};
 use super::scenario::Story;
 use super::stats::Summary;
 use crate::cli::Failure;
-use crate::cli::output::{Output, Style};
+use crate::cli::output::{Column, Output, Style};
 use crate::event::EventType;
 use crate::sandbox::webhook_receiver::{Signature, WebhookRequest};
 use crate::store::reports::{CurrentRow, TransitionRow};
@@ -39,7 +39,7 @@ impl<'c> Show<'c> {
         if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
             object.extend(more);
         }
-        self.out.line(&text::inert_json(&object.to_string()))
+        self.out.json_line(&object)
     }
 
     /// Shows the addresses, and the commands to try.
@@ -90,8 +90,9 @@ impl<'c> Show<'c> {
             let status = row.vetting_status.clone().unwrap_or_else(|| "no status".to_owned());
             vec![row.customer_name.clone(), row.qualification.clone(), status + &reason]
         });
-        let table = self.out.table(&["", "", ""], cells);
-        let table: Vec<_> = table.lines().map(|line| format!("  {}", line.trim_end())).collect();
+        let columns = [Column::cut("", 16), Column::cut("", 9), Column::cut("", 12)];
+        let table = self.out.table(&columns, cells);
+        let table: Vec<_> = table.lines().map(|line| format!("  {line}")).collect();
         let table = table.join("\n");
         let qualified: HashSet<_> = rows.iter().map(|row| &row.customer_id).collect();
         let without = customers.saturating_sub(qualified.len());

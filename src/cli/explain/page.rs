@@ -152,6 +152,7 @@ fn why_none(proof: &EventTrace) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output;
     use crate::store::reports::fixture;
 
     #[tokio::test]
@@ -164,7 +165,7 @@ mod tests {
             let page = of(Style::PLAIN, &proof);
             assert!(!page.contains(['\u{1b}', '\u{202e}']), "{page}");
             if !proof.deliveries.is_empty() && shown.is_empty() {
-                shown = page;
+                shown = output::on_screens(|out| of(out.style, &proof));
             }
         }
         insta::assert_snapshot!(shown);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{OneCustomer, Overview, Partner};
 use crate::cli::lookup::name_or_id;
-use crate::cli::output::Output;
+use crate::cli::output::{Column, Output};
 use crate::cli::{customers, history, time_args};
 use crate::store::reports::{EndpointState, PartnerState, PendingRow};
 use crate::text;
@@ -25,58 +25,78 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     let verdict = if all.attention.is_empty() { style.good(&verdict) } else { style.bad(&verdict) };
     let mut page = format!("{verdict}\n{} UTC, {daemon}\n", time_args::minute(all.now));
     if !all.attention.is_empty() {
-        let lines = all.attention.iter().map(|text| vec!["!".into(), text.clone()]);
-        for line in out.table(&["", ""], lines).lines() {
-            let _ = writeln!(page, "{}", style.bad(line));
+        for line in &all.attention {
+            let _ = writeln!(page, "{}", style.bad(&format!("!  {}", text::terminal(line))));
         }
     }
 
+    let several = all.partners.len() > 1;
+    let partner = |columns: &mut Vec<Column>| {
+        if several {
+            columns.insert(1, Column::whole("PARTNER").optional(1));
+        }
+    };
+    let of = |name: String, partner: &str, mut cells: Vec<String>| {
+        if several {
+            cells.insert(0, partner.to_owned());
+        }
+        cells.insert(0, name);
+        cells
+    };
+
     let rows = all.in_review.iter().map(|row| {
         let since = instant(row.vetting_created_at.as_deref()).or(instant(Some(&row.status_since)));
-        vec![
-            ago(since, all.now),
-            name_or_id(&row.customer_name, &row.customer_id),
-            row.partner.clone(),
-            row.qualification.clone(),
-            row.attempt.to_string(),
-        ]
+        let cells = vec![ago(since, all.now), row.qualification.clone(), row.attempt.to_string()];
+        of(name_or_id(&row.customer_name, &row.customer_id), &row.partner, cells)
     });
-    let header = ["FOR", "CUSTOMER", "PARTNER", "QUALIFICATION", "TRY"];
-    page += &section(out, "In review", &header, rows.collect(), "nobody");
+    let mut columns = vec![Column::whole("FOR"), Column::cut("QUALIFICATION", 9), Column::whole("TRY")];
+    columns.insert(0, title("IN REVIEW", rows.len()));
+    partner(&mut columns);
+    page += &section(out, &columns, rows.collect(), "In review: nobody");
 
     if !all.pending.is_empty() {
         let rows = all.pending.iter().map(|row| {
-            let name = name_or_id(&row.customer_name, &row.customer_id);
-            vec![name, row.partner.clone(), row.qualification.clone(), waits(row, all.now)]
+            let cells = vec![row.qualification.clone(), waits(row, all.now)];
+            of(name_or_id(&row.customer_name, &row.customer_id), &row.partner, cells)
         });
-        let header = ["CUSTOMER", "PARTNER", "QUALIFICATION", "WHAT (UTC)"];
-        page += &section(out, "Seen, to be confirmed", &header, rows.collect(), "nothing");
+        let mut columns = vec![title("TO BE CONFIRMED", rows.len()), Column::cut("QUALIFICATION", 9)];
+        columns.push(Column::whole("WHAT (UTC)"));
+        partner(&mut columns);
+        page += &section(out, &columns, rows.collect(), "");
     }
 
     let rows = all.decided.iter().map(|row| {
-        vec![
-            time_args::minute(&row.decided_before),
-            row.outcome.clone(),
-            name_or_id(&row.customer_name, &row.customer_id),
-            row.qualification.clone(),
-            row.vetting_reason.clone().unwrap_or_default(),
-        ]
+        let reason = row.vetting_reason.clone().unwrap_or_default();
+        let cells =
+            vec![time_args::minute(&row.decided_before), row.outcome.clone(), row.qualification.clone(), reason];
+        of(name_or_id(&row.customer_name, &row.customer_id), &row.partner, cells)
     });
-    let header = ["SEEN (UTC)", "VERDICT", "CUSTOMER", "QUALIFICATION", "REASON"];
-    page += &section(out, "Decided in the last 7 days", &header, rows.collect(), "nothing");
+    let mut columns = vec![title("DECIDED IN 7 DAYS", rows.len()), Column::whole("SEEN (UTC)")];
+    columns.extend([Column::whole("VERDICT"), Column::cut("QUALIFICATION", 9), Column::cut("REASON", 14)]);
+    partner(&mut columns);
+    page += &section(out, &columns, rows.collect(), "Decided in the last 7 days: nothing");
 
     if !all.unreadable.is_empty() {
         let rows = all.unreadable.iter().map(|row| {
-            let name = name_or_id(&row.name, &row.customer_id);
             let since = row.unreadable_since.as_deref().map(time_args::minute).unwrap_or_default();
-            vec![since, name, row.partner.clone(), row.last_error.clone().unwrap_or_default()]
+            let cells = vec![since, row.last_error.clone().unwrap_or_default()];
+            of(name_or_id(&row.name, &row.customer_id), &row.partner, cells)
         });
-        page += &section(out, "Unreadable", &["SINCE (UTC)", "CUSTOMER", "PARTNER", "WHY"], rows.collect(), "nobody");
+        let mut columns = vec![title("UNREADABLE", rows.len()), Column::whole("SINCE (UTC)"), Column::cut("WHY", 20)];
+        partner(&mut columns);
+        page += &section(out, &columns, rows.collect(), "");
     }
 
     let rows = all.partners.iter().map(|partner| partner_row(partner, all.now));
-    let header = ["PARTNER", "CUSTOMERS", "DUE", "LAST ANSWER", "BUDGET", "BACKOFF"];
-    page += &section(out, "Partners", &header, rows.collect(), "none was asked yet");
+    let columns = [
+        Column::cut("PARTNER", 12),
+        Column::whole("CUSTOMERS"),
+        Column::whole("DUE").optional(2),
+        Column::whole("LAST ANSWER"),
+        Column::cut("BUDGET", 12).optional(3),
+        Column::cut("BACKOFF", 16).optional(1),
+    ];
+    page += &section(out, &columns, rows.collect(), "Partners: none was polled yet");
     for partner in &all.partners {
         for problem in [list(&partner.state), activity_log(&partner.state)].into_iter().flatten() {
             let _ = writeln!(page, "{}", text::terminal(&problem));
@@ -90,8 +110,15 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
         vec![endpoint.endpoint.clone(), pending, oldest, next, dead, state(endpoint)]
     });
-    let header = ["ENDPOINT", "WAITING", "OLDEST", "NEXT (UTC)", "DEAD", "STATE"];
-    page += &section(out, "Messages", &header, rows.collect(), "none were sent yet");
+    let columns = [
+        Column::cut("ENDPOINT", 12),
+        Column::whole("WAITING"),
+        Column::whole("OLDEST").optional(2),
+        Column::whole("NEXT (UTC)").optional(1),
+        Column::whole("DEAD"),
+        Column::cut("STATE", 20),
+    ];
+    page += &section(out, &columns, rows.collect(), "Messages: none was sent yet");
     if !all.unused_endpoints.is_empty() {
         let _ = writeln!(page, "never used: {}", text::terminal(&all.unused_endpoints.join(", ")));
     }
@@ -164,8 +191,14 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         let reason = row.vetting_reason.clone().unwrap_or_default();
         vec![row.qualification.clone(), status, since, row.attempt.to_string(), reason]
     });
-    let header = ["QUALIFICATION", "STATUS", "SINCE (UTC)", "TRY", "REASON"];
-    page += &section(out, "Holds", &header, rows.collect(), "no qualification");
+    let columns = [
+        Column::cut("HOLDS", 12),
+        Column::whole("STATUS"),
+        Column::whole("SINCE (UTC)"),
+        Column::whole("TRY").optional(1),
+        Column::cut("REASON", 12),
+    ];
+    page += &section(out, &columns, rows.collect(), "Holds: no qualification");
 
     for row in &one.pending {
         let _ = writeln!(page, "{}: {}", text::terminal(&row.qualification), text::terminal(&waits(row, now)));
@@ -174,7 +207,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
     match one.transitions.as_slice() {
         [] => page += "\nNothing changed yet.\n",
         rows => {
-            let _ = write!(page, "\n{}\n{}", style.heading("Lately"), history::table(out, rows));
+            let _ = write!(page, "\n{}\n{}", style.heading("Lately"), history::table(out, rows, true));
         }
     }
     page
@@ -207,14 +240,21 @@ fn partner_row(partner: &Partner, now: Timestamp) -> Vec<String> {
     vec![state.partner.clone(), watched, due, ago(state.last_answer_at, now), budget, backoff]
 }
 
-fn section(out: &Output, title: &str, header: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> String {
-    let (title, count) = (out.style.heading(title), rows.len());
+/// The first column of a section: its title with the number of its rows.
+fn title(name: &str, rows: usize) -> Column {
+    Column::cut(format!("{name} ({rows})"), 16)
+}
+
+/// A table, or a sentence if it has no rows.
+fn section(out: &Output, columns: &[Column], rows: Vec<Vec<String>>, nothing: &str) -> String {
+    let count = rows.len();
     if rows.is_empty() {
-        return format!("\n{title}: {nothing}\n");
+        return format!("\n{nothing}\n");
     }
-    let table = out.table(header, rows.into_iter().take(ROWS_MAX));
+    let table = out.table(columns, rows.into_iter().take(ROWS_MAX));
+    let (header, rows) = table.split_once('\n').unwrap_or((&table, ""));
     let more = if count > ROWS_MAX { format!("… and {} more\n", count - ROWS_MAX) } else { String::new() };
-    format!("\n{title} ({count})\n{table}{more}")
+    format!("\n{}\n{rows}{more}", out.style.heading(header))
 }
 
 /// The customer list's problem, if there is one.

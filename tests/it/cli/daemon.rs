@@ -57,7 +57,7 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     let daemon = Daemon::start(&desk, &[]);
     desk.until("select vetting_status from v_current", &["InReview", "InReview"]).await;
     let screen = desk.run(&["status"]).await.exits(0).out;
-    assert!(screen.contains("the daemon runs") && screen.contains("In review (2)"), "{screen}");
+    assert!(screen.contains("the daemon runs") && screen.contains("IN REVIEW (2)"), "{screen}");
 
     desk.sandbox.deny(&school, "Not an Academic Domain").unwrap();
     desk.hook.wait_for(1, WAIT).await.unwrap();
@@ -68,7 +68,7 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     desk.until("select count(*) from v_deliveries where state = 'delivered'", &["3"]).await;
 
     let screen = desk.run(&["status"]).await.exits(3).out;
-    for seen in ["1 message was given up", "Not an Academic Domain", "Denied", "Approved", "Decided in the last 7"] {
+    for seen in ["1 message was given up", "Not an Academic Domain", "Denied", "Approved", "DECIDED IN 7 DAYS"] {
         assert!(screen.contains(seen), "{seen} is not on\n{screen}");
     }
     let status = desk.run(&["status", "--json"]).await.exits(3).json();
