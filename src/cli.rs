@@ -35,6 +35,7 @@ mod time_args;
 mod lookup;
 
 use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -135,7 +136,13 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
         Failure::new(Exit::Usage, what).listing(lines.map(|line| line.trim().to_owned())).print(true);
         return Exit::Usage.into();
     }
-    // A closed pipe (`| head`) is no failure.
-    let _ = error.print();
-    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Help knows the terminal's width. A closed pipe (`| head`) is no failure.
+        let _ = error.print();
+        return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+    }
+    let text = error.render();
+    let text = if std::io::stderr().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+    let _ = std::io::stderr().write_all(output::wrap(&text, output::width_of(std::io::stderr())).as_bytes());
+    Exit::Usage.into()
 }

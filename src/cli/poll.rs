@@ -69,7 +69,7 @@ fn left_to_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exi
     };
     context
         .out
-        .line(&format!("{who} due now; the running daemon asks within its budget. `vetwatch status` shows it."))?;
+        .line(&format!("{who} due now; the running daemon polls within its budget. `vetwatch status` shows it."))?;
     Ok(Exit::Done)
 }
 
@@ -85,7 +85,7 @@ async fn poll_now(
     tx.recover_polls(context.now()).await?;
     tx.commit().await?;
     let mut done = PollRound::default();
-    let mut stopped = None;
+    let (mut stopped, mut held) = (None, 0);
     let parts = context.assemble(config, store).await?;
     for part in parts.partners.into_iter().filter(|part| partner.is_none_or(|name| name == part.poller.partner.name)) {
         if rows.is_none() && part.poller.synced && store.list_state(part.poller.partner.id).await?.complete_at.is_none()
@@ -102,21 +102,29 @@ async fn poll_now(
             continue;
         }
         done.add(&part.poller.poll_now(&rows).await?);
+        held += store.pending_verdicts(Some(&rows)).await?.len();
         let backoff =
             store.backoff(part.poller.partner.id).await?.filter(|backoff| backoff.backoff_until > context.now());
         if let Some(backoff) = backoff {
             stopped = Some((part.poller.partner.name.clone(), backoff));
         }
     }
-    report(context, &done, stopped)
+    report(context, &done, held, stopped)
 }
 
-fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)>) -> Result<Exit, Failure> {
+/// `held` verdicts of these customers wait for confirmation.
+fn report(
+    context: &Context,
+    done: &PollRound,
+    held: usize,
+    stopped: Option<(String, Backoff)>,
+) -> Result<Exit, Failure> {
     let polled = done.unchanged + done.changed + done.failed;
     if context.json {
         context.out.json(&json!({
             "polled_by": "this command", "polled": polled, "transitions": done.transitions,
             "failed": done.failed, "skipped": done.released,
+            "to_be_confirmed": held,
         }))?;
     } else {
         let transitions = match done.transitions {
@@ -125,7 +133,11 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
             n => format!("{n} changes recorded"),
         };
         let customers = if polled == 1 { "1 customer".to_owned() } else { format!("{polled} customers") };
-        context.out.line(&format!("Asked about {customers}: {transitions}, {} failed.", done.failed))?;
+        context.out.line(&format!("Polled {customers}: {transitions}, {} failed.", done.failed))?;
+        if held > 0 {
+            let verdicts = if held == 1 { "1 verdict is".to_owned() } else { format!("{held} verdicts are") };
+            context.out.line(&format!("{verdicts} to be confirmed by later polls: `vetwatch status` shows when."))?;
+        }
         if done.transitions > 0 {
             context.out.line("What is to be told of it is queued; the daemon (`vetwatch run`) sends it.")?;
         }
@@ -141,11 +153,8 @@ fn report(context: &Context, done: &PollRound, stopped: Option<(String, Backoff)
         return Err(backoff::failure(exit, what, &backoff, "customers that are due are polled then").listing(left));
     }
     if done.failed > 0 {
-        return Err(Failure::new(
-            Exit::Failed,
-            format!("{} of {polled} customers could not be asked about", done.failed),
-        )
-        .advise("`vetwatch customers list` and `vetwatch status CUSTOMER` show why"));
+        return Err(Failure::new(Exit::Failed, format!("{} of {polled} customers could not be polled", done.failed))
+            .advise("`vetwatch customers list` and `vetwatch status CUSTOMER` show why"));
     }
     Ok(Exit::Done)
 }

@@ -21,14 +21,14 @@ async fn a_poll_asks_each_customer_exactly_once_however_short_the_interval_and_s
     let polled = desk.json(&["poll"]).await;
     assert_eq!(
         polled,
-        json!({ "polled_by": "this command", "polled": 25, "transitions": 0, "failed": 0, "skipped": 0 })
+        json!({ "polled_by": "this command", "polled": 25, "transitions": 0, "failed": 0, "skipped": 0, "to_be_confirmed": 0 })
     );
     assert!(ids.iter().all(|id| desk.sandbox.count_of(id) == 1));
     assert_eq!(desk.rows("select count(*) from v_current where vetting_status = 'InReview'").await, ["10"]);
 
     desk.sandbox.deny(&ids[0], "Not an Academic Domain").unwrap();
     let said = desk.run(&["poll", "school 0", "SCHOOL2.example", &ids[2].to_uppercase(), &ids[2]]).await.exits(0).out;
-    assert!(said.starts_with("Asked about 3 customers: 1 change recorded, 0 failed."), "{said}");
+    assert!(said.starts_with("Polled 3 customers: 1 change recorded, 0 failed."), "{said}");
     let asked: Vec<_> = ids.iter().map(|id| desk.sandbox.count_of(id)).collect();
     assert_eq!((&asked[..3], &asked[3..]), (&[2, 2, 2][..], &[1; 22][..]));
 
@@ -49,7 +49,7 @@ async fn one_customer_that_cannot_be_read_fails_the_poll_and_no_other_customer()
     desk.customer("Contoso School").await;
     desk.sandbox.fault(FaultRule::about(&gone, Fault::status(404)));
     let said = desk.run(&["poll"]).await.exits(1);
-    assert!(said.err.contains("1 of 2 customers could not be asked about"), "{said:?}");
+    assert!(said.err.contains("1 of 2 customers could not be polled"), "{said:?}");
     assert_eq!(desk.rows("select name from v_customers where last_seen_at is not null").await, ["Contoso School"]);
     let said = desk.run(&["status", "Gone School"]).await.exits(0).out;
     assert!(said.contains("404"), "{said}");
@@ -110,4 +110,19 @@ async fn so_much_that_is_gone_at_once_needs_a_persons_word() {
     let status = desk.run(&["status", "--json"]).await.exits(3).json();
     let reasons: Vec<_> = status["reasons"].as_array().unwrap().iter().map(|need| &need["reason"]).collect();
     assert_eq!(reasons, ["not_running"], "{status}");
+}
+
+#[tokio::test]
+async fn a_verdict_that_waits_for_confirmation_is_not_called_nothing() {
+    let mut desk = Desk::new().await;
+    let school = desk.customer("Contoso School").await;
+    desk.sandbox.submit(&school).unwrap();
+    desk.run(&["poll"]).await.exits(0);
+    let long_ago = json!({
+        "qualification": "Education", "vettingStatus": "Denied", "vettingReason": "Not an Academic Domain",
+        "vettingCreatedDate": "2020-01-01T08:00:00Z",
+    });
+    desk.sandbox.set_entry(&school, long_ago).unwrap();
+    let said = desk.run(&["poll", "Contoso School"]).await.exits(0).out;
+    assert!(said.contains("1 verdict is to be confirmed by later polls"), "{said}");
 }
