@@ -30,10 +30,10 @@ pub enum Channel {
 impl UnrenderedDelivery {
     /// The message about its events, with a note if it stands in for another endpoint.
     pub(crate) fn message(&self) -> Message {
-        let message = Message::of(&self.events);
+        let message = Message::of(&self.events, self.zone);
         let Some(from) = &self.failover_from else { return message };
         let there = if from.still_tried { "It is still tried there." } else { "It is not tried there any more." };
-        let since = time_format::moment(from.since);
+        let since = time_format::moment(from.since, self.zone);
         message.with_note(&format!("Sent here because {} has not taken it since {since}. {there}", from.endpoint))
     }
 }

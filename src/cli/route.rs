@@ -176,7 +176,7 @@ fn shown<'a>(
     now: Timestamp,
 ) -> Option<Shown<'a>> {
     let kind = &config.endpoints.iter().find(|endpoint| endpoint.name == target.endpoint)?.kind;
-    let draft = UnrenderedDelivery::new(Uuid::now_v7(), vec![event.clone()]);
+    let draft = UnrenderedDelivery::new(Uuid::now_v7(), vec![event.clone()], config.routes.zone);
     let draft = UnrenderedDelivery { recipient: target.recipient.clone(), ..draft };
     let message = daemon::channel(kind, &context.clock).render(&draft, now);
     let (recipients, readable) = match kind {

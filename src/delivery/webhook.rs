@@ -59,9 +59,15 @@ impl WebhookChannel {
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
         let WebhookSettings { http, secrets, template, authorization, max_events: _ } = settings;
+        let keys = [
+            ("secret_file", !secrets.is_empty()),
+            ("template_secret_file", template.as_ref().is_some_and(|template| template.secret().is_some())),
+            ("authorization_file", authorization.is_some()),
+        ];
+        let keys = keys.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
         let sent = template.iter().filter_map(Template::secret).chain(&authorization);
         sent.for_each(|secret| redact::learn(secret.expose_secret()));
-        Self { secrets, template, authorization, poster: HttpSender::new(http) }
+        Self { secrets, template, authorization, poster: HttpSender::new(http).with_credentials(keys) }
     }
 
     /// Replaces the deadline of 30 seconds.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use uuid::Uuid;
 
 use super::{Error, Store, WriteTx, json, row_error, to_count, unreadable};
@@ -50,13 +51,15 @@ pub struct UnrenderedDelivery {
     /// The customer's contact, a further recipient.
     pub recipient: Option<String>,
     pub failover_from: Option<FailoverFrom>,
+    /// In which people read its times.
+    pub zone: Tz,
 }
 
 impl UnrenderedDelivery {
     /// A delivery to the endpoint's own recipients, which stands in for none.
     #[must_use]
-    pub const fn new(id: Uuid, events: Vec<Event>) -> Self {
-        Self { id, events, recipient: None, failover_from: None }
+    pub const fn new(id: Uuid, events: Vec<Event>, zone: Tz) -> Self {
+        Self { id, events, recipient: None, failover_from: None, zone }
     }
 }
 
@@ -75,6 +78,8 @@ pub struct Claim<'a> {
     pub endpoint: &'a str,
     /// The format of the endpoint's messages: `email`, `teams`.
     pub format: &'a str,
+    /// In which people read the message's times.
+    pub zone: Tz,
     pub now: Timestamp,
     /// How far ahead the next attempt is set.
     pub lease: Duration,
@@ -169,7 +174,7 @@ impl WriteTx {
         claim: Claim<'_>,
         render: impl Fn(&UnrenderedDelivery) -> String,
     ) -> Result<ClaimedDelivery, Error> {
-        let Claim { endpoint, format, now, lease, .. } = claim;
+        let Claim { endpoint, format, zone, now, lease, .. } = claim;
         let lease_until = now.after(lease).as_millis();
         let row = sqlx::query!(
             "select id, attempts, retry_index, message, format, final_replies, recipient, failover_from from delivery where sequence = ?",
@@ -197,7 +202,7 @@ impl WriteTx {
                 None => None,
             };
             let events = self.events_of(sequence).await?;
-            render(&UnrenderedDelivery { id: uuid, events, recipient: row.recipient.clone(), failover_from })
+            render(&UnrenderedDelivery { id: uuid, events, recipient: row.recipient.clone(), failover_from, zone })
         };
         self.run(sqlx::query!(
             "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, format = ?4,

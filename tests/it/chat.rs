@@ -151,16 +151,29 @@ async fn a_chat_that_is_asked_too_often_says_when_to_come_back() {
 
 #[tokio::test]
 async fn a_channel_that_was_removed_ends_no_message_however_long_it_takes() {
-    for (kind, keys, act) in [
-        ("slack", "", answer(404, "no_service")),
-        ("slack", "", answer(410, "channel_is_archived")),
-        ("teams", "", answer(401, "{\"error\":{\"code\":\"DirectApiAuthorizationRequired\"}}")),
-        ("ntfy", "topic = \"t\"", answer(403, "{\"code\":40301}")),
+    for (kind, keys, act, look_at) in [
+        ("slack", "", answer(404, "no_service"), "HTTP 404 Not Found (look at the URL)"),
+        ("slack", "", answer(410, "channel_is_archived"), "HTTP 410 Gone (look at the URL)"),
+        (
+            "teams",
+            "",
+            answer(401, "{\"error\":{\"code\":\"DirectApiAuthorizationRequired\"}}"),
+            "HTTP 401 Unauthorized (look at the URL)",
+        ),
+        ("ntfy", "topic = \"t\"", answer(403, "{\"code\":40301}"), "HTTP 403 Forbidden (look at token_file)"),
+        // Signed, as ever.
+        (
+            "webhook",
+            "secret_file = \"signing-secret\"\n",
+            answer(401, "no"),
+            "HTTP 401 Unauthorized (look at secret_file): no",
+        ),
     ] {
         let mut world = world(kind, keys).await;
         world.hook.script(act, None);
         denial(&mut world, "Contoso School").await;
         world.deliver().await;
+        assert!(world.rows(SAID).await[0].contains(look_at), "{kind}: {:?}", world.rows(SAID).await);
         world.pass(hours(24 * 8));
         world.deliver().await;
         world.hook.clear_script();
@@ -168,6 +181,38 @@ async fn a_channel_that_was_removed_ends_no_message_however_long_it_takes() {
         world.pass(hours(1));
         world.deliver().await;
         assert!(world.rows(STATE).await[0].starts_with("delivered"), "{kind}: {:?}", world.rows(STATE).await);
+    }
+}
+
+/// The address's path is a secret, but no word of ours is blacked out for it.
+#[tokio::test]
+async fn what_vetwatch_says_itself_is_whole_whatever_the_url_is_made_of() {
+    let desk = files(&[]);
+    for (path, act, said) in [
+        (
+            "redirect/follows",
+            WebhookAction::Answer {
+                status: 302,
+                headers: vec![("location".to_owned(), "https://contoso.example/login".to_owned())],
+                body: String::new(),
+            },
+            "it redirects to https://contoso.example, and redirects are not followed; configure the final URL",
+        ),
+        ("unauthorized/secret_file", answer(401, ""), "HTTP 401 Unauthorized (look at secret_file)"),
+    ] {
+        let change = |text: String| {
+            let (before, after) = text.split_once("/hook\"").unwrap();
+            let (before, place) = before.rsplit_once("url = \"").unwrap();
+            let file = desk.path().join("url");
+            std::fs::write(&file, format!("{place}/{path}")).unwrap();
+            format!("{before}url_file = \"{}\"{after}", file.display())
+        };
+        let mut world = World::edited("", "", change).await;
+        world.hook.script(act, None);
+        denial(&mut world, "Contoso School").await;
+        world.deliver().await;
+        let told = world.rows(SAID).await;
+        assert!(told[0].contains(said), "{path}: {told:?}");
     }
 }
 
@@ -226,6 +271,11 @@ async fn a_ticket_system_that_refuses_the_login_gets_its_ticket_once_it_takes_it
     world.hook.script(answer(401, "S3CRETbase64== is not known"), None);
     denial(&mut world, "Contoso School").await;
     world.deliver().await;
+    let said = world.rows(SAID).await;
+    assert!(
+        said[0].contains("HTTP 401 Unauthorized (look at secret_file and authorization_file): [hidden]"),
+        "{said:?}"
+    );
     world.pass(hours(24 * 8));
     world.deliver().await;
     world.hook.clear_script();

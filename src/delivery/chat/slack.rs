@@ -69,7 +69,7 @@ fn single(item: &Item) -> Vec<Value> {
     blocks.push(section(&plain(&item.what, MAX_TEXT)));
     // Events can carry any number of figures.
     for facts in item.facts.chunks(MAX_FACTS).take(4) {
-        let pair = |Fact { name, value }: &Fact| [plain(name, MAX_FIELD), plain(value, MAX_FIELD)];
+        let pair = |Fact { name, value }: &Fact| [label(name), plain(value, MAX_FIELD)];
         let fields: Vec<_> = facts.iter().flat_map(pair).collect();
         blocks.push(json!({"type": "section", "fields": fields}));
     }
@@ -119,6 +119,15 @@ fn plain(text: &str, max: usize) -> Value {
 /// Our own words, with formatting. `verbatim`: Slack does not look for names and addresses in it.
 fn ours(text: &str) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
+}
+
+/// The name of a fact, bold beside its plain value. Names are our own; one that could be markup is not taken for it.
+fn label(name: &str) -> Value {
+    if name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '\'')) {
+        ours(&format!("*{name}*"))
+    } else {
+        plain(name, MAX_FIELD)
+    }
 }
 
 /// At most `max` characters, and at least one: Slack rejects an empty text.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use chrono_tz::UTC;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use reqwest::header::HeaderValue;
@@ -161,7 +162,7 @@ impl Template {
         let digest = [EventType::Denied, EventType::Approved, EventType::PartnerFailing].map(event).to_vec();
         let mut found: Vec<(TemplateError, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
-            let Err(flaw) = self.render(&UnrenderedDelivery::new(Uuid::nil(), events)) else { continue };
+            let Err(flaw) = self.render(&UnrenderedDelivery::new(Uuid::nil(), events, UTC)) else { continue };
             // Invalid JSON gives a different text for each event.
             let same =
                 |known: &TemplateError| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);
