@@ -26,6 +26,8 @@ const CREDENTIAL_SOON: Duration = Duration::from_hours(24 * 14);
 const FAILING_AFTER_BACKOFFS: i64 = 2;
 /// Of stuck deliveries, and of rejected recipients.
 const MAX_NAMES: usize = 10;
+/// How long `status` tells of a template that failed.
+const TEMPLATE_FAILED_FOR: Duration = Duration::from_hours(24 * 7);
 /// The least lateness, however short the interval.
 const MIN_LATENESS: Duration = Duration::from_secs(30);
 
@@ -247,6 +249,15 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
         let text =
             format!("{} for {name}, the oldest since {}{why}", wait(state.pending), time_format::moment(since, UTC));
         needs.push((Reason::MessagesWaiting, Some(since), text));
+    }
+    let failed = state.template_failed_at.filter(|at| now.since(*at) < TEMPLATE_FAILED_FOR);
+    if let (Some(at), Some(why)) = (failed, &state.template_error) {
+        let text = format!(
+            "the template of {name} failed on a message, the last one on {}, which was sent in its built-in form: {why}; \
+             correct the template, and restart",
+            time_format::moment(at, UTC)
+        );
+        needs.push((Reason::TemplateFailed, Some(at), text));
     }
     needs
 }

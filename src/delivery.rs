@@ -16,7 +16,7 @@ pub use outbox::enqueue;
 pub use sender::Sender;
 
 use self::message::{Message, time_format};
-use crate::store::{ClaimedDelivery, UnrenderedDelivery};
+use crate::store::{ClaimedDelivery, Rendered, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// The kinds of endpoints. An enum, so that the compiler finds every `match` when one is added.
@@ -41,11 +41,11 @@ impl UnrenderedDelivery {
 impl Channel {
     /// Renders the message as every attempt will send it.
     #[must_use]
-    pub fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> String {
+    pub fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> Rendered {
         match self {
-            Self::Email(channel) => channel.render(delivery, now),
+            Self::Email(channel) => channel.render(delivery, now).into(),
             Self::Webhook(channel) => channel.render(delivery),
-            Self::Chat(channel) => channel.render(delivery),
+            Self::Chat(channel) => channel.render(delivery).into(),
         }
     }
 

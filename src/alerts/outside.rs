@@ -84,7 +84,7 @@ impl Outside {
         for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alert.exclude_endpoint) {
             let id = Uuid::now_v7();
             let message = channel.render(&UnrenderedDelivery::new(id, vec![event.clone()], zone), now);
-            let delivery = ClaimedDelivery::without_row(id, message);
+            let delivery = ClaimedDelivery::without_row(id, message.message);
             match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(&delivery, now)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {
                     accepted = true;

@@ -18,7 +18,7 @@ use crate::delivery::message::DIGEST;
 use crate::delivery::{AttemptResult, Outcome};
 use crate::event::{Event, EventData};
 use crate::redact;
-use crate::store::{ClaimedDelivery, UnrenderedDelivery};
+use crate::store::{ClaimedDelivery, Rendered, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// The most events in a digest, unless configured.
@@ -85,12 +85,16 @@ impl WebhookChannel {
     /// Renders the body. It holds no secret, because it is stored. One event is sent as itself, several (or none) as a
     /// digest. If the template fails, the standard body is used: the message is never lost.
     #[must_use]
-    pub fn render(&self, delivery: &UnrenderedDelivery) -> String {
-        let Some(template) = &self.template else { return standard_body(delivery) };
-        template.render(delivery).unwrap_or_else(|flaw| {
-            error!(delivery.id = %delivery.id, %flaw, "a message's template failed; it goes in its built-in form");
-            if template.is_json() { standard_body(delivery) } else { delivery.message().text() }
-        })
+    pub fn render(&self, delivery: &UnrenderedDelivery) -> Rendered {
+        let Some(template) = &self.template else { return standard_body(delivery).into() };
+        match template.render(delivery) {
+            Ok(message) => message.into(),
+            Err(flaw) => {
+                error!(delivery.id = %delivery.id, %flaw, "a message's template failed; it goes in its built-in form");
+                let message = if template.is_json() { standard_body(delivery) } else { delivery.message().text() };
+                Rendered { message, template_error: Some(flaw.to_string()) }
+            }
+        }
     }
 
     pub(super) fn format(&self) -> &'static str {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use vetwatch::attention::{self, Facts, Need, Reason};
+use vetwatch::config::{Config, CredentialDirs};
 use vetwatch::sandbox::smtp_server::Mail;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::time::Clock as _;
@@ -317,5 +319,29 @@ async fn a_template_that_fails_on_a_message_costs_its_form_and_not_the_message()
             );
         }
         assert_eq!(world.rows(STATE).await, ["delivered | 1", "delivered | 1"]);
+        // Said of the message and of the endpoint, until the template is another one or a week has passed.
+        let failed = "select count(*) from delivery where template_error is not null and message like '%Trap School%'";
+        assert_eq!(world.rows(failed).await, ["1"], "{template}");
+        assert_eq!(world.rows("select count(*) from delivery where template_error is not null").await, ["1"]);
+        let told = needs(&world).await;
+        assert!(
+            matches!(told.as_slice(), [need] if need.reason == Reason::TemplateFailed && need.text.contains("template of crm")),
+            "{template}: {told:?}"
+        );
+        world.restart().await;
+        assert_eq!(needs(&world).await.len(), 1, "{template}: it is still the same");
+        std::fs::write(files.path().join("t"), "{\"news\": 1}").unwrap();
+        let folder = world.config.database.parent().unwrap();
+        world.config = Config::load(&folder.join("vetwatch.toml"), &CredentialDirs::only(folder)).unwrap();
+        world.restart().await;
+        assert!(needs(&world).await.is_empty(), "{template}");
     }
+}
+
+/// What `status` says of the endpoints.
+async fn needs(world: &World) -> Vec<Need> {
+    let now = world.clock.now();
+    let states = world.store.endpoint_states(now).await.unwrap();
+    let facts = Facts { endpoints: states.into_iter().map(|state| (state, true)).collect(), ..Facts::default() };
+    attention::needs(&facts, now)
 }

@@ -113,6 +113,12 @@ impl Template {
         self.format == Format::Json
     }
 
+    /// The text that it was parsed from.
+    #[must_use]
+    pub fn source(&self) -> String {
+        self.environment.get_template(NAME).map(|template| template.source().to_owned()).unwrap_or_default()
+    }
+
     pub(super) fn secret(&self) -> Option<&SecretString> {
         self.secret.as_ref()
     }
