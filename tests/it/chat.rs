@@ -2,15 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use uuid::Uuid;
 use vetwatch::attention::{self, Facts, Need, Reason};
 use vetwatch::config::{Config, CredentialDirs};
+use vetwatch::delivery::chat::{slack, teams};
+use vetwatch::delivery::message::{Message, sample};
+use vetwatch::event::{Event, EventPayload, EventType};
 use vetwatch::sandbox::smtp_server::Mail;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::time::Clock as _;
 
-use crate::world::{World, hours, minutes, seconds, subject};
+use crate::peers::run;
+use crate::world::{START, World, hours, minutes, seconds, subject};
 
 const STATE: &str = "select state, attempts from v_deliveries where endpoint = 'crm'";
 const MESSAGE: &str = "select message from delivery where endpoint = 'crm'";
@@ -313,10 +318,7 @@ async fn a_template_that_fails_on_a_message_costs_its_form_and_not_the_message()
         assert_eq!(own.len(), 1, "{template}");
         assert_eq!(own[0].header("content-type"), Some(content_type));
         if content_type == "application/json" {
-            assert_eq!(
-                (&own[0].json()["type"], world.clock.now() > crate::world::START),
-                (&"vetting.denied".into(), true)
-            );
+            assert_eq!((&own[0].json()["type"], world.clock.now() > START), (&"vetting.denied".into(), true));
         }
         assert_eq!(world.rows(STATE).await, ["delivered | 1", "delivered | 1"]);
         // Said of the message and of the endpoint, until the template is another one or a week has passed.
@@ -344,4 +346,71 @@ async fn needs(world: &World) -> Vec<Need> {
     let states = world.store.endpoint_states(now).await.unwrap();
     let facts = Facts { endpoints: states.into_iter().map(|state| (state, true)).collect(), ..Facts::default() };
     attention::needs(&facts, now)
+}
+
+/// Messages about each type of event and digests, with names of the given text.
+fn messages(text: &str) -> Vec<Message> {
+    let event = |kind: EventType| {
+        let mut event = sample::event(kind, Uuid::from_u128(1), "emea", START);
+        event.data.test = false;
+        if let EventPayload::Vetting(change) = &mut event.data.subject
+            && !text.is_empty()
+        {
+            change.customer.name = text.to_owned();
+            change.vetting_reason = Some(text.to_owned());
+            change.qualification = text.to_owned();
+            change.customer.tags = vec![text.to_owned()];
+        }
+        event
+    };
+    let all: Vec<Event> = EventType::ALL.iter().copied().map(event).collect();
+    let zone = chrono_tz::Europe::Amsterdam;
+    let mut messages: Vec<_> = all.iter().map(|event| Message::of(std::slice::from_ref(event), zone)).collect();
+    messages.push(Message::of(&all, zone));
+    messages.push(Message::of(&vec![event(EventType::Denied); 40], zone));
+    messages.push(
+        Message::of(&[event(EventType::Denied)], zone).with_note("Sent here because sales-mail has not taken it."),
+    );
+    messages
+}
+
+#[test]
+fn cards_and_blocks_are_what_their_services_publish() {
+    let texts = ["", "<!channel> {{DATE(x)}} [a](b) *c* \"},{\" & </at>", &"🏫&".repeat(400)];
+    let all: Vec<Message> = texts.iter().flat_map(|text| messages(text)).collect();
+    let of = |body: fn(&Message) -> String| all.iter().map(|one| serde_json::from_str(&body(one)).unwrap()).collect();
+    let (teams, slack): (Vec<Value>, Vec<Value>) = (of(teams::body), of(slack::body));
+    let check = |teams: &[Value], slack: &[Value]| {
+        run("check_cards.py", Path::new("-"), &json!({"teams": teams, "slack": slack}))
+    };
+    assert_eq!(check(&teams, &slack), Ok(json!({"teams": all.len(), "slack": all.len()})));
+    // The check knows what is wrong.
+    let wrong_card = |pointer: &str, value: Value| {
+        let mut card = teams[0].clone();
+        *card.pointer_mut(&format!("/attachments/0/content{pointer}")).unwrap() = value;
+        check(&[card], &slack[..1])
+    };
+    for (pointer, value) in [
+        ("/body/0/style", json!("danger")),
+        ("/body/0/items/0/inlines/0/weight", json!("Bold")),
+        ("/body/0/items", json!("text")),
+        ("/msteams/width", json!("full")),
+        ("/body/0/type", json!("Box")),
+    ] {
+        assert!(wrong_card(pointer, value).is_err(), "{pointer}");
+    }
+    let wrong_block = |block: Value| {
+        let mut message = slack[0].clone();
+        message["blocks"][0] = block;
+        check(&teams[..1], &[message])
+    };
+    for block in [
+        json!({"type": "header", "text": {"type": "plain_text", "text": "W".repeat(151), "emoji": false}}),
+        json!({"type": "header", "text": {"type": "mrkdwn", "text": "W", "verbatim": true}}),
+        json!({"type": "section", "text": {"type": "plain_text", "text": "W".repeat(3001), "emoji": false}}),
+        json!({"type": "section"}),
+        json!({"type": "section", "txet": {"type": "plain_text", "text": "W", "emoji": false}}),
+    ] {
+        assert!(wrong_block(block.clone()).is_err(), "{block}");
+    }
 }

@@ -246,7 +246,9 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
     };
     let title = text::line(&notice.summary, 200);
     let mut facts = vec![fact("When", time_format::with_utc(occurred_at, zone))];
-    facts.extend(notice.figures.iter().map(|(name, value)| fact(figure_name(name), figure(value, zone))));
+    // The reason is for programs: the summary says the same in words.
+    let figures = notice.figures.iter().filter(|(name, _)| *name != "reason");
+    facts.extend(figures.map(|(name, value)| fact(figure_name(name), figure(value, zone))));
     let partner = data.partner.as_deref().map(|partner| fact("Partner Center account", text::line(partner, 80)));
     Item {
         tone,

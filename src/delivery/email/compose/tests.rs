@@ -179,24 +179,57 @@ fn five_hundred_events_with_the_longest_names_are_less_than_a_megabyte_and_load_
     }
 }
 
-/// For the pictures in the README: `tests/tools/draw_mail` sets the output path and draws the result.
+/// For the pictures of the documentation and `tests/campaign mail-looks`, which set the folder and draw the result. Each
+/// mail has what a reader must see first beside it.
 #[test]
 fn mails_to_be_drawn() {
     let Some(folder) = std::env::var_os("VETWATCH_DRAW") else { return };
-    let note = "Sent here because sales-mail has not taken it since 21 November 2026, 06:14 UTC.";
-    let mut fabrikam = event(EventType::Approved, "Fabrikam College");
-    if let EventPayload::Vetting(change) = &mut fabrikam.data.subject {
+    let note = "Sent here because sales-mail has not taken it since 21 Nov 2026, 07:14 CET. It is still tried there.";
+    let mut approved = event(EventType::Approved, "Fabrikam College");
+    if let EventPayload::Vetting(change) = &mut approved.data.subject {
         "fabrikam.example".clone_into(&mut change.customer.domain);
     }
-    for (name, events, note) in [
-        ("denied", vec![event(EventType::Denied, "Contoso School")], None),
-        ("approved", vec![fabrikam], None),
-        ("digest", month(9), None),
-        ("note", month(2), Some(note)),
-    ] {
+    let mut long = event(EventType::Denied, "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetzschule");
+    if let EventPayload::Vetting(change) = &mut long.data.subject {
+        change.customer.domain = format!("{}.example", "sehr-lange-".repeat(9));
+        change.customer.tags = vec!["x".repeat(150)];
+        change.vetting_reason = Some("W".repeat(120));
+    }
+    let mut test = event(EventType::Denied, "Contoso School");
+    test.data.test = true;
+    let mut mails = vec![
+        ("denied".to_owned(), vec![event(EventType::Denied, "Contoso School")], None),
+        ("approved".to_owned(), vec![approved], None),
+        ("digest".to_owned(), month(9), None),
+        ("digest-of-3".to_owned(), month(3), None),
+        ("digest-of-500".to_owned(), month(500), None),
+        ("long".to_owned(), vec![long], None),
+        ("note".to_owned(), month(2), Some(note)),
+        ("test".to_owned(), vec![test], Some(note)),
+    ];
+    let others = EventType::ALL.iter().filter(|kind| !matches!(kind, EventType::Denied | EventType::Approved));
+    mails.extend(
+        others.map(|kind| (kind.to_string().replace("vetting.", ""), vec![event(*kind, "Contoso School")], None)),
+    );
+    for (name, events, note) in mails {
         let message = Message::of(&events, ZONE);
         let message = if let Some(note) = note { message.with_note(note) } else { message };
-        std::fs::write(std::path::Path::new(&folder).join(name).with_extension("html"), html(&message).unwrap())
-            .unwrap();
+        let path = std::path::Path::new(&folder).join(&name);
+        std::fs::write(path.with_added_extension("html"), html(&message).unwrap()).unwrap();
+        // Customer, qualification, outcome and reason; of a digest the counts and the worst.
+        let first = match (message.items.as_slice(), Digest::of(&message)) {
+            (_, Some(digest)) => format!("{}\n{}\n", digest.counts, digest.sections[0].rows[0].title),
+            ([item, ..], None) => {
+                format!(
+                    "{}\n{}\n{}\n{}\n",
+                    item.label,
+                    item.title,
+                    item.about,
+                    item.reason.as_deref().unwrap_or_default()
+                )
+            }
+            ([], None) => unreachable!("{name}"),
+        };
+        std::fs::write(path.with_added_extension("first"), first).unwrap();
     }
 }
