@@ -15,7 +15,7 @@ use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::time::Clock as _;
 
 use crate::peers::run;
-use crate::world::{START, World, hours, minutes, seconds, subject};
+use crate::world::{START, World, hours, minutes, plain_text, seconds, subject};
 
 const STATE: &str = "select state, attempts from v_deliveries where endpoint = 'crm'";
 const MESSAGE: &str = "select message from delivery where endpoint = 'crm'";
@@ -23,12 +23,17 @@ const SAID: &str = "select response from attempt a join delivery d on d.id = a.d
 
 /// A world whose `crm` is of this kind, with these further keys.
 async fn world(kind: &str, keys: &str) -> World {
+    world_in("", kind, keys).await
+}
+
+/// …with these keys of `[schedule]`.
+async fn world_in(schedule: &str, kind: &str, keys: &str) -> World {
     let change = |text: String| {
         let text = text.replace("kind = \"webhook\"\n", &format!("kind = \"{kind}\"\n"));
         let text = text.replace("secret_file = \"signing-secret\"\n", keys);
         if kind == "ntfy" { text.replace("/hook\"", "/\"") } else { text }
     };
-    World::edited("", "", change).await
+    World::edited(schedule, "", change).await
 }
 
 /// A denial with a pending delivery.
@@ -346,6 +351,50 @@ async fn needs(world: &World) -> Vec<Need> {
     let states = world.store.endpoint_states(now).await.unwrap();
     let facts = Facts { endpoints: states.into_iter().map(|state| (state, true)).collect(), ..Facts::default() };
     attention::needs(&facts, now)
+}
+
+#[tokio::test]
+async fn people_read_the_time_of_their_zone_and_programs_utc() {
+    // At 09:15 UTC.
+    let zone = "timezone = \"Europe/Amsterdam\"";
+    let template = format!("template_file = \"{}\"\n", recipe("mattermost.json.j2").display());
+    for (kind, keys, people) in [
+        ("teams", "", true),
+        ("slack", "", true),
+        ("ntfy", "topic = \"t\"", true),
+        ("webhook", template.as_str(), true),
+        ("webhook", "secret_file = \"signing-secret\"\n", false),
+    ] {
+        let mut world = world_in(zone, kind, keys).await;
+        world.hook.script(answer(200, "ok"), None);
+        denial(&mut world, "Contoso School").await;
+        world.deliver().await;
+        let told = world.hook.hooks().remove(0).json();
+        assert_eq!(says(&told, "10:15 CET on 24 Nov 2025"), people, "{kind} {keys}: {told}");
+        assert_eq!(told["timestamp"].as_str().is_some_and(|at| at.starts_with("2025-11-24T09:15:")), !people, "{told}");
+        let mail = plain_text(&world.mail.mails()[0]);
+        assert!(mail.contains("between 10:00 and 10:15 CET on 24 Nov 2025"), "{mail}");
+        assert!(mail.contains("Correlation ID: ") && mail.contains(", of 24 Nov 2025, 09:15:"), "{mail}");
+    }
+}
+
+#[tokio::test]
+async fn an_alert_about_an_endpoint_is_in_the_readers_time_and_names_no_partner() {
+    let mut world = world_in("timezone = \"Europe/Amsterdam\"", "webhook", "secret_file = \"signing-secret\"\n").await;
+    world.hook.script(answer(500, "no"), None);
+    denial(&mut world, "Contoso School").await;
+    world.live(hours(1)).await;
+    let mail =
+        world.mail.mails().iter().map(plain_text).find(|text| text.contains("The endpoint crm has not delivered"));
+    let mail = mail.expect("an alert");
+    assert!(mail.contains("has not delivered since 24 Nov 2025, 10:") && mail.contains(" CET (09:"), "{mail}");
+    assert!(!mail.contains("emea") && !mail.contains("UTC\nEndpoint"), "{mail}");
+    world.hook.clear_script();
+    world.hook.script(answer(200, "ok"), None);
+    world.live(hours(1)).await;
+    let told: Vec<_> = world.hook.hooks().iter().map(|hook| hook.json()).collect();
+    let over = told.iter().find(|json| json["type"] == "monitor.endpoint_recovered").expect("its end");
+    assert_eq!(over["data"].get("partner"), Some(&Value::Null), "{over}");
 }
 
 /// Messages about each type of event and digests, with names of the given text.
