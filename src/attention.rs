@@ -283,7 +283,7 @@ impl Late {
             (Reason::CustomerListFailing, _) => {
                 format!(
                     "The customer list of {about} could not be read since {}",
-                    time_format::moment(self.since, zone)
+                    time_format::with_utc(self.since, zone)
                 )
             }
             (Reason::DeliveryLate, _) => format!("A message to {about} has been due for {waited} and was not tried"),

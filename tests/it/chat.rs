@@ -11,7 +11,7 @@ use vetwatch::delivery::chat::{slack, teams};
 use vetwatch::delivery::message::{Message, sample};
 use vetwatch::event::{Event, EventPayload, EventType};
 use vetwatch::sandbox::smtp_server::Mail;
-use vetwatch::sandbox::webhook_receiver::WebhookAction;
+use vetwatch::sandbox::webhook_receiver::{WebhookAction, WebhookRequest};
 use vetwatch::time::Clock as _;
 
 use crate::peers::run;
@@ -392,7 +392,7 @@ async fn an_alert_about_an_endpoint_is_in_the_readers_time_and_names_no_partner(
     world.hook.clear_script();
     world.hook.script(answer(200, "ok"), None);
     world.live(hours(1)).await;
-    let told: Vec<_> = world.hook.hooks().iter().map(|hook| hook.json()).collect();
+    let told: Vec<_> = world.hook.hooks().iter().map(WebhookRequest::json).collect();
     let over = told.iter().find(|json| json["type"] == "monitor.endpoint_recovered").expect("its end");
     assert_eq!(over["data"].get("partner"), Some(&Value::Null), "{over}");
 }
@@ -405,9 +405,9 @@ fn messages(text: &str) -> Vec<Message> {
         if let EventPayload::Vetting(change) = &mut event.data.subject
             && !text.is_empty()
         {
-            change.customer.name = text.to_owned();
+            text.clone_into(&mut change.customer.name);
             change.vetting_reason = Some(text.to_owned());
-            change.qualification = text.to_owned();
+            text.clone_into(&mut change.qualification);
             change.customer.tags = vec![text.to_owned()];
         }
         event
