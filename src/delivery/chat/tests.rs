@@ -207,8 +207,16 @@ fn a_slack_message_keeps_to_the_limits_of_block_kit() {
     }
     for events in digests(slack::MAX_EVENTS) {
         let (message, _) = made(slack::body, &events);
-        assert_eq!(message["blocks"].as_array().unwrap().len(), 1 + events.len(), "none is left out");
+        let blocks = message["blocks"].as_array().unwrap();
+        assert_eq!(blocks.len(), 2 + events.len(), "none is left out");
     }
+    // As many headings as there can be.
+    let kinds: Vec<_> =
+        (0..slack::MAX_EVENTS as usize).map(|n| event(EventType::ALL[n % EventType::ALL.len()])).collect();
+    let (message, _) = made(slack::body, &kinds);
+    check_blocks(&message);
+    let lines = message.to_string().matches("Contoso School – Education").count();
+    assert_eq!(lines, kinds.iter().filter(|event| !event.kind.is_for_operators()).count(), "{message}");
 }
 
 #[test]
@@ -252,7 +260,17 @@ fn nothing_that_a_customer_is_called_is_a_mention_or_markup_in_slack() {
             "*Tags*",
             "*What to do next*",
             "*When*",
-            "Open in Partner Center>"
+            "Open in Partner Center>",
+            "🔴 *Denied* (3)",
+            "🔴 *Revoked* (3)",
+            "🔵 *Changed* (3)",
+            "🔵 *In review* (3)",
+            "🔵 *vetwatch has begun to watch* (3)",
+            "🟠 *Request gone* (3)",
+            "🟠 *Still in review* (3)",
+            "🟠 *vetwatch needs attention* (3)",
+            "🟢 *Approved* (3)",
+            "🟢 *Works again* (3)"
         ],
         "no other text is formatted"
     );

@@ -67,7 +67,8 @@ pub(super) fn counts(items: &[Item]) -> String {
 }
 
 /// The items by label, in order of the first occurrence.
-fn sections(items: &[Item]) -> Vec<(&Label, Vec<&Item>)> {
+#[must_use]
+pub fn sections(items: &[Item]) -> Vec<(&Label, Vec<&Item>)> {
     let mut sections: Vec<(&Label, Vec<&Item>)> = Vec::new();
     for item in items {
         match sections.iter_mut().find(|(label, _)| **label == item.label) {
