@@ -307,6 +307,8 @@ create table delivery (
     -- The message as every attempt sends it, from the first attempt on, and what it was rendered for (`email`, `teams`, ...).
     message text,
     format text,
+    -- Why it is in its built-in form: the endpoint's template failed.
+    template_error text,
     -- Recipients that accepted or rejected it for good: {"address": "reply"}.
     final_replies text not null default '{}' check (json_valid(final_replies)),
     -- Of them, those that rejected it and are not corrected yet; when the last of them did; when that was reported.
@@ -389,6 +391,10 @@ create table endpoint (
     paused_settings text,
     last_accepted_at integer,
     last_error text,
+    -- When its template last failed on a message and why, and the configuration with that template.
+    template_failed_at integer,
+    template_error text,
+    template_settings text,
     -- When the operators were notified that it delivers nothing; when they were last notified of its dead deliveries.
     failing_reported_at integer,
     dead_reported_at integer,

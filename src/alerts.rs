@@ -78,6 +78,8 @@ pub struct Alert<'a> {
     pub exclude_endpoint: Option<&'a str>,
     /// Sent only once under this key.
     pub key: Option<String>,
+    /// It is about vetwatch itself, and the message names no partner. The stored event needs one all the same.
+    pub of_vetwatch: bool,
 }
 
 impl<'a> Alert<'a> {
@@ -85,7 +87,22 @@ impl<'a> Alert<'a> {
     #[must_use]
     pub fn new(kind: EventType, partner: &'a PartnerRow) -> Self {
         let (summary, detail) = (String::new(), String::new());
-        Self { kind, partner, summary, detail, figures: Value::Null, exclude_endpoint: None, key: None }
+        Self {
+            kind,
+            partner,
+            summary,
+            detail,
+            figures: Value::Null,
+            exclude_endpoint: None,
+            key: None,
+            of_vetwatch: false,
+        }
+    }
+
+    /// As [`Self::new`], about vetwatch itself: an endpoint, the database.
+    #[must_use]
+    pub fn of_vetwatch(kind: EventType, partner: &'a PartnerRow) -> Self {
+        Self { of_vetwatch: true, ..Self::new(kind, partner) }
     }
 }
 
@@ -154,7 +171,7 @@ impl Alerter {
             Err(error) => {
                 let error: store::Error = error;
                 if !error.is_data_error() {
-                    self.outside.send(&alert, &event(&alert, now), now).await;
+                    self.outside.send(&alert, &event(&alert, now), self.routes.zone, now).await;
                 }
                 Err(error)
             }
@@ -180,7 +197,8 @@ pub async fn enqueue(
 fn event(alert: &Alert<'_>, now: Timestamp) -> Event {
     let figures = if let Value::Object(figures) = &alert.figures { figures.clone() } else { Map::new() };
     let notice = OperationalNotice { summary: alert.summary.clone(), detail: alert.detail.clone(), figures };
-    Event::new(alert.kind, &alert.partner.name, EventPayload::Monitor(notice), now, now)
+    let partner = (!alert.of_vetwatch).then_some(&*alert.partner.name);
+    Event::new(alert.kind, partner, EventPayload::Monitor(notice), now, now)
 }
 
 impl std::fmt::Debug for Alerter {

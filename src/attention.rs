@@ -7,6 +7,7 @@ pub mod look;
 
 use std::time::Duration;
 
+use chrono_tz::{Tz, UTC};
 use serde::Serialize;
 
 use crate::delivery::message::time_format;
@@ -25,6 +26,8 @@ const CREDENTIAL_SOON: Duration = Duration::from_hours(24 * 14);
 const FAILING_AFTER_BACKOFFS: i64 = 2;
 /// Of stuck deliveries, and of rejected recipients.
 const MAX_NAMES: usize = 10;
+/// How long `status` tells of a template that failed.
+const TEMPLATE_FAILED_FOR: Duration = Duration::from_hours(24 * 7);
 /// The least lateness, however short the interval.
 const MIN_LATENESS: Duration = Duration::from_secs(30);
 
@@ -115,7 +118,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
             let text = format!(
                 "{}: the customer list could not be read since {}: new customers are not watched",
                 state.partner,
-                time_format::moment(since)
+                time_format::moment(since, UTC)
             );
             add(Reason::CustomerListFailing, &state.partner, Some(since), text);
         }
@@ -128,7 +131,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     // Without a daemon everything is late. The customer lists were listed with the partners.
     let is_listed = |late: &&Late| facts.daemon_running != Some(false) && late.reason != Reason::CustomerListFailing;
     for late in facts.late.iter().filter(is_listed) {
-        add(late.reason, &late.about, Some(late.since), late.summary(now));
+        add(late.reason, &late.about, Some(late.since), late.summary(now, UTC));
     }
     for (state, configured) in &facts.endpoints {
         for (reason, since, text) in of_endpoint(state, *configured, now) {
@@ -140,7 +143,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
         let text = format!(
             "a message waits for {} since {}, though the endpoint works{why}; `vetwatch deliveries show {}`",
             wait.endpoint,
-            time_format::moment(wait.since),
+            time_format::moment(wait.since, UTC),
             wait.id
         );
         add(Reason::MessageWaitsAlone, &wait.endpoint, Some(wait.since), text);
@@ -164,7 +167,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     for (state, _) in &facts.partners {
         for end in state.credentials.iter().filter(|end| end.at <= now.after(CREDENTIAL_SOON)) {
             let verb = if end.at <= now { "ended" } else { "ends" };
-            let text = format!("{}: its {} {verb} on {}", state.partner, end.of, time_format::moment(end.at));
+            let text = format!("{}: its {} {verb} on {}", state.partner, end.of, time_format::moment(end.at, UTC));
             add(Reason::CredentialExpiring, &state.partner, Some(end.at), text);
         }
     }
@@ -172,7 +175,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     if let Some((since, why)) = heartbeat.filter(|(since, _)| now.since(*since) >= Reason::HeartbeatFailing.after()) {
         let text = format!(
             "the heartbeat is not accepted since {}: {why}; correct the URL in heartbeat_url_file, and restart",
-            time_format::moment(*since)
+            time_format::moment(*since, UTC)
         );
         add(Reason::HeartbeatFailing, "", Some(*since), text);
     }
@@ -193,14 +196,14 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
         let text = format!(
             "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is recorded as gone \
              until two polls an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
-            time_format::moment(since),
+            time_format::moment(since, UTC),
             state.missing
         );
         return Some((Reason::ImplausibleAnswers, Some(since), text));
     }
     let long = state.failing_since.filter(|since| now.since(*since) >= Reason::PartnerFailing.after());
     if let Some(since) = state.failing_reported_since.or(long) {
-        let text = format!("{partner}: no good answer since {}{why}", time_format::moment(since));
+        let text = format!("{partner}: no good answer since {}{why}", time_format::moment(since, UTC));
         return Some((Reason::PartnerFailing, Some(since), text));
     }
     let text = format!("{partner}: no good answer after {} pauses in a row{why}", state.backoffs);
@@ -240,11 +243,21 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
         needs.push((Reason::EndpointGone, Some(since), text));
     } else if let Some(since) = failing_since(state, now).filter(|_| state.pending > 0) {
         let text =
-            format!("{name} has not delivered since {}{why}; {}", time_format::moment(since), wait(state.pending));
+            format!("{name} has not delivered since {}{why}; {}", time_format::moment(since, UTC), wait(state.pending));
         needs.push((Reason::EndpointFailing, Some(since), text));
     } else if let Some(since) = waiting {
-        let text = format!("{} for {name}, the oldest since {}{why}", wait(state.pending), time_format::moment(since));
+        let text =
+            format!("{} for {name}, the oldest since {}{why}", wait(state.pending), time_format::moment(since, UTC));
         needs.push((Reason::MessagesWaiting, Some(since), text));
+    }
+    let failed = state.template_failed_at.filter(|at| now.since(*at) < TEMPLATE_FAILED_FOR);
+    if let (Some(at), Some(why)) = (failed, &state.template_error) {
+        let text = format!(
+            "the template of {name} failed on a message, the last one on {}, which was sent in its built-in form: {why}; \
+             correct the template, and restart",
+            time_format::moment(at, UTC)
+        );
+        needs.push((Reason::TemplateFailed, Some(at), text));
     }
     needs
 }
@@ -259,7 +272,7 @@ fn failing_since(state: &EndpointState, now: Timestamp) -> Option<Timestamp> {
 impl Late {
     /// One sentence: what is late, and by how much.
     #[must_use]
-    pub fn summary(&self, now: Timestamp) -> String {
+    pub fn summary(&self, now: Timestamp, zone: Tz) -> String {
         let (about, waited) =
             (&self.about, humantime::format_duration(Duration::from_secs(now.since(self.since).as_secs())));
         match (self.reason, self.interval) {
@@ -268,7 +281,10 @@ impl Late {
             ),
             (Reason::DatabaseDamaged, _) => "The database is damaged: not all that is stored can be read".to_owned(),
             (Reason::CustomerListFailing, _) => {
-                format!("The customer list of {about} could not be read since {}", time_format::moment(self.since))
+                format!(
+                    "The customer list of {about} could not be read since {}",
+                    time_format::with_utc(self.since, zone)
+                )
             }
             (Reason::DeliveryLate, _) => format!("A message to {about} has been due for {waited} and was not tried"),
             (_, interval) => format!(

@@ -34,7 +34,7 @@ use crate::delivery::chat::ChatSettings;
 use crate::delivery::email::EmailSettings;
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
-use crate::delivery::webhook::WebhookSettings;
+use crate::delivery::webhook::{Template, WebhookSettings};
 use crate::heartbeat::Heartbeat;
 use crate::partner_center::PartnerSettings;
 use crate::schedule::Intervals;
@@ -137,12 +137,14 @@ impl EndpointKind {
 }
 
 impl EndpointSettings {
-    /// Identifies the endpoint's destination. A digest, because its parts may be secret.
+    /// Identifies the endpoint's destination, and its template. A digest, because its parts may be secret.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let settings = match &self.kind {
             EndpointKind::Email(email) => format!("{}:{} {:?}", email.smtp.host, email.smtp.port, email.to),
-            EndpointKind::Webhook(webhook) => webhook.http.url.to_string(),
+            EndpointKind::Webhook(webhook) => {
+                format!("{} {:?}", webhook.http.url, webhook.template.as_ref().map(Template::source))
+            }
             EndpointKind::Chat(chat) => chat.address(),
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, settings.as_bytes());

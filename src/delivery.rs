@@ -16,7 +16,7 @@ pub use outbox::enqueue;
 pub use sender::Sender;
 
 use self::message::{Message, time_format};
-use crate::store::{ClaimedDelivery, UnrenderedDelivery};
+use crate::store::{ClaimedDelivery, Rendered, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// The kinds of endpoints. An enum, so that the compiler finds every `match` when one is added.
@@ -30,10 +30,10 @@ pub enum Channel {
 impl UnrenderedDelivery {
     /// The message about its events, with a note if it stands in for another endpoint.
     pub(crate) fn message(&self) -> Message {
-        let message = Message::of(&self.events);
+        let message = Message::of(&self.events, self.zone);
         let Some(from) = &self.failover_from else { return message };
         let there = if from.still_tried { "It is still tried there." } else { "It is not tried there any more." };
-        let since = time_format::moment(from.since);
+        let since = time_format::moment(from.since, self.zone);
         message.with_note(&format!("Sent here because {} has not taken it since {since}. {there}", from.endpoint))
     }
 }
@@ -41,11 +41,11 @@ impl UnrenderedDelivery {
 impl Channel {
     /// Renders the message as every attempt will send it.
     #[must_use]
-    pub fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> String {
+    pub fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> Rendered {
         match self {
-            Self::Email(channel) => channel.render(delivery, now),
+            Self::Email(channel) => channel.render(delivery, now).into(),
             Self::Webhook(channel) => channel.render(delivery),
-            Self::Chat(channel) => channel.render(delivery),
+            Self::Chat(channel) => channel.render(delivery).into(),
         }
     }
 

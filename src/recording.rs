@@ -166,7 +166,7 @@ fn event(partner: &PartnerRow, customer: &Customer, change: &Change, now: Timest
             .filter(|_| change.event == EventType::Vanished && change.is_replaced()),
         overdue: None,
     };
-    Event::new(change.event, &partner.name, EventPayload::Vetting(Box::new(payload)), now, now)
+    Event::new(change.event, Some(&partner.name), EventPayload::Vetting(Box::new(payload)), now, now)
 }
 
 /// A denial is often followed by a new submission, and a missing entry by its return: both are watched for closely.

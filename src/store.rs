@@ -57,7 +57,7 @@ pub use customer_sync::{ListState, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
 pub use file::was_deleted;
 pub use ids::{CustomerId, PartnerId};
-pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, UnrenderedDelivery};
+pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, Rendered, UnrenderedDelivery};
 pub use overdue::OpenReview;
 pub use polling::{Backoff, ClassCount, DueCustomer, Failed, PartnerRow, Unchanged};
 pub use recipients::{Refusal, Refused};

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use serde_json::json;
 use tracing::warn;
 
@@ -63,7 +64,7 @@ impl Alerter {
         if tx.has_dedup_key(&key).await? {
             return Ok(0);
         }
-        let alert = Alert { key: Some(key), ..expiry_alert(partner, owner, end, left) };
+        let alert = Alert { key: Some(key), ..expiry_alert(partner, owner, end, left, self.routes.zone) };
         warn!(partner = partner.name, "{}", alert.summary);
         enqueue(tx, &self.routes, alert, now).await
     }
@@ -85,7 +86,13 @@ impl CredentialOwner<'_> {
     }
 }
 
-fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Expiry, left: Duration) -> Alert<'p> {
+fn expiry_alert<'p>(
+    partner: &'p PartnerRow,
+    owner: CredentialOwner<'_>,
+    end: Expiry,
+    left: Duration,
+    zone: Tz,
+) -> Alert<'p> {
     let (of, name) = (end.of, owner.name(partner));
     let summary = if left.is_zero() {
         format!("The {of} of {name} has ended")
@@ -96,7 +103,7 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
         summary,
         detail: format!(
             "It ends on {}. From then on {} {}",
-            time_format::moment(end.at),
+            time_format::with_utc(end.at, zone),
             match owner {
                 CredentialOwner::Partner => "Partner Center lets vetwatch in no more, and verdicts are seen late.",
                 CredentialOwner::MailServer(_) => "it lets vetwatch in no more, and its mails wait.",
@@ -104,6 +111,7 @@ fn expiry_alert<'p>(partner: &'p PartnerRow, owner: CredentialOwner<'_>, end: Ex
             of.remedy(&name)
         ),
         figures: json!({ "credential": of, "ends_at": end.at, "days": left.as_secs() / 86_400 }),
+        of_vetwatch: matches!(owner, CredentialOwner::MailServer(_)),
         ..Alert::new(EventType::CredentialExpiring, partner)
     }
 }

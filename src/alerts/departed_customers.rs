@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use chrono_tz::Tz;
 use serde_json::json;
 use tracing::info;
 use vetwatch_core::membership::POLL_DEPARTED_FOR;
@@ -32,8 +33,11 @@ pub async fn report(
     }
     let mut tx = store.begin().await?;
     let lost = tx.take_unreported_departures(partner.id, now).await?;
-    let queued =
-        if lost.is_empty() { 0 } else { alerts::enqueue(&mut tx, routes, departed(partner, &lost), now).await? };
+    let queued = if lost.is_empty() {
+        0
+    } else {
+        alerts::enqueue(&mut tx, routes, departed(partner, &lost, routes.zone), now).await?
+    };
     tx.commit().await?;
     Ok(queued)
 }
@@ -55,7 +59,7 @@ const WHAT_TO_DO: &str = "Ask the customer whether the reseller relationship was
                           customer is polled rarely, for 90 days, and a verdict is still reported. This message is sent \
                           once.";
 
-fn departed<'a>(partner: &'a PartnerRow, lost: &[LostReview]) -> Alert<'a> {
+fn departed<'a>(partner: &'a PartnerRow, lost: &[LostReview], zone: Tz) -> Alert<'a> {
     let (summary, detail, figures) = if let [review] = lost {
         let LostReview { customer_id, label, qualification, .. } = review;
         let why = if review.unlisted {
@@ -69,7 +73,7 @@ fn departed<'a>(partner: &'a PartnerRow, lost: &[LostReview]) -> Alert<'a> {
             format!(
                 "{name} {why}. The review for {}, going on since {}, can no longer be followed.",
                 text::line(qualification, 60),
-                time_format::moment(review.since)
+                time_format::with_utc(review.since, zone)
             ),
             json!({ "customer": label, "customer_id": customer_id, "qualification": qualification }),
         )
@@ -80,6 +84,7 @@ fn departed<'a>(partner: &'a PartnerRow, lost: &[LostReview]) -> Alert<'a> {
         list(
             &mut detail,
             lost.iter().map(|review| (review.label.as_str(), review.qualification.as_str(), review.since)),
+            zone,
         );
         let summary = format!("{} customers left Partner Center in the middle of a review", lost.len());
         (summary, detail, json!({ "reviews": lost.len() }))
@@ -93,11 +98,15 @@ pub(super) fn name(label: &str) -> String {
 }
 
 /// Appends a line per review, at most [`MAX_NAMES_IN_MESSAGE`], and how many more there are.
-pub(super) fn list<'a>(text: &mut String, reviews: impl ExactSizeIterator<Item = (&'a str, &'a str, Timestamp)>) {
+pub(super) fn list<'a>(
+    text: &mut String,
+    reviews: impl ExactSizeIterator<Item = (&'a str, &'a str, Timestamp)>,
+    zone: Tz,
+) {
     let more = reviews.len().saturating_sub(MAX_NAMES_IN_MESSAGE);
     for (label, qualification, since) in reviews.take(MAX_NAMES_IN_MESSAGE) {
         let (name, qualification) = (name(label), text::line(qualification, 60));
-        let _ = write!(text, "\n- {name}: {qualification}, since {}", since.to_utc().format("%-d %B %Y"));
+        let _ = write!(text, "\n- {name}: {qualification}, since {}", time_format::day(since, zone));
     }
     if more > 0 {
         let _ = write!(text, "\n- and {more} more");

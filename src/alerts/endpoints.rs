@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use serde_json::json;
 use tracing::error;
 
@@ -59,7 +60,7 @@ impl Alerter {
         let fails = is_configured && (is_long_failing || health.paused_at.is_some());
         let works = health.failing_since().is_none() && health.paused_at.is_none();
         let (failing_at, alert) = match health.failing_reported_at {
-            None if fails => (Some(now), failing(partner, health, now)),
+            None if fails => (Some(now), failing(partner, health, now, self.routes.zone)),
             Some(reported_at) if works || !is_configured => (None, recovered(partner, health, reported_at, now)),
             _ => return Ok(0),
         };
@@ -96,7 +97,7 @@ pub(super) fn was_reported_recently(health: &EndpointHealth, now: Timestamp) -> 
     health.dead_reported_at.is_some_and(|at| at <= now && now.since(at) < MIN_INTERVAL)
 }
 
-fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timestamp) -> Alert<'a> {
+fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timestamp, zone: Tz) -> Alert<'a> {
     let why = health.last_error.as_deref().unwrap_or("it gave no reason");
     let (since, advice) = match (health.paused_at, health.failing_since()) {
         (Some(paused), _) => (
@@ -114,11 +115,11 @@ fn failing<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, now: Timesta
         ),
     };
     Alert {
-        summary: format!("The endpoint {} has not delivered since {}", health.name, time_format::moment(since)),
+        summary: format!("The endpoint {} has not delivered since {}", health.name, time_format::with_utc(since, zone)),
         detail: format!("{why}. {} waiting for it. {advice}", messages(health.pending)),
         figures: json!({ "endpoint": health.name, "waiting": health.pending, "since": since }),
         exclude_endpoint: Some(&health.name),
-        ..Alert::new(EventType::EndpointFailing, partner)
+        ..Alert::of_vetwatch(EventType::EndpointFailing, partner)
     }
 }
 
@@ -130,7 +131,7 @@ fn recovered<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, at: Timest
             time_format::length(now.since(at))
         ),
         figures: json!({ "endpoint": health.name }),
-        ..Alert::new(EventType::EndpointRecovered, partner)
+        ..Alert::of_vetwatch(EventType::EndpointRecovered, partner)
     }
 }
 
@@ -150,7 +151,7 @@ fn given_up<'a>(partner: &'a PartnerRow, health: &'a EndpointHealth, dead: &Dead
         ),
         figures: json!({ "endpoint": name, "messages": dead.count }),
         exclude_endpoint: Some(name),
-        ..Alert::new(EventType::DeadLetter, partner)
+        ..Alert::of_vetwatch(EventType::DeadLetter, partner)
     }
 }
 
@@ -165,7 +166,7 @@ fn waits_unread<'a>(partner: &'a PartnerRow, unreadable: &Unreadable) -> Alert<'
              there is of it; `vetwatch deliveries redrive {id}` tries it at once."
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
-        ..Alert::new(EventType::DeadLetter, partner)
+        ..Alert::of_vetwatch(EventType::DeadLetter, partner)
     }
 }
 

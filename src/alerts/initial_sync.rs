@@ -68,6 +68,7 @@ fn initial_sync<'a>(
         departed_customers::list(
             &mut detail,
             overdue.iter().map(|(label, what, since)| (label.as_str(), what.as_str(), *since)),
+            reminders.calendar.zone,
         );
     }
     let name = &partner.name;

@@ -71,7 +71,7 @@ impl Alerter {
         let (Some(partner), Some(kind)) = (self.partner_of(&late.about), late.reason.event()) else { return Ok(0) };
         let [what, _, remedy] = late.reason.words();
         let alert = Alert {
-            summary: late.summary(now),
+            summary: late.summary(now, self.routes.zone),
             detail: format!(
                 "What it means: {what}. What helps: {remedy}.{} `vetwatch status` shows how it stands.",
                 if late.reason == Reason::DatabaseDamaged {
@@ -82,6 +82,7 @@ impl Alerter {
             ),
             figures: figures(late.reason, &late.about, Some(late.since)),
             exclude_endpoint: (late.reason == Reason::DeliveryLate).then_some(&*late.about),
+            of_vetwatch: is_of_vetwatch(late.reason),
             ..Alert::new(kind, partner)
         };
         // Checked every 20 seconds, logged once.
@@ -119,6 +120,7 @@ impl Alerter {
                 time_format::length(now.since(raised.reported_at))
             ),
             figures: figures(raised.reason, about, None),
+            of_vetwatch: is_of_vetwatch(raised.reason),
             ..Alert::new(kind, partner)
         };
         let was_outside = self.outside.holds(raised);
@@ -148,6 +150,11 @@ impl Raised {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.reason == other.reason && self.about == other.about
     }
+}
+
+/// Whether it is about an endpoint or the database, and no partner.
+fn is_of_vetwatch(reason: Reason) -> bool {
+    !matches!(reason, Reason::PollingLate | Reason::CustomerListFailing)
 }
 
 fn figures(reason: Reason, about: &str, since: Option<Timestamp>) -> Value {

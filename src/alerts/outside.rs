@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use serde_json::Value;
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -75,15 +76,15 @@ impl Outside {
 
     /// Sends an alert to every endpoint of the operators but the one that it is about. If none accepts, the next round
     /// retries.
-    pub(super) async fn send(&self, alert: &Alert<'_>, event: &Event, now: Timestamp) {
+    pub(super) async fn send(&self, alert: &Alert<'_>, event: &Event, zone: Tz, now: Timestamp) {
         if self.has_sent(alert) {
             return;
         }
         let mut accepted = false;
         for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alert.exclude_endpoint) {
             let id = Uuid::now_v7();
-            let message = channel.render(&UnrenderedDelivery::new(id, vec![event.clone()]), now);
-            let delivery = ClaimedDelivery::without_row(id, message);
+            let message = channel.render(&UnrenderedDelivery::new(id, vec![event.clone()], zone), now);
+            let delivery = ClaimedDelivery::without_row(id, message.message);
             match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(&delivery, now)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {
                     accepted = true;
@@ -151,6 +152,7 @@ mod tests {
             figures: json!({ "reason": Reason::PollingLate.as_str(), "about": partner.name }),
             exclude_endpoint: None,
             key: None,
+            of_vetwatch: false,
         };
         let outside = Outside::default();
         for partner in [&one, &other] {

@@ -97,5 +97,11 @@ fn event(
             reminder: reminder.number,
         }),
     };
-    Event::new(EventType::Overdue, &partner.name, EventPayload::Vetting(Box::new(payload)), review.last_seen_at, now)
+    Event::new(
+        EventType::Overdue,
+        Some(&partner.name),
+        EventPayload::Vetting(Box::new(payload)),
+        review.last_seen_at,
+        now,
+    )
 }

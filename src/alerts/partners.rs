@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use serde_json::json;
 use tracing::{error, info};
 
@@ -14,15 +15,16 @@ use crate::time::Timestamp;
 
 impl Alerter {
     pub(super) async fn check_partner(&self, partner: &PartnerRow, now: Timestamp) -> Result<usize, store::Error> {
+        let zone = self.routes.zone;
         let health = self.store.partner_health(partner.id).await?;
         let failing = health.failing_since.filter(|_| health.failing_for() >= Reason::PartnerFailing.after());
         let (since, alert) = match (health.failing_reported_since, health.mass_absence_since, failing) {
-            (None, Some(since), _) => (Some(since), implausible(partner, since)),
+            (None, Some(since), _) => (Some(since), implausible(partner, since, zone)),
             (None, None, Some(since)) => {
                 let length = health.failing_for();
-                (Some(since), partner_failing(partner, since, &health.last_failure.unwrap_or_default(), length))
+                (Some(since), partner_failing(partner, since, &health.last_failure.unwrap_or_default(), length, zone))
             }
-            (Some(since), None, _) if health.failing_since.is_none() => (None, recovered(partner, since, now)),
+            (Some(since), None, _) if health.failing_since.is_none() => (None, recovered(partner, since, now, zone)),
             _ => return Ok(0),
         };
         if since.is_some() {
@@ -41,7 +43,7 @@ impl Alerter {
     }
 }
 
-fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration) -> Alert<'a> {
+fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, length: Duration, zone: Tz) -> Alert<'a> {
     Alert {
         summary: format!("No good answer from Partner Center for {}", time_format::length(length)),
         detail: format!(
@@ -49,14 +51,14 @@ fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, len
              but it is told late: once Partner Center answers again, with the two times between which it fell. \
              `vetwatch status` shows how it stands.",
             partner.name,
-            time_format::moment(since)
+            time_format::with_utc(since, zone)
         ),
         figures: json!({ "since": since }),
         ..Alert::new(EventType::PartnerFailing, partner)
     }
 }
 
-fn implausible(partner: &PartnerRow, since: Timestamp) -> Alert<'_> {
+fn implausible(partner: &PartnerRow, since: Timestamp, zone: Tz) -> Alert<'_> {
     Alert {
         summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
         detail: format!(
@@ -64,7 +66,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alert<'_> {
              Most likely that is its own trouble, so nothing is recorded as gone until two polls an hour apart agree. \
              Look at some of the customers in Partner Center (`vetwatch status` says how many there are); if it is true, \
              `vetwatch poll --accept --partner {1}` says so. Verdicts are told as ever.",
-            time_format::moment(since),
+            time_format::with_utc(since, zone),
             partner.name
         ),
         figures: json!({ "since": since }),
@@ -72,7 +74,7 @@ fn implausible(partner: &PartnerRow, since: Timestamp) -> Alert<'_> {
     }
 }
 
-fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alert<'_> {
+fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp, zone: Tz) -> Alert<'_> {
     let length = time_format::length(now.since(since));
     Alert {
         summary: format!("Partner Center can be read again, after {length}"),
@@ -80,7 +82,7 @@ fn recovered(partner: &PartnerRow, since: Timestamp, now: Timestamp) -> Alert<'_
             "{} could not be read from {} on. What changed meanwhile is told now, with the two times between which it \
              fell.",
             partner.name,
-            time_format::moment(since)
+            time_format::with_utc(since, zone)
         ),
         figures: json!({ "since": since, "minutes": now.since(since).as_secs() / 60 }),
         ..Alert::new(EventType::PartnerRecovered, partner)

@@ -97,6 +97,6 @@ fn refused<'a>(partner: &'a PartnerRow, endpoint: &'a str, refusals: &[Refusal])
         ),
         figures: json!({ "endpoint": endpoint, "messages": refusals.len(), "recipients": said.len() }),
         exclude_endpoint: Some(endpoint),
-        ..Alert::new(EventType::DeadLetter, partner)
+        ..Alert::of_vetwatch(EventType::DeadLetter, partner)
     }
 }

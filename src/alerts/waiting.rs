@@ -1,5 +1,6 @@
 //! Alerts on deliveries stuck at an endpoint that is not configured, or at one that accepts others.
 
+use chrono_tz::Tz;
 use serde_json::json;
 use tracing::warn;
 
@@ -22,7 +23,7 @@ impl Alerter {
             if stranded.unreported {
                 let mut tx = self.store.begin().await?;
                 tx.mark_stranded_reported(&stranded.endpoint, now).await?;
-                let alert = not_configured(partner, &stranded);
+                let alert = not_configured(partner, &stranded, self.routes.zone);
                 warn!("{}", alert.summary);
                 queued += enqueue(&mut tx, &self.routes, alert, now).await?;
                 tx.commit().await?;
@@ -69,7 +70,7 @@ impl Alerter {
     }
 }
 
-fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alert<'a> {
+fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded, zone: Tz) -> Alert<'a> {
     let Stranded { endpoint, count, oldest_at, .. } = stranded;
     let what = if *count == 1 { "A message waits".to_owned() } else { format!("{count} messages wait") };
     let lost =
@@ -86,10 +87,10 @@ fn not_configured<'a>(partner: &'a PartnerRow, stranded: &Stranded) -> Alert<'a>
              endpoint of that name again. {passed_on} If the endpoint was renamed or will not come back: `vetwatch \
              deliveries redrive --endpoint {endpoint} --to ENDPOINT` tells another one instead.",
             messages(*count),
-            time_format::moment(*oldest_at),
+            time_format::with_utc(*oldest_at, zone),
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
-        ..Alert::new(EventType::DeadLetter, partner)
+        ..Alert::of_vetwatch(EventType::DeadLetter, partner)
     }
 }
 
@@ -107,6 +108,6 @@ fn waits_alone<'a>(partner: &'a PartnerRow, first: &LoneWait, count: usize, now:
              {id} --to ENDPOINT` tells another endpoint instead."
         ),
         figures: json!({ "endpoint": endpoint, "messages": count }),
-        ..Alert::new(EventType::DeadLetter, partner)
+        ..Alert::of_vetwatch(EventType::DeadLetter, partner)
     }
 }

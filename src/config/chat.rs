@@ -7,7 +7,7 @@ use super::http;
 use super::section::Section;
 use super::values::unknown_kind;
 use crate::delivery::chat::{ChatService, ChatSettings, ntfy, slack, teams};
-use crate::delivery::http::HttpSettings;
+use crate::delivery::http::{HttpSettings, origin};
 
 type Read = fn(&mut Section<'_>) -> Option<ChatSettings>;
 
@@ -89,10 +89,10 @@ fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     let mut http = http::read(section);
     // ntfy would take it for a topic, and the JSON for a text.
     if let Some(settings) = http.take_if(|http| http.url.path() != "/" || http.url.query().is_some()) {
-        let server = settings.url.host_str().unwrap_or_default();
+        let server = origin(&settings.url);
         section.problem(
             key,
-            format!("is more than the server's address (https://{server}/); the topic has a key of its own"),
+            format!("is more than the server's address, {server}/; the topic has a key of its own, topic"),
         );
     }
     let token = section.secret_in_header("token_file");

@@ -46,7 +46,7 @@ pub(super) fn read(
         let url = http::url_of(&secret);
         url.map_err(|problem| section.problem("heartbeat_url_file", format!("what the file holds {problem}"))).ok()
     });
-    let routes = Routes { routes, operators, profiles: endpoints.profiles.clone() };
+    let routes = Routes { routes, operators, profiles: endpoints.profiles.clone(), zone: calendar.zone };
     // With a mistake in a route or an endpoint, what is not routed says nothing.
     if root.context().report.is_clean() {
         warn_unrouted(root, &routes, &endpoints.names);

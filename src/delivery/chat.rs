@@ -73,7 +73,9 @@ impl ChatChannel {
     #[must_use]
     pub fn new(settings: ChatSettings) -> Self {
         let ChatSettings { http, service, topic } = settings;
-        Self { service, topic, poster: HttpSender::new(http) }
+        // Without a token it may need one.
+        let keys = if topic.is_some() { vec!["token_file"] } else { Vec::new() };
+        Self { service, topic, poster: HttpSender::new(http).with_credentials(keys) }
     }
 
     /// Renders the message. It holds no secret, because it is stored.

@@ -165,8 +165,8 @@ impl Dispatcher {
     }
 
     fn claim_params<'a>(&'a self, now: Timestamp, in_flight: &'a [i64]) -> Claim<'a> {
-        let Sender { endpoint, channel, .. } = &*self.sender;
-        Claim { endpoint, format: channel.format(), now, lease: LEASE, in_flight }
+        let Sender { endpoint, channel, settings, .. } = &*self.sender;
+        Claim { endpoint, format: channel.format(), settings, zone: self.routes.zone, now, lease: LEASE, in_flight }
     }
 }
 

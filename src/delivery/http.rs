@@ -37,6 +37,8 @@ pub struct HttpSender {
     settings: HttpSettings,
     deadline: Duration,
     lookup: Lookup,
+    /// The configuration's keys of what it logs in with; the URL has keys of its own.
+    credentials: Vec<&'static str>,
     /// Or why there is none, which every attempt reports.
     client: Result<Client, String>,
 }
@@ -54,22 +56,30 @@ impl HttpSender {
         Self::with(settings, DEADLINE, client::system())
     }
 
+    /// The configuration's keys of what it logs in with, which a refusal of the login names.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Vec<&'static str>) -> Self {
+        Self { credentials, ..self }
+    }
+
     /// Replaces the deadline of 30 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self::with(self.settings, deadline, self.lookup)
+        let credentials = self.credentials;
+        Self::with(self.settings, deadline, self.lookup).with_credentials(credentials)
     }
 
     /// Replaces the system's resolver. Its results are checked all the same.
     #[must_use]
     pub fn with_lookup(self, lookup: Lookup) -> Self {
-        Self::with(self.settings, self.deadline, lookup)
+        let credentials = self.credentials;
+        Self::with(self.settings, self.deadline, lookup).with_credentials(credentials)
     }
 
     fn with(settings: HttpSettings, deadline: Duration, lookup: Lookup) -> Self {
         settings.learn_secrets();
         let client = client::client(&settings, deadline / 2, lookup.clone());
-        Self { settings, deadline, lookup, client }
+        Self { settings, deadline, lookup, credentials: Vec::new(), client }
     }
 
     /// Makes one attempt. Ends within the deadline, and shows only scheme and host of the URL.
@@ -103,7 +113,8 @@ impl HttpSender {
     /// The result if there is no response.
     fn failed(&self, error: reqwest::Error) -> AttemptResult {
         let tls_error = tls_error(&error);
-        let unreached = error.is_connect() || tls_error.is_some();
+        let is_tls = tls_error.is_some();
+        let unreached = error.is_connect() || is_tls;
         // Otherwise the connection broke while the message or the response was in transit.
         let outcome = if unreached { Outcome::Unavailable } else { Outcome::Unconfirmed };
         let by = match &self.settings.proxy {
@@ -121,7 +132,11 @@ impl HttpSender {
             None if unreached => "",
             None => UNKNOWN,
         };
-        self.reported(outcome, &format!("{by}{}{hint}", redact::words(&error_chain(&error.without_url()))))
+        let why = error_chain(&error.without_url());
+        // Only an error of TLS can repeat what the server says; all else is worded here, and a path such as `/private`
+        // must not black it out.
+        let why = if is_tls { redact::words(&why) } else { why };
+        self.reported(outcome, &format!("{by}{why}{hint}"))
     }
 
     /// The result of a response. Its status has arrived, and nothing in the body can change that.
@@ -147,17 +162,30 @@ impl HttpSender {
         let read = timeout_at(end.min(Instant::now() + BODY_DEADLINE), read_beginning(response, &mut body)).await; // or what has come
         let is_whole = read.unwrap_or(false);
         let body = String::from_utf8_lossy(&body);
+        let outcome = classify_response(status, &body).unwrap_or(usual);
+        if outcome == Outcome::AuthRejected {
+            text.push_str(&self.where_to_look(status));
+        }
         if !body.trim().is_empty() {
             text.push_str(": ");
             // Sanitize first: the characters that it removes may have split a secret.
             text.push_str(&redact::words(&text::lines(&body, MAX_BODY_BYTES)));
         }
-        match classify_response(status, &body).unwrap_or(usual) {
+        match outcome {
             // A success whose body, which this service puts its result into, was cut off.
             Outcome::Retry { .. } if status.is_success() && !is_whole => {
                 self.reported(Outcome::Unconfirmed, &format!("{text} (the answer broke off{UNKNOWN})"))
             }
             outcome => self.reported(outcome, &text),
+        }
+    }
+
+    /// Where the cause of a refused login may be.
+    fn where_to_look(&self, status: StatusCode) -> String {
+        let is_login = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        match self.credentials.as_slice() {
+            keys if is_login && !keys.is_empty() => format!(" (look at {})", keys.join(" and ")),
+            _ => " (look at the URL)".to_owned(),
         }
     }
 

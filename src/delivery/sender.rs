@@ -28,7 +28,8 @@ pub struct Sender {
     pub policy: RetryPolicy,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// A digest of the endpoint's settings, without secrets: a paused endpoint is resumed when it changes.
+    /// A digest of the endpoint's settings, without secrets: a paused endpoint is resumed when it changes, and what its
+    /// template failed on is forgotten.
     pub settings: String,
     /// No new attempt begins once this is cancelled.
     pub stop: CancellationToken,

@@ -18,7 +18,7 @@ use crate::delivery::message::DIGEST;
 use crate::delivery::{AttemptResult, Outcome};
 use crate::event::{Event, EventData};
 use crate::redact;
-use crate::store::{ClaimedDelivery, UnrenderedDelivery};
+use crate::store::{ClaimedDelivery, Rendered, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// The most events in a digest, unless configured.
@@ -59,9 +59,15 @@ impl WebhookChannel {
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
         let WebhookSettings { http, secrets, template, authorization, max_events: _ } = settings;
+        let keys = [
+            ("secret_file", !secrets.is_empty()),
+            ("template_secret_file", template.as_ref().is_some_and(|template| template.secret().is_some())),
+            ("authorization_file", authorization.is_some()),
+        ];
+        let keys = keys.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
         let sent = template.iter().filter_map(Template::secret).chain(&authorization);
         sent.for_each(|secret| redact::learn(secret.expose_secret()));
-        Self { secrets, template, authorization, poster: HttpSender::new(http) }
+        Self { secrets, template, authorization, poster: HttpSender::new(http).with_credentials(keys) }
     }
 
     /// Replaces the deadline of 30 seconds.
@@ -79,12 +85,16 @@ impl WebhookChannel {
     /// Renders the body. It holds no secret, because it is stored. One event is sent as itself, several (or none) as a
     /// digest. If the template fails, the standard body is used: the message is never lost.
     #[must_use]
-    pub fn render(&self, delivery: &UnrenderedDelivery) -> String {
-        let Some(template) = &self.template else { return standard_body(delivery) };
-        template.render(delivery).unwrap_or_else(|flaw| {
-            error!(delivery.id = %delivery.id, %flaw, "a message's template failed; it goes in its built-in form");
-            if template.is_json() { standard_body(delivery) } else { delivery.message().text() }
-        })
+    pub fn render(&self, delivery: &UnrenderedDelivery) -> Rendered {
+        let Some(template) = &self.template else { return standard_body(delivery).into() };
+        match template.render(delivery) {
+            Ok(message) => message.into(),
+            Err(flaw) => {
+                error!(delivery.id = %delivery.id, %flaw, "a message's template failed; it goes in its built-in form");
+                let message = if template.is_json() { standard_body(delivery) } else { delivery.message().text() };
+                Rendered { message, template_error: Some(flaw.to_string()) }
+            }
+        }
     }
 
     pub(super) fn format(&self) -> &'static str {

@@ -141,7 +141,27 @@ impl WriteTx {
         .await
     }
 
-    /// Resumes an endpoint that was paused under other settings. Called at start.
+    /// Records that the endpoint's template failed on a message.
+    pub(super) async fn note_template_failure(
+        &mut self,
+        endpoint: &str,
+        error: &str,
+        settings: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "insert into endpoint (name, template_failed_at, template_error, template_settings) values (?1, ?2, ?3, ?4)
+             on conflict (name) do update set template_failed_at = ?2, template_error = ?3, template_settings = ?4",
+            endpoint,
+            now.as_millis(),
+            error,
+            settings
+        ))
+        .await
+    }
+
+    /// Resumes an endpoint that was paused under other settings, and forgets what another template failed on. Called at
+    /// start.
     pub async fn resume_endpoint_if_changed(
         &mut self,
         endpoint: &str,
@@ -157,7 +177,13 @@ impl WriteTx {
         if changed.fetch_one(&mut *self.tx).await? {
             self.resume_endpoint(endpoint, now).await?;
         }
-        Ok(())
+        self.run(sqlx::query!(
+            "update endpoint set template_failed_at = null, template_error = null, template_settings = null
+             where name = ?1 and template_settings is not ?2 and template_failed_at is not null",
+            endpoint,
+            settings
+        ))
+        .await
     }
 
     /// Resumes an endpoint. The time of the pause does not count towards giving up its deliveries.

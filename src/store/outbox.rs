@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use uuid::Uuid;
 
 use super::{Error, Store, WriteTx, json, row_error, to_count, unreadable};
@@ -50,13 +51,29 @@ pub struct UnrenderedDelivery {
     /// The customer's contact, a further recipient.
     pub recipient: Option<String>,
     pub failover_from: Option<FailoverFrom>,
+    /// In which people read its times.
+    pub zone: Tz,
 }
 
 impl UnrenderedDelivery {
     /// A delivery to the endpoint's own recipients, which stands in for none.
     #[must_use]
-    pub const fn new(id: Uuid, events: Vec<Event>) -> Self {
-        Self { id, events, recipient: None, failover_from: None }
+    pub const fn new(id: Uuid, events: Vec<Event>, zone: Tz) -> Self {
+        Self { id, events, recipient: None, failover_from: None, zone }
+    }
+}
+
+/// A message as every attempt sends it.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    pub message: String,
+    /// Why it is in its built-in form, if the endpoint's template failed.
+    pub template_error: Option<String>,
+}
+
+impl From<String> for Rendered {
+    fn from(message: String) -> Self {
+        Self { message, template_error: None }
     }
 }
 
@@ -75,6 +92,10 @@ pub struct Claim<'a> {
     pub endpoint: &'a str,
     /// The format of the endpoint's messages: `email`, `teams`.
     pub format: &'a str,
+    /// Identifies the endpoint's settings.
+    pub settings: &'a str,
+    /// In which people read the message's times.
+    pub zone: Tz,
     pub now: Timestamp,
     /// How far ahead the next attempt is set.
     pub lease: Duration,
@@ -119,7 +140,7 @@ impl WriteTx {
         &mut self,
         claim: Claim<'_>,
         defer_until: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
-        render: impl Fn(&UnrenderedDelivery) -> String,
+        render: impl Fn(&UnrenderedDelivery) -> Rendered,
     ) -> Result<Option<ClaimedDelivery>, Error> {
         let mut renewed = 0;
         for _ in 0..MAX_DEFERRED_PER_CLAIM {
@@ -150,7 +171,7 @@ impl WriteTx {
         sequence: i64,
         claim: Claim<'_>,
         defer_until: impl Fn(&[Event], Timestamp) -> Option<Timestamp>,
-        render: impl Fn(&UnrenderedDelivery) -> String,
+        render: impl Fn(&UnrenderedDelivery) -> Rendered,
     ) -> Result<Option<ClaimedDelivery>, Error> {
         let until = match self.deferrable_since(sequence).await? {
             Some(enqueued_at) => defer_until(&self.events_of(sequence).await?, enqueued_at),
@@ -167,17 +188,17 @@ impl WriteTx {
         &mut self,
         sequence: i64,
         claim: Claim<'_>,
-        render: impl Fn(&UnrenderedDelivery) -> String,
+        render: impl Fn(&UnrenderedDelivery) -> Rendered,
     ) -> Result<ClaimedDelivery, Error> {
-        let Claim { endpoint, format, now, lease, .. } = claim;
+        let Claim { endpoint, format, settings, zone, now, lease, .. } = claim;
         let lease_until = now.after(lease).as_millis();
         let row = sqlx::query!(
-            "select id, attempts, retry_index, message, format, final_replies, recipient, failover_from from delivery where sequence = ?",
+            "select id, attempts, retry_index, message, format, template_error, final_replies, recipient, failover_from from delivery where sequence = ?",
             sequence
         )
         .fetch_one(&mut *self.tx)
         .await
-        .map_err(row_error("delivery", sequence, "id attempts retry_index message format final_replies recipient failover_from"))?;
+        .map_err(row_error("delivery", sequence, "id attempts retry_index message format template_error final_replies recipient failover_from"))?;
         let id = &row.id;
         // Read everything before anything is written.
         let uuid = Uuid::parse_str(id).map_err(unreadable("delivery", id, "id"))?;
@@ -189,25 +210,31 @@ impl WriteTx {
         let final_replies =
             serde_json::from_str(&row.final_replies).map_err(unreadable("delivery", id, "final_replies"))?;
         let same_format = row.format.as_deref().is_none_or(|stored| stored == format);
-        let message = if let Some(frozen) = row.message.filter(|_| same_format) {
-            frozen
+        let Rendered { message, template_error } = if let Some(message) = row.message.filter(|_| same_format) {
+            Rendered { message, template_error: row.template_error }
         } else {
             let failover_from = match row.failover_from {
                 Some(endpoint) => Some(self.failover_from(sequence, endpoint).await?),
                 None => None,
             };
             let events = self.events_of(sequence).await?;
-            render(&UnrenderedDelivery { id: uuid, events, recipient: row.recipient.clone(), failover_from })
+            let draft = UnrenderedDelivery { id: uuid, events, recipient: row.recipient.clone(), failover_from, zone };
+            let rendered = render(&draft);
+            if let Some(error) = &rendered.template_error {
+                self.note_template_failure(endpoint, error, settings, now).await?;
+            }
+            rendered
         };
         self.run(sqlx::query!(
-            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, format = ?4,
+            "update delivery set attempts = ?1, next_attempt_at = ?2, message = ?3, format = ?4, template_error = ?6,
                                  unreadable_since = null, unreadable_reported_at = null
              where sequence = ?5",
             attempt,
             lease_until,
             message,
             format,
-            sequence
+            sequence,
+            template_error
         ))
         .await?;
         self.run(sqlx::query!(

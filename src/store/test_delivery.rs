@@ -1,7 +1,7 @@
 //! Test messages: ordinary deliveries, but tried before the others, and while their endpoint is backing off.
 
 use super::columns::NullableTime;
-use super::{Claim, ClaimedDelivery, Error, Store, UnrenderedDelivery, WriteTx, doing};
+use super::{Claim, ClaimedDelivery, Error, Rendered, Store, UnrenderedDelivery, WriteTx, doing};
 use crate::event::Event;
 use crate::time::Timestamp;
 
@@ -80,7 +80,7 @@ impl WriteTx {
         &mut self,
         id: &str,
         claim: Claim<'_>,
-        render: impl Fn(&UnrenderedDelivery) -> String,
+        render: impl Fn(&UnrenderedDelivery) -> Rendered,
     ) -> Result<Option<ClaimedDelivery>, Error> {
         let free = sqlx::query_scalar!(
             "select sequence from delivery d

@@ -57,7 +57,10 @@ fn denied(change: impl FnOnce(&mut VettingChange)) -> Event {
 }
 
 fn render(channel: &EmailChannel) -> String {
-    channel.render(&UnrenderedDelivery::new(ID, vec![denied(|_| ())]), Timestamp::from_millis(1_795_252_445_000))
+    channel.render(
+        &UnrenderedDelivery::new(ID, vec![denied(|_| ())], chrono_tz::UTC),
+        Timestamp::from_millis(1_795_252_445_000),
+    )
 }
 
 async fn deliver(channel: &EmailChannel) -> AttemptResult {
@@ -90,7 +93,8 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
                 .to_owned();
         news.vetting_reason = Some("Not an Education Customer & \"more\"".to_owned());
     });
-    let message = channel.render(&UnrenderedDelivery::new(ID, vec![event]), Timestamp::from_millis(1_795_252_445_000));
+    let message = channel
+        .render(&UnrenderedDelivery::new(ID, vec![event], chrono_tz::UTC), Timestamp::from_millis(1_795_252_445_000));
     let report = channel.deliver(&ClaimedDelivery::without_row(ID, message)).await;
 
     assert_eq!(report.outcome, Outcome::Accepted, "{}", report.detail);

@@ -126,8 +126,8 @@ async fn a_review_in_whose_place_the_denial_of_before_stands_is_told_to_be_gone(
     assert_eq!(events(&world).await, ["vetting.denied | 1", "vetting.submitted | 2", "vetting.vanished | 2"]);
     world.deliver().await;
     let mail = plain_text(&world.mail.mails()[1]).split_whitespace().collect::<Vec<_>>().join(" ");
-    let said = "The request of 3 December 2025 of Contoso School for Education is no longer shown; what stands is the \
-                denial of 24 November 2025.";
+    let said = "The request of 3 Dec 2025 of Contoso School for Education is no longer shown; what stands is the \
+                denial of 24 Nov 2025.";
     assert!(mail.contains(said), "{mail}");
     assert_eq!(world.hook.hooks()[1].json()["data"]["gone_created_at"], json!(began));
 }

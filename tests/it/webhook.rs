@@ -185,7 +185,7 @@ async fn deliver_at(channel: &WebhookChannel, now: Timestamp) -> AttemptResult {
     if let vetwatch::event::EventPayload::Vetting(news) = &mut event.data.subject {
         "École \"大学\"\r\n</script>".clone_into(&mut news.customer.name);
     }
-    let message = channel.render(&UnrenderedDelivery::new(ID, vec![event]));
+    let message = channel.render(&UnrenderedDelivery::new(ID, vec![event], chrono_tz::UTC)).message;
     let report = channel.deliver(&ClaimedDelivery::without_row(ID, message), now).await;
     let shown = format!("{report:?} {channel:?}");
     assert!(!shown.contains("T0KEN") && !shown.contains("S3CRET"), "{shown}");

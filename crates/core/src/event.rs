@@ -125,9 +125,15 @@ pub struct Event {
 impl Event {
     /// A new event with a random id. The ids of verdicts are deterministic: see the module `ids`.
     #[must_use]
-    pub fn new(kind: EventType, partner: &str, subject: EventPayload, observed_at: Timestamp, now: Timestamp) -> Self {
+    pub fn new(
+        kind: EventType,
+        partner: Option<&str>,
+        subject: EventPayload,
+        observed_at: Timestamp,
+        now: Timestamp,
+    ) -> Self {
         let event_id = Uuid::now_v7();
-        let data = EventData { event_id, partner: partner.to_owned(), subject, observed_at, test: false };
+        let data = EventData { event_id, partner: partner.map(str::to_owned), subject, observed_at, test: false };
         Self { kind, occurred_at: now, data }
     }
 }
@@ -136,7 +142,8 @@ impl Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventData {
     pub event_id: Uuid,
-    pub partner: String,
+    /// `None` for an event about vetwatch itself: an endpoint, the database.
+    pub partner: Option<String>,
     #[serde(flatten)]
     pub subject: EventPayload,
     pub observed_at: Timestamp,

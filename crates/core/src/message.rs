@@ -10,8 +10,10 @@ pub mod time_format;
 
 use std::fmt;
 
-use serde::Serialize;
+use chrono_tz::Tz;
+use serde::{Serialize, Serializer};
 
+use self::advice::Step;
 use self::digest::Digest;
 use crate::event::{Event, EventData, EventPayload, EventType, OperationalNotice};
 use crate::text;
@@ -40,7 +42,7 @@ pub struct Message {
 pub struct Item {
     pub tone: Severity,
     /// `Denied`.
-    pub label: String,
+    pub label: Label,
     /// `Contoso School`.
     pub title: String,
     /// Tells customers of one name apart; empty if there is none, or if it is the title.
@@ -57,14 +59,48 @@ pub struct Item {
     pub reason: Option<String>,
     /// The reason, or another short remark beside the label; may be empty.
     pub summary_text: String,
-    /// `Decided 21 Nov 2026, 09:14 UTC`
+    /// `Decided 21 Nov 2026, 10:14 CET`
     pub when: String,
     pub facts: Vec<Fact>,
-    pub steps: Vec<String>,
+    pub steps: Vec<Step>,
     /// To Partner Center.
     pub link: Option<String>,
     /// Facts for a person that follows it up.
     pub small: Vec<Fact>,
+}
+
+/// What an event is called, and how several of them are counted. Serialized, it is the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    text: &'static str,
+    /// One, and several: `need attention`.
+    counted: [&'static str; 2],
+    /// A test among real events.
+    test: bool,
+}
+
+impl Label {
+    const fn new(text: &'static str, counted: [&'static str; 2]) -> Self {
+        Self { text, counted, test: false }
+    }
+
+    /// `3 denied`.
+    fn counted(&self, count: usize) -> String {
+        let [one, several] = self.counted;
+        format!("{count} {}{}", if self.test { "test: " } else { "" }, if count == 1 { one } else { several })
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.test { "Test: " } else { "" }, self.text)
+    }
+}
+
+impl Serialize for Label {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,7 +126,7 @@ pub enum Severity {
 }
 
 /// `1. Wait.`, `2. …`
-pub fn numbered(steps: &[String]) -> impl Iterator<Item = String> {
+pub fn numbered<S: fmt::Display>(steps: &[S]) -> impl Iterator<Item = String> {
     steps.iter().enumerate().map(|(index, step)| format!("{}. {step}", index + 1))
 }
 
@@ -99,13 +135,14 @@ fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
 }
 
 impl Message {
-    /// The message about `events`. Without any, the message says that there is nothing.
+    /// The message about `events`, for readers in `zone`. Without any events, the message says that there is nothing.
     #[must_use]
-    pub fn of(events: &[Event]) -> Self {
+    pub fn of(events: &[Event], zone: Tz) -> Self {
         let mut sorted: Vec<&Event> = events.iter().collect();
         sorted.sort_by_key(|event| (event.data.test, severity(event.kind)));
         let test = !events.is_empty() && events.iter().all(|event| event.data.test);
-        let items: Vec<_> = sorted.into_iter().map(|event| item(event).marked(event.data.test && !test)).collect();
+        let items: Vec<_> =
+            sorted.into_iter().map(|event| item(event, zone).marked(event.data.test && !test)).collect();
         let (kind, subject) = match (events, items.as_slice()) {
             ([event], [item]) => {
                 let about_us = matches!(event.data.subject, EventPayload::Monitor(_));
@@ -164,11 +201,14 @@ impl Item {
         if !test {
             return self;
         }
-        Self { label: format!("Test: {}", self.label), headline: format!("Test: {}", self.headline), ..self }
+        let label = Label { test: true, ..self.label };
+        Self { label, headline: format!("Test: {}", self.headline), ..self }
     }
 
     fn write_text(&self, text: &mut String) {
-        push_lines(text, [&self.headline, "", &self.what, ""]);
+        push_lines(text, [&*self.headline]);
+        push_lines(text, Some(&self.about).filter(|_| self.attempt.is_some()));
+        push_lines(text, ["", &self.what, ""]);
         if let Some(reason) = &self.reason {
             push_lines(text, [&format!("Microsoft's reason: {reason}"), ""]);
         }
@@ -185,31 +225,34 @@ impl Item {
     }
 }
 
-fn item(event: &Event) -> Item {
+fn item(event: &Event, zone: Tz) -> Item {
     match &event.data.subject {
-        EventPayload::Vetting(change) => vetting::item(event.kind, &event.data, change, event.occurred_at),
-        EventPayload::Monitor(notice) => monitor(event.kind, &event.data, notice, event.occurred_at),
+        EventPayload::Vetting(change) => vetting::item(event.kind, &event.data, change, event.occurred_at, zone),
+        EventPayload::Monitor(notice) => monitor(event.kind, &event.data, notice, event.occurred_at, zone),
     }
 }
 
-fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occurred_at: Timestamp) -> Item {
+fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occurred_at: Timestamp, zone: Tz) -> Item {
     let (tone, label) = match event {
         EventType::PartnerRecovered
         | EventType::CustomersRecovered
         | EventType::PollingRecovered
-        | EventType::EndpointRecovered => (Severity::Good, "Works again"),
-        EventType::InitialSync => (Severity::Plain, "vetwatch has begun to watch"),
-        _ => (Severity::Warning, "vetwatch needs attention"),
+        | EventType::EndpointRecovered => (Severity::Good, Label::new("Works again", ["works again", "work again"])),
+        EventType::InitialSync => (
+            Severity::Plain,
+            Label::new("vetwatch has begun to watch", ["partner is watched now", "partners are watched now"]),
+        ),
+        _ => (Severity::Warning, Label::new("vetwatch needs attention", ["needs attention", "need attention"])),
     };
     let title = text::line(&notice.summary, 200);
-    let mut facts = vec![fact("When", time_format::moment(occurred_at))];
-    facts.extend(notice.figures.iter().map(|(name, value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        fact(text::line(&name.replace('_', " "), 60), text::line(&value, 300))
-    }));
+    let mut facts = vec![fact("When", time_format::with_utc(occurred_at, zone))];
+    // The reason is for programs: the summary says the same in words.
+    let figures = notice.figures.iter().filter(|(name, _)| *name != "reason");
+    facts.extend(figures.map(|(name, value)| fact(figure_name(name), figure(value, zone))));
+    let partner = data.partner.as_deref().map(|partner| fact("Partner Center account", text::line(partner, 80)));
     Item {
         tone,
-        label: label.to_owned(),
+        label,
         headline: title.clone(),
         title,
         domain: String::new(),
@@ -218,14 +261,29 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         what: text::lines(&notice.detail, 4000),
         reason: None,
         summary_text: text::line(&notice.detail, 4000),
-        when: time_format::brief(None, occurred_at),
+        when: time_format::brief(None, occurred_at, zone),
         facts,
         steps: Vec::new(),
         link: None,
-        small: vec![
-            fact("Partner Center account", text::line(&data.partner, 80)),
-            fact("Event", data.event_id.to_string()),
-        ],
+        small: partner.into_iter().chain([fact("Event", data.event_id.to_string())]).collect(),
+    }
+}
+
+/// `in_review` as `In review`.
+fn figure_name(name: &str) -> String {
+    let mut name = text::line(&name.replace('_', " "), 60);
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    name
+}
+
+/// A figure for people: a time in their zone, anything else as it is.
+fn figure(value: &serde_json::Value, zone: Tz) -> String {
+    let Some(text) = value.as_str() else { return text::line(&value.to_string(), 300) };
+    match serde_json::from_value::<Timestamp>(value.clone()) {
+        Ok(at) => time_format::with_utc(at, zone),
+        Err(_) => text::line(text, 300),
     }
 }
 

@@ -32,7 +32,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $after,)* }
             }
 
-            /// The event for the operators; `None` if vetwatch cannot report it itself.
+            /// The event for the operators; `None` if there is none.
             #[must_use]
             pub const fn event(self) -> Option<EventType> {
                 match self { $(Self::$variant => $event,)* }
@@ -123,6 +123,10 @@ reasons! {
         "a message was given up",
         "after a minute, those of an endpoint together, over another endpoint",
         "`vetwatch deliveries list --state dead`, mend the cause, `vetwatch deliveries redrive ID`";
+    TemplateFailed = "template_failed", Duration::ZERO, None,
+        "an endpoint's template failed on a message within 7 days, and the template is still the same",
+        "the message itself was sent, in its built-in form",
+        "`vetwatch deliveries show ID` has the error; correct the template, and restart";
     CredentialExpiring = "credential_expiring", Duration::ZERO, Some(EventType::CredentialExpiring),
         "a secret, certificate or refresh token ends within 14 days",
         "30, 14, 7, 3 and 1 days before, and when it has ended",

@@ -5,6 +5,8 @@ pub mod matching;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono_tz::Tz;
+
 use crate::event::{Event, EventPayload, EventType, VettingChange};
 use crate::qualification;
 use crate::quiet_hours::QuietHours;
@@ -85,7 +87,7 @@ impl<'a> From<&'a Event> for RoutingInput<'a> {
             EventPayload::Vetting(change) => Some(&**change),
             EventPayload::Monitor(_) => None,
         };
-        Self { event: event.kind, partner: &event.data.partner, vetting }
+        Self { event: event.kind, partner: event.data.partner.as_deref().unwrap_or_default(), vetting }
     }
 }
 
@@ -123,6 +125,8 @@ pub struct Routes {
     pub operators: Vec<String>,
     /// By endpoint name.
     pub profiles: BTreeMap<String, EndpointProfile>,
+    /// `[schedule] timezone`: the times that people read are in it.
+    pub zone: Tz,
 }
 
 impl Routes {

@@ -59,6 +59,10 @@ fn page_of(style: Style, detail: &DeliveryDetail) -> String {
         }
     }
     let _ = writeln!(page, "\n{}", style.heading("Message"));
+    if let Some(error) = &detail.template_error {
+        let _ =
+            writeln!(page, "  In its built-in form, because the endpoint's template failed: {}", text::terminal(error));
+    }
     match &detail.message {
         Some(message) => page += &(text::terminal_lines(message) + "\n"),
         None => page += "  It is written when the first attempt begins.\n",

@@ -75,6 +75,8 @@ fn what_is_wrong_with_a_chat_is_shown() {
             of("kind = 'teams'"),
             of("kind = 'slack'\nurl = 'http://hooks.slack.com/services/T/B/x'\nsecret_file = 'x'"),
             of("kind = 'ntfy'\nurl = 'https://ntfy.sh/my-topic'"),
+            of("kind = 'ntfy'\nurl = 'https://ntfy.contoso.example:8443/my-topic?auth=x'\ntopic = 'a'"),
+            of("kind = 'ntfy'\nurl = 'http://127.0.0.1:2586/my-topic'\ntopic = 'a'"),
             of("kind = 'ntfy'\nurl = 'https://ntfy.sh'\ntopic = 'a'\ntopic_file = 'bad'"),
             of("kind = 'ntfy'\nurl = 'https://ntfy.sh'\ntopic_file = 'bad'\ntoken_file = 'worse'"),
             of("kind = 'ntfy'\nurl = 'https://ntfy.sh'\ntopic = 'a/b'\ntoken = 'S3CRET'"),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ChatService, item_line};
 use crate::delivery::Outcome;
+use crate::delivery::message::digest::sections;
 use crate::delivery::message::{Fact, Item, Message, Severity, numbered};
 use crate::text;
 
@@ -69,7 +70,7 @@ fn single(item: &Item) -> Vec<Value> {
     blocks.push(section(&plain(&item.what, MAX_TEXT)));
     // Events can carry any number of figures.
     for facts in item.facts.chunks(MAX_FACTS).take(4) {
-        let pair = |Fact { name, value }: &Fact| [plain(name, MAX_FIELD), plain(value, MAX_FIELD)];
+        let pair = |Fact { name, value }: &Fact| [label(name), plain(value, MAX_FIELD)];
         let fields: Vec<_> = facts.iter().flat_map(pair).collect();
         blocks.push(json!({"type": "section", "fields": fields}));
     }
@@ -89,16 +90,23 @@ fn single(item: &Item) -> Vec<Value> {
     blocks
 }
 
-/// One line per event and one block per line, or per several lines if there are more than Slack allows blocks.
+/// A heading for each label, below it a line per event and a block per line, or per several lines if there are more than
+/// Slack allows blocks.
 fn digest(message: &Message) -> Vec<Value> {
-    let lines: Vec<_> =
-        message.items.iter().map(|item| format!("{} {}: {}", sign(item.tone), item.label, item_line(item))).collect();
-    let each = lines.len().div_ceil(MAX_LINE_BLOCKS).max(1);
+    let sections = sections(&message.items);
+    let blocks = |each: usize| sections.iter().map(|(_, items)| 1 + items.len().div_ceil(each)).sum::<usize>();
+    let each =
+        (1..=message.items.len()).find(|each| blocks(*each) <= MAX_LINE_BLOCKS).unwrap_or(message.items.len().max(1));
     let mut blocks = vec![header(&message.subject)];
-    blocks.extend(lines.chunks(each).map(|lines| {
-        let cut: Vec<_> = lines.iter().map(|line| text::line(line, (MAX_TEXT / each).min(600) - 1)).collect();
-        section(&plain(&cut.join("\n"), MAX_TEXT))
-    }));
+    for (label, items) in sections {
+        let tone = items.first().map_or(Severity::Plain, |item| item.tone);
+        blocks.push(section(&ours(&format!("{} *{label}* ({})", sign(tone), items.len()))));
+        blocks.extend(items.chunks(each).map(|items| {
+            let cut: Vec<_> =
+                items.iter().map(|item| text::line(&item_line(item), (MAX_TEXT / each).clamp(8, 600) - 1)).collect();
+            section(&plain(&cut.join("\n"), MAX_TEXT))
+        }));
+    }
     blocks
 }
 
@@ -119,6 +127,15 @@ fn plain(text: &str, max: usize) -> Value {
 /// Our own words, with formatting. `verbatim`: Slack does not look for names and addresses in it.
 fn ours(text: &str) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
+}
+
+/// The name of a fact, bold beside its plain value. Names are our own; one that could be markup is not taken for it.
+fn label(name: &str) -> Value {
+    if name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '\'')) {
+        ours(&format!("*{name}*"))
+    } else {
+        plain(name, MAX_FIELD)
+    }
 }
 
 /// At most `max` characters, and at least one: Slack rejects an empty text.

@@ -79,13 +79,14 @@ fn root(message: &Message, body: &[Value]) -> Value {
         "version": "1.4",
         "fallbackText": text::line(&message.subject, 300),
         "body": body,
+        "msteams": {"width": "Full"}, // else it is as narrow as on a phone
     })
 }
 
 fn single(item: &Item, longest: usize) -> Vec<Value> {
     let cut = |text: &str| text::line(text, longest);
     let mut head = vec![
-        text(&cut(&item.label), json!({"weight": "Bolder", "color": color(item.tone)})),
+        text(&cut(&item.label.to_string()), json!({"weight": "Bolder", "color": color(item.tone)})),
         text(&cut(&item.title), json!({"weight": "Bolder", "size": "Large"})),
     ];
     if !item.about.is_empty() {
@@ -104,7 +105,7 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
     if !item.steps.is_empty() {
         body.push(spaced(text("What to do next", json!({"weight": "Bolder"})), "Medium"));
         let steps = item.steps.iter().enumerate().take(MAX_PIECES);
-        body.extend(steps.map(|(index, step)| text(&format!("{}. {}", index + 1, cut(step)), json!({}))));
+        body.extend(steps.map(|(index, step)| text(&format!("{}. {}", index + 1, cut(&step.to_string())), json!({}))));
     }
     let small: Vec<_> = item.small.iter().take(MAX_PIECES).map(Fact::to_string).collect();
     if !small.is_empty() {
@@ -120,7 +121,7 @@ fn digest(message: &Message, longest: usize) -> Vec<Value> {
     let head = text(&text::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
     let mut body = vec![container(style(tone), &[head], true)];
     body.extend(items.iter().map(|item| {
-        let label = json!({"type": "TextRun", "text": text::line(&item.label, 60), "weight": "Bolder",
+        let label = json!({"type": "TextRun", "text": text::line(&item.label.to_string(), 60), "weight": "Bolder",
             "color": color(item.tone)});
         let mut line = json!({"type": "TextRun", "text": format!(" {}", text::line(&item_line(item), longest))});
         // The link contains the customer's id, which may be long.

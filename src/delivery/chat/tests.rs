@@ -12,6 +12,9 @@ use crate::delivery::Outcome;
 use crate::delivery::message::{Message, sample};
 use crate::event::{Event, EventPayload, EventType};
 
+/// An hour ahead of UTC in winter.
+const ZONE: chrono_tz::Tz = chrono_tz::Europe::Amsterdam;
+
 /// Text that contains the markup of every service.
 const HOSTILE: &str = "@everyone <!channel> <@U123> @here <at>a</at> <b>b</b> [c](http://evil.example) *d* _e_ `f` ~g~ \
                        :tada: \"},{\" {{ 7*7 }} {{DATE(2017-02-14T06:08:39Z,SHORT)}} \u{1b}[31m \u{202e}gnp.exe \\ & \r\n# h";
@@ -26,7 +29,7 @@ fn event(kind: EventType) -> Event {
 /// An event in which every text from outside is `text`.
 fn saying(kind: EventType, text: &str) -> Event {
     let mut event = event(kind);
-    event.data.partner = text.to_owned();
+    event.data.partner = Some(text.to_owned());
     match &mut event.data.subject {
         EventPayload::Vetting(change) => {
             for field in [&mut change.customer.id, &mut change.customer.name, &mut change.customer.domain] {
@@ -60,7 +63,7 @@ type Body = fn(&Message) -> String;
 
 /// The body for these events, as JSON, and its size in bytes.
 fn made(body: Body, events: &[Event]) -> (Value, usize) {
-    let body = body(&Message::of(events));
+    let body = body(&Message::of(events, ZONE));
     (serde_json::from_str(&body).unwrap(), body.len())
 }
 
@@ -123,7 +126,7 @@ fn why_a_message_comes_here_stands_above_it_within_the_limits() {
     for mut event in [event(EventType::Denied), saying(EventType::Denied, HOSTILE)] {
         event.data.test = true;
         for count in [1, ntfy::MAX_EVENTS, teams::MAX_EVENTS] {
-            let message = Message::of(&digest(count, &event)).with_note(&note);
+            let message = Message::of(&digest(count, &event), ZONE).with_note(&note);
             let (card, blocks) = (teams::body(&message), slack::body(&message));
             assert!(card.len() <= 28 * 1024 && card.contains("Sent here because sales-mail"), "{card}");
             check_card(&serde_json::from_str(&card).unwrap());
@@ -204,8 +207,16 @@ fn a_slack_message_keeps_to_the_limits_of_block_kit() {
     }
     for events in digests(slack::MAX_EVENTS) {
         let (message, _) = made(slack::body, &events);
-        assert_eq!(message["blocks"].as_array().unwrap().len(), 1 + events.len(), "none is left out");
+        let blocks = message["blocks"].as_array().unwrap();
+        assert_eq!(blocks.len(), 2 + events.len(), "none is left out");
     }
+    // As many headings as there can be.
+    let kinds: Vec<_> =
+        (0..slack::MAX_EVENTS as usize).map(|n| event(EventType::ALL[n % EventType::ALL.len()])).collect();
+    let (message, _) = made(slack::body, &kinds);
+    check_blocks(&message);
+    let lines = message.to_string().matches("Contoso School – Education").count();
+    assert_eq!(lines, kinds.iter().filter(|event| !event.kind.is_for_operators()).count(), "{message}");
 }
 
 #[test]
@@ -238,7 +249,29 @@ fn nothing_that_a_customer_is_called_is_a_mention_or_markup_in_slack() {
     let own: Vec<_> = own.iter().map(String::as_str).collect();
     assert_eq!(
         own,
-        ["*Microsoft's reason*", "*What to do next*", "Open in Partner Center>"],
+        [
+            "*Attempt*",
+            "*Changed*",
+            "*Decided*",
+            "*Domain*",
+            "*Microsoft's reason*",
+            "*Seen*",
+            "*Submitted*",
+            "*Tags*",
+            "*What to do next*",
+            "*When*",
+            "Open in Partner Center>",
+            "🔴 *Denied* (3)",
+            "🔴 *Revoked* (3)",
+            "🔵 *Changed* (3)",
+            "🔵 *In review* (3)",
+            "🔵 *vetwatch has begun to watch* (3)",
+            "🟠 *Request gone* (3)",
+            "🟠 *Still in review* (3)",
+            "🟠 *vetwatch needs attention* (3)",
+            "🟢 *Approved* (3)",
+            "🟢 *Works again* (3)"
+        ],
         "no other text is formatted"
     );
 }
@@ -276,7 +309,7 @@ fn slack_has_taken_a_message_only_if_it_says_ok() {
 fn an_ntfy_push_is_short_enough_to_be_one() {
     let topic = ntfy::Topic::new("t".repeat(64).into(), None).unwrap();
     for events in all_sorts().into_iter().chain(digests(ntfy::MAX_EVENTS)) {
-        let body = ntfy::body(&Message::of(&events));
+        let body = ntfy::body(&Message::of(&events, ZONE));
         let push: Value = serde_json::from_str(&body).unwrap();
         let text = push["message"].as_str().unwrap();
         assert!((1..=4096).contains(&text.len()), "{} bytes of text", text.len());
@@ -314,4 +347,34 @@ fn an_ntfy_server_that_wants_another_login_is_the_endpoints_trouble() {
     assert_eq!(judged(204), Some(Outcome::Retry { after: None }));
     assert_eq!((judged(401), judged(403)), (Some(Outcome::AuthRejected), Some(Outcome::AuthRejected)));
     assert_eq!((judged(413), judged(429), judged(507)), (None, None, None), "what the status says is right");
+}
+
+#[test]
+fn a_push_asks_for_no_correlation_id_that_it_does_not_show() {
+    for kind in EventType::ALL {
+        let (push, _) = made(ntfy::body, &[event(*kind)]);
+        let text = push["message"].as_str().unwrap();
+        assert!(!text.contains("below"), "{kind}: {text}");
+        let asked = text.contains("correlation ID");
+        assert_eq!(asked, text.contains("7d24c9a2-51c8-4f6e-8a52-0c1f9b7e3d60"), "{kind}: {text}");
+    }
+}
+
+#[test]
+fn in_slack_what_a_fact_is_called_is_bold_and_its_value_plain() {
+    for kind in EventType::ALL {
+        let (message, _) = made(slack::body, &[event(*kind)]);
+        let blocks = message["blocks"].as_array().unwrap();
+        let fields: Vec<_> = blocks
+            .iter()
+            .filter(|block| block.get("text").is_none())
+            .flat_map(|block| block["fields"].as_array().into_iter().flatten())
+            .collect();
+        assert!(!fields.is_empty(), "{kind}");
+        for pair in fields.chunks(2) {
+            let [name, value] = pair else { panic!("{kind}: {pair:?}") };
+            let bold = name["text"].as_str().is_some_and(|text| text.starts_with('*') && text.ends_with('*'));
+            assert!(bold && name["type"] == "mrkdwn" && value["type"] == "plain_text", "{kind}: {pair:?}");
+        }
+    }
 }

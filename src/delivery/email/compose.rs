@@ -110,7 +110,9 @@ fn header(mail: MessageBuilder, name: &str, value: &str) -> MessageBuilder {
 /// as one thread. `None` if the events are about several customers, or none.
 fn thread(events: &[Event], domain: &str) -> Option<String> {
     let customer = |event: &Event| match &event.data.subject {
-        EventPayload::Vetting(change) => Some((event.data.partner.clone(), qualification::key(&change.customer.id))),
+        EventPayload::Vetting(change) => {
+            Some((event.data.partner.clone().unwrap_or_default(), qualification::key(&change.customer.id)))
+        }
         EventPayload::Monitor(_) => None,
     };
     let (partner, id) = customer(events.first()?)?;

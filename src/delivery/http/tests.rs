@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 #[test]
@@ -24,6 +26,17 @@ fn our_own_sentence_is_told_whole_whatever_the_url_is_made_of() {
         HttpSettings { is_secret: false, ..HttpSettings::new("https://crm.example/hooks/known".parse().unwrap()) };
     let _ = HttpSender::new(known);
     assert_eq!(redact::words("Cannot POST /hooks/known"), "Cannot POST /hooks/known");
+}
+
+#[tokio::test]
+async fn why_an_address_is_refused_is_told_whole_whatever_the_url_is_made_of() {
+    let url = "https://crm.example/networks/allow_networks/private/reached/loopback/localhost/lookup/connect";
+    let here: Lookup = Arc::new(|_| Box::pin(async { Ok(vec!["10.0.0.1".parse().unwrap()]) }));
+    let poster = HttpSender::new(HttpSettings::new(url.parse().unwrap())).with_lookup(here);
+    let result = poster.post(HeaderMap::new(), "", Timestamp::from_millis(0), |_, _| None).await;
+    assert!(result.detail.contains("crm.example is 10.0.0.1, "), "{}", result.detail);
+    assert!(result.detail.contains("only if allow_networks or the URL itself names it"), "{}", result.detail);
+    assert!(!result.detail.contains("[hidden]"), "{}", result.detail);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use chrono_tz::UTC;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use reqwest::header::HeaderValue;
@@ -112,6 +113,12 @@ impl Template {
         self.format == Format::Json
     }
 
+    /// The text that it was parsed from.
+    #[must_use]
+    pub fn source(&self) -> String {
+        self.environment.get_template(NAME).map(|template| template.source().to_owned()).unwrap_or_default()
+    }
+
     pub(super) fn secret(&self) -> Option<&SecretString> {
         self.secret.as_ref()
     }
@@ -161,7 +168,7 @@ impl Template {
         let digest = [EventType::Denied, EventType::Approved, EventType::PartnerFailing].map(event).to_vec();
         let mut found: Vec<(TemplateError, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
-            let Err(flaw) = self.render(&UnrenderedDelivery::new(Uuid::nil(), events)) else { continue };
+            let Err(flaw) = self.render(&UnrenderedDelivery::new(Uuid::nil(), events, UTC)) else { continue };
             // Invalid JSON gives a different text for each event.
             let same =
                 |known: &TemplateError| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);

@@ -53,6 +53,8 @@ pub struct DeliveryDetail {
     pub final_replies: Value,
     /// As every attempt sends it; null before the first attempt.
     pub message: Option<String>,
+    /// Why the message is in its built-in form; null if the endpoint's template did not fail.
+    pub template_error: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -131,7 +133,7 @@ impl Store {
         };
         let id = &delivery.delivery_id;
         let frozen = sqlx::query!(
-            r#"select first_due_at, final_replies as "final_replies: Vec<u8>", message as "message: Vec<u8>" from delivery where id = ?1"#,
+            r#"select first_due_at, final_replies as "final_replies: Vec<u8>", message as "message: Vec<u8>", template_error from delivery where id = ?1"#,
             id
         );
         let frozen = frozen.fetch_one(&self.read).await.map_err(doing("show a message"))?;
@@ -156,6 +158,7 @@ impl Store {
             attempts_made,
             final_replies: shown(&frozen.final_replies),
             message: frozen.message.map(|message| String::from_utf8_lossy(&message).into_owned()),
+            template_error: frozen.template_error,
         }))
     }
 }

@@ -90,6 +90,9 @@ pub struct EndpointState {
     pub paused_at: Option<Timestamp>,
     pub last_accepted_at: Option<Timestamp>,
     pub last_error: Option<String>,
+    /// When its template last failed on a message, and why.
+    pub template_failed_at: Option<Timestamp>,
+    pub template_error: Option<String>,
     /// Set while the operators know that it is failing.
     pub failing_reported_at: Option<Timestamp>,
 }
@@ -187,7 +190,8 @@ impl Store {
                           as "waiting_since!: NullableTime",
                       e.failing_reported_at as "failing_reported_at!: NullableTime", e.closed_since as "closed_since!: NullableTime",
                       e.unconfirmed_since as "unconfirmed_since!: NullableTime", e.paused_at as "paused_at!: NullableTime",
-                      e.last_accepted_at as "last_accepted_at!: NullableTime", e.last_error as "last_error: String"
+                      e.last_accepted_at as "last_accepted_at!: NullableTime", e.last_error as "last_error: String",
+                      e.template_failed_at as "template_failed_at!: NullableTime", e.template_error as "template_error: String"
                from known k left join endpoint e on e.name = k.name
                order by k.name"#,
             now.as_millis()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Item, Message, Severity, numbered, push_lines};
+use super::{Item, Label, Message, Severity, numbered, push_lines};
 use crate::text;
 
 /// Messages with more events use rows. With fewer, each event is shown in full.
@@ -44,7 +44,7 @@ pub struct Row {
     pub about: String,
     /// Microsoft's reason, or another short remark.
     pub summary_text: String,
-    /// `Decided 21 Nov 2026, 09:14 UTC`
+    /// `Decided 21 Nov 2026, 10:14 CET`
     pub when: String,
     /// The correlation id, where the advice asks for it.
     pub small: String,
@@ -61,21 +61,19 @@ pub struct Advice {
 
 /// `1 revoked, 3 denied`, in the order of the items.
 pub(super) fn counts(items: &[Item]) -> String {
-    let counts = sections(items).into_iter().map(|(_, label, of)| match (label.strip_prefix("vetwatch "), of.len()) {
-        (Some("needs attention"), count) if count > 1 => format!("{count} need attention"),
-        (Some(rest), count) => format!("{count} {rest}"),
-        (None, count) => format!("{count} {}", label.to_lowercase()),
-    });
+    let counted = |of: &[&Item]| of.first().map(|item| item.label.counted(of.len()));
+    let counts = sections(items).into_iter().filter_map(|(_, of)| counted(&of));
     counts.collect::<Vec<_>>().join(", ")
 }
 
 /// The items by label, in order of the first occurrence.
-fn sections(items: &[Item]) -> Vec<(Severity, &str, Vec<&Item>)> {
-    let mut sections: Vec<(Severity, &str, Vec<&Item>)> = Vec::new();
+#[must_use]
+pub fn sections(items: &[Item]) -> Vec<(&Label, Vec<&Item>)> {
+    let mut sections: Vec<(&Label, Vec<&Item>)> = Vec::new();
     for item in items {
-        match sections.iter_mut().find(|(_, label, _)| *label == item.label) {
-            Some((_, _, items)) => items.push(item),
-            None => sections.push((item.tone, &item.label, vec![item])),
+        match sections.iter_mut().find(|(label, _)| **label == item.label) {
+            Some((_, items)) => items.push(item),
+            None => sections.push((&item.label, vec![item])),
         }
     }
     sections
@@ -89,10 +87,11 @@ impl Digest {
             return None;
         }
         let mut all = Self { counts: counts(&message.items), sections: Vec::new(), advice: Vec::new() };
-        for (tone, label, mut items) in sections(&message.items) {
+        for (label, mut items) in sections(&message.items) {
             items.sort_by_cached_key(|item| item.title.to_lowercase());
+            let tone = items.first().map_or(Severity::Plain, |item| item.tone);
             all.advice.extend(advice(label, &items));
-            all.sections.push(Section { tone, label: label.to_owned(), rows: items.into_iter().map(row).collect() });
+            all.sections.push(Section { tone, label: label.to_string(), rows: items.into_iter().map(row).collect() });
         }
         Some(all)
     }
@@ -120,14 +119,8 @@ impl Digest {
     }
 }
 
-/// Whether the advice asks for the correlation id, which then belongs in the row.
-fn asks_for_correlation(item: &Item) -> bool {
-    item.steps.iter().any(|step| step.contains("correlation ID"))
-}
-
 fn row(item: &Item) -> Row {
-    let correlation = item.small.iter().find(|fact| fact.name == "Correlation ID");
-    let small = correlation.filter(|_| asks_for_correlation(item));
+    let correlation_id = item.steps.iter().find_map(|step| step.correlation_id.as_ref());
     // Alerts about vetwatch itself have no qualification, and their summary is a sentence or two.
     let (about, when, max_bytes) = match item.link {
         Some(_) => (&item.about, item.when.clone(), MAX_REASON),
@@ -139,27 +132,27 @@ fn row(item: &Item) -> Row {
         about: about.clone(),
         summary_text: text::line(&item.summary_text, max_bytes),
         when,
-        small: small.map(|fact| format!("{} {}", fact.name, fact.value)).unwrap_or_default(),
+        small: correlation_id.map(|id| format!("Correlation ID {id}")).unwrap_or_default(),
         link: item.link.clone(),
     }
 }
 
 /// Advice on the items of a section. Items with the same first step share it; a step that holds for some of them only
 /// (it depends on the attempt) says for which.
-fn advice(label: &str, items: &[&Item]) -> Vec<Advice> {
-    let mut groups: Vec<(&String, Vec<&Item>)> = Vec::new();
+fn advice(label: &Label, items: &[&Item]) -> Vec<Advice> {
+    let mut groups: Vec<(&str, Vec<&Item>)> = Vec::new();
     for item in items {
         let Some(first) = item.steps.first() else { continue };
-        match groups.iter_mut().find(|(known, _)| *known == first) {
+        match groups.iter_mut().find(|(known, _)| *known == first.text) {
             Some((_, items)) => items.push(item),
-            None => groups.push((first, vec![item])),
+            None => groups.push((&first.text, vec![item])),
         }
     }
     groups.into_iter().map(|(_, items)| Advice { heading: heading(label, &items), steps: steps(&items) }).collect()
 }
 
 /// `Denied: Not an Academic Domain (3 customers)`
-fn heading(label: &str, items: &[&Item]) -> String {
+fn heading(label: &Label, items: &[&Item]) -> String {
     let mut reasons: Vec<&str> = Vec::new();
     for reason in items.iter().filter_map(|item| item.reason.as_deref()) {
         if !reasons.iter().any(|known| known.eq_ignore_ascii_case(reason)) {
@@ -176,16 +169,19 @@ fn heading(label: &str, items: &[&Item]) -> String {
 
 fn steps(items: &[&Item]) -> Vec<String> {
     let longest = items.iter().max_by_key(|item| item.steps.len());
-    let mut all: Vec<&String> = longest.into_iter().flat_map(|item| &item.steps).collect();
+    let mut all: Vec<&str> = longest.into_iter().flat_map(|item| &item.steps).map(|step| &*step.text).collect();
     for (item, at) in items.iter().flat_map(|item| (0..item.steps.len()).map(move |at| (item, at))) {
-        if let Some(step) = item.steps.get(at).filter(|step| !all.contains(step)) {
-            all.insert((at + 1).min(all.len()), step);
+        if let Some(step) = item.steps.get(at).filter(|step| !all.contains(&&*step.text)) {
+            all.insert((at + 1).min(all.len()), &step.text);
         }
     }
-    let written = all.into_iter().map(|step| {
-        let of: Vec<_> = items.iter().filter(|item| item.steps.contains(step)).collect();
-        let step = step.replace("correlation ID below", "correlation ID beside its name");
-        let attempts: BTreeSet<_> = of.iter().filter_map(|item| item.attempt.as_deref()).collect();
+    let written = all.into_iter().map(|text| {
+        let of: Vec<_> =
+            items.iter().filter_map(|item| Some((item, item.steps.iter().find(|step| step.text == text)?))).collect();
+        let cites = of.iter().any(|(_, step)| step.correlation_id.is_some());
+        let step =
+            if cites { format!("{text} Give them the correlation ID beside its name.") } else { text.to_owned() };
+        let attempts: BTreeSet<_> = of.iter().filter_map(|(item, _)| item.attempt.as_deref()).collect();
         if of.len() == items.len() || attempts.is_empty() {
             return step;
         }

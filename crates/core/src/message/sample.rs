@@ -96,7 +96,10 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
             &json!({"credential": "client secret", "ends_at": now.after(Duration::from_hours(14 * 24)), "days": 14}),
         ),
     };
-    let data = EventData { event_id, partner: partner.to_owned(), subject, observed_at: now, test: true };
+    // What is about an endpoint is about no partner.
+    let of_partner = !matches!(kind, EventType::EndpointFailing | EventType::EndpointRecovered | EventType::DeadLetter);
+    let partner = of_partner.then(|| partner.to_owned());
+    let data = EventData { event_id, partner, subject, observed_at: now, test: true };
     Event { kind, occurred_at: now, data }
 }
 

@@ -1,36 +1,43 @@
 //! The content of a message about one customer's qualification.
 
-use super::{Fact, Item, Severity, advice, fact, time_format};
+use chrono_tz::Tz;
+
+use super::{Fact, Item, Label, Severity, advice, fact, time_format};
 use crate::changes::ABSENT;
 use crate::event::{CustomerRef, EventData, EventType, VettingChange};
 use crate::qualification;
 use crate::text;
 use crate::time::Timestamp;
 
-pub(super) fn item(event: EventType, data: &EventData, change: &VettingChange, occurred_at: Timestamp) -> Item {
+pub(super) fn item(
+    event: EventType,
+    data: &EventData,
+    change: &VettingChange,
+    occurred_at: Timestamp,
+    zone: Tz,
+) -> Item {
     let (tone, label, aside) = classify(event, change, occurred_at);
     let title = name(&change.customer);
     let qualification = text::line(&change.qualification, 60);
     let reason = change.vetting_reason.as_deref().map(|reason| text::line(reason, 300)).filter(|r| !r.is_empty());
-    let attempt = is_counted(change).then(|| format!("attempt {}", of_those_allowed(change.attempt)));
+    // Of an approval that is gone it would say nothing.
+    let counts = !matches!(event, EventType::Revoked | EventType::Changed | EventType::UnknownStatus);
+    let attempt = (counts && is_counted(change)).then(|| format!("attempt {}", of_those_allowed(change.attempt)));
     let summary_text = reason.clone().or_else(|| aside.clone()).unwrap_or_default();
     let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
     let domain = Some(text::line(&change.customer.domain, 100)).filter(|domain| *domain != title).unwrap_or_default();
     Item {
         tone,
         headline: format!("{label}: {title} – {qualification}{aside}"),
-        what: what(event, change, &title, &qualification),
+        what: what(event, change, &title, &qualification, zone),
         label,
-        about: match event {
-            EventType::Revoked | EventType::Changed | EventType::UnknownStatus => qualification,
-            _ => attempt.iter().fold(qualification, |about, attempt| format!("{about}, {attempt}")),
-        },
+        about: attempt.iter().fold(qualification, |about, attempt| format!("{about}, {attempt}")),
         domain,
         attempt,
         reason,
         summary_text,
-        when: when(event, data, change),
-        facts: facts(event, data, change, occurred_at),
+        when: when(event, data, change, zone),
+        facts: facts(event, data, change, occurred_at, zone),
         steps: advice::steps(event, change),
         link: Some(link(&change.customer.id)),
         small: small(data, change),
@@ -39,33 +46,42 @@ pub(super) fn item(event: EventType, data: &EventData, change: &VettingChange, o
 }
 
 /// The severity, the label, and a remark for the subject's brackets.
-fn classify(event: EventType, change: &VettingChange, occurred_at: Timestamp) -> (Severity, String, Option<String>) {
+fn classify(event: EventType, change: &VettingChange, occurred_at: Timestamp) -> (Severity, Label, Option<String>) {
     let reason = change.vetting_reason.as_deref().map(|reason| text::line(reason, 80)).filter(|r| !r.is_empty());
     let waiting = change.overdue.map(|overdue| format!("for {}", business_days(overdue.business_days)));
     let waiting = waiting.or_else(|| {
         change.vetting_created_at.map(|created| format!("for {}", time_format::length(occurred_at.since(created))))
     });
     let from_to = format!("{} → {}", word(change.from.as_deref()), word(change.to.as_deref()));
-    let (tone, label, aside) = match event {
-        EventType::Approved => (Severity::Good, "Approved", None),
-        EventType::Denied => (Severity::Bad, "Denied", reason),
+    match event {
+        EventType::Approved => (Severity::Good, APPROVED, None),
+        EventType::Denied => (Severity::Bad, DENIED, reason),
         EventType::Revoked if is(change.to.as_deref(), ABSENT) => {
-            (Severity::Bad, "Revoked", Some("entry gone".to_owned()))
+            (Severity::Bad, REVOKED, Some("entry gone".to_owned()))
         }
-        EventType::Revoked => (Severity::Bad, "Revoked", reason),
+        EventType::Revoked => (Severity::Bad, REVOKED, reason),
         EventType::Vanished if !is(change.to.as_deref(), ABSENT) => {
-            (Severity::Warning, "Request gone", Some(format!("what stands: {}", word(change.to.as_deref()))))
+            (Severity::Warning, REQUEST_GONE, Some(format!("what stands: {}", word(change.to.as_deref()))))
         }
-        EventType::Vanished => (Severity::Warning, "Probably denied", Some("review gone".to_owned())),
-        EventType::Submitted => (Severity::Plain, "In review", None),
-        EventType::Overdue => (Severity::Warning, "Still in review", waiting),
-        EventType::UnknownStatus => (Severity::Warning, "Unknown status", Some(word(change.to.as_deref()))),
-        _ => (Severity::Plain, "Changed", Some(from_to)),
-    };
-    (tone, label.to_owned(), aside)
+        EventType::Vanished => (Severity::Warning, PROBABLY_DENIED, Some("review gone".to_owned())),
+        EventType::Submitted => (Severity::Plain, IN_REVIEW, None),
+        EventType::Overdue => (Severity::Warning, STILL_IN_REVIEW, waiting),
+        EventType::UnknownStatus => (Severity::Warning, UNKNOWN_STATUS, Some(word(change.to.as_deref()))),
+        _ => (Severity::Plain, CHANGED, Some(from_to)),
+    }
 }
 
-fn what(event: EventType, change: &VettingChange, customer: &str, qualification: &str) -> String {
+const APPROVED: Label = Label::new("Approved", ["approved"; 2]);
+const DENIED: Label = Label::new("Denied", ["denied"; 2]);
+const REVOKED: Label = Label::new("Revoked", ["revoked"; 2]);
+const REQUEST_GONE: Label = Label::new("Request gone", ["request gone", "requests gone"]);
+const PROBABLY_DENIED: Label = Label::new("Probably denied", ["probably denied"; 2]);
+const IN_REVIEW: Label = Label::new("In review", ["in review"; 2]);
+const STILL_IN_REVIEW: Label = Label::new("Still in review", ["still in review"; 2]);
+const UNKNOWN_STATUS: Label = Label::new("Unknown status", ["unknown status", "unknown statuses"]);
+const CHANGED: Label = Label::new("Changed", ["changed"; 2]);
+
+fn what(event: EventType, change: &VettingChange, customer: &str, qualification: &str, zone: Tz) -> String {
     let (from, to) = (word(change.from.as_deref()), word(change.to.as_deref()));
     match event {
         EventType::Approved => format!("Microsoft has approved {customer} for {qualification}."),
@@ -75,7 +91,7 @@ fn what(event: EventType, change: &VettingChange, customer: &str, qualification:
         ),
         EventType::Revoked => format!("{customer} was approved for {qualification}, and Microsoft has now denied it."),
         EventType::Vanished if !is(change.to.as_deref(), ABSENT) => {
-            let day = |at: Timestamp| at.to_utc().format("%-d %B %Y").to_string();
+            let day = |at: Timestamp| time_format::day(at, zone);
             let gone = change.gone_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
             let stands = change.vetting_created_at.map(|at| format!(" of {}", day(at))).unwrap_or_default();
             let verdict = if is(change.to.as_deref(), "approved") { "approval" } else { "denial" };
@@ -104,42 +120,41 @@ fn what(event: EventType, change: &VettingChange, customer: &str, qualification:
     }
 }
 
-fn facts(event: EventType, data: &EventData, change: &VettingChange, occurred_at: Timestamp) -> Vec<Fact> {
+fn facts(event: EventType, data: &EventData, change: &VettingChange, occurred_at: Timestamp, zone: Tz) -> Vec<Fact> {
+    let moment = |at| time_format::moment(at, zone);
     let mut facts = Vec::new();
-    if is_counted(change) {
-        facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", of_those_allowed(change.attempt))));
-    } else if change.attempt > 1 {
+    if change.attempt > 1 && !is_counted(change) {
         facts.push(fact("Attempt", format!("{}, as far as vetwatch saw", change.attempt)));
     }
     let submitted = change.vetting_created_at.map(|created| {
         let took = time_format::length(occurred_at.since(created));
         match event {
-            EventType::Overdue => fact("Submitted", format!("{}, {took} ago", time_format::moment(created))),
+            EventType::Overdue => fact("Submitted", format!("{}, {took} ago", moment(created))),
             EventType::Vanished if !is(change.to.as_deref(), ABSENT) => {
-                fact("What stands", format!("{} of {}", word(change.to.as_deref()), time_format::moment(created)))
+                fact("What stands", format!("{} of {}", word(change.to.as_deref()), moment(created)))
             }
             EventType::Approved | EventType::Denied | EventType::Vanished if occurred_at > created => {
-                fact("Submitted", format!("{}; it took {took}", time_format::moment(created)))
+                fact("Submitted", format!("{}; it took {took}", moment(created)))
             }
-            _ => fact("Submitted", time_format::moment(created)),
+            _ => fact("Submitted", moment(created)),
         }
     });
     match event {
         EventType::Overdue | EventType::UnknownStatus => {
-            facts.push(fact("Seen", time_format::moment(data.observed_at)));
+            facts.push(fact("Seen", moment(data.observed_at)));
         }
         _ => {
             let name = match event {
                 EventType::Approved | EventType::Denied | EventType::Revoked => "Decided",
                 _ => "Changed",
             };
-            facts.push(fact(name, time_format::span(change.last_seen_before_at, data.observed_at)));
+            facts.push(fact(name, time_format::span(change.last_seen_before_at, data.observed_at, zone)));
         }
     }
     if submitted.is_none()
         && let Some(overdue) = change.overdue
     {
-        facts.push(fact("In review", format!("since {}, as far as vetwatch saw", time_format::moment(overdue.since))));
+        facts.push(fact("In review", format!("since {}, as far as vetwatch saw", moment(overdue.since))));
     }
     facts.extend(submitted);
     if let Some(overdue) = change.overdue.filter(|overdue| overdue.reminder > 1) {
@@ -159,18 +174,18 @@ fn facts(event: EventType, data: &EventData, change: &VettingChange, occurred_at
 }
 
 /// When it happened, for a row of a digest.
-fn when(event: EventType, data: &EventData, change: &VettingChange) -> String {
-    let seen = || format!("Seen {}", time_format::brief(None, data.observed_at));
+fn when(event: EventType, data: &EventData, change: &VettingChange, zone: Tz) -> String {
+    let seen = || format!("Seen {}", time_format::brief(None, data.observed_at, zone));
     match event {
-        EventType::Overdue => {
-            change.vetting_created_at.map_or_else(seen, |at| format!("Submitted {}", time_format::brief(None, at)))
-        }
+        EventType::Overdue => change
+            .vetting_created_at
+            .map_or_else(seen, |at| format!("Submitted {}", time_format::brief(None, at, zone))),
         EventType::UnknownStatus => seen(),
         _ if change.last_seen_before_at.is_none() => seen(),
         EventType::Approved | EventType::Denied | EventType::Revoked => {
-            format!("Decided {}", time_format::brief(change.last_seen_before_at, data.observed_at))
+            format!("Decided {}", time_format::brief(change.last_seen_before_at, data.observed_at, zone))
         }
-        _ => format!("Changed {}", time_format::brief(change.last_seen_before_at, data.observed_at)),
+        _ => format!("Changed {}", time_format::brief(change.last_seen_before_at, data.observed_at, zone)),
     }
 }
 
@@ -191,14 +206,17 @@ fn business_days(count: u32) -> String {
     if count == 1 { "1 business day".to_owned() } else { format!("{count} business days") }
 }
 
-/// Facts for a person that follows it up; not needed on a phone.
+/// Facts for a person that follows it up, as Partner Center and Microsoft's support have them: in UTC. Not needed on a
+/// phone.
 fn small(data: &EventData, change: &VettingChange) -> Vec<Fact> {
-    let mut small = vec![
-        fact("Customer's Microsoft ID", text::line(&change.customer.id, 80)),
-        fact("Partner Center account", text::line(&data.partner, 80)),
-    ];
-    let correlation = change.correlation_id.as_deref().map_or("not known".to_owned(), |id| text::line(id, 80));
-    small.push(fact("Correlation ID", correlation));
+    let mut small = vec![fact("Customer's Microsoft ID", text::line(&change.customer.id, 80))];
+    small.extend(data.partner.as_deref().map(|partner| fact("Partner Center account", text::line(partner, 80))));
+    small.extend(change.vetting_created_at.map(|at| fact("Create date in Partner Center", time_format::utc(at))));
+    let seen = time_format::utc(data.observed_at);
+    small.push(match advice::correlation_id(change) {
+        Some(id) => fact("Correlation ID", format!("{id}, of {seen}")),
+        None => fact("Seen", seen),
+    });
     small.push(fact("Event", data.event_id.to_string()));
     small
 }

@@ -15,7 +15,7 @@ pub(super) fn objects(value: &Value) -> Vec<&serde_json::Map<String, Value>> {
 /// The rules of the Adaptive Cards 1.4 schema for the elements in use, written by hand, because the published schema
 /// may not be copied: `type`, its required properties, and its optional ones.
 const ELEMENTS: [(&str, &[&str], &[&str]); 6] = [
-    ("AdaptiveCard", &["version", "body"], &["$schema", "fallbackText", "actions"]),
+    ("AdaptiveCard", &["version", "body"], &["$schema", "fallbackText", "actions", "msteams"]),
     ("Container", &["items"], &["style", "bleed"]),
     ("RichTextBlock", &["inlines"], &["spacing"]),
     ("TextRun", &["text"], &["weight", "size", "color", "isSubtle", "selectAction"]),
@@ -29,10 +29,15 @@ pub(super) fn check_card(message: &Value) {
     assert_eq!(attachment["contentType"], "application/vnd.microsoft.card.adaptive");
     assert_eq!(attachment["contentUrl"], Value::Null);
     assert_eq!(attachment["content"]["version"], "1.4");
+    assert_eq!(attachment["content"]["msteams"]["width"], "Full");
     let one_of = |value: Option<&Value>, words: &[&str]| {
         assert!(value.is_none_or(|value| value.as_str().is_some_and(|text| words.contains(&text))), "{value:?}");
     };
     for object in objects(&attachment["content"]) {
+        if object.contains_key("width") {
+            assert_eq!(serde_json::to_value(object).unwrap(), serde_json::json!({"width": "Full"}), "Teams' own");
+            continue;
+        }
         let Some(kind) = object.get("type").and_then(Value::as_str) else {
             let keys: Vec<_> = object.keys().map(String::as_str).collect();
             assert_eq!(keys, ["title", "value"], "a fact");

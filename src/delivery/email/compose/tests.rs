@@ -2,6 +2,9 @@ use super::*;
 use crate::delivery::message::sample;
 use crate::event::EventType;
 
+/// An hour ahead of UTC in winter.
+const ZONE: chrono_tz::Tz = chrono_tz::Europe::Amsterdam;
+
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0002);
 
 fn now() -> Timestamp {
@@ -24,7 +27,7 @@ fn addresses() -> (Mailbox, Vec<Mailbox>) {
 
 fn render(events: &[Event]) -> String {
     let (from, to) = addresses();
-    mail(&from, &to, &UnrenderedDelivery::new(ID, events.to_vec()), now())
+    mail(&from, &to, &UnrenderedDelivery::new(ID, events.to_vec(), ZONE), now())
 }
 
 fn head(mail: &str) -> &str {
@@ -39,7 +42,7 @@ fn the_head_of_a_mail() {
 
 #[test]
 fn the_html_form_of_a_mail() {
-    let message = Message::of(&[event(EventType::Denied, "<script>alert('x')</script> & \"Sons\"")]);
+    let message = Message::of(&[event(EventType::Denied, "<script>alert('x')</script> & \"Sons\"")], ZONE);
     insta::assert_snapshot!(html(&message).unwrap());
 }
 
@@ -71,7 +74,7 @@ fn the_mails_of_a_customer_are_one_thread_and_those_of_several_are_none() {
         thread(&[event(EventType::Approved, "Contoso Renamed"), event(EventType::Submitted, "Contoso")])
     );
     let mut other = event(EventType::Denied, "Contoso");
-    other.data.partner = "apac".to_owned();
+    other.data.partner = Some("apac".to_owned());
     assert_ne!(denied, thread(std::slice::from_ref(&other)));
     assert_eq!(thread(&[event(EventType::Denied, "Contoso"), other]), None);
     assert_eq!(thread(&[event(EventType::PartnerFailing, "")]), None);
@@ -81,7 +84,7 @@ fn the_mails_of_a_customer_are_one_thread_and_those_of_several_are_none() {
 #[test]
 fn without_its_html_form_a_mail_is_plain_text() {
     let (from, to) = addresses();
-    let delivery = UnrenderedDelivery::new(ID, vec![event(EventType::Denied, "Contoso")]);
+    let delivery = UnrenderedDelivery::new(ID, vec![event(EventType::Denied, "Contoso")], ZONE);
     let mail = compose(&from, &to, &delivery, now(), &delivery.message(), None).unwrap();
     assert!(head(&mail).contains("Content-Type: text/plain"), "{}", head(&mail));
     assert!(mail.contains("Microsoft's reason: Not an Education Customer"), "{mail}");
@@ -90,7 +93,7 @@ fn without_its_html_form_a_mail_is_plain_text() {
 #[test]
 fn a_mail_that_cannot_be_composed_goes_in_its_simplest_form() {
     let (from, _) = addresses();
-    let mail = mail(&from, &[], &UnrenderedDelivery::new(ID, vec![event(EventType::Denied, "Zürich")]), now()); // the library wants a recipient
+    let mail = mail(&from, &[], &UnrenderedDelivery::new(ID, vec![event(EventType::Denied, "Zürich")], ZONE), now()); // the library wants a recipient
     assert!(head(&mail).contains("Message-ID: <01934a5b-6c7d-7000-8000-000000000002@contoso.example>"));
     assert!(mail.is_ascii(), "{mail}");
     let body = mail.split_once("\r\n\r\n").unwrap().1.replace("\r\n", "");
@@ -138,14 +141,14 @@ fn month(count: u32) -> Vec<Event> {
 
 #[test]
 fn the_html_form_of_a_digest() {
-    let message = Message::of(&month(9)).with_note("Sent here because sales-mail has not taken it since 08:00.");
+    let message = Message::of(&month(9), ZONE).with_note("Sent here because sales-mail has not taken it since 08:00.");
     insta::assert_snapshot!(html(&message).unwrap());
 }
 
 #[test]
 fn every_event_of_a_digest_is_in_both_forms_with_its_link() {
     for count in [4, 60, 500] {
-        let message = Message::of(&month(count));
+        let message = Message::of(&month(count), ZONE);
         let (text, html) = (message.text(), html(&message).unwrap());
         for n in 0..count {
             let link = format!("/customers/{}/account", Uuid::from_u128(u128::from(n)));
@@ -169,31 +172,64 @@ fn five_hundred_events_with_the_longest_names_are_less_than_a_megabyte_and_load_
         let mail = render(&events);
         assert!(mail.len() < 1024 * 1024, "{character}: {} bytes", mail.len());
         assert!(mail.lines().all(|line| line.len() <= 998), "{character}: a line too long for SMTP");
-        let html = html(&Message::of(&events)).unwrap();
+        let html = html(&Message::of(&events, ZONE)).unwrap();
         for loads in ["src=", "url(", "<link", "<script", "@import"] {
             assert!(!html.contains(loads), "{loads}");
         }
     }
 }
 
-/// For the pictures in the README: `tests/tools/draw_mail` sets the output path and draws the result.
+/// For the pictures of the documentation and `tests/campaign mail-looks`, which set the folder and draw the result. Each
+/// mail has what a reader must see first beside it.
 #[test]
 fn mails_to_be_drawn() {
     let Some(folder) = std::env::var_os("VETWATCH_DRAW") else { return };
-    let note = "Sent here because sales-mail has not taken it since 21 November 2026, 06:14 UTC.";
-    let mut fabrikam = event(EventType::Approved, "Fabrikam College");
-    if let EventPayload::Vetting(change) = &mut fabrikam.data.subject {
+    let note = "Sent here because sales-mail has not taken it since 21 Nov 2026, 07:14 CET. It is still tried there.";
+    let mut approved = event(EventType::Approved, "Fabrikam College");
+    if let EventPayload::Vetting(change) = &mut approved.data.subject {
         "fabrikam.example".clone_into(&mut change.customer.domain);
     }
-    for (name, events, note) in [
-        ("denied", vec![event(EventType::Denied, "Contoso School")], None),
-        ("approved", vec![fabrikam], None),
-        ("digest", month(9), None),
-        ("note", month(2), Some(note)),
-    ] {
-        let message = Message::of(&events);
+    let mut long = event(EventType::Denied, "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetzschule");
+    if let EventPayload::Vetting(change) = &mut long.data.subject {
+        change.customer.domain = format!("{}.example", "sehr-lange-".repeat(9));
+        change.customer.tags = vec!["x".repeat(150)];
+        change.vetting_reason = Some("W".repeat(120));
+    }
+    let mut test = event(EventType::Denied, "Contoso School");
+    test.data.test = true;
+    let mut mails = vec![
+        ("denied".to_owned(), vec![event(EventType::Denied, "Contoso School")], None),
+        ("approved".to_owned(), vec![approved], None),
+        ("digest".to_owned(), month(9), None),
+        ("digest-of-3".to_owned(), month(3), None),
+        ("digest-of-500".to_owned(), month(500), None),
+        ("long".to_owned(), vec![long], None),
+        ("note".to_owned(), month(2), Some(note)),
+        ("test".to_owned(), vec![test], Some(note)),
+    ];
+    let others = EventType::ALL.iter().filter(|kind| !matches!(kind, EventType::Denied | EventType::Approved));
+    mails.extend(
+        others.map(|kind| (kind.to_string().replace("vetting.", ""), vec![event(*kind, "Contoso School")], None)),
+    );
+    for (name, events, note) in mails {
+        let message = Message::of(&events, ZONE);
         let message = if let Some(note) = note { message.with_note(note) } else { message };
-        std::fs::write(std::path::Path::new(&folder).join(name).with_extension("html"), html(&message).unwrap())
-            .unwrap();
+        let path = std::path::Path::new(&folder).join(&name);
+        std::fs::write(path.with_added_extension("html"), html(&message).unwrap()).unwrap();
+        // Customer, qualification, outcome and reason; of a digest the counts and the worst.
+        let first = match (message.items.as_slice(), Digest::of(&message)) {
+            (_, Some(digest)) => format!("{}\n{}\n", digest.counts, digest.sections[0].rows[0].title),
+            ([item, ..], None) => {
+                format!(
+                    "{}\n{}\n{}\n{}\n",
+                    item.label,
+                    item.title,
+                    item.about,
+                    item.reason.as_deref().unwrap_or_default()
+                )
+            }
+            ([], None) => unreachable!("{name}"),
+        };
+        std::fs::write(path.with_added_extension("first"), first).unwrap();
     }
 }

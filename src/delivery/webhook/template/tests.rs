@@ -4,6 +4,9 @@ use super::*;
 use crate::event::{Event, EventPayload};
 use crate::store::FailoverFrom;
 
+/// An hour ahead of UTC in winter.
+const ZONE: chrono_tz::Tz = chrono_tz::Europe::Amsterdam;
+
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0003);
 const SECRET: &str = "R0UT1NGKEY\"R0UT1NGKEY";
 
@@ -57,7 +60,8 @@ fn hostile() -> String {
 }
 
 fn made(recipe: &Template, events: &[Event]) -> Value {
-    let body = recipe.render(&UnrenderedDelivery::new(ID, events.to_vec())).unwrap_or_else(|flaw| panic!("{flaw}"));
+    let body =
+        recipe.render(&UnrenderedDelivery::new(ID, events.to_vec(), ZONE)).unwrap_or_else(|flaw| panic!("{flaw}"));
     assert!(!body.contains("R0UT1NG"), "the secret would be stored");
     serde_json::from_str(&recipe.complete(ID, &body)).unwrap()
 }
@@ -287,7 +291,7 @@ fn servicenow_gets_an_incident() {
 fn every_recipe_says_why_a_message_comes_here() {
     for name in RECIPES {
         let from = FailoverFrom { endpoint: "sales".to_owned(), since: Timestamp::from_millis(0), still_tried: true };
-        let draft = UnrenderedDelivery::new(ID, vec![event(EventType::Denied)]);
+        let draft = UnrenderedDelivery::new(ID, vec![event(EventType::Denied)], ZONE);
         let draft = UnrenderedDelivery { failover_from: Some(from), ..draft };
         let body = recipe(name).render(&draft).unwrap();
         let sent: Value = serde_json::from_str(&body).unwrap();
@@ -315,7 +319,7 @@ fn a_form_is_written_with_urlencode_and_a_name_adds_no_field() {
     if let EventPayload::Vetting(change) = &mut event.data.subject {
         change.customer.name = "Contoso & Sons&channel=all".to_owned();
     }
-    let body = template.render(&UnrenderedDelivery::new(Uuid::nil(), vec![event])).unwrap();
+    let body = template.render(&UnrenderedDelivery::new(Uuid::nil(), vec![event], ZONE)).unwrap();
     let fields: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     assert_eq!(fields, [("text".into(), "Contoso & Sons&channel=all".into()), ("channel".into(), "ops".into())]);
 }
@@ -331,7 +335,7 @@ fn a_template_that_is_none_is_told_with_its_line() {
 #[test]
 fn a_template_that_goes_on_and_on_is_stopped() {
     let endless = template("{% for a in range(9999) %}{% for b in range(9999) %}1{% endfor %}{% endfor %}").unwrap();
-    let flaw = endless.render(&UnrenderedDelivery::new(ID, vec![event(EventType::Denied)])).unwrap_err();
+    let flaw = endless.render(&UnrenderedDelivery::new(ID, vec![event(EventType::Denied)], ZONE)).unwrap_err();
     assert!(flaw.to_string().contains("fuel"), "{flaw}");
 }
 
@@ -344,7 +348,7 @@ fn what_comes_out_must_be_what_the_content_type_says() {
     let source = "{{ message.subject }}".to_owned();
     let plain = |kind: &'static str| {
         let template = Template::parse(source.clone(), HeaderValue::from_static(kind), None).unwrap();
-        template.render(&UnrenderedDelivery::new(ID, vec![saying(EventType::Denied, "<b>")])).unwrap()
+        template.render(&UnrenderedDelivery::new(ID, vec![saying(EventType::Denied, "<b>")], ZONE)).unwrap()
     };
     assert!(plain("text/plain").contains("Denied: <b>"));
     assert!(plain("text/html; charset=utf-8").contains("Denied: &lt;b&gt;"));
