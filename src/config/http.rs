@@ -14,6 +14,7 @@ use super::section::Section;
 use super::values::{self, quote};
 use crate::delivery::egress_policy::forbidden_reason;
 use crate::delivery::http::HttpSettings;
+use crate::partner_center::Proxy;
 
 /// Reads `url` or `url_file` and the connection's settings. Call it before the kind's own keys, so that problems come
 /// in the documentation's order.
@@ -146,9 +147,30 @@ fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
     None
 }
 
+/// An endpoint's proxy. Its receivers are chosen by whoever writes URLs, so it says what is not checked.
 fn proxy(section: &mut Section<'_>) -> Option<Url> {
-    exclusive(section, "proxy_url", "proxy_url_file");
     let given = ["proxy_url", "proxy_url_file"].into_iter().find(|key| section.has(key));
+    let proxy = proxy_url(section)?;
+    let text = "the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy \
+                 refuse private ones";
+    section.warning(given.unwrap_or_default(), text);
+    Some(proxy)
+}
+
+/// The proxy to `servers`, none of which may be on this machine.
+pub(super) fn proxy_to(section: &mut Section<'_>, servers: &[&Url]) -> Option<Proxy> {
+    let proxy = proxy_url(section)?;
+    if servers.iter().any(|url| address::is_loopback(url)) {
+        let text = "makes no sense here: a URL leads to this machine, and a proxy would take that for itself";
+        section.problem("proxy_url", text);
+        return None;
+    }
+    Some(Proxy::new(proxy))
+}
+
+/// Reads `proxy_url` or `proxy_url_file`.
+fn proxy_url(section: &mut Section<'_>) -> Option<Url> {
+    exclusive(section, "proxy_url", "proxy_url_file");
     let inline = section.parsed("proxy_url", |text| {
         let url = values::url(text)?;
         proxies(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
@@ -159,11 +181,7 @@ fn proxy(section: &mut Section<'_>) -> Option<Url> {
         proxies(&url)?;
         Ok(url)
     });
-    let proxy = inline.or(from_file)?;
-    let text = "the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy \
-                 refuse private ones";
-    section.warning(given.unwrap_or_default(), text);
-    Some(proxy)
+    inline.or(from_file)
 }
 
 /// Plain http is common for proxies: what passes through is encrypted.

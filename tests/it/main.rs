@@ -34,6 +34,7 @@ mod routing;
 mod sequence;
 mod service;
 mod signals;
+mod tunnel;
 mod upgrade;
 mod verdicts;
 mod waiting;

@@ -83,7 +83,7 @@ impl PartnerCenter {
     /// # Errors
     /// If the system's certificates cannot be read, or a URL of the settings cannot be extended by a path.
     pub fn new(mut settings: PartnerSettings, budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        let http = Http::new(Some(Arc::clone(&budget)), clock)?;
+        let http = Http::new(Some(Arc::clone(&budget)), settings.proxy.as_ref(), clock)?;
         // `/v1` is added to every path, so it must not be in the setting as well.
         if settings.api_url.path().trim_end_matches('/').ends_with("/v1") {
             settings.api_url.path_segments_mut().map_err(|()| SetupError::Address("api_url"))?.pop_if_empty().pop();

@@ -16,6 +16,7 @@
 //! | `budget` | [`Budget`]: how many requests a partner may be sent |
 //! | `error`, `error_codes`, `api_error` | why there is no answer, and what a person does about it |
 //! | `json` | JSON without a second reading |
+//! | `proxy` | [`Proxy`]: the way to a partner's hosts, if there is one |
 //! | [`tls`] | which servers are trusted, and what is wrong with one that is not |
 //! | `connectivity` | [`reach`]: how far a server can be reached, for `check --live` |
 
@@ -29,6 +30,7 @@ mod error;
 pub mod error_codes;
 mod http;
 mod json;
+mod proxy;
 mod settings;
 pub mod tls;
 mod wire;
@@ -46,5 +48,6 @@ pub use self::entra::{
 };
 pub use self::error::Error;
 pub use self::http::SetupError;
+pub use self::proxy::Proxy;
 pub use self::settings::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA};
 pub use self::wire::ListedCustomer;

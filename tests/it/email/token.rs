@@ -80,6 +80,7 @@ impl LoginServer {
             client_id: "5a9e0c6d-0000-4000-8000-00000000000b".to_owned(),
             audience: Audience::Scope("https://outlook.office365.com/.default".to_owned()),
             proof: ClientAuth::ClientSecret { secret: SECRET.into(), ends_at: None },
+            proxy: None,
         };
         settings.smtp.login = Some(Login { username: MAILBOX.to_owned(), by: LoginBy::Token(Box::new(application)) });
         settings

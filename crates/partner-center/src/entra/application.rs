@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::credential::ClientAuth;
+use crate::proxy::Proxy;
 
 /// An application of a tenant, and the service that its tokens are for.
 #[derive(Debug, Clone)]
@@ -12,6 +13,7 @@ pub struct Application {
     pub client_id: String,
     pub audience: Audience,
     pub proof: ClientAuth,
+    pub proxy: Option<Proxy>,
 }
 
 /// The service that tokens are for, as the endpoint's version names it.

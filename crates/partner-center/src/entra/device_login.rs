@@ -86,7 +86,7 @@ impl DeviceLogin {
         file: TokenFile,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Prompt), SignInError> {
-        let login = Login::new(Http::new(None, clock)?, application)?;
+        let login = Login::new(Http::new(None, application.proxy.as_ref(), clock)?, application)?;
         let reply = login.device_code(Instant::now() + REQUEST_TIMEOUT).await.map_err(|denied| denied.error)?;
         let body = Json::parse(&reply.body);
         let object = body.as_ref().and_then(Json::as_object);

@@ -55,7 +55,7 @@ impl TokenDenied {
 
 impl Login {
     pub(super) fn new(http: Http, application: &Application) -> Result<Self, SetupError> {
-        let Application { login_url, tenant, client_id, audience, proof } = application.clone();
+        let Application { login_url, tenant, client_id, audience, proof, proxy: _ } = application.clone();
         let at = |segments: &[&str]| {
             join_segments(&login_url, &[&[&*tenant], segments].concat()).ok_or(SetupError::Address("tenant"))
         };

@@ -98,7 +98,7 @@ impl Tokens {
     /// # Errors
     /// If the system's certificates cannot be read, or the tenant does not fit into the URL.
     pub fn of_application(application: &Application, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        Self::new(Http::new(None, clock)?, application, None)
+        Self::new(Http::new(None, application.proxy.as_ref(), clock)?, application, None)
     }
 
     pub(crate) fn new(http: Http, application: &Application, user: Option<TokenFile>) -> Result<Self, SetupError> {
