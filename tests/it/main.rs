@@ -20,6 +20,7 @@ mod email;
 mod giving_up;
 mod held;
 mod lost;
+mod microsoft_clients;
 mod model;
 mod mute;
 mod overdue;

@@ -1,7 +1,7 @@
 """Writes a test CA and what it signed into a folder.
 
 ca.pem; server.pem, server.key: localhost, 127.0.0.1, crm.example and Microsoft's hosts; expired.pem, expired.key: localhost, until 2025;
-other.pem, other.key: another name; client.pem: a client's certificate with its key.
+other.pem, other.key: another name; client.pem: a client's certificate with its key; application.pem: the same, for RSA.
 """
 
 import datetime
@@ -26,3 +26,5 @@ for name, (host, not_after) in names.items():
     issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
     issued.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
 ca.issue_cert("vetwatch@contoso.example").private_key_and_cert_chain_pem.write_to_path(str(folder / "client.pem"))
+application = ca.issue_cert("vetwatch@contoso.example", key_type=trustme.KeyType.RSA)
+application.private_key_and_cert_chain_pem.write_to_path(str(folder / "application.pem"))

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `client` | [`PartnerCenter`]: the calls, one file for each kind |
 //! | `settings` | [`PartnerSettings`]: what a client is made of |
-//! | `entra` | [`Tokens`] for an [`Application`], which may be Partner Center's or a mail server's; [`DeviceLogin`] |
+//! | `entra` | [`Tokens`] for an [`Application`], which may be Partner Center's or a mail server's; [`DeviceLogin`], [`BrowserLogin`] |
 //! | `wire`, `date` | what Partner Center's bodies say |
 //! | `http` | one exchange, bounded in size and time |
 //! | `budget` | [`Budget`]: how many requests a partner may be sent |
@@ -43,8 +43,8 @@ pub use self::client::{
 };
 pub use self::connectivity::{Stage, reach};
 pub use self::entra::{
-    Application, Audience, Certificate, CertificateError, ClientAuth, Credential, CredentialPart, DeviceLogin, Expiry,
-    Prompt, RequestEpoch, SignInError, SignedIn, Token, TokenFile, Tokens, X509,
+    Application, Audience, BROWSER_LIFETIME, BrowserLogin, Certificate, CertificateError, ClientAuth, Credential,
+    CredentialPart, DeviceLogin, Expiry, Prompt, RequestEpoch, SignInError, SignedIn, Token, TokenFile, Tokens, X509,
 };
 pub use self::error::Error;
 pub use self::http::SetupError;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::entra::{Application, Audience, Credential, DeviceLogin, Prompt, SignInError};
+use crate::entra::{Application, Audience, BrowserLogin, Credential, DeviceLogin, Prompt, SignInError};
 use crate::proxy::Proxy;
 use vetwatch_core::time::Clock;
 
@@ -55,6 +55,16 @@ impl PartnerSettings {
         let settings = self.as_user().ok_or(SignInError::NoUser)?;
         let file = settings.credential.user.clone().ok_or(SignInError::NoUser)?;
         DeviceLogin::begin(&settings.application(), file, clock).await
+    }
+
+    /// Waits on a port of this machine for a person who signs in as the user with a browser. Returns the address to open.
+    ///
+    /// # Errors
+    /// If the port cannot be listened on, or no user is configured.
+    pub async fn browser_login(&self, port: u16, clock: Arc<dyn Clock>) -> Result<(BrowserLogin, Url), SignInError> {
+        let settings = self.as_user().ok_or(SignInError::NoUser)?;
+        let file = settings.credential.user.clone().ok_or(SignInError::NoUser)?;
+        BrowserLogin::begin(&settings.application(), file, port, clock).await
     }
 
     /// The same settings with the user's credential. `None` if no user is configured.

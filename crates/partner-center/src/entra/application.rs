@@ -19,8 +19,19 @@ pub struct Application {
 /// The service that tokens are for, as the endpoint's version names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Audience {
-    /// v1, documented for Partner Center.
+    /// v1, documented for an application's own tokens for Partner Center.
     Resource(&'static str),
     /// v2: `https://outlook.office365.com/.default`
     Scope(String),
+}
+
+impl Audience {
+    /// The scope of a user's tokens, for v2: Partner Center's as documented for the secure application model, and a refresh
+    /// token.
+    pub(super) fn of_user(&self) -> String {
+        match self {
+            Self::Resource(resource) => format!("{resource}/user_impersonation offline_access"),
+            Self::Scope(scope) => format!("{scope} offline_access"),
+        }
+    }
 }
