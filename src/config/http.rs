@@ -1,6 +1,5 @@
 //! The keys of every HTTP endpoint.
 
-use std::fs;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -15,6 +14,7 @@ use super::values::{self, quote};
 use crate::delivery::egress_policy::forbidden_reason;
 use crate::delivery::http::HttpSettings;
 use crate::partner_center::Proxy;
+use crate::partner_center::tls::CA_FILE_MAX_BYTES;
 
 /// Reads `url` or `url_file` and the connection's settings. Call it before the kind's own keys, so that problems come
 /// in the documentation's order.
@@ -113,11 +113,13 @@ fn network(text: &str) -> Result<IpNet, String> {
 /// `ca_file`: authorities' certificates in PEM.
 pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     let path = section.context().directory.join(section.string("ca_file")?);
-    match fs::read_to_string(&path) {
+    let read = values::read_text(&path, CA_FILE_MAX_BYTES, "certificates");
+    let problem = match read {
         Ok(text) if holds_certificates(&text) => return Some(path),
-        Ok(_) => section.problem("ca_file", format!("{} holds no certificate in PEM", path.display())),
-        Err(error) => section.problem("ca_file", format!("{} {}", path.display(), values::io_problem(&error))),
-    }
+        Ok(_) => "holds no certificate in PEM".to_owned(),
+        Err(problem) => problem,
+    };
+    section.problem("ca_file", format!("{} {problem}", path.display()));
     None
 }
 

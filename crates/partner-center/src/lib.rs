@@ -15,6 +15,7 @@
 //! | `http` | one exchange, bounded in size and time |
 //! | `budget` | [`Budget`]: how many requests a partner may be sent |
 //! | `error`, `error_codes`, `api_error` | why there is no answer, and what a person does about it |
+//! | `file` | files, read with a limit |
 //! | `json` | JSON without a second reading |
 //! | `proxy` | [`Proxy`]: the way to a partner's hosts, if there is one |
 //! | [`tls`] | which servers are trusted, and what is wrong with one that is not |
@@ -28,6 +29,7 @@ mod date;
 mod entra;
 mod error;
 pub mod error_codes;
+mod file;
 mod http;
 mod json;
 mod proxy;
