@@ -159,7 +159,7 @@ impl Checker<'_> {
             Err(error) => {
                 let (exit, mut text) = refused(&error);
                 let is_elsewhere = !settings.api_url.as_str().starts_with(RESOURCE);
-                if is_elsewhere && matches!(error, Error::NotFound(_) | Error::Unreadable { .. }) {
+                if is_elsewhere && is_not_the_apis(&error) {
                     text.push_str("; is api_url the API's? In the commercial cloud it is https://api.partnercenter.microsoft.com/");
                 }
                 (Err((exit, text)), Vec::new())
@@ -273,6 +273,17 @@ async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String,
     match left {
         None => Ok("there is no customer to ask about yet".to_owned()),
         Some(error) => Err(refused(&error)),
+    }
+}
+
+/// True if the answer looks like another server's: of no documented shape, or without any of the API's codes.
+fn is_not_the_apis(error: &Error) -> bool {
+    match error {
+        Error::Unreadable { .. } => true,
+        Error::NotFound(answer) | Error::Refused(answer) | Error::Credential(answer) | Error::Forbidden(answer) => {
+            answer.code().is_none()
+        }
+        _ => false,
     }
 }
 

@@ -46,6 +46,23 @@ pub(crate) async fn tls_in_front_of(target: u16, certificates: &Certificates) ->
     port
 }
 
+/// A server that says the same to everybody. Returns its port.
+pub(crate) async fn always(answer: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0 {}
+            let (status, body) = answer.split_once("\n\n").unwrap_or((answer, ""));
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    port
+}
+
 /// A proxy that connects everything to one local port, or responds with another status than 200.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
