@@ -2,6 +2,7 @@
 
 mod connectivity_check;
 mod proxy;
+mod repeated;
 mod rotation;
 mod sign_in;
 

@@ -122,12 +122,15 @@ impl fmt::Display for ApiError {
     }
 }
 
+/// What begins the correlation id in an error's text.
+pub(crate) const CORRELATION: &str = " (correlation id ";
+
 /// ` (correlation id 7d24…)`, or nothing.
 pub(crate) struct Correlation(pub(crate) Option<Uuid>);
 
 impl fmt::Display for Correlation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |id| write!(f, " (correlation id {id})"))
+        self.0.map_or(Ok(()), |id| write!(f, "{CORRELATION}{id})"))
     }
 }
 
