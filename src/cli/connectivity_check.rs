@@ -92,6 +92,9 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let advice = match first.exit {
         Exit::Refused => "the way there is good; who we are, or what we may do, is not",
         Exit::Configuration => "mend the configuration or the file that it names",
+        Exit::Failed | Exit::NotFound => {
+            "a server answers, but not as Partner Center does: look at api_url and the proxy"
+        }
         _ => {
             "look at the network: the name, the firewall, the proxy (vetwatch uses the one of the configuration and no other), the clock"
         }
