@@ -149,7 +149,7 @@ fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
     None
 }
 
-/// An endpoint's proxy. Its receivers are chosen by whoever writes URLs, so it says what is not checked.
+/// An endpoint's proxy. vetwatch cannot check the address behind it, so there is a warning.
 fn proxy(section: &mut Section<'_>) -> Option<Url> {
     let given = ["proxy_url", "proxy_url_file"].into_iter().find(|key| section.has(key));
     let proxy = proxy_url(section)?;

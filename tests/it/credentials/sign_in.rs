@@ -207,7 +207,7 @@ async fn a_user_signs_in_with_a_browser_and_only_the_answer_to_this_sign_in_coun
     }
     let location = waiting.signs_in().await;
     let query = location.strip_prefix(&format!("http://localhost:{}", waiting.port)).expect(&location);
-    // Whoever reads the code over the shoulder cannot redeem it: the verifier never leaves vetwatch.
+    // A stolen code cannot be redeemed: the verifier never leaves vetwatch.
     let code = url::Url::parse(&location).unwrap().query_pairs().find(|(key, _)| key == "code").unwrap().1.into_owned();
     let form = [
         ("grant_type", "authorization_code"),

@@ -1,6 +1,6 @@
 //! Sign-in with a browser: the authorization page, and the codes that it gives out (RFC 6749 with PKCE, RFC 7636).
 //!
-//! Nobody types a password: whoever opens the page is the user, and is signed in or declines at once.
+//! Nobody types a password: a person who opens the page is the user, and is signed in or declines at once.
 
 use std::collections::HashMap;
 use std::time::Duration;
