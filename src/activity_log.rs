@@ -16,12 +16,13 @@ use std::time::Duration;
 use chrono::{Days, NaiveDate};
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
+use vetwatch_core::retry::is_logged;
 
 use self::customer_activity::ActivityById;
 use self::scan::LogScan;
 use crate::calendar::Reminders;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, doubled, is_ahead, pause};
+use crate::poller::{MAX_BACKOFF, doubled, is_ahead, log_backoff, pause, retry_pause};
 use crate::store::{self, Backoff, LogRead, LogState, PartnerId, SeenOperation, Store};
 use crate::time::{Clock, Timestamp};
 
@@ -38,7 +39,7 @@ const FULL_SCAN_EVERY: Duration = Duration::from_hours(1);
 const MAX_PAGES_PER_ROUND: u32 = 20;
 /// Operations beyond that are read again each time.
 const MAX_SEEN_IDS: usize = 100_000;
-/// First pause after a failed scan; doubles with each failure.
+/// Pause after a failed scan, once it has failed at short pauses; doubles with each failure.
 const RETRY: Duration = Duration::from_mins(5);
 /// After this many rejections in a row, or without the permission, the log is tried once a day.
 const MAX_REJECTIONS: u32 = 3;
@@ -165,7 +166,7 @@ impl ActivityLog {
         let today = now.to_utc().date_naive();
         let first = today.checked_sub_days(Days::new(LOG_RETENTION_DAYS)).unwrap_or(today);
         let from = since.to_utc().date_naive();
-        if from < first {
+        if from < first && state.failures == 0 {
             warn!(partner = self.name, %from, "the activity log keeps 90 days; submissions before are found by asking only");
         }
         let from = from.max(first);
@@ -265,15 +266,17 @@ impl ActivityLog {
             }
             _ => {}
         }
-        let mut wait = wait.min(MAX_BACKOFF);
+        let mut wait = retry_pause(error, RETRY.min(self.every), state.failures).min(MAX_BACKOFF);
         let mut tx = self.store.begin().await?;
         if error.blocks_all_calls() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
-            warn!(partner = self.name, until = %now.after(pause), "backing off from Partner Center: {error}");
+            log_backoff(&self.name, now.after(pause), error, backoff);
             tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
             wait = wait.max(pause);
+        } else if is_logged(state.failures.saturating_add(1)) {
+            warn!(partner = self.name, failures = state.failures + 1, "the activity log could not be read: {error}");
         } else {
-            warn!(partner = self.name, "the activity log could not be read: {error}");
+            debug!(partner = self.name, failures = state.failures + 1, "the activity log could not be read: {error}");
         }
         tx.log_failed(self.partner, now, now.after(wait), &error.to_string(), false).await?;
         tx.commit().await?;

@@ -12,17 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use vetwatch_core::membership::{Event, PollChange};
+use vetwatch_core::retry::is_logged;
 
 use self::completeness::{Completeness, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, doubled, is_ahead, pause};
+use crate::poller::{MAX_BACKOFF, is_ahead, log_backoff, pause, retry_pause};
 use crate::qualification::key;
 use crate::store::{self, Backoff, CustomerId, PartnerId, Store, customers::ImportedCustomer};
 use crate::time::{Clock, Timestamp};
 
-/// First pause after a failed sync; doubles with each failure.
+/// Pause after a failed sync, once it has failed at short pauses; doubles with each failure.
 const RETRY: Duration = Duration::from_mins(5);
 /// Five million customers. A longer list is treated as malformed.
 const MAX_PAGES: u32 = 10_000;
@@ -118,11 +119,19 @@ impl CustomerSync {
             }
             Err(Error::BackingOff(backoff)) => Ok(Some(backoff.backoff_until)),
             Err(Error::PartnerCenter { source, read }) => {
-                warn!(
-                    partner = self.name,
-                    read, "the customer list could not be read to its end; nobody is counted as missing: {source}"
-                );
-                Ok(self.store.list_state(self.partner).await?.retry_at)
+                let state = self.store.list_state(self.partner).await?;
+                let (partner, failures) = (&self.name, state.failures);
+                if is_logged(failures) {
+                    warn!(
+                        partner,
+                        read,
+                        failures,
+                        "the customer list could not be read to its end; nobody is counted as missing: {source}"
+                    );
+                } else {
+                    debug!(partner, read, failures, "the customer list could not be read to its end: {source}");
+                }
+                Ok(state.retry_at)
             }
             Err(Error::Store(error)) => Err(error),
         }
@@ -237,11 +246,11 @@ impl CustomerSync {
     async fn failed(&self, error: &partner_center::Error, backoff: Option<&Backoff>) -> Result<(), store::Error> {
         let now = self.clock.now();
         let failures = self.store.list_state(self.partner).await?.failures;
-        let mut wait = doubled(RETRY, failures).min(MAX_BACKOFF);
+        let mut wait = retry_pause(error, RETRY, failures).min(MAX_BACKOFF);
         let mut tx = self.store.begin().await?;
         if error.affects_partner() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
-            warn!(partner = self.name, until = %now.after(pause), "backing off from Partner Center: {error}");
+            log_backoff(&self.name, now.after(pause), error, backoff);
             tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
             wait = wait.max(pause);
         }

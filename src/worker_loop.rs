@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use vetwatch_core::retry::is_logged;
 
 use crate::store;
 use crate::time::{Clock, Timestamp};
@@ -93,7 +94,7 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
     stop: CancellationToken,
     mut round: impl FnMut() -> F,
 ) {
-    let mut failures = 0;
+    let (mut failures, mut last) = (0, String::new());
     while !stop.is_cancelled() {
         progress.beat();
         let rest = match round().await {
@@ -109,9 +110,12 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
                 if error.downcast_ref::<store::Error>().is_some_and(store::Error::is_busy) {
                     // The store logs this once for all loops.
                     debug!(error, "{}: a round failed; it will be tried again", progress.name);
+                } else if is_logged(failures) || error.to_string() != last {
+                    warn!(error, failures, "{}: a round failed; it will be tried again", progress.name);
                 } else {
-                    warn!(error, "{}: a round failed; it will be tried again", progress.name);
+                    debug!(error, failures, "{}: a round failed; it will be tried again", progress.name);
                 }
+                last = error.to_string();
                 Duration::from_millis(250).saturating_mul(1 << failures.min(7)).min(MAX_REST)
             }
         };

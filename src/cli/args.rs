@@ -51,7 +51,12 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
     Check(check::Args),
     /// Sign in a user (App+User), with a code to type into a browser; stores the refresh token
-    #[command(after_help = "Examples:\n  vetwatch login\n  sudo vetwatch login emea")]
+    ///
+    /// Where Conditional Access blocks such codes, `--browser` signs in with a browser on this machine, or on one that
+    /// forwards a port to it.
+    #[command(
+        after_help = "Examples:\n  vetwatch login\n  sudo vetwatch login emea\n  sudo vetwatch login --browser --port 8400"
+    )]
     Login(login::Args),
     /// The customers that are watched
     #[command(subcommand)]

@@ -12,7 +12,7 @@ use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure};
 use crate::config::{Config, EndpointKind};
 use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
-use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, RESOURCE, reach};
+use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, Proxy, RESOURCE, reach};
 use crate::text;
 
 /// Short, because a person waits.
@@ -24,7 +24,7 @@ const CUSTOMERS_MAX: usize = 5;
 pub(super) struct Step {
     /// `partner emea`, `mail server smtp.contoso.example:587`
     of: String,
-    /// `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `login`, `heartbeat`
+    /// `proxy`, `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `login`, `heartbeat`
     #[serde(rename = "step")]
     name: String,
     ok: bool,
@@ -92,7 +92,12 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let advice = match first.exit {
         Exit::Refused => "the way there is good; who we are, or what we may do, is not",
         Exit::Configuration => "mend the configuration or the file that it names",
-        _ => "look at the network: the name, the firewall, the proxy (there is none that vetwatch uses), the clock",
+        Exit::Failed | Exit::NotFound => {
+            "a server answers, but not as Partner Center does: look at api_url and the proxy"
+        }
+        _ => {
+            "look at the network: the name, the firewall, the proxy (vetwatch uses the one of the configuration and no other), the clock"
+        }
     };
     let names: Vec<_> = failed.iter().map(|step| format!("{}: {}", step.of, step.name)).collect();
     let count = if failed.len() == 1 { "1 step".to_owned() } else { format!("{} steps", failed.len()) };
@@ -141,13 +146,7 @@ impl Checker<'_> {
         let mut hosts: Vec<&Url> = vec![&settings.login_url, &settings.api_url];
         hosts.dedup_by_key(|url| url.origin());
         for url in hosts {
-            let host = url.host_str().unwrap_or_default().to_owned();
-            let outcome = match reach(url).await {
-                Ok(()) if url.scheme() == "https" => ("tls", Ok(format!("{host}: found, reached, trusted"))),
-                Ok(()) => ("connection", Ok(format!("{host}: found, reached; plain http"))),
-                Err((hop, why)) => (hop.as_str(), Err((Exit::TryAgain, format!("{host}: {why}")))),
-            };
-            self.note(outcome.0, outcome.1)?;
+            self.reach(url, settings.proxy.as_ref()).await?;
         }
         let client = self.client(settings)?;
         let token = client.sign_in().await.map_err(|error| refused(&error)).map(|()| self.token(settings));
@@ -163,7 +162,7 @@ impl Checker<'_> {
             Err(error) => {
                 let (exit, mut text) = refused(&error);
                 let is_elsewhere = !settings.api_url.as_str().starts_with(RESOURCE);
-                if is_elsewhere && matches!(error, Error::NotFound(_) | Error::Unreadable { .. }) {
+                if is_elsewhere && is_not_the_apis(&error) {
                     text.push_str("; is api_url the API's? In the commercial cloud it is https://api.partnercenter.microsoft.com/");
                 }
                 (Err((exit, text)), Vec::new())
@@ -174,6 +173,17 @@ impl Checker<'_> {
         let outcome = qualification(&client, &ids).await;
         self.note("qualification", outcome)?;
         self.rights(settings, ids.first()).await
+    }
+
+    async fn reach(&mut self, url: &Url, proxy: Option<&Proxy>) -> Result<(), Stop> {
+        let host = url.host_str().unwrap_or_default();
+        let by = proxy.map(|proxy| format!(", by the proxy {proxy}")).unwrap_or_default();
+        let (step, outcome) = match reach(url, proxy).await {
+            Ok(()) if url.scheme() == "https" => ("tls", Ok(format!("{host}: found, reached, trusted{by}"))),
+            Ok(()) => ("connection", Ok(format!("{host}: found, reached; plain http"))),
+            Err((stage, why)) => (stage.as_str(), Err((Exit::TryAgain, format!("{host}: {why}")))),
+        };
+        self.note(step, outcome)
     }
 
     /// Checks rights beyond reading, as far as possible without using them.
@@ -233,6 +243,12 @@ impl Checker<'_> {
             (exit, refusal.to_string())
         };
         let expiry = settings.smtp.login.as_ref().and_then(Login::expiry);
+        if let Some(LoginBy::Token(application)) = settings.smtp.login.as_ref().map(|login| &login.by)
+            && application.proxy.is_some()
+        {
+            // An HTTP client's errors do not say what is wrong with a proxy.
+            self.reach(&application.login_url, application.proxy.as_ref()).await?;
+        }
         match channel.probe_token().await {
             Ok(None) => {}
             Ok(Some(text)) => self.note("token", Ok(format!("{text}{}", self.ends(expiry))))?,
@@ -260,6 +276,17 @@ async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String,
     match left {
         None => Ok("there is no customer to ask about yet".to_owned()),
         Some(error) => Err(refused(&error)),
+    }
+}
+
+/// True if the answer looks like another server's: of no documented shape, or without any of the API's codes.
+fn is_not_the_apis(error: &Error) -> bool {
+    match error {
+        Error::Unreadable { .. } => true,
+        Error::NotFound(answer) | Error::Refused(answer) | Error::Credential(answer) | Error::Forbidden(answer) => {
+            answer.code().is_none()
+        }
+        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, lookup, privileges, run};
 use crate::config::Config;
 use crate::daemon::Signals;
-use crate::partner_center::{PartnerSettings, SignInError, SignedIn};
+use crate::partner_center::{BROWSER_LIFETIME, Error, PartnerSettings, SignInError, SignedIn};
 use crate::text;
 
 #[derive(Debug, clap::Args)]
@@ -14,6 +14,19 @@ pub struct Args {
     /// The partner of the configuration; needed where users sign in for several
     #[arg(value_name = "PARTNER")]
     pub partner: Option<String>,
+    /// Sign in with a browser on this machine, instead of a code that is typed on any
+    #[arg(long)]
+    pub browser: bool,
+    /// The port of this machine that the browser is sent back to; without it a free one
+    #[arg(long, value_name = "PORT", requires = "browser", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+}
+
+/// How a person signs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Code,
+    Browser,
 }
 
 pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -22,9 +35,29 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
     let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
     // The daemon must be able to replace this file.
     privileges::become_owner_of(&config.database)?;
-    let failed = |error| failure(&settings.name, error);
-    let begin = settings.device_login(context.clock.clone());
-    let (device, prompt) = begin.await.map_err(failed)?;
+    let way = if args.browser { Way::Browser } else { Way::Code };
+    let failed = |error| failure(&settings.name, way, error);
+    let signing_in = async {
+        match way {
+            Way::Code => by_code(context, settings).await,
+            Way::Browser => by_browser(context, settings, args.port.unwrap_or(0)).await,
+        }
+    };
+    let signed_in = tokio::select! {
+        signed_in = signing_in => signed_in?.map_err(failed)?,
+        () = signals.next() => return Err(Failure::new(Exit::Failed, "cancelled; nothing was changed")),
+    };
+    say(context, settings, &signed_in)
+}
+
+type Outcome = Result<SignedIn, SignInError>;
+
+/// A person types a code on any machine.
+async fn by_code(context: &Context, settings: &PartnerSettings) -> Result<Outcome, Failure> {
+    let (device, prompt) = match settings.device_login(context.clock.clone()).await {
+        Ok(begun) => begun,
+        Err(error) => return Ok(Err(error)),
+    };
     if context.json {
         context.out.line(&text::inert_json(
             &json!({
@@ -42,11 +75,32 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
             humantime::format_duration(prompt.life),
         ))?;
     }
-    let signed_in = tokio::select! {
-        signed_in = device.wait() => signed_in.map_err(failed)?,
-        () = signals.next() => return Err(Failure::new(Exit::Failed, "cancelled; nothing was changed")),
+    Ok(device.wait().await)
+}
+
+/// A browser on this machine, or on one that forwards the port, is sent back to vetwatch.
+async fn by_browser(context: &Context, settings: &PartnerSettings, port: u16) -> Result<Outcome, Failure> {
+    let (browser, url) = match settings.browser_login(port, context.clock.clone()).await {
+        Ok(begun) => begun,
+        Err(error) => return Ok(Err(error)),
     };
-    say(context, settings, &signed_in)
+    let port = browser.port();
+    if context.json {
+        let prompt = json!({
+            "partner": settings.name, "url": url, "port": port, "expires_in_s": BROWSER_LIFETIME.as_secs(),
+        });
+        context.out.line(&text::inert_json(&prompt.to_string()))?;
+    } else {
+        context.out.line(&format!(
+            "To sign in for {}, open this address in a browser on this machine, within {}:\n\n{url}\n\n\
+             Sign in as an Admin Agent, with a second factor. Ctrl-C gives up.\n\
+             If your browser is on another machine, forward the port from there first: ssh -L {port}:127.0.0.1:{port} \
+             THIS-MACHINE (--port PORT takes the same one each time).",
+            settings.name,
+            humantime::format_duration(BROWSER_LIFETIME),
+        ))?;
+    }
+    Ok(browser.wait(BROWSER_LIFETIME).await)
 }
 
 fn say(context: &Context, settings: &PartnerSettings, signed_in: &SignedIn) -> Result<Exit, Failure> {
@@ -95,12 +149,31 @@ fn partner<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c PartnerSett
     }
 }
 
-fn failure(partner: &str, error: SignInError) -> Failure {
+fn failure(partner: &str, way: Way, error: SignInError) -> Failure {
     let what = format!("nobody is signed in for {partner}");
     let again = "nothing was changed; `vetwatch login` begins anew";
+    let other =
+        format!("Conditional Access often blocks device codes: `vetwatch login {partner} --browser` needs none");
     match error {
-        SignInError::Refused(error) => Failure::new(Exit::from(&error), what).because(error_chain(&error)),
-        SignInError::Expired => Failure::new(Exit::TryAgain, what).because("the code has expired").advise(again),
+        SignInError::Refused(error) => {
+            let is_blocked = matches!(&error, Error::Credential(answer) if answer.is_blocked_by_policy());
+            let failure = Failure::new(Exit::from(&error), what).because(error_chain(&error));
+            if is_blocked && way == Way::Code { failure.advise(other) } else { failure }
+        }
+        SignInError::Expired if way == Way::Code => {
+            let advice = format!("{again}. If the browser said that access is blocked (53003 and the like): {other}");
+            Failure::new(Exit::TryAgain, what).because("the code has expired").advise(advice)
+        }
+        SignInError::Expired => Failure::new(Exit::TryAgain, what)
+            .because(format!("the browser did not come back within {}", humantime::format_duration(BROWSER_LIFETIME)))
+            .advise(format!(
+                "{again}. If it showed an error of its own: AADSTS50011 means that the application lacks the redirect URI \
+                 http://localhost (Entra ID: Authentication, platform Web). On another machine, the port must be forwarded"
+            )),
+        SignInError::Listen { .. } => Failure::new(Exit::Failed, what)
+            .because(error_chain(&error))
+            .advise("another program may have the port: without --port a free one is taken"),
+        SignInError::SentBack(_) => Failure::new(Exit::Refused, what).because(error_chain(&error)).advise(again),
         SignInError::Declined => Failure::new(Exit::Refused, what).because("it was declined").advise(again),
         SignInError::NoRefreshToken => Failure::new(Exit::Refused, what)
             .because("the login server gave no refresh token")

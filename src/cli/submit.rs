@@ -15,7 +15,7 @@ use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::{Context, Exit, Failure, backoff, run, time_args};
 use crate::config::Config;
 use crate::partner_center::{Error, NotSubmitted, PartnerCenter, PartnerSettings, Submission, Submitted};
-use crate::qualification::{Status, key};
+use crate::qualification::{Entry, Status, Verdict, key};
 use crate::recording::{self, Recorded, Recorder};
 use crate::store::{CustomerId, Expected, Store};
 use crate::text;
@@ -31,6 +31,8 @@ struct Plan<'a> {
     submission: &'a Submission,
     /// The stored state, if there is one.
     state: Option<QualificationState>,
+    /// The entries of other qualifications that Microsoft does not accept this one beside.
+    conflicts: Vec<Entry>,
 }
 
 impl Plan<'_> {
@@ -77,14 +79,28 @@ pub(super) async fn submit(context: &Context, args: Args) -> Result<Exit, Failur
     };
     let states = store.begin().await?.states(row).await?;
     let wanted = key(submission.qualification());
+    let conflicts = conflicts(&submission, &states);
     let state = states.into_iter().find(|state| key(&state.qualification) == wanted);
-    let plan = Plan { customer, row, submission: &submission, state };
+    let plan = Plan { customer, row, submission: &submission, state, conflicts };
     refuse_in_vain(&plan, args.force)?;
     let confirm = |plan| confirmed(plan, &mut io::stdin().lock(), &mut io::stderr());
     if asks && !confirm(&plan).map_err(|error| Failure::new(Exit::Failed, "cannot ask").because(error.to_string()))? {
         return Err(Failure::new(Exit::Failed, "nothing was sent").because("you did not say yes"));
     }
     send(context, &config, &store, user, &plan).await
+}
+
+/// The other entries that a submission contradicts. `GovernmentCommunityCloud` is documented for a customer without a
+/// qualification, and cannot be combined with Education. A denied entry is no qualification.
+fn conflicts(submission: &Submission, states: &[QualificationState]) -> Vec<Entry> {
+    let wanted = key(submission.qualification());
+    let contradicts = |other: &str| match submission {
+        Submission::GovernmentCommunityCloud { .. } => other != wanted,
+        Submission::Education { .. } => other == "governmentcommunitycloud",
+        Submission::StateOwnedEntity => false,
+    };
+    let held = states.iter().filter(|state| state.status() != Some(Status::Verdict(Verdict::Denied)));
+    held.filter(|state| contradicts(&key(&state.qualification))).filter_map(|state| state.entry.clone()).collect()
 }
 
 /// Only a user may submit.
@@ -117,6 +133,23 @@ fn refuse_in_vain(plan: &Plan<'_>, force: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Failed, format!("nothing was sent: {name} of {customer} is in review"))
             .because("another submission would change nothing, and may cost one of the attempts")
             .advise("wait for the verdict, which is told; `--force` submits all the same"));
+    }
+    if let Some(entry) = plan.conflicts.first() {
+        let status = entry.vetting_status.as_deref().unwrap_or("held");
+        let why = match plan.submission {
+            Submission::GovernmentCommunityCloud { .. } => {
+                "Microsoft documents it for customers without a qualification"
+            }
+            _ => "Microsoft does not combine the two",
+        };
+        let what = format!(
+            "nothing was sent: {customer} has {} ({status}), and {name} does not go with it",
+            entry.qualification
+        );
+        return Err(Failure::new(Exit::Failed, what).because(why).advise(format!(
+            "`vetwatch poll {}` shows what the customer holds now; `--force` submits all the same",
+            plan.customer.id
+        )));
     }
     if plan.is_education() && plan.attempt() > EDUCATION_ATTEMPTS {
         return Err(Failure::new(
@@ -287,7 +320,13 @@ mod tests {
             paused: false,
         };
         let submission = Submission::Education { segment: Segment::K12, website: Some("contoso.edu".into()) };
-        let plan = Plan { customer: &customer, row: CustomerId(1), submission: &submission, state: None };
+        let plan = Plan {
+            customer: &customer,
+            row: CustomerId(1),
+            submission: &submission,
+            state: None,
+            conflicts: Vec::new(),
+        };
         let ask = |answer: &str| {
             let mut shown = Vec::new();
             let yes = confirmed(&plan, &mut answer.as_bytes(), &mut shown).unwrap();

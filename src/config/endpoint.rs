@@ -126,8 +126,9 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
         Ok(text.to_owned())
     });
     let scope = if scope_given { scope } else { Some(SCOPE.to_owned()) };
+    let proxy = http::proxy_to(&mut section, login_url.as_slice().iter().collect::<Vec<_>>().as_slice());
     let audience = Audience::Scope(scope?);
-    Some(Application { login_url: login_url?, tenant: tenant?, client_id: client_id?, audience, proof: proof? })
+    Some(Application { login_url: login_url?, tenant: tenant?, client_id: client_id?, audience, proof: proof?, proxy })
 }
 
 pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {

@@ -1,6 +1,5 @@
 //! The keys of every HTTP endpoint.
 
-use std::fs;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -14,6 +13,8 @@ use super::section::Section;
 use super::values::{self, quote};
 use crate::delivery::egress_policy::forbidden_reason;
 use crate::delivery::http::HttpSettings;
+use crate::partner_center::Proxy;
+use crate::partner_center::tls::CA_FILE_MAX_BYTES;
 
 /// Reads `url` or `url_file` and the connection's settings. Call it before the kind's own keys, so that problems come
 /// in the documentation's order.
@@ -112,11 +113,13 @@ fn network(text: &str) -> Result<IpNet, String> {
 /// `ca_file`: authorities' certificates in PEM.
 pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     let path = section.context().directory.join(section.string("ca_file")?);
-    match fs::read_to_string(&path) {
+    let read = values::read_text(&path, CA_FILE_MAX_BYTES, "certificates");
+    let problem = match read {
         Ok(text) if holds_certificates(&text) => return Some(path),
-        Ok(_) => section.problem("ca_file", format!("{} holds no certificate in PEM", path.display())),
-        Err(error) => section.problem("ca_file", format!("{} {}", path.display(), values::io_problem(&error))),
-    }
+        Ok(_) => "holds no certificate in PEM".to_owned(),
+        Err(problem) => problem,
+    };
+    section.problem("ca_file", format!("{} {problem}", path.display()));
     None
 }
 
@@ -146,9 +149,30 @@ fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
     None
 }
 
+/// An endpoint's proxy. vetwatch cannot check the address behind it, so there is a warning.
 fn proxy(section: &mut Section<'_>) -> Option<Url> {
-    exclusive(section, "proxy_url", "proxy_url_file");
     let given = ["proxy_url", "proxy_url_file"].into_iter().find(|key| section.has(key));
+    let proxy = proxy_url(section)?;
+    let text = "the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy \
+                 refuse private ones";
+    section.warning(given.unwrap_or_default(), text);
+    Some(proxy)
+}
+
+/// The proxy to `servers`, none of which may be on this machine.
+pub(super) fn proxy_to(section: &mut Section<'_>, servers: &[&Url]) -> Option<Proxy> {
+    let proxy = proxy_url(section)?;
+    if servers.iter().any(|url| address::is_loopback(url)) {
+        let text = "makes no sense here: a URL leads to this machine, and a proxy would take that for itself";
+        section.problem("proxy_url", text);
+        return None;
+    }
+    Some(Proxy::new(proxy))
+}
+
+/// Reads `proxy_url` or `proxy_url_file`.
+fn proxy_url(section: &mut Section<'_>) -> Option<Url> {
+    exclusive(section, "proxy_url", "proxy_url_file");
     let inline = section.parsed("proxy_url", |text| {
         let url = values::url(text)?;
         proxies(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
@@ -159,11 +183,7 @@ fn proxy(section: &mut Section<'_>) -> Option<Url> {
         proxies(&url)?;
         Ok(url)
     });
-    let proxy = inline.or(from_file)?;
-    let text = "the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy \
-                 refuse private ones";
-    section.warning(given.unwrap_or_default(), text);
-    Some(proxy)
+    inline.or(from_file)
 }
 
 /// Plain http is common for proxies: what passes through is encrypted.

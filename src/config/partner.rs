@@ -6,7 +6,7 @@ use url::Url;
 
 use super::section::Section;
 use super::values::{self, name, quote, word};
-use super::{address, credential};
+use super::{address, credential, http};
 use crate::partner_center::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA, TokenFile};
 use crate::qualification;
 
@@ -85,6 +85,8 @@ fn settings(
         section.warning("requests_per_minute", text);
     }
     let max_in_flight = section.integer("max_in_flight", 1..=1000).unwrap_or(8);
+    let servers = urls.iter().flat_map(|urls| [&urls.api, &urls.login]).collect::<Vec<_>>();
+    let proxy = http::proxy_to(&mut section, &servers);
     let customers = section.choice("customers", &[("synced", Customers::Synced), ("manual", Customers::Manual)]);
     let credential_given = section.has("credential");
     let credential_section = section.section("credential");
@@ -108,6 +110,7 @@ fn settings(
         api_url,
         login_url,
         resource,
+        proxy,
         credential: credential?,
         user_credential: user_credential.map_or(Some(None), |given| given.map(Some))?,
         requests_per_minute,

@@ -402,3 +402,25 @@ fn every_kind_of_credential_is_read() {
     assert!(matches!(user.proof, ClientAuth::Certificate(_)) && user.user.is_some(), "the user's own proof counts");
     assert!(read(secret).as_user().is_none());
 }
+
+#[test]
+fn a_ca_file_that_is_a_pipe_or_endless_is_a_problem_and_hangs_nobody() {
+    let desk = Desk::new();
+    let pipe = desk.path("pipe.pem");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let huge = fs::File::create(desk.path("huge.pem")).unwrap();
+    huge.set_len(crate::partner_center::tls::CA_FILE_MAX_BYTES + 1).unwrap();
+    for (file, words) in [
+        ("pipe.pem", "is no ordinary file"),
+        ("/dev/zero", "is no ordinary file"),
+        (".", "is no ordinary file"),
+        ("huge.pem", "is too large for certificates"),
+    ] {
+        let with = format!("url_file = 'crm-url'\nca_file = '{file}'");
+        let problem = desk.problem("url_file = \"crm-url\"", &with);
+        assert!(problem.contains("ca_file") && problem.contains(words), "{file}: {problem}");
+        // As it is read when a connection is made: the file may have been replaced since.
+        let why = crate::partner_center::tls::config(Some(&desk.path(file)), None).unwrap_err();
+        assert!(why.contains("no ordinary file") || why.contains("too large"), "{file}: {why}");
+    }
+}

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use vetwatch_core::retry::is_logged;
 
 use super::backoff::doubled;
 use super::batch::Batch;
@@ -201,11 +202,12 @@ impl Poller {
         } else {
             doubled(Duration::from_secs(30), customer.poll_failures).min(usual)
         };
-        warn!(
-            partner = self.partner.name,
-            customer.id = customer.customer_id,
-            "a customer could not be asked: {error}"
-        );
+        let (partner, failures) = (&self.partner.name, customer.poll_failures.saturating_add(1));
+        if is_logged(failures) {
+            warn!(partner, customer.id = customer.customer_id, failures, "a customer could not be asked: {error}");
+        } else {
+            debug!(partner, customer.id = customer.customer_id, failures, "a customer could not be asked: {error}");
+        }
         Failed {
             row: customer.row,
             at: now.as_millis(),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use vetwatch_core::retry::is_logged;
 
 use super::Poller;
 use super::flight::{Answered, Flight};
 use crate::partner_center::Error;
-use crate::store;
+use crate::store::{self, Backoff};
 use crate::time::Timestamp;
 
 /// The longest pause without another try, whatever Partner Center says.
@@ -17,13 +18,38 @@ pub(crate) const MAX_BACKOFF: Duration = Duration::from_hours(1);
 /// time, a throttled client waits as long as `Retry-After` says; later at least that long.
 pub(crate) fn pause(error: &Error, backoffs: u32, in_review: Duration) -> Duration {
     let first = in_review.min(Duration::from_mins(1));
-    let backoff = doubled(first, backoffs).min(in_review.min(Duration::from_mins(15)));
+    let backoff = retry_pause(error, first, backoffs).min(in_review.min(Duration::from_mins(15)));
     let pause = match error {
         Error::Throttled { wait: Some(wait), .. } if backoffs == 0 => *wait,
         Error::Throttled { wait: Some(wait), .. } => backoff.max(*wait),
         _ => backoff,
     };
     pause.min(MAX_BACKOFF)
+}
+
+/// The pause after `error`, which follows `failures` others: `usual`, doubled with each. Short at first if Partner Center was
+/// not reached: the network of a machine that has just started is up in seconds.
+pub(crate) fn retry_pause(error: &Error, usual: Duration, failures: u32) -> Duration {
+    match failures {
+        0 if error.is_before_the_call() => usual.min(Duration::from_secs(5)),
+        1 if error.is_before_the_call() => usual.min(Duration::from_secs(15)),
+        2 if error.is_before_the_call() => usual.min(Duration::from_mins(1)),
+        more if error.is_before_the_call() => doubled(usual, more - 3),
+        _ => doubled(usual, failures),
+    }
+}
+
+/// Logs that a backoff begins: if it is the first one, if its cause is another one than before, and every tenth, hundredth, …
+/// time. A short interval would repeat the same words every few seconds.
+pub(crate) fn log_backoff(partner: &str, until: Timestamp, error: &Error, before: Option<&Backoff>) {
+    let count = before.map_or(0, |backoff| backoff.backoffs).saturating_add(1);
+    if before.is_none_or(|before| !error.is_same_as(&before.reason)) {
+        warn!(partner, %until, "backing off from Partner Center: {error}");
+    } else if is_logged(count) {
+        warn!(partner, %until, "still backing off from Partner Center, for the {count}th time in a row: {error}");
+    } else {
+        debug!(partner, %until, count, "still backing off from Partner Center: {error}");
+    }
 }
 
 /// `first`, doubled with each of `failures` in a row.
@@ -48,12 +74,13 @@ impl Poller {
         let backoff = self.store.backoff(partner).await?;
         // A poll in flight at the start of the backoff met the same fault.
         let is_new = answered.pauses_before == flight.pauses || backoff.is_none();
-        let backoffs = backoff.map_or(0, |backoff| backoff.backoffs);
+        let backoffs = backoff.as_ref().map_or(0, |backoff| backoff.backoffs);
         let backoffs = if is_new { backoffs } else { backoffs.saturating_sub(1) };
         let until = self.clock.now().after(pause(error, backoffs, self.intervals().in_review));
         let mut tx = self.store.begin().await?;
         if is_new {
-            warn!(partner = self.partner.name, %until, "backing off from Partner Center: {error}");
+            // What an earlier process met is news to the log of this one.
+            log_backoff(&self.partner.name, until, error, backoff.as_ref().filter(|_| flight.pauses > 0));
             tx.start_backoff(partner, until, &error.to_string()).await?;
         } else {
             tx.extend_backoff(partner, until).await?;
@@ -63,10 +90,8 @@ impl Poller {
     }
 
     pub(super) async fn end_backoff(&self) -> Result<(), store::Error> {
-        if self.store.backoff(self.partner.id).await?.is_none() {
-            return Ok(());
-        }
-        info!(partner = self.partner.name, "Partner Center answers again");
+        let Some(backoff) = self.store.backoff(self.partner.id).await? else { return Ok(()) };
+        info!(partner = self.partner.name, failures = backoff.backoffs, "Partner Center answers again");
         let mut tx = self.store.begin().await?;
         tx.clear_backoff(self.partner.id).await?;
         tx.commit().await

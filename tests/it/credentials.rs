@@ -1,6 +1,8 @@
 //! Every credential: secret, certificate, a platform's token, a user. The sandbox checks what Entra ID checks.
 
 mod connectivity_check;
+mod proxy;
+mod repeated;
 mod rotation;
 mod sign_in;
 
@@ -57,6 +59,7 @@ impl Office {
             api_url: self.sandbox.url(),
             login_url: self.sandbox.url(),
             resource: RESOURCE,
+            proxy: None,
             credential,
             user_credential: None,
             requests_per_minute: 60_000,

@@ -9,6 +9,8 @@ use vetwatch::customer_sync::{Error, Summary};
 use vetwatch::sandbox::response_options::{Continuation, LastPage, LinkUri};
 use vetwatch::sandbox::{Bulk, Fault, FaultRule, Kind, Operation, PaginationOptions, Quirk, QuirkRule};
 
+use vetwatch::time::Clock as _;
+
 use crate::world::{World, hours, minutes, seconds};
 
 const DAY: u64 = 24;
@@ -222,4 +224,24 @@ async fn a_list_in_trouble_is_left_alone_longer_and_longer_and_polls_go_on() {
     world.pass(hours(1));
     round(&world).await;
     assert_eq!(world.rows("select list_failures, list_error from partner").await, ["0 | null"]);
+}
+
+#[tokio::test]
+async fn a_start_before_the_network_is_up_asks_again_within_seconds() {
+    let world = World::synced().await;
+    world.sandbox.add_customers(Bulk { count: 3, ..Bulk::default() });
+    world.sandbox.stop().await.unwrap();
+    let partner = &world.parts.partners[0];
+    for pause in [5, 15, 60] {
+        let now = world.clock.now();
+        partner.poller.round().await.unwrap();
+        let next = partner.customer_sync.round().await.unwrap().unwrap();
+        assert_eq!(next.since(now), seconds(pause), "the list");
+        let next = partner.activity_log.round().await.unwrap().next.unwrap();
+        assert!(next.since(now) <= seconds(pause), "the activity log: {next}");
+        world.pass(seconds(pause));
+    }
+    world.sandbox.start_again().await.unwrap();
+    round(&world).await;
+    assert_eq!(world.rows("select count(*) from customer").await, ["3"]);
 }

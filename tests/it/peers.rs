@@ -20,7 +20,19 @@ fn tool(name: &str) -> Command {
 /// Runs a tool: its stdout, or its stderr as the error.
 pub(crate) fn run(name: &str, argument: &Path, input: &Value) -> Result<Value, String> {
     let mut tool = tool(name);
-    let tool = tool.arg(argument).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    tool.arg(argument);
+    finish(tool, input)
+}
+
+/// Runs a tool in an environment of its own.
+pub(crate) fn run_in(name: &str, environment: &[(&str, String)], input: &Value) -> Result<Value, String> {
+    let mut tool = tool(name);
+    tool.env_clear().envs(environment.iter().map(|(key, value)| (key, value)));
+    finish(tool, input)
+}
+
+fn finish(mut tool: Command, input: &Value) -> Result<Value, String> {
+    let tool = tool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = tool.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -58,6 +70,11 @@ impl Certificates {
 
     pub(crate) fn key(&self) -> PathBuf {
         self.0.path().join("server.key")
+    }
+
+    /// An application's certificate and its key, which Entra ID demands to be RSA.
+    pub(crate) fn application(&self) -> PathBuf {
+        self.0.path().join("application.pem")
     }
 
     /// The certificate and its key.

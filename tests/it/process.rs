@@ -52,6 +52,8 @@ pub(crate) struct DaemonHarness {
     pub(crate) database: PathBuf,
     pub(crate) config: PathBuf,
     pub(crate) folder: TempDir,
+    /// Of every command, beside `$CREDENTIALS_DIRECTORY`.
+    pub(crate) environment: Vec<(&'static str, PathBuf)>,
     log: Log,
     /// Output of the commands so far.
     said: Mutex<Vec<u8>>,
@@ -82,7 +84,17 @@ impl DaemonHarness {
         );
         let (config, database) = (folder.path().join("vetwatch.toml"), home.join("vetwatch.db"));
         std::fs::write(&config, text).expect("a configuration");
-        Self { sandbox, mail, hook, database, config, folder, log: Log::default(), said: Mutex::default() }
+        Self {
+            sandbox,
+            mail,
+            hook,
+            database,
+            config,
+            folder,
+            environment: Vec::new(),
+            log: Log::default(),
+            said: Mutex::default(),
+        }
     }
 
     /// Another credential than the secret; ten polls a second per customer.
@@ -146,7 +158,9 @@ impl DaemonHarness {
         let binary = std::env::var_os("VETWATCH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into());
         let mut command = Command::new(binary);
         command.arg("--config").arg(&self.config).args(arguments).env_clear().stdin(Stdio::null());
-        command.env("CREDENTIALS_DIRECTORY", self.folder.path());
+        command
+            .env("CREDENTIALS_DIRECTORY", self.folder.path())
+            .envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 

@@ -1,7 +1,7 @@
 """Writes a test CA and what it signed into a folder.
 
-ca.pem; server.pem, server.key: localhost, 127.0.0.1 and crm.example; expired.pem, expired.key: localhost, until 2025;
-other.pem, other.key: another name; client.pem: a client's certificate with its key.
+ca.pem; server.pem, server.key: localhost, 127.0.0.1, crm.example and Microsoft's hosts; expired.pem, expired.key: localhost, until 2025;
+other.pem, other.key: another name; client.pem: a client's certificate with its key; application.pem: the same, for RSA.
 """
 
 import datetime
@@ -13,7 +13,8 @@ import trustme
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)
 ca = trustme.CA()
-server = ca.issue_cert("localhost", "127.0.0.1", "crm.example")
+microsoft = "api.partnercenter.microsoft.com", "login.microsoftonline.com"
+server = ca.issue_cert("localhost", "127.0.0.1", "crm.example", *microsoft)
 ca.cert_pem.write_to_path(str(folder / "ca.pem"))
 server.private_key_pem.write_to_path(str(folder / "server.key"))
 for index, certificate in enumerate(server.cert_chain_pems):
@@ -25,3 +26,5 @@ for name, (host, not_after) in names.items():
     issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
     issued.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
 ca.issue_cert("vetwatch@contoso.example").private_key_and_cert_chain_pem.write_to_path(str(folder / "client.pem"))
+application = ca.issue_cert("vetwatch@contoso.example", key_type=trustme.KeyType.RSA)
+application.private_key_and_cert_chain_pem.write_to_path(str(folder / "application.pem"))

@@ -158,6 +158,12 @@ impl RetryPolicy {
     }
 }
 
+/// True if the `nth` failure in a row is worth a line in the log: the first, the tenth, the hundredth, …
+#[must_use]
+pub fn is_logged(nth: u32) -> bool {
+    nth.checked_ilog10().is_some_and(|zeros| 10_u32.pow(zeros) == nth)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -165,6 +171,13 @@ mod tests {
     use super::*;
 
     const START: Timestamp = Timestamp::from_millis(1_000_000);
+
+    #[test]
+    fn the_first_failure_is_logged_and_then_ever_fewer() {
+        let logged: Vec<u32> = (0..=20_000).filter(|nth| is_logged(*nth)).collect();
+        assert_eq!(logged, [1, 10, 100, 1000, 10_000]);
+        assert!(!is_logged(u32::MAX));
+    }
 
     #[test]
     fn the_pauses_follow_the_schedule_and_the_last_one_repeats() {

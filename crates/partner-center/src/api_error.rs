@@ -91,6 +91,12 @@ impl ApiError {
             || (self.status == 401 && !self.is_from_login() && self.message().is_some_and(says_so))
     }
 
+    /// True if Conditional Access or another policy of the tenant stopped a user's sign-in (53003 and its kin, a device
+    /// that is not known, a confirmation that is asked for): another way of signing in may be allowed.
+    pub fn is_blocked_by_policy(&self) -> bool {
+        self.code().is_some_and(|code| code.starts_with("AADSTS53") || matches!(code, "AADSTS50097" | "AADSTS50199"))
+    }
+
     /// True if the login server sent it.
     pub fn is_from_login(&self) -> bool {
         self.code().is_some_and(|code| code.starts_with("AADSTS"))
@@ -116,12 +122,15 @@ impl fmt::Display for ApiError {
     }
 }
 
+/// What begins the correlation id in an error's text.
+pub(crate) const CORRELATION: &str = " (correlation id ";
+
 /// ` (correlation id 7d24…)`, or nothing.
 pub(crate) struct Correlation(pub(crate) Option<Uuid>);
 
 impl fmt::Display for Correlation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |id| write!(f, " (correlation id {id})"))
+        self.0.map_or(Ok(()), |id| write!(f, "{CORRELATION}{id})"))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
-use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
@@ -74,6 +74,8 @@ const PAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
 const RAW_MAX_BYTES: usize = 64 * 1024;
 const CORRELATION_HEADER: &str = "MS-CorrelationId";
 
+const WEB_PAGE: &str = "a web page, and not the API's answer";
+
 /// A 401 with this code is for another audience; renewing the token does not help.
 const WRONG_AUDIENCE: &str = "900420";
 
@@ -83,7 +85,7 @@ impl PartnerCenter {
     /// # Errors
     /// If the system's certificates cannot be read, or a URL of the settings cannot be extended by a path.
     pub fn new(mut settings: PartnerSettings, budget: Arc<Budget>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        let http = Http::new(Some(Arc::clone(&budget)), clock)?;
+        let http = Http::new(Some(Arc::clone(&budget)), settings.proxy.as_ref(), clock)?;
         // `/v1` is added to every path, so it must not be in the setting as well.
         if settings.api_url.path().trim_end_matches('/').ends_with("/v1") {
             settings.api_url.path_segments_mut().map_err(|()| SetupError::Address("api_url"))?.pop_if_empty().pop();
@@ -242,7 +244,7 @@ impl PartnerCenter {
             token.mark_accepted();
         }
         let correlation_id = reply.id(CORRELATION_HEADER).unwrap_or(correlation_id);
-        Ok(Call { reply, token, request_id, correlation_id })
+        Ok(Call { url: self.api_url.clone(), reply, token, request_id, correlation_id })
     }
 }
 
@@ -260,6 +262,7 @@ impl fmt::Debug for Continuation {
 
 struct Call {
     reply: Reply,
+    url: Url,
     token: Arc<Token>,
     request_id: Uuid,
     correlation_id: Uuid,
@@ -280,12 +283,27 @@ impl Call {
                 let why: Vec<&str> = self.reply.reason.as_deref().into_iter().chain(header).collect();
                 refusal.or_message(&clean(&why.join("; ")))
             }
-            300..=399 => refusal.or_message("a redirect, which is not followed: check `api_url`"),
+            300..=399 => {
+                let target = self.reply.header(LOCATION.as_str()).and_then(|to| self.url.join(to).ok());
+                let to = target.map(|to| format!(" to {}", clean(&to.origin().ascii_serialization())));
+                refusal.or_message(&format!(
+                    "a redirect{}, which is not followed: check `api_url`",
+                    to.unwrap_or_default()
+                ))
+            }
+            400..=499 if self.is_web_page() => refusal.or_message(WEB_PAGE),
             _ => refusal,
         }
     }
 
+    fn is_web_page(&self) -> bool {
+        self.reply.body.trim_ascii_start().starts_with(b"<")
+    }
+
     fn unreadable(&self, why: ParseError) -> Error {
+        if self.is_web_page() {
+            return Error::Unreadable { what: WEB_PAGE.to_owned(), correlation_id: Some(self.correlation_id) };
+        }
         // A 200 may carry an error that says more than the parse failure.
         let error = ApiError::read(self.reply.status, &self.reply.body, None);
         let what = if error.code().is_some() { format!("{}: {error}", why.0) } else { why.0.to_owned() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::api_error::{ApiError, Correlation};
+use crate::api_error::{ApiError, CORRELATION, Correlation};
 use crate::error_codes::Hint;
 
 /// Why there is no response. None of these changes a customer's stored state.
@@ -53,6 +53,11 @@ pub enum Error {
 const PARTNER_IS_FORBIDDEN: [&str; 5] = ["800039", "900149", "900124", "900309", "900329"];
 
 impl Error {
+    /// True if `before`, the text of an earlier error, had the same cause: only the wait and the correlation id may differ.
+    pub fn is_same_as(&self, before: &str) -> bool {
+        cause(&self.to_string()) == cause(before)
+    }
+
     /// True if every other customer of the partner would fail alike now, so that the rest need not be polled.
     pub fn affects_partner(&self) -> bool {
         match self {
@@ -76,6 +81,11 @@ impl Error {
         }
     }
 
+    /// True if Partner Center was not reached: for want of a connection, or of a token.
+    pub fn is_before_the_call(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::NoToken(_))
+    }
+
     /// Classifies an error response of Partner Center. A 401 concerns the credential: by then the token was renewed.
     pub(crate) fn of(answer: ApiError, retry_after: Option<Duration>) -> Self {
         match (answer.status(), answer.code()) {
@@ -92,12 +102,25 @@ impl Error {
     }
 }
 
+/// An error's text without what differs each time.
+fn cause(text: &str) -> String {
+    let mut cause = text.to_owned();
+    for (begin, end) in [(CORRELATION, ')'), (WAIT, ';')] {
+        if let Some((before, rest)) = cause.split_once(begin) {
+            cause = format!("{before}{}", rest.split_once(end).map_or("", |(_, after)| after));
+        }
+    }
+    cause
+}
+
+const WAIT: &str = "; asked to wait ";
+
 /// `; asked to wait 57s`, or nothing.
 struct Wait(Option<Duration>);
 
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |wait| write!(f, "; asked to wait {}", humantime::format_duration(wait)))
+        self.0.map_or(Ok(()), |wait| write!(f, "{WAIT}{}", humantime::format_duration(wait)))
     }
 }
 
@@ -107,5 +130,24 @@ struct RefusedBy<'a>(&'a ApiError);
 impl fmt::Display for RefusedBy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.status() == 0 { "" } else { "the credential was refused: " })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_the_same_whatever_its_ids_and_waits() {
+        let refused = |id, code: &str| {
+            let body = format!(r#"{{"code":"{code}","description":"No."}}"#);
+            ApiError::read(401, body.as_bytes(), Some(Uuid::from_u128(id)))
+        };
+        let error = Error::Credential(refused(1, "400"));
+        assert!(error.is_same_as(&Error::Credential(refused(2, "400")).to_string()));
+        assert!(!error.is_same_as(&Error::Credential(refused(1, "900420")).to_string()));
+        let throttled = |secs| Error::Throttled { wait: Some(Duration::from_secs(secs)), answer: refused(7, "429") };
+        assert!(throttled(57).is_same_as(&throttled(3).to_string()));
+        assert!(!throttled(57).is_same_as(&error.to_string()));
     }
 }

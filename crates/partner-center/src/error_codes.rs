@@ -66,6 +66,17 @@ const MEANINGS: &[(&str, &str)] = &[
     ("AADSTS53001", "Conditional Access wants a joined device: make an exception for the application in Entra ID"),
     ("AADSTS53003", "Conditional Access blocks the application: make an exception for it in Entra ID"),
     ("AADSTS530003", "Conditional Access wants a managed device: make an exception for the application in Entra ID"),
+    (
+        "AADSTS530032",
+        "a security policy of the tenant blocks the sign-in: make an exception for the application in Entra ID",
+    ),
+    ("AADSTS50097", "Conditional Access wants a known device: make an exception for the application in Entra ID"),
+    (
+        "AADSTS50011",
+        "the application lacks the redirect URI: add http://localhost to it in Entra ID (Authentication, platform Web)",
+    ),
+    ("AADSTS54005", "the sign-in's code was used before: `vetwatch login PARTNER --browser` begins anew"),
+    ("AADSTS501481", "the sign-in's code belongs to another sign-in: `vetwatch login PARTNER --browser` begins anew"),
     ("AADSTS50199", "the sign-in was not confirmed: do it again, and confirm"),
     ("AADSTS70016", "nobody has typed the code yet"),
     ("AADSTS70020", "the code has expired: do it again, a little faster"),

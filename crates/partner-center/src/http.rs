@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::api_error::clean;
 use crate::budget::Budget;
+use crate::proxy::Proxy;
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::{Clock, Timestamp};
 use vetwatch_core::{redact, retry};
@@ -37,6 +38,7 @@ pub enum SetupError {
 #[derive(Clone)]
 pub(crate) struct Http {
     client: Client,
+    proxy: Option<Proxy>,
     /// What its requests are counted against.
     budget: Option<Arc<Budget>>,
     clock: Arc<dyn Clock>,
@@ -75,10 +77,14 @@ pub(crate) enum Failure {
 impl Http {
     /// # Errors
     /// If the system's certificates cannot be read.
-    pub(crate) fn new(budget: Option<Arc<Budget>>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+    pub(crate) fn new(
+        budget: Option<Arc<Budget>>,
+        proxy: Option<&Proxy>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SetupError> {
         // Building a client panics without a provider. One that is installed already stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let mut builder = Client::builder()
             .user_agent(concat!("vetwatch/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .no_proxy()
@@ -86,9 +92,19 @@ impl Http {
             // A connection that hangs costs one request, not all in flight.
             .http1_only()
             // Well below the servers' timeouts: a connection that they close while we write costs a response.
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build()?;
-        Ok(Self { client, budget, clock })
+            .pool_idle_timeout(Duration::from_secs(30));
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy.url().clone())?);
+        }
+        Ok(Self { client: builder.build()?, proxy: proxy.cloned(), budget, clock })
+    }
+
+    /// A connection that failed did so at the proxy, or behind it.
+    fn at_the_proxy(&self, failure: Failure) -> Failure {
+        match (failure, &self.proxy) {
+            (Failure::Unreachable(why), Some(proxy)) => Failure::Unreachable(format!("by the proxy {proxy}: {why}")),
+            (failure, _) => failure,
+        }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -105,7 +121,8 @@ impl Http {
         if let Some(budget) = &self.budget {
             budget.spend(began_at);
         }
-        let mut response = timeout_at(until, request.send()).await.map_err(|_| Failure::TimedOut)?.map_err(failure)?;
+        let response = timeout_at(until, request.send()).await.map_err(|_| Failure::TimedOut)?.map_err(failure);
+        let mut response = response.map_err(|failure| self.at_the_proxy(failure))?;
         let status = response.status();
         if let Some(budget) = self.budget.as_ref().filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
             budget.slow_down(self.now());

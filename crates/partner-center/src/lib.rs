@@ -10,12 +10,14 @@
 //! | --- | --- |
 //! | `client` | [`PartnerCenter`]: the calls, one file for each kind |
 //! | `settings` | [`PartnerSettings`]: what a client is made of |
-//! | `entra` | [`Tokens`] for an [`Application`], which may be Partner Center's or a mail server's; [`DeviceLogin`] |
+//! | `entra` | [`Tokens`] for an [`Application`], which may be Partner Center's or a mail server's; [`DeviceLogin`], [`BrowserLogin`] |
 //! | `wire`, `date` | what Partner Center's bodies say |
 //! | `http` | one exchange, bounded in size and time |
 //! | `budget` | [`Budget`]: how many requests a partner may be sent |
 //! | `error`, `error_codes`, `api_error` | why there is no answer, and what a person does about it |
+//! | `file` | files, read with a limit |
 //! | `json` | JSON without a second reading |
+//! | `proxy` | [`Proxy`]: the way to a partner's hosts, if there is one |
 //! | [`tls`] | which servers are trusted, and what is wrong with one that is not |
 //! | `connectivity` | [`reach`]: how far a server can be reached, for `check --live` |
 
@@ -27,8 +29,10 @@ mod date;
 mod entra;
 mod error;
 pub mod error_codes;
+mod file;
 mod http;
 mod json;
+mod proxy;
 mod settings;
 pub mod tls;
 mod wire;
@@ -41,10 +45,11 @@ pub use self::client::{
 };
 pub use self::connectivity::{Stage, reach};
 pub use self::entra::{
-    Application, Audience, Certificate, CertificateError, ClientAuth, Credential, CredentialPart, DeviceLogin, Expiry,
-    Prompt, RequestEpoch, SignInError, SignedIn, Token, TokenFile, Tokens, X509,
+    Application, Audience, BROWSER_LIFETIME, BrowserLogin, Certificate, CertificateError, ClientAuth, Credential,
+    CredentialPart, DeviceLogin, Expiry, Prompt, RequestEpoch, SignInError, SignedIn, Token, TokenFile, Tokens, X509,
 };
 pub use self::error::Error;
 pub use self::http::SetupError;
+pub use self::proxy::Proxy;
 pub use self::settings::{Customers, PartnerSettings, RESOURCE, RESOURCE_IN_CHINA};
 pub use self::wire::ListedCustomer;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::entra::{Application, Audience, Credential, DeviceLogin, Prompt, SignInError};
+use crate::entra::{Application, Audience, BrowserLogin, Credential, DeviceLogin, Prompt, SignInError};
+use crate::proxy::Proxy;
 use vetwatch_core::time::Clock;
 
 /// Audience in every cloud but China's: the US Government cloud signs in elsewhere and uses the same API.
@@ -22,6 +23,8 @@ pub struct PartnerSettings {
     /// Audience of the tokens: the API's own address in its cloud, even if a proxy leads there. Tokens do not work
     /// across clouds.
     pub resource: &'static str,
+    /// Everything goes through it, the login as well.
+    pub proxy: Option<Proxy>,
     pub credential: Credential,
     /// Credential for what only users may do, which is submitting. Reading does not need it.
     pub user_credential: Option<Credential>,
@@ -40,6 +43,7 @@ impl PartnerSettings {
             client_id: self.client_id.clone(),
             audience: Audience::Resource(self.resource),
             proof: self.credential.proof.clone(),
+            proxy: self.proxy.clone(),
         }
     }
 
@@ -51,6 +55,16 @@ impl PartnerSettings {
         let settings = self.as_user().ok_or(SignInError::NoUser)?;
         let file = settings.credential.user.clone().ok_or(SignInError::NoUser)?;
         DeviceLogin::begin(&settings.application(), file, clock).await
+    }
+
+    /// Waits on a port of this machine for a person who signs in as the user with a browser. Returns the address to open.
+    ///
+    /// # Errors
+    /// If the port cannot be listened on, or no user is configured.
+    pub async fn browser_login(&self, port: u16, clock: Arc<dyn Clock>) -> Result<(BrowserLogin, Url), SignInError> {
+        let settings = self.as_user().ok_or(SignInError::NoUser)?;
+        let file = settings.credential.user.clone().ok_or(SignInError::NoUser)?;
+        BrowserLogin::begin(&settings.application(), file, port, clock).await
     }
 
     /// The same settings with the user's credential. `None` if no user is configured.

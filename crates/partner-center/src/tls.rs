@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use chrono::DateTime;
 use rustls::pki_types::UnixTime;
@@ -10,6 +10,11 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, InvalidMessage};
 use rustls_platform_verifier::Verifier;
+
+use crate::file;
+
+/// Ten times the size of a system's bundle.
+pub const CA_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Trusts the system's authorities, and those of the PEM file `ca_file`. `client_certificate`, certificates and key in
 /// PEM, is for servers that ask for one.
@@ -21,7 +26,7 @@ pub fn config(ca_file: Option<&Path>, client_certificate: Option<&str>) -> Resul
     let mut extra = Vec::new();
     if let Some(path) = ca_file {
         let unreadable = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
-        let text = fs::read(path).map_err(|error| unreadable(&error))?;
+        let text = file::read(path, CA_FILE_MAX_BYTES).map_err(|error| unreadable(&error))?;
         for certificate in CertificateDer::pem_slice_iter(&text) {
             extra.push(certificate.map_err(|error| unreadable(&error))?);
         }

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::{Value, json};
 
 use super::engine::Call;
@@ -57,7 +57,7 @@ impl Audit {
     /// Adds a verbatim record; `operationDate` defaults to now if missing or unreadable.
     pub(super) fn raw(&mut self, record: Value, now: Timestamp) {
         let written = record.get("operationDate").and_then(Value::as_str);
-        let date = written.and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+        let date = written.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
         let at = date.map_or(now, |date| date.to_utc().into());
         self.0.push(Entry { at, written_at: now, what: What::Raw(record) });
     }
@@ -75,7 +75,7 @@ pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now
     let today = now.to_utc().date_naive();
     let day = |name, usual: NaiveDate| match call.parameter(name) {
         None => Some(usual),
-        Some(text) => NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok(),
+        Some(text) => parse_day(&text),
     };
     let before = |days| today.checked_sub_days(chrono::Days::new(days)).unwrap_or(today);
     let (Some(from), Some(to)) = (day("startDate", before(30)), day("endDate", today)) else {
@@ -122,6 +122,18 @@ pub(super) fn answer(audit: &Audit, call: &Call, auditing: &AuditLogOptions, now
         page["continuationToken"] = token.into();
     }
     Reply::json(StatusCode::OK, &page)
+}
+
+/// The day of a date in each form that clients send: ISO 8601, Microsoft's SDK (`07/01/2026 00:00:00`), Microsoft's
+/// documentation (`7/1/2026 12:00:00 AM`).
+fn parse_day(text: &str) -> Option<NaiveDate> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc().date_naive());
+    }
+    let times = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p"];
+    let time = times.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    let days = ["%Y-%m-%d", "%m/%d/%Y"];
+    time.map(|time| time.date()).or_else(|| days.iter().find_map(|form| NaiveDate::parse_from_str(text, form).ok()))
 }
 
 fn place(token: &str) -> Option<usize> {

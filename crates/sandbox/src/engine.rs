@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Options;
 use super::audit;
 use super::body;
-use super::entra::{Authorization, Entra, MfaRefusal};
+use super::entra::{Authorization, Document, Entra, MfaRefusal};
 use super::entry::Entry;
 use super::errors::{self, Reply};
 use super::fault::{self, Fault, Faults, Match};
@@ -43,23 +43,39 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The last value of a parameter of the query.
+    /// The last value of a parameter of the query, whatever its case.
     pub(super) fn parameter(&self, name: &str) -> Option<String> {
         let all = url::form_urlencoded::parse(self.query.as_bytes());
-        all.filter(|(key, _)| key == name).last().map(|(_, value)| value.into_owned())
+        all.filter(|(key, _)| key.eq_ignore_ascii_case(name)).last().map(|(_, value)| value.into_owned())
     }
 
     fn target(&self) -> Target<'_> {
-        let segments: Vec<&str> = self.path.split('/').skip(1).collect();
-        match (self.method.as_str(), segments.as_slice()) {
-            ("POST", [tenant, "oauth2", "token"]) => Target::Token { tenant, v2: false },
-            ("POST", [tenant, "oauth2", "v2.0", "token"]) => Target::Token { tenant, v2: true },
-            ("POST", [tenant, "oauth2", "v2.0", "devicecode"]) => Target::DeviceCode { tenant },
-            ("GET", ["v1", "customers"]) => Target::Customers,
-            ("GET", ["v1", "auditrecords"]) => Target::AuditRecords,
-            ("GET", ["v1", "customers", id, "qualifications"]) => Target::Qualifications(id),
-            ("POST", ["v1", "customers", id, "qualifications"]) => Target::Submission(id),
-            ("GET", ["v1", "customers", "all", "validations"]) => Target::Validations,
+        let segments: Vec<&str> = self.path.trim_end_matches('/').split('/').skip(1).collect();
+        // Microsoft's servers compare paths without regard to case.
+        let words: Vec<String> = segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let tenant = segments.first().copied().unwrap_or_default();
+        let id = segments.get(2).copied().unwrap_or_default();
+        match (self.method.as_str(), words.as_slice()) {
+            ("POST", [_, "oauth2", "token"]) => Target::Token { tenant, v2: false },
+            ("POST", [_, "oauth2", "v2.0", "token"]) => Target::Token { tenant, v2: true },
+            ("POST", [_, "oauth2", "v2.0", "devicecode"]) => Target::DeviceCode { tenant },
+            ("GET", [_, "oauth2", "v2.0", "authorize"]) => Target::Authorization { tenant },
+            ("GET", [_, ".well-known", "openid-configuration"]) => {
+                Target::Document(Document::Configuration { tenant, v2: false })
+            }
+            ("GET", [_, "v2.0", ".well-known", "openid-configuration"]) => {
+                Target::Document(Document::Configuration { tenant, v2: true })
+            }
+            ("GET", [_, "discovery", "keys"] | [_, "discovery", "v2.0", "keys"]) => {
+                Target::Document(Document::Keys { tenant })
+            }
+            ("GET", ["common", "discovery", "instance"]) => Target::Document(Document::Instance),
+            ("GET", ["v1" | "v1.0", "customers"]) => Target::Customers,
+            ("GET", ["v1" | "v1.0", "auditrecords"]) => Target::AuditRecords,
+            ("GET", ["v1" | "v1.0", "customers", _, "qualifications"]) => Target::Qualifications(id),
+            ("POST", ["v1" | "v1.0", "customers", _, "qualifications"]) => Target::Submission(id),
+            ("GET", ["v1" | "v1.0", "customers", "all", "validations"]) => Target::Validations,
             _ => Target::Unknown,
         }
     }
@@ -69,6 +85,8 @@ impl Call {
 enum Target<'a> {
     Token { tenant: &'a str, v2: bool },
     DeviceCode { tenant: &'a str },
+    Authorization { tenant: &'a str },
+    Document(Document<'a>),
     Customers,
     Qualifications(&'a str),
     Submission(&'a str),
@@ -81,6 +99,7 @@ impl Target<'_> {
     fn kind(self) -> Kind {
         match self {
             Self::Token { .. } | Self::DeviceCode { .. } => Kind::Token,
+            Self::Authorization { .. } | Self::Document(_) => Kind::SignIn,
             Self::Customers => Kind::Customers,
             Self::Qualifications(_) => Kind::Qualifications,
             Self::Submission(_) => Kind::Submissions,
@@ -145,7 +164,7 @@ impl Engine {
         let target = call.target();
         let kind = target.kind();
         let customer = if let Target::Qualifications(id) | Target::Submission(id) = target { Some(id) } else { None };
-        let authorization = if kind == Kind::Token {
+        let authorization = if matches!(kind, Kind::Token | Kind::SignIn) {
             Authorization::NotNeeded
         } else {
             self.entra.check(call.header(AUTHORIZATION.as_str()), now)
@@ -221,6 +240,8 @@ impl Engine {
             match call.target() {
                 Target::Token { tenant, v2 } => self.entra.answer(tenant, v2, host, &call.body, now),
                 Target::DeviceCode { tenant } => self.entra.device_code(tenant, host, &call.body, now),
+                Target::Authorization { tenant } => self.entra.authorize(tenant, &call.query, now),
+                Target::Document(document) => self.entra.document(document, host),
                 Target::Customers => pages::answer(&self.world, call, &quirks.pagination),
                 Target::AuditRecords => audit::answer(&self.world.audit, call, &quirks.audit_log, now),
                 Target::Qualifications(id) => self.qualifications(id, quirks, now),
@@ -287,6 +308,7 @@ impl Engine {
     fn problems(&mut self, call: &Call, target: Target<'_>, seq: u64) -> Vec<String> {
         let mut problems = Vec::new();
         match target {
+            Target::Authorization { .. } | Target::Document(_) => {}
             Target::Unknown => problems.push(format!("{} is not known here", call.method)),
             Target::Token { .. } | Target::DeviceCode { .. } => {
                 let form = call.header("content-type").unwrap_or_default();

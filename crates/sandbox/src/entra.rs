@@ -1,6 +1,8 @@
 //! Microsoft Entra's token endpoint, v1 and v2, for applications and for users signed in to them.
 
+mod browser;
 mod client_auth;
+mod jwt;
 mod refusal;
 mod sign_in;
 
@@ -11,10 +13,12 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use self::browser::Codes;
 use self::client_auth::Proofs;
+use self::jwt::Signer;
 use self::refusal::{Refusal, sealed};
 pub use self::sign_in::{Decision, Device, MfaRefusal, Rotation, SignIns};
 use self::sign_in::{OfUser, Users};
@@ -28,8 +32,20 @@ const RETIRED_RESOURCE: &str = "https://graph.windows.net";
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// Every sign-in is by the same user.
 const USER: &str = "admin.agent@contoso.example";
+const USER_ID: &str = "7f1c6a52-90d3-4f5e-8a0b-3c2d1e0f9a88";
 /// Beyond this many tokens, expired ones are dropped.
 const MANY: usize = 10_000;
+
+/// What anybody may read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Document<'a> {
+    /// The endpoints of a tenant.
+    Configuration { tenant: &'a str, v2: bool },
+    /// The keys that sign tokens.
+    Keys { tenant: &'a str },
+    /// The names of the login server.
+    Instance,
+}
 
 /// Result of checking a request's `Authorization` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -67,12 +83,22 @@ pub(super) struct Entra {
     /// Of tokens issued from now on.
     pub(super) lifetime: Duration,
     tokens: HashMap<String, Token>,
+    codes: Codes,
+    signer: Signer,
 }
 
 impl Entra {
     pub(super) fn new(tenant: String, client_id: String, client_secret: String, lifetime: Duration) -> Self {
-        let (proofs, users) = (Proofs::new(client_secret), Users::default());
-        Self { tenant, client_id, proofs, users, lifetime, tokens: HashMap::new() }
+        Self {
+            tenant,
+            client_id,
+            proofs: Proofs::new(client_secret),
+            users: Users::default(),
+            lifetime,
+            tokens: HashMap::new(),
+            codes: Codes::default(),
+            signer: Signer::new(),
+        }
     }
 
     /// The access tokens issued so far, except dropped ones.
@@ -124,21 +150,45 @@ impl Entra {
             if !scope.split(' ').any(is_of_partner_center) {
                 return Err(unknown_resource(scope, tenant));
             }
-            let body = self.users.device_code(scope, &format!("http://{host}/control/devices"), now);
+            let body = self.users.device_code(scope, &format!("{}/control/devices", jwt::base(host)), now);
             Ok(sealed(Reply::json(StatusCode::OK, &body), Uuid::new_v4()))
         });
         answer.unwrap_or_else(|refusal| refusal.into_reply(now))
     }
 
+    /// Responds to `GET /{tenant}/oauth2/v2.0/authorize`: a page on which a person would sign in.
+    pub(super) fn authorize(&mut self, tenant: &str, query: &str, now: Timestamp) -> Reply {
+        let form: HashMap<String, String> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let refusal = self.users.refuses_browsers();
+        let answer = self.application(tenant, &form).and_then(|_| {
+            let scope = form.get("scope").map(String::as_str).unwrap_or_default();
+            if !scope.split(' ').any(is_of_partner_center) {
+                return Err(unknown_resource(scope, tenant));
+            }
+            self.codes.authorize(&form, refusal, now)
+        });
+        answer.unwrap_or_else(|refusal| refusal.into_page(now))
+    }
+
+    /// Responds to the requests for documents that anybody may read.
+    pub(super) fn document(&self, document: Document<'_>, host: &str) -> Reply {
+        let body = match document {
+            Document::Configuration { tenant, .. } | Document::Keys { tenant }
+                if !tenant.eq_ignore_ascii_case(&self.tenant) =>
+            {
+                return unknown_tenant(tenant).into_reply(Timestamp::from_millis(0));
+            }
+            Document::Configuration { tenant, v2 } => jwt::configuration(tenant, v2, host),
+            Document::Keys { .. } => self.signer.keys(),
+            Document::Instance => jwt::instance(&self.tenant, host),
+        };
+        Reply::json(StatusCode::OK, &body)
+    }
+
     /// The application's id, if both the tenant and the application are known.
     fn application<'f>(&self, tenant: &str, form: &'f HashMap<String, String>) -> Result<&'f str, Refusal> {
         if !tenant.eq_ignore_ascii_case(&self.tenant) {
-            let text = format!(
-                "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into \
-                 the correct cloud. Check with your subscription administrator, this may happen if there are no \
-                 active subscriptions for the tenant."
-            );
-            return Err(Refusal::new(400, "invalid_request", 90002, text));
+            return Err(unknown_tenant(tenant));
         }
         let client_id = required(form, "client_id")?;
         if !client_id.eq_ignore_ascii_case(&self.client_id) {
@@ -179,7 +229,7 @@ impl Entra {
                 if scope.split(' ').any(is_of_partner_center) { RESOURCE } else { scope }
             }
             // The scope was given when the code was requested.
-            (DEVICE_CODE, true) => RESOURCE,
+            (DEVICE_CODE | "authorization_code", true) => RESOURCE,
             _ => {
                 let text = format!("The app requested an unsupported grant type '{grant}'.");
                 return Err(Refusal::new(400, "unsupported_grant_type", 70003, text));
@@ -189,23 +239,47 @@ impl Entra {
         if resource != RESOURCE && resource != RETIRED_RESOURCE {
             return Err(unknown_resource(resource, tenant));
         }
-        let endpoint = format!("http://{host}/{tenant}/oauth2/{}token", if v2 { "v2.0/" } else { "" });
-        self.proofs.check(form, client_id, &endpoint, now)?;
-        let user = match grant {
-            "refresh_token" => Some(self.users.redeem(required(form, "refresh_token")?, now)?),
-            DEVICE_CODE => Some(self.users.redeem_device(required(form, "device_code")?, now)?),
-            _ => None,
+        let endpoint = format!("//{host}/{tenant}/oauth2/{}token", if v2 { "v2.0/" } else { "" });
+        let proves = ["client_secret", "client_assertion"].iter().any(|name| form.contains_key(*name));
+        let is_public = self.users.settings.public_clients && grant != "client_credentials" && !proves;
+        if !is_public {
+            self.proofs.check(form, client_id, &endpoint, now)?;
+        }
+        let (user, scope, nonce) = match grant {
+            "refresh_token" => {
+                let user = self.users.redeem(required(form, "refresh_token")?, now)?;
+                (Some(user), form.get("scope").cloned(), None)
+            }
+            DEVICE_CODE => {
+                let (user, scope) = self.users.redeem_device(required(form, "device_code")?, now)?;
+                (Some(user), Some(scope), None)
+            }
+            "authorization_code" => {
+                required(form, "code")?;
+                let code = self.codes.redeem(form, now)?;
+                (Some(self.users.sign_in_for(&code.scope, now)), Some(code.scope.clone()), code.nonce.clone())
+            }
+            _ => (None, None, None),
         };
-        Ok(self.issue(v2, resource, user, now))
+        let wants_id = v2 && scope.is_some_and(|scope| scope.split(' ').any(|scope| scope == "openid"));
+        let id_token = wants_id.then(|| self.id_token(host, nonce.as_deref(), now));
+        Ok(self.issue(v2, resource, user, id_token, now))
     }
 
-    fn issue(&mut self, v2: bool, resource: &str, user: Option<(OfUser, Option<String>)>, now: Timestamp) -> Reply {
+    fn issue(
+        &mut self,
+        v2: bool,
+        resource: &str,
+        user: Option<(OfUser, Option<String>)>,
+        id_token: Option<String>,
+        now: Timestamp,
+    ) -> Reply {
         if self.tokens.len() >= MANY {
             self.tokens.retain(|_, token| token.expires_at > now && !token.revoked);
         }
         let (user, refresh_token) = user.unzip();
-        let access_token = made_up_token(user.as_ref());
         let expires_at = now.after(self.lifetime);
+        let access_token = self.signer.sign(&self.access_claims(resource, user.as_ref(), now));
         let token = Token { expires_at, revoked: false, for_partner_center: resource == RESOURCE, user };
         self.tokens.insert(access_token.clone(), token);
         let seconds = self.lifetime.as_secs();
@@ -232,8 +306,73 @@ impl Entra {
             body["scope"] = "user_impersonation".into();
             body["refresh_token"] = refresh_token.into();
         }
+        if let Some(id_token) = id_token {
+            let client_info = json!({"uid": USER_ID, "utid": self.tenant}).to_string();
+            body["client_info"] = BASE64_URL_SAFE_NO_PAD.encode(client_info).into();
+            body["id_token"] = id_token.into();
+        }
         sealed(Reply::json(StatusCode::OK, &body), Uuid::new_v4())
     }
+
+    /// The claims of an access token: the application's own, or a user's, which says how the user signed in.
+    fn access_claims(&self, resource: &str, user: Option<&OfUser>, now: Timestamp) -> Value {
+        let issued_at = now.as_secs();
+        let mut claims = json!({
+            "aud": resource,
+            "iss": jwt::issuer(&self.tenant, false, ""),
+            "iat": issued_at,
+            "nbf": issued_at - 300,
+            "exp": now.after(self.lifetime).as_secs(),
+            "appid": self.client_id,
+            "tid": self.tenant,
+            "ver": "1.0",
+            // Each token is another one.
+            "uti": Uuid::new_v4(),
+        });
+        let more = match user {
+            Some(user) => json!({
+                "amr": if user.mfa { json!(["pwd", "mfa"]) } else { json!(["pwd"]) },
+                "idtyp": "user",
+                "oid": USER_ID,
+                "scp": "user_impersonation",
+                "unique_name": USER,
+                "upn": USER,
+            }),
+            None => json!({"idtyp": "app", "oid": self.client_id}),
+        };
+        if let (Some(claims), Value::Object(more)) = (claims.as_object_mut(), more) {
+            claims.extend(more);
+        }
+        claims
+    }
+
+    /// Says who signed in, to the application alone.
+    fn id_token(&self, host: &str, nonce: Option<&str>, now: Timestamp) -> String {
+        let issued_at = now.as_secs();
+        self.signer.sign(&json!({
+            "aud": self.client_id,
+            "iss": jwt::issuer(&self.tenant, true, host),
+            "iat": issued_at,
+            "nbf": issued_at,
+            "exp": now.after(self.lifetime).as_secs(),
+            "name": "Admin Agent",
+            "nonce": nonce,
+            "oid": USER_ID,
+            "preferred_username": USER,
+            "sub": USER_ID,
+            "tid": self.tenant,
+            "ver": "2.0",
+        }))
+    }
+}
+
+fn unknown_tenant(tenant: &str) -> Refusal {
+    let text = format!(
+        "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the \
+         correct cloud. Check with your subscription administrator, this may happen if there are no active \
+         subscriptions for the tenant."
+    );
+    Refusal::new(400, "invalid_request", 90002, text)
 }
 
 fn required<'f>(form: &'f HashMap<String, String>, name: &str) -> Result<&'f str, Refusal> {
@@ -253,15 +392,4 @@ fn unknown_resource(resource: &str, tenant: &str) -> Refusal {
          tenant. You might have sent your authentication request to the wrong tenant."
     );
     Refusal::new(400, "invalid_resource", 500_011, text)
-}
-
-/// Shaped like a JWT, and as long. An application's token is opaque; a user's says how the user signed in.
-fn made_up_token(user: Option<&OfUser>) -> String {
-    let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"RS256","x5t":"sandbox","kid":"sandbox"}"#);
-    let random = |length| BASE64_URL_SAFE_NO_PAD.encode((0..length).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
-    let claims = user.map(|user| {
-        let amr: &[&str] = if user.mfa { &["pwd", "mfa"] } else { &["pwd"] };
-        BASE64_URL_SAFE_NO_PAD.encode(json!({"upn": USER, "amr": amr, "jti": fastrand::u64(..)}).to_string())
-    });
-    format!("{header}.{}.{}", claims.unwrap_or_else(|| random(600)), random(256))
 }

@@ -23,7 +23,11 @@ pub struct Hour {
 impl Hour {
     /// Requests to the API: all but those for tokens.
     pub fn calls(&self) -> u64 {
-        self.requests.iter().filter(|(kind, _)| **kind != Kind::Token).map(|(_, count)| count).sum()
+        self.requests
+            .iter()
+            .filter(|(kind, _)| !matches!(kind, Kind::Token | Kind::SignIn))
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 

@@ -14,6 +14,8 @@ use vetwatch_core::time::Timestamp;
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Token,
+    /// The login server's sign-in page, and the documents with its endpoints and keys.
+    SignIn,
     /// A page of the customer list.
     Customers,
     Qualifications,

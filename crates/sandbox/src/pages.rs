@@ -44,7 +44,9 @@ pub(super) fn problems(call: &Call) -> Option<String> {
 }
 
 pub(super) fn answer(world: &World, call: &Call, listing: &PaginationOptions) -> Reply {
-    let Some(asked) = size(call) else {
+    // Microsoft's own SDK leaves it out.
+    let asked = if call.parameter("size").is_none() { Some(LARGEST_PAGE) } else { size(call) };
+    let Some(asked) = asked else {
         let text = format!("The property size is invalid: it must be between 1 and {LARGEST_PAGE}.");
         return errors::standard(StatusCode::BAD_REQUEST, 3000, &text);
     };

@@ -225,7 +225,7 @@ async fn customers_are_listed_page_by_page() {
     }
     assert_eq!((seen, sizes), (ids, vec![500, 500, 233]));
     assert_eq!(setup.sandbox.violations(), []);
-    for path in ["v1/customers", "v1/customers?size=501", "v1/customers?size=many"] {
+    for path in ["v1/customers?size=0", "v1/customers?size=501", "v1/customers?size=many"] {
         assert_eq!(setup.get(path, &token).await.0, 400, "{path}");
     }
     assert_eq!(setup.sandbox.violations().len(), 3);

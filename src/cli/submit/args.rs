@@ -31,7 +31,7 @@ pub struct Args {
     /// Only this partner of the configuration
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
-    /// Submit even if all three attempts were seen, or a review is in progress
+    /// Submit even if all three attempts were seen, a review is in progress, or another qualification stands against it
     #[arg(long)]
     pub force: bool,
     /// Send without confirmation

@@ -28,6 +28,8 @@ fn a_mail_server_is_logged_into_with_a_token_of_an_application() {
         (other.login_url.as_str(), other.audience),
         ("http://127.0.0.1:8080/", Audience::Scope("https://outlook.office365.us/.default".into()))
     );
+    let proxied = application("proxy_url = 'http://proxy.example:3128'");
+    assert_eq!(proxied.proxy.unwrap().to_string(), "http://proxy.example:3128");
     let platform = OAUTH.replace("client_secret_file", "federated_token_file");
     let config = desk.with("password_file = \"smtp-password\"", &platform).unwrap();
     assert!(format!("{config:?}").contains("WorkloadIdentity"));

@@ -160,6 +160,15 @@ fn one_mistake_makes_one_problem() {
         ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url = 'http://a.example'\nproxy_url_file = 'proxy'"),
         ("url_file = \"crm-url\"", "url_file = 'crm-url'\nproxy_url_file = 'smtp-password'"),
         ("url_file = \"crm-url\"", "url = 'https://localhost/hook'\nproxy_url = 'http://proxy.example:3128'"),
+        ("# max_in_flight = 8", "proxy_url = 'http://me:hunter2@proxy.example:3128'"),
+        ("# max_in_flight = 8", "proxy_url = 'socks5://proxy.example:1080'"),
+        ("# max_in_flight = 8", "proxy_url = 'http://169.254.169.254'"),
+        ("# max_in_flight = 8", "proxy_url = 'http://a.example'\nproxy_url_file = 'proxy'"),
+        ("# max_in_flight = 8", "proxy_url_file = 'smtp-password'"),
+        (
+            "# max_in_flight = 8",
+            "api_url = 'https://api.example'\nlogin_url = 'http://127.0.0.1'\nproxy_url = 'http://a.example'",
+        ),
         ("secret_file = \"crm-signing-secret\"", "secret_file = 'smtp-password'"),
         ("client_secret_file = \"client-secret\"", "client_secret_file = 'hunter2-pasted-here'"),
         ("client_secret_file = \"client-secret\"", "client_secret_file = '.'"),
@@ -211,6 +220,12 @@ fn one_mistake_makes_one_problem() {
     vetwatch.toml: endpoint "crm": proxy_url: stands beside proxy_url_file; only one of them can be
     vetwatch.toml: endpoint "crm": proxy_url_file: what the file holds is no URL: it begins with https://
     vetwatch.toml: endpoint "crm": proxy_url: makes no sense here: the URL leads to this machine, and a proxy would take that for itself
+    vetwatch.toml: partner "emea": proxy_url: holds a password; put the URL into a file and name that with proxy_url_file
+    vetwatch.toml: partner "emea": proxy_url: socks5://proxy.example:1080 is no proxy such as http://proxy.example:3128
+    vetwatch.toml: partner "emea": proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
+    vetwatch.toml: partner "emea": proxy_url: stands beside proxy_url_file; only one of them can be
+    vetwatch.toml: partner "emea": proxy_url_file: what the file holds is no URL: it begins with https://
+    vetwatch.toml: partner "emea": proxy_url: makes no sense here: a URL leads to this machine, and a proxy would take that for itself
     vetwatch.toml: endpoint "crm": secret_file: line 1 of the file is not base64 (expected `whsec_` and base64); echo "whsec_$(openssl rand -base64 32)" makes one
     vetwatch.toml: partner "emea": credential.client_secret_file: there is no file of this name in DIR; write it with (umask 077; cat > DIR/FILE)
     vetwatch.toml: partner "emea": credential.client_secret_file: the file is no ordinary file

@@ -239,6 +239,45 @@ async fn a_submission_in_vain_is_refused_unless_it_is_forced() {
 }
 
 #[tokio::test]
+async fn a_qualification_that_does_not_go_with_another_one_is_refused_unless_it_is_forced() {
+    const GCC: [&str; 5] = ["GovernmentCommunityCloud", "--validation-code", "12345", "--yes", "--json"];
+    let mut desk = desk().await;
+    let id = desk.customer("City of Contoso").await;
+    for (entry, held) in [
+        (json!({ "qualification": "Education", "vettingStatus": "Approved" }), Some("Education (Approved)")),
+        (json!({ "qualification": "education", "vettingStatus": "InReview" }), Some("education (InReview)")),
+        (json!({ "qualification": "education", "vettingStatus": "Denied" }), None),
+        (json!({ "qualification": "StateOwnedEntity" }), Some("StateOwnedEntity (held)")),
+    ] {
+        desk.sandbox.set_entry(&id, entry).unwrap();
+        desk.run(&["poll"]).await.exits(0);
+        let before = submissions(&desk);
+        let said = submit(&desk, &id, &GCC).await;
+        match held {
+            Some(held) => {
+                let error = said.exits(1).error();
+                assert!(error["message"].as_str().unwrap().contains(held), "{error}");
+                assert_eq!(submissions(&desk), before);
+            }
+            // It is sent, and the code is none that the sandbox knows.
+            None => assert!(submissions(&desk) > before, "{}", said.err),
+        }
+    }
+    let before = submissions(&desk);
+    submit(&desk, &id, &[&GCC[..], &["--force"]].concat()).await;
+    assert_eq!(submissions(&desk), before + 1);
+    // The other way round; a StateOwnedEntity goes with anything.
+    let id = desk.customer("Contoso School").await;
+    desk.sandbox
+        .set_entry(&id, json!({ "qualification": "government_community_cloud", "vettingStatus": "Approved" }))
+        .unwrap();
+    desk.run(&["poll"]).await.exits(0);
+    let error = submit(&desk, &id, &K12).await.exits(1).error();
+    assert!(error["message"].as_str().unwrap().contains("government_community_cloud (Approved)"), "{error}");
+    submit(&desk, &id, &["StateOwnedEntity", "--yes"]).await.exits(0);
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_with_its_code_its_meaning_and_what_to_do() {
     let mut desk = desk().await;
     let id = desk.customer(EVIL).await;

@@ -126,3 +126,37 @@ async fn check_live_tries_the_user_who_submits() {
     assert_eq!((steps[4].as_str(), code), ("rights true", Some(0)), "{said}");
     assert!(said.contains("a user is signed in; the refresh token ends"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_says_that_api_url_is_another_servers() {
+    const QUESTION: &str =
+        "is api_url the API's? In the commercial cloud it is https://api.partnercenter.microsoft.com/";
+    let town = town().await;
+    let api = format!("api_url = \"{}\"", town.sandbox.url());
+    for (answer, words) in [
+        ("200 OK\n\n<!DOCTYPE html><html>Welcome</html>", "a web page, and not the API's answer"),
+        ("404 Not Found\n\n<html>nginx</html>", "a web page, and not the API's answer"),
+        ("404 Not Found", "404: Not Found"),
+        ("405 Method Not Allowed", "405: Method Not Allowed"),
+        (
+            "302 Found\r\nLocation: https://partner.example/login?token=T0KEN",
+            "a redirect to https://partner.example, which is not followed: check `api_url`",
+        ),
+        ("200 OK\n\n{\"status\":\"ok\",\"version\":3}", "not understood: "),
+        ("200 OK\n\n[]", "not understood: "),
+        ("401 Unauthorized\n\n{\"error\":\"no session\"}", "no session"),
+        ("403 Forbidden\n\n<html>no</html>", "a web page, and not the API's answer"),
+    ] {
+        let other = format!("api_url = \"http://127.0.0.1:{}/\"", crate::tunnel::always(answer).await);
+        town.change(&api, &other);
+        let (steps, code, said) = live(&town).await;
+        assert!(steps.contains(&"token true".to_owned()) && steps.contains(&"customers false".to_owned()), "{said}");
+        assert!(code != Some(0) && said.contains(words) && said.contains(QUESTION), "{answer}: {said}");
+        assert!(!said.contains("T0KEN"), "{said}");
+        town.change(&other, &api);
+    }
+    // An error of the API itself is not put down to the address.
+    town.sandbox.fault(FaultRule::on(Kind::Customers, Fault::status(403)));
+    let (_, _, said) = live(&town).await;
+    assert!(!said.contains("is api_url the API's"), "{said}");
+}

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use url::Url;
 use vetwatch::delivery::Outcome;
 use vetwatch::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, Tls};
-use vetwatch::partner_center::{Application, Audience, ClientAuth};
+use vetwatch::partner_center::{Application, Audience, ClientAuth, Proxy};
 use vetwatch::time::{ManualClock, Timestamp};
 
 use super::script::scripted;
@@ -80,6 +80,7 @@ impl LoginServer {
             client_id: "5a9e0c6d-0000-4000-8000-00000000000b".to_owned(),
             audience: Audience::Scope("https://outlook.office365.com/.default".to_owned()),
             proof: ClientAuth::ClientSecret { secret: SECRET.into(), ends_at: None },
+            proxy: None,
         };
         settings.smtp.login = Some(Login { username: MAILBOX.to_owned(), by: LoginBy::Token(Box::new(application)) });
         settings
@@ -348,4 +349,25 @@ async fn check_live_tells_the_token_from_the_login_of_a_mail_server() {
     town.change(MAILBOX, "somebody.else@contoso.example");
     let said = live(78).await;
     assert!(said.contains("login         FAILED") && said.contains("SMTP.SendAsApp"), "{said}");
+}
+
+#[tokio::test]
+async fn the_token_is_asked_for_by_the_proxy_and_nothing_of_its_login_is_shown() {
+    crate::world::tls();
+    let proxy = crate::tunnel::Proxy::new("407 Proxy Authentication Required", 0).await;
+    let application = Application {
+        login_url: "https://login.microsoftonline.com/".parse().unwrap(),
+        tenant: "contoso.onmicrosoft.com".to_owned(),
+        client_id: "5a9e0c6d-0000-4000-8000-00000000000b".to_owned(),
+        audience: Audience::Scope("https://outlook.office365.com/.default".to_owned()),
+        proof: ClientAuth::ClientSecret { secret: SECRET.into(), ends_at: None },
+        proxy: Some(Proxy::new(proxy.url("127.0.0.1"))),
+    };
+    let mut settings = settings(9, Tls::None);
+    settings.smtp.login = Some(Login { username: MAILBOX.to_owned(), by: LoginBy::Token(Box::new(application)) });
+    let report = deliver(&EmailChannel::new(settings.clone())).await;
+    assert_eq!(report.outcome, Outcome::Unavailable, "{}", report.detail);
+    assert!(report.detail.contains("by the proxy http://127.0.0.1:"), "{}", report.detail);
+    assert!(!format!("{} {settings:?}", report.detail).contains("T0KEN"), "{}", report.detail);
+    assert!(proxy.heads()[0].starts_with("CONNECT login.microsoftonline.com:443 HTTP/1.1\r\n"));
 }

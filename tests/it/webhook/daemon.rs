@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
 
-use super::proxy::Proxy;
 use super::trust::secured;
 use crate::peers::Certificates;
 use crate::process::DaemonHarness;
+use crate::tunnel::Proxy;
 use crate::world::SIGNING_SECRET;
 
 const OFTEN: &str = "in_review = \"100ms\"\nsettled = \"100ms\"";

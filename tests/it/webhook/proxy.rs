@@ -1,66 +1,14 @@
 //! Delivery through the configured proxy, and no other.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use vetwatch::delivery::Outcome;
 use vetwatch::delivery::http::HttpSettings;
 
-use super::trust::{acceptor, secured};
+use super::trust::secured;
 use super::{by, deliver};
 use crate::peers::Certificates;
-
-/// A proxy that connects everything to one local port, or responds with another status than 200.
-pub(super) struct Proxy {
-    port: u16,
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
-impl Proxy {
-    pub(super) async fn new(answer: &'static str, target: u16) -> Self {
-        Self::behind(None, answer, target).await
-    }
-
-    async fn behind(tls: Option<TlsAcceptor>, answer: &'static str, target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let heads = Arc::<Mutex<Vec<String>>>::default();
-        let seen = Arc::clone(&heads);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (tls, seen) = (tls.clone(), Arc::clone(&seen));
-                tokio::spawn(async move {
-                    match tls {
-                        None => lead(stream, answer, target, &seen).await,
-                        Some(tls) => lead(tls.accept(stream).await.unwrap(), answer, target, &seen).await,
-                    }
-                });
-            }
-        });
-        Self { port, heads }
-    }
-
-    fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
-    }
-
-    pub(super) fn url(&self, host: &str) -> url::Url {
-        format!("http://me:T0KEN-password@{host}:{}", self.port).parse().unwrap()
-    }
-}
-
-async fn lead(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str, target: u16, seen: &Mutex<Vec<String>>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0 {}
-    seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
-    let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).await;
-    if answer.starts_with("200") {
-        let mut target = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
-        let _ = copy_bidirectional(&mut stream, &mut target).await;
-    }
-}
+use crate::tunnel::{Proxy, acceptor};
 
 #[tokio::test]
 async fn a_proxy_that_is_configured_is_the_only_way_and_looks_names_up_itself() {

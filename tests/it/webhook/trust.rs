@@ -2,38 +2,17 @@
 
 use std::sync::Arc;
 
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use tokio_rustls::TlsAcceptor;
 use vetwatch::delivery::Outcome;
 use vetwatch::delivery::http::HttpSettings;
 
 use super::{Receiver, Then, by, deliver};
 use crate::peers::Certificates;
-use crate::world::tls;
+use crate::tunnel::acceptor;
 
 const TAKEN: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
 
 pub(super) async fn secured(certificates: &Certificates, demanding: bool) -> Receiver {
     Receiver::behind(Some(acceptor(certificates, demanding)), Then::Answer(TAKEN.to_owned())).await
-}
-
-/// A server with its certificate; if `demanding`, clients need one of the same CA.
-pub(super) fn acceptor(certificates: &Certificates, demanding: bool) -> TlsAcceptor {
-    tls();
-    let config = rustls::ServerConfig::builder();
-    let config = if demanding {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificates.ca()).unwrap()).unwrap();
-        config.with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
-    } else {
-        config.with_no_client_auth()
-    };
-    let chain = CertificateDer::pem_file_iter(certificates.certificate()).unwrap().map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_file(certificates.key()).unwrap();
-    TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()))
 }
 
 fn settings(host: &str, receiver: &Receiver) -> HttpSettings {

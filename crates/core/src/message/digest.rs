@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::vetting::AS_SEEN;
 use super::{Item, Label, Message, Severity, numbered, push_lines};
 use crate::text;
 
@@ -123,13 +124,13 @@ fn row(item: &Item) -> Row {
     let correlation_id = item.steps.iter().find_map(|step| step.correlation_id.as_ref());
     // Alerts about vetwatch itself have no qualification, and their summary is a sentence or two.
     let (about, when, max_bytes) = match item.link {
-        Some(_) => (&item.about, item.when.clone(), MAX_REASON),
-        None => (&item.when, String::new(), MAX_SENTENCES),
+        Some(_) => (item.about.trim_end_matches(AS_SEEN), item.when.clone(), MAX_REASON),
+        None => (item.when.as_str(), String::new(), MAX_SENTENCES),
     };
     Row {
         title: text::line(&item.title, MAX_NAME),
         domain: text::line(&item.domain, MAX_DOMAIN),
-        about: about.clone(),
+        about: about.to_owned(),
         summary_text: text::line(&item.summary_text, max_bytes),
         when,
         small: correlation_id.map(|id| format!("Correlation ID {id}")).unwrap_or_default(),

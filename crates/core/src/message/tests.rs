@@ -102,7 +102,11 @@ fn late_news_and_first_sight_are_said_in_words() {
 #[test]
 fn a_fourth_attempt_is_not_one_of_three() {
     let message = Message::of(&[vetting(EventType::Denied, |change| change.attempt = 4)], ZONE);
-    assert!(message.items[0].about.ends_with("attempt 4, after the 3 that are allowed"), "{}", message.items[0].about);
+    assert!(
+        message.items[0].about.ends_with("attempt 4, after the 3 that are allowed, as far as vetwatch saw"),
+        "{}",
+        message.items[0].about
+    );
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(super) fn item(
         headline: format!("{label}: {title} – {qualification}{aside}"),
         what: what(event, change, &title, &qualification, zone),
         label,
-        about: attempt.iter().fold(qualification, |about, attempt| format!("{about}, {attempt}")),
+        about: attempt.iter().fold(qualification, |about, attempt| format!("{about}, {attempt}{AS_SEEN}")),
         domain,
         attempt,
         reason,
@@ -188,6 +188,9 @@ fn when(event: EventType, data: &EventData, change: &VettingChange, zone: Tz) ->
         _ => format!("Changed {}", time_format::brief(change.last_seen_before_at, data.observed_at, zone)),
     }
 }
+
+/// What is said of every attempt: requests that vetwatch did not see count as well.
+pub(super) const AS_SEEN: &str = ", as far as vetwatch saw";
 
 /// Whether the limit of three applies, and the attempt is known.
 fn is_counted(change: &VettingChange) -> bool {

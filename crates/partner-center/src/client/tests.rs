@@ -31,6 +31,7 @@ fn settings(api_url: &Url, login_url: &Url) -> PartnerSettings {
         api_url: api_url.clone(),
         login_url: login_url.clone(),
         resource: RESOURCE,
+        proxy: None,
         credential: Credential::client_secret(SECRET),
         user_credential: None,
         requests_per_minute: 3000,

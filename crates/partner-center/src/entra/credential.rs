@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use url::Url;
 
 use super::certificate::Certificate;
 use super::token_file::{TokenFile, is_token};
+use crate::file;
 use vetwatch_core::time::Timestamp;
 
 /// `[partner.credential]`, or `[partner.user_credential]`.
@@ -97,7 +98,7 @@ impl Credential {
 const ASSERTION: (&str, Cow<'_, str>) =
     ("client_assertion_type", Cow::Borrowed("urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
 /// Larger than any platform's token; a larger file is the wrong one.
-const TOKEN_MAX_BYTES: usize = 64 * 1024;
+const TOKEN_MAX_BYTES: u64 = 64 * 1024;
 
 impl ClientAuth {
     /// When it expires, if known.
@@ -144,13 +145,15 @@ impl ClientAuth {
 
 async fn federated_token(path: &Path) -> Result<String, String> {
     let failed = |why: &str| format!("the federated token in {} {why}", path.display());
-    let bytes = tokio::fs::read(path).await.map_err(|error| match error.kind() {
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || file::read(&owned, TOKEN_MAX_BYTES)).await;
+    let bytes = read.map_err(io::Error::other).flatten().map_err(|error| match error.kind() {
         ErrorKind::NotFound => failed("is not there: does the platform still write it?"),
         _ => failed(&format!("cannot be read: {error}")),
     })?;
     let text = String::from_utf8(bytes).unwrap_or_default();
     let token = text.trim();
-    if token.len() > TOKEN_MAX_BYTES || !is_token(token) {
+    if !is_token(token) {
         return Err(failed("is none"));
     }
     Ok(token.to_owned())

@@ -2,28 +2,23 @@
 //! factor. vetwatch sees neither password nor factor, only the refresh token.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep};
 
 use super::application::Application;
-use super::login::{Login, TokenGrant, seconds};
-use super::token_file::{StoredToken, TokenFile};
-use super::tokens::Token;
+use super::login::{Login, seconds};
+use super::sign_in::{REQUEST_TIMEOUT, SignInError, SignedIn, store};
+use super::token_file::TokenFile;
 use crate::error::Error;
-use crate::http::{Http, SetupError};
+use crate::http::Http;
 use crate::json::{Json, Object};
 use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::Clock;
 
-/// One request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 8628: the default poll interval, and its increase after each `slow_down`.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 const SLOW_DOWN_BY: Duration = Duration::from_secs(5);
@@ -49,33 +44,6 @@ pub struct Prompt {
     pub life: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedIn {
-    /// From the token; for display only.
-    pub user: Option<String>,
-    /// Whether the token shows a second factor. `None` if it does not say.
-    pub mfa: Option<bool>,
-}
-
-/// Why the sign-in failed. What was stored before is unchanged.
-#[derive(Debug, thiserror::Error)]
-pub enum SignInError {
-    #[error("no user signs in for this partner")]
-    NoUser,
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    #[error(transparent)]
-    Refused(#[from] Error),
-    #[error("the code has expired")]
-    Expired,
-    #[error("the person has declined")]
-    Declined,
-    #[error("the login server gave no refresh token")]
-    NoRefreshToken,
-    #[error("the refresh token cannot be stored in {path}")]
-    Store { path: String, source: io::Error },
-}
-
 impl DeviceLogin {
     /// Requests a code. The refresh token will be stored in `file`.
     ///
@@ -86,7 +54,7 @@ impl DeviceLogin {
         file: TokenFile,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Prompt), SignInError> {
-        let login = Login::new(Http::new(None, clock)?, application)?;
+        let login = Login::new(Http::new(None, application.proxy.as_ref(), clock)?, application)?;
         let reply = login.device_code(Instant::now() + REQUEST_TIMEOUT).await.map_err(|denied| denied.error)?;
         let body = Json::parse(&reply.body);
         let object = body.as_ref().and_then(Json::as_object);
@@ -120,7 +88,7 @@ impl DeviceLogin {
             sleep(self.interval).await;
             let until = Instant::now() + REQUEST_TIMEOUT;
             let denied = match self.login.grant_device(self.device_code.expose_secret(), until).await {
-                Ok(granted) => return self.store(granted).await,
+                Ok(granted) => return store(&self.login, &self.file, granted).await,
                 Err(denied) => denied,
             };
             match (denied.word.as_deref(), denied.error) {
@@ -136,37 +104,6 @@ impl DeviceLogin {
                 (_, error) => return Err(error.into()),
             }
         }
-    }
-
-    /// The previous token is dropped: it may be another user's.
-    async fn store(self, granted: TokenGrant) -> Result<SignedIn, SignInError> {
-        let signed_in = SignedIn::of(&granted.token);
-        let current = granted.refresh_token.ok_or(SignInError::NoRefreshToken)?;
-        let kept = StoredToken { current, previous: None, obtained_at: self.login.http.now() };
-        let failed = |source| SignInError::Store { path: self.file.path().display().to_string(), source };
-        // The daemon holds the lock for one or two requests.
-        let held = self.file.lock(Instant::now() + 3 * REQUEST_TIMEOUT).await.map_err(failed)?;
-        let held = held.ok_or_else(|| failed(io::Error::other("another vetwatch holds it")))?;
-        held.replace(&kept).map_err(failed)?;
-        Ok(signed_in)
-    }
-}
-
-impl SignedIn {
-    /// Reads the access token's claims. Microsoft warns against relying on them, and nothing here does.
-    fn of(token: &Token) -> Self {
-        let claims = token.expose().split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
-        let claims = claims.and_then(|claims| Json::parse(&claims));
-        let object = claims.as_ref().and_then(Json::as_object);
-        let get = |key| object.and_then(|object| object.get(key).ok().flatten());
-        let user = ["upn", "unique_name"].into_iter().find_map(|key| get(key).and_then(Json::as_text));
-        let mfa = match get("amr") {
-            Some(Json::List(methods)) => {
-                Some(methods.iter().filter_map(Json::as_text).any(|method| method.ends_with("mfa")))
-            }
-            _ => None,
-        };
-        Self { user: user.map(|user| redact::words(&short_line(user, 100))).filter(|user| !user.is_empty()), mfa }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Login {
     v1: Url,
     v2: Url,
     device_code: Url,
+    authorize: Url,
     client_id: String,
     audience: Audience,
     proof: ClientAuth,
@@ -55,7 +56,7 @@ impl TokenDenied {
 
 impl Login {
     pub(super) fn new(http: Http, application: &Application) -> Result<Self, SetupError> {
-        let Application { login_url, tenant, client_id, audience, proof } = application.clone();
+        let Application { login_url, tenant, client_id, audience, proof, proxy: _ } = application.clone();
         let at = |segments: &[&str]| {
             join_segments(&login_url, &[&[&*tenant], segments].concat()).ok_or(SetupError::Address("tenant"))
         };
@@ -64,6 +65,7 @@ impl Login {
             v1: at(&["oauth2", "token"])?,
             v2: at(&["oauth2", "v2.0", "token"])?,
             device_code: at(&["oauth2", "v2.0", "devicecode"])?,
+            authorize: at(&["oauth2", "v2.0", "authorize"])?,
             client_id,
             audience,
             _known: Known::of(proof.secret()),
@@ -71,7 +73,7 @@ impl Login {
         })
     }
 
-    /// Sends one token request for the audience, authenticated as the application.
+    /// Sends one token request of the application for itself.
     pub(super) async fn grant(&self, form: &[(&str, &str)], until: Instant) -> Result<TokenGrant, TokenDenied> {
         let (endpoint, audience) = match &self.audience {
             Audience::Resource(resource) => (&self.v1, ("resource", *resource)),
@@ -82,11 +84,22 @@ impl Login {
 
     /// Requests a device code for a user's tokens.
     pub(super) async fn device_code(&self, until: Instant) -> Result<Reply, TokenDenied> {
-        let scope = match &self.audience {
-            Audience::Resource(resource) => format!("{resource}/user_impersonation offline_access"),
-            Audience::Scope(scope) => format!("{scope} offline_access"),
-        };
-        self.post(&self.device_code, &[("scope", &scope)], until).await
+        self.post(&self.device_code, &[("scope", &self.audience.of_user())], until).await
+    }
+
+    /// The page on which a user signs in for an authorization code.
+    pub(super) fn authorization_url(&self, parameters: &[(&str, &str)]) -> Url {
+        let mut url = self.authorize.clone();
+        let scope = self.audience.of_user();
+        let ours = [("client_id", self.client_id.as_str()), ("scope", &scope)];
+        url.query_pairs_mut().extend_pairs(ours.iter().chain(parameters));
+        url
+    }
+
+    /// Sends one token request for a user: with a code, or a refresh token. At v2, where the sign-in began, so that what
+    /// one endpoint gave out is redeemed by the same one.
+    pub(super) async fn grant_user(&self, form: &[(&str, &str)], until: Instant) -> Result<TokenGrant, TokenDenied> {
+        self.grant_at(&self.v2, &[form, &[("scope", &self.audience.of_user())]].concat(), until).await
     }
 
     /// Sends one token request of a person who was shown `device_code`.
@@ -106,8 +119,12 @@ impl Login {
     async fn post(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<Reply, TokenDenied> {
         let form = [form, &[("client_id", &self.client_id)]].concat();
         let id = Uuid::new_v4();
-        let is_secret =
-            |name: &str| matches!(name, "client_secret" | "client_assertion" | "refresh_token" | "device_code");
+        let is_secret = |name: &str| {
+            matches!(
+                name,
+                "client_secret" | "client_assertion" | "refresh_token" | "device_code" | "code" | "code_verifier"
+            )
+        };
         let _known = Known::of(form.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| *value));
         let request = self.http.client().post(endpoint.clone()).form(&form);
         let request = request.header("Accept", "application/json").header("client-request-id", id.to_string());

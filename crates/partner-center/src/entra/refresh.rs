@@ -46,7 +46,7 @@ async fn redeem_held(
     let mut refused = None;
     for token in [Some(&kept.current), kept.previous.as_ref()].into_iter().flatten() {
         let form = [("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())];
-        let granted = match login.grant(&form, until).await {
+        let granted = match login.grant_user(&form, until).await {
             Ok(granted) => granted,
             Err(denied) if is_worthless(&denied) => {
                 refused = refused.or(Some(denied.error));

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::file;
 use vetwatch_core::time::Timestamp;
 
 /// Microsoft's lifetime of a refresh token; each redemption brings a new one.
@@ -153,13 +154,13 @@ pub(super) fn is_token(text: &str) -> bool {
 }
 
 fn read(path: &Path) -> io::Result<Option<StoredToken>> {
-    let text = match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > FILE_MAX_BYTES => return Err(odd("too large")),
-        Ok(_) => fs::read_to_string(path)?,
+    let text = match file::read(path, FILE_MAX_BYTES) {
+        Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    StoredToken::from_json(&text).map(Some).ok_or_else(|| odd("not what vetwatch writes; sign in again"))
+    let stored = str::from_utf8(&text).ok().and_then(StoredToken::from_json);
+    stored.map(Some).ok_or_else(|| odd("not what vetwatch writes; sign in again"))
 }
 
 fn odd(why: &str) -> io::Error {

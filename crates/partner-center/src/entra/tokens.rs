@@ -18,6 +18,7 @@ use super::token_file::TokenFile;
 use crate::error::Error;
 use crate::http::{Http, SetupError};
 use vetwatch_core::redact::Known;
+use vetwatch_core::retry::is_logged;
 use vetwatch_core::time::{Clock, Timestamp};
 
 /// How long before its expiry a token is renewed (or at 80 % of its lifetime, if that is later).
@@ -54,6 +55,8 @@ pub struct RequestEpoch(u64);
 struct Cached {
     token: Arc<Token>,
     renew_at: Timestamp,
+    /// Renewals that failed since it was obtained.
+    failures: u32,
 }
 
 struct Failed {
@@ -98,7 +101,7 @@ impl Tokens {
     /// # Errors
     /// If the system's certificates cannot be read, or the tenant does not fit into the URL.
     pub fn of_application(application: &Application, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        Self::new(Http::new(None, clock)?, application, None)
+        Self::new(Http::new(None, application.proxy.as_ref(), clock)?, application, None)
     }
 
     pub(crate) fn new(http: Http, application: &Application, user: Option<TokenFile>) -> Result<Self, SetupError> {
@@ -133,9 +136,13 @@ impl Tokens {
         let outcome = self.request_unless_failed_since(&mut in_flight, epoch, false, until).await;
         match (outcome, old_token) {
             (Err(error), Some(token)) => {
-                warn!("a token could not be renewed; the old one holds until {}: {error}", token.ends_at);
                 if let Some(cached) = self.cached().as_mut() {
                     cached.renew_at = self.login.http.now().after(RENEWAL_RETRY_AFTER);
+                    cached.failures += 1;
+                    if is_logged(cached.failures) {
+                        let (failures, until) = (cached.failures, token.ends_at);
+                        warn!(failures, "a token could not be renewed; the old one holds until {until}: {error}");
+                    }
                 }
                 Ok(token)
             }
@@ -191,7 +198,7 @@ impl Tokens {
         let token = Arc::new(outcome?);
         let life = token.ends_at.since(token.obtained_at);
         let renew_at = token.obtained_at.after(life.saturating_sub(RENEW_BEFORE_EXPIRY).max(life * 4 / 5));
-        *self.cached() = Some(Cached { token: Arc::clone(&token), renew_at });
+        *self.cached() = Some(Cached { token: Arc::clone(&token), renew_at, failures: 0 });
         Ok(token)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
@@ -25,11 +25,19 @@ const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 pub(crate) struct Proofs {
     secret: String,
     pub(crate) secret_expired: bool,
-    pub(crate) certificates: Vec<X509>,
+    pub(crate) certificates: Vec<Registered>,
     /// The trusted platform's current token.
     pub(crate) federated: Option<String>,
     /// The `jti` of each assertion that was used.
     used: HashSet<String>,
+}
+
+/// A registered certificate.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    x509: X509,
+    /// The older thumbprint, as `x5t` spells it.
+    sha1: String,
 }
 
 impl Proofs {
@@ -44,9 +52,13 @@ impl Proofs {
     /// Adds a certificate to those known. False if it is not one.
     pub(crate) fn register(&mut self, pem: &str) -> bool {
         let der = CertificateDer::from_pem_slice(pem.as_bytes());
-        let read = der.ok().and_then(|der| X509::read(&der));
-        self.certificates.extend(read.clone());
-        read.is_some()
+        let read = der.ok().and_then(|der| {
+            let sha1 = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &der);
+            Some(Registered { x509: X509::read(&der)?, sha1: BASE64_URL_SAFE_NO_PAD.encode(sha1) })
+        });
+        let is_one = read.is_some();
+        self.certificates.extend(read);
+        is_one
     }
 
     pub(super) fn check(
@@ -107,7 +119,10 @@ impl Proofs {
         let (head, claims, signature) = (json(head)?, json(claims)?, decode(signature)?);
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
 
-        if claims["iss"].as_str().is_some_and(|issuer| issuer != client_id) && head.get("x5t#S256").is_none() {
+        if claims["iss"].as_str().is_some_and(|issuer| issuer != client_id)
+            && head.get("x5t#S256").is_none()
+            && head.get("x5t").is_none()
+        {
             let text = format!(
                 "No matching federated identity record found for presented assertion issuer '{}'.",
                 text(&claims, "iss")
@@ -120,19 +135,30 @@ impl Proofs {
             );
             Refusal::of_client(700_027, text)
         };
-        let thumbprint = text(&head, "x5t#S256");
-        let known = self.certificates.iter().find(|certificate| certificate.thumbprint == thumbprint);
-        let known = known.ok_or_else(|| invalid("The key was not found."))?;
-        if head["alg"] != "PS256" || head["typ"] != "JWT" {
-            return Err(invalid("The algorithm is not the one that is asked for."));
+        // Some libraries pad it, and older ones name SHA-1.
+        let thumbprint = |key| Some(head.get(key)?.as_str()?.trim_end_matches('=').to_owned());
+        let (sha256, sha1) = (thumbprint("x5t#S256"), thumbprint("x5t"));
+        let known = self.certificates.iter().find(|Registered { x509, sha1: older }| match &sha256 {
+            Some(sha256) => *sha256 == x509.thumbprint,
+            None => sha1.as_ref() == Some(older),
+        });
+        let known = &known.ok_or_else(|| invalid("The key was not found."))?.x509;
+        let algorithm: &dyn VerificationAlgorithm = match head["alg"].as_str() {
+            Some("PS256") => &RSA_PSS_2048_8192_SHA256,
+            Some("RS256") => &RSA_PKCS1_2048_8192_SHA256,
+            _ => return Err(invalid("The algorithm is not one that is asked for.")),
+        };
+        if head["typ"] != "JWT" {
+            return Err(invalid("The type is not the one that is asked for."));
         }
-        UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, &known.public_key)
+        UnparsedPublicKey::new(algorithm, &known.public_key)
             .verify(signed.as_bytes(), &signature)
             .map_err(|_| invalid("The key was found, but use of the key to verify the signature failed."))?;
         if known.ends_at <= now || known.begins_at > now.after(SKEW) {
             return Err(invalid("The key used is expired."));
         }
-        if text(&claims, "aud") != endpoint {
+        // With http or https: something that speaks TLS may stand in front.
+        if text(&claims, "aud").trim_start_matches("http").trim_start_matches(['s', ':']) != endpoint {
             let text = format!(
                 "Client assertion audience claim does not match Realm issuer: it is for '{}'.",
                 text(&claims, "aud")
@@ -143,8 +169,10 @@ impl Proofs {
             let text = "Client assertion application identifier doesn't match 'client_id' parameter.";
             return Err(Refusal::of_client(700_021, text));
         }
-        let at = |key: &str| claims[key].as_i64();
-        let (Some(begin), Some(end)) = (at("nbf"), at("exp")) else { return Err(malformed()) };
+        // Some libraries write fractions, and no `nbf`.
+        #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
+        let at = |key: &str| claims[key].as_f64().map(|seconds| seconds as i64);
+        let (Some(begin), Some(end)) = (at("nbf").or_else(|| at("iat")), at("exp")) else { return Err(malformed()) };
         let (skew, life) = (SKEW.as_secs().cast_signed(), LIFE.as_secs().cast_signed());
         if begin > now.as_secs() + skew || end <= now.as_secs() - skew || end - begin > life {
             let text = "Client assertion is not within its valid time range.";

@@ -31,6 +31,26 @@ impl Refusal {
         Self::new(401, "invalid_client", code, text)
     }
 
+    pub(super) fn word(&self) -> &'static str {
+        self.error
+    }
+
+    /// `AADSTS65004: … Timestamp: …`
+    pub(super) fn description(&self, now: Timestamp) -> String {
+        let timestamp = now.to_utc().format("%Y-%m-%d %H:%M:%SZ");
+        let (trace, correlation) = (Uuid::new_v4(), Uuid::new_v4());
+        let Self { code, text, .. } = self;
+        format!("AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {timestamp}")
+    }
+
+    /// A page for a person, where there is no application to send them back to.
+    pub(super) fn into_page(self, now: Timestamp) -> Reply {
+        let text = self.description(now).replace('<', "&lt;");
+        let body =
+            format!("<html><body><h1>Sorry, but we're having trouble signing you in.</h1><p>{text}</p></body></html>");
+        Reply::new(self.status, "text/html; charset=utf-8", body)
+    }
+
     pub(super) fn into_reply(self, now: Timestamp) -> Reply {
         let (trace, correlation) = (Uuid::new_v4(), Uuid::new_v4());
         let timestamp = now.to_utc().format("%Y-%m-%d %H:%M:%SZ").to_string();

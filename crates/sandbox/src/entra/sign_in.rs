@@ -13,6 +13,7 @@ use vetwatch_core::time::Timestamp;
 /// How users sign in, and how refresh tokens are rotated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "switches that have nothing to do with each other")]
 pub struct SignIns {
     pub rotation: Rotation,
     /// Users sign in with a second factor.
@@ -25,6 +26,12 @@ pub struct SignIns {
     /// Lifetime of a device code.
     #[serde(with = "duration_serde")]
     pub code_lifetime: Duration,
+    /// Conditional Access blocks device codes: nobody can sign in with one.
+    pub device_codes_blocked: bool,
+    /// Who opens the sign-in page in a browser declines.
+    pub browser_declines: bool,
+    /// Users may sign in through an application that proves nothing (in Entra ID: allow public client flows).
+    pub public_clients: bool,
 }
 
 impl Default for SignIns {
@@ -35,6 +42,9 @@ impl Default for SignIns {
             mfa_refusal: MfaRefusal::default(),
             interval: Duration::from_secs(1),
             code_lifetime: Duration::from_mins(15),
+            device_codes_blocked: false,
+            browser_declines: false,
+            public_clients: false,
         }
     }
 }
@@ -119,7 +129,7 @@ struct Family {
 /// Microsoft: a refresh token lasts 90 days.
 const LIFE: Duration = Duration::from_hours(90 * 24);
 
-fn made_up(length: usize) -> String {
+pub(super) fn made_up(length: usize) -> String {
     (0..length).map(|_| fastrand::alphanumeric()).collect()
 }
 
@@ -158,8 +168,18 @@ impl Users {
         device.map(|device| device.decision = decision).is_some()
     }
 
-    /// Checks whether the user has signed in. Returns the first refresh token, if it was requested.
-    pub(super) fn redeem_device(&mut self, code: &str, now: Timestamp) -> Result<(OfUser, Option<String>), Refusal> {
+    /// What a person who opens the sign-in page in a browser is refused with.
+    pub(super) fn refuses_browsers(&self) -> Option<Refusal> {
+        let text = "User declined to consent to access the app.";
+        self.settings.browser_declines.then(|| Refusal::new(400, "access_denied", 65004, text))
+    }
+
+    /// Checks whether the user has signed in. Returns the first refresh token, if it was requested, and the scope.
+    pub(super) fn redeem_device(
+        &mut self,
+        code: &str,
+        now: Timestamp,
+    ) -> Result<((OfUser, Option<String>), String), Refusal> {
         let Some(device) = self.devices.get_mut(code) else {
             return Err(Refusal::new(400, "bad_verification_code", 70019, "Verification code expired or unknown."));
         };
@@ -175,6 +195,11 @@ impl Users {
             return Err(Refusal::new(400, "slow_down", 70014, "The device asks too often."));
         }
         match device.decision {
+            Decision::Approved if self.settings.device_codes_blocked => {
+                let text = "Access has been blocked by Conditional Access policies. The access policy does not allow \
+                            token issuance.";
+                Err(Refusal::of_grant(53003, text))
+            }
             Decision::Pending => {
                 let text = "OAuth 2.0 device flow error. Authorization is pending. Continue polling.";
                 Err(Refusal::new(400, "authorization_pending", 70016, text))
@@ -184,12 +209,18 @@ impl Users {
                 Err(Refusal::new(400, "authorization_declined", 65004, text))
             }
             Decision::Approved => {
-                let keeps = device.scope.split(' ').any(|scope| scope == "offline_access");
+                let scope = device.scope.clone();
                 self.devices.remove(code);
-                let (user, token) = self.sign_in(now);
-                Ok((user, keeps.then_some(token)))
+                Ok((self.sign_in_for(&scope, now), scope))
             }
         }
+    }
+
+    /// Signs the user in. There is a refresh token if it is in the scope.
+    pub(super) fn sign_in_for(&mut self, scope: &str, now: Timestamp) -> (OfUser, Option<String>) {
+        let keeps = scope.split(' ').any(|scope| scope == "offline_access");
+        let (user, token) = self.sign_in(now);
+        (user, keeps.then_some(token))
     }
 
     pub(crate) fn sign_in(&mut self, now: Timestamp) -> (OfUser, String) {

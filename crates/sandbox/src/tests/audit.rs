@@ -81,6 +81,14 @@ async fn the_log_is_asked_for_in_pieces_of_thirty_days_and_no_further_back_than_
         ("startDate=2026-10-01&endDate=2026-11-01", Err(400)),
         ("startDate=2026-10-21", Err(400)),
         ("startDate=2026-11-22&endDate=2026-11-21", Err(400)),
+        // The SDK's form, the documentation's, and ISO 8601.
+        ("startDate=08/23/2026%2000:00:00&endDate=09/22/2026+00:00:00", Ok(Vec::new())),
+        ("startDate=8/23/2026%2012:00:00%20AM&endDate=9/22/2026%2011:59:59%20PM", Ok(Vec::new())),
+        ("startDate=2026-08-23T00:00:00Z&endDate=2026-09-22T00:00:00.0000000", Ok(Vec::new())),
+        ("StartDate=08/22/2026%2000:00:00&endDate=09/20/2026", Err(400)),
+        // In UTC this is the day after, or it would be too early.
+        ("startDate=2026-08-22T23:00:00-02:00&endDate=2026-09-20", Ok(Vec::new())),
+        ("startDate=23/08/2026%2000:00:00", Err(400)),
         ("startDate=yesterday", Err(400)),
     ] {
         assert_eq!(log(&setup, &token, query).await, expected, "{query}");

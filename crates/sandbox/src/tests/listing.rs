@@ -107,3 +107,28 @@ async fn a_list_can_lie() {
     assert!(without.len() == 249 && !without.contains(&all[7]));
     assert_eq!(setup.get(&about(&all[7]), &token).await.0, 200, "answered for as ever");
 }
+
+/// As Partner Center does: its own SDK leaves `size` out, and paths have no case.
+#[tokio::test]
+async fn the_list_is_given_without_a_size_and_by_a_path_in_any_case() {
+    let setup = Setup::new().await;
+    setup.sandbox.add_customers(Bulk { count: LARGEST_PAGE + 1, ..Bulk::default() });
+    let token = setup.token().await;
+    for (path, status, items) in [
+        ("v1/customers", 200, LARGEST_PAGE),
+        ("V1/Customers/?Size=3", 200, 3),
+        ("v1.0/customers?size=3", 200, 3),
+        ("v1/customers?size=0", 400, 0),
+        ("v1/customers?size=501", 400, 0),
+        ("v1/customers?size=many", 400, 0),
+    ] {
+        let (seen, page) = setup.get(path, &token).await;
+        assert_eq!((seen, page["items"].as_array().map_or(0, Vec::len)), (status, items), "{path}");
+    }
+    let id = setup.customer();
+    let (status, _) = setup.get(&format!("V1/CUSTOMERS/{}/Qualifications", id.to_uppercase()), &token).await;
+    assert_eq!(status, 200);
+    assert_eq!(setup.sandbox.unknown_requests(), []);
+    // A careful client says how much it wants.
+    assert!(!setup.sandbox.violations().is_empty());
+}

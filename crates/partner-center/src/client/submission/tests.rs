@@ -42,6 +42,7 @@ impl TestServer {
             api_url: server.url.clone(),
             login_url: server.url.clone(),
             resource: RESOURCE,
+            proxy: None,
             credential: Credential::client_secret("s3cret"),
             user_credential: None,
             requests_per_minute: 3000,
