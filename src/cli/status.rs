@@ -110,8 +110,7 @@ async fn overview(
     // A partner that left the configuration is not polled.
     unreadable.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
     let endpoints = store.endpoint_states(now).await?;
-    let dead =
-        DeliveryFilter { state: Some("dead"), limit: Some(100), without_redirected: true, ..DeliveryFilter::default() };
+    let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), unhandled: true, ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
     let mut lateness = look::late(store, &outline.scope(), now).await?;
     // What is about vetwatch as a whole, or about an endpoint, concerns every partner.

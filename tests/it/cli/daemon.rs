@@ -83,6 +83,15 @@ async fn what_happened_is_shown_on_the_screen_in_the_history_and_among_the_messa
     history(&desk).await;
     let dead = messages(&desk).await;
 
+    // Put away, it needs nobody: the webhook has the verdict. A redrive undoes that.
+    let put_away = desk.json(&["deliveries", "discard", "--endpoint", "sales-mail"]).await;
+    assert_eq!(put_away["discarded"][0]["delivery_id"], dead.as_str());
+    assert_eq!(put_away["discarded"][0]["not_told"], serde_json::json!([]));
+    desk.run(&["status"]).await.exits(0);
+    let shown = desk.run(&["deliveries", "show", &dead]).await.exits(0).out;
+    assert!(shown.contains("  discarded  to sales-mail") && shown.contains("no such user"), "{shown}");
+    desk.run(&["deliveries", "discard", "--endpoint", "sales-mail"]).await.exits(4);
+
     // Redriven, it is the same message, and the daemon notices that it is due.
     desk.mail.clear_script();
     let again = desk.json(&["deliveries", "redrive", &dead]).await;
