@@ -28,6 +28,7 @@ mod run;
 mod sandbox;
 mod status;
 mod submit;
+mod support_bundle;
 mod sync;
 mod test_send;
 mod validation;
@@ -111,6 +112,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Explain(args) => explain::explain(context, args).await,
         Command::TestSend(args) => test_send::test_send(context, args).await,
         Command::Deliveries(command) => deliveries::deliveries(context, command).await,
+        Command::SupportBundle(args) => support_bundle::write(context, &args).await,
         Command::Completions { shell } => completions::completions(context, shell),
         Command::Man { directory } => completions::man(context, &directory),
     }

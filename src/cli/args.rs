@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    check, customers, deliveries, demo, explain, history, login, poll, route, sandbox, status, submit, test_send,
-    validation,
+    check, customers, deliveries, demo, explain, history, login, poll, route, sandbox, status, submit, support_bundle,
+    test_send, validation,
 };
 
 const EXIT_CODES: &str = "\
@@ -109,6 +109,14 @@ pub enum Command {
         after_help = "Examples:\n  vetwatch sandbox\n  vetwatch sandbox --listen 127.0.0.1:8765 --customers 50 --in-review 5 --settled 20"
     )]
     Sandbox(sandbox::Args),
+    /// Write what another person needs to help into one file: no secret, and no customer's name
+    ///
+    /// Versions, the configuration without secrets, what `check` and `status` say, figures of the database, and the
+    /// newest 2000 lines of the journal. Works without a daemon, and with a broken configuration or database: what could
+    /// not be had is named.
+    #[command(after_help = "Examples:\n  sudo vetwatch support-bundle /tmp/vetwatch-support.tar.gz\n  \
+                            sudo vetwatch support-bundle ./support.tar.gz --with-customers")]
+    SupportBundle(support_bundle::Args),
     /// Print the completions for a shell
     #[command(after_help = "Examples:\n  vetwatch completions bash > /etc/bash_completion.d/vetwatch")]
     Completions { shell: Shell },

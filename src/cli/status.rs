@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::attention::{self, Facts, Need, Reason, look};
 use crate::cli::lookup::{self, Customer, Scope};
+use crate::cli::output::Output;
 use crate::cli::{Context, Exit, Failure};
 use crate::config::PublicConfig;
 use crate::poller::{Every, Watched};
@@ -20,6 +21,9 @@ use crate::time::Timestamp;
 
 /// How far back `decided` goes.
 const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
+
+/// Wide enough that nothing is cut.
+const WIDE: u16 = 1000;
 
 #[derive(Debug, clap::Args)]
 #[group(skip)] // `history` has these arguments, too
@@ -81,6 +85,19 @@ pub(super) async fn status(context: &Context, args: Args) -> Result<Exit, Failur
         context.out.write(&screen::of_all(&context.out, &overview))?;
     }
     Ok(if overview.attention.is_empty() { Exit::Done } else { Exit::Attention })
+}
+
+/// What `status` and `status --json` print, whatever the width.
+pub(super) async fn page_and_json(
+    outline: &PublicConfig,
+    store: &Store,
+    daemon_running: Option<bool>,
+    now: Timestamp,
+) -> Result<(String, serde_json::Value), Failure> {
+    let overview = overview(outline, store, daemon_running, now, None).await?;
+    let json = serde_json::to_value(&overview)
+        .map_err(|error| Failure::new(Exit::Failed, "cannot show the status").because(error.to_string()))?;
+    Ok((screen::of_all(&Output::plain(WIDE), &overview), json))
 }
 
 async fn overview(
@@ -193,7 +210,6 @@ async fn of_one(context: &Context, store: &Store, who: &Customer) -> Result<Exit
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::Output;
     use crate::store::reports::fixture;
 
     /// A configuration with both partners, and one of the database's endpoints.

@@ -11,6 +11,7 @@ mod poll;
 mod proof;
 mod customers;
 mod submit;
+mod support_bundle;
 
 use std::collections::BTreeSet;
 use std::fs;
