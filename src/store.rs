@@ -7,6 +7,7 @@ mod activity_log;
 pub mod alerts;
 pub mod attention;
 mod columns;
+mod completions;
 mod departures;
 mod endpoints;
 mod enqueue;

@@ -75,7 +75,7 @@ impl Alerter {
         }
         tx.commit().await?;
         if queued > 0 {
-            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", others.join(", "));
+            warn!(endpoint, "{endpoint} has not taken {queued} events; they are sent to {} as well", others.join(", "));
         }
         Ok(queued)
     }

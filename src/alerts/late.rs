@@ -86,7 +86,10 @@ impl Alerter {
         };
         // Checked every 20 seconds, logged once.
         if !self.outside.has_sent(&alert) {
-            error!("{}", alert.summary);
+            match late.reason {
+                Reason::DeliveryLate => error!(endpoint = late.about, "{}", alert.summary),
+                _ => error!(partner = partner.name, "{}", alert.summary),
+            }
         }
         let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
         let queued = self.announce(alert, now, mark).await?;
@@ -111,7 +114,10 @@ impl Alerter {
             }
             _ => (EventType::PollingRecovered, format!("Customers of {about} are polled in time again")),
         };
-        info!("{summary}");
+        match raised.reason {
+            Reason::DeliveryLate => info!(endpoint = about, "{summary}"),
+            _ => info!(partner = partner.name, "{summary}"),
+        }
         let alert = Alert {
             summary,
             detail: format!(

@@ -27,17 +27,23 @@ pub enum Command {
         id: String,
     },
     /// Send dead messages again: the same message under the same id
-    #[command(after_help = "Examples:\n  vetwatch deliveries redrive 0193b7c2-51aa\n  \
+    #[command(
+        override_usage = "vetwatch deliveries redrive [OPTIONS] <ID|--endpoint NAME|--since TIME>",
+        after_help = "Examples:\n  vetwatch deliveries redrive 0193b7c2-51aa\n  \
                             vetwatch deliveries redrive --endpoint crm\n  vetwatch deliveries redrive --since 2026-11-20\n  \
-                            vetwatch deliveries redrive --endpoint old-mail --to sales-mail")]
+                            vetwatch deliveries redrive --endpoint old-mail --to sales-mail"
+    )]
     Redrive(redrive::Args),
     /// Put away messages that nobody needs any more: they stay in the database, and `status` no longer counts them
     ///
     /// Takes dead messages, those that some recipients refused, and what waits for an endpoint that is paused or not
     /// configured; with an id, any message that was not delivered. Prints what was discarded, and of which events nobody was told.
     /// `redrive` undoes it.
-    #[command(after_help = "Examples:\n  vetwatch deliveries discard 0193b7c2-51aa\n  \
-                            vetwatch deliveries discard --endpoint old-mail\n  vetwatch deliveries discard --since 30d")]
+    #[command(
+        override_usage = "vetwatch deliveries discard [OPTIONS] <ID|--endpoint NAME|--since TIME>",
+        after_help = "Examples:\n  vetwatch deliveries discard 0193b7c2-51aa\n  \
+                            vetwatch deliveries discard --endpoint old-mail\n  vetwatch deliveries discard --since 30d"
+    )]
     Discard(discard::Args),
 }
 

@@ -166,7 +166,7 @@ impl Poller {
         for (change, event) in &outcome.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
             info!(
-                partner = self.partner.name, customer.id = customer.customer_id, qualification = change.qualification,
+                partner = self.partner.name, customer.id = customer.customer_id, customer.name, qualification = change.qualification,
                 attempt = change.review.attempt, correlation_id = %answer.correlation_id,
                 "{event}: from {} to {}", word(&change.from), word(&change.to)
             );
@@ -204,6 +204,7 @@ impl Poller {
         warn!(
             partner = self.partner.name,
             customer.id = customer.customer_id,
+            customer.name,
             "a customer could not be asked: {error}"
         );
         Failed {

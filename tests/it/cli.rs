@@ -10,6 +10,7 @@ mod import;
 mod poll;
 mod proof;
 mod customers;
+mod shells;
 mod submit;
 mod support_bundle;
 

@@ -12,6 +12,7 @@ use crate::text;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Only those in this state
     #[arg(long, value_parser = ["pending", "delivered", "dead"])]
     pub state: Option<String>,
     /// Only to this endpoint

@@ -106,7 +106,10 @@ async fn a_support_bundle_shows_how_vetwatch_stands_and_neither_a_secret_nor_a_c
     fs::write(&path, broken).unwrap();
     let (said, content) = desk.bundle("broken.tar.gz", &[format!("what is {pasted}?")], &[]).await;
     said.exits(0);
-    assert!(content.contains("client_secret = \"[hidden]\"") && content.contains("a secret has no place in this file"), "{content}");
+    assert!(
+        content.contains("client_secret = \"[hidden]\"") && content.contains("a secret has no place in this file"),
+        "{content}"
+    );
     assert!(content.contains("no daemon runs") && content.contains("what is [hidden]?"), "{content}");
     assert!(!content.contains("mistake_4711"), "{content}");
     fs::write(
