@@ -7,6 +7,7 @@ mod answers;
 mod daemon;
 mod fit;
 mod import;
+mod logs;
 mod poll;
 mod proof;
 mod customers;
