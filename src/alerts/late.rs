@@ -86,9 +86,10 @@ impl Alerter {
         };
         // Checked every 20 seconds, logged once.
         if !self.outside.has_sent(&alert) {
-            match late.reason {
-                Reason::DeliveryLate => error!(endpoint = late.about, "{}", alert.summary),
-                _ => error!(partner = partner.name, "{}", alert.summary),
+            if late.reason == Reason::DeliveryLate {
+                error!(endpoint = late.about, "{}", alert.summary);
+            } else {
+                error!(partner = partner.name, "{}", alert.summary);
             }
         }
         let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
@@ -114,9 +115,10 @@ impl Alerter {
             }
             _ => (EventType::PollingRecovered, format!("Customers of {about} are polled in time again")),
         };
-        match raised.reason {
-            Reason::DeliveryLate => info!(endpoint = about, "{summary}"),
-            _ => info!(partner = partner.name, "{summary}"),
+        if raised.reason == Reason::DeliveryLate {
+            info!(endpoint = about, "{summary}");
+        } else {
+            info!(partner = partner.name, "{summary}");
         }
         let alert = Alert {
             summary,

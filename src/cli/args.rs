@@ -132,7 +132,7 @@ pub enum Command {
                             pass show gcc-code | vetwatch submit \"City of Contoso\" GovernmentCommunityCloud --validation-code - --yes"
     )]
     Submit(submit::Args),
-    /// The codes for GovernmentCommunityCloud, and what is left
+    /// The codes for `GovernmentCommunityCloud`, and what is left
     #[command(after_help = "Examples:\n  vetwatch validation-codes\n  vetwatch validation-codes --partner amer --json")]
     ValidationCodes(validation::Args),
     /// Run the simulated Partner Center alone, for rehearsals
@@ -161,8 +161,9 @@ pub enum Command {
     Completions { shell: Shell },
     /// Write the manual pages into a directory
     ///
-    /// vetwatch(1), one for each command, vetwatch.toml(5) and vetwatch(7).
-    #[command(after_help = "Examples:\n  vetwatch man ./man\n  vetwatch man ./man && man ./man/vetwatch.toml.5")]
+    /// vetwatch(1), one for each command, vetwatch.toml(5) and vetwatch(7), below DIR as `man` looks for them.
+    #[command(after_help = "Examples:\n  sudo vetwatch man /usr/local/share/man\n  \
+                            vetwatch man ./man && man -M ./man vetwatch.toml")]
     Man {
         #[arg(value_name = "DIR")]
         directory: PathBuf,

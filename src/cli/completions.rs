@@ -58,8 +58,8 @@ fn names(typed: &OsStr, of: fn(PublicConfig) -> Vec<String>) -> Vec<CompletionCa
 
 pub(super) fn event_types(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
-    let types = EventType::ALL.iter().filter(|event| event.as_str().starts_with(&*typed));
-    types.map(|event| CompletionCandidate::new(event.as_str())).collect()
+    let matching = EventType::ALL.iter().filter(|event| event.as_str().starts_with(&*typed));
+    matching.map(|event| CompletionCandidate::new(event.as_str())).collect()
 }
 
 /// The newest deliveries' ids.

@@ -47,15 +47,18 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     ("COLUMNS", "how wide tables may be"),
 ];
 
-/// Writes the pages: `vetwatch.1`, one for each command (`vetwatch-customers-add.1`), `vetwatch.toml.5`, `vetwatch.7`.
+/// Writes the pages where `man` looks for them below `directory`: `man1/vetwatch.1` and one for each command
+/// (`man1/vetwatch-customers-add.1`), `man5/vetwatch.toml.5`, `man7/vetwatch.7`.
 pub(super) fn man(context: &Context, directory: &Path) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Exit::Failed, format!("cannot write manual pages to {}", directory.display()))
             .because(error.to_string())
     };
-    std::fs::create_dir_all(directory).map_err(failed)?;
     for (name, page) in pages() {
-        std::fs::write(directory.join(name), page).map_err(failed)?;
+        let section = name.rsplit('.').next().unwrap_or_default();
+        let folder = directory.join(format!("man{section}"));
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        std::fs::write(folder.join(name), page).map_err(failed)?;
     }
     if context.json {
         context.out.json(&serde_json::json!({ "directory": directory }))?;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::cli::{Context, Exit, Failure, check, status};
 use crate::config::{CredentialDirs, default_database};
 use crate::store::Store;
+use crate::time::Timestamp;
 use crate::{instance_lock, redact, text};
 use replaced::Replaced;
 
@@ -35,6 +36,9 @@ pub struct Args {
     #[arg(long)]
     pub with_customers: bool,
 }
+
+/// Parts that name customers. Left out if it is not known who is one.
+const NAMES: [&str; 3] = ["status.txt", "status.json", "log.txt"];
 
 /// A file in the bundle: its content, or why there is none.
 type Part = (&'static str, Result<String, String>);
@@ -123,7 +127,7 @@ async fn parts(context: &Context, args: &Args) -> Vec<Part> {
         Ok((page, json)) => (Ok(page), Ok(without_customers(json, args.with_customers))),
         Err(why) => (Err(why.clone()), Err(why)),
     };
-    let versions = versions(&store).await;
+    let versions = versions(&store, context.now()).await;
     let mut parts: Vec<Part> = vec![
         ("versions.txt", Ok(versions)),
         ("configuration.toml", configuration),
@@ -133,8 +137,6 @@ async fn parts(context: &Context, args: &Args) -> Vec<Part> {
         ("database.json", figures),
         ("log.txt", log),
     ];
-    // They name customers, and who is a customer is not known.
-    const NAMES: [&str; 3] = ["status.txt", "status.json", "log.txt"];
     for (name, part) in &mut parts {
         let shown = |text: &str| match &replaced {
             Ok(replaced) => Ok(replaced.hide(&redacted(text))),
@@ -202,7 +204,7 @@ fn without_customers(mut json: Value, shown: bool) -> String {
     text::inert_json(&serde_json::to_string_pretty(&json).unwrap_or_default())
 }
 
-async fn versions(store: &Result<Store, String>) -> String {
+async fn versions(store: &Result<Store, String>, now: Timestamp) -> String {
     let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
     let unknown = |error: std::io::Error| format!("unknown: {error}");
     let os = read("/etc/os-release").map(|text| {
@@ -219,7 +221,7 @@ async fn versions(store: &Result<Store, String>) -> String {
         read("/proc/sys/kernel/osrelease").unwrap_or_else(unknown),
         os.unwrap_or_else(unknown),
         std::env::consts::ARCH,
-        chrono::Utc::now().format("%FT%TZ"),
+        now,
     )
 }
 

@@ -40,16 +40,30 @@ pub(super) fn verbatim(page: &mut Roff, text: &str) {
 struct State {
     lists: bool,
     text: Vec<Inline>,
-    strong: bool,
-    emphasis: bool,
+    font: Font,
     /// Inside this many lists.
     depth: u32,
     /// An item's first paragraph needs no break.
     in_item: bool,
-    code: bool,
+    block: Block,
     headers: Vec<String>,
     cells: Vec<Vec<Inline>>,
-    in_head: bool,
+}
+
+#[derive(Default, PartialEq)]
+enum Font {
+    #[default]
+    Roman,
+    Bold,
+    Italic,
+}
+
+#[derive(Default, PartialEq)]
+enum Block {
+    #[default]
+    Text,
+    Code,
+    TableHead,
 }
 
 impl State {
@@ -88,20 +102,19 @@ impl State {
                     page.text(text);
                 }
             }
-            Event::Start(Tag::CodeBlock(_)) => self.code = true,
-            Event::End(TagEnd::CodeBlock) => self.code = false,
-            Event::Text(text) if self.code => {
+            Event::Start(Tag::CodeBlock(_)) => self.block = Block::Code,
+            Event::Text(text) if self.block == Block::Code => {
                 if shown {
                     verbatim(page, &text);
                 }
             }
             Event::Start(Tag::Table(_)) => self.headers.clear(),
-            Event::Start(Tag::TableHead) => self.in_head = true,
+            Event::Start(Tag::TableHead) => self.block = Block::TableHead,
             Event::End(TagEnd::TableCell) => {
                 let cell = std::mem::take(&mut self.text);
-                if self.in_head { self.headers.push(plain(&cell)) } else { self.cells.push(cell) }
+                if self.block == Block::TableHead { self.headers.push(plain(&cell)) } else { self.cells.push(cell) }
             }
-            Event::End(TagEnd::TableHead) => self.in_head = false,
+            Event::End(TagEnd::TableHead | TagEnd::CodeBlock) => self.block = Block::Text,
             Event::End(TagEnd::TableRow) => self.row(page),
             Event::Html(_) | Event::InlineHtml(_) => {}
             other => self.gather(other),
@@ -110,13 +123,14 @@ impl State {
 
     fn gather(&mut self, event: Event<'_>) {
         match event {
-            Event::Start(Tag::Strong) => self.strong = true,
-            Event::End(TagEnd::Strong) => self.strong = false,
-            Event::Start(Tag::Emphasis) => self.emphasis = true,
-            Event::End(TagEnd::Emphasis) => self.emphasis = false,
-            Event::Text(text) if self.strong => self.text.push(bold(text.into_string())),
-            Event::Text(text) if self.emphasis => self.text.push(italic(text.into_string())),
-            Event::Text(text) => self.text.push(roman(text.into_string())),
+            Event::Start(Tag::Strong) => self.font = Font::Bold,
+            Event::Start(Tag::Emphasis) => self.font = Font::Italic,
+            Event::End(TagEnd::Strong | TagEnd::Emphasis) => self.font = Font::Roman,
+            Event::Text(text) => self.text.push(match self.font {
+                Font::Roman => roman(text.into_string()),
+                Font::Bold => bold(text.into_string()),
+                Font::Italic => italic(text.into_string()),
+            }),
             Event::Code(code) => self.text.push(bold(code.into_string())),
             Event::SoftBreak | Event::HardBreak => self.text.push(roman(" ")),
             _ => {}

@@ -88,8 +88,10 @@ async fn every_manual_page_is_shown_without_a_complaint() {
     let desk = Desk::new().await;
     let directory = desk.path("man");
     desk.run(&["man", directory.to_str().unwrap()]).await.exits(0);
-    let pages: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(pages.len() > 30 && directory.join("vetwatch.toml.5").exists() && directory.join("vetwatch.7").exists());
+    let sections = ["man1", "man5", "man7"].map(|section| fs::read_dir(directory.join(section)).unwrap());
+    let pages: Vec<_> = sections.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    assert!(pages.len() > 30, "{pages:?}");
+    assert!(directory.join("man5/vetwatch.toml.5").exists() && directory.join("man7/vetwatch.7").exists());
     for page in &pages {
         if has("mandoc") {
             complains(Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page), page);
