@@ -58,7 +58,7 @@ async fn a_support_bundle_shows_how_vetwatch_stands_and_neither_a_secret_nor_a_c
         format!("the answer was {secret}"),
         format!("in capitals {}", secret.to_uppercase()),
         format!("in base64 {}", STANDARD.encode(format!("client:{secret}"))),
-        format!("escaped {}", secret.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>()),
+        format!("escaped {}", secret.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat()),
         format!("POST https://hooks.example/{}", SECRETS[1]),
         "Contoso School (school1.example) cannot be read".to_owned(),
     ];
