@@ -95,7 +95,7 @@ impl WriteTx {
         Ok(copies.iter().map(|copy| copy.events).sum())
     }
 
-    /// As [`WriteTx::redrive_dead_copies`], but for a failover, which no person asked for: a paused endpoint stays
+    /// As `redrive_dead_copies`, but for a failover, which no person asked for: a paused endpoint stays
     /// paused, and what was redirected or discarded stays so. A copy that failed over does not a second time, or two
     /// endpoints that are each other's fallback would go on for ever.
     pub async fn fail_over_to_dead_copies(
