@@ -322,11 +322,13 @@ create table delivery (
     -- Its row cannot be read, as `last_error` says: since when, and when that was reported. It waits.
     unreadable_since integer,
     unreadable_reported_at integer,
-    -- It is sent in place of this endpoint's; its events were sent to its endpoint's fallback, too; they were sent to
-    -- another endpoint instead (`redrive --to`), and it is dead without needing anybody.
+    -- It is sent in place of this endpoint's; its events were sent to its endpoint's fallback, too.
     failover_from text,
     failed_over_at integer,
+    -- Needs nobody any more: its events, or those of the recipients that rejected it, were sent to another endpoint
+    -- instead (`redrive --to`), or a person discarded it.
     redirected_at integer,
+    discarded_at integer,
     check ((state = 'pending') = (next_attempt_at is not null)),
     check ((state = 'pending') = (finished_at is null)),
     unique (id, endpoint)
@@ -498,6 +500,8 @@ select d.id as delivery_id,
        strftime('%Y-%m-%dT%H:%M:%fZ', d.created_at / 1000.0, 'unixepoch') as created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', d.next_attempt_at / 1000.0, 'unixepoch') as next_attempt_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', d.finished_at / 1000.0, 'unixepoch') as finished_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', d.redirected_at / 1000.0, 'unixepoch') as redirected_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', d.discarded_at / 1000.0, 'unixepoch') as discarded_at,
        d.last_error
 from delivery d;
 

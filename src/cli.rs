@@ -14,7 +14,9 @@ mod explain;
 mod failure;
 mod fit;
 mod completions;
+mod help;
 mod history;
+mod manual;
 mod mime;
 mod connectivity_check;
 mod logging;
@@ -28,6 +30,7 @@ mod run;
 mod sandbox;
 mod status;
 mod submit;
+mod support_bundle;
 mod sync;
 mod test_send;
 mod validation;
@@ -39,7 +42,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::config;
@@ -52,7 +55,11 @@ use failure::{Exit, Failure};
 /// Runs the command and returns the process's exit code. Failures were printed to stderr.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
+    if completions::answer(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    let parsed = help::command().try_get_matches_from(&arguments).and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage(&with_former_names(error), arguments.iter().any(|argument| argument == "--json")),
     };
@@ -112,8 +119,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Explain(args) => explain::explain(context, args).await,
         Command::TestSend(args) => test_send::test_send(context, args).await,
         Command::Deliveries(command) => deliveries::deliveries(context, command).await,
+        Command::SupportBundle(args) => support_bundle::write(context, &args).await,
         Command::Completions { shell } => completions::completions(context, shell),
-        Command::Man { directory } => completions::man(context, &directory),
+        Command::Man { directory } => manual::man(context, &directory),
     }
 }
 

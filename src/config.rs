@@ -51,6 +51,11 @@ use section::{Context, Section};
 /// Default path of the database.
 const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
 
+/// Where the database is if the configuration does not say.
+pub(crate) fn default_database() -> &'static Path {
+    Path::new(DATABASE)
+}
+
 /// Directory of the refresh tokens, beside the database.
 const TOKENS: &str = "tokens";
 

@@ -7,11 +7,13 @@ mod activity_log;
 pub mod alerts;
 pub mod attention;
 mod columns;
+mod completions;
 mod departures;
 mod endpoints;
 mod enqueue;
 mod fail_over;
 mod file;
+mod figures;
 mod held;
 mod housekeeping;
 mod ids;
@@ -330,6 +332,11 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The version of SQLite that is linked in.
+    pub async fn sqlite_version(&self) -> Result<String, Error> {
+        Ok(sqlx::query_scalar("select sqlite_version()").fetch_one(&self.read).await?)
     }
 
     /// A number that changes when another process has written.

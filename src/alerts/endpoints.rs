@@ -65,7 +65,7 @@ impl Alerter {
             _ => return Ok(0),
         };
         if failing_at.is_some() {
-            error!("{}", alert.summary);
+            error!(endpoint = health.name, "{}", alert.summary);
         }
         let mark = async |tx: &mut store::WriteTx| {
             tx.set_endpoint_reported(&health.name, failing_at).await?;

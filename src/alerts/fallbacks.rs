@@ -35,7 +35,8 @@ impl Alerter {
             .await
     }
 
-    /// Enqueues the events of these deliveries for `others`, except those that they have already.
+    /// Enqueues the events of these deliveries for `others`, except those that they have already. A dead delivery that
+    /// one of the others has of them is redriven.
     pub(super) async fn pass_on(
         &self,
         endpoint: &str,
@@ -69,11 +70,12 @@ impl Alerter {
                     tx.enqueue(event, &target, now).await?;
                     queued += 1;
                 }
+                queued += tx.fail_over_to_dead_copies(other, *sequence, now).await? as usize;
             }
         }
         tx.commit().await?;
         if queued > 0 {
-            warn!("{endpoint} has not taken {queued} events; they are sent to {} as well", others.join(", "));
+            warn!(endpoint, "{endpoint} has not taken {queued} events; they are sent to {} as well", others.join(", "));
         }
         Ok(queued)
     }

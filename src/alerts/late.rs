@@ -87,7 +87,11 @@ impl Alerter {
         };
         // Checked every 20 seconds, logged once.
         if !self.outside.has_sent(&alert) {
-            error!("{}", alert.summary);
+            if late.reason == Reason::DeliveryLate {
+                error!(endpoint = late.about, "{}", alert.summary);
+            } else {
+                error!(partner = partner.name, "{}", alert.summary);
+            }
         }
         let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
         let queued = self.announce(alert, now, mark).await?;
@@ -112,7 +116,11 @@ impl Alerter {
             }
             _ => (EventType::PollingRecovered, format!("Customers of {about} are polled in time again")),
         };
-        info!("{summary}");
+        if raised.reason == Reason::DeliveryLate {
+            info!(endpoint = about, "{summary}");
+        } else {
+            info!(partner = partner.name, "{summary}");
+        }
         let alert = Alert {
             summary,
             detail: format!(

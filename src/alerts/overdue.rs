@@ -47,7 +47,11 @@ impl Alerter {
                 // Does not block the other reminders; retried in the next round.
                 Err(error) if error.is_data_error() => {
                     let error = error.while_doing("remind of a long review");
-                    error!(error = &error as &dyn std::error::Error, "somebody is not reminded");
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        partner = partner.name,
+                        "somebody is not reminded"
+                    );
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -62,8 +66,12 @@ impl Alerter {
             event.data.event_id = tx.free_event_id(&key).await?;
             queued += recording::enqueue_event(&mut tx, &self.routes, partner, &customer, &event, None, now).await?;
             info!(
+                partner = partner.name,
                 customer.id = customer.customer_id,
-                "{} is still in review for {}", customer.name, review.qualification
+                customer.name,
+                "{} is still in review for {}",
+                customer.name,
+                review.qualification
             );
         }
         tx.commit().await?;

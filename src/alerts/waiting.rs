@@ -24,7 +24,7 @@ impl Alerter {
                 let mut tx = self.store.begin().await?;
                 tx.mark_stranded_reported(&stranded.endpoint, now).await?;
                 let alert = not_configured(partner, &stranded, self.routes.zone);
-                warn!("{}", alert.summary);
+                warn!(endpoint = stranded.endpoint, "{}", alert.summary);
                 queued += enqueue(&mut tx, &self.routes, alert, now).await?;
                 tx.commit().await?;
             }
@@ -63,7 +63,7 @@ impl Alerter {
             tx.mark_lone_wait_reported(wait, now).await?;
         }
         let alert = waits_alone(partner, first, waits.len(), now);
-        warn!("{}", alert.summary);
+        warn!(endpoint = health.name, "{}", alert.summary);
         let queued = enqueue(&mut tx, &self.routes, alert, now).await?;
         tx.commit().await?;
         Ok(queued)

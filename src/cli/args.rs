@@ -7,9 +7,14 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    check, customers, deliveries, demo, explain, history, login, poll, route, sandbox, status, submit, test_send,
-    validation,
+    check, customers, deliveries, demo, explain, history, login, poll, route, sandbox, status, submit, support_bundle,
+    test_send, validation,
 };
+
+/// The configuration's usual path.
+pub(super) const CONFIG: &str = "/etc/vetwatch/vetwatch.toml";
+
+const GLOBAL: &str = "Global options";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -18,7 +23,14 @@ Exit codes:
 
 /// Tells a Cloud Solution Provider that Microsoft has decided on a customer's qualification
 #[derive(Debug, Parser)]
-#[command(name = "vetwatch", version, max_term_width = 100, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(
+    name = "vetwatch",
+    version,
+    max_term_width = 100,
+    after_help = EXIT_CODES,
+    arg_required_else_help = true,
+    disable_help_flag = true
+)]
 pub struct Cli {
     /// The configuration file
     #[arg(
@@ -26,22 +38,29 @@ pub struct Cli {
         global = true,
         value_name = "FILE",
         env = "VETWATCH_CONFIG",
-        default_value = "/etc/vetwatch/vetwatch.toml"
+        default_value = CONFIG,
+        value_hint = clap::ValueHint::FilePath,
+        help_heading = GLOBAL
     )]
     pub config: PathBuf,
     /// Print JSON instead of text; errors too, as one object on stderr
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Log what vetwatch does; twice: what its libraries do as well. `RUST_LOG` is finer
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
+    /// Print help
+    #[arg(short, long, global = true, action = clap::ArgAction::Help, help_heading = GLOBAL)]
+    help: Option<bool>,
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show everything on this machine: a simulated Partner Center, mail and webhooks; nothing to configure
+    /// Show everything on this machine, with nothing to configure
+    ///
+    /// A simulated Partner Center, a mailbox and a webhook receiver, and the real daemon between them.
     #[command(after_help = "Examples:\n  vetwatch demo\n  vetwatch demo --duration 20s\n  vetwatch demo --keep ./demo")]
     Demo(demo::Args),
     /// Run the daemon in the foreground
@@ -59,7 +78,10 @@ pub enum Command {
     )]
     Login(login::Args),
     /// The customers that are watched
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vetwatch customers list\n  vetwatch customers import customers.csv"
+    )]
     Customers(customers::Command),
     /// Poll all customers now, or those named
     ///
@@ -69,7 +91,9 @@ pub enum Command {
         after_help = "Examples:\n  vetwatch poll\n  vetwatch poll contoso.onmicrosoft.com \"Fabrikam University\""
     )]
     Poll(poll::Args),
-    /// One screen: in review, decided lately, what cannot be read or delivered; exit 3 if that needs attention
+    /// One screen that begins with what needs a person
+    ///
+    /// In review, decided lately, what cannot be read or delivered. Exit 3 if a person is needed.
     #[command(
         after_help = "Examples:\n  vetwatch status\n  vetwatch status \"Contoso School\"\n  vetwatch status --json | jq .attention"
     )]
@@ -78,10 +102,12 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(history::Args),
-    /// Why an event was sent, or was not: Partner Center's answer, what changed, each message, attempt and reply
+    /// Why an event was sent, or was not
+    ///
+    /// Partner Center's answer, what it changed, each message, each attempt and its reply.
     #[command(after_help = "Examples:\n  vetwatch explain 0193b7c2-51aa\n  vetwatch explain 0193b7c2-51aa --json")]
     Explain(explain::Args),
-    /// Send a marked test message to an endpoint, down the real path
+    /// Send a marked test message, down the real path
     ///
     /// It is queued, tried and shown like any message. Beside a running daemon the daemon sends it; else this command
     /// does, and leaves alone what else waits. Exit 0: accepted; 75: not this time, it stays queued; 1: refused.
@@ -90,12 +116,15 @@ pub enum Command {
     )]
     TestSend(test_send::Args),
     /// The routes: where an event would be sent
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  vetwatch route test --event vetting.denied")]
     Route(route::Command),
-    /// Messages: pending, delivered, dead
-    #[command(subcommand)]
+    /// Messages: show them, send them again, put them away
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vetwatch deliveries list --state dead\n  vetwatch deliveries redrive --endpoint crm"
+    )]
     Deliveries(deliveries::Command),
-    /// Submit a customer's qualification to Microsoft for review, as a user (App+User)
+    /// Submit a qualification to Microsoft for review (App+User)
     ///
     /// The only command that writes at Partner Center. Shows what will be sent and asks for confirmation; the verdict
     /// is sent like any other. Education may be submitted three times per customer: a fourth attempt, as far as
@@ -106,19 +135,38 @@ pub enum Command {
                             pass show gcc-code | vetwatch submit \"City of Contoso\" GovernmentCommunityCloud --validation-code - --yes"
     )]
     Submit(submit::Args),
-    /// Codes for `GovernmentCommunityCloud`, and how many uses are left
+    /// The codes for `GovernmentCommunityCloud`, and what is left
     #[command(after_help = "Examples:\n  vetwatch validation-codes\n  vetwatch validation-codes --partner amer --json")]
     ValidationCodes(validation::Args),
-    /// Run the simulated Partner Center on its own, for rehearsals
+    /// Run the simulated Partner Center alone, for rehearsals
     #[command(
         after_help = "Examples:\n  vetwatch sandbox\n  vetwatch sandbox --listen 127.0.0.1:8765 --customers 50 --in-review 5 --settled 20"
     )]
     Sandbox(sandbox::Args),
+    /// Collect what another person needs to help, without secrets
+    ///
+    /// One file without customers' names, unless they are asked for.
+    /// Versions, the configuration without secrets, what `check` and `status` say, figures of the database, and the
+    /// newest 2000 lines of the journal. Works without a daemon, and with a broken configuration or database: what could
+    /// not be had is named.
+    #[command(after_help = "Examples:\n  sudo vetwatch support-bundle /tmp/vetwatch-support.tar.gz\n  \
+                            sudo vetwatch support-bundle ./support.tar.gz --with-customers")]
+    SupportBundle(support_bundle::Args),
     /// Print the completions for a shell
-    #[command(after_help = "Examples:\n  vetwatch completions bash > /etc/bash_completion.d/vetwatch")]
+    ///
+    /// The script asks `vetwatch` for what it offers: partners, endpoints, customers, messages. After an update write it
+    /// anew.
+    #[command(
+        after_help = "Examples:\n  vetwatch completions bash > /usr/share/bash-completion/completions/vetwatch\n  \
+                            vetwatch completions zsh > /usr/share/zsh/vendor-completions/_vetwatch\n  \
+                            vetwatch completions fish > /usr/share/fish/vendor_completions.d/vetwatch.fish"
+    )]
     Completions { shell: Shell },
     /// Write the manual pages into a directory
-    #[command(after_help = "Examples:\n  vetwatch man /usr/local/share/man/man1")]
+    ///
+    /// vetwatch(1), one for each command, vetwatch.toml(5) and vetwatch(7), below DIR as `man` looks for them.
+    #[command(after_help = "Examples:\n  sudo vetwatch man /usr/local/share/man\n  \
+                            vetwatch man ./man && man -M ./man vetwatch.toml")]
     Man {
         #[arg(value_name = "DIR")]
         directory: PathBuf,

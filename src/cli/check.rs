@@ -125,6 +125,13 @@ fn load(path: &Path, credentials: &CredentialDirs) -> (Checked, Option<Config>) 
     }
 }
 
+/// What `check` says, without the lines of the file that it quotes: in a file that is not TOML they may hold a secret.
+pub(super) fn page(path: &Path, credentials: &CredentialDirs) -> String {
+    let quotes = |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    let text = load(path, credentials).0.text();
+    text.split_inclusive('\n').filter(|line| !quotes(line)).collect()
+}
+
 impl Checked {
     /// Ends with a line feed, as does [`Checked::text`].
     fn json(&self) -> String {

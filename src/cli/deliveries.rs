@@ -1,5 +1,6 @@
-//! `vetwatch deliveries`: shows messages and sends them again.
+//! `vetwatch deliveries`: shows messages, sends them again, puts them away.
 
+mod discard;
 mod list;
 mod redirect;
 mod redrive;
@@ -26,10 +27,24 @@ pub enum Command {
         id: String,
     },
     /// Send dead messages again: the same message under the same id
-    #[command(after_help = "Examples:\n  vetwatch deliveries redrive 0193b7c2-51aa\n  \
+    #[command(
+        override_usage = "vetwatch deliveries redrive [OPTIONS] <ID|--endpoint NAME|--since TIME>",
+        after_help = "Examples:\n  vetwatch deliveries redrive 0193b7c2-51aa\n  \
                             vetwatch deliveries redrive --endpoint crm\n  vetwatch deliveries redrive --since 2026-11-20\n  \
-                            vetwatch deliveries redrive --endpoint old-mail --to sales-mail")]
+                            vetwatch deliveries redrive --endpoint old-mail --to sales-mail"
+    )]
     Redrive(redrive::Args),
+    /// Put away messages that nobody needs any more: they stay in the database, and `status` no longer counts them
+    ///
+    /// Takes dead messages, those that some recipients refused, and what waits for an endpoint that is paused or not
+    /// configured; with an id, any message that was not delivered. Prints what was discarded, and of which events nobody was told.
+    /// `redrive` undoes it.
+    #[command(
+        override_usage = "vetwatch deliveries discard [OPTIONS] <ID|--endpoint NAME|--since TIME>",
+        after_help = "Examples:\n  vetwatch deliveries discard 0193b7c2-51aa\n  \
+                            vetwatch deliveries discard --endpoint old-mail\n  vetwatch deliveries discard --since 30d"
+    )]
+    Discard(discard::Args),
 }
 
 pub(super) async fn deliveries(context: &Context, command: Command) -> Result<Exit, Failure> {
@@ -41,6 +56,7 @@ pub(super) async fn deliveries(context: &Context, command: Command) -> Result<Ex
             Some(to) => redirect::redirect(context, &outline, &args, to).await,
             None => redrive::redrive(context, &outline, &args).await,
         },
+        Command::Discard(args) => discard::discard(context, &outline, &args).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sets up the log: to the journal if it reads our stderr, otherwise to stderr.
 
+mod json;
 mod journal;
 mod queue;
 
@@ -57,7 +58,11 @@ pub(super) fn start(cli: &Cli) -> Result<Logging, Failure> {
     let registry = tracing_subscriber::registry().with(filter(cli)?);
     if lasts(cli) {
         // Otherwise a panic that costs one response would wait for the reader of stderr.
-        std::panic::set_hook(Box::new(|panic| error!("{}", panic.to_string().replace('\n', " "))));
+        std::panic::set_hook(Box::new(|panic| error!("{}", panic_line(panic))));
+    } else {
+        std::panic::set_hook(Box::new(|panic| {
+            let _ = writeln!(std::io::stderr(), "vetwatch: {}", panic_line(panic));
+        }));
     }
     if stderr_is_the_journal()
         && let Ok((journal, queue)) = Journal::connect()
@@ -76,11 +81,27 @@ pub(super) fn start(cli: &Cli) -> Result<Logging, Failure> {
     // Times are RFC 3339 in UTC, as everywhere in vetwatch.
     let stderr = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
     if cli.json {
-        registry.with(stderr.json()).init();
+        registry.with(stderr.event_format(json::Lines)).init();
     } else {
         registry.with(stderr.with_ansi(colour)).init();
     }
     Ok(Logging(queue))
+}
+
+/// A panic as one line, without the folder in which the program was built.
+fn panic_line(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    let text = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map(|at| format!(" at {}:{}", short_path(at.file()), at.line())).unwrap_or_default();
+    format!("panicked{place}: {}", text.replace('\n', " "))
+}
+
+/// `/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/url-2.5.8/src/lib.rs` is `url-2.5.8/src/lib.rs`.
+fn short_path(path: &str) -> &str {
+    if !path.starts_with('/') {
+        return path;
+    }
+    let start = path.rfind("/src/").map_or(0, |src| path[..src].rfind('/').map_or(0, |slash| slash + 1));
+    if start == 0 { path.rsplit('/').next().unwrap_or(path) } else { &path[start..] }
 }
 
 fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
@@ -111,4 +132,21 @@ fn stderr_is_the_journal() -> bool {
     let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
     let Ok(metadata) = stderr.and_then(|file| file.metadata()) else { return false };
     stream == format!("{}:{}", metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_a_panic_names_the_crate_and_not_the_machine_that_built_it() {
+        for (path, shown) in [
+            ("src/cli.rs", "src/cli.rs"),
+            ("/home/me/.cargo/registry/src/index.crates.io-1949/url-2.5.8/src/lib.rs", "url-2.5.8/src/lib.rs"),
+            ("/rustc/0123abc/library/core/src/option.rs", "core/src/option.rs"),
+            ("/home/me/build.rs", "build.rs"),
+        ] {
+            assert_eq!(short_path(path), shown);
+        }
+    }
 }

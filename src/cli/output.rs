@@ -37,7 +37,6 @@ pub(super) struct Style {
 }
 
 impl Style {
-    #[cfg(test)]
     pub(super) const PLAIN: Self = Self { colour: false };
 
     fn paint(self, code: &str, text: &str) -> String {
@@ -77,7 +76,6 @@ impl Output {
     }
 
     /// Uses no colours, and this width.
-    #[cfg(test)]
     pub(super) fn plain(width: usize) -> Self {
         Self { style: Style::PLAIN, width, closed: AtomicBool::new(false) }
     }

@@ -3,6 +3,7 @@
 use crate::cli::context::load_config;
 use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, privileges};
+use crate::config::Config;
 use crate::daemon::{self, Error, Signals};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
@@ -20,8 +21,24 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         tracing::warn!("{warning}");
     }
     privileges::become_owner_of(&config.database)?;
+    starts(context, &config);
     daemon::run(config, signals).await.map_err(failure)?;
     Ok(Exit::Done)
+}
+
+/// What somebody who reads the log wants to know first: which vetwatch this is, and with what.
+fn starts(context: &Context, config: &Config) {
+    let partners: Vec<_> = config.partners.iter().map(|partner| partner.name.as_str()).collect();
+    let endpoints: Vec<_> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        configuration = %context.config_path.display(),
+        database = %config.database.display(),
+        partners = partners.join(", "),
+        endpoints = endpoints.join(", "),
+        "vetwatch {} starts", env!("CARGO_PKG_VERSION")
+    );
 }
 
 pub(super) fn without_signals(error: &std::io::Error) -> Failure {

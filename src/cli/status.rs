@@ -24,6 +24,9 @@ const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Wide enough that nothing is cut.
+const WIDE: usize = 1000;
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -152,6 +155,19 @@ async fn look(context: &Context, outline: &PublicConfig, who: &Who) -> Result<Sc
     Ok(Screen::All(Box::new(overview(outline, &store, running, context.now(), partner).await?)))
 }
 
+/// What `status` and `status --json` print, whatever the width.
+pub(super) async fn page_and_json(
+    outline: &PublicConfig,
+    store: &Store,
+    daemon_running: Option<bool>,
+    now: Timestamp,
+) -> Result<(String, serde_json::Value), Failure> {
+    let overview = overview(outline, store, daemon_running, now, None).await?;
+    let json = serde_json::to_value(&overview)
+        .map_err(|error| Failure::new(Exit::Failed, "cannot show the status").because(error.to_string()))?;
+    Ok((screen::of_all(&Output::plain(WIDE), &overview), json))
+}
+
 async fn overview(
     outline: &PublicConfig,
     store: &Store,
@@ -179,8 +195,7 @@ async fn overview(
     // A partner that left the configuration is not polled.
     unreadable.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
     let endpoints = store.endpoint_states(now).await?;
-    let dead =
-        DeliveryFilter { state: Some("dead"), limit: Some(100), without_redirected: true, ..DeliveryFilter::default() };
+    let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), unhandled: true, ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
     let mut lateness = look::late(store, &outline.scope(), now).await?;
     // What is about vetwatch as a whole, or about an endpoint, concerns every partner.

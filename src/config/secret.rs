@@ -47,7 +47,7 @@ impl CredentialDirs {
 
     /// Finds the file. The error says where it was searched, and repeats a relative name only if it looks like one: it
     /// may be the secret itself, put there by mistake.
-    fn find(&self, name: &str) -> Result<PathBuf, String> {
+    pub(crate) fn find(&self, name: &str) -> Result<PathBuf, String> {
         if Path::new(name).is_absolute() {
             return Ok(name.into());
         }

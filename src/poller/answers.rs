@@ -167,7 +167,7 @@ impl Poller {
         for (change, event) in &outcome.changes {
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
             info!(
-                partner = self.partner.name, customer.id = customer.customer_id, qualification = change.qualification,
+                partner = self.partner.name, customer.id = customer.customer_id, customer.name, qualification = change.qualification,
                 attempt = change.review.attempt, correlation_id = %answer.correlation_id,
                 "{event}: from {} to {}", word(&change.from), word(&change.to)
             );
@@ -202,11 +202,22 @@ impl Poller {
         } else {
             doubled(Duration::from_secs(30), customer.poll_failures).min(usual)
         };
-        let (partner, failures) = (&self.partner.name, customer.poll_failures.saturating_add(1));
+        let failures = customer.poll_failures.saturating_add(1);
+        macro_rules! say {
+            ($level:ident) => {
+                $level!(
+                    partner = self.partner.name,
+                    customer.id = customer.customer_id,
+                    customer.name,
+                    failures,
+                    "a customer could not be polled: {error}"
+                )
+            };
+        }
         if is_logged(failures) {
-            warn!(partner, customer.id = customer.customer_id, failures, "a customer could not be asked: {error}");
+            say!(warn);
         } else {
-            debug!(partner, customer.id = customer.customer_id, failures, "a customer could not be asked: {error}");
+            say!(debug);
         }
         Failed {
             row: customer.row,

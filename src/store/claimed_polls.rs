@@ -18,6 +18,7 @@ pub(super) struct DueRow {
     pub(super) row: CustomerId,
     // Bytes, because a damaged row that is not UTF-8 must not fail the other rows of the query.
     pub(super) customer_id: Vec<u8>,
+    pub(super) name: Vec<u8>,
     pub(super) poll_class: Vec<u8>,
     pub(super) answer: Option<Vec<u8>>,
     pub(super) watch_closely_until: Option<i64>,
@@ -36,6 +37,8 @@ impl TryFrom<DueRow> for DueCustomer {
         Ok(Self {
             row: due_row.row,
             customer_id: text("customer_id", due_row.customer_id)?,
+            // Not a fact: one that cannot be read holds nothing up.
+            name: String::from_utf8_lossy(&due_row.name).into_owned(),
             class: class.map_err(unreadable("customer", due_row.row, "poll_class"))?,
             answer: due_row.answer.map(|answer| text("response", answer)).transpose()?,
             watch_closely_until: due_row.watch_closely_until.map(Timestamp::from_millis),

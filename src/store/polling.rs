@@ -32,6 +32,8 @@ pub struct Backoff {
 pub struct DueCustomer {
     pub row: CustomerId,
     pub customer_id: String,
+    /// For the log.
+    pub name: String,
     pub class: PollClass,
     /// The fingerprint of its last understood response.
     pub answer: Option<String>,
@@ -182,7 +184,7 @@ impl WriteTx {
     ) -> Result<Vec<DueCustomer>, Error> {
         let rows = sqlx::query_as!(
             DueRow,
-            r#"select id as "row!: CustomerId", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+            r#"select id as "row!: CustomerId", customer_id as "customer_id!: Vec<u8>", name as "name!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
                       response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
                where partner = ?1 and poll_class = ?2 and removed_at is null and paused_at is null and next_poll_at <= ?3
@@ -207,7 +209,7 @@ impl WriteTx {
         let rows = json(&rows)?;
         let rows = sqlx::query_as!(
             DueRow,
-            r#"select id as "row!: CustomerId", customer_id as "customer_id!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
+            r#"select id as "row!: CustomerId", customer_id as "customer_id!: Vec<u8>", name as "name!: Vec<u8>", poll_class as "poll_class!: Vec<u8>",
                       response as "answer: Vec<u8>", watch_closely_until, poll_failures, next_poll_at as due_at, refused_since is not null as "refused!: bool", departed_since is not null as "left!: bool"
                from customer
                where partner = ?1 and removed_at is null and paused_at is null and id in (select value from json_each(?2))"#,

@@ -22,10 +22,27 @@ pub(super) struct DeliveryState {
     /// The current id: it changes while a message waits for its group.
     pub(super) id: String,
     pub(super) state: String,
-    /// Some recipients rejected it for good.
-    partly: bool,
+    /// Some recipients rejected it for good, whatever was done about it since.
+    pub(super) partly: bool,
     /// An attempt is open.
     pub(super) under_way: bool,
+}
+
+/// A dead delivery of an event that another delivery holds as well.
+struct DeadCopy {
+    id: String,
+    /// How many of the other's events it holds.
+    events: u32,
+    /// It was redirected or discarded.
+    handled: bool,
+}
+
+/// What a reset changes beside the retry schedule.
+struct Reset {
+    /// Recipients that accepted the message get it again.
+    all_recipients: bool,
+    /// Its events may go to its endpoint's fallback once more.
+    may_fail_over: bool,
 }
 
 /// The result of a redrive.
@@ -62,10 +79,59 @@ impl WriteTx {
         redriven.map(Redriven::Again).map_err(|error| error.while_doing("send messages again"))
     }
 
+    /// Redrives the dead deliveries of `endpoint` that hold events of the delivery `sequence`, because a person wants
+    /// those sent there. Returns how many of the events they hold.
+    pub(super) async fn redrive_dead_copies(
+        &mut self,
+        endpoint: &str,
+        sequence: i64,
+        now: Timestamp,
+    ) -> Result<u32, Error> {
+        let copies = self.dead_copies(endpoint, sequence).await?;
+        let ids: Vec<_> = copies.iter().map(|copy| copy.id.clone()).collect();
+        if !ids.is_empty() {
+            self.reset_deliveries(&ids, false, now).await?;
+        }
+        Ok(copies.iter().map(|copy| copy.events).sum())
+    }
+
+    /// As `redrive_dead_copies`, but for a failover, which no person asked for: a paused endpoint stays
+    /// paused, and what was redirected or discarded stays so. A copy that failed over does not a second time, or two
+    /// endpoints that are each other's fallback would go on for ever.
+    pub async fn fail_over_to_dead_copies(
+        &mut self,
+        endpoint: &str,
+        sequence: i64,
+        now: Timestamp,
+    ) -> Result<u32, Error> {
+        let mut copies = self.dead_copies(endpoint, sequence).await?;
+        copies.retain(|copy| !copy.handled);
+        let ids: Vec<_> = copies.iter().map(|copy| copy.id.clone()).collect();
+        self.reset_rows(&ids, Reset { all_recipients: false, may_fail_over: false }, now).await?;
+        Ok(copies.iter().map(|copy| copy.events).sum())
+    }
+
+    async fn dead_copies(&mut self, endpoint: &str, sequence: i64) -> Result<Vec<DeadCopy>, Error> {
+        let copies = sqlx::query_as!(
+            DeadCopy,
+            r#"select copy.id, count(*) as "events!: u32",
+                      copy.redirected_at is not null or copy.discarded_at is not null as "handled!: bool"
+               from delivery me
+               join delivery_event mine on mine.delivery = me.id
+               join delivery_event theirs on theirs.event = mine.event and theirs.endpoint = ?2
+               join delivery copy on copy.id = theirs.delivery
+               where me.sequence = ?1 and copy.state = 'dead' and copy.sequence <> me.sequence
+               group by copy.id order by copy.sequence"#,
+            sequence,
+            endpoint
+        );
+        Ok(copies.fetch_all(&mut *self.tx).await?)
+    }
+
     pub(super) async fn state_of(&mut self, id: &str) -> Result<Option<DeliveryState>, Error> {
         let row = sqlx::query_as!(
             DeliveryState,
-            r#"select d.id, d.state, d.refused <> '{}' as "partly!: bool",
+            r#"select d.id, d.state, d.refused <> '{}' or d.redirected_at is not null or d.discarded_at is not null as "partly!: bool",
                       exists (select 1 from attempt a where a.delivery = d.id and a.ended_at is null) as "under_way!: bool"
                from delivery d
                where d.sequence = coalesce((select sequence from delivery where id = ?1),
@@ -79,7 +145,7 @@ impl WriteTx {
         let ids = sqlx::query_scalar!(
             "select id from delivery
              where (?1 is null or endpoint = ?1) and created_at >= ?2
-               and ((state = 'dead' and redirected_at is null) or (state = 'delivered' and refused <> '{}')
+               and ((state = 'dead' and redirected_at is null and discarded_at is null) or (state = 'delivered' and refused <> '{}')
                     or (state = 'pending' and endpoint = ?1
                         and exists (select 1 from endpoint e where e.name = ?1 and e.paused_at is not null)))
              order by sequence",
@@ -89,28 +155,34 @@ impl WriteTx {
         ids.fetch_all(&mut *self.tx).await.map_err(doing("send messages again"))
     }
 
+    async fn reset_rows(&mut self, ids: &[String], reset: Reset, now: Timestamp) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "update delivery
+             set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, deferred_until = null, respects_quiet_hours = 0, retry_index = 0, interrupted = 0,
+                 finished_at = null, operators_notified_at = null, redirected_at = null, discarded_at = null,
+                 failed_over_at = case when not ?4 then failed_over_at end, refused = '{}', refused_at = null,
+                 refused_reported_at = null,
+                 final_replies = case when ?3 then '{}'
+                           when json_type(final_replies) <> 'object' then final_replies -- not to be read: nobody is mailed again for that
+                           else (select json_group_object(key, value) from json_each(final_replies) where value like '2%') end
+             where id in (select value from json_each(?1))",
+            serde_json::json!(ids).to_string(),
+            now.as_millis(),
+            reset.all_recipients,
+            reset.may_fail_over,
+        ))
+        .await
+    }
+
     async fn reset_deliveries(
         &mut self,
         ids: &[String],
         all_recipients: bool,
         at: Timestamp,
     ) -> Result<Vec<(String, String)>, Error> {
+        self.reset_rows(ids, Reset { all_recipients, may_fail_over: true }, at).await?;
         let now = at.as_millis();
         let list = serde_json::json!(ids).to_string();
-        self.run(sqlx::query!(
-            "update delivery
-             set state = 'pending', next_attempt_at = ?2, first_due_at = ?2, deferred_until = null, respects_quiet_hours = 0, retry_index = 0, interrupted = 0,
-                 finished_at = null, operators_notified_at = null, redirected_at = null, failed_over_at = null, refused = '{}', refused_at = null,
-                 refused_reported_at = null,
-                 final_replies = case when ?3 then '{}'
-                           when json_type(final_replies) <> 'object' then final_replies -- not to be read: nobody is mailed again for that
-                           else (select json_group_object(key, value) from json_each(final_replies) where value like '2%') end
-             where id in (select value from json_each(?1))",
-            list,
-            now,
-            all_recipients,
-        ))
-        .await?;
         self.run(sqlx::query!(
             "update endpoint set probe_at = case when closed_since is not null then ?2 end
              where name in (select endpoint from delivery where id in (select value from json_each(?1)))",

@@ -7,10 +7,13 @@ mod answers;
 mod daemon;
 mod fit;
 mod import;
+mod logs;
 mod poll;
 mod proof;
 mod customers;
+mod shells;
 mod submit;
+mod support_bundle;
 mod watching;
 mod width;
 

@@ -1,7 +1,7 @@
 //! Deliveries that stay pending: for an endpoint that left the configuration, or alone.
 
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
-use vetwatch::store::redirect::Redirected;
+use vetwatch::store::redirect::{Discarded, Ended, Redirected};
 use vetwatch::store::redrive::{Redrive, Redriven};
 use vetwatch::time::Clock;
 
@@ -53,12 +53,20 @@ impl World {
         told.collect()
     }
 
-    async fn redirect(&self, which: Redrive<'_>, to: &str) -> Redirected {
+    async fn redirect(&self, which: Redrive<'_>, to: &str) -> Ended<Redirected> {
         let told = self.config.routes.direct_target(to, "redrive --to".to_owned(), "redirected".to_owned());
         let mut tx = self.store.begin().await.unwrap();
         let done = tx.redirect(which, &told, self.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
         done
+    }
+
+    async fn discard(&self, which: Redrive<'_>) -> Vec<Discarded> {
+        let mut tx = self.store.begin().await.unwrap();
+        let done = tx.discard(which, self.clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        let Ended::Done(discarded) = done else { panic!("{done:?}") };
+        discarded
     }
 
     async fn waiting(&self) -> Vec<String> {
@@ -159,11 +167,8 @@ async fn what_waits_for_one_endpoint_can_be_told_to_another_and_ends_as_redirect
     world.without("desk").await;
     let all = Redrive::Dead { endpoint: Some("desk"), since: None };
     let done = world.redirect(all, "crm").await;
-    assert!(
-        matches!(&done, Redirected::Done { moved, events: 2, left } if moved.len() == 2 && left.is_empty()),
-        "{done:?}"
-    );
-    assert_eq!(world.redirect(all, "crm").await, Redirected::NothingMatched);
+    assert!(matches!(&done, Ended::Done(Redirected { moved, events: 2 }) if moved.len() == 2), "{done:?}");
+    assert_eq!(world.redirect(all, "crm").await, Ended::NothingMatched);
     world.live(hours(1)).await;
     assert_eq!(world.in_place(), ["School 00 instead of desk", "School 01 instead of desk"]);
     assert_eq!(world.waiting().await, ["crm | delivered | 2", "desk | dead | 2"]);
@@ -192,13 +197,134 @@ async fn only_what_the_other_endpoint_has_no_message_of_is_redirected_to_it() {
     world.deliver().await;
     let all = Redrive::Dead { endpoint: None, since: None };
     let done = world.redirect(all, "crm").await;
-    assert!(matches!(&done, Redirected::Done { moved, events: 0, .. } if moved.len() == 1), "{done:?}");
+    assert!(matches!(&done, Ended::Done(Redirected { moved, events: 0 }) if moved.len() == 1), "{done:?}");
     world.live(minutes(5)).await;
     assert_eq!(world.hook.hooks().len(), 1);
-    // If the copy dies as well, one of the two still needs attention.
+    // If the copy died, crm was not told: it is sent again, under its id.
+    let copy = "select delivery_id from v_deliveries where endpoint = 'crm'";
+    let before = world.rows(copy).await;
     world.execute("update delivery set state = 'dead', redirected_at = null, operators_notified_at = null").await;
     let done = world.redirect(all, "crm").await;
-    assert!(matches!(&done, Redirected::Done { moved, left, .. } if moved.is_empty() && left.len() == 1), "{done:?}");
+    assert!(matches!(&done, Ended::Done(Redirected { moved, events: 1 }) if moved.len() == 1), "{done:?}");
+    world.live(minutes(5)).await;
+    assert_eq!(world.hook.hooks().len(), 2);
+    assert_eq!(world.rows(copy).await, before);
+    assert_eq!(world.waiting().await, ["crm | delivered | 1", "sales-mail | dead | 1"]);
+}
+
+#[tokio::test]
+async fn what_some_recipients_refused_can_be_redirected_and_the_others_keep_it() {
+    let mut world = World::edited("", "", |text| {
+        text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"desk\"]", 1).replace(
+            "\n\n[[endpoint]]\nname = \"crm\"",
+            "\n\n[[endpoint]]\nname = \"desk\"\nkind = \"email\"\nsmtp = \"office\"\nfrom = \"vetwatch@contoso.example\"\n\
+             to = [\"a@contoso.example\", \"b@contoso.example\"]\n\n[[endpoint]]\nname = \"crm\"",
+        )
+    })
+    .await;
+    let gone = SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned());
+    world.mail.script(MailRule::at(Stage::Rcpt, gone).to("b@contoso.example").times(1));
+    verdicts(&mut world, 1).await;
+    world.deliver().await;
+    assert_eq!(world.store.refused_recipients().await.unwrap().len(), 1);
+    let id = world.rows("select delivery_id from v_deliveries where endpoint = 'desk'").await.remove(0);
+    let done = world.redirect(Redrive::Dead { endpoint: Some("desk"), since: None }, "crm").await;
+    assert!(matches!(&done, Ended::Done(Redirected { moved, events: 1 }) if moved.len() == 1), "{done:?}");
+    world.live(minutes(5)).await;
+    assert_eq!(world.in_place(), ["School 00 instead of desk"]);
+    assert_eq!(
+        world.rows("select state, redirected_at is not null from v_deliveries where endpoint = 'desk'").await,
+        ["delivered | 1"]
+    );
+    assert_eq!(world.store.refused_recipients().await.unwrap(), [], "nobody has to see to it");
+    // Undone: only the recipient that refused it gets it.
+    let before = world.mail.mails().len();
+    let mut tx = world.store.begin().await.unwrap();
+    let again = tx.redrive(Redrive::One { id: &id, force: false }, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(again, Redriven::Again(_)), "{again:?}");
+    world.deliver().await;
+    let to: Vec<_> = world.mail.mails()[before..].iter().map(|mail| mail.to.clone()).collect();
+    assert_eq!(to, [["b@contoso.example"]]);
+}
+
+#[tokio::test]
+async fn what_was_discarded_needs_nobody_and_says_which_verdicts_nobody_was_told() {
+    let mut world = world().await;
+    world.mail.stop().await.unwrap();
+    verdicts(&mut world, 2).await;
+    world.deliver().await;
+    world.mail.start_again().await.unwrap();
+    let desk = Redrive::Dead { endpoint: Some("desk"), since: None };
+    let mut tx = world.store.begin().await.unwrap();
+    let waits = tx.discard(desk, world.clock.now()).await.unwrap();
+    drop(tx);
+    assert_eq!(waits, Ended::NothingMatched, "it is still sent there");
+    world.without("desk").await;
+    // The one was told elsewhere.
+    let ids = world
+        .rows("select delivery_id from v_deliveries where endpoint = 'desk' order by created_at, delivery_id")
+        .await;
+    let one = Redrive::One { id: &ids[0], force: false };
+    assert!(matches!(world.redirect(one, "crm").await, Ended::Done(_)));
+    let queued = world.discard(one).await;
+    assert_eq!(queued[0].not_told[0].waits_for.as_deref(), Some("crm"));
+    world.deliver().await;
+    assert_eq!(world.discard(one).await[0].not_told, [], "crm has it");
+
+    let discarded = world.discard(desk).await;
+    assert_eq!(discarded.len(), 1, "{discarded:?}");
+    let [event] = discarded[0].not_told.as_slice() else { panic!("{discarded:?}") };
+    assert_eq!((event.event_type.as_str(), event.waits_for.as_deref()), ("vetting.denied", None));
+    assert!(event.customer.as_ref().is_some_and(|name| name.starts_with("School 0")), "{event:?}");
+    world.live(hours(30)).await;
+    assert_eq!(world.dead_messages(), [""; 0]);
+    assert_eq!(world.store.stranded(&["crm".to_owned()]).await.unwrap(), []);
+    let states = world.store.endpoint_states(world.clock.now()).await.unwrap();
+    assert_eq!(states.iter().map(|state| state.dead + state.pending).sum::<i64>(), 0, "{states:?}");
+    let kept = "select state, discarded_at is not null from v_deliveries where endpoint = 'desk'";
+    assert_eq!(world.rows(kept).await, ["dead | 1", "dead | 1"]);
+    let mut tx = world.store.begin().await.unwrap();
+    let many = tx.redrive(desk, world.clock.now()).await.unwrap();
+    drop(tx);
+    assert_eq!(many, Redriven::NothingMatched, "a redrive of many leaves it");
+    // Undone.
+    let mut tx = world.store.begin().await.unwrap();
+    let undo = Redrive::One { id: &discarded[0].delivery_id, force: false };
+    assert!(matches!(tx.redrive(undo, world.clock.now()).await.unwrap(), Redriven::Again(_)));
+    tx.commit().await.unwrap();
+    let kept =
+        "select count(*) from v_deliveries where endpoint = 'desk' and state = 'pending' and discarded_at is null";
+    assert_eq!(world.rows(kept).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_fallback_whose_own_copy_is_dead_is_sent_it_again_and_two_that_refuse_do_not_go_on_for_ever() {
+    let mut world = World::edited("", "", |text| {
+        text.replacen("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"desk\", \"phone\"]", 1).replace(
+            "\n\n[[endpoint]]\nname = \"crm\"",
+            "\n\n[[endpoint]]\nname = \"desk\"\nkind = \"email\"\nsmtp = \"office\"\nfrom = \"vetwatch@contoso.example\"\n\
+             to = [\"desk@contoso.example\"]\nfallback = \"phone\"\nfail_over_after = \"30m\"\n\n\
+             [[endpoint]]\nname = \"phone\"\nkind = \"email\"\nsmtp = \"office\"\nfrom = \"vetwatch@contoso.example\"\n\
+             to = [\"phone@contoso.example\"]\nfallback = \"desk\"\nfail_over_after = \"30m\"\n\n[[endpoint]]\nname = \"crm\"",
+        )
+    })
+    .await;
+    let gone = || SmtpAction::Reply("550 5.1.1 no such mailbox".to_owned());
+    world.mail.script(MailRule::at(Stage::Rcpt, gone()).to("phone@contoso.example").times(1));
+    world.mail.script(MailRule::at(Stage::Rcpt, gone()).to("desk@contoso.example"));
+    verdicts(&mut world, 1).await;
+    world.live(minutes(10)).await;
+    assert_eq!(world.mails_to("phone@contoso.example"), 1, "the mailbox exists by now");
+    let ended = "select endpoint, state from v_deliveries where endpoint in ('desk', 'phone') order by 1";
+    assert_eq!(world.rows(ended).await, ["desk | dead", "phone | delivered"]);
+
+    world.mail.script(MailRule::at(Stage::Rcpt, gone()).to("phone@contoso.example"));
+    verdicts(&mut world, 1).await;
+    world.live(hours(2)).await;
+    let attempts = world.rows("select endpoint, attempts from v_deliveries where state = 'dead' order by 1, 2").await;
+    let tried: u32 = attempts.iter().map(|row| row.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum();
+    assert!(tried <= 6, "{attempts:?}");
 }
 
 #[tokio::test]
@@ -217,7 +343,7 @@ async fn what_was_redirected_and_is_redriven_goes_to_the_fallback_if_it_fails_on
     let id = world.rows("select delivery_id from v_deliveries where endpoint = 'desk'").await.remove(0);
     let one = Redrive::One { id: &id, force: false };
     let done = world.redirect(one, "sales-mail").await;
-    assert!(matches!(&done, Redirected::Done { moved, .. } if moved.len() == 1), "{done:?}");
+    assert!(matches!(&done, Ended::Done(Redirected { moved, .. }) if moved.len() == 1), "{done:?}");
     world.live(hours(2)).await;
     assert_eq!(world.in_place(), [""; 0], "it was told elsewhere");
 

@@ -106,7 +106,7 @@ reasons! {
     EndpointNotConfigured = "endpoint_not_configured", Duration::ZERO, Some(EventType::DeadLetter),
         "messages wait for an endpoint that the configuration does not name",
         "at the start; after 15 minutes what waits is told to the operators instead",
-        "`vetwatch deliveries redrive --endpoint NAME --to ENDPOINT`, or name it again";
+        "`vetwatch deliveries redrive --endpoint NAME --to ENDPOINT`, `discard --endpoint NAME`, or name it again";
     MessageWaitsAlone = "message_waits_alone", Duration::from_hours(24), Some(EventType::DeadLetter),
         "a message has waited for 24 hours though its endpoint works (mostly it has taken later ones)",
         "then",
@@ -122,7 +122,7 @@ reasons! {
     DeadLetter = "dead_letter", Duration::ZERO, Some(EventType::DeadLetter),
         "a message was given up",
         "after a minute, those of an endpoint together, over another endpoint",
-        "`vetwatch deliveries list --state dead`, mend the cause, `vetwatch deliveries redrive ID`";
+        "`vetwatch deliveries list --state dead`, mend the cause, `vetwatch deliveries redrive ID`; or `discard ID`";
     TemplateFailed = "template_failed", Duration::ZERO, None,
         "an endpoint's template failed on a message within 7 days, and the template is still the same",
         "the message itself was sent, in its built-in form",

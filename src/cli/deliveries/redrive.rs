@@ -15,9 +15,22 @@ use crate::text;
 use crate::time::Timestamp;
 
 #[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Send even what was delivered; its recipients get it twice, under the same id
+    #[arg(long, requires = "id")]
+    pub force: bool,
+    /// Send to this endpoint instead, as a new message; what is pending for the old one is moved as well
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "force")]
+    pub to: Option<String>,
+}
+
+/// Which messages.
+#[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["id", "endpoint", "since"])))]
-pub struct Args {
+pub struct Selection {
     /// Its id, or enough of the beginning
     #[arg(conflicts_with_all = ["endpoint", "since"])]
     pub id: Option<String>,
@@ -27,15 +40,9 @@ pub struct Args {
     /// All dead messages made since then
     #[arg(long, value_name = "TIME")]
     pub since: Option<Since>,
-    /// Send even what was delivered; its recipients get it twice, under the same id
-    #[arg(long, requires = "id")]
-    pub force: bool,
-    /// Send to this endpoint instead, as a new message; what is pending for the old one is moved as well
-    #[arg(long, value_name = "ENDPOINT", conflicts_with = "force")]
-    pub to: Option<String>,
 }
 
-impl Args {
+impl Selection {
     /// Checks the endpoint, and resolves the id's prefix.
     pub(super) async fn resolved(&self, outline: &PublicConfig, store: &Store) -> Result<Option<String>, Failure> {
         if let Some(name) = &self.endpoint {
@@ -47,9 +54,9 @@ impl Args {
         }
     }
 
-    pub(super) fn which<'a>(&'a self, id: Option<&'a str>, now: Timestamp) -> Redrive<'a> {
+    pub(super) fn which<'a>(&'a self, id: Option<&'a str>, force: bool, now: Timestamp) -> Redrive<'a> {
         match id {
-            Some(id) => Redrive::One { id, force: self.force },
+            Some(id) => Redrive::One { id, force },
             None => Redrive::Dead { endpoint: self.endpoint.as_deref(), since: self.since.map(|since| since.at(now)) },
         }
     }
@@ -58,9 +65,9 @@ impl Args {
 pub(super) async fn redrive(context: &Context, outline: &PublicConfig, args: &Args) -> Result<Exit, Failure> {
     // Changes something, so it waits for another writer and needs the right to write.
     let store = context.existing_store(&outline.database).await?;
-    let (id, now) = (args.resolved(outline, &store).await?, context.now());
+    let (id, now) = (args.selection.resolved(outline, &store).await?, context.now());
     let mut tx = store.begin().await?;
-    let redriven = tx.redrive(args.which(id.as_deref(), now), now).await?;
+    let redriven = tx.redrive(args.selection.which(id.as_deref(), args.force, now), now).await?;
     tx.commit().await?;
     let name = id.as_deref().unwrap_or_default();
     match redriven {

@@ -149,8 +149,9 @@ mod tests {
             created_at: String::new(),
             next_attempt_at: None,
             finished_at: None,
+            redirected_at: None,
+            discarded_at: None,
             last_error: None,
-            redirected: false,
             about: None,
         }
     }

@@ -34,10 +34,12 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
 /// a header is invalid it has only the required headers.
 pub(super) fn mail(from: &Mailbox, to: &[Mailbox], delivery: &UnrenderedDelivery, now: Timestamp) -> String {
     let message = delivery.message();
-    let html = html(&message).inspect_err(|error| error!(%error, "the mail's HTML form failed; it goes as plain text"));
+    let html = html(&message).inspect_err(
+        |error| error!(%error, delivery.id = %delivery.id, "the mail's HTML form failed; it goes as plain text"),
+    );
     let composed = compose(from, to, delivery, now, &message, html.ok());
     let text = composed.unwrap_or_else(|error| {
-        error!(%error, "a mail could not be composed as usual; it goes in its simplest form");
+        error!(%error, delivery.id = %delivery.id, "a mail could not be composed as usual; it goes in its simplest form");
         fallback_plain(from, to, delivery.id, now, &message)
     });
     with_crlf(&text)

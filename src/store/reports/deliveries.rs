@@ -18,10 +18,11 @@ pub struct DeliveryRow {
     pub created_at: String,
     pub next_attempt_at: Option<String>,
     pub finished_at: Option<String>,
+    /// Its events were sent to another endpoint instead (`redrive --to`): it needs no attention.
+    pub redirected_at: Option<String>,
+    /// A person discarded it: it needs no attention.
+    pub discarded_at: Option<String>,
     pub last_error: Option<String>,
-    /// Its events were redirected to another endpoint (`redrive --to`): it is dead and needs no attention.
-    #[serde(skip)] // the JSON has the view's columns; `last_error` says it there
-    pub redirected: bool,
     /// The first of its events: its type, and the customer or the summary.
     pub about: Option<String>,
 }
@@ -37,8 +38,8 @@ pub struct DeliveryFilter<'a> {
     pub limit: Option<u32>,
     /// Only this one; also by a former id.
     pub id: Option<&'a str>,
-    /// Without those that were redirected.
-    pub without_redirected: bool,
+    /// Without those that were redirected or discarded.
+    pub unhandled: bool,
 }
 
 /// Everything known about one delivery. Never holds a secret.
@@ -83,8 +84,8 @@ impl Store {
             r#"select v.delivery_id as "delivery_id!", v.endpoint as "endpoint!", v.state as "state!",
                       v.attempts as "attempts!: i64", v.events as "events!: i64", v.created_at as "created_at!: String",
                       v.next_attempt_at as "next_attempt_at: String", v.finished_at as "finished_at: String",
+                      v.redirected_at as "redirected_at: String", v.discarded_at as "discarded_at: String",
                       v.last_error as "last_error: String",
-                      d.redirected_at is not null as "redirected!: bool",
                       concat_ws(' ', e.type || ':', c.name,
                                 case when json_valid(e.data) then e.data ->> '$.qualification' end,
                                 case when c.id is null and json_valid(e.data) then e.data ->> '$.summary' end,
@@ -97,7 +98,7 @@ impl Store {
                where (?1 is null or d.state = ?1) and (?2 is null or d.endpoint = ?2) and d.created_at >= ?3
                  and (?4 is null or d.sequence = coalesce((select sequence from delivery where id = ?4),
                                                           (select delivery from delivery_former_id where id = ?4)))
-                 and not (?6 and d.redirected_at is not null)
+                 and not (?6 and (d.redirected_at is not null or d.discarded_at is not null))
                order by d.sequence desc
                limit ?5"#,
             filter.state,
@@ -105,7 +106,7 @@ impl Store {
             filter.since.map_or(i64::MIN, Timestamp::as_millis),
             filter.id,
             filter.limit.map_or(-1, i64::from),
-            filter.without_redirected,
+            filter.unhandled,
         );
         rows.fetch_all(&self.read).await.map_err(doing("list messages"))
     }

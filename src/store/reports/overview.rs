@@ -179,7 +179,7 @@ impl Store {
                       (select count(*) from delivery d where d.endpoint = k.name and d.state = 'pending'
                        and d.unreadable_since is not null) as "unreadable!: i64",
                       -- A test that was given up is no news that nobody got.
-                      (select count(*) from delivery d where d.endpoint = k.name and d.state = 'dead' and d.redirected_at is null
+                      (select count(*) from delivery d where d.endpoint = k.name and d.state = 'dead' and d.redirected_at is null and d.discarded_at is null
                        and not exists (select 1 from delivery_event de join event e on e.id = de.event
                                        where de.delivery = d.id and e.test = 1)) as "dead!: i64",
                       (select min(d.created_at) from delivery d where d.endpoint = k.name and d.state = 'pending') as "oldest_pending_at!: NullableTime",

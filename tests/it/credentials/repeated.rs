@@ -39,10 +39,10 @@ async fn a_customer_that_cannot_be_read_is_logged_once_then_counted() {
     town.add_customers(1).await;
     town.sandbox.fault(FaultRule::on(Kind::Qualifications, Fault::status(500)));
     let daemon = town.running().await;
-    town.logged("a customer could not be asked").await;
+    town.logged("a customer could not be polled").await;
     let before = town.sandbox.count(Kind::Qualifications);
     town.sandbox.wait_for_requests(Kind::Qualifications, before + 15, Duration::from_mins(1)).await.expect("polls");
-    let lines = town.log().lines().filter(|line| line.contains("a customer could not be asked")).count();
+    let lines = town.log().lines().filter(|line| line.contains("a customer could not be polled")).count();
     assert_eq!(lines, 2, "the first and the tenth: {}", town.log());
     daemon.stop().await;
 }
