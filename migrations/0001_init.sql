@@ -163,8 +163,6 @@ create table qualification_state (
     -- 0: confirmed absent.
     present integer not null check (present in (0, 1)),
     vetting_status text,
-    -- The status as compared.
-    status_key text generated always as (replace(lower(trim(vetting_status)), '_', '')) virtual,
     vetting_reason text,
     vetting_created_at integer,
     -- When this status was first seen.
@@ -213,6 +211,9 @@ create table qualification_state (
     unique (customer, qualification_key)
 ) strict;
 create index qualification_state_missing on qualification_state (missing_since) where missing_since is not null;
+-- By the status as compared. A generated column would keep a read-only connection from `vacuum into`.
+create index qualification_state_status on qualification_state (replace(lower(trim(vetting_status)), '_', ''), customer)
+    where present = 1;
 create index qualification_state_absent on qualification_state (status_since) where present = 0;
 create index qualification_state_pending on qualification_state (pending_since) where pending_since is not null;
 

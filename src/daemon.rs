@@ -4,7 +4,6 @@ mod manager;
 mod parts;
 mod signals;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,8 +42,8 @@ const MAINTAIN_EVERY: Duration = Duration::from_hours(1);
 pub enum Error {
     #[error("another vetwatch runs on {}", .0.display())]
     Locked(PathBuf),
-    #[error("cannot lock {}", database.display())]
-    Lock { database: PathBuf, source: io::Error },
+    #[error("cannot lock the database {}", database.display())]
+    Lock { database: PathBuf, source: instance_lock::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("the connection to Partner Center cannot be set up")]
@@ -143,7 +142,7 @@ struct Running {
 async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Error> {
     let database = &config.database;
     let is_new = store::was_deleted(database);
-    let lock = take_lock(database).await?;
+    let lock = take_lock(database)?;
     if is_new {
         warn!("{}", new_database_warning(database));
     }
@@ -179,16 +178,10 @@ pub fn new_database_warning(database: &Path) -> String {
     )
 }
 
-/// Takes the lock. Retries, because `status` holds it for an instant.
-pub async fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
-    for _ in 0..10 {
-        match instance_lock::take(database) {
-            Ok(Some(held)) => return Ok(held),
-            Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
-            Err(source) => return Err(Error::Lock { database: database.to_owned(), source }),
-        }
-    }
-    Err(Error::Locked(database.to_owned()))
+/// Takes the lock.
+pub fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
+    let held = instance_lock::take(database).map_err(|source| Error::Lock { database: database.to_owned(), source })?;
+    held.ok_or_else(|| Error::Locked(database.to_owned()))
 }
 
 /// Recovers what the last process left behind and starts every loop. The loops end once `stop` is cancelled.

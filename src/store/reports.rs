@@ -219,7 +219,7 @@ impl Store {
                       next_poll_at as "next_poll_at: String", missing_since as "missing_since: String"
                from v_current
                where (?1 is null or (partner = ?1 and lower(customer_id) = ?2))
-                 and (not ?3 or vetting_status in (select vetting_status from qualification_state where status_key = 'inreview'))
+                 and (not ?3 or vetting_status in (select vetting_status from qualification_state where replace(lower(trim(vetting_status)), '_', '') = 'inreview'))
                order by case when ?3 then coalesce(vetting_created_at, status_since) end,
                         partner, case when not ?3 then lower(customer_name) end, customer_id, qualification"#,
             partner,

@@ -22,6 +22,7 @@ mod held;
 mod lost;
 mod model;
 mod mute;
+mod one_daemon;
 mod overdue;
 mod peers;
 mod plausibility;
