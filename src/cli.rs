@@ -42,6 +42,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::config;
+use crate::descriptors;
 
 pub use args::Cli;
 use args::Command;
@@ -77,6 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<Exit, Failure> {
+    descriptors::raise_limit();
     // Fails only if it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let context = Context::new(cli.config, cli.json);

@@ -56,6 +56,7 @@ pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, Se
 pub use customer_sync::{ListState, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
 pub use file::was_deleted;
+pub use held::LargeLog;
 pub use ids::{CustomerId, PartnerId};
 pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, UnrenderedDelivery};
 pub use overdue::OpenReview;

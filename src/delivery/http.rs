@@ -23,6 +23,7 @@ use crate::partner_center::tls;
 use crate::redact;
 use crate::text;
 use crate::time::Timestamp;
+use vetwatch_core::descriptors;
 
 /// Deadline of an attempt, whatever the server does.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -102,6 +103,9 @@ impl HttpSender {
 
     /// The result if there is no response.
     fn failed(&self, error: reqwest::Error) -> AttemptResult {
+        if error.is_connect() && descriptors::none_left(&error) {
+            return self.reported(Outcome::Unavailable, descriptors::NONE_LEFT);
+        }
         let tls_error = tls_error(&error);
         let unreached = error.is_connect() || tls_error.is_some();
         // Otherwise the connection broke while the message or the response was in transit.

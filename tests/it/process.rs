@@ -185,7 +185,28 @@ impl DaemonHarness {
 
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
         let mut command = self.command(&["run"]);
-        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied());
+        self.spawn(command)
+    }
+
+    /// Starts the daemon with a limit of open files, `soft:hard`.
+    pub(crate) fn start_limited(&self, files: &str) -> Daemon {
+        let plain = self.command(&["run"]);
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}")).arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null());
+        command.env("CREDENTIALS_DIRECTORY", self.folder.path());
+        self.spawn(command)
+    }
+
+    /// Like [`Self::start_limited`]; waits until it is ready.
+    pub(crate) async fn limited(&self, files: &str) -> Daemon {
+        let mut daemon = self.start_limited(files);
+        daemon.ready().await;
+        daemon
+    }
+
+    fn spawn(&self, mut command: Command) -> Daemon {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let started_at = now();
         let mut child = command.spawn().expect("the daemon");
         self.log.add(format!("--- started at {started_at} as {}", child.id()));

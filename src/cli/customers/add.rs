@@ -55,7 +55,7 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
 
     let who = lookup::customers(&store, &[id.to_owned()], Some(partner), Scope::Watched).await?.remove(0);
     if context.json {
-        let row = store.customers(Some(&who.rows), None, None).await?.pop();
+        let row = store.customers(&who.rows).await?.pop();
         context
             .out
             .json(&AddResult { result: if added == Added::New { "added" } else { "updated" }, customer: row })?;

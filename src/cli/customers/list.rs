@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::cli::{Context, Exit, Failure, lookup, time_args};
 use crate::qualification::key;
-use crate::store::reports::{CurrentRow, CustomerRow};
+use crate::store::reports::{CurrentRow, CustomerRow, Page};
 use crate::time::Timestamp;
+
+/// Up to this many customers are looked up one by one; of more, all are read.
+const PAGE_ROWS: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -18,6 +21,12 @@ pub struct Args {
     /// Only those with a qualification of this status: `denied`, `in-review`, `approved`; `none` without any
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Leave out this many before
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip: u32,
 }
 
 /// A customer, and what it holds.
@@ -31,11 +40,16 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
     let store = context.reading_store(&outline.database).await?;
     let partner = args.partner.as_deref();
     lookup::partner(&outline.partners, &store, partner).await?;
+    // A status is compared here, so its page is cut off here, too.
+    let page = Page { limit: args.limit, skip: args.skip };
+    let query = if args.status.is_some() { Page::default() } else { page };
+    let rows = store.customer_page(partner, args.tag.as_deref(), query).await?;
+    let shown = rows.len() <= PAGE_ROWS;
+    let of: Vec<_> = rows.iter().filter(|_| shown).map(|row| row.row).collect();
     let mut held: BTreeMap<(String, String), Vec<CurrentRow>> = BTreeMap::new();
-    for row in store.current(None).await? {
+    for row in store.current(shown.then_some(&of)).await? {
         held.entry((row.partner.clone(), row.customer_id.clone())).or_default().push(row);
     }
-    let rows = store.customers(None, partner, args.tag.as_deref()).await?;
     let mut rows: Vec<_> = rows
         .into_iter()
         .map(|customer| {
@@ -45,6 +59,7 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
         .collect();
     if let Some(status) = &args.status {
         rows.retain(|row| has_status(row, status));
+        rows = rows.into_iter().skip(page.skip as usize).take(page.limit.map_or(usize::MAX, |n| n as usize)).collect();
     }
     if context.json {
         // The view's columns; what a customer holds is in `status CUSTOMER --json`.
