@@ -482,7 +482,7 @@ select p.name as partner,
        strftime('%Y-%m-%dT%H:%M:%fZ', t.observed_at / 1000.0, 'unixepoch') as decided_before,
        case lower(t.to_status) when 'approved' then 'Approved' else 'Denied' end as outcome,
        t.vetting_reason,
-       cast(round((t.observed_at - t.submitted_at) / 3600000.0, 2) as real) as hours_in_review
+       cast(round((t.observed_at - t.submitted_at) / 3600000.0, 2) as double) as hours_in_review
 from transition t
 join event e on e.transition = t.id
 join customer c on c.id = t.customer

@@ -3,6 +3,7 @@
 
 mod activity_log;
 mod alerts;
+mod analysts;
 mod answers;
 mod asking;
 mod budget;
@@ -37,6 +38,7 @@ mod routing;
 mod sequence;
 mod service;
 mod signals;
+mod templates;
 mod upgrade;
 mod verdicts;
 mod waiting;

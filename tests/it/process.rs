@@ -113,6 +113,12 @@ impl DaemonHarness {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program")
     }
 
+    /// Starts a command whose output goes into a file.
+    pub(crate) fn start_command_into(&self, arguments: &[&str], file: std::fs::File) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(file).stderr(Stdio::piped()).spawn().expect("the program")
+    }
+
     /// Adds customers with a review that was polled; see [`Self::add_customers`].
     pub(crate) async fn in_review(&self, count: usize) -> Vec<String> {
         let ids = self.add_customers(count).await;
