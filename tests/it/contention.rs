@@ -285,3 +285,35 @@ async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not()
     }
     assert!(analyst_reads(&town.database, "delete from customer").is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_a_reader_lets_grow_is_named_with_the_reader_and_logged_once() {
+    let town = DaemonHarness::new(OFTEN, "").await;
+    let daemon = town.running().await;
+    let uri = format!("file:{}?mode=ro", town.database.display());
+    let mut reader = Command::new("sqlite3")
+        .arg(&uri)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(reader.stdin.as_mut().unwrap(), b"begin; select count(*) from v_customers;\n").unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(reader.stdout.take().unwrap()), &mut line).unwrap();
+    assert_eq!(line, "0\n");
+    // Zeros at its end are no part of the log.
+    let wal = std::fs::File::options().write(true).open(town.database.with_file_name("vetwatch.db-wal")).unwrap();
+    wal.set_len(70 << 20).unwrap();
+    let status = town.run_beside(&["status", "--json"]).await;
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.status.code(), Some(3), "{said}");
+    let named = format!("has grown to 73 MB, because sqlite3 (process {}) has not ended what it reads", reader.id());
+    assert!(said.contains("\"log_large\"") && said.contains(&named), "{said}");
+    town.logged(&named).await;
+    drop(reader.stdin.take());
+    reader.wait().unwrap();
+    wal.set_len(0).unwrap();
+    town.logged("the -wal file beside the database is small again").await;
+    assert_eq!(town.log().matches("has grown to").count(), 1);
+    daemon.kill();
+}
