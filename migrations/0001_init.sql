@@ -143,10 +143,10 @@ create table customer (
     check ((poll_failures = 0) = (failing_since is null))
 ) strict;
 create unique index customer_watched on customer (partner, customer_key) where removed_at is null;
--- The last two columns are for counting: `status` reads no rows of customers.
-create index customer_due on customer (partner, poll_class, next_poll_at, last_seen_at, departed_since)
+-- The last columns are for counting: `status` reads no rows of customers.
+create index customer_due on customer (partner, poll_class, next_poll_at, last_seen_at, departed_since, removed_at, paused_at)
     where removed_at is null and paused_at is null;
-create index customer_paused on customer (partner, last_seen_at, departed_since)
+create index customer_paused on customer (partner, last_seen_at, departed_since, removed_at, paused_at)
     where removed_at is null and paused_at is not null;
 create index customer_name on customer (partner, lower(name), customer_id) where removed_at is null;
 create index customer_contact on customer (contact) where contact <> '' and removed_at is null;

@@ -292,7 +292,7 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
 async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream, SocketAddr), Failure> {
     *step = Step::Lookup;
     let addresses = tokio::net::lookup_host((settings.host.as_str(), settings.port)).await;
-    let addresses = addresses.map_err(not_connected)?;
+    let addresses = addresses.map_err(|error| not_connected(&error))?;
     *step = Step::Connect;
     let mut last = broken("the name has no address");
     for address in addresses {
@@ -301,7 +301,7 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
                 tcp.set_nodelay(true).map_err(|error| broken(error.to_string()))?;
                 return Ok((tcp, address));
             }
-            Ok(Err(error)) if descriptors::none_left(&error) => return Err(not_connected(error)),
+            Ok(Err(error)) if descriptors::none_left(&error) => return Err(not_connected(&error)),
             Ok(Err(error)) => last = broken(format!("{}: {error}", address.ip())),
             Err(_) => last = broken(format!("{}: no answer", address.ip())),
         }
@@ -309,8 +309,8 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
     Err(last)
 }
 
-fn not_connected(error: io::Error) -> Failure {
-    broken(if descriptors::none_left(&error) { descriptors::NONE_LEFT.to_owned() } else { error.to_string() })
+fn not_connected(error: &io::Error) -> Failure {
+    broken(if descriptors::none_left(error) { descriptors::NONE_LEFT.to_owned() } else { error.to_string() })
 }
 
 /// The session in clear, up to the TLS handshake. All that it has buffered is dropped.

@@ -125,9 +125,9 @@ impl Store {
                                  count(*) filter (where poll_class in ('unseen', 'unqualified')) as unqualified,
                                  count(*) filter (where next_poll_at <= ?1) as due,
                                  min(next_poll_at) filter (where next_poll_at <= ?1) as due_since
-                          from customer where removed_at is null and paused_at is null group by partner) u on u.partner = p.id
+                          from customer indexed by customer_due where removed_at is null and paused_at is null group by partner) u on u.partner = p.id
                left join (select partner, count(*) as customers, max(last_seen_at) as seen_at, count(departed_since) as departed
-                          from customer where removed_at is null and paused_at is not null group by partner) z on z.partner = p.id
+                          from customer indexed by customer_paused where removed_at is null and paused_at is not null group by partner) z on z.partner = p.id
                order by p.name"#,
             now.as_millis(),
         );
