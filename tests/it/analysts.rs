@@ -44,7 +44,7 @@ async fn pandas_duckdb_and_datasette_read_every_view_while_somebody_writes() {
     writer.await.unwrap();
 }
 
-/// DuckDB asks for the types of a view's columns.
+/// `DuckDB` asks for the types of the columns of a view.
 #[tokio::test]
 async fn the_views_have_numbers_where_numbers_are() {
     let world = crate::world::World::new().await;
