@@ -13,11 +13,12 @@ use serde::Serialize;
 use crate::delivery::message::time_format;
 use crate::schedule::Intervals;
 use crate::schedule::PollClass;
-use crate::store::Refused;
 use crate::store::reports::{EndpointState, PartnerState};
 use crate::store::waiting::LoneWait;
+use crate::store::{LargeLog, Refused};
 use crate::time::Timestamp;
 
+use vetwatch_core::descriptors::NONE_LEFT;
 pub use vetwatch_core::reason::{Reason, table};
 
 /// `status` lists credentials that expire within this time.
@@ -48,6 +49,8 @@ pub struct Facts {
     pub daemon_running: Option<bool>,
     /// Another program holds the database, as far as this user can tell.
     pub database_held: bool,
+    /// The `-wal` file is too large.
+    pub large_log: Option<LargeLog>,
     /// Those that the configuration names are `true`.
     pub partners: Vec<(PartnerState, bool)>,
     /// Unreadable customers of configured partners.
@@ -109,6 +112,9 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     if facts.database_held {
         let text = "another program holds the database, so vetwatch can write nothing: end it";
         add(Reason::DatabaseHeld, "", None, text.to_owned());
+    }
+    if let Some(log) = &facts.large_log {
+        add(Reason::LogLarge, "", None, log.to_string());
     }
     for (state, _) in facts.partners.iter().filter(|(_, configured)| *configured) {
         if let Some((reason, since, text)) = of_partner(state, now) {
@@ -191,6 +197,9 @@ pub fn list_failing_since(since: Option<Timestamp>, now: Timestamp) -> Option<Ti
 fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Timestamp>, String)> {
     let partner = &state.partner;
     let why = state.last_failure.as_ref().or(state.backoff_reason.as_ref());
+    if let Some(why) = why.filter(|why| state.failing_since.is_some() && why.contains(NONE_LEFT)) {
+        return Some((Reason::OutOfDescriptors, state.failing_since, format!("{partner}: not polled: {why}")));
+    }
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     if let Some(since) = state.mass_absence_since {
         let text = format!(
@@ -244,7 +253,8 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
     } else if let Some(since) = failing_since(state, now).filter(|_| state.pending > 0) {
         let text =
             format!("{name} has not delivered since {}{why}; {}", time_format::moment(since, UTC), wait(state.pending));
-        needs.push((Reason::EndpointFailing, Some(since), text));
+        let reason = if why.contains(NONE_LEFT) { Reason::OutOfDescriptors } else { Reason::EndpointFailing };
+        needs.push((reason, Some(since), text));
     } else if let Some(since) = waiting {
         let text =
             format!("{} for {name}, the oldest since {}{why}", wait(state.pending), time_format::moment(since, UTC));

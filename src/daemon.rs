@@ -4,7 +4,6 @@ mod manager;
 mod parts;
 mod signals;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::activity_log::ScanOutcome;
 use crate::config::Config;
+use crate::descriptors;
 use crate::heartbeat;
 use crate::instance_lock;
 use crate::partner_center;
@@ -41,10 +41,14 @@ const MAINTAIN_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(
+        "only {limit} files may be open at once, and it needs {needed}: raise the limit (`LimitNOFILE=` of the unit, `ulimit -n`)"
+    )]
+    Descriptors { limit: u64, needed: u64 },
     #[error("another vetwatch runs on {}", .0.display())]
     Locked(PathBuf),
-    #[error("cannot lock {}", database.display())]
-    Lock { database: PathBuf, source: io::Error },
+    #[error("cannot lock the database {}", database.display())]
+    Lock { database: PathBuf, source: instance_lock::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("the connection to Partner Center cannot be set up")]
@@ -142,8 +146,13 @@ struct Running {
 /// Starts everything. Waits without limit while another program holds the database.
 async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Error> {
     let database = &config.database;
+    let (limit, needed) =
+        (descriptors::raise_limit(), descriptors::needed(config.partners.len(), config.endpoints.len()));
+    if limit < needed {
+        return Err(Error::Descriptors { limit, needed });
+    }
     let is_new = store::was_deleted(database);
-    let lock = take_lock(database).await?;
+    let lock = take_lock(database)?;
     if is_new {
         warn!("{}", new_database_warning(database));
     }
@@ -179,16 +188,10 @@ pub fn new_database_warning(database: &Path) -> String {
     )
 }
 
-/// Takes the lock. Retries, because `status` holds it for an instant.
-pub async fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
-    for _ in 0..10 {
-        match instance_lock::take(database) {
-            Ok(Some(held)) => return Ok(held),
-            Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
-            Err(source) => return Err(Error::Lock { database: database.to_owned(), source }),
-        }
-    }
-    Err(Error::Locked(database.to_owned()))
+/// Takes the lock.
+pub fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
+    let held = instance_lock::take(database).map_err(|source| Error::Lock { database: database.to_owned(), source })?;
+    held.ok_or_else(|| Error::Locked(database.to_owned()))
 }
 
 /// Recovers what the last process left behind and starts every loop. The loops end once `stop` is cancelled.
@@ -359,9 +362,18 @@ pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> 
 }
 
 /// Pokes all loops after another process has written: a command may have made something due.
+/// Logs when the log of the database becomes large, too.
 async fn poke_on_foreign_writes(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationToken) -> String {
     let mut seen = store.data_version().await.ok();
+    let mut log_was_large = false;
     while stop.run_until_cancelled(tokio::time::sleep(CHECK_WRITES_EVERY)).await.is_some() {
+        let large = store.large_log();
+        match &large {
+            Some(log) if !log_was_large => warn!("{log}"),
+            None if log_was_large => info!("the -wal file beside the database is small again"),
+            _ => {}
+        }
+        log_was_large = large.is_some();
         match store.data_version().await {
             Ok(version) if seen != Some(version) => {
                 seen = Some(version);

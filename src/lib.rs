@@ -70,6 +70,7 @@ pub mod delivery;
 // Assembly.
 pub mod config;
 pub mod clock_watch;
+pub mod descriptors;
 pub mod instance_lock;
 pub mod worker_loop;
 pub mod heartbeat;

@@ -49,7 +49,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{Connection as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 use tokio::time::timeout;
 
 use crate::time::Timestamp;
@@ -58,6 +58,7 @@ pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, Se
 pub use customer_sync::{ListState, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
 pub use file::was_deleted;
+pub use held::LargeLog;
 pub use ids::{CustomerId, PartnerId};
 pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, Rendered, UnrenderedDelivery};
 pub use overdue::OpenReview;
@@ -345,13 +346,22 @@ impl Store {
         Ok(sqlx::query_scalar("pragma data_version").fetch_one(&self.write).await?)
     }
 
-    /// Copies the log into the file, so that the file alone holds everything, and closes it. For the last writer. False
-    /// if the log is still needed, because another connection reads an older snapshot or writes.
+    /// Copies the log into the file and closes it, for the last writer: afterwards the file alone holds everything, and
+    /// whoever may read it can, because it needs no `-wal` and `-shm` files. False if those are still needed, because
+    /// another connection reads an older snapshot or writes.
     pub async fn close(&self) -> bool {
         let copied = match self.opened {
             Some(_) => timeout(CLOSE_TIMEOUT, self.copy_log()).await.is_ok_and(|copied| copied.unwrap_or(false)),
             None => true,
         };
+        if self.opened.is_some() && copied {
+            let leaving_log_mode = async {
+                self.read.close().await;
+                let mode = "pragma busy_timeout = 0; pragma journal_mode = delete";
+                let _ = sqlx::raw_sql(mode).execute(&self.write).await; // another connection is open: it stays
+            };
+            let _ = timeout(CLOSE_TIMEOUT, leaving_log_mode).await;
+        }
         self.close_connections().await;
         copied
     }
@@ -362,14 +372,23 @@ impl Store {
         Ok(busy == 0 || in_log == in_file)
     }
 
-    /// Closes every connection, the writer before the last reader: SQLite deletes the `-wal` and `-shm` files with the
+    /// Closes every connection, the writer before a last reader: SQLite deletes the `-wal` and `-shm` files with the
     /// last connection that may write, and without them a read-only user cannot open the database until the next write.
     pub async fn close_connections(&self) {
         let closing = async {
-            let reader = self.read.acquire().await;
-            self.write.close().await;
-            drop(reader);
             self.read.close().await;
+            let reader = match self.opened {
+                Some(_) => read_options(&self.path).connect().await.ok(),
+                None => None,
+            };
+            if let Some(mut reader) = reader {
+                // Opens the log, if there is one.
+                let _ = sqlx::query("select 1 from sqlite_schema").execute(&mut reader).await;
+                self.write.close().await;
+                let _ = reader.close().await;
+            } else {
+                self.write.close().await;
+            }
         };
         // On a timeout the process ends anyway; nothing committed is lost by that.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
@@ -436,14 +455,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_database_leaves_its_log_so_that_analysts_can_read() {
+    async fn a_closed_database_is_one_file_unless_another_connection_needs_its_log() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("vetwatch.db")).await.unwrap();
-        store.begin().await.unwrap().commit().await.unwrap();
-        store.partner_names().await.unwrap();
+        let path = directory.path().join("vetwatch.db");
+        let logs = || ["vetwatch.db-wal", "vetwatch.db-shm"].map(|name| directory.path().join(name).exists());
+        let filled = async || {
+            let store = Store::open(&path).await.unwrap();
+            store.begin().await.unwrap().commit().await.unwrap();
+            store.partner_names().await.unwrap();
+            store
+        };
+        filled().await.close().await;
+        assert_eq!(logs(), [false, false]);
+
+        let store = filled().await;
+        let mut reader = read_options(&path).connect().await.unwrap();
+        sqlx::query("select 1 from sqlite_schema").execute(&mut reader).await.unwrap();
         store.close().await;
-        assert!(directory.path().join("vetwatch.db-wal").exists());
-        assert!(directory.path().join("vetwatch.db-shm").exists());
+        assert_eq!(logs(), [true, true], "a reader is there");
+        reader.close().await.unwrap();
+        assert_eq!(logs(), [true, true]);
+
+        // A daemon goes on beside a command that closes its connections.
+        filled().await.close_connections().await;
+        assert_eq!(logs(), [true, true]);
     }
 
     #[tokio::test]

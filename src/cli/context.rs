@@ -141,8 +141,8 @@ fn unusable(path: &Path, problems: &Problems) -> Failure {
 }
 
 /// Takes the daemon's lock. `None` if a daemon runs.
-pub(super) async fn lock(database: &Path) -> Result<Option<instance_lock::Lock>, Failure> {
-    match daemon::take_lock(database).await {
+pub(super) fn lock(database: &Path) -> Result<Option<instance_lock::Lock>, Failure> {
+    match daemon::take_lock(database) {
         Ok(held) => Ok(Some(held)),
         Err(daemon::Error::Locked(_)) => Ok(None),
         Err(error) => Err(run::failure(error)),

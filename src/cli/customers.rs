@@ -10,6 +10,7 @@ use clap::Subcommand;
 use self::change::Change;
 use crate::cli::{Context, Exit, Failure, sync};
 
+pub(super) use add::{guid, spelled};
 pub(super) use list::is_muted;
 
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::cli::{Context, Exit, Failure, run};
 use crate::daemon::Signals;
+use crate::store;
 use environment::Stage;
 use observer::{DemoEvent, DemoEventKind, Watch};
 use renderer::Show;
@@ -176,7 +177,7 @@ impl Run<'_> {
 
     /// Shows the first snapshots, once every customer was polled. Returns false if not yet.
     async fn baseline(&self, stage: &Stage) -> Result<bool, Failure> {
-        let customers = stage.store.customers(None, None, None).await?;
+        let customers = stage.store.customer_page(None, None, store::reports::Page::default()).await?;
         if customers.len() < scenario::CUSTOMERS || customers.iter().any(|customer| customer.last_seen_at.is_none()) {
             return Ok(false);
         }

@@ -51,7 +51,8 @@ impl From<&Error> for Exit {
             | Error::NoToken(_)
             | Error::Server(_)
             | Error::TimedOut { .. }
-            | Error::Unreachable(_) => Self::TryAgain,
+            | Error::Unreachable(_)
+            | Error::NoDescriptor => Self::TryAgain,
             Error::Unreadable { .. } => Self::Failed,
             Error::Credential(_)
             | Error::Forbidden(_)

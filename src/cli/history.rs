@@ -68,7 +68,7 @@ pub(super) async fn history(context: &Context, args: Args) -> Result<Exit, Failu
     let rows = store.transitions(filter).await?;
     match format {
         Format::Json => context.out.json(&rows)?,
-        Format::Csv => context.out.write_exact(&to_csv(&rows))?,
+        Format::Csv => context.out.csv(&to_csv(&rows))?,
         Format::Ndjson => rows.iter().try_for_each(|row| context.out.json_line(row))?,
         Format::Table if rows.is_empty() => context.out.line("Nothing changed.")?,
         Format::Table => context.out.write(&table(&context.out, &rows, !who.is_empty()))?,

@@ -119,7 +119,8 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
         0 if cli.json => "off",
         // The demo's failures are intended, and it shows them itself.
         0 if matches!(cli.command, Command::Demo(_)) => "error",
-        0 => "warn",
+        // A slow statement is the daemon's business.
+        0 => "warn,sqlx=error",
         1 => "vetwatch=debug,info,sqlx=warn",
         _ => "debug",
     }))

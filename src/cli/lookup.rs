@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::cli::customers::{guid, spelled};
 use crate::cli::{Exit, Failure};
 use crate::config::Config;
 use crate::store::reports::FoundCustomer;
@@ -139,7 +140,8 @@ fn resolve(known: &[FoundCustomer], text: &str, partner: Option<&str>, among: Sc
             all.entry((&customer.partner, &customer.customer_key)).or_default().push(customer);
         }
     }
-    let wanted = text.trim().to_lowercase();
+    let wanted = text.trim();
+    let wanted = guid(wanted).map_or_else(|| wanted.to_owned(), |id| spelled(wanted, id)).to_lowercase();
     let by: [fn(&FoundCustomer) -> &str; 3] = [|c| &c.customer_key, |c| &c.domain, |c| &c.name];
     for field in by {
         let is_meant = |customer: &&FoundCustomer| !wanted.is_empty() && field(customer).to_lowercase() == wanted;

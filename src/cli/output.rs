@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
@@ -101,6 +101,15 @@ impl Output {
         }
     }
 
+    /// Writes CSV: into a file with a byte order mark, without which Excel takes UTF-8 for something else. A program that
+    /// reads a pipe would take the mark for a part of the first name.
+    pub(super) fn csv(&self, text: &str) -> Result<(), Failure> {
+        if is_new_file(std::io::stdout().as_fd()) {
+            self.write_exact("\u{feff}")?;
+        }
+        self.write_exact(text)
+    }
+
     /// True if the pipe was closed: a command that runs until it is stopped may end.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
@@ -159,6 +168,12 @@ impl Output {
         };
         self.table(columns, rows) + &note
     }
+}
+
+/// True for a regular file of which nothing is written yet (`>`; with `>>` the mark would stand in the middle).
+fn is_new_file(output: BorrowedFd<'_>) -> bool {
+    let file = output.try_clone_to_owned().map(std::fs::File::from).and_then(|file| file.metadata());
+    file.is_ok_and(|file| file.is_file() && file.len() == 0)
 }
 
 /// A column of a table, and what becomes of it on a narrow screen.

@@ -37,7 +37,7 @@ pub(super) async fn poll(context: &Context, args: Args) -> Result<Exit, Failure>
     let rows = (!named.is_empty()).then_some(rows.as_slice());
 
     // The lock excludes a daemon: one budget, one process that records.
-    let held = context::lock(&config.database).await?;
+    let held = context::lock(&config.database)?;
     // Made due in any case: if this process dies, the next one polls them.
     let mut tx = store.begin().await?;
     let (accepted, due);

@@ -143,7 +143,7 @@ async fn event(context: &Context, config: &Config, args: &Args, now: Timestamp) 
         let one = std::slice::from_ref(name);
         let customer = lookup::customers(&store, one, args.partner.as_deref(), lookup::Scope::Watched).await?.remove(0);
         customer.partner.clone_into(&mut partner);
-        found = store.customers(Some(&customer.rows), None, None).await?.pop();
+        found = store.customers(&customer.rows).await?.pop();
     }
     let mut event = sample::event(args.event, Uuid::now_v7(), &partner, now);
     event.data.test = false;

@@ -51,6 +51,9 @@ pub(super) fn failure(error: Error) -> Failure {
         Error::Locked(database) => Failure::new(Exit::Failed, "cannot start")
             .because(format!("another vetwatch runs on {}", database.display()))
             .advise("there may be only one: stop the other one first (`systemctl stop vetwatch`)"),
+        error @ (Error::Descriptors { .. } | Error::Lock { .. }) => {
+            Failure::new(Exit::Failed, "cannot start").because(error_chain(&error))
+        }
         error => Failure::new(Exit::Failed, "the daemon stopped").because(error_chain(&error)),
     }
 }

@@ -203,6 +203,7 @@ async fn overview(
     let facts = Facts {
         daemon_running,
         database_held: store.is_held().await,
+        large_log: store.large_log(),
         partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
         customers_failing: unreadable.len(),
         late: lateness.late,
@@ -260,8 +261,8 @@ struct OneCustomer {
 
 async fn one_customer(store: &Store, who: &Customer) -> Result<OneCustomer, Failure> {
     let gone = || Failure::new(Exit::NotFound, format!("{} was removed just now", who.label()));
-    let customer = store.customers(Some(&who.rows), None, None).await?.pop().ok_or_else(gone)?;
-    let qualifications = store.current(Some((&who.partner, &who.key))).await?;
+    let customer = store.customers(&who.rows).await?.pop().ok_or_else(gone)?;
+    let qualifications = store.current(Some(&who.rows)).await?;
     let pending = store.pending_verdicts(Some(&who.rows)).await?;
     let filter = TransitionFilter { customers: Some(&who.rows), limit: Some(10), ..TransitionFilter::default() };
     let transitions = store.transitions(filter).await?;
@@ -340,8 +341,8 @@ mod tests {
     async fn one_customer_shows_state_error_and_history() {
         let filled = fixture::filled().await;
         let who = lookup::customers(&filled.store, &["ecole.example".into()], None, Scope::Watched).await.unwrap();
-        let customer = filled.store.customers(Some(&who[0].rows), None, None).await.unwrap().remove(0);
-        let qualifications = filled.store.current(Some((&who[0].partner, &who[0].key))).await.unwrap();
+        let customer = filled.store.customers(&who[0].rows).await.unwrap().remove(0);
+        let qualifications = filled.store.current(Some(&who[0].rows)).await.unwrap();
         let filter = TransitionFilter { customers: Some(&who[0].rows), ..TransitionFilter::default() };
         let transitions = filled.store.transitions(filter).await.unwrap();
         let one = OneCustomer { customer, qualifications, pending: Vec::new(), transitions };

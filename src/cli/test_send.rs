@@ -52,7 +52,7 @@ pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Fai
     };
     let store = context.store(&config.database).await?;
     // Taken before anything is queued: otherwise a daemon that starts in between would send it as well.
-    let held = context::lock(&config.database).await?;
+    let held = context::lock(&config.database)?;
     let (mut sent, mut failures) = (Vec::new(), Vec::new());
     for name in &names {
         let by_contacts = config.routes.profiles.get(*name).is_some_and(|way| way.contact == ContactPolicy::Only);

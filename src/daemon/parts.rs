@@ -17,6 +17,7 @@ use crate::customer_sync::CustomerSync;
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook::WebhookChannel};
+use crate::descriptors;
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
 use crate::poller::{Flight, Poller, RecentPolls, Shares};
 use crate::store::Store;
@@ -180,7 +181,7 @@ async fn partner(
         partner: row,
         client,
         budget,
-        max_in_flight: settings.max_in_flight,
+        max_in_flight: descriptors::polls(settings.max_in_flight, config.partners.len(), config.endpoints.len()),
         synced,
         intervals: schedule.intervals(),
         log_is_read: AtomicBool::new(false),

@@ -23,6 +23,7 @@ use crate::partner_center::tls;
 use crate::redact;
 use crate::text;
 use crate::time::Timestamp;
+use vetwatch_core::descriptors;
 
 /// Deadline of an attempt, whatever the server does.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -112,6 +113,9 @@ impl HttpSender {
 
     /// The result if there is no response.
     fn failed(&self, error: reqwest::Error) -> AttemptResult {
+        if error.is_connect() && descriptors::none_left(&error) {
+            return self.reported(Outcome::Unavailable, descriptors::NONE_LEFT);
+        }
         let tls_error = tls_error(&error);
         let is_tls = tls_error.is_some();
         let unreached = error.is_connect() || is_tls;

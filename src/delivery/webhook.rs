@@ -12,7 +12,7 @@ use serde::Serialize;
 use tracing::error;
 
 pub use self::signature::{SecretError, SigningSecret};
-pub use self::template::{Template, TemplateError};
+pub use self::template::{Template, TemplateError, trial as template_trial};
 use crate::delivery::http::{HttpSender, HttpSettings, Lookup, secret_value};
 use crate::delivery::message::DIGEST;
 use crate::delivery::{AttemptResult, Outcome};

@@ -115,7 +115,7 @@ impl WriteTx {
                       c.submitted_at, c.watch_closely_until,
                       exists (select 1 from qualification_state o
                               where o.customer = c.id and o.present = 1
-                                and o.status_key = 'inreview') as "in_review!: bool",
+                                and replace(lower(trim(o.vetting_status)), '_', '') = 'inreview') as "in_review!: bool",
                       (select max(coalesce(o.attempt_created_at, o.status_since)) from qualification_state o
                        where o.customer = c.id) as "began_at: i64"
                from json_each(?2) cross join customer c

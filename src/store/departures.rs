@@ -94,7 +94,7 @@ impl WriteTx {
                       coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: Time"
                from customer c join qualification_state o on o.customer = c.id
                where c.partner = ?1 and c.departed_since is not null and c.departure_reported_at is null and c.removed_at is null
-                 and o.present = 1 and o.status_key = 'inreview'
+                 and o.present = 1 and replace(lower(trim(o.vetting_status)), '_', '') = 'inreview'
                order by coalesce(o.vetting_created_at, o.submitted_at, o.status_since), c.id"#,
             partner
         )
@@ -144,9 +144,9 @@ impl WriteTx {
         let counts = sqlx::query!(
             r#"select count(*) as "watched!: i64", count(paused_at) as "paused!: i64",
                       count(*) filter (where last_seen_at is null and poll_failures > 0) as "unpolled!: i64",
-                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'inreview')) as "in_review!: i64",
-                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'approved')) as "approved!: i64",
-                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and status_key = 'denied')) as "denied!: i64"
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and replace(lower(trim(vetting_status)), '_', '') = 'inreview')) as "in_review!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and replace(lower(trim(vetting_status)), '_', '') = 'approved')) as "approved!: i64",
+                      count(*) filter (where c.id in (select customer from qualification_state where present = 1 and replace(lower(trim(vetting_status)), '_', '') = 'denied')) as "denied!: i64"
                from customer c where partner = ? and removed_at is null"#,
             partner
         )
@@ -157,7 +157,7 @@ impl WriteTx {
                       o.qualification, coalesce(o.vetting_created_at, o.submitted_at, o.status_since) as "since!: i64"
                from qualification_state o join customer c on c.id = o.customer
                where c.partner = ? and c.removed_at is null and o.present = 1
-                 and o.status_key = 'inreview'
+                 and replace(lower(trim(o.vetting_status)), '_', '') = 'inreview'
                order by "since!: i64", c.id"#,
             partner
         )

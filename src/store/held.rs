@@ -3,8 +3,10 @@
 //! A wait ends after ten seconds with [`Error::Held`]. A command reports it and exits; a worker loop retries, so that
 //! it still obeys SIGTERM and feeds the watchdog.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -27,6 +29,10 @@ const MAX_WAIT_STOPPING: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The offset of SQLite's write lock in the `-shm` file.
 const WRITE_LOCK_BYTE: u64 = 120;
+/// Those of its read locks that keep the log from being taken over or begun anew.
+const READ_LOCK_BYTES: RangeInclusive<u64> = 123..=127;
+/// What SQLite cuts the log down to when it begins anew: `journal_size_limit`.
+const MAX_LOG_BYTES: u64 = 64 << 20;
 
 /// Shared by all waits of this process.
 #[derive(Debug, Default)]
@@ -157,24 +163,72 @@ fn held(database: &Path, waited: Duration) -> Error {
     Error::Held { path: database.to_owned(), program, seconds: waited.as_secs() }
 }
 
+/// A log that is larger than SQLite lets it grow by itself. It cannot be taken over into the file while a program reads
+/// what the file held before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LargeLog {
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// A program that reads now: `python3 (process 4711)`.
+    pub reader: Option<String>,
+}
+
+impl fmt::Display for LargeLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, megabytes) = (self.path.display(), self.bytes / 1_000_000);
+        write!(f, "{path} has grown to {megabytes} MB, because ")?;
+        match &self.reader {
+            Some(program) => {
+                write!(f, "{program} has not ended what it reads in the database: end it, or its transaction")
+            }
+            None => f.write_str("a program has read the database for long, or very much was written at once"),
+        }
+    }
+}
+
+impl Store {
+    /// The log, if it has grown beyond 64 MB.
+    #[must_use]
+    pub fn large_log(&self) -> Option<LargeLog> {
+        let path = sibling_path(&self.path, "-wal");
+        let bytes = std::fs::metadata(&path).ok()?.len();
+        let is_large = bytes > MAX_LOG_BYTES;
+        is_large.then(|| LargeLog { path, bytes, reader: reader(&self.path) })
+    }
+}
+
 /// The process that holds the write lock, from `/proc/locks`: `sqlite3 (process 4711)`.
 fn lock_holder(database: &Path) -> Option<String> {
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    programs_with("WRITE", WRITE_LOCK_BYTE..=WRITE_LOCK_BYTE, Some(database), database).into_iter().next()
+}
+
+/// A process that is in the middle of reading. vetwatch's own are left out: they end by themselves.
+fn reader(database: &Path) -> Option<String> {
+    let mut programs = programs_with("READ", READ_LOCK_BYTES, None, database).into_iter();
+    programs.find(|program| !program.starts_with("vetwatch "))
+}
+
+/// The other processes that have locked one of `bytes` of the `-shm` file, or any byte of `whole`.
+fn programs_with(kind: &str, bytes: RangeInclusive<u64>, whole: Option<&Path>, database: &Path) -> Vec<String> {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let place = |path: &Path| {
         let file = std::fs::metadata(path).ok()?;
         let (major, minor) = (nix::sys::stat::major(file.dev()), nix::sys::stat::minor(file.dev()));
         Some(format!("{major:02x}:{minor:02x}:{}", file.ino()))
     };
-    let (database_at, log_at) = (place(database), place(&sibling_path(database, "-shm")));
+    let (whole_at, log_at) = (whole.and_then(place), place(&sibling_path(database, "-shm")));
     let ours = std::process::id().to_string();
     // `1: POSIX  ADVISORY  WRITE 4711 fd:01:131090 120 120`; a waiting process has an arrow before the kind.
-    let process = locks.lines().find_map(|line| {
+    let processes = locks.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, "POSIX", _, "WRITE", process, at, first, last] = fields[..] else { return None };
+        let [_, "POSIX", _, how, process, at, first, last] = fields[..] else { return None };
         let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().unwrap_or(u64::MAX));
-        let writes = Some(at) == log_at.as_deref() && (first..=last).contains(&WRITE_LOCK_BYTE);
-        (process != ours && (writes || Some(at) == database_at.as_deref())).then_some(process)
-    })?;
-    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
-    Some(format!("{} (process {process})", name.trim()))
+        let is_there = Some(at) == log_at.as_deref() && first <= *bytes.end() && last >= *bytes.start();
+        (how == kind && process != ours && (is_there || Some(at) == whole_at.as_deref())).then_some(process)
+    });
+    let name = |process: &str| {
+        let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+        Some(format!("{} (process {process})", name.trim()))
+    };
+    processes.filter_map(name).collect()
 }

@@ -212,7 +212,7 @@ impl WriteTx {
             r#"select w.status_key, w.status,
                       (select count(distinct c.id) from qualification_state o join customer c on c.id = o.customer
                        where c.partner = w.partner and c.removed_at is null and o.present = 1
-                         and o.status_key = w.status_key) as "customers!: i64"
+                         and replace(lower(trim(o.vetting_status)), '_', '') = w.status_key) as "customers!: i64"
                from unknown_status w where w.partner = ?1 and w.reported_at is null and w.first_seen_at <= ?2"#,
             partner,
             before.as_millis()

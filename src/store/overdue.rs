@@ -48,7 +48,7 @@ impl Store {
                where c.partner = ?1 and c.poll_class = 'in_review' and c.removed_at is null and c.paused_at is null
                  and c.departed_since is null and c.last_seen_at >= ?2
                  and o.present = 1 and o.missing_since is null and o.pending_since is null
-                 and o.status_key = 'inreview'
+                 and replace(lower(trim(o.vetting_status)), '_', '') = 'inreview'
                  -- A stale copy of a review that is decided is no review.
                  and o.notified_attempt is not o.attempt
                order by coalesce(o.vetting_created_at, o.submitted_at, o.status_since), o.id"#,
@@ -66,7 +66,7 @@ impl WriteTx {
             .change(sqlx::query!(
                 "update qualification_state set overdue_attempt = attempt, overdue_until = ?1
              where id = ?2 and attempt = ?3 and present = 1 and missing_since is null and pending_since is null
-               and status_key = 'inreview'
+               and replace(lower(trim(vetting_status)), '_', '') = 'inreview'
                and case when overdue_attempt = attempt then overdue_until end is ?4",
                 until.as_millis(),
                 review.state_row,

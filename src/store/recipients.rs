@@ -33,11 +33,11 @@ impl Store {
     pub async fn refused_recipients(&self) -> Result<Vec<Refused>, Error> {
         let rows = sqlx::query!(
             // With a single max(), SQLite takes bare columns from the row that holds it.
-            r#"with contacts as materialized (select distinct contact from customer where contact <> '' and removed_at is null)
-               select d.endpoint as "endpoint!: String", cast(r.key as text) as "address!: String", cast(r.value as text) as "reply!: String",
+            r#"select d.endpoint as "endpoint!: String", cast(r.key as text) as "address!: String", cast(r.value as text) as "reply!: String",
                       d.id as "delivery!: String", max(d.sequence) as "newest!: i64", count(*) as "messages!: i64",
                       sum(d.recipient is not null and instr(lower(d.recipient), lower(r.key)) > 0
-                          and d.recipient in (select contact from contacts)) > 0 as "is_contact!: bool"
+                          and exists (select 1 from customer c
+                                      where c.contact = d.recipient and c.contact <> '' and c.removed_at is null)) > 0 as "is_contact!: bool"
                from delivery d, json_each(d.refused) r
                where d.refused <> '{}' and d.state <> 'dead'
                  and exists (select 1 from delivery_event de join event e on e.id = de.event

@@ -78,6 +78,8 @@ pub struct DecisionRow {
 /// A row of `v_customers`.
 #[derive(Debug, Clone, Serialize)]
 pub struct CustomerRow {
+    #[serde(skip)]
+    pub row: CustomerId,
     pub partner: String,
     pub customer_id: String,
     pub name: String,
@@ -132,6 +134,63 @@ pub struct TransitionFilter<'a> {
     pub limit: Option<u32>,
 }
 
+/// Rows of `v_customers` that are found by an index. A condition on the view's columns reads every row.
+macro_rules! customer_rows {
+    ($where:tt, $($value:expr),* $(,)?) => {
+        sqlx::query_as!(
+            CustomerRow,
+            r#"select c.id as "row!: CustomerId", p.name as "partner!", c.customer_id as "customer_id!", c.name as "name!", c.domain as "domain!",
+                      coalesce((select group_concat(value, ',') from json_each(c.tags)), '') as "tags!: String",
+                      c.contact as "contact!", c.paused_at is not null as "paused!: bool",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.last_seen_at / 1000.0, 'unixepoch') as "last_seen_at: String",
+                      case when c.paused_at is null
+                           then strftime('%Y-%m-%dT%H:%M:%fZ', c.next_poll_at / 1000.0, 'unixepoch') end as "next_poll_at: String",
+                      c.poll_failures as "poll_failures!: i64",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.failing_since / 1000.0, 'unixepoch') as "failing_since: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.unreadable_since / 1000.0, 'unixepoch') as "unreadable_since: String",
+                      c.last_error as "last_error: String", c.poll_class as "poll_class!",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.added_at / 1000.0, 'unixepoch') as "added_at!: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.departed_since / 1000.0, 'unixepoch') as "departed_since: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.muted_at / 1000.0, 'unixepoch') as "muted_since: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.muted_until / 1000.0, 'unixepoch') as "muted_until: String"
+               from partner p join customer c on c.partner = p.id
+               where c.removed_at is null and "# + $where,
+            $($value),*
+        )
+    };
+}
+
+/// Rows of `v_current`; as above.
+macro_rules! current_rows {
+    ($where:tt, $($value:expr),* $(,)?) => {
+        sqlx::query_as!(
+            CurrentRow,
+            r#"select p.name as "partner!", c.customer_id as "customer_id!", c.name as "customer_name!",
+                      c.domain as "customer_domain!", o.qualification as "qualification!",
+                      o.vetting_status as "vetting_status: String", o.vetting_reason as "vetting_reason: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', o.vetting_created_at / 1000.0, 'unixepoch') as "vetting_created_at: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', o.status_since / 1000.0, 'unixepoch') as "status_since!: String",
+                      o.attempt as "attempt!: i64",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', c.last_seen_at / 1000.0, 'unixepoch') as "last_seen_at: String",
+                      case when c.paused_at is null
+                           then strftime('%Y-%m-%dT%H:%M:%fZ', c.next_poll_at / 1000.0, 'unixepoch') end as "next_poll_at: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', o.missing_since / 1000.0, 'unixepoch') as "missing_since: String"
+               from qualification_state o
+               join customer c on c.id = o.customer
+               join partner p on p.id = c.partner
+               where o.present = 1 and c.removed_at is null and "# + $where,
+            $($value),*
+        )
+    };
+}
+
+/// Which rows of a long list; the default is all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Page {
+    pub limit: Option<u32>,
+    pub skip: u32,
+}
+
 impl Store {
     /// The names of all partners that were ever watched.
     pub async fn partner_names(&self) -> Result<Vec<String>, Error> {
@@ -161,88 +220,82 @@ impl Store {
         rows.fetch_all(&self.read).await.map_err(doing("read the customers"))
     }
 
-    /// Watched customers by name; `rows` narrows them to these rows, `tag` to those that carry it.
-    pub async fn customers(
+    /// These rows of watched customers.
+    pub async fn customers(&self, rows: &[CustomerId]) -> Result<Vec<CustomerRow>, Error> {
+        let found = customer_rows!("c.id in (select value from json_each(?1))", json_list(rows));
+        found.fetch_all(&self.read).await.map_err(doing("read a customer"))
+    }
+
+    /// Watched customers by name, of one partner or with a tag.
+    pub async fn customer_page(
         &self,
-        rows: Option<&[CustomerId]>,
         partner: Option<&str>,
         tag: Option<&str>,
+        page: Page,
     ) -> Result<Vec<CustomerRow>, Error> {
-        let found = sqlx::query_as!(
-            CustomerRow,
-            r#"select v.partner as "partner!", v.customer_id as "customer_id!", v.name as "name!", v.domain as "domain!",
-                      v.tags as "tags!: String", v.contact as "contact!", v.paused as "paused!: bool", v.last_seen_at as "last_seen_at: String",
-                      v.next_poll_at as "next_poll_at: String", v.poll_failures as "poll_failures!: i64",
-                      v.failing_since as "failing_since: String",
-                      v.unreadable_since as "unreadable_since: String", v.last_error as "last_error: String",
-                      v.poll_class as "poll_class!", v.added_at as "added_at!: String", v.departed_since as "departed_since: String",
-                      v.muted_since as "muted_since: String", v.muted_until as "muted_until: String"
-               from v_customers v
-               join partner p on p.name = v.partner
-               join customer c on c.partner = p.id and c.customer_key = lower(v.customer_id) and c.removed_at is null
-               where (?1 is null or c.id in (select value from json_each(?1)))
-                 and (?2 is null or p.name = ?2)
-                 and (?3 is null or exists (select 1 from json_each(c.tags) where lower(value) = lower(?3)))
-               order by v.partner, lower(v.name), v.customer_id"#,
-            rows.map(json_list),
+        let found = customer_rows!(
+            "(?1 is null or p.name = ?1)
+             and (?2 is null or exists (select 1 from json_each(c.tags) where lower(value) = lower(?2)))
+             order by p.name, lower(c.name), c.customer_id limit ?3 offset ?4",
             partner,
             tag,
+            page.limit.map_or(-1, i64::from),
+            page.skip,
         );
         found.fetch_all(&self.read).await.map_err(doing("list customers"))
     }
 
     /// Unreadable customers, the longest unreadable first.
     pub async fn unreadable_customers(&self) -> Result<Vec<CustomerRow>, Error> {
-        let mut unreadable = self.customers(None, None, None).await?;
-        unreadable.retain(|customer| customer.unreadable_since.is_some() && !customer.paused);
-        unreadable.sort_by(|a, b| a.unreadable_since.cmp(&b.unreadable_since));
-        Ok(unreadable)
+        let found =
+            customer_rows!("c.unreadable_since is not null and c.paused_at is null order by c.unreadable_since",);
+        found.fetch_all(&self.read).await.map_err(doing("list the customers that cannot be read"))
     }
 
-    /// The current qualifications of one customer (partner and normalised id), or with `None` of all.
-    pub async fn current(&self, customer: Option<(&str, &str)>) -> Result<Vec<CurrentRow>, Error> {
-        self.current_rows(customer, false).await
+    /// The current qualifications of these rows of customers, or with `None` of all.
+    pub async fn current(&self, customers: Option<&[CustomerId]>) -> Result<Vec<CurrentRow>, Error> {
+        let doing = doing("read the current qualifications");
+        let Some(rows) = customers else {
+            let all = current_rows!("true order by p.name, lower(c.name), c.customer_id, o.qualification",);
+            return all.fetch_all(&self.read).await.map_err(doing);
+        };
+        let of = current_rows!(
+            "c.id in (select value from json_each(?1)) order by p.name, lower(c.name), c.customer_id, o.qualification",
+            json_list(rows)
+        );
+        of.fetch_all(&self.read).await.map_err(doing)
     }
 
     /// What is in review now, by submission (or first sight, where that is unknown), oldest first.
     pub async fn in_review(&self) -> Result<Vec<CurrentRow>, Error> {
-        self.current_rows(None, true).await
-    }
-
-    async fn current_rows(&self, customer: Option<(&str, &str)>, in_review: bool) -> Result<Vec<CurrentRow>, Error> {
-        let (partner, key) = customer.unzip();
-        let rows = sqlx::query_as!(
-            CurrentRow,
-            r#"select partner as "partner!", customer_id as "customer_id!", customer_name as "customer_name!",
-                      customer_domain as "customer_domain!", qualification as "qualification!",
-                      vetting_status as "vetting_status: String", vetting_reason as "vetting_reason: String",
-                      vetting_created_at as "vetting_created_at: String", status_since as "status_since!: String",
-                      attempt as "attempt!: i64", last_seen_at as "last_seen_at: String",
-                      next_poll_at as "next_poll_at: String", missing_since as "missing_since: String"
-               from v_current
-               where (?1 is null or (partner = ?1 and lower(customer_id) = ?2))
-                 and (not ?3 or vetting_status in (select vetting_status from qualification_state where status_key = 'inreview'))
-               order by case when ?3 then coalesce(vetting_created_at, status_since) end,
-                        partner, case when not ?3 then lower(customer_name) end, customer_id, qualification"#,
-            partner,
-            key,
-            in_review,
+        let found = current_rows!(
+            "replace(lower(trim(o.vetting_status)), '_', '') = 'inreview'
+             order by coalesce(o.vetting_created_at, o.status_since), p.name, c.customer_id, o.qualification",
         );
-        rows.fetch_all(&self.read).await.map_err(doing("read the current qualifications"))
+        found.fetch_all(&self.read).await.map_err(doing("list what is in review"))
     }
 
     /// Verdicts seen at or after `since`, newest first.
     pub async fn decisions(&self, since: Timestamp) -> Result<Vec<DecisionRow>, Error> {
         let rows = sqlx::query_as!(
             DecisionRow,
-            r#"select partner as "partner!", customer_id as "customer_id!", customer_name as "customer_name!",
-                      qualification as "qualification!", attempt as "attempt!: i64",
-                      submitted_at as "submitted_at: String", decided_after as "decided_after: String",
-                      decided_before as "decided_before!: String", outcome as "outcome!: String",
-                      vetting_reason as "vetting_reason: String", hours_in_review as "hours_in_review: f64"
-               from v_decisions where decided_before >= ?1
-               order by decided_before desc"#,
-            since.to_string(),
+            r#"select p.name as "partner!", c.customer_id as "customer_id!", c.name as "customer_name!",
+                      t.qualification as "qualification!", t.attempt as "attempt!: i64",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', t.submitted_at / 1000.0, 'unixepoch') as "submitted_at: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', t.last_seen_before_at / 1000.0, 'unixepoch') as "decided_after: String",
+                      strftime('%Y-%m-%dT%H:%M:%fZ', t.observed_at / 1000.0, 'unixepoch') as "decided_before!: String",
+                      case lower(t.to_status) when 'approved' then 'Approved' else 'Denied' end as "outcome!: String",
+                      t.vetting_reason as "vetting_reason: String",
+                      round((t.observed_at - t.submitted_at) / 3600000.0, 2) as "hours_in_review: f64"
+               from transition t
+               join event e on e.transition = t.id
+               join customer c on c.id = t.customer
+               join partner p on p.id = c.partner
+               where t.observed_at >= ?1 and t.first_seen = 0
+                 and (e.type in ('vetting.approved', 'vetting.denied')
+                      or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview'))
+               order by t.observed_at desc, t.id desc"#,
+            since.as_millis(),
         );
         rows.fetch_all(&self.read).await.map_err(doing("list decisions"))
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{Permissions, metadata, set_permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -167,10 +167,14 @@ const ANALYST: u32 = 64_303;
 
 /// What a member of the service's group without write access reads with SQLite's own program.
 fn analyst_reads(database: &Path, sql: &str) -> Result<String, String> {
+    as_analyst("sqlite3", &[&format!("file:{}?mode=ro", database.display()), sql])
+}
+
+/// Runs a program as a member of the database's group.
+fn as_analyst(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("setpriv")
-        .args([format!("--reuid={ANALYST}"), format!("--regid={GROUP}"), "--clear-groups".into(), "sqlite3".into()])
-        .arg(format!("file:{}?mode=ro", database.display()))
-        .arg(sql)
+        .args([format!("--reuid={ANALYST}"), format!("--regid={GROUP}"), "--clear-groups".into(), program.into()])
+        .args(arguments)
         .output()
         .unwrap();
     if output.status.success() {
@@ -179,18 +183,73 @@ fn analyst_reads(database: &Path, sql: &str) -> Result<String, String> {
     Err(complaint(&output))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not() {
+/// A daemon's folder whose owner is the service's user, and whose group may read; `None` unless root.
+async fn of_the_service() -> Option<(DaemonHarness, PathBuf)> {
     let folder = TempDir::new().unwrap();
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
     if chown(&home, Some(SERVICE), Some(GROUP)).is_err() {
         eprintln!("skipped: only root can be somebody else");
-        return;
+        return None;
     }
     set_permissions(&home, Permissions::from_mode(0o750)).unwrap();
     set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let town = DaemonHarness::with(folder, Some(&home), OFTEN, "").await;
+    Some((DaemonHarness::with(folder, Some(&home), OFTEN, "").await, home))
+}
+
+/// Holds the table of `docs/database.md`.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_file_is_read_by_the_uri_that_the_page_names() {
+    let Some((town, home)) = of_the_service().await else { return };
+    let reads = |file: &str, mode: &str, expected: bool, when: &str| {
+        let uri = format!("file:{}?{mode}", home.join(file).display());
+        let sql = "select count(*) from v_customers";
+        let read = as_analyst("sqlite3", &[&uri, sql]);
+        assert_eq!(read.as_deref() == Ok("0"), expected, "{file} with {mode} {when}: {read:?}");
+        if Path::new("/usr/bin/python3").exists() {
+            let script =
+                format!("import sqlite3; print(*sqlite3.connect({uri:?}, uri=True).execute({sql:?}).fetchone())");
+            let read = as_analyst("/usr/bin/python3", &["-c", &script]);
+            assert_eq!(read.as_deref() == Ok("0"), expected, "Python: {file} with {mode} {when}: {read:?}");
+        }
+    };
+    let copy = |sql: &str| {
+        let uri = format!("file:{}?mode=ro", town.database.display());
+        let copied = Command::new("sqlite3").current_dir(&home).args([&uri, sql]).status().unwrap();
+        assert!(copied.success(), "{sql}");
+        for entry in std::fs::read_dir(&home).unwrap() {
+            let path = entry.unwrap().path();
+            chown(&path, Some(SERVICE), Some(GROUP)).unwrap();
+            set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        }
+    };
+    let daemon = town.running().await;
+    reads("vetwatch.db", "mode=ro", true, "beside the daemon");
+    copy(".backup 'backup.db'");
+    copy("vacuum into 'vacuum.db'");
+    reads("backup.db", "mode=ro", false, "after .backup beside the daemon");
+    reads("backup.db", "immutable=1", true, "after .backup beside the daemon");
+    reads("vacuum.db", "mode=ro", true, "after vacuum into");
+    daemon.stop().await;
+    reads("vetwatch.db", "mode=ro", true, "after a stop");
+    copy(".backup 'later.db'");
+    reads("vetwatch.db", "mode=ro", true, "after a stop and .backup");
+    reads("later.db", "mode=ro", true, "after a stop and .backup");
+
+    town.running().await.kill();
+    reads("vetwatch.db", "mode=ro", true, "after a kill");
+    // The service's user, or root, opens it without a daemon, and takes the -wal and -shm files along.
+    let opened = Command::new("sqlite3").arg(&town.database).arg("select count(*) from v_customers").status().unwrap();
+    assert!(opened.success() && !home.join("vetwatch.db-shm").exists());
+    reads("vetwatch.db", "mode=ro", false, "after a kill, and another program");
+    reads("vetwatch.db", "immutable=1", true, "after a kill, and another program");
+    town.running().await.stop().await;
+    reads("vetwatch.db", "mode=ro", true, "after the next stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not() {
+    let Some((town, home)) = of_the_service().await else { return };
     // The first command creates the database, as the service's user.
     let ids: Vec<_> = (1..=2).map(|n| format!("{n:08x}-0000-4000-8000-000000000000")).collect();
     for id in &ids {
@@ -225,4 +284,36 @@ async fn who_may_only_read_can_read_while_the_daemon_runs_and_when_it_does_not()
         assert_eq!(mode, 0o640, "{name} is {mode:o}");
     }
     assert!(analyst_reads(&town.database, "delete from customer").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_a_reader_lets_grow_is_named_with_the_reader_and_logged_once() {
+    let town = DaemonHarness::new(OFTEN, "").await;
+    let daemon = town.running().await;
+    let uri = format!("file:{}?mode=ro", town.database.display());
+    let mut reader = Command::new("sqlite3")
+        .arg(&uri)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(reader.stdin.as_mut().unwrap(), b"begin; select count(*) from v_customers;\n").unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(reader.stdout.take().unwrap()), &mut line).unwrap();
+    assert_eq!(line, "0\n");
+    // Zeros at its end are no part of the log.
+    let wal = std::fs::File::options().write(true).open(town.database.with_file_name("vetwatch.db-wal")).unwrap();
+    wal.set_len(70 << 20).unwrap();
+    let status = town.run_beside(&["status", "--json"]).await;
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.status.code(), Some(3), "{said}");
+    let named = format!("has grown to 73 MB, because sqlite3 (process {}) has not ended what it reads", reader.id());
+    assert!(said.contains("\"log_large\"") && said.contains(&named), "{said}");
+    town.logged(&named).await;
+    drop(reader.stdin.take());
+    reader.wait().unwrap();
+    wal.set_len(0).unwrap();
+    town.logged("the -wal file beside the database is small again").await;
+    assert_eq!(town.log().matches("has grown to").count(), 1);
+    daemon.kill();
 }

@@ -55,7 +55,7 @@ fn page(path: &str) -> &'static str {
 
 /// The contents of the code blocks of a language, each with the page that it is on. One that is indented, as in a list,
 /// loses its indentation.
-fn blocks(language: &str) -> Vec<(&'static Path, String)> {
+pub(crate) fn blocks(language: &str) -> Vec<(&'static Path, String)> {
     let start = format!("```{language}");
     let mut found = Vec::new();
     for (path, text) in &*PAGES {
@@ -86,7 +86,7 @@ fn ticked(text: &str) -> impl Iterator<Item = &str> {
 
 /// A year of a small provider: schools that were approved, denied, denied and approved, or are still waiting; one that
 /// cannot be read; a receiver that takes nothing any more.
-async fn a_year() -> World {
+pub(crate) async fn a_year() -> World {
     let mut world = World::new().await;
     let mut schools = Vec::new();
     for n in 0..12 {
@@ -114,7 +114,7 @@ async fn a_year() -> World {
 }
 
 /// Writes, one transaction after the other, until it is told to stop.
-async fn write(store: Store, id: String, now: Timestamp, stop: Arc<AtomicBool>, written: Arc<AtomicU32>) {
+pub(crate) async fn write(store: Store, id: String, now: Timestamp, stop: Arc<AtomicBool>, written: Arc<AtomicU32>) {
     while !stop.load(Ordering::Relaxed) {
         let name = format!("Contoso School {}", written.fetch_add(1, Ordering::Relaxed));
         let renamed = NewCustomer { partner: "emea", id: &id, name: Some(&name), domain: None, tags: None };

@@ -142,7 +142,7 @@ async fn a_start_waits_for_a_held_database_obeys_sigterm_and_begins_when_it_is_f
 async fn whether_a_database_is_held_can_be_asked_without_leaving_a_trace() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vetwatch.db");
-    Store::open(&path).await.unwrap().close().await;
+    Store::open(&path).await.unwrap().close_connections().await;
     let store = Store::open_to_read(&path).await.unwrap();
     assert!(!store.is_held().await);
     let mut holder = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();

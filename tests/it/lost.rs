@@ -50,7 +50,7 @@ async fn after_an_end_in_order_the_file_alone_holds_everything() {
     town.tell(&["customers", "pause", &ids[2]]);
     assert_eq!(alone(&town, "select sum(paused) from v_customers").await, ["1"], "after another command");
     for name in ["vetwatch.db-wal", "vetwatch.db-shm"] {
-        assert!(town.database.with_file_name(name).exists(), "who may only read needs {name}");
+        assert!(!town.database.with_file_name(name).exists(), "{name}: the file alone is all");
     }
 }
 

@@ -125,6 +125,12 @@ impl DaemonHarness {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program")
     }
 
+    /// Starts a command whose output goes into a file.
+    pub(crate) fn start_command_into(&self, arguments: &[&str], file: std::fs::File) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(file).stderr(Stdio::piped()).spawn().expect("the program")
+    }
+
     /// Adds customers with a review that was polled; see [`Self::add_customers`].
     pub(crate) async fn in_review(&self, count: usize) -> Vec<String> {
         let ids = self.add_customers(count).await;
@@ -199,7 +205,28 @@ impl DaemonHarness {
 
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
         let mut command = self.command(&["run"]);
-        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied());
+        self.spawn(command)
+    }
+
+    /// Starts the daemon with a limit of open files, `soft:hard`.
+    pub(crate) fn start_limited(&self, files: &str) -> Daemon {
+        let plain = self.command(&["run"]);
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}")).arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null());
+        command.env("CREDENTIALS_DIRECTORY", self.folder.path());
+        self.spawn(command)
+    }
+
+    /// Like [`Self::start_limited`]; waits until it is ready.
+    pub(crate) async fn limited(&self, files: &str) -> Daemon {
+        let mut daemon = self.start_limited(files);
+        daemon.ready().await;
+        daemon
+    }
+
+    fn spawn(&self, mut command: Command) -> Daemon {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let started_at = now();
         let mut child = command.spawn().expect("the daemon");
         self.log.add(format!("--- started at {started_at} as {}", child.id()));

@@ -66,6 +66,14 @@ reasons! {
         "at once, past the outbox if need be",
         "stop vetwatch, keep the file with its -wal and -shm aside, and put a backup (or what `sqlite3 .recover` saves) in its \
          place";
+    OutOfDescriptors = "out_of_descriptors", Duration::ZERO, Some(EventType::PartnerFailing),
+        "no connection could be made, because the daemon may open no more files",
+        "when a partner or an endpoint fails by that",
+        "raise the limit: `LimitNOFILE=` of the unit, or `ulimit -n`; then restart";
+    LogLarge = "log_large", Duration::ZERO, None,
+        "the `-wal` file beside the database is larger than 64 MB: a program has read the database for long without an end",
+        "not; the daemon logs it once",
+        "end the program that `status` names; nothing is lost but disk";
     PartnerFailing = "partner_failing", minutes(30), Some(EventType::PartnerFailing),
         "a partner gave no good answer after two pauses in a row",
         "after 30 minutes without a good answer, while polling",

@@ -215,7 +215,7 @@ impl PartnerCenter {
         self.tokens.replace_rejected(&call.token, mark, until).await?.ok_or(Error::Credential(refusal))
     }
 
-    /// Sends one request. After an error other than [`Error::Unreachable`] it may have arrived.
+    /// Sends one request. After an error other than [`Error::Unreachable`] and [`Error::NoDescriptor`] it may have arrived.
     async fn exchange(
         &self,
         request: RequestBuilder,
@@ -238,6 +238,7 @@ impl PartnerCenter {
         let reply = self.http.send(request, body, until).await.map_err(|failure| match failure {
             Failure::TimedOut => Error::TimedOut { after, correlation_id: Some(correlation_id) },
             Failure::Unreachable(why) => Error::Unreachable(why),
+            Failure::NoDescriptor => Error::NoDescriptor,
             Failure::Broken(what) => Error::Unreadable { what, correlation_id: Some(correlation_id) },
         })?;
         if reply.status != 401 {

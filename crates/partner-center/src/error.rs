@@ -43,6 +43,9 @@ pub enum Error {
     /// No connection: DNS, TCP, TLS.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    /// No connection: this process may open no more.
+    #[error("{}", vetwatch_core::descriptors::NONE_LEFT)]
+    NoDescriptor,
     /// Any other error status, redirects included: a retry is pointless.
     #[error("{0}")]
     Refused(ApiError),
@@ -61,7 +64,11 @@ impl Error {
     /// True if every other customer of the partner would fail alike now, so that the rest need not be polled.
     pub fn affects_partner(&self) -> bool {
         match self {
-            Self::Throttled { .. } | Self::Credential(_) | Self::NoToken(_) | Self::Unreachable(_) => true,
+            Self::Throttled { .. }
+            | Self::Credential(_)
+            | Self::NoToken(_)
+            | Self::Unreachable(_)
+            | Self::NoDescriptor => true,
             Self::Forbidden(answer) => answer.code().is_some_and(|code| PARTNER_IS_FORBIDDEN.contains(&code)),
             Self::NoRelationship(_)
             | Self::NotFound(_)
@@ -75,7 +82,7 @@ impl Error {
     /// True if no request can succeed now: throttled, no token, no connection.
     pub fn blocks_all_calls(&self) -> bool {
         match self {
-            Self::Throttled { .. } | Self::NoToken(_) | Self::Unreachable(_) => true,
+            Self::Throttled { .. } | Self::NoToken(_) | Self::Unreachable(_) | Self::NoDescriptor => true,
             Self::Credential(answer) => answer.is_from_login(),
             _ => false,
         }

@@ -16,7 +16,7 @@ use crate::budget::Budget;
 use crate::proxy::Proxy;
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::{Clock, Timestamp};
-use vetwatch_core::{redact, retry};
+use vetwatch_core::{descriptors, redact, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,6 +70,8 @@ pub(crate) enum Failure {
     TimedOut,
     /// No connection.
     Unreachable(String),
+    /// No connection, because this process may open no more.
+    NoDescriptor,
     /// The connection broke before the end of the response, or the response is too large.
     Broken(String),
 }
@@ -163,6 +165,9 @@ async fn read(response: &mut Response, body: &mut Vec<u8>, most: usize) -> Resul
 
 fn failure(error: reqwest::Error) -> Failure {
     let is_connect = error.is_connect();
+    if is_connect && descriptors::none_left(&error) {
+        return Failure::NoDescriptor;
+    }
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();

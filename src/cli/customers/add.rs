@@ -44,7 +44,7 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
     let store = context.store(&outline.database).await?;
     let new = NewCustomer {
         partner,
-        id,
+        id: &id,
         name: args.name.as_deref().map(str::trim),
         domain: args.domain.as_deref().map(str::trim),
         tags: (!tags.is_empty()).then_some(tags.as_slice()),
@@ -53,9 +53,9 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
     let added = tx.add_customer(new, context.now()).await?;
     tx.commit().await?;
 
-    let who = lookup::customers(&store, &[id.to_owned()], Some(partner), Scope::Watched).await?.remove(0);
+    let who = lookup::customers(&store, &[id], Some(partner), Scope::Watched).await?.remove(0);
     if context.json {
-        let row = store.customers(Some(&who.rows), None, None).await?.pop();
+        let row = store.customers(&who.rows).await?.pop();
         context
             .out
             .json(&AddResult { result: if added == Added::New { "added" } else { "updated" }, customer: row })?;
@@ -76,11 +76,11 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-/// Checks a tenant id; kept as spelled.
-fn tenant_id(text: &str) -> Result<&str, Failure> {
+/// Checks a tenant id.
+fn tenant_id(text: &str) -> Result<String, Failure> {
     let id = text.trim();
-    if guid(id).is_some() {
-        return Ok(id);
+    if let Some(guid) = guid(id) {
+        return Ok(spelled(id, guid));
     }
     Err(Failure::new(Exit::Usage, format!("\"{id}\" is not a tenant id"))
         .because(format!("it is a GUID, such as {EXAMPLE_ID}"))
@@ -89,9 +89,16 @@ fn tenant_id(text: &str) -> Result<&str, Failure> {
 
 pub(super) const EXAMPLE_ID: &str = "8a2c4f6e-1b3d-4c5a-9e7f-0123456789ab";
 
-/// Parses a GUID with hyphens. `Uuid` also reads braces, URNs and bare digits, which Partner Center does not.
-pub(super) fn guid(text: &str) -> Option<Uuid> {
-    (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
+/// Parses a GUID: with hyphens, in braces, or as bare digits, as other programs write it.
+pub(in crate::cli) fn guid(text: &str) -> Option<Uuid> {
+    let is_urn = text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:"));
+    (!is_urn).then(|| Uuid::try_parse(text).ok()).flatten()
+}
+
+/// A tenant id as it is kept: as spelled, with hyphens and without braces.
+pub(in crate::cli) fn spelled(text: &str, guid: Uuid) -> String {
+    let bare = text.trim_matches(['{', '}']);
+    if bare.contains('-') { bare.to_owned() } else { guid.to_string() }
 }
 
 /// Checks a tag: the view joins tags with commas, so they hold none.
@@ -122,12 +129,9 @@ mod tests {
     fn a_tenant_id_is_a_guid_and_kept_as_spelled() {
         let id = "8A2c4f6e-1b3d-4c5a-9e7f-0123456789ab";
         assert_eq!(tenant_id(&format!(" {id} ")).unwrap(), id);
-        for wrong in [
-            "",
-            "contoso.onmicrosoft.com",
-            "{8A2c4f6e-1b3d-4c5a-9e7f-0123456789ab}",
-            "8A2c4f6e1b3d4c5a9e7f0123456789ab",
-        ] {
+        assert_eq!(tenant_id(&format!("{{{id}}}")).unwrap(), id);
+        assert_eq!(tenant_id("8A2c4f6e1b3d4c5a9e7f0123456789ab").unwrap(), id.to_lowercase());
+        for wrong in ["", "contoso.onmicrosoft.com", "8A2c4f6e1b3d4c5a9e7f0123456789a"] {
             let failure = tenant_id(wrong).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);
             assert!(failure.why.unwrap().contains("GUID"));

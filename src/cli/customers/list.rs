@@ -6,8 +6,11 @@ use crate::cli::output::{Column, Output};
 use crate::cli::{Context, Exit, Failure, lookup, time_args};
 use crate::qualification::key;
 use crate::store::Store;
-use crate::store::reports::{CurrentRow, CustomerRow};
+use crate::store::reports::{CurrentRow, CustomerRow, Page};
 use crate::time::Timestamp;
+
+/// Up to this many customers are looked up one by one; of more, all are read.
+const PAGE_ROWS: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,6 +23,12 @@ pub struct Args {
     /// Only those with a qualification of this status: `denied`, `in-review`, `approved`; `none` without any
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Leave out this many before
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip: u32,
 }
 
 /// A customer, and what it holds.
@@ -33,9 +42,13 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
     let store = context.reading_store(&outline.database).await?;
     let partner = args.partner.as_deref();
     lookup::partner(&outline.partners, &store, partner).await?;
-    let mut rows = listed(&store, partner, args.tag.as_deref()).await?;
+    // A status is compared here, so its page is cut off here, too.
+    let page = Page { limit: args.limit, skip: args.skip };
+    let query = if args.status.is_some() { Page::default() } else { page };
+    let mut rows = listed(&store, partner, args.tag.as_deref(), query).await?;
     if let Some(status) = &args.status {
         rows.retain(|row| has_status(row, status));
+        rows = rows.into_iter().skip(page.skip as usize).take(page.limit.map_or(usize::MAX, |n| n as usize)).collect();
     }
     if context.json {
         // The view's columns; what a customer holds is in `status CUSTOMER --json`.
@@ -89,12 +102,15 @@ fn table(out: &Output, rows: &[Listed], now: Timestamp) -> String {
     out.table_with_note(&columns, cells.collect())
 }
 
-async fn listed(store: &Store, partner: Option<&str>, tag: Option<&str>) -> Result<Vec<Listed>, Failure> {
+async fn listed(store: &Store, partner: Option<&str>, tag: Option<&str>, page: Page) -> Result<Vec<Listed>, Failure> {
+    let rows = store.customer_page(partner, tag, page).await?;
+    let few = rows.len() <= PAGE_ROWS;
+    let of: Vec<_> = rows.iter().filter(|_| few).map(|row| row.row).collect();
     let mut held: BTreeMap<(String, String), Vec<CurrentRow>> = BTreeMap::new();
-    for row in store.current(None).await? {
+    for row in store.current(few.then_some(&of)).await? {
         held.entry((row.partner.clone(), row.customer_id.clone())).or_default().push(row);
     }
-    let rows = store.customers(None, partner, tag).await?.into_iter().map(|customer| {
+    let rows = rows.into_iter().map(|customer| {
         let of = (customer.partner.clone(), customer.customer_id.clone());
         Listed { qualifications: held.remove(&of).unwrap_or_default(), customer }
     });
@@ -154,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_row_says_what_a_customer_holds() {
         let filled = fixture::filled().await;
-        let rows = listed(&filled.store, None, None).await.unwrap();
+        let rows = listed(&filled.store, None, None, Page::default()).await.unwrap();
         insta::assert_snapshot!(output::on_screens(|out| table(out, &rows, fixture::now())));
     }
 }

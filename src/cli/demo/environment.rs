@@ -108,9 +108,7 @@ impl Stage {
             Failure::new(Exit::Failed, "the demo's own configuration is wrong; please report it")
                 .listing(problems.problems.iter().map(ToString::to_string))
         })?;
-        let lock = instance_lock::take(&config.database)
-            .map_err(|error| failed("cannot lock", &config.database, &error))?
-            .ok_or_else(|| run::failure(daemon::Error::Locked(config.database.clone())))?;
+        let lock = daemon::take_lock(&config.database).map_err(run::failure)?;
         let store = Store::open(&config.database).await?;
         // The demo shows the first snapshots itself; only changes are mailed.
         let mut tx = store.begin().await?;

@@ -26,6 +26,7 @@ use super::stream::StreamTransport;
 use super::{SmtpSettings, Tls};
 use crate::partner_center::tls;
 use crate::redact::{self, Known};
+use vetwatch_core::descriptors;
 
 /// Timeout per address of the server: one that does not respond must not keep us from the next.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -291,7 +292,7 @@ fn failure(error: &lettre::transport::smtp::Error) -> Failure {
 async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream, SocketAddr), Failure> {
     *step = Step::Lookup;
     let addresses = tokio::net::lookup_host((settings.host.as_str(), settings.port)).await;
-    let addresses = addresses.map_err(|error| broken(error.to_string()))?;
+    let addresses = addresses.map_err(|error| not_connected(&error))?;
     *step = Step::Connect;
     let mut last = broken("the name has no address");
     for address in addresses {
@@ -300,11 +301,16 @@ async fn connect(settings: &SmtpSettings, step: &mut Step) -> Result<(TcpStream,
                 tcp.set_nodelay(true).map_err(|error| broken(error.to_string()))?;
                 return Ok((tcp, address));
             }
+            Ok(Err(error)) if descriptors::none_left(&error) => return Err(not_connected(&error)),
             Ok(Err(error)) => last = broken(format!("{}: {error}", address.ip())),
             Err(_) => last = broken(format!("{}: no answer", address.ip())),
         }
     }
     Err(last)
+}
+
+fn not_connected(error: &io::Error) -> Failure {
+    broken(if descriptors::none_left(error) { descriptors::NONE_LEFT.to_owned() } else { error.to_string() })
 }
 
 /// The session in clear, up to the TLS handshake. All that it has buffered is dropped.

@@ -1,6 +1,7 @@
 //! Webhook bodies from an administrator's minijinja template, for receivers with a format of their own.
 
 use std::fmt::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 
 use chrono_tz::UTC;
@@ -18,6 +19,11 @@ use crate::redact;
 use crate::store::UnrenderedDelivery;
 use crate::text;
 use crate::time::Timestamp;
+
+pub mod trial;
+
+/// The longest output. Receivers take less, and it is stored.
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
 /// The name within the engine; people see the file's name.
 const NAME: &str = "template";
@@ -139,8 +145,9 @@ impl Template {
             secret: self.secret.as_ref().map(|_| placeholder(id)),
         };
         let template = self.environment.get_template(NAME).map_err(|error| flaw(&error))?;
-        let body = template.render(Value::from(Serde(&context))).map_err(|error| flaw(&error))?;
-        let body = body.trim().to_owned();
+        let mut output = Bounded(Vec::new());
+        template.render_captured_to(Value::from(Serde(&context)), &mut output).map_err(|error| flaw(&error))?;
+        let body = String::from_utf8_lossy(&output.0).trim().to_owned();
         match serde_json::from_str::<serde::de::IgnoredAny>(&body) {
             Err(error) if self.is_json() => Err(invalid_json(&error, &body)),
             _ => Ok(body),
@@ -162,6 +169,15 @@ impl Template {
     /// Renders a sample of each event type and a digest. Returns each problem once, with the events that show it.
     #[must_use]
     pub fn problems(&self) -> Vec<TemplateError> {
+        let source =
+            self.environment.get_template(NAME).map(|template| template.source().to_owned()).unwrap_or_default();
+        if let Some(flaw) = trial::fails(&source, &self.content_type, self.secret.is_some()) {
+            return vec![flaw];
+        }
+        self.rendered_samples()
+    }
+
+    fn rendered_samples(&self) -> Vec<TemplateError> {
         // Any time will do.
         let event = |kind| sample::event(kind, Uuid::nil(), "sample", Timestamp::from_millis(1_763_974_800_000));
         let singles = EventType::ALL.iter().map(|kind| (kind.as_str(), vec![event(*kind)]));
@@ -181,6 +197,23 @@ impl Template {
             .into_iter()
             .map(|(flaw, names)| TemplateError { text: format!("{} ({})", flaw.text, with(&names)), ..flaw })
             .collect()
+    }
+}
+
+/// The output, up to its most.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            return Err(io::Error::other(format!("what comes out is larger than {} KiB", MAX_OUTPUT_BYTES / 1024)));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -216,6 +249,9 @@ fn placeholder(id: Uuid) -> String {
 
 fn flaw(error: &minijinja::Error) -> TemplateError {
     let kind = error.kind();
+    if let Some(error) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>()) {
+        return TemplateError { line: None, text: error.to_string() };
+    }
     let text = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
     TemplateError { line: error.line(), text: redact::words(&text::line(&text, 300)) }
 }

@@ -108,21 +108,30 @@ impl Store {
             r#"select p.id as "row!: PartnerId", p.name, p.backoff_until, p.backoff_reason, p.backoffs, p.failing_since, p.last_failure,
                       p.list_failing_since,
                       p.failing_reported_since, p.mass_absence_since, p.reduced_rate_limit, p.credentials,
-                      count(*) filter (where c.id in (select o.customer from qualification_state o where o.missing_since is not null or (o.pending_since is not null and o.present = 1))) as "missing!: i64",
-                      count(c.id) as "customers!: i64",
-                      count(c.paused_at) as "paused!: i64",
-                      count(*) filter (where c.paused_at is null and c.poll_class in ('confirming', 'in_review')) as "in_review!: i64",
-                      count(*) filter (where c.paused_at is null and c.poll_class = 'settled') as "settled!: i64",
-                      count(*) filter (where c.paused_at is null and c.poll_class in ('unseen', 'unqualified')) as "unqualified!: i64",
-                      count(*) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due!: i64",
-                      min(c.next_poll_at) filter (where c.paused_at is null and c.next_poll_at <= ?1) as "due_since: i64",
-                      max(c.last_seen_at) as "last_answer_at: i64",
-                      count(c.departed_since) as "left!: i64",
+                      (select count(distinct c.id) from qualification_state o join customer c on c.id = o.customer
+                       where c.partner = p.id and c.removed_at is null
+                         and (o.missing_since is not null or (o.pending_since is not null and o.present = 1))) as "missing!: i64",
+                      coalesce(u.customers, 0) + coalesce(z.customers, 0) as "customers!: i64",
+                      coalesce(z.customers, 0) as "paused!: i64",
+                      coalesce(u.in_review, 0) as "in_review!: i64", coalesce(u.settled, 0) as "settled!: i64",
+                      coalesce(u.unqualified, 0) as "unqualified!: i64", coalesce(u.due, 0) as "due!: i64",
+                      u.due_since as "due_since: i64",
+                      nullif(max(coalesce(u.seen_at, 0), coalesce(z.seen_at, 0)), 0) as "last_answer_at: i64",
+                      coalesce(u.departed, 0) + coalesce(z.departed, 0) as "left!: i64",
                       p.last_synced_at, p.list_size, p.list_short_since, p.list_short_size, p.list_error, p.list_retry_at,
                       p.activity_log_counts as "activity_log_counts: bool", p.activity_log_read_at,
                       p.activity_log_failing_since, p.activity_log_error, p.activity_log_retry_at
-               from partner p left join customer c on c.partner = p.id and c.removed_at is null
-               group by p.id order by p.name"#,
+               from partner p
+               left join (select partner, count(*) as customers, max(last_seen_at) as seen_at, count(departed_since) as departed,
+                                 count(*) filter (where poll_class in ('confirming', 'in_review')) as in_review,
+                                 count(*) filter (where poll_class = 'settled') as settled,
+                                 count(*) filter (where poll_class in ('unseen', 'unqualified')) as unqualified,
+                                 count(*) filter (where next_poll_at <= ?1) as due,
+                                 min(next_poll_at) filter (where next_poll_at <= ?1) as due_since
+                          from customer indexed by customer_due where removed_at is null and paused_at is null group by partner) u on u.partner = p.id
+               left join (select partner, count(*) as customers, max(last_seen_at) as seen_at, count(departed_since) as departed
+                          from customer indexed by customer_paused where removed_at is null and paused_at is not null group by partner) z on z.partner = p.id
+               order by p.name"#,
             now.as_millis(),
         );
         let states =

@@ -173,7 +173,7 @@ impl PartnerCenter {
                     error
                 }
                 Err(error) => {
-                    may_have_arrived |= !matches!(error, Error::Unreachable(_));
+                    may_have_arrived |= !matches!(error, Error::Unreachable(_) | Error::NoDescriptor);
                     error
                 }
             };

@@ -16,6 +16,7 @@ use crate::api_error::ApiError;
 use crate::error::Error;
 use crate::http::{Body, Failure, Http, Reply, SetupError, join_segments};
 use crate::json::{Json, Object};
+use vetwatch_core::descriptors;
 use vetwatch_core::redact::Known;
 
 /// Lifetime of a token that does not name one, and the longest that is accepted.
@@ -131,6 +132,7 @@ impl Login {
         let reply =
             self.http.send(request, Body::Whole(BODY_MAX_BYTES), until).await.map_err(|failure| match failure {
                 Failure::TimedOut => TokenDenied::failed("the login server did not answer in time"),
+                Failure::NoDescriptor => TokenDenied::failed(descriptors::NONE_LEFT),
                 Failure::Unreachable(why) => TokenDenied::failed(format!("the login server cannot be reached: {why}")),
                 Failure::Broken(why) => TokenDenied::failed(format!("the login server's answer broke off: {why}")),
             })?;

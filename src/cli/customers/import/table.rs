@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use uuid::Uuid;
 
-use crate::cli::customers::add::{EXAMPLE_ID, guid, is_tag};
+use crate::cli::customers::add::{EXAMPLE_ID, guid, is_tag, spelled};
 use crate::store::customers::ImportedCustomer;
 
 /// The possible columns; only the first one is required.
@@ -56,9 +56,25 @@ impl<R: Read> Table<R> {
         if !reader.read_byte_record(&mut record).map_err(broken)? {
             return Err(Problem::Line { line: 1, why: format!("the file is empty; {}", names_of_columns()) });
         }
-        let line = line_of(&mut reader, &record);
+        let mut line = line_of(&mut reader, &record);
+        // Excel's own line before the first one. Its separator must be the one that is read here.
+        let said = record.iter().next().unwrap_or_default().trim_ascii();
+        if let Some(separator) = said.strip_prefix(b"sep=").or_else(|| said.strip_prefix(b"SEP=")) {
+            // `sep=,` is itself cut at its comma.
+            if !separator.is_empty() || record.len() != 2 {
+                let separator = String::from_utf8_lossy(separator);
+                let why = format!(
+                    "cells are separated by commas, and this line says \"{separator}\": save the file with commas"
+                );
+                return Err(Problem::Line { line, why });
+            }
+            if !reader.read_byte_record(&mut record).map_err(broken)? {
+                return Err(Problem::Line { line, why: format!("the file is empty; {}", names_of_columns()) });
+            }
+            line = line_of(&mut reader, &record);
+        }
         let places = places(&record).map_err(|why| Problem::Line { line, why })?;
-        Ok(Self { reader, width: record.len(), record, places })
+        Ok(Self { reader, width: places.1, record, places: places.0 })
     }
 
     /// Returns the next row, `None` at the end. Rows of only empty cells, which spreadsheets leave behind, are skipped.
@@ -76,7 +92,12 @@ impl<R: Read> Table<R> {
     }
 
     fn row(&self, line: u64) -> Result<Row, Vec<String>> {
-        if self.record.len() != self.width {
+        // Spreadsheets leave empty cells at the end of a line. A blank after a comma is a sign that the comma is a name's.
+        let is_empty = |cell: &[u8]| cell.trim_ascii().is_empty();
+        let only_empty_more = self.record.len() > self.width
+            && self.record.iter().skip(self.width).all(is_empty)
+            && !self.record.iter().any(|cell| cell.starts_with(b" ") && !is_empty(cell));
+        if self.record.len() != self.width && !only_empty_more {
             let (seen, wanted) = (self.record.len(), self.width);
             let advice = if seen > wanted { ": a cell that holds a comma is written in double quotes" } else { "" };
             return Err(vec![format!("{seen} cells where the first line has {wanted}{advice}")]);
@@ -99,6 +120,7 @@ impl<R: Read> Table<R> {
         match (guid, id) {
             (Some(guid), Some(id)) if wrong.is_empty() => {
                 let tags = tags.filter(|tags| !tags.is_empty());
+                let id = spelled(&id, guid);
                 Ok(Row { line, guid, customer: ImportedCustomer { id, name, domain, tags, contact } })
             }
             _ => Err(wrong),
@@ -135,11 +157,16 @@ fn split_tags(text: &str) -> Result<Vec<String>, String> {
     Ok(tags)
 }
 
-/// The position of each column, or all problems with their names.
-fn places(header: &ByteRecord) -> Result<[Option<usize>; COLUMNS.len()], String> {
-    let cells: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
-    if header.iter().next().is_some_and(|cell| cell.starts_with(b"\xFF\xFE") || cell.starts_with(b"\xFE\xFF")) {
+/// The position of each column and their number, without empty ones at the end; or all problems with their names.
+fn places(header: &ByteRecord) -> Result<([Option<usize>; COLUMNS.len()], usize), String> {
+    let mut cells: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
+    // With its mark, or with a zero byte in each letter.
+    let is_utf_16 = |cell: &[u8]| cell.starts_with(b"\xFF\xFE") || cell.starts_with(b"\xFE\xFF") || cell.contains(&0);
+    if header.iter().any(is_utf_16) {
         return Err("the file is UTF-16; save it as \"CSV UTF-8\"".into());
+    }
+    while cells.len() > 1 && cells.last().is_some_and(String::is_empty) {
+        cells.pop();
     }
     if let ([only], Some(separator)) = (cells.as_slice(), cells[0].chars().find(|c| matches!(c, ';' | '\t'))) {
         let name = if separator == ';' { "semicolons" } else { "tabs" };
@@ -163,7 +190,11 @@ fn places(header: &ByteRecord) -> Result<[Option<usize>; COLUMNS.len()], String>
     if places[0].is_none() {
         wrong.push("there is no column id".into());
     }
-    if wrong.is_empty() { Ok(places) } else { Err(format!("{}; {}", wrong.join("; "), names_of_columns())) }
+    if wrong.is_empty() {
+        Ok((places, cells.len()))
+    } else {
+        Err(format!("{}; {}", wrong.join("; "), names_of_columns()))
+    }
 }
 
 fn names_of_columns() -> String {

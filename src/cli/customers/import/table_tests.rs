@@ -77,7 +77,6 @@ fn a_line_that_is_wrong_says_all_that_is_wrong_with_it() {
         (format!(",{long},x,,"), "name is longer than 500 characters"),
         (",Contoso,,,".into(), "no tenant id"),
         ("contoso.example,,,,".into(), "\"contoso.example\" is not a tenant id"),
-        (format!("{{{A}}},,,,"), "is not a tenant id"),
     ] {
         let rows = read(format!("id,name,domain,tags,contact\n{line}\n{B},,,,\n"));
         assert_eq!(rows.len(), 2, "{rows:?}");
@@ -111,4 +110,37 @@ fn a_first_line_that_is_wrong_says_how_it_should_be() {
         assert!(rows.len() == 1 && rows[0].starts_with("1! ") && rows[0].contains(why), "{first:?}: {rows:?}");
     }
     assert!(read(b"\xFF\xFEi\0d\0\n\0")[0].contains("UTF-16"));
+}
+
+#[test]
+fn a_tenant_id_is_taken_in_braces_and_without_hyphens() {
+    let bare = A.replace('-', "");
+    for id in [format!("{{{A}}}"), bare.clone(), format!("{{{}}}", A.to_uppercase()), bare.to_uppercase()] {
+        let mut table = Table::open(format!("id\n{id}\n").into_bytes().leak() as &[u8]).unwrap();
+        let row = table.next().unwrap().unwrap();
+        assert!(row.customer.id.eq_ignore_ascii_case(A), "{id}: {}", row.customer.id);
+    }
+    for id in [format!("urn:uuid:{A}"), format!("{{{A}"), bare[1..].to_owned()] {
+        assert!(read(format!("id\n{id}\n"))[0].contains("is not a tenant id"), "{id}");
+    }
+}
+
+#[test]
+fn what_excel_leaves_in_a_file_is_understood_or_named() {
+    let good = [
+        format!("sep=,\r\nid,name\r\n{A},Contoso\r\n"),
+        format!("id,name,,\n{A},Contoso,,\n"),
+        format!("id,name\n{A},Contoso,,,\n"),
+    ];
+    for file in good {
+        let rows = read(file.clone());
+        assert!(rows.len() == 1 && rows[0].ends_with(": Contoso, -, -, -"), "{file:?}: {rows:?}");
+    }
+    assert!(read(format!("sep=;\nid;name\n{A};x\n"))[0].contains("this line says \";\": save the file with commas"));
+    assert!(read("sep=,\n")[0].contains("the file is empty"));
+    assert!(read(format!("id,name\n{A},Contoso,x\n"))[0].contains("3 cells where the first line has 2"));
+    let utf_16 = |order: fn(u16) -> [u8; 2]| -> Vec<u8> { "id,name\n".encode_utf16().flat_map(order).collect() };
+    for file in [utf_16(u16::to_le_bytes), utf_16(u16::to_be_bytes)] {
+        assert!(read(&file)[0].contains("the file is UTF-16"), "without a mark");
+    }
 }

@@ -366,3 +366,10 @@ fn the_secret_is_put_in_when_it_is_sent_and_for_nobody_who_guesses() {
         Template::parse("{{ secret }}".to_owned(), HeaderValue::from_static("application/json"), None).unwrap();
     assert!(!without.problems().is_empty(), "there is none to name");
 }
+
+#[test]
+fn the_output_is_bounded() {
+    let long = template("{% for a in range(2000) %}{{ '%1000s'|format('x') }}{% endfor %}").unwrap();
+    let flaw = long.render(&UnrenderedDelivery::new(ID, vec![event(EventType::Denied)], UTC)).unwrap_err();
+    assert_eq!(flaw.to_string(), "what comes out is larger than 1024 KiB");
+}
