@@ -30,7 +30,7 @@ const TRY_AGAIN: Outcome = Outcome::Retry { after: None };
 
 fn settings(port: u16, tls: Tls) -> EmailSettings {
     EmailSettings {
-        smtp: SmtpSettings { host: "localhost".to_owned(), port, tls, login: None, ca_file: None },
+        smtp: SmtpSettings { host: "localhost".to_owned(), port, tls, hello: None, login: None, ca_file: None },
         from: "vetwatch <vetwatch@contoso.example>".parse().unwrap(),
         to: vec!["sales@contoso.example".parse().unwrap()],
         contact: ContactPolicy::No,

@@ -139,7 +139,14 @@ impl World {
     pub(crate) async fn customer(&mut self, name: &str) -> String {
         let id = self.unwatched_customer(name);
         let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
-        let new = NewCustomer { partner: "emea", id: &id, name: Some(name), domain: Some(&domain), tags: None };
+        let new = NewCustomer {
+            partner: "emea",
+            id: &id,
+            name: Some(name),
+            domain: Some(&domain),
+            tags: None,
+            contact: None,
+        };
         let mut tx = self.store.begin().await.expect("a transaction");
         tx.add_customer(new, self.clock.now()).await.expect("a customer");
         tx.commit().await.expect("a commit");

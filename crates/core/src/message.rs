@@ -17,6 +17,9 @@ use crate::event::{Event, EventData, EventPayload, EventType, OperationalNotice}
 use crate::text;
 use crate::time::Timestamp;
 
+/// The most figures of an event that a message shows.
+const MAX_FIGURES: usize = 20;
+
 /// The type of a message about several events.
 pub const DIGEST: &str = "vetting.digest";
 
@@ -63,6 +66,8 @@ pub struct Item {
     pub steps: Vec<String>,
     /// To Partner Center.
     pub link: Option<String>,
+    /// The customer's Microsoft ID; empty for an event about vetwatch.
+    pub customer_id: String,
     /// Facts for a person that follows it up.
     pub small: Vec<Fact>,
 }
@@ -126,6 +131,12 @@ impl Message {
     /// The message as plain text, with the headline first (after a note, or a test's). Over three events are in rows.
     #[must_use]
     pub fn text(&self) -> String {
+        self.text_with(Digest::of(self).as_ref())
+    }
+
+    /// The same with this digest, which may have been shortened, in place of its own.
+    #[must_use]
+    pub fn text_with(&self, digest: Option<&Digest>) -> String {
         let mut text = String::new();
         if self.test {
             text.push_str("THIS IS A TEST. Nothing has happened.\n\n");
@@ -133,7 +144,7 @@ impl Message {
         if let Some(note) = &self.note {
             push_lines(&mut text, [note, ""]);
         }
-        if let Some(digest) = Digest::of(self) {
+        if let Some(digest) = digest {
             push_lines(&mut text, [&self.subject]);
             digest.write_text(&mut text);
             return text;
@@ -203,7 +214,7 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
     };
     let title = text::line(&notice.summary, 200);
     let mut facts = vec![fact("When", time_format::moment(occurred_at))];
-    facts.extend(notice.figures.iter().map(|(name, value)| {
+    facts.extend(notice.figures.iter().take(MAX_FIGURES).map(|(name, value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         fact(text::line(&name.replace('_', " "), 60), text::line(&value, 300))
     }));
@@ -222,6 +233,7 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         facts,
         steps: Vec::new(),
         link: None,
+        customer_id: String::new(),
         small: vec![
             fact("Partner Center account", text::line(&data.partner, 80)),
             fact("Event", data.event_id.to_string()),

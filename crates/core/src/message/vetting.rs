@@ -33,6 +33,7 @@ pub(super) fn item(event: EventType, data: &EventData, change: &VettingChange, o
         facts: facts(event, data, change, occurred_at),
         steps: advice::steps(event, change),
         link: Some(link(&change.customer.id)),
+        customer_id: text::line(&change.customer.id, 80),
         small: small(data, change),
         title,
     }
