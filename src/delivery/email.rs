@@ -131,7 +131,10 @@ pub struct ProbeError {
 
 impl EmailChannel {
     #[must_use]
-    pub fn new(settings: EmailSettings) -> Self {
+    pub fn new(mut settings: EmailSettings) -> Self {
+        for mailbox in settings.to.iter_mut().chain([&mut settings.from]) {
+            address::make_ascii(mailbox);
+        }
         let auth = SmtpAuthenticator::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
         Self { settings, auth, deadline: DEADLINE, final_reply: FINAL_REPLY, kept: Arc::default() }
     }

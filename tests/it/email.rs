@@ -123,6 +123,23 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
 }
 
 #[tokio::test]
+async fn the_client_calls_itself_by_a_full_name_or_an_address() {
+    let said = async |hello: Option<&str>| {
+        let (port, server) = scripted("220 hello", &["250 localhost", "221 bye"]).await;
+        let mut settings = settings(port, Tls::None);
+        settings.smtp.hello = hello.map(str::to_owned);
+        drop(EmailChannel::new(settings).probe().await);
+        server.await.unwrap().remove(0)
+    };
+    assert_eq!(said(Some("vetwatch.contoso.example")).await, "EHLO vetwatch.contoso.example");
+    // Without one it depends on this machine, which may have no full name.
+    let usual = said(None).await;
+    let name = usual.strip_prefix("EHLO ").unwrap();
+    let is_literal = ["[127.0.0.1]", "[IPv6:::1]"].contains(&name);
+    assert!(is_literal || vetwatch::delivery::email::is_full_name(name), "{usual}");
+}
+
+#[tokio::test]
 async fn a_mail_over_implicit_tls_arrives() {
     let certificates = Certificates::new();
     let server = MailServer::secured("implicit", &certificates);

@@ -428,8 +428,8 @@ pub(crate) fn told(hook: &WebhookRequest) -> String {
 
 pub(crate) fn subject(mail: &Mail) -> String {
     let text = mail.text();
-    let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or("(none)");
-    subject.trim().to_owned()
+    let parsed = mail_parser::MessageParser::default().parse(text.as_bytes()).expect("a mail");
+    parsed.subject().unwrap_or("(none)").to_owned()
 }
 
 /// The plain text of a mail, decoded.

@@ -34,12 +34,19 @@ pub fn mailbox(text: &str) -> Result<Mailbox, AddressError> {
     if !email.user().is_ascii() {
         return Err(AddressError::LocalPart);
     }
-    if email.domain().is_ascii() {
-        return Ok(Mailbox { name, email });
+    let mut mailbox = Mailbox { name, email };
+    make_ascii(&mut mailbox);
+    if mailbox.email.to_string().is_ascii() { Ok(mailbox) } else { Err(AddressError::Invalid) }
+}
+
+/// Writes the domain as `xn--…`. One that is no domain stays as it is.
+pub(super) fn make_ascii(mailbox: &mut Mailbox) {
+    if !mailbox.email.domain().is_ascii()
+        && let Ok(url::Host::Domain(domain)) = url::Host::parse(mailbox.email.domain())
+        && let Ok(address) = Address::new(mailbox.email.user(), domain)
+    {
+        mailbox.email = address;
     }
-    let Ok(url::Host::Domain(domain)) = url::Host::parse(email.domain()) else { return Err(AddressError::Invalid) };
-    let email = Address::new(email.user(), domain).map_err(|_| AddressError::Invalid)?;
-    Ok(Mailbox { name, email })
 }
 
 /// What somebody wrote as a customer's contact.

@@ -218,8 +218,13 @@ impl Session {
         self.reply(answer, 2)
     }
 
-    /// `RCPT TO`.
+    /// `RCPT TO`. An address beyond ASCII is not sent: a server that reads it as bytes would reject the command rather
+    /// than the address, as it rejects clients that may not send at all.
     pub(super) async fn recipient(&mut self, to: &Address) -> Result<Reply, Failure> {
+        if !to.to_string().is_ascii() {
+            let text = "553 5.6.7 not sent: the address is not ASCII before the @";
+            return Err(Failure::Refused(Reply { code: 553, text: text.to_owned() }));
+        }
         let answer = self.smtp.command(Rcpt::new(to.clone(), Vec::new())).await;
         self.reply(answer, 2)
     }
