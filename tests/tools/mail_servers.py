@@ -290,7 +290,9 @@ class Exim(Server):
         shutil.chown(work / "spool", "Debian-exim", "Debian-exim")
         (work / "log").mkdir()
         shutil.chown(work / "log", "Debian-exim", "Debian-exim")
-        (work / "mailboxes").write_text("".join(f"{it}: x\n" for it in self.known))
+        # With another configuration than its own it gives up root's rights.
+        shutil.chown(self.mail, "Debian-exim", "Debian-exim")
+        (work / "mailboxes").write_text("".join(f"{it}: {it.split('@')[1]}/{it.split('@')[0]}\n" for it in self.known))
         (work / "exim.conf").write_text(f"""
 primary_hostname = mail.contoso.example
 exim_path = {self.root}/usr/sbin/exim4
@@ -314,6 +316,7 @@ acl_smtp_helo = helo
 acl_smtp_mail = mail
 acl_smtp_rcpt = rcpt
 acl_smtp_data = data
+deliver_drop_privilege = true
 never_users = root
 keep_environment = LD_LIBRARY_PATH
 domainlist local = contoso.example : {IDN}
@@ -361,10 +364,8 @@ begin transports
 box:
   driver = appendfile
   maildir_format
-  directory = {self.mail}/$domain/${{lookup {{$local_part@$domain}} lsearch {{{work}/mailboxes}} {{$local_part_data}}{{$local_part_data}}}}
+  directory = {self.mail}/${{lookup {{$local_part@$domain}} lsearch {{{work}/mailboxes}}}}
   create_directory
-  user = mailbox
-  group = mailbox
 
 begin retry
 * * F,1h,1m

@@ -176,15 +176,14 @@ async fn write(
 /// Names the contacts that get no mail, on standard error: the import has succeeded.
 fn report_contacts(contacts: &[UnusableContact]) {
     const MAX_SHOWN: usize = 20;
-    let mut notes = String::new();
-    for UnusableContact { line, contact, problem } in contacts.iter().take(MAX_SHOWN) {
-        notes += &format!(
-            "line {line}: contact: \"{}\" {problem}; it is stored, and gets no mail\n",
-            text::terminal(contact)
-        );
-    }
+    let shown = contacts.iter().take(MAX_SHOWN).map(|UnusableContact { line, contact, problem }| {
+        format!("line {line}: contact: \"{}\" {problem}; it is stored, and gets no mail\n", text::terminal(contact))
+    });
+    let mut notes: String = shown.collect();
     if contacts.len() > MAX_SHOWN {
-        notes += &format!("and {} more contacts that get no mail; --json lists them all\n", contacts.len() - MAX_SHOWN);
+        let more = contacts.len() - MAX_SHOWN;
+        let more = format!("and {more} more contacts that get no mail; --json lists them all\n");
+        notes.push_str(&more);
     }
     let _ = io::stderr().write_all(notes.as_bytes()); // as other errors about errors
 }

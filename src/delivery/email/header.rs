@@ -32,8 +32,8 @@ pub(super) fn to(recipients: &[Mailbox]) -> String {
     let written = recipients.iter().enumerate();
     let words: Vec<_> =
         written.flat_map(|(n, mailbox)| mailbox_words(mailbox, if n == last { "" } else { "," })).collect();
-    let list = folded("To", &words);
-    if list.len() > MAX_RECIPIENTS_BYTES { "undisclosed-recipients:;".to_owned() } else { list }
+    let value = folded("To", &words);
+    if value.len() > MAX_RECIPIENTS_BYTES { "undisclosed-recipients:;".to_owned() } else { value }
 }
 
 /// The mail with another `To`, as of now: the endpoint's recipients may have changed since it was rendered.

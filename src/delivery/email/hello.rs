@@ -29,6 +29,9 @@ fn choose(name: Option<&str>, local: IpAddr) -> ClientId {
     }
 }
 
+/// `AI_CANONNAME` of `getaddrinfo`.
+const CANONICAL_NAME: i32 = 2;
+
 async fn full_name() -> Option<String> {
     if let Some(known) = FULL_NAME.get() {
         return Some(known.clone());
@@ -44,7 +47,6 @@ fn look_up() -> Option<String> {
     if is_full(&name) {
         return Some(name);
     }
-    const CANONICAL_NAME: i32 = 2; // AI_CANONNAME
     let hints = dns_lookup::AddrInfoHints { flags: CANONICAL_NAME, ..dns_lookup::AddrInfoHints::default() };
     let found = dns_lookup::getaddrinfo(Some(&name), None, Some(hints)).ok()?;
     found.filter_map(Result::ok).filter_map(|address| address.canonname).find(|name| is_full(name))

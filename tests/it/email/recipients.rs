@@ -132,7 +132,7 @@ async fn many_recipients_get_the_mail_in_transactions_of_a_hundred_under_one_id(
     );
     let received = server.received();
     assert_eq!(received.iter().map(|mail| mail.to().len()).collect::<Vec<_>>(), [99, 100, 50]);
-    assert!(received.iter().all(|mail| mail.text() == received[0].text()), "one mail, whoever gets it");
+    assert!(received.iter().all(|mail| mail.text() == received[0].text()), "one mail, for all of them");
     let mail = parse_mail(&received[0].file);
     assert_eq!(mail["to"].as_array().unwrap().len(), 250);
     assert!(received[0].text().lines().all(|line| line.len() <= 78 || !line.contains(", ")), "not folded");
@@ -155,7 +155,7 @@ async fn a_crash_between_two_transactions_repeats_the_mail_to_nobody() {
         };
         tokio::select! {
             () = hangs => {}
-            _ = delivering => panic!("the second transaction hangs"),
+            () = delivering => panic!("the second transaction hangs"),
         }
     }
     let row = "select json_array_length(json_group_array(key)), sum(value like '5%'),
