@@ -410,6 +410,7 @@ client_id = "{CLIENT}"
 api_url = "{api}"
 login_url = "{api}"
 customers = "manual"
+requests_per_minute = 60000
 [partner.credential]
 kind = "client-secret"
 client_secret_file = "client-secret"
