@@ -7,7 +7,6 @@ mod args;
 mod backoff;
 pub(crate) mod check; // the configuration's tests look for secrets in its summary
 mod context;
-mod csv;
 mod customers;
 mod demo;
 mod explain;

@@ -31,7 +31,7 @@ use std::time::Duration;
 use crate::attention::look::Scope;
 use crate::calendar::{Calendar, Reminders};
 use crate::delivery::chat::ChatSettings;
-use crate::delivery::email::EmailSettings;
+use crate::delivery::email::{self, EmailSettings};
 use crate::delivery::retry;
 use crate::delivery::route::Routes;
 use crate::delivery::webhook::{Template, WebhookSettings};
@@ -133,7 +133,7 @@ impl EndpointKind {
     #[must_use]
     pub const fn reach(&self) -> (u32, bool) {
         match self {
-            Self::Email(_) => (500, true),
+            Self::Email(_) => (email::MAX_EVENTS, true),
             // A webhook with a template is mostly another chat.
             Self::Webhook(webhook) => (webhook.max_events, webhook.template.is_some()),
             Self::Chat(chat) => (chat.service.max_events, true),

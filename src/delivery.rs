@@ -13,10 +13,10 @@ pub use vetwatch_core::{egress_policy, message, quiet_hours, retry, routing as r
 
 pub use dispatcher::{Dispatcher, Round};
 pub use outbox::enqueue;
-pub use sender::Sender;
+pub use sender::{Neighbour, Sender};
 
 use self::message::{Message, time_format};
-use crate::store::{ClaimedDelivery, Rendered, UnrenderedDelivery};
+use crate::store::{ClaimedDelivery, Rendered, Store, UnrenderedDelivery};
 use crate::time::Timestamp;
 
 /// The kinds of endpoints. An enum, so that the compiler finds every `match` when one is added.
@@ -59,10 +59,11 @@ impl Channel {
         }
     }
 
-    /// Makes one attempt. Ends within the channel's deadline, whatever the server does.
-    pub async fn deliver(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
+    /// Makes one attempt. Ends within the channel's deadline, whatever the server does. `store` gets the final
+    /// replies that are known before the attempt ends.
+    pub async fn deliver(&self, due: &ClaimedDelivery, now: Timestamp, store: Option<&Store>) -> AttemptResult {
         match self {
-            Self::Email(channel) => channel.deliver(due).await,
+            Self::Email(channel) => channel.deliver_and_save(due, now, store).await,
             Self::Webhook(channel) => channel.deliver(due, now).await,
             Self::Chat(channel) => channel.deliver(due, now).await,
         }

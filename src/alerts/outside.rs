@@ -85,7 +85,7 @@ impl Outside {
             let id = Uuid::now_v7();
             let message = channel.render(&UnrenderedDelivery::new(id, vec![event.clone()], zone), now);
             let delivery = ClaimedDelivery::without_row(id, message.message);
-            match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(&delivery, now)).await {
+            match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(&delivery, now, None)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {
                     accepted = true;
                     warn!(

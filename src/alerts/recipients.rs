@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Alert, Alerter, enqueue};
+use crate::delivery::email::address::Contact;
 use crate::event::EventType;
 use crate::store::{self, PartnerRow, Refusal};
 use crate::time::Timestamp;
@@ -25,7 +26,11 @@ impl Alerter {
             let own = self.recipients.get(&refused.endpoint);
             let is_own = own.is_some_and(|own| own.contains(&refused.address.to_lowercase()));
             // Of an unconfigured endpoint it is unknown whether the address is still wanted.
-            if is_own || own.is_none() || refused.is_contact {
+            let is_contact = |contact: &String| {
+                let addresses = Contact::parse(contact).addresses;
+                addresses.iter().any(|known| known.to_string().eq_ignore_ascii_case(&refused.address))
+            };
+            if is_own || own.is_none() || refused.contacts.iter().any(is_contact) {
                 endpoints.push(refused.endpoint);
             } else {
                 let mut tx = self.store.begin().await?;

@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::cli::lookup::{self, Scope};
 use crate::cli::output::{Column, Output};
 use crate::cli::time_args::{self, Since};
-use crate::cli::{Context, Exit, Failure, csv, status};
+use crate::cli::{Context, Exit, Failure, status};
 use crate::store::reports::{TransitionFilter, TransitionRow};
+use vetwatch_core::csv;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

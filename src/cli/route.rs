@@ -14,7 +14,7 @@ use crate::cli::time_args::Since;
 use crate::cli::{Context, Exit, Failure, lookup};
 use crate::config::{Config, EndpointKind};
 use crate::daemon;
-use crate::delivery::email::contact_address;
+use crate::delivery::email::address::Contact;
 use crate::delivery::message::sample;
 use crate::delivery::route::{RoutingInput, Target};
 use crate::event::{CustomerRef, Event, EventPayload, EventType};
@@ -109,8 +109,11 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
         let refused_by = route.filter.first_mismatch(&matter);
         Taken { route: &route.name, takes: refused_by.is_none(), refused_by }
     });
-    let targets =
-        if muted { Vec::new() } else { config.routes.targets_for(&matter, contact_address(&contact).as_deref(), now) };
+    let targets = if muted {
+        Vec::new()
+    } else {
+        config.routes.targets_for(&matter, Contact::parse(&contact).recipient().as_deref(), now)
+    };
     let answer = Answer {
         event: event.kind.as_str(),
         at: now,

@@ -10,7 +10,8 @@ use url::Url;
 use super::section::Section;
 use super::values::{self, did_you_mean, quote};
 use super::{EndpointKind, EndpointSettings, address, chat, credential, http, template};
-use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls};
+use crate::delivery::email::address::{AddressError, is_same, mailbox as mail_address};
+use crate::delivery::email::{EmailSettings, Login, LoginBy, SmtpSettings, Tls, is_full_name};
 use crate::delivery::route::{ContactPolicy, EndpointProfile, Fallback};
 use crate::delivery::webhook::{MAX_EVENTS, MAX_EVENTS_WITH_TEMPLATE, SigningSecret, WebhookSettings};
 use crate::partner_center::{Application, Audience};
@@ -85,7 +86,32 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
         section.warning("password_file", text);
     }
     let ca_file = http::authorities(&mut section);
-    Some(SmtpSettings { host: host?, port, tls, login, ca_file })
+    let hello = section.parsed("hello", hello);
+    Some(SmtpSettings { host: host?, port, tls, hello, login, ca_file })
+}
+
+/// The client's name in EHLO: a full host name, or an address literal.
+fn hello(text: &str) -> Result<String, String> {
+    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(literal) = literal {
+        let address = literal
+            .strip_prefix("IPv6:")
+            .map_or_else(|| literal.parse().map(IpAddr::V4).ok(), |address| address.parse().map(IpAddr::V6).ok());
+        return address
+            .map(|_| text.to_owned())
+            .ok_or_else(|| format!("{} is no address literal such as [192.0.2.1] or [IPv6:2001:db8::1]", quote(text)));
+    }
+    let name = match url::Host::parse(text) {
+        Ok(url::Host::Domain(name)) if !text.is_ascii() => name,
+        _ => text.to_owned(),
+    };
+    if is_full_name(&name) {
+        return Ok(name);
+    }
+    Err(format!(
+        "{} is no full host name such as vetwatch.contoso.example; many mail servers refuse others",
+        quote(text)
+    ))
 }
 
 /// Reads the login. `None` if there is none, or it is invalid, which was reported.
@@ -240,11 +266,8 @@ fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) 
     let texts = section.non_empty_strings("to");
     let mut to: Vec<Mailbox> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        let same = |known: &&Mailbox, new: &Mailbox| {
-            known.email.to_string().to_lowercase() == new.email.to_string().to_lowercase()
-        };
         match mailbox(text) {
-            Ok(new) if to.iter().any(|known| same(&known, &new)) => {
+            Ok(new) if to.iter().any(|known| is_same(&known.email, &new.email)) => {
                 section.problem(&format!("to[{index}]"), format!("{} is named twice", new.email));
             }
             Ok(new) => to.push(new),
@@ -255,9 +278,9 @@ fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) 
 }
 
 fn mailbox(text: &str) -> Result<Mailbox, String> {
-    text.parse().map_err(|_| {
-        let several = if text.matches('@').count() > 1 { ": each address is an entry of its own" } else { "" };
-        format!("{} is no mail address such as sales@contoso.example{several}", quote(text))
+    mail_address(text).map_err(|error| {
+        let several = error == AddressError::Invalid && text.matches('@').count() > 1;
+        format!("{} {error}{}", quote(text), if several { ": each address is an entry of its own" } else { "" })
     })
 }
 

@@ -12,11 +12,11 @@ use crate::activity_log::{ActivityLog, ScanInProgress};
 use crate::alerts::{Alerter, Outside};
 use crate::calendar::Reminders;
 use crate::clock_watch::ClockWatch;
-use crate::config::{Config, EndpointKind};
+use crate::config::{Config, EndpointKind, EndpointSettings};
 use crate::customer_sync::CustomerSync;
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
-use crate::delivery::{Channel, Dispatcher, Sender, email::EmailChannel, webhook::WebhookChannel};
+use crate::delivery::{Channel, Dispatcher, Neighbour, Sender, email::EmailChannel, webhook::WebhookChannel};
 use crate::descriptors;
 use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
 use crate::poller::{Flight, Poller, RecentPolls, Shares};
@@ -54,6 +54,8 @@ pub async fn assemble(
 ) -> Result<Parts, Error> {
     let routes = Arc::new(config.routes.clone());
     let clock_watch = Arc::new(ClockWatch::new(&**clock));
+    let pokes: BTreeMap<String, Arc<Notify>> =
+        config.endpoints.iter().map(|endpoint| (endpoint.name.clone(), Arc::new(Notify::new()))).collect();
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
         let sender = Sender {
@@ -63,10 +65,11 @@ pub async fn assemble(
             store: store.clone(),
             clock: clock.clone(),
             settings: endpoint.fingerprint(),
+            neighbours: neighbours(config, endpoint, &pokes),
             stop: stop.clone(),
         };
         let dispatcher = Dispatcher::new(sender, routes.clone());
-        endpoints.push(EndpointParts { dispatcher, poke: Arc::new(Notify::new()) });
+        endpoints.push(EndpointParts { dispatcher, poke: pokes[&endpoint.name].clone() });
     }
     let reminders = Arc::new(config.reminders.clone());
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
@@ -105,6 +108,21 @@ pub fn channel(kind: &EndpointKind, clock: &Arc<dyn Clock>) -> Channel {
         EndpointKind::Webhook(settings) => Channel::Webhook(WebhookChannel::new(settings.clone())),
         EndpointKind::Chat(settings) => Channel::Chat(ChatChannel::new(settings.clone())),
     }
+}
+
+/// The other endpoints on the same mail server.
+fn neighbours(config: &Config, endpoint: &EndpointSettings, pokes: &BTreeMap<String, Arc<Notify>>) -> Vec<Neighbour> {
+    let server = |endpoint: &EndpointSettings| match &endpoint.kind {
+        EndpointKind::Email(email) => Some((email.smtp.host.to_lowercase(), email.smtp.port)),
+        EndpointKind::Webhook(_) | EndpointKind::Chat(_) => None,
+    };
+    let own = server(endpoint);
+    let others =
+        config.endpoints.iter().filter(|other| other.name != endpoint.name && own.is_some() && server(other) == own);
+    let neighbour = |other: &EndpointSettings| {
+        Some(Neighbour { endpoint: other.name.clone(), poke: pokes.get(&other.name)?.clone() })
+    };
+    others.filter_map(neighbour).collect()
 }
 
 fn credentials(settings: &PartnerSettings) -> Vec<Credential> {

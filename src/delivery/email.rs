@@ -1,8 +1,11 @@
 //! Mail over SMTP: one session per mail, with a separate reply for each recipient.
 
+pub mod address;
 mod attempt;
 mod compose;
 mod auth;
+mod header;
+mod hello;
 mod replies;
 mod session;
 mod stream;
@@ -12,12 +15,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lettre::address::Address;
 use lettre::message::Mailbox;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
+use self::address::{Contact, is_same};
 use self::attempt::{Attempt, too_late};
 use self::auth::SmtpAuthenticator;
+pub use self::hello::is_full as is_full_name;
 use self::session::{Failure, Session, Step};
 use crate::delivery::AttemptResult;
 use crate::delivery::route::ContactPolicy;
@@ -31,6 +37,8 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// Deadline for the message and the reply to its final dot: a server that is cut off here may well have accepted it,
 /// and would get it twice (RFC 5321 4.5.3.2.6).
 const FINAL_REPLY: Duration = Duration::from_mins(10);
+/// The most events in one mail: their list fits into [`compose::MAX_MAIL_BYTES`].
+pub const MAX_EVENTS: u32 = 100;
 /// How long an idle session is kept for the next mail.
 const KEEP_IDLE_FOR: Duration = Duration::from_secs(20);
 
@@ -40,6 +48,8 @@ pub struct SmtpSettings {
     pub host: String,
     pub port: u16,
     pub tls: Tls,
+    /// What the client calls itself; `None`: the host's full name, or the address that it connects from.
+    pub hello: Option<String>,
     pub login: Option<Login>,
     /// A PEM file, trusted beside the system's roots.
     pub ca_file: Option<PathBuf>,
@@ -119,15 +129,12 @@ pub struct ProbeError {
     pub at_login: bool,
 }
 
-/// The address in what somebody wrote as a customer's contact: `Jan <jan@contoso.example>`, `jan@contoso.example`.
-#[must_use]
-pub fn contact_address(contact: &str) -> Option<String> {
-    contact.trim().parse::<Mailbox>().ok().map(|mailbox| mailbox.email.to_string())
-}
-
 impl EmailChannel {
     #[must_use]
-    pub fn new(settings: EmailSettings) -> Self {
+    pub fn new(mut settings: EmailSettings) -> Self {
+        for mailbox in settings.to.iter_mut().chain([&mut settings.from]) {
+            address::make_ascii(mailbox);
+        }
         let auth = SmtpAuthenticator::new(settings.smtp.login.as_ref(), Arc::new(SystemClock));
         Self { settings, auth, deadline: DEADLINE, final_reply: FINAL_REPLY, kept: Arc::default() }
     }
@@ -158,14 +165,12 @@ impl EmailChannel {
         compose::mail(&self.settings.from, &to, delivery, now)
     }
 
-    /// The endpoint's own recipients, and the customer's contact unless it is one of them.
+    /// The endpoint's own recipients, and those of the customer's contact that are none of them.
     fn recipients(&self, contact: Option<&str>) -> impl Iterator<Item = Mailbox> {
-        let contact = contact.and_then(|contact| contact.parse::<Mailbox>().ok());
-        let same = |one: &Mailbox, other: &Mailbox| {
-            one.email.to_string().to_lowercase() == other.email.to_string().to_lowercase()
-        };
-        let contact = contact.filter(|contact| !self.settings.to.iter().any(|to| same(to, contact)));
-        self.settings.to.iter().cloned().chain(contact)
+        let contact = contact.map(Contact::parse).unwrap_or_default().addresses;
+        let is_own = |address: &Address| self.settings.to.iter().any(|to| is_same(&to.email, address));
+        let contacts = contact.into_iter().filter(move |address| !is_own(address)).map(Mailbox::from);
+        self.settings.to.iter().cloned().chain(contacts)
     }
 
     /// Gets the token for the login and describes the result; `None` if none is needed. No mail is sent.
@@ -226,18 +231,18 @@ impl EmailChannel {
 
     /// A session in which the sender was accepted: the idle one, or a new one if that fails in any way. A server may
     /// well reject further mails on an old connection.
-    async fn session_with_sender(&self, attempt: &mut Attempt, international: bool) -> Result<Session, Failure> {
+    async fn session_with_sender(&self, attempt: &mut Attempt<'_>) -> Result<Session, Failure> {
         let from = &self.settings.from.email;
         if let Some(mut session) = self.take_idle()
             && session.is_alive().await
-            && session.sender(from, international).await.is_ok()
+            && session.sender(from).await.is_ok()
         {
             attempt.step = Step::Sender;
             return Ok(session);
         }
         let mut session = self.auth.open(&self.settings.smtp, &mut attempt.step).await?;
         attempt.step = Step::Sender;
-        session.sender(from, international).await?;
+        session.sender(from).await?;
         Ok(session)
     }
 

@@ -1,5 +1,6 @@
 //! Enqueues events for the endpoints that the routes choose.
 
+use crate::delivery::email::address::Contact;
 use crate::delivery::route::{Routes, RoutingInput};
 use crate::event::Event;
 use crate::store::{self, WriteTx};
@@ -15,7 +16,7 @@ pub async fn enqueue(
     exclude_endpoint: Option<&str>,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
-    let contact = super::email::contact_address(contact);
+    let contact = Contact::parse(contact).recipient();
     let targets = routes.targets_for(&RoutingInput::from(event), contact.as_deref(), now);
     let mut count = 0;
     for target in targets.iter().filter(|target| Some(target.endpoint) != exclude_endpoint) {

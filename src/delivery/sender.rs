@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -22,6 +23,14 @@ const STORE_GRACE: Duration = Duration::from_secs(2);
 /// After this many failures in a row even a reachable endpoint backs off.
 const FAILURES_TO_BACK_OFF: u32 = 3;
 
+/// An endpoint on the same server: it fails and comes back with this one.
+#[derive(Debug, Clone)]
+pub struct Neighbour {
+    pub endpoint: String,
+    /// Wakes its loop.
+    pub poke: Arc<Notify>,
+}
+
 pub struct Sender {
     pub endpoint: String,
     pub channel: Channel,
@@ -31,6 +40,8 @@ pub struct Sender {
     /// A digest of the endpoint's settings, without secrets: a paused endpoint is resumed when it changes, and what its
     /// template failed on is forgotten.
     pub settings: String,
+    /// Other endpoints on the same mail server.
+    pub neighbours: Vec<Neighbour>,
     /// No new attempt begins once this is cancelled.
     pub stop: CancellationToken,
 }
@@ -61,11 +72,13 @@ impl Sender {
     }
 
     async fn attempt(&self, due: &ClaimedDelivery, now: Timestamp) -> AttemptResult {
-        tokio::time::timeout(DEADLINE, self.channel.deliver(due, now)).await.unwrap_or_else(|_| AttemptResult {
-            outcome: Outcome::Unconfirmed,
-            detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
-            // None in this attempt: those of earlier ones are recorded already.
-            final_replies: BTreeMap::new(),
+        tokio::time::timeout(DEADLINE, self.channel.deliver(due, now, Some(&self.store))).await.unwrap_or_else(|_| {
+            AttemptResult {
+                outcome: Outcome::Unconfirmed,
+                detail: format!("no end within {}", humantime::format_duration(DEADLINE)),
+                // None in this attempt: those of earlier ones are recorded already.
+                final_replies: BTreeMap::new(),
+            }
         })
     }
 
@@ -124,6 +137,9 @@ impl Sender {
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
         self.record_endpoint(&mut tx, due, result, &state, now).await?;
         tx.commit().await?;
+        if result.outcome == Outcome::Accepted {
+            self.neighbours.iter().for_each(|neighbour| neighbour.poke.notify_one());
+        }
         self.log(due, result, next);
         Ok(())
     }
@@ -165,7 +181,13 @@ impl Sender {
                 tx.endpoint_answered(name, due, now).await?;
                 let accepted =
                     result.outcome == Outcome::Accepted || result.final_replies.values().any(|reply| took(reply));
-                if accepted { tx.endpoint_accepted(name, now).await } else { Ok(()) }
+                if !accepted {
+                    return Ok(());
+                }
+                for neighbour in &self.neighbours {
+                    tx.probe_neighbour(name, &neighbour.endpoint, now).await?;
+                }
+                tx.endpoint_accepted(name, now).await
             }
             Outcome::Unconfirmed => tx.endpoint_unconfirmed(name, due, &result.detail, now).await,
             Outcome::Blocked | Outcome::Retry { .. } if state.alone => tx.schedule_probe(name, state.probe_at).await,

@@ -18,6 +18,7 @@ pub struct NewCustomer<'a> {
     pub name: Option<&'a str>,
     pub domain: Option<&'a str>,
     pub tags: Option<&'a [String]>,
+    pub contact: Option<&'a str>,
 }
 
 /// The result of [`WriteTx::add_customer`].
@@ -64,13 +65,13 @@ impl WriteTx {
     /// Adds a customer, due now. One that is watched already is only renamed and tagged; one that was removed gets a
     /// new row, without its history. Creates the partner if it is new.
     pub async fn add_customer(&mut self, customer: NewCustomer<'_>, now: Timestamp) -> Result<Added, Error> {
-        let NewCustomer { partner, id, name, domain, tags } = customer;
+        let NewCustomer { partner, id, name, domain, tags, contact } = customer;
         let customer = ImportedCustomer {
             id: id.to_owned(),
             name: name.map(str::to_owned),
             domain: domain.map(str::to_owned),
             tags: tags.map(<[String]>::to_vec),
-            contact: None,
+            contact: contact.map(str::to_owned),
         };
         let doing = |error: Error| error.while_doing("add a customer");
         let partner = self.partner(partner, now).await.map_err(doing)?.id;
@@ -253,6 +254,7 @@ mod tests {
         name: None,
         domain: None,
         tags: None,
+        contact: None,
     };
 
     async fn add(store: &Store, customer: NewCustomer<'_>) -> Added {

@@ -44,6 +44,21 @@ impl WriteTx {
         .await
     }
 
+    /// Has `neighbour` probed now if it is backing off: `endpoint`, on the same server, accepts messages again. Only once
+    /// for each backoff, so that one which fails for a reason of its own keeps its pauses. Called before
+    /// [`endpoint_accepted`](Self::endpoint_accepted).
+    pub async fn probe_neighbour(&mut self, endpoint: &str, neighbour: &str, now: Timestamp) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "update endpoint set probe_at = ?3
+             where name = ?2 and closed_since is not null and probe_at > ?3
+               and closed_since >= coalesce((select last_accepted_at from endpoint where name = ?1), closed_since)",
+            endpoint,
+            neighbour,
+            now.as_millis()
+        ))
+        .await
+    }
+
     /// Records that the endpoint accepted a message.
     pub async fn endpoint_accepted(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
         self.run(sqlx::query!("update endpoint set last_accepted_at = ?2 where name = ?1", endpoint, now.as_millis()))

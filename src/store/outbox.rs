@@ -27,7 +27,7 @@ pub struct ClaimedDelivery {
     pub retry_index: u32,
     /// What every attempt sends.
     pub message: String,
-    /// The customer's contact, a further recipient.
+    /// The addresses of the customer's contact, further recipients.
     pub recipient: Option<String>,
     /// The final reply of each recipient that has one.
     pub final_replies: BTreeMap<String, String>,
@@ -48,7 +48,7 @@ pub struct UnrenderedDelivery {
     pub id: Uuid,
     /// In the order in which they occurred.
     pub events: Vec<Event>,
-    /// The customer's contact, a further recipient.
+    /// The addresses of the customer's contact, further recipients.
     pub recipient: Option<String>,
     pub failover_from: Option<FailoverFrom>,
     /// In which people read its times.
@@ -396,6 +396,37 @@ impl WriteTx {
         Ok((Timestamp::from_millis(row.first_due_at), u32::try_from(row.failures).unwrap_or(u32::MAX)))
     }
 
+    /// Stores the final replies so far of an open attempt.
+    pub async fn save_replies(
+        &mut self,
+        due: &ClaimedDelivery,
+        replies: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.note_refusals(due, replies, now.as_millis()).await?;
+        self.run(sqlx::query!(
+            "update delivery set final_replies = ?2 where sequence = ?1 and attempts = ?3",
+            due.sequence,
+            json(replies)?,
+            due.attempt
+        ))
+        .await
+    }
+
+    /// The rejections in `all`. Stores them if there are more than before the attempt.
+    async fn note_refusals<'r>(
+        &mut self,
+        due: &ClaimedDelivery,
+        all: &'r BTreeMap<String, String>,
+        now: i64,
+    ) -> Result<BTreeMap<&'r String, &'r String>, Error> {
+        let refusals: BTreeMap<_, _> = all.iter().filter(|(_, reply)| !took(reply)).collect();
+        if refusals.keys().any(|recipient| !due.final_replies.contains_key(*recipient)) {
+            self.save_refusals(&due.id.to_string(), &refusals, now).await?;
+        }
+        Ok(refusals)
+    }
+
     /// Ends an attempt and updates its delivery in one transaction. A success always counts; a failure only if no later
     /// attempt has begun.
     pub async fn finish(
@@ -422,10 +453,7 @@ impl WriteTx {
         .await?;
         let mut all = due.final_replies.clone();
         all.extend(result.final_replies.clone());
-        let refusals: BTreeMap<_, _> = all.iter().filter(|(_, reply)| !took(reply)).collect();
-        if result.final_replies.values().any(|reply| !took(reply)) {
-            self.save_refusals(&id, &refusals, now).await?;
-        }
+        let refusals = self.note_refusals(due, &all, now).await?;
         let refusals: Vec<_> = refusals.iter().map(|(recipient, reply)| format!("{recipient}: {reply}")).collect();
         let all = json(&all)?;
         match decision {

@@ -9,14 +9,14 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub endpoint: String,
-    /// As spelled in the endpoint's configuration or the customer's contact.
+    /// As in the endpoint's configuration or the customer's contact; its domain is ASCII.
     pub address: String,
     pub messages: i64,
     /// The reply to the newest of them, and its delivery id.
     pub reply: String,
     pub delivery: String,
-    /// It is a customer's contact.
-    pub is_contact: bool,
+    /// The contacts, as now, of the customers that these messages are about, if the messages went to a contact.
+    pub contacts: Vec<String>,
 }
 
 /// A message that a recipient rejected for good, not reported yet.
@@ -33,26 +33,42 @@ impl Store {
     pub async fn refused_recipients(&self) -> Result<Vec<Refused>, Error> {
         let rows = sqlx::query!(
             // With a single max(), SQLite takes bare columns from the row that holds it.
-            r#"select d.endpoint as "endpoint!: String", cast(r.key as text) as "address!: String", cast(r.value as text) as "reply!: String",
-                      d.id as "delivery!: String", max(d.sequence) as "newest!: i64", count(*) as "messages!: i64",
-                      sum(d.recipient is not null and instr(lower(d.recipient), lower(r.key)) > 0
-                          and exists (select 1 from customer c
-                                      where c.contact = d.recipient and c.contact <> '' and c.removed_at is null)) > 0 as "is_contact!: bool"
-               from delivery d, json_each(d.refused) r
-               where d.refused <> '{}' and d.state <> 'dead'
-                 and exists (select 1 from delivery_event de join event e on e.id = de.event
-                             where de.delivery = d.id and e.test = 0)
-               group by d.endpoint, r.key order by d.endpoint, r.key"#
+            r#"with refusal as (
+                 select d.endpoint, d.id, d.sequence, cast(r.key as text) as address, cast(r.value as text) as reply,
+                        case when d.recipient is not null then
+                          (select c.contact from delivery_event de join event e on e.id = de.event
+                           join customer c on c.id = e.customer
+                           where de.delivery = d.id and c.removed_at is null limit 1) end as contact
+                 from delivery d, json_each(d.refused) r
+                 where d.refused <> '{}' and d.state <> 'dead'
+                   and exists (select 1 from delivery_event de join event e on e.id = de.event
+                               where de.delivery = d.id and e.test = 0))
+               select endpoint as "endpoint!: String", address as "address!: String", reply as "reply!: String",
+                      id as "delivery!: String", max(sequence) as "newest!: i64", count(*) as "messages!: i64",
+                      contact as "contact: String"
+               from refusal group by endpoint, address, contact order by endpoint, address, max(sequence)"#
         );
-        let refused = rows.fetch_all(&self.read).await?.into_iter().map(|row| Refused {
-            endpoint: row.endpoint,
-            address: row.address,
-            messages: row.messages,
-            reply: row.reply,
-            delivery: row.delivery,
-            is_contact: row.is_contact,
-        });
-        Ok(refused.collect())
+        let mut all: Vec<Refused> = Vec::new();
+        for row in rows.fetch_all(&self.read).await? {
+            let contacts = row.contact.into_iter().collect();
+            let new = Refused {
+                endpoint: row.endpoint,
+                address: row.address,
+                messages: row.messages,
+                reply: row.reply,
+                delivery: row.delivery,
+                contacts,
+            };
+            match all.last_mut().filter(|last| (&last.endpoint, &last.address) == (&new.endpoint, &new.address)) {
+                Some(last) => {
+                    last.messages += new.messages;
+                    last.contacts.extend(new.contacts);
+                    (last.reply, last.delivery) = (new.reply, new.delivery);
+                }
+                None => all.push(new),
+            }
+        }
+        Ok(all)
     }
 
     /// An endpoint's rejections that were not reported, newest first, at most 1000; and when some were last reported.

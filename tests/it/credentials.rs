@@ -236,7 +236,7 @@ async fn several_partners_have_each_their_own_credential_and_none_suffers_from_a
             "[[partner]]\nname = '{name}'\ntenant = '{tenant}'\nclient_id = '{client_id}'\napi_url = '{url}'\n\
              login_url = '{url}'\ncustomers = 'manual'\n[partner.credential]\n{credential}\n"
         ));
-        let new = NewCustomer { partner: name, id: SCHOOL, name: Some(name), domain: None, tags: None };
+        let new = NewCustomer { partner: name, id: SCHOOL, name: Some(name), domain: None, tags: None, contact: None };
         let mut tx = store.begin().await.unwrap();
         tx.add_customer(new, clock.now()).await.unwrap();
         tx.commit().await.unwrap();

@@ -117,7 +117,8 @@ pub(crate) async fn a_year() -> World {
 pub(crate) async fn write(store: Store, id: String, now: Timestamp, stop: Arc<AtomicBool>, written: Arc<AtomicU32>) {
     while !stop.load(Ordering::Relaxed) {
         let name = format!("Contoso School {}", written.fetch_add(1, Ordering::Relaxed));
-        let renamed = NewCustomer { partner: "emea", id: &id, name: Some(&name), domain: None, tags: None };
+        let renamed =
+            NewCustomer { partner: "emea", id: &id, name: Some(&name), domain: None, tags: None, contact: None };
         let mut tx = store.begin().await.unwrap();
         tx.add_customer(renamed, now).await.unwrap();
         tx.make_due(None, None, now).await.unwrap();

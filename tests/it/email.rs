@@ -30,7 +30,7 @@ const TRY_AGAIN: Outcome = Outcome::Retry { after: None };
 
 fn settings(port: u16, tls: Tls) -> EmailSettings {
     EmailSettings {
-        smtp: SmtpSettings { host: "localhost".to_owned(), port, tls, login: None, ca_file: None },
+        smtp: SmtpSettings { host: "localhost".to_owned(), port, tls, hello: None, login: None, ca_file: None },
         from: "vetwatch <vetwatch@contoso.example>".parse().unwrap(),
         to: vec!["sales@contoso.example".parse().unwrap()],
         contact: ContactPolicy::No,
@@ -124,6 +124,23 @@ async fn a_mail_over_starttls_and_login_is_read_as_it_was_meant_whatever_the_nam
     assert!(!content(1).contains("<script>") && content(1).contains("&lt;script&gt;"), "{}", content(1));
     let harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     assert!(!content(0).contains(harmful) && !content(1).contains(harmful));
+}
+
+#[tokio::test]
+async fn the_client_calls_itself_by_a_full_name_or_an_address() {
+    let said = async |hello: Option<&str>| {
+        let (port, server) = scripted("220 hello", &["250 localhost", "221 bye"]).await;
+        let mut settings = settings(port, Tls::None);
+        settings.smtp.hello = hello.map(str::to_owned);
+        drop(EmailChannel::new(settings).probe().await);
+        server.await.unwrap().remove(0)
+    };
+    assert_eq!(said(Some("vetwatch.contoso.example")).await, "EHLO vetwatch.contoso.example");
+    // Without one it depends on this machine, which may have no full name.
+    let usual = said(None).await;
+    let name = usual.strip_prefix("EHLO ").unwrap();
+    let is_literal = ["[127.0.0.1]", "[IPv6:::1]"].contains(&name);
+    assert!(is_literal || vetwatch::delivery::email::is_full_name(name), "{usual}");
 }
 
 #[tokio::test]

@@ -150,7 +150,14 @@ impl DaemonHarness {
             let (id, name) = (format!("{n:08x}-0000-4000-8000-000000000000"), format!("School {n:04}"));
             let domain = format!("school-{n:04}.example");
             self.sandbox.add_customer(CustomerDetails::new(&id, &name, &domain)).expect("a new customer");
-            let new = NewCustomer { partner: "emea", id: &id, name: Some(&name), domain: Some(&domain), tags: None };
+            let new = NewCustomer {
+                partner: "emea",
+                id: &id,
+                name: Some(&name),
+                domain: Some(&domain),
+                tags: None,
+                contact: None,
+            };
             tx.add_customer(new, now()).await.expect("a customer");
             ids.push(id);
         }

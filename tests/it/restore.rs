@@ -36,7 +36,7 @@ fn message_ids(world: &World) -> Vec<String> {
 }
 
 async fn add(world: &World, partner: &str, id: &str) {
-    let new = NewCustomer { partner, id, name: Some("Contoso School"), domain: None, tags: None };
+    let new = NewCustomer { partner, id, name: Some("Contoso School"), domain: None, tags: None, contact: None };
     let mut tx = world.store.begin().await.unwrap();
     tx.add_customer(new, world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();

@@ -139,7 +139,14 @@ impl World {
     pub(crate) async fn customer(&mut self, name: &str) -> String {
         let id = self.unwatched_customer(name);
         let domain = format!("{}.example", name.to_lowercase().replace(' ', "-"));
-        let new = NewCustomer { partner: "emea", id: &id, name: Some(name), domain: Some(&domain), tags: None };
+        let new = NewCustomer {
+            partner: "emea",
+            id: &id,
+            name: Some(name),
+            domain: Some(&domain),
+            tags: None,
+            contact: None,
+        };
         let mut tx = self.store.begin().await.expect("a transaction");
         tx.add_customer(new, self.clock.now()).await.expect("a customer");
         tx.commit().await.expect("a commit");
@@ -421,8 +428,8 @@ pub(crate) fn told(hook: &WebhookRequest) -> String {
 
 pub(crate) fn subject(mail: &Mail) -> String {
     let text = mail.text();
-    let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or("(none)");
-    subject.trim().to_owned()
+    let parsed = mail_parser::MessageParser::default().parse(text.as_bytes()).expect("a mail");
+    parsed.subject().unwrap_or("(none)").to_owned()
 }
 
 /// The plain text of a mail, decoded.

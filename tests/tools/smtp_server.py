@@ -6,6 +6,7 @@ Each message that reaches the end of DATA is written to --folder as NNNN.eml wit
 whether TLS was used, who was logged in, and the reply). --script is JSON:
   {"rcpt": [["regex", "550 5.1.1 no such mailbox"], ...],    the first that matches an address answers it; a third
                                                              element says for how many times
+   "max_recipients": 30,                                     in a transaction; further ones get 452
    "mail": ["451 4.3.0 later", ...],                          for the first MAILs, one after another
    "data": ["close", "451 4.3.0 later", "hang", null, ...]}   for the first messages; null and the rest: taken
 
@@ -34,6 +35,7 @@ class Handler:
         self.rcpt = [[re.compile(rule[0]), rule[1], rule[2] if len(rule) > 2 else None] for rule in script.get("rcpt", [])]
         self.mail = list(script.get("mail", []))
         self.data = list(script.get("data", []))
+        self.max_recipients = script.get("max_recipients")
         self.count = 0
 
     async def handle_MAIL(self, server, session, envelope, address, options):
@@ -45,6 +47,8 @@ class Handler:
         return "250 2.1.0 sender ok"
 
     async def handle_RCPT(self, server, session, envelope, address, options):
+        if self.max_recipients and len(envelope.rcpt_tos) >= self.max_recipients:
+            return "452 4.5.3 Error: too many recipients"
         for rule in self.rcpt:
             pattern, reply, times = rule
             if times != 0 and pattern.search(address):

@@ -4,6 +4,7 @@
 
 pub mod calendar;
 pub mod changes;
+pub mod csv;
 pub mod descriptors;
 pub mod egress_policy;
 pub mod event;

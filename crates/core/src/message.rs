@@ -19,6 +19,9 @@ use crate::event::{Event, EventData, EventPayload, EventType, OperationalNotice}
 use crate::text;
 use crate::time::Timestamp;
 
+/// The most figures of an event that a message shows.
+const MAX_FIGURES: usize = 20;
+
 /// The type of a message about several events.
 pub const DIGEST: &str = "vetting.digest";
 
@@ -65,6 +68,8 @@ pub struct Item {
     pub steps: Vec<Step>,
     /// To Partner Center.
     pub link: Option<String>,
+    /// The customer's Microsoft ID; empty for an event about vetwatch.
+    pub customer_id: String,
     /// Facts for a person that follows it up.
     pub small: Vec<Fact>,
 }
@@ -163,6 +168,12 @@ impl Message {
     /// The message as plain text, with the headline first (after a note, or a test's). Over three events are in rows.
     #[must_use]
     pub fn text(&self) -> String {
+        self.text_with(Digest::of(self).as_ref())
+    }
+
+    /// The same with this digest, which may have been shortened, in place of its own.
+    #[must_use]
+    pub fn text_with(&self, digest: Option<&Digest>) -> String {
         let mut text = String::new();
         if self.test {
             text.push_str("THIS IS A TEST. Nothing has happened.\n\n");
@@ -170,7 +181,7 @@ impl Message {
         if let Some(note) = &self.note {
             push_lines(&mut text, [note, ""]);
         }
-        if let Some(digest) = Digest::of(self) {
+        if let Some(digest) = digest {
             push_lines(&mut text, [&self.subject]);
             digest.write_text(&mut text);
             return text;
@@ -247,7 +258,7 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
     let title = text::line(&notice.summary, 200);
     let mut facts = vec![fact("When", time_format::with_utc(occurred_at, zone))];
     // The reason is for programs: the summary says the same in words.
-    let figures = notice.figures.iter().filter(|(name, _)| *name != "reason");
+    let figures = notice.figures.iter().filter(|(name, _)| *name != "reason").take(MAX_FIGURES);
     facts.extend(figures.map(|(name, value)| fact(figure_name(name), figure(value, zone))));
     let partner = data.partner.as_deref().map(|partner| fact("Partner Center account", text::line(partner, 80)));
     Item {
@@ -265,6 +276,7 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         facts,
         steps: Vec::new(),
         link: None,
+        customer_id: String::new(),
         small: partner.into_iter().chain([fact("Event", data.event_id.to_string())]).collect(),
     }
 }

@@ -95,7 +95,7 @@ impl<'a> From<&'a Event> for RoutingInput<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target<'r> {
     pub endpoint: &'r str,
-    /// The customer's contact, as a mail address.
+    /// The addresses of the customer's contact, separated by commas.
     pub recipient: Option<String>,
     /// `route north`, `operators`.
     pub why: String,

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::cli::lookup::{self, Scope};
 use crate::cli::{Context, Exit, Failure};
+use crate::delivery::email::address::Contact;
 use crate::store::customers::{Added, NewCustomer};
 use crate::store::reports::CustomerRow;
 use crate::text;
@@ -23,6 +24,9 @@ pub struct Args {
     /// For routes and lists; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
+    /// Mail addresses of the customer's contact, for endpoints with `to_contact`; separated by `;`
+    #[arg(long, value_name = "ADDRESS")]
+    pub contact: Option<String>,
     /// The partner of the configuration; needed where there are several
     #[arg(long, value_name = "NAME")]
     pub partner: Option<String>,
@@ -41,6 +45,11 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
     let partner = lookup::configured_partner(&outline.partners, args.partner.as_deref())?;
     let id = tenant_id(&args.id)?;
     let tags = tags(&args.tags)?;
+    let contact = args.contact.as_deref().map(str::trim);
+    if let Some((part, why)) = contact.and_then(|contact| Contact::parse(contact).unusable.into_iter().next()) {
+        return Err(Failure::new(Exit::Usage, format!("\"{part}\" {why}"))
+            .advise("--contact takes one or several addresses, separated by semicolons"));
+    }
     let store = context.store(&outline.database).await?;
     let new = NewCustomer {
         partner,
@@ -48,6 +57,7 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
         name: args.name.as_deref().map(str::trim),
         domain: args.domain.as_deref().map(str::trim),
         tags: (!tags.is_empty()).then_some(tags.as_slice()),
+        contact,
     };
     let mut tx = store.begin().await?;
     let added = tx.add_customer(new, context.now()).await?;
@@ -65,10 +75,10 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
     context.out.line(&match added {
         Added::New => format!("{label} ({partner}) is watched from now on."),
         Added::Known { paused: false } => {
-            format!("{label} ({partner}) was watched already; name, domain and tags are as you said.")
+            format!("{label} ({partner}) was watched already; name, domain, tags and contact are as you said.")
         }
         Added::Known { paused: true } => format!(
-            "{label} ({partner}) was watched already; name, domain and tags are as you said. \
+            "{label} ({partner}) was watched already; name, domain, tags and contact are as you said. \
              It is paused: `vetwatch customers resume {}` goes on.",
             who.id
         ),

@@ -4,16 +4,19 @@ mod table;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
+use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use self::table::{Problem, Table};
 use crate::cli::{Context, Exit, Failure, lookup};
+use crate::delivery::email::address::Contact;
 use crate::store::customers::{Imported, ImportedCustomer};
+use crate::text;
 
 /// Customers per statement.
 const ROWS_PER_STATEMENT: usize = 1000;
@@ -37,7 +40,7 @@ pub(super) async fn import(context: &Context, args: &Args) -> Result<Exit, Failu
     // Opened before root's rights are dropped: the file may be the administrator's own.
     let mut file = open(&args.file).map_err(|error| unreadable(&args.file, &error))?;
     // Read twice, so that wrong lines are reported before the database is touched, and only a few rows are in memory.
-    let rows = check(&args.file, &file)?;
+    let Checked { rows, contacts } = check(&args.file, &file)?;
     file.rewind().map_err(|error| unreadable(&args.file, &error))?;
     let imported = if args.dry_run && !outline.database.try_exists().unwrap_or(true) {
         Imported { added: rows, ..Imported::default() }
@@ -48,9 +51,11 @@ pub(super) async fn import(context: &Context, args: &Args) -> Result<Exit, Failu
         let mut result = json!(imported);
         result["partner"] = json!(partner);
         result["dry_run"] = json!(args.dry_run);
+        result["unusable_contacts"] = json!(contacts);
         context.out.json(&result)?;
     } else {
         context.out.line(&summary(partner, imported, args.dry_run))?;
+        report_contacts(&contacts);
     }
     Ok(Exit::Done)
 }
@@ -70,14 +75,29 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { spool(&mut file) }
 }
 
-/// Counts the rows.
+/// The result of the first reading.
+struct Checked {
+    rows: u64,
+    contacts: Vec<UnusableContact>,
+}
+
+/// A contact, or a part of one, to which no mail can be sent. The customer is imported all the same: it may be a name for
+/// people.
+#[derive(Debug, Serialize)]
+struct UnusableContact {
+    line: u64,
+    contact: String,
+    problem: String,
+}
+
+/// Counts the rows, and finds the contacts that are no addresses.
 ///
 /// # Errors
 /// If lines are wrong; lists all of them.
-fn check(path: &Path, file: &File) -> Result<u64, Failure> {
+fn check(path: &Path, file: &File) -> Result<Checked, Failure> {
     let mut lines: HashMap<Uuid, u64> = HashMap::new();
     let mut wrong = Vec::new();
-    let mut rows = 0;
+    let (mut rows, mut contacts) = (0, Vec::new());
     let mut report = |problem| match problem {
         Problem::Line { line, why } => {
             wrong.push(format!("line {line}: {why}"));
@@ -92,6 +112,12 @@ fn check(path: &Path, file: &File) -> Result<u64, Failure> {
                 Ok(None) => break,
                 Ok(Some(row)) => {
                     rows += 1;
+                    let contact = row.customer.contact.as_deref().map(Contact::parse).unwrap_or_default();
+                    contacts.extend(contact.unusable.into_iter().map(|(contact, problem)| UnusableContact {
+                        line: row.line,
+                        contact,
+                        problem: problem.to_string(),
+                    }));
                     if let Some(earlier) = lines.get(&row.guid) {
                         let why = format!("the same id as in line {earlier}");
                         report(Problem::Line { line: row.line, why })?;
@@ -104,7 +130,7 @@ fn check(path: &Path, file: &File) -> Result<u64, Failure> {
         },
     }
     if wrong.is_empty() {
-        return Ok(rows);
+        return Ok(Checked { rows, contacts });
     }
     let what = match wrong.len() {
         1 => format!("nothing was imported: {} has a line that is wrong", name(path)),
@@ -145,6 +171,21 @@ async fn write(
         tx.commit().await?;
     }
     Ok(imported)
+}
+
+/// Names the contacts that get no mail, on standard error: the import has succeeded.
+fn report_contacts(contacts: &[UnusableContact]) {
+    const MAX_SHOWN: usize = 20;
+    let shown = contacts.iter().take(MAX_SHOWN).map(|UnusableContact { line, contact, problem }| {
+        format!("line {line}: contact: \"{}\" {problem}; it is stored, and gets no mail\n", text::terminal(contact))
+    });
+    let mut notes: String = shown.collect();
+    if contacts.len() > MAX_SHOWN {
+        let more = contacts.len() - MAX_SHOWN;
+        let more = format!("and {more} more contacts that get no mail; --json lists them all\n");
+        notes.push_str(&more);
+    }
+    let _ = io::stderr().write_all(notes.as_bytes()); // as other errors about errors
 }
 
 fn summary(partner: &str, imported: Imported, dry_run: bool) -> String {

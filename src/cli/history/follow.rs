@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tracing::warn;
+use vetwatch_core::csv;
 
 use super::{COLUMNS, Format, change, short_event_id, to_record};
-use crate::cli::{Context, Exit, Failure, csv, lookup, time_args};
+use crate::cli::{Context, Exit, Failure, lookup, time_args};
 use crate::store::Store;
 use crate::store::reports::{TransitionFilter, TransitionRow};
 use crate::text;

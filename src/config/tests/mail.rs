@@ -82,3 +82,42 @@ fn what_is_wrong_with_the_application_of_a_mail_server_is_shown() {
         "{problems}"
     );
 }
+
+#[test]
+fn the_name_in_ehlo_is_a_full_host_name_or_an_address_literal() {
+    let desk = Desk::new();
+    let key = |hello: &str| format!("host = \"smtp.contoso.example\"\nhello = '{hello}'");
+    for (hello, expected) in [
+        ("vetwatch.contoso.example", "vetwatch.contoso.example"),
+        ("büro.example", "xn--bro-hoa.example"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+    ] {
+        let config = desk.with("host = \"smtp.contoso.example\"", &key(hello)).unwrap();
+        let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
+        assert_eq!(email.smtp.hello.as_deref(), Some(expected));
+    }
+    for hello in ["vetwatch", "localhost.localdomain", "192.0.2.1", "a b.example", "a.example\\r\\nQUIT"] {
+        let problem = desk.problem("host = \"smtp.contoso.example\"", &key(hello));
+        assert!(problem.contains("smtp.office.hello: ") && problem.contains("is no full host name"), "{problem}");
+    }
+    for hello in ["[2001:db8::1]", "[IPv6:192.0.2.1]", "[vetwatch]", "[]"] {
+        let problem = desk.problem("host = \"smtp.contoso.example\"", &key(hello));
+        assert!(problem.contains("is no address literal such as [192.0.2.1]"), "{problem}");
+    }
+}
+
+#[test]
+fn addresses_of_an_international_domain_are_xn() {
+    let desk = Desk::new();
+    let to = "to = ['Poststelle <poststelle@schule-köln.example>', 'it@xn--schule-kln-lcb.example']";
+    let config = desk.with("to = [\"education-sales@contoso.example\"]", to).unwrap();
+    let EndpointKind::Email(email) = &config.endpoints[0].kind else { panic!("not a mail endpoint") };
+    assert_eq!(email.to[0].to_string(), "Poststelle <poststelle@xn--schule-kln-lcb.example>");
+    // Both spellings are one address.
+    let twice = "to = ['a@schule-köln.example', 'A@xn--schule-kln-lcb.example']";
+    let problem = desk.problem("to = [\"education-sales@contoso.example\"]", twice);
+    assert!(problem.contains("A@xn--schule-kln-lcb.example is named twice"), "{problem}");
+    let problem = desk.problem("from = \"vetwatch@contoso.example\"", "from = 'wächter@contoso.example'");
+    assert!(problem.contains("from: wächter@contoso.example is not ASCII before the @"), "{problem}");
+}

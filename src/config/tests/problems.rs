@@ -48,10 +48,12 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:58: smtp.relay.port: 70000 is not between 1 and 65535
     vetwatch.toml:59: smtp.relay.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
     vetwatch.toml:60: smtp.relay.ca_file: DIR/no-such.pem does not exist
+    vetwatch.toml:61: smtp.relay.hello: relay is no full host name such as vetwatch.contoso.example; many mail servers refuse others
     vetwatch.toml:65: endpoint "sales-mail": smtp: there is no [smtp.offise]; did you mean office?
     vetwatch.toml:66: endpoint "sales-mail": from: vetwatch is no mail address such as sales@contoso.example
     vetwatch.toml:67: endpoint "sales-mail": to, entry 2: SALES@contoso.example is named twice
     vetwatch.toml:67: endpoint "sales-mail": to, entry 3: nobody is no mail address such as sales@contoso.example
+    vetwatch.toml:67: endpoint "sales-mail": to, entry 4: jürgen@büro.example is not ASCII before the @; many mail servers accept no such address
     vetwatch.toml:72: endpoint "crm": url: http://crm.example/hook is not https
     vetwatch.toml:73: endpoint "crm": secret_file: the file is empty
     vetwatch.toml:76: endpoint "crm": name: crm is the name of another endpoint too

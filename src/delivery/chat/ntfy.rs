@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ChatService, item_line};
 use crate::delivery::Outcome;
-use crate::delivery::message::{Fact, Item, Message, Severity, numbered};
+use crate::delivery::message::{Fact, Item, Message, Severity, markup, numbered};
 use crate::redact;
 use crate::text;
 
@@ -92,7 +92,7 @@ fn push(message: &Message, text: &str) -> Value {
     let mut tags = vec![sign, message.kind];
     tags.extend(message.test.then_some("test"));
     let mut push = json!({
-        "title": text::line(&message.subject, MAX_TITLE_BYTES),
+        "title": title(&message.subject),
         "message": text,
         "priority": priority,
         "tags": tags,
@@ -105,6 +105,13 @@ fn push(message: &Message, text: &str) -> Value {
         push["actions"] = json!([{"action": "view", "label": "Open in Partner Center", "url": url}]);
     }
     push
+}
+
+/// The server decodes encoded words (RFC 2047) in a title, also in one that came as JSON; a name that is one stays as it
+/// is.
+fn title(subject: &str) -> String {
+    let title = text::line(subject, MAX_TITLE_BYTES);
+    if title.contains("=?") { markup::encoded_words(&title).join(" ") } else { title }
 }
 
 /// The text for a phone: the headline first, and no more than needed to decide what to do.

@@ -5,17 +5,25 @@ use std::time::Duration;
 
 use lettre::address::Address;
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use super::EmailChannel;
-use super::replies::{Blame, blame};
+use super::header;
+use super::replies::{Blame, blame, is_too_many};
 use super::session::{Failure, Reply, Session, Step};
 use crate::delivery::{AttemptResult, Outcome, took};
-use crate::store::ClaimedDelivery;
+use crate::store::{ClaimedDelivery, Store};
 use crate::text;
+use crate::time::Timestamp;
+
+/// The most recipients in one transaction: every server accepts as many (RFC 5321 4.5.3.1.8), some not many more.
+const MAX_RECIPIENTS: usize = 100;
 
 /// The progress of an attempt.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(super) struct Attempt<'s> {
+    /// Where final replies are stored before the attempt ends, and when it began.
+    store: Option<(&'s Store, Timestamp)>,
     pub(super) step: Step,
     /// The final replies of this attempt, by recipient.
     final_replies: BTreeMap<String, String>,
@@ -29,9 +37,10 @@ pub(super) struct Attempt {
     last: String,
 }
 
-impl Attempt {
-    const fn new() -> Self {
+impl<'s> Attempt<'s> {
+    const fn new(store: Option<(&'s Store, Timestamp)>) -> Self {
         Self {
+            store,
             step: Step::Token,
             final_replies: BTreeMap::new(),
             deferred: Vec::new(),
@@ -52,6 +61,21 @@ impl Attempt {
         }
     }
 
+    /// Stores the final replies so far. If that fails, a crash in this attempt repeats the message, under its id.
+    async fn save(&self, due: &ClaimedDelivery) {
+        let Some((store, now)) = self.store else { return };
+        let mut all = due.final_replies.clone();
+        all.extend(self.final_replies.clone());
+        let stored = async {
+            let mut tx = store.begin().await?;
+            tx.save_replies(due, &all, now).await?;
+            tx.commit().await
+        };
+        if let Err(error) = stored.await {
+            warn!(error = &error as &dyn std::error::Error, delivery.id = %due.id, "the recipients that have a message cannot be stored yet");
+        }
+    }
+
     fn defer(&mut self, to: &Address, reply: &Reply) {
         self.deferred.push(format!("{to}: {}", short(reply)));
     }
@@ -61,20 +85,30 @@ impl EmailChannel {
     /// Makes one attempt at the recipients without a final reply. Each value in `final_replies` begins with the code of
     /// the server's reply: 2xx has accepted it, 5xx never will.
     pub async fn deliver(&self, due: &ClaimedDelivery) -> AttemptResult {
-        let mut attempt = Attempt::new();
+        self.deliver_and_save(due, Timestamp::from_millis(0), None).await
+    }
+
+    /// As [`deliver`](Self::deliver). After each transaction but the last, all final replies so far are stored: if the
+    /// process dies in the next one, these recipients do not get the mail again.
+    pub async fn deliver_and_save(
+        &self,
+        due: &ClaimedDelivery,
+        now: Timestamp,
+        store: Option<&Store>,
+    ) -> AttemptResult {
+        let mut attempt = Attempt::new(store.map(|store| (store, now)));
         let failure = self.attempt(due, &mut attempt).await.err();
         self.report(attempt, failure, due)
     }
 
-    async fn attempt(&self, due: &ClaimedDelivery, attempt: &mut Attempt) -> Result<(), Failure> {
+    async fn attempt(&self, due: &ClaimedDelivery, attempt: &mut Attempt<'_>) -> Result<(), Failure> {
         let open: Vec<Address> = self.open_recipients(due, &due.final_replies).collect();
         if open.is_empty() {
             return Ok(());
         }
-        let international = open.iter().chain([&self.settings.from.email]).any(|a| !a.to_string().is_ascii());
-        let opened = timeout_at(Instant::now() + self.deadline, self.session_with_sender(attempt, international)).await;
+        let opened = timeout_at(Instant::now() + self.deadline, self.session_with_sender(attempt)).await;
         let mut session = opened.unwrap_or_else(|_| Err(too_late(self.deadline)))?;
-        let result = self.send_message(&mut session, open, international, due, attempt).await;
+        let result = self.send_message(&mut session, open, due, attempt).await;
         if !matches!(result, Err(Failure::Broken(_))) {
             self.keep(session);
         }
@@ -97,11 +131,13 @@ impl EmailChannel {
         &self,
         session: &mut Session,
         open: Vec<Address>,
-        international: bool,
         due: &ClaimedDelivery,
-        attempt: &mut Attempt,
+        attempt: &mut Attempt<'_>,
     ) -> Result<(), Failure> {
-        let (mut transactions, mut is_first) = (VecDeque::from([open]), true);
+        let recipients: Vec<_> = self.recipients(due.recipient.as_deref()).collect();
+        let message = header::with_recipients(&due.message, &recipients);
+        let mut transactions: VecDeque<_> = open.chunks(MAX_RECIPIENTS).map(<[_]>::to_vec).collect();
+        let mut is_first = true;
         let over = Instant::now() + self.deadline + self.final_reply;
         while let Some(recipients) = transactions.pop_front() {
             // Each command has its own limit (RFC 5321 4.5.3.2): with many recipients a tarpit is slow, not silent.
@@ -110,9 +146,12 @@ impl EmailChannel {
             let begun = timeout_at(end, async {
                 if !std::mem::take(&mut is_first) {
                     attempt.step = Step::Sender;
-                    session.sender_again(&self.settings.from.email, international).await?;
+                    session.sender_again(&self.settings.from.email).await?;
                 }
-                let accepted = send_recipients(session, recipients, self.deadline, attempt).await?;
+                let (accepted, left) = send_recipients(session, recipients, self.deadline, attempt).await?;
+                if !left.is_empty() {
+                    transactions.push_front(left);
+                }
                 attempt.step = Step::Data;
                 let ready = if accepted.is_empty() {
                     None
@@ -129,7 +168,7 @@ impl EmailChannel {
                 Some(Ok(_)) => {
                     attempt.step = Step::Content;
                     let end = over.min(Instant::now() + self.final_reply);
-                    let sent = timeout_at(end, session.content(&due.message)).await;
+                    let sent = timeout_at(end, session.content(&message)).await;
                     sent.unwrap_or_else(|_| Err(too_late(self.final_reply)))
                 }
             };
@@ -144,11 +183,14 @@ impl EmailChannel {
                 },
                 Err(failure) => return Err(failure),
             }
+            if !transactions.is_empty() {
+                attempt.save(due).await;
+            }
         }
         Ok(())
     }
 
-    fn report(&self, attempt: Attempt, failure: Option<Failure>, due: &ClaimedDelivery) -> AttemptResult {
+    fn report(&self, attempt: Attempt<'_>, failure: Option<Failure>, due: &ClaimedDelivery) -> AttemptResult {
         let mut all_replies = due.final_replies.clone();
         all_replies.extend(attempt.final_replies.clone());
         let is_open = self.open_recipients(due, &all_replies).next().is_some();
@@ -182,7 +224,7 @@ pub(super) fn too_late(limit: Duration) -> Failure {
 }
 
 /// The outcome of an attempt. `is_open`: a recipient has no final reply; `accepted`: a recipient has accepted.
-fn outcome(attempt: &Attempt, failure: Option<&Failure>, is_open: bool, accepted: bool) -> Outcome {
+fn outcome(attempt: &Attempt<'_>, failure: Option<&Failure>, is_open: bool, accepted: bool) -> Outcome {
     let is_before = attempt.step <= Step::Sender;
     match failure {
         Some(failure) if failure.is_login() => Outcome::AuthRejected,
@@ -203,16 +245,18 @@ fn outcome(attempt: &Attempt, failure: Option<&Failure>, is_open: bool, accepted
     }
 }
 
-/// Sends `RCPT TO` for each. Returns the accepted ones, and records the replies to the others.
+/// Sends `RCPT TO` for each. Returns the accepted ones and those that are left for another transaction, and records the
+/// replies to the others.
 async fn send_recipients(
     session: &mut Session,
     recipients: Vec<Address>,
     deadline: Duration,
-    attempt: &mut Attempt,
-) -> Result<Vec<Address>, Failure> {
+    attempt: &mut Attempt<'_>,
+) -> Result<(Vec<Address>, Vec<Address>), Failure> {
     attempt.step = Step::Recipients;
     let mut accepted = Vec::new();
-    for to in recipients {
+    let mut recipients = recipients.into_iter();
+    while let Some(to) = recipients.next() {
         let answer = timeout_at(Instant::now() + deadline, session.recipient(&to)).await;
         let reply = match answer.unwrap_or_else(|_| Err(too_late(deadline))) {
             Ok(_) => {
@@ -222,6 +266,9 @@ async fn send_recipients(
             Err(Failure::Refused(reply)) if reply.code != 421 => reply,
             Err(failure) => return Err(failure),
         };
+        if !accepted.is_empty() && is_too_many(&reply) {
+            return Ok((accepted, std::iter::once(to).chain(recipients).collect()));
+        }
         match blame(attempt.step, &reply) {
             Blame::Mailbox | Blame::Content if reply.code >= 500 => attempt.finalize(&to, &reply),
             Blame::Mailbox | Blame::Content | Blame::MailboxForNow => attempt.defer(&to, &reply),
@@ -231,7 +278,7 @@ async fn send_recipients(
             }
         }
     }
-    Ok(accepted)
+    Ok((accepted, Vec::new()))
 }
 
 fn short(reply: &Reply) -> String {

@@ -79,6 +79,13 @@ pub(super) fn blame(step: Step, reply: &Reply) -> Blame {
     blame
 }
 
+/// True if the server accepts no further recipient in this transaction (RFC 5321 4.5.3.1.10).
+pub(super) fn is_too_many(reply: &Reply) -> bool {
+    matches!(reply.code, 452 | 552 | 550 | 554)
+        && (matches!(status(&reply.text), Some("4.5.3" | "5.5.3"))
+            || reply.text.to_ascii_lowercase().contains("too many recipients"))
+}
+
 fn is_code(pattern: &str, code: &str) -> bool {
     pattern.len() == code.len() && pattern.bytes().zip(code.bytes()).all(|(p, c)| p == b'x' || p == c)
 }

@@ -13,7 +13,7 @@ use lettre::address::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset, Starttls};
-use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use lettre::transport::smtp::extension::{ClientId, Extension};
 use lettre::transport::smtp::response::Response;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::auth::{self, SmtpAuth};
+use super::hello;
 use super::stream::StreamTransport;
 use super::{SmtpSettings, Tls};
 use crate::partner_center::tls;
@@ -127,10 +128,11 @@ impl Session {
         auth: Option<SmtpAuth<'_>>,
         step: &mut Step,
     ) -> Result<Self, Failure> {
-        let hello = ClientId::default();
         // Registered from here on: a server may repeat it in another session.
         let known = auth.and_then(SmtpAuth::known);
         let (tcp, peer) = connect(settings, step).await?;
+        let local = tcp.local_addr().map_err(|error| broken(error.to_string()))?;
+        let hello = hello::client_id(settings.hello.as_deref(), local).await;
         *step = Step::Greeting;
         let smtp = match settings.tls {
             Tls::None => {
@@ -205,38 +207,27 @@ impl Session {
     }
 
     /// `MAIL FROM` for a further mail, whatever the state of the one before.
-    pub(super) async fn sender_again(&mut self, from: &Address, international: bool) -> Result<Reply, Failure> {
+    pub(super) async fn sender_again(&mut self, from: &Address) -> Result<Reply, Failure> {
         let answer = self.smtp.command(Rset).await;
         self.reply(answer, 2)?;
-        self.sender(from, international).await
+        self.sender(from).await
     }
 
-    /// `MAIL FROM`.
-    pub(super) async fn sender(&mut self, from: &Address, international: bool) -> Result<Reply, Failure> {
-        let smtputf8 = international && self.smtp.server_info().supports_feature(Extension::SmtpUtfEight);
-        let parameters = if smtputf8 { vec![MailParameter::SmtpUtfEight] } else { Vec::new() };
-        let answer = self.smtp.command(Mail::new(Some(from.clone()), parameters)).await;
+    /// `MAIL FROM`. Addresses are ASCII, so it never needs SMTPUTF8.
+    pub(super) async fn sender(&mut self, from: &Address) -> Result<Reply, Failure> {
+        let answer = self.smtp.command(Mail::new(Some(from.clone()), Vec::new())).await;
         self.reply(answer, 2)
     }
 
-    /// `RCPT TO`. An address that the server cannot accept is not sent: a server that reads it as bytes would reject
-    /// the command rather than the address, as it rejects clients that may not send at all.
+    /// `RCPT TO`. An address beyond ASCII is not sent: a server that reads it as bytes would reject the command rather
+    /// than the address, as it rejects clients that may not send at all.
     pub(super) async fn recipient(&mut self, to: &Address) -> Result<Reply, Failure> {
-        let Some(to) = self.encodable(to) else {
-            let text = "553 5.6.7 not sent: the server takes no address beyond ASCII (it does not offer SMTPUTF8)";
+        if !to.to_string().is_ascii() {
+            let text = "553 5.6.7 not sent: the address is not ASCII before the @";
             return Err(Failure::Refused(Reply { code: 553, text: text.to_owned() }));
-        };
-        let answer = self.smtp.command(Rcpt::new(to, Vec::new())).await;
-        self.reply(answer, 2)
-    }
-
-    /// The address as the server accepts it: without SMTPUTF8, the domain in Punycode. `None` if that is impossible.
-    fn encodable(&self, address: &Address) -> Option<Address> {
-        if address.to_string().is_ascii() || self.smtp.server_info().supports_feature(Extension::SmtpUtfEight) {
-            return Some(address.clone());
         }
-        let domain = url::Host::parse(address.domain()).ok()?.to_string();
-        Address::new(address.user(), domain).ok().filter(|address| address.to_string().is_ascii())
+        let answer = self.smtp.command(Rcpt::new(to.clone(), Vec::new())).await;
+        self.reply(answer, 2)
     }
 
     /// `DATA`, up to the server's "go ahead".

@@ -54,7 +54,7 @@ async fn a_file_of_customers_is_taken_over_and_says_who_is_new() {
     let summary = desk.json(&["customers", "import", &desk.file(more)]).await;
     assert_eq!(
         summary,
-        json!({ "partner": "emea", "dry_run": false, "added": 1, "returned": 0, "updated": 1, "unchanged": 1 })
+        json!({ "partner": "emea", "dry_run": false, "added": 1, "returned": 0, "updated": 1, "unchanged": 1, "unusable_contacts": [] })
     );
     let fabrikam = format!("{two} | Fabrikam University |  | a,b | ");
     assert_eq!(desk.customer_rows().await, [contoso, fabrikam, format!("{three} | Northwind |  |  | ")]);
@@ -160,4 +160,52 @@ async fn a_hundred_thousand_customers_are_imported_in_seconds() {
     let again = desk.json(&["customers", "import", &desk.file(file.replace("School 1", "Academy 1"))]).await;
     assert_eq!((&again["added"], &again["updated"]), (&json!(0), &json!(11_111)));
     assert_eq!(desk.rows("select count(*), count(distinct contact) from v_customers").await, ["100000 | 100000"]);
+}
+
+#[tokio::test]
+async fn a_contact_may_hold_several_addresses_and_what_is_none_is_named_with_its_line() {
+    let desk = Desk::new().await;
+    let file = format!(
+        "id,contact\n{},a@x.example; b@y.example\n{},mailto:c@z.example\n{},\"Meier, Jan <jan@x.example>\"\n\
+         {},Jan Meier\n{},jürgen@x.example\n{},\n",
+        id(1),
+        id(2),
+        id(3),
+        id(4),
+        id(5),
+        id(6)
+    );
+    let said = desk.import(&file).await.exits(0);
+    assert_eq!(said.out, "emea: 6 customers added, 0 updated, 0 left as they were.\n");
+    assert_eq!(
+        said.err,
+        "line 4: contact: \"Meier\" is no mail address such as sales@contoso.example; it is stored, and gets no mail\n\
+         line 5: contact: \"Jan Meier\" is no mail address such as sales@contoso.example; it is stored, and gets no mail\n\
+         line 6: contact: \"jürgen@x.example\" is not ASCII before the @; many mail servers accept no such address; \
+         it is stored, and gets no mail\n"
+    );
+    let stored = desk.rows("select contact from v_customers order by customer_id").await;
+    let written = [
+        "a@x.example; b@y.example",
+        "mailto:c@z.example",
+        "Meier, Jan <jan@x.example>",
+        "Jan Meier",
+        "jürgen@x.example",
+        "",
+    ];
+    assert_eq!(stored, written, "as written");
+    let summary = desk.json(&["customers", "import", "--dry-run", &desk.file(&file)]).await;
+    let unusable = summary["unusable_contacts"].as_array().unwrap();
+    assert_eq!(unusable.len(), 3);
+    assert_eq!((&unusable[0]["line"], &unusable[0]["contact"]), (&json!(4), &json!("Meier")));
+}
+
+#[tokio::test]
+async fn a_customer_is_added_with_a_contact_and_a_wrong_one_is_refused() {
+    let desk = Desk::new().await;
+    desk.run(&["customers", "add", &id(1), "--contact", "a@x.example; Jan <b@y.example>"]).await.exits(0);
+    assert_eq!(desk.rows("select contact from v_customers").await, ["a@x.example; Jan <b@y.example>"]);
+    let said = desk.run(&["customers", "add", &id(2), "--contact", "a@x.example; Jan"]).await.exits(2);
+    assert!(said.err.contains("\"Jan\" is no mail address"), "{said:#?}");
+    assert_eq!(desk.rows("select count(*) from customer").await, ["1"]);
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::vetting::AS_SEEN;
 use super::{Item, Label, Message, Severity, numbered, push_lines};
-use crate::text;
+use crate::{csv, text};
 
 /// Messages with more events use rows. With fewer, each event is shown in full.
 const MAX_IN_FULL: usize = 3;
@@ -23,6 +23,8 @@ const MAX_REASONS_NAMED: usize = 3;
 pub struct Digest {
     /// `1 revoked, 3 denied`
     pub counts: String,
+    /// Where the rows are that were left out.
+    pub more: Option<String>,
     pub sections: Vec<Section>,
     pub advice: Vec<Advice>,
 }
@@ -32,6 +34,8 @@ pub struct Digest {
 pub struct Section {
     pub tone: Severity,
     pub label: String,
+    /// How many events it has; `rows` may hold fewer.
+    pub count: usize,
     /// By name.
     pub rows: Vec<Row>,
 }
@@ -50,6 +54,8 @@ pub struct Row {
     /// The correlation id, where the advice asks for it.
     pub small: String,
     pub link: Option<String>,
+    /// The customer's Microsoft ID; empty for an event about vetwatch.
+    pub id: String,
 }
 
 /// What to do about all customers that were decided for the same reason.
@@ -87,19 +93,48 @@ impl Digest {
         if message.items.len() <= MAX_IN_FULL {
             return None;
         }
-        let mut all = Self { counts: counts(&message.items), sections: Vec::new(), advice: Vec::new() };
+        let mut all = Self { counts: counts(&message.items), more: None, sections: Vec::new(), advice: Vec::new() };
         for (label, mut items) in sections(&message.items) {
             items.sort_by_cached_key(|item| item.title.to_lowercase());
             let tone = items.first().map_or(Severity::Plain, |item| item.tone);
             all.advice.extend(advice(label, &items));
-            all.sections.push(Section { tone, label: label.to_string(), rows: items.into_iter().map(row).collect() });
+            let rows: Vec<_> = items.into_iter().map(row).collect();
+            all.sections.push(Section { tone, label: label.to_string(), count: rows.len(), rows });
         }
         Some(all)
     }
 
+    /// Leaves the first `max_rows` rows, which are the most severe, and says that the file `attached` has all.
+    pub fn shorten(&mut self, max_rows: usize, attached: &str) {
+        let (mut free, mut left_out) = (max_rows, 0);
+        for section in &mut self.sections {
+            section.rows.truncate(free);
+            free -= section.rows.len();
+            left_out += section.count - section.rows.len();
+        }
+        self.more =
+            (left_out > 0).then(|| format!("{left_out} more are in the attached list, {attached}, which has all."));
+    }
+
+    /// All rows as CSV, for a spreadsheet.
+    #[must_use]
+    pub fn csv(&self, max_bytes: usize) -> String {
+        let mut table = csv::record(["Result", "Customer", "Domain", "About", "Reason", "When", "Microsoft ID"]);
+        for section in &self.sections {
+            for row in &section.rows {
+                let cells =
+                    [&section.label, &row.title, &row.domain, &row.about, &row.summary_text, &row.when, &row.id];
+                let cells = cells.map(|cell| text::line(cell, max_bytes));
+                table += &csv::record(cells.iter().map(String::as_str));
+            }
+        }
+        table
+    }
+
     pub(super) fn write_text(&self, text: &mut String) {
-        for Section { label, rows, .. } in &self.sections {
-            push_lines(text, ["", &format!("{} ({})", label.to_uppercase(), rows.len()), ""]);
+        for Section { label, count, rows, .. } in &self.sections {
+            push_lines(text, ["", &format!("{} ({count})", label.to_uppercase())]);
+            push_lines(text, (!rows.is_empty()).then_some(""));
             for row in rows {
                 let domain = if row.domain.is_empty() { String::new() } else { format!(" ({})", row.domain) };
                 let facts = [&row.about, &row.summary_text, &row.when, &row.small];
@@ -109,6 +144,9 @@ impl Digest {
                     push_lines(text, [&format!("  {link}")]);
                 }
             }
+        }
+        if let Some(more) = &self.more {
+            push_lines(text, ["", more]);
         }
         if !self.advice.is_empty() {
             push_lines(text, ["", "WHAT TO DO NEXT"]);
@@ -135,6 +173,7 @@ fn row(item: &Item) -> Row {
         when,
         small: correlation_id.map(|id| format!("Correlation ID {id}")).unwrap_or_default(),
         link: item.link.clone(),
+        id: item.customer_id.clone(),
     }
 }
 

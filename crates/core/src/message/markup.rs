@@ -1,5 +1,8 @@
 //! Escapes sanitized text for a format. Each function is for one format only.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// For Markdown: nothing in it formats, links or lists. A URL in it is visible and not a link.
 #[must_use]
 pub fn markdown(text: &str) -> String {
@@ -40,6 +43,21 @@ pub fn html(text: &str) -> String {
     escaped
 }
 
+/// For a header field: the whole text as encoded words (RFC 2047), each of at most 64 characters, to be joined by
+/// blanks. Readers decode them once, so an encoded word in the text stays text.
+#[must_use]
+pub fn encoded_words(text: &str) -> Vec<String> {
+    const MAX_BYTES: usize = 39;
+    let (mut words, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let end = rest.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_BYTES).last();
+        let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+        words.push(format!("=?utf-8?b?{}?=", STANDARD.encode(word)));
+        rest = after;
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +76,17 @@ mod tests {
         assert_eq!(markdown("- a\n# b\n> c\n<at>d</at> \\"), "\\- a\n\\# b\n\\> c\n\\<at\\>d\\</at\\> \\\\");
         assert_eq!(no_mentions("@everyone, ada@contoso.example"), "@\u{200b}everyone, ada@\u{200b}contoso.example");
         assert_eq!(html("<b a='1' c=\"2\">&</b>"), "&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;&lt;/b&gt;");
+    }
+    #[test]
+    fn encoded_words_are_short_and_split_between_characters() {
+        assert_eq!(encoded_words("=?utf-8?q?x?="), ["=?utf-8?b?PT91dGYtOD9xP3g/PQ==?="]);
+        assert_eq!(encoded_words(""), [""; 0]);
+        for text in ["学".repeat(60), "a".repeat(60), "é x".repeat(30)] {
+            let words = encoded_words(&text);
+            assert!(words.len() > 1 && words.iter().all(|word| word.len() <= 64), "{words:?}");
+            let decode = |word: &String| STANDARD.decode(&word["=?utf-8?b?".len()..word.len() - 2]).unwrap();
+            let decoded: String = words.iter().map(|word| String::from_utf8(decode(word)).unwrap()).collect();
+            assert_eq!(decoded, text);
+        }
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn item(
         facts: facts(event, data, change, occurred_at, zone),
         steps: advice::steps(event, change),
         link: Some(link(&change.customer.id)),
+        customer_id: text::line(&change.customer.id, 80),
         small: small(data, change),
         title,
     }

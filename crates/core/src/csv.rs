@@ -3,7 +3,8 @@
 use crate::text;
 
 /// Formats a record with its line end. Terminal control characters are removed, so a record is one line.
-pub(super) fn record<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn record<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
     let cells: Vec<_> = cells.into_iter().map(cell).collect();
     cells.join(",") + "\r\n"
 }
