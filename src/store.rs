@@ -347,7 +347,7 @@ impl Store {
     }
 
     /// Copies the log into the file and closes it, for the last writer: afterwards the file alone holds everything, and
-    /// whoever may read it can, because it needs no `-wal` and `-shm` files. False if those are still needed, because
+    /// a program that may read it can, because it needs no `-wal` and `-shm` files. False if those are still needed, because
     /// another connection reads an older snapshot or writes.
     pub async fn close(&self) -> bool {
         let copied = match self.opened {

@@ -69,9 +69,9 @@ pub enum Command {
     /// Validate the configuration: every problem at once
     #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
     Check(check::Args),
-    /// Sign in a user (App+User), with a code to type into a browser; stores the refresh token
+    /// Sign in a user (App+User), and store the refresh token
     ///
-    /// Where Conditional Access blocks such codes, `--browser` signs in with a browser on this machine, or on one that
+    /// Shows a code to type into a browser. Where Conditional Access blocks such codes, `--browser` signs in with a browser on this machine, or on one that
     /// forwards a port to it.
     #[command(
         after_help = "Examples:\n  vetwatch login\n  sudo vetwatch login emea\n  sudo vetwatch login --browser --port 8400"

@@ -175,6 +175,7 @@ async fn overview(
     now: Timestamp,
     partner: Option<&str>,
 ) -> Result<Overview, Failure> {
+    store.read_newest_rows().await?;
     let shown = |name: &str| partner.is_none_or(|wanted| wanted == name);
     let budget = |name: &str| outline.budgets.get(name).copied();
     let states = store.partner_states(now).await?.into_iter().filter(|state| shown(&state.partner));

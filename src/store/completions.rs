@@ -30,7 +30,7 @@ impl Store {
     pub async fn complete_delivery(&self, typed: &str, limit: u32) -> Result<Vec<(String, String)>, Error> {
         let ids = sqlx::query!(
             r#"select id, state || ' ' || endpoint as "about!: String" from delivery
-               where substr(id, 1, length(?1)) = ?1 order by sequence desc limit ?2"#,
+               where id >= ?1 and id < ?1 || '~' order by sequence desc limit ?2"#,
             typed,
             limit
         );

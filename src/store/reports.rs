@@ -192,6 +192,21 @@ pub struct Page {
 }
 
 impl Store {
+    /// Reads the newest row of each table that grows. A page of them may be damaged, and the indexes beside it be whole.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub async fn read_newest_rows(&self) -> Result<(), Error> {
+        let newest = sqlx::query_scalar!(
+            r#"select coalesce((select created_at from delivery where sequence = (select max(sequence) from delivery)), 0)
+                      + coalesce((select observed_at from transition where id = (select max(id) from transition)), 0)
+                      + coalesce((select occurred_at from event where rowid = (select max(rowid) from event)), 0)
+                      + coalesce((select added_at from customer where id = (select max(id) from customer)), 0) as "newest!: i64""#
+        );
+        newest.fetch_one(&self.read).await.map_err(doing("read the newest rows"))?;
+        Ok(())
+    }
+
     /// The names of all partners that were ever watched.
     pub async fn partner_names(&self) -> Result<Vec<String>, Error> {
         let names = sqlx::query_scalar!("select name from partner order by name");

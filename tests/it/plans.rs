@@ -13,7 +13,7 @@ const GROWING: [&str; 7] =
     ["customer", "qualification_state", "transition", "event", "delivery", "delivery_event", "attempt"];
 
 /// Queries that may read a whole table, by a part of their text, and why.
-const ALLOWED: [(&str, &str); 7] = [
+const ALLOWED: [(&str, &str); 8] = [
     ("from customer c join partner p on p.id = c.partner order by c.id", "a customer is looked for by name"),
     ("update customer set last_seen_at = last_seen_at + ?1", "the clock was set"),
     ("update customer set missing_from_list_since = missing_from_list_since + ?1", "the clock was set"),
@@ -22,6 +22,10 @@ const ALLOWED: [(&str, &str); 7] = [
     (
         "update customer set next_poll_at = ?1 where removed_at is null and paused_at is null and id in (select customer",
         "a person accepts absences",
+    ),
+    (
+        "union select c.customer_id, e.data ->> '$.customer.name'",
+        "a support bundle leaves out every name that was ever known",
     ),
     ("where ?1 is null and (?2 is null or d.endpoint = ?2)", "the newest messages of any state"),
 ];

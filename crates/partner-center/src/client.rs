@@ -298,7 +298,8 @@ impl Call {
     }
 
     fn is_web_page(&self) -> bool {
-        self.reply.body.trim_ascii_start().starts_with(b"<")
+        let start = &self.reply.body[..self.reply.body.len().min(512)];
+        start.trim_ascii_start().starts_with(b"<") && String::from_utf8_lossy(start).to_lowercase().contains("html")
     }
 
     fn unreadable(&self, why: ParseError) -> Error {

@@ -36,7 +36,7 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
 pub(super) const MAX_MAIL_BYTES: usize = 100_000;
 /// The forms of a digest, from the fullest: how many rows the mail shows, and the longest cell of the attached list, in
 /// bytes. The last one fits [`MAX_EVENTS`](super::MAX_EVENTS) events, whatever they hold.
-const DIGEST_FORMS: [(usize, usize); 6] = [(40, 80), (20, 80), (10, 80), (5, 80), (0, 80), (0, 40)];
+const DIGEST_FORMS: [(usize, usize); 7] = [(100, 80), (40, 80), (20, 80), (10, 80), (5, 80), (0, 80), (0, 40)];
 /// The longest text of a mail in its simplest form.
 const MAX_PLAIN_BYTES: usize = 40_000;
 const ATTACHED: &str = "events.csv";

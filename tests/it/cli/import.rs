@@ -67,7 +67,7 @@ async fn every_bad_line_is_named_and_nothing_is_half_imported() {
     let desk = Desk::new().await;
     let mut file = format!("id,name,tags\n{},Contoso,\n", id(1));
     let _ = write!(file, "contoso.example,Contoso,\n{},\"{EVIL}\",\n{},Contoso,\"a,b\"\n\n", id(2), id(3));
-    let _ = write!(file, "{},Contoso again,\n{},Contoso,,\n", id(1).to_lowercase(), id(4));
+    let _ = write!(file, "{},Contoso again,\n{},Contoso,,x\n", id(1).to_lowercase(), id(4));
     let said = desk.import(&file).await.exits(1);
     assert_eq!(said.out, "");
     let lines: Vec<&str> = said.err.lines().collect();

@@ -73,7 +73,7 @@ async fn a_support_bundle_shows_how_vetwatch_stands_and_neither_a_secret_nor_a_c
         "kernel ",
         "vetwatch.toml: OK",
         "the daemon runs",
-        "In review (2)",
+        "IN REVIEW (2)",
         "\"daemon_running\": true",
         "\"quick_check\": [",
         "\"wal_bytes\"",

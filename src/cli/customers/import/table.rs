@@ -160,7 +160,7 @@ fn split_tags(text: &str) -> Result<Vec<String>, String> {
 /// The position of each column and their number, without empty ones at the end; or all problems with their names.
 fn places(header: &ByteRecord) -> Result<([Option<usize>; COLUMNS.len()], usize), String> {
     let mut cells: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
-    // With its mark, or with a zero byte in each letter.
+    // With its mark, or with a zero byte in each character.
     let is_utf_16 = |cell: &[u8]| cell.starts_with(b"\xFF\xFE") || cell.starts_with(b"\xFE\xFF") || cell.contains(&0);
     if header.iter().any(is_utf_16) {
         return Err("the file is UTF-16; save it as \"CSV UTF-8\"".into());

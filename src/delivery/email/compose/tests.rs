@@ -226,7 +226,13 @@ fn a_mail_has_at_most_100_kilobytes_and_every_event_is_in_it() {
 
 #[test]
 fn a_digest_of_many_shows_the_most_severe_and_has_all_attached() {
-    let (subject, text, html, list) = parsed(&render(&month(MAX_EVENTS)));
+    let mut events = month(MAX_EVENTS);
+    for event in &mut events {
+        if let EventPayload::Vetting(change) = &mut event.data.subject {
+            change.customer.name += &" of a name that goes on".repeat(3);
+        }
+    }
+    let (subject, text, html, list) = parsed(&render(&events));
     assert!(subject.starts_with("14 revoked, 29 denied"), "{subject}");
     assert!(text.contains("REVOKED (14)") && text.contains("APPROVED (29)"), "{text}");
     assert!(text.contains("60 more are in the attached list, events.csv, which has all."), "{text}");
@@ -240,16 +246,17 @@ fn a_digest_of_many_shows_the_most_severe_and_has_all_attached() {
     assert_eq!(rows.len(), 100);
     assert_eq!(&rows[0][0], "Revoked");
     assert_eq!(&rows[99][0], "Approved");
-    // Fewer are shown in full, without a list.
-    let (_, text, _, list) = parsed(&render(&month(40)));
+    // What fits is shown in full, without a list.
+    let (_, text, _, list) = parsed(&render(&month(60)));
     assert!(list.is_none() && !text.contains("attached"), "{text}");
 }
 
 #[test]
 fn a_formula_in_a_name_is_text_in_the_attached_list() {
-    let mut events = month(60);
+    let mut events = month(MAX_EVENTS);
     for event in &mut events {
         if let EventPayload::Vetting(change) = &mut event.data.subject {
+            change.customer.domain = format!("{}.example", "long".repeat(20));
             change.customer.name = "=HYPERLINK(\"http://evil.example\")".to_owned();
         }
     }
