@@ -90,7 +90,7 @@ fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     match (section.has("topic"), section.has("topic_file")) {
         (true, true) => section.problem("topic", "stands beside topic_file: delete one of the two"),
         (false, false) => {
-            section.require_or("topic", "is missing (or topic_file, as whoever knows a topic can read it)")
+            section.require_or("topic", "is missing (or topic_file, as whoever knows a topic can read it)");
         }
         _ => {}
     }

@@ -220,10 +220,8 @@ fn check_use(root: &Section<'_>, servers: &Servers, endpoints: &Endpoints) {
             root.problem("endpoint", text);
         }
         if profile.contact == ContactPolicy::Beside {
-            let text = format!(
-                "has both to and to_contact: each customer's mail then has other recipients, so many are never gathered \
-                 into one; better a second endpoint with to_contact alone"
-            );
+            let text = "has both to and to_contact: each customer's mail then has other recipients, so many are never gathered \
+                 into one; better a second endpoint with to_contact alone";
             let place = endpoints.names.iter().position(|known| known == name);
             root.warning(&place.map_or_else(|| "endpoint".to_owned(), |n| format!("endpoint[{n}]")), text);
         }

@@ -112,7 +112,11 @@ fn event_types(section: &mut Section<'_>, key: &'static str) -> Vec<EventType> {
             None => EventType::parse(name).into_iter().collect(),
         };
         if meant.is_empty() {
-            let suggestion = did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()));
+            let suggestion = if name == "*" {
+                "; vetting.* and monitor.* are all of a kind".to_owned()
+            } else {
+                did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()))
+            };
             section.problem(&format!("{key}[{index}]"), format!("there is no event {}{suggestion}", quote(name)));
         }
         events.extend(meant);
@@ -204,9 +208,10 @@ fn endpoint_list(section: &mut Section<'_>, key: &'static str, endpoints: &Endpo
     let listed = section.non_empty_strings(key);
     let is_unknown = |name: &String| !endpoints.is_one_unnamed && !endpoints.names.contains(name);
     for (index, name) in listed.iter().enumerate().filter(|(_, name)| is_unknown(name)) {
-        let suggestion = match name.contains(',') {
-            true => ": each endpoint is an entry of its own".to_owned(),
-            false => did_you_mean(name, endpoints.names.iter().map(String::as_str)),
+        let suggestion = if name.contains(',') {
+            ": each endpoint is an entry of its own".to_owned()
+        } else {
+            did_you_mean(name, endpoints.names.iter().map(String::as_str))
         };
         section.problem(&format!("{key}[{index}]"), format!("there is no endpoint {}{suggestion}", quote(name)));
     }

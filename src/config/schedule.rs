@@ -58,7 +58,7 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, C
         timezone: section.parsed("timezone", timezone).unwrap_or(chrono_tz::UTC),
     };
     if matches!(schedule.timezone.name(), "EST" | "MST" | "HST") {
-        let text = "has no daylight saving time; a region and a city, such as America/New_York, have it";
+        let text = "is the same all year, without daylight saving time: a region and a city, such as America/New_York, have it";
         section.warning("timezone", text);
     }
     let calendar = calendar::calendar(&mut section, schedule.timezone);

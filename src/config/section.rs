@@ -117,7 +117,7 @@ impl<'c> Section<'c> {
         match value {
             Value::String(text) if text.trim().is_empty() => self.problem(key, "is empty"),
             Value::String(text) if text.chars().any(char::is_control) => {
-                self.problem(key, "contains a control character")
+                self.problem(key, "contains a control character");
             }
             Value::String(text) => return Some(text),
             other => self.wrong_type(key, "text in quotes", &other),

@@ -107,7 +107,7 @@ fn wording(message: &str, text: &str, span: &Range<usize>, offset: usize) -> Str
     if message.starts_with("key with no value") {
         return without_equals_sign(line).to_owned();
     }
-    if rest.starts_with('>') && before.ends_with('=') {
+    if before.trim_end().ends_with("=>") {
         return "write = instead of =>".to_owned();
     }
     if line.trim_start().starts_with('[') && message.starts_with("unexpected key or value") {

@@ -64,7 +64,7 @@ pub(super) fn short_duration(time: Duration) -> String {
 pub(super) fn plain_path(text: &str) -> Result<(), &'static str> {
     match text {
         _ if text.starts_with(['~', '$', '%']) => Err("~, $ and % are not expanded: write the whole path"),
-        _ if text.contains("://") => Err("this is a URL, and the path of a file is needed"),
+        _ if text.contains("://") => Err("this is a URL: write the path of a file"),
         _ if text.starts_with(['\'', '"']) => Err("there are quotes inside the quotes: delete the inner ones"),
         _ => Ok(()),
     }
@@ -183,7 +183,8 @@ const FORMER_NAMES: [(&str, &str); 9] = [
 ];
 
 /// Words of other programs for ours.
-const OTHER_WORDS: [(&str, &str); 7] = [
+const OTHER_WORDS: [(&str, &str); 8] = [
+    ("mail", "smtp"),
     ("ssl", "implicit"),
     ("smtps", "implicit"),
     ("app_id", "client_id"),
