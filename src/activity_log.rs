@@ -22,7 +22,7 @@ use self::customer_activity::ActivityById;
 use self::scan::LogScan;
 use crate::calendar::Reminders;
 use crate::partner_center::{Budget, Error, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, doubled, is_ahead, log_backoff, pause, retry_pause};
+use crate::poller::{MAX_BACKOFF, backoff_ended, doubled, is_ahead, log_backoff, pause, retry_pause};
 use crate::store::{self, Backoff, LogRead, LogState, PartnerId, SeenOperation, Store};
 use crate::time::{Clock, Timestamp};
 
@@ -212,6 +212,7 @@ impl ActivityLog {
         if complete {
             if ends_backoff {
                 tx.clear_backoff(self.partner).await?;
+                backoff_ended(&self.name);
             }
             let cursor = cursor(scan, state, now);
             let full = scan.is_full().then(|| scan.shows_newest_first());
@@ -270,7 +271,7 @@ impl ActivityLog {
         let mut tx = self.store.begin().await?;
         if error.blocks_all_calls() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
-            log_backoff(&self.name, now.after(pause), error, backoff);
+            log_backoff(&self.name, now.after(pause), error);
             tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
             wait = wait.max(pause);
         } else if is_logged(state.failures.saturating_add(1)) {

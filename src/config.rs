@@ -23,7 +23,6 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,6 +54,9 @@ const DATABASE: &str = "/var/lib/vetwatch/vetwatch.db";
 pub(crate) fn default_database() -> &'static Path {
     Path::new(DATABASE)
 }
+
+/// Larger than any configuration; a larger file is the wrong one.
+const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Directory of the refresh tokens, beside the database.
 const TOKENS: &str = "tokens";
@@ -181,6 +183,10 @@ impl Config {
         let report = Report::default();
         let context = Context { report: &report, directory: path.parent().unwrap_or(Path::new("")), credentials };
         let config = read(Section::new(&context, String::new(), table));
+        // With a mistake in the file, what is not routed says nothing.
+        if let Some(config) = config.as_ref().filter(|_| report.is_clean()) {
+            route::warn_unrouted(&report, &config.routes, &config.endpoints);
+        }
         let (config, warnings) = report.finish(file_name(path), &places, config)?;
         Ok(Self { warnings, places, ..config })
     }
@@ -221,8 +227,12 @@ fn read(mut root: Section<'_>) -> Option<Config> {
 fn database(root: &mut Section<'_>) -> Option<PathBuf> {
     let mut section = root.section("database");
     let given = section.has("path");
-    let path = section.string("path");
-    let path = section.context().directory.join(if given { path? } else { DATABASE.into() });
+    let path = section.path("path");
+    let path = if given { path? } else { DATABASE.into() };
+    if path.is_dir() {
+        section.problem("path", format!("{} is a directory: add the file's name, such as vetwatch.db", path.display()));
+        return None;
+    }
     if let Some(directory) = path.parent().filter(|directory| path != Path::new(DATABASE) && !directory.exists()) {
         let text = format!(
             "there is no directory {}: create it, owned by the user that vetwatch runs as",
@@ -241,7 +251,8 @@ fn web(root: &mut Section<'_>) -> Option<SocketAddr> {
         section.warning("", "this version has no status page yet and does not listen");
     }
     section.parsed("listen", |text| {
-        text.parse().map_err(|_| format!("{} is no address such as 127.0.0.1:9464", values::quote(text)))
+        text.parse()
+            .map_err(|_| format!("{} is not an address with a port, such as 127.0.0.1:9464", values::quote(text)))
     })
 }
 
@@ -252,8 +263,9 @@ fn file_name(path: &Path) -> String {
 /// Parses the file to a table.
 fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
     let invalid = |problems| Problems { file: file_name(path), problems, warnings: Vec::new() };
-    let text = fs::read_to_string(path).map_err(|error| {
-        let text = format!("{} {}", path.display(), values::io_problem(&error));
+    let text = values::read_text(path, FILE_MAX_BYTES, "a configuration").map_err(|problem| {
+        let other = if path.exists() { "" } else { ": --config FILE or VETWATCH_CONFIG names another one" };
+        let text = format!("{} {problem}{other}", path.display());
         invalid(vec![Problem::new(&Places::default(), String::new(), text)])
     })?;
     match text.parse() {

@@ -18,7 +18,7 @@ use vetwatch_core::retry::is_logged;
 
 use self::completeness::{Completeness, measure};
 use crate::partner_center::{self, Budget, PartnerCenter, Reader};
-use crate::poller::{MAX_BACKOFF, is_ahead, log_backoff, pause, retry_pause};
+use crate::poller::{MAX_BACKOFF, backoff_ended, is_ahead, log_backoff, pause, retry_pause};
 use crate::qualification::key;
 use crate::store::{self, Backoff, CustomerId, PartnerId, Store, customers::ImportedCustomer};
 use crate::time::{Clock, Timestamp};
@@ -227,6 +227,7 @@ impl CustomerSync {
         let mut tx = self.store.begin().await?;
         if ends_backoff {
             tx.clear_backoff(self.partner).await?;
+            backoff_ended(&self.name);
         }
         match completeness {
             Completeness::Complete => {
@@ -250,7 +251,7 @@ impl CustomerSync {
         let mut tx = self.store.begin().await?;
         if error.affects_partner() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
-            log_backoff(&self.name, now.after(pause), error, backoff);
+            log_backoff(&self.name, now.after(pause), error);
             tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
             wait = wait.max(pause);
         }

@@ -41,7 +41,7 @@ const MAX_CLAIM_ON_DEMAND: u32 = 500;
 const LEASE: Duration = Duration::from_mins(5);
 
 use answers::Until;
-pub(crate) use backoff::{MAX_BACKOFF, doubled, is_ahead, log_backoff, pause, retry_pause};
+pub(crate) use backoff::{MAX_BACKOFF, backoff_ended, doubled, is_ahead, log_backoff, pause, retry_pause};
 pub use demand::{Every, Watched};
 pub use flight::Flight;
 pub use recent_polls::RecentPolls;

@@ -305,8 +305,8 @@ mod tests {
             assert!(!checked.text().contains(secret) && !checked.json().contains(secret));
         }
         insta::assert_snapshot!(checked.text(), @r#"
-    vetwatch.toml:17: warning: partner "emea": tenant: is the example's: it is your tenant's domain, or its GUID
-    vetwatch.toml:18: warning: partner "emea": client_id: is the example's: the application's own is on its page in Entra ID, as Application (client) ID
+    vetwatch.toml:17: warning: partner "emea": tenant: is the example's: write your tenant's domain, or its GUID
+    vetwatch.toml:18: warning: partner "emea": client_id: is the example's: copy your application's from its page in Entra ID, where it is the Application (client) ID
     vetwatch.toml: OK
 
     database /var/lib/vetwatch/vetwatch.db
@@ -370,9 +370,9 @@ mod tests {
         assert!(!checked.ok);
         insta::assert_snapshot!(checked.text(), @r#"
     vetwatch.toml:2: schedule.in_revew: unknown key; did you mean in_review?
-    vetwatch.toml: partner: at least one [[partner]] is needed: the tenant of Partner Center to watch
-    vetwatch.toml: endpoint: at least one [[endpoint]] is needed: where messages go
-    vetwatch.toml: operators: is missing: [operators] names the endpoints that hear of trouble
+    vetwatch.toml: partner: is missing: add a section [[partner]] for the Partner Center tenant to watch
+    vetwatch.toml: endpoint: is missing: add a section [[endpoint]] for each place that messages go to
+    vetwatch.toml: operators: is missing: add a section [operators], with the endpoints that are told when something fails
     vetwatch.toml:3: warning: web: this version has no status page yet and does not listen
     vetwatch.toml: 4 problems
     "#);

@@ -90,14 +90,14 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let failed: Vec<&Step> = steps.iter().filter(|step| !step.ok).collect();
     let Some(first) = failed.first() else { return Ok(Exit::Done) };
     let advice = match first.exit {
-        Exit::Refused => "the way there is good; who we are, or what we may do, is not",
-        Exit::Configuration => "mend the configuration or the file that it names",
+        Exit::Refused => {
+            "the server was reached and refused: check the credential, and the permissions of the application"
+        }
+        Exit::Configuration => "correct the configuration, or the file that it names",
         Exit::Failed | Exit::NotFound => {
-            "a server answers, but not as Partner Center does: look at api_url and the proxy"
+            "a server answers, but not as Partner Center does: check api_url and the proxy"
         }
-        _ => {
-            "look at the network: the name, the firewall, the proxy (vetwatch uses the one of the configuration and no other), the clock"
-        }
+        _ => "check DNS, the firewall, the proxy (only that of the configuration is used) and this machine's clock",
     };
     let names: Vec<_> = failed.iter().map(|step| format!("{}: {}", step.of, step.name)).collect();
     let count = if failed.len() == 1 { "1 step".to_owned() } else { format!("{} steps", failed.len()) };
@@ -153,9 +153,10 @@ impl Checker<'_> {
         self.note("token", token)?;
         let page = client.customers(None).await;
         let customers = page.map(|page| {
-            let more = if page.next.is_some() { " and more" } else { "" };
+            let more = if page.next.is_some() { "; more pages follow" } else { "" };
             let count = page.customers.len();
-            (format!("the first page has {count}{more}"), page.customers)
+            let customers = if count == 1 { "customer" } else { "customers" };
+            (format!("the first page has {count} {customers}{more}"), page.customers)
         });
         let (text, listed) = match customers {
             Ok((text, listed)) => (Ok(text), listed),
@@ -163,7 +164,9 @@ impl Checker<'_> {
                 let (exit, mut text) = refused(&error);
                 let is_elsewhere = !settings.api_url.as_str().starts_with(RESOURCE);
                 if is_elsewhere && is_not_the_apis(&error) {
-                    text.push_str("; is api_url the API's? In the commercial cloud it is https://api.partnercenter.microsoft.com/");
+                    text.push_str(
+                        "; check api_url: the commercial cloud's is https://api.partnercenter.microsoft.com/",
+                    );
                 }
                 (Err((exit, text)), Vec::new())
             }
@@ -179,8 +182,10 @@ impl Checker<'_> {
         let host = url.host_str().unwrap_or_default();
         let by = proxy.map(|proxy| format!(", by the proxy {proxy}")).unwrap_or_default();
         let (step, outcome) = match reach(url, proxy).await {
-            Ok(()) if url.scheme() == "https" => ("tls", Ok(format!("{host}: found, reached, trusted{by}"))),
-            Ok(()) => ("connection", Ok(format!("{host}: found, reached; plain http"))),
+            Ok(()) if url.scheme() == "https" => {
+                ("tls", Ok(format!("{host}: resolved, connected, certificate trusted{by}")))
+            }
+            Ok(()) => ("connection", Ok(format!("{host}: resolved, connected; plain http"))),
             Err((stage, why)) => (stage.as_str(), Err((Exit::TryAgain, format!("{host}: {why}")))),
         };
         self.note(step, outcome)
@@ -189,7 +194,11 @@ impl Checker<'_> {
     /// Checks rights beyond reading, as far as possible without using them.
     async fn rights(&mut self, settings: &PartnerSettings, customer: Option<&String>) -> Result<(), Stop> {
         let Some(user) = settings.as_user().filter(|_| settings.credential.user.is_none()) else {
-            let submit = if settings.credential.user.is_some() { "as a user" } else { "no user is set up to submit" };
+            let submit = if settings.credential.user.is_some() {
+                "signed in as a user"
+            } else {
+                "submitting needs a user, and none is configured"
+            };
             return self.note("rights", Ok(format!("may read customers and qualifications; {submit}")));
         };
         let client = self.client(&user)?;
@@ -221,7 +230,7 @@ impl Checker<'_> {
 
     fn token(&self, settings: &PartnerSettings) -> String {
         let who = if settings.credential.user.is_some() { "for a user" } else { "for the application" };
-        format!("given {who}{}", self.ends(settings.credential.expiries()))
+        format!("received {who}{}", self.ends(settings.credential.expiries()))
     }
 
     /// `; the client secret ends 2027-01-31, in 71 days`
@@ -267,14 +276,14 @@ async fn qualification(client: &PartnerCenter, ids: &[String]) -> Result<String,
             Ok(answer) => {
                 let count = answer.snapshot.entries().len();
                 let entries = if count == 1 { "1 qualification".to_owned() } else { format!("{count} qualifications") };
-                return Ok(format!("understood; customer {id} has {entries}"));
+                return Ok(format!("customer {id} has {entries}"));
             }
             Err(error @ (Error::NoRelationship(_) | Error::NotFound(_))) => left = Some(error),
             Err(error) => return Err(refused(&error)),
         }
     }
     match left {
-        None => Ok("there is no customer to ask about yet".to_owned()),
+        None => Ok("there is no customer to read yet".to_owned()),
         Some(error) => Err(refused(&error)),
     }
 }
@@ -293,5 +302,5 @@ fn is_not_the_apis(error: &Error) -> bool {
 fn refused(error: &Error) -> (Exit, String) {
     let rights = matches!(error, Error::Forbidden(_));
     let text = error_chain(error);
-    (Exit::from(error), if rights { format!("the rights are missing: {text}") } else { text })
+    (Exit::from(error), if rights { format!("a permission is missing: {text}") } else { text })
 }

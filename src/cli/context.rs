@@ -136,7 +136,7 @@ pub(super) fn load_config(path: &Path) -> Result<Config, Failure> {
 
 fn unusable(path: &Path, problems: &Problems) -> Failure {
     Failure::new(Exit::Configuration, format!("cannot use {}", path.display()))
-        .listing(problems.problems.iter().map(|problem| format!("{}: {problem}", problems.file)))
+        .listing(problems.problems.iter().map(|problem| format!("{}{problem}", problem.position(&problems.file))))
         .advise("`vetwatch check` shows this list; `--config FILE` or VETWATCH_CONFIG names another file")
 }
 
@@ -151,7 +151,7 @@ pub(super) fn lock(database: &Path) -> Result<Option<instance_lock::Lock>, Failu
 
 fn no_database(database: &Path) -> Failure {
     Failure::new(Exit::NotFound, format!("there is no database at {}", database.display()))
-        .advise("the daemon (`vetwatch run`) or `vetwatch customers add` makes it")
+        .advise("the daemon (`vetwatch run`) or `vetwatch customers add` creates it")
 }
 
 fn is_there(database: &Path) -> Result<bool, Failure> {

@@ -115,7 +115,9 @@ impl Failure {
     pub(super) fn to_text(&self) -> String {
         let mut lines = format!("vetwatch: {}\n", text::terminal(&self.message()));
         for line in &self.list {
-            let _ = writeln!(lines, "  {}", text::terminal(line));
+            for line in line.lines() {
+                let _ = writeln!(lines, "  {}", text::terminal(line));
+            }
         }
         if let Some(advice) = &self.advice {
             let _ = writeln!(lines, "{}", text::terminal(advice));
@@ -149,28 +151,28 @@ impl From<store::Error> for Failure {
         if error.is_busy() {
             return Self::new(Exit::TryAgain, "the database is busy")
                 .because(why)
-                .advise("another program holds it in a transaction: let that end, or end it; then try again");
+                .advise("another program is in a transaction: wait for it to end, or stop it, then try again");
         }
         if error.is_damage() {
-            return Self::new(Exit::Failed, "the database is damaged, or is none").because(why).advise(
-                "was something copied over it while it was in use? Stop vetwatch, take the file and its -wal and -shm \
-                     away, and put a copy in its place",
+            return Self::new(Exit::Failed, "the file is damaged, or is not a database").because(why).advise(
+                "stop vetwatch, move the file and its -wal and -shm away, and put a backup in its place. Was a file copied \
+                     over the database while it was in use?",
             );
         }
         if let store::Error::Lost { .. } | store::Error::LogLost { .. } = error {
             return Self::new(Exit::Failed, "stopped before anything more is written").because(why).advise(
-                "put back what belongs there while vetwatch does not run, without another database's -wal and -shm",
+                "stop vetwatch, and put the database back together with its own -wal and -shm, or a backup without them",
             );
         }
         if matches!(error, store::Error::Unreleased { .. }) {
             return Self::new(Exit::Failed, why).advise(
-                "move it and its -wal and -shm away; vetwatch begins anew, and the first poll of each customer is silent",
+                "move it and its -wal and -shm away; vetwatch then creates a new one, and the first poll of each customer sends no message",
             );
         }
         let failure = Self::new(Exit::Failed, why);
         if matches!(error, store::Error::Row { .. }) {
             return failure.advise(
-                "the database was damaged, or changed by another program: mend the row with sqlite3, or put a backup back",
+                "the database was damaged, or changed by another program: repair the row with sqlite3, or restore a backup",
             );
         }
         failure

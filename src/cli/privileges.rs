@@ -75,7 +75,7 @@ fn owner(database: &Path) -> Result<Option<Owner>, Failure> {
             .advise("name the file itself in `path` of [database]"));
     }
     if file.as_ref().is_some_and(|file| !file.is_file()) {
-        return Err(refused("it is no ordinary file".to_owned()).advise("name another one in `path` of [database]"));
+        return Err(refused("it is not a regular file".to_owned()).advise("name another one in `path` of [database]"));
     }
     if let Some(owner) = dir.owner {
         // A hard link to another user's file, or a file that root left behind.

@@ -14,7 +14,7 @@ pub(super) fn base(text: &str) -> Result<Url, String> {
     let mut url = values::url(text)?;
     check_url(&url).map_err(|problem| format!("{} {problem}", quote(&url)))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("{} holds more than a host and a path", quote(&url)));
+        return Err(format!("{} contains more than a host and a path", quote(&url)));
     }
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));

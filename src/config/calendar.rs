@@ -30,7 +30,7 @@ pub(super) fn reminders(mut section: Section<'_>, calendar: &Calendar) -> Remind
     let given = section.has("business_days");
     let days: Vec<u32> = section.integers("business_days", 1..=BUSINESS_DAYS_MAX);
     if let Some(n) = days.windows(2).position(|pair| matches!(pair, [before, after] if before >= after)) {
-        section.problem(&format!("business_days[{}]", n + 1), "is not more than the one before it");
+        section.problem(&format!("business_days[{}]", n + 1), "must be more than the entry before it");
     }
     let has_rhythm = section.has("then_every");
     let every = section.parsed("then_every", |text| match duration(text)? {
@@ -53,7 +53,7 @@ fn working_days(section: &mut Section<'_>) -> Option<[bool; 7]> {
     let mut days = [false; 7];
     for (index, name) in names.iter().enumerate() {
         let Ok(day) = name.trim().parse::<Weekday>() else {
-            let text = format!("{} is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun", quote(name));
+            let text = format!("{} is not a day: each entry is one of Mon, Tue, Wed, Thu, Fri, Sat, Sun", quote(name));
             section.problem(&format!("working_days[{index}]"), text);
             continue;
         };
@@ -66,8 +66,7 @@ fn working_days(section: &mut Section<'_>) -> Option<[bool; 7]> {
 
 fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<NaiveDate>> {
     const KEY: &str = "holidays_file";
-    let name = section.string(KEY)?;
-    let path = section.context().directory.join(&name);
+    let path = section.path(KEY)?;
     let text = match read_text(&path, FILE_MAX_BYTES, "a list of days") {
         Ok(text) => text,
         Err(problem) => {
@@ -87,20 +86,20 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
             _ => {
                 bad += 1;
                 if bad <= BAD_LINES_MAX {
-                    let text = format!("line {}: {} is no day such as 2026-12-25", index + 1, quote(date));
+                    let text = format!("line {}: {} is not a date such as 2026-12-25", index + 1, quote(date));
                     section.problem(KEY, text);
                 }
             }
         }
     }
     if bad > BAD_LINES_MAX {
-        section.problem(KEY, format!("{} more lines are no days", bad - BAD_LINES_MAX));
+        section.problem(KEY, format!("{} more lines are not dates", bad - BAD_LINES_MAX));
     }
     let today = SystemClock.now().to_utc().with_timezone(&zone).date_naive();
     match days.last() {
-        None if bad == 0 => section.warning(KEY, "the file holds no day"),
+        None if bad == 0 => section.warning(KEY, "there is no date in the file"),
         Some(last) if *last < today => {
-            section.warning(KEY, format!("the last day in the file is {last}: from then on no holiday is known"));
+            section.warning(KEY, format!("the last date in the file is {last}: add the holidays after it"));
         }
         _ => {}
     }

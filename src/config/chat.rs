@@ -15,6 +15,11 @@ type Read = fn(&mut Section<'_>) -> Option<ChatSettings>;
 const SERVICES: [(&ChatService, Read); 3] =
     [(&teams::SERVICE, teams), (&slack::SERVICE, slack), (&ntfy::SERVICE, ntfy)];
 
+/// True for the kinds of endpoints that there are.
+pub(super) fn is_kind(kind: &str) -> bool {
+    matches!(kind, "email" | "webhook") || SERVICES.iter().any(|(service, _)| service.name == kind)
+}
+
 /// Reads the endpoint of a chat service, or reports that there is no such kind of endpoint.
 pub(super) fn read(section: &mut Section<'_>, kind: &str) -> Option<ChatSettings> {
     if let Some((_, read)) = SERVICES.iter().find(|(service, _)| service.name == kind) {
@@ -30,7 +35,7 @@ pub(super) fn read(section: &mut Section<'_>, kind: &str) -> Option<ChatSettings
 fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
     let http = channel(section)?;
     if of_kind(&http.url) == Some("slack") {
-        section.problem("kind", "the URL is a Slack webhook's: the kind is slack");
+        section.problem("kind", "the URL is a Slack webhook's: write kind = \"slack\"");
         return None;
     }
     let old =
@@ -47,7 +52,7 @@ fn teams(section: &mut Section<'_>) -> Option<ChatSettings> {
 fn slack(section: &mut Section<'_>) -> Option<ChatSettings> {
     let http = channel(section)?;
     if of_kind(&http.url) == Some("teams") {
-        section.problem("kind", "the URL is a Teams webhook's: the kind is teams");
+        section.problem("kind", "the URL is a Teams webhook's: write kind = \"teams\"");
         return None;
     }
     Some(ChatSettings { http, service: &slack::SERVICE, topic: None })
@@ -71,8 +76,10 @@ fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
     let written = section.has("url");
     let http = http::read(section)?;
     if written && !address::is_loopback(&http.url) {
-        section
-            .warning("url", "anybody who knows this URL can write into the channel: put it into a file, with url_file");
+        section.warning(
+            "url",
+            "all who know this URL can write into the channel: put it in a file, and that file's name in url_file",
+        );
     }
     // Secret even if given as `url`.
     let http = HttpSettings { is_secret: true, ..http };
@@ -81,8 +88,10 @@ fn channel(section: &mut Section<'_>) -> Option<HttpSettings> {
 
 fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     match (section.has("topic"), section.has("topic_file")) {
-        (true, true) => section.problem("topic", "stands beside topic_file; only one of them can be"),
-        (false, false) => section.require_or("topic", "is missing (or topic_file: who knows a topic can read it)"),
+        (true, true) => section.problem("topic", "stands beside topic_file: delete one of the two"),
+        (false, false) => {
+            section.require_or("topic", "is missing (or topic_file, as all who know a topic can read it)");
+        }
         _ => {}
     }
     let key = if section.has("url_file") { "url_file" } else { "url" };
@@ -90,10 +99,8 @@ fn ntfy(section: &mut Section<'_>) -> Option<ChatSettings> {
     // ntfy would take it for a topic, and the JSON for a text.
     if let Some(settings) = http.take_if(|http| http.url.path() != "/" || http.url.query().is_some()) {
         let server = origin(&settings.url);
-        section.problem(
-            key,
-            format!("is more than the server's address, {server}/; the topic has a key of its own, topic"),
-        );
+        section
+            .problem(key, format!("contains more than the server ({server}/): the topic goes in topic or topic_file"));
     }
     let token = section.secret_in_header("token_file");
     let topic = section.string("topic").map(|topic| ("topic", topic.into()));

@@ -24,14 +24,18 @@ const PROOFS: [Proof; 3] = [
     Proof { kind: "workload-identity", keys: &["federated_token_file"], read: federated_token },
 ];
 const USER: &str = "refresh-token";
+const KINDS: &str = "is missing: client-secret, certificate, workload-identity or refresh-token";
 
 /// Reads a credential. `file` holds the refresh token; `None` if the partner's name is invalid.
 pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
     let kinds: Vec<_> = PROOFS.iter().map(|proof| proof.kind).chain([USER]).collect();
     let kind = kind(&mut section, &kinds)?;
     let Some(proof) = PROOFS.iter().find(|proof| proof.kind == kind) else { return users(section, file) };
+    // Without the kind's own key, another one's is the mistake.
+    if given(&section).is_none() {
+        section.require(&proof.keys[..1]);
+    }
     reject(&mut section, kind, kind);
-    section.require(&proof.keys[..1]);
     Some(Credential { proof: (proof.read)(&mut section)?, user: None })
 }
 
@@ -50,18 +54,15 @@ pub(super) fn read_user(
 }
 
 fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
-    let text = "is missing: a refresh token is of use only to the application that it was given to, which proves \
-                itself with client_secret_file, certificate_file or federated_token_file";
+    let text = "is missing (or certificate_file, or federated_token_file): a refresh token works only for the application \
+                that it was given to, which has to sign in, too";
     let proof = given_proof(&mut section, text);
     Some(Credential { proof: proof?, user: Some(file?) })
 }
 
 /// Reads an application's credential; the keys show its kind.
 pub(super) fn application(section: &mut Section<'_>) -> Option<ClientAuth> {
-    given_proof(
-        section,
-        "is missing (or certificate_file, or federated_token_file): the application's proof of who it is",
-    )
+    given_proof(section, "is missing (or certificate_file, or federated_token_file): the application signs in with it")
 }
 
 /// Reads the proof whose key is in the section. `missing` is the problem if there is none.
@@ -81,12 +82,12 @@ fn given(section: &Section<'_>) -> Option<&'static Proof> {
 
 /// Reads the kind. If it is unknown, the other keys cannot be judged and are skipped.
 fn kind<'k>(section: &mut Section<'_>, kinds: &[&'k str]) -> Option<&'k str> {
-    section.require(&["kind"]);
+    section.require_or("kind", if kinds.len() == 1 { "is missing: kind = \"refresh-token\"" } else { KINDS });
     let found = section.string("kind").and_then(|kind| {
         let found = kinds.iter().find(|known| **known == kind).copied();
         if found.is_none() {
             let text = match kinds {
-                [only] => format!("{} is no kind for a user; it is {only}", quote(&kind)),
+                [only] => format!("{} is not a kind for a user: write kind = \"{only}\"", quote(&kind)),
                 _ => unknown_kind(&kind, kinds),
             };
             section.problem("kind", text);
@@ -104,7 +105,7 @@ fn client_secret(section: &mut Section<'_>) -> Option<ClientAuth> {
     if ends_at.is_some_and(|at| at <= SystemClock.now()) {
         section.warning(
             "client_secret_expires",
-            "is over: make a new secret in Entra ID, write it into the file, and its day here",
+            "the client secret has expired: make a new one in Entra ID, put it in the file, and its last day here",
         );
     }
     section.secret("client_secret_file").map(|secret| ClientAuth::ClientSecret { secret, ends_at })
@@ -129,8 +130,8 @@ fn reject(section: &mut Section<'_>, proof: &str, kind: &str) {
     for Proof { kind: other, keys, .. } in PROOFS.iter().filter(|other| other.kind != proof) {
         for key in *keys {
             let text = match kind {
-                USER if proof != USER => format!("stands beside a {proof}; the application proves itself in one way"),
-                _ => format!("goes with {other}, and the kind is {kind}"),
+                USER if proof != USER => format!("stands beside the keys of kind {proof}: delete one of the two"),
+                _ => format!("belongs to the kind {other}, and this is {kind}"),
             };
             section.reject(key, &text);
         }
@@ -139,6 +140,6 @@ fn reject(section: &mut Section<'_>, proof: &str, kind: &str) {
 
 /// The start of a day in UTC: a warning hours early is better than a late one.
 fn day(text: &str) -> Result<Timestamp, String> {
-    let date: NaiveDate = text.parse().map_err(|_| format!("{} is no day such as 2027-01-31", quote(text)))?;
+    let date: NaiveDate = text.parse().map_err(|_| format!("{} is not a date such as 2027-01-31", quote(text)))?;
     Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into())
 }

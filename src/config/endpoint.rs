@@ -23,22 +23,31 @@ const SCOPE: &str = "https://outlook.office365.com/.default";
 /// Keys of one kind alone.
 const WEBHOOK_KEYS: [&str; 6] =
     ["secret_file", "template_file", "content_type", "template_secret_file", "authorization_file", "max_events"];
+/// The ways to an endpoint over HTTP.
+const HTTP_KEYS: [&str; 3] = ["url", "url_file", "allow_networks"];
 const EMAIL_KEYS: [&str; 4] = ["smtp", "from", "to", "to_contact"];
 
 const NEW_SECRET: &str = "echo \"whsec_$(openssl rand -base64 32)\"";
-const MISSING_SECRET: &str = "is missing: the file of the key that messages are signed with; \
-                              echo \"whsec_$(openssl rand -base64 32)\" makes one";
+const MISSING_SECRET: &str = "is missing: it names the file with the key that signs the messages; \
+                              echo \"whsec_$(openssl rand -base64 32)\" prints a new one";
 
 /// Default of `fail_over_after`.
 const FAIL_OVER_AFTER: Duration = Duration::from_mins(30);
 
 /// The mail servers by name. `None` if the settings are invalid, which was reported.
-pub(super) type Servers = BTreeMap<String, Option<SmtpSettings>>;
+#[derive(Debug)]
+pub(super) struct Servers {
+    by_name: BTreeMap<String, Option<SmtpSettings>>,
+    /// Their names are missing, which was reported: an endpoint that names one is not wrong as well.
+    unnamed: bool,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     /// All names, including those with invalid settings: references to them are not wrong as well.
     pub(super) names: Vec<String>,
+    /// A name is missing or wrong, which was reported: a reference to it is not wrong as well.
+    pub(super) is_one_unnamed: bool,
     pub(super) settings: Vec<EndpointSettings>,
     /// The mail server of each mail endpoint: two on the same server fail together.
     pub(super) servers: BTreeMap<String, String>,
@@ -54,7 +63,10 @@ impl Endpoints {
 }
 
 pub(super) fn servers(root: &mut Section<'_>) -> Servers {
-    root.named_sections("smtp").into_iter().map(|(name, section)| (name, server(section))).collect()
+    let sections = root.named_sections("smtp");
+    let unnamed = sections.is_none();
+    let sections = sections.into_iter().flatten();
+    Servers { by_name: sections.map(|(name, section)| (name, server(section))).collect(), unnamed }
 }
 
 fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
@@ -65,13 +77,16 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
         if valid {
             Ok(text.to_owned())
         } else {
-            Err(format!("{} is no host name: it is the name alone, and the port has its own key", quote(text)))
+            Err(format!(
+                "{} is not a host name: write the name alone; the port goes in port, the encryption in tls",
+                quote(text)
+            ))
         }
     });
     let tls = section.choice("tls", &[("starttls", Tls::Starttls), ("implicit", Tls::Implicit), ("none", Tls::None)]);
     let tls = tls.unwrap_or(Tls::Starttls);
     if tls == Tls::None && host.as_deref().is_some_and(|host| !address::is_loopback_host(host)) {
-        section.problem("tls", "none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)");
+        section.problem("tls", "none is only for a mail server on this machine (localhost, 127.0.0.1, ::1)");
     }
     let usual = match tls {
         Tls::Starttls => 587,
@@ -79,6 +94,10 @@ fn server(mut section: Section<'_>) -> Option<SmtpSettings> {
         Tls::None => 25,
     };
     let port = section.integer("port", 1..=65535).unwrap_or(usual);
+    if (port == 465) != (tls == Tls::Implicit) && matches!(port, 465 | 587) {
+        let meant = if port == 465 { "implicit" } else { "starttls" };
+        section.warning("port", format!("port {port} usually needs tls = \"{meant}\""));
+    }
     let login = login(&mut section);
     let by_password = matches!(&login, Some(Login { by: LoginBy::Password(_), .. }));
     if by_password && host.as_deref().is_some_and(|host| host.to_ascii_lowercase().ends_with(".office365.com")) {
@@ -118,7 +137,7 @@ fn hello(text: &str) -> Result<String, String> {
 fn login(section: &mut Section<'_>) -> Option<Login> {
     if section.has("oauth") {
         section.require_or("username", "is missing: the mailbox that the application sends as");
-        section.reject("password_file", "stands beside oauth: the login is a password or a token");
+        section.reject("password_file", "stands beside the section oauth: delete one of the two");
         let (username, application) = (section.string("username"), oauth(section.section("oauth")));
         let by = LoginBy::Token(Box::new(application?));
         return Some(Login { username: username?, by });
@@ -147,7 +166,7 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
     let scope_given = section.has("scope");
     let scope = section.parsed("scope", |text| {
         if text.contains(' ') || !text.ends_with("/.default") {
-            return Err(format!("{} is no scope of an application: it ends in /.default", quote(text)));
+            return Err(format!("{} is not the scope of an application, which ends in /.default", quote(text)));
         }
         Ok(text.to_owned())
     });
@@ -159,21 +178,35 @@ fn oauth(mut section: Section<'_>) -> Option<Application> {
 
 pub(super) fn read(root: &mut Section<'_>, servers: &Servers) -> Endpoints {
     let mut endpoints = Endpoints::default();
-    root.require_or("endpoint", "at least one [[endpoint]] is needed: where messages go");
+    root.require_or("endpoint", "is missing: add a section [[endpoint]] for each place that messages go to");
     let sections = root.sections("endpoint");
     let all: Vec<String> = sections.iter().filter_map(|section| section.peek("name").map(str::to_owned)).collect();
     for mut section in sections {
-        section.require(&["name", "kind"]);
+        section.require(&["name"]);
+        section.require_or("kind", "is missing: email, webhook, teams, slack or ntfy");
         let fallback = fallback(&mut section, &all);
         let name = section.parsed("name", |name| {
             let taken = endpoints.names.iter().any(|known| known == name);
             endpoints.names.push(name.to_owned());
-            if taken { Err(format!("{} is the name of another endpoint too", quote(name))) } else { values::name(name) }
+            if taken {
+                Err(format!("{} is the name of another endpoint, too", quote(name)))
+            } else {
+                values::name(name)
+            }
         });
+        endpoints.is_one_unnamed |= name.is_none();
         let kind = section.string("kind");
         for (of, keys) in [("webhook", &WEBHOOK_KEYS[..]), ("email", &EMAIL_KEYS[..])] {
-            for key in keys.iter().filter(|_| kind.as_deref().is_some_and(|kind| kind != of)) {
-                section.reject(key, &format!("goes with the kind {of}"));
+            // Of an unknown kind it is not known what belongs to it.
+            if let Some(kind) = kind.as_deref().filter(|kind| *kind != of && chat::is_kind(kind)) {
+                for key in keys {
+                    section.reject(key, &format!("belongs to the kind {of}, and this is {kind}"));
+                }
+            }
+        }
+        if kind.as_deref() == Some("email") {
+            for key in HTTP_KEYS {
+                section.reject(key, "belongs to the other kinds, and this is email");
             }
         }
         let kind = match kind.as_deref() {
@@ -207,19 +240,24 @@ fn check_use(root: &Section<'_>, servers: &Servers, endpoints: &Endpoints) {
         if let Some(fallback) = &profile.fallback
             && endpoints.takes_contacts_only(&fallback.endpoint)
         {
-            let text =
-                format!("{} has no recipient of its own: it cannot be the fallback of {name}", fallback.endpoint);
+            let text = format!(
+                "{} cannot be the fallback of {name}: it has to_contact and no to, so it has no recipient of its own",
+                fallback.endpoint
+            );
             root.problem("endpoint", text);
         }
         if profile.contact == ContactPolicy::Beside {
-            let text = format!(
-                "{name} has to beside to_contact: each customer's mail has recipients of its own, so a flood is not \
-                 gathered; better a second endpoint with to_contact alone"
-            );
-            root.warning("endpoint", text);
+            let text = "has both to and to_contact: each customer's mail then has other recipients, so many are never gathered \
+                 into one; better a second endpoint with to_contact alone";
+            let place = endpoints.names.iter().position(|known| known == name);
+            root.warning(&place.map_or_else(|| "endpoint".to_owned(), |n| format!("endpoint[{n}]")), text);
         }
     }
-    for name in servers.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
+    // A misspelt server is not unused as well.
+    if endpoints.servers.values().any(|used| !servers.by_name.contains_key(used)) {
+        return;
+    }
+    for name in servers.by_name.keys().filter(|name| !endpoints.servers.values().any(|used| used == *name)) {
         root.warning(&format!("smtp.{}", quote(name)), "no endpoint uses this mail server");
     }
 }
@@ -232,7 +270,7 @@ fn fallback(section: &mut Section<'_>, names: &[String]) -> Option<Fallback> {
     }
     let endpoint = section.parsed("fallback", |name| {
         if own.as_deref() == Some(name) {
-            return Err("is the endpoint itself; it needs to be another one".to_owned());
+            return Err("is this endpoint itself: name another one".to_owned());
         }
         if names.iter().any(|known| known == name) {
             return Ok(name.to_owned());
@@ -257,8 +295,11 @@ fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) 
     };
     let smtp = section.parsed("smtp", |name| {
         uses(name);
-        servers.get(name).ok_or_else(|| {
-            let suggestion = did_you_mean(name, servers.keys().map(String::as_str));
+        if servers.unnamed {
+            return Ok(&None);
+        }
+        servers.by_name.get(name).ok_or_else(|| {
+            let suggestion = did_you_mean(name, servers.by_name.keys().map(String::as_str));
             format!("there is no [smtp.{}]{suggestion}", quote(name))
         })
     });
@@ -279,8 +320,12 @@ fn email(section: &mut Section<'_>, servers: &Servers, uses: impl FnOnce(&str)) 
 
 fn mailbox(text: &str) -> Result<Mailbox, String> {
     mail_address(text).map_err(|error| {
-        let several = error == AddressError::Invalid && text.matches('@').count() > 1;
-        format!("{} {error}{}", quote(text), if several { ": each address is an entry of its own" } else { "" })
+        let several = if error == AddressError::Invalid && text.matches('@').count() > 1 {
+            ": each address is an entry of its own, as in [\"a@contoso.example\", \"b@contoso.example\"]"
+        } else {
+            ""
+        };
+        format!("{} {error}{several}", quote(text))
     })
 }
 
@@ -291,7 +336,10 @@ fn webhook(section: &mut Section<'_>) -> Option<WebhookSettings> {
     }
     let http = http::read(section);
     if let Some(kind) = http.as_ref().and_then(|http| chat::of_kind(&http.url)).filter(|_| !custom) {
-        section.warning("kind", format!("the URL is of a channel that takes no signed JSON; its kind is {kind}"));
+        section.warning(
+            "kind",
+            format!("the URL is that of a chat, which does not understand signed JSON: write kind = \"{kind}\""),
+        );
     }
     let secrets = if custom && !section.has("secret_file") { Some(Vec::new()) } else { secrets(section) };
     let template = template::read(section);
@@ -316,7 +364,7 @@ fn secrets(section: &mut Section<'_>) -> Option<Vec<SigningSecret>> {
         match SigningSecret::parse(line) {
             Ok(secret) => secrets.push(secret),
             Err(error) => {
-                let text = format!("line {} of the file {error}; {NEW_SECRET} makes one", index + 1);
+                let text = format!("line {} of the file {error}; {NEW_SECRET} prints a new one", index + 1);
                 section.problem("secret_file", text);
                 good = false;
             }

@@ -37,7 +37,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
     if proxy.is_some() && address::is_loopback(&settings.url) {
         section.problem(
             "proxy_url",
-            "makes no sense here: the URL leads to this machine, and a proxy would take that for itself",
+            "has no use here: the URL is on this machine, which for a proxy would be the proxy's own",
         );
         return None;
     }
@@ -55,7 +55,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<HttpSettings> {
 /// Reports it if both keys are present. True if there is at least one.
 fn exclusive(section: &mut Section<'_>, inline: &'static str, from_file: &'static str) -> bool {
     if section.has(inline) && section.has(from_file) {
-        section.problem(inline, format!("stands beside {from_file}; only one of them can be"));
+        section.problem(inline, format!("stands beside {from_file}: delete one of the two"));
     }
     section.has(inline) || section.has(from_file)
 }
@@ -64,7 +64,7 @@ fn without_password(url: Url, file: &str) -> Result<Url, String> {
     if url.username().is_empty() && url.password().is_none() {
         Ok(url)
     } else {
-        Err(format!("holds a password; put the URL into a file and name that with {file}"))
+        Err(format!("contains a password: put the URL in a file, and that file's name in {file}"))
     }
 }
 
@@ -75,7 +75,7 @@ fn url_file(
     check: fn(&SecretString) -> Result<Url, String>,
 ) -> Option<Url> {
     let checked = check(&section.secret(key)?);
-    checked.map_err(|problem| section.problem(key, format!("what the file holds {problem}"))).ok()
+    checked.map_err(|problem| section.problem(key, format!("the text in the file {problem}"))).ok()
 }
 
 /// Parses a secret URL. The error holds no part of it.
@@ -100,9 +100,9 @@ fn networks(section: &mut Section<'_>) -> Vec<IpNet> {
 /// Parses a network; a single address is a network of one.
 fn network(text: &str) -> Result<IpNet, String> {
     let parsed = text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
-    let network: IpNet = parsed.map_err(|_| format!("{} is no network such as 10.1.0.0/16", quote(text)))?;
+    let network: IpNet = parsed.map_err(|_| format!("{} is not a network such as 10.1.0.0/16", quote(text)))?;
     if network.addr() != network.network() {
-        return Err(format!("{network} is an address within a network; the network is {}", network.trunc()));
+        return Err(format!("{network} is an address in a network: write the network, {}", network.trunc()));
     }
     match forbidden_reason(network) {
         Some(kind) => Err(format!("{network} is never talked to: {kind}")),
@@ -112,14 +112,12 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// `ca_file`: authorities' certificates in PEM.
 pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
-    let path = section.context().directory.join(section.string("ca_file")?);
-    let read = values::read_text(&path, CA_FILE_MAX_BYTES, "certificates");
-    let problem = match read {
+    let path = section.path("ca_file")?;
+    match values::read_text(&path, CA_FILE_MAX_BYTES, "certificates") {
         Ok(text) if holds_certificates(&text) => return Some(path),
-        Ok(_) => "holds no certificate in PEM".to_owned(),
-        Err(problem) => problem,
-    };
-    section.problem("ca_file", format!("{} {problem}", path.display()));
+        Ok(_) => section.problem("ca_file", format!("{} contains no certificate in PEM", path.display())),
+        Err(problem) => section.problem("ca_file", format!("{} {problem}", path.display())),
+    }
     None
 }
 
@@ -137,11 +135,11 @@ fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
     let key = if section.has("client_key_file") { section.secret_text("client_key_file")? } else { String::new() };
     let pem = format!("{}\n{key}\n", certificates?);
     let problem = if !pem.contains("-----BEGIN CERTIFICATE-----") {
-        "holds no certificate in PEM"
+        "the file contains no certificate in PEM"
     } else if pem.contains("ENCRYPTED") {
-        "the key is protected by a passphrase, which nobody could type here"
+        "the key has a passphrase, which vetwatch cannot ask for: store it without"
     } else if !pem.contains("PRIVATE KEY-----") {
-        "holds no key in PEM; if the key has a file of its own, name that with client_key_file"
+        "the file contains no key in PEM; a key in a file of its own needs client_key_file"
     } else {
         return Some(pem.into());
     };
@@ -189,10 +187,10 @@ fn proxy_url(section: &mut Section<'_>) -> Option<Url> {
 /// Plain http is common for proxies: what passes through is encrypted.
 fn proxies(url: &Url) -> Result<(), &'static str> {
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err("is no proxy such as http://proxy.example:3128");
+        return Err("is not a proxy such as http://proxy.example:3128");
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("holds more than a host and a port");
+        return Err("contains more than a host and a port");
     }
     crate::delivery::egress_policy::check_host(url)
 }
@@ -203,7 +201,7 @@ fn check_client(section: &Section<'_>, key: &str, settings: &HttpSettings) -> Op
     }
     let report = |problem: String| {
         let unlike = problem.contains("KeyMismatch");
-        section.problem(key, if unlike { "the key is not the certificate's".into() } else { problem });
+        section.problem(key, if unlike { "the key does not belong to the certificate".into() } else { problem });
     };
     settings.check().map_err(report).ok()
 }

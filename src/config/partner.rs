@@ -43,19 +43,20 @@ pub(super) struct Partners {
 /// Reads the partners. `tokens` is the directory of refresh tokens.
 pub(super) fn read(root: &mut Section<'_>, tokens: &Path) -> Partners {
     let mut partners = Partners { loopback: true, ..Partners::default() };
-    root.require_or("partner", "at least one [[partner]] is needed: the tenant of Partner Center to watch");
+    root.require_or("partner", "is missing: add a section [[partner]] for the Partner Center tenant to watch");
     let sections = root.sections("partner");
     if sections.is_empty() {
         partners.loopback = false;
     }
     for mut section in sections {
-        section.require(&["name", "tenant", "client_id", "credential"]);
+        section.require(&["name", "tenant", "client_id"]);
+        section.require_or("credential", "is missing: it is the section [partner.credential] below this one");
         let name = section.parsed("name", |text| {
             // Compared like in routes.
             let key = qualification::key(text);
             let taken = partners.names.iter().any(|known| qualification::key(known) == key);
             partners.names.push(text.to_owned());
-            let same = "is the name of another partner too; case and underscores make no difference";
+            let same = "is the name of another partner, too; case and underscores make no difference";
             if taken { Err(format!("{} {same}", quote(text))) } else { name(text) }
         });
         let urls = urls(&mut section);
@@ -74,7 +75,14 @@ fn settings(
     let tenant = section.parsed("tenant", word);
     let is_loopback = urls.as_ref().is_none_or(|urls| address::is_loopback(&urls.api));
     if !is_loopback && tenant.as_deref() == Some("contoso.onmicrosoft.com") {
-        section.warning("tenant", "is the example's: it is your tenant's domain, or its GUID");
+        section.warning("tenant", "is the example's: write your tenant's domain, or its GUID");
+    }
+    if let Some(tenant) = tenant
+        .as_deref()
+        .filter(|tenant| !is_loopback && !tenant.contains('.') && uuid::Uuid::try_parse(tenant).is_err())
+    {
+        let text = format!("{} is neither a GUID nor a domain such as contoso.onmicrosoft.com", quote(tenant));
+        section.warning("tenant", text);
     }
     let client_id = values::client_id(&mut section, is_loopback);
     let requests_per_minute = section.integer("requests_per_minute", 1..=1_000_000).unwrap_or(REQUESTS_PER_MINUTE);
@@ -96,7 +104,7 @@ fn settings(
     let user_section = section.section("user_credential");
     let user_credential = if user_given {
         if credential.as_ref().is_some_and(|credential| credential.user.is_some()) {
-            section.warning("user_credential", "is not needed: the other credential is a user's as well");
+            section.warning("user_credential", "is not needed: [partner.credential] is a user's already");
         }
         Some(credential::read_user(user_section, file, credential.as_ref()))
     } else {

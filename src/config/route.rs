@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::diagnostics::Report;
 use super::endpoint::Endpoints;
-use super::http;
 use super::section::Section;
 use super::values::{self, did_you_mean, duration, quote, short_duration, timezone};
+use super::{EndpointSettings, http};
 use crate::calendar::Calendar;
 use crate::delivery::quiet_hours::{self, QuietHours};
 use crate::delivery::route::matching::parse_range;
@@ -26,38 +27,37 @@ pub(super) fn read(
     calendar: &Calendar,
 ) -> (Routes, Option<Heartbeat>) {
     let sections = root.sections("route").into_iter().enumerate();
-    let routes = sections.map(|(place, section)| route(section, place, &endpoints.names, partners, calendar));
+    let routes = sections.map(|(place, section)| route(section, place, endpoints, partners, calendar));
     let routes: Vec<Route> = routes.collect();
     let given = root.has("operators");
-    root.require_or("operators", "is missing: [operators] names the endpoints that hear of trouble");
+    root.require_or(
+        "operators",
+        "is missing: add a section [operators], with the endpoints that are told when something fails",
+    );
     let mut section = root.section("operators");
     if given {
         section.require(&["endpoints"]);
     }
-    let operators = endpoint_list(&mut section, "endpoints", &endpoints.names);
+    let operators = endpoint_list(&mut section, "endpoints", endpoints);
     for name in operators.iter().filter(|name| endpoints.takes_contacts_only(name)) {
         section.problem(
             "endpoints",
-            format!("{name} has no recipient of its own: only customers' contacts get its mails"),
+            format!("{name} has to_contact and no to: only customers get its mails, never an operator"),
         );
     }
     warn_single_operator(&section, &operators, endpoints);
     let heartbeat = section.secret("heartbeat_url_file").and_then(|secret| {
         let url = http::url_of(&secret);
-        url.map_err(|problem| section.problem("heartbeat_url_file", format!("what the file holds {problem}"))).ok()
+        url.map_err(|problem| section.problem("heartbeat_url_file", format!("the text in the file {problem}"))).ok()
     });
     let routes = Routes { routes, operators, profiles: endpoints.profiles.clone(), zone: calendar.zone };
-    // With a mistake in a route or an endpoint, what is not routed says nothing.
-    if root.context().report.is_clean() {
-        warn_unrouted(root, &routes, &endpoints.names);
-    }
     (routes, heartbeat.map(Heartbeat))
 }
 
 fn route(
     mut section: Section<'_>,
     place: usize,
-    endpoints: &[String],
+    endpoints: &Endpoints,
     partners: &[String],
     calendar: &Calendar,
 ) -> Route {
@@ -66,6 +66,9 @@ fn route(
     let events = event_types(&mut section, "events");
     if section.has("events") && events.is_empty() {
         section.non_empty_strings("events");
+    }
+    for key in ["partners", "qualifications", "outcomes", "tags", "customers", "reasons", "attempts"] {
+        section.no_empty_list(key);
     }
     let filter = Filter {
         partners: Patterns::of(known_partners(&mut section, partners)),
@@ -80,12 +83,12 @@ fn route(
     let group_by = group_by(&mut section);
     let urgent = event_types(&mut section, "urgent");
     for event in urgent.iter().filter(|event| !filter.events.contains(event)) {
-        section.problem("urgent", format!("{event} is none of this route's events"));
+        section.problem("urgent", format!("{event} is not among the events of this route"));
     }
     let group_wait = section.parsed("group_wait", group_wait);
     let quiet = quiet(&mut section, calendar);
     if !urgent.is_empty() && quiet.is_none() && group_wait.is_none_or(|wait| wait.is_zero()) {
-        section.warning("urgent", "makes no difference: the route has neither quiet hours nor group_wait");
+        section.warning("urgent", "has no effect: the route has neither quiet_hours nor group_wait");
     }
     Route {
         name: format!("route {name}"),
@@ -109,8 +112,12 @@ fn event_types(section: &mut Section<'_>, key: &'static str) -> Vec<EventType> {
             None => EventType::parse(name).into_iter().collect(),
         };
         if meant.is_empty() {
-            let suggestion = did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()));
-            section.problem(&format!("{key}[{index}]"), format!("{} is no event{suggestion}", quote(name)));
+            let suggestion = if name == "*" {
+                "; vetting.* and monitor.* are all of a kind".to_owned()
+            } else {
+                did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()))
+            };
+            section.problem(&format!("{key}[{index}]"), format!("there is no event {}{suggestion}", quote(name)));
         }
         events.extend(meant);
     }
@@ -123,7 +130,7 @@ fn qualifications(section: &mut Section<'_>) -> Vec<String> {
         let plain = name.trim_start_matches('!');
         if !QUALIFICATIONS.iter().any(|known| qualification::key(known) == qualification::key(plain)) {
             let suggestion = did_you_mean(plain, QUALIFICATIONS.iter().copied());
-            let text = format!("Partner Center's documentation knows no {}{suggestion}", quote(plain));
+            let text = format!("Partner Center documents no qualification {}{suggestion}", quote(plain));
             section.warning(&format!("qualifications[{index}]"), text);
         }
     }
@@ -135,7 +142,7 @@ fn attempts(section: &mut Section<'_>) -> Vec<RangeInclusive<u32>> {
     let read = words.iter().enumerate().filter_map(|(index, word)| {
         let attempts = parse_range(word);
         if attempts.is_none() {
-            let text = format!("{} is no attempt such as 1, 2-3 or 3+", quote(word));
+            let text = format!("{} is not an attempt such as 1, 2-3 or 3+", quote(word));
             section.problem(&format!("attempts[{index}]"), text);
         }
         attempts
@@ -160,7 +167,7 @@ fn group_by(section: &mut Section<'_>) -> Vec<GroupBy> {
         if by.is_none() {
             let suggestion = did_you_mean(word, WORDS.iter().map(|(known, _)| *known));
             let all = WORDS.map(|(known, _)| known).join(", ");
-            section.problem(&format!("group_by[{index}]"), format!("{} is none of {all}{suggestion}", quote(word)));
+            section.problem(&format!("group_by[{index}]"), format!("{} is not one of {all}{suggestion}", quote(word)));
         }
         by
     });
@@ -173,11 +180,9 @@ fn group_wait(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     match duration(text)? {
-        wait if wait > MAX_GROUP_WAIT => Err(format!(
-            "{} is too long for events to wait for more; the longest is {}",
-            short_duration(wait),
-            short_duration(MAX_GROUP_WAIT)
-        )),
+        wait if wait > MAX_GROUP_WAIT => {
+            Err(format!("{} is too long; the longest is {}", short_duration(wait), short_duration(MAX_GROUP_WAIT)))
+        }
         wait => Ok(wait),
     }
 }
@@ -190,7 +195,7 @@ fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<QuietHours> {
     let working_days_only = section.boolean("working_days_only");
     if hours.is_none() && !working_days_only {
         if zone.is_some() {
-            section.warning("timezone", "makes no difference: the route has no quiet hours");
+            section.warning("timezone", "has no effect: the route has no quiet_hours");
         }
         return None;
     }
@@ -199,10 +204,15 @@ fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<QuietHours> {
 }
 
 /// Reads a list of endpoints: present, not empty, and all of them exist.
-fn endpoint_list(section: &mut Section<'_>, key: &'static str, names: &[String]) -> Vec<String> {
+fn endpoint_list(section: &mut Section<'_>, key: &'static str, endpoints: &Endpoints) -> Vec<String> {
     let listed = section.non_empty_strings(key);
-    for (index, name) in listed.iter().enumerate().filter(|(_, name)| !names.contains(name)) {
-        let suggestion = did_you_mean(name, names.iter().map(String::as_str));
+    let is_unknown = |name: &String| !endpoints.is_one_unnamed && !endpoints.names.contains(name);
+    for (index, name) in listed.iter().enumerate().filter(|(_, name)| is_unknown(name)) {
+        let suggestion = if name.contains(',') {
+            ": each endpoint is an entry of its own".to_owned()
+        } else {
+            did_you_mean(name, endpoints.names.iter().map(String::as_str))
+        };
         section.problem(&format!("{key}[{index}]"), format!("there is no endpoint {}{suggestion}", quote(name)));
     }
     listed
@@ -222,33 +232,40 @@ fn known_partners(section: &mut Section<'_>, names: &[String]) -> Vec<String> {
 
 /// Warns if the operators have one endpoint only: its failure would go unnoticed.
 fn warn_single_operator(section: &Section<'_>, operators: &[String], endpoints: &Endpoints) {
-    let ways: HashSet<&String> = operators.iter().filter(|name| endpoints.names.contains(name)).collect();
+    // A misspelt one is not missing as well.
+    if operators.iter().any(|name| !endpoints.names.contains(name)) {
+        return;
+    }
+    let ways: HashSet<&String> = operators.iter().collect();
     let servers: Option<HashSet<&String>> = ways.iter().map(|name| endpoints.servers.get(*name)).collect();
     if ways.len() == 1 {
         section.warning(
             "endpoints",
-            "is one endpoint only: when it fails, nobody hears of it; better two that fail apart",
+            "names one endpoint only: when that fails, nobody is told. Add one that does not depend on it",
         );
     } else if let Some(server) = servers.filter(|servers| servers.len() == 1).into_iter().flatten().next() {
-        let text = format!("all hang on the mail server {}: when it fails, nobody hears of it", quote(server));
+        let text = format!(
+            "all use the mail server {}: when that fails, nobody is told. Add one that does not depend on it",
+            quote(server)
+        );
         section.warning("endpoints", text);
     }
 }
 
 /// Warns about events that are routed by default only, and endpoints that get none.
-fn warn_unrouted(root: &Section<'_>, routes: &Routes, endpoints: &[String]) {
+pub(super) fn warn_unrouted(report: &Report, routes: &Routes, endpoints: &[EndpointSettings]) {
     let taken: HashSet<EventType> =
         routes.routes.iter().flat_map(|route| route.filter.events.iter().copied()).collect();
     let meant = EventType::ALL.iter().filter(|event| !event.is_for_operators() && !event.is_opt_in());
     let untaken: Vec<&str> = meant.filter(|event| !taken.contains(event)).map(|event| event.as_str()).collect();
     if !untaken.is_empty() {
-        root.warning("route", format!("no route takes {}: the operators get them", untaken.join(", ")));
+        report.warning("route".to_owned(), format!("no route takes {}: the operators get them", untaken.join(", ")));
     }
     let stands_in = routes.profiles.values().filter_map(|way| Some(&way.fallback.as_ref()?.endpoint));
     let used: HashSet<&String> =
         routes.routes.iter().flat_map(|route| &route.endpoints).chain(&routes.operators).chain(stands_in).collect();
-    for (n, _) in endpoints.iter().enumerate().filter(|(_, name)| !used.contains(name)) {
-        let text = "is never used: no route, no fallback and not [operators] names it";
-        root.warning(&format!("endpoint[{n}]"), text);
+    for (n, _) in endpoints.iter().enumerate().filter(|(_, endpoint)| !used.contains(&endpoint.name)) {
+        let text = "is never used: neither a route, nor a fallback, nor [operators] names it";
+        report.warning(format!("endpoint[{n}]"), text);
     }
 }

@@ -19,21 +19,30 @@ pub(super) const SETTLED: Duration = Duration::from_hours(24);
 pub(super) const UNQUALIFIED: Duration = Duration::from_hours(7 * 24);
 pub(super) const ACTIVITY_LOG: Duration = Duration::from_mins(5);
 
-const CRON_FIELDS: [&str; 6] =
-    ["second (0-59)", "minute (0-59)", "hour (0-23)", "day (1-31)", "month (1-12)", "weekday (0-7)"];
+const CRON_FIELDS: [&str; 6] = [
+    "a second (0-59)",
+    "a minute (0-59)",
+    "an hour (0-23)",
+    "a day (1-31)",
+    "a month (1-12 or Jan-Dec)",
+    "a weekday (0-7 or Sun-Sat)",
+];
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Reads the schedule. With `loopback` only this machine is polled, so there is no minimum.
 pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, Calendar) {
+    let written = ["settled", "unqualified"].map(|key| section.has(key));
     let in_review = interval(&mut section, "in_review", IN_REVIEW, loopback);
     let settled = interval(&mut section, "settled", SETTLED, loopback);
     let unqualified = interval(&mut section, "unqualified", UNQUALIFIED, loopback);
-    for (key, every) in [("settled", settled), ("unqualified", unqualified)] {
-        if every < in_review {
-            let text =
-                format!("{} is more often than in_review ({})", short_duration(every), short_duration(in_review));
-            section.problem(key, text);
+    for ((key, every), written) in [("settled", settled), ("unqualified", unqualified)].into_iter().zip(written) {
+        let (short, review) = (short_duration(every), short_duration(in_review));
+        if every < in_review && written {
+            section.problem(key, format!("{short} is more often than in_review ({review})"));
+        } else if every < in_review {
+            section.problem("in_review", format!("{review} is longer than {key}, which is {short} by default"));
+            break;
         }
     }
     let sync = |text: &str| cron(text, loopback);
@@ -48,6 +57,10 @@ pub(super) fn schedule(mut section: Section<'_>, loopback: bool) -> (Schedule, C
         customer_sync: section.parsed("customer_sync", sync).unwrap_or_else(|| "0 0 3 * * *".into()),
         timezone: section.parsed("timezone", timezone).unwrap_or(chrono_tz::UTC),
     };
+    if matches!(schedule.timezone.name(), "EST" | "MST" | "HST") {
+        let text = "is the same all year, without daylight saving time: a region and a city, such as America/New_York, have it";
+        section.warning("timezone", text);
+    }
     let calendar = calendar::calendar(&mut section, schedule.timezone);
     (schedule, calendar)
 }
@@ -69,7 +82,7 @@ fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
     let mut pauses = CONFIRM_ABSENCE;
     let texts = section.non_empty_strings(KEY);
     if !matches!(texts.len(), 0 | 2) {
-        let text = format!("has {} durations; two are needed, as in [\"2m\", \"1h\"]", texts.len());
+        let text = format!("needs two durations, as in [\"2m\", \"1h\"], and has {}", texts.len());
         section.problem(KEY, text);
     }
     for (index, (text, kept)) in texts.iter().zip(&mut pauses).enumerate() {
@@ -85,8 +98,10 @@ fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
 fn cron(text: &str, loopback: bool) -> Result<String, String> {
     let fields = text.split_whitespace().count();
     if fields != 6 {
-        let meant = if fields == 5 { format!(": \"0 {}\"?", text.trim()) } else { String::new() };
-        return Err(format!("{} has {fields} fields; six are needed, the seconds first{meant}", quote(text)));
+        let meant = if fields == 5 { format!(", as in \"0 {}\"", text.trim()) } else { String::new() };
+        let needed = "it needs six: second, minute, hour, day, month, weekday";
+        let s = if fields == 1 { "" } else { "s" };
+        return Err(format!("{} has {fields} field{s}; {needed}{meant}", quote(text)));
     }
     let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
     let cron = parser.parse(text).map_err(|_| {
@@ -95,8 +110,8 @@ fn cron(text: &str, loopback: bool) -> Result<String, String> {
             parser.parse(&alone.join(" ")).is_err()
         });
         let why =
-            field.map_or("see `man 5 crontab`".to_owned(), |(n, field)| format!("{field} is no {}", CRON_FIELDS[n]));
-        format!("{} is no cron expression: {why}", quote(text))
+            field.map_or("see `man 5 crontab`".to_owned(), |(n, field)| format!("{field} is not {}", CRON_FIELDS[n]));
+        format!("{} is not a cron expression: {why}", quote(text))
     })?;
     let minutely = text.split_whitespace().next().is_some_and(|seconds| seconds.parse::<u8>().is_ok());
     if !minutely && !loopback {
@@ -104,7 +119,7 @@ fn cron(text: &str, loopback: bool) -> Result<String, String> {
     }
     // Any start will do: without a year, a date that does not come after one comes after none.
     if cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).is_err() {
-        return Err(format!("{} is never: there is no such date", quote(text)));
+        return Err(format!("{} never comes: there is no such date", quote(text)));
     }
     Ok(text.into())
 }
@@ -124,7 +139,7 @@ pub(super) fn retries(mut section: Section<'_>) -> retry::RetryPolicy {
     if let Some(after) = section.duration("give_up_after") {
         if after < DAY {
             let text = format!(
-                "a message that a receiver cannot take for {} becomes dead; an outage may be longer",
+                "a message that cannot be delivered for {} is given up, and an outage may be longer",
                 short_duration(after)
             );
             section.warning("give_up_after", text);
@@ -137,9 +152,7 @@ pub(super) fn retries(mut section: Section<'_>) -> retry::RetryPolicy {
 /// Reads how long the details of delivery attempts are kept.
 pub(super) fn retention(mut section: Section<'_>) -> Duration {
     let attempts = section.parsed("attempts", |text| match duration(text)? {
-        kept if kept < DAY => {
-            Err(format!("{} is too short to look anything up; the least is 1d", short_duration(kept)))
-        }
+        kept if kept < DAY => Err(format!("{} is too short; the least is 1d", short_duration(kept))),
         kept => Ok(kept),
     });
     attempts.unwrap_or(180 * DAY)

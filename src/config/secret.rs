@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::section::Section;
-use super::values::{quote, read_text};
+use super::values::{plain_path, quote, read_text};
 use crate::redact;
 
 /// Larger than any key or token; a larger file is the wrong one.
@@ -51,6 +51,7 @@ impl CredentialDirs {
         if Path::new(name).is_absolute() {
             return Ok(name.into());
         }
+        plain_path(name)?;
         let loaded = format!("{UNIT_PREFIX}{}", name.replace('/', "_"));
         let service = self.service.iter().flat_map(|dir| [(dir, dir.join(name)), (dir, dir.join(&loaded))]);
         for (dir, path) in service.chain([(&self.fallback, self.fallback.join(name))]) {
@@ -59,8 +60,8 @@ impl CredentialDirs {
                 // Do not go on: the file meant may be in this one.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(format!(
-                        "{} may not be looked into by this user. As root, write each secret there with (umask 077; cat > \
-                         FILE): the service loads the directory when it starts",
+                        "{} may not be opened by this user: run the command as root. The service gets the files in it when it \
+                         starts: after adding one, restart it",
                         dir.display()
                     ));
                 }
@@ -70,8 +71,11 @@ impl CredentialDirs {
         let mut places: Vec<String> = self.service.iter().map(|dir| dir.display().to_string()).collect();
         places.push(self.fallback.display().to_string());
         places.dedup();
-        let (shown, file) =
-            if is_file_name(name) { (format!("\"{name}\""), name) } else { ("of this name".into(), "FILE") };
+        let (shown, file) = if is_file_name(name) {
+            (format!("\"{name}\""), name)
+        } else {
+            ("of this name (not shown, as it may be the secret)".into(), "FILE")
+        };
         let first = self.service.as_ref().unwrap_or(&self.fallback);
         let target = if first.starts_with("/run") { &self.fallback } else { first };
         Err(format!(
@@ -93,17 +97,14 @@ impl Section<'_> {
     pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
         let text = self.secret_text(key)?;
         if text.contains('\n') {
-            self.problem(key, "the file holds more than one line");
+            self.problem(key, "the file contains more than one line");
             return None;
         }
         if text.trim() != text {
-            self.warning(key, "the secret begins or ends with a blank, which is sent as a part of it");
+            self.warning(key, "the secret in the file begins or ends with a blank, which is sent as a part of it");
         }
         if text.chars().count() < SHORT_SECRET_CHARS {
-            self.warning(
-                key,
-                "the secret is so short that it cannot be told from a word where another side repeats it",
-            );
+            self.warning(key, "the secret is too short to be hidden wherever a server repeats it");
         }
         Some(text.into())
     }
@@ -120,7 +121,7 @@ impl Section<'_> {
         if secret.expose_secret().chars().all(|c| matches!(c, ' '..='~')) {
             return Some(Some(secret));
         }
-        self.problem(key, "the file holds something that cannot stand in a header");
+        self.problem(key, "the file contains a character that cannot stand in an HTTP header");
         None
     }
 
@@ -146,7 +147,10 @@ impl Section<'_> {
                 if mode & 0o007 != 0 {
                     self.warning(
                         key,
-                        format!("everybody on this machine can get at the file (mode {:03o})", mode & 0o777),
+                        format!(
+                            "every user of this machine can open the file (mode {:03o}): chmod 600 it",
+                            mode & 0o777
+                        ),
                     );
                 }
                 // Even if it is invalid, it must not be shown.

@@ -1,14 +1,14 @@
 //! Reads one table of the file as typed values; keys that were not read are unknown.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::{Table, Value};
 
 use super::diagnostics::Report;
 use super::secret::CredentialDirs;
-use super::values::{closest, did_you_mean, duration, quote, suggestion};
+use super::values::{closest, did_you_mean, duration, plain_path, quote, suggestion};
 
 /// Shared by all sections.
 #[derive(Debug)]
@@ -29,11 +29,13 @@ pub(super) struct Section<'c> {
     known: Vec<&'static str>,
     missing: Vec<(&'static str, &'static str)>,
     secrets: Vec<&'static str>,
+    /// It is no table, which was reported: what it lacks is no second mistake.
+    is_unreadable: bool,
 }
 
 impl<'c> Section<'c> {
     pub(super) fn new(context: &'c Context<'c>, path: String, table: Table) -> Self {
-        Self { context, path, table, known: Vec::new(), missing: Vec::new(), secrets: Vec::new() }
+        Self { context, path, table, known: Vec::new(), missing: Vec::new(), secrets: Vec::new(), is_unreadable: false }
     }
 
     pub(super) fn context(&self) -> &'c Context<'c> {
@@ -91,8 +93,18 @@ impl<'c> Section<'c> {
     }
 
     fn wrong_type(&self, key: &str, wanted: &str, found: &Value) {
-        let article = if found.type_str().starts_with(['a', 'i']) { "an" } else { "a" };
-        self.problem(key, format!("must be {wanted}, not {article} {}", found.type_str()));
+        self.problem(key, format!("must be {wanted}, not {}", in_words(found)));
+    }
+
+    /// Reports a value that is no list. One entry is written as a list, too.
+    fn not_a_list(&self, key: &str, example: &str) {
+        self.problem(key, format!("must be a list, even of one entry: {key} = [{example}]"));
+    }
+
+    /// The name in a header: `partner.credential`, without the number of the partner.
+    fn header(&self, key: &str) -> String {
+        let path = join(&self.path, key);
+        path.split('.').map(|part| part.split('[').next().unwrap_or_default()).collect::<Vec<_>>().join(".")
     }
 
     /// Reads a string: not empty, without control characters.
@@ -104,9 +116,11 @@ impl<'c> Section<'c> {
     fn text(&self, key: &str, value: Value) -> Option<String> {
         match value {
             Value::String(text) if text.trim().is_empty() => self.problem(key, "is empty"),
-            Value::String(text) if text.chars().any(char::is_control) => self.problem(key, "holds a control character"),
+            Value::String(text) if text.chars().any(char::is_control) => {
+                self.problem(key, "contains a control character");
+            }
             Value::String(text) => return Some(text),
-            other => self.wrong_type(key, "a text in quotes", &other),
+            other => self.wrong_type(key, "text in quotes", &other),
         }
         None
     }
@@ -127,7 +141,7 @@ impl<'c> Section<'c> {
         self.parsed(key, |text| {
             words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
                 let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                format!("{} is none of {}{}", quote(text), all.join(", "), did_you_mean(text, all.iter().copied()))
+                format!("{} is not one of {}{}", quote(text), all.join(", "), did_you_mean(text, all.iter().copied()))
             })
         })
     }
@@ -137,13 +151,25 @@ impl<'c> Section<'c> {
         let items = match self.take(key) {
             None => return Vec::new(),
             Some(Value::Array(items)) => items,
-            Some(other) => {
-                self.wrong_type(key, "a list of texts", &other);
+            Some(_) => {
+                self.not_a_list(key, "\"…\"");
                 return Vec::new();
             }
         };
         let items = items.into_iter().enumerate();
         items.filter_map(|(index, item)| self.text(&format!("{key}[{index}]"), item)).collect()
+    }
+
+    /// Reads a path that is not a secret's; a relative one begins in the file's directory.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let text = self.string(key)?;
+        match plain_path(&text) {
+            Ok(()) => Some(self.context.directory.join(text)),
+            Err(problem) => {
+                self.problem(key, problem);
+                None
+            }
+        }
     }
 
     /// Reads integers or strings, as strings; a single one needs no brackets.
@@ -173,10 +199,15 @@ impl<'c> Section<'c> {
 
     /// As [`Section::strings`], but an empty list is a problem.
     pub(super) fn non_empty_strings(&mut self, key: &'static str) -> Vec<String> {
-        if self.table.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
-            self.problem(key, "is an empty list");
-        }
+        self.no_empty_list(key);
         self.strings(key)
+    }
+
+    /// Reports an empty list: whether it means all or none is anybody's guess.
+    pub(super) fn no_empty_list(&self, key: &str) {
+        if self.table.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
+            self.problem(key, "is an empty list: it needs at least one entry");
+        }
     }
 
     pub(super) fn integer<T: TryFrom<i64>>(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<T> {
@@ -195,8 +226,8 @@ impl<'c> Section<'c> {
         let items = match self.take(key) {
             None => return Vec::new(),
             Some(Value::Array(items)) => items,
-            Some(other) => {
-                self.wrong_type(key, "a list of whole numbers", &other);
+            Some(_) => {
+                self.not_a_list(key, "3");
                 return Vec::new();
             }
         };
@@ -225,8 +256,12 @@ impl<'c> Section<'c> {
             None => Table::new(),
             Some(Value::Table(table)) => table,
             Some(other) => {
-                self.wrong_type(key, &format!("one section [{key}], with one pair of brackets"), &other);
-                Table::new()
+                let header = self.header(key);
+                let instead = if other.is_array() { format!(", not [[{header}]]") } else { String::new() };
+                self.problem(key, format!("is one section: write [{header}]{instead}"));
+                let mut empty = Section::new(self.context, join(&self.path, key), Table::new());
+                empty.is_unreadable = true;
+                return empty;
             }
         };
         Section::new(self.context, join(&self.path, key), table)
@@ -237,8 +272,11 @@ impl<'c> Section<'c> {
         let items = match self.take(key) {
             None => return Vec::new(),
             Some(Value::Array(items)) => items,
-            Some(other) => {
-                self.wrong_type(key, &format!("sections [[{key}]], with two brackets"), &other);
+            Some(_) => {
+                self.problem(
+                    key,
+                    format!("must be written [[{key}]], with two pairs of brackets: there may be several"),
+                );
                 return Vec::new();
             }
         };
@@ -253,37 +291,79 @@ impl<'c> Section<'c> {
         sections
     }
 
-    /// Opens each `[key.NAME]`, with its name.
-    pub(super) fn named_sections(&mut self, key: &'static str) -> Vec<(String, Section<'c>)> {
-        let table = std::mem::take(&mut self.section(key).table);
+    /// Opens each `[key.NAME]`, with its name. `None` if the names are missing, which was reported.
+    pub(super) fn named_sections(&mut self, key: &'static str) -> Option<Vec<(String, Section<'c>)>> {
+        let table = match self.take(key) {
+            None => return Some(Vec::new()),
+            Some(Value::Table(table)) if table.values().all(Value::is_table) => table,
+            Some(_) => {
+                self.problem(key, format!("needs a name of your choice in the header: [{key}.office]"));
+                return None;
+            }
+        };
         let mut sections = Vec::new();
         for (name, value) in table {
             let path = format!("{key}.{}", quote_key(&name));
-            match value {
-                Value::Table(table) => {
-                    sections.push((name, Section::new(self.context, join(&self.path, &path), table)));
-                }
-                other => self.wrong_type(&path, &format!("a section [{path}]"), &other),
+            if let Value::Table(table) = value {
+                sections.push((name, Section::new(self.context, join(&self.path, &path), table)));
             }
         }
-        sections
+        Some(sections)
+    }
+}
+
+impl Section<'_> {
+    /// The problem of a key that nothing reads.
+    fn unknown(&self, value: &Value, meant: Option<&str>) -> String {
+        let is_section = value.is_table() || value.as_array().is_some_and(|items| items.iter().any(Value::is_table));
+        match (is_section, meant, self.path.split_once('[')) {
+            (false, _, _) => format!("unknown key{}", suggestion(meant)),
+            (true, Some(meant @ ("partner" | "endpoint" | "route")), _) => {
+                format!("unknown section; did you mean [[{meant}]]?")
+            }
+            (true, Some(meant), _) => format!("unknown section; did you mean [{}]?", self.header(meant)),
+            (true, None, Some((kind, n))) if n.ends_with(']') => {
+                format!("unknown section; a new {kind} begins with [[{kind}]], and its name goes in name = \"…\"")
+            }
+            (true, None, _) => "unknown section".to_owned(),
+        }
+    }
+}
+
+/// The type of a value, for people who do not know TOML's names.
+fn in_words(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "text in quotes",
+        Value::Integer(_) => "a number",
+        Value::Float(_) => "a number with a decimal point",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date or a time",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a section",
     }
 }
 
 impl Drop for Section<'_> {
     fn drop(&mut self) {
+        if self.is_unreadable {
+            return;
+        }
         let mut missing = std::mem::take(&mut self.missing);
-        for (key, _) in std::mem::take(&mut self.table) {
+        for (key, value) in std::mem::take(&mut self.table) {
             // The value is never shown: it may be a secret in the wrong place.
             let as_file = self.secrets.iter().find(|secret| secret.strip_suffix("_file") == Some(&key));
-            let (meant, text) = if let Some(file) = as_file {
+            let only = match self.secrets[..] {
+                [only] if matches!(key.as_str(), "secret" | "password" | "token" | "key") => Some(only),
+                _ => None,
+            };
+            let (meant, text) = if let Some(file) = as_file.copied().or(only) {
                 let text = format!(
-                    "a secret has no place in this file: write it into one of its own and name that with {file}"
+                    "a secret does not belong in this file: put it in a file of its own, and that file's name in {file}"
                 );
-                (Some(*file), text)
+                (Some(file), text)
             } else {
                 let meant = closest(&key, self.known.iter().copied());
-                (meant, format!("unknown key{}", suggestion(meant)))
+                (meant, self.unknown(&value, meant))
             };
             self.problem(&quote_key(&key), text);
             // A misspelt key is one mistake, not two.

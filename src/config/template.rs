@@ -14,14 +14,14 @@ const FILE_MAX_BYTES: u64 = 256 * 1024;
 pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
     if !section.has("template_file") {
         for key in ["content_type", "template_secret_file"] {
-            section.reject(key, "goes with template_file");
+            section.reject(key, "has a use only with template_file");
         }
         return Some(None);
     }
-    let directory = section.context().directory;
-    let source = section.parsed("template_file", |name| {
-        let path = directory.join(name);
-        read_text(&path, FILE_MAX_BYTES, "a template").map_err(|problem| format!("{} {problem}", path.display()))
+    let path = section.path("template_file");
+    let source = path.and_then(|path| {
+        let source = read_text(&path, FILE_MAX_BYTES, "a template");
+        source.map_err(|problem| section.problem("template_file", format!("{} {problem}", path.display()))).ok()
     });
     let content_type = if section.has("content_type") {
         section.parsed("content_type", content_type)
@@ -44,5 +44,5 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
 
 fn content_type(text: &str) -> Result<HeaderValue, String> {
     let value = HeaderValue::from_str(text).ok().filter(|_| text.contains('/') && text.is_ascii());
-    value.ok_or_else(|| format!("{} is no content type such as application/json", quote(text)))
+    value.ok_or_else(|| format!("{} is not a content type such as application/json", quote(text)))
 }

@@ -411,9 +411,9 @@ fn a_ca_file_that_is_a_pipe_or_endless_is_a_problem_and_hangs_nobody() {
     let huge = fs::File::create(desk.path("huge.pem")).unwrap();
     huge.set_len(crate::partner_center::tls::CA_FILE_MAX_BYTES + 1).unwrap();
     for (file, words) in [
-        ("pipe.pem", "is no ordinary file"),
-        ("/dev/zero", "is no ordinary file"),
-        (".", "is no ordinary file"),
+        ("pipe.pem", "is a pipe or a device, not a file"),
+        ("/dev/zero", "is a pipe or a device, not a file"),
+        (".", "is a directory"),
         ("huge.pem", "is too large for certificates"),
     ] {
         let with = format!("url_file = 'crm-url'\nca_file = '{file}'");
@@ -421,6 +421,6 @@ fn a_ca_file_that_is_a_pipe_or_endless_is_a_problem_and_hangs_nobody() {
         assert!(problem.contains("ca_file") && problem.contains(words), "{file}: {problem}");
         // As it is read when a connection is made: the file may have been replaced since.
         let why = crate::partner_center::tls::config(Some(&desk.path(file)), None).unwrap_err();
-        assert!(why.contains("no ordinary file") || why.contains("too large"), "{file}: {why}");
+        assert!(why.contains("not a regular file") || why.contains("too large"), "{file}: {why}");
     }
 }

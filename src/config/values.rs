@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::section::Section;
+use crate::text;
 
 /// Checks a name for use in logs, routes and file names.
 pub(super) fn name(text: &str) -> Result<String, String> {
@@ -15,36 +16,65 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if fit {
         Ok(text.into())
     } else {
-        Err(format!("{} is not a name: up to 64 letters, digits, and . _ -", quote(text)))
+        Err(format!(
+            "{} is not a name: use up to 64 letters, digits, dots, hyphens and underscores, and no blanks",
+            quote(text)
+        ))
     }
 }
 
 /// Checks a GUID or a domain. It becomes a path segment of a URL.
 pub(super) fn word(text: &str) -> Result<String, String> {
-    name(text).map_err(|_| format!("{} is neither a GUID nor a domain", quote(text)))
+    name(text).map_err(|_| format!("{} is neither a GUID nor a domain such as contoso.onmicrosoft.com", quote(text)))
 }
 
 /// Parses a duration of more than zero and at most ten years.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const MAX_DURATION: Duration = Duration::from_hours(10 * 365 * 24);
+    let is_number = !text.is_empty() && text.trim().chars().all(|c| c.is_ascii_digit());
     match humantime::parse_duration(text) {
-        Err(_) => Err(format!("{} is no duration such as 15m, 24h or 7d", quote(text))),
-        Ok(Duration::ZERO) => Err(format!("{} must be longer than nothing", quote(text))),
+        _ if is_number && text.contains(|c| c != '0') => {
+            Err(format!("{0} has no unit: write {0}s, {0}m, {0}h or {0}d", text.trim()))
+        }
+        // Never meant: three of the letters that people try for minutes are m, min and M.
+        Ok(_) if text.trim().ends_with('M') => {
+            Err(format!("{} would be months: minutes are m, days are d", quote(text)))
+        }
+        Err(_) => Err(format!("{} is not a duration such as 15m, 24h or 7d", quote(text))),
+        Ok(Duration::ZERO) => Err(format!("{} must be more than zero", quote(text))),
         Ok(time) if time > MAX_DURATION => Err(format!("{} is longer than ten years", quote(text))),
         Ok(time) => Ok(time),
     }
 }
 
-/// Formats a duration as in the file: without spaces.
+/// Formats a duration as in the file, in the largest unit that fits.
 pub(super) fn short_duration(time: Duration) -> String {
-    humantime::format_duration(time).to_string().replace(' ', "")
+    match time.as_secs() {
+        seconds if time.subsec_nanos() != 0 || seconds == 0 => {
+            humantime::format_duration(time).to_string().replace(' ', "")
+        }
+        seconds if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
+        seconds if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+/// Checks that a path is written as it is meant: nobody expands it, as a shell would.
+pub(super) fn plain_path(text: &str) -> Result<(), &'static str> {
+    match text {
+        _ if text.starts_with(['~', '$', '%']) => Err("~, $ and % are not expanded: write the whole path"),
+        _ if text.contains("://") => Err("this is a URL: write the path of a file"),
+        _ if text.starts_with(['\'', '"']) => Err("there are quotes inside the quotes: delete the inner ones"),
+        _ => Ok(()),
+    }
 }
 
 /// Parses a time zone's name.
 pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
     text.parse().map_err(|_| {
         let suggestion = did_you_mean(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        format!("{} is no time zone such as Europe/Berlin{suggestion}", quote(text))
+        format!("{} is not a time zone: write a region and a city, such as Europe/Berlin{suggestion}", quote(text))
     })
 }
 
@@ -52,10 +82,16 @@ pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
 pub(super) fn client_id(section: &mut Section<'_>, is_loopback: bool) -> Option<String> {
     let id = section.parsed("client_id", word)?;
     if !is_loopback && id.chars().all(|c| matches!(c, '0' | '-')) {
-        let text = "is the example's: the application's own is on its page in Entra ID, as Application (client) ID";
+        let text = "is the example's: copy your application's from its page in Entra ID, where it is the Application (client) ID";
         section.warning("client_id", text);
     } else if !is_loopback && uuid::Uuid::try_parse(&id).is_err() {
-        section.warning("client_id", format!("{} is no GUID, as every application's id is", quote(&id)));
+        section.warning(
+            "client_id",
+            format!(
+                "{} is not a GUID: copy the Application (client) ID from the application's page in Entra ID",
+                quote(&id)
+            ),
+        );
     }
     Some(id)
 }
@@ -63,21 +99,30 @@ pub(super) fn client_id(section: &mut Section<'_>, is_loopback: bool) -> Option<
 /// Parses a URL. The problem does not repeat the text, which may be secret.
 pub(super) fn url(text: &str) -> Result<Url, &'static str> {
     if text.contains(char::is_whitespace) {
-        return Err("is no URL: it holds a blank");
+        return Err("is not a URL: there is a blank in it");
+    }
+    // `crm.example:8443/hook` would be a URL of the scheme crm.example.
+    if !text.contains("://") {
+        return Err("is not a URL: it does not begin with https://");
     }
     Url::parse(text).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => "is no URL: it begins with https://",
-        url::ParseError::EmptyHost => "is no URL: it names no host",
-        url::ParseError::InvalidPort => "is no URL: its port is no number up to 65535",
-        _ => "is no URL such as https://crm.contoso.example/hook",
+        url::ParseError::RelativeUrlWithoutBase => "is not a URL: it does not begin with https://",
+        url::ParseError::EmptyHost => "is not a URL: there is no host in it",
+        url::ParseError::InvalidPort => "is not a URL: its port is not a number up to 65535",
+        _ => "is not a URL such as https://crm.contoso.example/hook",
     })
 }
+
+const NOT_TEXT: &str = "is not text in UTF-8: save it as UTF-8";
 
 /// Words an I/O error for a problem whose subject is the file: `does not exist`.
 pub(super) fn io_problem(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "does not exist".into(),
-        io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user: run the command as root".into(),
+        io::ErrorKind::NotADirectory => "does not exist: a part of the path is a file, not a directory".into(),
+        io::ErrorKind::IsADirectory => "is a directory, not a file".into(),
+        io::ErrorKind::InvalidData => NOT_TEXT.into(),
         _ => format!("cannot be read: {error}"),
     }
 }
@@ -86,21 +131,23 @@ pub(super) fn io_problem(error: &io::Error) -> String {
 pub(super) fn read_text(path: &Path, max_bytes: u64, what: &str) -> Result<String, String> {
     let unreadable = |error: io::Error| io_problem(&error);
     // Checked before opening: opening a pipe would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is no ordinary file".into());
+    let found = fs::metadata(path).map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(
+            if found.is_dir() { "is a directory, not a file" } else { "is a pipe or a device, not a file" }.into()
+        );
     }
     let mut text = Vec::new();
     File::open(path).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut text)).map_err(unreadable)?;
     if text.len() as u64 > max_bytes {
         return Err(format!("is too large for {what}"));
     }
-    String::from_utf8(text).map_err(|_| "does not hold text".into())
+    String::from_utf8(text).map_err(|_| NOT_TEXT.into())
 }
 
 /// Formats a value for a problem: short, quoted if its end is in doubt, without control characters.
 pub(super) fn quote(text: &str) -> String {
-    let mut short: String =
-        text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    let mut short: String = text::terminal(&text.chars().take(80).collect::<String>()).into_owned();
     if text.chars().nth(80).is_some() {
         short.push('…');
     }
@@ -110,7 +157,7 @@ pub(super) fn quote(text: &str) -> String {
 /// The problem for an unknown `kind`.
 pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> String {
     let suggestion = did_you_mean(kind, known.iter().copied());
-    format!("{} is not a kind that is known ({}){suggestion}", quote(kind), known.join(", "))
+    format!("there is no kind {}, only {}{suggestion}", quote(kind), known.join(", "))
 }
 
 /// Returns `; did you mean NAME?` if one of the names is close, else nothing.
@@ -135,13 +182,25 @@ const FORMER_NAMES: [(&str, &str); 9] = [
     ("monitor.recovered", "monitor.partner_recovered"),
 ];
 
+/// Words of other programs for ours.
+const OTHER_WORDS: [(&str, &str); 8] = [
+    ("mail", "smtp"),
+    ("ssl", "implicit"),
+    ("smtps", "implicit"),
+    ("app_id", "client_id"),
+    ("application_id", "client_id"),
+    ("smtp", "email"),
+    ("type", "kind"),
+    ("proxy", "proxy_url"),
+];
+
 /// Today's name of something that was renamed before the first release.
 #[must_use]
 pub(crate) fn current_name(former: &str) -> Option<&'static str> {
     FORMER_NAMES.iter().find(|(name, _)| *name == former).map(|(_, now)| *now)
 }
 
-/// The closest name: the only one that holds the word, or one that differs in at most a third of its letters.
+/// The closest name: the only one that holds the word or is held by it, or one that differs in at most a third of its letters.
 pub(crate) fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let word = word.to_lowercase();
     let now = current_name(&word);
@@ -149,8 +208,15 @@ pub(crate) fn closest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) 
     if let Some(name) = names.iter().find(|name| Some(**name) == now) {
         return Some(name);
     }
+    if let Some((_, name)) = OTHER_WORDS.iter().find(|(other, name)| *other == word && names.contains(name)) {
+        return Some(name);
+    }
     let mut holding = names.iter().filter(|name| word.len() >= 3 && name.to_lowercase().contains(&word));
     if let (Some(name), None) = (holding.next(), holding.next()) {
+        return Some(name);
+    }
+    let mut held = names.iter().filter(|name| name.len() >= 5 && word.contains(&name.to_lowercase()));
+    if let (Some(name), None) = (held.next(), held.next()) {
         return Some(name);
     }
     names

@@ -181,7 +181,7 @@ impl EmailChannel {
         let token = timeout(self.deadline, self.auth.token()).await;
         match token.unwrap_or_else(|_| Err(too_late(self.deadline))) {
             Ok(None) => Ok(None),
-            Ok(Some(_)) => Ok(Some("given for the application".to_owned())),
+            Ok(Some(_)) => Ok(Some("received for the application".to_owned())),
             Err(failure) => Err(ProbeError {
                 at_login: failure.is_login(),
                 text: text::line(&failure.to_string(), AttemptResult::DETAIL_MAX),

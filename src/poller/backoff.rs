@@ -1,5 +1,7 @@
 //! A partner's backoff after a failure that affects all its customers.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -8,7 +10,7 @@ use vetwatch_core::retry::is_logged;
 use super::Poller;
 use super::flight::{Answered, Flight};
 use crate::partner_center::Error;
-use crate::store::{self, Backoff};
+use crate::store;
 use crate::time::Timestamp;
 
 /// The longest pause without another try, whatever Partner Center says.
@@ -39,17 +41,33 @@ pub(crate) fn retry_pause(error: &Error, usual: Duration, failures: u32) -> Dura
     }
 }
 
+/// What this process last logged of each partner's backoff: the error, and how often in a row it was met. Polls, the
+/// customer list and the activity log meet the same one.
+static LOGGED: Mutex<BTreeMap<String, (String, u32)>> = Mutex::new(BTreeMap::new());
+
 /// Logs that a backoff begins: if it is the first one, if its cause is another one than before, and every tenth, hundredth, …
 /// time. A short interval would repeat the same words every few seconds.
-pub(crate) fn log_backoff(partner: &str, until: Timestamp, error: &Error, before: Option<&Backoff>) {
-    let count = before.map_or(0, |backoff| backoff.backoffs).saturating_add(1);
-    if before.is_none_or(|before| !error.is_same_as(&before.reason)) {
-        warn!(partner, %until, "backing off from Partner Center: {error}");
-    } else if is_logged(count) {
-        warn!(partner, %until, "still backing off from Partner Center, for the {count}th time in a row: {error}");
-    } else {
-        debug!(partner, %until, count, "still backing off from Partner Center: {error}");
+pub(crate) fn log_backoff(partner: &str, until: Timestamp, error: &Error) {
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    match logged.get_mut(partner).filter(|(before, _)| error.is_same_as(before)) {
+        None => {
+            warn!(partner, %until, "backing off from Partner Center: {error}");
+            logged.insert(partner.to_owned(), (error.to_string(), 1));
+        }
+        Some((_, count)) => {
+            *count = count.saturating_add(1);
+            if is_logged(*count) {
+                warn!(partner, %until, "still backing off from Partner Center, for the {count}th time in a row: {error}");
+            } else {
+                debug!(partner, %until, count, "still backing off from Partner Center: {error}");
+            }
+        }
     }
+}
+
+/// The next backoff is logged as the first.
+pub(crate) fn backoff_ended(partner: &str) {
+    LOGGED.lock().unwrap_or_else(PoisonError::into_inner).remove(partner);
 }
 
 /// `first`, doubled with each of `failures` in a row.
@@ -79,8 +97,7 @@ impl Poller {
         let until = self.clock.now().after(pause(error, backoffs, self.intervals().in_review));
         let mut tx = self.store.begin().await?;
         if is_new {
-            // What an earlier process met is news to the log of this one.
-            log_backoff(&self.partner.name, until, error, backoff.as_ref().filter(|_| flight.pauses > 0));
+            log_backoff(&self.partner.name, until, error);
             tx.start_backoff(partner, until, &error.to_string()).await?;
         } else {
             tx.extend_backoff(partner, until).await?;
@@ -92,6 +109,7 @@ impl Poller {
     pub(super) async fn end_backoff(&self) -> Result<(), store::Error> {
         let Some(backoff) = self.store.backoff(self.partner.id).await? else { return Ok(()) };
         info!(partner = self.partner.name, failures = backoff.backoffs, "Partner Center answers again");
+        backoff_ended(&self.partner.name);
         let mut tx = self.store.begin().await?;
         tx.clear_backoff(self.partner.id).await?;
         tx.commit().await

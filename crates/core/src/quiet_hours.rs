@@ -78,9 +78,9 @@ pub fn parse_hours(text: &str) -> Result<(NaiveTime, NaiveTime), String> {
     };
     let hours = text.split_once('-').and_then(|(from, to)| Some((time(from)?, time(to)?)));
     match hours {
-        Some((from, to)) if from == to => Err("is no time at all: both ends are the same".to_owned()),
+        Some((from, to)) if from == to => Err("is empty: both times are the same".to_owned()),
         Some(hours) => Ok(hours),
-        None => Err("is no stretch of hours such as 18:00-07:00".to_owned()),
+        None => Err("is not a time span such as 18:00-07:00".to_owned()),
     }
 }
 

@@ -28,23 +28,23 @@ fn the_calendar_is_the_zones_with_the_days_of_the_file() {
 #[test]
 fn a_list_of_holidays_that_has_run_out_is_a_doubt() {
     let doubts = |text: &str| with_holidays(text).warnings(ZONE, &file());
-    let text = "schedule.holidays_file: the last day in the file is 2020-12-25: from then on no holiday is known";
+    let text = "schedule.holidays_file: the last date in the file is 2020-12-25: add the holidays after it";
     assert_eq!(doubts("2020-12-25\n2019-12-25\n"), [text]);
-    assert_eq!(doubts("# later\n"), ["schedule.holidays_file: the file holds no day"]);
+    assert_eq!(doubts("# later\n"), ["schedule.holidays_file: there is no date in the file"]);
 }
 
 #[test]
 fn every_line_that_is_no_day_is_reported_with_its_number() {
     let desk = with_holidays("2999-01-01\n25-12-2026\n2026-2-3 # February or March?\n2026-02-30\n");
     let problems = desk.with(ZONE, &file()).unwrap_err().to_string();
-    insta::assert_snapshot!(problems, @r"
-    vetwatch.toml:61: schedule.holidays_file: line 2: 25-12-2026 is no day such as 2026-12-25
-    vetwatch.toml:61: schedule.holidays_file: line 3: 2026-2-3 is no day such as 2026-12-25
-    vetwatch.toml:61: schedule.holidays_file: line 4: 2026-02-30 is no day such as 2026-12-25
-    ");
+    insta::assert_snapshot!(problems, @r#"
+    vetwatch.toml:61: schedule.holidays_file: line 2: 25-12-2026 is not a date such as 2026-12-25
+    vetwatch.toml:61: schedule.holidays_file: line 3: 2026-2-3 is not a date such as 2026-12-25
+    vetwatch.toml:61: schedule.holidays_file: line 4: 2026-02-30 is not a date such as 2026-12-25
+    "#);
     let problems = with_holidays(&"x\n".repeat(500)).with(ZONE, &file()).unwrap_err();
     assert_eq!(problems.problems.len(), 11);
-    assert_eq!(problems.problems[10].text, "490 more lines are no days");
+    assert_eq!(problems.problems[10].text, "490 more lines are not dates");
 }
 
 #[test]
@@ -53,10 +53,10 @@ fn a_file_that_is_not_there_and_a_day_that_does_not_exist_are_problems() {
     let text = "DIR/holidays.txt does not exist";
     assert_eq!(missing, format!("vetwatch.toml: schedule.holidays_file: {text}"));
     let day = Desk::new().problem(ZONE, &format!("{ZONE}\nworking_days = [\"Mon\", \"Someday\"]"));
-    let text = "Someday is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun";
+    let text = "Someday is not a day: each entry is one of Mon, Tue, Wed, Thu, Fri, Sat, Sun";
     assert_eq!(day, format!("vetwatch.toml: schedule.working_days, entry 2: {text}"));
     let none = Desk::new().problem(ZONE, &format!("{ZONE}\nworking_days = []"));
-    assert_eq!(none, "vetwatch.toml: schedule.working_days: is an empty list");
+    assert_eq!(none, "vetwatch.toml: schedule.working_days: is an empty list: it needs at least one entry");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn reminders_are_counted_in_business_days_and_an_empty_list_is_none() {
     let problem = |text: &str| Desk::new().problem(OVERDUE, text);
     assert_eq!(
         problem("business_days = [5, 3]"),
-        "vetwatch.toml: overdue.business_days, entry 2: is not more than the one before it"
+        "vetwatch.toml: overdue.business_days, entry 2: must be more than the entry before it"
     );
     assert_eq!(
         problem("business_days = [0]"),

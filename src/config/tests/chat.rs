@@ -129,9 +129,9 @@ fn the_url_of_another_service_is_a_problem_and_is_not_shown() {
     desk.secret("teams", "https://prod-01.westeurope.logic.azure.com/workflows/T0KEN?sig=S3CRET\n");
     desk.secret("slack", "https://hooks.slack.com/services/T0KEN/S3CRET\n");
     let found = problems(&desk, "kind = 'slack'\nurl_file = 'teams'");
-    assert!(found.ends_with("endpoint \"crm\": kind: the URL is a Teams webhook's: the kind is teams"), "{found}");
+    assert!(found.ends_with("endpoint \"crm\": kind: the URL is a Teams webhook's: write kind = \"teams\""), "{found}");
     let found = problems(&desk, "kind = 'teams'\nurl_file = 'slack'");
-    assert!(found.ends_with("endpoint \"crm\": kind: the URL is a Slack webhook's: the kind is slack"), "{found}");
+    assert!(found.ends_with("endpoint \"crm\": kind: the URL is a Slack webhook's: write kind = \"slack\""), "{found}");
     let config = with(&desk, "kind = 'webhook'\nsecret_file = 'crm-signing-secret'\nurl_file = 'slack'").unwrap();
-    assert!(config.warnings[0].text.ends_with("its kind is slack"), "{:?}", config.warnings);
+    assert!(config.warnings[0].text.ends_with("write kind = \"slack\""), "{:?}", config.warnings);
 }

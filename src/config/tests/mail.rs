@@ -63,17 +63,17 @@ fn what_is_wrong_with_the_application_of_a_mail_server_is_shown() {
     .iter()
     .map(|oauth| problem(oauth).lines().next().unwrap().to_owned())
     .collect();
-    insta::assert_snapshot!(problems.join("\n"), @"
+    insta::assert_snapshot!(problems.join("\n"), @r#"
     vetwatch.toml: smtp.office.oauth.tennant: unknown key; did you mean tenant?
     vetwatch.toml: smtp.office.oauth.client_id: is missing
-    vetwatch.toml: smtp.office.oauth.client_secret_file: is missing (or certificate_file, or federated_token_file): the application's proof of who it is
-    vetwatch.toml: smtp.office.oauth.client_secret: a secret has no place in this file: write it into one of its own and name that with client_secret_file
-    vetwatch.toml: smtp.office.oauth.certificate_file: stands beside a client-secret; the application proves itself in one way
+    vetwatch.toml: smtp.office.oauth.client_secret_file: is missing (or certificate_file, or federated_token_file): the application signs in with it
+    vetwatch.toml: smtp.office.oauth.client_secret: a secret does not belong in this file: put it in a file of its own, and that file's name in client_secret_file
+    vetwatch.toml: smtp.office.oauth.certificate_file: stands beside the keys of kind client-secret: delete one of the two
     vetwatch.toml: smtp.office.oauth.login_url: http://login.example/ is not https
-    vetwatch.toml: smtp.office.oauth.scope: https://outlook.office.com/SMTP.Send is no scope of an application: it ends in /.default
-    vetwatch.toml: smtp.office.password_file: stands beside oauth: the login is a password or a token
+    vetwatch.toml: smtp.office.oauth.scope: https://outlook.office.com/SMTP.Send is not the scope of an application, which ends in /.default
+    vetwatch.toml: smtp.office.password_file: stands beside the section oauth: delete one of the two
     vetwatch.toml: smtp.office.password_file: is missing: it goes with username (or a section oauth, for a token)
-    ");
+    "#);
     let without_mailbox =
         EXAMPLE.replace("username = \"vetwatch\"", "").replace("password_file = \"smtp-password\"", OAUTH);
     let problems = desk.load(&without_mailbox).unwrap_err().to_string();

@@ -8,6 +8,7 @@ const CREDENTIAL: &str = "client_secret_file = \"client-secret\"";
 const URL_FILE: &str = "url_file = \"crm-url\"";
 const TO: &str = "to = [\"it-operations@contoso.example\"]";
 const WEBHOOK: &str = "kind = \"webhook\" ";
+const IN_REVIEW: &str = "# in_review = \"15m\"";
 const ROUTE: &str = "endpoints = [\"sales-mail\", \"crm\"]";
 
 /// What is done to the example: the text that is replaced, and by what.
@@ -40,9 +41,9 @@ const MISTAKES: &[(&str, &str)] = &[
     ("# client_secret_expires = \"2027-01-31\"", "client_secret_expires = \"31.01.2027\""),
     ("# client_secret_expires = \"2027-01-31\"", "client_secret_expires = \"2024-01-31\""),
     // The schedule
-    ("# in_review = \"15m\"", "in_review = 15"),
-    ("# in_review = \"15m\"", "in_review = \"15\""),
-    ("# in_review = \"15m\"", "in_review = \"5s\""),
+    (IN_REVIEW, "in_review = 15"),
+    (IN_REVIEW, "in_review = \"15\""),
+    (IN_REVIEW, "in_review = \"5s\""),
     ("# confirm_absence = [\"2m\", \"1h\"]", "second_look = \"2m\""),
     ("# customer_sync = \"0 0 3 * * *\"", "customer_sync = \"0 3 * * *\""),
     ("# customer_sync = \"0 0 3 * * *\"", "customer_sync = \"0 0 25 * * *\""),
@@ -77,6 +78,77 @@ const MISTAKES: &[(&str, &str)] = &[
     ("endpoints = [\"ops-mail\", \"crm\"]", "endpoint = [\"ops-mail\", \"crm\"]"),
     ("[retention]", "[retension]"),
     ("# give_up_after = \"7d\"", "give_up_after = \"never\""),
+    // More TOML
+    (IN_REVIEW, "in_review ="),
+    (IN_REVIEW, "in_review => \"15m\""),
+    (IN_REVIEW, "in_review == \"15m\""),
+    (IN_REVIEW, "in_review = \"15m\";"),
+    (IN_REVIEW, "; in_review = \"15m\""),
+    (IN_REVIEW, "in_review =\u{a0}\"15m\""),
+    (IN_REVIEW, "in_review = \"\u{200b}15m\""),
+    ("# working_days_only = true", "working_days_only = TRUE"),
+    ("# working_days_only = true", "working_days_only = yes"),
+    ("# working_days_only = true", "working_days_only = \"yes\""),
+    ("# requests_per_minute = 300", "requests_per_minute = 1,000"),
+    ("# requests_per_minute = 300", "requests_per_minute = 0300"),
+    (CREDENTIAL, "client_secret_file = \"C:\\secrets\\emea\""),
+    ("[schedule]\n", "[schedule]\n[schedule]\n"),
+    ("[smtp.office]", "[smtp office]"),
+    ("[[route]]", "[[route]"),
+    ("[operators]  ", "# [operators]  "),
+    ("[database]\n", "---\ndatabase:\n  path: /var/lib/vetwatch.db\n"),
+    ("[database]\n", "[database]]\n"),
+    (TO, "to = [it-operations@contoso.example]"),
+    // Sections in the wrong form or place
+    ("[smtp.office]", "[smtp]"),
+    ("[smtp.office]", "[mail.office]"),
+    ("[partner.credential]", "[credential]"),
+    ("[partner.credential]", "[[partner.credential]]"),
+    ("[operators]", "[[operators]]"),
+    ("[[route]]", "[route]"),
+    ("[[route]]", "[[routes]]"),
+    ("[[endpoint]]\nname = \"crm\"", "[endpoint.crm]"),
+    ("name = \"crm\"", ""),
+    ("name = \"crm\"", "name = \"ops-mail\""),
+    ("name = \"crm\"", "name = \"CRM\""),
+    // Times
+    (IN_REVIEW, "in_review = \"15M\""),
+    (IN_REVIEW, "in_review = \"-15m\""),
+    (IN_REVIEW, "in_review = \"8d\""),
+    (IN_REVIEW, "in_review = 00:15:00"),
+    ("# customer_sync = \"0 0 3 * * *\"", "customer_sync = \"@daily\""),
+    ("# customer_sync = \"0 0 3 * * *\"", "customer_sync = \"0 0 3 * * Monday\""),
+    ("# working_days = [\"Mon\"", "working_days = [\"Mon-Fri\", \"Mon\""),
+    ("# quiet_hours = \"18:00-07:00\"", "quiet_hours = \"18.00-07.00\""),
+    ("# quiet_hours = \"18:00-07:00\"", "quiet_hours = \"18:00-18:00\""),
+    ("timezone = \"Europe/Amsterdam\"", "timezone = \"EST\""),
+    ("timezone = \"Europe/Amsterdam\"", "timezone = \"Europe/Berl\u{ed}n\""),
+    ("timezone = \"Europe/Amsterdam\"", "timezone = \"W. Europe Standard Time\""),
+    ("# business_days = [3, 5]", "business_days = 3"),
+    // Values of another kind, or in another place
+    ("tenant = \"contoso.onmicrosoft.com\"", "tenant = \"fabrikam\""),
+    ("tenant = ", "tenant_id = "),
+    ("client_id = ", "app_id = "),
+    (CREDENTIAL, "client_secret_file = \"~/client-secret\""),
+    (CREDENTIAL, "client_secret_file = \"'client-secret'\""),
+    (CREDENTIAL, "client_secret_file = \"/tmp\""),
+    (CREDENTIAL, "password = \"hunter2\""),
+    (CREDENTIAL, "certificate_file = \"app.pem\""),
+    ("# path = \"/var/lib/vetwatch/vetwatch.db\"", "path = \"$HOME/vetwatch.db\""),
+    ("# path = \"/var/lib/vetwatch/vetwatch.db\"", "path = \"/tmp\""),
+    ("# port = 587 ", "port = 465 "),
+    ("from = \"vetwatch@contoso.example\"", "from = \"Vetting vetwatch@contoso.example\""),
+    (TO, "to = [\"it-operations@contoso.example\"]\nurl_file = \"crm-url\""),
+    ("kind = \"email\"  ", "kind = \"mail\"  "),
+    ("kind = \"email\"  ", "type = \"email\"  "),
+    (URL_FILE, "url = \"crm.contoso.example:8443/hook\""),
+    (URL_FILE, "url_file = \"https://crm.contoso.example/hunter2\""),
+    ("secret_file = \"crm-signing-secret\"", "signing_secret_file = \"crm-signing-secret\""),
+    ("# partners = [\"emea\"]", "partners = []"),
+    ("events = [\"vetting.approved\", ", "events = [\"*\", "),
+    ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = \"ops-mail, crm\""),
+    ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = [\"ops-mail, crm\"]"),
+    ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = [\"Ops-Mail\", \"crm\"]"),
 ];
 
 #[test]
@@ -103,7 +175,54 @@ fn every_typical_mistake_has_its_line() {
         let _ = writeln!(log);
     }
     assert!(!log.lines().any(|line| !line.starts_with('#') && line.contains("hunter2")), "{log}");
+    let numbers = 1..=EXAMPLE.lines().count() + 3;
+    let log = numbers.fold(log, |log, n| log.replace(&format!("in line {n} "), "in line N "));
     insta::assert_snapshot!(log.replace(&desk.0.path().display().to_string(), "DIR"));
+}
+
+/// What is no configuration at all.
+#[test]
+fn a_file_of_another_sort_is_told_as_what_it_is() {
+    let desk = Desk::new();
+    let load = |name: &str| {
+        Config::load(&desk.path(name), &CredentialDirs::only(desk.0.path())).map(|_| ()).map_err(|found| {
+            let text = found.to_string().replace(&desk.0.path().display().to_string(), "DIR");
+            text.lines().next().unwrap_or_default().to_owned()
+        })
+    };
+    for (name, bytes) in [
+        ("byte-order-mark", [b"\xef\xbb\xbf", EXAMPLE.as_bytes()].concat()),
+        ("windows-lines", EXAMPLE.replace('\n', "\r\n").into_bytes()),
+    ] {
+        fs::write(desk.path(name), bytes).unwrap();
+        assert_eq!(load(name), Ok(()), "{name}");
+    }
+    let utf_16 = EXAMPLE.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, bytes) in [
+        ("old-mac-lines", EXAMPLE.replace('\n', "\r").into_bytes()),
+        ("latin-1", b"# Z\xfcrich\n".to_vec()),
+        ("utf-16", [vec![0xff, 0xfe], utf_16].concat()),
+        ("json", b"{\"database\": {}}".to_vec()),
+        ("large", "# x\n".repeat(2 << 20).into_bytes()),
+    ] {
+        fs::write(desk.path(name), bytes).unwrap();
+    }
+    fs::create_dir(desk.path("directory")).unwrap();
+    // Without a writer, opening a pipe would wait for ever.
+    let made = std::process::Command::new("mkfifo").arg(desk.path("pipe")).status().unwrap();
+    assert!(made.success());
+    let names = ["old-mac-lines", "latin-1", "utf-16", "json", "large", "directory", "pipe", "nowhere"];
+    let shown: Vec<_> = names.iter().map(|name| load(name).unwrap_err()).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    old-mac-lines:1: column 1: the file ends its lines with a carriage return alone: save it with LF or CRLF line ends
+    latin-1: DIR/latin-1 is not text in UTF-8: save it as UTF-8
+    utf-16: DIR/utf-16 is not text in UTF-8: save it as UTF-8
+    json:1: column 1: this is not a [section], nor a key with = and its value
+    large: DIR/large is too large for a configuration
+    directory: DIR/directory is a directory, not a file
+    pipe: DIR/pipe is a pipe or a device, not a file
+    nowhere: DIR/nowhere does not exist: --config FILE or VETWATCH_CONFIG names another one
+    "#);
 }
 
 #[test]

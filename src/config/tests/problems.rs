@@ -15,38 +15,38 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     assert!(!problems.contains("hunter2"), "{problems}");
     insta::assert_snapshot!(problems, @r#"
     vetwatch.toml:3: databse: unknown key; did you mean database?
-    vetwatch.toml:6: partner "emea north": name: "emea north" is not a name: up to 64 letters, digits, and . _ -
+    vetwatch.toml:6: partner "emea north": name: "emea north" is not a name: use up to 64 letters, digits, dots, hyphens and underscores, and no blanks
     vetwatch.toml:7: partner "emea north": tenant: is empty
-    vetwatch.toml:8: partner "emea north": client_id: must be a text in quotes, not an integer
-    vetwatch.toml:9: partner "emea north": cloud: comercial is none of commercial, us-government, china; did you mean commercial?
+    vetwatch.toml:8: partner "emea north": client_id: must be text in quotes, not a number
+    vetwatch.toml:9: partner "emea north": cloud: comercial is not one of commercial, us-government, china; did you mean commercial?
     vetwatch.toml:10: partner "emea north": requests_per_minute: 0 is not between 1 and 1000000
-    vetwatch.toml:11: partner "emea north": max_in_flight: must be a whole number, not a string
-    vetwatch.toml:12: partner "emea north": customers: some is none of synced, manual
-    vetwatch.toml:15: partner "emea north": credential.client_secret: a secret has no place in this file: write it into one of its own and name that with client_secret_file
+    vetwatch.toml:11: partner "emea north": max_in_flight: must be a whole number, not text in quotes
+    vetwatch.toml:12: partner "emea north": customers: some is not one of synced, manual
+    vetwatch.toml:15: partner "emea north": credential.client_secret: a secret does not belong in this file: put it in a file of its own, and that file's name in client_secret_file
     vetwatch.toml:17: partner "apac": login_url: is missing: it goes with api_url
-    vetwatch.toml:19: partner "apac": tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain
+    vetwatch.toml:19: partner "apac": tenant: contoso.onmicrosoft.com/../evil is neither a GUID nor a domain such as contoso.onmicrosoft.com
     vetwatch.toml:21: partner "apac": api_url: http://api.contoso.example/ is not https
-    vetwatch.toml:24: partner "apac": credential.certificate_file: there is no file of this name in DIR; write it with (umask 077; cat > DIR/FILE)
-    vetwatch.toml:25: partner "apac": credential.client_secret_expires: goes with client-secret, and the kind is certificate
-    vetwatch.toml:27: partner "apac": user_credential.kind: client-secret is no kind for a user; it is refresh-token
+    vetwatch.toml:24: partner "apac": credential.certificate_file: there is no file of this name (not shown, as it may be the secret) in DIR; write it with (umask 077; cat > DIR/FILE)
+    vetwatch.toml:25: partner "apac": credential.client_secret_expires: belongs to the kind client-secret, and this is certificate
+    vetwatch.toml:27: partner "apac": user_credential.kind: client-secret is not a kind for a user: write kind = "refresh-token"
     vetwatch.toml:30: partner "APAC": tenant: is missing
-    vetwatch.toml:31: partner "APAC": name: APAC is the name of another partner too; case and underscores make no difference
-    vetwatch.toml:33: partner "APAC": api_url: https://api.contoso.example/?… holds more than a host and a path
-    vetwatch.toml:34: partner "APAC": login_url: is no URL: it begins with https://
+    vetwatch.toml:31: partner "APAC": name: APAC is the name of another partner, too; case and underscores make no difference
+    vetwatch.toml:33: partner "APAC": api_url: https://api.contoso.example/?… contains more than a host and a path
+    vetwatch.toml:34: partner "APAC": login_url: is not a URL: it does not begin with https://
     vetwatch.toml:37: partner "APAC": credential.client_secret_file: /no/such/file does not exist
-    vetwatch.toml:38: partner "APAC": credential.client_secret_expires: soon is no day such as 2027-01-31
-    vetwatch.toml:39: partner "APAC": credential.federated_token_file: stands beside a client-secret; the application proves itself in one way
+    vetwatch.toml:38: partner "APAC": credential.client_secret_expires: soon is not a date such as 2027-01-31
+    vetwatch.toml:39: partner "APAC": credential.federated_token_file: stands beside the keys of kind client-secret: delete one of the two
     vetwatch.toml:42: schedule.in_review: 5s is too often; the least is 1m
     vetwatch.toml:43: schedule.in_revew: unknown key; did you mean in_review?
-    vetwatch.toml:44: schedule.settled: "10 parsecs" is no duration such as 15m, 24h or 7d
+    vetwatch.toml:44: schedule.settled: "10 parsecs" is not a duration such as 15m, 24h or 7d
     vetwatch.toml:45: schedule.unqualified: 10m is more often than in_review (15m)
-    vetwatch.toml:46: schedule.confirm_absence, entry 1: 0s must be longer than nothing
-    vetwatch.toml:47: schedule.customer_sync: "0 3 * * *" has 5 fields; six are needed, the seconds first: "0 0 3 * * *"?
-    vetwatch.toml:48: schedule.timezone: Europe/Amsterdm is no time zone such as Europe/Berlin; did you mean Europe/Amsterdam? (the same for route 1: timezone)
-    vetwatch.toml:51: smtp.office.host: smtp.contoso.example:587 is no host name: it is the name alone, and the port has its own key
-    vetwatch.toml:54: smtp.office.password: a secret has no place in this file: write it into one of its own and name that with password_file
+    vetwatch.toml:46: schedule.confirm_absence, entry 1: 0s must be more than zero
+    vetwatch.toml:47: schedule.customer_sync: "0 3 * * *" has 5 fields; it needs six: second, minute, hour, day, month, weekday, as in "0 0 3 * * *"
+    vetwatch.toml:48: schedule.timezone: Europe/Amsterdm is not a time zone: write a region and a city, such as Europe/Berlin; did you mean Europe/Amsterdam? (the same for route 1: timezone)
+    vetwatch.toml:51: smtp.office.host: smtp.contoso.example:587 is not a host name: write the name alone; the port goes in port, the encryption in tls
+    vetwatch.toml:54: smtp.office.password: a secret does not belong in this file: put it in a file of its own, and that file's name in password_file
     vetwatch.toml:58: smtp.relay.port: 70000 is not between 1 and 65535
-    vetwatch.toml:59: smtp.relay.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
+    vetwatch.toml:59: smtp.relay.tls: none is only for a mail server on this machine (localhost, 127.0.0.1, ::1)
     vetwatch.toml:60: smtp.relay.ca_file: DIR/no-such.pem does not exist
     vetwatch.toml:61: smtp.relay.hello: relay is no full host name such as vetwatch.contoso.example; many mail servers refuse others
     vetwatch.toml:65: endpoint "sales-mail": smtp: there is no [smtp.offise]; did you mean office?
@@ -56,27 +56,26 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:67: endpoint "sales-mail": to, entry 4: jürgen@büro.example is not ASCII before the @; many mail servers accept no such address
     vetwatch.toml:72: endpoint "crm": url: http://crm.example/hook is not https
     vetwatch.toml:73: endpoint "crm": secret_file: the file is empty
-    vetwatch.toml:76: endpoint "crm": name: crm is the name of another endpoint too
-    vetwatch.toml:79: endpoint "crm": url: stands beside url_file; only one of them can be
-    vetwatch.toml:80: endpoint "crm": secret: a secret has no place in this file: write it into one of its own and name that with secret_file
+    vetwatch.toml:76: endpoint "crm": name: crm is the name of another endpoint, too
+    vetwatch.toml:79: endpoint "crm": url: stands beside url_file: delete one of the two
+    vetwatch.toml:80: endpoint "crm": secret: a secret does not belong in this file: put it in a file of its own, and that file's name in secret_file
     vetwatch.toml:85: endpoint "chat": url_file: there is no file "teams-url" in DIR; write it with (umask 077; cat > DIR/teams-url)
-    vetwatch.toml:89: endpoint "pager": kind: wehbook is not a kind that is known (email, webhook, teams, slack, ntfy); did you mean webhook?
-    vetwatch.toml:92: route 1: events, entry 1: vetting.aproved is no event; did you mean vetting.approved?
-    vetwatch.toml:93: route 1: endpoints, entry 1: there is no endpoint sales-male; did you mean sales-mail?
+    vetwatch.toml:89: endpoint "pager": kind: there is no kind wehbook, only email, webhook, teams, slack, ntfy; did you mean webhook?
+    vetwatch.toml:92: route 1: events, entry 1: there is no event vetting.aproved; did you mean vetting.approved?
     vetwatch.toml:94: route 1: partners, entry 1: there is no partner emae
-    vetwatch.toml:96: route 1: group_wait: 3days is too long for events to wait for more; the longest is 1day
-    vetwatch.toml:97: route 1: group_by, entry 2: qualifcation is none of event, partner, qualification, outcome, customer, reason, tags; did you mean qualification?
-    vetwatch.toml:98: route 1: quiet_hours: 18:00-18:00 is no time at all: both ends are the same
-    vetwatch.toml:100: route 1: attempts, entry 1: 0 is no attempt such as 1, 2-3 or 3+
-    vetwatch.toml:100: route 1: attempts, entry 3: many is no attempt such as 1, 2-3 or 3+
-    vetwatch.toml:101: route 1: urgent: vetting.revoked is none of this route's events
+    vetwatch.toml:96: route 1: group_wait: 3d is too long; the longest is 1d
+    vetwatch.toml:97: route 1: group_by, entry 2: qualifcation is not one of event, partner, qualification, outcome, customer, reason, tags; did you mean qualification?
+    vetwatch.toml:98: route 1: quiet_hours: 18:00-18:00 is empty: both times are the same
+    vetwatch.toml:100: route 1: attempts, entry 1: 0 is not an attempt such as 1, 2-3 or 3+
+    vetwatch.toml:100: route 1: attempts, entry 3: many is not an attempt such as 1, 2-3 or 3+
+    vetwatch.toml:101: route 1: urgent: vetting.revoked is not among the events of this route
     vetwatch.toml:103: route 2: events: is missing
-    vetwatch.toml:104: route 2: endpoints: is an empty list
+    vetwatch.toml:104: route 2: endpoints: is an empty list: it needs at least one entry
     vetwatch.toml:106: operators.endpoints: is missing
-    vetwatch.toml:109: retry.schedule, entry 2: soon is no duration such as 15m, 24h or 7d
-    vetwatch.toml:110: retry.give_up_after: must be a text in quotes, not an integer
-    vetwatch.toml:113: web.listen: localhost is no address such as 127.0.0.1:9464
-    vetwatch.toml:116: retention.attempts: 1h is too short to look anything up; the least is 1d
+    vetwatch.toml:109: retry.schedule, entry 2: soon is not a duration such as 15m, 24h or 7d
+    vetwatch.toml:110: retry.give_up_after: must be text in quotes, not a number
+    vetwatch.toml:113: web.listen: localhost is not an address with a port, such as 127.0.0.1:9464
+    vetwatch.toml:116: retention.attempts: 1h is too short; the least is 1d
     "#);
 }
 
@@ -85,13 +84,13 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
     let desk = Desk::new();
     let problems = desk.problems("[database]\npath = \"x\"\n[smtp.office]\npassword = hunter2 and more\n");
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml:4: column 12: a text needs quotes, as in name = "emea"
+    vetwatch.toml:4: column 12: text needs quotes, as in name = "emea"
          4 | password = ······· ··· ····
            |            ^
     "#);
     let problems = desk.problems("[web]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n");
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml:3: column 1: stands twice in its section
+    vetwatch.toml:3: column 1: the key stands in line 2 already: delete one, or put the header of a new section above
          3 | listen = "···········"
            | ^
     "#);
@@ -101,16 +100,16 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
 fn a_file_that_is_not_there_is_a_problem_with_its_full_path() {
     let missing = Config::load(Path::new("/no/such/vetwatch.toml"), &CredentialDirs::only("/no/such")).unwrap_err();
     insta::assert_snapshot!(missing, @r#"
-    vetwatch.toml: /no/such/vetwatch.toml does not exist
+    vetwatch.toml: /no/such/vetwatch.toml does not exist: --config FILE or VETWATCH_CONFIG names another one
     "#);
 }
 
 #[test]
 fn an_empty_file_is_told_what_is_needed() {
     insta::assert_snapshot!(Desk::new().problems(""), @r#"
-    vetwatch.toml: partner: at least one [[partner]] is needed: the tenant of Partner Center to watch
-    vetwatch.toml: endpoint: at least one [[endpoint]] is needed: where messages go
-    vetwatch.toml: operators: is missing: [operators] names the endpoints that hear of trouble
+    vetwatch.toml: partner: is missing: add a section [[partner]] for the Partner Center tenant to watch
+    vetwatch.toml: endpoint: is missing: add a section [[endpoint]] for each place that messages go to
+    vetwatch.toml: operators: is missing: add a section [operators], with the endpoints that are told when something fails
     "#);
 }
 
@@ -190,57 +189,57 @@ fn one_mistake_makes_one_problem() {
     assert!(!shown.contains("hunter2") && !shown.contains('\u{1b}'), "{shown}");
     insta::assert_snapshot!(shown, @r#"
     vetwatch.toml: partner "emea": tenat: unknown key; did you mean tenant?
-    vetwatch.toml: partner "emea": credentials: unknown key; did you mean credential?
-    vetwatch.toml: smtp.office.tls: none is for a mail server on this machine only (localhost, 127.0.0.1, ::1)
+    vetwatch.toml: partner "emea": credentials: unknown section; did you mean [partner.credential]?
+    vetwatch.toml: smtp.office.tls: none is only for a mail server on this machine (localhost, 127.0.0.1, ::1)
     vetwatch.toml: smtp.office.username: is missing: it goes with password_file
-    vetwatch.toml: endpoint "ops-mail": to: must be a list of texts, not a string
-    vetwatch.toml: endpoint "ops-mail": to: is an empty list
+    vetwatch.toml: endpoint "ops-mail": to: must be a list, even of one entry: to = ["…"]
+    vetwatch.toml: endpoint "ops-mail": to: is an empty list: it needs at least one entry
     vetwatch.toml: endpoint "sales-mail": smtp: there is no [smtp.offices]; did you mean office?
     vetwatch.toml: endpoint "crm": url: is missing (or url_file, where the URL itself is a secret)
-    vetwatch.toml: endpoint "crm": url: holds a password; put the URL into a file and name that with url_file
+    vetwatch.toml: endpoint "crm": url: contains a password: put the URL in a file, and that file's name in url_file
     vetwatch.toml: endpoint "crm": url: https://169.254.169.254/latest names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": url: https://[::ffff:a9fe:a9fe]/latest names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": url: http://hooks.example/T01/…?… is not https
-    vetwatch.toml: endpoint "crm": url: is no URL: it begins with https://
-    vetwatch.toml: endpoint "crm": url_file: what the file holds is no URL: it begins with https://
+    vetwatch.toml: endpoint "crm": url: is not a URL: it does not begin with https://
+    vetwatch.toml: endpoint "crm": url_file: the text in the file is not a URL: it does not begin with https://
     vetwatch.toml: endpoint "crm": url: https://169.254.169.254/latest names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": url: http://10.0.0.1/hook is not https
-    vetwatch.toml: endpoint "crm": allow_networks: must be a list of texts, not a string
-    vetwatch.toml: endpoint "crm": allow_networks, entry 1: 10.1.0.0/33 is no network such as 10.1.0.0/16
-    vetwatch.toml: endpoint "crm": allow_networks, entry 2: 10.1.2.3/16 is an address within a network; the network is 10.1.0.0/16
+    vetwatch.toml: endpoint "crm": allow_networks: must be a list, even of one entry: allow_networks = ["…"]
+    vetwatch.toml: endpoint "crm": allow_networks, entry 1: 10.1.0.0/33 is not a network such as 10.1.0.0/16
+    vetwatch.toml: endpoint "crm": allow_networks, entry 2: 10.1.2.3/16 is an address in a network: write the network, 10.1.0.0/16
     vetwatch.toml: endpoint "crm": allow_networks, entry 1: 169.254.169.254/32 is never talked to: a link-local address, where clouds keep their metadata
-    vetwatch.toml: endpoint "crm": ca_file: DIR/smtp-password holds no certificate in PEM
-    vetwatch.toml: endpoint "crm": client_certificate: a secret has no place in this file: write it into one of its own and name that with client_certificate_file
-    vetwatch.toml: endpoint "crm": client_certificate_file: holds no certificate in PEM
-    vetwatch.toml: endpoint "crm": client_certificate_file: the key is not the certificate's
-    vetwatch.toml: endpoint "crm": client_certificate_file: the key is protected by a passphrase, which nobody could type here
+    vetwatch.toml: endpoint "crm": ca_file: DIR/smtp-password contains no certificate in PEM
+    vetwatch.toml: endpoint "crm": client_certificate: a secret does not belong in this file: put it in a file of its own, and that file's name in client_certificate_file
+    vetwatch.toml: endpoint "crm": client_certificate_file: the file contains no certificate in PEM
+    vetwatch.toml: endpoint "crm": client_certificate_file: the key does not belong to the certificate
+    vetwatch.toml: endpoint "crm": client_certificate_file: the key has a passphrase, which vetwatch cannot ask for: store it without
     vetwatch.toml: endpoint "crm": client_certificate_file: is missing: it goes with client_key_file
-    vetwatch.toml: endpoint "crm": proxy_url: holds a password; put the URL into a file and name that with proxy_url_file
-    vetwatch.toml: endpoint "crm": proxy_url: socks5://proxy.example:1080 is no proxy such as http://proxy.example:3128
-    vetwatch.toml: endpoint "crm": proxy_url: http://proxy.example:3128/… holds more than a host and a port
+    vetwatch.toml: endpoint "crm": proxy_url: contains a password: put the URL in a file, and that file's name in proxy_url_file
+    vetwatch.toml: endpoint "crm": proxy_url: socks5://proxy.example:1080 is not a proxy such as http://proxy.example:3128
+    vetwatch.toml: endpoint "crm": proxy_url: http://proxy.example:3128/… contains more than a host and a port
     vetwatch.toml: endpoint "crm": proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
-    vetwatch.toml: endpoint "crm": proxy_url: stands beside proxy_url_file; only one of them can be
-    vetwatch.toml: endpoint "crm": proxy_url_file: what the file holds is no URL: it begins with https://
-    vetwatch.toml: endpoint "crm": proxy_url: makes no sense here: the URL leads to this machine, and a proxy would take that for itself
-    vetwatch.toml: partner "emea": proxy_url: holds a password; put the URL into a file and name that with proxy_url_file
-    vetwatch.toml: partner "emea": proxy_url: socks5://proxy.example:1080 is no proxy such as http://proxy.example:3128
+    vetwatch.toml: endpoint "crm": proxy_url: stands beside proxy_url_file: delete one of the two
+    vetwatch.toml: endpoint "crm": proxy_url_file: the text in the file is not a URL: it does not begin with https://
+    vetwatch.toml: endpoint "crm": proxy_url: has no use here: the URL is on this machine, which for a proxy would be the proxy's own
+    vetwatch.toml: partner "emea": proxy_url: contains a password: put the URL in a file, and that file's name in proxy_url_file
+    vetwatch.toml: partner "emea": proxy_url: socks5://proxy.example:1080 is not a proxy such as http://proxy.example:3128
     vetwatch.toml: partner "emea": proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
-    vetwatch.toml: partner "emea": proxy_url: stands beside proxy_url_file; only one of them can be
-    vetwatch.toml: partner "emea": proxy_url_file: what the file holds is no URL: it begins with https://
+    vetwatch.toml: partner "emea": proxy_url: stands beside proxy_url_file: delete one of the two
+    vetwatch.toml: partner "emea": proxy_url_file: the text in the file is not a URL: it does not begin with https://
     vetwatch.toml: partner "emea": proxy_url: makes no sense here: a URL leads to this machine, and a proxy would take that for itself
-    vetwatch.toml: endpoint "crm": secret_file: line 1 of the file is not base64 (expected `whsec_` and base64); echo "whsec_$(openssl rand -base64 32)" makes one
-    vetwatch.toml: partner "emea": credential.client_secret_file: there is no file of this name in DIR; write it with (umask 077; cat > DIR/FILE)
-    vetwatch.toml: partner "emea": credential.client_secret_file: the file is no ordinary file
-    vetwatch.toml: schedule.customer_sync: "0 0 9 31 2 *" is never: there is no such date
+    vetwatch.toml: endpoint "crm": secret_file: line 1 of the file is not a signing key: whsec_ and base64; echo "whsec_$(openssl rand -base64 32)" prints a new one
+    vetwatch.toml: partner "emea": credential.client_secret_file: there is no file of this name (not shown, as it may be the secret) in DIR; write it with (umask 077; cat > DIR/FILE)
+    vetwatch.toml: partner "emea": credential.client_secret_file: the file is a directory, not a file
+    vetwatch.toml: schedule.customer_sync: "0 0 9 31 2 *" never comes: there is no such date
     vetwatch.toml: schedule.customer_sync: "* * * * * *" is too often; the first field, the seconds, must be one number
-    vetwatch.toml: schedule.customer_sync: "0 0 25 * * *" is no cron expression: 25 is no hour (0-23)
+    vetwatch.toml: schedule.customer_sync: "0 0 25 * * *" is not a cron expression: 25 is not an hour (0-23)
     vetwatch.toml: schedule.settled: 5m is more often than in_review (15m)
     vetwatch.toml: schedule.in_review: 20y is longer than ten years
-    vetwatch.toml: operator: unknown key; did you mean operators?
-    vetwatch.toml: database: must be one section [database], with one pair of brackets, not an array
-    vetwatch.toml: route: must be sections [[route]], with two brackets, not a table
+    vetwatch.toml: operator: unknown section; did you mean [operators]?
+    vetwatch.toml: database: is one section: write [database], not [[database]]
+    vetwatch.toml: route: must be written [[route]], with two pairs of brackets: there may be several
     vetwatch.toml: retention."a�[31m": unknown key
-    vetwatch.toml: route 1: tags, entry 1: holds a control character
+    vetwatch.toml: route 1: tags, entry 1: contains a control character
     "#);
 }
 
@@ -268,14 +267,14 @@ fn doubts_are_warnings() {
     ];
     let shown: Vec<String> = table.iter().flat_map(|(old, new)| desk.warnings(old, new)).collect();
     insta::assert_snapshot!(shown.join("\n"), @r#"
-    endpoint "ops-mail": is never used: no route, no fallback and not [operators] names it
-    operators.endpoints: is one endpoint only: when it fails, nobody hears of it; better two that fail apart
-    operators.endpoints: all hang on the mail server office: when it fails, nobody hears of it
+    endpoint "ops-mail": is never used: neither a route, nor a fallback, nor [operators] names it
+    operators.endpoints: names one endpoint only: when that fails, nobody is told. Add one that does not depend on it
+    operators.endpoints: all use the mail server office: when that fails, nobody is told. Add one that does not depend on it
     route: no route takes vetting.vanished, vetting.overdue: the operators get them
-    route 1: qualifications, entry 1: Partner Center's documentation knows no Educaton; did you mean Education?
+    route 1: qualifications, entry 1: Partner Center documents no qualification Educaton; did you mean Education?
     partner "emea": requests_per_minute: 900 is more than the 500 that Microsoft allows a tenant
-    retry.give_up_after: a message that a receiver cannot take for 1h becomes dead; an outage may be longer
-    endpoint "crm": secret_file: everybody on this machine can get at the file (mode 644)
+    retry.give_up_after: a message that cannot be delivered for 1h is given up, and an outage may be longer
+    endpoint "crm": secret_file: every user of this machine can open the file (mode 644): chmod 600 it
     endpoint "crm": proxy_url: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
     endpoint "crm": allow_networks: has no effect: the proxy looks names up
     endpoint "crm": proxy_url_file: the proxy looks the endpoint's name up, so vetwatch cannot check the address behind it: let the proxy refuse private ones
@@ -311,22 +310,22 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     let shown = shown.join("\n");
     assert!(!shown.contains("hunter2"), "{shown}");
     insta::assert_snapshot!(shown, @r#"
-    vetwatch.toml: partner "emea": credential.kind: certificat is not a kind that is known (client-secret, certificate, workload-identity, refresh-token); did you mean certificate?
+    vetwatch.toml: partner "emea": credential.kind: there is no kind certificat, only client-secret, certificate, workload-identity, refresh-token; did you mean certificate?
     vetwatch.toml: partner "emea": credential.certificate_file: is missing
-    vetwatch.toml: partner "emea": credential.client_secret_file: goes with client-secret, and the kind is certificate
+    vetwatch.toml: partner "emea": credential.client_secret_file: belongs to the kind client-secret, and this is certificate
     vetwatch.toml: partner "emea": credential.private_key_file: the private key and the certificate do not belong together
     vetwatch.toml: partner "emea": credential.private_key_file: the private key is encrypted; vetwatch starts unattended and cannot ask for a passphrase: store it without
     vetwatch.toml: partner "emea": credential.certificate_file: the private key is too short or too long: 2048 to 4096 bits
     vetwatch.toml: partner "emea": credential.certificate_file: the file holds no certificate (-----BEGIN CERTIFICATE-----)
-    vetwatch.toml: partner "emea": credential.certificate: a secret has no place in this file: write it into one of its own and name that with certificate_file
+    vetwatch.toml: partner "emea": credential.certificate: a secret does not belong in this file: put it in a file of its own, and that file's name in certificate_file
     vetwatch.toml: partner "emea": credential.federated_token_file: is missing
     vetwatch.toml: partner "emea": credential.federated_token_file: /no/such/token does not exist
-    vetwatch.toml: partner "emea": credential.client_secret_file: is missing: a refresh token is of use only to the application that it was given to, which proves itself with client_secret_file, certificate_file or federated_token_file
-    vetwatch.toml: partner "emea": credential.certificate_file: stands beside a client-secret; the application proves itself in one way
-    vetwatch.toml: partner "emea": credential.client_secret_expires: 31.1.2027 is no day such as 2027-01-31
-    vetwatch.toml: partner "emea": user_credential.kind: certificate is no kind for a user; it is refresh-token
-    vetwatch.toml: partner "emea": user_credential.private_key_file: goes with certificate, and the kind is refresh-token
-    vetwatch.toml: partner "emea": user_credential.kind: is missing
+    vetwatch.toml: partner "emea": credential.client_secret_file: is missing (or certificate_file, or federated_token_file): a refresh token works only for the application that it was given to, which has to sign in, too
+    vetwatch.toml: partner "emea": credential.certificate_file: stands beside the keys of kind client-secret: delete one of the two
+    vetwatch.toml: partner "emea": credential.client_secret_expires: 31.1.2027 is not a date such as 2027-01-31
+    vetwatch.toml: partner "emea": user_credential.kind: certificate is not a kind for a user: write kind = "refresh-token"
+    vetwatch.toml: partner "emea": user_credential.private_key_file: belongs to the kind certificate, and this is refresh-token
+    vetwatch.toml: partner "emea": user_credential.kind: is missing: kind = "refresh-token"
     "#);
 }
 

@@ -138,12 +138,12 @@ fn the_schema_has_the_types_that_are_read() {
     let day = Value::Datetime("2027-01-31".parse().unwrap());
     for (key, of) in schema() {
         let wanted = match of.as_str() {
-            "string" => "must be a text in quotes",
+            "string" => "must be text in quotes",
             "integer" => "must be a whole number",
             "boolean" => "must be true or false",
-            "array of integer" => "must be a list of whole numbers",
+            "array of integer" => "= [3]",
             "any" => continue,
-            _ => "must be a list of texts",
+            _ => "= [\"…\"]",
         };
         let mut table = Value::Table(ALL_KINDS.parse().unwrap());
         set(&mut table, &key.split('.').collect::<Vec<_>>(), &day);
@@ -182,11 +182,11 @@ fn the_schema_has_the_words_that_are_read() {
         set(&mut table, &key.split('.').collect::<Vec<_>>(), &wrong);
         let report = read(&toml::to_string(&table).unwrap());
         let problems = report.finish("vetwatch.toml".into(), &Places::default(), None::<()>).unwrap_err().problems;
-        // `zzz is none of a, b`, `zzz is not a kind that is known (a, b)`, `zzz is no kind for a user; it is a`
+        // `zzz is not one of a, b`, `there is no kind zzz, only a, b`, `zzz is not a kind for a user: write kind = "a"`
         let said = problems.iter().find(|problem| pattern(&problem.path) == key && problem.text.contains("zzz"));
         let said = &said.unwrap_or_else(|| panic!("{key}: {problems:#?}")).text;
-        let list = ["(", "none of ", "it is "].iter().find_map(|before| said.split_once(before)).unwrap().1;
-        let list = list.trim_end_matches(')');
+        let list = ["one of ", "only ", "write kind = \""].iter().find_map(|before| said.split_once(before)).unwrap().1;
+        let list = list.trim_end_matches('"');
         let mut read: Vec<_> = list.split(", ").map(str::to_owned).collect();
         let mut known = known;
         read.sort();

@@ -27,7 +27,7 @@ pub struct SigningSecret(SecretSlice<u8>);
 /// What is wrong with a signing secret. The texts do not show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SecretError {
-    #[error("is not base64 (expected `whsec_` and base64)")]
+    #[error("is not a signing key: whsec_ and base64")]
     NotBase64,
     #[error("is too short: {0} bytes once decoded; the least is {MIN_KEY_BYTES}")]
     TooShort(usize),

@@ -38,7 +38,7 @@ async fn a_check_tells_every_problem_at_once_and_no_secret() {
         .replace("kind = \"webhook\"", "kind = \"pigeon\"");
     fs::write(desk.path("vetwatch.toml"), bad).unwrap();
     let said = desk.run(&["check"]).await.exits(78);
-    for seen in ["did you mean in_review?", "a secret has no place in this file", "pigeon"] {
+    for seen in ["did you mean in_review?", "a secret does not belong in this file", "pigeon"] {
         assert!(said.err.contains(seen), "{seen} is not in {said:?}");
     }
     let checked = desk.run(&["check", "--json"]).await.exits(78).json();

@@ -107,7 +107,7 @@ async fn a_support_bundle_shows_how_vetwatch_stands_and_neither_a_secret_nor_a_c
     let (said, content) = desk.bundle("broken.tar.gz", &[format!("what is {pasted}?")], &[]).await;
     said.exits(0);
     assert!(
-        content.contains("client_secret = \"[hidden]\"") && content.contains("a secret has no place in this file"),
+        content.contains("client_secret = \"[hidden]\"") && content.contains("a secret does not belong in this file"),
         "{content}"
     );
     assert!(content.contains("no daemon runs") && content.contains("what is [hidden]?"), "{content}");

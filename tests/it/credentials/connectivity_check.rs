@@ -41,7 +41,7 @@ async fn check_live_walks_all_the_way_and_says_so() {
     let text = town.run_beside(&["check", "--live"]).await;
     assert!(text.status.success(), "{}", complaint(&text));
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("  partner emea  token         ok      given for the application"), "{text}");
+    assert!(text.contains("  partner emea  token         ok      received for the application"), "{text}");
     assert!(text.contains("login         ok      127.0.0.1:"), "{text}");
 }
 
@@ -49,7 +49,7 @@ async fn check_live_walks_all_the_way_and_says_so() {
 async fn check_live_says_which_step_failed_and_goes_on_elsewhere() {
     let town = town().await;
     for (on, code, fault, steps, words) in [
-        (Kind::Customers, 5, Fault::status(403), vec!["customers false"], "the rights are missing: 403 2032"),
+        (Kind::Customers, 5, Fault::status(403), vec!["customers false"], "a permission is missing: 403 2032"),
         (
             Kind::Qualifications,
             5,
@@ -129,8 +129,7 @@ async fn check_live_tries_the_user_who_submits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_live_says_that_api_url_is_another_servers() {
-    const QUESTION: &str =
-        "is api_url the API's? In the commercial cloud it is https://api.partnercenter.microsoft.com/";
+    const QUESTION: &str = "check api_url: the commercial cloud's is https://api.partnercenter.microsoft.com/";
     let town = town().await;
     let api = format!("api_url = \"{}\"", town.sandbox.url());
     for (answer, words) in [

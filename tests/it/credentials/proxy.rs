@@ -47,8 +47,10 @@ async fn everything_for_a_partner_goes_through_its_proxy() {
             assert!(!complaint(output).contains(secret), "{}", complaint(output));
         }
     }
-    let by =
-        format!("login.microsoftonline.com: found, reached, trusted, by the proxy http://127.0.0.1:{}", proxy.port);
+    let by = format!(
+        "login.microsoftonline.com: resolved, connected, certificate trusted, by the proxy http://127.0.0.1:{}",
+        proxy.port
+    );
     assert!(complaint(&live).contains(&by), "{}", complaint(&live));
     let daemon = town.running().await;
     town.sandbox.wait_for_requests(Kind::AuditRecords, 1, SOON).await.expect("the activity log");

@@ -328,7 +328,7 @@ async fn check_live_tells_the_token_from_the_login_of_a_mail_server() {
     };
     let said = live(0).await;
     assert!(
-        said.contains("token         ok      given for the application; the client secret ends 2099-01-31"),
+        said.contains("token         ok      received for the application; the client secret ends 2099-01-31"),
         "{said}"
     );
     assert!(
