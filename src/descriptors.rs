@@ -3,8 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-/// What the process holds open before it connects to anybody: the log, the runtime, the database and its locks. Measured:
-/// 27 with two endpoints.
+/// At most what the process holds open before it connects to anybody: the log, the runtime, the database and its locks.
 const BASE: u64 = 30;
 /// Connections of an endpoint, and of a partner beside its polls: sign-in, customer list, activity log.
 const EACH: u64 = 2;

@@ -172,12 +172,12 @@ pub(super) fn proxy_to(section: &mut Section<'_>, servers: &[&Url]) -> Option<Pr
 fn proxy_url(section: &mut Section<'_>) -> Option<Url> {
     exclusive(section, "proxy_url", "proxy_url_file");
     let inline = section.parsed("proxy_url", |text| {
-        let url = values::url(text)?;
+        let url = values::url(text).map_err(proxies_words)?;
         proxies(&url).map_err(|problem| format!("{} {problem}", address::quote(&url)))?;
         without_password(url, "proxy_url_file")
     });
     let from_file = url_file(section, "proxy_url_file", |secret| {
-        let url = values::url(secret.expose_secret().trim())?;
+        let url = values::url(secret.expose_secret().trim()).map_err(proxies_words)?;
         proxies(&url)?;
         Ok(url)
     });
@@ -185,6 +185,11 @@ fn proxy_url(section: &mut Section<'_>) -> Option<Url> {
 }
 
 /// Plain http is common for proxies: what passes through is encrypted.
+/// A proxy may be http, unlike what other URLs lead to.
+fn proxies_words(problem: &'static str) -> &'static str {
+    if problem.contains("https://") { "is not a URL such as http://proxy.example:3128" } else { problem }
+}
+
 fn proxies(url: &Url) -> Result<(), &'static str> {
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err("is not a proxy such as http://proxy.example:3128");

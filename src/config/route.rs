@@ -73,7 +73,7 @@ fn route(
     let filter = Filter {
         partners: Patterns::of(known_partners(&mut section, partners)),
         qualifications: Patterns::of(qualifications(&mut section)),
-        outcomes: Patterns::of(section.strings("outcomes")),
+        outcomes: Patterns::of(outcomes(&mut section)),
         tags: Patterns::of(section.strings("tags")),
         customers: Patterns::of(section.strings("customers")),
         reasons: Patterns::of(section.strings("reasons")),
@@ -135,6 +135,21 @@ fn qualifications(section: &mut Section<'_>) -> Vec<String> {
         }
     }
     names
+}
+
+/// A status that nobody documented may come; a misspelt one never does.
+fn outcomes(section: &mut Section<'_>) -> Vec<String> {
+    const KNOWN: [&str; 4] = ["Approved", "Denied", "InReview", "absent"];
+    let words = section.strings("outcomes");
+    for (index, word) in words.iter().enumerate().filter(|(_, word)| !word.contains('*')) {
+        let plain = word.trim_start_matches('!');
+        if !KNOWN.iter().any(|known| qualification::key(known) == qualification::key(plain)) {
+            let suggestion = did_you_mean(plain, KNOWN.into_iter());
+            let text = format!("Partner Center documents no status {}{suggestion}", quote(plain));
+            section.warning(&format!("outcomes[{index}]"), text);
+        }
+    }
+    words
 }
 
 fn attempts(section: &mut Section<'_>) -> Vec<RangeInclusive<u32>> {

@@ -253,7 +253,7 @@ fn doubts_are_warnings() {
         ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = ['crm']"),
         ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = ['ops-mail', 'sales-mail']"),
         ("\"vetting.vanished\", \"vetting.overdue\"", ""),
-        ("# qualifications = [\"Education\"]", "qualifications = ['Educaton', 'state_owned_entity']"),
+        ("# qualifications = [\"Education\"]", "qualifications = ['Educaton', 'state_owned_entity']\noutcomes = ['denid', '!approved']"),
         ("# requests_per_minute = 300", "requests_per_minute = 900"),
         ("# give_up_after = \"7d\"", "give_up_after = '1h'"),
         ("secret_file = \"crm-signing-secret\"", "secret_file = 'open'"),
@@ -272,6 +272,7 @@ fn doubts_are_warnings() {
     operators.endpoints: all use the mail server office: when that fails, nobody is told. Add one that does not depend on it
     route: no route takes vetting.vanished, vetting.overdue: the operators get them
     route 1: qualifications, entry 1: Partner Center documents no qualification Educaton; did you mean Education?
+    route 1: outcomes, entry 1: Partner Center documents no status denid; did you mean Denied?
     partner "emea": requests_per_minute: 900 is more than the 500 that Microsoft allows a tenant
     retry.give_up_after: a message that cannot be delivered for 1h is given up, and an outage may be longer
     endpoint "crm": secret_file: every user of this machine can open the file (mode 644): chmod 600 it
