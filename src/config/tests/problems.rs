@@ -219,13 +219,13 @@ fn one_mistake_makes_one_problem() {
     vetwatch.toml: endpoint "crm": proxy_url: http://proxy.example:3128/… contains more than a host and a port
     vetwatch.toml: endpoint "crm": proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
     vetwatch.toml: endpoint "crm": proxy_url: stands beside proxy_url_file: delete one of the two
-    vetwatch.toml: endpoint "crm": proxy_url_file: the text in the file is not a URL: it does not begin with https://
+    vetwatch.toml: endpoint "crm": proxy_url_file: the text in the file is not a URL such as http://proxy.example:3128
     vetwatch.toml: endpoint "crm": proxy_url: has no use here: the URL is on this machine, which for a proxy would be the proxy's own
     vetwatch.toml: partner "emea": proxy_url: contains a password: put the URL in a file, and that file's name in proxy_url_file
     vetwatch.toml: partner "emea": proxy_url: socks5://proxy.example:1080 is not a proxy such as http://proxy.example:3128
     vetwatch.toml: partner "emea": proxy_url: http://169.254.169.254/ names an address that vetwatch never talks to
     vetwatch.toml: partner "emea": proxy_url: stands beside proxy_url_file: delete one of the two
-    vetwatch.toml: partner "emea": proxy_url_file: the text in the file is not a URL: it does not begin with https://
+    vetwatch.toml: partner "emea": proxy_url_file: the text in the file is not a URL such as http://proxy.example:3128
     vetwatch.toml: partner "emea": proxy_url: makes no sense here: a URL leads to this machine, and a proxy would take that for itself
     vetwatch.toml: endpoint "crm": secret_file: line 1 of the file is not a signing key: whsec_ and base64; echo "whsec_$(openssl rand -base64 32)" prints a new one
     vetwatch.toml: partner "emea": credential.client_secret_file: there is no file of this name (not shown, as it may be the secret) in DIR; write it with (umask 077; cat > DIR/FILE)
