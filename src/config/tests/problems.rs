@@ -253,7 +253,10 @@ fn doubts_are_warnings() {
         ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = ['crm']"),
         ("endpoints = [\"ops-mail\", \"crm\"]", "endpoints = ['ops-mail', 'sales-mail']"),
         ("\"vetting.vanished\", \"vetting.overdue\"", ""),
-        ("# qualifications = [\"Education\"]", "qualifications = ['Educaton', 'state_owned_entity']\noutcomes = ['denid', '!approved']"),
+        (
+            "# qualifications = [\"Education\"]",
+            "qualifications = ['Educaton', 'state_owned_entity']\noutcomes = ['denid', '!approved']",
+        ),
         ("# requests_per_minute = 300", "requests_per_minute = 900"),
         ("# give_up_after = \"7d\"", "give_up_after = '1h'"),
         ("secret_file = \"crm-signing-secret\"", "secret_file = 'open'"),
