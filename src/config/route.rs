@@ -144,7 +144,7 @@ fn outcomes(section: &mut Section<'_>) -> Vec<String> {
     for (index, word) in words.iter().enumerate().filter(|(_, word)| !word.contains('*')) {
         let plain = word.trim_start_matches('!');
         if !KNOWN.iter().any(|known| qualification::key(known) == qualification::key(plain)) {
-            let suggestion = did_you_mean(plain, KNOWN.into_iter());
+            let suggestion = did_you_mean(plain, KNOWN);
             let text = format!("Partner Center documents no status {}{suggestion}", quote(plain));
             section.warning(&format!("outcomes[{index}]"), text);
         }

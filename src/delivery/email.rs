@@ -37,7 +37,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// Deadline for the message and the reply to its final dot: a server that is cut off here may well have accepted it,
 /// and would get it twice (RFC 5321 4.5.3.2.6).
 const FINAL_REPLY: Duration = Duration::from_mins(10);
-/// The most events in one mail: their list fits into [`compose::MAX_MAIL_BYTES`].
+/// The most events in one mail: their list fits into a mail of 100 KB.
 pub const MAX_EVENTS: u32 = 100;
 /// How long an idle session is kept for the next mail.
 const KEEP_IDLE_FOR: Duration = Duration::from_secs(20);
