@@ -57,6 +57,10 @@ impl CredentialDirs {
         for (dir, path) in service.chain([(&self.fallback, self.fallback.join(name))]) {
             match path.symlink_metadata() {
                 Ok(_) => return Ok(path),
+                // A service is given the files of this directory, and may not look into it.
+                Err(error)
+                    if error.kind() == ErrorKind::PermissionDenied
+                        && self.service.as_ref().is_some_and(|own| own != dir) => {}
                 // Do not go on: the file meant may be in this one.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(format!(
@@ -77,11 +81,13 @@ impl CredentialDirs {
             ("of this name (not shown, as it may be the secret)".into(), "FILE")
         };
         let first = self.service.as_ref().unwrap_or(&self.fallback);
-        let target = if first.starts_with("/run") { &self.fallback } else { first };
+        let is_loaded = first.starts_with("/run");
+        let target = if is_loaded { &self.fallback } else { first };
         Err(format!(
-            "there is no file {shown} in {}; write it with (umask 077; cat > {})",
+            "there is no file {shown} in {}; write it with (umask 077; cat > {}){}",
             places.join(" or in "),
-            target.join(file).display()
+            target.join(file).display(),
+            if is_loaded { " as root, and restart the service" } else { "" }
         ))
     }
 }
@@ -169,4 +175,20 @@ fn read(path: &Path) -> Result<String, String> {
     let text = read_text(path, FILE_MAX_BYTES, "a secret")?;
     let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
     if text.trim().is_empty() { Err("is empty".into()) } else { Ok(text.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_without_a_credential_says_which_one_and_how_root_gives_it() {
+        let dirs =
+            CredentialDirs { service: Some("/run/credentials/vetwatch.service".into()), fallback: "/no/such".into() };
+        assert_eq!(
+            dirs.find("client-secret").unwrap_err(),
+            "there is no file \"client-secret\" in /run/credentials/vetwatch.service or in /no/such; write it with (umask \
+             077; cat > /no/such/client-secret) as root, and restart the service"
+        );
+    }
 }

@@ -39,12 +39,30 @@ async fn sigquit_and_ctrl_c_end_it_in_order() {
     }
 }
 
+/// Takes a lease, ignores the signal that asks for it, and keeps it until its input ends.
+const LEASE: &str = "
+import fcntl, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open(sys.argv[1], 'r+')
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_whose_configuration_cannot_be_read_yet_lives_through_sighup_and_obeys_sigterm() {
     let town = DaemonHarness::new(OFTEN, "").await;
-    // A pipe without a writer: opening it blocks, as on a network disk that hangs.
-    std::fs::remove_file(&town.config).unwrap();
-    nix::unistd::mkfifo(&town.config, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Another process has a lease on the file: opening it blocks, as on a network disk that hangs.
+    let mut holder = std::process::Command::new("python3")
+        .args(["-c", LEASE])
+        .arg(&town.config)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
     let mut daemon = town.start();
     let status = format!("/proc/{}/status", daemon.id());
     // SIGHUP and SIGTERM are the bits 0 and 14.
@@ -62,6 +80,9 @@ async fn a_daemon_whose_configuration_cannot_be_read_yet_lives_through_sighup_an
     daemon.terminate();
     assert_eq!(daemon.ended().await.code(), Some(0), "{}", town.log());
     assert!(now().since(since) < seconds(5));
+    // The end of its input ends it.
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
