@@ -63,6 +63,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let tried = template_trial::run(&content_type.to_string_lossy(), !secret.is_empty());
         return if tried.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    template_trial::offer();
     if completions::answer(&arguments) {
         return ExitCode::SUCCESS;
     }

@@ -152,8 +152,8 @@ impl WriteTx {
         self.run(sqlx::query!(
             "update delivery
              set state = case state when 'delivered' then state else 'dead' end, next_attempt_at = null,
-                 finished_at = coalesce(finished_at, ?2), redirected_at = ?2, refused = '{}', unreadable_since = null,
-                 last_error = 'redirected to ' || ?3 || coalesce('; before that: ' || last_error, ''),
+                 finished_at = coalesce(finished_at, ?2), redirected_at = ?2, discarded_at = null, refused = '{}',
+                 unreadable_since = null, last_error = 'redirected to ' || ?3 || coalesce('; before that: ' || last_error, ''),
                  operators_notified_at = coalesce(operators_notified_at, ?2), failed_over_at = coalesce(failed_over_at, ?2)
              where id = ?1",
             id,

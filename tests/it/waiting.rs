@@ -271,6 +271,10 @@ async fn what_was_discarded_needs_nobody_and_says_which_verdicts_nobody_was_told
     assert_eq!(queued[0].not_told[0].waits_for.as_deref(), Some("crm"));
     world.deliver().await;
     assert_eq!(world.discard(one).await[0].not_told, [], "crm has it");
+    assert!(matches!(world.redirect(one, "crm").await, Ended::Done(_)));
+    let kept = "select discarded_at is null, redirected_at is not null from v_deliveries where delivery_id = (select min(delivery_id) from v_deliveries where redirected_at is not null)";
+    assert_eq!(world.rows(kept).await, ["1 | 1"], "the redirect is what was done last");
+    assert_eq!(world.discard(one).await[0].not_told, []);
 
     let discarded = world.discard(desk).await;
     assert_eq!(discarded.len(), 1, "{discarded:?}");

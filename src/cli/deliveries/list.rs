@@ -64,15 +64,16 @@ pub(super) async fn list(context: &Context, outline: &PublicConfig, args: &Args)
 /// Formats a delivery in at most four lines: id, subject, attempts, error. Ids are long, and needed whole.
 pub(in crate::cli) fn lines_of(style: Style, row: &DeliveryRow) -> String {
     let state = match row.state.as_str() {
-        _ if row.discarded_at.is_some() => "discarded".to_owned(),
+        // It is told elsewhere, whether or not somebody put it away afterwards.
         "dead" if row.redirected_at.is_some() => "redirected".to_owned(),
+        _ if row.discarded_at.is_some() => "discarded".to_owned(),
         "dead" => style.bad("dead"),
         // Not "delivered": a mail server or a chat does not say what it does with the message then.
         "delivered" => style.good("accepted"),
         other => other.to_owned(),
     };
     let tries = if row.attempts == 1 { "1 attempt".into() } else { format!("{} attempts", row.attempts) };
-    let ended = row.discarded_at.as_ref().or(row.redirected_at.as_ref()).or(row.finished_at.as_ref());
+    let ended = row.redirected_at.as_ref().or(row.discarded_at.as_ref()).or(row.finished_at.as_ref());
     let time = match (&row.next_attempt_at, ended) {
         (Some(next), _) => format!(", next {} UTC", time_args::minute(next)),
         (None, Some(end)) => format!(", {} UTC", time_args::minute(end)),
