@@ -95,7 +95,7 @@ fn panic_line(panic: &std::panic::PanicHookInfo<'_>) -> String {
     format!("panicked{place}: {}", text.replace('\n', " "))
 }
 
-/// `/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/url-2.5.8/src/lib.rs` is `url-2.5.8/src/lib.rs`.
+/// `/home/me/.cargo/registry/src/index.example-1949cf8c6b5b557f/url-2.5.8/src/lib.rs` is `url-2.5.8/src/lib.rs`.
 fn short_path(path: &str) -> &str {
     if !path.starts_with('/') {
         return path;
@@ -143,7 +143,7 @@ mod tests {
     fn a_path_of_a_panic_names_the_crate_and_not_the_machine_that_built_it() {
         for (path, shown) in [
             ("src/cli.rs", "src/cli.rs"),
-            ("/home/me/.cargo/registry/src/index.crates.io-1949/url-2.5.8/src/lib.rs", "url-2.5.8/src/lib.rs"),
+            ("/home/me/.cargo/registry/src/index.example-1949/url-2.5.8/src/lib.rs", "url-2.5.8/src/lib.rs"),
             ("/rustc/0123abc/library/core/src/option.rs", "core/src/option.rs"),
             ("/home/me/build.rs", "build.rs"),
         ] {
