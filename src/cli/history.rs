@@ -196,6 +196,10 @@ mod tests {
         let removed =
             TransitionFilter { customers: Some(&[CustomerId(5)]), limit: Some(2), ..TransitionFilter::default() };
         assert_eq!(ids(removed).await, [3, 2]);
+        // The twelfth was recorded last, by a clock that was set back.
+        assert_eq!(filled.store.newest_transition().await.unwrap(), 12);
+        assert_eq!(ids(TransitionFilter { after: Some(12), ..TransitionFilter::default() }).await, [0; 0]);
+        assert_eq!(ids(TransitionFilter { after: Some(11), ..TransitionFilter::default() }).await, [12]);
         assert_eq!(ids(TransitionFilter { partner: Some("amer"), ..TransitionFilter::default() }).await, [11]);
     }
 

@@ -207,6 +207,12 @@ impl Store {
         Ok(())
     }
 
+    /// The id of the transition that was recorded last; 0 without one.
+    pub async fn newest_transition(&self) -> Result<i64, Error> {
+        let newest = sqlx::query_scalar!(r#"select coalesce(max(id), 0) as "newest!: i64" from transition"#);
+        newest.fetch_one(&self.read).await.map_err(doing("read the history"))
+    }
+
     /// The names of all partners that were ever watched.
     pub async fn partner_names(&self) -> Result<Vec<String>, Error> {
         let names = sqlx::query_scalar!("select name from partner order by name");

@@ -8,7 +8,6 @@ use vetwatch_core::csv;
 
 use super::{COLUMNS, Format, change, short_event_id, to_record};
 use crate::cli::{Context, Exit, Failure, lookup, time_args};
-use crate::store::Store;
 use crate::store::reports::{TransitionFilter, TransitionRow};
 use crate::text;
 
@@ -31,7 +30,7 @@ pub(super) async fn follow(
     loop {
         // Opened anew: the file may be another one by now.
         let store = context.reading_store(database).await?;
-        let newest = newest(&store).await?;
+        let newest = store.newest_transition().await?;
         if filter.after.is_some_and(|last| last > newest) {
             warn!("the database was replaced by an older one; its next transitions are shown");
             filter.after = Some(newest);
@@ -50,15 +49,10 @@ pub(super) async fn follow(
             return Ok(Exit::Done);
         }
         filter.limit = None;
-        let last = rows.last().map_or(newest, |row| row.transition_id.max(newest));
-        filter.after = Some(last);
+        // By id: after a clock was set back, the last one is not the latest.
+        filter.after = rows.iter().map(|row| row.transition_id).chain([newest]).max();
         tokio::time::sleep(INTERVAL).await;
     }
-}
-
-async fn newest(store: &Store) -> Result<i64, Failure> {
-    let last = TransitionFilter { limit: Some(1), ..TransitionFilter::default() };
-    Ok(store.transitions(last).await?.first().map_or(0, |row| row.transition_id))
 }
 
 /// `2026-11-21 09:14  Contoso School, Education: InReview → Denied (Not an Education Customer)  0193b000-0000`
