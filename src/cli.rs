@@ -24,6 +24,7 @@ mod deliveries;
 mod output;
 mod poll;
 mod privileges;
+mod reload;
 mod route;
 mod run;
 mod sandbox;
@@ -52,6 +53,8 @@ pub use args::Cli;
 use args::Command;
 use context::Context;
 use failure::{Exit, Failure};
+
+pub(crate) use failure::error_chain;
 
 /// Runs the command and returns the process's exit code. Failures were printed to stderr.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -116,6 +119,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     match command {
         Command::Demo(args) => demo::demo(context, args).await,
         Command::Run => run::run(context).await,
+        Command::Reload => reload::reload(context).await,
         Command::Check(args) => check::run(context, &args).await,
         Command::Login(args) => login::login(context, args).await,
         Command::Sandbox(args) => sandbox::sandbox(context, args).await,

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::Client;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
+use crate::daemon::InForce;
 use crate::delivery::http::{client_for_operator_url, origin};
 use crate::store::{self, Store};
 use crate::time::{Clock as _, SystemClock};
-use crate::worker_loop::Progress;
 
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_mins(1);
@@ -26,18 +27,14 @@ pub struct Heartbeat(pub Url);
 impl Heartbeat {
     /// Sends one per minute while every loop completes its rounds, no work is late, and the database can be written to. A
     /// full disk stops it at once.
-    pub(crate) async fn beat(
-        self,
-        progress: Vec<Arc<Progress>>,
-        late: Arc<AtomicBool>,
-        store: Store,
-        stop: CancellationToken,
-    ) -> String {
+    async fn beat(&self, in_force: &watch::Receiver<Arc<InForce>>, late: &AtomicBool, store: &Store) {
         let client = client_for_operator_url(&self.0);
         // What is recorded is unknown at the start: the URL may be another one.
         let (mut pause, mut failed) = (FIRST_AFTER, None);
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        loop {
+            tokio::time::sleep(pause).await;
             pause = EVERY;
+            let progress = &in_force.borrow().progress.clone();
             let is_failing = progress.iter().any(|activity| activity.is_stuck() || activity.is_failing());
             if is_failing || late.load(Ordering::Relaxed) || store.waiting_since().is_some() {
                 continue;
@@ -54,12 +51,11 @@ impl Heartbeat {
                 warn!("the heartbeat to {} was not accepted: {why}", origin(&self.0));
             }
             let error = result.err();
-            if let Err(error) = note(&store, error.as_deref()).await {
+            if let Err(error) = note(store, error.as_deref()).await {
                 warn!("whether the heartbeat was accepted could not be recorded: {error}");
                 failed = None;
             }
         }
-        "the heartbeat".to_owned()
     }
 
     /// Sends one, for a person who waits.
@@ -85,8 +81,36 @@ impl Heartbeat {
     }
 }
 
-/// Records whether the heartbeat was accepted, for `status`. Without one there is no error.
-pub(crate) async fn note(store: &Store, error: Option<&str>) -> Result<(), store::Error> {
+/// Sends heartbeats as the configuration in force says, until `stop` is cancelled.
+pub(crate) async fn run(
+    mut in_force: watch::Receiver<Arc<InForce>>,
+    late: Arc<AtomicBool>,
+    store: Store,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let heartbeat = in_force.borrow_and_update().config.heartbeat.clone();
+        let now = in_force.clone();
+        let beating = async {
+            match &heartbeat {
+                Some(heartbeat) => heartbeat.beat(&now, &late, &store).await,
+                None => std::future::pending().await,
+            }
+        };
+        let url = |heartbeat: &Option<Heartbeat>| heartbeat.as_ref().map(|heartbeat| heartbeat.0.clone());
+        let is_another = async {
+            let _ = in_force.wait_for(|new| url(&new.config.heartbeat) != url(&heartbeat)).await;
+        };
+        tokio::select! {
+            () = beating => {}
+            () = is_another => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Records whether the heartbeat was accepted, for `status`.
+async fn note(store: &Store, error: Option<&str>) -> Result<(), store::Error> {
     let mut tx = store.begin().await?;
     tx.note_heartbeat(error, SystemClock.now()).await?;
     tx.commit().await

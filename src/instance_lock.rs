@@ -8,7 +8,7 @@
 use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -52,9 +52,22 @@ pub enum Error {
 
 #[derive(Debug)]
 pub struct Lock {
-    _by_path: File,
+    by_path: File,
     /// Never closed: closing any descriptor of the database drops SQLite's locks on it.
     database: ManuallyDrop<File>,
+}
+
+impl Lock {
+    /// Writes this process's id into the lock file, for [`daemon`]. Best effort: only `vetwatch reload` needs it.
+    pub fn name_daemon(&self) {
+        let written =
+            self.by_path.set_len(0).and_then(|()| self.by_path.write_at(std::process::id().to_string().as_bytes(), 0));
+        if let Err(error) = written {
+            tracing::warn!(
+                "the process id could not be written to the lock file, so `vetwatch reload` cannot find it: {error}"
+            );
+        }
+    }
 }
 
 impl Drop for Lock {
@@ -99,7 +112,8 @@ pub fn take(database: &Path) -> Result<Option<Lock>, Error> {
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => return Ok(None),
         Err(error) => return Err(io::Error::from(error).into()),
     }
-    Ok(Some(Lock { _by_path: file, database }))
+    file.set_len(0)?;
+    Ok(Some(Lock { by_path: file, database }))
 }
 
 /// True if a daemon runs; `None` if this user may not know, or cannot because another program has locked the file.
@@ -114,6 +128,16 @@ pub fn daemon_runs(database: &Path) -> Option<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
         Err(_) => None,
     }
+}
+
+/// The process id of the daemon on a database; `None` if none runs, or this user may not know.
+#[must_use]
+pub fn daemon(database: &Path) -> Option<i32> {
+    if daemon_runs(database) != Some(true) {
+        return None;
+    }
+    // A command that holds the lock leaves it empty.
+    std::fs::read_to_string(path(database)).ok()?.trim().parse().ok().filter(|id| *id > 1)
 }
 
 /// The kind of another process's lock on the byte. Only looks: takes no lock.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::daemon::InForce;
 use crate::partner_center::{Budget, Credential, PartnerCenter, PartnerSettings, SetupError};
 use crate::time::{Clock, Timestamp};
 
@@ -68,16 +70,25 @@ impl SignIns {
         }
     }
 
-    /// Runs until `stop` is cancelled.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> String {
-        if self.users.is_empty() {
-            stop.cancelled().await;
-        }
+    /// Renews those of the configuration in force until `stop` is cancelled.
+    pub(crate) async fn run(
+        mut in_force: watch::Receiver<Arc<InForce>>,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) {
+        in_force.mark_changed();
+        let mut sign_ins = Self { users: Vec::new(), clock };
         while !stop.is_cancelled() {
-            stop.run_until_cancelled(self.round()).await;
+            if in_force.has_changed().unwrap_or(false) {
+                let config = in_force.borrow_and_update().config.clone();
+                match Self::of(&config.partners, &sign_ins.clock) {
+                    Ok(new) => sign_ins = new,
+                    Err(error) => warn!("the users' sign-ins cannot be renewed: {error}"),
+                }
+            }
+            stop.run_until_cancelled(sign_ins.round()).await;
             stop.run_until_cancelled(tokio::time::sleep(CHECK_EVERY)).await;
         }
-        "the renewal of sign-ins".to_owned()
     }
 }
 

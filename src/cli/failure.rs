@@ -181,7 +181,7 @@ impl From<store::Error> for Failure {
 
 /// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.
 #[must_use]
-pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -63,10 +63,10 @@ pub(super) async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failu
     let sandbox = Sandbox::start(options.clone(), context.clock.clone()).await.map_err(failure)?;
     let made = sandbox.add_customers(Bulk { count, in_review: args.in_review, settled: args.settled });
     say(context, &sandbox, &options, args.client_secret_file.as_deref(), made.len())?;
-    signals.next().await;
+    signals.end().await;
     tokio::select! {
         () = sandbox.shutdown() => {}
-        () = signals.next() => {}
+        () = signals.end() => {}
     }
     Ok(Exit::Done)
 }

@@ -33,6 +33,7 @@ mod plans;
 mod polling;
 mod privileges;
 mod process;
+mod reload;
 mod restore;
 mod customer_sync;
 mod routing;
