@@ -54,8 +54,6 @@ use args::Command;
 use context::Context;
 use failure::{Exit, Failure};
 
-pub(crate) use failure::error_chain;
-
 /// Runs the command and returns the process's exit code. Failures were printed to stderr.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();

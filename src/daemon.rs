@@ -6,6 +6,7 @@ mod manager;
 mod parts;
 mod reload;
 mod signals;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -197,7 +198,7 @@ pub async fn start(
 ) -> Result<Loops, Error> {
     recover(config, store, clock).await?;
     let parts = assemble(config, store, clock, kept).await?;
-    Ok(Loops::start(Prepared::new(config.clone(), parts).await?, store, clock, kept.clone()))
+    Ok(Loops::start(Prepared::new(config.clone(), parts, kept).await?, store, clock, kept.clone()))
 }
 
 /// Makes the work of a process that died due at once. The caller must hold the lock.

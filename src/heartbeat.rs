@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::Client;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
-use crate::daemon::InForce;
 use crate::delivery::http::{client_for_operator_url, origin};
 use crate::store::{self, Store};
 use crate::time::{Clock as _, SystemClock};
+use crate::worker_loop::Progress;
 
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_mins(1);
@@ -27,15 +25,14 @@ pub struct Heartbeat(pub Url);
 impl Heartbeat {
     /// Sends one per minute while every loop completes its rounds, no work is late, and the database can be written to. A
     /// full disk stops it at once.
-    async fn beat(&self, in_force: &watch::Receiver<Arc<InForce>>, late: &AtomicBool, store: &Store) {
+    pub(crate) async fn beat(&self, progress: impl Fn() -> Vec<Arc<Progress>>, late: &AtomicBool, store: &Store) {
         let client = client_for_operator_url(&self.0);
         // What is recorded is unknown at the start: the URL may be another one.
         let (mut pause, mut failed) = (FIRST_AFTER, None);
         loop {
             tokio::time::sleep(pause).await;
             pause = EVERY;
-            let progress = &in_force.borrow().progress.clone();
-            let is_failing = progress.iter().any(|activity| activity.is_stuck() || activity.is_failing());
+            let is_failing = progress().iter().any(|activity| activity.is_stuck() || activity.is_failing());
             if is_failing || late.load(Ordering::Relaxed) || store.waiting_since().is_some() {
                 continue;
             }
@@ -78,34 +75,6 @@ impl Heartbeat {
             why.to_owned()
         })?;
         if answer.status().is_success() { Ok(()) } else { Err(format!("HTTP {}", answer.status())) }
-    }
-}
-
-/// Sends heartbeats as the configuration in force says, until `stop` is cancelled.
-pub(crate) async fn run(
-    mut in_force: watch::Receiver<Arc<InForce>>,
-    late: Arc<AtomicBool>,
-    store: Store,
-    stop: CancellationToken,
-) {
-    while !stop.is_cancelled() {
-        let heartbeat = in_force.borrow_and_update().config.heartbeat.clone();
-        let now = in_force.clone();
-        let beating = async {
-            match &heartbeat {
-                Some(heartbeat) => heartbeat.beat(&now, &late, &store).await,
-                None => std::future::pending().await,
-            }
-        };
-        let url = |heartbeat: &Option<Heartbeat>| heartbeat.as_ref().map(|heartbeat| heartbeat.0.clone());
-        let is_another = async {
-            let _ = in_force.wait_for(|new| url(&new.config.heartbeat) != url(&heartbeat)).await;
-        };
-        tokio::select! {
-            () = beating => {}
-            () = is_another => {}
-            () = stop.cancelled() => {}
-        }
     }
 }
 

@@ -3,15 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::daemon::InForce;
 use crate::partner_center::{Budget, Credential, PartnerCenter, PartnerSettings, SetupError};
 use crate::time::{Clock, Timestamp};
 
-const CHECK_EVERY: Duration = Duration::from_hours(1);
 /// A token with less than this to live was unused for a week.
 const RENEW_BELOW: Duration = Duration::from_hours(24 * (90 - 7));
 /// Pause after a failed renewal.
@@ -67,27 +63,6 @@ impl SignIns {
                     user.failed_at = Some(now);
                 }
             }
-        }
-    }
-
-    /// Renews those of the configuration in force until `stop` is cancelled.
-    pub(crate) async fn run(
-        mut in_force: watch::Receiver<Arc<InForce>>,
-        clock: Arc<dyn Clock>,
-        stop: CancellationToken,
-    ) {
-        in_force.mark_changed();
-        let mut sign_ins = Self { users: Vec::new(), clock };
-        while !stop.is_cancelled() {
-            if in_force.has_changed().unwrap_or(false) {
-                let config = in_force.borrow_and_update().config.clone();
-                match Self::of(&config.partners, &sign_ins.clock) {
-                    Ok(new) => sign_ins = new,
-                    Err(error) => warn!("the users' sign-ins cannot be renewed: {error}"),
-                }
-            }
-            stop.run_until_cancelled(sign_ins.round()).await;
-            stop.run_until_cancelled(tokio::time::sleep(CHECK_EVERY)).await;
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::delivery::InFlight;
 use crate::partner_center::{Budget, PartnerCenter};
 use crate::poller::{Flight, RecentPolls};
 use crate::time::{Clock, Timestamp};
+use crate::worker_loop::Crons;
 
 #[derive(Debug)]
 pub struct Kept {
@@ -26,6 +27,7 @@ pub struct Kept {
     pub late: Arc<AtomicBool>,
     /// What was sent past the outbox.
     pub outside: Outside,
+    pub crons: tokio::sync::Mutex<Crons>,
     partners: Mutex<BTreeMap<String, KeptPartner>>,
     endpoints: Mutex<BTreeMap<String, KeptEndpoint>>,
 }
@@ -60,6 +62,7 @@ impl Kept {
             clock_watch: Arc::new(ClockWatch::new(clock)),
             late: Arc::default(),
             outside: Outside::default(),
+            crons: tokio::sync::Mutex::default(),
             partners: Mutex::default(),
             endpoints: Mutex::default(),
         }
@@ -104,5 +107,25 @@ impl Kept {
         let kept = KeptEndpoint { stop: self.stop.child_token(), poke: Arc::default(), in_flight: Arc::default() };
         endpoints.insert(name.to_owned(), kept.clone());
         kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+
+    #[test]
+    fn a_partner_that_leaves_and_comes_back_has_spent_what_it_has_spent() {
+        let (kept, now) = (Kept::new(&SystemClock, CancellationToken::new()), SystemClock.now());
+        let first = kept.partner("emea", 300, None, now);
+        assert!(Arc::ptr_eq(&first.flight, &kept.partner("emea", 600, None, now).flight));
+        while first.budget.available(now) > 0 {
+            first.budget.spend(now);
+        }
+        first.stop.cancel();
+        let again = kept.partner("emea", 300, None, now);
+        assert_eq!(again.budget.available(now), 0);
+        assert!(!again.stop.is_cancelled() && !Arc::ptr_eq(&first.flight, &again.flight));
     }
 }

@@ -7,31 +7,22 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio_cron_scheduler::JobScheduler;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
 
 use super::kept::Kept;
 use super::parts::{EndpointParts, PartnerParts, Parts};
-use super::{Error, manager};
+use super::{Error, manager, upkeep};
 use crate::activity_log::ScanOutcome;
 use crate::alerts::Alerter;
 use crate::config::Config;
-use crate::heartbeat;
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
-use crate::token_keepalive::SignIns;
 use crate::worker_loop::{self, Progress};
 
 /// A loop without progress for this long hangs, and the watchdog is not fed.
 const HUNG_AFTER: Duration = Duration::from_mins(3);
 /// For the customer list and the activity log, which take long.
 const LIST_HUNG_AFTER: Duration = Duration::from_hours(1);
-/// How often to check for writes by other processes.
-const CHECK_WRITES_EVERY: Duration = Duration::from_millis(400);
-const TICK_EVERY: Duration = Duration::from_mins(1);
-const MAINTAIN_EVERY: Duration = Duration::from_hours(1);
-
 /// What the loops of the daemon as a whole look at.
 #[derive(Debug)]
 pub struct InForce {
@@ -39,7 +30,7 @@ pub struct InForce {
     /// Of every loop that runs.
     pub progress: Vec<Arc<Progress>>,
     /// Wakes the loops of partners and endpoints.
-    pokes: Vec<Arc<Notify>>,
+    pub pokes: Vec<Arc<Notify>>,
     /// The configuration file was refused since, in words for `systemctl status`.
     pub refused: Option<String>,
 }
@@ -57,7 +48,6 @@ pub struct Loops {
     partners: BTreeMap<String, InUse<PartnerParts>>,
     endpoints: BTreeMap<String, InUse<EndpointParts>>,
     alerts: InUse<Alerter>,
-    scheduler: JobScheduler,
     in_force: watch::Sender<Arc<InForce>>,
 }
 
@@ -67,19 +57,18 @@ pub struct Prepared {
     partners: Vec<PartnerParts>,
     endpoints: Vec<EndpointParts>,
     alerts: Arc<Alerter>,
-    scheduler: JobScheduler,
 }
 
 impl Prepared {
-    pub async fn new(config: Arc<Config>, parts: Parts) -> Result<Self, Error> {
+    pub async fn new(config: Arc<Config>, parts: Parts, kept: &Kept) -> Result<Self, Error> {
         let Parts { partners, endpoints, alerts } = parts;
         let synced = partners.iter().filter(|parts| parts.customer_sync.synced);
         let cron = |parts: &PartnerParts| {
             let sync = &parts.customer_sync;
             (sync.cron.clone(), sync.zone, parts.customer_sync_poke.clone())
         };
-        let scheduler = worker_loop::poke_by_cron(synced.map(cron).collect()).await?;
-        Ok(Self { config, partners, endpoints, alerts: Arc::new(alerts), scheduler })
+        kept.crons.lock().await.replace(synced.map(cron).collect()).await?;
+        Ok(Self { config, partners, endpoints, alerts: Arc::new(alerts) })
     }
 }
 
@@ -98,7 +87,6 @@ impl Loops {
             partners: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             alerts: watch::Sender::new(prepared.alerts.clone()),
-            scheduler: prepared.scheduler.clone(),
             in_force: watch::Sender::new(Arc::new(in_force)),
         };
         let (alerts, stop) = (loops.alerts.subscribe(), loops.kept.stop.clone());
@@ -110,22 +98,22 @@ impl Loops {
         loops.put_in_force(prepared);
         let in_force = || loops.in_force.subscribe();
         let (store, late) = (|| store.clone(), loops.kept.late.clone());
-        let sign_ins = SignIns::run(in_force(), clock.clone(), stop.clone());
-        let writers = poke_on_foreign_writes(store(), in_force(), stop.clone());
-        let heartbeat = heartbeat::run(in_force(), late, store(), stop.clone());
+        let sign_ins = upkeep::renew_sign_ins(in_force(), clock.clone(), stop.clone());
+        let writers = upkeep::poke_on_foreign_writes(store(), in_force(), stop.clone());
+        let heartbeat = upkeep::send_heartbeats(in_force(), late, store(), stop.clone());
         let watchdog = manager::watchdog(in_force(), store(), stop.clone());
         let status = manager::report_status(store(), in_force(), stop.clone());
-        let housekeeping = maintain(store(), clock.clone(), in_force(), stop.clone());
+        let housekeeping = upkeep::maintain(store(), clock.clone(), in_force(), stop.clone());
         loops.spawn("the renewal of sign-ins".to_owned(), &stop, sign_ins);
         loops.spawn("the look at other writers".to_owned(), &stop, writers);
         loops.spawn("the heartbeat".to_owned(), &stop, heartbeat);
         loops.spawn("the watchdog".to_owned(), &stop, watchdog);
         loops.spawn("the status".to_owned(), &stop, status);
         loops.spawn("housekeeping".to_owned(), &stop, housekeeping);
-        let mut scheduler = loops.scheduler.clone();
+        let kept = loops.kept.clone();
         loops.spawn("the scheduler".to_owned(), &stop.clone(), async move {
             stop.cancelled().await;
-            let _ = scheduler.shutdown().await;
+            kept.crons.lock().await.end().await;
         });
         loops
     }
@@ -138,10 +126,6 @@ impl Loops {
 
     /// Has another configuration take over. Loops of partners and endpoints that stay go on with it at their next round.
     pub fn take_over(&mut self, prepared: Prepared) {
-        let mut replaced = std::mem::replace(&mut self.scheduler, prepared.scheduler.clone());
-        tokio::spawn(async move {
-            let _ = replaced.shutdown().await;
-        });
         self.alerts.send_replace(prepared.alerts.clone());
         self.put_in_force(prepared);
     }
@@ -340,63 +324,6 @@ fn endpoint_loop(name: &str) -> String {
 
 fn partner_loops(name: &str) -> [String; 3] {
     [format!("partner {name}"), format!("activity log of {name}"), format!("customer list of {name}")]
-}
-
-/// Pokes all loops after another process has written: a command may have made something due.
-/// Logs when the log of the database becomes large, too.
-async fn poke_on_foreign_writes(store: Store, in_force: watch::Receiver<Arc<InForce>>, stop: CancellationToken) {
-    let mut seen = store.data_version().await.ok();
-    let mut log_was_large = false;
-    while stop.run_until_cancelled(tokio::time::sleep(CHECK_WRITES_EVERY)).await.is_some() {
-        let large = store.large_log();
-        match &large {
-            Some(log) if !log_was_large => warn!("{log}"),
-            None if log_was_large => info!("the -wal file beside the database is small again"),
-            _ => {}
-        }
-        log_was_large = large.is_some();
-        match store.data_version().await {
-            Ok(version) if seen != Some(version) => {
-                seen = Some(version);
-                for poke in &in_force.borrow().pokes {
-                    poke.notify_one();
-                }
-            }
-            Ok(_) => {}
-            Err(error) => debug!(error = &error as &dyn std::error::Error, "cannot see whether others have written"),
-        }
-    }
-}
-
-async fn maintain(
-    store: Store,
-    clock: Arc<dyn Clock>,
-    in_force: watch::Receiver<Arc<InForce>>,
-    stop: CancellationToken,
-) {
-    let mut maintained_at = clock.now();
-    while stop.run_until_cancelled(tokio::time::sleep(TICK_EVERY)).await.is_some() {
-        let now = clock.now();
-        let keep_attempts = in_force.borrow().config.keep_attempts;
-        let work = async {
-            let mut tx = store.begin().await?;
-            tx.tick(now).await?;
-            let is_time = now.since(maintained_at) >= MAINTAIN_EVERY || now < maintained_at;
-            let gone = if is_time { tx.forget_attempts(now.before(keep_attempts)).await? } else { 0 };
-            tx.commit().await?;
-            if is_time {
-                store.maintain().await?;
-                debug!(gone, "old attempts forgotten");
-                maintained_at = now;
-            }
-            Ok::<_, store::Error>(())
-        };
-        if let Err(error) = work.await.inspect_err(|error| store.note_damage(error))
-            && !error.is_busy()
-        {
-            warn!(error = &error as &dyn std::error::Error, "the housekeeping of the database failed");
-        }
-    }
 }
 
 impl std::fmt::Debug for Loops {

@@ -8,16 +8,16 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
+use vetwatch_core::message::time_format;
 
 use super::kept::Kept;
 use super::loops::{Loops, Prepared};
 use super::parts::assemble;
 use super::{Error, manager};
-use crate::cli::error_chain;
 use crate::config::{Config, CredentialDirs, EndpointKind, Problem, Problems};
-use crate::delivery::message::time_format;
 use crate::descriptors;
 use crate::store::{self, Store};
+use crate::text::error_chain;
 use crate::time::{Clock, Timestamp};
 
 /// How often secrets are read again while something is refused.
@@ -225,7 +225,7 @@ async fn build(
     clock: &Arc<dyn Clock>,
     kept: &Kept,
 ) -> Result<Prepared, Error> {
-    let prepared = Prepared::new(config.clone(), assemble(config, store, clock, kept).await?).await?;
+    let prepared = Prepared::new(config.clone(), assemble(config, store, clock, kept).await?, kept).await?;
     let now = clock.now();
     let has_changed = |section: &str| in_force.content.section(section) != config.content.section(section);
     let mut tx = store.begin().await?;

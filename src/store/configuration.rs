@@ -2,9 +2,9 @@
 
 use chrono_tz::UTC;
 use serde::Serialize;
+use vetwatch_core::message::time_format;
 
 use super::{Error, Store, WriteTx};
-use crate::delivery::message::time_format;
 use crate::time::Timestamp;
 
 /// The configuration of the daemon.

@@ -292,6 +292,10 @@ impl Campaign {
         std::fs::write(&self.town.config, usual).unwrap();
         let last = self.town.run_beside(&["reload"]).await;
         assert!(last.status.success(), "{}", complaint(&last));
+        // What a reload replaces is freed.
+        if let [_, first, .., last] = figures.as_slice() {
+            assert!(last.0 < first.0 + 10_000 && last.1 < first.1 + 20, "{figures:?}");
+        }
         let steps = self.reviews.end();
         self.town.until_told(&steps).await;
         daemon.stop().await;

@@ -168,7 +168,7 @@ async fn a_secret_that_is_refused_is_read_again_by_a_reload_and_by_itself() {
     let signing = town.folder.path().join("signing-secret");
     let old = std::fs::read_to_string(&signing).unwrap();
     std::fs::write(&signing, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    eventually("the secret is read again", Duration::from_secs(120), async || {
+    eventually("the secret is read again", Duration::from_mins(2), async || {
         let log = town.log();
         if log.contains("read anew: endpoint \"crm\": secret_file") { Ok(()) } else { Err(log) }
     })
