@@ -60,14 +60,16 @@ pub struct Lock {
 impl Lock {
     /// Writes this process's id into the lock file, for [`daemon`]. Best effort: only `vetwatch reload` needs it.
     pub fn name_daemon(&self) {
-        let written =
-            self.by_path.set_len(0).and_then(|()| self.by_path.write_at(std::process::id().to_string().as_bytes(), 0));
-        if let Err(error) = written {
-            tracing::warn!(
-                "the process id could not be written to the lock file, so `vetwatch reload` cannot find it: {error}"
-            );
+        let name = format!("{} {}", std::process::id(), process_namespace());
+        if let Err(error) = self.by_path.set_len(0).and_then(|()| self.by_path.write_all_at(name.as_bytes(), 0)) {
+            tracing::warn!("`vetwatch reload` cannot find this daemon: its lock file cannot be written to: {error}");
         }
     }
+}
+
+/// Where a process id means the same process: another container has others.
+fn process_namespace() -> String {
+    std::fs::read_link("/proc/self/ns/pid").map(|name| name.display().to_string()).unwrap_or_default()
 }
 
 impl Drop for Lock {
@@ -137,7 +139,9 @@ pub fn daemon(database: &Path) -> Option<i32> {
         return None;
     }
     // A command that holds the lock leaves it empty.
-    std::fs::read_to_string(path(database)).ok()?.trim().parse().ok().filter(|id| *id > 1)
+    let name = std::fs::read_to_string(path(database)).ok()?;
+    let (id, namespace) = name.split_once(' ')?;
+    id.parse().ok().filter(|id| *id > 0 && namespace == process_namespace())
 }
 
 /// The kind of another process's lock on the byte. Only looks: takes no lock.

@@ -36,8 +36,11 @@ async fn ask(context: &Context, database: &Path) -> Result<ConfigurationState, F
     let daemon = instance_lock::daemon(database).ok_or_else(|| match instance_lock::daemon_runs(database) {
         Some(false) => failed(&format!("no daemon runs on {}", database.display()))
             .advise("`systemctl start vetwatch` starts it with the configuration as it is"),
-        Some(true) => failed("its process id is not known: the daemon starts just now, another command holds its lock, or this user may not know")
-            .advise("run the command as root, or as the daemon's user"),
+        Some(true) => failed(
+            "the daemon cannot be found: it starts just now, it runs in another container, this user may not know its \
+             process id, or another command holds its lock",
+        )
+        .advise("run the command where the daemon runs, as root or as the daemon's user"),
         None => failed("this user may not know whether a daemon runs").advise("run the command as root"),
     })?;
     // Read before the daemon is asked: its reload may be another one's by then.

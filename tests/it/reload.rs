@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::net::UnixDatagram;
 use vetwatch::sandbox::smtp_server::SmtpServer;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
+use vetwatch::store::Store;
 use vetwatch::time::SystemClock;
 
-use crate::process::{DaemonHarness, SOON, complaint, eventually};
+use crate::process::{DaemonHarness, SOON, complaint, eventually, now};
 use crate::world::seconds;
 
 const REASON: &str = "Not an Education Customer";
@@ -149,8 +150,8 @@ async fn a_secret_that_is_refused_is_read_again_by_a_reload_and_by_itself() {
     let secret: PathBuf = town.folder.path().join("client-secret");
     let good = std::fs::read_to_string(&secret).unwrap();
     std::fs::write(&secret, "a-secret-of-yesterday").unwrap();
+    back_off(&town, false).await;
     let daemon = town.running().await;
-    town.until("select backoff_until > 0 from partner", &["1"]).await;
     town.sandbox.deny(&ids[0], REASON).unwrap();
     std::fs::write(&secret, &good).unwrap();
     let (code, printed) = reload(&town).await;
@@ -178,6 +179,30 @@ async fn a_secret_that_is_refused_is_read_again_by_a_reload_and_by_itself() {
     assert_eq!(reload(&town).await.0, Some(0));
     town.delivered(2).await;
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_settings_do_not_end_a_wait_that_partner_center_asked_for() {
+    let town = DaemonHarness::new(OFTEN, "").await;
+    town.in_review(1).await;
+    back_off(&town, true).await;
+    let daemon = town.running().await;
+    let requests = town.sandbox.requests().len();
+    town.change("requests_per_minute = 60000", "requests_per_minute = 50000");
+    assert_eq!(reload(&town).await.0, Some(0));
+    assert_eq!(town.rows("select backoff_until > unixepoch() * 1000 from partner").await, ["1"]);
+    assert_eq!(town.sandbox.requests().len(), requests);
+    daemon.stop().await;
+}
+
+/// Has the partner back off for most of an hour. No daemon may run.
+async fn back_off(town: &DaemonHarness, is_throttling: bool) {
+    let store = Store::open(&town.database).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let partner = tx.partner("emea", now()).await.unwrap().id;
+    tx.start_backoff(partner, now().after(Duration::from_mins(50)), "refused", is_throttling).await.unwrap();
+    tx.commit().await.unwrap();
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
