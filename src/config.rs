@@ -264,11 +264,8 @@ fn file_name(path: &Path) -> String {
 fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
     let invalid = |problems| Problems { file: file_name(path), problems, warnings: Vec::new() };
     let text = values::read_text(path, FILE_MAX_BYTES, "a configuration").map_err(|problem| {
-        let other = if path.exists() {
-            ""
-        } else {
-            ": `vetwatch init` writes one; --config FILE or VETWATCH_CONFIG names another"
-        };
+        let other = "; `vetwatch init` writes one, and --config FILE or VETWATCH_CONFIG names another";
+        let other = if path.exists() { "" } else { other };
         let text = format!("{} {problem}{other}", path.display());
         invalid(vec![Problem::new(&Places::default(), String::new(), text)])
     })?;
