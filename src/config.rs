@@ -285,7 +285,8 @@ fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
 
 fn read_file(path: &Path) -> Result<String, Problems> {
     values::read_text(path, FILE_MAX_BYTES, "a configuration").map_err(|problem| {
-        let other = if path.exists() { "" } else { ": --config FILE or VETWATCH_CONFIG names another one" };
+        let other = "; `vetwatch init` writes one, and --config FILE or VETWATCH_CONFIG names another";
+        let other = if path.exists() { "" } else { other };
         let text = format!("{} {problem}{other}", path.display());
         unusable(path, Problem::new(&Places::default(), String::new(), text))
     })
