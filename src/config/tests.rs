@@ -362,6 +362,7 @@ fn every_kind_of_credential_is_read() {
             ClientAuth::ClientSecret { ends_at, .. } => format!("secret until {ends_at:?}"),
             ClientAuth::Certificate(certificate) => format!("certificate until {}", certificate.ends_at()),
             ClientAuth::WorkloadIdentity(path) => format!("platform by {}", path.file_name().unwrap().display()),
+            ClientAuth::ManagedIdentity(identity) => format!("{identity:?}"),
         };
         let file = |credential: Option<&Credential>| {
             credential.and_then(|credential| Some(credential.user.as_ref()?.path().display().to_string()))
@@ -392,7 +393,22 @@ fn every_kind_of_credential_is_read() {
             None,
             None,
         ),
+        ("kind = 'managed-identity'".into(), "ManagedIdentity { client_id: None, .. }", None, None),
+        (
+            "kind = 'managed-identity'\nmanaged_identity_client_id = '8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22'\n\
+             imds_url = 'http://127.0.0.1:8765/'"
+                .into(),
+            "ManagedIdentity { client_id: Some(\"8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22\"), .. }",
+            None,
+            None,
+        ),
         ("kind = 'refresh-token'\ncertificate_file = 'both.pem'".into(), &certificate, tokens(), None),
+        (
+            "kind = 'refresh-token'\nmanaged_identity_client_id = '8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22'".into(),
+            "ManagedIdentity { client_id: Some(\"8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22\"), .. }",
+            tokens(),
+            None,
+        ),
         (format!("{secret}\n[partner.user_credential]\nkind = 'refresh-token'"), "secret until None", None, tokens()),
     ] {
         assert_eq!(about(&lines), (proof.to_owned(), file, users), "{lines}");
