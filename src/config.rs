@@ -179,7 +179,19 @@ impl Config {
     /// # Errors
     /// All problems found. None shows a secret.
     pub fn load(path: &Path, credentials: &CredentialDirs) -> Result<Self, Problems> {
-        let (table, places) = open(path)?;
+        Self::of(path, credentials, open(path)?)
+    }
+
+    /// As [`Self::load`], with the text that the file will have.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn draft(text: &str, path: &Path, credentials: &CredentialDirs) -> Result<Self, Problems> {
+        Self::of(path, credentials, parse(text, path)?)
+    }
+
+    fn of(path: &Path, credentials: &CredentialDirs, file: (toml::Table, Places)) -> Result<Self, Problems> {
+        let (table, places) = file;
         let report = Report::default();
         let context = Context { report: &report, directory: path.parent().unwrap_or(Path::new("")), credentials };
         let config = read(Section::new(&context, String::new(), table));
@@ -264,12 +276,17 @@ fn file_name(path: &Path) -> String {
 fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
     let invalid = |problems| Problems { file: file_name(path), problems, warnings: Vec::new() };
     let text = values::read_text(path, FILE_MAX_BYTES, "a configuration").map_err(|problem| {
-        let other = if path.exists() { "" } else { ": --config FILE or VETWATCH_CONFIG names another one" };
+        let other = "; `vetwatch init` writes one, and --config FILE or VETWATCH_CONFIG names another";
+        let other = if path.exists() { "" } else { other };
         let text = format!("{} {problem}{other}", path.display());
         invalid(vec![Problem::new(&Places::default(), String::new(), text)])
     })?;
+    parse(&text, path)
+}
+
+fn parse(text: &str, path: &Path) -> Result<(toml::Table, Places), Problems> {
     match text.parse() {
-        Ok(table) => Ok((table, Places::of(&text))),
-        Err(_) => Err(invalid(vec![syntax::problem(&text)])),
+        Ok(table) => Ok((table, Places::of(text))),
+        Err(_) => Err(Problems { file: file_name(path), problems: vec![syntax::problem(text)], warnings: Vec::new() }),
     }
 }

@@ -219,7 +219,7 @@ fn the_port_follows_from_the_encryption() {
 fn a_secret_is_searched_in_systemds_directory_first() {
     let desk = Desk::new();
     let service = TempDir::new().unwrap();
-    let dirs = CredentialDirs { service: Some(service.path().into()), fallback: desk.0.path().into() };
+    let dirs = CredentialDirs { service: Some(service.path().into()), ..CredentialDirs::only(desk.0.path()) };
     desk.load(EXAMPLE).unwrap();
     let secret = || {
         let config = Config::load(&desk.path("vetwatch.toml"), &dirs).unwrap();
