@@ -114,10 +114,10 @@ pub(super) async fn try_partner(context: &Context, settings: &PartnerSettings) -
     walk.end(outcome)
 }
 
-/// True if a mail server answers, whether or not it takes the login.
+/// True if a mail server answers with this encryption, whether or not it is trusted and takes the login.
 pub(super) async fn is_mail_server(context: &Context, settings: &EmailSettings) -> bool {
     let channel = EmailChannel::new(settings.clone()).with_clock(context.clock.clone()).with_deadline(PORT_TIMEOUT);
-    channel.probe().await.map_or_else(|error| error.at_login, |_| true)
+    channel.probe().await.map_or_else(|error| error.answers, |_| true)
 }
 
 /// Tries one mail server, as [`walk`] does.
@@ -139,6 +139,7 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let failed: Vec<&Step> = steps.iter().filter(|step| !step.ok).collect();
     let Some(first) = failed.first() else { return Ok(Exit::Done) };
     let advice = match first.exit {
+        _ if first.name == "tenant" => "compare the tenant with the overview of your directory in Entra ID",
         Exit::Refused => {
             "the server was reached and refused: check the credential, and the permissions of the application"
         }

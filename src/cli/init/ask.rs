@@ -26,12 +26,12 @@ impl Asker {
     }
 
     /// Asks for a line. `None` for an empty one without a default.
-    pub(super) fn line(&self, question: &str, default: Option<&str>) -> Result<Option<String>, Failure> {
+    pub(super) fn line(question: &str, default: Option<&str>) -> Result<Option<String>, Failure> {
         let mut prompt = question.to_owned();
         if let Some(default) = default {
             let _ = write!(prompt, " [{default}]");
         }
-        let _ = write!(io::stderr(), "{}: ", text::terminal(&prompt));
+        let _ = io::stderr().write_all(format!("{}: ", text::terminal(&prompt)).as_bytes());
         let mut line = String::new();
         match io::stdin().lock().read_line(&mut line) {
             Ok(0) => Err(ended()),
@@ -45,7 +45,7 @@ impl Asker {
     }
 
     /// Asks for a secret, which is not shown. `None` for an empty answer.
-    pub(super) fn secret(&self, question: &str) -> Result<Option<SecretString>, Failure> {
+    pub(super) fn secret(question: &str) -> Result<Option<SecretString>, Failure> {
         let answer = rpassword::prompt_password(format!("{} (not shown): ", text::terminal(question)));
         match answer {
             Ok(answer) if answer.trim().is_empty() => Ok(None),
@@ -62,7 +62,9 @@ impl Asker {
                 .listing(problems)
                 .advise("nothing was written; `vetwatch init --help` describes each option"));
         }
-        problems.iter().for_each(|problem| self.say(&format!("  {problem}")));
+        for problem in problems {
+            self.say(&format!("  {problem}"));
+        }
         Ok(())
     }
 }

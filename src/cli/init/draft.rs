@@ -102,7 +102,7 @@ impl Draft {
     /// The partner's name: given, or the first part of the tenant's domain.
     pub(super) fn partner_name(&self) -> &str {
         let domain = self.tenant.as_deref().and_then(|tenant| Some(tenant.split_once('.')?.0));
-        self.partner.as_deref().or(domain.filter(|name| !name.is_empty())).unwrap_or("partner")
+        self.partner.as_deref().or(domain.filter(|name| !name.is_empty())).unwrap_or("main")
     }
 
     pub(super) fn chat(&self) -> Option<Chat> {

@@ -63,7 +63,7 @@ impl Place {
         let failed = || Failure::new(Exit::Failed, format!("cannot write {config}"));
         let there = match fs::read_to_string(&self.config) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) if self.config.is_dir() => return Err(failed().because(error.to_string())),
             Err(_) => Some(String::new()),
         };
@@ -76,6 +76,9 @@ impl Place {
         let nearest = |path: &Path| path.ancestors().find(|path| path.exists()).map(Path::to_owned);
         for path in [&self.directory, &self.credentials] {
             let Some(nearest) = nearest(path) else { continue };
+            if !nearest.is_dir() {
+                return Err(failed().because(format!("{} is not a directory", nearest.display())));
+            }
             if let Err(error) = access(&nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
                 return Err(failed().because(format!("{}: {}", nearest.display(), error.desc())).advise(
                     "run it with sudo; or, to rehearse as yourself, name a file of your own: \
@@ -143,11 +146,11 @@ impl Place {
         }
         match fs::read_to_string(&self.config) {
             Ok(old) => {
-                let mode = fs::metadata(&self.config).map_or(0o644, |found| found.permissions().mode() & 0o777);
+                let bits = fs::metadata(&self.config).map_or(0o644, |found| found.permissions().mode() & 0o777);
                 let mut kept = self.config.clone().into_os_string();
                 kept.push(".bak");
                 let kept = PathBuf::from(kept);
-                staged.push((stage(&self.directory, &old, mode).map_err(at(&kept))?, kept));
+                staged.push((stage(&self.directory, &old, bits).map_err(at(&kept))?, kept));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err((self.config.clone(), error)),
