@@ -420,7 +420,7 @@ async fn an_interruption_at_any_question_leaves_nothing() {
     // A visible question, and one whose answer is not shown.
     for (given, question) in [(without("--tenant"), "or its GUID: "), (without("--from"), "Its password (not shown): ")]
     {
-        for (key, exit) in [("^C", -2), ("^D", 1)] {
+        for (key, exit) in [("^C", 130), ("^D", 1)] {
             let seen = desk.at_terminal(&given, &[(question, key)]).await;
             assert_eq!(seen["exit"], exit, "{question} {key}: {seen:#}");
             assert!(desk.is_untouched(), "{question} {key}");

@@ -1,7 +1,7 @@
 """Answers a program's questions on a real terminal (a pty).
 
 Reads JSON on stdin: {"argv": [...], "env": {...}, "cwd": "...", "answers": [["text to wait for", "answer"], ...]}.
-Each text is searched after the one before; after "(not shown): " the answer waits until the terminal echoes nothing. An answer is typed with Enter, null is not; "^C" and "^D" are typed
+Each text is searched after the one before. An answer is typed with Enter, null is not; "^C" and "^D" are typed
 alone. Prints JSON:
 {"exit": code, or minus the signal, "output": all that the terminal showed, "echo": whether it shows what is typed,
  "stuck": the text that did not come}.
@@ -59,8 +59,6 @@ for text, answer in given["answers"]:
         # Typed when the program waits for it: the question was shown before.
         os.write(main, b"\x03" if answer == "^C" else b"\x04")
     elif answer is not None:
-        if text.endswith("(not shown): "):
-            read(lambda: not termios.tcgetattr(side)[3] & termios.ECHO)
         os.write(main, answer.encode() + b"\n")
 read(lambda: False)
 _, status = os.waitpid(pid, 0)

@@ -35,6 +35,7 @@ impl Wizard<'_> {
         }
         // A signal during the writing waits.
         let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
+        self.asker.is_done();
         let had_one = place.config.exists();
         let files = place.write(&self.draft.render(place), &self.draft.secrets)?;
         if !context.json {

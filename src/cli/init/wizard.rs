@@ -31,7 +31,7 @@ impl Wizard<'_> {
     pub(super) fn settle_options(&self) -> Result<(), Failure> {
         let keys = ["partner[0].name", "partner[0].cloud", "partner[0].api_url", "partner[0].login_url", "database"];
         let (problems, _) = self.draft.judge(&self.place, &keys);
-        if problems.is_empty() { Ok(()) } else { Asker { asks: false }.refuse(problems) }
+        if problems.is_empty() { Ok(()) } else { Asker::SILENT.refuse(problems) }
     }
 
     /// Without a terminal: every missing answer at once, then every bad one.
