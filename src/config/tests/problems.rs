@@ -100,7 +100,7 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
 fn a_file_that_is_not_there_is_a_problem_with_its_full_path() {
     let missing = Config::load(Path::new("/no/such/vetwatch.toml"), &CredentialDirs::only("/no/such")).unwrap_err();
     insta::assert_snapshot!(missing, @r#"
-    vetwatch.toml: /no/such/vetwatch.toml does not exist: --config FILE or VETWATCH_CONFIG names another one
+    vetwatch.toml: /no/such/vetwatch.toml does not exist; `vetwatch init` writes one, and --config FILE or VETWATCH_CONFIG names another
     "#);
 }
 
