@@ -43,6 +43,11 @@ impl Step {
         self.ok
     }
 
+    /// True if the server's certificate is by an authority that is not known.
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.text.contains("no authority that this machine trusts")
+    }
+
     /// The issuer of the tenant's tokens, if this step found it.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.text.rsplit_once(ISSUED_BY).map(|(_, issuer)| issuer).filter(|_| self.ok && self.name == "tenant")

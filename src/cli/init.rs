@@ -19,9 +19,9 @@ use secrecy::SecretString;
 use serde_json::json;
 
 pub(super) use self::args::Args;
-use self::args::Kind;
+use self::args::{Cloud, Kind};
 use self::ask::Asker;
-use self::draft::{CERTIFICATE, CHAT_URL, CLIENT_SECRET, Draft, PRIVATE_KEY, SMTP_PASSWORD};
+use self::draft::{CERTIFICATE, CHAT_URL, CLIENT_SECRET, Draft, PRIVATE_KEY, SMTP_CLIENT_SECRET, SMTP_PASSWORD};
 use self::place::Place;
 use self::wizard::Wizard;
 use crate::cli::{Context, Exit, Failure};
@@ -59,10 +59,16 @@ pub(super) async fn init(context: &Context, args: Args) -> Result<Exit, Failure>
 
 /// The answers on the command line.
 fn given(args: &Args, place: &Place) -> Result<Draft, Failure> {
-    let files = [&args.client_secret_file, &args.smtp_password_file, &args.chat_url_file];
+    let files =
+        [&args.client_secret_file, &args.smtp_password_file, &args.smtp_client_secret_file, &args.chat_url_file];
     if files.into_iter().flatten().filter(|file| *file == Path::new("-")).count() > 1 {
         return Err(Failure::new(Exit::Usage, "only one secret can come from stdin")
             .advise("put the others into files, and delete those afterwards"));
+    }
+    if args.smtp_client_id.is_some() && args.cloud.is_some_and(|cloud| cloud != Cloud::Commercial) {
+        return Err(Failure::new(Exit::Usage, "--smtp-client-id is for the commercial cloud")
+            .because("the address of another cloud's mail server and its scope are not known here")
+            .advise("leave it out, and write the section [smtp.office.oauth] by hand: docs/email.md"));
     }
     let credential = args.credential.or(match args {
         _ if args.certificate_file.is_some() => Some(Kind::Certificate),
@@ -90,6 +96,7 @@ fn given(args: &Args, place: &Place) -> Result<Draft, Failure> {
         smtp_tls: args.smtp_tls,
         smtp_ca_file: args.smtp_ca_file.as_ref().map(absolute),
         smtp_username: args.smtp_username.clone(),
+        smtp_client_id: args.smtp_client_id.clone(),
         from: args.from.clone(),
         to: args.to.iter().flat_map(|text| addresses(text)).collect(),
         operators: args.operators.iter().flat_map(|text| addresses(text)).collect(),
@@ -107,6 +114,7 @@ fn given(args: &Args, place: &Place) -> Result<Draft, Failure> {
         (CERTIFICATE, &args.certificate_file),
         (PRIVATE_KEY, &args.private_key_file),
         (SMTP_PASSWORD, &args.smtp_password_file),
+        (SMTP_CLIENT_SECRET, &args.smtp_client_secret_file),
         (CHAT_URL, &args.chat_url_file),
     ] {
         if let Some(file) = file {

@@ -332,6 +332,34 @@ async fn a_managed_identity_needs_no_secret_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn exchange_online_is_logged_in_to_with_an_application() {
+    let mut desk = Desk::new().await;
+    desk.file("given-good", &json!({"user": "vetting@contoso.example", "tokens": "any"}).to_string());
+    desk.mail = MailServer::with_tokens(&desk.path("given-good"), Some(&desk.certificates));
+    let options = |client_id: &str| {
+        let mut options = desk.with("--smtp-username", "vetting@contoso.example");
+        let password = options.iter().position(|option| option == "--smtp-password-file").unwrap();
+        options.drain(password..password + 2);
+        [options, vec!["--smtp-client-id".to_owned(), client_id.to_owned()]].concat()
+    };
+    // The application that reads, which needs no second secret.
+    let output = desk.init(options(&Options::default().client_id), &[]).await;
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("logged in as vetting@contoso.example with a token"), "{text}");
+    assert_eq!(desk.mail.received().len(), 1);
+    assert!(!desk.path("credentials/smtp-password").exists());
+
+    let other = "11111111-2222-4333-8444-555555555555";
+    let output = desk.init(options(other), &["--force"]).await;
+    assert!(said(&output).contains("\n  --smtp-client-secret-file\n"), "{}", said(&output));
+    let output = desk.init(options(other), &["--force", "--smtp-client-secret-file", "given-password"]).await;
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    assert!(text.contains("AADSTS700016") && text.contains("nothing was written"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_reads_one_object() {
     let desk = Desk::new().await;
     let output = desk.init(desk.options(), &["--json"]).await;

@@ -107,6 +107,12 @@ pub struct Args {
     /// The file with its password; `-` for stdin
     #[arg(long, value_name = "FILE", help_heading = MAIL)]
     pub smtp_password_file: Option<PathBuf>,
+    /// For Exchange Online: the client id of the application that sends as the mailbox `--smtp-username`
+    #[arg(long, value_name = "GUID", conflicts_with = "smtp_password_file", help_heading = MAIL)]
+    pub smtp_client_id: Option<String>,
+    /// The file with its client secret; `-` for stdin. Not needed if it is the application that reads
+    #[arg(long, value_name = "FILE", requires = "smtp_client_id", help_heading = MAIL)]
+    pub smtp_client_secret_file: Option<PathBuf>,
     /// The sender's address
     #[arg(long, value_name = "ADDRESS", help_heading = MAIL)]
     pub from: Option<String>,

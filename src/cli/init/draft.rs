@@ -19,6 +19,7 @@ pub(super) const CLIENT_SECRET: &str = "client-secret";
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 pub(super) const PRIVATE_KEY: &str = "private-key.pem";
 pub(super) const SMTP_PASSWORD: &str = "smtp-password";
+pub(super) const SMTP_CLIENT_SECRET: &str = "smtp-client-secret";
 pub(super) const CHAT_URL: &str = "chat-url";
 pub(super) const CHAT_SECRET: &str = "webhook-signing-secret";
 
@@ -41,6 +42,8 @@ pub(super) struct Draft {
     pub smtp_tls: Option<Tls>,
     pub smtp_ca_file: Option<PathBuf>,
     pub smtp_username: Option<String>,
+    /// Of the application that sends, where passwords are not taken.
+    pub smtp_client_id: Option<String>,
     pub from: Option<String>,
     pub to: Vec<String>,
     pub operators: Vec<String>,
@@ -76,6 +79,8 @@ struct Page<'a> {
     smtp_tls: Tls,
     smtp_username: Option<&'a str>,
     smtp_password: String,
+    smtp_client_id: Option<&'a str>,
+    smtp_client_secret: String,
     smtp_ca_file: Option<&'a Path>,
     from: &'a str,
     to: Vec<&'a str>,
@@ -99,6 +104,16 @@ impl Draft {
         self.secrets.retain(|(known, _)| *known != name);
     }
 
+    /// Drops the secrets of logins that are not used.
+    pub(super) fn drop_unused_logins(&mut self) {
+        if self.smtp_username.is_none() || self.smtp_client_id.is_some() {
+            self.drop_secret(SMTP_PASSWORD);
+        }
+        if self.smtp_client_id.is_none() || self.sends_and_reads() {
+            self.drop_secret(SMTP_CLIENT_SECRET);
+        }
+    }
+
     /// The partner's name: given, or the first part of the tenant's domain.
     pub(super) fn partner_name(&self) -> &str {
         let domain = self.tenant.as_deref().and_then(|tenant| Some(tenant.split_once('.')?.0));
@@ -107,6 +122,11 @@ impl Draft {
 
     pub(super) fn chat(&self) -> Option<Chat> {
         self.chat.filter(|chat| *chat != Chat::None)
+    }
+
+    /// True if one application reads Partner Center and sends the mails: its proof is the same.
+    pub(super) fn sends_and_reads(&self) -> bool {
+        self.smtp_client_id.is_some() && self.smtp_client_id == self.client_id
     }
 
     /// True for a Partner Center on this machine.
@@ -146,6 +166,8 @@ impl Draft {
             smtp_tls: tls,
             smtp_username: self.smtp_username.as_deref(),
             smtp_password: place.key_of(SMTP_PASSWORD),
+            smtp_client_id: self.smtp_client_id.as_deref(),
+            smtp_client_secret: place.key_of(if self.sends_and_reads() { CLIENT_SECRET } else { SMTP_CLIENT_SECRET }),
             smtp_ca_file: self.smtp_ca_file.as_deref(),
             from: self.from.as_deref().unwrap_or(STAND_IN_ADDRESS),
             to: to.iter().map(String::as_str).collect(),
@@ -171,7 +193,7 @@ impl Draft {
         let mut dirs = CredentialDirs::from_env();
         let secrets = self.secrets.iter().map(|(name, text)| (place.key_of(name), text.clone()));
         dirs.drafts = secrets.collect();
-        for name in [CLIENT_SECRET, SMTP_PASSWORD] {
+        for name in [CLIENT_SECRET, SMTP_PASSWORD, SMTP_CLIENT_SECRET] {
             if self.secret(name).is_none() {
                 dirs.drafts.push((place.key_of(name), "not answered yet".into()));
             }
@@ -272,6 +294,26 @@ mod tests {
                     let problems = draft.config(&place).err();
                     assert!(problems.is_none(), "{kind:?} {chat:?}: {problems:?}\n{}", draft.render(&place));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn exchange_online_gets_an_application_in_place_of_a_password() {
+        let app = include_str!("../../../tests/data/certificates/app.pem");
+        let other = "11111111-2222-4333-8444-555555555555";
+        for kind in [Kind::ClientSecret, Kind::Certificate, Kind::ManagedIdentity] {
+            for sender in [full().client_id.unwrap().as_str(), other] {
+                let mut draft = Draft { credential: Some(kind), smtp_client_id: Some(sender.into()), ..full() };
+                draft.managed_identity_client_id = Some(other.into());
+                draft.set_secret(CERTIFICATE, app.into());
+                draft.set_secret(SMTP_CLIENT_SECRET, "the-senders-secret".into());
+                draft.smtp_host = Some("smtp.office365.com".into());
+                let config = draft.config(&place());
+                assert!(config.is_ok(), "{kind:?} {sender}: {config:?}");
+                assert_eq!(config.unwrap().warnings, [], "{kind:?} {sender}");
+                let text = draft.render(&place());
+                assert!(!text.contains("smtp-password") && text.contains("[smtp.office.oauth]"), "{text}");
             }
         }
     }

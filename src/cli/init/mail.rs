@@ -1,39 +1,32 @@
 //! The mail server's questions, and where it answers.
 
 use super::args::{Args, Tls};
-use super::draft::SMTP_PASSWORD;
+use super::draft::{SMTP_CLIENT_SECRET, SMTP_PASSWORD};
 use super::wizard::Wizard;
-use crate::cli::{Failure, connectivity_check};
+use crate::cli::Failure;
+use crate::cli::connectivity_check::{self, Step};
 use crate::config::EndpointKind;
 use crate::delivery::email::EmailSettings;
 
 impl Wizard<'_> {
     pub(super) async fn mail_server(&mut self, args: &Args) -> Result<(), Failure> {
         let (mut port, mut tls) = (args.smtp_port, args.smtp_tls);
-        let mut again = false;
+        let (mut again, mut untrusted) = (false, false);
         loop {
             if self.asker.asks && (again || self.draft.smtp_host.is_none()) {
-                let default = self.draft.smtp_host.clone().map(|host| match self.draft.smtp_port {
+                // A port that was found is no answer.
+                let default = self.draft.smtp_host.clone().map(|host| match port {
                     Some(port) => format!("{host}:{port}"),
                     None => host,
                 });
                 let answer =
                     self.required(default.as_deref(), true, "The mail server: its host, or host:port", None)?;
                 let (host, named) = host_and_port(&answer);
-                (self.draft.smtp_host, port) = (Some(host), named.or(port.filter(|_| !again)));
+                (self.draft.smtp_host, port) = (Some(host), named);
                 tls = tls.filter(|_| !again);
             }
-            let login = if again { "The login there (- for none)" } else { "The login there (Enter alone: none)" };
-            self.draft.smtp_username = self.optional(self.draft.smtp_username.clone(), again, login)?;
-            if self.draft.smtp_username.as_deref() == Some("-") {
-                self.draft.smtp_username = None;
-            }
-            if self.draft.smtp_username.is_some() {
-                self.hidden(SMTP_PASSWORD, again, "Its password")?;
-            } else {
-                self.draft.drop_secret(SMTP_PASSWORD);
-            }
-            if again {
+            self.login(again)?;
+            if again && (untrusted || self.draft.smtp_ca_file.is_some()) {
                 let question = "Authorities that signed its certificate, a file in PEM (Enter alone: the system's)";
                 let given = self.draft.smtp_ca_file.as_ref().map(|path| path.display().to_string());
                 self.draft.smtp_ca_file = self.optional(given, again, question)?.map(Into::into);
@@ -49,10 +42,38 @@ impl Wizard<'_> {
             }
             let Some(settings) = self.mail_settings()? else { continue };
             let steps = connectivity_check::try_mail(self.context, &settings).await?;
+            untrusted = steps.iter().any(Step::is_untrusted);
             if self.passed(steps)? {
                 return Ok(());
             }
         }
+    }
+
+    /// A password, or an application where the server takes none.
+    fn login(&mut self, again: bool) -> Result<(), Failure> {
+        let host = self.draft.smtp_host.as_deref().unwrap_or_default().to_ascii_lowercase();
+        if self.draft.smtp_client_id.is_some() || (host.ends_with(".office365.com") && self.asker.asks) {
+            let question = "The mailbox that the application sends as (Exchange Online takes no password)";
+            self.draft.smtp_username =
+                Some(self.required(self.draft.smtp_username.as_deref(), again, question, None)?);
+            let question = "The client id of the application that sends; what it needs is in docs/email.md";
+            let (given, usual) = (self.draft.smtp_client_id.clone(), self.draft.client_id.clone());
+            self.draft.smtp_client_id = Some(self.required(given.as_deref(), again, question, usual.as_deref())?);
+            if !self.draft.sends_and_reads() {
+                self.hidden(SMTP_CLIENT_SECRET, again, "Its client secret's value")?;
+            }
+        } else {
+            let login = if again { "The login there (- for none)" } else { "The login there (Enter alone: none)" };
+            self.draft.smtp_username = self.optional(self.draft.smtp_username.clone(), again, login)?;
+            if self.draft.smtp_username.as_deref() == Some("-") {
+                self.draft.smtp_username = None;
+            }
+            if self.draft.smtp_username.is_some() {
+                self.hidden(SMTP_PASSWORD, again, "Its password")?;
+            }
+        }
+        self.draft.drop_unused_logins();
+        Ok(())
     }
 
     /// Sets port and encryption to the first pair at which a mail server answers; to the usual one if none does.
@@ -60,7 +81,7 @@ impl Wizard<'_> {
         let host = self.draft.smtp_host.clone().unwrap_or_default();
         let is_here = matches!(&*host, "localhost" | "::1") || host.starts_with("127.");
         let pairs = pairs(port, tls, is_here);
-        let mut found = pairs.first().copied();
+        let mut found = if pairs.len() == 1 { pairs.first().copied() } else { None };
         if self.tries && pairs.len() > 1 {
             for pair in &pairs {
                 (self.draft.smtp_port, self.draft.smtp_tls) = (Some(pair.0), Some(pair.1));
@@ -73,7 +94,12 @@ impl Wizard<'_> {
                 }
             }
         }
-        if let Some((port, tls)) = found {
+        if found.is_none() && self.tries && pairs.len() > 1 {
+            let mut ports: Vec<String> = pairs.iter().map(|(port, _)| port.to_string()).collect();
+            ports.dedup();
+            self.asker.say(&format!("  No mail server answers at {host}, port {}.", ports.join(" or ")));
+        }
+        if let Some((port, tls)) = found.or(pairs.first().copied()) {
             (self.draft.smtp_port, self.draft.smtp_tls) = (Some(port), Some(tls));
         }
         Ok(())

@@ -145,6 +145,7 @@ impl Place {
             staged.push((stage(&self.credentials, &text, 0o600).map_err(at(&path))?, path));
         }
         match fs::read_to_string(&self.config) {
+            Ok(old) if old == EXAMPLE => {}
             Ok(old) => {
                 let bits = fs::metadata(&self.config).map_or(0o644, |found| found.permissions().mode() & 0o777);
                 let mut kept = self.config.clone().into_os_string();

@@ -9,7 +9,9 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::args::{Chat, Kind};
 use super::ask::Asker;
-use super::draft::{CERTIFICATE, CHAT_SECRET, CHAT_URL, CLIENT_SECRET, Draft, PRIVATE_KEY, SMTP_PASSWORD};
+use super::draft::{
+    CERTIFICATE, CHAT_SECRET, CHAT_URL, CLIENT_SECRET, Draft, PRIVATE_KEY, SMTP_CLIENT_SECRET, SMTP_PASSWORD,
+};
 use super::place::Place;
 use super::{UNCHANGED, addresses, entra, read_secret};
 use crate::cli::connectivity_check::{self, Step};
@@ -36,7 +38,7 @@ impl Wizard<'_> {
 
     /// Without a terminal: every missing answer at once, then every bad one.
     pub(super) fn complete(&mut self) -> Result<(), Failure> {
-        for name in [CLIENT_SECRET, SMTP_PASSWORD, CHAT_URL] {
+        for name in [CLIENT_SECRET, SMTP_PASSWORD, SMTP_CLIENT_SECRET, CHAT_URL] {
             if self.draft.secret(name).is_none()
                 && let Some(text) = self.place.existing(name)
             {
@@ -47,9 +49,7 @@ impl Wizard<'_> {
         draft.credential.get_or_insert(Kind::ClientSecret);
         draft.chat.get_or_insert(Chat::None);
         draft.timezone.get_or_insert_with(local_timezone);
-        if draft.smtp_username.is_none() {
-            draft.drop_secret(SMTP_PASSWORD);
-        }
+        draft.drop_unused_logins();
         let draft = &self.draft;
         let no_secret = |name| draft.secret(name).is_none();
         let kind = |kind| draft.credential == Some(kind);
@@ -60,7 +60,15 @@ impl Wizard<'_> {
             ("--certificate-file", kind(Kind::Certificate) && no_secret(CERTIFICATE)),
             ("--federated-token-file", kind(Kind::WorkloadIdentity) && draft.federated_token_file.is_none()),
             ("--smtp-host", draft.smtp_host.is_none()),
-            ("--smtp-password-file", draft.smtp_username.is_some() && no_secret(SMTP_PASSWORD)),
+            (
+                "--smtp-password-file",
+                draft.smtp_username.is_some() && draft.smtp_client_id.is_none() && no_secret(SMTP_PASSWORD),
+            ),
+            ("--smtp-username", draft.smtp_username.is_none() && draft.smtp_client_id.is_some()),
+            (
+                "--smtp-client-secret-file",
+                draft.smtp_client_id.is_some() && !draft.sends_and_reads() && no_secret(SMTP_CLIENT_SECRET),
+            ),
             ("--from", draft.from.is_none()),
             ("--to", draft.to.is_empty()),
             ("--operators", draft.operators.is_empty()),
