@@ -15,6 +15,7 @@ mod fit;
 mod completions;
 mod help;
 mod history;
+mod init;
 mod manual;
 mod mime;
 mod connectivity_check;
@@ -116,6 +117,7 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Demo(args) => demo::demo(context, args).await,
+        Command::Init(args) => init::init(context, *args).await,
         Command::Run => run::run(context).await,
         Command::Reload => reload::reload(context).await,
         Command::Check(args) => check::run(context, &args).await,

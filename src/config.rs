@@ -194,7 +194,11 @@ impl Config {
         Self::parse(self.content.path(), self.content.text(), credentials)
     }
 
-    fn parse(path: &Path, text: &str, credentials: &CredentialDirs) -> Result<Self, Problems> {
+    /// As [`Self::load`], with the text that the file has or will have.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(path: &Path, text: &str, credentials: &CredentialDirs) -> Result<Self, Problems> {
         let (table, places) = parse(path, text)?;
         let report = Report::default();
         let context = Context { report: &report, directory: path.parent().unwrap_or(Path::new("")), credentials };

@@ -1,6 +1,7 @@
 //! Every credential: secret, certificate, a platform's token, a user. The sandbox checks what Entra ID checks.
 
 mod connectivity_check;
+mod managed_identity;
 mod proxy;
 mod repeated;
 mod rotation;

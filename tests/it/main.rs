@@ -21,6 +21,7 @@ mod docs;
 mod email;
 mod giving_up;
 mod held;
+mod init;
 mod lost;
 mod microsoft_clients;
 mod model;
