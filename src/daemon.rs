@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::activity_log::ScanOutcome;
+use crate::backup::Nightly;
 use crate::config::Config;
 use crate::descriptors;
 use crate::heartbeat;
 use crate::instance_lock;
+use crate::integrity;
 use crate::partner_center;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -182,8 +184,8 @@ async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Er
 pub fn new_database_warning(database: &Path) -> String {
     format!(
         "the database {} is not there, though vetwatch has run on it: was it deleted? It begins anew: the first look at \
-         each customer is silent, and who was added by hand is forgotten. To go on with a copy, stop vetwatch and put the \
-         copy in its place",
+         each customer is silent, and who was added by hand is forgotten. To go on with a backup, stop vetwatch and \
+         `vetwatch restore FILE`",
         database.display()
     )
 }
@@ -283,8 +285,12 @@ pub async fn start(
     } else {
         heartbeat::note(store, None).await?;
     }
-    loops.spawn(manager::watchdog(progress, store.clone(), stop.clone()));
+    loops.spawn(manager::watchdog(progress.clone(), store.clone(), stop.clone()));
+    loops.spawn(integrity::check_after_start(store.clone(), progress.clone(), stop.clone()));
     loops.spawn(maintain(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
+    if let Some(settings) = config.backup.clone() {
+        loops.spawn(Nightly::new(settings, store.clone(), clock.clone(), stop.clone()).run());
+    }
     let stop = stop.clone();
     loops.spawn(async move {
         stop.cancelled().await;
@@ -345,6 +351,9 @@ impl Loops {
 /// Makes the work of a process that died due at once. The caller must hold the lock.
 pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
+    if let Some(restored) = store.newly_restored().await? {
+        warn!("{restored}");
+    }
     let mut tx = store.begin().await?;
     tx.first_tick(now).await?;
     let polls = tx.recover_polls(now).await?;
@@ -408,7 +417,7 @@ async fn maintain(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, 
         if let Err(error) = work.await.inspect_err(|error| store.note_damage(error))
             && !error.is_busy()
         {
-            warn!(error = &error as &dyn std::error::Error, "the database could not be maintained_at up");
+            warn!(error = &error as &dyn std::error::Error, "the database could not be maintained");
         }
     }
     "housekeeping".to_owned()

@@ -6,6 +6,7 @@ mod alerts;
 mod analysts;
 mod answers;
 mod asking;
+mod backup;
 mod budget;
 mod chat;
 mod cli;

@@ -307,7 +307,7 @@ fn a_name_that_is_not_there_is_a_flaw_and_never_an_empty_text() {
     let only_some = template("{\"customer\": {{ events[0].customer.name }}}").unwrap();
     let problems: Vec<_> = only_some.problems().iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].ends_with("(with monitor.unknown_status and 12 more)"), "{problems:?}");
+    assert!(problems[0].ends_with("(with monitor.unknown_status and 14 more)"), "{problems:?}");
 }
 
 #[test]
