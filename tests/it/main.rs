@@ -22,6 +22,7 @@ mod docs;
 mod email;
 mod giving_up;
 mod held;
+mod litestream;
 mod lost;
 mod microsoft_clients;
 mod model;
