@@ -4,6 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -321,14 +322,13 @@ async fn a_damaged_database_is_kept_with_its_log_and_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_is_killed_at_any_instant_leaves_the_old_database_or_the_new_one() {
     let town = DaemonHarness::new(OFTEN, "").await;
-    town.in_review(2).await;
+    let ids = town.in_review(2).await;
     let shelf = shelf(&town);
     let file = shelf.join("good.db");
+    let daemon = town.running().await;
+    town.until("select count(*) from daemon", &["1"]).await;
+    daemon.stop().await;
     town.tell(&["backup", path(&file)]);
-    let mut writer = open_writer(&town.database).await;
-    sqlx::raw_sql("update customer set domain = 'old.example'").execute(&mut writer).await.unwrap();
-    sqlx::Connection::close(writer).await.unwrap();
-    let domain = "select min(domain = 'old.example') + max(domain = 'old.example') from customer";
     // `strace` ends the process with a signal at each of the calls that change a name.
     let strace = std::process::Command::new("strace").arg("-V").output();
     if !strace.is_ok_and(|output| output.status.success()) {
@@ -339,7 +339,11 @@ async fn a_restore_that_is_killed_at_any_instant_leaves_the_old_database_or_the_
     for call in ["rename", "link,linkat", "unlink", "fsync,fdatasync", "ftruncate", "pwrite64", "write,copy_file_range"]
     {
         for n in 1..40 {
-            town.running().await.kill(); // a log is there
+            // What the old database holds is in its log alone.
+            let daemon = town.running().await;
+            let paused = town.run_beside(&["customers", "pause", &ids[0]]).await;
+            assert!(paused.status.success(), "{}", complaint(&paused));
+            daemon.kill();
             let inject = format!("inject={call}:signal=KILL:when={n}");
             let mut strace = std::process::Command::new("strace");
             strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
@@ -352,10 +356,13 @@ async fn a_restore_that_is_killed_at_any_instant_leaves_the_old_database_or_the_
             // As the daemon does it: reading alone cannot take over what a process left that was killed.
             let mut writer = open_writer(&town.database).await;
             let sound: String = sqlx::query_scalar("pragma integrity_check").fetch_one(&mut writer).await.unwrap();
-            let is_old: i64 = sqlx::query_scalar(domain).fetch_one(&mut writer).await.unwrap();
+            let look = "select (select restored_at is not null from daemon), (select count(paused_at) from customer)";
+            let (is_new, paused): (i64, i64) = sqlx::query_as(look).fetch_one(&mut writer).await.unwrap();
             assert_eq!(sound, "ok", "{call} {n}");
-            seen.insert(is_old);
-            sqlx::raw_sql("update customer set domain = 'old.example'").execute(&mut writer).await.unwrap();
+            assert_eq!(paused, 1 - is_new, "{call} {n}: neither the old one nor the new one");
+            seen.insert(is_new);
+            let again = "update customer set paused_at = null; update daemon set restored_at = null";
+            sqlx::raw_sql(again).execute(&mut writer).await.unwrap();
             sqlx::Connection::close(writer).await.unwrap();
             if done.status.success() {
                 break;
@@ -462,6 +469,7 @@ async fn a_backup_that_fails_is_told_once_and_its_end_too_and_no_old_one_is_lost
         nightly.round().await.unwrap();
     }
     assert_eq!(told(), ["monitor.backup_failed - -"]);
+    assert!(!world.parts.alerts.late.load(Ordering::Relaxed), "the heartbeat goes on: vetwatch sees and tells");
     let hook = world.hook.hooks().into_iter().find(|hook| hook.json()["type"] == "monitor.backup_failed").unwrap();
     let summary = hook.json()["data"]["summary"].as_str().unwrap().to_owned();
     assert!(summary.starts_with("No backup has been made since ") && summary.contains("attempt"), "{summary}");
