@@ -99,7 +99,9 @@ impl Nightly {
     pub async fn round(&self) -> Result<Option<Timestamp>, store::Error> {
         let now = self.clock.now();
         let state = self.store.backup_state().await?;
-        let is_here = state.file.as_deref().is_some_and(|file| Path::new(file).parent() == Some(&self.settings.dir));
+        // The directory may be a link, and the configuration name another one than last time.
+        let real = std::fs::canonicalize(&self.settings.dir).ok();
+        let is_here = state.file.as_deref().is_some_and(|file| real.as_deref() == Path::new(file).parent());
         let due = match state.at {
             // A backup in the future: the clock was set back.
             Some(last) if last <= now && is_here => self.settings.times.next_after(last),
@@ -112,7 +114,7 @@ impl Nightly {
             return Ok(Some(at));
         }
         self.set_retry(Some(now.after(RETRY)));
-        match self.back_up(now).await {
+        match self.aside(now).await {
             Ok(made) => {
                 let mut tx = self.store.begin().await?;
                 tx.note_backup(&made, now).await?;
@@ -132,26 +134,14 @@ impl Nightly {
         }
     }
 
-    async fn back_up(&self, now: Timestamp) -> Result<Backup, store::Error> {
-        let Settings { dir, keep, .. } = &self.settings;
-        match DirBuilder::new().mode(0o750).create(dir) {
-            Err(error) if !dir.is_dir() => return Err(backup::failed("create the directory", dir)(error)),
-            _ => {}
-        }
-        let (stop, began) = (self.stop.clone(), Instant::now());
-        let go_on = move || !stop.is_cancelled() && began.elapsed() < MAX_TIME;
-        let prefix = prefix(self.store.path());
-        let file = dir.join(format!("{prefix}{}.db", now.to_utc().format(NAME_TIME)));
-        let made = backup::write(self.store.path(), &file, Purpose::Restore, go_on).await?;
-        let kept = prune(dir, &prefix, &made.file, *keep);
-        info!(
-            bytes = made.bytes,
-            transitions = made.contents.transitions,
-            "backup written: {}, verified, in {} ms; {kept} are kept",
-            made.file.display(),
-            made.seconds.as_millis()
-        );
-        Ok(made)
+    /// Makes a backup on a thread of its own: what a disk that hangs holds up is that thread alone.
+    async fn aside(&self, now: Timestamp) -> Result<Backup, store::Error> {
+        let (settings, store, stop) = (self.settings.clone(), self.store.clone(), self.stop.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let making = move || runtime.block_on(back_up(&settings, &store, &stop, now));
+        let made = self.stop.run_until_cancelled(tokio::task::spawn_blocking(making)).await;
+        // Stopped: the thread ends by itself.
+        made.and_then(Result::ok).unwrap_or(Err(store::Error::Interrupted))
     }
 
     fn retry_at(&self) -> Option<Timestamp> {
@@ -167,6 +157,34 @@ impl std::fmt::Debug for Nightly {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Nightly").field("settings", &self.settings).finish_non_exhaustive()
     }
+}
+
+async fn back_up(
+    settings: &Settings,
+    store: &Store,
+    stop: &CancellationToken,
+    now: Timestamp,
+) -> Result<Backup, store::Error> {
+    let Settings { dir, keep, .. } = settings;
+    match DirBuilder::new().mode(0o750).create(dir) {
+        Err(error) if !dir.is_dir() => return Err(backup::failed("create the directory", dir)(error)),
+        _ => {}
+    }
+    let dir = &std::fs::canonicalize(dir).map_err(backup::failed("find the directory", dir))?;
+    let (stop, began) = (stop.clone(), Instant::now());
+    let go_on = move || !stop.is_cancelled() && began.elapsed() < MAX_TIME;
+    let prefix = prefix(store.path());
+    let file = dir.join(format!("{prefix}{}.db", now.to_utc().format(NAME_TIME)));
+    let made = backup::write(store.path(), &file, Purpose::Restore, go_on).await?;
+    let kept = prune(dir, &prefix, &made.file, *keep);
+    info!(
+        bytes = made.bytes,
+        transitions = made.contents.transitions,
+        "backup written: {}, verified, in {} ms; {kept} are kept",
+        made.file.display(),
+        made.seconds.as_millis()
+    );
+    Ok(made)
 }
 
 /// `vetwatch-` of `vetwatch.db`.

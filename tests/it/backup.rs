@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use vetwatch::backup::Nightly;
 use vetwatch::sandbox::webhook_receiver::WebhookRequest;
+use vetwatch::store::backup::{self, Purpose};
 use vetwatch::time::{Clock, Timestamp};
 
 use crate::disk::Disk;
@@ -75,10 +76,10 @@ async fn a_backup_replaces_a_backup_and_nothing_else() {
     let town = DaemonHarness::new(OFTEN, "").await;
     town.in_review(1).await;
     let shelf = shelf(&town);
-    let (fixed, letter) = (shelf.join("nightly.db"), shelf.join("letter.txt"));
-    fs::write(&letter, "Dear Ada").unwrap();
+    let (fixed, note) = (shelf.join("nightly.db"), shelf.join("note.txt"));
+    fs::write(&note, "Dear Ada").unwrap();
     fs::hard_link(&town.database, shelf.join("linked.db")).unwrap();
-    symlink(&letter, shelf.join("symbolic.db")).unwrap();
+    symlink(&note, shelf.join("symbolic.db")).unwrap();
     let beside = |suffix: &str| format!("{}{suffix}", town.database.display());
     for (target, why) in [
         (path(&town.database).to_owned(), "it is the database that vetwatch runs on"),
@@ -87,7 +88,7 @@ async fn a_backup_replaces_a_backup_and_nothing_else() {
         (format!("{}/../vetwatch.db", shelf.display()), "it is the database that vetwatch runs on"),
         (format!("{}/linked.db", shelf.display()), "another name of the database"),
         (format!("{}/symbolic.db", shelf.display()), "not a regular file"),
-        (path(&letter).to_owned(), "that is no backup"),
+        (path(&note).to_owned(), "that is no backup"),
         (path(&shelf).to_owned(), "not a regular file"),
         (format!("{}/missing/x.db", shelf.display()), "there is no directory"),
         ("-".to_owned(), "which a pipe cannot be"),
@@ -97,7 +98,7 @@ async fn a_backup_replaces_a_backup_and_nothing_else() {
         assert_eq!(output.status.code(), Some(1), "{target}: {}", complaint(&output));
         assert!(complaint(&output).contains(why), "{target}: {}", complaint(&output));
     }
-    assert_eq!(fs::read_to_string(&letter).unwrap(), "Dear Ada");
+    assert_eq!(fs::read_to_string(&note).unwrap(), "Dear Ada");
     assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
     fs::remove_file(shelf.join("linked.db")).unwrap();
 
@@ -107,7 +108,7 @@ async fn a_backup_replaces_a_backup_and_nothing_else() {
     fs::write(shelf.join("nightly.db.partial"), vec![7; 100_000]).unwrap();
     town.tell(&["backup", path(&fixed)]);
     assert_ne!(fixed.metadata().unwrap().ino(), before);
-    assert_eq!(names(&shelf), ["letter.txt", "nightly.db", "symbolic.db"]);
+    assert_eq!(names(&shelf), ["note.txt", "nightly.db", "symbolic.db"]);
 
     let other = File::create(shelf.join("nightly.db.partial")).unwrap();
     other.lock().unwrap();
@@ -434,6 +435,25 @@ async fn a_backup_is_made_at_the_first_start_and_each_night_by_local_time_and_th
 }
 
 #[tokio::test]
+async fn a_directory_that_is_a_link_is_pruned_like_another_and_a_new_one_is_filled_at_once() {
+    let (mut world, dir) = world_with_backups(1).await;
+    let real = dir.with_file_name("elsewhere");
+    fs::create_dir(&real).unwrap();
+    symlink(&real, &dir).unwrap();
+    for night in ["vetwatch-2025-11-24T090000Z.db", "vetwatch-2025-11-25T090000Z.db"] {
+        for _ in 0..2 {
+            nightly(&world).round().await.unwrap();
+            assert_eq!(names(&real), [night]);
+        }
+        world.pass(hours(24));
+    }
+    world.config.backup.as_mut().unwrap().dir = dir.with_file_name("new");
+    world.suspend(hours(1));
+    nightly(&world).round().await.unwrap();
+    assert_eq!(names(&dir.with_file_name("new")).len(), 1);
+}
+
+#[tokio::test]
 async fn a_night_that_was_missed_is_made_up_for_at_the_start() {
     let (mut world, dir) = world_with_backups(14).await;
     nightly(&world).round().await.unwrap();
@@ -587,7 +607,7 @@ async fn damage_is_found_after_the_start() {
 }
 
 #[tokio::test]
-async fn damage_that_a_check_found_is_told_and_a_check_that_is_ended_finds_none() {
+async fn damage_that_a_check_found_is_told() {
     let world = World::new().await;
     assert_eq!(world.store.check_quickly(|| true).await.unwrap(), None);
     damage_a_quiet_page(&world.config.database).await;
@@ -636,4 +656,37 @@ async fn what_is_forgotten_shrinks_the_file_step_by_step() {
     let left = size().await;
     assert!(left < full / 8, "{left} of {full} bytes are left");
     assert_eq!(world.rows("pragma integrity_check").await, ["ok"]);
+}
+
+#[tokio::test]
+async fn a_copy_or_a_check_that_is_ended_ends_soon_and_leaves_nothing() {
+    let world = World::new().await;
+    world
+        .execute(
+            "insert into unknown_status (partner, status_key, status, first_seen_at)
+             with recursive n (n) as (select 1 union all select n + 1 from n where n < 20000) select 1, n, n, n from n",
+        )
+        .await;
+    assert_eq!(world.store.check_quickly(|| false).await.unwrap(), None);
+    assert_eq!(world.store.damage_found_at(), None);
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("x.db");
+    for purpose in [Purpose::Restore, Purpose::Readers] {
+        let error = backup::write(&world.config.database, &target, purpose, || false).await.unwrap_err();
+        assert!(matches!(error, vetwatch::store::Error::Interrupted), "{error:?}");
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+    backup::write(&world.config.database, &target, Purpose::Restore, || true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_holds_the_database_holds_no_backup_up() {
+    let world = World::new().await;
+    let mut holder = open_writer(&world.config.database).await;
+    sqlx::raw_sql("begin immediate; update partner set list_size = 7").execute(&mut holder).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("x.db");
+    backup::write(&world.config.database, &target, Purpose::Restore, || true).await.unwrap();
+    assert_eq!(rows(&target, "select list_size from partner").await, ["null"], "what is not committed is not in it");
+    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
 }

@@ -245,6 +245,7 @@ fn pagerduty_resolves_with_an_approval_what_a_denial_has_triggered() {
         (EventType::PartnerFailing, EventType::PartnerRecovered),
         (EventType::PollingLate, EventType::PollingRecovered),
         (EventType::EndpointFailing, EventType::EndpointRecovered),
+        (EventType::BackupFailed, EventType::BackupRecovered),
     ] {
         assert_eq!((of(trouble).0, of(over).0), ("trigger".to_owned(), "resolve".to_owned()));
         assert_eq!(of(trouble).1, of(over).1);
