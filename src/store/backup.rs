@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// Space that a copy leaves free: the daemon goes on writing.
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// Whom a copy is for.
+/// What a copy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To be restored.

@@ -108,7 +108,7 @@ async fn a_backup_replaces_a_backup_and_nothing_else() {
     fs::write(shelf.join("nightly.db.partial"), vec![7; 100_000]).unwrap();
     town.tell(&["backup", path(&fixed)]);
     assert_ne!(fixed.metadata().unwrap().ino(), before);
-    assert_eq!(names(&shelf), ["note.txt", "nightly.db", "symbolic.db"]);
+    assert_eq!(names(&shelf), ["nightly.db", "note.txt", "symbolic.db"]);
 
     let other = File::create(shelf.join("nightly.db.partial")).unwrap();
     other.lock().unwrap();
