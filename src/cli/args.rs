@@ -77,6 +77,12 @@ pub enum Command {
     /// Run the daemon in the foreground
     #[command(after_help = "Examples:\n  vetwatch run\n  vetwatch --config ./vetwatch.toml run -v")]
     Run,
+    /// Have the running daemon take over the configuration
+    ///
+    /// Waits for the outcome. The daemon checks all of it first; with any problem the configuration that it runs with
+    /// goes on, every problem is printed, and the exit code is 78.
+    #[command(after_help = "Examples:\n  sudo vetwatch reload\n  sudo vetwatch check && sudo vetwatch reload")]
+    Reload,
     /// Validate the configuration: every problem at once
     #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
     Check(check::Args),

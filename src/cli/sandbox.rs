@@ -73,11 +73,11 @@ pub(super) async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failu
     say(context, &sandbox, &mail, &options, args.client_secret_file.as_deref(), made.len())?;
     tokio::select! {
         shown = show_mails(context, &mail) => shown?,
-        () = signals.next() => {}
+        () = signals.end() => {}
     }
     tokio::select! {
         () = sandbox.shutdown() => {}
-        () = signals.next() => {}
+        () = signals.end() => {}
     }
     Ok(Exit::Done)
 }

@@ -167,6 +167,7 @@ impl Section<'_> {
                 }
                 // Even if it is invalid, it must not be shown.
                 redact::learn(&text);
+                self.note_file(key, &text);
                 Some((path, text))
             }
             Err(problem) => {

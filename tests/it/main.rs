@@ -34,6 +34,7 @@ mod plans;
 mod polling;
 mod privileges;
 mod process;
+mod reload;
 mod restore;
 mod customer_sync;
 mod routing;

@@ -100,7 +100,7 @@ fn read(prompt: &str) -> Result<Option<String>, Failure> {
 
 /// Ends the program at a signal, with the terminal as it was: while a secret is typed it shows nothing.
 async fn end_on_signal(as_before: Termios, mut signals: Signals) {
-    signals.next().await;
+    signals.end().await;
     let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &as_before);
     let _ = io::stderr().write_all(b"\n");
     std::process::exit(INTERRUPTED);

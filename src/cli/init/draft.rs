@@ -198,7 +198,7 @@ impl Draft {
                 dirs.drafts.push((place.key_of(name), "not answered yet".into()));
             }
         }
-        Config::draft(&self.render(place), &place.config, &dirs).map_err(|found| found.problems)
+        Config::parse(&place.config, &self.render(place), &dirs).map_err(|found| found.problems)
     }
 
     /// What is wrong below one of `keys`, and what is doubtful.

@@ -65,7 +65,7 @@ impl Wizard<'_> {
                 tested = test_send::send(context, &config, &names) => {
                     tested.unwrap_or_else(|failure| (Vec::new(), Some(failure)))
                 }
-                () = signals.next() => {
+                () = signals.end() => {
                     return Err(Failure::new(Exit::Failed, "the test was interrupted")
                         .because("the configuration is written")
                         .advise(format!("`vetwatch {option}test-send --all` sends the test")));
