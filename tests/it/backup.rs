@@ -132,7 +132,7 @@ async fn a_backup_that_fails_leaves_the_one_before_and_nothing_half() {
     sqlx::raw_sql(sql).execute(&mut writer).await.unwrap();
     let output = town.run(&["backup", path(&fixed)]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(complaint(&output).contains("1 rows of the table attempt refer to rows"), "{}", complaint(&output));
+    assert!(complaint(&output).contains("a row of the table attempt refers to a row"), "{}", complaint(&output));
     sqlx::raw_sql("delete from attempt where delivery = 'nobody'").execute(&mut writer).await.unwrap();
     sqlx::Connection::close(writer).await.unwrap();
     assert_eq!((fs::read(&fixed).unwrap(), names(&shelf)), (good, vec!["nightly.db".to_owned()]));
@@ -224,7 +224,7 @@ async fn what_is_no_sound_backup_of_vetwatch_is_not_restored_and_changes_nothing
         (&short, "is damaged"),
         (&newer, "was written by a newer vetwatch"),
         (&changed, "before the first release"),
-        (&orphan, "refer to rows that are not there"),
+        (&orphan, "refers to a row that is not there"),
         (&linked, "it is the database itself"),
         (&town.database, "it is the database itself"),
         (&shelf, "it is not a regular file"),
