@@ -148,6 +148,9 @@ class Walk:
 
     # --- What the page has its reader do ---
 
+    def update(self, line):
+        print("      NOT FOLLOWED: what the package depends on is in the root already, and no mirror is asked")
+
     def install(self, line):
         said = self.root.type(line)
         if "vetwatch: not configured yet; run: vetwatch init" not in said:
@@ -306,6 +309,7 @@ class Walk:
 
 # In the page's order: the heading, a part of the command, what is done.
 PLAN = [
+    ("Install", "apt update", Walk.update),
     ("Install", "apt install ", Walk.install),
     ("Install", "vetwatch init", Walk.init),
     ("Install", "systemctl enable --now", Walk.start),
