@@ -16,6 +16,8 @@ create table partner (
     -- Backoff: nothing is requested before this time, and why; how many times in a row without a good response.
     backoff_until integer,
     backoff_reason text,
+    -- Partner Center asked for it (429): other settings do not end it.
+    backoff_is_throttling integer not null default 0,
     backoffs integer not null default 0,
     -- The rate limit in requests a minute after a 429, until it is back at the configured one.
     reduced_rate_limit integer,
@@ -433,6 +435,19 @@ create table daemon (
     -- The heartbeat was not accepted: since when, and why.
     heartbeat_failing_since integer,
     heartbeat_error text
+) strict;
+
+-- One row: the configuration of the daemon.
+create table configuration (
+    id integer primary key check (id = 1),
+    -- Reloads that began and that ended, the start included: a command waits for one that began after it asked.
+    begun integer not null,
+    ended integer not null,
+    -- When the one in force was read; since when the file is refused.
+    loaded_at integer not null,
+    refused_at integer,
+    -- What the last reload changed, or why it was refused.
+    lines text not null default '[]' check (json_valid(lines))
 ) strict;
 
 ---------------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ pub struct ActivityLog {
     pub synced: bool,
     /// Its calendar says how long a submission is waited for.
     pub reminders: Arc<Reminders>,
-    pub in_progress: ScanInProgress,
+    pub in_progress: Arc<ScanInProgress>,
 }
 
 /// A scan that the next round continues.
@@ -272,7 +272,7 @@ impl ActivityLog {
         if error.blocks_all_calls() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
             log_backoff(&self.name, now.after(pause), error);
-            tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
+            tx.start_backoff(self.partner, now.after(pause), &error.to_string(), error.is_throttling()).await?;
             wait = wait.max(pause);
         } else if is_logged(state.failures.saturating_add(1)) {
             warn!(partner = self.name, failures = state.failures + 1, "the activity log could not be read: {error}");

@@ -15,7 +15,7 @@ use crate::schedule::Intervals;
 use crate::schedule::PollClass;
 use crate::store::reports::{EndpointState, PartnerState};
 use crate::store::waiting::LoneWait;
-use crate::store::{LargeLog, Refused};
+use crate::store::{ConfigurationState, LargeLog, Refused};
 use crate::time::Timestamp;
 
 use vetwatch_core::descriptors::NONE_LEFT;
@@ -60,6 +60,8 @@ pub struct Facts {
     pub endpoints: Vec<(EndpointState, bool)>,
     pub lone_waits: Vec<LoneWait>,
     pub refused: Vec<Refused>,
+    /// The configuration of the daemon.
+    pub configuration: Option<ConfigurationState>,
     /// Since when the heartbeat is not accepted, and why.
     pub heartbeat_failing: Option<(Timestamp, String)>,
 }
@@ -112,6 +114,17 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     if facts.database_held {
         let text = "another program holds the database, so vetwatch can write nothing: end it";
         add(Reason::DatabaseHeld, "", None, text.to_owned());
+    }
+    let refused = facts.configuration.as_ref().filter(|_| facts.daemon_running != Some(false));
+    if let Some((state, since)) = refused.and_then(|state| Some((state, state.refused_at?))) {
+        let text = format!(
+            "the configuration file is refused since {}, and that of {} goes on{}: `vetwatch check` names every problem, \
+             then `vetwatch reload`",
+            time_format::moment(since, UTC),
+            state.loaded_at_in_words(),
+            state.lines.first().map(|line| format!(" ({line})")).unwrap_or_default()
+        );
+        add(Reason::ConfigurationRefused, "", Some(since), text);
     }
     if let Some(log) = &facts.large_log {
         add(Reason::LogLarge, "", None, log.to_string());
@@ -180,7 +193,7 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     let heartbeat = facts.heartbeat_failing.as_ref().filter(|_| facts.daemon_running != Some(false));
     if let Some((since, why)) = heartbeat.filter(|(since, _)| now.since(*since) >= Reason::HeartbeatFailing.after()) {
         let text = format!(
-            "the heartbeat is not accepted since {}: {why}; correct the URL in heartbeat_url_file, and restart",
+            "the heartbeat is not accepted since {}: {why}; correct the URL in heartbeat_url_file, then `vetwatch reload`",
             time_format::moment(*since, UTC)
         );
         add(Reason::HeartbeatFailing, "", Some(*since), text);
@@ -264,7 +277,7 @@ fn of_endpoint(state: &EndpointState, configured: bool, now: Timestamp) -> Vec<(
     if let (Some(at), Some(why)) = (failed, &state.template_error) {
         let text = format!(
             "the template of {name} failed on a message, the last one on {}, which was sent in its built-in form: {why}; \
-             correct the template, and restart",
+             correct the template, then `vetwatch reload`",
             time_format::moment(at, UTC)
         );
         needs.push((Reason::TemplateFailed, Some(at), text));

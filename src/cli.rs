@@ -15,6 +15,7 @@ mod fit;
 mod completions;
 mod help;
 mod history;
+mod init;
 mod manual;
 mod mime;
 mod connectivity_check;
@@ -24,6 +25,7 @@ mod deliveries;
 mod output;
 mod poll;
 mod privileges;
+mod reload;
 mod route;
 mod run;
 mod sandbox;
@@ -115,7 +117,9 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Demo(args) => demo::demo(context, args).await,
+        Command::Init(args) => init::init(context, *args).await,
         Command::Run => run::run(context).await,
+        Command::Reload => reload::reload(context).await,
         Command::Check(args) => check::run(context, &args).await,
         Command::Login(args) => login::login(context, args).await,
         Command::Sandbox(args) => sandbox::sandbox(context, args).await,

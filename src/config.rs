@@ -6,6 +6,7 @@
 mod address;
 mod calendar;
 mod chat;
+mod content;
 mod credential;
 mod endpoint;
 mod http;
@@ -38,6 +39,7 @@ use crate::heartbeat::Heartbeat;
 use crate::partner_center::PartnerSettings;
 use crate::schedule::Intervals;
 
+pub use content::{Content, Keys};
 pub use diagnostics::{Problem, Problems};
 pub use places::Places;
 pub use public_config::PublicConfig;
@@ -84,6 +86,8 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// Where each key stands in the file.
     pub places: Places,
+    /// To compare it with the next one.
+    pub content: Content,
 }
 
 /// `[schedule]`.
@@ -179,16 +183,33 @@ impl Config {
     /// # Errors
     /// All problems found. None shows a secret.
     pub fn load(path: &Path, credentials: &CredentialDirs) -> Result<Self, Problems> {
-        let (table, places) = open(path)?;
+        Self::parse(path, &read_file(path)?, credentials)
+    }
+
+    /// The same configuration, with the secrets and the other files that it names read anew.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn read_files_again(&self, credentials: &CredentialDirs) -> Result<Self, Problems> {
+        Self::parse(self.content.path(), self.content.text(), credentials)
+    }
+
+    /// As [`Self::load`], with the text that the file has or will have.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(path: &Path, text: &str, credentials: &CredentialDirs) -> Result<Self, Problems> {
+        let (table, places) = parse(path, text)?;
         let report = Report::default();
         let context = Context { report: &report, directory: path.parent().unwrap_or(Path::new("")), credentials };
-        let config = read(Section::new(&context, String::new(), table));
+        let config = read(Section::new(&context, String::new(), table.clone()));
         // With a mistake in the file, what is not routed says nothing.
         if let Some(config) = config.as_ref().filter(|_| report.is_clean()) {
             route::warn_unrouted(&report, &config.routes, &config.endpoints);
         }
+        let said = Content::new(path, text, &table, &report.files.borrow());
         let (config, warnings) = report.finish(file_name(path), &places, config)?;
-        Ok(Self { warnings, places, ..config })
+        Ok(Self { warnings, places, content: said, ..config })
     }
 }
 
@@ -220,6 +241,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         keep_attempts,
         warnings: Vec::new(),
         places: Places::default(),
+        content: Content::default(),
     })
 }
 
@@ -260,20 +282,27 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Parses the file to a table.
+/// Reads the file and parses it to a table.
 fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
-    let invalid = |problems| Problems { file: file_name(path), problems, warnings: Vec::new() };
-    let text = values::read_text(path, FILE_MAX_BYTES, "a configuration").map_err(|problem| {
-        let other = if path.exists() {
-            ""
-        } else {
-            ": `vetwatch init` writes one; --config FILE or VETWATCH_CONFIG names another"
-        };
+    parse(path, &read_file(path)?)
+}
+
+fn read_file(path: &Path) -> Result<String, Problems> {
+    values::read_text(path, FILE_MAX_BYTES, "a configuration").map_err(|problem| {
+        let other = "; `vetwatch init` writes one, and --config FILE or VETWATCH_CONFIG names another";
+        let other = if path.exists() { "" } else { other };
         let text = format!("{} {problem}{other}", path.display());
-        invalid(vec![Problem::new(&Places::default(), String::new(), text)])
-    })?;
+        unusable(path, Problem::new(&Places::default(), String::new(), text))
+    })
+}
+
+fn parse(path: &Path, text: &str) -> Result<(toml::Table, Places), Problems> {
     match text.parse() {
-        Ok(table) => Ok((table, Places::of(&text))),
-        Err(_) => Err(invalid(vec![syntax::problem(&text)])),
+        Ok(table) => Ok((table, Places::of(text))),
+        Err(_) => Err(unusable(path, syntax::problem(text))),
     }
+}
+
+fn unusable(path: &Path, problem: Problem) -> Problems {
+    Problems { file: file_name(path), problems: vec![problem], warnings: Vec::new() }
 }

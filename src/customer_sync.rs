@@ -252,7 +252,7 @@ impl CustomerSync {
         if error.affects_partner() {
             let pause = pause(error, backoff.map_or(0, |backoff| backoff.backoffs), self.in_review);
             log_backoff(&self.name, now.after(pause), error);
-            tx.start_backoff(self.partner, now.after(pause), &error.to_string()).await?;
+            tx.start_backoff(self.partner, now.after(pause), &error.to_string(), error.is_throttling()).await?;
             wait = wait.max(pause);
         }
         tx.list_failed(self.partner, now.after(wait), &error.to_string(), now).await?;

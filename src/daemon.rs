@@ -1,44 +1,39 @@
 //! Starts all loops from a configuration, and stops them in order.
 
+mod kept;
+mod loops;
 mod manager;
 mod parts;
+mod reload;
 mod signals;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
-use crate::activity_log::ScanOutcome;
 use crate::config::Config;
 use crate::descriptors;
-use crate::heartbeat;
 use crate::instance_lock;
 use crate::partner_center;
-use crate::store::{self, Store};
+use crate::store::{self, Store, WriteTx};
 use crate::time::{Clock, SystemClock, Timestamp};
-use crate::token_keepalive::SignIns;
-use crate::worker_loop::{self, Progress};
+use loops::Prepared;
+use reload::Reloads;
+use signals::Asked;
 
+pub use kept::Kept;
+pub use loops::{InForce, Loops};
 pub use parts::{EndpointParts, PartnerParts, Parts, assemble, channel};
 pub use signals::Signals;
 
-/// A loop without progress for this long hangs, and the watchdog is not fed.
-const HUNG_AFTER: Duration = Duration::from_mins(3);
-/// For the customer list and the activity log, which take long.
-const LIST_HUNG_AFTER: Duration = Duration::from_hours(1);
-/// How often to check for writes by other processes.
-const CHECK_WRITES_EVERY: Duration = Duration::from_millis(400);
 /// Work in flight has timeouts of its own; the service manager kills after 90 s.
 const MAX_SHUTDOWN: Duration = Duration::from_secs(85);
-const TICK_EVERY: Duration = Duration::from_mins(1);
-const MAINTAIN_EVERY: Duration = Duration::from_hours(1);
-
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -64,68 +59,67 @@ pub enum Error {
 /// # Errors
 /// When it cannot start, a loop ends by itself, or the database file was replaced.
 pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
-    let stop = CancellationToken::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let kept = Arc::new(Kept::new(&*clock, CancellationToken::new()));
     // A task of its own, so that signals are obeyed while it waits.
-    let partners = config.partners.len();
     let mut starting = JoinSet::new();
-    starting.spawn(start_up(config, stop.clone()));
+    starting.spawn(start_up(config, clock.clone(), kept.clone()));
     let Running { lock, store, mut loops } = tokio::select! {
         started = starting.join_next() => match started {
             Some(Ok(started)) => started?,
             _ => return Err(Error::Ended("the start".to_owned())),
         },
-        () = signals.next() => {
+        () = signals.end() => {
             info!("stopped before it had begun");
             return Ok(());
         }
     };
     manager::notify(&NotifyState::Ready);
     info!("vetwatch {} runs", env!("CARGO_PKG_VERSION"));
-    loops.spawn(manager::report_status(store.clone(), partners, stop.clone()));
 
-    let broken = tokio::select! {
-        () = signals.next() => None,
-        ended = loops.join_next() => Some(Error::Ended(match ended {
-            Some(Ok(name)) => name,
-            Some(Err(panic)) => format!("a loop ({panic})"),
-            None => "everything".to_owned(),
-        })),
-        lost = store.lost() => Some(Error::Store(lost)),
+    let mut reloads = Reloads::new(&store, &clock, &kept);
+    let mut lost = std::pin::pin!(store.lost());
+    let broken = loop {
+        let config = loops.config();
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::End => break None,
+                Asked::Reload => reloads.ask(),
+            },
+            ended = loops.broken() => break Some(Error::Ended(ended.unwrap_or("everything".to_owned()))),
+            lost = &mut lost => break Some(Error::Store(lost)),
+            outcome = reloads.next(&config) => reloads.apply(outcome, &mut loops),
+        }
     };
     manager::notify(&NotifyState::Stopping);
-    stop.cancel();
+    kept.stop.cancel();
     store.hurry();
     if let Some(error) = broken {
         // Work in flight is interrupted, and taken up at the next start.
-        abort(&mut loops).await;
+        loops.abort().await;
         if matches!(error, Error::Ended(_) | Error::Store(store::Error::LogLost { .. })) {
             end(&store).await;
         } else {
             // Not closed: SQLite would tidy up at a path where another file is now.
-            std::mem::forget((store, lock));
+            std::mem::forget((store.clone(), lock));
         }
         return Err(error);
     }
     info!("stopping; what is under way may end (a second signal stops at once)");
     tokio::select! {
-        () = async { while loops.join_next().await.is_some() {} } => info!("stopped"),
-        () = signals.next() => {
-            abort(&mut loops).await;
+        () = async { while loops.broken().await.is_some() {} } => info!("stopped"),
+        () = signals.end() => {
+            loops.abort().await;
             warn!("stopped at once; what was under way is taken up at the next start");
         }
         () = tokio::time::sleep(MAX_SHUTDOWN) => {
-            abort(&mut loops).await;
+            loops.abort().await;
             error!("stopped, though something was under way still; it is taken up at the next start");
         }
     }
     end(&store).await;
     drop(lock);
     Ok(())
-}
-
-/// A loop that cannot be interrupted ends with the process.
-async fn abort(loops: &mut JoinSet<String>) {
-    let _ = tokio::time::timeout(Duration::from_secs(1), loops.shutdown()).await;
 }
 
 async fn end(store: &Store) {
@@ -140,11 +134,12 @@ async fn end(store: &Store) {
 struct Running {
     lock: instance_lock::Lock,
     store: Store,
-    loops: JoinSet<String>,
+    loops: Loops,
 }
 
 /// Starts everything. Waits without limit while another program holds the database.
-async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Error> {
+async fn start_up(config: Config, clock: Arc<dyn Clock>, kept: Arc<Kept>) -> Result<Running, Error> {
+    let config = Arc::new(config);
     let database = &config.database;
     let (limit, needed) =
         (descriptors::raise_limit(), descriptors::needed(config.partners.len(), config.endpoints.len()));
@@ -153,14 +148,14 @@ async fn start_up(config: Config, stop: CancellationToken) -> Result<Running, Er
     }
     let is_new = store::was_deleted(database);
     let lock = take_lock(database)?;
+    lock.name_daemon();
     if is_new {
         warn!("{}", new_database_warning(database));
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     loop {
         let attempt = async {
             let store = Store::open(database).await?;
-            let started = start(&config, &store, &clock, &stop).await;
+            let started = start(&config, &store, &clock, &kept).await;
             if started.is_err() {
                 store.close_connections().await;
             }
@@ -194,152 +189,16 @@ pub fn take_lock(database: &Path) -> Result<instance_lock::Lock, Error> {
     held.ok_or_else(|| Error::Locked(database.to_owned()))
 }
 
-/// Recovers what the last process left behind and starts every loop. The loops end once `stop` is cancelled.
+/// Recovers what the last process left behind and starts every loop. The loops end once the `stop` of `kept` is cancelled.
 pub async fn start(
-    config: &Config,
+    config: &Arc<Config>,
     store: &Store,
     clock: &Arc<dyn Clock>,
-    stop: &CancellationToken,
-) -> Result<JoinSet<String>, Error> {
+    kept: &Arc<Kept>,
+) -> Result<Loops, Error> {
     recover(config, store, clock).await?;
-    let parts = assemble(config, store, clock, stop).await?;
-    let mut loops = Loops {
-        tasks: JoinSet::new(),
-        progress: Vec::new(),
-        store: store.clone(),
-        clock: clock.clone(),
-        stop: stop.clone(),
-    };
-    let mut pokes = Vec::new();
-    let mut crons = Vec::new();
-    for EndpointParts { dispatcher, poke } in parts.endpoints {
-        let (name, dispatcher) = (format!("endpoint {}", dispatcher.endpoint()), Arc::new(dispatcher));
-        pokes.push(poke.clone());
-        let (last, stop_attempts) = (dispatcher.clone(), stop.clone());
-        loops.tasks.spawn(async move {
-            stop_attempts.cancelled().await;
-            last.end().await;
-            format!("attempts at {}", last.endpoint())
-        });
-        loops.add(name, HUNG_AFTER, poke, move || {
-            let dispatcher = dispatcher.clone();
-            async move { dispatcher.round().await.map(|round| round.next) }
-        });
-    }
-    for PartnerParts { poller, poke, customer_sync, customer_sync_poke, activity_log } in parts.partners {
-        let (name, poller) = (format!("partner {}", poller.partner.name), Arc::new(poller));
-        pokes.push(poke.clone());
-        let (ending, pokes_turn) = (poller.clone(), poke.clone());
-        let turn = move || {
-            let (poller, poke) = (poller.clone(), pokes_turn.clone());
-            async move { poller.turn(&poke).await.map(|round| round.next) }
-        };
-        let progress = loops.progress(name, HUNG_AFTER);
-        loops.run(progress, poke.clone(), turn, async move { ending.end().await });
-        let (poll_poke, stop_scans) = (poke.clone(), stop.clone());
-        let (name, log) = (format!("activity log of {}", activity_log.name), Arc::new(activity_log));
-        loops.add(name, LIST_HUNG_AFTER, Arc::new(Notify::new()), move || {
-            let (log, poll_poke, stop) = (log.clone(), poll_poke.clone(), stop_scans.clone());
-            async move {
-                let outcome = stop.run_until_cancelled(log.round()).await.unwrap_or(Ok(ScanOutcome::default()))?;
-                if outcome.has_found() {
-                    poll_poke.notify_one();
-                }
-                Ok(outcome.next)
-            }
-        });
-        if customer_sync.synced {
-            crons.push((customer_sync.cron.clone(), customer_sync.zone, customer_sync_poke.clone()));
-            let stop_lists = stop.clone();
-            let (name, customer_sync) = (format!("customer list of {}", customer_sync.name), Arc::new(customer_sync));
-            let progress = loops.progress(name, LIST_HUNG_AFTER);
-            let pages = progress.clone();
-            let round = move || {
-                let (customer_sync, poke, stop, pages) =
-                    (customer_sync.clone(), poke.clone(), stop_lists.clone(), pages.clone());
-                async move {
-                    // A list takes minutes; stopping does not wait for it.
-                    let round = customer_sync.round_with(|_| pages.beat());
-                    let next = stop.run_until_cancelled(round).await.unwrap_or(Ok(None));
-                    poke.notify_one();
-                    next
-                }
-            };
-            loops.run(progress, customer_sync_poke, round, async {});
-        }
-    }
-    let alerts = Arc::new(parts.alerts);
-    let late = alerts.late.clone();
-    loops.add("the operators' alerts".to_owned(), HUNG_AFTER, Arc::new(Notify::new()), move || {
-        let alerts = alerts.clone();
-        async move { alerts.round().await }
-    });
-    let Loops { tasks: mut loops, progress, .. } = loops;
-    let mut scheduler = worker_loop::poke_by_cron(crons).await?;
-    loops.spawn(SignIns::of(&config.partners, clock)?.run(stop.clone()));
-    loops.spawn(poke_on_foreign_writes(store.clone(), pokes, stop.clone()));
-    if let Some(heartbeat) = config.heartbeat.clone() {
-        loops.spawn(heartbeat.beat(progress.clone(), late, store.clone(), stop.clone()));
-    } else {
-        heartbeat::note(store, None).await?;
-    }
-    loops.spawn(manager::watchdog(progress, store.clone(), stop.clone()));
-    loops.spawn(maintain(store.clone(), clock.clone(), config.keep_attempts, stop.clone()));
-    let stop = stop.clone();
-    loops.spawn(async move {
-        stop.cancelled().await;
-        let _ = scheduler.shutdown().await;
-        "the scheduler".to_owned()
-    });
-    Ok(loops)
-}
-
-/// The loops that run, and how far they got.
-struct Loops {
-    tasks: JoinSet<String>,
-    progress: Vec<Arc<Progress>>,
-    store: Store,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
-}
-
-impl Loops {
-    fn add<F>(&mut self, name: String, patience: Duration, poke: Arc<Notify>, round: impl FnMut() -> F + Send + 'static)
-    where
-        F: Future<Output = Result<Option<Timestamp>, store::Error>> + Send,
-    {
-        let progress = self.progress(name, patience);
-        self.run(progress, poke, round, async {});
-    }
-
-    /// The progress of a loop, for the watchdog and the heartbeat.
-    fn progress(&mut self, name: String, patience: Duration) -> Arc<Progress> {
-        let progress = Progress::new(name, patience);
-        self.progress.push(progress.clone());
-        progress
-    }
-
-    /// Runs a loop, and `end` after its last round.
-    fn run<F>(
-        &mut self,
-        progress: Arc<Progress>,
-        poke: Arc<Notify>,
-        mut round: impl FnMut() -> F + Send + 'static,
-        end: impl Future<Output = ()> + Send + 'static,
-    ) where
-        F: Future<Output = Result<Option<Timestamp>, store::Error>> + Send,
-    {
-        let (clock, stop, store) = (self.clock.clone(), self.stop.clone(), self.store.clone());
-        let round = move || {
-            let (running, store) = (round(), store.clone());
-            async move { running.await.inspect_err(|error| store.note_damage(error)) }
-        };
-        self.tasks.spawn(async move {
-            worker_loop::run(progress.clone(), poke, clock, stop, round).await;
-            end.await;
-            progress.name.clone()
-        });
-    }
+    let parts = assemble(config, store, clock, kept).await?;
+    Ok(Loops::start(Prepared::new(config.clone(), parts, kept).await?, store, clock, kept.clone()))
 }
 
 /// Makes the work of a process that died due at once. The caller must hold the lock.
@@ -349,11 +208,8 @@ pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> 
     tx.first_tick(now).await?;
     let polls = tx.recover_polls(now).await?;
     let deliveries = tx.recover_deliveries(now).await?;
-    for endpoint in &config.endpoints {
-        tx.resume_endpoint_if_changed(&endpoint.name, &endpoint.fingerprint(), now).await?;
-    }
-    let endpoints: Vec<_> = config.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
-    tx.note_configured(&endpoints, now).await?;
+    note_config(&mut tx, config, now).await?;
+    tx.note_start(now).await?;
     tx.commit().await?;
     if polls + deliveries > 0 {
         info!(polls, deliveries, "vetwatch was stopped in the middle of its work, and takes it up again");
@@ -361,55 +217,16 @@ pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> 
     Ok(())
 }
 
-/// Pokes all loops after another process has written: a command may have made something due.
-/// Logs when the log of the database becomes large, too.
-async fn poke_on_foreign_writes(store: Store, pokes: Vec<Arc<Notify>>, stop: CancellationToken) -> String {
-    let mut seen = store.data_version().await.ok();
-    let mut log_was_large = false;
-    while stop.run_until_cancelled(tokio::time::sleep(CHECK_WRITES_EVERY)).await.is_some() {
-        let large = store.large_log();
-        match &large {
-            Some(log) if !log_was_large => warn!("{log}"),
-            None if log_was_large => info!("the -wal file beside the database is small again"),
-            _ => {}
-        }
-        log_was_large = large.is_some();
-        match store.data_version().await {
-            Ok(version) if seen != Some(version) => {
-                seen = Some(version);
-                for poke in &pokes {
-                    poke.notify_one();
-                }
-            }
-            Ok(_) => {}
-            Err(error) => debug!(error = &error as &dyn std::error::Error, "cannot see whether others have written"),
-        }
+/// Applies what a configuration says about rows that are there already.
+async fn note_config(tx: &mut WriteTx, config: &Config, now: Timestamp) -> Result<(), store::Error> {
+    tx.recheck_deferred(now).await?;
+    for endpoint in &config.endpoints {
+        tx.resume_endpoint_if_changed(&endpoint.name, &endpoint.fingerprint(), now).await?;
     }
-    "the look at other writers".to_owned()
-}
-
-async fn maintain(store: Store, clock: Arc<dyn Clock>, keep_attempts: Duration, stop: CancellationToken) -> String {
-    let mut maintained_at = clock.now();
-    while stop.run_until_cancelled(tokio::time::sleep(TICK_EVERY)).await.is_some() {
-        let now = clock.now();
-        let work = async {
-            let mut tx = store.begin().await?;
-            tx.tick(now).await?;
-            let is_time = now.since(maintained_at) >= MAINTAIN_EVERY || now < maintained_at;
-            let gone = if is_time { tx.forget_attempts(now.before(keep_attempts)).await? } else { 0 };
-            tx.commit().await?;
-            if is_time {
-                store.maintain().await?;
-                debug!(gone, "old attempts forgotten");
-                maintained_at = now;
-            }
-            Ok::<_, store::Error>(())
-        };
-        if let Err(error) = work.await.inspect_err(|error| store.note_damage(error))
-            && !error.is_busy()
-        {
-            warn!(error = &error as &dyn std::error::Error, "the database could not be maintained_at up");
-        }
+    let endpoints: Vec<_> = config.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+    tx.note_configured(&endpoints, now).await?;
+    if config.heartbeat.is_none() {
+        tx.note_heartbeat(None, now).await?;
     }
-    "housekeeping".to_owned()
+    Ok(())
 }

@@ -11,7 +11,7 @@ pub mod webhook;
 pub use vetwatch_core::retry::{AttemptResult, Outcome, took};
 pub use vetwatch_core::{egress_policy, message, quiet_hours, retry, routing as route};
 
-pub use dispatcher::{Dispatcher, Round};
+pub use dispatcher::{Dispatcher, InFlight, Round};
 pub use outbox::enqueue;
 pub use sender::{Neighbour, Sender};
 

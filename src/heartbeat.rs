@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::Client;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
@@ -26,19 +25,14 @@ pub struct Heartbeat(pub Url);
 impl Heartbeat {
     /// Sends one per minute while every loop completes its rounds, no work is late, and the database can be written to. A
     /// full disk stops it at once.
-    pub(crate) async fn beat(
-        self,
-        progress: Vec<Arc<Progress>>,
-        late: Arc<AtomicBool>,
-        store: Store,
-        stop: CancellationToken,
-    ) -> String {
+    pub(crate) async fn beat(&self, progress: impl Fn() -> Vec<Arc<Progress>>, late: &AtomicBool, store: &Store) {
         let client = client_for_operator_url(&self.0);
         // What is recorded is unknown at the start: the URL may be another one.
         let (mut pause, mut failed) = (FIRST_AFTER, None);
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        loop {
+            tokio::time::sleep(pause).await;
             pause = EVERY;
-            let is_failing = progress.iter().any(|activity| activity.is_stuck() || activity.is_failing());
+            let is_failing = progress().iter().any(|activity| activity.is_stuck() || activity.is_failing());
             if is_failing || late.load(Ordering::Relaxed) || store.waiting_since().is_some() {
                 continue;
             }
@@ -54,12 +48,11 @@ impl Heartbeat {
                 warn!("the heartbeat to {} was not accepted: {why}", origin(&self.0));
             }
             let error = result.err();
-            if let Err(error) = note(&store, error.as_deref()).await {
+            if let Err(error) = note(store, error.as_deref()).await {
                 warn!("whether the heartbeat was accepted could not be recorded: {error}");
                 failed = None;
             }
         }
-        "the heartbeat".to_owned()
     }
 
     /// Sends one, for a person who waits.
@@ -85,8 +78,8 @@ impl Heartbeat {
     }
 }
 
-/// Records whether the heartbeat was accepted, for `status`. Without one there is no error.
-pub(crate) async fn note(store: &Store, error: Option<&str>) -> Result<(), store::Error> {
+/// Records whether the heartbeat was accepted, for `status`.
+async fn note(store: &Store, error: Option<&str>) -> Result<(), store::Error> {
     let mut tx = store.begin().await?;
     tx.note_heartbeat(error, SystemClock.now()).await?;
     tx.commit().await

@@ -8,7 +8,7 @@
 use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -52,9 +52,24 @@ pub enum Error {
 
 #[derive(Debug)]
 pub struct Lock {
-    _by_path: File,
+    by_path: File,
     /// Never closed: closing any descriptor of the database drops SQLite's locks on it.
     database: ManuallyDrop<File>,
+}
+
+impl Lock {
+    /// Writes this process's id into the lock file, for [`daemon`]. Best effort: only `vetwatch reload` needs it.
+    pub fn name_daemon(&self) {
+        let name = format!("{} {}", std::process::id(), process_namespace());
+        if let Err(error) = self.by_path.set_len(0).and_then(|()| self.by_path.write_all_at(name.as_bytes(), 0)) {
+            tracing::warn!("`vetwatch reload` cannot find this daemon: its lock file cannot be written to: {error}");
+        }
+    }
+}
+
+/// Where a process id means the same process: another container has others.
+fn process_namespace() -> String {
+    std::fs::read_link("/proc/self/ns/pid").map(|name| name.display().to_string()).unwrap_or_default()
 }
 
 impl Drop for Lock {
@@ -99,7 +114,8 @@ pub fn take(database: &Path) -> Result<Option<Lock>, Error> {
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => return Ok(None),
         Err(error) => return Err(io::Error::from(error).into()),
     }
-    Ok(Some(Lock { _by_path: file, database }))
+    file.set_len(0)?;
+    Ok(Some(Lock { by_path: file, database }))
 }
 
 /// True if a daemon runs; `None` if this user may not know, or cannot because another program has locked the file.
@@ -114,6 +130,18 @@ pub fn daemon_runs(database: &Path) -> Option<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
         Err(_) => None,
     }
+}
+
+/// The process id of the daemon on a database; `None` if none runs, or this user may not know.
+#[must_use]
+pub fn daemon(database: &Path) -> Option<i32> {
+    if daemon_runs(database) != Some(true) {
+        return None;
+    }
+    // A command that holds the lock leaves it empty.
+    let name = std::fs::read_to_string(path(database)).ok()?;
+    let (id, namespace) = name.split_once(' ')?;
+    id.parse().ok().filter(|id| *id > 0 && namespace == process_namespace())
 }
 
 /// The kind of another process's lock on the byte. Only looks: takes no lock.

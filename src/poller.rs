@@ -63,13 +63,13 @@ pub struct Poller {
     pub clock: Arc<dyn Clock>,
     pub clock_watch: Arc<ClockWatch>,
     /// Customers that held an entry and were understood within the last hour.
-    pub recent_polls: RecentPolls,
+    pub recent_polls: Arc<RecentPolls>,
     /// The reduced rate limit that is stored, in requests per minute; 0 if none.
     pub limit: AtomicU32,
     /// Which class is polled next when the budget is short.
     pub shares: Mutex<Shares>,
     /// The polls in flight in the daemon.
-    pub flight: tokio::sync::Mutex<Flight>,
+    pub flight: Arc<tokio::sync::Mutex<Flight>>,
     /// Poked after a commit that queued something.
     pub outbox: Vec<Arc<Notify>>,
     /// No poll starts once this is cancelled.

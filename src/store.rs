@@ -8,6 +8,7 @@ pub mod alerts;
 pub mod attention;
 mod columns;
 mod completions;
+mod configuration;
 mod departures;
 mod endpoints;
 mod enqueue;
@@ -55,6 +56,7 @@ use tokio::time::timeout;
 use crate::time::Timestamp;
 
 pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, SeenOperation};
+pub use configuration::ConfigurationState;
 pub use customer_sync::{ListState, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
 pub use file::was_deleted;

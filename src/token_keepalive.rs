@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::partner_center::{Budget, Credential, PartnerCenter, PartnerSettings, SetupError};
 use crate::time::{Clock, Timestamp};
 
-const CHECK_EVERY: Duration = Duration::from_hours(1);
 /// A token with less than this to live was unused for a week.
 const RENEW_BELOW: Duration = Duration::from_hours(24 * (90 - 7));
 /// Pause after a failed renewal.
@@ -66,18 +64,6 @@ impl SignIns {
                 }
             }
         }
-    }
-
-    /// Runs until `stop` is cancelled.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> String {
-        if self.users.is_empty() {
-            stop.cancelled().await;
-        }
-        while !stop.is_cancelled() {
-            stop.run_until_cancelled(self.round()).await;
-            stop.run_until_cancelled(tokio::time::sleep(CHECK_EVERY)).await;
-        }
-        "the renewal of sign-ins".to_owned()
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use uuid::Uuid;
 use vetwatch_core::retry::is_logged;
 
 use crate::store;
@@ -128,18 +129,67 @@ pub async fn run<E: std::error::Error + 'static, F: Future<Output = Result<Optio
     }
 }
 
-/// Pokes on a cron schedule. The expressions have seconds.
-pub async fn poke_by_cron(jobs: Vec<(String, Tz, Arc<Notify>)>) -> Result<JobScheduler, JobSchedulerError> {
-    let scheduler = JobScheduler::new().await?;
-    for (cron, zone, poke) in jobs {
-        let job = Job::new_async_tz(cron.as_str(), zone, move |_, _| {
-            poke.notify_one();
-            Box::pin(std::future::ready(()))
-        })?;
-        scheduler.add(job).await?;
+/// Pokes on cron schedules. The expressions have seconds.
+#[derive(Default)]
+pub struct Crons {
+    /// One for the process: what another one leaves behind is not freed.
+    scheduler: Option<JobScheduler>,
+    jobs: Vec<(Cron, Uuid)>,
+}
+
+/// A schedule, its zone, and what it pokes.
+pub type Cron = (String, Tz, Arc<Notify>);
+
+impl Crons {
+    /// Replaces the schedules. After a failure, old ones may go on.
+    ///
+    /// # Errors
+    /// If the scheduler does not take one.
+    pub async fn replace(&mut self, crons: Vec<Cron>) -> Result<(), JobSchedulerError> {
+        let is_same = |(one, zone, poke): &Cron, (other, other_zone, other_poke): &Cron| {
+            one == other && zone == other_zone && Arc::ptr_eq(poke, other_poke)
+        };
+        let scheduler = match &mut self.scheduler {
+            Some(scheduler) => scheduler,
+            none => {
+                let scheduler = none.insert(JobScheduler::new().await?);
+                scheduler.start().await?;
+                scheduler
+            }
+        };
+        for cron in &crons {
+            if self.jobs.iter().any(|(known, _)| is_same(known, cron)) {
+                continue;
+            }
+            let poke = cron.2.clone();
+            let job = Job::new_async_tz(cron.0.as_str(), cron.1, move |_, _| {
+                poke.notify_one();
+                Box::pin(std::future::ready(()))
+            })?;
+            self.jobs.push((cron.clone(), scheduler.add(job).await?));
+        }
+        let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.jobs)
+            .into_iter()
+            .partition(|(known, _)| crons.iter().any(|cron| is_same(known, cron)));
+        self.jobs = stay;
+        for (_, job) in gone {
+            scheduler.remove(&job).await?;
+        }
+        Ok(())
     }
-    scheduler.start().await?;
-    Ok(scheduler)
+
+    /// Ends the scheduler.
+    pub async fn end(&mut self) {
+        if let Some(scheduler) = &mut self.scheduler {
+            let _ = scheduler.shutdown().await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Crons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Crons").field("jobs", &self.jobs).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! outbox, once and on a best-effort basis: its guarantees need the database. Verdicts are never sent this way.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -25,15 +25,16 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Outside {
     pub endpoints: Vec<(String, Channel)>,
     /// Keys of alerts sent and not enqueued since.
-    sent: Mutex<BTreeSet<Key>>,
+    sent: Arc<Mutex<BTreeSet<Key>>>,
     /// Of these, late work, whose end is to be reported.
-    raised: Mutex<Vec<Raised>>,
+    raised: Arc<Mutex<Vec<Raised>>>,
 }
 
 impl Outside {
+    /// The same alerts, sent to these endpoints from now on.
     #[must_use]
-    pub fn of(endpoints: Vec<(String, Channel)>) -> Self {
-        Self { endpoints, sent: Mutex::default(), raised: Mutex::default() }
+    pub fn to(&self, endpoints: Vec<(String, Channel)>) -> Self {
+        Self { endpoints, sent: self.sent.clone(), raised: self.raised.clone() }
     }
 
     /// True if this alert was sent and not enqueued since.

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    check, customers, deliveries, demo, explain, history, login, poll, route, sandbox, status, submit, support_bundle,
-    test_send, validation,
+    check, customers, deliveries, demo, explain, history, init, login, poll, route, sandbox, status, submit,
+    support_bundle, test_send, validation,
 };
 
 /// The configuration's usual path.
@@ -63,9 +63,26 @@ pub enum Command {
     /// A simulated Partner Center, a mailbox and a webhook receiver, and the real daemon between them.
     #[command(after_help = "Examples:\n  vetwatch demo\n  vetwatch demo --duration 20s\n  vetwatch demo --keep ./demo")]
     Demo(demo::Args),
+    /// Ask for what the configuration needs, try it, and write it
+    ///
+    /// Tenant, application, mail server, addresses: each answer is tried at once. Writes the configuration and the files
+    /// of its secrets, sends a test to the operators, and prints what to run next. Every question is an option; what is
+    /// given is not asked, and without a terminal nothing is. No secret is an option's value: options name files, or `-`
+    /// for stdin.
+    #[command(
+        after_help = "Examples:\n  sudo vetwatch init\n  vetwatch init --entra-commands --tenant contoso.onmicrosoft.com\n  \
+                            vetwatch --config ./vetwatch.toml init"
+    )]
+    Init(Box<init::Args>),
     /// Run the daemon in the foreground
     #[command(after_help = "Examples:\n  vetwatch run\n  vetwatch --config ./vetwatch.toml run -v")]
     Run,
+    /// Have the running daemon take over the configuration
+    ///
+    /// Waits for the outcome. The daemon checks all of it first; with any problem the configuration that it runs with
+    /// goes on, every problem is printed, and the exit code is 78.
+    #[command(after_help = "Examples:\n  sudo vetwatch reload\n  sudo vetwatch check && sudo vetwatch reload")]
+    Reload,
     /// Validate the configuration: every problem at once
     #[command(after_help = "Examples:\n  vetwatch check\n  sudo vetwatch check --live")]
     Check(check::Args),

@@ -30,7 +30,7 @@ pub(super) async fn start(context: &Context, poller: &Poller, backoffs: u32, err
     if let Error::Throttled { .. } = error {
         let until = context.now().after(pause(error, backoffs, poller.intervals.in_review));
         let mut tx = poller.store.begin().await?;
-        tx.start_backoff(poller.partner.id, until, &error.to_string()).await?;
+        tx.start_backoff(poller.partner.id, until, &error.to_string(), error.is_throttling()).await?;
         tx.commit().await?;
     }
     Ok(())

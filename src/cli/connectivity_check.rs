@@ -12,11 +12,15 @@ use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure};
 use crate::config::{Config, EndpointKind};
 use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeError};
-use crate::partner_center::{Budget, Error, Expiry, PartnerCenter, PartnerSettings, Proxy, RESOURCE, reach};
+use crate::partner_center::{
+    Budget, Error, Expiry, PartnerCenter, PartnerSettings, Proxy, RESOURCE, reach, tenant_issuer,
+};
 use crate::text;
 
 /// Short, because a person waits.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of one port among several.
+const PORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of customers tried: the first ones may have departed.
 const CUSTOMERS_MAX: usize = 5;
 
@@ -24,7 +28,7 @@ const CUSTOMERS_MAX: usize = 5;
 pub(super) struct Step {
     /// `partner emea`, `mail server smtp.contoso.example:587`
     of: String,
-    /// `proxy`, `dns`, `connection`, `tls`, `token`, `customers`, `qualification`, `rights`, `login`, `heartbeat`
+    /// `proxy`, `dns`, `connection`, `tls`, `tenant`, `token`, `customers`, `qualification`, `rights`, `login`, `heartbeat`
     #[serde(rename = "step")]
     name: String,
     ok: bool,
@@ -33,6 +37,24 @@ pub(super) struct Step {
     #[serde(skip)]
     exit: Exit,
 }
+
+impl Step {
+    pub(super) fn is_ok(&self) -> bool {
+        self.ok
+    }
+
+    /// True if the server's certificate is by an authority that is not known.
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.text.contains("no authority that this machine trusts")
+    }
+
+    /// The issuer of the tenant's tokens, if this step found it.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.text.rsplit_once(ISSUED_BY).map(|(_, issuer)| issuer).filter(|_| self.ok && self.name == "tenant")
+    }
+}
+
+const ISSUED_BY: &str = " issued by ";
 
 /// Runs the steps, shows each one, and returns them all. A failing partner or server does not skip the others.
 pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>, Failure> {
@@ -79,6 +101,38 @@ pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>
     Ok(walk.steps)
 }
 
+/// Tries whether the login server knows the partner's tenant, and shows it.
+pub(super) async fn try_tenant(context: &Context, settings: &PartnerSettings) -> Result<Vec<Step>, Failure> {
+    let mut walk = Checker { context, of: format!("partner {}", settings.name), steps: Vec::new() };
+    let reached = walk.reach(&settings.login_url, settings.proxy.as_ref()).await;
+    let outcome = match reached {
+        Ok(()) => walk.tenant(settings).await,
+        Err(stop) => Err(stop),
+    };
+    walk.end(outcome)
+}
+
+/// Tries one partner, as [`walk`] does.
+pub(super) async fn try_partner(context: &Context, settings: &PartnerSettings) -> Result<Vec<Step>, Failure> {
+    let mut walk = Checker { context, of: format!("partner {}", settings.name), steps: Vec::new() };
+    let outcome = walk.partner(settings).await;
+    walk.end(outcome)
+}
+
+/// True if a mail server answers with this encryption, whether or not it is trusted and takes the login.
+pub(super) async fn is_mail_server(context: &Context, settings: &EmailSettings) -> bool {
+    let channel = EmailChannel::new(settings.clone()).with_clock(context.clock.clone()).with_deadline(PORT_TIMEOUT);
+    channel.probe().await.map_or_else(|error| error.answers, |_| true)
+}
+
+/// Tries one mail server, as [`walk`] does.
+pub(super) async fn try_mail(context: &Context, settings: &EmailSettings) -> Result<Vec<Step>, Failure> {
+    let of = format!("mail server {}:{}", settings.smtp.host, settings.smtp.port);
+    let mut walk = Checker { context, of, steps: Vec::new() };
+    let outcome = walk.mail(settings).await;
+    walk.end(outcome)
+}
+
 /// The endpoints to which only a message would show whether they work.
 pub(super) fn untried(config: &Config) -> impl Iterator<Item = &str> {
     let is_mail = |kind: &EndpointKind| matches!(kind, EndpointKind::Email(_));
@@ -90,6 +144,7 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let failed: Vec<&Step> = steps.iter().filter(|step| !step.ok).collect();
     let Some(first) = failed.first() else { return Ok(Exit::Done) };
     let advice = match first.exit {
+        _ if first.name == "tenant" => "compare the tenant with the overview of your directory in Entra ID",
         Exit::Refused => {
             "the server was reached and refused: check the credential, and the permissions of the application"
         }
@@ -140,6 +195,22 @@ impl Checker<'_> {
         }
         self.steps.push(Step { of: self.of.clone(), name: step.to_owned(), ok, text, exit });
         if ok { Ok(()) } else { Err(Stop::Step) }
+    }
+
+    fn end(self, outcome: Result<(), Stop>) -> Result<Vec<Step>, Failure> {
+        match outcome {
+            Err(Stop::Output(failure)) => Err(failure),
+            // A failure is among the steps.
+            Ok(()) | Err(Stop::Step) => Ok(self.steps),
+        }
+    }
+
+    async fn tenant(&mut self, settings: &PartnerSettings) -> Result<(), Stop> {
+        let PartnerSettings { login_url, tenant, proxy, .. } = settings;
+        let known = tenant_issuer(login_url, tenant, proxy.as_ref(), self.context.clock.clone()).await;
+        let outcome = known.map(|issuer| format!("{tenant} is known; its tokens are{ISSUED_BY}{issuer}"));
+        let exit = |refused| if refused { Exit::Refused } else { Exit::TryAgain };
+        self.note("tenant", outcome.map_err(|(refused, why)| (exit(refused), why)))
     }
 
     async fn partner(&mut self, settings: &PartnerSettings) -> Result<(), Stop> {

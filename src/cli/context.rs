@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::output::Output;
 use crate::cli::{Exit, Failure, privileges, run};
 use crate::config::{Config, CredentialDirs, Problems, PublicConfig};
-use crate::daemon::{self, Parts};
+use crate::daemon::{self, Kept, Parts};
 use crate::instance_lock;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -78,7 +78,8 @@ impl Context {
 
     /// Assembles the daemon's parts; none of them is started.
     pub(super) async fn assemble(&self, config: &Config, store: &Store) -> Result<Parts, Failure> {
-        daemon::assemble(config, store, &self.clock, &CancellationToken::new()).await.map_err(run::failure)
+        let kept = Kept::new(&*self.clock, CancellationToken::new());
+        daemon::assemble(config, store, &self.clock, &kept).await.map_err(run::failure)
     }
 
     /// Closes the database if this command opened it. The last one to close leaves a single file.

@@ -65,7 +65,7 @@ pub(super) async fn demo(context: &Context, args: Args) -> Result<Exit, Failure>
     tokio::select! {
         ended = stage.end() => ended?,
         // A second signal drops the rest, the folder included.
-        () = signals.next() => {}
+        () = signals.end() => {}
     }
     judge(&summary, interrupted)
 }
@@ -114,7 +114,7 @@ impl Run<'_> {
         loop {
             let mut interrupted = tokio::select! {
                 _ = ticks.tick() => false,
-                () = signals.next() => true,
+                () = signals.end() => true,
                 failure = stage.broken() => return Err(failure),
             };
             if interrupted && ending.is_some() {

@@ -11,6 +11,8 @@ use crate::partner_center::Error;
 use crate::store;
 use crate::text;
 
+pub(super) use crate::text::error_chain;
+
 /// The exit codes, on which scripts and service managers rely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -179,21 +181,6 @@ impl From<store::Error> for Failure {
     }
 }
 
-/// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.
-#[must_use]
-pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = error.source();
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,16 +210,5 @@ mod tests {
         assert_eq!(object["error"]["exit_code"], 4);
         assert_eq!(object["error"]["kind"], "not_found");
         assert_eq!(object["error"]["details"][0], "Contoso\u{202e}");
-    }
-
-    #[test]
-    fn a_cause_that_the_error_repeats_is_shown_once() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot open: file is missing")]
-        struct Outer(#[source] Inner);
-        #[derive(Debug, thiserror::Error)]
-        #[error("file is missing")]
-        struct Inner;
-        assert_eq!(error_chain(&Outer(Inner)), "cannot open: file is missing");
     }
 }

@@ -9,8 +9,8 @@ use crate::cli::{Cli, completions};
 
 /// The commands by what they are for, in the order of `--help`.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Try it and set it up", &["demo", "sandbox", "check", "login"]),
-    ("Run it", &["run", "poll"]),
+    ("Try it and set it up", &["demo", "sandbox", "init", "check", "login"]),
+    ("Run it", &["run", "reload", "poll"]),
     ("See what happened", &["status", "history", "explain"]),
     ("Customers and reviews", &["customers", "submit", "validation-codes"]),
     ("Messages", &["route", "test-send", "deliveries"]),

@@ -45,7 +45,7 @@ pub(super) async fn login(context: &Context, args: Args) -> Result<Exit, Failure
     };
     let signed_in = tokio::select! {
         signed_in = signing_in => signed_in?.map_err(failed)?,
-        () = signals.next() => return Err(Failure::new(Exit::Failed, "cancelled; nothing was changed")),
+        () = signals.end() => return Err(Failure::new(Exit::Failed, "cancelled; nothing was changed")),
     };
     say(context, settings, &signed_in)
 }

@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         config = tokio::task::spawn_blocking(move || load_config(&path)) => config.map_err(|panic| {
             Failure::new(Exit::Failed, "cannot read the configuration").because(panic.to_string())
         })??,
-        () = signals.next() => return Ok(Exit::Done),
+        () = signals.end() => return Ok(Exit::Done),
     };
     for warning in &config.warnings {
         tracing::warn!("{warning}");

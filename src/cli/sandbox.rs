@@ -7,9 +7,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::failure::error_chain;
+use crate::cli::mime::DecodedMail;
 use crate::cli::{Context, Exit, Failure, run};
 use crate::daemon::Signals;
+use crate::sandbox::smtp_server::SmtpServer;
 use crate::sandbox::{Bulk, Error, Options, RetryAfter, Sandbox, ThrottleSettings, Window};
+use crate::text;
+
+const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -62,13 +67,32 @@ pub(super) async fn sandbox(context: &Context, args: Args) -> Result<Exit, Failu
     };
     let sandbox = Sandbox::start(options.clone(), context.clock.clone()).await.map_err(failure)?;
     let made = sandbox.add_customers(Bulk { count, in_review: args.in_review, settled: args.settled });
-    say(context, &sandbox, &options, args.client_secret_file.as_deref(), made.len())?;
-    signals.next().await;
+    let mail = SmtpServer::start(context.clock.clone())
+        .await
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start the mail server").because(error.to_string()))?;
+    say(context, &sandbox, &mail, &options, args.client_secret_file.as_deref(), made.len())?;
+    tokio::select! {
+        shown = show_mails(context, &mail) => shown?,
+        () = signals.end() => {}
+    }
     tokio::select! {
         () = sandbox.shutdown() => {}
-        () = signals.next() => {}
+        () = signals.end() => {}
     }
     Ok(Exit::Done)
+}
+
+/// Shows each mail that arrives, for ever.
+async fn show_mails(context: &Context, mail: &SmtpServer) -> Result<(), Failure> {
+    let mut seen = 0;
+    loop {
+        let Ok(arrived) = mail.wait_for_those(seen + 1, FOR_EVER, |mail| mail.acknowledged).await else { continue };
+        for mail in arrived.iter().skip(seen).filter(|_| !context.json) {
+            let subject = DecodedMail::read(&mail.text()).subject;
+            context.out.line(&text::terminal(&format!("mail to {}: {subject}", mail.to.join(", "))))?;
+        }
+        seen = arrived.len();
+    }
 }
 
 fn failure(error: Error) -> Failure {
@@ -94,6 +118,7 @@ fn secret(file: &Path) -> Result<String, Failure> {
 fn say(
     context: &Context,
     sandbox: &Sandbox,
+    mail: &SmtpServer,
     options: &Options,
     secret_file: Option<&Path>,
     count: usize,
@@ -103,6 +128,7 @@ fn say(
     if context.json {
         let mut object = json!({
             "url": url, "tenant": tenant, "client_id": client_id, "control": format!("{url}control"), "customers": count,
+            "mail_server": mail.address(),
         });
         match secret_file {
             Some(file) => object["client_secret_file"] = json!(file),
@@ -121,6 +147,12 @@ fn say(
             format!("\nThe secret in its file:\n  (umask 077; echo {client_secret} > sandbox-secret)\n"),
         )
     };
+    // A shell's word.
+    let quoted = format!("'{}'", file.replace('\'', "'\\''"));
+    let (pipe, given) = match secret_file {
+        Some(_) => (String::new(), quoted),
+        None => (format!("echo {client_secret} | "), "-".to_owned()),
+    };
     let customers = match count {
         0 => "no customers yet".to_owned(),
         1 => "one customer".to_owned(),
@@ -132,7 +164,12 @@ fn say(
         .replace("{client_id}", client_id)
         .replace("{customers}", &customers)
         .replace("{new}", "11111111-2222-4333-8444-555555555555")
-        .replace("{configuration}", &style.heading("For the configuration"))
+        .replace("{mail_host}", &mail.address().ip().to_string())
+        .replace("{mail_port}", &mail.address().port().to_string())
+        .replace("{init}", &style.heading("A configuration for it, in another terminal"))
+        .replace("{pipe}", &pipe)
+        .replace("{given}", &given)
+        .replace("{configuration}", &style.heading("Or into a configuration that there is"))
         .replace("{rehearsal}", &style.heading("To rehearse"))
         .replace("{all}", &style.heading("All that can be done"))
         .replace("{write}", &write)

@@ -10,7 +10,7 @@ use crate::attention::{self, Facts, Need, Reason, look};
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::output::{self, Output};
 use crate::cli::{Context, Exit, Failure};
-use crate::config::PublicConfig;
+use crate::config::{self, PublicConfig};
 use crate::poller::{Every, Watched};
 use crate::store::Store;
 use crate::store::reports::{
@@ -111,7 +111,10 @@ impl Screen {
 }
 
 pub(super) async fn status(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let outline = context.outline()?;
+    let outline = match context.outline() {
+        Ok(outline) => outline,
+        Err(failure) => return Err(and_the_daemon(context, failure).await),
+    };
     if args.watch {
         return watch(context, &outline, &args.who).await;
     }
@@ -122,6 +125,20 @@ pub(super) async fn status(context: &Context, args: Args) -> Result<Exit, Failur
         context.out.write(&screen.text(&context.out, context.now()))?;
     }
     Ok(screen.exit())
+}
+
+/// Adds to a file that cannot be read that the daemon goes on without it.
+async fn and_the_daemon(context: &Context, failure: Failure) -> Failure {
+    let database = config::default_database();
+    if crate::instance_lock::daemon_runs(database) != Some(true) {
+        return failure;
+    }
+    let state = match context.reading_store(database).await {
+        Ok(store) => store.configuration().await.ok().flatten(),
+        Err(_) => None,
+    };
+    let read = state.map(|state| format!(" of {}", state.loaded_at_in_words())).unwrap_or_default();
+    failure.because(format!("the daemon goes on with the configuration{read}, and its next start would fail"))
 }
 
 /// Shows the screen again and again, as much of it as the terminal has lines for.
@@ -205,6 +222,7 @@ async fn overview(
         daemon_running,
         database_held: store.is_held().await,
         large_log: store.large_log(),
+        configuration: store.configuration().await?,
         partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
         customers_failing: unreadable.len(),
         late: lateness.late,

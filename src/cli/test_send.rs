@@ -50,20 +50,43 @@ pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Fai
         Some(name) => vec![known(&config, name)?],
         None => config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect(),
     };
+    let (mut sent, failure) = send_to(context, &config, &names, args.event, args.all).await?;
+    if context.json {
+        context.out.json(&if args.all { json!(sent) } else { sent.remove(0) })?;
+    }
+    failure.map_or(Ok(Exit::Done), Err)
+}
+
+/// Sends a test to each of `names`, as the command does. Returns what became of each, and the failure if one failed.
+pub(super) async fn send(
+    context: &Context,
+    config: &Config,
+    names: &[&str],
+) -> Result<(Vec<serde_json::Value>, Option<Failure>), Failure> {
+    send_to(context, config, names, EventType::Denied, true).await
+}
+
+async fn send_to(
+    context: &Context,
+    config: &Config,
+    names: &[&str],
+    event: EventType,
+    all: bool,
+) -> Result<(Vec<serde_json::Value>, Option<Failure>), Failure> {
     let store = context.store(&config.database).await?;
     // Taken before anything is queued: otherwise a daemon that starts in between would send it as well.
     let held = context::lock(&config.database)?;
     let (mut sent, mut failures) = (Vec::new(), Vec::new());
-    for name in &names {
+    for name in names {
         let by_contacts = config.routes.profiles.get(*name).is_some_and(|way| way.contact == ContactPolicy::Only);
-        if by_contacts && args.all {
+        if by_contacts && all {
             if !context.json {
                 context.out.line(&format!("{name} is not tested: its mails go to the contacts of customers."))?;
             }
             sent.push(json!({"endpoint": name, "outcome": "not tested"}));
             continue;
         }
-        match test(context, &config, &store, held.is_some(), args.event, name).await {
+        match test(context, config, &store, held.is_some(), event, name).await {
             Ok(json) => sent.push(json),
             Err(failure) if names.len() == 1 => return Err(failure),
             Err(failure) => {
@@ -75,16 +98,14 @@ pub(super) async fn test_send(context: &Context, args: Args) -> Result<Exit, Fai
             }
         }
     }
-    if context.json {
-        context.out.json(&if args.all { json!(sent) } else { sent.remove(0) })?;
-    } else if failures.len() < names.len() {
+    if !context.json && failures.len() < names.len() {
         context.out.line("Whether somebody reads it, look there: it is marked as a test.")?;
     }
     // Each was printed when it failed.
-    let Some((exit, _)) = failures.first() else { return Ok(Exit::Done) };
+    let Some((exit, _)) = failures.first() else { return Ok((sent, None)) };
     let count = format!("{} of {} endpoints did not take the test", failures.len(), names.len());
     let failed: Vec<_> = failures.iter().map(|(_, name)| *name).collect();
-    Err(Failure::new(*exit, count).because(failed.join(", ")))
+    Ok((sent, Some(Failure::new(*exit, count).because(failed.join(", ")))))
 }
 
 /// Sends one test and returns its JSON.

@@ -74,6 +74,7 @@ fn holidays(section: &mut Section<'_>, zone: chrono_tz::Tz) -> Option<BTreeSet<N
             return None;
         }
     };
+    section.note_file(KEY, &text);
     let (mut days, mut bad) = (BTreeSet::new(), 0);
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let date = line.split('#').next().unwrap_or_default().trim();

@@ -6,7 +6,8 @@ use chrono::NaiveDate;
 
 use super::section::Section;
 use super::values::{quote, unknown_kind};
-use crate::partner_center::{Certificate, ClientAuth, Credential, TokenFile};
+use super::{address, values};
+use crate::partner_center::{Certificate, ClientAuth, Credential, ManagedIdentity, TokenFile};
 use crate::time::{Clock as _, SystemClock, Timestamp};
 
 /// How an application proves who it is.
@@ -18,13 +19,16 @@ struct Proof {
     read: fn(&mut Section<'_>) -> Option<ClientAuth>,
 }
 
-const PROOFS: [Proof; 3] = [
+const PROOFS: [Proof; 4] = [
     Proof { kind: "client-secret", keys: &["client_secret_file", "client_secret_expires"], read: client_secret },
     Proof { kind: "certificate", keys: &["certificate_file", "private_key_file"], read: certificate },
     Proof { kind: "workload-identity", keys: &["federated_token_file"], read: federated_token },
+    Proof { kind: MANAGED, keys: &["managed_identity_client_id", "imds_url"], read: managed_identity },
 ];
+/// The one kind that needs no key.
+const MANAGED: &str = "managed-identity";
 const USER: &str = "refresh-token";
-const KINDS: &str = "is missing: client-secret, certificate, workload-identity or refresh-token";
+const KINDS: &str = "is missing: client-secret, certificate, workload-identity, managed-identity or refresh-token";
 
 /// Reads a credential. `file` holds the refresh token; `None` if the partner's name is invalid.
 pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
@@ -32,7 +36,7 @@ pub(super) fn read(mut section: Section<'_>, file: Option<TokenFile>) -> Option<
     let kind = kind(&mut section, &kinds)?;
     let Some(proof) = PROOFS.iter().find(|proof| proof.kind == kind) else { return users(section, file) };
     // Without the kind's own key, another one's is the mistake.
-    if given(&section).is_none() {
+    if given(&section).is_none() && kind != MANAGED {
         section.require(&proof.keys[..1]);
     }
     reject(&mut section, kind, kind);
@@ -54,15 +58,17 @@ pub(super) fn read_user(
 }
 
 fn users(mut section: Section<'_>, file: Option<TokenFile>) -> Option<Credential> {
-    let text = "is missing (or certificate_file, or federated_token_file): a refresh token works only for the application \
-                that it was given to, which has to sign in, too";
+    let text = "is missing (or certificate_file, federated_token_file or managed_identity_client_id): a refresh token works \
+                only for the application that it was given to, which has to sign in, too";
     let proof = given_proof(&mut section, text);
     Some(Credential { proof: proof?, user: Some(file?) })
 }
 
 /// Reads an application's credential; the keys show its kind.
 pub(super) fn application(section: &mut Section<'_>) -> Option<ClientAuth> {
-    given_proof(section, "is missing (or certificate_file, or federated_token_file): the application signs in with it")
+    let text = "is missing (or certificate_file, federated_token_file or managed_identity_client_id): the application signs \
+                in with it";
+    given_proof(section, text)
 }
 
 /// Reads the proof whose key is in the section. `missing` is the problem if there is none.
@@ -123,6 +129,34 @@ fn certificate(section: &mut Section<'_>) -> Option<ClientAuth> {
 
 fn federated_token(section: &mut Section<'_>) -> Option<ClientAuth> {
     section.secret_file("federated_token_file").map(|(path, _)| ClientAuth::WorkloadIdentity(path))
+}
+
+fn managed_identity(section: &mut Section<'_>) -> Option<ClientAuth> {
+    let id_given = section.has("managed_identity_client_id");
+    let id = section.parsed("managed_identity_client_id", |text| {
+        let is_guid = uuid::Uuid::try_parse(text).is_ok();
+        let text = text.to_owned();
+        if is_guid { Ok(text) } else { Err(format!("{} is not a client id, which is a GUID", quote(&text))) }
+    });
+    let url_given = section.has("imds_url");
+    let url = section.parsed("imds_url", |text| {
+        let url = values::url(text)?;
+        if address::is_loopback(&url) {
+            return Ok(url);
+        }
+        Err("is only for a stand-in on this machine, in rehearsals and tests; the service itself has one address"
+            .to_owned())
+    });
+    if (id_given && id.is_none()) || (url_given && url.is_none()) {
+        return None;
+    }
+    match ManagedIdentity::new(id.as_deref(), url.as_ref()) {
+        Ok(identity) => Some(ClientAuth::ManagedIdentity(identity)),
+        Err(error) => {
+            section.problem("kind", error.to_string());
+            None
+        }
+    }
 }
 
 /// Reports the keys of every proof but `proof`.

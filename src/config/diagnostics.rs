@@ -1,6 +1,7 @@
 //! Collects all problems of a configuration, so that ten mistakes do not take ten starts.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -91,6 +92,8 @@ pub(super) struct Report {
     /// The paths of all keys that were read, present or not.
     #[cfg(test)]
     pub(super) keys: RefCell<Vec<String>>,
+    /// The digest of each file that was read, by the path of its key.
+    pub(super) files: RefCell<BTreeMap<String, [u8; 32]>>,
     problems: RefCell<Vec<(String, String)>>,
     warnings: RefCell<Vec<(String, String)>>,
 }

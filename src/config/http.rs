@@ -114,7 +114,10 @@ fn network(text: &str) -> Result<IpNet, String> {
 pub(super) fn authorities(section: &mut Section<'_>) -> Option<PathBuf> {
     let path = section.path("ca_file")?;
     match values::read_text(&path, CA_FILE_MAX_BYTES, "certificates") {
-        Ok(text) if holds_certificates(&text) => return Some(path),
+        Ok(text) if holds_certificates(&text) => {
+            section.note_file("ca_file", &text);
+            return Some(path);
+        }
         Ok(_) => section.problem("ca_file", format!("{} contains no certificate in PEM", path.display())),
         Err(problem) => section.problem("ca_file", format!("{} {problem}", path.display())),
     }

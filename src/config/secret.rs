@@ -28,6 +28,8 @@ pub struct CredentialDirs {
     pub service: Option<PathBuf>,
     /// Searched next, for commands beside the service.
     pub fallback: PathBuf,
+    /// Files that are not written yet, by the names in the configuration: `init` tries them first.
+    pub drafts: Vec<(String, SecretString)>,
 }
 
 impl CredentialDirs {
@@ -36,13 +38,13 @@ impl CredentialDirs {
     #[must_use]
     pub fn from_env() -> Self {
         let service = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        Self { service, fallback: Self::FALLBACK.into() }
+        Self { service, fallback: Self::FALLBACK.into(), drafts: Vec::new() }
     }
 
     #[must_use]
     pub fn only(dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
-        Self { service: Some(dir.clone()), fallback: dir }
+        Self { service: Some(dir.clone()), fallback: dir, drafts: Vec::new() }
     }
 
     /// Finds the file. The error says where it was searched, and repeats a relative name only if it looks like one: it
@@ -139,7 +141,11 @@ impl Section<'_> {
     /// As [`Self::secret_text`], with the file's path.
     pub(super) fn secret_file(&mut self, key: &'static str) -> Option<(PathBuf, String)> {
         let name = self.secret_path(key)?;
-        let found = self.context().credentials.find(&name).and_then(|path| {
+        let credentials = self.context().credentials;
+        let draft = credentials.drafts.iter().find(|(draft, _)| *draft == name);
+        let draft = draft.map(|(_, text)| tidy(text.expose_secret()).map(|text| (PathBuf::from(&name), text)));
+        let found = draft.unwrap_or_else(|| {
+            let path = credentials.find(&name)?;
             let text = read(&path).map_err(|problem| {
                 // Only a full path is repeated.
                 let subject = if Path::new(&name).is_absolute() { quote(&name) } else { "the file".into() };
@@ -161,6 +167,7 @@ impl Section<'_> {
                 }
                 // Even if it is invalid, it must not be shown.
                 redact::learn(&text);
+                self.note_file(key, &text);
                 Some((path, text))
             }
             Err(problem) => {
@@ -173,6 +180,10 @@ impl Section<'_> {
 
 fn read(path: &Path) -> Result<String, String> {
     let text = read_text(path, FILE_MAX_BYTES, "a secret")?;
+    tidy(&text)
+}
+
+fn tidy(text: &str) -> Result<String, String> {
     let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
     if text.trim().is_empty() { Err("is empty".into()) } else { Ok(text.into()) }
 }
@@ -183,8 +194,10 @@ mod tests {
 
     #[test]
     fn a_service_without_a_credential_says_which_one_and_how_root_gives_it() {
-        let dirs =
-            CredentialDirs { service: Some("/run/credentials/vetwatch.service".into()), fallback: "/no/such".into() };
+        let dirs = CredentialDirs {
+            service: Some("/run/credentials/vetwatch.service".into()),
+            ..CredentialDirs::only("/no/such")
+        };
         assert_eq!(
             dirs.find("client-secret").unwrap_err(),
             "there is no file \"client-secret\" in /run/credentials/vetwatch.service or in /no/such; write it with (umask \

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::content;
 use super::diagnostics::Report;
 use super::secret::CredentialDirs;
 use super::values::{closest, did_you_mean, duration, plain_path, quote, suggestion};
@@ -57,6 +58,11 @@ impl<'c> Section<'c> {
 
     pub(super) fn warning(&self, key: &str, text: impl Into<String>) {
         self.context.report.warning(join(&self.path, key), text);
+    }
+
+    /// Notes what the file that `key` names holds.
+    pub(super) fn note_file(&self, key: &str, text: &str) {
+        self.context.report.files.borrow_mut().insert(join(&self.path, key), content::of_file(text));
     }
 
     /// Reports missing keys. Call it before they are read.

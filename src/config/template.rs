@@ -23,6 +23,9 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Option<Template>> {
         let source = read_text(&path, FILE_MAX_BYTES, "a template");
         source.map_err(|problem| section.problem("template_file", format!("{} {problem}", path.display()))).ok()
     });
+    if let Some(source) = &source {
+        section.note_file("template_file", source);
+    }
     let content_type = if section.has("content_type") {
         section.parsed("content_type", content_type)
     } else {

@@ -219,7 +219,7 @@ fn the_port_follows_from_the_encryption() {
 fn a_secret_is_searched_in_systemds_directory_first() {
     let desk = Desk::new();
     let service = TempDir::new().unwrap();
-    let dirs = CredentialDirs { service: Some(service.path().into()), fallback: desk.0.path().into() };
+    let dirs = CredentialDirs { service: Some(service.path().into()), ..CredentialDirs::only(desk.0.path()) };
     desk.load(EXAMPLE).unwrap();
     let secret = || {
         let config = Config::load(&desk.path("vetwatch.toml"), &dirs).unwrap();
@@ -362,6 +362,7 @@ fn every_kind_of_credential_is_read() {
             ClientAuth::ClientSecret { ends_at, .. } => format!("secret until {ends_at:?}"),
             ClientAuth::Certificate(certificate) => format!("certificate until {}", certificate.ends_at()),
             ClientAuth::WorkloadIdentity(path) => format!("platform by {}", path.file_name().unwrap().display()),
+            ClientAuth::ManagedIdentity(identity) => format!("{identity:?}"),
         };
         let file = |credential: Option<&Credential>| {
             credential.and_then(|credential| Some(credential.user.as_ref()?.path().display().to_string()))
@@ -392,7 +393,22 @@ fn every_kind_of_credential_is_read() {
             None,
             None,
         ),
+        ("kind = 'managed-identity'".into(), "ManagedIdentity { client_id: None, .. }", None, None),
+        (
+            "kind = 'managed-identity'\nmanaged_identity_client_id = '8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22'\n\
+             imds_url = 'http://127.0.0.1:8765/'"
+                .into(),
+            "ManagedIdentity { client_id: Some(\"8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22\"), .. }",
+            None,
+            None,
+        ),
         ("kind = 'refresh-token'\ncertificate_file = 'both.pem'".into(), &certificate, tokens(), None),
+        (
+            "kind = 'refresh-token'\nmanaged_identity_client_id = '8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22'".into(),
+            "ManagedIdentity { client_id: Some(\"8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22\"), .. }",
+            tokens(),
+            None,
+        ),
         (format!("{secret}\n[partner.user_credential]\nkind = 'refresh-token'"), "secret until None", None, tokens()),
     ] {
         assert_eq!(about(&lines), (proof.to_owned(), file, users), "{lines}");

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::loops::InForce;
 use crate::store::Store;
 use crate::time::Timestamp;
 use crate::worker_loop::Progress;
@@ -21,6 +23,18 @@ const UPDATE_EVERY: Duration = Duration::from_secs(1);
 
 /// Notifies the manager, if there is one. Never blocks.
 pub(super) fn notify(state: &NotifyState<'_>) {
+    send(&format!("{state}\n"));
+}
+
+/// Says that the configuration is being reloaded; [`NotifyState::Ready`] ends it.
+pub(super) fn reloading() {
+    // Both in one message: the manager takes the time for that of the reload.
+    if let Ok(time) = NotifyState::monotonic_usec_now() {
+        send(&format!("{}\n{time}\n", NotifyState::Reloading));
+    }
+}
+
+fn send(message: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -29,7 +43,7 @@ pub(super) fn notify(state: &NotifyState<'_>) {
     let sent = address.and_then(|address| {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        socket.send_to_addr(format!("{state}\n").as_bytes(), &address)
+        socket.send_to_addr(message.as_bytes(), &address)
     });
     // Best effort.
     drop(sent);
@@ -43,28 +57,35 @@ pub(super) fn still_starting() {
 }
 
 /// Sends one sentence for `systemctl status` whenever it changes.
-pub(super) async fn report_status(store: Store, partners: usize, stop: CancellationToken) -> String {
+pub(super) async fn report_status(store: Store, mut in_force: watch::Receiver<Arc<InForce>>, stop: CancellationToken) {
     let (mut usual, mut sent_status, mut counted): (String, String, Option<Instant>) = Default::default();
     let has_manager = std::env::var_os("NOTIFY_SOCKET").is_some();
     while has_manager && !stop.is_cancelled() {
+        let now = in_force.borrow_and_update().clone();
         if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             counted = Some(Instant::now());
             if let Ok((customers, answered)) = store.watching().await {
-                usual = in_words(partners, customers, answered);
+                usual = in_words(now.config.partners.len(), customers, answered);
             }
         }
-        let now = store.waiting_since().map_or_else(
-            || usual.clone(),
-            |since| format!("waits for the database, which another program holds since {} UTC", minute(since)),
-        );
-        if now != sent_status {
-            notify(&NotifyState::Status(&now));
-            sent_status = now;
+        let status = match (store.waiting_since(), &now.refused) {
+            (Some(since), _) => {
+                format!("waits for the database, which another program holds since {} UTC", minute(since))
+            }
+            (None, Some(refused)) => format!("{usual}; {refused}"),
+            (None, None) => usual.clone(),
+        };
+        if status != sent_status {
+            notify(&NotifyState::Status(&status));
+            sent_status = status;
         }
-        stop.run_until_cancelled(sleep(UPDATE_EVERY)).await;
+        tokio::select! {
+            () = sleep(UPDATE_EVERY) => {}
+            _ = in_force.changed() => counted = None,
+            () = stop.cancelled() => {}
+        }
     }
     stop.cancelled().await;
-    "the status".to_owned()
 }
 
 fn in_words(partners: usize, customers: i64, answered: Option<Timestamp>) -> String {
@@ -80,24 +101,29 @@ fn minute(at: Timestamp) -> String {
 }
 
 /// Feeds the watchdog, if there is one.
-pub(super) async fn watchdog(progress: Vec<Arc<Progress>>, store: Store, stop: CancellationToken) -> String {
+pub(super) async fn watchdog(in_force: watch::Receiver<Arc<InForce>>, store: Store, stop: CancellationToken) {
     if let Some(patience) = sd_notify::watchdog_enabled() {
         let feed = || notify(&NotifyState::Watchdog);
         // Waiting for the database is no hang: a restart would wait as well.
         let is_excused = || store.waiting_since().is_some();
-        stop.run_until_cancelled(feed_watchdog(&progress, patience / 4, feed, is_excused)).await;
+        let progress = || in_force.borrow().progress.clone();
+        stop.run_until_cancelled(feed_watchdog(progress, patience / 4, feed, is_excused)).await;
     } else {
         stop.cancelled().await;
     }
-    "the watchdog".to_owned()
 }
 
 /// Feeds while every loop makes progress, or is excused. An independent timer would feed for a process that does nothing
 /// else any more.
-async fn feed_watchdog(progress: &[Arc<Progress>], every: Duration, feed: impl Fn(), is_excused: impl Fn() -> bool) {
+async fn feed_watchdog(
+    progress: impl Fn() -> Vec<Arc<Progress>>,
+    every: Duration,
+    feed: impl Fn(),
+    is_excused: impl Fn() -> bool,
+) {
     loop {
         sleep(every).await;
-        match progress.iter().find(|activity| activity.is_hung()) {
+        match progress().iter().find(|activity| activity.is_hung()) {
             Some(hung) if !is_excused() => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
             _ => feed(),
         }
@@ -143,7 +169,7 @@ mod tests {
         let feed = || {
             times.fetch_add(1, Ordering::Relaxed);
         };
-        let feeding = feed_watchdog(&all, Duration::from_millis(20), feed, || excused);
+        let feeding = feed_watchdog(|| all.clone(), Duration::from_millis(20), feed, || excused);
         let _ = tokio::time::timeout(within, feeding).await;
         stop.cancel();
         times.into_inner()

@@ -8,18 +8,18 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use crate::activity_log::{ActivityLog, ScanInProgress};
-use crate::alerts::{Alerter, Outside};
+use super::kept::{Kept, KeptEndpoint, KeptPartner};
+use crate::activity_log::ActivityLog;
+use crate::alerts::Alerter;
 use crate::calendar::Reminders;
-use crate::clock_watch::ClockWatch;
 use crate::config::{Config, EndpointKind, EndpointSettings};
 use crate::customer_sync::CustomerSync;
 use crate::delivery::chat::ChatChannel;
 use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Dispatcher, Neighbour, Sender, email::EmailChannel, webhook::WebhookChannel};
 use crate::descriptors;
-use crate::partner_center::{Budget, Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
-use crate::poller::{Flight, Poller, RecentPolls, Shares};
+use crate::partner_center::{Credential, Customers, Expiry, PartnerCenter, PartnerSettings};
+use crate::poller::{Poller, Shares};
 use crate::store::Store;
 use crate::time::Clock;
 
@@ -37,27 +37,25 @@ pub struct PartnerParts {
     pub customer_sync: CustomerSync,
     pub customer_sync_poke: Arc<Notify>,
     pub activity_log: ActivityLog,
+    /// Cancelled when the partner leaves the configuration.
+    pub stop: CancellationToken,
 }
 
 #[derive(Debug)]
 pub struct EndpointParts {
     pub dispatcher: Dispatcher,
     pub poke: Arc<Notify>,
+    /// Cancelled when the endpoint leaves the configuration.
+    pub stop: CancellationToken,
 }
 
-/// Builds the parts of a configuration. Once `stop` is cancelled they start nothing new.
-pub async fn assemble(
-    config: &Config,
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    stop: &CancellationToken,
-) -> Result<Parts, Error> {
+/// Builds the parts of a configuration on what is kept of the one before. Once its `stop` is cancelled they start nothing
+/// new.
+pub async fn assemble(config: &Config, store: &Store, clock: &Arc<dyn Clock>, kept: &Kept) -> Result<Parts, Error> {
     let routes = Arc::new(config.routes.clone());
-    let clock_watch = Arc::new(ClockWatch::new(&**clock));
-    let pokes: BTreeMap<String, Arc<Notify>> =
-        config.endpoints.iter().map(|endpoint| (endpoint.name.clone(), Arc::new(Notify::new()))).collect();
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
+        let KeptEndpoint { stop, poke, in_flight } = kept.endpoint(&endpoint.name);
         let sender = Sender {
             endpoint: endpoint.name.clone(),
             channel: channel(&endpoint.kind, clock),
@@ -65,25 +63,24 @@ pub async fn assemble(
             store: store.clone(),
             clock: clock.clone(),
             settings: endpoint.fingerprint(),
-            neighbours: neighbours(config, endpoint, &pokes),
-            stop: stop.clone(),
+            neighbours: neighbours(config, endpoint, kept),
+            stop: kept.stop.clone(),
         };
-        let dispatcher = Dispatcher::new(sender, routes.clone());
-        endpoints.push(EndpointParts { dispatcher, poke: pokes[&endpoint.name].clone() });
+        let dispatcher = Dispatcher::new(sender, routes.clone(), in_flight, stop.clone());
+        endpoints.push(EndpointParts { dispatcher, poke, stop });
     }
     let reminders = Arc::new(config.reminders.clone());
     let outbox: Vec<_> = endpoints.iter().map(|endpoint| endpoint.poke.clone()).collect();
     let mut partners = Vec::new();
     for settings in &config.partners {
-        partners
-            .push(partner(config, settings, store, (clock, &clock_watch), stop, (&routes, &reminders), &outbox).await?);
+        partners.push(partner(config, settings, store, clock, kept, (&routes, &reminders), &outbox).await?);
     }
     let operators = config.endpoints.iter().filter(|endpoint| config.routes.operators.contains(&endpoint.name));
     let outside = operators.map(|endpoint| (endpoint.name.clone(), channel(&endpoint.kind, clock))).collect();
     let alerts = Alerter {
         scope: config.scope(),
-        late: Arc::new(AtomicBool::new(false)),
-        outside: Outside::of(outside),
+        late: kept.late.clone(),
+        outside: kept.outside.to(outside),
         partners: partners.iter().map(|partner| partner.poller.partner.clone()).collect(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.dispatcher.endpoint().to_owned()).collect(),
         credentials: config.partners.iter().map(credentials).collect(),
@@ -95,7 +92,7 @@ pub async fn assemble(
         in_review: config.schedule.in_review,
         store: store.clone(),
         clock: clock.clone(),
-        clock_watch,
+        clock_watch: kept.clock_watch.clone(),
         outbox,
     };
     Ok(Parts { partners, endpoints, alerts })
@@ -111,7 +108,7 @@ pub fn channel(kind: &EndpointKind, clock: &Arc<dyn Clock>) -> Channel {
 }
 
 /// The other endpoints on the same mail server.
-fn neighbours(config: &Config, endpoint: &EndpointSettings, pokes: &BTreeMap<String, Arc<Notify>>) -> Vec<Neighbour> {
+fn neighbours(config: &Config, endpoint: &EndpointSettings, kept: &Kept) -> Vec<Neighbour> {
     let server = |endpoint: &EndpointSettings| match &endpoint.kind {
         EndpointKind::Email(email) => Some((email.smtp.host.to_lowercase(), email.smtp.port)),
         EndpointKind::Webhook(_) | EndpointKind::Chat(_) => None,
@@ -119,10 +116,7 @@ fn neighbours(config: &Config, endpoint: &EndpointSettings, pokes: &BTreeMap<Str
     let own = server(endpoint);
     let others =
         config.endpoints.iter().filter(|other| other.name != endpoint.name && own.is_some() && server(other) == own);
-    let neighbour = |other: &EndpointSettings| {
-        Some(Neighbour { endpoint: other.name.clone(), poke: pokes.get(&other.name)?.clone() })
-    };
-    others.filter_map(neighbour).collect()
+    others.map(|other| Neighbour { endpoint: other.name.clone(), poke: kept.endpoint(&other.name).poke }).collect()
 }
 
 fn credentials(settings: &PartnerSettings) -> Vec<Credential> {
@@ -156,8 +150,8 @@ async fn partner(
     config: &Config,
     settings: &PartnerSettings,
     store: &Store,
-    (clock, clock_watch): (&Arc<dyn Clock>, &Arc<ClockWatch>),
-    stop: &CancellationToken,
+    clock: &Arc<dyn Clock>,
+    kept: &Kept,
     (routes, reminders): (&Arc<Routes>, &Arc<Reminders>),
     outbox: &[Arc<Notify>],
 ) -> Result<PartnerParts, Error> {
@@ -165,8 +159,16 @@ async fn partner(
     let row = tx.partner(&settings.name, clock.now()).await?;
     let limit = tx.reduced_rate_limit(row.id).await?;
     tx.commit().await?;
-    let budget = Arc::new(Budget::per_minute(settings.requests_per_minute).limited_to(limit, clock.now()));
-    let client = Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?);
+    let KeptPartner { stop, poke, customer_sync_poke, budget, flight, recent_polls, scan, client } =
+        kept.partner(&settings.name, settings.requests_per_minute, limit, clock.now());
+    let made_from = config.content.section(&format!("partner \"{}\"", settings.name));
+    let client = match client {
+        Some((before, client)) if Some(&before) == made_from => client,
+        _ => Arc::new(PartnerCenter::new(settings.clone(), budget.clone(), clock.clone())?),
+    };
+    if let Some(made_from) = made_from {
+        kept.keep_client(&settings.name, made_from.clone(), &client);
+    }
     let schedule = &config.schedule;
     let synced = settings.customers == Customers::Synced;
     let customer_sync = CustomerSync {
@@ -193,7 +195,7 @@ async fn partner(
         in_review: schedule.in_review,
         synced,
         reminders: reminders.clone(),
-        in_progress: ScanInProgress::default(),
+        in_progress: scan,
     };
     let poller = Poller {
         partner: row,
@@ -207,19 +209,13 @@ async fn partner(
         reminders: reminders.clone(),
         store: store.clone(),
         clock: clock.clone(),
-        clock_watch: clock_watch.clone(),
-        recent_polls: RecentPolls::default(),
+        clock_watch: kept.clock_watch.clone(),
+        recent_polls,
         limit: AtomicU32::new(limit.unwrap_or(0)),
         shares: Mutex::new(Shares::default()),
-        flight: tokio::sync::Mutex::new(Flight::default()),
+        flight,
         outbox: outbox.to_vec(),
         stop: stop.clone(),
     };
-    Ok(PartnerParts {
-        poller,
-        poke: Arc::new(Notify::new()),
-        customer_sync,
-        customer_sync_poke: Arc::new(Notify::new()),
-        activity_log,
-    })
+    Ok(PartnerParts { poller, poke, customer_sync, customer_sync_poke, activity_log, stop })
 }

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::info;
 
 /// Signals that are caught instead of killing the process.
 #[derive(Debug)]
@@ -13,12 +13,20 @@ pub struct Signals {
     caught: Vec<(Signal, Meaning)>,
     /// The process was started at a terminal.
     at_terminal: bool,
+    /// A reload was asked for, and not begun.
+    reload_asked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    End,
+    Reload,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Meaning {
     End,
-    /// Asks a daemon to reload its configuration, or means that the terminal was closed.
+    /// Asks the daemon to reload its configuration, or means that the terminal was closed.
     HangUp,
     Ignored(libc::c_int),
 }
@@ -45,7 +53,7 @@ impl Signals {
     pub fn of_program() -> io::Result<Self> {
         let ends = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit(), SignalKind::hangup()];
         let caught = ends.into_iter().map(|kind| Ok((signal(kind)?, Meaning::End)));
-        Ok(Self { caught: caught.collect::<io::Result<_>>()?, at_terminal: false })
+        Ok(Self { caught: caught.collect::<io::Result<_>>()?, at_terminal: false, reload_asked: false })
     }
 
     /// For the daemon: it continues after a hang-up, and after every signal not meant to end it.
@@ -59,11 +67,26 @@ impl Signals {
         let nothing = nothing.map(|number| (SignalKind::from_raw(number), Meaning::Ignored(number)));
         let all = ends.chain([(SignalKind::hangup(), Meaning::HangUp)]).chain(nothing);
         let caught = all.map(|(kind, meaning)| Ok((signal(kind)?, meaning))).collect::<io::Result<_>>()?;
-        Ok(Self { caught, at_terminal: io::stdin().is_terminal() })
+        Ok(Self { caught, at_terminal: io::stdin().is_terminal(), reload_asked: false })
     }
 
-    /// Returns when the process is to end. Logs ignored signals until then.
-    pub async fn next(&mut self) {
+    /// Returns when the process is to end. A reload that is asked for meanwhile is kept for [`Self::next`].
+    pub async fn end(&mut self) {
+        while self.wait().await == Asked::Reload {
+            self.reload_asked = true;
+        }
+    }
+
+    /// Returns what the next signal asks for.
+    pub(super) async fn next(&mut self) -> Asked {
+        if std::mem::take(&mut self.reload_asked) {
+            return Asked::Reload;
+        }
+        self.wait().await
+    }
+
+    /// Logs ignored signals.
+    async fn wait(&mut self) -> Asked {
         loop {
             let arrived = std::future::poll_fn(|context| {
                 let mut caught = self.caught.iter_mut();
@@ -72,12 +95,13 @@ impl Signals {
                 arrived.map_or(Poll::Pending, Poll::Ready)
             });
             match arrived.await {
-                Meaning::End => return,
+                Meaning::End => return Asked::End,
                 // The terminal was closed, so this was no daemon.
-                Meaning::HangUp if self.at_terminal && !io::stdin().is_terminal() => return,
-                Meaning::HangUp => warn!(
-                    "SIGHUP: the configuration is not read again while the daemon runs; `systemctl restart vetwatch` does so"
-                ),
+                Meaning::HangUp if self.at_terminal && !io::stdin().is_terminal() => return Asked::End,
+                Meaning::HangUp => {
+                    info!("SIGHUP: the configuration is read again");
+                    return Asked::Reload;
+                }
                 Meaning::Ignored(number) => info!("{} means nothing to vetwatch, which goes on", name(number)),
             }
         }

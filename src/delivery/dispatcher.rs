@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::delivery::Sender;
@@ -34,12 +35,14 @@ pub struct Dispatcher {
     sender: Arc<Sender>,
     /// Their quiet hours defer deliveries at claim time.
     routes: Arc<Routes>,
-    in_flight: Mutex<InFlight>,
+    in_flight: Arc<Mutex<InFlight>>,
+    /// No new attempt begins once this is cancelled.
+    stop: CancellationToken,
 }
 
-/// Open attempts. They outlive a round.
+/// Open attempts. They outlive a round, and the dispatcher: each ends with the settings that it began with.
 #[derive(Debug, Default)]
-struct InFlight {
+pub struct InFlight {
     /// Each task returns its delivery, and whether it was accepted.
     tasks: JoinSet<(i64, bool)>,
     /// When the attempt at each delivery began.
@@ -56,8 +59,8 @@ pub struct Round {
 
 impl Dispatcher {
     #[must_use]
-    pub fn new(sender: Sender, routes: Arc<Routes>) -> Self {
-        Self { sender: Arc::new(sender), routes, in_flight: Mutex::default() }
+    pub fn new(sender: Sender, routes: Arc<Routes>, in_flight: Arc<Mutex<InFlight>>, stop: CancellationToken) -> Self {
+        Self { sender: Arc::new(sender), routes, in_flight, stop }
     }
 
     #[must_use]
@@ -72,7 +75,7 @@ impl Dispatcher {
     pub async fn round(&self) -> Result<Round, store::Error> {
         let mut round = Round::default();
         let mut in_flight = self.in_flight.lock().await;
-        let (began, stop) = (Instant::now(), &self.sender.stop);
+        let (began, stop) = (Instant::now(), &self.stop);
         while round.accepted + round.failed < ROUND_MESSAGES && began.elapsed() < ROUND_TIME && !stop.is_cancelled() {
             let now = self.sender.clock.now();
             round.next = self.next(now).await?;

@@ -127,6 +127,8 @@ pub struct ProbeError {
     text: String,
     /// The server was reached and rejected the login.
     pub at_login: bool,
+    /// A mail server speaks at this port, with this encryption: its certificate or the login is what is wrong.
+    pub answers: bool,
 }
 
 impl EmailChannel {
@@ -184,6 +186,7 @@ impl EmailChannel {
             Ok(Some(_)) => Ok(Some("received for the application".to_owned())),
             Err(failure) => Err(ProbeError {
                 at_login: failure.is_login(),
+                answers: false,
                 text: text::line(&failure.to_string(), AttemptResult::DETAIL_MAX),
             }),
         }
@@ -216,7 +219,11 @@ impl EmailChannel {
             }
             Err(failure) => {
                 let at_login = failure.is_login() || (step == Step::Login && !matches!(failure, Failure::Broken(_)));
-                Err(ProbeError { text: self.failed(step, &failure), at_login })
+                let text = self.failed(step, &failure);
+                // After STARTTLS was accepted, or if there is a certificate to complain about.
+                let spoke_tls = step == Step::Handshake
+                    && (self.settings.smtp.tls == Tls::Starttls || text.contains("certificate"));
+                Err(ProbeError { answers: at_login || spoke_tls, text, at_login })
             }
         }
     }

@@ -42,7 +42,7 @@ pub struct Sender {
     pub settings: String,
     /// Other endpoints on the same mail server.
     pub neighbours: Vec<Neighbour>,
-    /// No new attempt begins once this is cancelled.
+    /// Cancelled when the process stops: then an open attempt has a few seconds left.
     pub stop: CancellationToken,
 }
 

@@ -98,7 +98,7 @@ impl Poller {
         let mut tx = self.store.begin().await?;
         if is_new {
             log_backoff(&self.partner.name, until, error);
-            tx.start_backoff(partner, until, &error.to_string()).await?;
+            tx.start_backoff(partner, until, &error.to_string(), error.is_throttling()).await?;
         } else {
             tx.extend_backoff(partner, until).await?;
         }

@@ -115,6 +115,16 @@ impl WriteTx {
         .await
     }
 
+    /// Probes an endpoint that backs off now: its settings are others.
+    pub async fn probe_now(&mut self, endpoint: &str, now: Timestamp) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "update endpoint set probe_at = min(probe_at, ?2) where name = ?1 and closed_since is not null",
+            endpoint,
+            now.as_millis()
+        ))
+        .await
+    }
+
     /// Records a failure. With `probe_at` the endpoint backs off: from then on one delivery at a time probes it.
     pub async fn endpoint_failed(
         &mut self,

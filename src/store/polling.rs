@@ -328,13 +328,32 @@ impl WriteTx {
         .await
     }
 
-    pub async fn start_backoff(&mut self, partner: PartnerId, until: Timestamp, reason: &str) -> Result<(), Error> {
+    /// `is_throttling` if Partner Center asked for it.
+    pub async fn start_backoff(
+        &mut self,
+        partner: PartnerId,
+        until: Timestamp,
+        reason: &str,
+        is_throttling: bool,
+    ) -> Result<(), Error> {
         self.run(sqlx::query!(
-            "update partner set backoff_until = max(coalesce(backoff_until, 0), ?1), backoff_reason = ?2, backoffs = backoffs + 1
+            "update partner set backoff_until = max(coalesce(backoff_until, 0), ?1), backoff_reason = ?2,
+                                backoff_is_throttling = ?4, backoffs = backoffs + 1
              where id = ?3",
             until.as_millis(),
             reason,
-            partner
+            partner,
+            is_throttling
+        ))
+        .await
+    }
+
+    /// Has a partner that backs off polled now: its settings are others. One that is throttled waits.
+    pub async fn poll_partner_now(&mut self, partner: &str, now: Timestamp) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "update partner set backoff_until = min(backoff_until, ?2) where name = ?1 and backoff_is_throttling = 0",
+            partner,
+            now.as_millis()
         ))
         .await
     }

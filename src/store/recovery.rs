@@ -57,17 +57,20 @@ impl WriteTx {
             now
         ))
         .await?;
-        // Quiet hours may have changed: deferred deliveries are checked again.
-        self.run(sqlx::query!(
-            "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - deferred_until, deferred_until = null
-             where state = 'pending' and respects_quiet_hours = 1 and deferred_until > ?1",
-            now
-        ))
-        .await?;
         // An interrupted probe is repeated as well.
         self.run(sqlx::query!("update endpoint set probe_at = min(probe_at, ?1) where closed_since is not null", now))
             .await?;
         Ok(done)
+    }
+
+    /// Has deferred deliveries checked again: quiet hours may have changed.
+    pub async fn recheck_deferred(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "update delivery set next_attempt_at = ?1, first_due_at = first_due_at + ?1 - deferred_until, deferred_until = null
+             where state = 'pending' and respects_quiet_hours = 1 and deferred_until > ?1",
+            now.as_millis()
+        ))
+        .await
     }
 
     /// Ends an attempt because vetwatch stops: the delivery is due at once, without advancing the retry schedule.

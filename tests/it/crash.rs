@@ -15,7 +15,7 @@ use vetwatch::sandbox::webhook_receiver::{Signature, WebhookAction, WebhookReque
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Timestamp;
 
-use crate::process::{Daemon, DaemonHarness, SOON, eventually, now};
+use crate::process::{Daemon, DaemonHarness, SOON, complaint, eventually, now};
 use crate::world::{plain_text, seconds};
 use reviews::{Reviews, Step, name_of, of_hook, told_by_mail};
 
@@ -93,6 +93,14 @@ async fn killed_while_digests_gather_and_are_sent_it_tells_each_verdict_in_one_o
     );
     let sizes = campaign.run(16, &[Mailed, Random, MailAnswered, Answered]).await;
     assert!(sizes.values().any(|events| *events > 1), "no mail held several verdicts: {sizes:?}");
+}
+
+/// `VETWATCH_RELOADS` reloads, of configurations that differ in intervals, budget and endpoints.
+#[tokio::test(flavor = "multi_thread")]
+async fn reloaded_again_and_again_it_loses_and_repeats_no_verdict() {
+    let reloads =
+        std::env::var("VETWATCH_RELOADS").map_or(30, |count| count.parse().expect("VETWATCH_RELOADS is a number"));
+    Campaign::new(6).await.reload(reloads).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,6 +253,58 @@ impl Campaign {
             .filter_map(|row| row.split_once(" | "))
             .map(|(id, size)| (id.to_owned(), size.parse().unwrap()));
         sizes.collect()
+    }
+
+    /// Reloads about 200 times a minute.
+    async fn reload(mut self, reloads: usize) {
+        let usual = std::fs::read_to_string(&self.town.config).unwrap();
+        let spare = "[[endpoint]]\nname = \"spare\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n\
+                     secret_file = \"signing-secret\"\n\n[[route]]";
+        let variants = [
+            usual.clone(),
+            usual.replace("in_review = \"200ms\"", "in_review = \"150ms\""),
+            usual.replacen("[[route]]", spare, 1),
+            usual.replace("requests_per_minute = 60000", "requests_per_minute = 50000\nmax_in_flight = 4"),
+            usual.replace("schedule = [\"100ms\"]", "schedule = [\"soon\"]"),
+        ];
+        let daemon = self.town.running().await;
+        let memory = |daemon: &Daemon| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
+            let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+            anonymous.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+        };
+        let files = |daemon: &Daemon| std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).map_or(0, Iterator::count);
+        let mut figures = Vec::new();
+        let began = now();
+        for n in 0..reloads {
+            std::fs::write(&self.town.config, &variants[self.rng.usize(..variants.len())]).unwrap();
+            daemon.signal("HUP");
+            if n % 20 == 19 {
+                figures.push((memory(&daemon), files(&daemon)));
+            }
+            let pause = Duration::from_millis(self.rng.u64(..600));
+            tokio::select! {
+                () = self.reviews.go_on(&self.town) => unreachable!("Microsoft never ends"),
+                () = sleep(pause) => {}
+            }
+        }
+        let took = now().since(began).as_secs();
+        std::fs::write(&self.town.config, usual).unwrap();
+        let last = self.town.run_beside(&["reload"]).await;
+        assert!(last.status.success(), "{}", complaint(&last));
+        // What a reload replaces is freed.
+        if let [_, first, .., last] = figures.as_slice() {
+            assert!(last.0 < first.0 + 10_000 && last.1 < first.1 + 20, "{figures:?}");
+        }
+        let steps = self.reviews.end();
+        self.town.until_told(&steps).await;
+        daemon.stop().await;
+        assert_eq!(self.check(&steps, 0).await, 0, "nothing was repeated");
+        eprintln!(
+            "{reloads} reloads in {took} s, {} verdicts and submissions, none lost or repeated; kB and open files, every 20: \
+             {figures:?}",
+            steps.len()
+        );
     }
 
     /// Returns the number of duplicates.

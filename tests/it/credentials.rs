@@ -1,6 +1,7 @@
 //! Every credential: secret, certificate, a platform's token, a user. The sandbox checks what Entra ID checks.
 
 mod connectivity_check;
+mod managed_identity;
 mod proxy;
 mod repeated;
 mod rotation;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use vetwatch::config::{Config, CredentialDirs};
-use vetwatch::daemon;
+use vetwatch::daemon::{self, Kept};
 use vetwatch::partner_center::{
     Budget, Certificate, ClientAuth, Credential, Customers, Error, PartnerCenter, PartnerSettings, RESOURCE, TokenFile,
 };
@@ -258,7 +259,7 @@ async fn several_partners_have_each_their_own_credential_and_none_suffers_from_a
 
     let stop = CancellationToken::new();
     let clock: Arc<dyn Clock> = clock;
-    let parts = daemon::assemble(&config, &store, &clock, &stop).await.unwrap();
+    let parts = daemon::assemble(&config, &store, &clock, &Kept::new(&*clock, stop)).await.unwrap();
     for part in &parts.partners {
         part.poller.round().await.unwrap();
     }

@@ -569,6 +569,20 @@ fn the_summary_has_every_page() {
 }
 
 #[test]
+fn the_installation_page_names_the_packages_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let page = page("docs/install.md");
+    let packages = [
+        format!("vetwatch_{version}-1_amd64.deb"),
+        format!("vetwatch-{version}-1.x86_64.rpm"),
+        format!("vetwatch-{version}-x86_64-linux.tar.gz"),
+    ];
+    for package in packages {
+        assert!(page.contains(&package), "docs/install.md does not name {package}");
+    }
+}
+
+#[test]
 fn the_readme_is_short() {
     assert!(page("README.md").lines().count() <= 150);
 }

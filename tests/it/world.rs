@@ -11,7 +11,7 @@ use sqlx::{Column, ConnectOptions, Connection as _, Row, ValueRef};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use vetwatch::config::{Config, CredentialDirs};
-use vetwatch::daemon::{self, Parts};
+use vetwatch::daemon::{self, Kept, Parts};
 use vetwatch::sandbox::smtp_server::{Mail, SmtpServer};
 use vetwatch::sandbox::webhook_receiver::{Receiver, WebhookRequest};
 use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
@@ -329,7 +329,8 @@ pub(crate) fn nothing_secret_is_in(database: &Path, sandbox: &Sandbox, said: &[u
 
 async fn assemble(config: &Config, store: &Store, clock: &Arc<ManualClock>) -> Parts {
     let clock: Arc<dyn Clock> = clock.clone();
-    daemon::assemble(config, store, &clock, &CancellationToken::new()).await.expect("the parts")
+    let kept = Kept::new(&*clock, CancellationToken::new());
+    daemon::assemble(config, store, &clock, &kept).await.expect("the parts")
 }
 
 pub(crate) fn configuration(

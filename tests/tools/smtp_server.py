@@ -11,7 +11,8 @@ whether TLS was used, who was logged in, and the reply). --script is JSON:
    "data": ["close", "451 4.3.0 later", "hang", null, ...]}   for the first messages; null and the rest: taken
 
 With --xoauth2 FILE the one login is a token (XOAUTH2), as at Exchange Online. FILE is JSON, read at each login:
-  {"user": "vetting@contoso.example", "tokens": ["..."]}      the mailbox, and the tokens that are good now
+  {"user": "vetting@contoso.example", "tokens": ["..."]}      the mailbox, and the tokens that are good now;
+  "tokens": "any" takes every one
 A refused one gets a challenge that says why, and the answer to that must be empty, as the protocol says.
 """
 
@@ -92,6 +93,9 @@ class TokenHandler(Handler):
     async def auth_XOAUTH2(self, server, args):
         good = json.loads(self.good.read_text())
         said = base64.b64decode(args[1], validate=True).decode()
+        begin = f"user={good['user']}\x01auth=Bearer "
+        if good["tokens"] == "any" and said.startswith(begin) and said.endswith("\x01\x01"):
+            return AuthResult(success=True, auth_data=good["user"].encode())
         if said in [f"user={good['user']}\x01auth=Bearer {token}\x01\x01" for token in good["tokens"]]:
             return AuthResult(success=True, auth_data=good["user"].encode())
         why = {"status": "401", "schemes": "bearer", "scope": "https://outlook.office365.com/.default"}

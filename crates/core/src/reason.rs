@@ -66,6 +66,10 @@ reasons! {
         "at once, past the outbox if need be",
         "stop vetwatch, keep the file with its -wal and -shm aside, and put a backup (or what `sqlite3 .recover` saves) in its \
          place";
+    ConfigurationRefused = "configuration_refused", Duration::ZERO, None,
+        "the configuration file was refused at a reload: the one before goes on, and the next start would fail",
+        "not; `vetwatch reload`, the log and `systemctl status` say so",
+        "`vetwatch check` names every problem; correct them, then `vetwatch reload`";
     OutOfDescriptors = "out_of_descriptors", Duration::ZERO, Some(EventType::PartnerFailing),
         "no connection could be made, because the daemon may open no more files",
         "when a partner or an endpoint fails by that",
@@ -102,11 +106,11 @@ reasons! {
     EndpointFailing = "endpoint_failing", minutes(15), Some(EventType::EndpointFailing),
         "an endpoint could not deliver and is only probed, or has answered no message for 15 minutes",
         "after 15 minutes, over another endpoint",
-        "the last answer stands in `status`; mend the server or the login (and restart for that)";
+        "the last answer stands in `status`; mend the server or the login (then `vetwatch reload`)";
     EndpointGone = "endpoint_gone", Duration::ZERO, Some(EventType::EndpointFailing),
         "an endpoint said that it is gone (410), and is paused",
         "at once, over another endpoint",
-        "mend its URL and restart, or `vetwatch deliveries redrive --endpoint NAME`";
+        "mend its URL and `vetwatch reload`, or `vetwatch deliveries redrive --endpoint NAME`";
     MessagesWaiting = "messages_waiting", minutes(15), Some(EventType::EndpointFailing),
         "a message has waited for 15 minutes (quiet hours and digests that gather do not count)",
         "with the endpoint, or with the message once it is given up or waits alone",
@@ -134,7 +138,7 @@ reasons! {
     TemplateFailed = "template_failed", Duration::ZERO, None,
         "an endpoint's template failed on a message within 7 days, and the template is still the same",
         "the message itself was sent, in its built-in form",
-        "`vetwatch deliveries show ID` has the error; correct the template, and restart";
+        "`vetwatch deliveries show ID` has the error; correct the template, then `vetwatch reload`";
     CredentialExpiring = "credential_expiring", Duration::ZERO, Some(EventType::CredentialExpiring),
         "a secret, certificate or refresh token ends within 14 days",
         "30, 14, 7, 3 and 1 days before, and when it has ended",
@@ -142,7 +146,7 @@ reasons! {
     HeartbeatFailing = "heartbeat_failing", minutes(3), None,
         "the dead man's switch has not accepted the heartbeat for 3 minutes",
         "the switch misses it, and raises the alert itself",
-        "`vetwatch check --live` tries it; correct the URL in `heartbeat_url_file`, and restart";
+        "`vetwatch check --live` tries it; correct the URL in `heartbeat_url_file`, then `vetwatch reload`";
 }
 
 /// The reasons as a Markdown table. A test compares it with the README.

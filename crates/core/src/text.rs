@@ -101,6 +101,21 @@ pub fn inert_json(json: &str) -> String {
     inert
 }
 
+/// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -170,5 +185,16 @@ mod tests {
             prop_assert!(!inert.contains(is_harmful));
             prop_assert_eq!(serde_json::from_str::<Vec<String>>(&inert).unwrap(), vec![name]);
         }
+    }
+
+    #[test]
+    fn a_cause_that_the_error_repeats_is_shown_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open: file is missing")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("file is missing")]
+        struct Inner;
+        assert_eq!(error_chain(&Outer(Inner)), "cannot open: file is missing");
     }
 }

@@ -101,6 +101,17 @@ impl Budget {
         Self(Mutex::new(bucket))
     }
 
+    /// Changes the configured limit. What was spent stays spent, and a limit that throttling lowered stays low.
+    pub fn configure(&self, requests: u32, now: Timestamp) {
+        let mut bucket = self.at(now);
+        bucket.configured = i64::from(requests.max(1));
+        let limit = if bucket.stepped_at.is_some() { bucket.limit.min(bucket.configured) } else { bucket.configured };
+        bucket.set_limit(limit);
+        if limit == bucket.configured {
+            bucket.stepped_at = None;
+        }
+    }
+
     /// Restores a limit from before a restart.
     #[must_use]
     pub fn limited_to(self, limit: Option<u32>, now: Timestamp) -> Self {
@@ -325,6 +336,24 @@ mod tests {
         assert_eq!(budget.limit(soon.after(MINUTE * 60)), Some(450));
         assert_eq!(Budget::per_minute(1000).limited_to(Some(50), NOON).limit(NOON), Some(50));
         assert_eq!(Budget::per_minute(40).limited_to(Some(50), NOON).limit(NOON), None);
+    }
+
+    #[test]
+    fn another_limit_gives_nothing_back_and_forgets_no_throttling() {
+        let budget = Budget::per_minute(300);
+        for _ in 0..10 {
+            budget.spend(NOON);
+        }
+        for requests in [600, 300, 6000, 300] {
+            budget.configure(requests, NOON);
+            assert_eq!(budget.available(NOON), 0, "{requests}");
+        }
+        budget.slow_down(NOON);
+        let lowered = budget.limit(NOON);
+        budget.configure(6000, NOON);
+        assert_eq!(budget.limit(NOON), lowered);
+        budget.configure(60, NOON);
+        assert_eq!(budget.limit(NOON), None);
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl Error {
     }
 
     /// True if every other customer of the partner would fail alike now, so that the rest need not be polled.
+    pub fn is_throttling(&self) -> bool {
+        matches!(self, Self::Throttled { .. })
+    }
+
     pub fn affects_partner(&self) -> bool {
         match self {
             Self::Throttled { .. }

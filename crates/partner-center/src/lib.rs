@@ -46,7 +46,8 @@ pub use self::client::{
 pub use self::connectivity::{Stage, reach};
 pub use self::entra::{
     Application, Audience, BROWSER_LIFETIME, BrowserLogin, Certificate, CertificateError, ClientAuth, Credential,
-    CredentialPart, DeviceLogin, Expiry, Prompt, RequestEpoch, SignInError, SignedIn, Token, TokenFile, Tokens, X509,
+    CredentialPart, DeviceLogin, Expiry, ManagedIdentity, Prompt, RequestEpoch, SignInError, SignedIn, Token,
+    TokenFile, Tokens, X509, tenant_issuer,
 };
 pub use self::error::Error;
 pub use self::http::SetupError;

@@ -25,6 +25,8 @@ use self::sign_in::{OfUser, Users};
 use super::errors::Reply;
 use vetwatch_core::time::Timestamp;
 
+/// Of tokens with which an application sends mail.
+const MAIL_RESOURCE: &str = "https://outlook.office365.com";
 /// The resource of tokens for the API.
 pub(super) const RESOURCE: &str = "https://api.partnercenter.microsoft.com";
 /// Entra still issues tokens for it; Partner Center has rejected them since 2025-08-31.
@@ -236,7 +238,7 @@ impl Entra {
             }
         };
         let resource = resource.trim_end_matches('/');
-        if resource != RESOURCE && resource != RETIRED_RESOURCE {
+        if ![RESOURCE, RETIRED_RESOURCE, MAIL_RESOURCE].contains(&resource) {
             return Err(unknown_resource(resource, tenant));
         }
         let endpoint = format!("//{host}/{tenant}/oauth2/{}token", if v2 { "v2.0/" } else { "" });

@@ -29,6 +29,7 @@ mod errors;
 mod fault;
 mod history;
 mod hourly_counts;
+mod imds;
 mod inbox;
 mod listener;
 mod log;

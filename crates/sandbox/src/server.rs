@@ -7,10 +7,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
+use axum::routing::get;
 use tokio::sync::watch;
 
 use super::control;
 use super::engine::{Call, Engine, Pause, Plan};
+use super::imds;
 use super::listener::{ConnectionControl, Disconnect};
 use super::log::{Kind, Progress};
 use super::respond::respond;
@@ -69,7 +71,7 @@ impl Shared {
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     let control = control::router().with_state(Arc::clone(&shared));
-    Router::new().nest("/control", control).fallback(serve).with_state(shared)
+    Router::new().nest("/control", control).route(imds::PATH, get(imds::token)).fallback(serve).with_state(shared)
 }
 
 /// Logs a request as abandoned if it is dropped before it is finished.

@@ -11,18 +11,18 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::error_chain;
 use crate::cli::{Exit, Failure, run};
 use crate::config::{Config, CredentialDirs};
+use crate::daemon::{self, Kept, Loops};
+use crate::instance_lock;
 use crate::sandbox::smtp_server::SmtpServer;
 use crate::sandbox::webhook_receiver::Receiver;
 use crate::sandbox::{Options, Sandbox};
 use crate::store::Store;
 use crate::time::Clock;
-use crate::{daemon, instance_lock};
 
 pub(super) const MAIL_ENDPOINT: &str = "sales-mail";
 pub(super) const HOOK_ENDPOINT: &str = "crm";
@@ -30,7 +30,7 @@ pub(super) const RECIPIENT: &str = "education-sales@adatum.example";
 
 /// The running environment. Dropping it ends everything and removes the folder; [`Stage::end`] does so in order.
 pub(super) struct Stage {
-    loops: JoinSet<String>,
+    loops: Option<Loops>,
     stop: CancellationToken,
     clock: Arc<dyn Clock>,
     pub(super) sandbox: Sandbox,
@@ -38,7 +38,7 @@ pub(super) struct Stage {
     /// True during the scenario's outage.
     mail_is_down: bool,
     pub(super) hook: Receiver,
-    config: Config,
+    config: Arc<Config>,
     pub(super) store: Store,
     _lock: instance_lock::Lock,
     folder: PathBuf,
@@ -118,14 +118,14 @@ impl Stage {
         }
         tx.commit().await?;
         Ok(Self {
-            loops: JoinSet::new(),
+            loops: None,
             stop: CancellationToken::new(),
             clock,
             sandbox,
             mail,
             mail_is_down: false,
             hook,
-            config,
+            config: Arc::new(config),
             store,
             _lock: lock,
             folder,
@@ -135,19 +135,19 @@ impl Stage {
 
     /// Starts the daemon. The customers that exist by now are its baseline.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        let started = daemon::start(&self.config, &self.store, &self.clock, &self.stop).await;
-        self.loops = started.map_err(run::failure)?;
+        let kept = Arc::new(Kept::new(&*self.clock, self.stop.clone()));
+        let started = daemon::start(&self.config, &self.store, &self.clock, &kept).await;
+        self.loops = Some(started.map_err(run::failure)?);
         Ok(())
     }
 
     /// Returns only if the daemon stops by itself: its loops run until they are cancelled.
     pub(super) async fn broken(&mut self) -> Failure {
-        let name = match self.loops.join_next().await {
-            Some(Ok(name)) => name,
-            Some(Err(panic)) => format!("a loop ({panic})"),
-            None => "everything".to_owned(),
+        let name = match &mut self.loops {
+            Some(loops) => loops.broken().await,
+            None => std::future::pending().await,
         };
-        run::failure(daemon::Error::Ended(name))
+        run::failure(daemon::Error::Ended(name.unwrap_or("everything".to_owned())))
     }
 
     pub(super) fn config_path(&self) -> PathBuf {
@@ -181,7 +181,9 @@ impl Stage {
     /// Ends the daemon, then its peers; work in progress may finish. Removes the folder unless it is kept.
     pub(super) async fn end(mut self) -> Result<(), Failure> {
         self.stop.cancel();
-        while self.loops.join_next().await.is_some() {}
+        if let Some(loops) = &mut self.loops {
+            while loops.broken().await.is_some() {}
+        }
         self.store.close().await;
         self.sandbox.shutdown().await;
         // The ports cannot be reserved any longer, and are not needed.

@@ -38,9 +38,9 @@ fn every_line_that_is_no_day_is_reported_with_its_number() {
     let desk = with_holidays("2999-01-01\n25-12-2026\n2026-2-3 # February or March?\n2026-02-30\n");
     let problems = desk.with(ZONE, &file()).unwrap_err().to_string();
     insta::assert_snapshot!(problems, @r#"
-    vetwatch.toml:61: schedule.holidays_file: line 2: 25-12-2026 is not a date such as 2026-12-25
-    vetwatch.toml:61: schedule.holidays_file: line 3: 2026-2-3 is not a date such as 2026-12-25
-    vetwatch.toml:61: schedule.holidays_file: line 4: 2026-02-30 is not a date such as 2026-12-25
+    vetwatch.toml:65: schedule.holidays_file: line 2: 25-12-2026 is not a date such as 2026-12-25
+    vetwatch.toml:65: schedule.holidays_file: line 3: 2026-2-3 is not a date such as 2026-12-25
+    vetwatch.toml:65: schedule.holidays_file: line 4: 2026-02-30 is not a date such as 2026-12-25
     "#);
     let problems = with_holidays(&"x\n".repeat(500)).with(ZONE, &file()).unwrap_err();
     assert_eq!(problems.problems.len(), 11);

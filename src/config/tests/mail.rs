@@ -66,7 +66,7 @@ fn what_is_wrong_with_the_application_of_a_mail_server_is_shown() {
     insta::assert_snapshot!(problems.join("\n"), @r#"
     vetwatch.toml: smtp.office.oauth.tennant: unknown key; did you mean tenant?
     vetwatch.toml: smtp.office.oauth.client_id: is missing
-    vetwatch.toml: smtp.office.oauth.client_secret_file: is missing (or certificate_file, or federated_token_file): the application signs in with it
+    vetwatch.toml: smtp.office.oauth.client_secret_file: is missing (or certificate_file, federated_token_file or managed_identity_client_id): the application signs in with it
     vetwatch.toml: smtp.office.oauth.client_secret: a secret does not belong in this file: put it in a file of its own, and that file's name in client_secret_file
     vetwatch.toml: smtp.office.oauth.certificate_file: stands beside the keys of kind client-secret: delete one of the two
     vetwatch.toml: smtp.office.oauth.login_url: http://login.example/ is not https

@@ -221,7 +221,7 @@ fn a_file_of_another_sort_is_told_as_what_it_is() {
     large: DIR/large is too large for a configuration
     directory: DIR/directory is a directory, not a file
     pipe: DIR/pipe is a pipe or a device, not a file
-    nowhere: DIR/nowhere does not exist: `vetwatch init` writes one; --config FILE or VETWATCH_CONFIG names another
+    nowhere: DIR/nowhere does not exist; `vetwatch init` writes one, and --config FILE or VETWATCH_CONFIG names another
     "#);
 }
 

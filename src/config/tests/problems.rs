@@ -100,7 +100,7 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
 fn a_file_that_is_not_there_is_a_problem_with_its_full_path() {
     let missing = Config::load(Path::new("/no/such/vetwatch.toml"), &CredentialDirs::only("/no/such")).unwrap_err();
     insta::assert_snapshot!(missing, @r#"
-    vetwatch.toml: /no/such/vetwatch.toml does not exist: `vetwatch init` writes one; --config FILE or VETWATCH_CONFIG names another
+    vetwatch.toml: /no/such/vetwatch.toml does not exist; `vetwatch init` writes one, and --config FILE or VETWATCH_CONFIG names another
     "#);
 }
 
@@ -302,6 +302,11 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
         "kind = 'certificate'\ncertificate = 'hunter2'",
         "kind = 'workload-identity'",
         "kind = 'workload-identity'\nfederated_token_file = '/no/such/token'",
+        "kind = 'managed-identity'\nfederated_token_file = 'client-secret'",
+        "kind = 'managed-identity'\nmanaged_identity_client_id = 'vetwatch'",
+        "kind = 'managed-identity'\nimds_url = 'http://169.254.169.254/metadata'",
+        "kind = 'managed-identity'\nimds_url = 'https://imds.contoso.example/'",
+        "kind = 'client-secret'\nclient_secret_file = 'client-secret'\nmanaged_identity_client_id = 'x'",
         "kind = 'refresh-token'",
         "kind = 'refresh-token'\nclient_secret_file = 'client-secret'\ncertificate_file = 'app.pem'",
         "kind = 'client-secret'\nclient_secret_file = 'client-secret'\nclient_secret_expires = '31.1.2027'",
@@ -314,7 +319,7 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     let shown = shown.join("\n");
     assert!(!shown.contains("hunter2"), "{shown}");
     insta::assert_snapshot!(shown, @r#"
-    vetwatch.toml: partner "emea": credential.kind: there is no kind certificat, only client-secret, certificate, workload-identity, refresh-token; did you mean certificate?
+    vetwatch.toml: partner "emea": credential.kind: there is no kind certificat, only client-secret, certificate, workload-identity, managed-identity, refresh-token; did you mean certificate?
     vetwatch.toml: partner "emea": credential.certificate_file: is missing
     vetwatch.toml: partner "emea": credential.client_secret_file: belongs to the kind client-secret, and this is certificate
     vetwatch.toml: partner "emea": credential.private_key_file: the private key and the certificate do not belong together
@@ -324,7 +329,12 @@ fn what_a_credential_lacks_or_has_too_much_of_is_told() {
     vetwatch.toml: partner "emea": credential.certificate: a secret does not belong in this file: put it in a file of its own, and that file's name in certificate_file
     vetwatch.toml: partner "emea": credential.federated_token_file: is missing
     vetwatch.toml: partner "emea": credential.federated_token_file: /no/such/token does not exist
-    vetwatch.toml: partner "emea": credential.client_secret_file: is missing (or certificate_file, or federated_token_file): a refresh token works only for the application that it was given to, which has to sign in, too
+    vetwatch.toml: partner "emea": credential.federated_token_file: belongs to the kind workload-identity, and this is managed-identity
+    vetwatch.toml: partner "emea": credential.managed_identity_client_id: vetwatch is not a client id, which is a GUID
+    vetwatch.toml: partner "emea": credential.imds_url: is only for a stand-in on this machine, in rehearsals and tests; the service itself has one address
+    vetwatch.toml: partner "emea": credential.imds_url: is only for a stand-in on this machine, in rehearsals and tests; the service itself has one address
+    vetwatch.toml: partner "emea": credential.managed_identity_client_id: belongs to the kind managed-identity, and this is client-secret
+    vetwatch.toml: partner "emea": credential.client_secret_file: is missing (or certificate_file, federated_token_file or managed_identity_client_id): a refresh token works only for the application that it was given to, which has to sign in, too
     vetwatch.toml: partner "emea": credential.certificate_file: stands beside the keys of kind client-secret: delete one of the two
     vetwatch.toml: partner "emea": credential.client_secret_expires: 31.1.2027 is not a date such as 2027-01-31
     vetwatch.toml: partner "emea": user_credential.kind: certificate is not a kind for a user: write kind = "refresh-token"

@@ -33,8 +33,13 @@ const ALL_KINDS: &str = "
     credential = { kind = 'refresh-token', certificate_file = 'x', private_key_file = 'x' }
     user_credential = { kind = 'refresh-token', certificate_file = 'x', private_key_file = 'x' }
     [[partner]]
+    credential.kind = 'managed-identity'
+    [[partner]]
     credential = { kind = 'refresh-token', federated_token_file = 'x' }
     user_credential = { kind = 'refresh-token', federated_token_file = 'x' }
+    [[partner]]
+    credential = { kind = 'refresh-token', managed_identity_client_id = 'x' }
+    user_credential = { kind = 'refresh-token', managed_identity_client_id = 'x' }
     [smtp.password]
     username = 'x'
     [smtp.secret.oauth]
@@ -44,6 +49,8 @@ const ALL_KINDS: &str = "
     private_key_file = 'x'
     [smtp.federated.oauth]
     federated_token_file = 'x'
+    [smtp.managed.oauth]
+    managed_identity_client_id = 'x'
     [[endpoint]]
     kind = 'email'
     [[endpoint]]

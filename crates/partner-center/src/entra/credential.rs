@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::certificate::Certificate;
+use super::managed_identity::ManagedIdentity;
 use super::token_file::{TokenFile, is_token};
 use crate::file;
 use vetwatch_core::time::Timestamp;
@@ -35,6 +37,8 @@ pub enum ClientAuth {
     /// The file in which a platform (Kubernetes, …) keeps its token; read for each request, because the platform
     /// replaces it.
     WorkloadIdentity(PathBuf),
+    /// A token of the machine's own identity in Azure, requested for each request.
+    ManagedIdentity(ManagedIdentity),
 }
 
 /// A part of a credential with a known expiry.
@@ -107,7 +111,7 @@ impl ClientAuth {
         let (of, at) = match self {
             Self::ClientSecret { ends_at, .. } => (CredentialPart::ClientSecret, (*ends_at)?),
             Self::Certificate(certificate) => (CredentialPart::Certificate, certificate.ends_at()),
-            Self::WorkloadIdentity(_) => return None,
+            Self::WorkloadIdentity(_) | Self::ManagedIdentity(_) => return None,
         };
         Some(Expiry { of, at })
     }
@@ -116,7 +120,7 @@ impl ClientAuth {
     pub(super) fn secret(&self) -> Option<&str> {
         match self {
             Self::ClientSecret { secret, .. } => Some(secret.expose_secret()),
-            Self::Certificate(_) | Self::WorkloadIdentity(_) => None,
+            Self::Certificate(_) | Self::WorkloadIdentity(_) | Self::ManagedIdentity(_) => None,
         }
     }
 
@@ -129,6 +133,7 @@ impl ClientAuth {
         client_id: &str,
         endpoint: &Url,
         now: Timestamp,
+        until: Instant,
     ) -> Result<Vec<(&'static str, Cow<'_, str>)>, String> {
         let assertion = match self {
             Self::ClientSecret { secret, .. } => {
@@ -138,6 +143,7 @@ impl ClientAuth {
                 .assertion(client_id, endpoint.as_str(), now)
                 .ok_or("the system has no random numbers to sign with")?,
             Self::WorkloadIdentity(path) => federated_token(path).await?,
+            Self::ManagedIdentity(identity) => identity.token(endpoint, until).await?,
         };
         Ok(vec![ASSERTION, ("client_assertion", Cow::Owned(assertion))])
     }

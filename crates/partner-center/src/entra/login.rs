@@ -110,7 +110,8 @@ impl Login {
     }
 
     async fn grant_at(&self, endpoint: &Url, form: &[(&str, &str)], until: Instant) -> Result<TokenGrant, TokenDenied> {
-        let proof = self.proof.fields(&self.client_id, endpoint, self.http.now()).await.map_err(TokenDenied::failed)?;
+        let proof = self.proof.fields(&self.client_id, endpoint, self.http.now(), until).await;
+        let proof = proof.map_err(TokenDenied::failed)?;
         let proof: Vec<(&str, &str)> = proof.iter().map(|(name, value)| (*name, Cow::as_ref(value))).collect();
         let reply = self.post(endpoint, &[form, &proof].concat(), until).await?;
         read(&reply).ok_or_else(|| TokenDenied::failed("the login server's answer is not a token"))

@@ -1,0 +1,104 @@
+//! `vetwatch reload`: has the daemon take over the configuration, and waits for the outcome.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::cli::{Context, Exit, Failure};
+use crate::config;
+use crate::instance_lock;
+use crate::store::{ConfigurationState, Store};
+
+/// Less than the service manager waits.
+const MAX_WAIT: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub(super) async fn reload(context: &Context) -> Result<Exit, Failure> {
+    let (database, unusable) = match context.outline() {
+        Ok(outline) => (outline.database, None),
+        // The daemon is told all the same: it says in `status` and to the service manager that the file is refused.
+        Err(failure) => (config::default_database().to_owned(), Some(failure)),
+    };
+    match ask(context, &database).await {
+        Ok(state) => report(context, &state),
+        Err(failure) => Err(unusable.unwrap_or(failure)),
+    }
+}
+
+/// Asks the daemon, and returns its state after the reload.
+async fn ask(context: &Context, database: &Path) -> Result<ConfigurationState, Failure> {
+    let failed = |why: &str| Failure::new(Exit::Failed, "cannot reload the configuration").because(why);
+    let store = context.reading_store(database).await?;
+    let daemon = instance_lock::daemon(database).ok_or_else(|| match instance_lock::daemon_runs(database) {
+        Some(false) => failed(&format!("no daemon runs on {}", database.display()))
+            .advise("`systemctl start vetwatch` starts it with the configuration as it is"),
+        Some(true) => failed(
+            "the daemon cannot be found: it starts just now, it runs in another container, this user may not know its \
+             process id, or another command holds its lock",
+        )
+        .advise("run the command where the daemon runs, as root or as the daemon's user"),
+        None => failed("this user may not know whether a daemon runs").advise("run the command as root"),
+    })?;
+    // Read before the daemon is asked: its reload may be another one's by then.
+    let begun = state(&store, database).await?.begun;
+    kill(Pid::from_raw(daemon), Signal::SIGHUP).map_err(|error| {
+        failed(&format!("process {daemon} cannot be signalled: {error}"))
+            .advise("run the command as root, or as the daemon's user")
+    })?;
+    let asked_at = Instant::now();
+    while asked_at.elapsed() < MAX_WAIT {
+        let now = state(&store, database).await?;
+        if now.ended > begun {
+            return Ok(now);
+        }
+        if instance_lock::daemon(database).is_some_and(|found| found != daemon)
+            || instance_lock::daemon_runs(database) == Some(false)
+        {
+            return Err(failed("the daemon ended before it had reloaded")
+                .advise("`journalctl -u vetwatch` says why; its next start reads the configuration anew"));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    let why = format!("the daemon has not answered for {}", humantime::format_duration(MAX_WAIT));
+    Err(Failure::new(Exit::TryAgain, "the reload has not ended").because(why).advise(
+        "it goes on: `journalctl -u vetwatch` has the outcome. While the database cannot be written to, nothing is reloaded",
+    ))
+}
+
+async fn state(store: &Store, database: &Path) -> Result<ConfigurationState, Failure> {
+    store.read_newest_rows().await?;
+    store.configuration().await?.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("no daemon has run on {} yet", database.display()))
+            .advise("`systemctl start vetwatch`")
+    })
+}
+
+fn report(context: &Context, state: &ConfigurationState) -> Result<Exit, Failure> {
+    if state.refused_at.is_some() {
+        let file: PathBuf = context.config_path.clone();
+        return Err(Failure::new(Exit::Configuration, format!("the daemon refused {}", file.display()))
+            .because(format!("the configuration of {} goes on", state.loaded_at_in_words()))
+            .listing(state.lines.iter().cloned())
+            .advise("correct it, then `vetwatch reload` again; `vetwatch check` tries it without the daemon"));
+    }
+    if context.json {
+        context.out.json(&json!({ "loaded_at": state.loaded_at, "changes": state.lines }))?;
+        return Ok(Exit::Done);
+    }
+    let mut text = match state.lines.len() {
+        0 => "reloaded: nothing has changed\n".to_owned(),
+        1 => "reloaded, with 1 change:\n".to_owned(),
+        n => format!("reloaded, with {n} changes:\n"),
+    };
+    for line in &state.lines {
+        text.push_str("  ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    context.out.write(&text)?;
+    Ok(Exit::Done)
+}
