@@ -1,6 +1,9 @@
 -- The schema. Times are integer milliseconds since 1970 UTC. People read the views at the end; the tables may change.
 -- No secret is ever stored: people copy this file.
 
+-- In the file's header: this is a database of vetwatch ("vetw").
+pragma application_id = 1986360439;
+
 -- A Partner Center tenant of the configuration.
 create table partner (
     id integer primary key,
@@ -434,7 +437,16 @@ create table daemon (
     clock_set_at integer,
     -- The heartbeat was not accepted: since when, and why.
     heartbeat_failing_since integer,
-    heartbeat_error text
+    heartbeat_error text,
+    -- The last backup of `[backup]`: when, which file, its size. Since when none succeeds, and why.
+    backup_at integer,
+    backup_file text,
+    backup_bytes integer,
+    backup_failing_since integer,
+    backup_error text,
+    -- This database was restored from a backup: when, and until when the backup knows what happened.
+    restored_at integer,
+    restored_until integer
 ) strict;
 
 -- One row: the configuration of the daemon.

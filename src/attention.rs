@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono_tz::{Tz, UTC};
 use serde::Serialize;
 
+use crate::config::short_duration;
 use crate::delivery::message::time_format;
 use crate::schedule::Intervals;
 use crate::schedule::PollClass;
@@ -75,6 +76,8 @@ pub struct Late {
     pub since: Timestamp,
     /// How often such a customer is polled.
     pub interval: Option<Duration>,
+    /// Why a backup failed.
+    pub why: Option<String>,
 }
 
 /// Since when the oldest due customer waits, if for more than twice its interval, and that interval. Time before
@@ -310,9 +313,13 @@ impl Late {
                 )
             }
             (Reason::DeliveryLate, _) => format!("A message to {about} has been due for {waited} and was not tried"),
+            (Reason::BackupFailed, _) => {
+                let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("No backup has been made since {}{why}", time_format::with_utc(self.since, zone))
+            }
             (_, interval) => format!(
                 "Customers of {about} are polled late: the oldest has been due for {waited}, at an interval of {}",
-                humantime::format_duration(interval.unwrap_or_default())
+                short_duration(interval.unwrap_or_default())
             ),
         }
     }

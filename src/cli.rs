@@ -5,6 +5,7 @@
 
 mod args;
 mod backoff;
+mod backup;
 pub(crate) mod check; // the configuration's tests look for secrets in its summary
 mod context;
 mod customers;
@@ -133,6 +134,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Explain(args) => explain::explain(context, args).await,
         Command::TestSend(args) => test_send::test_send(context, args).await,
         Command::Deliveries(command) => deliveries::deliveries(context, command).await,
+        Command::Backup(args) => backup::backup(context, args).await,
+        Command::Restore(args) => backup::restore(context, args).await,
         Command::SupportBundle(args) => support_bundle::write(context, &args).await,
         Command::Completions { shell } => completions::completions(context, shell),
         Command::Man { directory } => manual::man(context, &directory),

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::attention::look::Scope;
+use crate::backup;
 use crate::calendar::{Calendar, Reminders};
 use crate::delivery::chat::ChatSettings;
 use crate::delivery::email::{self, EmailSettings};
@@ -44,7 +45,7 @@ pub use diagnostics::{Problem, Problems};
 pub use places::Places;
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
-pub(crate) use values::{closest, current_name, duration};
+pub(crate) use values::{closest, current_name, duration, short_duration};
 
 use diagnostics::Report;
 use section::{Context, Section};
@@ -82,6 +83,8 @@ pub struct Config {
     pub web: Option<SocketAddr>,
     /// How long the details of delivery attempts are kept.
     pub keep_attempts: Duration,
+    /// Where the daemon's backups go.
+    pub backup: Option<backup::Settings>,
     /// Allowed but probably not meant; `check` shows them.
     pub warnings: Vec<Problem>,
     /// Where each key stands in the file.
@@ -175,6 +178,7 @@ impl Config {
             partners: self.partner_names(),
             endpoints: self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
             intervals: self.schedule.intervals(),
+            backup: self.backup.as_ref().map(|backup| backup.times.clone()),
         }
     }
 
@@ -227,6 +231,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let retry = schedule::retries(root.section("retry"));
     let web = web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));
+    let backup = schedule::backup(&mut root, schedule.timezone, database.as_deref(), partners.loopback);
     Some(Config {
         database: database?,
         partners: partners.settings,
@@ -239,6 +244,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         heartbeat,
         web,
         keep_attempts,
+        backup,
         warnings: Vec::new(),
         places: Places::default(),
         content: Content::default(),

@@ -34,6 +34,7 @@ pub use signals::Signals;
 
 /// Work in flight has timeouts of its own; the service manager kills after 90 s.
 const MAX_SHUTDOWN: Duration = Duration::from_secs(85);
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -177,8 +178,8 @@ async fn start_up(config: Config, clock: Arc<dyn Clock>, kept: Arc<Kept>) -> Res
 pub fn new_database_warning(database: &Path) -> String {
     format!(
         "the database {} is not there, though vetwatch has run on it: was it deleted? It begins anew: the first look at \
-         each customer is silent, and who was added by hand is forgotten. To go on with a copy, stop vetwatch and put the \
-         copy in its place",
+         each customer is silent, and who was added by hand is forgotten. To go on with a backup, stop vetwatch and \
+         `vetwatch restore FILE`",
         database.display()
     )
 }
@@ -204,6 +205,9 @@ pub async fn start(
 /// Makes the work of a process that died due at once. The caller must hold the lock.
 pub async fn recover(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> Result<(), Error> {
     let now = clock.now();
+    if let Some(restored) = store.newly_restored().await? {
+        warn!("{restored}");
+    }
     let mut tx = store.begin().await?;
     tx.first_tick(now).await?;
     let polls = tx.recover_polls(now).await?;

@@ -68,6 +68,8 @@ pub mod attention;
 pub mod alerts;
 pub mod delivery;
 // Assembly.
+pub mod backup;
+pub mod integrity;
 pub mod config;
 pub mod clock_watch;
 pub mod descriptors;

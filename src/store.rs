@@ -6,9 +6,11 @@
 mod activity_log;
 pub mod alerts;
 pub mod attention;
+pub mod backup;
 mod columns;
 mod completions;
 mod configuration;
+pub mod copy;
 mod departures;
 mod endpoints;
 mod enqueue;
@@ -45,13 +47,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 use tokio::time::timeout;
+use tracing::info;
 
 use crate::time::Timestamp;
 
@@ -59,6 +62,7 @@ pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, Se
 pub use configuration::ConfigurationState;
 pub use customer_sync::{ListState, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
+pub(crate) use file::sibling_path;
 pub use file::was_deleted;
 pub use held::LargeLog;
 pub use ids::{CustomerId, PartnerId};
@@ -86,6 +90,31 @@ pub enum Error {
         "the database {path} was written by an older vetwatch; start the daemon once, or run the command as the service's user"
     )]
     Older { path: PathBuf },
+    #[error("{} is no SQLite database: another program has written over it, or it is another file", path.display())]
+    NotADatabase { path: PathBuf },
+    #[error("{} is no database of vetwatch", path.display())]
+    NotVetwatch { path: PathBuf },
+    #[error("{} is a copy for readers (`--for-readers`), which lacks what the daemon needs", path.display())]
+    ForReaders { path: PathBuf },
+    #[error("{} was written by a newer vetwatch", path.display())]
+    Newer { path: PathBuf },
+    #[error("{} is damaged: {found}", path.display())]
+    Unsound { path: PathBuf, found: String },
+    #[error("it was ended before it was complete")]
+    Interrupted,
+    /// The copy before a migration.
+    #[error("the database {} cannot be copied before its tables are brought up to date; nothing was changed", path.display())]
+    CopyBefore { path: PathBuf, source: Box<Error> },
+    #[error("no backup can be written to {}: {why}", path.display())]
+    Target { path: PathBuf, why: String },
+    #[error("{} cannot be restored: {why}", path.display())]
+    Source { path: PathBuf, why: String },
+    #[error("another program has the database {} open", path.display())]
+    InUse { path: PathBuf },
+    #[error("cannot {what} {}", path.display())]
+    File { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{needed} MB are needed in {}, and {free} MB are free", directory.display())]
+    NoRoom { directory: PathBuf, needed: u64, free: u64 },
     /// A statement failed.
     #[error("{} ({})", cannot(action.as_ref(), "use the database"), place(at))]
     Sqlite { action: Option<String>, at: &'static Location<'static>, source: sqlx::Error },
@@ -204,7 +233,7 @@ impl Error {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         // SQLITE_CORRUPT and SQLITE_NOTADB.
-        matches!(self.result_code(), Some(11 | 26))
+        matches!(self, Self::NotADatabase { .. } | Self::Unsound { .. }) || matches!(self.result_code(), Some(11 | 26))
     }
 
     /// SQLite's result code; extended codes share its low byte.
@@ -232,6 +261,8 @@ pub struct Store {
     waiting: Arc<held::Waiting>,
     /// When this process first found damage.
     damage: Arc<OnceLock<Timestamp>>,
+    /// The last process that wrote left no log.
+    ended_in_order: bool,
 }
 
 impl Store {
@@ -240,6 +271,10 @@ impl Store {
     /// # Errors
     /// [`Error::Held`] if another program holds it for longer than ten seconds.
     pub async fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, &sqlx::migrate!()).await.map_err(|error| error.of_file(path))
+    }
+
+    async fn open_with(path: &Path, migrator: &Migrator) -> Result<Self, Error> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
         let wait = held::Wait::begin(path);
         // Two processes may start at once on a new file; only one may create the tables.
@@ -255,6 +290,7 @@ impl Store {
         }
         // Fails early with a clear error; SQLite would open the file read-only and fail at the first write.
         nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(|error| failed(error.into()))?;
+        let ended_in_order = !sibling_path(path, "-wal").metadata().is_ok_and(|log| log.len() > 0);
         let is_new = std::fs::metadata(path).map_err(failed)?.len() == 0;
         let mut options = SqliteConnectOptions::new()
             .filename(path)
@@ -284,8 +320,11 @@ impl Store {
         };
         let write = loop {
             let write = async {
+                if !is_new {
+                    copy_before_migration(path, migrator).await?;
+                }
                 let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
-                sqlx::migrate!().run(&write).await.map_err(|error| match error {
+                migrator.run(&write).await.map_err(|error| match error {
                     // Neither newer nor damaged: the database is locked, or the disk is full.
                     MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
                         doing("bring the tables up to date")(error)
@@ -307,11 +346,23 @@ impl Store {
         let read = pool(2).connect_lazy_with(read_options(path));
         let opened = Some(Arc::new(file::Opened::at(path).map_err(failed)?));
         drop(turn);
-        Ok(Self { write, read, path: path.into(), opened, waiting: Arc::default(), damage: Arc::default() })
+        Ok(Self {
+            write,
+            read,
+            path: path.into(),
+            opened,
+            waiting: Arc::default(),
+            damage: Arc::default(),
+            ended_in_order,
+        })
     }
 
     /// Opens an existing file read-only. Creates nothing and waits for no lock.
     pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
+        Self::open_reading(path).await.map_err(|error| error.of_file(path))
+    }
+
+    async fn open_reading(path: &Path) -> Result<Self, Error> {
         let pool = || SqlitePoolOptions::new().max_connections(2);
         let read = pool().connect_with(read_options(path)).await?;
         let found = sqlx::query_as::<_, (i64, Vec<u8>)>("select version, checksum from _sqlx_migrations");
@@ -329,12 +380,26 @@ impl Store {
         }
         // A separate, unused pool: `close_connections` closes the writer while it holds a reader.
         let write = pool().connect_lazy_with(read_options(path));
-        Ok(Self { write, read, path: path.into(), opened: None, waiting: Arc::default(), damage: Arc::default() })
+        Ok(Self {
+            write,
+            read,
+            path: path.into(),
+            opened: None,
+            waiting: Arc::default(),
+            damage: Arc::default(),
+            ended_in_order: true,
+        })
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// False if the process that wrote last was killed, or could not take its log into the file.
+    #[must_use]
+    pub fn ended_in_order(&self) -> bool {
+        self.ended_in_order
     }
 
     /// The version of SQLite that is linked in.
@@ -395,6 +460,27 @@ impl Store {
         // On a timeout the process ends anyway; nothing committed is lost by that.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
+}
+
+/// Copies a database whose tables will be changed, beside it: `vetwatch.db.schema-1`. The copy of the version before is
+/// deleted then.
+///
+/// # Errors
+/// [`Error::CopyBefore`]: without a copy nothing is changed.
+async fn copy_before_migration(path: &Path, migrator: &Migrator) -> Result<(), Error> {
+    let Some(version) = copy::outdated(path, migrator).await? else { return Ok(()) };
+    let target = sibling_path(path, &format!(".schema-{version}"));
+    let copied = backup::write(path, &target, backup::Purpose::Restore, || true).await;
+    let copied = copied.map_err(|source| match source {
+        source if source.is_busy() => source,
+        source => Error::CopyBefore { path: path.to_owned(), source: Box::new(source) },
+    })?;
+    info!("the database is brought up to date; a copy of what it was before is in {}", copied.file.display());
+    for older in 1..version {
+        // There is none of most versions.
+        let _ = std::fs::remove_file(sibling_path(path, &format!(".schema-{older}")));
+    }
+    Ok(())
 }
 
 fn read_options(path: &Path) -> SqliteConnectOptions {
@@ -493,5 +579,57 @@ mod tests {
         assert!(tx.partner("emea", Timestamp::from_millis(0)).await.is_err());
         drop(tx);
         store.close().await;
+    }
+
+    /// The migrations, and one that no version has yet.
+    fn next_version() -> Migrator {
+        let mut migrator = sqlx::migrate!();
+        let sql = sqlx::SqlStr::from_static("alter table daemon add column next integer");
+        let kind = sqlx::migrate::MigrationType::Simple;
+        migrator.migrations.to_mut().push(sqlx::migrate::Migration::new(2, "next".into(), kind, sql, false));
+        migrator
+    }
+
+    #[tokio::test]
+    async fn a_database_is_copied_before_its_tables_change_and_left_alone_if_it_cannot_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vetwatch.db");
+        let copy = directory.path().join("vetwatch.db.schema-1");
+        let store = Store::open(&path).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        tx.partner("emea", Timestamp::from_millis(1)).await.unwrap();
+        tx.commit().await.unwrap();
+        store.close().await;
+        assert!(!copy.exists());
+
+        // Something is in the way: nothing is changed.
+        std::fs::create_dir(&copy).unwrap();
+        let error = Store::open_with(&path, &next_version()).await.unwrap_err();
+        assert!(matches!(error, Error::CopyBefore { .. }), "{error}");
+        std::fs::remove_dir(&copy).unwrap();
+        Store::open(&path).await.unwrap().close().await;
+
+        let store = Store::open_with(&path, &next_version()).await.unwrap();
+        let next: Option<i64> =
+            sqlx::query_scalar("select next from daemon").fetch_optional(&store.read).await.unwrap();
+        assert_eq!(next, None);
+        store.close().await;
+        let old = Store::open_to_read(&copy).await.unwrap();
+        assert_eq!(old.partner_names().await.unwrap(), ["emea"]);
+        old.close().await;
+        let made = copy.metadata().unwrap().modified().unwrap();
+        Store::open_with(&path, &next_version()).await.unwrap().close().await;
+        assert_eq!(copy.metadata().unwrap().modified().unwrap(), made, "once");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_database_is_said_in_our_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vetwatch.db");
+        std::fs::write(&path, vec![b'x'; 5000]).unwrap();
+        for error in [Store::open(&path).await.unwrap_err(), Store::open_to_read(&path).await.unwrap_err()] {
+            assert!(matches!(error, Error::NotADatabase { .. }) && error.is_damage(), "{error:?}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), vec![b'x'; 5000]);
     }
 }

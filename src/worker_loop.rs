@@ -56,7 +56,7 @@ impl Progress {
 
     fn done(&self) {
         self.failing.store(false, Ordering::Relaxed);
-        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.done_ms.store(elapsed, Ordering::Relaxed);
     }
 
@@ -71,6 +71,12 @@ impl Progress {
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
+    }
+
+    /// True once a round has ended, well or not.
+    #[must_use]
+    pub fn has_had_a_round(&self) -> bool {
+        self.is_failing() || self.done_ms.load(Ordering::Relaxed) > 0
     }
 
     #[must_use]

@@ -20,7 +20,8 @@ const OVER_FOR: Duration = Duration::from_mins(1);
 impl Alerter {
     pub(super) async fn check_late(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Lateness { late, failing } = look::late(&self.store, &self.scope, now).await?;
-        self.late.store(!late.is_empty(), Ordering::Relaxed);
+        // Without a backup vetwatch sees and tells all the same.
+        self.late.store(late.iter().any(|late| late.reason != Reason::BackupFailed), Ordering::Relaxed);
         let mut raised = self.store.raised().await?;
         // What was sent past the outbox is in no table, but its end is reported as well.
         let mut sent = self.outside.raised();
@@ -74,10 +75,10 @@ impl Alerter {
             summary: late.summary(now, self.routes.zone),
             detail: format!(
                 "What it means: {what}. What helps: {remedy}.{} `vetwatch status` shows how it stands.",
-                if late.reason == Reason::DatabaseDamaged {
-                    ""
-                } else {
-                    " No verdict is lost by that, but it is told late."
+                match late.reason {
+                    Reason::DatabaseDamaged => "",
+                    Reason::BackupFailed => " The database itself is not harmed by that.",
+                    _ => " No verdict is lost by that, but it is told late.",
                 }
             ),
             figures: figures(late.reason, &late.about, Some(late.since)),
@@ -108,6 +109,10 @@ impl Alerter {
                 EventType::PollingRecovered,
                 "vetwatch was started anew, and has met no damage of the database since".to_owned(),
             ),
+            Reason::BackupFailed if self.scope.backup.is_none() => {
+                (EventType::BackupRecovered, "No backups are configured any more".to_owned())
+            }
+            Reason::BackupFailed => (EventType::BackupRecovered, "A backup was made again".to_owned()),
             Reason::CustomerListFailing => {
                 (EventType::PartnerRecovered, format!("The customer list of {about} can be read again"))
             }
@@ -124,8 +129,9 @@ impl Alerter {
         let alert = Alert {
             summary,
             detail: format!(
-                "It was told {} ago that they were not.",
-                time_format::length(now.since(raised.reported_at))
+                "It was told {} ago that they {}.",
+                time_format::length(now.since(raised.reported_at)),
+                if raised.reason == Reason::BackupFailed { "fail" } else { "were not" }
             ),
             figures: figures(raised.reason, about, None),
             of_vetwatch: is_of_vetwatch(raised.reason),

@@ -1,6 +1,7 @@
 //! Finds late work in the database. Index lookups only: the daemon does this every 20 seconds.
 
 use super::{Late, Reason, delivery_late, list_failing_since, polling_late};
+use crate::backup::Times;
 use crate::schedule::Intervals;
 use crate::store::{self, Store};
 use crate::time::Timestamp;
@@ -11,6 +12,8 @@ pub struct Scope {
     pub partners: Vec<String>,
     pub endpoints: Vec<String>,
     pub intervals: Intervals,
+    /// When backups are due; `None` without `[backup]`.
+    pub backup: Option<Times>,
 }
 
 #[derive(Debug, Default)]
@@ -29,16 +32,19 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
     // Nothing has run yet, so nothing is late.
     let Some(alive_since) = store.alive_since().await?.map(|at| at.min(now)) else { return Ok(found) };
     if let Some(since) = store.alive_at().await?.filter(|until| now.since(*until) >= Reason::CannotWrite.after()) {
-        found.late.push(Late { reason: Reason::CannotWrite, about: String::new(), since, interval: None });
+        found.late.push(Late { reason: Reason::CannotWrite, about: String::new(), since, interval: None, why: None });
     }
     found.late.extend(store.damaged_since().await?.map(damaged));
+    if let Some(times) = &scope.backup {
+        found.late.extend(backup(store, times, alive_since, now).await?);
+    }
     for partner in store.watched_partners().await? {
         if !scope.partners.contains(&partner.name) {
             continue;
         }
         if let Some(since) = list_failing_since(partner.list_failing_since, now) {
             let about = partner.name.clone();
-            found.late.push(Late { reason: Reason::CustomerListFailing, about, since, interval: None });
+            found.late.push(Late { reason: Reason::CustomerListFailing, about, since, interval: None, why: None });
         }
         if partner.failing {
             found.failing.push(partner.name);
@@ -48,7 +54,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
         let intervals = Intervals { log_is_read: partner.log_is_read, ..scope.intervals };
         if let Some((since, interval)) = polling_late(&due, &intervals, alive_since, now) {
             let interval = Some(interval);
-            found.late.push(Late { reason: Reason::PollingLate, about: partner.name, since, interval });
+            found.late.push(Late { reason: Reason::PollingLate, about: partner.name, since, interval, why: None });
         }
     }
     for endpoint in &scope.endpoints {
@@ -56,7 +62,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
         let due_at = store.open_delivery_due_at(endpoint).await?;
         if let Some(since) = due_at.and_then(|due_at| delivery_late(due_at, alive_since, now)) {
             let about = endpoint.clone();
-            found.late.push(Late { reason: Reason::DeliveryLate, about, since, interval: None });
+            found.late.push(Late { reason: Reason::DeliveryLate, about, since, interval: None, why: None });
         }
     }
     Ok(found)
@@ -64,5 +70,20 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
 
 #[must_use]
 pub fn damaged(since: Timestamp) -> Late {
-    Late { reason: Reason::DatabaseDamaged, about: String::new(), since, interval: None }
+    Late { reason: Reason::DatabaseDamaged, about: String::new(), since, interval: None, why: None }
+}
+
+/// A backup that failed, or is missing though two were due since.
+async fn backup(
+    store: &Store,
+    times: &Times,
+    alive_since: Timestamp,
+    now: Timestamp,
+) -> Result<Option<Late>, store::Error> {
+    let state = store.backup_state().await?;
+    let last = state.at.filter(|at| *at <= now);
+    let too_old = times.too_old_at(last.map_or(alive_since, |last| last.max(alive_since))).filter(|at| *at <= now);
+    let Some(noticed) = state.failing_since.or(too_old) else { return Ok(None) };
+    let since = last.unwrap_or(noticed);
+    Ok(Some(Late { reason: Reason::BackupFailed, about: String::new(), since, interval: None, why: state.error }))
 }

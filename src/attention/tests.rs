@@ -88,6 +88,7 @@ async fn needed(daemon_running: Option<bool>) -> Vec<Need> {
         about: "emea".to_owned(),
         since: fixture::now().before(minutes(31)),
         interval: Some(minutes(15)),
+        why: None,
     };
     let facts = Facts {
         daemon_running,
@@ -152,7 +153,13 @@ async fn a_customer_list_that_cannot_be_read_is_one_line() {
     let mut states = filled.store.partner_states(fixture::now()).await.unwrap();
     let since = fixture::now().before(minutes(25 * 60));
     states[0].list_failing_since = Some(since);
-    let late = Late { reason: Reason::CustomerListFailing, about: states[0].partner.clone(), since, interval: None };
+    let late = Late {
+        reason: Reason::CustomerListFailing,
+        about: states[0].partner.clone(),
+        since,
+        interval: None,
+        why: None,
+    };
     let partners = states.into_iter().map(|state| (state, true)).collect();
     let found =
         needs(&Facts { daemon_running: Some(true), partners, late: vec![late], ..Facts::default() }, fixture::now());

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    check, customers, deliveries, demo, explain, history, init, login, poll, route, sandbox, status, submit,
+    backup, check, customers, deliveries, demo, explain, history, init, login, poll, route, sandbox, status, submit,
     support_bundle, test_send, validation,
 };
 
@@ -155,6 +155,21 @@ pub enum Command {
     /// The codes for `GovernmentCommunityCloud`, and what is left
     #[command(after_help = "Examples:\n  vetwatch validation-codes\n  vetwatch validation-codes --partner amer --json")]
     ValidationCodes(validation::Args),
+    /// Copy the database into a file, and check the copy
+    ///
+    /// The daemon may run meanwhile, and waits for nothing. The file gets its name once it is complete and checked; a
+    /// backup of that name is replaced, any other file is not.
+    #[command(after_help = "Examples:\n  sudo vetwatch backup /root/vetwatch.db\n  \
+                            sudo vetwatch backup /srv/analysts/vetwatch.db --for-readers")]
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the database
+    ///
+    /// No daemon may run. The backup is copied and checked first, and stays where it is; the old database is kept under
+    /// another name beside the new one.
+    #[command(after_help = "Examples:\n  sudo systemctl stop vetwatch\n  \
+                            sudo vetwatch restore /var/lib/vetwatch/backups/vetwatch-2026-11-28T013000Z.db\n  \
+                            sudo systemctl start vetwatch")]
+    Restore(backup::RestoreArgs),
     /// Run the simulated Partner Center alone, for rehearsals
     #[command(
         after_help = "Examples:\n  vetwatch sandbox\n  vetwatch sandbox --listen 127.0.0.1:8765 --customers 50 --in-review 5 --settled 20"

@@ -1,10 +1,12 @@
 //! `vetwatch check`: validates the configuration, and shows what it will do.
 
 use std::fmt::Write;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use serde::Serialize;
 
+use crate::backup;
 use crate::cli::{Context, Exit, Failure, connectivity_check, fit, privileges};
 use crate::config::{Config, CredentialDirs, EndpointKind, EndpointSettings, Problem, Problems};
 use crate::delivery::email::{LoginBy, Tls};
@@ -12,6 +14,11 @@ use crate::delivery::route::Route;
 use crate::event::EventType;
 use crate::partner_center::Customers;
 use crate::text;
+
+/// The directory that the shipped unit may write to (`StateDirectory=`).
+const STATE_DIRECTORY: &str = "/var/lib/vetwatch";
+/// Where `systemctl edit vetwatch` writes.
+const DROP_INS: &str = "/etc/systemd/system/vetwatch.service.d";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,6 +31,7 @@ pub struct Args {
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let (mut checked, config) = load(&context.config_path, &CredentialDirs::from_env());
     if let Some(config) = config {
+        checked.warnings.extend(unwritable_backups(&config, Path::new(DROP_INS)));
         checked.warnings.extend(fit::warnings(context, &config).await);
         if args.live {
             return try_it(context, &mut checked, &config).await;
@@ -83,6 +91,9 @@ pub(crate) struct Summary {
     /// The routes that delay messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     holds: Vec<Named>,
+    /// The daemon's backups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backups: Option<String>,
 }
 
 /// A name and a short description.
@@ -174,6 +185,7 @@ impl Checked {
         for Named { name, is } in &summary.holds {
             let _ = writeln!(text, "  {name}: {is}");
         }
+        let _ = writeln!(text, "\nbackups: {}", summary.backups.as_deref().unwrap_or("none (there is no [backup])"));
         text
     }
 }
@@ -212,8 +224,41 @@ impl Summary {
             endpoints: endpoints.collect(),
             events: events.collect(),
             holds: holds.collect(),
+            backups: config.backup.as_ref().map(|backup| backups(backup, &config.database)),
         }
     }
+}
+
+fn backups(settings: &backup::Settings, database: &Path) -> String {
+    let backup::Settings { dir, keep, times } = settings;
+    // A directory that is not made yet is on the disk of the one above.
+    let disk = |path: &Path| path.ancestors().find_map(|path| Some(path.metadata().ok()?.dev()));
+    let same = match (disk(dir), database.parent().and_then(disk)) {
+        (Some(one), Some(other)) if one == other => {
+            "; on the disk of the database, so copy them elsewhere: they do not survive the disk"
+        }
+        _ => "",
+    };
+    format!("at \"{}\" ({}) in {}, the newest {keep} are kept{same}", times.schedule, times.zone, dir.display())
+}
+
+/// Warns if the shipped unit's sandbox keeps the daemon from writing backups.
+fn unwritable_backups(config: &Config, drop_ins: &Path) -> Option<Problem> {
+    let (dir, home) = (&config.backup.as_ref()?.dir, Path::new(STATE_DIRECTORY));
+    let is_named = || {
+        let files = std::fs::read_dir(drop_ins).into_iter().flatten().filter_map(Result::ok);
+        let mut texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        texts.any(|text| text.lines().any(|line| line.starts_with("ReadWritePaths=")))
+    };
+    if !config.database.starts_with(home) || dir.starts_with(home) || is_named() {
+        return None;
+    }
+    let text = format!(
+        "the unit lets the service write below {STATE_DIRECTORY} only: `systemctl edit vetwatch`, and add the lines \
+         [Service] and ReadWritePaths={}",
+        dir.display()
+    );
+    Some(Problem::new(&config.places, "backup.dir".to_owned(), text))
 }
 
 fn about(endpoint: &EndpointSettings) -> String {
@@ -336,7 +381,36 @@ mod tests {
       monitor.endpoint_recovered   ops-mail, crm
       monitor.dead_letter          ops-mail, crm
       monitor.credential_expiring  ops-mail, crm
+      monitor.backup_failed        ops-mail, crm
+      monitor.backup_recovered     ops-mail, crm
+
+    backups: at "0 30 2 * * *" (Europe/Amsterdam) in /var/lib/vetwatch/backups, the newest 14 are kept; on the disk of the database, so copy them elsewhere: they do not survive the disk
     "#);
+    }
+
+    #[test]
+    fn a_directory_for_backups_that_the_unit_keeps_from_the_service_is_warned_about() {
+        let checked = |dir: &str, drop_in: &str| {
+            let folder = TempDir::new().unwrap();
+            fs::write(folder.path().join("override.conf"), drop_in).unwrap();
+            let text = EXAMPLE.replace("dir = \"/var/lib/vetwatch/backups\"", &format!("dir = '{dir}'"));
+            fs::write(folder.path().join("vetwatch.toml"), &text).unwrap();
+            for (name, text) in [
+                ("client-secret", "x"),
+                ("smtp-password", "x"),
+                ("crm-url", "https://crm.contoso.example/x"),
+                ("crm-signing-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u"),
+            ] {
+                fs::write(folder.path().join(name), text).unwrap();
+            }
+            let credentials = CredentialDirs::only(folder.path());
+            let config = Config::load(&folder.path().join("vetwatch.toml"), &credentials).unwrap();
+            unwritable_backups(&config, folder.path()).map(|problem| problem.to_string())
+        };
+        let warning = checked("/srv/backups", "").unwrap();
+        assert!(warning.ends_with("ReadWritePaths=/srv/backups"), "{warning}");
+        assert_eq!(checked("/srv/backups", "[Service]\nReadWritePaths=/srv/backups\n"), None);
+        assert_eq!(checked("/var/lib/vetwatch/backups", ""), None);
     }
 
     #[test]

@@ -100,10 +100,7 @@ impl Context {
     /// # Errors
     /// [`Exit::NotFound`] if there is none.
     pub(super) async fn reading_store(&self, database: &Path) -> Result<Store, Failure> {
-        privileges::become_owner_of(database)?;
-        if !is_there(database)? {
-            return Err(no_database(database));
-        }
+        reading_path(database)?;
         let store = Store::open_to_read(database).await?;
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         Ok(store)
@@ -148,6 +145,15 @@ pub(super) fn lock(database: &Path) -> Result<Option<instance_lock::Lock>, Failu
         Err(daemon::Error::Locked(_)) => Ok(None),
         Err(error) => Err(run::failure(error)),
     }
+}
+
+/// Becomes the user that opens the database.
+///
+/// # Errors
+/// [`Exit::NotFound`] if there is none.
+pub(super) fn reading_path(database: &Path) -> Result<(), Failure> {
+    privileges::become_owner_of(database)?;
+    if is_there(database)? { Ok(()) } else { Err(no_database(database)) }
 }
 
 fn no_database(database: &Path) -> Failure {

@@ -156,9 +156,13 @@ impl From<store::Error> for Failure {
                 .advise("another program is in a transaction: wait for it to end, or stop it, then try again");
         }
         if error.is_damage() {
-            return Self::new(Exit::Failed, "the file is damaged, or is not a database").because(why).advise(
-                "stop vetwatch, move the file and its -wal and -shm away, and put a backup in its place. Was a file copied \
-                     over the database while it was in use?",
+            let failure = match error {
+                store::Error::NotADatabase { .. } | store::Error::Unsound { .. } => Self::new(Exit::Failed, why),
+                _ => Self::new(Exit::Failed, "the file is damaged, or is not a database").because(why),
+            };
+            return failure.advise(
+                "stop vetwatch, and `vetwatch restore FILE` puts a backup in its place and keeps this one. Was a file copied \
+                 over the database while it was in use?",
             );
         }
         if let store::Error::Lost { .. } | store::Error::LogLost { .. } = error {
@@ -171,10 +175,13 @@ impl From<store::Error> for Failure {
                 "move it and its -wal and -shm away; vetwatch then creates a new one, and the first poll of each customer sends no message",
             );
         }
+        if let store::Error::InUse { .. } = error {
+            return Self::new(Exit::TryAgain, why).advise("end it (`fuser -v FILE` shows it), then try again");
+        }
         let failure = Self::new(Exit::Failed, why);
         if matches!(error, store::Error::Row { .. }) {
             return failure.advise(
-                "the database was damaged, or changed by another program: repair the row with sqlite3, or restore a backup",
+                "the database was damaged, or changed by another program: repair the row with sqlite3, or `vetwatch restore` a backup",
             );
         }
         failure

@@ -1,11 +1,7 @@
 //! Checks that the schedule fits the budget, in advance: the poller reports a shortage late.
 
-use std::time::Duration;
-
-use humantime::format_duration;
-
 use crate::cli::Context;
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, short_duration};
 use crate::partner_center::{Budget, PartnerSettings};
 use crate::poller::{Every, Watched};
 use crate::schedule::PollClass;
@@ -57,7 +53,7 @@ fn warning(config: &Config, n: usize, partner: &PartnerSettings, watched: &Watch
     ];
     let groups = groups.into_iter().filter(|(customers, ..)| *customers > 0);
     let groups: Vec<_> =
-        groups.map(|(customers, kind, every)| format!("{customers} {kind} every {}", every_in_words(every))).collect();
+        groups.map(|(customers, kind, every)| format!("{customers} {kind} every {}", short_duration(every))).collect();
     let text = format!(
         "the schedule does not fit: it asks for {needed:.1} requests a minute ({}), and {} a minute allow {has} in the \
          long run, so customers are asked later than it says; raise requests_per_minute as far as Microsoft allows, or \
@@ -76,8 +72,4 @@ fn every(config: &Config) -> Every {
         unqualified: schedule.unqualified,
         activity_log: schedule.activity_log,
     }
-}
-
-fn every_in_words(time: Duration) -> String {
-    format_duration(time).to_string()
 }

@@ -10,7 +10,7 @@ use crate::cli::{Cli, completions};
 /// The commands by what they are for, in the order of `--help`.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Try it and set it up", &["demo", "sandbox", "init", "check", "login"]),
-    ("Run it", &["run", "reload", "poll"]),
+    ("Run it", &["run", "reload", "poll", "backup", "restore"]),
     ("See what happened", &["status", "history", "explain"]),
     ("Customers and reviews", &["customers", "submit", "validation-codes"]),
     ("Messages", &["route", "test-send", "deliveries"]),

@@ -41,6 +41,17 @@ pub(super) fn become_owner_of(database: &Path) -> Result<(), Failure> {
     })
 }
 
+/// The user that [`become_owner_of`] would become; `None` if none. The process stays root.
+///
+/// # Errors
+/// As [`become_owner_of`].
+pub(super) fn other_owner(database: &Path) -> Result<Option<u32>, Failure> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    Ok(owner(database)?.map(|owner| owner.uid.as_raw()))
+}
+
 /// A user other than root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owner {

@@ -13,13 +13,14 @@ use crate::cli::{Context, Exit, Failure};
 use crate::config::{self, PublicConfig};
 use crate::poller::{Every, Watched};
 use crate::store::Store;
+use crate::store::backup::{BackupState, Restored};
 use crate::store::reports::{
     CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, PendingRow,
     TransitionFilter, TransitionRow,
 };
 use crate::time::Timestamp;
 
-/// How far back `decided` goes.
+/// How far back `decided` goes, and for how long a restoration is shown.
 const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -68,6 +69,10 @@ struct Overview {
     unused_endpoints: Vec<String>,
     /// The newest hundred.
     dead_letters: Vec<DeliveryRow>,
+    /// The last backup by `[backup]`. Null if there is none and none is configured.
+    backup: Option<BackupState>,
+    /// Null if it was not restored within 7 days.
+    restored: Option<Restored>,
 }
 
 #[derive(Debug, Serialize)]
@@ -231,6 +236,9 @@ async fn overview(
         refused: store.refused_recipients().await?,
         heartbeat_failing: store.heartbeat_failing().await?,
     };
+    let backup = store.backup_state().await?;
+    let backup = (outline.backup.is_some() || backup.at.is_some()).then_some(backup);
+    let restored = store.restored().await?.filter(|restored| now.since(restored.at) < DECIDED_SINCE);
     let is_unused = |name: &&String| !endpoints.iter().any(|it| it.endpoint == **name);
     let unused_endpoints = outline.endpoints.iter().filter(is_unused).cloned().collect();
     let reasons = attention::needs(&facts, now);
@@ -248,6 +256,8 @@ async fn overview(
         endpoints,
         unused_endpoints,
         dead_letters,
+        backup,
+        restored,
     })
 }
 
@@ -305,6 +315,7 @@ mod tests {
             unqualified: Duration::from_hours(7 * 24),
             first_confirmation: Duration::from_mins(2),
             activity_log: Duration::from_mins(5),
+            backup: None,
         }
     }
 

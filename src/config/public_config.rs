@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::Value;
 
 use crate::attention::look::Scope;
+use crate::backup::Times;
 use crate::schedule::Intervals;
 
 use super::diagnostics::{Problems, Report};
@@ -32,6 +33,8 @@ pub struct PublicConfig {
     pub unqualified: Duration,
     pub first_confirmation: Duration,
     pub activity_log: Duration,
+    /// When backups are due; likewise.
+    pub backup: Option<Times>,
 }
 
 impl PublicConfig {
@@ -64,6 +67,11 @@ impl PublicConfig {
         let first_confirmation =
             confirm_absence.and_then(|text| duration(text).ok()).unwrap_or(schedule::CONFIRM_ABSENCE[0]);
         let activity_log = every("activity_log", schedule::ACTIVITY_LOG);
+        let text = |section: &str, key: &str| table.get(section).and_then(|section| section.get(key)?.as_str());
+        let backup = text("backup", "dir").map(|_| Times {
+            schedule: text("backup", "schedule").unwrap_or(schedule::BACKUP).to_owned(),
+            zone: text("schedule", "timezone").and_then(|zone| zone.parse().ok()).unwrap_or(chrono_tz::UTC),
+        });
         let context = Context { report: &report, directory, credentials: &credentials };
         let mut root = Section::new(&context, String::new(), table);
         let database = database(&mut root);
@@ -79,6 +87,7 @@ impl PublicConfig {
             unqualified,
             first_confirmation,
             activity_log,
+            backup,
         });
         report.finish(file_name(path), &places, outline).map(|(outline, _)| outline)
     }
@@ -93,6 +102,11 @@ impl PublicConfig {
             second_confirmation: self.first_confirmation,
             log_is_read: false,
         };
-        Scope { partners: self.partners.clone(), endpoints: self.endpoints.clone(), intervals }
+        Scope {
+            partners: self.partners.clone(),
+            endpoints: self.endpoints.clone(),
+            intervals,
+            backup: self.backup.clone(),
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! `[schedule]` and `[retry]`: intervals.
+//! `[schedule]`, `[retry]`, `[retention]` and `[backup]`: intervals.
 
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -7,7 +8,8 @@ use croner::parser::{CronParser, Seconds};
 
 use super::section::Section;
 use super::values::{duration, quote, short_duration, timezone};
-use super::{Schedule, calendar};
+use super::{Schedule, calendar, default_database};
+use crate::backup::{self, Times};
 use crate::calendar::Calendar;
 use crate::delivery::retry;
 
@@ -156,4 +158,39 @@ pub(super) fn retention(mut section: Section<'_>) -> Duration {
         kept => Ok(kept),
     });
     attempts.unwrap_or(180 * DAY)
+}
+
+/// When a backup is made: before the customer list is read.
+pub(super) const BACKUP: &str = "0 30 2 * * *";
+const KEEP: usize = 14;
+
+/// Reads where backups go; without the section there are none.
+pub(super) fn backup(
+    root: &mut Section<'_>,
+    zone: chrono_tz::Tz,
+    database: Option<&Path>,
+    loopback: bool,
+) -> Option<backup::Settings> {
+    let given = root.has("backup");
+    let mut section = root.section("backup");
+    if given {
+        section.require(&["dir"]);
+    }
+    let dir = section.path("dir");
+    let keep = section.integer("keep", 1..=10_000).unwrap_or(KEEP);
+    let schedule = section.parsed("schedule", |text| cron(text, loopback)).unwrap_or_else(|| BACKUP.to_owned());
+    let dir = dir?;
+    if dir.is_file() || database == Some(&dir) {
+        section.problem("dir", format!("{} is a file: name a directory", dir.display()));
+        return None;
+    }
+    // These are there once the service is installed.
+    let homes = [database.and_then(Path::parent), default_database().parent()];
+    let is_missing = |parent: &&Path| !parent.exists() && !homes.contains(&Some(*parent));
+    if let Some(parent) = dir.parent().filter(is_missing) {
+        let text =
+            format!("there is no directory {}, and vetwatch makes the last one of the path only", parent.display());
+        section.warning("dir", text);
+    }
+    Some(backup::Settings { dir, keep, times: Times { schedule, zone } })
 }

@@ -48,7 +48,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Formats a duration as in the file, in the largest unit that fits.
-pub(super) fn short_duration(time: Duration) -> String {
+pub(crate) fn short_duration(time: Duration) -> String {
     match time.as_secs() {
         seconds if time.subsec_nanos() != 0 || seconds == 0 => {
             humantime::format_duration(time).to_string().replace(' ', "")

@@ -15,6 +15,7 @@ use super::{Error, manager, upkeep};
 use crate::activity_log::ScanOutcome;
 use crate::alerts::Alerter;
 use crate::config::Config;
+use crate::integrity;
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
 use crate::worker_loop::{self, Progress};
@@ -103,12 +104,16 @@ impl Loops {
         let heartbeat = upkeep::send_heartbeats(in_force(), late, store(), stop.clone());
         let watchdog = manager::watchdog(in_force(), store(), stop.clone());
         let status = manager::report_status(store(), in_force(), stop.clone());
+        let backups = upkeep::make_backups(in_force(), store(), clock.clone(), stop.clone());
+        let check = integrity::check_after_start(store(), in_force().borrow().progress.clone(), stop.clone());
         let housekeeping = upkeep::maintain(store(), clock.clone(), in_force(), stop.clone());
         loops.spawn("the renewal of sign-ins".to_owned(), &stop, sign_ins);
         loops.spawn("the look at other writers".to_owned(), &stop, writers);
         loops.spawn("the heartbeat".to_owned(), &stop, heartbeat);
         loops.spawn("the watchdog".to_owned(), &stop, watchdog);
         loops.spawn("the status".to_owned(), &stop, status);
+        loops.spawn("the backups".to_owned(), &stop, backups);
+        loops.spawn("the check of the database".to_owned(), &stop, check);
         loops.spawn("housekeeping".to_owned(), &stop, housekeeping);
         let kept = loops.kept.clone();
         loops.spawn("the scheduler".to_owned(), &stop.clone(), async move {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::loops::InForce;
+use crate::backup::Nightly;
 use crate::heartbeat::Heartbeat;
 use crate::store::{self, Store};
 use crate::time::Clock;
@@ -46,6 +47,33 @@ pub(super) async fn send_heartbeats(
             () = is_another => {}
             () = stop.cancelled() => {}
         }
+    }
+}
+
+/// Makes backups, if the configuration asks for them, until `stop` is cancelled.
+pub(super) async fn make_backups(
+    mut in_force: watch::Receiver<Arc<InForce>>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let settings = in_force.borrow_and_update().config.backup.clone();
+        let until = stop.child_token();
+        let making = async {
+            match settings.clone() {
+                Some(settings) => Nightly::new(settings, store.clone(), clock.clone(), until.clone()).run().await,
+                None => until.cancelled().await,
+            }
+        };
+        let is_another = async {
+            let _ = in_force.wait_for(|new| new.config.backup != settings).await;
+            until.cancel();
+        };
+        // A backup that is under way ends in order.
+        tokio::join!(making, async {
+            until.run_until_cancelled(is_another).await;
+        });
     }
 }
 

@@ -30,7 +30,7 @@ impl Poller {
         info!(
             partner = self.partner.name,
             "customers without a qualification are asked every {} now",
-            humantime::format_duration(every)
+            crate::config::short_duration(every)
         );
         Ok(())
     }

@@ -164,7 +164,7 @@ pub fn was_deleted(database: &Path) -> bool {
             .any(|path| path.exists())
 }
 
-pub(super) fn sibling_path(database: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn sibling_path(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()

@@ -20,6 +20,10 @@ const MAX_GAP: Duration = Duration::from_mins(2);
 /// A tick sooner than this after the last one writes nothing.
 const MIN_TICK_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Pages that one step returns to the disk, 2 MB, and the most steps in an hour.
+const VACUUM_PAGES: u32 = 500;
+const VACUUM_STEPS: u32 = 20;
+
 impl WriteTx {
     /// Records that vetwatch runs. Call it first in every transaction that decides by how long something has lasted.
     ///
@@ -194,7 +198,15 @@ impl Store {
 
     /// Returns free pages to the disk and updates the planner's statistics.
     pub async fn maintain(&self) -> Result<(), Error> {
-        sqlx::query("pragma incremental_vacuum(2000)").execute(&self.write).await?;
+        for _ in 0..VACUUM_STEPS {
+            let free: i64 = sqlx::query_scalar("pragma freelist_count").fetch_one(&self.read).await?;
+            if free == 0 {
+                break;
+            }
+            // A step is a transaction of its own: other writers take turns with it.
+            let step = format!("pragma incremental_vacuum({VACUUM_PAGES})");
+            sqlx::query(AssertSqlSafe(step)).execute(&self.write).await?;
+        }
         sqlx::query("pragma optimize").execute(&self.write).await?;
         Ok(())
     }

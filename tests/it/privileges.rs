@@ -132,3 +132,52 @@ async fn what_root_makes_is_the_directorys_owners_and_links_beside_it_lead_root_
         fs::remove_file(home.join(name)).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_backs_up_into_its_own_directory_and_is_led_to_no_other_file() {
+    let Some((folder, home)) = home() else { return };
+    let precious = precious(folder.path(), "precious");
+    let town = DaemonHarness::with(folder, Some(&home), SELDOM, "").await;
+    town.tell(COMMANDS[0]);
+    let (root, both) = (town.folder.path().join("root"), town.folder.path().join("both"));
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, Permissions::from_mode(0o700)).unwrap();
+    let file = root.join("copy.db");
+    for _ in 0..2 {
+        let told = town.tell(&["backup", file.to_str().unwrap()]);
+        assert_eq!((told["file"].as_str(), &told["pending"]), (file.to_str(), &0.into()), "{told}");
+    }
+    let found = file.metadata().unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (SERVICE, SERVICE, 0o640));
+    assert_eq!(crate::world::rows(&file, "select count(*) from v_customers").await, ["1"]);
+    let beside =
+        || fs::read_dir(&home).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
+    assert!(!beside().iter().any(|name| name.contains("backup")), "{:?}", beside());
+
+    // Everybody may write there, and somebody foresaw the name.
+    fs::create_dir(&both).unwrap();
+    fs::set_permissions(&both, Permissions::from_mode(0o1777)).unwrap();
+    fs::hard_link(&precious, both.join("copy.db.partial")).unwrap();
+    let output = town.run(&["backup", both.join("copy.db").to_str().unwrap()]);
+    assert!(complaint(&output).contains("belongs to another user"), "{}", complaint(&output));
+    fs::remove_file(both.join("copy.db.partial")).unwrap();
+    symlink(&precious, both.join("copy.db.partial")).unwrap();
+    let output = town.run(&["backup", both.join("copy.db").to_str().unwrap()]);
+    assert!(!output.status.success(), "{}", complaint(&output));
+    is_untouched(&precious, "precious");
+
+    // What went wrong in the other process is told as it is.
+    fs::write(home.join("vetwatch.db"), vec![b'x'; 9000]).unwrap();
+    let output = town.run(&["backup", file.to_str().unwrap()]);
+    assert!(complaint(&output).contains("is no SQLite database"), "{}", complaint(&output));
+
+    // A backup that only root can read is restored all the same, and becomes the service's.
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    chown(&file, Some(0), Some(0)).unwrap();
+    town.tell(&["restore", file.to_str().unwrap()]);
+    let found = home.join("vetwatch.db").metadata().unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (SERVICE, SERVICE, 0o640));
+    let foreign =
+        fs::read_dir(&home).unwrap().map(|it| it.unwrap()).filter(|it| it.metadata().unwrap().uid() != SERVICE);
+    assert_eq!(foreign.map(|it| it.file_name()).collect::<Vec<_>>(), [""; 0]);
+}

@@ -167,7 +167,7 @@ impl DaemonHarness {
         ids
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let binary = std::env::var_os("VETWATCH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into());
         let mut command = Command::new(binary);
         command.arg("--config").arg(&self.config).args(arguments).env_clear().stdin(Stdio::null());

@@ -71,6 +71,10 @@ event_types! {
     DeadLetter = "monitor.dead_letter",
     /// 30, 14, 7, 3 and 1 days before a client secret (`client_secret_expires`), certificate or refresh token ends, a mail server's included, and when it has ended.
     CredentialExpiring = "monitor.credential_expiring",
+    /// a [backup](backup.md) by `[backup]` failed, or the last good one is older than twice its period. Sent once, and tried again every hour.
+    BackupFailed = "monitor.backup_failed",
+    /// a backup was made again.
+    BackupRecovered = "monitor.backup_recovered",
 }
 
 impl EventType {

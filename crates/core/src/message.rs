@@ -248,7 +248,8 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         EventType::PartnerRecovered
         | EventType::CustomersRecovered
         | EventType::PollingRecovered
-        | EventType::EndpointRecovered => (Severity::Good, Label::new("Works again", ["works again", "work again"])),
+        | EventType::EndpointRecovered
+        | EventType::BackupRecovered => (Severity::Good, Label::new("Works again", ["works again", "work again"])),
         EventType::InitialSync => (
             Severity::Plain,
             Label::new("vetwatch has begun to watch", ["partner is watched now", "partners are watched now"]),
@@ -312,13 +313,15 @@ fn severity(kind: EventType) -> u8 {
         | EventType::PollingLate
         | EventType::EndpointFailing
         | EventType::DeadLetter
-        | EventType::CredentialExpiring => 4,
+        | EventType::CredentialExpiring
+        | EventType::BackupFailed => 4,
         EventType::UnknownStatus => 5,
         EventType::Approved => 6,
         EventType::PartnerRecovered
         | EventType::CustomersRecovered
         | EventType::PollingRecovered
-        | EventType::EndpointRecovered => 7,
+        | EventType::EndpointRecovered
+        | EventType::BackupRecovered => 7,
         EventType::Submitted => 8,
         EventType::Changed | EventType::InitialSync => 9,
     }

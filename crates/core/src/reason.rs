@@ -64,8 +64,7 @@ reasons! {
         "the daemon met pages of the database that are damaged, or another program writes over it (if not even `status` can \
          read it, `status` says only that, and exits with 1)",
         "at once, past the outbox if need be",
-        "stop vetwatch, keep the file with its -wal and -shm aside, and put a backup (or what `sqlite3 .recover` saves) in its \
-         place";
+        "stop vetwatch, and `vetwatch restore FILE` puts a backup in its place and keeps the damaged file aside";
     ConfigurationRefused = "configuration_refused", Duration::ZERO, None,
         "the configuration file was refused at a reload: the one before goes on, and the next start would fail",
         "not; `vetwatch reload`, the log and `systemctl status` say so",
@@ -143,6 +142,10 @@ reasons! {
         "a secret, certificate or refresh token ends within 14 days",
         "30, 14, 7, 3 and 1 days before, and when it has ended",
         "make a new one; `vetwatch login PARTNER` for a refresh token";
+    BackupFailed = "backup_failed", Duration::ZERO, Some(EventType::BackupFailed),
+        "the last backup by `[backup]` failed, or the last good one is older than twice its period",
+        "at once",
+        "the reason stands beside it: free the disk, or make the directory writable for the service; it is tried again every hour";
     HeartbeatFailing = "heartbeat_failing", minutes(3), None,
         "the dead man's switch has not accepted the heartbeat for 3 minutes",
         "the switch misses it, and raises the alert itself",

@@ -7,6 +7,7 @@ use super::{OneCustomer, Overview, Partner};
 use crate::cli::lookup::name_or_id;
 use crate::cli::output::{Column, Output};
 use crate::cli::{customers, history, time_args};
+use crate::store::backup::BackupState;
 use crate::store::reports::{EndpointState, PartnerState, PendingRow};
 use crate::text;
 use crate::time::Timestamp;
@@ -28,6 +29,15 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         for line in &all.attention {
             let _ = writeln!(page, "{}", style.bad(&format!("!  {}", text::terminal(line))));
         }
+    }
+
+    if let Some(restored) = all.restored {
+        let until = restored.until.map_or_else(|| "an unknown time".to_owned(), time_args::minute);
+        let _ = writeln!(
+            page,
+            "restored on {} from a backup as of {until}: what happened since is found again, under the ids that it had",
+            time_args::minute(restored.at)
+        );
     }
 
     let several = all.partners.len() > 1;
@@ -122,7 +132,18 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     if !all.unused_endpoints.is_empty() {
         let _ = writeln!(page, "never used: {}", text::terminal(&all.unused_endpoints.join(", ")));
     }
+    if let Some(backup) = &all.backup {
+        let _ = writeln!(page, "{}", text::terminal(&last_backup(backup)));
+    }
     page
+}
+
+/// `last backup: 2026-11-28 01:30 UTC, 82.1 MB, /var/lib/vetwatch/backups/vetwatch-2026-11-28T013000Z.db`
+fn last_backup(backup: &BackupState) -> String {
+    let (Some(at), Some(file)) = (backup.at, &backup.file) else { return "last backup: none yet".to_owned() };
+    #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+    let megabytes = backup.bytes.unwrap_or_default() as f64 / 1e6;
+    format!("last backup: {} UTC, {megabytes:.1} MB, {file}", time_args::minute(at))
 }
 
 /// `all is well: 2 partners, 54 customers, 7 endpoints; last answer 2s ago`, or `2 things need you`.

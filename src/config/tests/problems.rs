@@ -76,6 +76,9 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:110: retry.give_up_after: must be text in quotes, not a number
     vetwatch.toml:113: web.listen: localhost is not an address with a port, such as 127.0.0.1:9464
     vetwatch.toml:116: retention.attempts: 1h is too short; the least is 1d
+    vetwatch.toml:118: backup.dir: is missing
+    vetwatch.toml:119: backup.keep: 0 is not between 1 and 10000
+    vetwatch.toml:120: backup.schedule: "30 2 * * *" has 5 fields; it needs six: second, minute, hour, day, month, weekday, as in "0 30 2 * * *"
     "#);
 }
 

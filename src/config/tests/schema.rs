@@ -16,6 +16,7 @@ const ALL_KINDS: &str = "
     [overdue]
     [retry]
     [retention]
+    [backup]
     [web]
     [operators]
     [[route]]
@@ -113,7 +114,8 @@ fn read(text: &str) -> Report {
 #[test]
 fn the_schema_has_the_keys_that_are_read_and_no_others() {
     let report = read(ALL_KINDS);
-    let sections = ["database", "schedule", "overdue", "retry", "retention", "web", "operators", "route", "partner"];
+    let sections =
+        ["database", "schedule", "overdue", "retry", "retention", "backup", "web", "operators", "route", "partner"];
     let sections =
         sections.iter().chain(&["smtp", "endpoint", "partner.credential", "partner.user_credential", "smtp.*.oauth"]);
     let mut keys: Vec<_> = report.keys.borrow().iter().map(|path| pattern(path)).collect();

@@ -90,6 +90,17 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
              with `vetwatch deliveries redrive`.",
             &json!({"endpoint": "sales-mail", "messages": 1}),
         ),
+        EventType::BackupFailed => monitor(
+            "No backup has been made for 26 hours",
+            "The last attempt failed: 82 MB are needed in /var/lib/vetwatch/backups, and 12 MB are free. Free the disk; it is \
+             tried again every hour. The database itself is not harmed by that. `vetwatch status` shows how it stands.",
+            &json!({"reason": "backup_failed", "since": now.before(Duration::from_hours(2))}),
+        ),
+        EventType::BackupRecovered => monitor(
+            "A backup was made again",
+            "It was told 2 hours ago that they fail.",
+            &json!({"reason": "backup_failed"}),
+        ),
         EventType::CredentialExpiring => monitor(
             "The client secret of emea ends in 14 days",
             "Make a new one in Microsoft Entra and put it into the credential file; after that day vetwatch cannot read Partner Center.",
