@@ -54,6 +54,8 @@ impl Step {
     }
 }
 
+/// Begins the texts about the machine's own identity.
+const MANAGED_IDENTITY: &str = "the managed identity: ";
 const ISSUED_BY: &str = " issued by ";
 
 /// Runs the steps, shows each one, and returns them all. A failing partner or server does not skip the others.
@@ -144,6 +146,9 @@ pub(super) fn end(steps: &[Step]) -> Result<Exit, Failure> {
     let failed: Vec<&Step> = steps.iter().filter(|step| !step.ok).collect();
     let Some(first) = failed.first() else { return Ok(Exit::Done) };
     let advice = match first.exit {
+        _ if first.text.contains(MANAGED_IDENTITY) => {
+            "it is as the step says; docs/registering.md describes managed identities"
+        }
         _ if first.name == "tenant" => "compare the tenant with the overview of your directory in Entra ID",
         Exit::Refused => {
             "the server was reached and refused: check the credential, and the permissions of the application"

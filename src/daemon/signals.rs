@@ -70,7 +70,7 @@ impl Signals {
         Ok(Self { caught, at_terminal: io::stdin().is_terminal(), reload_asked: false })
     }
 
-    /// Returns when the process is to end. A reload that is asked for meanwhile is kept for [`Self::next`].
+    /// Returns when the process is to end. A reload that is asked for meanwhile is kept for `next`.
     pub async fn end(&mut self) {
         while self.wait().await == Asked::Reload {
             self.reload_asked = true;

@@ -36,6 +36,7 @@ pub struct Contents {
     pub deliveries: i64,
     /// Messages that are not delivered yet.
     pub pending: i64,
+    #[serde(skip)]
     alive_at: Option<i64>,
 }
 
@@ -128,7 +129,10 @@ pub async fn verify(path: &Path, go_on: impl GoOn) -> Result<Contents, Error> {
             "select \"table\", count(*) from pragma_foreign_key_check group by 1 order by 1 limit 1",
         );
         if let Some((table, rows)) = orphans.fetch_optional(&mut file).await.map_err(doing(what))? {
-            let found = format!("{rows} rows of the table {table} refer to rows that are not there");
+            let found = match rows {
+                1 => format!("a row of the table {table} refers to a row that is not there"),
+                _ => format!("{rows} rows of the table {table} refer to rows that are not there"),
+            };
             return Err(Error::Unsound { path: path.to_owned(), found });
         }
         contents(&mut file).await

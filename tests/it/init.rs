@@ -157,6 +157,7 @@ async fn with_every_answer_as_an_option_it_ends_with_a_mail_that_arrives() {
     for words in [
         "the first page has 6 customers",
         "STARTTLS, logged in as watch",
+        "warning: operators.endpoints: names one endpoint only",
         "accepted: 250",
         "vetwatch --config vetwatch.toml run",
         "vetwatch --config vetwatch.toml status",
@@ -319,13 +320,18 @@ async fn a_webhook_gets_a_test_that_is_signed_with_a_new_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_managed_identity_needs_no_secret_file() {
     let desk = Desk::new().await;
-    desk.sandbox.set_federated_token(Some("eyJhbGciOi.of.azure"));
     let mut options = desk.with("--client-secret-file", "");
     let imds = desk.sandbox.url().to_string();
     options.extend(
         ["--managed-identity-client-id", "11111111-2222-4333-8444-555555555555", "--imds-url"].map(str::to_owned),
     );
     options.push(imds);
+    let output = desk.init(options.clone(), &[]).await;
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(75), "{text}");
+    assert!(text.contains("Identity not found") && text.contains("docs/registering.md"), "{text}");
+    assert!(desk.is_untouched());
+    desk.sandbox.set_federated_token(Some("eyJhbGciOi.of.azure"));
     let output = desk.init(options, &[]).await;
     assert!(output.status.success(), "{}", said(&output));
     assert!(!desk.path("credentials/client-secret").exists());

@@ -55,7 +55,8 @@ async fn a_reload_says_what_changed_and_the_next_verdict_goes_by_it() {
     other.wait_for(1, SOON).await.unwrap();
     town.hook.wait_for(1, SOON).await.unwrap();
 
-    // The endpoint goes, with a message that waits for it.
+    // The endpoint goes, with a message that waits for it. The first one's reply has been read by then.
+    town.until("select state from v_deliveries where endpoint = 'north'", &["delivered"]).await;
     other.stop().await.unwrap();
     town.sandbox.deny(&ids[1], REASON).unwrap();
     town.until("select state from v_deliveries where endpoint = 'north' order by 1", &["delivered", "pending"]).await;

@@ -87,7 +87,7 @@ pub struct Args {
     #[arg(long, value_name = "URL", help_heading = ENTRA)]
     pub imds_url: Option<String>,
     /// The partner's name in messages and tables [default: the first part of a tenant's domain]
-    #[arg(long, value_name = "NAME", help_heading = ENTRA)]
+    #[arg(id = "partner_name", long = "partner", value_name = "NAME", help_heading = ENTRA)]
     pub partner: Option<String>,
     /// The mail server's host
     #[arg(long, value_name = "HOST", help_heading = MAIL)]
@@ -117,7 +117,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", help_heading = MAIL)]
     pub from: Option<String>,
     /// Who gets the verdicts; several times, or with commas
-    #[arg(long, value_name = "ADDRESS", help_heading = MAIL)]
+    // By the ids `to` and `partner` the completions offer what the configuration has.
+    #[arg(id = "recipients", long = "to", value_name = "ADDRESS", help_heading = MAIL)]
     pub to: Vec<String>,
     /// Who is told about trouble with vetwatch itself; likewise
     #[arg(long, value_name = "ADDRESS", help_heading = MAIL)]

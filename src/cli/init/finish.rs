@@ -9,6 +9,7 @@ use super::wizard::Wizard;
 use crate::cli::{Exit, Failure, run, test_send};
 use crate::daemon::Signals;
 use crate::instance_lock;
+use crate::text;
 
 /// The operators' mailbox gets the test; the others are not told of a rehearsal.
 const TESTED: &str = "ops-mail";
@@ -17,12 +18,15 @@ impl Wizard<'_> {
     /// Writes everything, sends the test, and shows what to run next.
     pub(super) async fn finish(mut self) -> Result<Exit, Failure> {
         let (context, place) = (self.context, &self.place);
-        if let Err(problems) = self.draft.config(place) {
-            let lines = problems.iter().map(ToString::to_string);
-            return Err(Failure::new(Exit::Configuration, "the answers make no configuration")
-                .listing(lines)
-                .advise(UNCHANGED));
-        }
+        let doubts = match self.draft.config(place) {
+            Ok(config) => config.warnings,
+            Err(problems) => {
+                let lines = problems.iter().map(ToString::to_string);
+                return Err(Failure::new(Exit::Configuration, "the answers make no configuration")
+                    .listing(lines)
+                    .advise(UNCHANGED));
+            }
+        };
         let keep = match self.draft.credential {
             Some(Kind::ClientSecret) => &[CLIENT_SECRET][..],
             Some(Kind::Certificate) => &[CERTIFICATE, PRIVATE_KEY][..],
@@ -42,6 +46,9 @@ impl Wizard<'_> {
             context.out.line("\nwritten:")?;
             for file in &files {
                 context.out.line(&format!("  {}", file.display()))?;
+            }
+            for doubt in &doubts {
+                context.out.line(&text::terminal(&format!("warning: {doubt}")))?;
             }
         }
         let option = place.option(&context.config_path);
