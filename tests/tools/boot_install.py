@@ -14,6 +14,7 @@ import os
 import pathlib
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,11 +31,11 @@ FILES = {
     "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 vetwatch.contoso.example vetwatch\n",
     "etc/fstab": "/dev/vdb /probe ext4 ro 0 0\n",
     "etc/mailname": "contoso.example\n",
-    # Exim takes mail on port 25 of this machine, for the users of contoso.example only, into /var/mail.
+    # Exim takes mail on port 25 of this machine, for the users of contoso.example only, into Maildirs.
     "etc/exim4/update-exim4.conf.conf": """dc_eximconfig_configtype='local'
 dc_other_hostnames='contoso.example'
 dc_local_interfaces='127.0.0.1'
-dc_localdelivery='mail_spool'
+dc_localdelivery='maildir_home'
 dc_use_split_config='false'
 """,
     # Its script of old leaves the process of an open connection alive.
@@ -145,6 +146,7 @@ def main():
     given = arguments.parse_args()
     work = given.work.resolve()
     system = base(work)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the guest must not survive
     guest = boot(system, probe_disk(work, given.old, given.new), work)
     start, counts, ended = time.monotonic(), {"ok": 0, "FAILED": 0}, False
     try:

@@ -6,12 +6,14 @@ end the others. A step may reboot the system: STATE says where to go on.
 
 import email
 import email.policy
+import functools
 import json
 import mailbox
 import os
 import pathlib
 import re
-import shlex
+import shutil
+import signal
 import subprocess
 import time
 import traceback
@@ -21,6 +23,7 @@ STATE = pathlib.Path("/var/lib/boot-probe.json")
 CONFIGURATION = pathlib.Path("/etc/vetwatch/vetwatch.toml")
 CREDENTIALS = pathlib.Path("/etc/vetwatch/credentials")
 DATA = pathlib.Path("/var/lib/vetwatch")
+MAILBOXES = pathlib.Path("/home")
 SANDBOX = "http://127.0.0.1:8765/"
 TENANT = "5a4d0b1e-0c5c-4c8e-9f0e-2f6d3b1a7c11"
 CLIENT = "8c2f4a76-3b0d-4d4f-8d53-7e1b6c9a0f22"
@@ -75,6 +78,10 @@ RETRY = """
 [retry]
 schedule = ["2s", "5s"]
 """
+NIGHTLY = """
+[backup]
+dir = "/var/lib/vetwatch/backups"
+"""
 
 
 # --- What the steps are made of ---
@@ -105,14 +112,11 @@ def see(what, good, seen=""):
         say(f"        | {line}")
 
 
-def runs(what, command, code=0, **words):
-    """Runs a command, and looks at its exit code and whether its output has all of `says`."""
-    return ends(what, Done(command), code, **words)
-
-
-def ends(what, done, code=0, says=(), never=()):
-    good = done.code == code and all(re.search(it, done.text) for it in says) and not any(re.search(it, done.text) for it in never)
-    see(what, good, done)
+def runs(what, command, code=0, says=(), never=()):
+    """Runs a command, and looks at its exit code and for patterns in its output."""
+    done = Done(command)
+    is_right = all(re.search(it, done.text) for it in says) and not any(re.search(it, done.text) for it in never)
+    see(what, done.code == code and is_right, done)
     return done
 
 
@@ -151,11 +155,12 @@ def deny(reason):
 
 
 def mails(user, *words):
-    """The mails in a mailbox of Exim that have all of `words`, as (Message-ID, subject)."""
-    path = f"/var/mail/{user}"
-    read = lambda file: email.message_from_binary_file(file, policy=email.policy.default)
-    box = mailbox.mbox(path, factory=read, create=False) if os.path.exists(path) else []
-    texts = [(mail, mail.get_body(("plain",)).get_content()) for mail in box]
+    """The mails of a mailbox that have all of `words`, as (Message-ID, subject)."""
+    folder = MAILBOXES / user / "Maildir"
+    if not folder.exists():
+        return []
+    parsed = functools.partial(email.message_from_binary_file, policy=email.policy.default)
+    texts = [(mail, mail.get_body(("plain",)).get_content()) for mail in mailbox.Maildir(folder, factory=parsed)]
     return [(mail["Message-ID"], mail["Subject"]) for mail, text in texts if all(word in text for word in words)]
 
 
@@ -179,7 +184,6 @@ def start_sandbox():
     secret = pathlib.Path("/root/sandbox-secret")
     secret.write_text(SECRET)
     secret.chmod(0o600)
-    Done("systemctl reset-failed sandbox")
     options = f"--listen 127.0.0.1:8765 --customers 16 --in-review 12 --settled 2 --client-secret-file {secret}"
     done = Done(f"systemd-run --quiet --unit=sandbox /probe/sandbox sandbox {options}")
 
@@ -283,7 +287,7 @@ def reloaded():
     pid, text = unit("MainPID"), CONFIGURATION.read_text()
     CONFIGURATION.write_text(text := text.replace('in_review = "2s"', 'in_review = "3s"'))
     runs("`vetwatch reload` with a good file says what changed", "vetwatch reload", says=["in_review"])
-    CONFIGURATION.write_text(text := text + RETRY)
+    CONFIGURATION.write_text(text := text + RETRY + NIGHTLY)
     since = time.time()
     runs("so does `systemctl reload`", "systemctl reload vetwatch")
     see("in the journal", "retry" in journal(since), journal(since))
@@ -308,7 +312,7 @@ def starved():
     runs("with a watchdog of 20 s, for this test", "systemctl restart vetwatch")
     pid, since = unit("MainPID"), time.time()
     say(f"     the daemon is stopped by SIGSTOP, process {pid}")
-    os.kill(int(pid), 19)
+    os.kill(int(pid), signal.SIGSTOP)
     customer = deny("Not an Academic Domain - After Review")
     until("another process", lambda: unit("MainPID") not in (pid, "0") and unit("ActiveState") == "active")
     log = journal(since, "_PID=1")
@@ -332,6 +336,8 @@ def killed():
 
 def backed_up():
     """Backed up, lost, and restored"""
+    nightly = until("the first backup of [backup]", lambda: list((DATA / "backups").glob("vetwatch-*.db")))
+    see("[backup], which the reload added, has made its first one", len(nightly) == 1, nightly[0])
     runs("`vetwatch backup`", "vetwatch backup /root/copy.db", says=["checked"])
     runs("the copy's owner and mode", "stat -c '%A %U:%G' /root/copy.db", says=["^-rw-r----- vetwatch:vetwatch$"])
     customer = deny("Decided after the backup")
@@ -418,7 +424,7 @@ def earlier():
     see("and says what is missing and what to do", "/etc/vetwatch/credentials/client-secret" in log and "denied" not in log, log)
     write_secret("client-secret", SECRET)
     start_sandbox()
-    pathlib.Path("/var/mail/ops").unlink()
+    shutil.rmtree(MAILBOXES / "ops/Maildir")
     runs("with it, it does", "systemctl enable --now vetwatch")
     began()
 
