@@ -408,7 +408,7 @@ def removed():
 def purged():
     """Purged: nothing is left but the database, and it says so"""
     runs("apt purges it", f"{APT} purge vetwatch", says=[str(DATA)])
-    done = Done("find / /run -xdev -iname '*vetwatch*' -prune")
+    done = Done(f"find / /run -xdev -path {MAILBOXES} -prune -o -iname '*vetwatch*' -prune -print")
     see("nothing is left but the database", done.text.splitlines() == [str(DATA)], done.text)
     runs("no unit is known", "systemctl list-units --all --no-legend 'vetwatch*'", never=["."])
     Done(f"rm -r {DATA}")
