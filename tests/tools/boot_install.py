@@ -1,4 +1,4 @@
-"""Boots a Debian system with a real systemd, and lives through a vetwatch package's life in it.
+"""Boots a Debian system with a real systemd, and installs, uses, upgrades and removes the vetwatch package in it.
 
 Run by `tests/campaign install`, as root: `boot_install.py OLD.deb NEW.deb WORK`. Makes the system's disk in the folder
 WORK once, and boots it with qemu in software emulation; what the guest writes to its disk is thrown away. In the guest

@@ -1,7 +1,7 @@
-"""Runs within the booted system of boot_install.py, as root: a package's life, step by step. See STEPS, at the end.
+"""Runs as root in the system that boot_install.py boots, and does the steps of STEPS, at the end of this file.
 
-Each step prints a heading, and for all that it looks at `ok:` or `FAILED:` with what was seen. A step that fails does not
-end the others. A step may reboot the system: STATE says where to go on.
+For each step it prints a heading, and for each thing that it checks `ok:` or `FAILED:` with what was seen. A step that
+fails does not end the others. A step may reboot the system: STATE says where to go on.
 """
 
 import email
