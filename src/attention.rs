@@ -10,13 +10,13 @@ use std::time::Duration;
 use chrono_tz::{Tz, UTC};
 use serde::Serialize;
 
-use crate::config::short_duration;
 use crate::delivery::message::time_format;
 use crate::schedule::Intervals;
 use crate::schedule::PollClass;
 use crate::store::reports::{EndpointState, PartnerState};
 use crate::store::waiting::LoneWait;
 use crate::store::{ConfigurationState, LargeLog, Refused};
+use crate::text::short_duration;
 use crate::time::Timestamp;
 
 use vetwatch_core::descriptors::NONE_LEFT;

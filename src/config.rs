@@ -45,7 +45,8 @@ pub use diagnostics::{Problem, Problems};
 pub use places::Places;
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
-pub(crate) use values::{closest, current_name, duration, short_duration};
+pub(crate) use secret::UNIT_PREFIX;
+pub(crate) use values::{closest, current_name, duration};
 
 use diagnostics::Report;
 use section::{Context, Section};

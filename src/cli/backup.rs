@@ -173,7 +173,7 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Result<Exit
     let until = until.map_or_else(|| "an unknown time".to_owned(), |until: Timestamp| until.to_string());
     context.out.write(&text::terminal_lines(&format!(
         "restored {} from {}: {} transitions, {} messages pending, as of {until}\n{}\
-         What happened since is found again, and sent under the ids that it had.\nNow start vetwatch: systemctl start vetwatch\n",
+         What happened since is found again and sent again, what has a date under the id that it had.\nNow start vetwatch: systemctl start vetwatch\n",
         restored.database.display(),
         args.file.display(),
         restored.contents.transitions,

@@ -1,11 +1,12 @@
 //! Checks that the schedule fits the budget, in advance: the poller reports a shortage late.
 
 use crate::cli::Context;
-use crate::config::{Config, Problem, short_duration};
+use crate::config::{Config, Problem};
 use crate::partner_center::{Budget, PartnerSettings};
 use crate::poller::{Every, Watched};
 use crate::schedule::PollClass;
 use crate::store::ClassCount;
+use crate::text::short_duration;
 
 /// How many customers of each class the budget allows.
 pub(super) fn room(config: &Config, partner: &PartnerSettings) -> String {

@@ -9,12 +9,14 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::{Context, Exit, Failure};
-use crate::config;
+use crate::config::{self, CredentialDirs, UNIT_PREFIX};
 use crate::instance_lock;
 use crate::store::{ConfigurationState, Store};
 
 /// Less than the service manager waits.
 const MAX_WAIT: Duration = Duration::from_secs(90);
+/// Where systemd puts the credentials of the unit.
+const LOADED: &str = "/run/credentials/vetwatch.service";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) async fn reload(context: &Context) -> Result<Exit, Failure> {
@@ -23,8 +25,10 @@ pub(super) async fn reload(context: &Context) -> Result<Exit, Failure> {
         // The daemon is told all the same: it says in `status` and to the service manager that the file is refused.
         Err(failure) => (config::default_database().to_owned(), Some(failure)),
     };
+    // Before root's rights are dropped.
+    let newer = newer_than_loaded();
     match ask(context, &database).await {
-        Ok(state) => report(context, &state),
+        Ok(state) => report(context, &state, &newer),
         Err(failure) => Err(unusable.unwrap_or(failure)),
     }
 }
@@ -77,16 +81,41 @@ async fn state(store: &Store, database: &Path) -> Result<ConfigurationState, Fai
     })
 }
 
-fn report(context: &Context, state: &ConfigurationState) -> Result<Exit, Failure> {
+/// Files of credentials that the service does not have as they are now: it was given copies when it started. Empty for
+/// a user who may not look.
+fn newer_than_loaded() -> Vec<String> {
+    let changed_at = |path: PathBuf| path.metadata().and_then(|found| found.modified()).ok();
+    let loaded = Path::new(LOADED);
+    let names = std::fs::read_dir(CredentialDirs::FALLBACK).into_iter().flatten().filter_map(Result::ok);
+    let names = names.filter(|_| loaded.is_dir()).filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let copied_at = changed_at(loaded.join(format!("{UNIT_PREFIX}{name}")));
+        (changed_at(entry.path()) > copied_at).then_some(name)
+    });
+    names.collect()
+}
+
+fn report(context: &Context, state: &ConfigurationState, newer: &[String]) -> Result<Exit, Failure> {
+    let restart = format!(
+        "the service has older copies of {} in {}: `systemctl restart vetwatch` gives it the new ones, a reload cannot",
+        newer.join(", "),
+        CredentialDirs::FALLBACK
+    );
     if state.refused_at.is_some() {
         let file: PathBuf = context.config_path.clone();
         return Err(Failure::new(Exit::Configuration, format!("the daemon refused {}", file.display()))
             .because(format!("the configuration of {} goes on", state.loaded_at_in_words()))
             .listing(state.lines.iter().cloned())
-            .advise("correct it, then `vetwatch reload` again; `vetwatch check` tries it without the daemon"));
+            .advise(if newer.is_empty() {
+                "correct it, then `vetwatch reload` again; `vetwatch check` tries it without the daemon".to_owned()
+            } else {
+                restart
+            }));
     }
     if context.json {
-        context.out.json(&json!({ "loaded_at": state.loaded_at, "changes": state.lines }))?;
+        context
+            .out
+            .json(&json!({ "loaded_at": state.loaded_at, "changes": state.lines, "needs_restart_for": newer }))?;
         return Ok(Exit::Done);
     }
     let mut text = match state.lines.len() {
@@ -97,6 +126,10 @@ fn report(context: &Context, state: &ConfigurationState) -> Result<Exit, Failure
     for line in &state.lines {
         text.push_str("  ");
         text.push_str(line);
+        text.push('\n');
+    }
+    if !newer.is_empty() {
+        text.push_str(&restart);
         text.push('\n');
     }
     context.out.write(&text)?;

@@ -2,11 +2,13 @@
 
 mod screen;
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::attention::{self, Facts, Need, Reason, look};
+use crate::cli::args::CONFIG;
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::output::{self, Output};
 use crate::cli::{Context, Exit, Failure};
@@ -135,7 +137,8 @@ pub(super) async fn status(context: &Context, args: Args) -> Result<Exit, Failur
 /// Adds to a file that cannot be read that the daemon goes on without it.
 async fn and_the_daemon(context: &Context, failure: Failure) -> Failure {
     let database = config::default_database();
-    if crate::instance_lock::daemon_runs(database) != Some(true) {
+    // Of another file the daemon knows nothing.
+    if context.config_path != Path::new(CONFIG) || crate::instance_lock::daemon_runs(database) != Some(true) {
         return failure;
     }
     let state = match context.reading_store(database).await {

@@ -128,7 +128,7 @@ async fn test(
     if !context.json {
         context.out.line(&format!("A test of {kind} is queued for {name}, as message {delivery}."))?;
         if !has_lock {
-            context.out.line("The running daemon sends it, with the configuration that it was started with.")?;
+            context.out.line("The running daemon sends it, with the configuration that it has in force.")?;
         }
     }
     let trial = if has_lock {

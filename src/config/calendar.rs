@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono::{NaiveDate, Weekday};
 
 use super::section::Section;
-use super::values::{duration, quote, read_text, short_duration};
+use super::values::{duration, quote, read_text};
 use crate::calendar::{Calendar, Reminders};
+use crate::text::short_duration;
 use crate::time::{Clock as _, SystemClock};
 
 /// Larger than any list of holidays; a larger file is the wrong one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::diagnostics::Report;
 use super::endpoint::Endpoints;
 use super::section::Section;
-use super::values::{self, did_you_mean, duration, quote, short_duration, timezone};
+use super::values::{self, did_you_mean, duration, quote, timezone};
 use super::{EndpointSettings, http};
 use crate::calendar::Calendar;
 use crate::delivery::quiet_hours::{self, QuietHours};
@@ -16,6 +16,7 @@ use crate::delivery::route::{Filter, GroupBy, MAX_GROUP_WAIT, Patterns, Route, R
 use crate::event::EventType;
 use crate::heartbeat::Heartbeat;
 use crate::qualification;
+use crate::text::short_duration;
 
 /// The documented ones. An open set: others are warned about, not rejected.
 const QUALIFICATIONS: &[&str] = &["Education", "GovernmentCommunityCloud", "StateOwnedEntity", "Nonprofit"];

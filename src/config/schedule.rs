@@ -7,11 +7,12 @@ use chrono::DateTime;
 use croner::parser::{CronParser, Seconds};
 
 use super::section::Section;
-use super::values::{duration, quote, short_duration, timezone};
+use super::values::{duration, quote, timezone};
 use super::{Schedule, calendar, default_database};
 use crate::backup::{self, Times};
 use crate::calendar::Calendar;
 use crate::delivery::retry;
+use crate::text::short_duration;
 
 /// Default intervals.
 pub(super) const IN_REVIEW: Duration = Duration::from_mins(15);

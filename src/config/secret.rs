@@ -19,7 +19,7 @@ const SHORT_SECRET_CHARS: usize = 4;
 
 /// The shipped unit loads the whole directory of credentials by this name. systemd then calls `client-secret`
 /// `credentials_client-secret`, and the unit need not list the files.
-const UNIT_PREFIX: &str = "credentials_";
+pub(crate) const UNIT_PREFIX: &str = "credentials_";
 
 /// Where a secret's file is searched if its path is relative.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct CredentialDirs {
 }
 
 impl CredentialDirs {
-    const FALLBACK: &str = "/etc/vetwatch/credentials";
+    pub(crate) const FALLBACK: &str = "/etc/vetwatch/credentials";
 
     #[must_use]
     pub fn from_env() -> Self {

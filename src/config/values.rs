@@ -47,19 +47,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Formats a duration as in the file, in the largest unit that fits.
-pub(crate) fn short_duration(time: Duration) -> String {
-    match time.as_secs() {
-        seconds if time.subsec_nanos() != 0 || seconds == 0 => {
-            humantime::format_duration(time).to_string().replace(' ', "")
-        }
-        seconds if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
-        seconds if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
-        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        seconds => format!("{seconds}s"),
-    }
-}
-
 /// Checks that a path is written as it is meant: nobody expands it, as a shell would.
 pub(super) fn plain_path(text: &str) -> Result<(), &'static str> {
     match text {

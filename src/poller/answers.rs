@@ -98,7 +98,7 @@ impl Poller {
         health: &mut Health,
         answered: &Answered,
     ) -> Result<(), store::Error> {
-        let Answered { customer, outcome, pauses_before } = answered;
+        let Answered { customer, outcome, pauses_before, is_second } = answered;
         match outcome {
             PollOutcome::Response(answer) => {
                 // A poll started before the backoff does not show that the fault is over.
@@ -120,7 +120,7 @@ impl Poller {
                         }
                         // Costs only this response.
                         Err(error) if error.is_data_error() => {
-                            flight.batch.failed(self.failed(customer, &error, false));
+                            flight.batch.failed(self.failed(customer, &error, false, *is_second));
                             round.failed += 1;
                         }
                         Err(error) => return Err(error),
@@ -138,7 +138,7 @@ impl Poller {
             }
             PollOutcome::Failed(error) => {
                 let no_relationship = matches!(error, Error::NoRelationship(_));
-                flight.batch.failed(self.failed(customer, error, no_relationship));
+                flight.batch.failed(self.failed(customer, error, no_relationship, *is_second));
                 health.failure = Some(error.to_string());
                 round.failed += 1;
             }
@@ -191,7 +191,14 @@ impl Poller {
         }
     }
 
-    fn failed(&self, customer: &DueCustomer, error: &dyn std::error::Error, no_relationship: bool) -> Failed {
+    /// Of two polls in flight at once the second one, `is_second`, does not know of the first one's failure, and logs none.
+    fn failed(
+        &self,
+        customer: &DueCustomer,
+        error: &dyn std::error::Error,
+        no_relationship: bool,
+        is_second: bool,
+    ) -> Failed {
         let now = self.clock.now();
         let error = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         let usual = self.intervals().of(customer.class);
@@ -214,7 +221,7 @@ impl Poller {
                 )
             };
         }
-        if is_logged(failures) {
+        if is_logged(failures) && !is_second {
             say!(warn);
         } else {
             say!(debug);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::{PollRound, Poller, Shares};
 use crate::partner_center::{Answer, Error, Promise};
-use crate::store::DueCustomer;
+use crate::store::{CustomerId, DueCustomer};
 
 /// A claimed customer that waits longer is released, well before its lease ends.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,6 +36,8 @@ pub struct Flight {
     pub(super) pauses: u64,
     /// Polls in flight that started since the last backoff.
     since_pause: usize,
+    /// The customers of the polls in flight.
+    customers: Vec<CustomerId>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(super) struct Answered {
     pub(super) outcome: PollOutcome,
     /// The value of [`Flight::pauses`] when the poll started.
     pub(super) pauses_before: u64,
+    /// Another poll of the customer was in flight: it became due again meanwhile.
+    pub(super) is_second: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +79,10 @@ impl Flight {
     pub(super) fn arrived(&mut self, answered: Option<Answered>) {
         if answered.as_ref().is_some_and(|answered| answered.pauses_before == self.pauses) {
             self.since_pause -= 1;
+        }
+        let customer = answered.as_ref().map(|answered| answered.customer.row);
+        if let Some(at) = self.customers.iter().position(|row| Some(*row) == customer) {
+            self.customers.swap_remove(at);
         }
         self.answered.extend(answered);
     }
@@ -105,6 +113,8 @@ impl Poller {
         {
             let (client, stop, pauses_before) = (self.client.clone(), self.stop.clone(), flight.pauses);
             flight.since_pause += 1;
+            let is_second = flight.customers.contains(&customer.row);
+            flight.customers.push(customer.row);
             flight.running.spawn(async move {
                 // A response that causes a panic costs that response only.
                 let asking = client.promised_qualifications(&customer.customer_id, Some(promise));
@@ -119,7 +129,7 @@ impl Poller {
                     },
                     () = stop.cancelled() => PollOutcome::Skipped,
                 };
-                Answered { customer, outcome, pauses_before }
+                Answered { customer, outcome, pauses_before, is_second }
             });
         }
     }

@@ -30,7 +30,7 @@ impl Poller {
         info!(
             partner = self.partner.name,
             "customers without a qualification are asked every {} now",
-            crate::config::short_duration(every)
+            crate::text::short_duration(every)
         );
         Ok(())
     }

@@ -222,8 +222,8 @@ impl std::fmt::Display for Restored {
         let until = self.until.map_or_else(|| "an unknown time".to_owned(), |until| until.to_string());
         write!(
             f,
-            "the database was restored at {} from a backup as of {until}: what happened since is found again, and sent under \
-             the ids that it had",
+            "the database was restored at {} from a backup as of {until}: what happened since is found again, and what has a \
+             date is sent under the id that it had",
             self.at
         )
     }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// True if a character does more than show: it moves the cursor, starts an escape sequence, turns the reading direction so
 /// that a line shows something else ("gnp.exe" can be made to read "exe.png"), or hides. The zero-width joiner and
@@ -99,6 +100,20 @@ pub fn inert_json(json: &str) -> String {
         }
     }
     inert
+}
+
+/// Formats a duration as in the configuration, in the largest unit that fits.
+#[must_use]
+pub fn short_duration(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if time.subsec_nanos() != 0 || seconds == 0 => {
+            humantime::format_duration(time).to_string().replace(' ', "")
+        }
+        seconds if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
+        seconds if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
 }
 
 /// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::args::{Chat, Cloud, Kind, Tls};
 use super::place::Place;
-use crate::config::{Config, CredentialDirs, Problem};
+use crate::config::{self, Config, CredentialDirs, Problem};
 use crate::text;
 
 const TEMPLATE: &str = include_str!("vetwatch.toml.j2");
@@ -58,6 +58,7 @@ pub(super) struct Draft {
 #[derive(Serialize)]
 struct Page<'a> {
     database: Option<&'a str>,
+    backups: String,
     partner: &'a str,
     tenant: &'a str,
     client_id: &'a str,
@@ -145,6 +146,7 @@ impl Draft {
         let tls = self.smtp_tls.unwrap_or(Tls::Starttls);
         let page = Page {
             database: self.database.as_deref(),
+            backups: self.backups(),
             partner: self.partner_name(),
             tenant: self.tenant.as_deref().unwrap_or("contoso.onmicrosoft.com"),
             client_id: self.client_id.as_deref().unwrap_or("00000000-0000-0000-0000-000000000000"),
@@ -177,6 +179,12 @@ impl Draft {
             chat_secret: place.key_of(CHAT_SECRET),
         };
         render(&page).expect("the template fits its page")
+    }
+
+    /// The directory of the backups: beside the database.
+    fn backups(&self) -> String {
+        let database = self.database.as_ref().map_or(config::default_database(), Path::new);
+        database.with_file_name("backups").display().to_string()
     }
 
     /// True if the credential's own answer is there.
@@ -337,7 +345,7 @@ mod tests {
             prop_assert_eq!(table["endpoint"][0]["from"].as_str(), Some(answer.as_str()));
             prop_assert_eq!(table["endpoint"][0]["to"][0].as_str(), Some(answer.as_str()));
             let keys: Vec<_> = table.keys().map(String::as_str).collect();
-            prop_assert_eq!(keys, ["database", "endpoint", "operators", "partner", "route", "schedule", "smtp"]);
+            prop_assert_eq!(keys, ["backup", "database", "endpoint", "operators", "partner", "route", "schedule", "smtp"]);
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn commands(tenant: &str, kind: Kind, cloud: Option<Cloud>, issuer: O
              az ad app credential reset --id \"$APP\" --append --display-name vetwatch --years 1 --query password --output tsv\n"
             .to_owned(),
         Kind::Certificate => "# a certificate and its key, made here; only the certificate is uploaded\n\
-             openssl req -x509 -newkey rsa:3072 -noenc -days 365 -subj /CN=vetwatch -keyout private-key.pem -out certificate.pem\n\
+             openssl req -x509 -newkey rsa:3072 -nodes -days 365 -subj /CN=vetwatch -keyout private-key.pem -out certificate.pem\n\
              az ad app credential reset --id \"$APP\" --append --cert @certificate.pem\n"
             .to_owned(),
         Kind::ManagedIdentity => format!(

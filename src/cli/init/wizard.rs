@@ -185,8 +185,17 @@ impl Wizard<'_> {
     fn client_secret(&mut self, again: bool) -> Result<(), Failure> {
         self.hidden(CLIENT_SECRET, again, "The client secret's value")?;
         let question = "The day on which it ends, such as 2027-01-31 (Enter alone: unknown)";
-        self.draft.client_secret_expires = self.optional(self.draft.client_secret_expires.clone(), again, question)?;
-        Ok(())
+        let mut again = again;
+        loop {
+            self.draft.client_secret_expires =
+                self.optional(self.draft.client_secret_expires.clone(), again, question)?;
+            if self.accepts(&["partner[0].credential.client_secret_expires"])? {
+                return Ok(());
+            }
+            // A day that is none is not offered again.
+            self.draft.client_secret_expires = None;
+            again = true;
+        }
     }
 
     fn certificate(&mut self, again: bool) -> Result<(), Failure> {

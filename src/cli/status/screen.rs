@@ -35,7 +35,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         let until = restored.until.map_or_else(|| "an unknown time".to_owned(), time_args::minute);
         let _ = writeln!(
             page,
-            "restored on {} from a backup as of {until}: what happened since is found again, under the ids that it had",
+            "restored on {} from a backup as of {until}: what happened since is found again",
             time_args::minute(restored.at)
         );
     }
