@@ -78,10 +78,6 @@ RETRY = """
 [retry]
 schedule = ["2s", "5s"]
 """
-NIGHTLY = """
-[backup]
-dir = "/var/lib/vetwatch/backups"
-"""
 
 
 # --- What the steps are made of ---
@@ -287,7 +283,7 @@ def reloaded():
     pid, text = unit("MainPID"), CONFIGURATION.read_text()
     CONFIGURATION.write_text(text := text.replace('in_review = "2s"', 'in_review = "3s"'))
     runs("`vetwatch reload` with a good file says what changed", "vetwatch reload", says=["in_review"])
-    CONFIGURATION.write_text(text := text + RETRY + NIGHTLY)
+    CONFIGURATION.write_text(text := text + RETRY)
     since = time.time()
     runs("so does `systemctl reload`", "systemctl reload vetwatch")
     see("in the journal", "retry" in journal(since), journal(since))
@@ -337,7 +333,7 @@ def killed():
 def backed_up():
     """Backed up, lost, and restored"""
     nightly = until("the first backup of [backup]", lambda: list((DATA / "backups").glob("vetwatch-*.db")))
-    see("[backup], which the reload added, has made its first one", len(nightly) == 1, nightly[0])
+    see("[backup], which `init` wrote, has made its first one", len(nightly) == 1, nightly[0])
     runs("`vetwatch backup`", "vetwatch backup /root/copy.db", says=["checked"])
     runs("the copy's owner and mode", "stat -c '%A %U:%G' /root/copy.db", says=["^-rw-r----- vetwatch:vetwatch$"])
     customer = deny("Decided after the backup")
