@@ -201,11 +201,13 @@ fn prune(dir: &Path, prefix: &str, newest: &Path, keep: usize) -> usize {
         time.is_some_and(|time| NaiveDateTime::parse_from_str(time, NAME_TIME).is_ok())
     };
     let mut backups: Vec<_> = names.iter().filter(|name| is_ours(name, ".db") && dir.join(name) != newest).collect();
-    backups.sort_unstable();
+    // Those of a clock that was ahead go first, or they would hold the places for good.
+    backups.sort_unstable_by_key(|name| (dir.join(name) < *newest, *name));
     let others = keep.saturating_sub(1);
     let old = backups.iter().rev().skip(others).copied();
-    let left = copy::partial(Path::new(".db"));
-    let partial = names.iter().filter(|name| is_ours(name, &left.to_string_lossy()));
+    let left = copy::partial(Path::new(".db")).to_string_lossy().into_owned();
+    let journal = format!("{left}-journal");
+    let partial = names.iter().filter(|name| is_ours(name, &left) || is_ours(name, &journal));
     for name in old.chain(partial) {
         if let Err(error) = std::fs::remove_file(dir.join(name)) {
             warn!("the old backup {} cannot be deleted: {error}", dir.join(name).display());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tracing::{error, info};
 
-use super::{Alert, Alerter};
+use super::{Alert, Alerter, event};
 use crate::attention::look::{self, Lateness};
 use crate::attention::{Late, Reason};
 use crate::delivery::message::time_format;
@@ -76,8 +76,7 @@ impl Alerter {
             detail: format!(
                 "What it means: {what}. What helps: {remedy}.{} `vetwatch status` shows how it stands.",
                 match late.reason {
-                    Reason::DatabaseDamaged => "",
-                    Reason::BackupFailed => " The database itself is not harmed by that.",
+                    Reason::DatabaseDamaged | Reason::BackupFailed => "",
                     _ => " No verdict is lost by that, but it is told late.",
                 }
             ),
@@ -93,6 +92,10 @@ impl Alerter {
             } else {
                 error!(partner = partner.name, "{}", alert.summary);
             }
+        }
+        // What is damaged may be the outbox: its messages could be queued and never sent.
+        if late.reason == Reason::DatabaseDamaged {
+            self.outside.send(&alert, &event(&alert, now), self.routes.zone, now).await;
         }
         let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
         let queued = self.announce(alert, now, mark).await?;

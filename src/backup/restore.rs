@@ -57,9 +57,11 @@ impl Source {
             }
         }
         let file = File::open(path).map_err(failed("read", path))?;
-        let log_path = sibling_path(path, "-wal");
+        // A log is beside the file itself, not beside a link to it.
+        let real = std::fs::canonicalize(path).map_err(failed("find", path))?;
+        let log_path = sibling_path(&real, "-wal");
         let log = match File::open(&log_path) {
-            Ok(log) => Some(log),
+            Ok(log) => Some(log).filter(|_| copy::has_log(&file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed("read", &log_path)(error)),
         };

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::cli::context::{lock, reading_path};
 use crate::cli::{Context, Exit, Failure, privileges};
+use crate::instance_lock;
 use crate::store::backup::{self, Purpose, check_room, claim, directory_of, failed, sync_directory};
 use crate::store::{Error, copy, sibling_path};
 use crate::text;
@@ -69,7 +70,8 @@ pub(super) async fn backup(context: &Context, args: BackupArgs) -> Result<Exit, 
 /// For a directory that the database's owner may not write to: a process of that user's makes the copy beside the
 /// database, and root, which does not open the database, copies the finished file.
 fn by_root(context: &Context, database: &Path, target: &Path, for_readers: bool, owner: u32) -> Result<Value, Failure> {
-    let made = sibling_path(database, &format!(".backup-{}", std::process::id()));
+    // Always the same name: what an interrupted one left is replaced by the next.
+    let made = sibling_path(database, ".backup");
     let program = std::env::current_exe().map_err(failed("find the program", Path::new("/proc/self/exe")))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(&context.config_path).args(["--json", "backup"]).arg(&made);
@@ -158,6 +160,7 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Result<Exit
         if !is_there && database.metadata().is_ok_and(|file| file.len() == 0) {
             // The lock made it. An empty database would say that there is one.
             let _ = std::fs::remove_file(&database);
+            let _ = std::fs::remove_file(instance_lock::path(&database));
         }
         refusal(error, &database)
     })?;
@@ -171,15 +174,16 @@ pub(super) async fn restore(context: &Context, args: RestoreArgs) -> Result<Exit
     }
     let kept = restored.kept.as_ref().map(|kept| format!("The old one is kept as {}.\n", kept.display()));
     let until = until.map_or_else(|| "an unknown time".to_owned(), |until: Timestamp| until.to_string());
-    context.out.write(&text::terminal_lines(&format!(
+    let said = text::terminal_lines(&format!(
         "restored {} from {}: {} transitions, {} messages pending, as of {until}\n{}\
-         What happened since is found again and sent again, what has a date under the id that it had.\nNow start vetwatch: systemctl start vetwatch\n",
+         What happened since is found again and sent again, what has a date under the id that it had.\nNow start vetwatch: systemctl start vetwatch",
         restored.database.display(),
         args.file.display(),
         restored.contents.transitions,
         restored.contents.pending,
         kept.unwrap_or_default(),
-    )))?;
+    ));
+    context.out.write(&format!("{said}\n"))?;
     Ok(Exit::Done)
 }
 

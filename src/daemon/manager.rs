@@ -17,8 +17,9 @@ use crate::store::Store;
 use crate::time::Timestamp;
 use crate::worker_loop::Progress;
 
-/// How often the customers are counted.
-const COUNT_EVERY: Duration = Duration::from_mins(1);
+/// How often the customers are counted: at first, so that a person who has just started it sees it work, and later.
+const COUNT_EVERY: [Duration; 2] = [Duration::from_secs(3), Duration::from_mins(1)];
+const AT_FIRST: Duration = Duration::from_mins(2);
 const UPDATE_EVERY: Duration = Duration::from_secs(1);
 
 /// Notifies the manager, if there is one. Never blocks.
@@ -59,10 +60,12 @@ pub(super) fn still_starting() {
 /// Sends one sentence for `systemctl status` whenever it changes.
 pub(super) async fn report_status(store: Store, mut in_force: watch::Receiver<Arc<InForce>>, stop: CancellationToken) {
     let (mut usual, mut sent_status, mut counted): (String, String, Option<Instant>) = Default::default();
+    let began = Instant::now();
     let has_manager = std::env::var_os("NOTIFY_SOCKET").is_some();
     while has_manager && !stop.is_cancelled() {
         let now = in_force.borrow_and_update().clone();
-        if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+        let every = COUNT_EVERY[usize::from(began.elapsed() > AT_FIRST)];
+        if counted.is_none_or(|at| at.elapsed() >= every) {
             counted = Some(Instant::now());
             if let Ok((customers, answered)) = store.watching().await {
                 usual = in_words(now.config.partners.len(), customers, answered);

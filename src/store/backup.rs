@@ -62,6 +62,9 @@ pub async fn write(database: &Path, target: &Path, purpose: Purpose, go_on: impl
             Purpose::Readers => for_readers(database, &partial, go_on).await?,
         };
         let mode = if purpose == Purpose::Readers { 0o644 } else { 0o640 };
+        if purpose == Purpose::Restore {
+            copy::mark_backup(&file).map_err(failed("write", &partial))?;
+        }
         file.set_permissions(Permissions::from_mode(mode)).map_err(failed("set the mode of", &partial))?;
         if let Ok(database) = database.metadata() {
             // The group that may read the database; a member of it may give it away, others may not.
@@ -70,6 +73,10 @@ pub async fn write(database: &Path, target: &Path, purpose: Purpose, go_on: impl
         file.sync_all().map_err(failed("write", &partial))?;
         let bytes = file.metadata().map_err(failed("look at", &partial))?.len();
         std::fs::rename(&partial, &target).map_err(failed("rename the copy to", &target))?;
+        // A log that was left there belongs to a file that is gone.
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let _ = std::fs::remove_file(sibling_path(&target, suffix));
+        }
         sync_directory(directory)?;
         Ok(Backup { file: target.clone(), bytes, seconds: began.elapsed(), contents })
     };
@@ -138,7 +145,10 @@ pub fn check_target(database: &Path, target: &Path) -> Result<PathBuf, Error> {
         return Err(refused("it is another name of the database that vetwatch runs on: name another file".to_owned()));
     }
     match File::open(&real).and_then(|file| FileKind::of(&file)).map_err(failed("look at", &real))? {
-        FileKind::Database | FileKind::ForReaders | FileKind::Empty => Ok(real),
+        FileKind::Backup | FileKind::ForReaders | FileKind::Empty => Ok(real),
+        FileKind::Database => Err(refused(
+            "it is a database of vetwatch and no backup: name another file, or move it away first".to_owned(),
+        )),
         FileKind::Other => Err(refused("there is a file of this name that is no backup: name another one".to_owned())),
     }
 }

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::{Error, LAST_UNRELEASED_VERSION, Store, doing, read_options};
 use crate::time::Timestamp;
 
 /// `pragma application_id` of a database: "vetw", as the first migration sets it.
 const DATABASE_ID: u32 = 0x7665_7477;
+/// Of a backup: "vetb". It may be replaced by another backup, as a database may not.
+const BACKUP_ID: u32 = 0x7665_7462;
 /// Of a copy for readers: "vetr". It lacks what the daemon needs.
 const READERS_ID: u32 = 0x7665_7472;
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
@@ -59,6 +61,7 @@ impl Contents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     Database,
+    Backup,
     ForReaders,
     Empty,
     /// Another program's file.
@@ -80,10 +83,22 @@ impl FileKind {
         let id = header[68..72].try_into().map(u32::from_be_bytes).unwrap_or_default();
         Ok(match id {
             DATABASE_ID if header.starts_with(HEADER) => Self::Database,
+            BACKUP_ID if header.starts_with(HEADER) => Self::Backup,
             READERS_ID if header.starts_with(HEADER) => Self::ForReaders,
             _ => Self::Other,
         })
     }
+}
+
+/// Marks a finished copy, which no program has open, as a backup.
+pub(super) fn mark_backup(file: &File) -> io::Result<()> {
+    file.write_all_at(&BACKUP_ID.to_be_bytes(), 68)
+}
+
+/// True if a file's `-wal` file belongs to it, as its header says. Beside a backup it would be another file's.
+pub fn has_log(file: &File) -> bool {
+    let mut versions = [0; 2];
+    file.read_exact_at(&mut versions, 18).is_ok() && versions == [2, 2]
 }
 
 /// Copies a database into `target`, which must be an empty file or none, as of one instant, and checks that the copy is
@@ -200,6 +215,8 @@ pub async fn mark_restored(path: &Path, now: Timestamp) -> Result<(), Error> {
     let what = "mark the database as restored";
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
     let mut file = options.journal_mode(SqliteJournalMode::Delete).connect().await.map_err(doing(what))?;
+    let id = format!("pragma application_id = {DATABASE_ID}");
+    sqlx::query(AssertSqlSafe(id)).execute(&mut file).await.map_err(doing(what))?;
     let marked = sqlx::query(
         "update daemon set restored_at = ?1, restored_until = alive_at, backup_failing_since = null, backup_error = null",
     );
@@ -216,7 +233,11 @@ pub async fn fold_log(path: &Path) -> Result<bool, Error> {
     let folded = async {
         // Reading rolls back a transaction that a crash interrupted.
         sqlx::query("select count(*) from sqlite_schema").fetch_one(&mut file).await?;
-        sqlx::query_scalar::<_, String>("pragma journal_mode = delete").fetch_one(&mut file).await
+        let mode = sqlx::query_scalar::<_, String>("pragma journal_mode = delete").fetch_one(&mut file).await?;
+        // Without a log nobody was in the way yet: another program may be in a transaction.
+        sqlx::query("begin exclusive").execute(&mut file).await?;
+        sqlx::query("rollback").execute(&mut file).await?;
+        Ok::<_, sqlx::Error>(mode)
     };
     let folded = folded.await;
     let _ = file.close().await;

@@ -81,7 +81,11 @@ async fn a_backup_replaces_a_backup_and_nothing_else() {
     fs::hard_link(&town.database, shelf.join("linked.db")).unwrap();
     symlink(&note, shelf.join("symbolic.db")).unwrap();
     let beside = |suffix: &str| format!("{}{suffix}", town.database.display());
+    // Another instance's database.
+    let theirs = shelf.join("theirs.db");
+    fs::copy(&town.database, &theirs).unwrap();
     for (target, why) in [
+        (path(&theirs).to_owned(), "it is a database of vetwatch and no backup"),
         (path(&town.database).to_owned(), "it is the database that vetwatch runs on"),
         (beside("-wal"), "or belongs to it"),
         (beside(".lock"), "or belongs to it"),
@@ -101,6 +105,7 @@ async fn a_backup_replaces_a_backup_and_nothing_else() {
     assert_eq!(fs::read_to_string(&note).unwrap(), "Dear Ada");
     assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
     fs::remove_file(shelf.join("linked.db")).unwrap();
+    fs::remove_file(theirs).unwrap();
 
     // A cron job of a fixed name; the second run finds what a crash left.
     town.tell(&["backup", path(&fixed)]);
@@ -295,6 +300,46 @@ async fn a_restored_backup_takes_the_place_of_a_database_that_was_killed_and_its
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_left_beside_a_backup_is_not_taken_for_its_own() {
+    let town = DaemonHarness::new(OFTEN, "").await;
+    let (shelf, ids) = (shelf(&town), town.in_review(2).await);
+    let daemon = town.running().await;
+    town.sandbox.deny(&ids[0], REASON).unwrap();
+    town.delivered(1).await;
+    let wal = |of: &Path| PathBuf::from(format!("{}-wal", of.display()));
+    let old = shelf.join("old-wal");
+    fs::copy(wal(&town.database), &old).unwrap();
+    town.sandbox.deny(&ids[1], REASON).unwrap();
+    town.delivered(2).await;
+    let backup = shelf.join("x.db");
+    fs::copy(&old, wal(&backup)).unwrap();
+    assert!(town.run_beside(&["backup", path(&backup)]).await.status.success());
+    assert!(!wal(&backup).exists(), "the log of a file that is gone");
+    fs::copy(&old, wal(&backup)).unwrap();
+    daemon.stop().await;
+    let told = town.tell(&["restore", path(&backup)]);
+    let transitions = "select count(*) from transition where to_status = 'Denied'";
+    assert_eq!(rows(&town.database, transitions).await, ["2"], "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_in_a_transaction_keeps_its_database_from_being_replaced() {
+    let town = DaemonHarness::new(OFTEN, "").await;
+    let backup = shelf(&town).join("x.db");
+    town.in_review(1).await;
+    town.tell(&["backup", path(&backup)]);
+    // After an orderly end there is no log that would show the program.
+    assert!(!PathBuf::from(format!("{}-wal", town.database.display())).exists());
+    let mut writer = open_writer(&town.database).await;
+    sqlx::query("begin immediate").execute(&mut writer).await.unwrap();
+    let output = town.run_beside(&["restore", path(&backup)]).await;
+    assert_eq!(output.status.code(), Some(75), "{}", complaint(&output));
+    sqlx::query("update customer set name = 'x'").execute(&mut writer).await.unwrap();
+    sqlx::query("commit").execute(&mut writer).await.unwrap();
+    assert_eq!(town.rows("select name from v_customers").await, ["x"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_database_is_kept_with_its_log_and_replaced() {
     let town = DaemonHarness::new(OFTEN, "").await;
     town.in_review(2).await;
@@ -408,10 +453,12 @@ async fn a_backup_is_made_at_the_first_start_and_each_night_by_local_time_and_th
         fs::write(dir.join(foreign), "keep me").unwrap();
     }
     fs::write(dir.join("vetwatch-2025-11-24T100000Z.db.partial"), "a crash left it").unwrap();
+    fs::write(dir.join("vetwatch-2025-11-24T100000Z.db.partial-journal"), "and that").unwrap();
+    fs::write(dir.join("vetwatch-2027-01-01T010000Z.db"), "of a clock that was ahead").unwrap();
     assert_eq!(nightly.round().await.unwrap(), Some(next), "once a night");
     world.pass(hours(16));
     nightly.round().await.unwrap();
-    assert_eq!(names(&dir).len(), 6, "not before the time: {:?}", names(&dir));
+    assert_eq!(names(&dir).len(), 8, "not before the time: {:?}", names(&dir));
     for _ in 0..3 {
         world.pass(hours(24));
         nightly.round().await.unwrap();
