@@ -92,6 +92,8 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
             outcome = reloads.next(&config) => reloads.apply(outcome, &mut loops),
         }
     };
+    // One that is under way may be in the queue of writers.
+    drop(reloads);
     manager::notify(&NotifyState::Stopping);
     kept.stop.cancel();
     store.hurry();

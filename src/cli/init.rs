@@ -34,7 +34,8 @@ pub(super) async fn init(context: &Context, args: Args) -> Result<Exit, Failure>
     if args.entra_commands {
         return print_commands(context, &args);
     }
-    let place = Place::new(&context.config_path, args.database.as_deref());
+    let mut place = Place::new(&context.config_path, args.database.as_deref());
+    place.force = args.force;
     place.check(args.force)?;
     let draft = given(&args, &place)?;
     let asker = Asker::new(context.json);

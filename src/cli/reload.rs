@@ -36,10 +36,17 @@ pub(super) async fn reload(context: &Context) -> Result<Exit, Failure> {
 /// Asks the daemon, and returns its state after the reload.
 async fn ask(context: &Context, database: &Path) -> Result<ConfigurationState, Failure> {
     let failed = |why: &str| Failure::new(Exit::Failed, "cannot reload the configuration").because(why);
-    let store = context.reading_store(database).await?;
+    let store = context.reading_store(database).await.map_err(|failure| match failure.exit {
+        Exit::NotFound => Failure::new(Exit::Configuration, "cannot reload the configuration")
+            .because(format!("{}, so no daemon runs on it", failure.what))
+            .advise("if `path` in [database] was changed: that needs a restart (`systemctl restart vetwatch`)"),
+        _ => failure,
+    })?;
     let daemon = instance_lock::daemon(database).ok_or_else(|| match instance_lock::daemon_runs(database) {
-        Some(false) => failed(&format!("no daemon runs on {}", database.display()))
-            .advise("`systemctl start vetwatch` starts it with the configuration as it is"),
+        Some(false) => failed(&format!("no daemon runs on {}", database.display())).advise(
+            "`systemctl start vetwatch` starts it with the configuration as it is; if `path` in [database] was changed \
+                 while it runs: `systemctl restart vetwatch`",
+        ),
         Some(true) => failed(
             "the daemon cannot be found: it starts just now, it runs in another container, this user may not know its \
              process id, or another command holds its lock",

@@ -19,6 +19,7 @@ type Digest = [u8; 32];
 pub struct Content {
     path: PathBuf,
     text: String,
+    files: BTreeMap<String, Digest>,
     /// By section, as people call it: `endpoint "crm"`, `schedule`.
     sections: BTreeMap<String, Keys>,
 }
@@ -56,7 +57,8 @@ pub(super) fn of_file(text: &str) -> Digest {
 impl Content {
     /// `files` are the digests of the files that were read, by the path of their key.
     pub(super) fn new(path: &Path, text: &str, table: &Table, files: &BTreeMap<String, Digest>) -> Self {
-        let mut content = Self { path: path.to_owned(), text: text.to_owned(), sections: BTreeMap::new() };
+        let mut content =
+            Self { path: path.to_owned(), text: text.to_owned(), files: files.clone(), sections: BTreeMap::new() };
         let top = Place { path: String::new(), section: String::new(), key: String::new(), is_item: false };
         content.add_table(table, &top, files);
         content
@@ -70,6 +72,12 @@ impl Content {
 
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// True if nothing differs, the files that it names included.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.text == other.text && self.files == other.files
     }
 
     /// The keys of a section.
@@ -105,12 +113,12 @@ impl Content {
                     for (n, item) in items.iter().filter_map(Value::as_table).enumerate() {
                         let name = item.get("name").and_then(Value::as_str);
                         let name = name.map_or_else(|| (n + 1).to_string(), |name| format!("\"{name}\""));
-                        let inside = Place {
-                            path: format!("{path}[{n}]"),
-                            section: format!("{} {name}", join(&place.section, key)),
-                            key: String::new(),
-                            is_item: true,
-                        };
+                        let mut section = format!("{} {name}", join(&place.section, key));
+                        // Routes may have the same name.
+                        if self.sections.contains_key(&section) {
+                            section = format!("{section}, {}", n + 1);
+                        }
+                        let inside = Place { path: format!("{path}[{n}]"), section, key: String::new(), is_item: true };
                         self.add_table(item, &inside, files);
                     }
                 }

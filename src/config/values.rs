@@ -67,18 +67,14 @@ pub(super) fn timezone(text: &str) -> Result<chrono_tz::Tz, String> {
 
 /// Checks an application's id. A test may call it anything; Entra ID would not know it.
 pub(super) fn client_id(section: &mut Section<'_>, is_loopback: bool) -> Option<String> {
-    let id = section.parsed("client_id", word)?;
+    // Not repeated: it may be the secret.
+    const NO_ID: &str = "is not a GUID: copy the Application (client) ID from the application's page in Entra ID";
+    let id = section.parsed("client_id", |text| word(text).map_err(|_| NO_ID.to_owned()))?;
     if !is_loopback && id.chars().all(|c| matches!(c, '0' | '-')) {
         let text = "is the example's: copy your application's from its page in Entra ID, where it is the Application (client) ID";
         section.warning("client_id", text);
     } else if !is_loopback && uuid::Uuid::try_parse(&id).is_err() {
-        section.warning(
-            "client_id",
-            format!(
-                "{} is not a GUID: copy the Application (client) ID from the application's page in Entra ID",
-                quote(&id)
-            ),
-        );
+        section.warning("client_id", NO_ID);
     }
     Some(id)
 }

@@ -182,7 +182,8 @@ impl Loops {
             poke.notify_one();
         }
         let progress = self.progress.values().cloned().collect();
-        self.in_force.send_replace(Arc::new(InForce { config, progress, pokes, refused: None }));
+        let refused = self.in_force.borrow().refused.clone();
+        self.in_force.send_replace(Arc::new(InForce { config, progress, pokes, refused }));
     }
 
     /// Ends the loops of partners and endpoints that are not in the configuration.

@@ -109,6 +109,9 @@ impl Reloads {
             Outcome::Ready { prepared, changes, only_files } => {
                 loops.take_over(*prepared);
                 self.secrets_unusable.clear();
+                if changes.is_empty() {
+                    info!("reloaded: nothing changed");
+                }
                 for change in &changes {
                     info!("{}: {change}", if only_files { "read anew" } else { "reloaded" });
                 }
@@ -176,7 +179,7 @@ async fn read_secrets(in_force: Arc<Config>, store: Store, clock: Arc<dyn Clock>
     let config = in_force.clone();
     let read = tokio::task::spawn_blocking(move || config.read_files_again(&CredentialDirs::from_env())).await;
     match read {
-        Ok(Ok(config)) if in_force.content.changes_to(&config.content).is_empty() => Outcome::Nothing,
+        Ok(Ok(config)) if in_force.content.is_same(&config.content) => Outcome::Nothing,
         Ok(Ok(config)) => match prepare(&in_force, config, &store, &clock, &kept, true).await {
             Outcome::Refused(problems) => Outcome::SecretsUnusable(problems.join("; ")),
             outcome => outcome,
@@ -200,7 +203,7 @@ async fn prepare(
         let text = format!("database.path: {new} instead of {old} needs a restart: `systemctl restart vetwatch`");
         return Outcome::Refused(vec![text]);
     }
-    if changes.is_empty() {
+    if in_force.content.is_same(&config.content) {
         return Outcome::Unchanged;
     }
     let (limit, needed) =

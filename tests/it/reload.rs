@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
 use tokio::net::UnixDatagram;
 use vetwatch::sandbox::smtp_server::SmtpServer;
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
@@ -194,6 +195,38 @@ async fn other_settings_do_not_end_a_wait_that_partner_center_asked_for() {
     assert_eq!(town.rows("select backoff_until > unixepoch() * 1000 from partner").await, ["1"]);
     assert_eq!(town.sandbox.requests().len(), requests);
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_never_taken_for_none() {
+    let route = |events: &str| format!("[[route]]\nname = \"a\"\nevents = [\"{events}\"]\nendpoints = [\"crm\"]\n");
+    let town = DaemonHarness::new(OFTEN, &[route("vetting.submitted"), route("vetting.changed")].concat()).await;
+    town.in_review(1).await;
+    let daemon = town.running().await;
+    // The first of two routes of one name.
+    town.change(&route("vetting.submitted"), "");
+    let (code, printed) = reload(&town).await;
+    assert_eq!((code, printed.contains("route \"a\", 3: removed")), (Some(0), true), "{printed}");
+    town.logged("reloaded: route \"a\"").await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_waits_for_the_database_holds_up_no_end() {
+    let town = DaemonHarness::new(OFTEN, "").await;
+    town.in_review(1).await;
+    let mut daemon = town.running().await;
+    let mut holder = sqlx::sqlite::SqliteConnectOptions::new().filename(&town.database).connect().await.unwrap();
+    sqlx::query("begin exclusive").execute(&mut holder).await.unwrap();
+    town.change(OFTEN, "in_review = \"200ms\"");
+    daemon.signal("HUP");
+    town.logged("SIGHUP").await;
+    town.logged("holds the database; waiting for it").await;
+    daemon.terminate();
+    town.logged("stopping").await;
+    sqlx::query("rollback").execute(&mut holder).await.unwrap();
+    // Within a minute; it took 95 seconds.
+    assert_eq!(daemon.ended().await.code(), Some(0), "{}", town.log());
 }
 
 /// Has the partner back off for most of an hour. No daemon may run.

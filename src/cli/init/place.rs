@@ -26,6 +26,8 @@ pub(super) struct Place {
     pub database: PathBuf,
     /// The service finds its credentials here: their names suffice.
     pub is_the_services: bool,
+    /// What is there may be replaced.
+    pub force: bool,
 }
 
 impl Place {
@@ -40,7 +42,7 @@ impl Place {
             None if is_the_services => config::default_database().to_owned(),
             None => directory.join("vetwatch.db"),
         };
-        Self { config, directory, credentials, database, is_the_services }
+        Self { config, directory, credentials, database, is_the_services, force: false }
     }
 
     pub(super) fn file_of(&self, secret: &str) -> PathBuf {
@@ -140,6 +142,12 @@ impl Place {
         let mut staged = Vec::new();
         for (name, secret) in secrets {
             let path = self.file_of(name);
+            let is_another =
+                self.existing(name).is_some_and(|old| old.expose_secret().trim() != secret.expose_secret().trim());
+            if is_another && !self.force {
+                let why = "there is one already, and another configuration may use it: `--force` replaces it";
+                return Err((path, io::Error::new(io::ErrorKind::AlreadyExists, why)));
+            }
             let line_end = if secret.expose_secret().ends_with('\n') { "" } else { "\n" };
             let text = [secret.expose_secret(), line_end].concat();
             staged.push((stage(&self.credentials, &text, 0o600).map_err(at(&path))?, path));
@@ -151,7 +159,8 @@ impl Place {
                 let mut kept = self.config.clone().into_os_string();
                 kept.push(".bak");
                 let kept = PathBuf::from(kept);
-                staged.push((stage(&self.directory, &old, bits).map_err(at(&kept))?, kept));
+                // First: what fails here has changed nothing.
+                staged.insert(0, (stage(&self.directory, &old, bits).map_err(at(&kept))?, kept));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err((self.config.clone(), error)),
@@ -248,13 +257,24 @@ mod tests {
         assert_eq!(place.existing("client-secret").map(|text| text.expose_secret().len()), Some(7));
 
         // The configuration's name is taken by a directory: the secret is as before.
-        let place = Place::new(&folder.path().join("deep/taken.toml"), None);
+        let mut place = Place::new(&folder.path().join("deep/taken.toml"), None);
+        place.force = true;
         fs::create_dir(&place.config).unwrap();
         let failure = place.write("a = 3\n", &[("client-secret", SecretString::from("other"))]).unwrap_err();
         assert!(failure.message().contains("taken.toml"), "{}", failure.message());
         assert_eq!(fs::read_to_string(place.file_of("client-secret")).unwrap(), "s3cret\n");
         let left: Vec<_> = fs::read_dir(&place.directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 4, "no temporary file is left: {left:?}");
+
+        // Nor does a second configuration in the folder take the first one's secret away.
+        let mut second = Place::new(&folder.path().join("deep/second.toml"), None);
+        let other = [("client-secret", SecretString::from("other"))];
+        let failure = second.write("a = 4\n", &other).unwrap_err();
+        assert!(failure.message().contains("another configuration may use it"), "{}", failure.message());
+        assert!(!second.config.exists());
+        assert_eq!(fs::read_to_string(second.file_of("client-secret")).unwrap(), "s3cret\n");
+        second.force = true;
+        second.write("a = 4\n", &other).unwrap();
     }
 
     #[test]

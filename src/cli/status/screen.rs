@@ -154,9 +154,10 @@ fn verdict(all: &Overview) -> String {
         1 => return "1 thing needs you".to_owned(),
         n => return format!("{n} things need you"),
     }
-    let customers = all.partners.iter().map(|partner| partner.state.customers.unsigned_abs()).sum();
+    let configured = || all.partners.iter().filter(|partner| partner.requests_per_minute.is_some());
+    let customers = configured().map(|partner| partner.state.customers.unsigned_abs()).sum();
     let of = [
-        count(all.partners.len() as u64, "partner"),
+        count(configured().count() as u64, "partner"),
         count(customers, "customer"),
         count((all.endpoints.len() + all.unused_endpoints.len()) as u64, "endpoint"),
     ];
