@@ -438,6 +438,9 @@ create table daemon (
     -- The heartbeat was not accepted: since when, and why.
     heartbeat_failing_since integer,
     heartbeat_error text,
+    -- The daemon cannot listen for `[web]`: since when, and why.
+    page_failing_since integer,
+    page_error text,
     -- The last backup of `[backup]`: when, which file, its size. Since when none succeeds, and why.
     backup_at integer,
     backup_file text,

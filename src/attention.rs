@@ -65,6 +65,8 @@ pub struct Facts {
     pub configuration: Option<ConfigurationState>,
     /// Since when the heartbeat is not accepted, and why.
     pub heartbeat_failing: Option<(Timestamp, String)>,
+    /// Since when the daemon cannot listen for `[web]`, and why.
+    pub page_failing: Option<(Timestamp, String)>,
 }
 
 /// Work that has been due for too long.
@@ -200,6 +202,10 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
             time_format::moment(*since, UTC)
         );
         add(Reason::HeartbeatFailing, "", Some(*since), text);
+    }
+    if let Some((since, why)) = facts.page_failing.as_ref().filter(|_| facts.daemon_running != Some(false)) {
+        let text = format!("the page is not served since {}: {why}", time_format::moment(*since, UTC));
+        add(Reason::PageNotServed, "", Some(*since), text);
     }
     needs
 }

@@ -21,10 +21,10 @@ mod syntax;
 mod section;
 mod template;
 mod values;
+mod web;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
 pub(crate) use secret::UNIT_PREFIX;
 pub(crate) use values::{closest, current_name, duration};
+pub use web::{TrustedProxy, WebSettings};
 
 use diagnostics::Report;
 use section::{Context, Section};
@@ -81,7 +82,8 @@ pub struct Config {
     pub routes: Routes,
     /// Where heartbeats are sent.
     pub heartbeat: Option<Heartbeat>,
-    pub web: Option<SocketAddr>,
+    /// Where the page is served.
+    pub web: Option<WebSettings>,
     /// How long the details of delivery attempts are kept.
     pub keep_attempts: Duration,
     /// Where the daemon's backups go.
@@ -173,6 +175,24 @@ impl Config {
         self.partners.iter().map(|partner| partner.name.clone()).collect()
     }
 
+    /// The part that needs no secret.
+    #[must_use]
+    pub fn outline(&self) -> PublicConfig {
+        let schedule = &self.schedule;
+        PublicConfig {
+            database: self.database.clone(),
+            partners: self.partner_names(),
+            endpoints: self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
+            budgets: self.partners.iter().map(|it| (it.name.clone(), it.requests_per_minute)).collect(),
+            in_review: schedule.in_review,
+            settled: schedule.settled,
+            unqualified: schedule.unqualified,
+            first_confirmation: schedule.first_confirmation,
+            activity_log: schedule.activity_log,
+            backup: self.backup.as_ref().map(|backup| backup.times.clone()),
+        }
+    }
+
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope {
@@ -230,7 +250,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let endpoints = endpoint::read(&mut root, &servers);
     let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names, &calendar);
     let retry = schedule::retries(root.section("retry"));
-    let web = web(&mut root);
+    let web = web::web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));
     let backup = schedule::backup(&mut root, schedule.timezone, database.as_deref(), partners.loopback);
     Some(Config {
@@ -270,19 +290,6 @@ fn database(root: &mut Section<'_>) -> Option<PathBuf> {
         section.warning("path", text);
     }
     Some(path)
-}
-
-fn web(root: &mut Section<'_>) -> Option<SocketAddr> {
-    let given = root.has("web");
-    let mut section = root.section("web");
-    if given {
-        section.require(&["listen"]);
-        section.warning("", "this version has no status page yet and does not listen");
-    }
-    section.parsed("listen", |text| {
-        text.parse()
-            .map_err(|_| format!("{} is not an address with a port, such as 127.0.0.1:9464", values::quote(text)))
-    })
 }
 
 fn file_name(path: &Path) -> String {

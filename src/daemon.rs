@@ -28,7 +28,7 @@ use reload::Reloads;
 use signals::Asked;
 
 pub use kept::Kept;
-pub use loops::{InForce, Loops};
+pub use loops::Loops;
 pub use parts::{EndpointParts, PartnerParts, Parts, assemble, channel};
 pub use signals::Signals;
 
@@ -144,8 +144,7 @@ struct Running {
 async fn start_up(config: Config, clock: Arc<dyn Clock>, kept: Arc<Kept>) -> Result<Running, Error> {
     let config = Arc::new(config);
     let database = &config.database;
-    let (limit, needed) =
-        (descriptors::raise_limit(), descriptors::needed(config.partners.len(), config.endpoints.len()));
+    let (limit, needed) = (descriptors::raise_limit(), descriptors::needed(&config));
     if limit < needed {
         return Err(Error::Descriptors { limit, needed });
     }

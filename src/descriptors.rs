@@ -3,10 +3,15 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
+use crate::config::Config;
+use crate::web;
+
 /// At most what the process holds open before it connects to anybody: the log, the runtime, the database and its locks.
 const BASE: u64 = 30;
 /// Connections of an endpoint, and of a partner beside its polls: sign-in, customer list, activity log.
 const EACH: u64 = 2;
+/// The page's connections, and its readers with three files each.
+const OF_PAGE: u64 = web::CONNECTIONS_MAX as u64 + 15;
 /// A connection that is closing while the next one opens.
 const EACH_POLL: u64 = 2;
 
@@ -16,17 +21,22 @@ pub fn raise_limit() -> u64 {
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
 }
 
-/// The least limit with which this many partners and endpoints work.
+/// The least limit with which this many partners and endpoints work, and the page's connections.
 #[must_use]
-pub fn needed(partners: usize, endpoints: usize) -> u64 {
+pub fn needed(config: &Config) -> u64 {
+    let page = if config.web.is_some() { OF_PAGE } else { 0 };
+    of_work(config.partners.len(), config.endpoints.len()) + page
+}
+
+fn of_work(partners: usize, endpoints: usize) -> u64 {
     BASE + EACH * (partners as u64 + endpoints as u64) + EACH_POLL * partners as u64
 }
 
 /// How many polls of one partner may be in flight at once, at most `wanted`.
 #[must_use]
-pub fn polls(wanted: usize, partners: usize, endpoints: usize) -> usize {
+pub fn polls(wanted: usize, config: &Config) -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    let fits = fitting(limit, partners, endpoints);
+    let fits = fitting(limit, config.partners.len(), needed(config));
     if fits < wanted {
         warn!(
             "only {limit} files may be open, so at most {fits} polls of a partner are in flight, not {wanted}: raise LimitNOFILE="
@@ -35,9 +45,8 @@ pub fn polls(wanted: usize, partners: usize, endpoints: usize) -> usize {
     wanted.min(fits)
 }
 
-fn fitting(limit: u64, partners: usize, endpoints: usize) -> usize {
-    let partners = partners.max(1);
-    let left = limit.saturating_sub(needed(partners, endpoints)) / EACH_POLL / partners as u64;
+fn fitting(limit: u64, partners: usize, needed: u64) -> usize {
+    let left = limit.saturating_sub(needed) / EACH_POLL / partners.max(1) as u64;
     usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1)
 }
 
@@ -48,10 +57,10 @@ mod tests {
     #[test]
     fn the_polls_of_all_partners_fit_the_limit() {
         for (partners, endpoints) in [(1, 2), (3, 7), (12, 20)] {
-            let least = needed(partners, endpoints);
-            assert_eq!(fitting(least, partners, endpoints), 1);
-            assert_eq!(fitting(least + 7 * 2 * partners as u64, partners, endpoints), 8);
-            assert!(fitting(1024, partners, endpoints) >= 8);
+            let least = of_work(partners, endpoints) + OF_PAGE;
+            assert_eq!(fitting(least, partners, least), 1);
+            assert_eq!(fitting(least + 7 * 2 * partners as u64, partners, least), 8);
+            assert!(fitting(1024, partners, least) >= 8);
         }
         assert_eq!(fitting(u64::MAX, 1, 1).min(8), 8);
     }

@@ -65,6 +65,7 @@ pub mod customer_sync;
 pub mod activity_log;
 // From the database to people.
 pub mod attention;
+pub mod overview;
 pub mod alerts;
 pub mod delivery;
 // Assembly.
@@ -77,5 +78,7 @@ pub mod instance_lock;
 pub mod worker_loop;
 pub mod heartbeat;
 pub mod token_keepalive;
+pub mod in_force;
+pub mod web;
 pub mod daemon;
 pub mod cli;

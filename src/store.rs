@@ -29,6 +29,7 @@ mod mass_absence;
 mod polling;
 mod recipients;
 mod recovery;
+mod reading;
 pub mod redirect;
 pub mod redrive;
 pub mod reports;
@@ -69,6 +70,7 @@ pub use ids::{CustomerId, PartnerId};
 pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, Rendered, UnrenderedDelivery};
 pub use overdue::OpenReview;
 pub use polling::{Backoff, ClassCount, DueCustomer, Failed, PartnerRow, Unchanged};
+use reading::read_options;
 pub use recipients::{Refusal, Refused};
 pub use recovery::ClockSkewBounds;
 pub use submission::Expected;
@@ -229,6 +231,13 @@ impl Error {
         matches!(self, Self::Held { .. }) || matches!(self.result_code(), Some(5 | 6))
     }
 
+    /// True if a statement was interrupted at its deadline.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        // SQLITE_INTERRUPT.
+        self.result_code() == Some(9)
+    }
+
     /// True if the file is not a database, or is damaged.
     #[must_use]
     pub fn is_damage(&self) -> bool {
@@ -357,40 +366,6 @@ impl Store {
         })
     }
 
-    /// Opens an existing file read-only. Creates nothing and waits for no lock.
-    pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
-        Self::open_reading(path).await.map_err(|error| error.of_file(path))
-    }
-
-    async fn open_reading(path: &Path) -> Result<Self, Error> {
-        let pool = || SqlitePoolOptions::new().max_connections(2);
-        let read = pool().connect_with(read_options(path)).await?;
-        let found = sqlx::query_as::<_, (i64, Vec<u8>)>("select version, checksum from _sqlx_migrations");
-        let found = found.fetch_all(&read).await?;
-        for migration in sqlx::migrate!().iter() {
-            let checksum =
-                found.iter().find(|(version, _)| *version == migration.version).map(|(_, checksum)| checksum);
-            match checksum {
-                None => return Err(Error::Older { path: path.to_owned() }),
-                Some(checksum) if **checksum != *migration.checksum => {
-                    return Err(Error::Unreleased { path: path.to_owned() });
-                }
-                Some(_) => {}
-            }
-        }
-        // A separate, unused pool: `close_connections` closes the writer while it holds a reader.
-        let write = pool().connect_lazy_with(read_options(path));
-        Ok(Self {
-            write,
-            read,
-            path: path.into(),
-            opened: None,
-            waiting: Arc::default(),
-            damage: Arc::default(),
-            ended_in_order: true,
-        })
-    }
-
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -481,10 +456,6 @@ async fn copy_before_migration(path: &Path, migrator: &Migrator) -> Result<(), E
         let _ = std::fs::remove_file(sibling_path(path, &format!(".schema-{older}")));
     }
     Ok(())
-}
-
-fn read_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5))
 }
 
 /// What `sqlx::query!` makes of a statement that returns no rows.

@@ -135,6 +135,14 @@ fn every_reason_has_a_name_of_its_own_and_words() {
 }
 
 #[test]
+fn a_page_that_is_not_served_is_named_while_a_daemon_runs() {
+    let page_failing = Some((fixture::now(), "cannot listen on 127.0.0.1:9464: Address already in use".to_owned()));
+    let found = needs(&Facts { daemon_running: Some(true), page_failing, ..Facts::default() }, fixture::now());
+    assert_eq!((found.len(), found[0].reason), (1, Reason::PageNotServed), "{found:?}");
+    assert!(found[0].text.contains("127.0.0.1:9464"), "{found:?}");
+}
+
+#[test]
 fn a_heartbeat_that_is_not_accepted_is_named_after_three_minutes_while_a_daemon_runs() {
     let failing = |for_minutes, daemon_running| {
         let heartbeat_failing = Some((fixture::now().before(minutes(for_minutes)), "HTTP 404 Not Found".to_owned()));

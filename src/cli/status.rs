@@ -7,23 +7,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::attention::{self, Facts, Need, Reason, look};
 use crate::cli::args::CONFIG;
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::output::{self, Output};
 use crate::cli::{Context, Exit, Failure};
 use crate::config::{self, PublicConfig};
-use crate::poller::{Every, Watched};
+use crate::overview::{Overview, overview};
 use crate::store::Store;
-use crate::store::backup::{BackupState, Restored};
-use crate::store::reports::{
-    CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, PendingRow,
-    TransitionFilter, TransitionRow,
-};
+use crate::store::reports::{CurrentRow, CustomerRow, PendingRow, TransitionFilter, TransitionRow};
 use crate::time::Timestamp;
-
-/// How far back `decided` goes, and for how long a restoration is shown.
-const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -50,43 +42,6 @@ pub struct Who {
     pub partner: Option<String>,
 }
 
-/// The whole screen, and the output of `--json`.
-#[derive(Debug, Serialize)]
-struct Overview {
-    now: Timestamp,
-    /// Null if this user may not know.
-    daemon_running: Option<bool>,
-    /// Why the exit code is 3, a sentence each; empty if it is 0.
-    attention: Vec<String>,
-    /// The same as objects: `{"reason", "about", "since", "text"}`.
-    reasons: Vec<Need>,
-    in_review: Vec<CurrentRow>,
-    /// Verdicts that wait for confirmation.
-    pending: Vec<PendingRow>,
-    decided: Vec<DecisionRow>,
-    unreadable: Vec<CustomerRow>,
-    partners: Vec<Partner>,
-    endpoints: Vec<EndpointState>,
-    /// The endpoints of the configuration that were never used.
-    unused_endpoints: Vec<String>,
-    /// The newest hundred.
-    dead_letters: Vec<DeliveryRow>,
-    /// The last backup by `[backup]`. Null if there is none and none is configured.
-    backup: Option<BackupState>,
-    /// Null if it was not restored within 7 days.
-    restored: Option<Restored>,
-}
-
-#[derive(Debug, Serialize)]
-struct Partner {
-    #[serde(flatten)]
-    state: PartnerState,
-    /// The budget. Null if the configuration does not name this partner any more.
-    requests_per_minute: Option<u32>,
-    /// Polls a minute that the schedule needs, on average.
-    scheduled_per_minute: f64,
-}
-
 /// What is shown, of all or of one customer.
 enum Screen {
     All(Box<Overview>),
@@ -110,7 +65,7 @@ impl Screen {
 
     fn exit(&self) -> Exit {
         let well = match self {
-            Self::All(overview) => overview.attention.is_empty(),
+            Self::All(overview) => overview.health.attention.is_empty(),
             Self::One(one) => one.customer.unreadable_since.is_none() || one.customer.paused,
         };
         if well { Exit::Done } else { Exit::Attention }
@@ -193,93 +148,6 @@ pub(super) async fn page_and_json(
     Ok((screen::of_all(&Output::plain(WIDE), &overview), json))
 }
 
-async fn overview(
-    outline: &PublicConfig,
-    store: &Store,
-    daemon_running: Option<bool>,
-    now: Timestamp,
-    partner: Option<&str>,
-) -> Result<Overview, Failure> {
-    store.read_newest_rows().await?;
-    let shown = |name: &str| partner.is_none_or(|wanted| wanted == name);
-    let budget = |name: &str| outline.budgets.get(name).copied();
-    let states = store.partner_states(now).await?.into_iter().filter(|state| shown(&state.partner));
-    let partners: Vec<Partner> = states
-        .map(|state| Partner {
-            requests_per_minute: budget(&state.partner),
-            scheduled_per_minute: scheduled_per_minute(outline, &state),
-            state,
-        })
-        .collect();
-    let mut in_review = store.in_review().await?;
-    in_review.retain(|row| shown(&row.partner));
-    let mut pending = store.pending_verdicts(None).await?;
-    pending.retain(|row| shown(&row.partner));
-    let mut decided = store.decisions(now.before(DECIDED_SINCE)).await?;
-    decided.retain(|row| shown(&row.partner));
-    let mut unreadable = store.unreadable_customers().await?;
-    // A partner that left the configuration is not polled.
-    unreadable.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
-    let endpoints = store.endpoint_states(now).await?;
-    let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), unhandled: true, ..DeliveryFilter::default() };
-    let dead_letters = store.deliveries(dead).await?;
-    let mut lateness = look::late(store, &outline.scope(), now).await?;
-    // What is about vetwatch as a whole, or about an endpoint, concerns every partner.
-    lateness.late.retain(|late| late.reason == Reason::DeliveryLate || late.about.is_empty() || shown(&late.about));
-    let facts = Facts {
-        daemon_running,
-        database_held: store.is_held().await,
-        large_log: store.large_log(),
-        configuration: store.configuration().await?,
-        partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
-        customers_failing: unreadable.len(),
-        late: lateness.late,
-        endpoints: endpoints.iter().map(|it| (it.clone(), outline.endpoints.contains(&it.endpoint))).collect(),
-        lone_waits: store.lone_waits(None, now).await?,
-        refused: store.refused_recipients().await?,
-        heartbeat_failing: store.heartbeat_failing().await?,
-    };
-    let backup = store.backup_state().await?;
-    let backup = (outline.backup.is_some() || backup.at.is_some()).then_some(backup);
-    let restored = store.restored().await?.filter(|restored| now.since(restored.at) < DECIDED_SINCE);
-    let is_unused = |name: &&String| !endpoints.iter().any(|it| it.endpoint == **name);
-    let unused_endpoints = outline.endpoints.iter().filter(is_unused).cloned().collect();
-    let reasons = attention::needs(&facts, now);
-    let attention = reasons.iter().map(|need| need.text.clone()).collect();
-    Ok(Overview {
-        now,
-        daemon_running,
-        attention,
-        reasons,
-        in_review,
-        pending,
-        decided,
-        unreadable,
-        partners,
-        endpoints,
-        unused_endpoints,
-        dead_letters,
-        backup,
-        restored,
-    })
-}
-
-fn scheduled_per_minute(outline: &PublicConfig, state: &PartnerState) -> f64 {
-    let count = |customers: i64| u64::try_from(customers).unwrap_or(0);
-    let watched = Watched {
-        in_review: count(state.in_review),
-        settled: count(state.settled),
-        unqualified: count(state.unqualified),
-        log_is_read: state.activity_log_counts,
-    };
-    watched.requests_per_minute(&Every {
-        in_review: outline.in_review,
-        settled: outline.settled,
-        unqualified: outline.unqualified,
-        activity_log: outline.activity_log,
-    })
-}
-
 /// One customer; the output of `--json`.
 #[derive(Debug, Serialize)]
 struct OneCustomer {
@@ -304,6 +172,7 @@ async fn one_customer(store: &Store, who: &Customer) -> Result<OneCustomer, Fail
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attention::Reason;
     use crate::store::reports::fixture;
 
     /// A configuration with both partners, and one of the database's endpoints.
@@ -346,7 +215,7 @@ mod tests {
     async fn nothing_wrong_needs_no_attention() {
         let empty = fixture::empty().await;
         let overview = overview(&outline(), &empty.store, Some(true), fixture::now(), None).await.unwrap();
-        assert_eq!(overview.attention, Vec::<String>::new());
+        assert_eq!(overview.health.attention, Vec::<String>::new());
         let shown = screen::of_all(&Output::plain(80), &overview);
         insta::assert_snapshot!(shown);
     }
@@ -355,9 +224,9 @@ mod tests {
     async fn a_partner_narrows_the_screen_to_its_own() {
         let filled = fixture::filled().await;
         let overview = overview(&outline(), &filled.store, None, fixture::now(), Some("emea")).await.unwrap();
-        assert_eq!(overview.partners.len(), 1);
+        assert_eq!(overview.health.partners.len(), 1);
         assert!(overview.in_review.iter().all(|row| row.partner == "emea"));
-        assert!(!overview.attention.iter().any(|line| line.contains("amer")), "{:?}", overview.attention);
+        assert!(!overview.health.attention.iter().any(|line| line.contains("amer")), "{:?}", overview.health.attention);
     }
 
     #[tokio::test]
@@ -367,7 +236,11 @@ mod tests {
         let tick = "insert into daemon (id, alive_at, alive_since) values (1, 1, 1) on conflict (id) do update set alive_at = 1, alive_since = 1";
         sqlx::raw_sql(tick).execute(&filled.store.write).await.unwrap();
         let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), Some("emea")).await.unwrap();
-        assert!(overview.reasons.iter().any(|need| need.reason == Reason::CannotWrite), "{:?}", overview.attention);
+        assert!(
+            overview.health.reasons.iter().any(|need| need.reason == Reason::CannotWrite),
+            "{:?}",
+            overview.health.attention
+        );
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::section::{join, quote_key};
 
 /// Sections whose values may be shown: they hold times and numbers only.
-const HARMLESS: [&str; 5] = ["schedule", "overdue", "retry", "retention", "backup"];
+const HARMLESS: [&str; 6] = ["schedule", "overdue", "retry", "retention", "backup", "web"];
 
 type Digest = [u8; 32];
 

@@ -116,7 +116,8 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     assert_eq!((webhook.http.url.path(), webhook.secrets.len()), ("/hooks/the-secret-url", 1));
     assert_eq!(config.routes.operators, ["ops-mail", "crm"]);
     assert!(config.routes.routes[0].filter.events.contains(&EventType::Denied));
-    assert!(config.web.is_none());
+    let web = config.web.unwrap();
+    assert_eq!((web.listen.to_string().as_str(), web.is_open()), ("127.0.0.1:9464", true));
 }
 
 #[test]

@@ -15,26 +15,17 @@ use super::{Error, manager, upkeep};
 use crate::activity_log::ScanOutcome;
 use crate::alerts::Alerter;
 use crate::config::Config;
+use crate::in_force::InForce;
 use crate::integrity;
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
+use crate::web;
 use crate::worker_loop::{self, Progress};
 
 /// A loop without progress for this long hangs, and the watchdog is not fed.
 const HUNG_AFTER: Duration = Duration::from_mins(3);
 /// For the customer list and the activity log, which take long.
 const LIST_HUNG_AFTER: Duration = Duration::from_hours(1);
-/// What the loops of the daemon as a whole look at.
-#[derive(Debug)]
-pub struct InForce {
-    pub config: Arc<Config>,
-    /// Of every loop that runs.
-    pub progress: Vec<Arc<Progress>>,
-    /// Wakes the loops of partners and endpoints.
-    pub pokes: Vec<Arc<Notify>>,
-    /// The configuration file was refused since, in words for `systemctl status`.
-    pub refused: Option<String>,
-}
 
 /// The parts in force that a loop takes at the beginning of its round.
 type InUse<T> = watch::Sender<Arc<T>>;
@@ -106,6 +97,7 @@ impl Loops {
         let status = manager::report_status(store(), in_force(), stop.clone());
         let backups = upkeep::make_backups(in_force(), store(), clock.clone(), stop.clone());
         let check = integrity::check_after_start(store(), in_force().borrow().progress.clone(), stop.clone());
+        let page = web::run(in_force(), store(), clock.clone(), stop.clone());
         let housekeeping = upkeep::maintain(store(), clock.clone(), in_force(), stop.clone());
         loops.spawn("the renewal of sign-ins".to_owned(), &stop, sign_ins);
         loops.spawn("the look at other writers".to_owned(), &stop, writers);
@@ -114,6 +106,7 @@ impl Loops {
         loops.spawn("the status".to_owned(), &stop, status);
         loops.spawn("the backups".to_owned(), &stop, backups);
         loops.spawn("the check of the database".to_owned(), &stop, check);
+        loops.spawn("the page".to_owned(), &stop, page);
         loops.spawn("housekeeping".to_owned(), &stop, housekeeping);
         let kept = loops.kept.clone();
         loops.spawn("the scheduler".to_owned(), &stop.clone(), async move {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::loops::InForce;
+use crate::in_force::InForce;
 use crate::store::Store;
 use crate::time::Timestamp;
 use crate::worker_loop::Progress;

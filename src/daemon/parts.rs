@@ -201,7 +201,7 @@ async fn partner(
         partner: row,
         client,
         budget,
-        max_in_flight: descriptors::polls(settings.max_in_flight, config.partners.len(), config.endpoints.len()),
+        max_in_flight: descriptors::polls(settings.max_in_flight, config),
         synced,
         intervals: schedule.intervals(),
         log_is_read: AtomicBool::new(false),

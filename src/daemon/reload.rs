@@ -206,8 +206,7 @@ async fn prepare(
     if in_force.content.is_same(&config.content) {
         return Outcome::Unchanged;
     }
-    let (limit, needed) =
-        (descriptors::raise_limit(), descriptors::needed(config.partners.len(), config.endpoints.len()));
+    let (limit, needed) = (descriptors::raise_limit(), descriptors::needed(&config));
     if limit < needed {
         return Outcome::Refused(vec![Error::Descriptors { limit, needed }.to_string()]);
     }

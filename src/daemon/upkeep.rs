@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::loops::InForce;
 use crate::backup::Nightly;
 use crate::heartbeat::Heartbeat;
+use crate::in_force::InForce;
 use crate::store::{self, Store};
 use crate::time::Clock;
 use crate::token_keepalive::SignIns;

@@ -71,6 +71,14 @@ impl Store {
             .map(|since| (Timestamp::from_millis(since), row.heartbeat_error.unwrap_or_default())))
     }
 
+    /// Since when the daemon cannot listen for `[web]`, and why; `None` if it listens.
+    pub async fn page_failing(&self) -> Result<Option<(Timestamp, String)>, Error> {
+        let row = sqlx::query!("select page_failing_since, page_error from daemon");
+        let Some(row) = row.fetch_optional(&self.read).await? else { return Ok(None) };
+        let failing = row.page_failing_since;
+        Ok(failing.map(|since| (Timestamp::from_millis(since), row.page_error.unwrap_or_default())))
+    }
+
     pub async fn watched_partners(&self) -> Result<Vec<WatchedPartner>, Error> {
         let partners = sqlx::query_as!(
             WatchedPartner,
@@ -117,6 +125,17 @@ impl WriteTx {
             "update daemon
              set heartbeat_failing_since = case when ?1 is not null then coalesce(heartbeat_failing_since, ?2) end,
                  heartbeat_error = ?1",
+            error,
+            now.as_millis()
+        ))
+        .await
+    }
+
+    /// Records whether the daemon listens for `[web]`; if not, why.
+    pub async fn note_page(&mut self, error: Option<&str>, now: Timestamp) -> Result<(), Error> {
+        self.run(sqlx::query!(
+            "update daemon
+             set page_failing_since = case when ?1 is not null then coalesce(page_failing_since, ?2) end, page_error = ?1",
             error,
             now.as_millis()
         ))

@@ -150,6 +150,10 @@ reasons! {
         "the dead man's switch has not accepted the heartbeat for 3 minutes",
         "the switch misses it, and raises the alert itself",
         "`vetwatch check --live` tries it; correct the URL in `heartbeat_url_file`, then `vetwatch reload`";
+    PageNotServed = "page_not_served", Duration::ZERO, None,
+        "the daemon cannot listen at the address of `[web]`, so there is no page, no feed and no `/metrics`",
+        "not; the log says so, and whatever watches `/healthz` or `/metrics` misses them",
+        "end the other program at that address, or correct `listen`, then `vetwatch reload`; it is tried again every minute";
 }
 
 /// The reasons as a Markdown table. A test compares it with the README.

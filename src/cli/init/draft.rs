@@ -345,7 +345,7 @@ mod tests {
             prop_assert_eq!(table["endpoint"][0]["from"].as_str(), Some(answer.as_str()));
             prop_assert_eq!(table["endpoint"][0]["to"][0].as_str(), Some(answer.as_str()));
             let keys: Vec<_> = table.keys().map(String::as_str).collect();
-            prop_assert_eq!(keys, ["backup", "database", "endpoint", "operators", "partner", "route", "schedule", "smtp"]);
+            prop_assert_eq!(keys, ["backup", "database", "endpoint", "operators", "partner", "route", "schedule", "smtp", "web"]);
         }
     }
 }

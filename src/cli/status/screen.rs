@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{OneCustomer, Overview, Partner};
+use super::OneCustomer;
 use crate::cli::lookup::name_or_id;
 use crate::cli::output::{Column, Output};
 use crate::cli::{customers, history, time_args};
+use crate::overview::{Overview, Partner};
 use crate::store::backup::BackupState;
 use crate::store::reports::{EndpointState, PartnerState, PendingRow};
 use crate::text;
@@ -17,21 +18,21 @@ const ROWS_MAX: usize = 10;
 
 pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     let style = out.style;
-    let daemon = match all.daemon_running {
+    let daemon = match all.health.daemon_running {
         Some(true) => style.good("the daemon runs"),
         Some(false) => style.bad("no daemon runs"),
         None => "whether the daemon runs, this user may not know".into(),
     };
     let verdict = verdict(all);
-    let verdict = if all.attention.is_empty() { style.good(&verdict) } else { style.bad(&verdict) };
-    let mut page = format!("{verdict}\n{} UTC, {daemon}\n", time_args::minute(all.now));
-    if !all.attention.is_empty() {
-        for line in &all.attention {
+    let verdict = if all.health.attention.is_empty() { style.good(&verdict) } else { style.bad(&verdict) };
+    let mut page = format!("{verdict}\n{} UTC, {daemon}\n", time_args::minute(all.health.now));
+    if !all.health.attention.is_empty() {
+        for line in &all.health.attention {
             let _ = writeln!(page, "{}", style.bad(&format!("!  {}", text::terminal(line))));
         }
     }
 
-    if let Some(restored) = all.restored {
+    if let Some(restored) = all.health.restored {
         let until = restored.until.map_or_else(|| "an unknown time".to_owned(), time_args::minute);
         let _ = writeln!(
             page,
@@ -40,7 +41,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         );
     }
 
-    let several = all.partners.len() > 1;
+    let several = all.health.partners.len() > 1;
     let partner = |columns: &mut Vec<Column>| {
         if several {
             columns.insert(1, Column::whole("PARTNER").optional(1));
@@ -56,7 +57,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
 
     let rows = all.in_review.iter().map(|row| {
         let since = instant(row.vetting_created_at.as_deref()).or(instant(Some(&row.status_since)));
-        let cells = vec![ago(since, all.now), row.qualification.clone(), row.attempt.to_string()];
+        let cells = vec![ago(since, all.health.now), row.qualification.clone(), row.attempt.to_string()];
         of(name_or_id(&row.customer_name, &row.customer_id), &row.partner, cells)
     });
     let mut columns = vec![Column::whole("FOR"), Column::cut("QUALIFICATION", 9), Column::whole("TRY")];
@@ -66,7 +67,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
 
     if !all.pending.is_empty() {
         let rows = all.pending.iter().map(|row| {
-            let cells = vec![row.qualification.clone(), waits(row, all.now)];
+            let cells = vec![row.qualification.clone(), waits(row, all.health.now)];
             of(name_or_id(&row.customer_name, &row.customer_id), &row.partner, cells)
         });
         let mut columns = vec![title("TO BE CONFIRMED", rows.len()), Column::cut("QUALIFICATION", 9)];
@@ -86,8 +87,8 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     partner(&mut columns);
     page += &section(out, &columns, rows.collect(), "Decided in the last 7 days: nothing");
 
-    if !all.unreadable.is_empty() {
-        let rows = all.unreadable.iter().map(|row| {
+    if !all.health.unreadable.is_empty() {
+        let rows = all.health.unreadable.iter().map(|row| {
             let since = row.unreadable_since.as_deref().map(time_args::minute).unwrap_or_default();
             let cells = vec![since, row.last_error.clone().unwrap_or_default()];
             of(name_or_id(&row.name, &row.customer_id), &row.partner, cells)
@@ -97,7 +98,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         page += &section(out, &columns, rows.collect(), "");
     }
 
-    let rows = all.partners.iter().map(|partner| partner_row(partner, all.now));
+    let rows = all.health.partners.iter().map(|partner| partner_row(partner, all.health.now));
     let columns = [
         Column::cut("PARTNER", 12),
         Column::whole("CUSTOMERS"),
@@ -107,16 +108,17 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         Column::cut("BACKOFF", 16).optional(1),
     ];
     page += &section(out, &columns, rows.collect(), "Partners: none was polled yet");
-    for partner in &all.partners {
+    for partner in &all.health.partners {
         for problem in [list(&partner.state), activity_log(&partner.state)].into_iter().flatten() {
             let _ = writeln!(page, "{}", text::terminal(&problem));
         }
     }
 
-    let rows = all.endpoints.iter().map(|endpoint| {
-        let next = endpoint.next_attempt_at.map(|at| if at <= all.now { "now".into() } else { time_args::minute(at) });
+    let rows = all.health.endpoints.iter().map(|endpoint| {
+        let next =
+            endpoint.next_attempt_at.map(|at| if at <= all.health.now { "now".into() } else { time_args::minute(at) });
         let next = next.unwrap_or_default();
-        let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.now)).unwrap_or_default();
+        let oldest = endpoint.oldest_pending_at.map(|oldest| ago(Some(oldest), all.health.now)).unwrap_or_default();
         let (pending, dead) = (endpoint.pending.to_string(), endpoint.dead.to_string());
         vec![endpoint.endpoint.clone(), pending, oldest, next, dead, state(endpoint)]
     });
@@ -129,10 +131,10 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         Column::cut("STATE", 20),
     ];
     page += &section(out, &columns, rows.collect(), "Messages: none was sent yet");
-    if !all.unused_endpoints.is_empty() {
-        let _ = writeln!(page, "never used: {}", text::terminal(&all.unused_endpoints.join(", ")));
+    if !all.health.unused_endpoints.is_empty() {
+        let _ = writeln!(page, "never used: {}", text::terminal(&all.health.unused_endpoints.join(", ")));
     }
-    if let Some(backup) = &all.backup {
+    if let Some(backup) = &all.health.backup {
         let _ = writeln!(page, "{}", text::terminal(&last_backup(backup)));
     }
     page
@@ -149,20 +151,21 @@ fn last_backup(backup: &BackupState) -> String {
 /// `all is well: 2 partners, 54 customers, 7 endpoints; last answer 2s ago`, or `2 things need you`.
 fn verdict(all: &Overview) -> String {
     let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    match all.attention.len() as u64 {
+    match all.health.attention.len() as u64 {
         0 => {}
         1 => return "1 thing needs you".to_owned(),
         n => return format!("{n} things need you"),
     }
-    let configured = || all.partners.iter().filter(|partner| partner.requests_per_minute.is_some());
+    let configured = || all.health.partners.iter().filter(|partner| partner.requests_per_minute.is_some());
     let customers = configured().map(|partner| partner.state.customers.unsigned_abs()).sum();
     let of = [
         count(configured().count() as u64, "partner"),
         count(customers, "customer"),
-        count((all.endpoints.len() + all.unused_endpoints.len()) as u64, "endpoint"),
+        count((all.health.endpoints.len() + all.health.unused_endpoints.len()) as u64, "endpoint"),
     ];
-    let last = all.partners.iter().filter_map(|partner| partner.state.last_answer_at).max();
-    let last = last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", ago(Some(at), all.now)));
+    let last = all.health.partners.iter().filter_map(|partner| partner.state.last_answer_at).max();
+    let last =
+        last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", ago(Some(at), all.health.now)));
     format!("all is well: {}; {last}", of.join(", "))
 }
 

@@ -18,6 +18,7 @@ const ALL_KINDS: &str = "
     [retention]
     [backup]
     [web]
+    trusted_proxy = {}
     [operators]
     [[route]]
     [[partner]]
@@ -116,8 +117,9 @@ fn the_schema_has_the_keys_that_are_read_and_no_others() {
     let report = read(ALL_KINDS);
     let sections =
         ["database", "schedule", "overdue", "retry", "retention", "backup", "web", "operators", "route", "partner"];
-    let sections =
-        sections.iter().chain(&["smtp", "endpoint", "partner.credential", "partner.user_credential", "smtp.*.oauth"]);
+    let inner =
+        ["smtp", "endpoint", "partner.credential", "partner.user_credential", "smtp.*.oauth", "web.trusted_proxy"];
+    let sections = sections.iter().chain(&inner);
     let mut keys: Vec<_> = report.keys.borrow().iter().map(|path| pattern(path)).collect();
     keys.sort();
     keys.dedup();

@@ -1,0 +1,168 @@
+//! How everything stands, for `status`, the page and the summary: what is in review, what was decided, and what needs a
+//! person.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::attention::{self, Facts, Need, Reason, look};
+use crate::config::PublicConfig;
+use crate::poller::{Every, Watched};
+use crate::store::backup::{BackupState, Restored};
+use crate::store::reports::{
+    CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, PendingRow,
+};
+use crate::store::{self, Store};
+use crate::time::Timestamp;
+
+/// How far back `decided` goes, and for how long a restoration is shown.
+const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
+
+/// The output of `status --json`.
+#[derive(Debug, Serialize)]
+pub struct Overview {
+    #[serde(flatten)]
+    pub health: Health,
+    pub in_review: Vec<CurrentRow>,
+    /// Verdicts that wait for confirmation.
+    pub pending: Vec<PendingRow>,
+    pub decided: Vec<DecisionRow>,
+}
+
+/// What works, and what needs a person.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    pub now: Timestamp,
+    /// Null if this user may not know.
+    pub daemon_running: Option<bool>,
+    /// Why the exit code is 3, a sentence each; empty if it is 0.
+    pub attention: Vec<String>,
+    /// The same as objects: `{"reason", "about", "since", "text"}`.
+    pub reasons: Vec<Need>,
+    pub unreadable: Vec<CustomerRow>,
+    pub partners: Vec<Partner>,
+    pub endpoints: Vec<EndpointState>,
+    /// The endpoints of the configuration that were never used.
+    pub unused_endpoints: Vec<String>,
+    /// The newest hundred.
+    pub dead_letters: Vec<DeliveryRow>,
+    /// The last backup by `[backup]`. Null if there is none and none is configured.
+    pub backup: Option<BackupState>,
+    /// Null if it was not restored within 7 days.
+    pub restored: Option<Restored>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Partner {
+    #[serde(flatten)]
+    pub state: PartnerState,
+    /// The budget. Null if the configuration does not name this partner any more.
+    pub requests_per_minute: Option<u32>,
+    /// Polls a minute that the schedule needs, on average.
+    pub scheduled_per_minute: f64,
+}
+
+/// Reads everything, of one partner or of all.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn overview(
+    outline: &PublicConfig,
+    store: &Store,
+    daemon_running: Option<bool>,
+    now: Timestamp,
+    partner: Option<&str>,
+) -> Result<Overview, store::Error> {
+    let shown = |name: &str| partner.is_none_or(|wanted| wanted == name);
+    let health = health(outline, store, daemon_running, now, partner).await?;
+    let mut in_review = store.in_review().await?;
+    in_review.retain(|row| shown(&row.partner));
+    let mut pending = store.pending_verdicts(None).await?;
+    pending.retain(|row| shown(&row.partner));
+    let mut decided = store.decisions(now.before(DECIDED_SINCE)).await?;
+    decided.retain(|row| shown(&row.partner));
+    Ok(Overview { health, in_review, pending, decided })
+}
+
+/// Reads what works and what does not, of one partner or of all.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn health(
+    outline: &PublicConfig,
+    store: &Store,
+    daemon_running: Option<bool>,
+    now: Timestamp,
+    partner: Option<&str>,
+) -> Result<Health, store::Error> {
+    store.read_newest_rows().await?;
+    let shown = |name: &str| partner.is_none_or(|wanted| wanted == name);
+    let budget = |name: &str| outline.budgets.get(name).copied();
+    let states = store.partner_states(now).await?.into_iter().filter(|state| shown(&state.partner));
+    let partners: Vec<Partner> = states
+        .map(|state| Partner {
+            requests_per_minute: budget(&state.partner),
+            scheduled_per_minute: scheduled_per_minute(outline, &state),
+            state,
+        })
+        .collect();
+    let mut unreadable = store.unreadable_customers().await?;
+    // A partner that left the configuration is not polled.
+    unreadable.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
+    let endpoints = store.endpoint_states(now).await?;
+    let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), unhandled: true, ..DeliveryFilter::default() };
+    let dead_letters = store.deliveries(dead).await?;
+    let mut lateness = look::late(store, &outline.scope(), now).await?;
+    // What is about vetwatch as a whole, or about an endpoint, concerns every partner.
+    lateness.late.retain(|late| late.reason == Reason::DeliveryLate || late.about.is_empty() || shown(&late.about));
+    let facts = Facts {
+        daemon_running,
+        database_held: store.is_held().await,
+        large_log: store.large_log(),
+        configuration: store.configuration().await?,
+        partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
+        customers_failing: unreadable.len(),
+        late: lateness.late,
+        endpoints: endpoints.iter().map(|it| (it.clone(), outline.endpoints.contains(&it.endpoint))).collect(),
+        lone_waits: store.lone_waits(None, now).await?,
+        refused: store.refused_recipients().await?,
+        heartbeat_failing: store.heartbeat_failing().await?,
+        page_failing: store.page_failing().await?,
+    };
+    let backup = store.backup_state().await?;
+    let backup = (outline.backup.is_some() || backup.at.is_some()).then_some(backup);
+    let restored = store.restored().await?.filter(|restored| now.since(restored.at) < DECIDED_SINCE);
+    let is_unused = |name: &&String| !endpoints.iter().any(|it| it.endpoint == **name);
+    let unused_endpoints = outline.endpoints.iter().filter(is_unused).cloned().collect();
+    let reasons = attention::needs(&facts, now);
+    let attention = reasons.iter().map(|need| need.text.clone()).collect();
+    Ok(Health {
+        now,
+        daemon_running,
+        attention,
+        reasons,
+        unreadable,
+        partners,
+        endpoints,
+        unused_endpoints,
+        dead_letters,
+        backup,
+        restored,
+    })
+}
+
+fn scheduled_per_minute(outline: &PublicConfig, state: &PartnerState) -> f64 {
+    let count = |customers: i64| u64::try_from(customers).unwrap_or(0);
+    let watched = Watched {
+        in_review: count(state.in_review),
+        settled: count(state.settled),
+        unqualified: count(state.unqualified),
+        log_is_read: state.activity_log_counts,
+    };
+    watched.requests_per_minute(&Every {
+        in_review: outline.in_review,
+        settled: outline.settled,
+        unqualified: outline.unqualified,
+        activity_log: outline.activity_log,
+    })
+}

@@ -1,0 +1,225 @@
+//! The page of `[web]`: what is in review, what was decided and what needs a person, to read in a browser; feeds, probes and
+//! metrics.
+//!
+//! It only reads, over connections of its own, so that no reader disturbs polling and delivery. [`access`] decides who may
+//! read.
+
+pub mod access;
+mod readers;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::WebSettings;
+use crate::in_force::InForce;
+use crate::store::{self, Store};
+use crate::time::Clock;
+use access::{Access, Asked, Refused};
+use readers::{Readers, Unread};
+use server::Ends;
+
+pub use server::CONNECTIONS_MAX;
+
+/// How long until it is tried again to listen.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_mins(1);
+
+/// Said with every response. No page needs a script, a style of its own, or anything from elsewhere.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (
+        HeaderName::from_static("content-security-policy"),
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (HeaderName::from_static("x-content-type-options"), "nosniff"),
+    (HeaderName::from_static("referrer-policy"), "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("x-frame-options"), "DENY"),
+    (HeaderName::from_static("cache-control"), "no-store"),
+];
+
+/// What the pages are made from.
+pub(crate) struct Site {
+    access: Access,
+    readers: Readers,
+    in_force: watch::Receiver<Arc<InForce>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+/// Serves the page, if the configuration has one, until `stop` is cancelled.
+pub async fn run(
+    mut in_force: watch::Receiver<Arc<InForce>>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut listening: Option<(SocketAddr, TcpListener)> = None;
+    while !stop.is_cancelled() {
+        let config = in_force.borrow_and_update().config.clone();
+        let Some(settings) = config.web.clone() else {
+            listening = None;
+            note(&store, &*clock, None).await;
+            let _ = stop.run_until_cancelled(in_force.changed()).await;
+            continue;
+        };
+        if listening.as_ref().is_none_or(|(address, _)| *address != settings.listen) {
+            match TcpListener::bind(settings.listen).await {
+                Ok(listener) => {
+                    let address = listener.local_addr().unwrap_or(settings.listen);
+                    info!("the page is served at http://{address}/");
+                    listening = Some((settings.listen, listener));
+                    note(&store, &*clock, None).await;
+                }
+                Err(error) => {
+                    let why = format!("cannot listen on {}: {error}", settings.listen);
+                    warn!("the page is not served: {why}; it is tried again every minute");
+                    note(&store, &*clock, Some(&why)).await;
+                }
+            }
+        }
+        let until = stop.child_token();
+        let site = Arc::new(Site {
+            access: Access::new(settings.clone()),
+            readers: Readers::new(config.database.clone()),
+            in_force: in_force.clone(),
+            clock: clock.clone(),
+        });
+        let serving = async {
+            match &listening {
+                Some((_, listener)) => server::serve(listener, router(site), until.clone()).await,
+                None => until.cancelled().await,
+            }
+        };
+        let is_tried_again = async {
+            let is_there = listening.as_ref().is_some_and(|(address, _)| *address == settings.listen);
+            let pause = if is_there { Duration::MAX } else { RETRY_AFTER_FAILURE };
+            tokio::select! {
+                _ = in_force.wait_for(|new| !is_same(new.config.web.as_ref(), &settings)) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            until.cancel();
+        };
+        tokio::join!(serving, async {
+            until.run_until_cancelled(is_tried_again).await;
+        });
+    }
+}
+
+fn is_same(new: Option<&WebSettings>, old: &WebSettings) -> bool {
+    use secrecy::ExposeSecret as _;
+    let token = |settings: &WebSettings| settings.token.as_ref().map(|token| token.expose_secret().to_owned());
+    new.is_some_and(|new| format!("{new:?}") == format!("{old:?}") && token(new) == token(old))
+}
+
+/// Records whether the page is served. The database may be held, or the disk be full: then only the log says so.
+async fn note(store: &Store, clock: &dyn Clock, error: Option<&str>) {
+    let noting = async {
+        if store.page_failing().await?.map(|(_, why)| why).as_deref() == error {
+            return Ok(());
+        }
+        let mut tx = store.begin().await?;
+        tx.note_page(error, clock.now()).await?;
+        tx.commit().await
+    };
+    let noted: Result<(), store::Error> = noting.await;
+    if let Err(error) = noted {
+        warn!(error = &error as &dyn std::error::Error, "whether the page is served cannot be recorded");
+    }
+}
+
+fn router(site: Arc<Site>) -> Router {
+    Router::new()
+        .route("/", get(in_review))
+        .fallback(missing)
+        .layer(middleware::from_fn_with_state(site.clone(), admit))
+        .with_state(site)
+}
+
+/// Lets a request through, or refuses it. Every response gets the headers.
+async fn admit(
+    State(site): State<Arc<Site>>,
+    Extension(ends): Extension<Ends>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let asked = Asked {
+        method: request.method(),
+        uri: request.uri(),
+        headers: request.headers(),
+        peer: ends.peer,
+        local: ends.local,
+    };
+    let mut response = match site.access.admit(&asked, Instant::now()) {
+        Ok(admitted) => {
+            request.extensions_mut().insert(admitted);
+            next.run(request).await
+        }
+        Err(refused) => refuse(refused),
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn refuse(refused: Refused) -> Response {
+    let mut response = text(refused.status(), refused.text());
+    let header = match refused {
+        Refused::Method => (ALLOW, "GET, HEAD"),
+        Refused::NoToken | Refused::WrongToken => (WWW_AUTHENTICATE, "Basic realm=\"vetwatch\", charset=\"UTF-8\""),
+        Refused::TooManyTokens => (RETRY_AFTER, "60"),
+        Refused::Host | Refused::OtherSite => return response,
+    };
+    response.headers_mut().insert(header.0, HeaderValue::from_static(header.1));
+    response
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response {
+    (status, [(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+async fn missing() -> Response {
+    text(StatusCode::NOT_FOUND, "There is no such page.\n")
+}
+
+impl axum::response::IntoResponse for Unread {
+    fn into_response(self) -> Response {
+        let words = match self {
+            Self::Busy => "Too many pages are asked for at once. Try again.\n",
+            Self::TooLong => "Reading the database took too long. Try again, or look for less.\n",
+            Self::Store(_) => "The database cannot be read; the log of vetwatch says why.\n",
+        };
+        let mut response = text(StatusCode::SERVICE_UNAVAILABLE, words);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        response
+    }
+}
+
+async fn in_review(State(site): State<Arc<Site>>) -> Result<Response, Unread> {
+    let now = site.clock.now();
+    let outline = site.in_force.borrow().config.outline();
+    let overview = site
+        .readers
+        .read(async |store| crate::overview::overview(&outline, store, Some(true), now, None).await)
+        .await?;
+    Ok(format!("{} in review\n", overview.in_review.len()).into_response())
+}
