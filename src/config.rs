@@ -190,6 +190,7 @@ impl Config {
             first_confirmation: schedule.first_confirmation,
             activity_log: schedule.activity_log,
             backup: self.backup.as_ref().map(|backup| backup.times.clone()),
+            calendar: self.calendar.clone(),
         }
     }
 

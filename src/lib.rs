@@ -65,6 +65,7 @@ pub mod customer_sync;
 pub mod activity_log;
 // From the database to people.
 pub mod attention;
+pub mod forecast;
 pub mod overview;
 pub mod alerts;
 pub mod delivery;

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::calendar::Calendar;
 use crate::config::{Config, WebSettings};
 use crate::in_force::InForce;
 use crate::overview::{self, Health};
@@ -69,7 +70,12 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn new(settings: WebSettings, config: &Config, in_force: watch::Receiver<Arc<InForce>>, clock: Arc<dyn Clock>) -> Self {
+    fn new(
+        settings: WebSettings,
+        config: &Config,
+        in_force: watch::Receiver<Arc<InForce>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (access, readers) = (Access::new(settings), Readers::new(config.database.clone()));
         Self { access, readers, in_force, clock, health: tokio::sync::Mutex::default() }
     }
@@ -80,6 +86,10 @@ impl Site {
 
     fn zone(&self) -> Tz {
         self.in_force.borrow().config.calendar.zone
+    }
+
+    fn calendar(&self) -> Calendar {
+        self.in_force.borrow().config.calendar.clone()
     }
 
     /// True if nobody needs to say who they are.
