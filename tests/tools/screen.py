@@ -59,9 +59,6 @@ class Program:
     def text(self):
         return "\n".join(line.rstrip() for line in self.screen.display)
 
-    def wait(self, text):
-        return self.read(lambda: text in self.text())
-
     def ended(self):
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -110,7 +110,10 @@ impl<'c> Show<'c> {
     pub(super) fn happening(&mut self, happening: &DemoEvent) -> Result<(), Failure> {
         let at = happening.at;
         if self.json {
-            let (kind, more) = object(&happening.what);
+            let (kind, mut more) = object(&happening.what);
+            if let Some(number) = happening.number {
+                more["number"] = number.into();
+            }
             return self.object(at, kind, more);
         }
         let (who, what) = line(self.out.style, &happening.what);

@@ -92,6 +92,8 @@ pub(super) struct Story {
     effects_due_at: Instant,
     /// The mail server is down because the scenario took it down.
     outage: bool,
+    /// The spectator switches it.
+    pub(super) leaves_mail_alone: bool,
     /// In review until the spectator decides.
     pub(super) yours: DemoCustomer,
     end_was_shown: bool,
@@ -124,6 +126,7 @@ impl Story {
             awaited: None,
             effects_due_at: now,
             outage: false,
+            leaves_mail_alone: false,
             yours,
             end_was_shown: false,
         })
@@ -273,7 +276,7 @@ impl Story {
         let mut events = Vec::new();
         let (mail, webhook, waits) = match step {
             Step::Outage => {
-                self.outage = !stage.mail_is_down();
+                self.outage = !self.leaves_mail_alone && !stage.mail_is_down();
                 if self.outage {
                     stage.take_mail_down().await?;
                     events.push(DemoEventKind::MailServer("goes down".to_owned()));

@@ -99,8 +99,8 @@ impl<'c> Screen<'c> {
         let (width, height) = self.size;
         let style = self.out.style;
         let mut lines = self.head(stage, pending, now);
-        // At most half of the screen, and at least a row: the story tells the rest.
-        let room = (height / 2).saturating_sub(lines.len()).max(2);
+        // About half of the screen, and at least a row: the story tells the rest.
+        let room = (height / 2).saturating_sub(lines.len()).max(4);
         lines.extend(self.table(rows, room, now));
         lines.push(style.faint(&"─".repeat(width)));
         let room = height.saturating_sub(lines.len() + 1);
@@ -220,11 +220,14 @@ impl<'c> Screen<'c> {
             return style.heading("ending: what waits is still delivered; again: at once");
         }
         let mail = if stage.mail_is_down() { "mail server on" } else { "mail server off" };
-        let keys = [("a", "approve"), ("d", "deny"), ("m", mail), ("k", "kill the daemon"), ("q", "quit")];
         let open = browser().then_some(("o", "open page"));
-        let keys = keys[..4].iter().copied().chain(open).chain([keys[4]]);
-        let keys: Vec<_> = keys.map(|(key, does)| format!("{} {does}", style.heading(key))).collect();
-        keys.join("  ")
+        let keys: Vec<_> =
+            [("a", "approve"), ("d", "deny"), ("m", mail), ("k", "kill the daemon")].into_iter().chain(open).collect();
+        let width = keys.iter().map(|(_, does)| does.len() + 4).sum::<usize>() + "q quit".len();
+        // On a narrow screen the first word must do.
+        let words = |does: &'static str| does.split(' ').next().filter(|_| width > self.size.0).unwrap_or(does);
+        let keys = keys.into_iter().chain([("q", "quit")]);
+        keys.map(|(key, does)| format!("{} {}", style.heading(key), words(does))).collect::<Vec<_>>().join("  ")
     }
 
     /// A link where the terminal knows such.
