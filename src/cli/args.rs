@@ -60,7 +60,8 @@ pub struct Cli {
 pub enum Command {
     /// Show everything on this machine, with nothing to configure
     ///
-    /// A simulated Partner Center, a mailbox and a webhook receiver, and the real daemon between them.
+    /// A simulated Partner Center, a mailbox, chats and a webhook receiver, and the real daemon between them. On a terminal
+    /// keys approve and deny, switch the mail server off, and kill the daemon.
     #[command(after_help = "Examples:\n  vetwatch demo\n  vetwatch demo --duration 20s\n  vetwatch demo --keep ./demo")]
     Demo(demo::Args),
     /// Ask for what the configuration needs, try it, and write it

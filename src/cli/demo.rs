@@ -173,7 +173,7 @@ impl Run<'_> {
             if watching {
                 if let (Woken::Key(key), None) = (woken, ending) {
                     self.story.leaves_mail_alone |= key == 'm';
-                    for what in self.controls.press(key, stage, &mut self.tally).await? {
+                    for what in self.controls.press(key, stage, &mut self.tally, self.context.now()).await? {
                         self.show(what)?;
                     }
                 }

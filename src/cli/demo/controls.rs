@@ -7,20 +7,25 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::environment::Stage;
+use super::fixtures;
 use super::observer::DemoEventKind;
 use super::stats::Tally;
 use crate::cli::Failure;
 use crate::sandbox::Operation;
 use crate::store::reports::DeliveryRow;
+use crate::time::Timestamp;
 
 /// How long a killed daemon stays away: long enough to be seen.
 const AWAY: Duration = Duration::from_secs(2);
+/// The scenario's own customers are other schools.
+const FIRST_ADDED: usize = 40;
 /// Reasons that Microsoft documents.
 const REASONS: [&str; 3] = ["Not an Academic Domain", "Not an Education Customer", "Not an Eligible Library"];
 
 #[derive(Debug, Default)]
 pub(super) struct Controls {
     denials: usize,
+    added: usize,
     starts_at: Option<Instant>,
     /// The messages that waited at the last kill.
     pending: Option<HashSet<String>>,
@@ -33,9 +38,10 @@ impl Controls {
         key: char,
         stage: &mut Stage,
         tally: &mut Tally,
+        now: Timestamp,
     ) -> Result<Vec<DemoEventKind>, Failure> {
         let happened = match key {
-            'a' | 'd' => self.decide(key == 'a', stage).await?,
+            'a' | 'd' => self.decide(key == 'a', stage, now).await?,
             'm' if stage.bring_mail_up().await? => DemoEventKind::MailServer("is on again".to_owned()),
             'm' => {
                 stage.take_mail_down().await?;
@@ -61,13 +67,11 @@ impl Controls {
     }
 
     /// Approves or denies what was submitted first and is not decided yet.
-    async fn decide(&mut self, approves: bool, stage: &Stage) -> Result<DemoEventKind, Failure> {
+    async fn decide(&mut self, approves: bool, stage: &Stage, now: Timestamp) -> Result<DemoEventKind, Failure> {
         let in_review = stage.store.in_review().await?;
         // The daemon may not have seen a decision yet.
         let oldest = in_review.into_iter().find(|row| stage.status(&row.customer_id).as_deref() == Some("InReview"));
-        let Some(row) = oldest else {
-            return Ok(DemoEventKind::Partner("has nobody in review: the story brings new customers".to_owned()));
-        };
+        let Some(row) = oldest else { return self.add_customer(stage, now) };
         let (name, qualification) = (row.customer_name, row.qualification);
         let (operation, text) = if approves {
             (
@@ -84,6 +88,14 @@ impl Controls {
             Ok(()) => DemoEventKind::Partner(text),
             Err(error) => DemoEventKind::Partner(format!("does not know {name} any more: {error}")),
         })
+    }
+
+    /// So that there is somebody to decide about.
+    fn add_customer(&mut self, stage: &Stage, now: Timestamp) -> Result<DemoEventKind, Failure> {
+        let name = fixtures::school(FIRST_ADDED + self.added);
+        self.added += 1;
+        let added = fixtures::add(&stage.sandbox, name, now, [(26, Operation::submit())])?;
+        Ok(DemoEventKind::Partner(format!("had nobody in review; now {} is, to decide about", added.name)))
     }
 
     /// True while the daemon is killed.

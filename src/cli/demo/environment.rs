@@ -113,7 +113,7 @@ impl Stage {
         let web_port = free_port().map_err(|error| peer(&error))?;
         let inbox = Arc::new(Inbox::default());
         let pages = Pages::serve(Arc::clone(&inbox)).await.map_err(|error| peer(&error))?;
-        let page = Url::parse(&format!("http://127.0.0.1:{web_port}/")).map_err(|error| peer(&error))?;
+        let served = Url::parse(&format!("http://127.0.0.1:{web_port}/")).map_err(|error| peer(&error))?;
         let mut text = include_str!("vetwatch.toml")
             .replace("{tenant}", &tenant)
             .replace("{client_id}", &client_id)
@@ -145,7 +145,7 @@ impl Stage {
             chat,
             inbox,
             pages,
-            page,
+            page: served,
             store: Store::open_to_read(&config.database).await?,
             database: config.database,
             folder,

@@ -80,19 +80,19 @@ impl<'c> Screen<'c> {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let size = terminal_size::terminal_size().map_or((80, 24), |(width, height)| (width.0.into(), height.0.into()));
-        let mut drawn = String::new();
-        if size != self.size {
+        let resized = size != self.size;
+        if resized {
             (self.size, self.shown) = (size, Vec::new());
-            drawn += "\u{1b}[2J";
         }
         let lines = self.lines(stage, rows, pending, now);
-        for (index, line) in lines.iter().enumerate() {
-            if self.shown.get(index) != Some(line) {
-                drawn += &format!("\u{1b}[{};1H{line}\u{1b}[K", index + 1);
-            }
-        }
+        let changed = lines.iter().enumerate().filter(|(index, line)| self.shown.get(*index) != Some(line));
+        let changed: Vec<_> = changed.map(|(index, line)| format!("\u{1b}[{};1H{line}\u{1b}[K", index + 1)).collect();
+        let changed = changed.concat();
         self.shown = lines;
-        if drawn.is_empty() { Ok(()) } else { self.out.write_exact(&drawn) }
+        if resized {
+            return self.out.write_exact(&format!("\u{1b}[2J{changed}"));
+        }
+        if changed.is_empty() { Ok(()) } else { self.out.write_exact(&changed) }
     }
 
     fn lines(&self, stage: &Stage, rows: &[CurrentRow], pending: usize, now: Timestamp) -> Vec<String> {
@@ -122,9 +122,9 @@ impl<'c> Screen<'c> {
             Some(pid) => style.good(&format!("pid {pid}")),
             None => style.bad("killed"),
         };
-        let seconds = now.since(self.began).as_secs();
+        let seconds = if width < 70 { String::new() } else { format!("  {} s", now.since(self.began).as_secs()) };
         let title = style.heading("vetwatch demo");
-        let mut lines = vec![format!("{title}  daemon {daemon}  mail server {mail}  waiting {pending}  {seconds} s")];
+        let mut lines = vec![format!("{title}  daemon {daemon}  mail server {mail}  waiting {pending}{seconds}")];
         let (page, arrived) = (stage.page.as_str(), stage.pages.url());
         let [page_line, arrived_line] = [("page  ", page), ("mails and cards  ", &arrived)]
             .map(|(name, url)| format!("{name}{}", self.link(url, url)));

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::libc::_POSIX_VDISABLE;
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
+use tracing::Level;
 
 /// Shows the other screen, without cursor and without wrapping long lines.
 const BEGIN: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l\u{1b}[2J";
@@ -26,7 +27,9 @@ impl Terminal {
     /// `None` where no such screen can be shown.
     pub(super) fn take() -> Option<Self> {
         let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal.is_empty() || terminal == "dumb");
-        if dumb || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        // A log would be written over it.
+        let is_logged = tracing::enabled!(Level::WARN) && io::stderr().is_terminal();
+        if dumb || is_logged || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return None;
         }
         let before = tcgetattr(io::stdin()).ok()?;

@@ -44,6 +44,7 @@ fn keys_decide_and_switch_and_a_kill_while_the_mail_server_is_off_loses_nothing(
         ["key", "d"],
         ["wait", ": Not an Academic Domain"],
         ["wait", "Education: InReview → Denied"],
+        ["wait", "webhook #"],
         ["show", "decided"],
         ["key", "k"],
         ["wait", "killed (SIGKILL); "],
@@ -109,7 +110,7 @@ fn the_screen_follows_the_terminals_size_and_the_keys_are_always_there() {
         ["wait", "Approved: Northwind Library – Education  http://127.0.0.1:"],
         ["resize", [60, 12]],
         ["wait", " more"],
-        ["last line", "k kill the daemon"],
+        ["last line", "k kill  q quit"],
         ["show", "60x12"],
         ["key", "q"],
     ]);
