@@ -186,7 +186,8 @@ impl Health {
             count((self.endpoints.len() + self.unused_endpoints.len()) as u64, "endpoint"),
         ];
         let last = self.partners.iter().filter_map(|partner| partner.state.last_answer_at).max();
-        let last = last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", text::span(self.now.since(at))));
+        let last =
+            last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", text::span(self.now.since(at))));
         format!("all is well: {}; {last}", of.join(", "))
     }
 }

@@ -69,7 +69,12 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn new(settings: WebSettings, config: &Config, in_force: watch::Receiver<Arc<InForce>>, clock: Arc<dyn Clock>) -> Self {
+    fn new(
+        settings: WebSettings,
+        config: &Config,
+        in_force: watch::Receiver<Arc<InForce>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (access, readers) = (Access::new(settings), Readers::new(config.database.clone()));
         Self { access, readers, in_force, clock, health: tokio::sync::Mutex::default() }
     }

@@ -92,7 +92,8 @@ async fn show(site: &Site, name: &str, page: &str, title: &str, depth: usize, as
         Ok(html) => Ok(Html(html).into_response()),
         Err(why) => {
             error!("a page cannot be rendered: {why}");
-            Ok((StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown; the log of vetwatch says why.\n").into_response())
+            Ok((StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown; the log of vetwatch says why.\n")
+                .into_response())
         }
     }
 }
@@ -126,8 +127,7 @@ pub(super) async fn customers(State(site): State<Arc<Site>>, Query(asked): Query
     let is_behind = after.is_some();
     let after = after.map(|(partner, name, id)| CustomerKey { partner, name, id }).unwrap_or_default();
     let words = spellings(&q);
-    let rows =
-        site.readers.read(async |store| store.customers_behind(&after, &words, one_more(ROWS)).await).await?;
+    let rows = site.readers.read(async |store| store.customers_behind(&after, &words, one_more(ROWS)).await).await?;
     let (rows, next) = cut(rows, ROWS, |(key, _)| (key.partner.clone(), key.name.clone(), key.id.clone()));
     let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
     let values = json!({
@@ -186,7 +186,8 @@ impl OneCustomer {
         let customer = store.customers(rows).await?.pop();
         let qualifications = store.current(Some(rows)).await?;
         let pending = store.pending_verdicts(Some(rows)).await?;
-        let (found, next) = cut(store.steps(rows, before, one_more(most)).await?, most, |row| (row.step.at, row.step.row));
+        let (found, next) =
+            cut(store.steps(rows, before, one_more(most)).await?, most, |row| (row.step.at, row.step.row));
         let mut steps = Vec::new();
         for row in found {
             steps.extend(history_step(store, row).await?);
@@ -277,7 +278,8 @@ struct Section {
 }
 
 pub(super) async fn deliveries(State(site): State<Arc<Site>>, Query(asked): Query<Asked>) -> Page {
-    let filter = |state| DeliveryFilter { state: Some(state), limit: Some(one_more(ROWS)), ..DeliveryFilter::default() };
+    let filter =
+        |state| DeliveryFilter { state: Some(state), limit: Some(one_more(ROWS)), ..DeliveryFilter::default() };
     if asked.state.as_deref() == Some("delivered") {
         let before = asked.after::<i64>();
         let rows =
@@ -316,7 +318,8 @@ pub(super) async fn deliveries(State(site): State<Arc<Site>>, Query(asked): Quer
             help: Some("Mend the cause, then `vetwatch deliveries redrive ID`; or `vetwatch deliveries discard ID`."),
         },
     ];
-    show(&site, "deliveries.html", "deliveries", "Messages", 0, &asked, json!({ "state": "", "sections": sections })).await
+    show(&site, "deliveries.html", "deliveries", "Messages", 0, &asked, json!({ "state": "", "sections": sections }))
+        .await
 }
 
 /// An event that a message tells of.
@@ -345,9 +348,13 @@ pub(super) async fn delivery(
         return missing(&site, 1, "There is no such message.").await;
     };
     let told: Vec<Told> = delivery.events_told.iter().take(ROWS).map(told).collect();
-    let replies: Vec<(String, String)> = delivery.final_replies.as_object().into_iter().flatten().map(|(address, reply)| {
-        (address.clone(), reply.as_str().map_or_else(|| reply.to_string(), str::to_owned))
-    }).collect();
+    let replies: Vec<(String, String)> = delivery
+        .final_replies
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(address, reply)| (address.clone(), reply.as_str().map_or_else(|| reply.to_string(), str::to_owned)))
+        .collect();
     let title = delivery.delivery.about.clone().unwrap_or_else(|| id.clone());
     let mut shown = serde_json::to_value(&delivery).unwrap_or_default();
     shown["events_told"] = serde_json::to_value(&told).unwrap_or_default();

@@ -12,9 +12,10 @@ use super::observer::{DemoEvent, DemoEventKind};
 use super::renderer;
 use super::terminal::Terminal;
 use crate::cli::output::{Column, Output, Style, cut};
-use crate::cli::time_args::{instant, span};
+use crate::cli::time_args::instant;
 use crate::cli::{Context, Failure};
 use crate::store::reports::CurrentRow;
+use crate::text::span;
 use crate::time::Timestamp;
 
 /// How long a row stays marked after a change.
@@ -24,6 +25,8 @@ const STORY_MAX: usize = 200;
 /// Width of who did something, and of the time before it as well.
 const WHO: usize = 16;
 const MARGIN: usize = WHO + 8;
+/// Width of the mark before a row, and of the gap after it.
+const MARK: usize = 3;
 
 pub(super) struct Screen<'c> {
     out: &'c Output,
@@ -101,7 +104,7 @@ impl<'c> Screen<'c> {
         let mut lines = self.head(stage, pending, now);
         // About half of the screen, and at least a row: the story tells the rest.
         let room = (height / 2).saturating_sub(lines.len()).max(4);
-        lines.extend(self.table(rows, room, now));
+        lines.extend(self.table(stage, rows, room, now));
         lines.push(style.faint(&"─".repeat(width)));
         let room = height.saturating_sub(lines.len() + 1);
         let story: Vec<_> = self.story.iter().rev().take(room).collect();
@@ -138,7 +141,7 @@ impl<'c> Screen<'c> {
     }
 
     /// In review first, the oldest first; then what changed last.
-    fn table(&self, rows: &[CurrentRow], room: usize, now: Timestamp) -> Vec<String> {
+    fn table(&self, stage: &Stage, rows: &[CurrentRow], room: usize, now: Timestamp) -> Vec<String> {
         let style = self.out.style;
         let is_in_review = |row: &&CurrentRow| row.vetting_status.as_deref() == Some("InReview");
         let (mut waiting, mut settled): (Vec<_>, Vec<_>) = rows.iter().partition(is_in_review);
@@ -168,12 +171,34 @@ impl<'c> Screen<'c> {
         let mut lines = table.lines();
         let mut styled_rows: Vec<_> = lines.next().map(|title| style.faint(title)).into_iter().collect();
         for (line, row) in lines.zip(&rows) {
-            styled_rows.push(styled(style, line, row, is_marked(row)));
+            styled_rows.push(self.styled(stage, line, row, is_marked(row)));
         }
         if shown < rows.len() {
             styled_rows.push(style.faint(&format!("   and {} more", rows.len() - shown)));
         }
         styled_rows
+    }
+
+    /// A row with a link to the customer's page, its status coloured, and marked by more than a colour.
+    fn styled(&self, stage: &Stage, line: &str, row: &CurrentRow, is_marked: bool) -> String {
+        let style = self.out.style;
+        let strong = |text: &str| if is_marked && !text.is_empty() { style.heading(text) } else { text.to_owned() };
+        let name_at = line.char_indices().nth(MARK).map_or(line.len(), |(at, _)| at);
+        let (mark, rest) = line.split_at(name_at);
+        let (name, rest) = rest.split_at(rest.find("  ").unwrap_or(rest.len()));
+        let url = format!("{}customer/{}/{}", stage.page, row.partner, row.customer_id);
+        let word = row.vetting_status.as_deref().unwrap_or_default();
+        let painted = match word {
+            "Approved" => style.good(word),
+            "Denied" => style.bad(word),
+            _ => strong(word),
+        };
+        // The reason behind it has no such word.
+        let rest = match rest.rfind(word) {
+            Some(at) => format!("{}{painted}{}", strong(&rest[..at]), strong(&rest[at + word.len()..])),
+            None => strong(rest),
+        };
+        format!("{}{}{rest}", strong(mark), self.link(&url, &strong(name)))
     }
 
     /// Of what was settled at the first look, nobody knows.
@@ -249,18 +274,4 @@ fn status(row: &CurrentRow) -> String {
     let status = row.vetting_status.as_deref().unwrap_or("no status");
     let reason = row.vetting_reason.as_deref().filter(|_| status == "Denied");
     reason.map_or(status.to_owned(), |reason| format!("{status} ({reason})"))
-}
-
-/// A row of the table with its status coloured, and marked by more than a colour.
-fn styled(style: Style, line: &str, row: &CurrentRow, is_marked: bool) -> String {
-    let strong = |text: &str| if is_marked { style.heading(text) } else { text.to_owned() };
-    let word = row.vetting_status.as_deref().unwrap_or_default();
-    let painted = match word {
-        "Approved" => style.good(word),
-        "Denied" => style.bad(word),
-        _ => return strong(line),
-    };
-    // The reason behind it has no such word.
-    let Some(start) = line.rfind(word) else { return strong(line) };
-    format!("{}{painted}{}", strong(&line[..start]), strong(&line[start + word.len()..]))
 }
