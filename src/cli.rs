@@ -119,7 +119,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     match command {
         Command::Demo(args) => demo::demo(context, args).await,
         Command::Init(args) => init::init(context, *args).await,
-        Command::Run => run::run(context).await,
+        Command::Run(args) => run::run(context, &args).await,
         Command::Reload => reload::reload(context).await,
         Command::Check(args) => check::run(context, &args).await,
         Command::Login(args) => login::login(context, args).await,
