@@ -153,7 +153,8 @@ create index customer_due on customer (partner, poll_class, next_poll_at, last_s
     where removed_at is null and paused_at is null;
 create index customer_paused on customer (partner, last_seen_at, departed_since, removed_at, paused_at)
     where removed_at is null and paused_at is not null;
-create index customer_name on customer (partner, lower(name), customer_id) where removed_at is null;
+-- The last columns are for the search: it reads no rows of customers.
+create index customer_name on customer (partner, lower(name), customer_id, domain, tags, removed_at) where removed_at is null;
 create index customer_contact on customer (contact) where contact <> '' and removed_at is null;
 create index customer_key on customer (customer_key);
 create index customer_polling on customer (polling_since) where polling_since is not null;
@@ -289,6 +290,7 @@ create table event (
     test integer not null default 0 check (test in (0, 1))
 ) strict;
 create index event_occurred on event (occurred_at);
+create index event_customer on event (customer, occurred_at) where customer is not null;
 create index event_test on event (id) where test = 1;
 
 -- The outbox: a message to an endpoint. Its id is the `webhook-id` and the `Message-ID`. While it gathers events the id

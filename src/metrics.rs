@@ -64,29 +64,29 @@ impl Default for Metrics {
 impl Metrics {
     /// Shows these partners and endpoints, and no others: new ones with every label at zero, or the first event would not
     /// be an increase.
-    pub fn configure(&self, partners: BTreeSet<String>, endpoints: BTreeSet<String>) {
+    pub fn configure(&self, partners: Vec<String>, endpoints: Vec<String>) {
         let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
-        for partner in in_force.partners.difference(&partners) {
-            POLL_OUTCOMES.iter().for_each(|outcome| drop(self.polls.remove_label_values(&[partner, outcome])));
-            TRANSITIONS.iter().for_each(|kind| drop(self.transitions.remove_label_values(&[partner, kind.as_str()])));
-            drop(self.poll_seconds.remove_label_values(&[partner]));
+        let new = Names { partners: partners.into_iter().collect(), endpoints: endpoints.into_iter().collect() };
+        let transitions = TRANSITIONS.map(EventType::as_str);
+        for (counter, values, old, new) in [
+            (&self.polls, POLL_OUTCOMES.as_slice(), &in_force.partners, &new.partners),
+            (&self.transitions, transitions.as_slice(), &in_force.partners, &new.partners),
+            (&self.deliveries, DELIVERIES.as_slice(), &in_force.endpoints, &new.endpoints),
+        ] {
+            for &value in values {
+                old.difference(new).for_each(|name| drop(counter.remove_label_values(&[name.as_str(), value])));
+                new.iter().for_each(|name| drop(counter.with_label_values(&[name.as_str(), value])));
+            }
         }
-        for endpoint in in_force.endpoints.difference(&endpoints) {
-            DELIVERIES.iter().for_each(|outcome| drop(self.deliveries.remove_label_values(&[endpoint, outcome])));
-            drop(self.attempt_seconds.remove_label_values(&[endpoint]));
-            drop(self.verdict_seconds.remove_label_values(&[endpoint]));
+        for (histogram, old, new) in [
+            (&self.poll_seconds, &in_force.partners, &new.partners),
+            (&self.attempt_seconds, &in_force.endpoints, &new.endpoints),
+            (&self.verdict_seconds, &in_force.endpoints, &new.endpoints),
+        ] {
+            old.difference(new).for_each(|name| drop(histogram.remove_label_values(&[name])));
+            new.iter().for_each(|name| drop(histogram.with_label_values(&[name])));
         }
-        for partner in &partners {
-            POLL_OUTCOMES.iter().for_each(|outcome| drop(self.polls.with_label_values(&[partner, outcome])));
-            TRANSITIONS.iter().for_each(|kind| drop(self.transitions.with_label_values(&[partner, kind.as_str()])));
-            drop(self.poll_seconds.with_label_values(&[partner]));
-        }
-        for endpoint in &endpoints {
-            DELIVERIES.iter().for_each(|outcome| drop(self.deliveries.with_label_values(&[endpoint, outcome])));
-            drop(self.attempt_seconds.with_label_values(&[endpoint]));
-            drop(self.verdict_seconds.with_label_values(&[endpoint]));
-        }
-        *in_force = Names { partners, endpoints };
+        *in_force = new;
     }
 
     /// A poll has ended; `error` is why it failed.
@@ -104,13 +104,7 @@ impl Metrics {
 
     /// An attempt has ended, and its outcome is stored. `verdict_waited` is the time since the poll that saw the verdict, if
     /// one was delivered.
-    pub fn attempted(
-        &self,
-        endpoint: &str,
-        decision: RetryDecision,
-        took: Duration,
-        verdict_waited: Option<Duration>,
-    ) {
+    pub fn attempted(&self, endpoint: &str, decision: RetryDecision, took: Duration, verdict_waited: Option<Duration>) {
         let outcome = match decision {
             RetryDecision::Delivered => "delivered",
             RetryDecision::At(_) => "retried",
@@ -173,7 +167,7 @@ fn outcome(error: &Error) -> &'static str {
 mod tests {
     use super::*;
 
-    fn names(names: &[&str]) -> BTreeSet<String> {
+    fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 

@@ -13,6 +13,7 @@ use crate::store::reports::{
     CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, PendingRow,
 };
 use crate::store::{self, Store};
+use crate::text;
 use crate::time::Timestamp;
 
 /// How far back `decided` goes, and for how long a restoration is shown.
@@ -165,4 +166,28 @@ fn scheduled_per_minute(outline: &PublicConfig, state: &PartnerState) -> f64 {
         unqualified: outline.unqualified,
         activity_log: outline.activity_log,
     })
+}
+
+impl Health {
+    /// `all is well: 2 partners, 54 customers, 7 endpoints; last answer 2s ago`, or `2 things need you`.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        match self.reasons.len() as u64 {
+            0 => {}
+            1 => return "1 thing needs you".to_owned(),
+            n => return format!("{n} things need you"),
+        }
+        let configured = || self.partners.iter().filter(|partner| partner.requests_per_minute.is_some());
+        let customers = configured().map(|partner| partner.state.customers.unsigned_abs()).sum();
+        let of = [
+            count(configured().count() as u64, "partner"),
+            count(customers, "customer"),
+            count((self.endpoints.len() + self.unused_endpoints.len()) as u64, "endpoint"),
+        ];
+        let last = self.partners.iter().filter_map(|partner| partner.state.last_answer_at).max();
+        let last =
+            last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", text::span(self.now.since(at))));
+        format!("all is well: {}; {last}", of.join(", "))
+    }
 }

@@ -5,7 +5,12 @@
 //! read.
 
 pub mod access;
+mod cursor;
+mod gauges;
+mod pages;
+mod probes;
 mod readers;
+pub(crate) mod render;
 mod server;
 
 use std::net::SocketAddr;
@@ -19,21 +24,26 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use chrono_tz::Tz;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::WebSettings;
+use crate::config::{Config, WebSettings};
 use crate::in_force::InForce;
+use crate::metrics::Metrics;
+use crate::overview::{self, Health};
 use crate::store::{self, Store};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 use access::{Access, Asked, Refused};
 use readers::{Readers, Unread};
 use server::Ends;
 
 pub use server::CONNECTIONS_MAX;
 
+/// How old what the frame of each page says may be.
+const HEALTH_FOR: Duration = Duration::from_secs(1);
 /// How long until it is tried again to listen.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_mins(1);
 
@@ -55,8 +65,50 @@ const HEADERS: [(HeaderName, &str); 7] = [
 pub(crate) struct Site {
     access: Access,
     readers: Readers,
+    probes: probes::Probes,
     in_force: watch::Receiver<Arc<InForce>>,
     clock: Arc<dyn Clock>,
+    /// What was last read of it, and when: many requests share it.
+    health: tokio::sync::Mutex<Option<(Instant, Arc<Health>)>>,
+}
+
+impl Site {
+    fn new(
+        settings: WebSettings,
+        config: &Config,
+        probes: probes::Probes,
+        in_force: watch::Receiver<Arc<InForce>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (access, readers) = (Access::new(settings), Readers::new(config.database.clone()));
+        Self { access, readers, probes, in_force, clock, health: tokio::sync::Mutex::default() }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn zone(&self) -> Tz {
+        self.in_force.borrow().config.calendar.zone
+    }
+
+    /// True if nobody needs to say who they are.
+    fn is_open(&self) -> bool {
+        self.access.is_open()
+    }
+
+    /// What works and what does not, at most [`HEALTH_FOR`] old.
+    async fn health(&self) -> Result<Arc<Health>, Unread> {
+        let mut kept = self.health.lock().await;
+        if let Some((_, health)) = kept.as_ref().filter(|(at, _)| at.elapsed() < HEALTH_FOR) {
+            return Ok(health.clone());
+        }
+        let (outline, now) = (self.in_force.borrow().config.outline(), self.now());
+        let read = self.readers.read(async |store| overview::health(&outline, store, Some(true), now, None).await);
+        let health = Arc::new(read.await?);
+        *kept = Some((Instant::now(), health.clone()));
+        Ok(health)
+    }
 }
 
 impl std::fmt::Debug for Site {
@@ -69,6 +121,7 @@ impl std::fmt::Debug for Site {
 pub async fn run(
     mut in_force: watch::Receiver<Arc<InForce>>,
     store: Store,
+    metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
@@ -97,12 +150,8 @@ pub async fn run(
             }
         }
         let until = stop.child_token();
-        let site = Arc::new(Site {
-            access: Access::new(settings.clone()),
-            readers: Readers::new(config.database.clone()),
-            in_force: in_force.clone(),
-            clock: clock.clone(),
-        });
+        let probes = probes::Probes::new(store.clone(), metrics.clone());
+        let site = Arc::new(Site::new(settings.clone(), &config, probes, in_force.clone(), clock.clone()));
         let serving = async {
             match &listening {
                 Some((_, listener)) => server::serve(listener, router(site), until.clone()).await,
@@ -148,8 +197,18 @@ async fn note(store: &Store, clock: &dyn Clock, error: Option<&str>) {
 
 fn router(site: Arc<Site>) -> Router {
     Router::new()
-        .route("/", get(in_review))
-        .fallback(missing)
+        .route("/", get(pages::index))
+        .route("/decided", get(pages::decided))
+        .route("/customers", get(pages::customers))
+        .route("/customer/{partner}/{id}", get(pages::customer))
+        .route("/deliveries", get(pages::deliveries))
+        .route("/delivery/{id}", get(pages::delivery))
+        .route("/health", get(pages::health))
+        .route("/style.css", get(pages::style))
+        .route("/metrics", get(probes::metrics))
+        .route("/healthz", get(probes::healthz))
+        .route("/readyz", get(probes::readyz))
+        .fallback(pages::no_page)
         .layer(middleware::from_fn_with_state(site.clone(), admit))
         .with_state(site)
 }
@@ -197,10 +256,6 @@ fn text(status: StatusCode, text: &'static str) -> Response {
     (status, [(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-async fn missing() -> Response {
-    text(StatusCode::NOT_FOUND, "There is no such page.\n")
-}
-
 impl axum::response::IntoResponse for Unread {
     fn into_response(self) -> Response {
         let words = match self {
@@ -212,14 +267,4 @@ impl axum::response::IntoResponse for Unread {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
         response
     }
-}
-
-async fn in_review(State(site): State<Arc<Site>>) -> Result<Response, Unread> {
-    let now = site.clock.now();
-    let outline = site.in_force.borrow().config.outline();
-    let overview = site
-        .readers
-        .read(async |store| crate::overview::overview(&outline, store, Some(true), now, None).await)
-        .await?;
-    Ok(format!("{} in review\n", overview.in_review.len()).into_response())
 }

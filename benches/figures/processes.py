@@ -29,8 +29,8 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
-def timed(command: list[str | Path], log: Path, within: float = 600) -> Usage:
-    """Runs a command, with stdout and stderr in files; any exit code but 0 is a failure."""
+def timed(command: list[str | Path], log: Path, within: float = 600, codes: tuple[int, ...] = (0,)) -> Usage:
+    """Runs a command, with stdout and stderr in files; any other exit code is a failure."""
     complaints = log.with_suffix(".err")
     with log.open("wb") as output, complaints.open("wb") as errors:
         began = time.monotonic()
@@ -39,7 +39,7 @@ def timed(command: list[str | Path], log: Path, within: float = 600) -> Usage:
             _, status, usage = _wait4(child, began + within)
     wall = time.monotonic() - began
     code = os.waitstatus_to_exitcode(status)
-    if code != 0:
+    if code not in codes:
         raise Failed(f"{command[0]} ended with {code}:\n{tail(log)}\n{tail(complaints)}")
     return Usage(wall, usage.ru_utime + usage.ru_stime)
 

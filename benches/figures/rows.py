@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, peer as peers, urlwatch
+from . import machine, peer as peers, reading, urlwatch
 from .loopback import Receiver, Relay
 from .peer import Peer
 from .processes import Failed, environment, until
@@ -46,6 +46,16 @@ class Bench:
             peer.add(count, in_review, settled)
             yield peer, folder
         shutil.rmtree(folder)
+
+    def verdict(self, vetwatch: Vetwatch, peer: Peer, relay: Relay, receiver: Receiver, customer: str) -> float:
+        """Milliseconds from the answer's hand-over to the webhook's arrival."""
+        peer.approve(customer)
+        relay.answered.pop(customer, None)
+        vetwatch.run("poll", customer)  # the daemon polls
+        hook = receiver.next()
+        if hook is None or hook.customer != customer:
+            raise Failed(f"the verdict on {customer} was not told; the webhook that came is {hook}")
+        return (hook.at - relay.answered[customer]) / 1e6
 
 
 def say(text: str) -> None:
@@ -184,24 +194,13 @@ def _verdicts(bench: Bench, count: int, hung: str | None) -> _Latencies:
                 for repeat in range(repeats):
                     fsyncs = machine.fsync_times(folder)
                     mine = customers[repeat * count : (repeat + 1) * count]
-                    taken = [_verdict(vetwatch, peer, relay, receiver, customer) for customer in mine]
+                    taken = [bench.verdict(vetwatch, peer, relay, receiver, customer) for customer in mine]
                     fsyncs += machine.fsync_times(folder)
                     middle.append(percentile(taken, 50))
                     high.append(percentile(taken, 99))
                     bars.append(10 + 2 * percentile(fsyncs, 99) * 1000)
                     disk += fsyncs
     return _Latencies(middle, high, statistics.median(bars), disk)
-
-
-def _verdict(vetwatch: Vetwatch, peer: Peer, relay: Relay, receiver: Receiver, customer: str) -> float:
-    """Milliseconds from the answer's hand-over to the webhook's arrival."""
-    peer.approve(customer)
-    relay.answered.pop(customer, None)
-    vetwatch.run("poll", customer)  # the daemon polls
-    hook = receiver.next()
-    if hook is None or hook.customer != customer:
-        raise Failed(f"the verdict on {customer} was not told; the webhook that came is {hook}")
-    return (hook.at - relay.answered[customer]) / 1e6
 
 
 def recovery(bench: Bench) -> list[Figure]:
@@ -240,4 +239,5 @@ ROWS = {
     "memory": memory,
     "latency": latency,
     "recovery": recovery,
+    "reading": reading.reading,
 }

@@ -64,6 +64,10 @@ endpoints = ["crm"]
         except ValueError as error:
             raise Failed(f"vetwatch {' '.join(arguments)} printed no JSON:\n{tail(log)}") from error
 
+    def run_status(self, *arguments: str) -> Usage:
+        """Runs a command that may say that a person is needed."""
+        return timed(self.command(*arguments), self.folder / "command.log", codes=(0, 3))
+
     def poll_all(self, count: int) -> Usage:
         """Polls every customer once, and checks that every response was recorded."""
         before = now_ms()

@@ -58,17 +58,6 @@ pub(super) fn instant(view_time: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(view_time).ok().map(|instant| instant.to_utc().into())
 }
 
-/// Formats a duration in its two largest units: `12d 4h`, `3m 20s`, `0s`.
-#[must_use]
-pub(super) fn span(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let units = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let first = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);
-    let text = units[first..].iter().take(2).filter(|(n, _)| *n > 0);
-    let text: Vec<_> = text.map(|(n, unit)| format!("{n}{unit}")).collect();
-    if text.is_empty() { "0s".into() } else { text.join(" ") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,13 +74,6 @@ mod tests {
         for wrong in ["", "yesterday", "2026-13-01", "-3d", "30"] {
             assert!(at(wrong).unwrap_err().contains("2026-11-01"), "{wrong}");
         }
-    }
-
-    #[test]
-    fn spans_have_two_units() {
-        let text = |seconds| span(Duration::from_secs(seconds));
-        assert_eq!([text(0), text(59), text(200), text(3600)], ["0s", "59s", "3m 20s", "1h"]);
-        assert_eq!([text(86400 * 12 + 4 * 3600 + 59), text(86400 + 60)], ["12d 4h", "1d"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod deliveries;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod overview;
+mod pages;
 mod pending;
 mod proof;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, EventRow};
 pub use overview::{EndpointState, PartnerState};
+pub use pages::{CustomerKey, HistoryRow, ReviewRow, Step, VerdictRow};
 pub use pending::PendingRow;
 pub use proof::{DeliveryTrace, EventTrace, TransitionEvidence};
 

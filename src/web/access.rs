@@ -103,6 +103,12 @@ impl Access {
         Self { settings, token, failures: Mutex::default() }
     }
 
+    /// True if nobody needs to say who they are.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.settings.is_open()
+    }
+
     /// Decides on a request.
     ///
     /// # Errors

@@ -18,9 +18,9 @@ use tower_service::Service as _;
 use tracing::debug;
 
 /// Connections at once; more wait until one is free.
-pub const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 256;
 /// How long a client may take for a request's head, or be silent between two.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection lasts at most.
 const CONNECTION_MAX: Duration = Duration::from_mins(1);
 /// After an error of `accept`, mostly a lack of file descriptors.

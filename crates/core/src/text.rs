@@ -116,6 +116,17 @@ pub fn short_duration(time: Duration) -> String {
     }
 }
 
+/// Formats a duration in its two largest units: `12d 4h`, `3m 20s`, `0s`.
+#[must_use]
+pub fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let units = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);
+    let text = units[first..].iter().take(2).filter(|(n, _)| *n > 0);
+    let text: Vec<_> = text.map(|(n, unit)| format!("{n}{unit}")).collect();
+    if text.is_empty() { "0s".into() } else { text.join(" ") }
+}
+
 /// Formats an error and its causes on one line. Some libraries repeat the cause in their own text: it is shown once.
 #[must_use]
 pub fn error_chain(error: &dyn std::error::Error) -> String {
@@ -211,5 +222,12 @@ mod tests {
         #[error("file is missing")]
         struct Inner;
         assert_eq!(error_chain(&Outer(Inner)), "cannot open: file is missing");
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        let text = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!([text(0), text(59), text(200), text(3600)], ["0s", "59s", "3m 20s", "1h"]);
+        assert_eq!([text(86400 * 12 + 4 * 3600 + 59), text(86400 + 60)], ["12d 4h", "1d"]);
     }
 }

@@ -141,6 +141,7 @@ mod tests {
 
     fn pending(endpoint: &str) -> DeliveryRow {
         DeliveryRow {
+            sequence: 1,
             delivery_id: String::new(),
             endpoint: endpoint.to_owned(),
             state: "pending".to_owned(),

@@ -23,7 +23,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         Some(false) => style.bad("no daemon runs"),
         None => "whether the daemon runs, this user may not know".into(),
     };
-    let verdict = verdict(all);
+    let verdict = all.health.sentence();
     let verdict = if all.health.attention.is_empty() { style.good(&verdict) } else { style.bad(&verdict) };
     let mut page = format!("{verdict}\n{} UTC, {daemon}\n", time_args::minute(all.health.now));
     if !all.health.attention.is_empty() {
@@ -146,27 +146,6 @@ fn last_backup(backup: &BackupState) -> String {
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let megabytes = backup.bytes.unwrap_or_default() as f64 / 1e6;
     format!("last backup: {} UTC, {megabytes:.1} MB, {file}", time_args::minute(at))
-}
-
-/// `all is well: 2 partners, 54 customers, 7 endpoints; last answer 2s ago`, or `2 things need you`.
-fn verdict(all: &Overview) -> String {
-    let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    match all.health.attention.len() as u64 {
-        0 => {}
-        1 => return "1 thing needs you".to_owned(),
-        n => return format!("{n} things need you"),
-    }
-    let configured = || all.health.partners.iter().filter(|partner| partner.requests_per_minute.is_some());
-    let customers = configured().map(|partner| partner.state.customers.unsigned_abs()).sum();
-    let of = [
-        count(configured().count() as u64, "partner"),
-        count(customers, "customer"),
-        count((all.health.endpoints.len() + all.health.unused_endpoints.len()) as u64, "endpoint"),
-    ];
-    let last = all.health.partners.iter().filter_map(|partner| partner.state.last_answer_at).max();
-    let last =
-        last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", ago(Some(at), all.health.now)));
-    format!("all is well: {}; {last}", of.join(", "))
 }
 
 pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String {
@@ -336,10 +315,10 @@ fn instant(view_time: Option<&str>) -> Option<Timestamp> {
 }
 
 fn ago(instant: Option<Timestamp>, now: Timestamp) -> String {
-    instant.map_or("never".into(), |instant| time_args::span(now.since(instant)))
+    instant.map_or("never".into(), |instant| text::span(now.since(instant)))
 }
 
 fn at_and_ago(view_time: &str, now: Timestamp) -> String {
     let since = instant(Some(view_time)).map_or(Duration::ZERO, |instant| now.since(instant));
-    format!("{} UTC ({} ago)", time_args::minute(view_time), time_args::span(since))
+    format!("{} UTC ({} ago)", time_args::minute(view_time), text::span(since))
 }

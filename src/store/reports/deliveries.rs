@@ -10,6 +10,8 @@ use crate::time::Timestamp;
 /// A row of `v_deliveries`, and what it is about.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeliveryRow {
+    #[serde(skip)]
+    pub sequence: i64,
     pub delivery_id: String,
     pub endpoint: String,
     pub state: String,
@@ -36,6 +38,8 @@ pub struct DeliveryFilter<'a> {
     pub since: Option<Timestamp>,
     /// At most this many, the newest.
     pub limit: Option<u32>,
+    /// Enqueued before the delivery with this sequence number.
+    pub before: Option<i64>,
     /// Only this one; also by a former id.
     pub id: Option<&'a str>,
     /// Without those that were redirected or discarded.
@@ -80,7 +84,7 @@ macro_rules! delivery_rows {
     ($state:tt, $filter:expr, $value:expr) => {
         sqlx::query_as!(
             DeliveryRow,
-            r#"select v.delivery_id as "delivery_id!", v.endpoint as "endpoint!", v.state as "state!",
+            r#"select d.sequence as "sequence!: i64", v.delivery_id as "delivery_id!", v.endpoint as "endpoint!", v.state as "state!",
                       v.attempts as "attempts!: i64", v.events as "events!: i64", v.created_at as "created_at!: String",
                       v.next_attempt_at as "next_attempt_at: String", v.finished_at as "finished_at: String",
                       v.redirected_at as "redirected_at: String", v.discarded_at as "discarded_at: String",
@@ -98,6 +102,7 @@ macro_rules! delivery_rows {
                  and (?4 is null or d.sequence = coalesce((select sequence from delivery where id = ?4),
                                                           (select delivery from delivery_former_id where id = ?4)))
                  and not (?6 and (d.redirected_at is not null or d.discarded_at is not null))
+                 and d.sequence < ?7
                order by d.sequence desc
                limit ?5"#,
             $value,
@@ -106,6 +111,7 @@ macro_rules! delivery_rows {
             $filter.id,
             $filter.limit.map_or(-1, i64::from),
             $filter.unhandled,
+            $filter.before.unwrap_or(i64::MAX),
         )
     };
 }

@@ -120,7 +120,8 @@ impl Store {
         }))
     }
 
-    async fn transition_evidence(&self, id: i64) -> Result<TransitionEvidence, Error> {
+    /// A transition with its evidence.
+    pub async fn transition_evidence(&self, id: i64) -> Result<TransitionEvidence, Error> {
         let transition = sqlx::query_as!(
             TransitionEvidence,
             r#"select t.id as transition_id, c.customer_id, c.name as customer_name, t.qualification, t.from_status, t.to_status,
