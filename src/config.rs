@@ -171,6 +171,11 @@ impl EndpointSettings {
 
 impl Config {
     #[must_use]
+    pub fn endpoint_names(&self) -> Vec<String> {
+        self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect()
+    }
+
+    #[must_use]
     pub fn partner_names(&self) -> Vec<String> {
         self.partners.iter().map(|partner| partner.name.clone()).collect()
     }

@@ -74,6 +74,7 @@ pub mod backup;
 pub mod integrity;
 pub mod config;
 pub mod clock_watch;
+pub mod metrics;
 pub mod descriptors;
 pub mod instance_lock;
 pub mod worker_loop;

@@ -25,6 +25,7 @@ mod held;
 mod init;
 mod litestream;
 mod lost;
+mod metrics;
 mod microsoft_clients;
 mod model;
 mod mute;
