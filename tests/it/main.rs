@@ -49,6 +49,7 @@ mod upgrade;
 mod verdicts;
 mod waiting;
 mod walls;
+mod web;
 mod webhook;
 mod words;
 mod week;
