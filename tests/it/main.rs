@@ -43,6 +43,7 @@ mod routing;
 mod sequence;
 mod service;
 mod signals;
+mod static_page;
 mod tunnel;
 mod templates;
 mod upgrade;
