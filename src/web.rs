@@ -41,6 +41,7 @@ use access::{Access, Asked, Refused};
 use readers::{Readers, Unread};
 use server::Ends;
 
+pub(crate) use pages::{OneCustomer, ROWS};
 pub use server::CONNECTIONS_MAX;
 
 /// How old what the frame of each page says may be.

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    backup, check, customers, deliveries, demo, explain, history, init, login, poll, route, run, sandbox, status,
+    backup, check, customers, deliveries, demo, explain, history, init, login, page, poll, route, run, sandbox, status,
     submit, support_bundle, test_send, validation,
 };
 
@@ -120,6 +120,13 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(history::Args),
+    /// Write the page as static files, or one customer's alone
+    ///
+    /// In review, decided lately and health, as `[web]` serves them, for any web space or to open from the disk. With
+    /// `--customer`, one customer's status and history and nothing of anybody else: no messages, endpoints or request
+    /// ids. The folder appears whole or not at all; one that this command wrote before is replaced.
+    #[command(after_help = "Examples:\n  vetwatch page ./page\n  vetwatch page ./contoso-school --customer \"Contoso School\"")]
+    Page(page::Args),
     /// Why an event was sent, or was not
     ///
     /// Partner Center's answer, what it changed, each message, each attempt and its reply.

@@ -24,7 +24,7 @@ use crate::store::{self, CustomerId, Store};
 use crate::time::Timestamp;
 
 /// Rows of a list.
-const ROWS: usize = 100;
+pub(crate) const ROWS: usize = 100;
 /// Steps of a customer's history.
 const STEPS: usize = 25;
 /// The longest search.
@@ -219,8 +219,24 @@ impl OneCustomer {
         Ok(Self { name, values, next })
     }
 
-    /// For the template. With `is_alone` it is shown to the customer or a reseller.
+    /// For the template. With `is_alone` it is shown to the customer or a reseller: what changed, but not who was told of it,
+    /// and no verdict that is not confirmed.
     pub(crate) fn values(mut self, next: Option<String>, is_alone: bool) -> Value {
+        if is_alone {
+            self.values["pending"] = json!([]);
+            let steps = self.values["steps"].as_array_mut().into_iter().flatten();
+            let changes = steps.filter(|step| !step["transition"].is_null()).map(|step| {
+                let seen = &step["transition"];
+                let shown = ["qualification", "from_status", "to_status", "vetting_reason", "attempt", "first_seen"];
+                let shown: serde_json::Map<_, _> =
+                    shown.into_iter().map(|key| (key.to_owned(), seen[key].clone())).collect();
+                json!({
+                    "at": step["at"], "last_seen_before_at": step["last_seen_before_at"], "transition": shown,
+                    "event_id": null, "words": "", "muted": false, "deliveries": [],
+                })
+            });
+            self.values["steps"] = changes.collect();
+        }
         self.values["next"] = next.into();
         self.values["is_alone"] = is_alone.into();
         self.values
