@@ -18,8 +18,8 @@ const OPEN_MAX: u32 = 5000;
 #[derive(Debug)]
 pub struct Forecasts {
     by_qualification: BTreeMap<String, Durations>,
-    calendar: Calendar,
-    now: Timestamp,
+    pub calendar: Calendar,
+    pub now: Timestamp,
 }
 
 impl Forecasts {

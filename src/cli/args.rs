@@ -125,7 +125,9 @@ pub enum Command {
     /// In review, decided lately and health, as `[web]` serves them, for any web space or to open from the disk. With
     /// `--customer`, one customer's status and history and nothing of anybody else: no messages, endpoints or request
     /// ids. The folder appears whole or not at all; one that this command wrote before is replaced.
-    #[command(after_help = "Examples:\n  vetwatch page ./page\n  vetwatch page ./contoso-school --customer \"Contoso School\"")]
+    #[command(
+        after_help = "Examples:\n  vetwatch page ./page\n  vetwatch page ./contoso-school --customer \"Contoso School\""
+    )]
     Page(page::Args),
     /// Why an event was sent, or was not
     ///

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::cli::lookup::{self, Scope};
 use crate::cli::{Context, Exit, Failure};
-use crate::overview;
+use crate::forecast::Forecasts;
+use crate::overview::{self, InReview};
 use crate::store::{CustomerId, Store};
 use crate::text;
-use crate::time::Timestamp;
 use crate::web::render::{STYLE, encoded, render};
 use crate::web::{OneCustomer, ROWS};
 
@@ -41,15 +41,17 @@ pub(super) async fn page(context: &Context, args: &Args) -> Result<Exit, Failure
     let outline = context.outline()?;
     let store = context.reading_store(&outline.database).await?;
     let now = context.now();
+    let forecasts = Forecasts::read(&store, &outline.calendar, now).await?;
     let files = if args.customer.is_some() {
         let partner = args.partner.as_deref();
         lookup::partner(&outline.partners, &store, partner).await?;
         let found = lookup::customers(&store, args.customer.as_slice(), partner, Scope::Watched).await?;
-        alone(&store, &found.into_iter().flat_map(|customer| customer.rows).collect::<Vec<_>>(), now).await?
+        let rows: Vec<_> = found.into_iter().flat_map(|customer| customer.rows).collect();
+        alone(&store, &forecasts, &rows).await?
     } else {
         let running = crate::instance_lock::daemon_runs(&outline.database);
         let health = overview::health(&outline, &store, running, now, None).await?;
-        everything(&store, &health, now).await?
+        everything(&store, &forecasts, &health).await?
     };
     write(&args.dir, &files).map_err(|error| unwritten(&args.dir, &error))?;
     let index = args.dir.join("index.html");
@@ -62,11 +64,11 @@ pub(super) async fn page(context: &Context, args: &Args) -> Result<Exit, Failure
 }
 
 /// What the frame needs, beside the title.
-fn frame(pages: &[&str], depth: usize, sentence: Option<(String, bool)>, now: Timestamp) -> Value {
+fn frame(pages: &[&str], depth: usize, sentence: Option<(String, bool)>, forecasts: &Forecasts) -> Value {
     let (sentence, well) = sentence.unzip();
     json!({
         "pages": pages, "root": "../".repeat(depth), "is_file": true, "feeds": false, "refreshes": false, "query": "",
-        "refresh": null, "sentence": sentence, "well": well, "now": now, "zone": "UTC",
+        "refresh": null, "sentence": sentence, "well": well, "now": forecasts.now, "zone": forecasts.calendar.zone.name(),
     })
 }
 
@@ -77,19 +79,19 @@ fn rendered(name: &str, page: &str, title: &str, objects: [Value; 2]) -> Result<
         .map_err(|why| Failure::new(Exit::Failed, "cannot write the page").because(why))
 }
 
-async fn alone(store: &Store, rows: &[CustomerId], now: Timestamp) -> Result<Files, Failure> {
-    let one = OneCustomer::read(store, rows, None, STEPS_ALONE).await?;
+async fn alone(store: &Store, forecasts: &Forecasts, rows: &[CustomerId]) -> Result<Files, Failure> {
+    let one = OneCustomer::read(store, forecasts, rows, None, STEPS_ALONE).await?;
     let title = one.name.clone();
-    let html = rendered("customer.html", "", &title, [one.values(None, true), frame(&[], 0, None, now)])?;
+    let html = rendered("customer.html", "", &title, [one.values(None, true), frame(&[], 0, None, forecasts)])?;
     Ok(vec![("index.html".into(), html), ("style.css".into(), STYLE.to_owned())])
 }
 
-async fn everything(store: &Store, health: &overview::Health, now: Timestamp) -> Result<Files, Failure> {
+async fn everything(store: &Store, forecasts: &Forecasts, health: &overview::Health) -> Result<Files, Failure> {
     let limit = u32::try_from(ROWS).unwrap_or(u32::MAX);
     let (reviews, verdicts) = (store.reviews(None, limit).await?, store.verdicts(None, limit).await?);
     let pending = store.pending_verdicts(None).await?;
     let in_frame =
-        |depth| frame(&["decided", "health"], depth, Some((health.sentence(), health.reasons.is_empty())), now);
+        |depth| frame(&["decided", "health"], depth, Some((health.sentence(), health.reasons.is_empty())), forecasts);
     let mut customers: Vec<(String, String)> = Vec::new();
     customers.extend(reviews.iter().map(|it| (it.row.partner.clone(), it.row.customer_id.clone())));
     customers.extend(verdicts.iter().map(|it| (it.row.partner.clone(), it.row.customer_id.clone())));
@@ -99,6 +101,8 @@ async fn everything(store: &Store, health: &overview::Health, now: Timestamp) ->
     customers.dedup();
 
     let mut files: Files = vec![("style.css".into(), STYLE.to_owned())];
+    let reviews: Vec<_> =
+        reviews.into_iter().map(|it| InReview { expected: forecasts.of_row(&it.row), row: it.row }).collect();
     let values = json!({ "rows": reviews, "pending": pending, "next": null });
     files.push(("index.html".into(), rendered("index.html", "index", "In review", [values, in_frame(0)])?));
     let values = json!({ "rows": verdicts, "next": null });
@@ -107,7 +111,7 @@ async fn everything(store: &Store, health: &overview::Health, now: Timestamp) ->
     files.push(("health.html".into(), rendered("health.html", "health", "Health", [values, in_frame(0)])?));
     for (partner, id) in customers {
         let rows = store.rows_of(&partner, &id).await?;
-        let one = OneCustomer::read(store, &rows, None, STEPS).await?;
+        let one = OneCustomer::read(store, forecasts, &rows, None, STEPS).await?;
         let title = one.name.clone();
         let html = rendered("customer.html", "", &title, [one.values(None, false), in_frame(2)])?;
         let path = Path::new("customer").join(encoded(&partner)).join(format!("{}.html", encoded(&id)));
