@@ -11,6 +11,7 @@ mod context;
 mod customers;
 mod demo;
 mod explain;
+mod feeds;
 mod failure;
 mod fit;
 mod completions;
@@ -138,6 +139,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Backup(args) => backup::backup(context, args).await,
         Command::Restore(args) => backup::restore(context, args).await,
         Command::Page(args) => page::page(context, &args).await,
+        Command::Feeds => feeds::feeds(context),
         Command::SupportBundle(args) => support_bundle::write(context, &args).await,
         Command::Completions { shell } => completions::completions(context, shell),
         Command::Man { directory } => manual::man(context, &directory),

@@ -329,10 +329,11 @@ impl Store {
         };
         let write = loop {
             let write = async {
+                let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
+                // Only now: what a killed process left behind is rolled back by the first that may write.
                 if !is_new {
                     copy_before_migration(path, migrator).await?;
                 }
-                let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
                 migrator.run(&write).await.map_err(|error| match error {
                     // Neither newer nor damaged: the database is locked, or the disk is full.
                     MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {

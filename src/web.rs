@@ -6,6 +6,7 @@
 
 pub mod access;
 mod cursor;
+pub mod feeds;
 mod gauges;
 mod pages;
 mod probes;
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use url::Url;
 
 use crate::calendar::Calendar;
 use crate::config::{Config, WebSettings};
@@ -96,6 +98,11 @@ impl Site {
 
     fn calendar(&self) -> Calendar {
         self.in_force.borrow().config.calendar.clone()
+    }
+
+    /// Where people open the page, if that is known.
+    fn public_url(&self) -> Option<Url> {
+        self.in_force.borrow().config.web.as_ref()?.public_url.clone()
     }
 
     /// True if nobody needs to say who they are.
@@ -211,6 +218,9 @@ fn router(site: Arc<Site>) -> Router {
         .route("/delivery/{id}", get(pages::delivery))
         .route("/health", get(pages::health))
         .route("/style.css", get(pages::style))
+        .route("/feed.atom", get(feeds::atom))
+        .route("/expected.ics", get(feeds::calendar))
+        .route("/feeds/{secret}/{feed}", get(feeds::by_secret))
         .route("/metrics", get(probes::metrics))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
@@ -241,7 +251,7 @@ async fn admit(
         Err(refused) => refuse(refused),
     };
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

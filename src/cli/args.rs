@@ -129,6 +129,12 @@ pub enum Command {
         after_help = "Examples:\n  vetwatch page ./page\n  vetwatch page ./contoso-school --customer \"Contoso School\""
     )]
     Page(page::Args),
+    /// Show the addresses of the feeds of `[web]`
+    ///
+    /// Verdicts as Atom, expected decisions as a calendar. If the page needs a token the addresses hold a secret in its
+    /// place, because few programs that subscribe can send one. Nothing else shows them.
+    #[command(after_help = "Example:\n  vetwatch feeds")]
+    Feeds,
     /// Why an event was sent, or was not
     ///
     /// Partner Center's answer, what it changed, each message, each attempt and its reply.

@@ -400,7 +400,7 @@ impl WriteTx {
     pub async fn verdict_seen_at(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
         let at = sqlx::query_scalar!(
             r#"select min(e.occurred_at) as "at: i64" from delivery_event de join event e on e.id = de.event
-               where de.delivery = ?1 and e.test = 0
+               where de.delivery = (select id from delivery where sequence = ?1) and e.test = 0
                  and e.type in ('vetting.approved', 'vetting.denied', 'vetting.revoked', 'vetting.vanished')"#,
             sequence
         );

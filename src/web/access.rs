@@ -16,6 +16,7 @@ use ring::hmac::{self, HMAC_SHA256};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::WebSettings;
+use crate::redact;
 
 /// Wrong tokens that an address may send in [`WINDOW`].
 const FAILURES_MAX: usize = 10;
@@ -100,6 +101,9 @@ impl Access {
     #[must_use]
     pub fn new(settings: WebSettings) -> Self {
         let token = settings.token.as_ref().map(Token::new);
+        for feed in [super::feeds::ATOM, super::feeds::CALENDAR] {
+            settings.token.iter().for_each(|token| redact::learn(&feed_secret(token, feed)));
+        }
         Self { settings, token, failures: Mutex::default() }
     }
 

@@ -92,12 +92,13 @@ async fn show(site: &Site, name: &str, page: &str, title: &str, depth: usize, as
     });
     match render(name, &[values, frame]) {
         Ok(html) => Ok(Html(html).into_response()),
-        Err(why) => {
-            error!("a page cannot be rendered: {why}");
-            Ok((StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown; the log of vetwatch says why.\n")
-                .into_response())
-        }
+        Err(why) => Ok(unrendered(&why)),
     }
+}
+
+pub(super) fn unrendered(why: &str) -> Response {
+    error!("a page cannot be rendered: {why}");
+    (StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown; the log of vetwatch says why.\n").into_response()
 }
 
 pub(super) async fn style() -> Response {

@@ -39,7 +39,7 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
     Ok(templates)
 });
 
-pub(super) const SOURCES: [(&str, &str); 10] = [
+pub(super) const SOURCES: [(&str, &str); 11] = [
     ("frame.html", include_str!("templates/frame.html")),
     ("macros.html", include_str!("templates/macros.html")),
     ("index.html", include_str!("templates/index.html")),
@@ -50,6 +50,7 @@ pub(super) const SOURCES: [(&str, &str); 10] = [
     ("delivery.html", include_str!("templates/delivery.html")),
     ("health.html", include_str!("templates/health.html")),
     ("missing.html", include_str!("templates/missing.html")),
+    ("feed.xml", include_str!("templates/feed.xml")),
 ];
 
 /// Renders a template with the keys of these objects.
@@ -66,7 +67,8 @@ pub(crate) fn render(name: &str, objects: &[serde_json::Value]) -> Result<String
 
 /// One line of another's text, without what hides or turns it.
 fn short(text: &str, max: Option<usize>) -> String {
-    text::line(text, max.unwrap_or(TEXT_MAX))
+    // XML allows neither of the two, in no spelling.
+    text::line(text, max.unwrap_or(TEXT_MAX)).replace(['\u{fffe}', '\u{ffff}'], "")
 }
 
 /// The same, of several lines.

@@ -254,6 +254,7 @@ fn nothing_that_a_customer_is_called_is_a_mention_or_markup_in_slack() {
             "*Changed*",
             "*Decided*",
             "*Domain*",
+            "*Expected*",
             "*Microsoft's reason*",
             "*Seen*",
             "*Submitted*",

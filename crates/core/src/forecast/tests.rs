@@ -51,11 +51,11 @@ fn the_sentences() {
     let of = |count: u32| Durations::new(hours(&(1..=count).collect::<Vec<_>>()), Vec::new());
     let text = |durations: &Durations, now: Timestamp| expected(durations, &calendar, monday(), now).text;
     let day = Duration::from_hours(24);
-    assert_eq!(text(&of(100), monday()), "9 of 10 like this were decided by Friday (of 100)");
-    assert_eq!(text(&of(100), monday().after(day)), "9 of 10 that waited this long were decided by Friday (of 76)");
+    assert_eq!(text(&of(100), monday()), "9 of 10 like this were decided by Friday (from 100 reviews)");
+    assert_eq!(text(&of(100), monday().after(day)), "9 of 10 that waited this long were decided by Friday (from 76 reviews)");
     assert_eq!(
         text(&of(100), monday().after(day * 5)),
-        "longer than 100 of 100 decided ones took: nothing can be said"
+        "longer than any of the 100 that are decided took"
     );
     assert_eq!(
         text(&of(19), monday()),
@@ -66,7 +66,9 @@ fn the_sentences() {
         "longer than the usual 3 to 5 business days; of your own only 0 are decided"
     );
     let slow = Durations::new(hours(&[400; 30]), Vec::new());
-    assert_eq!(text(&slow, monday()), "9 of 10 like this were decided by Wednesday 16 December (of 30)");
+    assert_eq!(text(&slow, monday()), "9 of 10 like this were decided by Wednesday 16 December (from 30 reviews)");
+    let stuck = Durations::new(hours(&[20; 30]), hours(&[400; 100]));
+    assert_eq!(text(&stuck, monday()), "no date: too few that waited this long are decided");
 }
 
 proptest! {

@@ -145,7 +145,7 @@ fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Time
             reminder: 1,
             expected: Some(Expected {
                 by: Some(now.after(DAYS_3)),
-                text: "9 of 10 that waited this long were decided by Thursday (of 41)".to_owned(),
+                text: "9 of 10 that waited this long were decided by Thursday (from 41 reviews)".to_owned(),
                 of: 41,
             }),
         }),
