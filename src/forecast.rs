@@ -37,7 +37,8 @@ impl Forecasts {
             let limit = u32::try_from(FINISHED_MAX).unwrap_or(u32::MAX);
             let finished = store.finished_reviews(&key, limit).await?;
             // Those that were submitted before the ones that count say nothing of today's pace.
-            let window = (finished.len() == FINISHED_MAX).then(|| finished.iter().map(|it| it.submitted_at).min()).flatten();
+            let window =
+                (finished.len() == FINISHED_MAX).then(|| finished.iter().map(|it| it.submitted_at).min()).flatten();
             let open = open.into_iter().filter(|since| window.is_none_or(|window| *since >= window));
             let finished = finished.iter().map(|it| calendar.working_time(it.submitted_at, it.observed_at)).collect();
             let open = open.map(|since| calendar.working_time(since, now)).collect();

@@ -16,10 +16,10 @@ use serde_json::json;
 use url::Url;
 use vetwatch_core::text;
 
+use super::Site;
 use super::pages;
 use super::readers::Unread;
 use super::render::{encoded, render};
-use super::Site;
 use crate::forecast::Forecasts;
 use crate::overview::InReview;
 use crate::time::Timestamp;

@@ -229,7 +229,11 @@ fn every_test_that_the_pages_name_exists() {
         for name in text.lines().flat_map(ticked).filter(|text| text.matches('_').count() >= 5) {
             let is_name = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             let is_metric = name.starts_with("vetwatch_");
-            assert!(!is_name || is_metric || is_there(name), "{} names the test {name}, and there is none", path.display());
+            assert!(
+                !is_name || is_metric || is_there(name),
+                "{} names the test {name}, and there is none",
+                path.display()
+            );
         }
     }
 }

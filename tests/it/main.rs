@@ -20,6 +20,7 @@ mod disk;
 mod descriptors;
 mod docs;
 mod email;
+mod feeds;
 mod giving_up;
 mod held;
 mod init;
