@@ -19,6 +19,7 @@ mod schedule;
 mod secret;
 mod syntax;
 mod section;
+mod summary;
 mod template;
 mod values;
 mod web;
@@ -88,6 +89,8 @@ pub struct Config {
     pub keep_attempts: Duration,
     /// Where the daemon's backups go.
     pub backup: Option<backup::Settings>,
+    /// When a summary is sent, and where.
+    pub summary: Option<crate::summary::Settings>,
     /// Allowed but probably not meant; `check` shows them.
     pub warnings: Vec<Problem>,
     /// Where each key stands in the file.
@@ -253,7 +256,9 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let web = web::web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));
     let backup = schedule::backup(&mut root, schedule.timezone, database.as_deref(), partners.loopback);
+    let summary = summary::summary(&mut root, schedule.timezone, &endpoints, partners.loopback);
     Some(Config {
+        summary,
         database: database?,
         partners: partners.settings,
         schedule,
