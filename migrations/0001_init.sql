@@ -269,6 +269,9 @@ create table transition (
 ) strict;
 create index transition_customer on transition (customer, observed_at);
 create index transition_observed on transition (observed_at);
+-- Reviews that were seen to end, for forecasts and reports.
+create index transition_decided on transition (replace(lower(qualification), '_', ''), observed_at)
+    where first_seen = 0 and submitted_at is not null and lower(to_status) in ('approved', 'denied');
 create trigger transition_is_kept before delete on transition
 begin select raise(abort, 'transitions are never deleted'); end;
 

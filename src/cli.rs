@@ -24,6 +24,7 @@ mod logging;
 mod login;
 mod deliveries;
 mod output;
+mod page;
 mod poll;
 mod privileges;
 mod reload;
@@ -119,7 +120,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     match command {
         Command::Demo(args) => demo::demo(context, args).await,
         Command::Init(args) => init::init(context, *args).await,
-        Command::Run => run::run(context).await,
+        Command::Run(args) => run::run(context, &args).await,
         Command::Reload => reload::reload(context).await,
         Command::Check(args) => check::run(context, &args).await,
         Command::Login(args) => login::login(context, args).await,
@@ -136,6 +137,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Deliveries(command) => deliveries::deliveries(context, command).await,
         Command::Backup(args) => backup::backup(context, args).await,
         Command::Restore(args) => backup::restore(context, args).await,
+        Command::Page(args) => page::page(context, &args).await,
         Command::SupportBundle(args) => support_bundle::write(context, &args).await,
         Command::Completions { shell } => completions::completions(context, shell),
         Command::Man { directory } => manual::man(context, &directory),

@@ -174,6 +174,11 @@ impl EndpointSettings {
 
 impl Config {
     #[must_use]
+    pub fn endpoint_names(&self) -> Vec<String> {
+        self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect()
+    }
+
+    #[must_use]
     pub fn partner_names(&self) -> Vec<String> {
         self.partners.iter().map(|partner| partner.name.clone()).collect()
     }
@@ -193,6 +198,7 @@ impl Config {
             first_confirmation: schedule.first_confirmation,
             activity_log: schedule.activity_log,
             backup: self.backup.as_ref().map(|backup| backup.times.clone()),
+            calendar: self.calendar.clone(),
         }
     }
 

@@ -65,6 +65,7 @@ pub mod customer_sync;
 pub mod activity_log;
 // From the database to people.
 pub mod attention;
+pub mod forecast;
 pub mod overview;
 pub mod alerts;
 pub mod delivery;
@@ -74,6 +75,7 @@ pub mod summary;
 pub mod integrity;
 pub mod config;
 pub mod clock_watch;
+pub mod metrics;
 pub mod descriptors;
 pub mod instance_lock;
 pub mod worker_loop;

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use vetwatch_core::forecast::Expected;
 
 use crate::attention::{self, Facts, Need, Reason, look};
 use crate::config::PublicConfig;
+use crate::forecast::Forecasts;
 use crate::poller::{Every, Watched};
 use crate::store::backup::{BackupState, Restored};
 use crate::store::reports::{
@@ -24,10 +26,19 @@ const DECIDED_SINCE: Duration = Duration::from_hours(7 * 24);
 pub struct Overview {
     #[serde(flatten)]
     pub health: Health,
-    pub in_review: Vec<CurrentRow>,
+    pub in_review: Vec<InReview>,
     /// Verdicts that wait for confirmation.
     pub pending: Vec<PendingRow>,
     pub decided: Vec<DecisionRow>,
+}
+
+/// A qualification; if it is in review, with when it will probably be decided.
+#[derive(Debug, Serialize)]
+pub struct InReview {
+    #[serde(flatten)]
+    pub row: CurrentRow,
+    #[serde(flatten)]
+    pub expected: Option<Expected>,
 }
 
 /// What works, and what needs a person.
@@ -78,6 +89,8 @@ pub async fn overview(
     let health = health(outline, store, daemon_running, now, partner).await?;
     let mut in_review = store.in_review().await?;
     in_review.retain(|row| shown(&row.partner));
+    let forecasts = Forecasts::read(store, &outline.calendar, now).await?;
+    let in_review = in_review.into_iter().map(|row| InReview { expected: forecasts.of_row(&row), row }).collect();
     let mut pending = store.pending_verdicts(None).await?;
     pending.retain(|row| shown(&row.partner));
     let mut decided = store.decisions(now.before(DECIDED_SINCE)).await?;
@@ -186,7 +199,8 @@ impl Health {
             count((self.endpoints.len() + self.unused_endpoints.len()) as u64, "endpoint"),
         ];
         let last = self.partners.iter().filter_map(|partner| partner.state.last_answer_at).max();
-        let last = last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", text::span(self.now.since(at))));
+        let last =
+            last.map_or("no answer yet".to_owned(), |at| format!("last answer {} ago", text::span(self.now.since(at))));
         format!("all is well: {}; {last}", of.join(", "))
     }
 }

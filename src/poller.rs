@@ -27,6 +27,7 @@ use crate::alerts::{departed_customers, initial_sync, unknown_statuses};
 use crate::calendar::Reminders;
 use crate::clock_watch::ClockWatch;
 use crate::delivery::route::Routes;
+use crate::metrics::Metrics;
 use crate::partner_center::{Budget, PartnerCenter};
 use crate::recording::mass_absence;
 use crate::schedule::Intervals;
@@ -62,6 +63,7 @@ pub struct Poller {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     pub clock_watch: Arc<ClockWatch>,
+    pub metrics: Arc<Metrics>,
     /// Customers that held an entry and were understood within the last hour.
     pub recent_polls: Arc<RecentPolls>,
     /// The reduced rate limit that is stored, in requests per minute; 0 if none.

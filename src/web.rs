@@ -6,7 +6,9 @@
 
 pub mod access;
 mod cursor;
+mod gauges;
 mod pages;
+mod probes;
 mod readers;
 pub(crate) mod render;
 mod server;
@@ -28,8 +30,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::calendar::Calendar;
 use crate::config::{Config, WebSettings};
 use crate::in_force::InForce;
+use crate::metrics::Metrics;
 use crate::overview::{self, Health};
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
@@ -37,6 +41,7 @@ use access::{Access, Asked, Refused};
 use readers::{Readers, Unread};
 use server::Ends;
 
+pub(crate) use pages::{OneCustomer, ROWS};
 pub use server::CONNECTIONS_MAX;
 
 /// How old what the frame of each page says may be.
@@ -62,6 +67,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
 pub(crate) struct Site {
     access: Access,
     readers: Readers,
+    probes: probes::Probes,
     in_force: watch::Receiver<Arc<InForce>>,
     clock: Arc<dyn Clock>,
     /// What was last read of it, and when: many requests share it.
@@ -69,9 +75,15 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn new(settings: WebSettings, config: &Config, in_force: watch::Receiver<Arc<InForce>>, clock: Arc<dyn Clock>) -> Self {
+    fn new(
+        settings: WebSettings,
+        config: &Config,
+        probes: probes::Probes,
+        in_force: watch::Receiver<Arc<InForce>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (access, readers) = (Access::new(settings), Readers::new(config.database.clone()));
-        Self { access, readers, in_force, clock, health: tokio::sync::Mutex::default() }
+        Self { access, readers, probes, in_force, clock, health: tokio::sync::Mutex::default() }
     }
 
     fn now(&self) -> Timestamp {
@@ -80,6 +92,10 @@ impl Site {
 
     fn zone(&self) -> Tz {
         self.in_force.borrow().config.calendar.zone
+    }
+
+    fn calendar(&self) -> Calendar {
+        self.in_force.borrow().config.calendar.clone()
     }
 
     /// True if nobody needs to say who they are.
@@ -111,6 +127,7 @@ impl std::fmt::Debug for Site {
 pub async fn run(
     mut in_force: watch::Receiver<Arc<InForce>>,
     store: Store,
+    metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
@@ -139,7 +156,8 @@ pub async fn run(
             }
         }
         let until = stop.child_token();
-        let site = Arc::new(Site::new(settings.clone(), &config, in_force.clone(), clock.clone()));
+        let probes = probes::Probes::new(store.clone(), metrics.clone());
+        let site = Arc::new(Site::new(settings.clone(), &config, probes, in_force.clone(), clock.clone()));
         let serving = async {
             match &listening {
                 Some((_, listener)) => server::serve(listener, router(site), until.clone()).await,
@@ -193,6 +211,9 @@ fn router(site: Arc<Site>) -> Router {
         .route("/delivery/{id}", get(pages::delivery))
         .route("/health", get(pages::health))
         .route("/style.css", get(pages::style))
+        .route("/metrics", get(probes::metrics))
+        .route("/healthz", get(probes::healthz))
+        .route("/readyz", get(probes::readyz))
         .fallback(pages::no_page)
         .layer(middleware::from_fn_with_state(site.clone(), admit))
         .with_state(site)

@@ -91,6 +91,13 @@ impl Progress {
     }
 }
 
+/// The first loop that hangs: the one rule of the watchdog and of `/healthz`. Waiting for the database is no hang: a restart
+/// would wait as well.
+#[must_use]
+pub fn hung(loops: &[Arc<Progress>], waits_for_database: bool) -> Option<&Arc<Progress>> {
+    loops.iter().find(|progress| progress.is_hung() && !waits_for_database)
+}
+
 /// Runs `round` until `stop` is cancelled. A round returns when the next one is due, `None` if nothing is.
 ///
 /// A failed round is logged and retried, soon at first, then every 20 seconds.

@@ -7,10 +7,12 @@
 use std::time::Duration;
 
 use tracing::{error, info};
+use vetwatch_core::forecast::Expected;
 
 use super::Alerter;
 use crate::calendar::{Calendar, Reminder};
 use crate::event::{Event, EventPayload, EventType, Overdue, VettingChange};
+use crate::forecast::Forecasts;
 use crate::ids::EventKey;
 use crate::recording;
 use crate::store::{self, Customer, OpenReview, PartnerRow};
@@ -39,6 +41,7 @@ impl Alerter {
         if due.is_empty() {
             return Ok(0);
         }
+        let forecasts = Forecasts::read(&self.store, &self.reminders.calendar, now).await?;
         let (mut tx, mut queued) = (self.store.begin().await?, 0);
         for (review, until, reminder) in &due {
             let customer = match tx.customer(review.customer).await {
@@ -60,7 +63,9 @@ impl Alerter {
                 continue;
             }
             let Some(reminder) = reminder else { continue };
-            let mut event = event(partner, &customer, review, *reminder, &self.reminders.calendar, now);
+            let expected = forecasts.of(&review.qualification, review.since);
+            let calendar = &self.reminders.calendar;
+            let mut event = event(partner, &customer, review, *reminder, calendar, expected, now);
             let (id, of) = (&customer.customer_id, (review.attempt, review.attempt_created_at));
             let key = EventKey::of_reminder(&partner.name, id, &review.qualification, of, reminder.number);
             event.data.event_id = tx.free_event_id(&key).await?;
@@ -85,6 +90,7 @@ fn event(
     review: &OpenReview,
     reminder: Reminder,
     calendar: &Calendar,
+    expected: Expected,
     now: Timestamp,
 ) -> Event {
     let payload = VettingChange {
@@ -103,6 +109,7 @@ fn event(
             since: review.since,
             business_days: calendar.business_days_between(review.since, now),
             reminder: reminder.number,
+            expected: Some(expected),
         }),
     };
     Event::new(

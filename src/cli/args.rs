@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    backup, check, customers, deliveries, demo, explain, history, init, login, poll, route, sandbox, status, submit,
-    support_bundle, test_send, validation,
+    backup, check, customers, deliveries, demo, explain, history, init, login, page, poll, route, run, sandbox, status,
+    submit, support_bundle, test_send, validation,
 };
 
 /// The configuration's usual path.
@@ -60,7 +60,8 @@ pub struct Cli {
 pub enum Command {
     /// Show everything on this machine, with nothing to configure
     ///
-    /// A simulated Partner Center, a mailbox and a webhook receiver, and the real daemon between them.
+    /// A simulated Partner Center, a mailbox, chats and a webhook receiver, and the real daemon between them. On a terminal
+    /// keys approve and deny, switch the mail server off, and kill the daemon.
     #[command(after_help = "Examples:\n  vetwatch demo\n  vetwatch demo --duration 20s\n  vetwatch demo --keep ./demo")]
     Demo(demo::Args),
     /// Ask for what the configuration needs, try it, and write it
@@ -76,7 +77,7 @@ pub enum Command {
     Init(Box<init::Args>),
     /// Run the daemon in the foreground
     #[command(after_help = "Examples:\n  vetwatch run\n  vetwatch --config ./vetwatch.toml run -v")]
-    Run,
+    Run(run::Args),
     /// Have the running daemon take over the configuration
     ///
     /// Waits for the outcome. The daemon checks all of it first; with any problem the configuration that it runs with
@@ -119,6 +120,15 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(history::Args),
+    /// Write the page as static files, or one customer's alone
+    ///
+    /// In review, decided lately and health, as `[web]` serves them, for any web space or to open from the disk. With
+    /// `--customer`, one customer's status and history and nothing of anybody else: no messages, endpoints or request
+    /// ids. The folder appears whole or not at all; one that this command wrote before is replaced.
+    #[command(
+        after_help = "Examples:\n  vetwatch page ./page\n  vetwatch page ./contoso-school --customer \"Contoso School\""
+    )]
+    Page(page::Args),
     /// Why an event was sent, or was not
     ///
     /// Partner Center's answer, what it changed, each message, each attempt and its reply.

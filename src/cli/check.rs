@@ -303,6 +303,10 @@ fn destinations(config: &Config, event: EventType) -> Vec<Destination> {
     if event.is_for_operators() {
         routes.operators.iter().for_each(|endpoint| add(endpoint, None));
     }
+    if event == EventType::Summary {
+        config.summary.iter().flat_map(|summary| &summary.endpoints).for_each(|endpoint| add(endpoint, None));
+        return to;
+    }
     let takers: Vec<&Route> = routes.routes.iter().filter(|route| route.filter.events.contains(&event)).collect();
     for route in &takers {
         route.endpoints.iter().for_each(|endpoint| add(endpoint, route.filter.conditions()));

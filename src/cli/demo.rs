@@ -1,15 +1,21 @@
 //! `vetwatch demo`: a demonstration on this machine, without configuration.
 //!
-//! Only Partner Center, the mail server and the receiver are simulated. The daemon is real, started from a real
-//! configuration file; the output shows its database and what arrived.
+//! Only Partner Center, the mail server, the chats and the receiver are simulated. The daemon is real: a process of its
+//! own, started from a real configuration file. The output shows its database and what arrived; on a terminal as a screen
+//! that obeys keys.
 
-mod fixtures;
-
-mod renderer;
+mod controls;
+mod daemon;
 mod environment;
-mod scenario;
-mod stats;
+mod fixtures;
+mod inbox;
 mod observer;
+mod pages;
+mod renderer;
+mod scenario;
+mod screen;
+mod stats;
+mod terminal;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,11 +25,14 @@ use tokio::time::Instant;
 use crate::cli::{Context, Exit, Failure, run};
 use crate::daemon::Signals;
 use crate::store;
+use controls::Controls;
 use environment::Stage;
 use observer::{DemoEvent, DemoEventKind, Watch};
 use renderer::Show;
 use scenario::Story;
+use screen::Screen;
 use stats::{Summary, Tally};
+use terminal::Terminal;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -52,15 +61,24 @@ pub(super) async fn demo(context: &Context, args: Args) -> Result<Exit, Failure>
     let pace = (hurry / 40).clamp(Duration::from_millis(200), Duration::from_millis(500));
     let mut signals = Signals::of_program().map_err(|error| run::without_signals(&error))?;
     let mut stage = Stage::set(context.clock.clone(), args.keep.as_deref(), pace).await?;
+    let story = Story::prepare(&stage, context.now())?;
+    let terminal = if context.json { None } else { Terminal::take() };
     let mut run = Run {
         context,
         show: Show::new(&context.out, context.json, context.now()),
-        story: Story::prepare(&stage, context.now())?,
+        screen: terminal.map(|terminal| Screen::new(context, terminal)),
+        story,
         watch: Watch::from(context.now()),
         tally: Tally::default(),
+        controls: Controls::default(),
     };
-    let interrupted = run.play(&mut stage, &mut signals, began, deadline).await?;
-    let summary = run.tally.summary(&run.watch.pending(&stage).await?);
+    let played = run.play(&mut stage, &mut signals, began, deadline).await;
+    if let Some(screen) = run.screen.take() {
+        // The terminal is as before from here on.
+        context.out.write(&screen.end())?;
+    }
+    let interrupted = played?;
+    let summary = run.tally.summary(&stage.pending().await?);
     run.show.summary(&summary, &stage, context.now())?;
     tokio::select! {
         ended = stage.end() => ended?,
@@ -76,6 +94,9 @@ fn judge(summary: &Summary, interrupted: bool) -> Result<Exit, Failure> {
     if summary.lost > 0 {
         return failed(format!("{} messages were lost; please report it", summary.lost));
     }
+    if summary.under_two_ids > 0 {
+        return failed(format!("{} events arrived under two ids; please report it", summary.under_two_ids));
+    }
     if summary.signatures_not_verified > 0 {
         return failed(format!("{} signatures were not valid; please report it", summary.signatures_not_verified));
     }
@@ -90,13 +111,23 @@ fn judge(summary: &Summary, interrupted: bool) -> Result<Exit, Failure> {
 struct Run<'c> {
     context: &'c Context,
     show: Show<'c>,
+    /// In its place on a terminal, until the end.
+    screen: Option<Screen<'c>>,
     story: Story,
     watch: Watch,
     tally: Tally,
+    controls: Controls,
+}
+
+/// What the loop woke up for.
+enum Woken {
+    Tick,
+    Signal,
+    Key(char),
 }
 
 impl Run<'_> {
-    /// Runs until the end. Returns true if a signal ended it.
+    /// Runs until the end. Returns true if a signal or a key ended it.
     async fn play(
         &mut self,
         stage: &mut Stage,
@@ -106,17 +137,21 @@ impl Run<'_> {
     ) -> Result<bool, Failure> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.show.stage(stage, &self.story, self.context.now())?;
-        stage.begin().await?;
+        stage.begin()?;
+        if self.screen.is_none() {
+            self.show.stage(stage, &self.story, self.context.now())?;
+        }
         let mut watching = false;
         // Set at the end: when to stop waiting, and whether a signal came.
         let mut ending: Option<(Instant, bool)> = None;
         loop {
-            let mut interrupted = tokio::select! {
-                _ = ticks.tick() => false,
-                () = signals.end() => true,
-                failure = stage.broken() => return Err(failure),
+            let woken = tokio::select! {
+                _ = ticks.tick() => Woken::Tick,
+                () = signals.end() => Woken::Signal,
+                key = next_key(&mut self.screen) => Woken::Key(key),
             };
+            stage.daemon.check()?;
+            let mut interrupted = matches!(woken, Woken::Signal | Woken::Key('q'));
             if interrupted && ending.is_some() {
                 return Ok(true);
             }
@@ -127,17 +162,34 @@ impl Run<'_> {
                 if stage.bring_mail_up().await? {
                     self.show(DemoEventKind::MailServer(scenario::BACK.to_owned()))?;
                 }
+                if let Some(screen) = &mut self.screen {
+                    screen.ending = true;
+                }
                 ending = Some((now + if interrupted { GRACE_AFTER_SIGNAL } else { GRACE }, interrupted));
             }
+            if let Some(started) = self.controls.start_again(stage, ending.is_some())? {
+                self.show(started)?;
+            }
             if watching {
-                let settled = ending.is_some() && self.watch.pending(stage).await?.is_empty();
+                if let (Woken::Key(key), None) = (woken, ending) {
+                    self.story.leaves_mail_alone |= key == 'm';
+                    for what in self.controls.press(key, stage, &mut self.tally, self.context.now()).await? {
+                        self.show(what)?;
+                    }
+                }
+                let pending = stage.pending().await?;
+                let settled = ending.is_some() && pending.is_empty();
                 self.observe(stage).await?;
+                if let Some(arrived) = self.controls.arrived(&pending, &self.tally) {
+                    self.show(arrived)?;
+                }
                 match ending {
                     Some((until, interrupted)) => {
                         if now >= until || settled && (interrupted || self.story.is_calm()) {
                             return Ok(interrupted);
                         }
                     }
+                    None if self.controls.is_away() => {}
                     None => self.advance(stage).await?,
                 }
             } else if let Some((_, interrupted)) = ending {
@@ -150,16 +202,23 @@ impl Run<'_> {
                 self.story.begin(pass, last_call);
             } else if now >= began + FIRST_POLL_TIMEOUT {
                 return Err(Failure::new(Exit::Failed, "vetwatch does not get to see its customers")
-                    .advise("-v shows what it does"));
+                    .advise("with --keep DIR, its log stays as DIR/vetwatch.log"));
             }
+            self.draw(stage).await?;
         }
+    }
+
+    async fn draw(&mut self, stage: &Stage) -> Result<(), Failure> {
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        let (rows, pending) = (stage.store.current(None).await?, stage.pending().await?.len());
+        screen.draw(stage, &rows, pending, self.context.now())
     }
 
     async fn observe(&mut self, stage: &Stage) -> Result<(), Failure> {
         for event in self.watch.poll(stage, self.context.now()).await? {
             self.story.note(&event.what);
             self.tally.note(&event.what);
-            self.show.happening(&event)?;
+            self.show_event(&event)?;
         }
         Ok(())
     }
@@ -172,17 +231,40 @@ impl Run<'_> {
     }
 
     fn show(&mut self, what: DemoEventKind) -> Result<(), Failure> {
-        self.show.happening(&DemoEvent { at: self.context.now(), what })
+        self.show_event(&DemoEvent { at: self.context.now(), what, number: None })
+    }
+
+    fn show_event(&mut self, event: &DemoEvent) -> Result<(), Failure> {
+        match &mut self.screen {
+            Some(screen) => {
+                screen.note(event);
+                Ok(())
+            }
+            None => self.show.happening(event),
+        }
     }
 
     /// Shows the first snapshots, once every customer was polled. Returns false if not yet.
-    async fn baseline(&self, stage: &Stage) -> Result<bool, Failure> {
+    async fn baseline(&mut self, stage: &Stage) -> Result<bool, Failure> {
         let customers = stage.store.customer_page(None, None, store::reports::Page::default()).await?;
         if customers.len() < scenario::CUSTOMERS || customers.iter().any(|customer| customer.last_seen_at.is_none()) {
             return Ok(false);
         }
-        let rows = stage.store.current(None).await?;
-        self.show.baseline(&rows, customers.len(), self.context.now())?;
+        if self.screen.is_some() {
+            let text = format!("has looked at {} customers: how they stand is stored, and is no news", customers.len());
+            self.show(DemoEventKind::Vetwatch(text))?;
+        } else {
+            let rows = stage.store.current(None).await?;
+            self.show.baseline(&rows, customers.len(), self.context.now())?;
+        }
         Ok(true)
+    }
+}
+
+/// Never returns without a screen.
+async fn next_key(screen: &mut Option<Screen<'_>>) -> char {
+    match screen {
+        Some(screen) => screen.terminal.key().await,
+        None => std::future::pending().await,
     }
 }

@@ -37,7 +37,7 @@ impl Drop for Logging {
 
 /// True if the command runs until it is stopped, and must not wait for its log's reader.
 pub(super) fn lasts(cli: &Cli) -> bool {
-    matches!(cli.command, Command::Run | Command::Sandbox(_) | Command::Demo(_))
+    matches!(cli.command, Command::Run(_) | Command::Sandbox(_) | Command::Demo(_))
 }
 
 /// Lets `say` write to stderr, and returns early if the reader hangs.
@@ -112,7 +112,7 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
                 .advise("write for example RUST_LOG=vetwatch=debug,info")
         });
     }
-    let daemon = matches!(cli.command, Command::Run);
+    let daemon = matches!(cli.command, Command::Run(_));
     Ok(EnvFilter::new(match cli.verbose {
         0 if daemon => "info,sqlx=warn,tokio_cron_scheduler=warn",
         // Then stderr holds one object only: the error.

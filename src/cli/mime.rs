@@ -1,6 +1,8 @@
 //! Decodes a mail as its reader sees it, from what the mail server received.
 
-use mail_parser::MessageParser;
+use std::borrow::Cow;
+
+use mail_parser::{MessageParser, PartType};
 
 /// A mail as shown by a mail program.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -33,6 +35,15 @@ impl DecodedMail {
     }
 }
 
+/// The HTML part, if there is one.
+pub(super) fn html(raw: &str) -> Option<String> {
+    let mail = MessageParser::default().parse(raw)?;
+    // Without such a part the parser makes one from the text.
+    mail.html_bodies()
+        .any(|part| matches!(part.body, PartType::Html(_)))
+        .then(|| mail.body_html(0).map(Cow::into_owned))?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +59,7 @@ mod tests {
         assert_eq!(mail.subject, "Denied: École Zürich – Education (Not an Education Customer)");
         assert_eq!(mail.text, "A – bc\n\nEvent: e-1");
         assert_eq!(mail.events().collect::<Vec<_>>(), ["e-1"]);
+        assert_eq!(html(raw).unwrap().trim_end(), "<p>no</p>");
     }
 
     #[test]
@@ -55,6 +67,7 @@ mod tests {
         let mail = DecodedMail::read(
             "Subject: =?utf-8?b?w6k=?= =?utf-8?b?w6k=?= x =?q\nContent-Transfer-Encoding: base64\n\nSGVs\nbG8=\n",
         );
+        assert_eq!(html("Subject: x\n\nHello\n"), None);
         assert_eq!((mail.subject.as_str(), mail.text.as_str()), ("éé x =?q", "Hello"));
     }
 }

@@ -268,7 +268,7 @@ fn hanging_indent(line: &str) -> usize {
 }
 
 /// At most `width` wide, with `…` for what is left out.
-fn cut(cell: &str, width: usize) -> Cow<'_, str> {
+pub(super) fn cut(cell: &str, width: usize) -> Cow<'_, str> {
     if display_width(cell) <= width {
         return cell.into();
     }

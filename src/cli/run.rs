@@ -1,14 +1,33 @@
 //! `vetwatch run`: the daemon, in the foreground.
 
+use std::io;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::cli::context::load_config;
 use crate::cli::failure::error_chain;
 use crate::cli::{Context, Exit, Failure, privileges};
 use crate::config::Config;
 use crate::daemon::{self, Error, Signals};
 
-pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// End when stdin ends: `demo` starts its daemon so, which then ends with it, even if it is killed
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
+}
+
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     // Before anything that may block: a signal during that is handled or ignored.
     let mut signals = Signals::of_daemon().map_err(|error| without_signals(&error))?;
+    if args.until_stdin_ends {
+        // A thread, because such a read cannot be cancelled.
+        std::thread::spawn(|| {
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            let _ = kill(Pid::this(), Signal::SIGTERM);
+        });
+    }
     let path = context.config_path.clone();
     // A secret may be on a disk that hangs.
     let config = tokio::select! {
@@ -41,7 +60,7 @@ fn starts(context: &Context, config: &Config) {
     );
 }
 
-pub(super) fn without_signals(error: &std::io::Error) -> Failure {
+pub(super) fn without_signals(error: &io::Error) -> Failure {
     Failure::new(Exit::Failed, "cannot start").because(format!("signals cannot be received: {error}"))
 }
 

@@ -12,9 +12,10 @@ use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::output::{self, Output};
 use crate::cli::{Context, Exit, Failure};
 use crate::config::{self, PublicConfig};
-use crate::overview::{Overview, overview};
+use crate::forecast::Forecasts;
+use crate::overview::{InReview, Overview, overview};
 use crate::store::Store;
-use crate::store::reports::{CurrentRow, CustomerRow, PendingRow, TransitionFilter, TransitionRow};
+use crate::store::reports::{CustomerRow, PendingRow, TransitionFilter, TransitionRow};
 use crate::time::Timestamp;
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -129,7 +130,7 @@ async fn look(context: &Context, outline: &PublicConfig, who: &Who) -> Result<Sc
     lookup::partner(&outline.partners, &store, partner).await?;
     let customers = lookup::customers(&store, who.customer.as_slice(), partner, Scope::Watched).await?;
     if let [customer] = customers.as_slice() {
-        return Ok(Screen::One(Box::new(one_customer(&store, customer).await?)));
+        return Ok(Screen::One(Box::new(one_customer(outline, &store, customer, context.now()).await?)));
     }
     let running = crate::instance_lock::daemon_runs(&outline.database);
     Ok(Screen::All(Box::new(overview(outline, &store, running, context.now(), partner).await?)))
@@ -152,17 +153,24 @@ pub(super) async fn page_and_json(
 #[derive(Debug, Serialize)]
 struct OneCustomer {
     customer: CustomerRow,
-    qualifications: Vec<CurrentRow>,
+    qualifications: Vec<InReview>,
     /// Verdicts that wait for confirmation.
     pending: Vec<PendingRow>,
     /// The newest ten.
     transitions: Vec<TransitionRow>,
 }
 
-async fn one_customer(store: &Store, who: &Customer) -> Result<OneCustomer, Failure> {
+async fn one_customer(
+    outline: &PublicConfig,
+    store: &Store,
+    who: &Customer,
+    now: Timestamp,
+) -> Result<OneCustomer, Failure> {
     let gone = || Failure::new(Exit::NotFound, format!("{} was removed just now", who.label()));
     let customer = store.customers(&who.rows).await?.pop().ok_or_else(gone)?;
-    let qualifications = store.current(Some(&who.rows)).await?;
+    let forecasts = Forecasts::read(store, &outline.calendar, now).await?;
+    let held = store.current(Some(&who.rows)).await?.into_iter();
+    let qualifications = held.map(|row| InReview { expected: forecasts.of_row(&row), row }).collect();
     let pending = store.pending_verdicts(Some(&who.rows)).await?;
     let filter = TransitionFilter { customers: Some(&who.rows), limit: Some(10), ..TransitionFilter::default() };
     let transitions = store.transitions(filter).await?;
@@ -188,6 +196,7 @@ mod tests {
             first_confirmation: Duration::from_mins(2),
             activity_log: Duration::from_mins(5),
             backup: None,
+            calendar: crate::calendar::Calendar::default(),
         }
     }
 
@@ -225,7 +234,7 @@ mod tests {
         let filled = fixture::filled().await;
         let overview = overview(&outline(), &filled.store, None, fixture::now(), Some("emea")).await.unwrap();
         assert_eq!(overview.health.partners.len(), 1);
-        assert!(overview.in_review.iter().all(|row| row.partner == "emea"));
+        assert!(overview.in_review.iter().all(|row| row.row.partner == "emea"));
         assert!(!overview.health.attention.iter().any(|line| line.contains("amer")), "{:?}", overview.health.attention);
     }
 
@@ -248,7 +257,8 @@ mod tests {
         let filled = fixture::filled().await;
         let who = lookup::customers(&filled.store, &["ecole.example".into()], None, Scope::Watched).await.unwrap();
         let customer = filled.store.customers(&who[0].rows).await.unwrap().remove(0);
-        let qualifications = filled.store.current(Some(&who[0].rows)).await.unwrap();
+        let current = filled.store.current(Some(&who[0].rows)).await.unwrap();
+        let qualifications = current.into_iter().map(|row| InReview { row, expected: None }).collect();
         let filter = TransitionFilter { customers: Some(&who[0].rows), ..TransitionFilter::default() };
         let transitions = filled.store.transitions(filter).await.unwrap();
         let one = OneCustomer { customer, qualifications, pending: Vec::new(), transitions };

@@ -8,6 +8,7 @@ use toml::Value;
 
 use crate::attention::look::Scope;
 use crate::backup::Times;
+use crate::calendar::Calendar;
 use crate::schedule::Intervals;
 
 use super::diagnostics::{Problems, Report};
@@ -35,6 +36,8 @@ pub struct PublicConfig {
     pub activity_log: Duration,
     /// When backups are due; likewise.
     pub backup: Option<Times>,
+    /// The working days, in the zone of `[schedule]`; likewise.
+    pub calendar: Calendar,
 }
 
 impl PublicConfig {
@@ -73,6 +76,10 @@ impl PublicConfig {
             zone: text("schedule", "timezone").and_then(|zone| zone.parse().ok()).unwrap_or(chrono_tz::UTC),
         });
         let context = Context { report: &report, directory, credentials: &credentials };
+        let ignored = Report::default();
+        let lenient = Context { report: &ignored, directory, credentials: &credentials };
+        let (_, calendar) =
+            schedule::schedule(Section::new(&lenient, String::new(), table.clone()).section("schedule"), true);
         let mut root = Section::new(&context, String::new(), table);
         let database = database(&mut root);
         root.discard_rest();
@@ -88,6 +95,7 @@ impl PublicConfig {
             first_confirmation,
             activity_log,
             backup,
+            calendar,
         });
         report.finish(file_name(path), &places, outline).map(|(outline, _)| outline)
     }

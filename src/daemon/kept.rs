@@ -13,6 +13,7 @@ use crate::alerts::Outside;
 use crate::clock_watch::ClockWatch;
 use crate::config::Keys;
 use crate::delivery::InFlight;
+use crate::metrics::Metrics;
 use crate::partner_center::{Budget, PartnerCenter};
 use crate::poller::{Flight, RecentPolls};
 use crate::time::{Clock, Timestamp};
@@ -27,6 +28,7 @@ pub struct Kept {
     pub late: Arc<AtomicBool>,
     /// What was sent past the outbox.
     pub outside: Outside,
+    pub metrics: Arc<Metrics>,
     pub crons: tokio::sync::Mutex<Crons>,
     partners: Mutex<BTreeMap<String, KeptPartner>>,
     endpoints: Mutex<BTreeMap<String, KeptEndpoint>>,
@@ -62,6 +64,7 @@ impl Kept {
             clock_watch: Arc::new(ClockWatch::new(clock)),
             late: Arc::default(),
             outside: Outside::default(),
+            metrics: Arc::default(),
             crons: tokio::sync::Mutex::default(),
             partners: Mutex::default(),
             endpoints: Mutex::default(),

@@ -98,7 +98,7 @@ impl Loops {
         let backups = upkeep::make_backups(in_force(), store(), clock.clone(), stop.clone());
         let summaries = upkeep::send_summaries(in_force(), store(), clock.clone(), stop.clone());
         let check = integrity::check_after_start(store(), in_force().borrow().progress.clone(), stop.clone());
-        let page = web::run(in_force(), store(), clock.clone(), stop.clone());
+        let page = web::run(in_force(), store(), loops.kept.metrics.clone(), clock.clone(), stop.clone());
         let housekeeping = upkeep::maintain(store(), clock.clone(), in_force(), stop.clone());
         loops.spawn("the renewal of sign-ins".to_owned(), &stop, sign_ins);
         loops.spawn("the look at other writers".to_owned(), &stop, writers);
@@ -159,6 +159,7 @@ impl Loops {
         let Prepared { config, partners, endpoints, .. } = prepared;
         let now = self.clock.now();
         self.end_removed(&config);
+        self.kept.metrics.configure(config.partner_names(), config.endpoint_names());
         let mut pokes = Vec::new();
         for settings in &config.partners {
             if let Some(parts) = partners.iter().find(|parts| parts.poller.partner.name == settings.name) {

@@ -15,7 +15,7 @@ use tracing::error;
 use crate::in_force::InForce;
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::worker_loop::Progress;
+use crate::worker_loop::{Progress, hung};
 
 /// How often the customers are counted: at first, so that a person who has just started it sees it work, and later.
 const COUNT_EVERY: [Duration; 2] = [Duration::from_secs(3), Duration::from_mins(1)];
@@ -107,28 +107,27 @@ fn minute(at: Timestamp) -> String {
 pub(super) async fn watchdog(in_force: watch::Receiver<Arc<InForce>>, store: Store, stop: CancellationToken) {
     if let Some(patience) = sd_notify::watchdog_enabled() {
         let feed = || notify(&NotifyState::Watchdog);
-        // Waiting for the database is no hang: a restart would wait as well.
-        let is_excused = || store.waiting_since().is_some();
+        let waits = || store.waiting_since().is_some();
         let progress = || in_force.borrow().progress.clone();
-        stop.run_until_cancelled(feed_watchdog(progress, patience / 4, feed, is_excused)).await;
+        stop.run_until_cancelled(feed_watchdog(progress, patience / 4, feed, waits)).await;
     } else {
         stop.cancelled().await;
     }
 }
 
-/// Feeds while every loop makes progress, or is excused. An independent timer would feed for a process that does nothing
+/// Feeds while no loop hangs, see [`hung`]. An independent timer would feed for a process that does nothing
 /// else any more.
 async fn feed_watchdog(
     progress: impl Fn() -> Vec<Arc<Progress>>,
     every: Duration,
     feed: impl Fn(),
-    is_excused: impl Fn() -> bool,
+    waits_for_database: impl Fn() -> bool,
 ) {
     loop {
         sleep(every).await;
-        match progress().iter().find(|activity| activity.is_hung()) {
-            Some(hung) if !is_excused() => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
-            _ => feed(),
+        match hung(&progress(), waits_for_database()) {
+            Some(hung) => error!("{} has not come round for {} s", hung.name, hung.age().as_secs()),
+            None => feed(),
         }
     }
 }

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::delivery::retry::{MAX_PROBE_PAUSE, RetryDecision, RetryPolicy, Waited};
 use crate::delivery::{AttemptResult, Channel, Outcome, took};
+use crate::metrics::Metrics;
 use crate::store::{self, ClaimedDelivery, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
@@ -37,6 +38,7 @@ pub struct Sender {
     pub policy: RetryPolicy,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
     /// A digest of the endpoint's settings, without secrets: a paused endpoint is resumed when it changes, and what its
     /// template failed on is forgotten.
     pub settings: String,
@@ -49,6 +51,7 @@ pub struct Sender {
 impl Sender {
     /// Makes one attempt and records it. Returns whether it was accepted.
     pub(super) async fn send(&self, due: &ClaimedDelivery, now: Timestamp) -> bool {
+        let began = Instant::now();
         let result = tokio::select! {
             result = self.attempt(due, now) => result,
             () = self.stop_grace_over() => {
@@ -56,14 +59,15 @@ impl Sender {
                 return false;
             }
         };
-        self.finish(due, &result).await;
+        self.finish(due, &result, began.elapsed()).await;
         result.outcome == Outcome::Accepted
     }
 
     /// Makes one attempt for a person that waits: a result that cannot be stored is an error, and not retried.
     pub(super) async fn send_once(&self, due: &ClaimedDelivery, now: Timestamp) -> Result<(), store::Error> {
+        let began = Instant::now();
         let result = self.attempt(due, now).await;
-        self.try_finish(due, &result).await
+        self.try_finish(due, &result, began.elapsed()).await
     }
 
     async fn stop_grace_over(&self) {
@@ -97,10 +101,10 @@ impl Sender {
 
     /// Records the result of an attempt. While the database fails, it is retried: an accepted message must not be sent
     /// again for that. Once vetwatch stops, only for [`STORE_GRACE`].
-    async fn finish(&self, due: &ClaimedDelivery, result: &AttemptResult) {
+    async fn finish(&self, due: &ClaimedDelivery, result: &AttemptResult, took: Duration) {
         let mut pause = Duration::from_millis(100);
         let mut ending: Option<Instant> = None;
-        while let Err(error) = self.try_finish(due, result).await {
+        while let Err(error) = self.try_finish(due, result, took).await {
             if self.stop.is_cancelled() && ending.get_or_insert_with(Instant::now).elapsed() >= STORE_GRACE {
                 error!(error = &error as &dyn std::error::Error, endpoint = self.endpoint, delivery.id = %due.id, "the outcome of an attempt could not be stored before the end; it is made again at the next start, under the same id");
                 return;
@@ -115,7 +119,12 @@ impl Sender {
         }
     }
 
-    async fn try_finish(&self, due: &ClaimedDelivery, result: &AttemptResult) -> Result<(), store::Error> {
+    async fn try_finish(
+        &self,
+        due: &ClaimedDelivery,
+        result: &AttemptResult,
+        elapsed: Duration,
+    ) -> Result<(), store::Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         tx.tick(now).await?;
@@ -136,7 +145,9 @@ impl Sender {
         let finished = tx.finish(due, result, next, now).await;
         finished.map_err(|error| error.while_doing("note what became of a message"))?;
         self.record_endpoint(&mut tx, due, result, &state, now).await?;
+        let verdict = if next == RetryDecision::Delivered { tx.verdict_seen_at(due.sequence).await? } else { None };
         tx.commit().await?;
+        self.metrics.attempted(&self.endpoint, next, elapsed, verdict.map(|at| now.since(at)));
         if result.outcome == Outcome::Accepted {
             self.neighbours.iter().for_each(|neighbour| neighbour.poke.notify_one());
         }

@@ -165,6 +165,7 @@ impl Poller {
             .map_err(|error| error.while_doing("record an answer"))?;
         self.poke_outbox(outcome.queued);
         for (change, event) in &outcome.changes {
+            self.metrics.changed(&self.partner.name, *event);
             let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
             info!(
                 partner = self.partner.name, customer.id = customer.customer_id, customer.name, qualification = change.qualification,

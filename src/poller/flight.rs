@@ -112,6 +112,7 @@ impl Poller {
             && let Some(Waiting { customer, promise, .. }) = flight.waiting.pop_front()
         {
             let (client, stop, pauses_before) = (self.client.clone(), self.stop.clone(), flight.pauses);
+            let (metrics, partner, began) = (self.metrics.clone(), self.partner.name.clone(), Instant::now());
             flight.since_pause += 1;
             let is_second = flight.customers.contains(&customer.row);
             flight.customers.push(customer.row);
@@ -129,6 +130,11 @@ impl Poller {
                     },
                     () = stop.cancelled() => PollOutcome::Skipped,
                 };
+                match &outcome {
+                    PollOutcome::Response(_) => metrics.polled(&partner, None, began.elapsed()),
+                    PollOutcome::Failed(error) => metrics.polled(&partner, Some(error), began.elapsed()),
+                    PollOutcome::Skipped => {}
+                }
                 Answered { customer, outcome, pauses_before, is_second }
             });
         }

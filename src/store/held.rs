@@ -187,6 +187,13 @@ impl fmt::Display for LargeLog {
 }
 
 impl Store {
+    /// The sizes of the database's file and of its log.
+    #[must_use]
+    pub fn bytes(database: &Path) -> [u64; 2] {
+        [database.to_owned(), sibling_path(database, "-wal")]
+            .map(|path| std::fs::metadata(path).map_or(0, |it| it.len()))
+    }
+
     /// The log, if it has grown beyond 64 MB.
     #[must_use]
     pub fn large_log(&self) -> Option<LargeLog> {

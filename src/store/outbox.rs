@@ -396,6 +396,17 @@ impl WriteTx {
         Ok((Timestamp::from_millis(row.first_due_at), u32::try_from(row.failures).unwrap_or(u32::MAX)))
     }
 
+    /// When the oldest verdict that a delivery tells was seen; `None` if it tells none.
+    pub async fn verdict_seen_at(&mut self, sequence: i64) -> Result<Option<Timestamp>, Error> {
+        let at = sqlx::query_scalar!(
+            r#"select min(e.occurred_at) as "at: i64" from delivery_event de join event e on e.id = de.event
+               where de.delivery = ?1 and e.test = 0
+                 and e.type in ('vetting.approved', 'vetting.denied', 'vetting.revoked', 'vetting.vanished')"#,
+            sequence
+        );
+        Ok(at.fetch_one(&mut *self.tx).await?.map(Timestamp::from_millis))
+    }
+
     /// Stores the final replies so far of an open attempt.
     pub async fn save_replies(
         &mut self,

@@ -6,6 +6,7 @@
 mod deliveries;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod forecast;
 mod overview;
 mod pages;
 mod pending;
@@ -15,8 +16,8 @@ use crate::store::CustomerId;
 use serde::Serialize;
 
 pub use deliveries::{AttemptRow, DeliveryDetail, DeliveryFilter, DeliveryRow, EventRow};
-pub use pages::{CustomerKey, HistoryRow, ReviewRow, Step, VerdictRow};
 pub use overview::{EndpointState, PartnerState};
+pub use pages::{CustomerKey, HistoryRow, ReviewRow, Step, VerdictRow};
 pub use pending::PendingRow;
 pub use proof::{DeliveryTrace, EventTrace, TransitionEvidence};
 

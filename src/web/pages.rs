@@ -15,6 +15,8 @@ use super::readers::Unread;
 use super::render::{STYLE, render};
 use super::{Site, cursor};
 use crate::event::EventType;
+use crate::forecast::Forecasts;
+use crate::overview::InReview;
 use crate::store::reports::{
     CustomerKey, DeliveryFilter, DeliveryRow, DeliveryTrace, HistoryRow, Step, TransitionEvidence,
 };
@@ -22,7 +24,7 @@ use crate::store::{self, CustomerId, Store};
 use crate::time::Timestamp;
 
 /// Rows of a list.
-const ROWS: usize = 100;
+pub(crate) const ROWS: usize = 100;
 /// Steps of a customer's history.
 const STEPS: usize = 25;
 /// The longest search.
@@ -92,7 +94,8 @@ async fn show(site: &Site, name: &str, page: &str, title: &str, depth: usize, as
         Ok(html) => Ok(Html(html).into_response()),
         Err(why) => {
             error!("a page cannot be rendered: {why}");
-            Ok((StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown; the log of vetwatch says why.\n").into_response())
+            Ok((StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown; the log of vetwatch says why.\n")
+                .into_response())
         }
     }
 }
@@ -102,12 +105,17 @@ pub(super) async fn style() -> Response {
 }
 
 pub(super) async fn index(State(site): State<Arc<Site>>, Query(asked): Query<Asked>) -> Page {
-    let after = asked.after();
-    let (rows, pending) = site
+    let (after, calendar, now) = (asked.after(), site.calendar(), site.now());
+    let ((rows, next), pending) = site
         .readers
-        .read(async |store| Ok((store.reviews(after, one_more(ROWS)).await?, store.pending_verdicts(None).await?)))
+        .read(async |store| {
+            let forecasts = Forecasts::read(store, &calendar, now).await?;
+            let (rows, next) = cut(store.reviews(after, one_more(ROWS)).await?, ROWS, |row| row.key);
+            let rows: Vec<_> =
+                rows.into_iter().map(|it| InReview { expected: forecasts.of_row(&it.row), row: it.row }).collect();
+            Ok(((rows, next), store.pending_verdicts(None).await?))
+        })
         .await?;
-    let (rows, next) = cut(rows, ROWS, |row| row.key);
     let values = json!({ "rows": rows, "pending": pending, "next": asked.next(next.as_ref()) });
     show(&site, "index.html", "index", "In review", 0, &asked, values).await
 }
@@ -126,8 +134,7 @@ pub(super) async fn customers(State(site): State<Arc<Site>>, Query(asked): Query
     let is_behind = after.is_some();
     let after = after.map(|(partner, name, id)| CustomerKey { partner, name, id }).unwrap_or_default();
     let words = spellings(&q);
-    let rows =
-        site.readers.read(async |store| store.customers_behind(&after, &words, one_more(ROWS)).await).await?;
+    let rows = site.readers.read(async |store| store.customers_behind(&after, &words, one_more(ROWS)).await).await?;
     let (rows, next) = cut(rows, ROWS, |(key, _)| (key.partner.clone(), key.name.clone(), key.id.clone()));
     let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
     let values = json!({
@@ -156,9 +163,14 @@ pub(super) async fn customer(
     Query(asked): Query<Asked>,
 ) -> Page {
     let before = asked.after().map(|(at, row)| Step { at, row });
+    let (calendar, now) = (site.calendar(), site.now());
     let read = site.readers.read(async |store| {
         let rows = store.rows_of(&partner, &id).await?;
-        if rows.is_empty() { Ok(None) } else { OneCustomer::read(store, &rows, before, STEPS).await.map(Some) }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let forecasts = Forecasts::read(store, &calendar, now).await?;
+        OneCustomer::read(store, &forecasts, &rows, before, STEPS).await.map(Some)
     });
     let Some(one) = read.await? else {
         return missing(&site, 2, "No customer of this partner has this id.").await;
@@ -179,14 +191,17 @@ impl OneCustomer {
     /// Reads the rows of a customer, and at most `most` steps of its history behind `before`.
     pub(crate) async fn read(
         store: &Store,
+        forecasts: &Forecasts,
         rows: &[CustomerId],
         before: Option<Step>,
         most: usize,
     ) -> Result<Self, store::Error> {
         let customer = store.customers(rows).await?.pop();
-        let qualifications = store.current(Some(rows)).await?;
+        let held = store.current(Some(rows)).await?.into_iter();
+        let qualifications: Vec<_> = held.map(|row| InReview { expected: forecasts.of_row(&row), row }).collect();
         let pending = store.pending_verdicts(Some(rows)).await?;
-        let (found, next) = cut(store.steps(rows, before, one_more(most)).await?, most, |row| (row.step.at, row.step.row));
+        let (found, next) =
+            cut(store.steps(rows, before, one_more(most)).await?, most, |row| (row.step.at, row.step.row));
         let mut steps = Vec::new();
         for row in found {
             steps.extend(history_step(store, row).await?);
@@ -204,8 +219,24 @@ impl OneCustomer {
         Ok(Self { name, values, next })
     }
 
-    /// For the template. With `is_alone` it is shown to the customer or a reseller.
+    /// For the template. With `is_alone` it is shown to the customer or a reseller: what changed, but not who was told of it,
+    /// and no verdict that is not confirmed.
     pub(crate) fn values(mut self, next: Option<String>, is_alone: bool) -> Value {
+        if is_alone {
+            self.values["pending"] = json!([]);
+            let steps = self.values["steps"].as_array_mut().into_iter().flatten();
+            let changes = steps.filter(|step| !step["transition"].is_null()).map(|step| {
+                let seen = &step["transition"];
+                let shown = ["qualification", "from_status", "to_status", "vetting_reason", "attempt", "first_seen"];
+                let shown: serde_json::Map<_, _> =
+                    shown.into_iter().map(|key| (key.to_owned(), seen[key].clone())).collect();
+                json!({
+                    "at": step["at"], "last_seen_before_at": step["last_seen_before_at"], "transition": shown,
+                    "event_id": null, "words": "", "muted": false, "deliveries": [],
+                })
+            });
+            self.values["steps"] = changes.collect();
+        }
         self.values["next"] = next.into();
         self.values["is_alone"] = is_alone.into();
         self.values
@@ -277,7 +308,8 @@ struct Section {
 }
 
 pub(super) async fn deliveries(State(site): State<Arc<Site>>, Query(asked): Query<Asked>) -> Page {
-    let filter = |state| DeliveryFilter { state: Some(state), limit: Some(one_more(ROWS)), ..DeliveryFilter::default() };
+    let filter =
+        |state| DeliveryFilter { state: Some(state), limit: Some(one_more(ROWS)), ..DeliveryFilter::default() };
     if asked.state.as_deref() == Some("delivered") {
         let before = asked.after::<i64>();
         let rows =
@@ -316,7 +348,8 @@ pub(super) async fn deliveries(State(site): State<Arc<Site>>, Query(asked): Quer
             help: Some("Mend the cause, then `vetwatch deliveries redrive ID`; or `vetwatch deliveries discard ID`."),
         },
     ];
-    show(&site, "deliveries.html", "deliveries", "Messages", 0, &asked, json!({ "state": "", "sections": sections })).await
+    show(&site, "deliveries.html", "deliveries", "Messages", 0, &asked, json!({ "state": "", "sections": sections }))
+        .await
 }
 
 /// An event that a message tells of.
@@ -345,9 +378,13 @@ pub(super) async fn delivery(
         return missing(&site, 1, "There is no such message.").await;
     };
     let told: Vec<Told> = delivery.events_told.iter().take(ROWS).map(told).collect();
-    let replies: Vec<(String, String)> = delivery.final_replies.as_object().into_iter().flatten().map(|(address, reply)| {
-        (address.clone(), reply.as_str().map_or_else(|| reply.to_string(), str::to_owned))
-    }).collect();
+    let replies: Vec<(String, String)> = delivery
+        .final_replies
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(address, reply)| (address.clone(), reply.as_str().map_or_else(|| reply.to_string(), str::to_owned)))
+        .collect();
     let title = delivery.delivery.about.clone().unwrap_or_else(|| id.clone());
     let mut shown = serde_json::to_value(&delivery).unwrap_or_default();
     shown["events_told"] = serde_json::to_value(&told).unwrap_or_default();

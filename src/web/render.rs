@@ -58,7 +58,8 @@ pub(super) const SOURCES: [(&str, &str); 10] = [
 /// If the program is at fault.
 pub(crate) fn render(name: &str, objects: &[serde_json::Value]) -> Result<String, String> {
     let templates = TEMPLATES.as_ref().map_err(ToString::to_string)?;
-    let values: serde_json::Map<_, _> = objects.iter().filter_map(|object| object.as_object().cloned()).flatten().collect();
+    let values: serde_json::Map<_, _> =
+        objects.iter().filter_map(|object| object.as_object().cloned()).flatten().collect();
     let rendered = templates.get_template(name).and_then(|template| template.render(Value::from(Serde(&values))));
     rendered.map_err(|error| format!("{error:#}"))
 }

@@ -1,5 +1,8 @@
 //! `vetwatch demo` and `vetwatch sandbox`, as a visitor starts them.
 
+mod screen;
+
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -91,6 +94,52 @@ fn two_demos_at_once_do_not_meet_and_each_tells_the_whole_story() {
     assert!(is_empty(folder.path()));
 }
 
+#[tokio::test]
+async fn what_arrived_is_shown_as_pages_that_run_nothing_and_obey_only_their_own_host() {
+    crate::world::tls();
+    let folder = tempfile::tempdir().unwrap();
+    let (running, mut out) = Running::start(&mut demo(folder.path(), &["--json"]));
+    // In any order.
+    let mut seen = HashMap::new();
+    while !["stage", "mail", "card"].iter().all(|kind| seen.contains_key(*kind)) {
+        let mut line = String::new();
+        assert!(out.read_line(&mut line).unwrap() > 0, "it ended by itself");
+        let value: Value = serde_json::from_str(&line).unwrap();
+        seen.insert(value["kind"].as_str().unwrap().to_owned(), value);
+    }
+    let (mail, card) = (&seen["mail"], &seen["card"]);
+    let base = seen["stage"]["arrived"].as_str().unwrap().to_owned();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |path: String| {
+        let answer = http.get(format!("{base}{path}")).send().await.unwrap();
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        (answer.status(), policy, answer.text().await.unwrap())
+    };
+    let (status, policy, list) = get(String::new()).await;
+    assert_eq!(status, 200, "{list}");
+    assert!(policy.starts_with("default-src 'none'; style-src 'self'; frame-src 'self'"), "{policy}");
+    assert!(list.contains(mail["mail"]["subject"].as_str().unwrap()), "{list}");
+    let number = mail["number"].as_u64().unwrap();
+    let (_, _, page) = get(number.to_string()).await;
+    assert!(page.contains("<iframe sandbox=") && page.contains(&format!("/{number}/mail.html")), "{page}");
+    let (_, policy, html) = get(format!("{number}/mail.html")).await;
+    assert!(
+        policy.contains("sandbox") && !policy.contains("allow-scripts") && !policy.contains("script-src"),
+        "{policy}"
+    );
+    assert!(html.contains("<!doctype html>") && html.contains("What to do next"), "{html}");
+    let (_, _, source) = get(format!("{number}/source")).await;
+    assert!(source.contains("Message-ID: <"), "{source}");
+    let (_, _, drawn) = get(card["number"].to_string()).await;
+    assert!(drawn.contains("<div class=\"card\">") && drawn.contains("Open in Partner Center</a>"), "{drawn}");
+    assert_eq!(get("999".to_owned()).await.0, 404);
+    let elsewhere = http.get(&base).header("host", "evil.example").send().await.unwrap();
+    assert_eq!(elsewhere.status(), 421);
+    assert_eq!(http.post(&base).send().await.unwrap().status(), 405);
+    running.tell(Signal::SIGTERM);
+    assert_eq!(running.code(), Some(0));
+}
+
 #[test]
 fn a_demo_that_was_too_short_to_deliver_anything_says_so_and_fails() {
     let folder = tempfile::tempdir().unwrap();
@@ -136,7 +185,8 @@ fn what_is_to_be_kept_is_kept_and_nothing_is_overwritten() {
     let arguments = ["--duration", "3s", "--keep", kept.to_str().unwrap()];
     let first = demo(folder.path(), &arguments).output().unwrap();
     assert!(text(&first.stdout).contains("Kept: "), "{}{}", text(&first.stdout), text(&first.stderr));
-    assert!(kept.join("vetwatch.db").exists());
+    assert!(kept.join("vetwatch.db").exists() && kept.join("vetwatch.log").exists());
+    assert!(!kept.join("vetwatch.db-wal").exists(), "the daemon was killed, or somebody reads still");
     let config = kept.join("vetwatch.toml");
     let check = vetwatch(&["check", "--config", config.to_str().unwrap()]).output().unwrap();
     assert_eq!(check.status.code(), Some(0), "{}{}", text(&check.stdout), text(&check.stderr));

@@ -629,6 +629,7 @@ fn every_generated_table_is_the_one_of_the_code() {
     let tables = [
         ("README.md", "reasons", vetwatch::attention::table()),
         ("docs/events.md", "events", vetwatch::event::table()),
+        ("docs/monitoring.md", "metrics", vetwatch::metrics::list::table()),
         ("docs/partner-center.md", "codes", error_codes::table()),
         ("docs/partner-center.md", "submission-codes", error_codes::submission_table()),
     ];

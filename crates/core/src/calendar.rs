@@ -6,8 +6,11 @@
 mod reminders;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use chrono::{Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Timelike as _};
+use chrono::{
+    Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone as _, Timelike as _,
+};
 
 use crate::time::Timestamp;
 
@@ -92,6 +95,43 @@ impl Calendar {
         let days = from.date().iter_days().skip(1).take_while(|date| date.and_time(from.time()) <= to);
         let days = days.take(FARTHEST_DAYS as usize).filter(|date| self.is_working_day(*date)).count();
         u32::try_from(days).unwrap_or(u32::MAX)
+    }
+
+    /// The time between two instants that lies on working days; at most ten years of it.
+    #[must_use]
+    pub fn working_time(&self, from: Timestamp, to: Timestamp) -> Duration {
+        let mut total = Duration::ZERO;
+        for date in self.local(from).date().iter_days().take(FARTHEST_DAYS as usize) {
+            let Some((begin, end)) = self.day(date).filter(|(begin, _)| *begin < to) else { break };
+            if self.is_working_day(date) {
+                total += end.min(to).since(begin.max(from));
+            }
+        }
+        total
+    }
+
+    /// When this much [working time](Self::working_time) has passed; at most ten years later.
+    #[must_use]
+    pub fn after_working_time(&self, from: Timestamp, time: Duration) -> Timestamp {
+        let mut left = time;
+        for date in self.local(from).date().iter_days().take(FARTHEST_DAYS as usize) {
+            let Some((begin, end)) = self.day(date) else { break };
+            if self.is_working_day(date) {
+                let begin = begin.max(from);
+                let there_is = end.since(begin);
+                if left <= there_is {
+                    return begin.after(left);
+                }
+                left -= there_is;
+            }
+        }
+        from.after(time)
+    }
+
+    /// The first and the last instant of a day.
+    fn day(&self, date: NaiveDate) -> Option<(Timestamp, Timestamp)> {
+        let midnight = |date: NaiveDate| self.at(date.and_time(NaiveTime::MIN));
+        Some((midnight(date), midnight(date.checked_add_days(Days::new(1))?)))
     }
 
     /// `at` if on a working day, else the same local time on the next one; at most ten years later.

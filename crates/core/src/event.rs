@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::forecast::Expected;
 use crate::summary::Summary;
 use crate::time::Timestamp;
 
@@ -201,7 +202,7 @@ pub struct VettingChange {
 }
 
 /// How long a review has been open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overdue {
     /// The create date, or when the review was first seen.
     pub since: Timestamp,
@@ -209,6 +210,9 @@ pub struct Overdue {
     pub business_days: u32,
     /// Number of the reminder, counted from 1.
     pub reminder: u32,
+    /// When it will probably be decided, as far as one's own finished reviews say.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ pub mod csv;
 pub mod descriptors;
 pub mod egress_policy;
 pub mod event;
+pub mod forecast;
 pub mod ids;
 pub mod membership;
 pub mod message;

@@ -1,8 +1,9 @@
-//! The demo's environment: the simulated peers, a folder with a configuration that anyone can read, and the real daemon
-//! between them.
+//! The demo's environment: the simulated peers in this process, a folder with a configuration that anyone can read, and
+//! the real daemon between them, in a process of its own.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,36 +12,46 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
+use url::Url;
 
+use super::daemon::Daemon;
+use super::inbox::Inbox;
+use super::pages::Pages;
 use crate::cli::failure::error_chain;
 use crate::cli::{Exit, Failure, run};
 use crate::config::{Config, CredentialDirs};
-use crate::daemon::{self, Kept, Loops};
-use crate::instance_lock;
+use crate::daemon as real;
 use crate::sandbox::smtp_server::SmtpServer;
-use crate::sandbox::webhook_receiver::Receiver;
+use crate::sandbox::webhook_receiver::{Receiver, WebhookAction};
 use crate::sandbox::{Options, Sandbox};
-use crate::store::Store;
+use crate::store::reports::{DeliveryFilter, DeliveryRow};
+use crate::store::{self, Store};
 use crate::time::Clock;
 
 pub(super) const MAIL_ENDPOINT: &str = "sales-mail";
 pub(super) const HOOK_ENDPOINT: &str = "crm";
+/// The endpoints of the chats, each with its service's name and the path of its webhook.
+pub(super) const CHATS: [(&str, &str, &str); 2] =
+    [("sales-teams", "Teams", "/teams"), ("sales-slack", "Slack", "/slack")];
 pub(super) const RECIPIENT: &str = "education-sales@adatum.example";
 
 /// The running environment. Dropping it ends everything and removes the folder; [`Stage::end`] does so in order.
 pub(super) struct Stage {
-    loops: Option<Loops>,
-    stop: CancellationToken,
-    clock: Arc<dyn Clock>,
+    pub(super) daemon: Daemon,
     pub(super) sandbox: Sandbox,
     pub(super) mail: SmtpServer,
-    /// True during the scenario's outage.
     mail_is_down: bool,
     pub(super) hook: Receiver,
-    config: Arc<Config>,
+    /// The incoming webhooks of Teams and Slack.
+    pub(super) chat: Receiver,
+    /// What arrived, and the pages that show it.
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) pages: Pages,
+    /// The page that the daemon serves.
+    pub(super) page: Url,
+    database: PathBuf,
+    /// For reading only.
     pub(super) store: Store,
-    _lock: instance_lock::Lock,
     folder: PathBuf,
     /// The same, unless it is kept.
     temporary: Option<TempDir>,
@@ -78,6 +89,11 @@ fn peer(error: &dyn std::error::Error) -> Failure {
     Failure::new(Exit::Failed, "cannot start the simulated peers").because(error_chain(error))
 }
 
+/// A port that was free a moment ago, for the daemon to listen at: also when it is started again.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
 impl Stage {
     /// Starts everything but the daemon, which [`Stage::begin`] starts. `pace` is the poll interval in review.
     pub(super) async fn set(clock: Arc<dyn Clock>, keep: Option<&Path>, pace: Duration) -> Result<Self, Failure> {
@@ -91,63 +107,55 @@ impl Stage {
         let sandbox = Sandbox::start(options, clock.clone()).await.map_err(|error| peer(&error))?;
         let mail = SmtpServer::start(clock.clone()).await.map_err(|error| peer(&error))?;
         let hook = Receiver::start(Some(&signing_secret), clock.clone()).await.map_err(|error| peer(&error))?;
-        let text = include_str!("vetwatch.toml")
+        let chat = Receiver::start(None, clock.clone()).await.map_err(|error| peer(&error))?;
+        // Slack's answer; Teams takes any.
+        chat.script(WebhookAction::Answer { status: 200, headers: Vec::new(), body: "ok".to_owned() }, None);
+        let web_port = free_port().map_err(|error| peer(&error))?;
+        let inbox = Arc::new(Inbox::default());
+        let pages = Pages::serve(Arc::clone(&inbox)).await.map_err(|error| peer(&error))?;
+        let served = Url::parse(&format!("http://127.0.0.1:{web_port}/")).map_err(|error| peer(&error))?;
+        let mut text = include_str!("vetwatch.toml")
             .replace("{tenant}", &tenant)
             .replace("{client_id}", &client_id)
             .replace("{api}", sandbox.url().as_str())
             .replace("{smtp_port}", &mail.address().port().to_string())
+            .replace("{web_port}", &web_port.to_string())
             .replace("{hook}", hook.url().as_str())
             .replace("{recipient}", RECIPIENT)
             .replace("{pace}", &format!("{}ms", pace.as_millis()))
             .replace("{slow_pace}", &format!("{}ms", 2 * pace.as_millis()))
             .replace("{client_secret}", &toml_text(&folder.join("client-secret"))?)
             .replace("{signing_secret}", &toml_text(&folder.join("signing-secret"))?);
+        for (endpoint, _, path) in CHATS {
+            text = text.replace(&format!("{{{endpoint}}}"), &format!("http://{}{path}", chat.address()));
+        }
         let path = folder.join("vetwatch.toml");
         std::fs::write(&path, text).map_err(|error| failed("cannot write", &path, &error))?;
         let config = Config::load(&path, &CredentialDirs::only(&folder)).map_err(|problems| {
             Failure::new(Exit::Failed, "the demo's own configuration is wrong; please report it")
                 .listing(problems.problems.iter().map(ToString::to_string))
         })?;
-        let lock = daemon::take_lock(&config.database).map_err(run::failure)?;
-        let store = Store::open(&config.database).await?;
-        // The demo shows the first snapshots itself; only changes are mailed.
-        let mut tx = store.begin().await?;
-        for partner in &config.partners {
-            let partner = tx.partner(&partner.name, clock.now()).await?;
-            tx.mark_initial_sync_reported(partner.id, clock.now()).await?;
-        }
-        tx.commit().await?;
+        prepare_database(&config, &*clock).await?;
         Ok(Self {
-            loops: None,
-            stop: CancellationToken::new(),
-            clock,
+            daemon: Daemon::new(&folder),
             sandbox,
             mail,
             mail_is_down: false,
             hook,
-            config: Arc::new(config),
-            store,
-            _lock: lock,
+            chat,
+            inbox,
+            pages,
+            page: served,
+            store: Store::open_to_read(&config.database).await?,
+            database: config.database,
             folder,
             temporary,
         })
     }
 
     /// Starts the daemon. The customers that exist by now are its baseline.
-    pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        let kept = Arc::new(Kept::new(&*self.clock, self.stop.clone()));
-        let started = daemon::start(&self.config, &self.store, &self.clock, &kept).await;
-        self.loops = Some(started.map_err(run::failure)?);
-        Ok(())
-    }
-
-    /// Returns only if the daemon stops by itself: its loops run until they are cancelled.
-    pub(super) async fn broken(&mut self) -> Failure {
-        let name = match &mut self.loops {
-            Some(loops) => loops.broken().await,
-            None => std::future::pending().await,
-        };
-        run::failure(daemon::Error::Ended(name.unwrap_or("everything".to_owned())))
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
+        self.daemon.start()
     }
 
     pub(super) fn config_path(&self) -> PathBuf {
@@ -155,12 +163,27 @@ impl Stage {
     }
 
     pub(super) fn database(&self) -> &Path {
-        &self.config.database
+        &self.database
     }
 
     /// The folder, if it is kept.
     pub(super) fn kept(&self) -> Option<&Path> {
         self.temporary.is_none().then_some(&*self.folder)
+    }
+
+    /// Messages that are still pending.
+    pub(super) async fn pending(&self) -> Result<Vec<DeliveryRow>, store::Error> {
+        self.store.deliveries(DeliveryFilter { state: Some("pending"), ..DeliveryFilter::default() }).await
+    }
+
+    /// The status of a customer's only entry, as Partner Center has it.
+    pub(super) fn status(&self, customer: &str) -> Option<String> {
+        let entries = self.sandbox.customer(customer)?.entries;
+        entries[0]["vettingStatus"].as_str().map(str::to_owned)
+    }
+
+    pub(super) fn mail_is_down(&self) -> bool {
+        self.mail_is_down
     }
 
     /// Makes the mail server refuse connections.
@@ -180,18 +203,33 @@ impl Stage {
 
     /// Ends the daemon, then its peers; work in progress may finish. Removes the folder unless it is kept.
     pub(super) async fn end(mut self) -> Result<(), Failure> {
-        self.stop.cancel();
-        if let Some(loops) = &mut self.loops {
-            while loops.broken().await.is_some() {}
-        }
+        // First, so that the daemon can leave a single file.
         self.store.close().await;
+        self.daemon.end().await;
         self.sandbox.shutdown().await;
         // The ports cannot be reserved any longer, and are not needed.
         let _ = self.mail.stop().await;
         let _ = self.hook.stop().await;
+        let _ = self.chat.stop().await;
         let removed = self.temporary.map_or(Ok(()), TempDir::close);
         removed.map_err(|error| failed("cannot remove", &self.folder, &error))
     }
+}
+
+/// Makes the database, in which the first sight of the customers counts as reported: the demo shows it itself, and only
+/// changes are mailed.
+async fn prepare_database(config: &Config, clock: &dyn Clock) -> Result<(), Failure> {
+    let lock = real::take_lock(&config.database).map_err(run::failure)?;
+    let store = Store::open(&config.database).await?;
+    let mut tx = store.begin().await?;
+    for partner in &config.partners {
+        let partner = tx.partner(&partner.name, clock.now()).await?;
+        tx.mark_initial_sync_reported(partner.id, clock.now()).await?;
+    }
+    tx.commit().await?;
+    store.close().await;
+    drop(lock);
+    Ok(())
 }
 
 /// Generates a secret for this run: only the daemon can sign what the receiver accepts.

@@ -1,4 +1,4 @@
-//! Renders the demo's output: a line for each event, the first messages in full; or JSON lines.
+//! Renders the demo's output without a screen: a line for each event, the first messages in full; or JSON lines.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Deserializer, Serializer, Value, json};
 
 use super::environment::{RECIPIENT, Stage};
+use super::inbox::Arrival;
 use super::observer::{DemoEvent, DemoEventKind};
 use super::scenario::Story;
 use super::stats::Summary;
@@ -50,6 +51,7 @@ impl<'c> Show<'c> {
             let more = json!({
                 "partner_center": api, "mail_server": smtp, "webhook_receiver": hook, "config": config,
                 "database": database, "kept": stage.kept().is_some(), "yours": story.yours.id,
+                "page": stage.page, "arrived": stage.pages.url(), "log": stage.daemon.log(), "daemon": stage.daemon.pid(),
             });
             return self.object(now, "stage", more);
         }
@@ -60,9 +62,11 @@ impl<'c> Show<'c> {
         let hand = |what: &str| format!("curl -X POST {api}control/customers/{}/{what}", story.yours.id);
         let lines = [
             style.heading("vetwatch demo") + "\n",
-            "The real daemon against a simulated Partner Center, a mail server and a webhook receiver. All of it\n\
-             runs on this machine, in this process. The customers are invented.\n\n"
+            "The real daemon, a process of its own, against a simulated Partner Center, a mail server, chats and a\n\
+             webhook receiver in this process. All of it runs on this machine. The customers are invented.\n\n"
                 .to_owned(),
+            format!("  page              {}\n", stage.page),
+            format!("  mails and cards   {}\n", stage.pages.url()),
             format!("  Partner Center    {api}\n"),
             format!("  mail server       {smtp}, takes the mails to {RECIPIENT}\n"),
             format!("  webhook receiver  {hook}, checks every signature\n"),
@@ -106,48 +110,29 @@ impl<'c> Show<'c> {
     pub(super) fn happening(&mut self, happening: &DemoEvent) -> Result<(), Failure> {
         let at = happening.at;
         if self.json {
-            let (kind, more) = object(&happening.what);
+            let (kind, mut more) = object(&happening.what);
+            if let Some(number) = happening.number {
+                more["number"] = number.into();
+            }
             return self.object(at, kind, more);
         }
-        let style = self.out.style;
+        let (who, what) = line(self.out.style, &happening.what);
+        self.line(at, who, &what)?;
         match &happening.what {
-            DemoEventKind::Partner(text) => self.line(at, "Partner Center", text),
-            DemoEventKind::MailServer(text) => self.line(at, "mail server", text),
-            DemoEventKind::Vetwatch(text) => self.line(at, "vetwatch", text),
-            DemoEventKind::Transition(row) => self.line(at, "vetwatch", &transition(style, row)),
-            DemoEventKind::Waits(row) => {
-                self.line(at, "vetwatch", &format!("cannot reach {}, keeps its message and tries again", row.endpoint))
-            }
-            DemoEventKind::Mail(decoded, attempts, waited) => {
-                let late = if *attempts > 1 {
-                    style.faint(&format!("  (after {:.1} s)", waited.as_secs_f64()))
-                } else {
-                    String::new()
-                };
-                self.line(at, "mail", &format!("{}{late}", text::terminal(&decoded.subject)))?;
+            DemoEventKind::Mail(decoded, ..) => {
                 let kind = [EventType::Approved, EventType::Denied].map(EventType::as_str);
                 let kind = kind.into_iter().find(|kind| *kind == decoded.kind);
                 if kind.is_some_and(|kind| self.mails_shown.insert(kind)) {
                     let head = format!("To: {RECIPIENT}\nSubject: {}\n\n", decoded.subject);
                     self.document(&(head + &decoded.text))?;
                 }
-                Ok(())
             }
-            DemoEventKind::Webhook(hook) => {
-                let json = hook.json();
-                let about =
-                    [&json["type"], &json["data"]["customer"]["name"]].map(|value| value.as_str().unwrap_or("-"));
-                let signature = match hook.signature {
-                    Signature::Valid => style.good("signature verified"),
-                    other => style.bad(&format!("signature not verified: {other:?}")),
-                };
-                self.line(at, "webhook", &format!("{}, {signature}", text::terminal(&about.join(" "))))?;
-                if !std::mem::replace(&mut self.webhook_shown, true) {
-                    self.document(&request(hook))?;
-                }
-                Ok(())
+            DemoEventKind::Webhook(hook) if !std::mem::replace(&mut self.webhook_shown, true) => {
+                self.document(&request(hook))?;
             }
+            _ => {}
         }
+        Ok(())
     }
 
     fn line(&self, at: Timestamp, who: &str, what: &str) -> Result<(), Failure> {
@@ -171,6 +156,8 @@ impl<'c> Show<'c> {
         let style = self.out.style;
         let transitions: u64 = summary.transitions.values().sum();
         let zero = |count: u64| if count == 0 { style.good("0") } else { style.bad(&count.to_string()) };
+        // A daemon that was killed after a message was taken cannot know it: the same id lets the receiver drop it.
+        let twice = format!("{}, under the same id", summary.repeated);
         let seconds = now.since(self.began).as_secs_f64();
         let kinds = summary.transitions.iter().map(|(kind, count)| format!("{count:>16} {kind}\n"));
         let mut lines = vec![
@@ -179,9 +166,17 @@ impl<'c> Show<'c> {
             style.faint(&kinds.collect::<String>()),
             format!("  mails        {}\n", summary.mails),
             format!("  webhooks     {} ({} verified)\n", summary.webhooks, summary.signatures_verified),
+            format!("  cards        {}\n", summary.cards),
             format!("  lost         {}\n", zero(summary.lost)),
-            format!("  sent twice   {}\n", zero(summary.repeated)),
+            format!(
+                "  sent twice   {}\n",
+                if summary.kills == 0 || summary.repeated == 0 { zero(summary.repeated) } else { twice }
+            ),
+            format!("  two ids      {}\n", zero(summary.under_two_ids)),
         ];
+        if summary.kills > 0 {
+            lines.push(format!("  killed       {}, and started again\n", times(summary.kills)));
+        }
         if summary.waiting > 0 {
             lines.push(format!("  waiting      {}, kept in the database for the next attempt\n", summary.waiting));
         }
@@ -193,6 +188,10 @@ impl<'c> Show<'c> {
     }
 }
 
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -202,6 +201,7 @@ fn object(what: &DemoEventKind) -> (&'static str, Value) {
         DemoEventKind::Partner(text) => ("partner_center", json!({"text": text})),
         DemoEventKind::MailServer(text) => ("mail_server", json!({"text": text})),
         DemoEventKind::Vetwatch(text) => ("vetwatch", json!({"text": text})),
+        DemoEventKind::Daemon(text) => ("daemon", json!({"text": text})),
         DemoEventKind::Transition(row) => ("transition", json!({"transition": row})),
         DemoEventKind::Waits(row) => ("waits", json!({"delivery": row})),
         DemoEventKind::Mail(decoded, attempts, waited) => {
@@ -210,6 +210,41 @@ fn object(what: &DemoEventKind) -> (&'static str, Value) {
         DemoEventKind::Webhook(hook) => {
             let verified = hook.signature == Signature::Valid;
             ("webhook", json!({"webhook_id": hook.id(), "signature_verified": verified, "body": hook.json()}))
+        }
+        DemoEventKind::Card(service, card) => ("card", json!({"service": service, "card": card.json()})),
+    }
+}
+
+/// Who did something, and what, in a line.
+pub(super) fn line(style: Style, what: &DemoEventKind) -> (&'static str, String) {
+    match what {
+        DemoEventKind::Partner(text) => ("Partner Center", text.clone()),
+        DemoEventKind::MailServer(text) => ("mail server", text.clone()),
+        DemoEventKind::Daemon(text) => ("daemon", text.clone()),
+        DemoEventKind::Vetwatch(text) => ("vetwatch", text.clone()),
+        DemoEventKind::Transition(row) => ("vetwatch", transition(style, row)),
+        DemoEventKind::Waits(row) => {
+            ("vetwatch", format!("cannot reach {}, keeps its message and tries again", row.endpoint))
+        }
+        DemoEventKind::Mail(decoded, attempts, waited) => {
+            let late = if *attempts > 1 {
+                style.faint(&format!("  (after {:.1} s)", waited.as_secs_f64()))
+            } else {
+                String::new()
+            };
+            ("mail", format!("{}{late}", text::terminal(&decoded.subject)))
+        }
+        DemoEventKind::Webhook(hook) => {
+            let signature = match hook.signature {
+                Signature::Valid => style.good("signature verified"),
+                other => style.bad(&format!("signature not verified: {other:?}")),
+            };
+            let title = Arrival::Webhook(*hook.clone()).title();
+            ("webhook", format!("{}, {signature}", text::terminal(&title)))
+        }
+        DemoEventKind::Card(service, card) => {
+            let title = Arrival::Card(service, *card.clone()).title();
+            (service, text::terminal(&title).into_owned())
         }
     }
 }
@@ -238,7 +273,7 @@ fn request(hook: &WebhookRequest) -> String {
 }
 
 /// Indents JSON and keeps its order, which [`Value`] does not. Returns anything else unchanged.
-fn indented(json: &str) -> String {
+pub(super) fn indented(json: &str) -> String {
     let mut text = Vec::new();
     let (from, to) = (&mut Deserializer::from_str(json), &mut Serializer::pretty(&mut text));
     let indented = serde_transcode::transcode(from, to).ok().and_then(|()| String::from_utf8(text).ok());

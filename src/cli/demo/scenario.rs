@@ -90,6 +90,10 @@ pub(super) struct Story {
     cast: Cast,
     awaited: Option<Awaited>,
     effects_due_at: Instant,
+    /// The mail server is down because the scenario took it down.
+    outage: bool,
+    /// The spectator switches it.
+    pub(super) leaves_mail_alone: bool,
     /// In review until the spectator decides.
     pub(super) yours: DemoCustomer,
     end_was_shown: bool,
@@ -121,6 +125,8 @@ impl Story {
             cast,
             awaited: None,
             effects_due_at: now,
+            outage: false,
+            leaves_mail_alone: false,
             yours,
             end_was_shown: false,
         })
@@ -223,7 +229,10 @@ impl Story {
         let (player, operation, to, text) = match step {
             Step::Throttle => return Ok(self.throttle(stage)),
             Step::Back => {
-                stage.bring_mail_up().await?;
+                // A spectator may have taken it down or brought it up meanwhile.
+                if !std::mem::take(&mut self.outage) || !stage.bring_mail_up().await? {
+                    return Ok(Vec::new());
+                }
                 let (to, mail, webhook, waits) = (None, true, false, false);
                 self.awaited = Some(Awaited::Change { player: late, to, mail, webhook, waits });
                 return Ok(vec![DemoEventKind::MailServer(BACK.to_owned())]);
@@ -254,17 +263,29 @@ impl Story {
                 (revoked, Operation::deny(reason), "Denied", text)
             }
         };
+        // A spectator may have decided, or removed the customer.
+        let before = match step {
+            Step::Vanish => Some("Denied"),
+            Step::Resubmit => None,
+            Step::Revoke | Step::Join => Some("Approved"),
+            _ => Some("InReview"),
+        };
+        if stage.status(&player.id).as_deref() != before {
+            return Ok(Vec::new());
+        }
         let mut events = Vec::new();
         let (mail, webhook, waits) = match step {
             Step::Outage => {
-                stage.take_mail_down().await?;
-                events.push(DemoEventKind::MailServer("goes down".to_owned()));
+                self.outage = !self.leaves_mail_alone && !stage.mail_is_down();
+                if self.outage {
+                    stage.take_mail_down().await?;
+                    events.push(DemoEventKind::MailServer("goes down".to_owned()));
+                }
                 (false, true, true)
             }
             Step::Vanish | Step::Resubmit => (false, false, false),
             _ => (true, true, false),
         };
-        // A spectator may have removed the customer.
         if stage.sandbox.apply(&player.id, operation).is_ok() {
             events.push(DemoEventKind::Partner(text));
             self.awaited = Some(Awaited::Change { player, to: Some(to), mail, webhook, waits });

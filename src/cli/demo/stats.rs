@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::environment::{HOOK_ENDPOINT, MAIL_ENDPOINT};
+use super::environment::{CHATS, HOOK_ENDPOINT, MAIL_ENDPOINT};
 use super::observer::DemoEventKind;
 use crate::event::EventType;
 use crate::sandbox::webhook_receiver::Signature;
@@ -19,12 +19,14 @@ pub(super) struct Tally {
     counted: Summary,
     /// Events that are to be sent, and their type.
     sent: HashMap<String, EventType>,
-    /// Ids of events that arrived by mail, and by webhook.
-    mailed: BTreeSet<String>,
-    hooked: BTreeSet<String>,
-    /// Ids of messages that arrived.
-    messages: BTreeSet<String>,
+    /// Ids of events that arrived by mail, and by webhook; each with the ids of its messages.
+    mailed: Arrived,
+    hooked: Arrived,
+    /// Ids of messages that arrived, and how often.
+    messages: BTreeMap<String, u64>,
 }
+
+type Arrived = BTreeMap<String, BTreeSet<String>>;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Summary {
@@ -32,10 +34,15 @@ pub(super) struct Summary {
     pub(super) transitions: BTreeMap<String, u64>,
     pub(super) mails: u64,
     pub(super) webhooks: u64,
+    pub(super) cards: u64,
     pub(super) signatures_verified: u64,
     pub(super) signatures_not_verified: u64,
-    /// Messages that arrived more than once.
+    /// Messages that arrived more than once, under their one id.
     pub(super) repeated: u64,
+    /// Events that arrived under more than one id.
+    pub(super) under_two_ids: u64,
+    /// How often the daemon was killed.
+    pub(super) kills: u64,
     /// Messages that are still pending.
     pub(super) waiting: u64,
     /// Messages that neither arrived nor are pending.
@@ -58,42 +65,65 @@ impl Tally {
             DemoEventKind::Mail(mail, ..) => {
                 self.counted.mails += 1;
                 self.arrived(&mail.id);
-                self.mailed.extend(mail.events().map(str::to_owned));
+                for event in mail.events() {
+                    self.mailed.entry(event.to_owned()).or_default().insert(mail.id.clone());
+                }
             }
             DemoEventKind::Webhook(hook) => {
                 self.counted.webhooks += 1;
-                self.arrived(hook.id().unwrap_or_default());
+                let id = hook.id().unwrap_or_default();
+                self.arrived(id);
                 if hook.signature == Signature::Valid {
                     self.counted.signatures_verified += 1;
-                    self.hooked.extend(hook.json()["data"]["event_id"].as_str().map(str::to_owned));
+                    if let Some(event) = hook.json()["data"]["event_id"].as_str() {
+                        self.hooked.entry(event.to_owned()).or_default().insert(id.to_owned());
+                    }
                 } else {
                     self.counted.signatures_not_verified += 1;
                 }
             }
+            DemoEventKind::Card(..) => self.counted.cards += 1,
             _ => {}
         }
     }
 
+    pub(super) fn note_kill(&mut self) {
+        self.counted.kills += 1;
+    }
+
     fn arrived(&mut self, message: &str) {
-        if !self.messages.insert(message.to_owned()) {
+        let times = self.messages.entry(message.to_owned()).or_default();
+        *times += 1;
+        if *times > 1 {
             self.counted.repeated += 1;
         }
     }
 
+    /// How often the message with this id arrived.
+    pub(super) fn arrivals(&self, message: &str) -> u64 {
+        self.messages.get(message).copied().unwrap_or(0)
+    }
+
     /// The totals, given the pending messages.
     pub(super) fn summary(&self, pending: &[DeliveryRow]) -> Summary {
-        let missing = |arrived: &BTreeSet<String>, endpoint: &str| {
-            let missing = self.sent.keys().filter(|id| !arrived.contains(*id)).count();
-            missing.saturating_sub(pending.iter().filter(|row| row.endpoint == endpoint).count())
+        let waiting = |endpoint: &str| pending.iter().filter(|row| row.endpoint == endpoint).count();
+        let missing = |arrived: &Arrived, endpoint: &str| {
+            let missing = self.sent.keys().filter(|id| !arrived.contains_key(*id)).count();
+            missing.saturating_sub(waiting(endpoint))
         };
-        let lost = missing(&self.mailed, MAIL_ENDPOINT) + missing(&self.hooked, HOOK_ENDPOINT);
+        // A card names no id, so they are counted.
+        let cards = CHATS.iter().map(|(endpoint, ..)| self.sent.len().saturating_sub(waiting(endpoint))).sum::<usize>();
+        let cards = cards.saturating_sub(usize::try_from(self.counted.cards).unwrap_or(usize::MAX));
+        let lost = missing(&self.mailed, MAIL_ENDPOINT) + missing(&self.hooked, HOOK_ENDPOINT) + cards;
+        let two_ids = [&self.mailed, &self.hooked].map(|arrived| arrived.values().filter(|ids| ids.len() > 1).count());
         let delivered = |kind: EventType| {
-            let arrived = |id: &&String| self.mailed.contains(*id) && self.hooked.contains(*id);
+            let arrived = |id: &&String| self.mailed.contains_key(*id) && self.hooked.contains_key(*id);
             self.sent.iter().filter(|(_, sent)| **sent == kind).map(|(id, _)| id).filter(arrived).count() as u64
         };
         Summary {
             waiting: pending.len() as u64,
             lost: lost as u64,
+            under_two_ids: two_ids.iter().sum::<usize>() as u64,
             approvals_delivered: delivered(EventType::Approved),
             denials_delivered: delivered(EventType::Denied),
             ..self.counted.clone()
@@ -105,9 +135,13 @@ impl Tally {
 mod tests {
     use std::time::Duration;
 
+    use axum::http::HeaderMap;
+
     use super::*;
     use crate::cli::mime::DecodedMail;
+    use crate::sandbox::webhook_receiver::WebhookRequest;
     use crate::store::reports::TransitionRow;
+    use crate::time::Timestamp;
 
     fn transition(event: &str, kind: &str) -> DemoEventKind {
         DemoEventKind::Transition(Box::new(TransitionRow {
@@ -157,12 +191,28 @@ mod tests {
         }
     }
 
+    fn card() -> DemoEventKind {
+        let request = WebhookRequest {
+            received_at: Timestamp::from_millis(0),
+            method: String::new(),
+            path: String::new(),
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+            signature: Signature::NotChecked,
+            answered: Some(200),
+        };
+        DemoEventKind::Card("Teams", Box::new(request))
+    }
+
     #[test]
     fn a_message_that_neither_arrived_nor_waits_is_lost() {
         let mut tally = Tally::default();
-        for what in [transition("e-1", "vetting.denied"), transition("e-2", "vetting.submitted"), mail("d-1", "e-1")] {
+        let verdict = [transition("e-1", "vetting.denied"), transition("e-2", "vetting.submitted")];
+        for what in verdict.into_iter().chain([mail("d-1", "e-1"), card()]) {
             tally.note(&what);
         }
+        assert_eq!(tally.summary(&[pending(HOOK_ENDPOINT)]).lost, 1, "the second card");
+        tally.note(&card());
         let lost = |pending: &[DeliveryRow]| tally.summary(pending).lost;
         assert_eq!(lost(&[]), 1, "the webhook");
         assert_eq!(lost(&[pending(MAIL_ENDPOINT)]), 1, "the webhook, whatever mail waits");
@@ -176,6 +226,9 @@ mod tests {
         for what in [transition("e-1", "vetting.denied"), mail("d-1", "e-1"), mail("d-1", "e-1")] {
             tally.note(&what);
         }
-        assert_eq!((tally.summary(&[]).mails, tally.summary(&[]).repeated), (2, 1));
+        let summary = tally.summary(&[]);
+        assert_eq!((summary.mails, summary.repeated, summary.under_two_ids), (2, 1, 0));
+        tally.note(&mail("d-2", "e-1"));
+        assert_eq!((tally.summary(&[]).repeated, tally.summary(&[]).under_two_ids), (1, 1), "another id");
     }
 }

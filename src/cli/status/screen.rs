@@ -7,7 +7,7 @@ use super::OneCustomer;
 use crate::cli::lookup::name_or_id;
 use crate::cli::output::{Column, Output};
 use crate::cli::{customers, history, time_args};
-use crate::overview::{Overview, Partner};
+use crate::overview::{InReview, Overview, Partner};
 use crate::store::backup::BackupState;
 use crate::store::reports::{EndpointState, PartnerState, PendingRow};
 use crate::text;
@@ -55,12 +55,14 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
         cells
     };
 
-    let rows = all.in_review.iter().map(|row| {
+    let rows = all.in_review.iter().map(|InReview { row, expected }| {
         let since = instant(row.vetting_created_at.as_deref()).or(instant(Some(&row.status_since)));
-        let cells = vec![ago(since, all.health.now), row.qualification.clone(), row.attempt.to_string()];
+        let expected = expected.as_ref().map(|expected| expected.text.clone()).unwrap_or_default();
+        let cells = vec![ago(since, all.health.now), row.qualification.clone(), row.attempt.to_string(), expected];
         of(name_or_id(&row.customer_name, &row.customer_id), &row.partner, cells)
     });
     let mut columns = vec![Column::whole("FOR"), Column::cut("QUALIFICATION", 9), Column::whole("TRY")];
+    columns.push(Column::cut("EXPECTED", 20));
     columns.insert(0, title("IN REVIEW", rows.len()));
     partner(&mut columns);
     page += &section(out, &columns, rows.collect(), "In review: nobody");
@@ -188,11 +190,12 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         line("last error", &format!("{error} ({} in a row)", row.poll_failures));
     }
 
-    let rows = one.qualifications.iter().map(|row| {
+    let rows = one.qualifications.iter().map(|InReview { row, expected }| {
         let since =
             format!("{} ({})", time_args::minute(&row.status_since), ago(instant(Some(&row.status_since)), now));
         let status = row.vetting_status.clone().unwrap_or_else(|| "-".into());
-        let reason = row.vetting_reason.clone().unwrap_or_default();
+        let expected = expected.as_ref().map(|expected| expected.text.clone());
+        let reason = row.vetting_reason.clone().or(expected).unwrap_or_default();
         vec![row.qualification.clone(), status, since, row.attempt.to_string(), reason]
     });
     let columns = [
@@ -200,7 +203,7 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         Column::whole("STATUS"),
         Column::whole("SINCE (UTC)"),
         Column::whole("TRY").optional(1),
-        Column::cut("REASON", 12),
+        Column::cut("REASON OR EXPECTED", 12),
     ];
     page += &section(out, &columns, rows.collect(), "Holds: no qualification");
 

@@ -46,6 +46,20 @@ fn saying(kind: EventType, text: &str) -> Event {
             notice.detail = format!("{text}\n").repeat(4);
             notice.figures = (0..30).map(|n| (format!("{n} {text}"), json!(text))).collect();
         }
+        EventPayload::Summary(summary) => {
+            for decided in &mut summary.decided {
+                for field in [&mut decided.customer.id, &mut decided.customer.name, &mut decided.qualification] {
+                    text.clone_into(field);
+                }
+                decided.vetting_reason = decided.vetting_reason.as_ref().map(|_| text.to_owned());
+            }
+            for review in &mut summary.waiting {
+                for field in [&mut review.customer.id, &mut review.customer.name, &mut review.qualification] {
+                    text.clone_into(field);
+                }
+            }
+            summary.attention = vec![text.to_owned()];
+        }
     }
     event
 }

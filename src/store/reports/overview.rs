@@ -177,6 +177,20 @@ impl Store {
         states.collect()
     }
 
+    /// Per partner, how many qualifications are in review, and since when the oldest is.
+    pub async fn review_counts(&self) -> Result<Vec<(String, i64, Timestamp)>, Error> {
+        let rows = sqlx::query!(
+            r#"select p.name as "partner!", count(*) as "reviews!: i64",
+                      min(coalesce(o.vetting_created_at, o.status_since)) as "since!: i64"
+               from qualification_state o join customer c on c.id = o.customer join partner p on p.id = c.partner
+               where o.present = 1 and c.removed_at is null
+                 and replace(lower(trim(o.vetting_status)), '_', '') = 'inreview'
+               group by p.name"#
+        );
+        let rows = rows.fetch_all(&self.read).await.map_err(doing("count what is in review"))?;
+        Ok(rows.into_iter().map(|row| (row.partner, row.reviews, Timestamp::from_millis(row.since))).collect())
+    }
+
     /// Every endpoint with a stored state, or with pending or dead deliveries, by name.
     pub async fn endpoint_states(&self, now: Timestamp) -> Result<Vec<EndpointState>, Error> {
         let states = sqlx::query_as!(

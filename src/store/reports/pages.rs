@@ -205,12 +205,7 @@ impl Store {
     }
 
     /// What happened to a customer, newest first, behind `before`.
-    pub async fn steps(
-        &self,
-        rows: &[CustomerId],
-        before: Option<Step>,
-        limit: u32,
-    ) -> Result<Vec<HistoryRow>, Error> {
+    pub async fn steps(&self, rows: &[CustomerId], before: Option<Step>, limit: u32) -> Result<Vec<HistoryRow>, Error> {
         let before = before.unwrap_or(Step { at: i64::MAX, row: i64::MAX });
         let rows = sqlx::query!(
             r#"select occurred_at as "at!: i64", row as "row!: i64", event as "event: String", transition_id as "transition: i64"

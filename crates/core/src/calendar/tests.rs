@@ -124,3 +124,23 @@ proptest! {
         let _ = (calendar.business_days_after(from, days), calendar.on_a_working_day(from));
     }
 }
+
+#[test]
+fn working_time_leaves_out_free_days_and_comes_back() {
+    let calendar = Calendar { zone: chrono_tz::Europe::Amsterdam, ..Calendar::default() };
+    let hours = Duration::from_hours;
+    // Friday 2026-11-20, 15:00 UTC.
+    let friday = Timestamp::from_millis(1_795_186_800_000);
+    let monday = friday.after(hours(3 * 24));
+    assert_eq!(calendar.working_time(friday, monday), hours(24));
+    assert_eq!(calendar.after_working_time(friday, hours(24)), monday);
+    assert_eq!(calendar.working_time(monday, friday), Duration::ZERO);
+    assert_eq!(calendar.working_time(friday, friday.after(hours(2))), hours(2));
+    let saturday = friday.after(hours(24));
+    assert_eq!(calendar.working_time(saturday, saturday.after(hours(2))), Duration::ZERO);
+    // Clocks are set back on the Sunday: after 168 hours it is an hour earlier in the day.
+    let before = Timestamp::from_millis(1_792_598_400_000);
+    assert_eq!(calendar.working_time(before, before.after(hours(7 * 24))).as_secs() / 3600, 119);
+    let none = Calendar { working_days: [false; 7], ..Calendar::default() };
+    assert_eq!(none.working_time(friday, monday), Duration::ZERO);
+}

@@ -6,6 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::event::{CustomerRef, Event, EventData, EventPayload, EventType, OperationalNotice, Overdue, VettingChange};
+use crate::forecast::Expected;
 use crate::summary::{Decided, Named, Summary, Waiting};
 use crate::time::Timestamp;
 
@@ -143,7 +144,16 @@ fn vetting(from: Option<&str>, to: Option<&str>, reason: Option<&str>, now: Time
         correlation_id: Some("7d24c9a2-51c8-4f6e-8a52-0c1f9b7e3d60".to_owned()),
         first_seen: false,
         gone_created_at: None,
-        overdue: (from == to).then(|| Overdue { since: now.before(DAYS_3), business_days: 3, reminder: 1 }),
+        overdue: (from == to).then(|| Overdue {
+            since: now.before(DAYS_3),
+            business_days: 3,
+            reminder: 1,
+            expected: Some(Expected {
+                by: Some(now.after(DAYS_3)),
+                text: "9 of 10 that waited this long were decided by Thursday (of 41)".to_owned(),
+                of: 41,
+            }),
+        }),
     }))
 }
 

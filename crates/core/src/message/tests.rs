@@ -27,7 +27,7 @@ fn vetting(kind: EventType, change: impl FnOnce(&mut VettingChange)) -> Event {
     let mut event = event(kind);
     match &mut event.data.subject {
         EventPayload::Vetting(vetting) => change(vetting),
-        EventPayload::Monitor(_) => panic!("{kind} is not of a customer"),
+        EventPayload::Monitor(_) | EventPayload::Summary(_) => panic!("{kind} is not of a customer"),
     }
     event
 }

@@ -50,7 +50,7 @@ pub(super) fn item(
 /// The severity, the label, and a remark for the subject's brackets.
 fn classify(event: EventType, change: &VettingChange, occurred_at: Timestamp) -> (Severity, Label, Option<String>) {
     let reason = change.vetting_reason.as_deref().map(|reason| text::line(reason, 80)).filter(|r| !r.is_empty());
-    let waiting = change.overdue.map(|overdue| format!("for {}", business_days(overdue.business_days)));
+    let waiting = change.overdue.as_ref().map(|overdue| format!("for {}", business_days(overdue.business_days)));
     let waiting = waiting.or_else(|| {
         change.vetting_created_at.map(|created| format!("for {}", time_format::length(occurred_at.since(created))))
     });
@@ -107,7 +107,7 @@ fn what(event: EventType, change: &VettingChange, customer: &str, qualification:
              means that Microsoft has denied it: the portal shows \"None\" after a denial."
         ),
         EventType::Submitted => format!("Microsoft has begun to review {customer} for {qualification}."),
-        EventType::Overdue => match change.overdue {
+        EventType::Overdue => match &change.overdue {
             Some(overdue) => format!(
                 "Microsoft has been reviewing {customer} for {qualification} for {} and has not decided.",
                 business_days(overdue.business_days)
@@ -154,12 +154,15 @@ fn facts(event: EventType, data: &EventData, change: &VettingChange, occurred_at
         }
     }
     if submitted.is_none()
-        && let Some(overdue) = change.overdue
+        && let Some(overdue) = &change.overdue
     {
         facts.push(fact("In review", format!("since {}, as far as vetwatch saw", moment(overdue.since))));
     }
     facts.extend(submitted);
-    if let Some(overdue) = change.overdue.filter(|overdue| overdue.reminder > 1) {
+    if let Some(expected) = change.overdue.as_ref().and_then(|overdue| overdue.expected.as_ref()) {
+        facts.push(fact("Expected", expected.text.clone()));
+    }
+    if let Some(overdue) = change.overdue.as_ref().filter(|overdue| overdue.reminder > 1) {
         facts.push(fact("Reminder", format!("number {} of this review", overdue.reminder)));
     }
     if change.first_seen {
