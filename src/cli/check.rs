@@ -215,6 +215,7 @@ impl Summary {
             config.endpoints.iter().map(|endpoint| Named { name: endpoint.name.clone(), is: about(endpoint) });
         let events = EventType::ALL
             .iter()
+            .filter(|event| event.is_routed() || config.summary.is_some())
             .map(|event| EventDestinations { event: event.as_str(), to: destinations(config, *event) });
         let routes = config.routes.routes.iter();
         let holds = routes.filter_map(|route| Some(Named { name: route.name.clone(), is: route.delay_summary()? }));
