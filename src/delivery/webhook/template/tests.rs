@@ -227,7 +227,7 @@ fn mattermost_gets_an_attachment_for_each_event() {
     for events in cases() {
         let sent = made(&recipe("mattermost"), &events);
         let attachments = list(&sent, "/attachments");
-        let items = crate::delivery::message::Message::of(&events, ZONE).items.len();
+        let items = Message::of(&events, ZONE).items.len();
         assert_eq!(attachments.len(), items + 1);
         for attachment in &attachments[..items] {
             assert!(length(&attachment["fallback"]) > 0 && length(&attachment["title"]) > 0, "{attachment}");
