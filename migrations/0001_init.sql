@@ -454,7 +454,11 @@ create table daemon (
     backup_error text,
     -- This database was restored from a backup: when, and until when the backup knows what happened.
     restored_at integer,
-    restored_until integer
+    restored_until integer,
+    -- The summary of `[summary]`: until when the last one told; from when its next time counts; the schedule at that time.
+    summary_until integer,
+    summary_from integer,
+    summary_schedule text
 ) strict;
 
 -- One row: the configuration of the daemon.

@@ -56,6 +56,14 @@ impl Times {
         Some(Timestamp::from_millis(next.timestamp_millis()))
     }
 
+    /// The last of these times up to `now`.
+    #[must_use]
+    pub fn latest(&self, now: Timestamp) -> Option<Timestamp> {
+        let cron = croner::Cron::from_str(&self.schedule).ok()?;
+        let last = cron.find_previous_occurrence(&now.to_utc().with_timezone(&self.zone), true).ok()?;
+        Some(Timestamp::from_millis(last.timestamp_millis()))
+    }
+
     /// When a backup is too old: the second time after `last` has come.
     #[must_use]
     pub fn too_old_at(&self, last: Timestamp) -> Option<Timestamp> {

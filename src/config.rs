@@ -19,6 +19,7 @@ mod schedule;
 mod secret;
 mod syntax;
 mod section;
+mod summary;
 mod template;
 mod values;
 mod web;
@@ -46,6 +47,7 @@ pub use places::Places;
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
 pub(crate) use secret::UNIT_PREFIX;
+pub use summary::SummarySettings;
 pub(crate) use values::{closest, current_name, duration};
 pub use web::{TrustedProxy, WebSettings};
 
@@ -88,6 +90,8 @@ pub struct Config {
     pub keep_attempts: Duration,
     /// Where the daemon's backups go.
     pub backup: Option<backup::Settings>,
+    /// When a summary is sent, and where.
+    pub summary: Option<SummarySettings>,
     /// Allowed but probably not meant; `check` shows them.
     pub warnings: Vec<Problem>,
     /// Where each key stands in the file.
@@ -259,7 +263,9 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let web = web::web(&mut root);
     let keep_attempts = schedule::retention(root.section("retention"));
     let backup = schedule::backup(&mut root, schedule.timezone, database.as_deref(), partners.loopback);
+    let summary = summary::summary(&mut root, schedule.timezone, &endpoints, partners.loopback);
     Some(Config {
+        summary,
         database: database?,
         partners: partners.settings,
         schedule,

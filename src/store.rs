@@ -35,6 +35,7 @@ pub mod redrive;
 pub mod reports;
 pub mod customers;
 mod submission;
+pub mod summary;
 mod claimed_polls;
 mod test_delivery;
 mod unreadable;

@@ -215,6 +215,7 @@ impl Summary {
             config.endpoints.iter().map(|endpoint| Named { name: endpoint.name.clone(), is: about(endpoint) });
         let events = EventType::ALL
             .iter()
+            .filter(|event| event.is_routed() || config.summary.is_some())
             .map(|event| EventDestinations { event: event.as_str(), to: destinations(config, *event) });
         let routes = config.routes.routes.iter();
         let holds = routes.filter_map(|route| Some(Named { name: route.name.clone(), is: route.delay_summary()? }));
@@ -302,6 +303,10 @@ fn destinations(config: &Config, event: EventType) -> Vec<Destination> {
     let routes = &config.routes;
     if event.is_for_operators() {
         routes.operators.iter().for_each(|endpoint| add(endpoint, None));
+    }
+    if event == EventType::Summary {
+        config.summary.iter().flat_map(|summary| &summary.endpoints).for_each(|endpoint| add(endpoint, None));
+        return to;
     }
     let takers: Vec<&Route> = routes.routes.iter().filter(|route| route.filter.events.contains(&event)).collect();
     for route in &takers {

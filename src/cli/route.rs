@@ -111,6 +111,9 @@ pub(super) async fn test(context: &Context, args: Args) -> Result<Exit, Failure>
     });
     let targets = if muted {
         Vec::new()
+    } else if event.kind == EventType::Summary {
+        let endpoints = config.summary.iter().flat_map(|summary| &summary.endpoints);
+        endpoints.map(|name| config.routes.direct_target(name, "summary".to_owned(), String::new())).collect()
     } else {
         config.routes.targets_for(&matter, Contact::parse(&contact).recipient().as_deref(), now)
     };

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::section::{join, quote_key};
 
 /// Sections whose values may be shown: they hold times and numbers only.
-const HARMLESS: [&str; 6] = ["schedule", "overdue", "retry", "retention", "backup", "web"];
+const HARMLESS: [&str; 7] = ["schedule", "overdue", "retry", "retention", "summary", "backup", "web"];
 
 type Digest = [u8; 32];
 

@@ -110,10 +110,12 @@ fn event_types(section: &mut Section<'_>, key: &'static str) -> Vec<EventType> {
         let family = name.strip_suffix('*').filter(|family| family.ends_with('.'));
         let meant: Vec<EventType> = match family {
             Some(family) => EventType::ALL.iter().copied().filter(|event| event.as_str().starts_with(family)).collect(),
-            None => EventType::parse(name).into_iter().collect(),
+            None => EventType::parse(name).into_iter().filter(|event| event.is_routed()).collect(),
         };
         if meant.is_empty() {
-            let suggestion = if name == "*" {
+            let suggestion = if name == EventType::Summary.as_str() {
+                " for routes: [summary] says where it goes".to_owned()
+            } else if name == "*" {
                 "; vetting.* and monitor.* are all of a kind".to_owned()
             } else {
                 did_you_mean(name, EventType::ALL.iter().map(|event| event.as_str()))
@@ -220,7 +222,7 @@ fn quiet(section: &mut Section<'_>, calendar: &Calendar) -> Option<QuietHours> {
 }
 
 /// Reads a list of endpoints: present, not empty, and all of them exist.
-fn endpoint_list(section: &mut Section<'_>, key: &'static str, endpoints: &Endpoints) -> Vec<String> {
+pub(super) fn endpoint_list(section: &mut Section<'_>, key: &'static str, endpoints: &Endpoints) -> Vec<String> {
     let listed = section.non_empty_strings(key);
     let is_unknown = |name: &String| !endpoints.is_one_unnamed && !endpoints.names.contains(name);
     for (index, name) in listed.iter().enumerate().filter(|(_, name)| is_unknown(name)) {
@@ -272,7 +274,8 @@ fn warn_single_operator(section: &Section<'_>, operators: &[String], endpoints: 
 pub(super) fn warn_unrouted(report: &Report, routes: &Routes, endpoints: &[EndpointSettings]) {
     let taken: HashSet<EventType> =
         routes.routes.iter().flat_map(|route| route.filter.events.iter().copied()).collect();
-    let meant = EventType::ALL.iter().filter(|event| !event.is_for_operators() && !event.is_opt_in());
+    let meant =
+        EventType::ALL.iter().filter(|event| event.is_routed() && !event.is_for_operators() && !event.is_opt_in());
     let untaken: Vec<&str> = meant.filter(|event| !taken.contains(event)).map(|event| event.as_str()).collect();
     if !untaken.is_empty() {
         report.warning("route".to_owned(), format!("no route takes {}: the operators get them", untaken.join(", ")));

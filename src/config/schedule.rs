@@ -98,7 +98,7 @@ fn confirm_absence(section: &mut Section<'_>, loopback: bool) -> [Duration; 2] {
 }
 
 /// Parses six fields, like the scheduler. What it would silently drop is rejected: a date that never comes.
-fn cron(text: &str, loopback: bool) -> Result<String, String> {
+pub(super) fn cron(text: &str, loopback: bool) -> Result<String, String> {
     let fields = text.split_whitespace().count();
     if fields != 6 {
         let meant = if fields == 5 { format!(", as in \"0 {}\"", text.trim()) } else { String::new() };

@@ -96,6 +96,7 @@ impl Loops {
         let watchdog = manager::watchdog(in_force(), store(), stop.clone());
         let status = manager::report_status(store(), in_force(), stop.clone());
         let backups = upkeep::make_backups(in_force(), store(), clock.clone(), stop.clone());
+        let summaries = upkeep::send_summaries(in_force(), store(), clock.clone(), stop.clone());
         let check = integrity::check_after_start(store(), in_force().borrow().progress.clone(), stop.clone());
         let page = web::run(in_force(), store(), loops.kept.metrics.clone(), clock.clone(), stop.clone());
         let housekeeping = upkeep::maintain(store(), clock.clone(), in_force(), stop.clone());
@@ -105,6 +106,7 @@ impl Loops {
         loops.spawn("the watchdog".to_owned(), &stop, watchdog);
         loops.spawn("the status".to_owned(), &stop, status);
         loops.spawn("the backups".to_owned(), &stop, backups);
+        loops.spawn("the summaries".to_owned(), &stop, summaries);
         loops.spawn("the check of the database".to_owned(), &stop, check);
         loops.spawn("the page".to_owned(), &stop, page);
         loops.spawn("housekeeping".to_owned(), &stop, housekeeping);

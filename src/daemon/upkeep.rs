@@ -12,6 +12,7 @@ use crate::backup::Nightly;
 use crate::heartbeat::Heartbeat;
 use crate::in_force::InForce;
 use crate::store::{self, Store};
+use crate::summary::Summaries;
 use crate::time::Clock;
 use crate::token_keepalive::SignIns;
 
@@ -75,6 +76,57 @@ pub(super) async fn make_backups(
             until.run_until_cancelled(is_another).await;
         });
     }
+}
+
+/// Sends summaries, if the configuration asks for them, until `stop` is cancelled.
+pub(super) async fn send_summaries(
+    mut in_force: watch::Receiver<Arc<InForce>>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let now = in_force.borrow_and_update().clone();
+        let until = stop.child_token();
+        let sending = async {
+            match now.config.summary.clone() {
+                Some(settings) => {
+                    let summaries = Summaries {
+                        settings,
+                        outline: now.config.outline(),
+                        routes: now.config.routes.clone(),
+                        store: store.clone(),
+                        clock: clock.clone(),
+                        pokes: now.pokes.clone(),
+                    };
+                    summaries.run(until.clone()).await;
+                }
+                None => {
+                    if let Err(error) = forget_summaries(&store).await {
+                        debug!(error = &error as &dyn std::error::Error, "the last summary cannot be forgotten");
+                    }
+                    until.cancelled().await;
+                }
+            }
+        };
+        let is_another = async {
+            let _ = in_force.wait_for(|new| !Arc::ptr_eq(&new.config, &now.config)).await;
+            until.cancel();
+        };
+        tokio::join!(sending, async {
+            until.run_until_cancelled(is_another).await;
+        });
+    }
+}
+
+/// Without `[summary]` nothing is owed.
+async fn forget_summaries(store: &Store) -> Result<(), store::Error> {
+    if store.summaries_told().await?.is_some() {
+        let mut tx = store.begin().await?;
+        tx.forget_summaries().await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// Renews the users' sign-ins that nothing else uses.

@@ -1,5 +1,5 @@
 //! What monitors ask: `/metrics`, `/healthz` and `/readyz`. They read the database at most once a second, over a connection
-//! of their own, whoever asks.
+//! of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const READ_FOR: Duration = Duration::from_secs(1);
 /// A scrape waits no longer for the database.
 const WITHIN: Duration = Duration::from_secs(3);
 /// Reasons why a verdict might be missed or not told just now.
-const BLIND: [Reason; 7] = [
+const NOT_READY: [Reason; 7] = [
     Reason::DatabaseHeld,
     Reason::CannotWrite,
     Reason::DatabaseDamaged,
@@ -89,8 +89,8 @@ pub(super) async fn healthz(State(site): State<Arc<Site>>, Extension(admitted): 
 pub(super) async fn readyz(State(site): State<Arc<Site>>, Extension(admitted): Extension<Admitted>) -> Response {
     let reasons = match standing(&site).await {
         Some(standing) => {
-            let blind = standing.health.reasons.iter().filter(|need| BLIND.contains(&need.reason));
-            blind.map(|need| need.text.clone()).collect()
+            let unready = standing.health.reasons.iter().filter(|need| NOT_READY.contains(&need.reason));
+            unready.map(|need| need.text.clone()).collect()
         }
         None => vec![UNREADABLE.to_owned()],
     };

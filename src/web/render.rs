@@ -67,8 +67,7 @@ pub(crate) fn render(name: &str, objects: &[serde_json::Value]) -> Result<String
 
 /// One line of another's text, without what hides or turns it.
 fn short(text: &str, max: Option<usize>) -> String {
-    // XML allows neither of the two, in no spelling.
-    text::line(text, max.unwrap_or(TEXT_MAX)).replace(['\u{fffe}', '\u{ffff}'], "")
+    text::line(text, max.unwrap_or(TEXT_MAX))
 }
 
 /// The same, of several lines.

@@ -46,6 +46,7 @@ mod sequence;
 mod service;
 mod signals;
 mod static_page;
+mod summary;
 mod tunnel;
 mod templates;
 mod upgrade;

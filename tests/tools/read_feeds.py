@@ -30,7 +30,7 @@ for url in sys.argv[1:3]:
     assert get(url, tag)[0] == 304 and get(url, '"other", W/' + tag)[0] == 304 and get(url, '"other"')[0] == 200, url
     bodies.append(body)
 
-feed = feedparser.parse(bodies[0])
+feed = feedparser.parse(bodies[0], response_headers={"content-location": sys.argv[1]})
 assert not feed.bozo, feed.bozo_exception
 assert feed.feed.id and feed.feed.updated_parsed and feed.feed.title, feed.feed
 entries = [

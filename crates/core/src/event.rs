@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::forecast::Expected;
+use crate::summary::Summary;
 use crate::time::Timestamp;
 
 macro_rules! event_types {
@@ -76,6 +77,8 @@ event_types! {
     BackupFailed = "monitor.backup_failed",
     /// a backup was made again.
     BackupRecovered = "monitor.backup_recovered",
+    /// every week ([configurable](configuration.md#summary)): what was decided, what is in review, what needs a person. Not sent when there is nothing of it.
+    Summary = "summary",
 }
 
 impl EventType {
@@ -88,6 +91,12 @@ impl EventType {
     #[must_use]
     pub fn is_for_operators(self) -> bool {
         self.as_str().starts_with("monitor.")
+    }
+
+    /// True if routes may name the event. A summary has endpoints of its own.
+    #[must_use]
+    pub fn is_routed(self) -> bool {
+        self != Self::Summary
     }
 
     /// True if the event is sent only where a route names it.
@@ -103,6 +112,7 @@ pub fn table() -> String {
     let row = |kind: &EventType| {
         let to = match kind {
             kind if kind.is_for_operators() => "operators",
+            EventType::Summary => "`[summary]`",
             kind if kind.is_opt_in() => "routes that name it; always recorded",
             _ => "routes",
         };
@@ -160,6 +170,7 @@ pub struct EventData {
 pub enum EventPayload {
     Vetting(Box<VettingChange>),
     Monitor(OperationalNotice),
+    Summary(Box<Summary>),
 }
 
 /// A change of one qualification of one customer.

@@ -105,10 +105,10 @@ pub fn expected(durations: &Durations, calendar: &Calendar, since: Timestamp, no
         let few = durations.finished();
         return if by > now {
             let day = weekday(by, now, calendar.zone);
-            let text = format!("usually 3 to 5 business days, so by {day}; of your own only {few} are decided");
+            let text = format!("usually 3 to 5 business days, so by {day}; decided of your own: {few}");
             Expected { by: Some(by), text, of: 0 }
         } else {
-            let text = format!("longer than the usual 3 to 5 business days; of your own only {few} are decided");
+            let text = format!("longer than the usual 3 to 5 business days; decided of your own: {few}");
             Expected { by: None, text, of: 0 }
         };
     }

@@ -78,6 +78,14 @@ pub fn delivery(endpoint: &str, recipient: Option<&str>, events: &[String], ordi
     hashed(&encoded(fields.chain(events.into_iter().map(Some)).chain(ordinal.as_deref().map(Some))))
 }
 
+/// The id of the summary of a time.
+#[must_use]
+pub fn summary(partners: &[String], at: Timestamp) -> Uuid {
+    let at = at.as_secs().to_string();
+    let fields = [Some("vetwatch-summary-1"), Some(&at)].into_iter();
+    hashed(&encoded(fields.chain(partners.iter().map(|name| Some(name.as_str())))))
+}
+
 /// Identifies a review or its entry: the create date in whole seconds, or the attempt if there never was a date.
 fn date(known: Option<Timestamp>, attempt: u32) -> String {
     known.map_or_else(|| format!("attempt:{attempt}"), |at| at.as_secs().to_string())

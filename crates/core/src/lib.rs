@@ -19,5 +19,6 @@ pub mod redact;
 pub mod retry;
 pub mod routing;
 pub mod schedule;
+pub mod summary;
 pub mod text;
 pub mod time;

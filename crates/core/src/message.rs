@@ -5,6 +5,7 @@ pub mod advice;
 pub mod digest;
 pub mod markup;
 pub mod sample;
+mod summary;
 mod vetting;
 pub mod time_format;
 
@@ -72,6 +73,9 @@ pub struct Item {
     pub customer_id: String,
     /// Facts for a person that follows it up.
     pub small: Vec<Fact>,
+    /// How many it stands for: `and 40 more` is one item.
+    #[serde(skip)]
+    pub count: u64,
 }
 
 /// What an event is called, and how several of them are counted. Serialized, it is the text.
@@ -90,7 +94,7 @@ impl Label {
     }
 
     /// `3 denied`.
-    fn counted(&self, count: usize) -> String {
+    fn counted(&self, count: u64) -> String {
         let [one, several] = self.counted;
         format!("{count} {}{}", if self.test { "test: " } else { "" }, if count == 1 { one } else { several })
     }
@@ -146,9 +150,18 @@ impl Message {
         let mut sorted: Vec<&Event> = events.iter().collect();
         sorted.sort_by_key(|event| (event.data.test, severity(event.kind)));
         let test = !events.is_empty() && events.iter().all(|event| event.data.test);
-        let items: Vec<_> =
-            sorted.into_iter().map(|event| item(event, zone).marked(event.data.test && !test)).collect();
+        let items: Vec<_> = sorted
+            .iter()
+            .flat_map(|event| items(event, zone).into_iter().map(|item| item.marked(event.data.test && !test)))
+            .collect();
+        let note = sorted.iter().find_map(|event| match &event.data.subject {
+            EventPayload::Summary(summary) => Some(summary::span(summary, zone)),
+            _ => None,
+        });
         let (kind, subject) = match (events, items.as_slice()) {
+            ([event], items) if event.kind == EventType::Summary => {
+                (event.kind.as_str(), format!("Summary: {}", digest::counts(items)))
+            }
             ([event], [item]) => {
                 let about_us = matches!(event.data.subject, EventPayload::Monitor(_));
                 (event.kind.as_str(), format!("{}{}", if about_us { "vetwatch: " } else { "" }, item.headline))
@@ -156,13 +169,36 @@ impl Message {
             _ => (DIGEST, digest_subject(&items)),
         };
         let subject = if test { format!("[TEST] {subject}") } else { subject };
-        Self { kind, test, note: None, subject, items }
+        Self { kind, test, note, subject, items }
     }
 
     /// Puts a note above everything else: one line, sanitized here.
     #[must_use]
     pub fn with_note(self, note: &str) -> Self {
-        Self { note: Some(text::line(note, 500)).filter(|note| !note.is_empty()), ..self }
+        let note = [Some(note), self.note.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        Self { note: Some(text::line(&note, 500)).filter(|note| !note.is_empty()), ..self }
+    }
+
+    /// True for a summary, which is always in rows.
+    #[must_use]
+    pub fn is_summary(&self) -> bool {
+        self.kind == EventType::Summary.as_str()
+    }
+
+    /// The item of a message that shows one in full.
+    #[must_use]
+    pub fn single(&self) -> Option<&Item> {
+        match self.items.as_slice() {
+            [item] if !self.is_summary() => Some(item),
+            _ => None,
+        }
+    }
+
+    /// The most severe of its items. A summary is not urgent, whatever it holds.
+    #[must_use]
+    pub fn tone(&self) -> Severity {
+        let tones = self.items.iter().map(|item| item.tone);
+        tones.min().filter(|_| !self.is_summary()).unwrap_or(Severity::Plain)
     }
 
     /// The message as plain text, with the headline first (after a note, or a test's). Over three events are in rows.
@@ -236,10 +272,11 @@ impl Item {
     }
 }
 
-fn item(event: &Event, zone: Tz) -> Item {
+fn items(event: &Event, zone: Tz) -> Vec<Item> {
     match &event.data.subject {
-        EventPayload::Vetting(change) => vetting::item(event.kind, &event.data, change, event.occurred_at, zone),
-        EventPayload::Monitor(notice) => monitor(event.kind, &event.data, notice, event.occurred_at, zone),
+        EventPayload::Vetting(change) => vec![vetting::item(event.kind, &event.data, change, event.occurred_at, zone)],
+        EventPayload::Monitor(notice) => vec![monitor(event.kind, &event.data, notice, event.occurred_at, zone)],
+        EventPayload::Summary(summary) => summary::items(summary, zone),
     }
 }
 
@@ -279,6 +316,7 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         link: None,
         customer_id: String::new(),
         small: partner.into_iter().chain([fact("Event", data.event_id.to_string())]).collect(),
+        count: 1,
     }
 }
 
@@ -324,6 +362,7 @@ fn severity(kind: EventType) -> u8 {
         | EventType::BackupRecovered => 7,
         EventType::Submitted => 8,
         EventType::Changed | EventType::InitialSync => 9,
+        EventType::Summary => 10,
     }
 }
 

@@ -85,7 +85,7 @@ impl<'a> From<&'a Event> for RoutingInput<'a> {
     fn from(event: &'a Event) -> Self {
         let vetting = match &event.data.subject {
             EventPayload::Vetting(change) => Some(&**change),
-            EventPayload::Monitor(_) => None,
+            EventPayload::Monitor(_) | EventPayload::Summary(_) => None,
         };
         Self { event: event.kind, partner: event.data.partner.as_deref().unwrap_or_default(), vetting }
     }

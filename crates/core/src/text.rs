@@ -10,9 +10,9 @@ use std::time::Duration;
 /// non-joiner are not among them: Persian and Indic names need them.
 fn is_harmful(c: char) -> bool {
     let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}');
-    // Soft hyphen, fillers, zero-width space, word joiner, byte order mark, annotations, tags.
+    // Soft hyphen, fillers, zero-width space, word joiner, byte order mark, annotations, what is no character, tags.
     let hides = matches!(c, '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}')
-        || matches!(c, '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+        || matches!(c, '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..='\u{e007f}');
     c.is_control() || is_line_break(c) || turns || hides
 }
 

@@ -16,6 +16,7 @@ const ALL_KINDS: &str = "
     [overdue]
     [retry]
     [retention]
+    [summary]
     [backup]
     [web]
     trusted_proxy = {}
@@ -115,8 +116,19 @@ fn read(text: &str) -> Report {
 #[test]
 fn the_schema_has_the_keys_that_are_read_and_no_others() {
     let report = read(ALL_KINDS);
-    let sections =
-        ["database", "schedule", "overdue", "retry", "retention", "backup", "web", "operators", "route", "partner"];
+    let sections = [
+        "database",
+        "schedule",
+        "overdue",
+        "retry",
+        "retention",
+        "summary",
+        "backup",
+        "web",
+        "operators",
+        "route",
+        "partner",
+    ];
     let inner =
         ["smtp", "endpoint", "partner.credential", "partner.user_credential", "smtp.*.oauth", "web.trusted_proxy"];
     let sections = sections.iter().chain(&inner);

@@ -82,8 +82,7 @@ pub fn body(message: &Message) -> String {
 }
 
 fn push(message: &Message, text: &str) -> Value {
-    let tone = message.items.iter().map(|item| item.tone).min().unwrap_or(Severity::Plain);
-    let (priority, sign) = match tone {
+    let (priority, sign) = match message.tone() {
         Severity::Bad => (4, "red_circle"),
         Severity::Warning => (4, "warning"),
         Severity::Good => (3, "green_circle"),
@@ -98,7 +97,7 @@ fn push(message: &Message, text: &str) -> Value {
         "tags": tags,
         "markdown": false,
     });
-    if let [Item { link: Some(url), .. }] = message.items.as_slice()
+    if let Some(Item { link: Some(url), .. }) = message.single()
         && url.len() <= 500
     {
         push["click"] = url.as_str().into();
@@ -121,9 +120,9 @@ fn text(message: &Message) -> String {
         lines.push("TEST. Nothing has happened.".to_owned());
     }
     lines.extend(message.note.clone());
-    match message.items.as_slice() {
-        [item] => single(item, &mut lines),
-        _ => lines.extend(message.items.iter().map(|item| {
+    match message.single() {
+        Some(item) => single(item, &mut lines),
+        None => lines.extend(message.items.iter().map(|item| {
             // So that a full digest fits in.
             text::line(&format!("{}: {}", item.label, item_line(item)), MAX_MESSAGE_BYTES / MAX_EVENTS as usize - 8)
         })),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ChatService, item_line};
 use crate::delivery::Outcome;
-use crate::delivery::message::digest::sections;
+use crate::delivery::message::digest::{count, sections};
 use crate::delivery::message::{Fact, Item, Message, Severity, numbered};
 use crate::text;
 
@@ -35,10 +35,7 @@ const MAX_FACTS: usize = 5;
 /// The request's body, within the limits, whatever the message says.
 #[must_use]
 pub fn body(message: &Message) -> String {
-    let mut blocks = match message.items.as_slice() {
-        [item] => single(item),
-        _ => digest(message),
-    };
+    let mut blocks = message.single().map_or_else(|| digest(message), single);
     if let Some(note) = &message.note {
         blocks.insert(0, section(&plain(note, MAX_TEXT)));
     }
@@ -100,7 +97,7 @@ fn digest(message: &Message) -> Vec<Value> {
     let mut blocks = vec![header(&message.subject)];
     for (label, items) in sections {
         let tone = items.first().map_or(Severity::Plain, |item| item.tone);
-        blocks.push(section(&ours(&format!("{} *{label}* ({})", sign(tone), items.len()))));
+        blocks.push(section(&ours(&format!("{} *{label}* ({})", sign(tone), count(&items)))));
         blocks.extend(items.chunks(each).map(|items| {
             let cut: Vec<_> =
                 items.iter().map(|item| text::line(&item_line(item), (MAX_TEXT / each).clamp(8, 600) - 1)).collect();

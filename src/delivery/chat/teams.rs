@@ -48,8 +48,8 @@ fn envelope(content: &Value) -> String {
 
 fn card(message: &Message, longest: usize) -> Value {
     let mut actions = Vec::new();
-    let mut body = match message.items.as_slice() {
-        [item] => {
+    let mut body = match message.single() {
+        Some(item) => {
             actions.extend(
                 item.link
                     .as_ref()
@@ -57,7 +57,7 @@ fn card(message: &Message, longest: usize) -> Value {
             );
             single(item, longest)
         }
-        _ => digest(message, longest),
+        None => digest(message, longest),
     };
     if let Some(note) = &message.note {
         body.insert(0, text(&text::line(note, longest), json!({"isSubtle": true})));
@@ -117,9 +117,8 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
 /// One line per event.
 fn digest(message: &Message, longest: usize) -> Vec<Value> {
     let items = &message.items;
-    let tone = items.first().map_or(Severity::Plain, |item| item.tone);
     let head = text(&text::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
-    let mut body = vec![container(style(tone), &[head], true)];
+    let mut body = vec![container(style(message.tone()), &[head], true)];
     body.extend(items.iter().map(|item| {
         let label = json!({"type": "TextRun", "text": text::line(&item.label.to_string(), 60), "weight": "Bolder",
             "color": color(item.tone)});

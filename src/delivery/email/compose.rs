@@ -177,7 +177,7 @@ fn thread(events: &[Event], domain: &str) -> Option<String> {
         EventPayload::Vetting(change) => {
             Some((event.data.partner.clone().unwrap_or_default(), qualification::key(&change.customer.id)))
         }
-        EventPayload::Monitor(_) => None,
+        EventPayload::Monitor(_) | EventPayload::Summary(_) => None,
     };
     let (partner, id) = customer(events.first()?)?;
     if events.iter().any(|event| customer(event).as_ref() != Some(&(partner.clone(), id.clone()))) {

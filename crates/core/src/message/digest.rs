@@ -35,8 +35,8 @@ pub struct Section {
     pub tone: Severity,
     pub label: String,
     /// How many events it has; `rows` may hold fewer.
-    pub count: usize,
-    /// By name.
+    pub count: u64,
+    /// By name; of a summary in its order.
     pub rows: Vec<Row>,
 }
 
@@ -68,9 +68,15 @@ pub struct Advice {
 
 /// `1 revoked, 3 denied`, in the order of the items.
 pub(super) fn counts(items: &[Item]) -> String {
-    let counted = |of: &[&Item]| of.first().map(|item| item.label.counted(of.len()));
+    let counted = |of: &[&Item]| of.first().map(|item| item.label.counted(count(of)));
     let counts = sections(items).into_iter().filter_map(|(_, of)| counted(&of));
     counts.collect::<Vec<_>>().join(", ")
+}
+
+/// How many the items stand for.
+#[must_use]
+pub fn count(items: &[&Item]) -> u64 {
+    items.iter().map(|item| item.count).sum()
 }
 
 /// The items by label, in order of the first occurrence.
@@ -90,16 +96,19 @@ impl Digest {
     /// `None` if the message is shown in full.
     #[must_use]
     pub fn of(message: &Message) -> Option<Self> {
-        if message.items.len() <= MAX_IN_FULL {
+        if message.items.len() <= MAX_IN_FULL && !message.is_summary() {
             return None;
         }
         let mut all = Self { counts: counts(&message.items), more: None, sections: Vec::new(), advice: Vec::new() };
         for (label, mut items) in sections(&message.items) {
-            items.sort_by_cached_key(|item| item.title.to_lowercase());
+            if !message.is_summary() {
+                items.sort_by_cached_key(|item| item.title.to_lowercase());
+            }
+            let count = count(&items);
             let tone = items.first().map_or(Severity::Plain, |item| item.tone);
             all.advice.extend(advice(label, &items));
-            let rows: Vec<_> = items.into_iter().map(row).collect();
-            all.sections.push(Section { tone, label: label.to_string(), count: rows.len(), rows });
+            let rows: Vec<_> = items.into_iter().map(|item| row(item, message.is_summary())).collect();
+            all.sections.push(Section { tone, label: label.to_string(), count, rows });
         }
         Some(all)
     }
@@ -108,9 +117,9 @@ impl Digest {
     pub fn shorten(&mut self, max_rows: usize, attached: &str) {
         let (mut free, mut left_out) = (max_rows, 0);
         for section in &mut self.sections {
+            left_out += section.rows.len().saturating_sub(free);
             section.rows.truncate(free);
             free -= section.rows.len();
-            left_out += section.count - section.rows.len();
         }
         self.more =
             (left_out > 0).then(|| format!("{left_out} more are in the attached list, {attached}, which has all."));
@@ -139,7 +148,8 @@ impl Digest {
                 let domain = if row.domain.is_empty() { String::new() } else { format!(" ({})", row.domain) };
                 let facts = [&row.about, &row.summary_text, &row.when, &row.small];
                 let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).map(String::as_str).collect();
-                push_lines(text, [&format!("- {}{domain}", row.title), &format!("  {}", facts.join("; "))]);
+                push_lines(text, [&format!("- {}{domain}", row.title)]);
+                push_lines(text, (!facts.is_empty()).then(|| format!("  {}", facts.join("; "))));
                 if let Some(link) = &row.link {
                     push_lines(text, [&format!("  {link}")]);
                 }
@@ -158,7 +168,7 @@ impl Digest {
     }
 }
 
-fn row(item: &Item) -> Row {
+fn row(item: &Item, of_summary: bool) -> Row {
     let correlation_id = item.steps.iter().find_map(|step| step.correlation_id.as_ref());
     // Alerts about vetwatch itself have no qualification, and their summary is a sentence or two.
     let (about, when, max_bytes) = match item.link {
@@ -166,7 +176,8 @@ fn row(item: &Item) -> Row {
         None => (item.when.as_str(), String::new(), MAX_SENTENCES),
     };
     Row {
-        title: text::line(&item.title, MAX_NAME),
+        // What needs a person is a sentence.
+        title: text::line(&item.title, if of_summary { MAX_SENTENCES } else { MAX_NAME }),
         domain: text::line(&item.domain, MAX_DOMAIN),
         about: about.to_owned(),
         summary_text: text::line(&item.summary_text, max_bytes),

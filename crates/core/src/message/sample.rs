@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::event::{CustomerRef, Event, EventData, EventPayload, EventType, OperationalNotice, Overdue, VettingChange};
 use crate::forecast::Expected;
+use crate::summary::{Decided, Named, Summary, Waiting};
 use crate::time::Timestamp;
 
 /// A sample event of `kind` at `now`, marked as a test, about a customer that does not exist.
@@ -102,6 +103,7 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
             "It was told 2 hours ago that they fail.",
             &json!({"reason": "backup_failed"}),
         ),
+        EventType::Summary => summary(partner, now),
         EventType::CredentialExpiring => monitor(
             "The client secret of emea ends in 14 days",
             "Make a new one in Microsoft Entra and put it into the credential file; after that day vetwatch cannot read Partner Center.",
@@ -109,7 +111,10 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
         ),
     };
     // What is about an endpoint is about no partner.
-    let of_partner = !matches!(kind, EventType::EndpointFailing | EventType::EndpointRecovered | EventType::DeadLetter);
+    let of_partner = !matches!(
+        kind,
+        EventType::EndpointFailing | EventType::EndpointRecovered | EventType::DeadLetter | EventType::Summary
+    );
     let partner = of_partner.then(|| partner.to_owned());
     let data = EventData { event_id, partner, subject, observed_at: now, test: true };
     Event { kind, occurred_at: now, data }
@@ -158,4 +163,45 @@ fn monitor(summary: &str, detail: &str, figures: &serde_json::Value) -> EventPay
         detail: detail.to_owned(),
         figures: figures.as_object().cloned().unwrap_or_default(),
     })
+}
+
+fn summary(partner: &str, now: Timestamp) -> EventPayload {
+    const DAY: Duration = Duration::from_hours(24);
+    let named =
+        |id: u32, name: &str| Named { id: format!("b1d5a3c0-7e6f-4f0e-9c1b-2a8d54e7f9{id:02}"), name: name.to_owned() };
+    let decided = |id, name: &str, reason: Option<&str>, days: u32| Decided {
+        partner: partner.to_owned(),
+        customer: named(id, name),
+        qualification: "Education".to_owned(),
+        outcome: if reason.is_some() { "Denied" } else { "Approved" }.to_owned(),
+        vetting_reason: reason.map(str::to_owned),
+        attempt: 1,
+        observed_at: now.before(days * DAY),
+    };
+    let waiting = |id, name: &str, days: u32| Waiting {
+        partner: partner.to_owned(),
+        customer: named(id, name),
+        qualification: "Education".to_owned(),
+        attempt: 1,
+        since: now.before(days * DAY),
+        expected: Some(Expected {
+            by: None,
+            text: "9 of 10 that waited this long were decided by Thursday (from 41 reviews)".to_owned(),
+            of: 41,
+        }),
+    };
+    EventPayload::Summary(Box::new(Summary {
+        since: now.before(7 * DAY),
+        until: now,
+        approved: 2,
+        denied: 1,
+        decided: vec![
+            decided(13, "Contoso School", Some("Not an Education Customer"), 1),
+            decided(14, "Fabrikam College", None, 2),
+            decided(15, "Northwind Academy", None, 4),
+        ],
+        in_review: 2,
+        waiting: vec![waiting(16, "Adventure Works School", 9), waiting(17, "Tailspin Institute", 2)],
+        attention: vec!["1 message to sales-mail was given up: see `vetwatch deliveries list --state dead`".to_owned()],
+    }))
 }

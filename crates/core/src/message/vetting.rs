@@ -41,6 +41,7 @@ pub(super) fn item(
         steps: advice::steps(event, change),
         link: Some(link(&change.customer.id)),
         customer_id: text::line(&change.customer.id, 80),
+        count: 1,
         small: small(data, change),
         title,
     }
@@ -72,12 +73,12 @@ fn classify(event: EventType, change: &VettingChange, occurred_at: Timestamp) ->
     }
 }
 
-const APPROVED: Label = Label::new("Approved", ["approved"; 2]);
-const DENIED: Label = Label::new("Denied", ["denied"; 2]);
+pub(super) const APPROVED: Label = Label::new("Approved", ["approved"; 2]);
+pub(super) const DENIED: Label = Label::new("Denied", ["denied"; 2]);
 const REVOKED: Label = Label::new("Revoked", ["revoked"; 2]);
 const REQUEST_GONE: Label = Label::new("Request gone", ["request gone", "requests gone"]);
 const PROBABLY_DENIED: Label = Label::new("Probably denied", ["probably denied"; 2]);
-const IN_REVIEW: Label = Label::new("In review", ["in review"; 2]);
+pub(super) const IN_REVIEW: Label = Label::new("In review", ["in review"; 2]);
 const STILL_IN_REVIEW: Label = Label::new("Still in review", ["still in review"; 2]);
 const UNKNOWN_STATUS: Label = Label::new("Unknown status", ["unknown status", "unknown statuses"]);
 const CHANGED: Label = Label::new("Changed", ["changed"; 2]);
@@ -229,7 +230,7 @@ fn small(data: &EventData, change: &VettingChange) -> Vec<Fact> {
 }
 
 /// The customer's name; its domain or id if the name has no visible text.
-fn name(customer: &CustomerRef) -> String {
+pub(super) fn name(customer: &CustomerRef) -> String {
     [&customer.name, &customer.domain, &customer.id]
         .into_iter()
         .map(|text| text::line(text, 120))
@@ -252,7 +253,7 @@ fn word(status: Option<&str>) -> String {
 }
 
 /// The customer's account page, as the portal's address bar shows it: Microsoft documents no URL for it.
-fn link(customer_id: &str) -> String {
+pub(super) fn link(customer_id: &str) -> String {
     use std::fmt::Write as _;
     let mut link = "https://partner.microsoft.com/dashboard/v2/customers/".to_owned();
     for byte in customer_id.bytes() {
