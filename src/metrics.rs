@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use prometheus::core::Collector as _;
+use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 
@@ -75,7 +75,9 @@ impl Metrics {
         ] {
             for &value in values {
                 old.difference(new).for_each(|name| drop(counter.remove_label_values(&[name.as_str(), value])));
-                new.iter().for_each(|name| drop(counter.with_label_values(&[name.as_str(), value])));
+                for name in new {
+                    counter.with_label_values(&[name.as_str(), value]);
+                }
             }
         }
         for (histogram, old, new) in [
@@ -84,7 +86,9 @@ impl Metrics {
             (&self.verdict_seconds, &in_force.endpoints, &new.endpoints),
         ] {
             old.difference(new).for_each(|name| drop(histogram.remove_label_values(&[name])));
-            new.iter().for_each(|name| drop(histogram.with_label_values(&[name])));
+            for name in new {
+                histogram.with_label_values(&[name]);
+            }
         }
         *in_force = new;
     }
@@ -124,8 +128,8 @@ impl Metrics {
     /// The values now.
     #[must_use]
     pub fn gather(&self) -> Vec<MetricFamily> {
-        let counters = [&self.polls, &self.transitions, &self.deliveries].map(|it| it.collect());
-        let histograms = [&self.poll_seconds, &self.attempt_seconds, &self.verdict_seconds].map(|it| it.collect());
+        let counters = [&self.polls, &self.transitions, &self.deliveries].map(Collector::collect);
+        let histograms = [&self.poll_seconds, &self.attempt_seconds, &self.verdict_seconds].map(Collector::collect);
         counters.into_iter().chain(histograms).flatten().collect()
     }
 

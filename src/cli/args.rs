@@ -133,7 +133,7 @@ pub enum Command {
     ///
     /// Verdicts as Atom, expected decisions as a calendar. If the page needs a token the addresses hold a secret in its
     /// place, because few programs that subscribe can send one. Nothing else shows them.
-    #[command(after_help = "Example:\n  vetwatch feeds")]
+    #[command(after_help = "Examples:\n  vetwatch feeds")]
     Feeds,
     /// Why an event was sent, or was not
     ///

@@ -89,25 +89,21 @@ pub(super) async fn send_summaries(
         let now = in_force.borrow_and_update().clone();
         let until = stop.child_token();
         let sending = async {
-            match now.config.summary.clone() {
-                Some(settings) => {
-                    let summaries = Summaries {
-                        settings,
-                        outline: now.config.outline(),
-                        routes: now.config.routes.clone(),
-                        store: store.clone(),
-                        clock: clock.clone(),
-                        pokes: now.pokes.clone(),
-                    };
-                    summaries.run(until.clone()).await;
-                }
-                None => {
-                    if let Err(error) = forget_summaries(&store).await {
-                        debug!(error = &error as &dyn std::error::Error, "the last summary cannot be forgotten");
-                    }
-                    until.cancelled().await;
-                }
+            if let Some(settings) = now.config.summary.clone() {
+                let summaries = Summaries {
+                    settings,
+                    outline: now.config.outline(),
+                    routes: now.config.routes.clone(),
+                    store: store.clone(),
+                    clock: clock.clone(),
+                    pokes: now.pokes.clone(),
+                };
+                return summaries.run(until.clone()).await;
             }
+            if let Err(error) = forget_summaries(&store).await {
+                debug!(error = &error as &dyn std::error::Error, "the last summary cannot be forgotten");
+            }
+            until.cancelled().await;
         };
         let is_another = async {
             let _ = in_force.wait_for(|new| !Arc::ptr_eq(&new.config, &now.config)).await;

@@ -82,7 +82,7 @@ pub(super) async fn healthz(State(site): State<Arc<Site>>, Extension(admitted): 
     let waits_for_database = site.probes.store.waiting_since().is_some();
     let hung = worker_loop::hung(&progress, waits_for_database);
     let reasons = hung.map(|hung| format!("{} has not come round for {} s", hung.name, hung.age().as_secs()));
-    answer(admitted, reasons.into_iter().collect())
+    answer(admitted, &reasons.into_iter().collect::<Vec<_>>())
 }
 
 /// Whether it sees and tells: answers arrive, and what is due is done.
@@ -94,10 +94,10 @@ pub(super) async fn readyz(State(site): State<Arc<Site>>, Extension(admitted): E
         }
         None => vec![UNREADABLE.to_owned()],
     };
-    answer(admitted, reasons)
+    answer(admitted, &reasons)
 }
 
-fn answer(admitted: Admitted, reasons: Vec<String>) -> Response {
+fn answer(admitted: Admitted, reasons: &[String]) -> Response {
     let (code, status) =
         if reasons.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "failing") };
     let body = match admitted {

@@ -18,7 +18,7 @@ fn read(address: impl Fn(&str) -> String) -> Value {
 }
 
 async fn served(page: &str, token: Option<&str>) {
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     eventually("the page", SOON, async || {
         let mut request = client.get(page);
         if let Some(token) = token {
@@ -95,7 +95,7 @@ async fn a_feed_has_a_secret_address_where_the_page_needs_a_token() {
         addresses[key].as_str().unwrap().to_owned()
     };
     assert_eq!(read(address)["events"].as_array().unwrap().len(), 1);
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     for refused in [format!("{page}feed.atom"), address("feed.atom").replace("feed.atom", "expected.ics")] {
         assert_eq!(client.get(&refused).send().await.unwrap().status(), 401, "{refused}");
     }

@@ -24,7 +24,7 @@ async fn with_page(more: &str) -> (DaemonHarness, String) {
 
 /// The status and the body, once the page is served.
 async fn get(url: &str) -> (u16, String) {
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let response =
         eventually(url, SOON, async || client.get(url).send().await.map_err(|error| error.to_string())).await;
     (response.status().as_u16(), response.text().await.unwrap())
@@ -42,7 +42,7 @@ impl Drop for Prometheus {
 
 /// The value of an instant query, once there is one.
 async fn query(prometheus: &str, expression: &str) -> f64 {
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     eventually(expression, SOON, async || {
         let url = format!("http://{prometheus}/api/v1/query");
         let response =
@@ -129,7 +129,7 @@ async fn probes_say_why_to_who_may_know_and_one_word_to_strangers() {
     for probe in ["healthz", "readyz"] {
         let url = format!("http://{page}/{probe}");
         assert_eq!(get(&url).await, (200, "{\"status\":\"ok\"}".to_owned()), "{probe}");
-        let client = reqwest::Client::new();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let known = client.get(&url).bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap();
         assert_eq!(known, "{\"reasons\":[],\"status\":\"ok\"}", "{probe}");
         let head = client.head(&url).send().await.unwrap();
@@ -159,8 +159,8 @@ async fn a_held_or_unreadable_database_is_a_figure_and_no_error() {
     let holder = hold("begin immediate").await;
     eventually("held", SOON, async || {
         let text = get(&url).await.1;
-        let (up, held) = ("vetwatch_database_up 1\n", "vetwatch_attention{reason=\"database_held\"} 1\n");
-        if text.contains(up) && text.contains(held) { Ok(()) } else { Err(text) }
+        let (up, is_held) = ("vetwatch_database_up 1\n", "vetwatch_attention{reason=\"database_held\"} 1\n");
+        if text.contains(up) && text.contains(is_held) { Ok(()) } else { Err(text) }
     })
     .await;
     let (status, text) = get(&format!("http://{page}/readyz")).await;
@@ -203,7 +203,8 @@ fn the_shipped_alerts_fire_when_they_should_and_the_operator_gets_the_same() {
     promtool(folder.path(), &["test", "rules", "alerts_test.yml"]);
     let manifest = std::fs::read_to_string(deployed("alerts-prometheusrule.yml")).unwrap();
     let groups = &alerts[alerts.find("groups:").unwrap()..];
-    let indented: String = groups.lines().map(|line| format!("  {line}\n")).collect();
+    let indented: Vec<_> = groups.lines().map(|line| format!("  {line}\n")).collect();
+    let indented = indented.concat();
     assert_eq!(manifest.split_once("spec:\n").unwrap().1, indented);
     for page in alerts.lines().filter_map(|line| line.trim().strip_prefix("docs: ")) {
         assert!(deployed("../docs").join(page).exists(), "no page {page}");

@@ -14,23 +14,25 @@ import feedparser
 import icalendar
 
 
-def get(url: str, known: str | None = None) -> tuple[int, str, bytes]:
+def get(url: str, known: str | None = None) -> tuple[int, str, dict[str, str], bytes]:
     request = urllib.request.Request(url, headers={"If-None-Match": known} if known else {})
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.headers["ETag"], answer.read()
+            kind = {"content-type": answer.headers["Content-Type"], "content-location": url}
+            return answer.status, answer.headers["ETag"], kind, answer.read()
     except urllib.error.HTTPError as refused:
-        return refused.code, refused.headers["ETag"], b""
+        return refused.code, refused.headers["ETag"], {}, b""
 
 
-bodies = []
+kinds, bodies = [], []
 for url in sys.argv[1:3]:
-    status, tag, body = get(url)
+    status, tag, kind, body = get(url)
     assert status == 200, (url, status)
     assert get(url, tag)[0] == 304 and get(url, '"other", W/' + tag)[0] == 304 and get(url, '"other"')[0] == 200, url
+    kinds.append(kind)
     bodies.append(body)
 
-feed = feedparser.parse(bodies[0], response_headers={"content-location": sys.argv[1]})
+feed = feedparser.parse(bodies[0], response_headers=kinds[0])
 assert not feed.bozo, feed.bozo_exception
 assert feed.feed.id and feed.feed.updated_parsed and feed.feed.title, feed.feed
 entries = [
@@ -38,6 +40,7 @@ entries = [
     for e in feed.entries
 ]
 
+assert kinds[1]["content-type"].startswith("text/calendar"), kinds
 calendar = icalendar.Calendar.from_ical(bodies[1])
 assert calendar["VERSION"] == "2.0" and not calendar.errors, calendar.errors
 assert max(map(len, bodies[1].split(b"\r\n"))) <= 75, "a line is too long"

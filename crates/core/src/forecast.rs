@@ -113,24 +113,21 @@ pub fn expected(durations: &Durations, calendar: &Calendar, since: Timestamp, no
         };
     }
     let of = durations.at_risk(waited);
-    match durations.bound(SHARE, waited) {
-        Some(took) => {
-            let by = calendar.after_working_time(since, took);
-            let day = weekday(by, now, calendar.zone);
-            let like = if waited < Duration::from_hours(1) { "like this" } else { "that waited this long" };
-            Expected { by: Some(by), text: format!("9 of 10 {like} were decided by {day} (from {of} reviews)"), of }
-        }
-        None => {
-            let finished = durations.finished();
-            let shorter = durations.finished.partition_point(|it| *it <= waited);
-            let text = if shorter == finished {
-                format!("longer than any of the {finished} that are decided took")
-            } else {
-                "no date: too few that waited this long are decided".to_owned()
-            };
-            Expected { by: None, text, of }
-        }
+    if let Some(took) = durations.bound(SHARE, waited) {
+        let by = calendar.after_working_time(since, took);
+        let day = weekday(by, now, calendar.zone);
+        let like = if waited < Duration::from_hours(1) { "like this" } else { "that waited this long" };
+        let text = format!("9 of 10 {like} were decided by {day} (from {of} reviews)");
+        return Expected { by: Some(by), text, of };
     }
+    let finished = durations.finished();
+    let shorter = durations.finished.partition_point(|it| *it <= waited);
+    let text = if shorter == finished {
+        format!("longer than any of the {finished} that are decided took")
+    } else {
+        "no date: too few that waited this long are decided".to_owned()
+    };
+    Expected { by: None, text, of }
 }
 
 /// `Thursday`, within a week; else `Thursday 3 December`.

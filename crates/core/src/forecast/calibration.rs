@@ -11,7 +11,7 @@ const REPLAYS: u64 = 1000;
 const HOUR: f64 = 3600.0;
 const DAY: f64 = 24.0 * HOUR;
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 struct Chance(u64);
 
 impl Chance {
@@ -144,10 +144,10 @@ fn nine_of_ten_are_nine_of_ten() {
     ];
     for (name, office, bar, least) in cases {
         let (share, said) = coverage(office);
-        println!("{name}: {share:.1} % of {said}");
+        eprintln!("{name}: {share:.1} % of {said}");
         assert!(bar.contains(&share) && said >= least, "{name}: {share:.1} % of {said}");
     }
     // Microsoft becomes half as fast within a year: the past promises too much.
     let (share, said) = coverage(Office { drift: 1.0, finished: 300, waited: true });
-    println!("n = 300, has waited, and twice as slow at the end: {share:.1} % of {said}");
+    eprintln!("n = 300, has waited, and twice as slow at the end: {share:.1} % of {said}");
 }
