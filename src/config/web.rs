@@ -19,7 +19,7 @@ const TOKEN_MIN_CHARS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct WebSettings {
     pub listen: SocketAddr,
-    /// What messages link to; ends with a slash.
+    /// Where people open the page; ends with a slash.
     pub public_url: Option<Url>,
     /// Names that a request may give as its host, in lower case, beside those of this machine.
     pub hosts: BTreeSet<String>,
@@ -91,7 +91,7 @@ pub(super) fn web(root: &mut Section<'_>) -> Option<WebSettings> {
 fn public_url(text: &str) -> Result<Url, String> {
     let mut url = values::url(text)?;
     if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
-        return Err("must begin with https://, because messages link to it".into());
+        return Err("must begin with https://, because people open it from other machines".into());
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err("must be a plain address, without login, `?` or `#`".into());

@@ -75,7 +75,7 @@ fn everything_that_is_wrong_is_told_at_once_and_in_words() {
     vetwatch.toml:109: retry.schedule, entry 2: soon is not a duration such as 15m, 24h or 7d
     vetwatch.toml:110: retry.give_up_after: must be text in quotes, not a number
     vetwatch.toml:113: web.listen: localhost is not an address with a port, such as 127.0.0.1:9464
-    vetwatch.toml:114: web.public_url: must begin with https://, because messages link to it
+    vetwatch.toml:114: web.public_url: must begin with https://, because people open it from other machines
     vetwatch.toml:115: web.hosts, entry 1: https://vetting.contoso.example is not a host's name, such as vetting.contoso.example
     vetwatch.toml:116: web.trusted_proxy.header: "X Forwarded User" is not the name of a header
     vetwatch.toml:116: web.trusted_proxy.from, entry 1: 10.0.0.5/33 is not an address or network such as 10.0.0.5/32
