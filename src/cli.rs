@@ -29,6 +29,7 @@ mod page;
 mod poll;
 mod privileges;
 mod reload;
+mod report;
 mod route;
 mod run;
 mod sandbox;
@@ -133,6 +134,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::ValidationCodes(args) => validation::codes(context, args).await,
         Command::Route(route::Command::Test(args)) => route::test(context, args).await,
         Command::History(args) => history::history(context, args).await,
+        Command::Report(args) => report::report(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::TestSend(args) => test_send::test_send(context, args).await,
         Command::Deliveries(command) => deliveries::deliveries(context, command).await,

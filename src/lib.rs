@@ -67,6 +67,7 @@ pub mod activity_log;
 pub mod attention;
 pub mod forecast;
 pub mod overview;
+pub mod report;
 pub mod alerts;
 pub mod delivery;
 // Assembly.

@@ -96,7 +96,7 @@ impl Summaries {
         let (approved, denied) = store.count_verdicts(since, until).await?;
         let verdicts = store.verdicts(Some((until.as_millis(), i64::MIN)), MAX_ROWS).await?;
         let decided = verdicts.into_iter().filter(|verdict| verdict.key.0 >= since.as_millis());
-        let reviews = store.reviews(None, MAX_ROWS).await?;
+        let reviews = store.reviews(None, None, MAX_ROWS).await?;
         let forecasts = Forecasts::read(&store, &self.outline.calendar, self.clock.now()).await?;
         let health = overview::health(&self.outline, &store, Some(true), self.clock.now(), None).await?;
         let summary = Summary {

@@ -43,7 +43,7 @@ use access::{Access, Asked, Refused};
 use readers::{Readers, Unread};
 use server::Ends;
 
-pub(crate) use pages::{OneCustomer, ROWS};
+pub(crate) use pages::{OneCustomer, REPORTED, ROWS};
 pub use server::CONNECTIONS_MAX;
 
 /// How old what the frame of each page says may be.
@@ -212,6 +212,7 @@ fn router(site: Arc<Site>) -> Router {
     Router::new()
         .route("/", get(pages::index))
         .route("/decided", get(pages::decided))
+        .route("/report", get(pages::report))
         .route("/customers", get(pages::customers))
         .route("/customer/{partner}/{id}", get(pages::customer))
         .route("/deliveries", get(pages::deliveries))

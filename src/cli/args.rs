@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    backup, check, customers, deliveries, demo, explain, history, init, login, page, poll, route, run, sandbox, status,
-    submit, support_bundle, test_send, validation,
+    backup, check, customers, deliveries, demo, explain, history, init, login, page, poll, report, route, run, sandbox,
+    status, submit, support_bundle, test_send, validation,
 };
 
 /// The configuration's usual path.
@@ -120,6 +120,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vetwatch history --since 30d\n  vetwatch history \"Contoso School\"\n  \
                             vetwatch history --since 2026-11-01 --format csv > november.csv")]
     History(history::Args),
+    /// What was decided: how much, how fast, and why not
+    ///
+    /// Verdicts by qualification and month, approval rate, time to decision, success by attempt, Microsoft's reasons and how
+    /// often trying again cured them, the longest in review. Months and days are those of `[schedule] timezone`.
+    #[command(after_help = "Examples:\n  vetwatch report\n  vetwatch report --since 90d --partner emea\n  \
+                            vetwatch report --format html > report.html\n  \
+                            vetwatch report --format csv --table reasons > reasons.csv")]
+    Report(report::Args),
     /// Write the page as static files, or one customer's alone
     ///
     /// In review, decided lately and health, as `[web]` serves them, for any web space or to open from the disk. With

@@ -11,7 +11,7 @@ use crate::cli::{Cli, completions};
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Try it and set it up", &["demo", "sandbox", "init", "check", "login"]),
     ("Run it", &["run", "reload", "poll", "backup", "restore"]),
-    ("See what happened", &["status", "history", "explain", "page", "feeds"]),
+    ("See what happened", &["status", "history", "explain", "report", "page", "feeds"]),
     ("Customers and reviews", &["customers", "submit", "validation-codes"]),
     ("Messages", &["route", "test-send", "deliveries"]),
     ("Help", &["support-bundle", "completions", "man", "help"]),

@@ -9,10 +9,11 @@ use crate::cli::lookup::{self, Scope};
 use crate::cli::{Context, Exit, Failure};
 use crate::forecast::Forecasts;
 use crate::overview::{self, InReview};
+use crate::report::{self, Asked};
 use crate::store::{CustomerId, Store};
 use crate::text;
 use crate::web::render::{STYLE, encoded, render};
-use crate::web::{OneCustomer, ROWS};
+use crate::web::{OneCustomer, REPORTED, ROWS};
 
 /// In a folder that this command wrote, and may replace.
 const MARK: &str = ".vetwatch-page";
@@ -68,7 +69,7 @@ fn frame(pages: &[&str], depth: usize, sentence: Option<(String, bool)>, forecas
     let (sentence, well) = sentence.unzip();
     json!({
         "pages": pages, "root": "../".repeat(depth), "is_file": true, "feeds": false, "refreshes": false, "query": "",
-        "refresh": null, "sentence": sentence, "well": well, "now": forecasts.now, "zone": forecasts.calendar.zone.name(),
+        "refresh": null, "style": null, "sentence": sentence, "well": well, "now": forecasts.now, "zone": forecasts.calendar.zone.name(),
     })
 }
 
@@ -88,10 +89,11 @@ async fn alone(store: &Store, forecasts: &Forecasts, rows: &[CustomerId]) -> Res
 
 async fn everything(store: &Store, forecasts: &Forecasts, health: &overview::Health) -> Result<Files, Failure> {
     let limit = u32::try_from(ROWS).unwrap_or(u32::MAX);
-    let (reviews, verdicts) = (store.reviews(None, limit).await?, store.verdicts(None, limit).await?);
+    let (reviews, verdicts) = (store.reviews(None, None, limit).await?, store.verdicts(None, limit).await?);
     let pending = store.pending_verdicts(None).await?;
-    let in_frame =
-        |depth| frame(&["decided", "health"], depth, Some((health.sentence(), health.reasons.is_empty())), forecasts);
+    let in_frame = |depth| {
+        frame(&["decided", "report", "health"], depth, Some((health.sentence(), health.reasons.is_empty())), forecasts)
+    };
     let mut customers: Vec<(String, String)> = Vec::new();
     customers.extend(reviews.iter().map(|it| (it.row.partner.clone(), it.row.customer_id.clone())));
     customers.extend(verdicts.iter().map(|it| (it.row.partner.clone(), it.row.customer_id.clone())));
@@ -107,6 +109,11 @@ async fn everything(store: &Store, forecasts: &Forecasts, health: &overview::Hea
     files.push(("index.html".into(), rendered("index.html", "index", "In review", [values, in_frame(0)])?));
     let values = json!({ "rows": verdicts, "next": null });
     files.push(("decided.html".into(), rendered("decided.html", "decided", "Decided", [values, in_frame(0)])?));
+    let (calendar, now) = (&forecasts.calendar, forecasts.now);
+    let since = report::usual_since(calendar, now);
+    let report = report::read(store, calendar, now, Asked { since, partner: None, most: REPORTED }).await?;
+    let values = json!({ "cut": report.since > since, "report": report, "links": true });
+    files.push(("report.html".into(), rendered("report.html", "report", "Report", [values, in_frame(0)])?));
     let values = json!({ "health": health, "version": env!("CARGO_PKG_VERSION") });
     files.push(("health.html".into(), rendered("health.html", "health", "Health", [values, in_frame(0)])?));
     for (partner, id) in customers {

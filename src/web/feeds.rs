@@ -50,7 +50,7 @@ pub(super) async fn calendar(State(site): State<Arc<Site>>, headers: HeaderMap, 
     let (calendar, now) = (site.calendar(), site.now());
     let read = site.readers.read(async |store| {
         let forecasts = Forecasts::read(store, &calendar, now).await?;
-        let reviews = store.reviews(None, REVIEWS).await?.into_iter();
+        let reviews = store.reviews(None, None, REVIEWS).await?.into_iter();
         Ok(reviews.map(|it| InReview { expected: forecasts.of_row(&it.row), row: it.row }).collect::<Vec<_>>())
     });
     let text = calendar_of(&read.await?, &base(&site, &uri), calendar.zone, now);

@@ -17,6 +17,7 @@ use super::{Site, cursor};
 use crate::event::EventType;
 use crate::forecast::Forecasts;
 use crate::overview::InReview;
+use crate::report;
 use crate::store::reports::{
     CustomerKey, DeliveryFilter, DeliveryRow, DeliveryTrace, HistoryRow, Step, TransitionEvidence,
 };
@@ -27,10 +28,12 @@ use crate::time::Timestamp;
 pub(crate) const ROWS: usize = 100;
 /// Steps of a customer's history.
 const STEPS: usize = 25;
+/// Verdicts that a report counts, at most.
+pub(crate) const REPORTED: usize = 20_000;
 /// The longest search.
 const SEARCH_MAX_CHARS: usize = 100;
 /// Every page that the frame links to.
-const ALL: [&str; 4] = ["decided", "customers", "deliveries", "health"];
+const ALL: [&str; 5] = ["decided", "report", "customers", "deliveries", "health"];
 
 type Page = Result<Response, Unread>;
 
@@ -84,7 +87,7 @@ fn one_more(most: usize) -> u32 {
 async fn show(site: &Site, name: &str, page: &str, title: &str, depth: usize, asked: &Asked, values: Value) -> Page {
     let health = site.health().await?;
     let frame = json!({
-        "title": text::line(title, 120), "page": page, "pages": ALL, "root": "../".repeat(depth), "is_file": false,
+        "title": text::line(title, 120), "style": null, "page": page, "pages": ALL, "root": "../".repeat(depth), "is_file": false,
         "feeds": site.is_open(), "refreshes": true, "query": asked.query(),
         "refresh": asked.refresh.as_deref().filter(|refresh| *refresh == "60"),
         "sentence": health.sentence(), "well": health.reasons.is_empty(),
@@ -111,7 +114,7 @@ pub(super) async fn index(State(site): State<Arc<Site>>, Query(asked): Query<Ask
         .readers
         .read(async |store| {
             let forecasts = Forecasts::read(store, &calendar, now).await?;
-            let (rows, next) = cut(store.reviews(after, one_more(ROWS)).await?, ROWS, |row| row.key);
+            let (rows, next) = cut(store.reviews(after, None, one_more(ROWS)).await?, ROWS, |row| row.key);
             let rows: Vec<_> =
                 rows.into_iter().map(|it| InReview { expected: forecasts.of_row(&it.row), row: it.row }).collect();
             Ok(((rows, next), store.pending_verdicts(None).await?))
@@ -127,6 +130,15 @@ pub(super) async fn decided(State(site): State<Arc<Site>>, Query(asked): Query<A
     let (rows, next) = cut(rows, ROWS, |row| row.key);
     let values = json!({ "rows": rows, "next": asked.next(next.as_ref()) });
     show(&site, "decided.html", "decided", "Decided", 0, &asked, values).await
+}
+
+pub(super) async fn report(State(site): State<Arc<Site>>, Query(asked): Query<Asked>) -> Page {
+    let (calendar, now) = (site.calendar(), site.now());
+    let since = report::usual_since(&calendar, now);
+    let of = report::Asked { since, partner: None, most: REPORTED };
+    let report = site.readers.read(async |store| report::read(store, &calendar, now, of).await).await?;
+    let values = json!({ "cut": report.since > since, "report": report, "links": true });
+    show(&site, "report.html", "report", "Report", 0, &asked, values).await
 }
 
 pub(super) async fn customers(State(site): State<Arc<Site>>, Query(asked): Query<Asked>) -> Page {

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate};
 use chrono_tz::Tz;
 use minijinja::value::Serde;
 use minijinja::{Environment, State, UndefinedBehavior, Value};
@@ -30,6 +30,7 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
     templates.add_filter("short", short);
     templates.add_filter("block", block);
     templates.add_filter("time", time);
+    templates.add_filter("day", day);
     templates.add_filter("clock", clock);
     templates.add_filter("ago", ago);
     templates.add_filter("hours", hours);
@@ -39,7 +40,7 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
     Ok(templates)
 });
 
-pub(super) const SOURCES: [(&str, &str); 11] = [
+pub(super) const SOURCES: [(&str, &str); 12] = [
     ("frame.html", include_str!("templates/frame.html")),
     ("macros.html", include_str!("templates/macros.html")),
     ("index.html", include_str!("templates/index.html")),
@@ -48,6 +49,7 @@ pub(super) const SOURCES: [(&str, &str); 11] = [
     ("customer.html", include_str!("templates/customer.html")),
     ("deliveries.html", include_str!("templates/deliveries.html")),
     ("delivery.html", include_str!("templates/delivery.html")),
+    ("report.html", include_str!("templates/report.html")),
     ("health.html", include_str!("templates/health.html")),
     ("missing.html", include_str!("templates/missing.html")),
     ("feed.xml", include_str!("templates/feed.xml")),
@@ -92,6 +94,12 @@ fn time(state: &State<'_, '_>, text: &str) -> Value {
     let Some(at) = instant(text) else { return Value::from(text) };
     let (shown, exact) = (local(state, at, "%-d %b %Y, %H:%M"), at.to_utc().format("%Y-%m-%dT%H:%M:%SZ"));
     Value::from_safe_string(format!("<time datetime=\"{exact}\">{shown}</time>"))
+}
+
+/// `21 Nov 2026`, of a time in the page's zone, or of a day.
+fn day(state: &State<'_, '_>, text: &str) -> String {
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.format("%-d %b %Y").to_string());
+    day.unwrap_or_else(|_| instant(text).map_or_else(|| text.to_owned(), |at| local(state, at, "%-d %b %Y")))
 }
 
 /// `10:14:03 CET`.

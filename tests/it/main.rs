@@ -39,6 +39,7 @@ mod polling;
 mod privileges;
 mod process;
 mod reload;
+mod report;
 mod restore;
 mod customer_sync;
 mod routing;

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::Calendar;
 use crate::time::Timestamp;
 
+pub use replay::{CameTrue, Review, replay};
+
 /// With fewer finished reviews than this, one's own say too little.
 pub const FINISHED_MIN: usize = 20;
 /// The newest finished reviews that count: Microsoft's pace changes.
@@ -65,24 +67,36 @@ impl Durations {
         longer(&self.finished) + longer(&self.open)
     }
 
-    /// The time within which this share ends, of those that took longer than `waited`. `None` if too few have ended.
-    #[must_use]
-    pub fn quantile(&self, share: f64, waited: Duration) -> Option<Duration> {
+    /// The share that has ended after each duration at which one ended, of those that took longer than `waited`.
+    fn ended(&self, waited: Duration) -> impl Iterator<Item = (Duration, f64)> {
         let mut unfinished = 1.0;
         let mut from = self.finished.partition_point(|it| *it <= waited);
-        while let Some(took) = self.finished.get(from) {
-            let until = self.finished.partition_point(|it| it <= took);
-            let open = self.open.len() - self.open.partition_point(|it| it < took);
+        std::iter::from_fn(move || {
+            let took = *self.finished.get(from)?;
+            let until = self.finished.partition_point(|it| *it <= took);
+            let open = self.open.len() - self.open.partition_point(|it| *it < took);
             let at_risk = self.finished.len() - from + open;
             #[expect(clippy::cast_precision_loss, reason = "there are few")]
             let ended = (until - from) as f64 / at_risk as f64;
             unfinished *= 1.0 - ended;
-            if 1.0 - unfinished >= share - 1e-9 {
-                return Some(*took);
-            }
             from = until;
-        }
-        None
+            Some((took, 1.0 - unfinished))
+        })
+    }
+
+    /// The time within which this share ends, of those that took longer than `waited`. `None` if too few have ended.
+    #[must_use]
+    pub fn quantile(&self, share: f64, waited: Duration) -> Option<Duration> {
+        self.ended(waited).find(|(_, ended)| *ended >= share - 1e-9).map(|(took, _)| took)
+    }
+
+    /// The share that ends within this time. `None` if no review is known to have taken so long, or has.
+    #[must_use]
+    pub fn share_within(&self, time: Duration) -> Option<f64> {
+        let longest = self.finished.last().max(self.open.last())?;
+        let ended = self.ended(Duration::ZERO).take_while(|(took, _)| *took <= time).last();
+        let everything = self.open.last() <= self.finished.last();
+        (time <= *longest || everything).then(|| ended.map_or(0.0, |(_, share)| share))
     }
 
     /// As [`Self::quantile`], with a share that is raised so that a *next* one ends within it with this probability: of `n`
@@ -102,14 +116,11 @@ pub fn expected(durations: &Durations, calendar: &Calendar, since: Timestamp, no
     let waited = calendar.working_time(since, now);
     if durations.finished() < FINISHED_MIN {
         let by = calendar.business_days_after(since, USUAL_BUSINESS_DAYS);
-        let few = durations.finished();
         return if by > now {
             let day = weekday(by, now, calendar.zone);
-            let text = format!("usually 3 to 5 business days, so by {day}; decided of your own: {few}");
-            Expected { by: Some(by), text, of: 0 }
+            Expected { by: Some(by), text: format!("by {day}, if it takes the usual 3 to 5 business days"), of: 0 }
         } else {
-            let text = format!("longer than the usual 3 to 5 business days; decided of your own: {few}");
-            Expected { by: None, text, of: 0 }
+            Expected { by: None, text: "longer than the usual 3 to 5 business days".to_owned(), of: 0 }
         };
     }
     let of = durations.at_risk(waited);
@@ -142,6 +153,7 @@ fn weekday(at: Timestamp, now: Timestamp, zone: Tz) -> String {
     }
 }
 
+mod replay;
 #[cfg(test)]
 mod calibration;
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod qualification;
 pub mod quiet_hours;
 pub mod reason;
 pub mod redact;
+pub mod report;
 pub mod retry;
 pub mod routing;
 pub mod schedule;

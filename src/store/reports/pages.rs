@@ -52,70 +52,44 @@ pub struct HistoryRow {
 }
 
 impl Store {
-    /// What is in review, oldest first, behind `after`.
-    pub async fn reviews(&self, after: Option<(i64, i64)>, limit: u32) -> Result<Vec<ReviewRow>, Error> {
+    /// What is in review, oldest first, behind `after`, of one partner or of all.
+    pub async fn reviews(
+        &self,
+        after: Option<(i64, i64)>,
+        partner: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ReviewRow>, Error> {
         let (since, id) = after.unwrap_or((i64::MIN, i64::MIN));
-        let rows = sqlx::query!(
-            r#"select o.id as "id!: i64", coalesce(o.vetting_created_at, o.status_since) as "since!: i64",
-                      p.name as "partner!", c.customer_id as "customer_id!", c.name as "customer_name!",
-                      c.domain as "customer_domain!", o.qualification as "qualification!",
-                      o.vetting_status as "vetting_status: String", o.vetting_reason as "vetting_reason: String",
-                      strftime('%Y-%m-%dT%H:%M:%fZ', o.vetting_created_at / 1000.0, 'unixepoch') as "vetting_created_at: String",
-                      strftime('%Y-%m-%dT%H:%M:%fZ', o.status_since / 1000.0, 'unixepoch') as "status_since!: String",
-                      o.attempt as "attempt!: i64",
-                      strftime('%Y-%m-%dT%H:%M:%fZ', c.last_seen_at / 1000.0, 'unixepoch') as "last_seen_at: String",
-                      case when c.paused_at is null
-                           then strftime('%Y-%m-%dT%H:%M:%fZ', c.next_poll_at / 1000.0, 'unixepoch') end as "next_poll_at: String",
-                      strftime('%Y-%m-%dT%H:%M:%fZ', o.missing_since / 1000.0, 'unixepoch') as "missing_since: String"
+        let keys = sqlx::query!(
+            r#"select o.id as "id!: i64", coalesce(o.vetting_created_at, o.status_since) as "since!: i64"
                from qualification_state o
                join customer c on c.id = o.customer
-               join partner p on p.id = c.partner
                where o.present = 1 and c.removed_at is null and replace(lower(trim(o.vetting_status)), '_', '') = 'inreview'
                  and (coalesce(o.vetting_created_at, o.status_since), o.id) > (?1, ?2)
-               order by coalesce(o.vetting_created_at, o.status_since), o.id limit ?3"#,
+                 and (?3 is null or c.partner = (select id from partner where name = ?3))
+               order by coalesce(o.vetting_created_at, o.status_since), o.id limit ?4"#,
             since,
             id,
+            partner,
             limit
         );
+        let keys = keys.fetch_all(&self.read).await.map_err(doing("list what is in review"))?;
+        let keys: Vec<_> = keys.into_iter().map(|row| (row.since, row.id)).collect();
+        let rows = current_rows!(
+            "o.id in (select value from json_each(?1)) order by coalesce(o.vetting_created_at, o.status_since), o.id",
+            ids(&keys)
+        );
         let rows = rows.fetch_all(&self.read).await.map_err(doing("list what is in review"))?;
-        let rows = rows.into_iter().map(|row| ReviewRow {
-            key: (row.since, row.id),
-            row: CurrentRow {
-                partner: row.partner,
-                customer_id: row.customer_id,
-                customer_name: row.customer_name,
-                customer_domain: row.customer_domain,
-                qualification: row.qualification,
-                vetting_status: row.vetting_status,
-                vetting_reason: row.vetting_reason,
-                vetting_created_at: row.vetting_created_at,
-                status_since: row.status_since,
-                attempt: row.attempt,
-                last_seen_at: row.last_seen_at,
-                next_poll_at: row.next_poll_at,
-                missing_since: row.missing_since,
-            },
-        });
-        Ok(rows.collect())
+        Ok(rows.into_iter().zip(keys).map(|(row, key)| ReviewRow { row, key }).collect())
     }
 
     /// Verdicts, newest first, behind `before`.
     pub async fn verdicts(&self, before: Option<(i64, i64)>, limit: u32) -> Result<Vec<VerdictRow>, Error> {
         let (observed_at, id) = before.unwrap_or((i64::MAX, i64::MAX));
-        let rows = sqlx::query!(
-            r#"select t.id as "id!: i64", t.observed_at as "at!: i64", e.id as "event_id!",
-                      p.name as "partner!", c.customer_id as "customer_id!", c.name as "customer_name!",
-                      t.qualification as "qualification!", t.attempt as "attempt!: i64",
-                      strftime('%Y-%m-%dT%H:%M:%fZ', t.submitted_at / 1000.0, 'unixepoch') as "submitted_at: String",
-                      strftime('%Y-%m-%dT%H:%M:%fZ', t.last_seen_before_at / 1000.0, 'unixepoch') as "decided_after: String",
-                      strftime('%Y-%m-%dT%H:%M:%fZ', t.observed_at / 1000.0, 'unixepoch') as "decided_before!: String",
-                      case lower(t.to_status) when 'approved' then 'Approved' else 'Denied' end as "outcome!: String",
-                      t.vetting_reason as "vetting_reason: String",
-                      round((t.observed_at - t.submitted_at) / 3600000.0, 2) as "hours_in_review: f64"
+        let keys = sqlx::query!(
+            r#"select t.id as "id!: i64", t.observed_at as "at!: i64", e.id as "event_id!"
                from transition t
                join event e on e.transition = t.id
-               join customer c on c.id = t.customer
-               join partner p on p.id = c.partner
                where t.observed_at <= ?1 and (t.observed_at, t.id) < (?1, ?2) and t.first_seen = 0
                  and (e.type in ('vetting.approved', 'vetting.denied')
                       or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview'))
@@ -124,25 +98,15 @@ impl Store {
             id,
             limit
         );
+        let keys = keys.fetch_all(&self.read).await.map_err(doing("list decisions"))?;
+        let (keys, events): (Vec<_>, Vec<_>) = keys.into_iter().map(|row| ((row.at, row.id), row.event_id)).unzip();
+        let rows = decision_rows!(
+            "t.id in (select value from json_each(?1)) order by t.observed_at desc, t.id desc",
+            ids(&keys)
+        );
         let rows = rows.fetch_all(&self.read).await.map_err(doing("list decisions"))?;
-        let rows = rows.into_iter().map(|row| VerdictRow {
-            key: (row.at, row.id),
-            event_id: row.event_id,
-            row: DecisionRow {
-                partner: row.partner,
-                customer_id: row.customer_id,
-                customer_name: row.customer_name,
-                qualification: row.qualification,
-                attempt: row.attempt,
-                submitted_at: row.submitted_at,
-                decided_after: row.decided_after,
-                decided_before: row.decided_before,
-                outcome: row.outcome,
-                vetting_reason: row.vetting_reason,
-                hours_in_review: row.hours_in_review,
-            },
-        });
-        Ok(rows.collect())
+        let rows = rows.into_iter().zip(events).zip(keys);
+        Ok(rows.map(|((row, event_id), key)| VerdictRow { row, event_id, key }).collect())
     }
 
     /// Watched customers by partner and name, behind `after`; with `words`, those whose name, domain, id or tags hold one of
@@ -231,4 +195,9 @@ impl Store {
         });
         Ok(rows.collect())
     }
+}
+
+/// The second of each, for `json_each`.
+fn ids(keys: &[(i64, i64)]) -> String {
+    serde_json::json!(keys.iter().map(|(_, id)| id).collect::<Vec<_>>()).to_string()
 }

@@ -17,7 +17,7 @@ const complaints = [];
 let failed = 0;
 
 const PAGES = [
-  "", "decided", "customers", "customers?q=school-7", "customers?q=nobody+of+this+name", "deliveries", "deliveries?state=delivered",
+  "", "decided", "report", "customers", "customers?q=school-7", "customers?q=nobody+of+this+name", "deliveries", "deliveries?state=delivered",
   "health", "no/such/page", `delivery/${site.event(25)}`, `delivery/${site.event(10)}`,
   ...[...HOSTILE.keys()].map((n) => `customer/emea/${site.id(n + 1)}`), `customer/emea/${site.id(CUSTOMERS)}`,
 ];
@@ -189,13 +189,46 @@ await check("on paper there is no navigation", async () => {
 
 await check("hostile names stay text", () => onEach({}, async (page, path) => {
   const found = await page.evaluate(() => ({
-    title: document.title, foreign: document.querySelectorAll("script, img, svg, iframe, [onerror], [onload], [style], style").length,
+    title: document.title, foreign: document.querySelectorAll("script, img, svg:not([role=img]), iframe, [onerror], [onload], [style], style").length,
     controls: /[\u0000-\u0008\u000b-\u001f\u202a-\u202e\u2066-\u2069]/.test(document.documentElement.innerHTML),
     long: document.documentElement.innerHTML.includes("W".repeat(5000)),
   }));
   assert.notEqual(found.title, "owned", path);
   assert.deepEqual([found.foreign, found.controls, found.long], [0, false, false], path);
 }));
+
+await check("the charts say in words what their bars show", async () => {
+  const page = await open();
+  await page.goto(`${site.url}report`);
+  const weeks = page.locator("table", { hasText: "Week of" });
+  const rows = await weeks.locator("tbody tr").evaluateAll((all) => all.map((row) => ({
+    cells: [...row.querySelectorAll("td:not(.bar)")].map((cell) => Number(cell.innerText)),
+    label: row.querySelector("svg").getAttribute("aria-label"),
+    widths: [...row.querySelectorAll("rect")].map((rect) => rect.getBoundingClientRect().width),
+    whole: row.querySelector("svg").getBoundingClientRect().width,
+  })));
+  const most = Math.max(...rows.map(({ cells }) => cells[0] + cells[1]));
+  assert.equal(rows.reduce((sum, { cells }) => sum + cells[0] + cells[1], 0), 130 - HOSTILE.length);
+  for (const { cells: [approved, denied], label, widths, whole } of rows) {
+    assert.equal(label, `${approved} approved, ${denied} denied`);
+    const drawn = widths.reduce((sum, width) => sum + width, 0);
+    assert.ok(Math.abs(drawn - (whole * (approved + denied)) / most) < 1, `${label}: ${drawn} of ${whole} px`);
+  }
+  await page.context().close();
+});
+
+await check("the report as a file asks for nothing else and looks like the page", async () => {
+  const page = await browser.newPage();
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await page.setContent(site.run("report", "--format", "html"));
+  assert.deepEqual(asked, []);
+  assert.equal(await page.locator("main table.chart rect").count() > 2, true);
+  assert.equal(await page.locator("main a").count(), 0);
+  assert.match(await page.locator("main").innerText(), /Longest in review/);
+  assert.notEqual(await page.title(), "owned");
+  await page.context().close();
+});
 
 await check("the Nu checker finds no error", async () => {
   const folder = mkdtempSync(join(tmpdir(), "vetwatch-html-"));
@@ -204,6 +237,9 @@ await check("the Nu checker finds no error", async () => {
     writeFileSync(file, await (await fetch(site.url + path)).text());
     return file;
   }));
+  const report = join(folder, "report.html");
+  writeFileSync(report, site.run("report", "--format", "html"));
+  files.push(report);
   writeFileSync(join(folder, "style.css"), await (await fetch(`${site.url}style.css`)).text());
   const jar = String(require("vnu-jar"));
   const { stderr, status } = spawnSync("java", ["-jar", jar, "--errors-only", ...files], { encoding: "utf8" });

@@ -123,5 +123,6 @@ listen = "127.0.0.1:${port}"
     });
     daemon.on("exit", (code) => fail(new Error(`the daemon ended with ${code}:\n${log}`)));
   });
-  return { url, id, event: (n) => `00000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`, stop };
+  const run = (...command) => execFileSync(binary, [...args, ...command], { env, encoding: "utf8" });
+  return { url, id, run, event: (n) => `00000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`, stop };
 }
