@@ -247,3 +247,35 @@ async fn without_a_daemon_there_is_nothing_to_reload() {
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("no daemon runs on") && printed.contains("systemctl start vetwatch"), "{printed}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_follows_a_reload_and_nothing_is_owed_for_the_time_without_one() {
+    let every_second = "[summary]\nschedule = \"* * * * * *\"\nendpoints = [\"crm\"]\n";
+    let town = DaemonHarness::new("in_review = \"1h\"", every_second).await;
+    town.in_review(1).await;
+    let daemon = town.running().await;
+    town.hook.wait_for(1, SOON).await.unwrap();
+    assert_eq!(town.hook.hooks()[0].json()["type"], "summary");
+
+    town.change(every_second, &every_second.replace("crm", "sales-mail"));
+    let (code, printed) = reload(&town).await;
+    assert_eq!((code, printed.contains("summary.endpoints")), (Some(0), true), "{printed}");
+    town.mail.wait_for(1, SOON).await.unwrap();
+
+    town.change(&every_second.replace("crm", "sales-mail"), "");
+    let (code, printed) = reload(&town).await;
+    assert_eq!((code, printed.contains("summary")), (Some(0), true), "{printed}");
+    town.until("select summary_until is null from daemon", &["1"]).await;
+    let summaries = town.rows("select count(*) from event where type = 'summary'").await;
+
+    let text = std::fs::read_to_string(&town.config).unwrap();
+    std::fs::write(&town.config, format!("{text}\n[summary]\nendpoints = [\"crm\"]\n")).unwrap();
+    let added = now();
+    let (code, printed) = reload(&town).await;
+    assert_eq!(code, Some(0), "{printed}");
+    // It tells from then on, and its first time is next Monday.
+    let since = format!("select summary_until >= {} from daemon", added.as_millis());
+    town.until(&since, &["1"]).await;
+    assert_eq!(town.rows("select count(*) from event where type = 'summary'").await, summaries);
+    daemon.stop().await;
+}

@@ -6,7 +6,7 @@ use serde_json::Value;
 use vetwatch::summary::Summaries;
 use vetwatch::time::Clock;
 
-use crate::world::{START, World, hours, minutes};
+use crate::world::{START, World, hours, minutes, subject};
 
 const SUMMARY: &str = "[summary]\nendpoints = [\"sales-mail\", \"crm\"]";
 
@@ -134,4 +134,28 @@ async fn the_event_its_messages_and_the_time_are_written_together_or_not_at_all(
     }
     world.summarize().await;
     assert_eq!((world.summaries().len(), world.summary_mails()), (1, 1));
+}
+
+#[tokio::test]
+async fn hostile_names_stay_text_in_every_form() {
+    let hostile = "<script>alert(1)</script>\u{202e}=?utf-8?B?eA==?=\u{7}\u{2028}*_~`<@U1> ]]>";
+    let mut world = world().await;
+    let id = world.in_review("Contoso School").await;
+    world.in_review("Fabrikam College").await;
+    world.summarize().await;
+    world.sandbox.deny(&id, hostile).unwrap();
+    world.poll_later().await;
+    world.execute(&format!("update customer set name = '{hostile}'")).await;
+    world.pass(hours(7 * 24));
+    world.summarize().await;
+    assert_eq!(world.summaries()[0]["waiting"][0]["customer"]["name"], hostile, "a program gets it as it is");
+    let mails = world.mail.mails();
+    let mail = mails.iter().find(|mail| subject(mail).starts_with("Summary: ")).unwrap().text();
+    let mail = mail_parser::MessageParser::default().parse(&mail).unwrap();
+    let (text, html) = (mail.body_text(0).unwrap(), mail.body_html(0).unwrap());
+    assert!(html.contains("&lt;script&gt;alert(1)") && !html.contains("<script>"), "{html}");
+    for part in [&text, &html] {
+        let acts = |c: &char| (c.is_control() && !"\r\n".contains(*c)) || "\u{202e}\u{2028}".contains(*c);
+        assert_eq!(part.chars().find(acts), None, "{part}");
+    }
 }

@@ -16,8 +16,8 @@ export const HOSTILE = [
 ];
 export const CUSTOMERS = 250;
 
-const id = (n) => `${n.toString(16).padStart(8, "0")}-0000-4000-8000-000000000000`;
-const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
+export const id = (n) => `${n.toString(16).padStart(8, "0")}-0000-4000-8000-000000000000`;
+export const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 const name = (n) => (n <= HOSTILE.length ? HOSTILE[n - 1] : `School ${String(n).padStart(4, "0")}`);
 
 // Every customer: in review, approved or denied; each with a message, some of which are waiting or given up.
@@ -69,7 +69,8 @@ const freePort = () => new Promise((done, fail) => {
   });
 });
 
-export async function start() {
+// `fill` gives the rows as SQL.
+export async function start(fill = rows) {
   const folder = mkdtempSync(join(tmpdir(), "vetwatch-page-"));
   const database = join(folder, "vetwatch.db");
   const config = join(folder, "vetwatch.toml");
@@ -109,7 +110,7 @@ listen = "127.0.0.1:${port}"
   // Makes the database.
   writeFileSync(join(folder, "none.csv"), "id\n");
   execFileSync(binary, [...args, "customers", "import", join(folder, "none.csv")], { env, stdio: ["ignore", "ignore", "pipe"] });
-  execFileSync("sqlite3", ["-bail", database], { input: `begin;\n${rows(Date.now())}\ncommit;\n` });
+  execFileSync("sqlite3", ["-bail", database], { input: `begin;\n${fill(Date.now())}\ncommit;\n` });
   const daemon = spawn(binary, [...args, "run"], { env, stdio: ["ignore", "ignore", "pipe"] });
   const stop = () => {
     daemon.kill("SIGTERM");
