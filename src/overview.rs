@@ -9,6 +9,7 @@ use vetwatch_core::forecast::Expected;
 use crate::attention::{self, Facts, Need, Reason, look};
 use crate::config::PublicConfig;
 use crate::forecast::Forecasts;
+use crate::instance_lock;
 use crate::poller::{Every, Watched};
 use crate::store::backup::{BackupState, Restored};
 use crate::store::reports::{
@@ -74,6 +75,28 @@ pub struct Partner {
     pub scheduled_per_minute: f64,
 }
 
+/// What the database does not say.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// `None` if this user may not know.
+    pub daemon_running: Option<bool>,
+    /// Another program holds the database.
+    pub database_held: bool,
+}
+
+impl Seen {
+    /// As a command sees it.
+    pub async fn by_command(store: &Store) -> Self {
+        Self { daemon_running: instance_lock::daemon_runs(store.path()), database_held: store.is_held().await }
+    }
+
+    /// As the daemon itself does, by its own store.
+    #[must_use]
+    pub fn by_daemon(store: &Store) -> Self {
+        Self { daemon_running: Some(true), database_held: store.is_held_by_another() }
+    }
+}
+
 /// Reads everything, of one partner or of all.
 ///
 /// # Errors
@@ -81,12 +104,12 @@ pub struct Partner {
 pub async fn overview(
     outline: &PublicConfig,
     store: &Store,
-    daemon_running: Option<bool>,
+    seen: Seen,
     now: Timestamp,
     partner: Option<&str>,
 ) -> Result<Overview, store::Error> {
     let shown = |name: &str| partner.is_none_or(|wanted| wanted == name);
-    let health = health(outline, store, daemon_running, now, partner).await?;
+    let health = health(outline, store, seen, now, partner).await?;
     let mut in_review = store.in_review().await?;
     in_review.retain(|row| shown(&row.partner));
     let forecasts = Forecasts::read(store, &outline.calendar, now).await?;
@@ -105,7 +128,7 @@ pub async fn overview(
 pub async fn health(
     outline: &PublicConfig,
     store: &Store,
-    daemon_running: Option<bool>,
+    seen: Seen,
     now: Timestamp,
     partner: Option<&str>,
 ) -> Result<Health, store::Error> {
@@ -130,8 +153,8 @@ pub async fn health(
     // What is about vetwatch as a whole, or about an endpoint, concerns every partner.
     lateness.late.retain(|late| late.reason == Reason::DeliveryLate || late.about.is_empty() || shown(&late.about));
     let facts = Facts {
-        daemon_running,
-        database_held: store.is_held().await,
+        daemon_running: seen.daemon_running,
+        database_held: seen.database_held,
         large_log: store.large_log(),
         configuration: store.configuration().await?,
         partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
@@ -152,7 +175,7 @@ pub async fn health(
     let attention = reasons.iter().map(|need| need.text.clone()).collect();
     Ok(Health {
         now,
-        daemon_running,
+        daemon_running: seen.daemon_running,
         attention,
         reasons,
         unreadable,

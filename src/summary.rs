@@ -14,11 +14,12 @@ use crate::config::{PublicConfig, SummarySettings};
 use crate::delivery::route::Routes;
 use crate::event::{Event, EventPayload, EventType};
 use crate::forecast::Forecasts;
+use crate::ids;
+use crate::overview::{self, Seen};
 use crate::store::summary::Told;
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
 use crate::worker_loop::{self, Progress};
-use crate::{ids, overview};
 
 /// The most rows of a list in the event; the counts are of all.
 const MAX_ROWS: u32 = 100;
@@ -98,7 +99,8 @@ impl Summaries {
         let decided = verdicts.into_iter().filter(|verdict| verdict.key.0 >= since.as_millis());
         let reviews = store.reviews(None, None, MAX_ROWS).await?;
         let forecasts = Forecasts::read(&store, &self.outline.calendar, self.clock.now()).await?;
-        let health = overview::health(&self.outline, &store, Some(true), self.clock.now(), None).await?;
+        let health =
+            overview::health(&self.outline, &store, Seen::by_daemon(&self.store), self.clock.now(), None).await?;
         let summary = Summary {
             since,
             until,

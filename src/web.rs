@@ -36,7 +36,7 @@ use crate::calendar::Calendar;
 use crate::config::{Config, WebSettings};
 use crate::in_force::InForce;
 use crate::metrics::Metrics;
-use crate::overview::{self, Health};
+use crate::overview::{self, Health, Seen};
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
 use access::{Access, Asked, Refused};
@@ -117,7 +117,8 @@ impl Site {
             return Ok(health.clone());
         }
         let (outline, now) = (self.in_force.borrow().config.outline(), self.now());
-        let read = self.readers.read(async |store| overview::health(&outline, store, Some(true), now, None).await);
+        let seen = Seen::by_daemon(self.probes.store());
+        let read = self.readers.read(async |store| overview::health(&outline, store, seen, now, None).await);
         let health = Arc::new(read.await?);
         *kept = Some((Instant::now(), health.clone()));
         Ok(health)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::lookup::{self, Scope};
 use crate::cli::{Context, Exit, Failure};
 use crate::forecast::Forecasts;
-use crate::overview::{self, InReview};
+use crate::overview::{self, InReview, Seen};
 use crate::report::{self, Asked};
 use crate::store::{CustomerId, Store};
 use crate::text;
@@ -50,8 +50,7 @@ pub(super) async fn page(context: &Context, args: &Args) -> Result<Exit, Failure
         let rows: Vec<_> = found.into_iter().flat_map(|customer| customer.rows).collect();
         alone(&store, &forecasts, &rows).await?
     } else {
-        let running = crate::instance_lock::daemon_runs(&outline.database);
-        let health = overview::health(&outline, &store, running, now, None).await?;
+        let health = overview::health(&outline, &store, Seen::by_command(&store).await, now, None).await?;
         everything(&store, &forecasts, &health).await?
     };
     write(&args.dir, &files).map_err(|error| unwritten(&args.dir, &error))?;

@@ -13,7 +13,7 @@ use crate::cli::output::{self, Output};
 use crate::cli::{Context, Exit, Failure};
 use crate::config::{self, PublicConfig};
 use crate::forecast::Forecasts;
-use crate::overview::{InReview, Overview, overview};
+use crate::overview::{InReview, Overview, Seen, overview};
 use crate::store::Store;
 use crate::store::reports::{CustomerRow, PendingRow, TransitionFilter, TransitionRow};
 use crate::time::Timestamp;
@@ -132,18 +132,17 @@ async fn look(context: &Context, outline: &PublicConfig, who: &Who) -> Result<Sc
     if let [customer] = customers.as_slice() {
         return Ok(Screen::One(Box::new(one_customer(outline, &store, customer, context.now()).await?)));
     }
-    let running = crate::instance_lock::daemon_runs(&outline.database);
-    Ok(Screen::All(Box::new(overview(outline, &store, running, context.now(), partner).await?)))
+    let seen = Seen::by_command(&store).await;
+    Ok(Screen::All(Box::new(overview(outline, &store, seen, context.now(), partner).await?)))
 }
 
 /// What `status` and `status --json` print, whatever the width.
 pub(super) async fn page_and_json(
     outline: &PublicConfig,
     store: &Store,
-    daemon_running: Option<bool>,
     now: Timestamp,
 ) -> Result<(String, serde_json::Value), Failure> {
-    let overview = overview(outline, store, daemon_running, now, None).await?;
+    let overview = overview(outline, store, Seen::by_command(store).await, now, None).await?;
     let json = serde_json::to_value(&overview)
         .map_err(|error| Failure::new(Exit::Failed, "cannot show the status").because(error.to_string()))?;
     Ok((screen::of_all(&Output::plain(WIDE), &overview), json))
@@ -183,6 +182,8 @@ mod tests {
     use crate::attention::Reason;
     use crate::store::reports::fixture;
 
+    const SEEN: Seen = Seen { daemon_running: Some(true), database_held: false };
+
     /// A configuration with both partners, and one of the database's endpoints.
     fn outline() -> PublicConfig {
         PublicConfig {
@@ -203,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn the_screen_shows_what_matters_oldest_review_first() {
         let filled = fixture::filled().await;
-        let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
+        let overview = overview(&outline(), &filled.store, SEEN, fixture::now(), None).await.unwrap();
         insta::assert_snapshot!(output::on_screens(|out| screen::of_all(out, &overview)));
     }
 
@@ -214,7 +215,7 @@ mod tests {
                        pending_until = 1795256160000
                    where id = (select min(id) from qualification_state)";
         sqlx::raw_sql(sql).execute(&filled.store.write).await.unwrap();
-        let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), None).await.unwrap();
+        let overview = overview(&outline(), &filled.store, SEEN, fixture::now(), None).await.unwrap();
         let shown = screen::of_all(&Output::plain(120), &overview);
         assert!(shown.contains("Denied seen at 09:14, to be confirmed by 10:16"), "{shown}");
         assert!(!overview.pending[0].qualification.is_empty());
@@ -223,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_wrong_needs_no_attention() {
         let empty = fixture::empty().await;
-        let overview = overview(&outline(), &empty.store, Some(true), fixture::now(), None).await.unwrap();
+        let overview = overview(&outline(), &empty.store, SEEN, fixture::now(), None).await.unwrap();
         assert_eq!(overview.health.attention, Vec::<String>::new());
         let shown = screen::of_all(&Output::plain(80), &overview);
         insta::assert_snapshot!(shown);
@@ -232,7 +233,10 @@ mod tests {
     #[tokio::test]
     async fn a_partner_narrows_the_screen_to_its_own() {
         let filled = fixture::filled().await;
-        let overview = overview(&outline(), &filled.store, None, fixture::now(), Some("emea")).await.unwrap();
+        let overview =
+            overview(&outline(), &filled.store, Seen { daemon_running: None, ..SEEN }, fixture::now(), Some("emea"))
+                .await
+                .unwrap();
         assert_eq!(overview.health.partners.len(), 1);
         assert!(overview.in_review.iter().all(|row| row.row.partner == "emea"));
         assert!(!overview.health.attention.iter().any(|line| line.contains("amer")), "{:?}", overview.health.attention);
@@ -244,7 +248,7 @@ mod tests {
         // The daemon has noted nothing for longer than three minutes.
         let tick = "insert into daemon (id, alive_at, alive_since) values (1, 1, 1) on conflict (id) do update set alive_at = 1, alive_since = 1";
         sqlx::raw_sql(tick).execute(&filled.store.write).await.unwrap();
-        let overview = overview(&outline(), &filled.store, Some(true), fixture::now(), Some("emea")).await.unwrap();
+        let overview = overview(&outline(), &filled.store, SEEN, fixture::now(), Some("emea")).await.unwrap();
         assert!(
             overview.health.reasons.iter().any(|need| need.reason == Reason::CannotWrite),
             "{:?}",

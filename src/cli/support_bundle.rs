@@ -19,7 +19,7 @@ use crate::cli::{Context, Exit, Failure, check, status};
 use crate::config::{CredentialDirs, default_database};
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::{instance_lock, redact, text};
+use crate::{redact, text};
 use replaced::Replaced;
 
 /// The newest lines of the log.
@@ -116,8 +116,7 @@ async fn parts(context: &Context, args: &Args) -> Vec<Part> {
     let replaced = Replaced::new(customers.unwrap_or_default().into_iter().chain(addresses));
     let status = match (&outline, &store) {
         (Ok(outline), Ok(store)) => {
-            let running = instance_lock::daemon_runs(&database);
-            let shown = status::page_and_json(outline, store, running, context.now());
+            let shown = status::page_and_json(outline, store, context.now());
             within(async { shown.await.map_err(|failure| describe(&failure)) }).await
         }
         (Err(failure), _) => Err(describe(failure)),

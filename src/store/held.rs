@@ -88,7 +88,15 @@ impl Store {
         self.waiting.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// True if any program, this one included, holds the write lock. False too if this user may not write.
+    /// True if this process waits for another program, or one of another name holds the write lock just now. Takes no lock,
+    /// so it disturbs no writer.
+    #[must_use]
+    pub fn is_held_by_another(&self) -> bool {
+        let another = || lock_holder(&self.path).is_some_and(|program| !program.starts_with("vetwatch "));
+        self.waiting_since().is_some() || another()
+    }
+
+    /// True if any program, this one included, holds the write lock. Tries to take it. False too if this user may not write.
     pub async fn is_held(&self) -> bool {
         // Kept open until the writer is closed: see `close_connections`.
         let Ok(_reader) = self.read.acquire().await else { return false };

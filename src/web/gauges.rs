@@ -9,7 +9,7 @@ use prometheus::{GaugeVec, Opts};
 use crate::attention::Reason;
 use crate::config::PublicConfig;
 use crate::metrics::list::{self, Metric};
-use crate::overview::{self, Health};
+use crate::overview::{self, Health, Seen};
 use crate::store::reports::EndpointState;
 use crate::store::{self, ConfigurationState, Store};
 use crate::time::Timestamp;
@@ -25,9 +25,14 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) async fn read(outline: &PublicConfig, store: &Store, now: Timestamp) -> Result<Self, store::Error> {
+    pub(super) async fn read(
+        outline: &PublicConfig,
+        store: &Store,
+        seen: Seen,
+        now: Timestamp,
+    ) -> Result<Self, store::Error> {
         Ok(Self {
-            health: overview::health(outline, store, Some(true), now, None).await?,
+            health: overview::health(outline, store, seen, now, None).await?,
             reviews: store.review_counts().await?,
             configuration: store.configuration().await?,
             has_backups: outline.backup.is_some(),

@@ -19,6 +19,7 @@ use super::gauges::{self, Standing};
 use super::readers::Readers;
 use crate::attention::Reason;
 use crate::metrics::Metrics;
+use crate::overview::Seen;
 use crate::store::Store;
 use crate::worker_loop;
 
@@ -51,6 +52,11 @@ impl Probes {
         let readers = Readers::new(store.path().to_owned());
         Self { store, metrics, readers, last: Mutex::default() }
     }
+
+    /// The daemon's own.
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
 }
 
 /// How everything stands; `None` if the database cannot be read.
@@ -60,7 +66,8 @@ async fn standing(site: &Site) -> Option<Arc<Standing>> {
         return standing.clone();
     }
     let (outline, now) = (site.in_force.borrow().config.outline(), site.now());
-    let reading = site.probes.readers.read(async |store| Standing::read(&outline, store, now).await);
+    let seen = Seen::by_daemon(&site.probes.store);
+    let reading = site.probes.readers.read(async |store| Standing::read(&outline, store, seen, now).await);
     let standing = timeout(WITHIN, reading).await.ok().and_then(Result::ok).map(Arc::new);
     *last = Some((Instant::now(), standing.clone()));
     standing
