@@ -39,9 +39,11 @@ impl Forecasts {
             // Those that were submitted before the ones that count say nothing of today's pace.
             let window =
                 (finished.len() == FINISHED_MAX).then(|| finished.iter().map(|it| it.submitted_at).min()).flatten();
-            let open = open.into_iter().filter(|since| window.is_none_or(|window| *since >= window));
-            let finished = finished.iter().map(|it| calendar.working_time(it.submitted_at, it.observed_at)).collect();
-            let open = open.map(|since| calendar.working_time(since, now)).collect();
+            let open: Vec<_> = open.into_iter().filter(|since| window.is_none_or(|window| *since >= window)).collect();
+            let submitted = finished.iter().map(|it| it.submitted_at).chain(open.iter().copied());
+            let clock = calendar.working_clock(submitted.min().unwrap_or(now), now);
+            let finished = finished.iter().map(|it| clock.between(it.submitted_at, it.observed_at)).collect();
+            let open = open.iter().map(|since| clock.between(*since, now)).collect();
             by_qualification.insert(key, Durations::new(finished, open));
         }
         Ok(Self { by_qualification, calendar: calendar.clone(), now })

@@ -35,6 +35,8 @@ pub struct Asked<'a> {
 pub struct Report {
     pub since: Timestamp,
     pub until: Timestamp,
+    /// Older verdicts of the period are left out, because there are very many.
+    pub cut: bool,
     /// Whose days, weeks and months they are.
     pub timezone: String,
     /// Null: all of them.
@@ -104,6 +106,7 @@ pub async fn read(
     Ok(Report {
         since,
         until: now,
+        cut,
         timezone: calendar.zone.name().to_owned(),
         partner: asked.partner.map(str::to_owned),
         figures: report.figures(),

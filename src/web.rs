@@ -27,7 +27,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use chrono_tz::Tz;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
@@ -37,6 +37,7 @@ use crate::config::{Config, WebSettings};
 use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::overview::{self, Health, Seen};
+use crate::report::{self, Report};
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
 use access::{Access, Asked, Refused};
@@ -48,6 +49,8 @@ pub use server::CONNECTIONS_MAX;
 
 /// How old what the frame of each page says may be.
 const HEALTH_FOR: Duration = Duration::from_secs(1);
+/// How old the figures of the report may be: they are read from a year of verdicts.
+const REPORT_FOR: Duration = Duration::from_mins(1);
 /// How long until it is tried again to listen.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_mins(1);
 
@@ -73,7 +76,8 @@ pub(crate) struct Site {
     in_force: watch::Receiver<Arc<InForce>>,
     clock: Arc<dyn Clock>,
     /// What was last read of it, and when: many requests share it.
-    health: tokio::sync::Mutex<Option<(Instant, Arc<Health>)>>,
+    health: Mutex<Option<(Instant, Arc<Health>)>>,
+    report: Mutex<Option<(Instant, Arc<Report>)>>,
 }
 
 impl Site {
@@ -85,7 +89,8 @@ impl Site {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (access, readers) = (Access::new(settings), Readers::new(config.database.clone()));
-        Self { access, readers, probes, in_force, clock, health: tokio::sync::Mutex::default() }
+        let (health, report) = (Mutex::default(), Mutex::default());
+        Self { access, readers, probes, in_force, clock, health, report }
     }
 
     fn now(&self) -> Timestamp {
@@ -122,6 +127,20 @@ impl Site {
         let health = Arc::new(read.await?);
         *kept = Some((Instant::now(), health.clone()));
         Ok(health)
+    }
+
+    /// The figures of the last twelve months, at most [`REPORT_FOR`] old.
+    async fn report(&self) -> Result<Arc<Report>, Unread> {
+        let mut kept = self.report.lock().await;
+        if let Some((_, report)) = kept.as_ref().filter(|(at, _)| at.elapsed() < REPORT_FOR) {
+            return Ok(report.clone());
+        }
+        let (calendar, now) = (self.calendar(), self.now());
+        let asked = report::Asked { since: report::usual_since(&calendar, now), partner: None, most: REPORTED };
+        let report = self.readers.read(async |store| report::read(store, &calendar, now, asked).await).await?;
+        let report = Arc::new(report);
+        *kept = Some((Instant::now(), report.clone()));
+        Ok(report)
     }
 }
 

@@ -19,7 +19,7 @@ from .processes import Failed, until
 from .table import Figure, number, percentile
 from .vetwatch import Vetwatch, now_ms
 
-PAGES = ["/", "/decided", "/customers", "/customers?q=school", "/deliveries", "/health", "/metrics", "/feed.atom"]
+PAGES = ["/", "/decided", "/report", "/customers", "/customers?q=school", "/deliveries", "/health", "/metrics", "/feed.atom"]
 READERS = 50
 DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "database.md"
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +13,9 @@ use crate::daemon::{self, Kept, Parts};
 use crate::instance_lock;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
+
+/// The longest that a command reads in one transaction.
+const READ_WITHIN: Duration = Duration::from_mins(10);
 
 pub(super) struct Context {
     pub config_path: PathBuf,
@@ -103,6 +107,15 @@ impl Context {
         reading_path(database)?;
         let store = Store::open_to_read(database).await?;
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        Ok(store)
+    }
+
+    /// As [`Self::reading_store`]; everything is read in one transaction, so that it fits together.
+    pub(super) async fn reading_snapshot(&self, database: &Path) -> Result<Store, Failure> {
+        reading_path(database)?;
+        let store = Store::open_snapshots(database).await?;
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        store.begin_reading(Instant::now() + READ_WITHIN).await?;
         Ok(store)
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::{Value, json};
 
 use crate::cli::lookup::{self, Scope};
@@ -40,7 +41,7 @@ type Files = Vec<(PathBuf, String)>;
 pub(super) async fn page(context: &Context, args: &Args) -> Result<Exit, Failure> {
     may_be_replaced(&args.dir).map_err(|error| unwritten(&args.dir, &error))?;
     let outline = context.outline()?;
-    let store = context.reading_store(&outline.database).await?;
+    let store = context.reading_snapshot(&outline.database).await?;
     let now = context.now();
     let forecasts = Forecasts::read(&store, &outline.calendar, now).await?;
     let files = if args.customer.is_some() {
@@ -111,7 +112,7 @@ async fn everything(store: &Store, forecasts: &Forecasts, health: &overview::Hea
     let (calendar, now) = (&forecasts.calendar, forecasts.now);
     let since = report::usual_since(calendar, now);
     let report = report::read(store, calendar, now, Asked { since, partner: None, most: REPORTED }).await?;
-    let values = json!({ "cut": report.since > since, "report": report, "links": true });
+    let values = json!({ "report": report, "links": true });
     files.push(("report.html".into(), rendered("report.html", "report", "Report", [values, in_frame(0)])?));
     let values = json!({ "health": health, "version": env!("CARGO_PKG_VERSION") });
     files.push(("health.html".into(), rendered("health.html", "health", "Health", [values, in_frame(0)])?));
@@ -163,6 +164,10 @@ fn write(dir: &Path, files: &Files) -> io::Result<()> {
             std::fs::create_dir_all(parent)?;
         }
         std::fs::write(path, content)?;
+    }
+    // Where the file system can exchange them, there is no moment without a folder.
+    if renameat2(AT_FDCWD, &new, AT_FDCWD, dir, RenameFlags::RENAME_EXCHANGE).is_ok() {
+        return std::fs::remove_dir_all(&new);
     }
     if dir.exists() {
         std::fs::rename(dir, &old)?;

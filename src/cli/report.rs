@@ -121,7 +121,7 @@ pub(super) async fn report(context: &Context, args: Args) -> Result<Exit, Failur
         }
     };
     let outline = context.outline()?;
-    let store = context.reading_store(&outline.database).await?;
+    let store = context.reading_snapshot(&outline.database).await?;
     lookup::partner(&outline.partners, &store, args.partner.as_deref()).await?;
     let (calendar, now) = (&outline.calendar, context.now());
     let since = args.since.map_or_else(|| report::usual_since(calendar, now), |since| since.at(now));
@@ -157,7 +157,7 @@ fn to_html(report: &Report) -> Result<String, Failure> {
     let frame = json!({
         "title": "Report", "page": "report", "pages": [], "root": "", "is_file": true, "feeds": false, "refreshes": false,
         "query": "", "refresh": null, "sentence": null, "well": true, "now": report.until, "zone": report.timezone,
-        "style": STYLE, "links": false, "report": report, "cut": false,
+        "style": STYLE, "links": false, "report": report,
     });
     render("report.html", &[frame]).map_err(|why| Failure::new(Exit::Failed, "cannot write the report").because(why))
 }

@@ -17,7 +17,6 @@ use super::{Site, cursor};
 use crate::event::EventType;
 use crate::forecast::Forecasts;
 use crate::overview::InReview;
-use crate::report;
 use crate::store::reports::{
     CustomerKey, DeliveryFilter, DeliveryRow, DeliveryTrace, HistoryRow, Step, TransitionEvidence,
 };
@@ -133,11 +132,8 @@ pub(super) async fn decided(State(site): State<Arc<Site>>, Query(asked): Query<A
 }
 
 pub(super) async fn report(State(site): State<Arc<Site>>, Query(asked): Query<Asked>) -> Page {
-    let (calendar, now) = (site.calendar(), site.now());
-    let since = report::usual_since(&calendar, now);
-    let of = report::Asked { since, partner: None, most: REPORTED };
-    let report = site.readers.read(async |store| report::read(store, &calendar, now, of).await).await?;
-    let values = json!({ "cut": report.since > since, "report": report, "links": true });
+    let report = site.report().await?;
+    let values = json!({ "report": &*report, "links": true });
     show(&site, "report.html", "report", "Report", 0, &asked, values).await
 }
 

@@ -1,11 +1,12 @@
 //! Reads for pages: few at a time, each in one read transaction with a deadline.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::store::{self, Store};
 
@@ -33,11 +34,13 @@ pub(super) struct Readers {
     database: PathBuf,
     idle: Mutex<Vec<Store>>,
     turns: Semaphore,
+    /// The last one could not be read, and that was logged.
+    failing: AtomicBool,
 }
 
 impl Readers {
     pub(super) fn new(database: PathBuf) -> Self {
-        Self { database, idle: Mutex::default(), turns: Semaphore::new(READERS) }
+        Self { database, idle: Mutex::default(), turns: Semaphore::new(READERS), failing: AtomicBool::new(false) }
     }
 
     /// Reads in one transaction.
@@ -57,12 +60,19 @@ impl Readers {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(store);
             Ok(result)
         };
-        read.await.map_err(|error: store::Error| {
+        let read = read.await.map_err(|error: store::Error| {
             if error.is_interrupted() {
                 return Unread::TooLong;
             }
-            warn!(error = &error as &dyn std::error::Error, "a page cannot be read from the database");
+            // Once: monitors ask every few seconds.
+            if !self.failing.swap(true, Ordering::Relaxed) {
+                warn!(error = &error as &dyn std::error::Error, "a page cannot be read from the database");
+            }
             Unread::Store(error)
-        })
+        })?;
+        if self.failing.swap(false, Ordering::Relaxed) {
+            info!("pages can be read from the database again");
+        }
+        Ok(read)
     }
 }

@@ -31,6 +31,27 @@ pub struct Calendar {
     pub holidays: BTreeSet<NaiveDate>,
 }
 
+/// The working time that has passed at an instant: one look-up, however long ago it was.
+#[derive(Debug)]
+pub struct WorkingClock {
+    /// When a day begins, what had been worked by then, and whether it is a working day.
+    days: Vec<(Timestamp, Duration, bool)>,
+}
+
+impl WorkingClock {
+    /// The working time between two instants.
+    #[must_use]
+    pub fn between(&self, from: Timestamp, to: Timestamp) -> Duration {
+        self.worked(to).saturating_sub(self.worked(from))
+    }
+
+    fn worked(&self, at: Timestamp) -> Duration {
+        let day = self.days.partition_point(|(begin, _, _)| *begin <= at).checked_sub(1);
+        let Some((begin, worked, is_working)) = day.and_then(|day| self.days.get(day)) else { return Duration::ZERO };
+        *worked + if *is_working { at.since(*begin) } else { Duration::ZERO }
+    }
+}
+
 /// Monday to Friday in UTC, without holidays.
 impl Default for Calendar {
     fn default() -> Self {
@@ -108,6 +129,22 @@ impl Calendar {
             }
         }
         total
+    }
+
+    /// Measures [working time](Self::working_time) between many pairs of instants. What is before `from`, or more than ten
+    /// years before `to`, is not worked.
+    #[must_use]
+    pub fn working_clock(&self, from: Timestamp, to: Timestamp) -> WorkingClock {
+        let from = from.max(to.before(Duration::from_hours(24) * FARTHEST_DAYS));
+        let mut worked = Duration::ZERO;
+        let mut days = Vec::new();
+        for date in self.local(from).date().iter_days() {
+            let Some((begin, end)) = self.day(date).filter(|(begin, _)| *begin <= to) else { break };
+            let is_working = self.is_working_day(date);
+            days.push((begin, worked, is_working));
+            worked += if is_working { end.since(begin) } else { Duration::ZERO };
+        }
+        WorkingClock { days }
     }
 
     /// When this much [working time](Self::working_time) has passed; at most ten years later.

@@ -53,7 +53,7 @@ function rows(now) {
       values (${n}, 1, '${id(n)}', '${id(n)}', ${quoted(name)}, '${domain}', '["${n % 2 ? "north" : "south"}"]', 'synced', 1, ${now + 365 * DAY}, 'settled', ${now - 120_000}, 1);`);
     const took = () => Math.round((1.2 + 3.5 * chance() ** 2 + (chance() < 0.1 ? 6 : 0)) * DAY);
     const open = n % Math.floor(CUSTOMERS / REVIEWS) === 0;
-    let end = now - Math.round((open ? 8 + 12 * chance() : 1 + 175 * chance()) * DAY);
+    let end = now - Math.round((open ? 1.5 + 5 * chance() : 1 + 175 * chance()) * DAY);
     let attempt = 1;
     let status = chance() < (open ? 1 : 0.25) ? "Denied" : "Approved";
     const reason = REASONS[Math.floor(chance() ** 2 * REASONS.length)];
@@ -62,7 +62,7 @@ function rows(now) {
     happened(n, "InReview", status, status === "Denied" ? reason : null, attempt, submitted, end);
     if (open || (status === "Denied" && chance() < 0.7)) {
       attempt = 2;
-      submitted = end + Math.round((1 + 2 * chance()) * DAY);
+      submitted = end + Math.round((0.2 + chance()) * DAY);
       const again = submitted + took();
       happened(n, "Denied", "InReview", null, attempt, submitted, submitted + 600_000);
       status = "InReview";
@@ -93,6 +93,6 @@ async function draw(name, path, colorScheme, width, height) {
 const longest = Math.floor(CUSTOMERS / REVIEWS);
 await draw("page-review", "", "light", 1100, 640);
 await draw("page-report", "report", "dark", 1100, 900);
-await draw("page-customer", `customer/emea/${id(longest)}`, "light", 390, 780);
+await draw("page-customer", `customer/emea/${id(longest)}`, "light", 390, 1120);
 await browser.close();
 site.stop();

@@ -144,3 +144,24 @@ fn working_time_leaves_out_free_days_and_comes_back() {
     let none = Calendar { working_days: [false; 7], ..Calendar::default() };
     assert_eq!(none.working_time(friday, monday), Duration::ZERO);
 }
+
+proptest! {
+    #[test]
+    fn a_working_clock_measures_as_the_calendar_does(
+        since in 1_600_000_000_000_i64..1_900_000_000_000, before in 0_i64..40_000_000_000, length in 0_i64..40_000_000_000,
+    ) {
+        let calendar = amsterdam(&["2025-12-25", "2026-01-01"]);
+        let (from, to) = (Timestamp::from_millis(since), Timestamp::from_millis(since + length));
+        let first = Timestamp::from_millis(since - before);
+        prop_assert_eq!(calendar.working_clock(first, to).between(from, to), calendar.working_time(from, to));
+    }
+}
+
+#[test]
+fn a_date_of_long_ago_costs_a_working_clock_nothing_and_spoils_no_other() {
+    let calendar = Calendar::default();
+    let (from, to) = (utc("2026-11-20T10:00"), utc("2026-11-23T10:00"));
+    let clock = calendar.working_clock(Timestamp::from_millis(0), to);
+    assert_eq!(clock.between(from, to), Duration::from_hours(24));
+    assert!(clock.days.len() <= FARTHEST_DAYS as usize + 1);
+}

@@ -1,5 +1,7 @@
 //! How often a forecast came true, by one's own reviews.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Durations, FINISHED_MAX, FINISHED_MIN, SHARE};
@@ -38,7 +40,11 @@ impl CameTrue {
 /// Makes the forecast of each of the newest decided reviews again, from what was known when it was submitted.
 #[must_use]
 pub fn replay(reviews: &[Review], calendar: &Calendar) -> CameTrue {
-    let took = |review: &Review| Some((*review, calendar.working_time(review.submitted_at, review.decided_at?)));
+    let first = reviews.iter().map(|review| review.submitted_at).min();
+    let last = reviews.iter().map(|review| review.decided_at.unwrap_or(review.submitted_at)).max();
+    let (Some(first), Some(last)) = (first, last) else { return CameTrue::default() };
+    let clock = calendar.working_clock(first, last);
+    let took = |review: &Review| Some((*review, clock.between(review.submitted_at, review.decided_at?)));
     let mut decided: Vec<_> = reviews.iter().filter_map(took).collect();
     decided.sort_by_key(|(review, _)| review.decided_at);
     let mut result = CameTrue::default();
@@ -53,9 +59,9 @@ pub fn replay(reviews: &[Review], calendar: &Calendar) -> CameTrue {
         let later = decided[known..].iter().map(|(review, _)| review);
         let going_on = reviews.iter().filter(|review| review.decided_at.is_none());
         let open = later.chain(going_on).filter(|it| it.submitted_at >= window && it.submitted_at < then);
-        let open = open.take(OPEN_MAX).map(|it| calendar.working_time(it.submitted_at, then)).collect();
+        let open = open.take(OPEN_MAX).map(|it| clock.between(it.submitted_at, then)).collect();
         let durations = Durations::new(finished.iter().map(|(_, took)| *took).collect(), open);
-        if let Some(bound) = durations.bound(SHARE, std::time::Duration::ZERO) {
+        if let Some(bound) = durations.bound(SHARE, Duration::ZERO) {
             result.forecasts += 1;
             result.came_true += u64::from(*took <= bound);
         }
@@ -65,8 +71,6 @@ pub fn replay(reviews: &[Review], calendar: &Calendar) -> CameTrue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn hours(n: u64) -> Timestamp {
