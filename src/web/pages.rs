@@ -435,3 +435,6 @@ async fn missing(site: &Site, depth: usize, words: &str) -> Page {
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use vetwatch::time::Clock as _;
 
-use crate::docs::{a_year, blocks, write};
+use crate::docs::{a_year, blocks, rename, write};
 use crate::peers;
 use crate::process::DaemonHarness;
 
@@ -23,17 +23,23 @@ const NUMBERS: [&str; 10] = [
     "v_customers.name",
 ];
 
+/// A name that looks like HTML, and turns the direction of what follows.
+const HOSTILE: &str = "<script>alert('school')</script>&lt;\u{202e}\"School";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pandas_duckdb_and_datasette_read_every_view_while_somebody_writes() {
     let world = a_year().await;
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let id = world.rows("select customer_id from v_customers where name = 'Contoso School 10'").await.remove(0);
+    let approved = world.rows("select customer_id from v_customers where name = 'Contoso School 0'").await.remove(0);
+    rename(&world.store, &approved, HOSTILE, world.clock.now()).await;
     let writer = tokio::spawn(write(world.store.clone(), id, world.clock.now(), stop.clone(), written.clone()));
     let queries: Vec<String> = blocks("sql").into_iter().map(|(_, sql)| sql).collect();
     let file = world.config.database.with_file_name("queries.json");
     std::fs::write(&file, serde_json::to_string(&queries).unwrap()).unwrap();
     let mut reading = peers::tool("read_views.py");
     reading.arg(&world.config.database).arg(&file);
+    reading.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/datasette.yml")).arg(HOSTILE);
     let before = written.load(Ordering::Relaxed);
     let read = tokio::task::spawn_blocking(move || reading.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&read.stdout);

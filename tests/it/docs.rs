@@ -117,14 +117,17 @@ pub(crate) async fn a_year() -> World {
 pub(crate) async fn write(store: Store, id: String, now: Timestamp, stop: Arc<AtomicBool>, written: Arc<AtomicU32>) {
     while !stop.load(Ordering::Relaxed) {
         let name = format!("Contoso School {}", written.fetch_add(1, Ordering::Relaxed));
-        let renamed =
-            NewCustomer { partner: "emea", id: &id, name: Some(&name), domain: None, tags: None, contact: None };
-        let mut tx = store.begin().await.unwrap();
-        tx.add_customer(renamed, now).await.unwrap();
-        tx.make_due(None, None, now).await.unwrap();
-        tx.commit().await.unwrap();
+        rename(&store, &id, &name, now).await;
         tokio::task::yield_now().await;
     }
+}
+
+pub(crate) async fn rename(store: &Store, id: &str, name: &str, now: Timestamp) {
+    let renamed = NewCustomer { partner: "emea", id, name: Some(name), domain: None, tags: None, contact: None };
+    let mut tx = store.begin().await.unwrap();
+    tx.add_customer(renamed, now).await.unwrap();
+    tx.make_due(None, None, now).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 /// As `docs/database.md` says to: read-only, by URI.
@@ -148,7 +151,7 @@ async fn every_query_of_the_pages_runs_through_sqlite3_while_somebody_writes() {
     let writer = tokio::spawn(writer);
 
     let queries = blocks("sql");
-    assert_eq!(queries.len(), 10);
+    assert_eq!(queries.len(), 12);
     let mut answers = Vec::new();
     for (_, sql) in &queries {
         let before = written.load(Ordering::Relaxed);
@@ -184,6 +187,10 @@ async fn every_query_of_the_pages_runs_through_sqlite3_while_somebody_writes() {
     assert!(answers[8][0]["an_error"].as_str().unwrap().contains("500"), "{:?}", answers[8]);
     let unseen: Vec<_> = answers[9].iter().map(|row| row["name"].as_str().unwrap()).collect();
     assert!(unseen.contains(&"Contoso School 11"), "{unseen:?}");
+    // The newest change first; and all that v_current has, counted.
+    assert_eq!(answers[10][0]["to"], "Approved", "{:?}", answers[10]);
+    let holders = world.rows("select count(*) from v_current").await;
+    assert_eq!(sum(&answers[11], "customers").to_string(), holders[0]);
 }
 
 #[tokio::test]
@@ -470,20 +477,22 @@ fn the_reference_has_every_key_of_the_schema() {
     assert!(found > 70, "{found} were found");
 }
 
-/// The anchor that forges make of a heading.
-fn anchor(heading: &str) -> String {
+/// Of each link only its words.
+fn without_links(mut rest: &str) -> String {
     let mut text = String::new();
-    let mut rest = heading;
-    // Of a link only its words.
     while let Some((before, link)) = rest.split_once('[') {
         let (words, after) = link.split_once(']').unwrap();
         text += before;
         text += words;
         rest = after.strip_prefix('(').and_then(|after| after.split_once(')')).map_or(after, |(_, after)| after);
     }
-    text += rest;
+    text + rest
+}
+
+/// The anchor that forges make of a heading.
+fn anchor(heading: &str) -> String {
     // A table's name, such as `[[partner]]`, keeps its letters.
-    let kept = text.to_lowercase();
+    let kept = without_links(heading).to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
@@ -650,5 +659,84 @@ fn every_generated_table_is_the_one_of_the_code() {
         } else {
             assert!(written == table, "the table {name} of {page} differs; UPDATE_TABLES=1 writes:\n{table}");
         }
+    }
+}
+
+/// How Datasette shows each view: in which order, and the columns whose values it counts. `v_transitions` by its number,
+/// which needs no sorting.
+const SHOWN: [(&str, &str, &str); 5] = [
+    ("v_current", "sort_desc: status_since", "qualification, vetting_status"),
+    ("v_transitions", "sort_desc: transition_id", "qualification, event_type"),
+    ("v_decisions", "sort_desc: decided_before", "qualification, outcome"),
+    ("v_deliveries", "sort_desc: created_at", "endpoint, state"),
+    ("v_customers", "sort: name", "poll_class, paused"),
+];
+
+/// A line of YAML, of which the value is a text of a page without its marks. A string of JSON is one of YAML.
+fn yaml(indent: usize, key: &str, text: &str) -> String {
+    let text = without_links(text).replace('`', "");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{:indent$}{key}: {}\n", "", Value::from(text))
+}
+
+/// The metadata of Datasette: what `docs/database.md` says of the views, its queries, and all tables hidden.
+fn datasette(tables: &[String]) -> String {
+    let mut written = String::from(
+        "# Datasette's metadata for a database of vetwatch: datasette vetwatch.db --metadata datasette.yml\n\
+         # Written from docs/database.md by its test: change that page. docs/development/testing.md says how.\n\
+         title: vetwatch\n\
+         description: The vetting of customers' qualifications in Partner Center, as vetwatch saw it\n\
+         databases:\n  vetwatch:\n",
+    );
+    written += &yaml(4, "description", section("docs/database.md", "## Conventions\n"));
+    written += "    queries:\n";
+    let questions = section("docs/database.md", "## Questions, and the queries that answer them\n");
+    let mut parts = questions.split("```");
+    while let (Some(question), Some(sql)) = (parts.next(), parts.next()) {
+        let (title, remark) = question.trim().split_once('?').unwrap();
+        let name = title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != ' ', "").replace(' ', "-");
+        written += &format!("      {name}:\n");
+        written += &yaml(8, "title", &format!("{title}?"));
+        if !remark.is_empty() {
+            written += &yaml(8, "description", remark.trim_matches([' ', '(', ')']));
+        }
+        written += "        sql: |-\n";
+        // Datasette takes no semicolon.
+        for line in sql.strip_prefix("sql\n").unwrap().trim_end().trim_end_matches(';').lines() {
+            written += &format!("          {line}\n");
+        }
+    }
+    written += "    tables:\n";
+    for (view, order, facets) in SHOWN {
+        let (heading, text) = section("docs/database.md", &format!("### {view}:")).split_once('\n').unwrap();
+        let (description, rows) = text.split_once("| column |").unwrap();
+        written += &format!("      {view}:\n");
+        written += &yaml(8, "title", &format!("{view}: {heading}"));
+        written += &yaml(8, "description", description);
+        written += &format!("        {order}\n        facets: [{facets}]\n        columns:\n");
+        for row in rows.lines().filter_map(|row| row.strip_prefix("| `")) {
+            let description = row.split_once(" | ").unwrap().1.trim_end_matches(" |");
+            for column in ticked_cell(row) {
+                written += &yaml(10, column, description);
+            }
+        }
+    }
+    for table in tables {
+        written += &format!("      {table}:\n        hidden: true\n");
+    }
+    written
+}
+
+/// `UPDATE_TABLES=1` writes it.
+#[tokio::test]
+async fn every_generated_description_for_datasette_is_that_of_the_page() {
+    let world = World::new().await;
+    let tables = world.rows("select name from sqlite_schema where type = 'table' order by name").await;
+    let (path, metadata) = (root().join("deploy/datasette.yml"), datasette(&tables));
+    if std::env::var_os("UPDATE_TABLES").is_some() {
+        fs::write(path, metadata).unwrap();
+    } else {
+        let written = fs::read_to_string(path).unwrap();
+        assert!(written == metadata, "deploy/datasette.yml differs; UPDATE_TABLES=1 writes:\n{metadata}");
     }
 }

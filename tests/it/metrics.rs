@@ -3,11 +3,20 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::Value;
+use prometheus::TextEncoder;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use vetwatch::in_force::InForce;
+use vetwatch::metrics::Metrics;
 use vetwatch::metrics::list::ALL;
+use vetwatch::worker_loop::{self, Progress};
 
 use crate::process::{DaemonHarness, SOON, complaint, eventually};
+use crate::world::World;
 
 const SELDOM: &str = "in_review = \"1h\"";
 const TOKEN: &str = "a-token-of-more-than-16-characters";
@@ -54,6 +63,13 @@ async fn query(prometheus: &str, expression: &str) -> f64 {
     .await
 }
 
+fn promtool_reads(exposition: &str) {
+    let mut check =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn().expect("promtool");
+    check.stdin.take().unwrap().write_all(exposition.as_bytes()).unwrap();
+    assert!(check.wait().unwrap().success(), "{exposition}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_scrapes_the_daemon_and_says_what_status_says() {
     let (town, page) = with_page("").await;
@@ -65,10 +81,7 @@ async fn prometheus_scrapes_the_daemon_and_says_what_status_says() {
 
     let (status, text) = get(&format!("http://{page}/metrics")).await;
     assert_eq!(status, 200, "{text}");
-    let mut check =
-        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn().expect("promtool");
-    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    assert!(check.wait().unwrap().success(), "{text}");
+    promtool_reads(&text);
     no_unknown_metric_in(&text.replace("_sum{", "{"));
     for id in &ids {
         assert!(!text.contains(id.as_str()) && !text.contains("School"), "no customer: {text}");
@@ -141,6 +154,14 @@ async fn probes_say_why_to_who_may_know_and_one_word_to_strangers() {
     daemon.stop().await;
 }
 
+/// Another program that does this to the database.
+async fn holder_of(database: &Path, how: &'static str) -> sqlx::SqliteConnection {
+    use sqlx::ConnectOptions as _;
+    let mut holder = sqlx::sqlite::SqliteConnectOptions::new().filename(database).connect().await.unwrap();
+    sqlx::query(how).execute(&mut holder).await.unwrap();
+    holder
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_or_unreadable_database_is_a_figure_and_no_error() {
     let (town, page) = with_page("").await;
@@ -149,13 +170,7 @@ async fn a_held_or_unreadable_database_is_a_figure_and_no_error() {
     let url = format!("http://{page}/metrics");
     assert!(get(&url).await.1.contains("vetwatch_attention{reason=\"database_held\"} 0\n"));
 
-    let hold = async |how: &'static str| {
-        use sqlx::ConnectOptions as _;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&town.database);
-        let mut holder = options.connect().await.unwrap();
-        sqlx::query(how).execute(&mut holder).await.unwrap();
-        holder
-    };
+    let hold = async |how| holder_of(&town.database, how).await;
     let holder = hold("begin immediate").await;
     eventually("held", SOON, async || {
         let text = get(&url).await.1;
@@ -240,5 +255,89 @@ fn no_unknown_metric_in(text: &str) {
     for word in words {
         let name = word.trim_end_matches("_bucket").trim_end_matches("_count");
         assert!(ALL.iter().any(|metric| metric.name == name), "no metric {word}");
+    }
+}
+
+/// The daemon's page beside loops of which one never comes round; its patience is none, in place of minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn healthz_fails_while_a_loop_hangs_unless_it_waits_for_the_database() {
+    let page = format!("127.0.0.1:{}", free_port());
+    let world = World::with("", &format!("[web]\nlisten = \"{page}\"\n")).await;
+    let good = Progress::new("a good loop".to_owned(), Duration::from_hours(1));
+    let hung = Progress::new("the dispatcher".to_owned(), Duration::ZERO);
+    let config = Arc::new(world.config.clone());
+    let in_force = InForce { config, progress: vec![good], pokes: Vec::new(), refused: None };
+    let (in_force, stop) = (watch::Sender::new(Arc::new(in_force)), CancellationToken::new());
+    let (seen, store) = (in_force.subscribe(), world.store.clone());
+    let serving = tokio::spawn(vetwatch::web::run(seen, store, Arc::default(), world.clock.clone(), stop.clone()));
+    let url = format!("http://{page}/healthz");
+    assert_eq!(get(&url).await, (200, json!({ "reasons": [], "status": "ok" }).to_string()));
+
+    let round = std::future::pending::<Result<_, std::io::Error>>;
+    let (poke, clock) = (Arc::new(Notify::new()), world.clock.clone());
+    let hanging = tokio::spawn(worker_loop::run(hung.clone(), poke, clock, stop.clone(), round));
+    in_force.send_modify(|now| {
+        let mut progress = now.progress.clone();
+        progress.push(hung);
+        *now = Arc::new(InForce { config: now.config.clone(), progress, pokes: Vec::new(), refused: None });
+    });
+    let becomes = async |expected| {
+        eventually("another answer", SOON, async || {
+            let (status, text) = get(&url).await;
+            if status == expected { Ok(text) } else { Err(text) }
+        })
+        .await
+    };
+    let said = becomes(503).await;
+    let is_named = said.contains("the dispatcher has not come round for ") && said.contains("\"status\":\"failing\"");
+    assert!(is_named, "{said}");
+
+    // A restart would wait as well.
+    let holder = holder_of(&world.config.database, "begin immediate").await;
+    let store = world.store.clone();
+    let waiting = tokio::spawn(async move { store.begin().await.map(drop) });
+    becomes(200).await;
+    drop(holder);
+    waiting.await.unwrap().unwrap();
+    becomes(503).await;
+
+    hanging.abort();
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+/// A name that would end its label, its line, and begin a series of its own.
+const HOSTILE: &str = "a \\ \"b\"} 1\nvetwatch_database_up{x=\"";
+
+#[test]
+fn hostile_names_stay_within_their_labels() {
+    let metrics = Metrics::default();
+    metrics.configure(vec![HOSTILE.to_owned()], vec![HOSTILE.to_owned()]);
+    metrics.polled(HOSTILE, None, Duration::from_secs(1));
+    let text = TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
+    let escaped = r#""a \\ \"b\"} 1\nvetwatch_database_up{x=\"""#;
+    assert!(text.contains(&format!("vetwatch_polls_total{{outcome=\"answered\",partner={escaped}}} 1\n")), "{text}");
+    assert!(
+        text.contains(&format!("vetwatch_deliveries_total{{endpoint={escaped},outcome=\"delivered\"}} 0\n")),
+        "{text}"
+    );
+    assert!(!text.lines().any(|line| line.starts_with("vetwatch_database_up")), "{text}");
+    promtool_reads(&text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_takes_no_hostile_name() {
+    let town = DaemonHarness::new(SELDOM, "").await;
+    for (name, hostile) in
+        [("emea", "a\"b"), ("emea", "a\\b"), ("emea", "a\nb"), ("crm", "a\"b"), ("crm", "a\\b"), ("crm", "a\nb")]
+    {
+        let config = std::fs::read_to_string(&town.config).unwrap();
+        town.change(&format!("name = \"{name}\""), &format!("name = {}", json!(hostile)));
+        let checked = town.run_beside(&["check"]).await;
+        let said = complaint(&checked);
+        let is_refused =
+            said.contains(": name: ") && ["is not a name", "control character"].iter().any(|why| said.contains(why));
+        assert!(checked.status.code() == Some(78) && is_refused, "{hostile:?}: {said}");
+        std::fs::write(&town.config, config).unwrap();
     }
 }

@@ -1,10 +1,12 @@
 """Reads a database of vetwatch as analysts do, while somebody writes: with pandas, Datasette and DuckDB.
 
-    read_views.py DATABASE QUERIES.json
+    read_views.py DATABASE QUERIES.json METADATA NAME
 
-QUERIES.json holds the example queries of docs/database.md. Prints one line for each view; fails on the first difference.
+QUERIES.json holds the example queries of docs/database.md; METADATA is Datasette's; NAME is a customer's that looks like HTML.
+Prints one line for each view; fails on the first difference.
 """
 
+import html.parser
 import json
 import pathlib
 import re
@@ -25,6 +27,7 @@ VIEWS = ["v_current", "v_transitions", "v_decisions", "v_deliveries", "v_custome
 NUMBERS = {"attempt", "attempts", "events", "paused", "poll_failures", "hours_in_review", "transition_id"}
 
 database, queries = sys.argv[1], json.loads(pathlib.Path(sys.argv[2]).read_text())
+metadata, hostile = sys.argv[3:]
 uri = f"file:{database}?mode=ro"
 db = sqlite3.connect(uri, uri=True)
 
@@ -39,6 +42,35 @@ def with_pandas():
         assert len(pandas.read_sql(query, db)), query
 
 
+class Page(html.parser.HTMLParser):
+    """The texts that a page shows, each heading, paragraph and cell for itself; and what is in its scripts."""
+
+    BLOCKS = {"h1", "div", "li", "dt", "dd", "td", "script"}
+
+    def __init__(self, page):
+        super().__init__()
+        self.texts, self.scripts, self.tag = [""], "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tag = tag
+        if tag in self.BLOCKS:
+            self.texts.append("")
+
+    def handle_endtag(self, tag):
+        self.handle_starttag(tag, [])
+        self.tag = ""
+
+    def handle_data(self, data):
+        if self.tag == "script":
+            self.scripts += data
+        else:
+            self.texts[-1] += data
+
+    def shows(self, text):
+        return any(text == shown.strip() for shown in self.texts)
+
+
 def with_datasette():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -46,13 +78,17 @@ def with_datasette():
     name = pathlib.Path(database).stem
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "datasette", database, "--port", str(port), "--setting", "sql_time_limit_ms", "20000"],
+            [sys.executable, "-m", "datasette", database, "--metadata", metadata, "--port", str(port),
+             "--setting", "sql_time_limit_ms", "20000"],
             stdout=log, stderr=log)
 
-        def fetch(path, **arguments):
-            url = f"http://127.0.0.1:{port}/{path}?{urllib.parse.urlencode({'_shape': 'objects', **arguments})}"
+        def read(path, **arguments):
+            url = f"http://127.0.0.1:{port}/{path}?{urllib.parse.urlencode(arguments)}"
             with urllib.request.urlopen(url, timeout=30) as reply:
-                return json.load(reply)["rows"]
+                return reply.read().decode()
+
+        def fetch(path, **arguments):
+            return json.loads(read(path, _shape="objects", **arguments))["rows"]
 
         try:
             # It listens once the port takes a connection.
@@ -72,6 +108,26 @@ def with_datasette():
             for query in queries:
                 # A trailing semicolon is not a query of Datasette's.
                 assert fetch(f"{name}.json", sql=query.strip().rstrip(";")), query
+
+            listed = json.loads(read(f"{name}.json"))
+            shown = [table["name"] for table in listed["tables"] if not table["hidden"]]
+            assert not shown and sorted(view["name"] for view in listed["views"]) == sorted(VIEWS), (shown, listed["views"])
+            canned = {query["sql"].strip(): query for query in listed["queries"]}
+            assert set(canned) == {query.strip().rstrip(";") for query in queries}, canned
+            front = Page(read(name))
+            for query in canned.values():
+                assert query["title"].endswith("?") and front.shows(query["title"]), query
+                assert fetch(f"{name}/{query['name']}.json"), query
+                assert Page(read(f"{name}/{query['name']}")).shows(query["title"]), query
+
+            said = json.loads(read("-/metadata.json"))["databases"][name]["tables"]
+            for view in VIEWS:
+                page = Page(read(f"{name}/{view}"))
+                for text in [said[view]["description"], f"{said[view]['title']} (view)", *said[view]["columns"].values()]:
+                    assert page.shows(text), (view, text)
+            for place in ["v_customers", "v_current", "v_transitions", "v_decisions", "what-changed-last"]:
+                page = Page(read(f"{name}/{place}"))
+                assert page.shows(hostile) and "alert(" not in page.scripts, place
         except urllib.error.HTTPError as error:
             sys.exit(f"Datasette: {error}: {error.read().decode()[:500]}")
         finally:
