@@ -4,13 +4,15 @@
 use super::*;
 use crate::attention::{Need, Reason};
 use crate::overview::{Health, Partner};
+use crate::report::Report;
 use crate::store::PartnerId;
 use crate::store::backup::BackupState;
 use crate::store::reports::{
     AttemptRow, CurrentRow, CustomerRow, DecisionRow, DeliveryDetail, EndpointState, PartnerState, PendingRow,
     VerdictRow,
 };
-use vetwatch_core::forecast::Expected;
+use vetwatch_core::forecast::{CameTrue, Expected};
+use vetwatch_core::report::{ByAttempt, ByMonth, ByQualification, ByReason, ByWeek, Figures, Verdicts, Within};
 
 const TIME: Timestamp = Timestamp::from_millis(1_763_974_800_000);
 
@@ -313,12 +315,57 @@ fn health(there: bool) -> Value {
     shown
 }
 
+fn report(there: bool) -> Report {
+    let number = there.then_some(50.0);
+    let verdicts = Verdicts { verdicts: there.into(), approved: there.into(), denied: 0, approved_percent: number };
+    let qualification = |qualification| ByQualification {
+        qualification,
+        verdicts,
+        vanished: 0,
+        in_review: 0,
+        median_hours: number,
+        p90_hours: number,
+        timed: there.into(),
+    };
+    let (month, week) = ("2026-11".to_owned(), "2026-11-23".to_owned());
+    let within = |decided_percent| Within { days: 1, decided_percent };
+    let reason = ByReason {
+        vetting_reason: text(there),
+        denials: 1,
+        tried_again: 1,
+        then_approved: 1,
+        then_denied: 0,
+        cured_percent: number,
+    };
+    let figures = Figures {
+        qualifications: vec![qualification(None), qualification(Some("Education".to_owned()))],
+        months: there.then(|| ByMonth { month, qualification: "Education".to_owned(), verdicts }).into_iter().collect(),
+        weeks: there.then(|| ByWeek { week, verdicts }).into_iter().collect(),
+        decided_within: vec![within(number), within(None)],
+        attempts: there
+            .then(|| ByAttempt { qualification: "Education".to_owned(), attempt: 1, verdicts })
+            .into_iter()
+            .collect(),
+        reasons: if there { vec![reason.clone(), ByReason { vetting_reason: None, ..reason }] } else { Vec::new() },
+    };
+    Report {
+        since: TIME,
+        until: TIME,
+        cut: there,
+        timezone: "Europe/Amsterdam".to_owned(),
+        partner: text(there),
+        figures,
+        longest_in_review: if there { vec![held(true), held(false)] } else { Vec::new() },
+        forecasts: CameTrue { forecasts: there.into(), came_true: 0 },
+    }
+}
+
 /// The frame of the daemon's pages and, as a file, that of `vetwatch page`.
 fn frame(there: bool) -> Value {
     json!({
         "title": "A title", "page": if there { "index" } else { "" }, "pages": if there { &ALL[..] } else { &[] }, "root": "",
         "is_file": !there, "feeds": there, "refreshes": there, "query": text(there).unwrap_or_default(), "refresh": text(there),
-        "sentence": text(there), "well": !there, "now": TIME, "zone": "Europe/Amsterdam",
+        "sentence": text(there), "well": !there, "now": TIME, "zone": "Europe/Amsterdam", "style": text(!there),
     })
 }
 
@@ -393,6 +440,10 @@ fn values() -> Vec<(&'static str, Vec<Value>)> {
             ),
         ),
         ("delivery.html", deliveries),
+        (
+            "report.html",
+            each(report).iter().flat_map(|report| each(|links| json!({ "report": report, "links": links }))).collect(),
+        ),
         ("health.html", healths.into_iter().map(|health| json!({ "health": health, "version": "1.0.0" })).collect()),
         ("missing.html", vec![json!({ "words": "There is no such page." })]),
         (
