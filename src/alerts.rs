@@ -171,7 +171,7 @@ impl Alerter {
             Err(error) => {
                 let error: store::Error = error;
                 if !error.is_data_error() {
-                    self.outside.send(&alert, &event(&alert, now), self.routes.zone, now).await;
+                    self.outside.send(&alert, &event(&alert, now), &self.routes, now).await;
                 }
                 Err(error)
             }

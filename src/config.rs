@@ -258,9 +258,10 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let reminders = calendar::reminders(root.section("overdue"), &calendar);
     let servers = endpoint::servers(&mut root);
     let endpoints = endpoint::read(&mut root, &servers);
-    let (routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names, &calendar);
+    let (mut routes, heartbeat) = route::read(&mut root, &endpoints, &partners.names, &calendar);
     let retry = schedule::retries(root.section("retry"));
     let web = web::web(&mut root);
+    routes.public_url = web.as_ref().and_then(|web| web.public_url.as_ref()).map(ToString::to_string);
     let keep_attempts = schedule::retention(root.section("retention"));
     let backup = schedule::backup(&mut root, schedule.timezone, database.as_deref(), partners.loopback);
     let summary = summary::summary(&mut root, schedule.timezone, &endpoints, partners.loopback);

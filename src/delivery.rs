@@ -30,7 +30,7 @@ pub enum Channel {
 impl UnrenderedDelivery {
     /// The message about its events, with a note if it stands in for another endpoint.
     pub(crate) fn message(&self) -> Message {
-        let message = Message::of(&self.events, self.zone);
+        let message = Message::of(&self.events, self.zone).with_pages(self.public_url.as_deref());
         let Some(from) = &self.failover_from else { return message };
         let there = if from.still_tried { "It is still tried there." } else { "It is not tried there any more." };
         let since = time_format::moment(from.since, self.zone);

@@ -95,7 +95,7 @@ impl Alerter {
         }
         // What is damaged may be the outbox: its messages could be queued and never sent.
         if late.reason == Reason::DatabaseDamaged {
-            self.outside.send(&alert, &event(&alert, now), self.routes.zone, now).await;
+            self.outside.send(&alert, &event(&alert, now), &self.routes, now).await;
         }
         let mark = async |tx: &mut store::WriteTx| tx.raise(late.reason, &late.about, now).await;
         let queued = self.announce(alert, now, mark).await?;

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono_tz::Tz;
 use serde_json::Value;
 use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::Alert;
 use crate::attention::Reason;
+use crate::delivery::route::Routes;
 use crate::delivery::{Channel, Outcome};
 use crate::event::Event;
 use crate::store::attention::Raised;
@@ -77,14 +77,15 @@ impl Outside {
 
     /// Sends an alert to every endpoint of the operators but the one that it is about. If none accepts, the next round
     /// retries.
-    pub(super) async fn send(&self, alert: &Alert<'_>, event: &Event, zone: Tz, now: Timestamp) {
+    pub(super) async fn send(&self, alert: &Alert<'_>, event: &Event, routes: &Routes, now: Timestamp) {
         if self.has_sent(alert) {
             return;
         }
         let mut accepted = false;
         for (name, channel) in self.endpoints.iter().filter(|(name, _)| Some(name.as_str()) != alert.exclude_endpoint) {
             let id = Uuid::now_v7();
-            let message = channel.render(&UnrenderedDelivery::new(id, vec![event.clone()], zone), now);
+            let draft = UnrenderedDelivery::new(id, vec![event.clone()], routes.zone);
+            let message = channel.render(&UnrenderedDelivery { public_url: routes.public_url.clone(), ..draft }, now);
             let delivery = ClaimedDelivery::without_row(id, message.message);
             match tokio::time::timeout(ATTEMPT_TIMEOUT, channel.deliver(&delivery, now, None)).await {
                 Ok(report) if report.outcome == Outcome::Accepted => {

@@ -13,7 +13,7 @@ use crate::overview::{self, InReview, Seen};
 use crate::report::{self, Asked};
 use crate::store::{CustomerId, Store};
 use crate::text;
-use crate::web::render::{STYLE, encoded, render};
+use crate::web::render::{STYLE, render};
 use crate::web::{OneCustomer, REPORTED, ROWS};
 
 /// In a folder that this command wrote, and may replace.
@@ -121,8 +121,7 @@ async fn everything(store: &Store, forecasts: &Forecasts, health: &overview::Hea
         let one = OneCustomer::read(store, forecasts, &rows, None, STEPS).await?;
         let title = one.name.clone();
         let html = rendered("customer.html", "", &title, [one.values(None, false), in_frame(2)])?;
-        let path = Path::new("customer").join(encoded(&partner)).join(format!("{}.html", encoded(&id)));
-        files.push((path, html));
+        files.push((format!("{}.html", vetwatch_core::page::customer(&partner, &id)).into(), html));
     }
     Ok(files)
 }

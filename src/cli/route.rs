@@ -183,7 +183,8 @@ fn shown<'a>(
 ) -> Option<Shown<'a>> {
     let kind = &config.endpoints.iter().find(|endpoint| endpoint.name == target.endpoint)?.kind;
     let draft = UnrenderedDelivery::new(Uuid::now_v7(), vec![event.clone()], config.routes.zone);
-    let draft = UnrenderedDelivery { recipient: target.recipient.clone(), ..draft };
+    let public_url = config.routes.public_url.clone();
+    let draft = UnrenderedDelivery { recipient: target.recipient.clone(), public_url, ..draft };
     let message = daemon::channel(kind, &context.clock).render(&draft, now).message;
     let (recipients, readable) = match kind {
         EndpointKind::Email(email) => {

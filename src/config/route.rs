@@ -51,7 +51,8 @@ pub(super) fn read(
         let url = http::url_of(&secret);
         url.map_err(|problem| section.problem("heartbeat_url_file", format!("the text in the file {problem}"))).ok()
     });
-    let routes = Routes { routes, operators, profiles: endpoints.profiles.clone(), zone: calendar.zone };
+    let routes =
+        Routes { routes, operators, profiles: endpoints.profiles.clone(), zone: calendar.zone, public_url: None };
     (routes, heartbeat.map(Heartbeat))
 }
 

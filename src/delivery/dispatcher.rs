@@ -169,7 +169,17 @@ impl Dispatcher {
 
     fn claim_params<'a>(&'a self, now: Timestamp, in_flight: &'a [i64]) -> Claim<'a> {
         let Sender { endpoint, channel, settings, .. } = &*self.sender;
-        Claim { endpoint, format: channel.format(), settings, zone: self.routes.zone, now, lease: LEASE, in_flight }
+        let Routes { zone, public_url, .. } = &*self.routes;
+        Claim {
+            endpoint,
+            format: channel.format(),
+            settings,
+            zone: *zone,
+            public_url: public_url.as_deref(),
+            now,
+            lease: LEASE,
+            in_flight,
+        }
     }
 }
 

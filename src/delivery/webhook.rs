@@ -10,13 +10,14 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use tracing::error;
+use vetwatch_core::page;
 
 pub use self::signature::{SecretError, SigningSecret};
 pub use self::template::{Template, TemplateError, trial as template_trial};
 use crate::delivery::http::{HttpSender, HttpSettings, Lookup, secret_value};
 use crate::delivery::message::DIGEST;
 use crate::delivery::{AttemptResult, Outcome};
-use crate::event::{Event, EventData};
+use crate::event::{Event, EventData, EventPayload};
 use crate::redact;
 use crate::store::{ClaimedDelivery, Rendered, UnrenderedDelivery};
 use crate::time::Timestamp;
@@ -149,8 +150,17 @@ struct Body<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
-    One(&'a EventData),
+    One(LinkedEvent<'a>),
     Several { events: Vec<TypedEvent<'a>> },
+}
+
+/// An event, and the page of its customer.
+#[derive(Serialize)]
+struct LinkedEvent<'a> {
+    #[serde(flatten)]
+    data: &'a EventData,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 /// An event within a digest.
@@ -158,27 +168,40 @@ enum Data<'a> {
 struct TypedEvent<'a> {
     r#type: &'static str,
     #[serde(flatten)]
-    data: &'a EventData,
+    event: LinkedEvent<'a>,
 }
 
-impl<'a> TypedEvent<'a> {
-    fn of(event: &'a Event) -> Self {
-        Self { r#type: event.kind.as_str(), data: &event.data }
+impl<'a> LinkedEvent<'a> {
+    fn of(event: &'a Event, public_url: Option<&str>) -> Self {
+        let Event { data, .. } = event;
+        let path = match (&data.partner, &data.subject) {
+            (Some(partner), EventPayload::Vetting(change)) => Some(page::customer(partner, &change.customer.id)),
+            _ => None,
+        };
+        let url = public_url.zip(path).map(|(base, path)| format!("{base}{path}"));
+        Self { data, url }
     }
+}
+
+/// The events of a delivery, as in a digest.
+fn typed(delivery: &UnrenderedDelivery) -> Vec<TypedEvent<'_>> {
+    let public_url = delivery.public_url.as_deref();
+    let events = delivery.events.iter();
+    events.map(|it| TypedEvent { r#type: it.kind.as_str(), event: LinkedEvent::of(it, public_url) }).collect()
 }
 
 fn body(delivery: &UnrenderedDelivery) -> Body<'_> {
     let events = &delivery.events;
     let instead_of = delivery.failover_from.as_ref().map(|from| from.endpoint.as_str());
     if let [event] = events.as_slice() {
-        let Event { kind, occurred_at, data } = event;
-        return Body { r#type: kind.as_str(), timestamp: Some(*occurred_at), instead_of, data: Data::One(data) };
+        let data = Data::One(LinkedEvent::of(event, delivery.public_url.as_deref()));
+        return Body { r#type: event.kind.as_str(), timestamp: Some(event.occurred_at), instead_of, data };
     }
     Body {
         r#type: DIGEST,
         timestamp: events.iter().map(|event| event.occurred_at).max(),
         instead_of,
-        data: Data::Several { events: events.iter().map(TypedEvent::of).collect() },
+        data: Data::Several { events: typed(delivery) },
     }
 }
 

@@ -43,7 +43,7 @@ impl ClaimedDelivery {
 }
 
 /// A delivery before its first attempt, still to be rendered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct UnrenderedDelivery {
     pub id: Uuid,
     /// In the order in which they occurred.
@@ -53,13 +53,15 @@ pub struct UnrenderedDelivery {
     pub failover_from: Option<FailoverFrom>,
     /// In which people read its times.
     pub zone: Tz,
+    /// Where the page is that it links to; ends with a slash.
+    pub public_url: Option<String>,
 }
 
 impl UnrenderedDelivery {
-    /// A delivery to the endpoint's own recipients, which stands in for none.
+    /// A delivery to the endpoint's own recipients, which stands in for none and links to no page.
     #[must_use]
     pub const fn new(id: Uuid, events: Vec<Event>, zone: Tz) -> Self {
-        Self { id, events, recipient: None, failover_from: None, zone }
+        Self { id, events, recipient: None, failover_from: None, zone, public_url: None }
     }
 }
 
@@ -96,6 +98,8 @@ pub struct Claim<'a> {
     pub settings: &'a str,
     /// In which people read the message's times.
     pub zone: Tz,
+    /// Where the page is that the message links to.
+    pub public_url: Option<&'a str>,
     pub now: Timestamp,
     /// How far ahead the next attempt is set.
     pub lease: Duration,
@@ -190,7 +194,7 @@ impl WriteTx {
         claim: Claim<'_>,
         render: impl Fn(&UnrenderedDelivery) -> Rendered,
     ) -> Result<ClaimedDelivery, Error> {
-        let Claim { endpoint, format, settings, zone, now, lease, .. } = claim;
+        let Claim { endpoint, format, settings, zone, public_url, now, lease, .. } = claim;
         let lease_until = now.after(lease).as_millis();
         let row = sqlx::query!(
             "select id, attempts, retry_index, message, format, template_error, final_replies, recipient, failover_from from delivery where sequence = ?",
@@ -218,7 +222,14 @@ impl WriteTx {
                 None => None,
             };
             let events = self.events_of(sequence).await?;
-            let draft = UnrenderedDelivery { id: uuid, events, recipient: row.recipient.clone(), failover_from, zone };
+            let draft = UnrenderedDelivery {
+                id: uuid,
+                events,
+                recipient: row.recipient.clone(),
+                failover_from,
+                zone,
+                public_url: public_url.map(str::to_owned),
+            };
             let rendered = render(&draft);
             if let Some(error) = &rendered.template_error {
                 self.note_template_failure(endpoint, error, settings, now).await?;

@@ -14,12 +14,13 @@ use chrono_tz::Tz;
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use url::Url;
+use vetwatch_core::page::{self, encoded};
 use vetwatch_core::text;
 
 use super::Site;
 use super::pages;
 use super::readers::Unread;
-use super::render::{encoded, render};
+use super::render::render;
 use crate::forecast::Forecasts;
 use crate::overview::InReview;
 use crate::time::Timestamp;
@@ -120,7 +121,7 @@ fn calendar_of(reviews: &[InReview], base: &str, zone: Tz, now: Timestamp) -> St
         calendar.add("SUMMARY", &escaped(&format!("{name}: {} expected", row.qualification)));
         calendar.add("DESCRIPTION", &escaped(&expected.text));
         if Url::parse(base).is_ok() {
-            calendar.add("URL", &format!("{base}customer/{}/{}", ids[0], ids[1]));
+            calendar.add("URL", &format!("{base}{}", page::customer(&row.partner, &row.customer_id)));
         }
         calendar.add("TRANSP", "TRANSPARENT");
         calendar.add("END", "VEVENT");

@@ -7,8 +7,8 @@ use chrono::{DateTime, NaiveDate};
 use chrono_tz::Tz;
 use minijinja::value::Serde;
 use minijinja::{Environment, State, UndefinedBehavior, Value};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use vetwatch_core::message::time_format;
+use vetwatch_core::page::{self, encoded};
 use vetwatch_core::text;
 
 use crate::time::Timestamp;
@@ -17,8 +17,6 @@ pub(crate) const STYLE: &str = include_str!("templates/style.css");
 
 /// Longer texts of others are cut, unless a template says how long.
 const TEXT_MAX: usize = 120;
-/// What stands in a path as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
     let mut templates = Environment::new();
@@ -142,9 +140,9 @@ fn page(state: &State<'_, '_>, name: &str) -> Value {
 
 /// The address of a customer's page.
 fn customer(state: &State<'_, '_>, row: &Value) -> Result<Value, minijinja::Error> {
-    let part = |name: &str| Ok::<_, minijinja::Error>(encoded(row.get_attr(name)?.as_str().unwrap_or_default()));
-    let address = format!("{}customer/{}/{}{}", root(state), part("partner")?, part("customer_id")?, ending(state));
-    Ok(Value::from_safe_string(address))
+    let (partner, id) = (row.get_attr("partner")?, row.get_attr("customer_id")?);
+    let path = page::customer(partner.as_str().unwrap_or_default(), id.as_str().unwrap_or_default());
+    Ok(Value::from_safe_string(format!("{}{path}{}", root(state), ending(state))))
 }
 
 /// The address of a message's page.
@@ -152,9 +150,4 @@ fn delivery(state: &State<'_, '_>, row: &Value) -> Result<Value, minijinja::Erro
     let id = row.get_attr("delivery_id")?;
     let address = format!("{}delivery/{}", root(state), encoded(id.as_str().unwrap_or_default()));
     Ok(Value::from_safe_string(address))
-}
-
-/// As a part of a path.
-pub(crate) fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, PLAIN).to_string()
 }

@@ -420,6 +420,9 @@ fn messages(text: &str) -> Vec<Message> {
     messages.push(
         Message::of(&[event(EventType::Denied)], zone).with_note("Sent here because sales-mail has not taken it."),
     );
+    let linked = |message: &Message| message.clone().with_pages(Some("https://vetting.contoso.example/"));
+    let linked: Vec<_> = messages.iter().map(linked).collect();
+    messages.extend(linked);
     messages
 }
 

@@ -128,6 +128,12 @@ async fn what_arrived_is_shown_as_pages_that_run_nothing_and_obey_only_their_own
         "{policy}"
     );
     assert!(html.contains("<!doctype html>") && html.contains("What to do next"), "{html}");
+    let text = mail["mail"]["text"].as_str().unwrap();
+    let page = text.lines().find_map(|line| line.strip_prefix("History and evidence: ")).expect("a link to the page");
+    assert!(html.replace("&#x2f;", "/").contains(&format!("<a class=\"link\" href=\"{page}\"")), "{html}");
+    let answer = http.get(page).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{page}");
+    assert!(answer.text().await.unwrap().contains("<h2"), "{page}");
     let (_, _, source) = get(format!("{number}/source")).await;
     assert!(source.contains("Message-ID: <"), "{source}");
     let (_, _, drawn) = get(card["number"].to_string()).await;

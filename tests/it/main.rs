@@ -24,6 +24,7 @@ mod feeds;
 mod giving_up;
 mod held;
 mod init;
+mod links;
 mod litestream;
 mod lost;
 mod metrics;

@@ -12,6 +12,7 @@ pub mod forecast;
 pub mod ids;
 pub mod membership;
 pub mod message;
+pub mod page;
 pub mod qualification;
 pub mod quiet_hours;
 pub mod reason;

@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 use self::advice::Step;
 use self::digest::Digest;
 use crate::event::{Event, EventData, EventPayload, EventType, OperationalNotice};
+use crate::page;
 use crate::text;
 use crate::time::Timestamp;
 
@@ -69,6 +70,11 @@ pub struct Item {
     pub steps: Vec<Step>,
     /// To Partner Center.
     pub link: Option<String>,
+    /// To the customer's page, or for an event about vetwatch to the page of its health; see [`Message::with_pages`].
+    pub page: Option<String>,
+    /// The path of that page; empty if there is none.
+    #[serde(skip)]
+    pub page_path: String,
     /// The customer's Microsoft ID; empty for an event about vetwatch.
     pub customer_id: String,
     /// Facts for a person that follows it up.
@@ -179,6 +185,15 @@ impl Message {
         Self { note: Some(text::line(&note, 500)).filter(|note| !note.is_empty()), ..self }
     }
 
+    /// Links its items to the page at `public_url`, which ends with a slash, if there is one.
+    #[must_use]
+    pub fn with_pages(mut self, public_url: Option<&str>) -> Self {
+        for item in self.items.iter_mut().filter(|item| !item.page_path.is_empty()) {
+            item.page = public_url.map(|base| format!("{base}{}", item.page_path));
+        }
+        self
+    }
+
     /// True for a summary, which is always in rows.
     #[must_use]
     pub fn is_summary(&self) -> bool {
@@ -252,6 +267,18 @@ impl Item {
         Self { label, headline: format!("Test: {}", self.headline), ..self }
     }
 
+    /// Its customer's page, for a row among many, if the address has at most `max_bytes`.
+    #[must_use]
+    pub fn customer_page(&self, max_bytes: usize) -> Option<&str> {
+        self.page.as_deref().filter(|page| self.link.is_some() && page.len() <= max_bytes)
+    }
+
+    /// What a link to its page is called.
+    #[must_use]
+    pub fn page_name(&self) -> &'static str {
+        if self.link.is_some() { "History and evidence" } else { "State of vetwatch" }
+    }
+
     fn write_text(&self, text: &mut String) {
         push_lines(text, [&*self.headline]);
         push_lines(text, Some(&self.about).filter(|_| self.attempt.is_some()));
@@ -266,6 +293,9 @@ impl Item {
         }
         if let Some(link) = &self.link {
             push_lines(text, ["", &format!("Open in Partner Center: {link}")]);
+        }
+        if let Some(page) = &self.page {
+            push_lines(text, ["", &format!("{}: {page}", self.page_name())]);
         }
         text.push('\n');
         push_lines(text, self.small.iter().map(Fact::to_string));
@@ -314,6 +344,8 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         facts,
         steps: Vec::new(),
         link: None,
+        page: None,
+        page_path: page::HEALTH.to_owned(),
         customer_id: String::new(),
         small: partner.into_iter().chain([fact("Event", data.event_id.to_string())]).collect(),
         count: 1,

@@ -127,6 +127,8 @@ pub struct Routes {
     pub profiles: BTreeMap<String, EndpointProfile>,
     /// `[schedule] timezone`: the times that people read are in it.
     pub zone: Tz,
+    /// `[web] public_url`, which ends with a slash: messages link to the page there.
+    pub public_url: Option<String>,
 }
 
 impl Routes {

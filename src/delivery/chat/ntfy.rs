@@ -22,6 +22,9 @@ const MAX_MESSAGE_BYTES: usize = 4096;
 /// The server reads at most twice that of the whole JSON; the difference is for the topic.
 const MAX_JSON_BYTES: usize = 2 * MAX_MESSAGE_BYTES - 200;
 const MAX_TITLE_BYTES: usize = 200;
+const MAX_URL_BYTES: usize = 500;
+/// In a digest, which is full with 20 events. A longer one is left out.
+const MAX_PAGE_BYTES: usize = 120;
 
 /// The topic of a push.
 #[derive(Clone)]
@@ -97,11 +100,15 @@ fn push(message: &Message, text: &str) -> Value {
         "tags": tags,
         "markdown": false,
     });
-    if let Some(Item { link: Some(url), .. }) = message.single()
-        && url.len() <= 500
-    {
-        push["click"] = url.as_str().into();
-        push["actions"] = json!([{"action": "view", "label": "Open in Partner Center", "url": url}]);
+    if let Some(item) = message.single() {
+        let links = [("Open in Partner Center", &item.link), (item.page_name(), &item.page)];
+        let links = links.into_iter().filter_map(|(label, url)| Some((label, url.as_ref()?)));
+        let links: Vec<_> = links.filter(|(_, url)| url.len() <= MAX_URL_BYTES).collect();
+        if let Some((_, first)) = links.first() {
+            push["click"] = first.as_str().into();
+            push["actions"] =
+                links.iter().map(|(label, url)| json!({"action": "view", "label": label, "url": url})).collect();
+        }
     }
     push
 }
@@ -123,8 +130,10 @@ fn text(message: &Message) -> String {
     match message.single() {
         Some(item) => single(item, &mut lines),
         None => lines.extend(message.items.iter().map(|item| {
+            let page = item.customer_page(MAX_PAGE_BYTES).map(|page| format!("\n{page}")).unwrap_or_default();
             // So that a full digest fits in.
-            text::line(&format!("{}: {}", item.label, item_line(item)), MAX_MESSAGE_BYTES / MAX_EVENTS as usize - 8)
+            let longest = MAX_MESSAGE_BYTES / MAX_EVENTS as usize - 8 - page.len();
+            text::line(&format!("{}: {}", item.label, item_line(item)), longest) + &page
         })),
     }
     // ntfy shows an empty text as "triggered".

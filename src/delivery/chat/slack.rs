@@ -29,6 +29,10 @@ const MAX_TEXT: usize = 3000;
 const MAX_FIELD: usize = 2000;
 /// The most blocks for a digest's lines; Slack allows 50 in all.
 const MAX_LINE_BLOCKS: usize = 45; // besides a header, a note, and that it is a test
+/// For a link below a line, of which there may be 40.
+const MAX_LINE_LINK: usize = 400;
+/// The most fields of a section.
+const MAX_FIELDS: usize = 10;
 /// The most facts of a section: Slack allows ten fields, two per fact.
 const MAX_FACTS: usize = 5;
 
@@ -76,9 +80,8 @@ fn single(item: &Item) -> Vec<Value> {
         blocks.push(section(&ours("*What to do next*")));
         blocks.push(section(&plain(&steps.join("\n"), MAX_TEXT)));
     }
-    // It holds only letters, digits and `:/.-_~%`: nothing ends the link early.
-    if let Some(link) = item.link.as_ref().filter(|link| link.len() <= 2000) {
-        blocks.push(section(&ours(&format!("<{link}|Open in Partner Center>"))));
+    for (url, words) in [(&item.link, "Open in Partner Center"), (&item.page, item.page_name())] {
+        blocks.extend(url.as_ref().and_then(|url| Some(section(&linked(url, words, MAX_FIELD)?))));
     }
     let small: Vec<_> = item.small.iter().take(10).map(|fact| plain(&fact.to_string(), 300)).collect();
     if !small.is_empty() {
@@ -101,7 +104,16 @@ fn digest(message: &Message) -> Vec<Value> {
         blocks.extend(items.chunks(each).map(|items| {
             let cut: Vec<_> =
                 items.iter().map(|item| text::line(&item_line(item), (MAX_TEXT / each).clamp(8, 600) - 1)).collect();
-            section(&plain(&cut.join("\n"), MAX_TEXT))
+            let mut block = section(&plain(&cut.join("\n"), MAX_TEXT));
+            let words = |n| if items.len() == 1 { "History".to_owned() } else { format!("History of line {n}") };
+            let pages = (1..)
+                .zip(items)
+                .filter_map(|(n, item)| linked(item.customer_page(MAX_LINE_LINK)?, &words(n), MAX_LINE_LINK));
+            let pages: Vec<_> = pages.take(MAX_FIELDS).collect();
+            if !pages.is_empty() {
+                block["fields"] = pages.into();
+            }
+            block
         }));
     }
     blocks
@@ -113,6 +125,12 @@ fn header(text: &str) -> Value {
 
 fn section(text: &Value) -> Value {
     json!({"type": "section", "text": text})
+}
+
+/// A link with our own words, if it has at most `max` characters. Nothing in the address ends it early.
+fn linked(url: &str, words: &str, max: usize) -> Option<Value> {
+    let link = format!("<{}|{words}>", escape(url).replace('|', "%7C"));
+    (link.len() <= max).then(|| ours(&link))
 }
 
 /// Text without formatting.

@@ -26,8 +26,13 @@ pub const MAX_EVENTS: u32 = 40;
 /// Teams rejects messages above 28 KB. The flow repacks the card, so this leaves a margin.
 const MAX_BODY_BYTES: usize = 28_000;
 
-/// Texts are cut to the first of these lengths, in bytes, with which the card fits; nearly always the first.
-const TEXT_LENGTHS: [usize; 5] = [4000, 1000, 300, 120, 60];
+/// Texts are cut to the first of these lengths, in bytes, with which the card fits; nearly always the first. The lines of
+/// the last two have no link to the page.
+const FORMS: [(usize, bool); 6] = [(4000, true), (1000, true), (300, true), (120, true), (120, false), (60, false)];
+/// A longer address of the page is left out.
+const MAX_PAGE_BYTES: usize = 2000;
+/// The same in a line of a digest.
+const MAX_LINK_OF_LINE: usize = 160;
 
 /// The most facts and paragraphs: events can carry any number of figures.
 const MAX_PIECES: usize = 20;
@@ -35,7 +40,7 @@ const MAX_PIECES: usize = 20;
 /// The request's body, at most 28 KB, whatever the message says.
 #[must_use]
 pub fn body(message: &Message) -> String {
-    let bodies = TEXT_LENGTHS.iter().map(|longest| envelope(&card(message, *longest)));
+    let bodies = FORMS.iter().map(|(longest, with_pages)| envelope(&card(message, *longest, *with_pages)));
     let fitting = bodies.into_iter().find(|body| body.len() <= MAX_BODY_BYTES);
     fitting.unwrap_or_else(|| envelope(&fallback_card(message)))
 }
@@ -46,18 +51,17 @@ fn envelope(content: &Value) -> String {
     json!({"type": "message", "attachments": [attachment]}).to_string()
 }
 
-fn card(message: &Message, longest: usize) -> Value {
+fn card(message: &Message, longest: usize, with_pages: bool) -> Value {
     let mut actions = Vec::new();
     let mut body = match message.single() {
         Some(item) => {
-            actions.extend(
-                item.link
-                    .as_ref()
-                    .map(|url| json!({"type": "Action.OpenUrl", "title": "Open in Partner Center", "url": url})),
-            );
+            let page = item.page.as_ref().filter(|page| page.len() <= MAX_PAGE_BYTES);
+            for (title, url) in [("Open in Partner Center", item.link.as_ref()), (item.page_name(), page)] {
+                actions.extend(url.map(|url| json!({"type": "Action.OpenUrl", "title": title, "url": url})));
+            }
             single(item, longest)
         }
-        None => digest(message, longest),
+        None => digest(message, longest, with_pages),
     };
     if let Some(note) = &message.note {
         body.insert(0, text(&text::line(note, longest), json!({"isSubtle": true})));
@@ -115,7 +119,7 @@ fn single(item: &Item, longest: usize) -> Vec<Value> {
 }
 
 /// One line per event.
-fn digest(message: &Message, longest: usize) -> Vec<Value> {
+fn digest(message: &Message, longest: usize, with_pages: bool) -> Vec<Value> {
     let items = &message.items;
     let head = text(&text::line(&message.subject, longest.min(300)), json!({"weight": "Bolder", "size": "Medium"}));
     let mut body = vec![container(style(message.tone()), &[head], true)];
@@ -124,10 +128,15 @@ fn digest(message: &Message, longest: usize) -> Vec<Value> {
             "color": color(item.tone)});
         let mut line = json!({"type": "TextRun", "text": format!(" {}", text::line(&item_line(item), longest))});
         // The link contains the customer's id, which may be long.
-        if let Some(url) = item.link.as_ref().filter(|url| url.len() <= 160) {
+        if let Some(url) = item.link.as_ref().filter(|url| url.len() <= MAX_LINK_OF_LINE) {
             line["selectAction"] = json!({"type": "Action.OpenUrl", "url": url});
         }
-        spaced(json!({"type": "RichTextBlock", "inlines": [label, line]}), "Small")
+        let mut inlines = vec![label, line];
+        if let Some(url) = item.customer_page(MAX_LINK_OF_LINE).filter(|_| with_pages) {
+            inlines.push(json!({"type": "TextRun", "text": " · History", "isSubtle": true,
+                "selectAction": {"type": "Action.OpenUrl", "url": url}}));
+        }
+        spaced(json!({"type": "RichTextBlock", "inlines": inlines}), "Small")
     }));
     body
 }

@@ -15,6 +15,8 @@ use crate::event::{Event, EventPayload, EventType};
 /// An hour ahead of UTC in winter.
 const ZONE: chrono_tz::Tz = chrono_tz::Europe::Amsterdam;
 
+const PUBLIC_URL: &str = "https://vetting.contoso.example/behind/a/proxy/";
+
 /// Text that contains the markup of every service.
 const HOSTILE: &str = "@everyone <!channel> <@U123> @here <at>a</at> <b>b</b> [c](http://evil.example) *d* _e_ `f` ~g~ \
                        :tada: \"},{\" {{ 7*7 }} {{DATE(2017-02-14T06:08:39Z,SHORT)}} \u{1b}[31m \u{202e}gnp.exe \\ & \r\n# h";
@@ -169,6 +171,36 @@ fn a_teams_card_is_one_and_never_above_28_kb() {
     let (message, size) = made(teams::body, &far_too_many);
     check_card(&message);
     assert!(size <= 28 * 1024 && message.to_string().contains("400 events"), "{message}");
+}
+
+#[test]
+fn links_to_the_page_keep_to_the_limits_and_to_the_page() {
+    // Of a path whose every character is escaped.
+    for public_url in [PUBLIC_URL, &format!("{PUBLIC_URL}{}/", "&|".repeat(200))] {
+        for events in all_sorts().into_iter().chain(digests(teams::MAX_EVENTS)).chain(digests(ntfy::MAX_EVENTS)) {
+            let message = Message::of(&events, ZONE).with_pages(Some(public_url));
+            let (card, blocks, push) = (teams::body(&message), slack::body(&message), ntfy::body(&message));
+            assert!(card.len() <= 28 * 1024, "{} bytes for {} events", card.len(), events.len());
+            let card: Value = serde_json::from_str(&card).unwrap();
+            check_card(&card);
+            if events.len() > 3 {
+                let body = card["attachments"][0]["content"]["body"].as_array().unwrap();
+                assert_eq!(body.len(), 1 + events.len(), "none is left out");
+            }
+            let blocks: Value = serde_json::from_str(&blocks).unwrap();
+            check_blocks(&blocks);
+            for text in objects(&blocks).into_iter().filter_map(|text| text.get("text")?.as_str()) {
+                let links = text.split('<').skip(1).map(|link| link.split_once('|').unwrap().0);
+                let is_ours =
+                    |link: &str| link.starts_with("https://partner.microsoft.com/") || link.starts_with(PUBLIC_URL);
+                assert!(links.into_iter().all(|link| is_ours(link) && !link.contains([' ', '>'])), "{text}");
+            }
+            assert!(push.len() <= 8192 - 200, "{} bytes of JSON", push.len());
+            let push: Value = serde_json::from_str(&push).unwrap();
+            assert!((1..=4096).contains(&push["message"].as_str().unwrap().len()), "{push}");
+            assert!(push["actions"].as_array().is_none_or(|actions| (1..=3).contains(&actions.len())), "{push}");
+        }
+    }
 }
 
 #[test]

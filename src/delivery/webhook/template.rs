@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::TypedEvent;
+use super::{TypedEvent, typed};
 use crate::delivery::message::{DIGEST, Message, markup, sample};
 use crate::event::EventType;
 use crate::redact;
@@ -24,6 +24,9 @@ pub mod trial;
 
 /// The longest output. Receivers take less, and it is stored.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
+
+/// Of samples: what a template does with a link is tried, too.
+const PUBLIC_URL: &str = "https://vetting.contoso.example/";
 
 /// The name within the engine; people see the file's name.
 const NAME: &str = "template";
@@ -138,7 +141,7 @@ impl Template {
         let message = delivery.message();
         let context = Context {
             message: &message,
-            events: delivery.events.iter().map(TypedEvent::of).collect(),
+            events: typed(delivery),
             r#type: message.kind,
             id,
             test: message.test,
@@ -184,7 +187,10 @@ impl Template {
         let digest = [EventType::Denied, EventType::Approved, EventType::PartnerFailing].map(event).to_vec();
         let mut found: Vec<(TemplateError, Vec<&str>)> = Vec::new();
         for (name, events) in singles.chain([(DIGEST, digest)]) {
-            let Err(flaw) = self.render(&UnrenderedDelivery::new(Uuid::nil(), events, UTC)) else { continue };
+            let draft = UnrenderedDelivery::new(Uuid::nil(), events, UTC);
+            let linked = UnrenderedDelivery { public_url: Some(PUBLIC_URL.to_owned()), ..draft.clone() };
+            let rendered = self.render(&draft).and_then(|_| self.render(&linked));
+            let Err(flaw) = rendered else { continue };
             // Invalid JSON gives a different text for each event.
             let same =
                 |known: &TemplateError| known.line == flaw.line && (flaw.line.is_none() || known.text == flaw.text);

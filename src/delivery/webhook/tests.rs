@@ -30,7 +30,8 @@ fn the_published_examples_are_what_is_sent() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/examples");
     let examples = EventType::ALL.iter().map(|kind| (kind.as_str(), vec![event(*kind)]));
     for (name, events) in examples.chain([(DIGEST, vec![event(EventType::Denied), event(EventType::Approved)])]) {
-        let delivery = UnrenderedDelivery::new(Uuid::nil(), events, ZONE);
+        let public_url = Some("https://vetting.contoso.example/".to_owned());
+        let delivery = UnrenderedDelivery { public_url, ..UnrenderedDelivery::new(Uuid::nil(), events, ZONE) };
         let sent: serde_json::Value = serde_json::from_str(&channel.render(&delivery).message).unwrap();
         let file = folder.join(format!("{name}.json"));
         if std::env::var_os("UPDATE_EXAMPLES").is_some() {

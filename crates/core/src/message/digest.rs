@@ -15,6 +15,8 @@ const MAX_NAME: usize = 80;
 const MAX_DOMAIN: usize = 60;
 const MAX_REASON: usize = 80;
 const MAX_SENTENCES: usize = 400;
+/// An address is not cut: a longer one is left out.
+const MAX_PAGE: usize = 200;
 /// The most reasons that the heading of a piece of advice names.
 const MAX_REASONS_NAMED: usize = 3;
 
@@ -54,6 +56,8 @@ pub struct Row {
     /// The correlation id, where the advice asks for it.
     pub small: String,
     pub link: Option<String>,
+    /// The customer's page.
+    pub page: Option<String>,
     /// The customer's Microsoft ID; empty for an event about vetwatch.
     pub id: String,
 }
@@ -128,13 +132,16 @@ impl Digest {
     /// All rows as CSV, for a spreadsheet.
     #[must_use]
     pub fn csv(&self, max_bytes: usize) -> String {
-        let mut table = csv::record(["Result", "Customer", "Domain", "About", "Reason", "When", "Microsoft ID"]);
+        let has_pages = self.sections.iter().flat_map(|section| &section.rows).any(|row| row.page.is_some());
+        let header = ["Result", "Customer", "Domain", "About", "Reason", "When", "Microsoft ID"];
+        let mut table = csv::record(header.into_iter().chain(has_pages.then_some("Page")));
         for section in &self.sections {
             for row in &section.rows {
                 let cells =
                     [&section.label, &row.title, &row.domain, &row.about, &row.summary_text, &row.when, &row.id];
                 let cells = cells.map(|cell| text::line(cell, max_bytes));
-                table += &csv::record(cells.iter().map(String::as_str));
+                let page = has_pages.then(|| row.page.as_deref().unwrap_or_default());
+                table += &csv::record(cells.iter().map(String::as_str).chain(page));
             }
         }
         table
@@ -152,6 +159,9 @@ impl Digest {
                 push_lines(text, (!facts.is_empty()).then(|| format!("  {}", facts.join("; "))));
                 if let Some(link) = &row.link {
                     push_lines(text, [&format!("  {link}")]);
+                }
+                if let Some(page) = &row.page {
+                    push_lines(text, [&format!("  History: {page}")]);
                 }
             }
         }
@@ -184,6 +194,7 @@ fn row(item: &Item, of_summary: bool) -> Row {
         when,
         small: correlation_id.map(|id| format!("Correlation ID {id}")).unwrap_or_default(),
         link: item.link.clone(),
+        page: item.customer_page(MAX_PAGE).map(str::to_owned),
         id: item.customer_id.clone(),
     }
 }

@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 
 use super::{Item, Label, Severity, time_format, vetting};
 use crate::event::CustomerRef;
+use crate::page;
 use crate::summary::{Decided, Named, Summary, Waiting};
 use crate::text;
 
@@ -67,7 +68,7 @@ fn decided_item(decided: &Decided, label: Label, tone: Severity, zone: Tz) -> It
         summary_text: reason.clone().unwrap_or_default(),
         reason,
         when: format!("Decided {}", time_format::day(decided.observed_at, zone)),
-        ..customer(&decided.customer, row(label, tone))
+        ..customer(&decided.partner, &decided.customer, row(label, tone))
     }
 }
 
@@ -77,16 +78,17 @@ fn waiting_item(review: &Waiting, summary: &Summary, zone: Tz) -> Item {
     let expected = review.expected.as_ref().map(|expected| format!("; {}", expected.text)).unwrap_or_default();
     Item {
         about: format!("{}, since {since} ({length}){expected}", text::line(&review.qualification, 60)),
-        ..customer(&review.customer, row(vetting::IN_REVIEW, Severity::Plain))
+        ..customer(&review.partner, &review.customer, row(vetting::IN_REVIEW, Severity::Plain))
     }
 }
 
-fn customer(named: &Named, item: Item) -> Item {
+fn customer(partner: &str, named: &Named, item: Item) -> Item {
     let customer =
         CustomerRef { id: named.id.clone(), name: named.name.clone(), domain: String::new(), tags: Vec::new() };
     Item {
         title: vetting::name(&customer),
         link: Some(vetting::link(&named.id)),
+        page_path: page::customer(partner, &named.id),
         customer_id: text::line(&named.id, 80),
         ..item
     }
@@ -108,6 +110,8 @@ fn row(label: Label, tone: Severity) -> Item {
         facts: Vec::new(),
         steps: Vec::new(),
         link: None,
+        page: None,
+        page_path: String::new(),
         customer_id: String::new(),
         small: Vec::new(),
         count: 1,

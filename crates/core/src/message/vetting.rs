@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 use super::{Fact, Item, Label, Severity, advice, fact, time_format};
 use crate::changes::ABSENT;
 use crate::event::{CustomerRef, EventData, EventType, VettingChange};
+use crate::page;
 use crate::qualification;
 use crate::text;
 use crate::time::Timestamp;
@@ -40,6 +41,8 @@ pub(super) fn item(
         facts: facts(event, data, change, occurred_at, zone),
         steps: advice::steps(event, change),
         link: Some(link(&change.customer.id)),
+        page: None,
+        page_path: data.partner.as_deref().map(|name| page::customer(name, &change.customer.id)).unwrap_or_default(),
         customer_id: text::line(&change.customer.id, 80),
         count: 1,
         small: small(data, change),

@@ -6,6 +6,8 @@ use crate::event::EventType;
 /// An hour ahead of UTC in winter.
 const ZONE: chrono_tz::Tz = chrono_tz::Europe::Amsterdam;
 
+const PUBLIC_URL: &str = "https://vetting.contoso.example/behind/a/proxy/";
+
 const ID: Uuid = Uuid::from_u128(0x0193_4a5b_6c7d_7000_8000_0000_0000_0002);
 
 fn now() -> Timestamp {
@@ -49,6 +51,16 @@ fn the_head_of_a_mail() {
 fn the_html_form_of_a_mail() {
     let message = Message::of(&[event(EventType::Denied, "<script>alert('x')</script> & \"Sons\"")], ZONE);
     insta::assert_snapshot!(whole_html(&message));
+}
+
+/// The button to Partner Center stays the only one.
+#[test]
+fn the_html_form_of_a_mail_that_links_to_the_page() {
+    let events = [EventType::Denied, EventType::EndpointFailing].map(|kind| event(kind, "Contoso School"));
+    let message = Message::of(&events, ZONE).with_pages(Some(PUBLIC_URL));
+    insta::assert_snapshot!(whole_html(&message) + &message.text());
+    let digest = Message::of(&month(4), ZONE).with_pages(Some(PUBLIC_URL));
+    insta::assert_snapshot!(whole_html(&digest) + &digest.text());
 }
 
 #[test]
@@ -200,8 +212,10 @@ fn a_mail_has_at_most_100_kilobytes_and_every_event_is_in_it() {
     for count in [1, 2, 3, 4, 39, 41, MAX_EVENTS] {
         for text in ["", "x", "&", "学", "ж", "=?", "\u{1f3eb}", "a b ", "\"'<>"] {
             let events = if text.is_empty() { month(count) } else { longest(count, text) };
-            for to in [&few, &to] {
-                let mail = mail(&from, to, &UnrenderedDelivery::new(ID, events.clone(), ZONE), now());
+            for (to, public_url) in [(&few, None), (&to, None), (&few, Some(PUBLIC_URL.to_owned()))] {
+                let has_page = public_url.is_some();
+                let delivery = UnrenderedDelivery { public_url, ..UnrenderedDelivery::new(ID, events.clone(), ZONE) };
+                let mail = mail(&from, to, &delivery, now());
                 assert!(mail.len() <= MAX_MAIL_BYTES, "{count} of {text}: {} bytes", mail.len());
                 assert!(mail.is_ascii() && mail.lines().all(|line| line.len() <= 320), "{count} of {text}");
                 let (_, plain, html, list) = parsed(&mail);
@@ -217,6 +231,10 @@ fn a_mail_has_at_most_100_kilobytes_and_every_event_is_in_it() {
                     assert!(shown || listed, "{count} of {text}: {n} is not in the mail");
                     // Whatever is left out has its list beside it, with every event.
                     assert!(list.is_none() || listed, "{count} of {text}: {n} is not in the list");
+                    let page = format!("{PUBLIC_URL}customer/emea/{id}");
+                    let is_in = |part: &str| part.contains(&page);
+                    let links = list.as_deref().is_some_and(is_in) || is_in(&plain) && is_in(&unescaped);
+                    assert_eq!(links, has_page, "{count} of {text}: {n}");
                 }
                 assert_eq!(list.is_some(), plain.contains("events.csv"), "{count} of {text}: {plain}");
             }
