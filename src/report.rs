@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{Datelike as _, Months, NaiveTime};
 use serde::Serialize;
+use vetwatch_core::changes::Outcome;
 use vetwatch_core::forecast::{CameTrue, Review, replay};
 use vetwatch_core::qualification;
-use vetwatch_core::report::{self, Figures, Outcome};
+use vetwatch_core::report::{self, Figures};
 
 use crate::calendar::Calendar;
 use crate::forecast::Forecasts;

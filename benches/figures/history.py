@@ -33,14 +33,14 @@ def fill(database: Path, transitions: int, now: int, seed: int = 1) -> None:
                 ("InReview", verdict, decided, reason),
             ):
                 number += 1
-                rows.append((number, customer, before, after, why, submitted, attempt, submitted, at - 900_000, at))
+                rows.append((number, customer, before, after, why, submitted, attempt, submitted, at - 900_000, at, None if after == "InReview" else after))
                 kind = {"InReview": "submitted", "Approved": "approved", "Denied": "denied"}[after]
                 data = {"qualification": "Education", "from": before, "to": after, "attempt": attempt}
                 name = str(uuid.UUID(int=chance.getrandbits(128), version=4))
                 events.append((name, f"vetting.{kind}", number, partner, customer, at, json.dumps(data)))
         db.executemany(
             "insert into transition (id, customer, qualification, from_status, to_status, vetting_reason, vetting_created_at,"
-            " attempt, submitted_at, last_seen_before_at, observed_at) values (?, ?, 'Education', ?, ?, ?, ?, ?, ?, ?, ?)",
+            " attempt, submitted_at, last_seen_before_at, observed_at, outcome) values (?, ?, 'Education', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         db.executemany(

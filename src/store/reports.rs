@@ -255,9 +255,7 @@ impl Store {
     /// Verdicts seen at or after `since`, newest first.
     pub async fn decisions(&self, since: Timestamp) -> Result<Vec<DecisionRow>, Error> {
         let rows = decision_rows!(
-            "t.observed_at >= ?1 and t.first_seen = 0
-             and (e.type in ('vetting.approved', 'vetting.denied')
-                  or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview'))
+            "t.observed_at >= ?1 and t.outcome in ('Approved', 'Denied')
              order by t.observed_at desc, t.id desc",
             since.as_millis(),
         );

@@ -31,12 +31,8 @@ impl Store {
     /// Approvals and denials seen from `since` on and before `until`.
     pub async fn count_verdicts(&self, since: Timestamp, until: Timestamp) -> Result<(u64, u64), Error> {
         let row = sqlx::query!(
-            r#"select count(*) filter (where lower(t.to_status) = 'approved') as "approved!: u32", count(*) as "all!: u32"
-               from transition t
-               join event e on e.transition = t.id
-               where t.observed_at >= ?1 and t.observed_at < ?2 and t.first_seen = 0
-                 and (e.type in ('vetting.approved', 'vetting.denied')
-                      or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview'))"#,
+            r#"select count(*) filter (where outcome = 'Approved') as "approved!: u32", count(*) as "all!: u32"
+               from transition where observed_at >= ?1 and observed_at < ?2 and outcome in ('Approved', 'Denied')"#,
             since.as_millis(),
             until.as_millis()
         );

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use vetwatch_core::membership;
 
 use super::{CustomerId, Error, PartnerId, WriteTx, json, row_error, to_count, unreadable};
-use crate::changes::{Change, LastNotified, Pending, QualificationState, Review};
+use crate::changes::{Change, LastNotified, Outcome, Pending, QualificationState, Review};
 use crate::event::{CustomerRef, Event};
 use crate::ids::EventKey;
 use crate::qualification::{self, Entry, Verdict};
@@ -283,8 +283,8 @@ impl WriteTx {
         let done = sqlx::query!(
             "insert into transition (customer, qualification, from_status, to_status, vetting_reason, vetting_created_at,
                  attempt, submitted_at, last_seen_before_at, observed_at, first_seen, raw_answer, request_id,
-                 correlation_id, previous_reason, previous_created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 correlation_id, previous_reason, previous_created_at, outcome)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             customer,
             change.qualification,
             change.from,
@@ -300,7 +300,8 @@ impl WriteTx {
             request_id.to_string(),
             correlation_id.to_string(),
             change.previous_reason,
-            ms(change.previous_created_at)
+            ms(change.previous_created_at),
+            change.outcome().map(Outcome::as_str)
         )
         .execute(&mut *self.tx)
         .await?;

@@ -28,7 +28,7 @@ pub(crate) const ROWS: usize = 100;
 /// Steps of a customer's history.
 const STEPS: usize = 25;
 /// Verdicts that a report counts, at most.
-pub(crate) const REPORTED: usize = 20_000;
+pub(crate) const REPORTED: usize = 10_000;
 /// The longest search.
 const SEARCH_MAX_CHARS: usize = 100;
 /// Every page that the frame links to.

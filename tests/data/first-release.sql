@@ -18,10 +18,10 @@ insert into qualification_state (customer, qualification, qualification_key, pre
     (1, 'StateOwnedEntity', 'stateownedentity', 0, null, null, null, 1763000000000, 0, null, null, null, null, null, null),
     (2, 'Education', 'education', 1, 'InReview', null, null, 1763600000000, 1, null, 1763600000000, null, null, null, null);
 insert into transition (id, customer, qualification, from_status, to_status, vetting_reason, vetting_created_at, attempt, submitted_at,
-                        last_seen_before_at, observed_at, raw_answer, request_id, correlation_id) values
+                        last_seen_before_at, observed_at, raw_answer, request_id, correlation_id, outcome) values
     (1, 1, 'Education', 'InReview', 'Denied', 'Not an Education Customer', 1763462258885, 2, 1763462258885, 1763711943000, 1763712843120,
-     '[{"qualification":"Education","vettingStatus":"Denied"}]', '0a0a0a0a-0000-4000-8000-000000000001', '7d240000-0000-4000-8000-000000000001'),
-    (2, 2, 'Education', 'absent', 'InReview', null, null, 1, 1763600000000, 1763599100000, 1763600000000, '[]', null, null);
+     '[{"qualification":"Education","vettingStatus":"Denied"}]', '0a0a0a0a-0000-4000-8000-000000000001', '7d240000-0000-4000-8000-000000000001', 'Denied'),
+    (2, 2, 'Education', 'absent', 'InReview', null, null, 1, 1763600000000, 1763599100000, 1763600000000, '[]', null, null, null);
 insert into event (id, type, transition, partner, customer, occurred_at, data) values
     ('01930000-0000-7000-8000-000000000001', 'vetting.denied', 1, 1, 1, 1763712843120, '{"event_id":"01930000-0000-7000-8000-000000000001"}'),
     ('01930000-0000-7000-8000-000000000002', 'vetting.submitted', 2, 1, 2, 1763600000000, '{"event_id":"01930000-0000-7000-8000-000000000002"}');

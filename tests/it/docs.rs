@@ -3,6 +3,7 @@
 //! named exist, and every link leads somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -695,7 +696,7 @@ fn datasette(tables: &[String]) -> String {
     while let (Some(question), Some(sql)) = (parts.next(), parts.next()) {
         let (title, remark) = question.trim().split_once('?').unwrap();
         let name = title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != ' ', "").replace(' ', "-");
-        written += &format!("      {name}:\n");
+        writeln!(written, "      {name}:").unwrap();
         written += &yaml(8, "title", &format!("{title}?"));
         if !remark.is_empty() {
             written += &yaml(8, "description", remark.trim_matches([' ', '(', ')']));
@@ -703,17 +704,17 @@ fn datasette(tables: &[String]) -> String {
         written += "        sql: |-\n";
         // Datasette takes no semicolon.
         for line in sql.strip_prefix("sql\n").unwrap().trim_end().trim_end_matches(';').lines() {
-            written += &format!("          {line}\n");
+            writeln!(written, "          {line}").unwrap();
         }
     }
     written += "    tables:\n";
     for (view, order, facets) in SHOWN {
         let (heading, text) = section("docs/database.md", &format!("### {view}:")).split_once('\n').unwrap();
         let (description, rows) = text.split_once("| column |").unwrap();
-        written += &format!("      {view}:\n");
+        writeln!(written, "      {view}:").unwrap();
         written += &yaml(8, "title", &format!("{view}: {heading}"));
         written += &yaml(8, "description", description);
-        written += &format!("        {order}\n        facets: [{facets}]\n        columns:\n");
+        writeln!(written, "        {order}\n        facets: [{facets}]\n        columns:").unwrap();
         for row in rows.lines().filter_map(|row| row.strip_prefix("| `")) {
             let description = row.split_once(" | ").unwrap().1.trim_end_matches(" |");
             for column in ticked_cell(row) {
@@ -722,7 +723,7 @@ fn datasette(tables: &[String]) -> String {
         }
     }
     for table in tables {
-        written += &format!("      {table}:\n        hidden: true\n");
+        writeln!(written, "      {table}:\n        hidden: true").unwrap();
     }
     written
 }

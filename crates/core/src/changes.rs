@@ -42,6 +42,46 @@ impl Change {
     pub fn is_replaced(&self) -> bool {
         self.to.as_deref() != Some(ABSENT)
     }
+
+    /// How the review ended that this change ends; `None` if it ends none, or one that was not seen.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        let was_in_review = || self.from.as_deref().is_some_and(|from| key(from) == "inreview");
+        match self.event {
+            _ if self.first_seen => None,
+            EventType::Approved => Some(Outcome::Approved),
+            EventType::Denied => Some(Outcome::Denied),
+            EventType::Vanished => Some(Outcome::Vanished),
+            // An approval that is gone was no review.
+            EventType::Revoked => (self.is_replaced() && was_in_review()).then_some(Outcome::Denied),
+            _ => None,
+        }
+    }
+}
+
+/// How a review ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Approved,
+    Denied,
+    /// The entry is gone, or an older one is back, without a verdict.
+    Vanished,
+}
+
+impl Outcome {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "Approved",
+            Self::Denied => "Denied",
+            Self::Vanished => "Vanished",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Approved, Self::Denied, Self::Vanished].into_iter().find(|outcome| outcome.as_str() == word)
+    }
 }
 
 /// Compares a response with the stored states. Returns every new state, with its change if there is one. An equivalent

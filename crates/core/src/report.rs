@@ -10,6 +10,7 @@ use chrono::{Datelike as _, Days, NaiveDate};
 use serde::Serialize;
 
 use crate::calendar::Calendar;
+use crate::changes::Outcome;
 use crate::forecast::Durations;
 use crate::qualification;
 use crate::time::Timestamp;
@@ -18,15 +19,6 @@ use crate::time::Timestamp;
 const WEEKS_MAX: usize = 26;
 /// Within how many days reviews end, at which the share is listed.
 const WITHIN_DAYS: [u32; 9] = [1, 2, 3, 4, 5, 7, 10, 14, 30];
-
-/// How a review ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Approved,
-    Denied,
-    /// The entry is gone, without a verdict.
-    Vanished,
-}
 
 /// A review that was seen to end.
 #[derive(Debug, Clone, Copy)]

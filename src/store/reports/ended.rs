@@ -1,7 +1,8 @@
 //! Reviews that ended and those that go on, for `report`.
 
 use futures_util::TryStreamExt as _;
-use vetwatch_core::report::{Ended, Open, Outcome};
+use vetwatch_core::changes::Outcome;
+use vetwatch_core::report::{Ended, Open};
 
 use crate::store::{Error, Store, doing};
 use crate::time::Timestamp;
@@ -36,25 +37,17 @@ impl Store {
         let mut rows = sqlx::query!(
             r#"select t.customer as "customer!: i64", t.qualification as "qualification!", t.attempt as "attempt!: i64",
                       t.submitted_at as "submitted_at: i64", t.observed_at as "observed_at!: i64",
-                      t.vetting_reason as "vetting_reason: String", lower(t.to_status) = 'approved' as "approved?: bool",
-                      e.type = 'vetting.vanished' as "vanished!: bool"
+                      t.vetting_reason as "vetting_reason: String", t.outcome as "outcome!: String"
                from transition t
-               join event e on e.transition = t.id
-               where t.observed_at >= ?1 and t.first_seen = 0
-                 and (e.type in ('vetting.approved', 'vetting.denied', 'vetting.vanished')
-                      or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview'))
-                 and (?2 is null or e.partner = (select id from partner where name = ?2))
+               where t.observed_at >= ?1 and t.outcome is not null
+                 and (?2 is null or ?2 = (select p.name from customer c join partner p on p.id = c.partner where c.id = t.customer))
                order by t.observed_at desc, t.id desc"#,
             since,
             partner
         )
         .fetch(&self.read);
         while let Some(row) = rows.try_next().await.map_err(doing("list decisions"))? {
-            let outcome = match (row.vanished, row.approved) {
-                (true, _) => Outcome::Vanished,
-                (false, Some(true)) => Outcome::Approved,
-                (false, _) => Outcome::Denied,
-            };
+            let Some(outcome) = Outcome::parse(&row.outcome) else { continue };
             let more = take(Ended {
                 customer: row.customer,
                 qualification: &row.qualification,

@@ -38,11 +38,8 @@ impl Store {
             Finished,
             r#"select t.submitted_at as "submitted_at!: Time", t.observed_at as "observed_at!: Time"
                from transition t indexed by transition_decided
-               where replace(lower(t.qualification), '_', '') = ?1 and t.first_seen = 0 and t.submitted_at is not null
-                 and lower(t.to_status) in ('approved', 'denied')
-                 and exists (select 1 from event e where e.transition = t.id
-                             and (e.type in ('vetting.approved', 'vetting.denied')
-                                  or (e.type = 'vetting.revoked' and lower(t.from_status) = 'inreview')))
+               where replace(lower(t.qualification), '_', '') = ?1 and t.submitted_at is not null
+                 and t.outcome in ('Approved', 'Denied')
                order by t.observed_at desc limit ?2"#,
             qualification_key,
             limit

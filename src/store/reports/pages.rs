@@ -90,9 +90,7 @@ impl Store {
             r#"select t.id as "id!: i64", t.observed_at as "at!: i64", e.id as "event_id!"
                from transition t
                join event e on e.transition = t.id
-               where t.observed_at <= ?1 and (t.observed_at, t.id) < (?1, ?2) and t.first_seen = 0
-                 and (e.type in ('vetting.approved', 'vetting.denied')
-                      or (e.type = 'vetting.revoked' and lower(t.to_status) = 'denied' and lower(t.from_status) = 'inreview'))
+               where t.observed_at <= ?1 and (t.observed_at, t.id) < (?1, ?2) and t.outcome in ('Approved', 'Denied')
                order by t.observed_at desc, t.id desc limit ?3"#,
             observed_at,
             id,

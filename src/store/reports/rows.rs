@@ -60,11 +60,10 @@ macro_rules! decision_rows {
                       strftime('%Y-%m-%dT%H:%M:%fZ', t.submitted_at / 1000.0, 'unixepoch') as "submitted_at: String",
                       strftime('%Y-%m-%dT%H:%M:%fZ', t.last_seen_before_at / 1000.0, 'unixepoch') as "decided_after: String",
                       strftime('%Y-%m-%dT%H:%M:%fZ', t.observed_at / 1000.0, 'unixepoch') as "decided_before!: String",
-                      case lower(t.to_status) when 'approved' then 'Approved' else 'Denied' end as "outcome!: String",
+                      t.outcome as "outcome!: String",
                       t.vetting_reason as "vetting_reason: String",
                       round((t.observed_at - t.submitted_at) / 3600000.0, 2) as "hours_in_review: f64"
                from transition t
-               join event e on e.transition = t.id
                join customer c on c.id = t.customer
                join partner p on p.id = c.partner
                where "# + $where,

@@ -340,7 +340,7 @@ fn report(there: bool) -> Report {
     let figures = Figures {
         qualifications: vec![qualification(None), qualification(Some("Education".to_owned()))],
         months: there.then(|| ByMonth { month, qualification: "Education".to_owned(), verdicts }).into_iter().collect(),
-        weeks: there.then(|| ByWeek { week, verdicts }).into_iter().collect(),
+        weeks: there.then_some(ByWeek { week, verdicts }).into_iter().collect(),
         decided_within: vec![within(number), within(None)],
         attempts: there
             .then(|| ByAttempt { qualification: "Education".to_owned(), attempt: 1, verdicts })

@@ -34,8 +34,8 @@ function rows(now) {
     const kind = { InReview: "submitted", Approved: "approved", Denied: "denied" }[to];
     const why = reason ? quoted(reason) : "null";
     sql.push(
-      `insert into transition (id, customer, qualification, from_status, to_status, vetting_reason, vetting_created_at, attempt, submitted_at, last_seen_before_at, observed_at, raw_answer, correlation_id, request_id)
-       values (${number}, ${n}, 'Education', '${from}', '${to}', ${why}, ${submitted}, ${attempt}, ${submitted}, ${at - 900_000}, ${at}, '{}', 'c0ffee00-0000-4000-8000-${n}', 'r-${n}');`,
+      `insert into transition (id, customer, qualification, from_status, to_status, vetting_reason, vetting_created_at, attempt, submitted_at, last_seen_before_at, observed_at, raw_answer, correlation_id, request_id, outcome)
+       values (${number}, ${n}, 'Education', '${from}', '${to}', ${why}, ${submitted}, ${attempt}, ${submitted}, ${at - 900_000}, ${at}, '{}', 'c0ffee00-0000-4000-8000-${n}', 'r-${n}', ${to === "InReview" ? "null" : quoted(to)});`,
       `insert into event (id, type, transition, partner, customer, occurred_at, data) values ('${event}', 'vetting.${kind}', ${number}, 1, ${n}, ${at}, '{}');`,
     );
     if (to === "InReview") return;

@@ -42,8 +42,8 @@ function rows(now) {
        values (${n}, 1, '${id(n)}', '${id(n)}', ${text}, 'school-${n}.example', '["north"]', 'manual', 1, ${now + 31_536_000_000}, 'settled', ${now}, 1);`,
       `insert into qualification_state (customer, qualification, qualification_key, present, vetting_status, vetting_reason, vetting_created_at, status_since, attempt)
        values (${n}, 'Education', 'education', 1, '${status}', ${reason}, ${at - 1000}, ${at}, 1);`,
-      `insert into transition (id, customer, qualification, from_status, to_status, vetting_reason, vetting_created_at, attempt, submitted_at, last_seen_before_at, observed_at, raw_answer, correlation_id, request_id)
-       values (${n}, ${n}, 'Education', '${status === "InReview" ? "absent" : "InReview"}', '${status}', ${reason}, ${at - 1000}, 1, ${at - 86_400_000}, ${at - 900_000}, ${at}, ${data}, 'correlation-${n}', 'request-${n}');`,
+      `insert into transition (id, customer, qualification, from_status, to_status, vetting_reason, vetting_created_at, attempt, submitted_at, last_seen_before_at, observed_at, raw_answer, correlation_id, request_id, outcome)
+       values (${n}, ${n}, 'Education', '${status === "InReview" ? "absent" : "InReview"}', '${status}', ${reason}, ${at - 1000}, 1, ${at - 86_400_000}, ${at - 900_000}, ${at}, ${data}, 'correlation-${n}', 'request-${n}', ${status === "InReview" ? "null" : quoted(status)});`,
       `insert into event (id, type, transition, partner, customer, occurred_at, data) values ('${event}', '${kind}', ${n}, 1, ${n}, ${at}, ${data});`,
       `insert into delivery (sequence, id, endpoint, state, created_at, first_due_at, next_attempt_at, attempts, finished_at, last_error, message, format)
        values (${n}, '${event}', 'crm', '${state}', ${at}, ${at}, ${next}, 2, ${end}, ${error}, ${data}, 'webhook');`,

@@ -197,3 +197,31 @@ fn any_date() -> impl Strategy<Value = Option<Timestamp>> {
     let date = (-1_i64..5, by).prop_map(|(day, by)| WATCHING.as_millis() + day * 86_400_000 + by * 1000);
     prop::option::weighted(0.8, date.prop_map(Timestamp::from_millis))
 }
+
+#[test]
+fn a_change_ends_a_review_only_if_the_end_was_seen() {
+    use EventType::{Approved, Changed, Denied, Overdue, Revoked, Submitted, Vanished};
+    let outcome = |event, from: &str, to: &str, first_seen| {
+        let (from, to) = (Some(from.to_owned()), Some(to.to_owned()));
+        let state = QualificationState::unseen("Education", at(0));
+        let change = Change { from, to, first_seen, ..state.change(event, None, state.review, None) };
+        change.outcome().map(Outcome::as_str)
+    };
+    for (event, from, to, ended) in [
+        (Approved, "InReview", "Approved", Some("Approved")),
+        (Approved, "Denied", "Approved", Some("Approved")),
+        (Denied, "in_review", "DENIED", Some("Denied")),
+        (Vanished, "InReview", ABSENT, Some("Vanished")),
+        (Vanished, "InReview", "Denied", Some("Vanished")),
+        // Denied after an approval: with a review in between, and without.
+        (Revoked, "InReview", "Denied", Some("Denied")),
+        (Revoked, "Approved", "Denied", None),
+        (Revoked, "Approved", ABSENT, None),
+        (Submitted, ABSENT, "InReview", None),
+        (Changed, "InReview", "Denied", None),
+        (Overdue, "InReview", "InReview", None),
+    ] {
+        assert_eq!(outcome(event, from, to, false), ended, "{event} {from} {to}");
+        assert_eq!(outcome(event, from, to, true), None, "{event} {from} {to}, first seen");
+    }
+}
