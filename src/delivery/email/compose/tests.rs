@@ -367,6 +367,8 @@ fn mails_to_be_drawn() {
         ("long".to_owned(), vec![long], None),
         ("note".to_owned(), month(2), Some(note)),
         ("test".to_owned(), vec![test], Some(note)),
+        ("denied-linked".to_owned(), vec![event(EventType::Denied, "Contoso School")], None),
+        ("digest-linked".to_owned(), month(9), None),
     ];
     let others = EventType::ALL.iter().filter(|kind| !matches!(kind, EventType::Denied | EventType::Approved));
     mails.extend(
@@ -375,6 +377,7 @@ fn mails_to_be_drawn() {
     for (name, events, note) in mails {
         let message = Message::of(&events, ZONE);
         let message = if let Some(note) = note { message.with_note(note) } else { message };
+        let message = message.with_pages(name.ends_with("-linked").then_some(PUBLIC_URL));
         let path = std::path::Path::new(&folder).join(&name);
         std::fs::write(path.with_added_extension("html"), whole_html(&message)).unwrap();
         // Customer, qualification, outcome and reason; of a digest the counts and the worst.
