@@ -80,6 +80,19 @@ fn reviews_that_go_on_make_the_time_to_decision_longer() {
 }
 
 #[test]
+fn a_review_that_vanished_would_have_taken_longer() {
+    let calendar = Calendar::default();
+    let mut report = report(&calendar);
+    report.add(ended(5, 5, 25, Outcome::Vanished));
+    report.add(ended(6, 5, 25, Outcome::Vanished));
+    for customer in (1..=4).rev() {
+        report.add(ended(customer, 10, 10 + customer, Outcome::Approved));
+    }
+    let row = report.figures().qualifications.remove(1);
+    assert_eq!((row.median_hours, row.p90_hours, row.timed, row.vanished), (Some(72.0), None, 6, 2));
+}
+
+#[test]
 fn a_review_from_before_the_period_is_counted_and_not_timed() {
     let calendar = Calendar::default();
     let mut report = report(&calendar);
