@@ -263,15 +263,15 @@ create table transition (
     correlation_id text,
     previous_reason text,
     previous_created_at integer,
-    -- How the review ended that it ends; null: it ends none, or one that was not seen.
-    outcome text check (outcome in ('Approved', 'Denied', 'Vanished')),
+    -- How the review ended that it ends, or that an approval was taken back; null: neither, or the end was not seen.
+    outcome text check (outcome in ('Approved', 'Denied', 'Revoked', 'Vanished')),
     -- `absent` may also be a word of Partner Center's.
     check (first_seen = 1 or from_status = 'absent' or from_status is not to_status or previous_reason is not vetting_reason
            or previous_created_at is not vetting_created_at)
 ) strict;
 create index transition_customer on transition (customer, observed_at);
 create index transition_observed on transition (observed_at);
--- Reviews that were seen to end: of a qualification, for forecasts; and by time, for reports, which read no other rows.
+-- Reviews that were seen to end, and approvals that were taken back: of a qualification, for forecasts; and by time, for reports, which read no other rows.
 create index transition_decided on transition (replace(lower(qualification), '_', ''), observed_at, submitted_at)
     where submitted_at is not null and outcome in ('Approved', 'Denied');
 create index transition_outcome on transition (observed_at, id, outcome, qualification, attempt, submitted_at, vetting_reason,

@@ -94,7 +94,7 @@ impl Summaries {
     async fn read(&self, since: Timestamp, until: Timestamp) -> Result<Summary, store::Error> {
         let store = Store::open_snapshots(self.store.path()).await?;
         store.begin_reading(Instant::now() + WITHIN).await?;
-        let (approved, denied) = store.count_verdicts(since, until).await?;
+        let [approved, denied, revoked, vanished] = store.count_outcomes(since, until).await?;
         let verdicts = store.verdicts(Some((until.as_millis(), i64::MIN)), MAX_ROWS).await?;
         let decided = verdicts.into_iter().filter(|verdict| verdict.key.0 >= since.as_millis());
         let reviews = store.reviews(None, None, MAX_ROWS).await?;
@@ -106,6 +106,8 @@ impl Summaries {
             until,
             approved,
             denied,
+            revoked,
+            vanished,
             decided: decided
                 .map(|verdict| Decided {
                     partner: verdict.row.partner,

@@ -130,7 +130,7 @@ pub enum Command {
     Report(report::Args),
     /// Write the page as static files, or one customer's alone
     ///
-    /// In review, decided lately and health, as `[web]` serves them, for any web space or to open from the disk. With
+    /// In review, decided lately, the report and health, as `[web]` serves them, for any web space or to open from the disk. With
     /// `--customer`, one customer's status and history and nothing of anybody else: no messages, endpoints or request
     /// ids. The folder appears whole or not at all; one that this command wrote before is replaced.
     #[command(

@@ -148,6 +148,13 @@ fn beside(dir: &Path, ending: &str) -> io::Result<PathBuf> {
 
 /// Writes all of it beside the folder, then puts it in its place: no reader sees half of it.
 fn write(dir: &Path, files: &Files) -> io::Result<()> {
+    // A link that a web server follows stays one.
+    let dir = &std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    // Another run into the same place goes first.
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = std::fs::File::open(parent)?;
+    place.lock()?;
+    may_be_replaced(dir)?;
     let (new, old) = (beside(dir, ".new")?, beside(dir, ".old")?);
     for leftover in [&new, &old] {
         may_be_replaced(leftover)?;

@@ -16,7 +16,7 @@ use crate::web::render::{STYLE, render};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Verdicts since then: `90d`, `2026-01-01`; without it, of this month and the eleven before it
+    /// Verdicts since then: `90d`, `2026-01-01` in the time zone of `[schedule]`; without it, of this month and the eleven before it
     #[arg(long, value_name = "TIME")]
     pub since: Option<Since>,
     /// Only this partner of the configuration
@@ -25,9 +25,9 @@ pub struct Args {
     /// How to print it
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-    /// The table that `--format csv` prints
-    #[arg(long, value_enum, default_value = "months")]
-    pub table: Table,
+    /// The table that `--format csv` prints; without it, months
+    #[arg(long, value_enum)]
+    pub table: Option<Table>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +73,7 @@ impl Table {
                     "denied",
                     "approved_percent",
                     "vanished",
+                    "revoked",
                     "in_review",
                     "median_hours",
                     "p90_hours",
@@ -120,17 +121,22 @@ pub(super) async fn report(context: &Context, args: Args) -> Result<Exit, Failur
             return Err(Failure::new(Exit::Usage, "--json and another --format cannot be had together"));
         }
     };
+    if args.table.is_some() && format != Format::Csv {
+        return Err(
+            Failure::new(Exit::Usage, "--table names a table of `--format csv`").advise("the others print every table")
+        );
+    }
     let outline = context.outline()?;
     let store = context.reading_snapshot(&outline.database).await?;
     lookup::partner(&outline.partners, &store, args.partner.as_deref()).await?;
     let (calendar, now) = (&outline.calendar, context.now());
-    let since = args.since.map_or_else(|| report::usual_since(calendar, now), |since| since.at(now));
+    let since = args.since.map_or_else(|| report::usual_since(calendar, now), |since| since.at_in(now, calendar));
     let asked = Asked { since, partner: args.partner.as_deref(), most: usize::MAX };
     let report = report::read(&store, calendar, now, asked).await?;
     match format {
         Format::Text => context.out.write(&to_text(&context.out, &report))?,
         Format::Json => context.out.json(&report)?,
-        Format::Csv => context.out.csv(&to_csv(&report, args.table))?,
+        Format::Csv => context.out.csv(&to_csv(&report, args.table.unwrap_or(Table::Months)))?,
         Format::Html => context.out.write_exact(&to_html(&report)?)?,
     }
     Ok(Exit::Done)
@@ -168,7 +174,8 @@ fn to_text(out: &Output, report: &Report) -> String {
     let title = format!("Verdicts from {} to {}{of}", day(report.since), day(report.until));
     let mut shown = out.style.heading(&title) + "\n";
     let figures = &report.figures;
-    if figures.qualifications.iter().all(|row| row.verdicts.verdicts + row.vanished + row.in_review == 0) {
+    if figures.qualifications.iter().all(|row| row.verdicts.verdicts + row.vanished + row.revoked + row.in_review == 0)
+    {
         return shown + "\nNothing was decided in that time, and nothing is in review.\n";
     }
     let mut section = |title: &str, columns: &[Column], rows: Vec<Vec<String>>| {
@@ -184,6 +191,7 @@ fn to_text(out: &Output, report: &Report) -> String {
             days(row.median_hours),
             days(row.p90_hours),
             row.in_review.to_string(),
+            row.revoked.to_string(),
             row.vanished.to_string(),
         ]);
         cells
@@ -199,7 +207,8 @@ fn to_text(out: &Output, report: &Report) -> String {
             number("HALF WITHIN"),
             number("9 OF 10"),
             number("IN REVIEW").optional(1),
-            number("VANISHED").optional(2),
+            number("REVOKED").optional(2),
+            number("VANISHED").optional(3),
         ],
         kinds.collect(),
     );
@@ -267,7 +276,7 @@ fn counts(verdicts: &Verdicts) -> [String; 4] {
 }
 
 fn percent(percent: Option<f64>) -> String {
-    percent.map_or("-".to_owned(), |percent| format!("{percent:.0} %"))
+    percent.map_or("-".to_owned(), |percent| format!("{percent} %"))
 }
 
 fn days(hours: Option<f64>) -> String {
@@ -277,11 +286,11 @@ fn days(hours: Option<f64>) -> String {
 /// Whether the dates that are given for reviews can be believed.
 fn came_true(report: &Report) -> String {
     let said = report.forecasts;
-    let share = vetwatch_core::report::percent(said.came_true, said.forecasts);
+    let share = vetwatch_core::report::percent(said.came_true, said.made);
     match share {
         Some(share) => format!(
-            "\"9 of 10 like this were decided by …\" came true for {} of the last {} ({share:.0} %).\n",
-            said.came_true, said.forecasts
+            "\"9 of 10 like this were decided by …\" came true for {} of the last {} ({share} %).\n",
+            said.came_true, said.made
         ),
         None => {
             "Whether \"9 of 10 like this were decided by …\" comes true can be said after 20 verdicts.\n".to_owned()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
+use crate::calendar::Calendar;
 use crate::time::Timestamp;
 
 /// `--since`: a duration ago, or an instant.
@@ -13,6 +14,8 @@ use crate::time::Timestamp;
 pub enum Since {
     Ago(Duration),
     At(Timestamp),
+    /// Its first moment.
+    Day(NaiveDate),
 }
 
 impl Since {
@@ -21,6 +24,16 @@ impl Since {
         match self {
             Self::Ago(ago) => now.before(ago),
             Self::At(instant) => instant,
+            Self::Day(day) => day.and_time(NaiveTime::MIN).and_utc().into(),
+        }
+    }
+
+    /// As [`Self::at`], with days of the calendar's zone.
+    #[must_use]
+    pub fn at_in(self, now: Timestamp, calendar: &Calendar) -> Timestamp {
+        match self {
+            Self::Day(day) => calendar.at(day.and_time(NaiveTime::MIN)),
+            _ => self.at(now),
         }
     }
 }
@@ -34,7 +47,7 @@ impl FromStr for Since {
             return Ok(Self::At(instant.to_utc().into()));
         }
         if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-            return Ok(Self::At(day.and_time(NaiveTime::MIN).and_utc().into()));
+            return Ok(Self::Day(day));
         }
         humantime::parse_duration(text).map(Self::Ago).map_err(|_| {
             "write a length of time (30d, 12h, 2weeks), a day (2026-11-01, UTC) or a time (2026-11-01T08:00:00Z)".into()
@@ -74,6 +87,16 @@ mod tests {
         for wrong in ["", "yesterday", "2026-13-01", "-3d", "30"] {
             assert!(at(wrong).unwrap_err().contains("2026-11-01"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_day_is_that_of_the_calendar_where_there_is_one() {
+        let calendar = Calendar { zone: chrono_tz::America::New_York, ..Calendar::default() };
+        let now = instant("2026-11-21T12:00:00Z").unwrap();
+        let at = |text: &str| text.parse::<Since>().unwrap().at_in(now, &calendar).to_string();
+        assert_eq!(at("2026-01-01"), "2026-01-01T05:00:00.000Z");
+        assert_eq!(at("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00.000Z");
+        assert_eq!(at("1h"), "2026-11-21T11:00:00.000Z");
     }
 
     #[test]

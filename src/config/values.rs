@@ -12,7 +12,9 @@ use crate::text;
 
 /// Checks a name for use in logs, routes and file names.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    let fit = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    let has_one = text.chars().any(|c| c.is_ascii_alphanumeric());
+    let fit =
+        has_one && text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if fit {
         Ok(text.into())
     } else {

@@ -65,7 +65,7 @@ pub struct TransitionRow {
     pub correlation_id: Option<String>,
 }
 
-/// A row of `v_decisions`.
+/// A row of `v_decisions`; also of an approval that was taken back (`Revoked`), or a review that vanished (`Vanished`).
 #[derive(Debug, Clone, Serialize)]
 pub struct DecisionRow {
     pub partner: String,
@@ -252,10 +252,10 @@ impl Store {
         found.fetch_all(&self.read).await.map_err(doing("list what is in review"))
     }
 
-    /// Verdicts seen at or after `since`, newest first.
+    /// Verdicts, approvals taken back and reviews that vanished, seen at or after `since`, newest first.
     pub async fn decisions(&self, since: Timestamp) -> Result<Vec<DecisionRow>, Error> {
         let rows = decision_rows!(
-            "t.observed_at >= ?1 and t.outcome in ('Approved', 'Denied')
+            "t.observed_at >= ?1 and t.outcome is not null
              order by t.observed_at desc, t.id desc",
             since.as_millis(),
         );

@@ -28,16 +28,20 @@ impl Store {
         }))
     }
 
-    /// Approvals and denials seen from `since` on and before `until`.
-    pub async fn count_verdicts(&self, since: Timestamp, until: Timestamp) -> Result<(u64, u64), Error> {
+    /// How many approvals, denials, approvals taken back and reviews that vanished were seen from `since` on and before
+    /// `until`.
+    pub async fn count_outcomes(&self, since: Timestamp, until: Timestamp) -> Result<[u64; 4], Error> {
         let row = sqlx::query!(
-            r#"select count(*) filter (where outcome = 'Approved') as "approved!: u32", count(*) as "all!: u32"
-               from transition where observed_at >= ?1 and observed_at < ?2 and outcome in ('Approved', 'Denied')"#,
+            r#"select count(*) filter (where outcome = 'Approved') as "approved!: u32",
+                      count(*) filter (where outcome = 'Denied') as "denied!: u32",
+                      count(*) filter (where outcome = 'Revoked') as "revoked!: u32",
+                      count(*) filter (where outcome = 'Vanished') as "vanished!: u32"
+               from transition where observed_at >= ?1 and observed_at < ?2 and outcome is not null"#,
             since.as_millis(),
             until.as_millis()
         );
         let row = row.fetch_one(&self.read).await.map_err(doing("count decisions"))?;
-        Ok((row.approved.into(), (row.all - row.approved).into()))
+        Ok([row.approved, row.denied, row.revoked, row.vanished].map(u64::from))
     }
 
     pub async fn count_reviews(&self) -> Result<u64, Error> {

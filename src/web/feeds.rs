@@ -118,7 +118,7 @@ fn calendar_of(reviews: &[InReview], base: &str, zone: Tz, now: Timestamp) -> St
         // Rises by the hour: a date that moved since then is newer.
         calendar.add("SEQUENCE", &(now.since(since).as_secs() / 3600).to_string());
         calendar.add("DTSTART;VALUE=DATE", &day.format("%Y%m%d").to_string());
-        calendar.add("SUMMARY", &escaped(&format!("{name}: {} expected", row.qualification)));
+        calendar.add("SUMMARY", &escaped(&format!("{name}: decision on {} expected", row.qualification)));
         calendar.add("DESCRIPTION", &escaped(&expected.text));
         if Url::parse(base).is_ok() {
             calendar.add("URL", &format!("{base}{}", page::customer(&row.partner, &row.customer_id)));

@@ -32,6 +32,7 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
     templates.add_filter("clock", clock);
     templates.add_filter("ago", ago);
     templates.add_filter("hours", hours);
+    templates.add_filter("percent", |number: f64| number.to_string());
     templates.add_filter("page", page);
     templates.add_filter("customer", customer);
     templates.add_filter("delivery", delivery);

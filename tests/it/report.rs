@@ -57,6 +57,8 @@ async fn a_report_counts_what_was_decided_in_every_format() {
     assert_eq!(later["qualifications"][0]["verdicts"], 0, "{later:#}");
     let partner = town.run(&["report", "--partner", "nobody"]);
     assert_eq!(partner.status.code(), Some(4), "{}", complaint(&partner));
+    let table = town.run(&["report", "--table", "weeks"]);
+    assert_eq!(table.status.code(), Some(2), "{}", complaint(&table));
     let both = town.run(&["report", "--json", "--format", "csv"]);
     assert_eq!(both.status.code(), Some(2), "{}", complaint(&both));
 }

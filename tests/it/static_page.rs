@@ -93,3 +93,21 @@ async fn one_customers_page_shows_nothing_of_others_or_of_the_partner() {
     assert_eq!(output.status.code(), Some(4), "{}", complaint(&output));
     assert!(folder.join("index.html").is_file(), "the old one stays");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_into_one_folder_wait_for_each_other_and_a_link_stays_one() {
+    let town = town().await;
+    let (folder, link) = (town.folder.path().join("page"), town.folder.path().join("public"));
+    let whole = write(&town, &folder, &[]).len();
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    let mut running: Vec<_> = (0..6)
+        .map(|n| town.command(&["page", if n % 2 == 0 { &folder } else { &link }.to_str().unwrap()]).spawn().unwrap())
+        .collect();
+    for one in &mut running {
+        assert!(one.wait().unwrap().success());
+    }
+    let mut found = BTreeMap::new();
+    files(&folder, &mut found);
+    assert_eq!(found.len(), whole);
+    assert!(link.is_symlink() && !folder.with_file_name("page.new").exists());
+}

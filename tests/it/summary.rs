@@ -159,3 +159,30 @@ async fn hostile_names_stay_text_in_every_form() {
         assert_eq!(part.chars().find(acts), None, "{part}");
     }
 }
+
+#[tokio::test]
+async fn an_approval_that_is_taken_back_comes_first_and_a_review_that_vanished_is_named() {
+    let mut world = world().await;
+    let revoked = world.in_review("Contoso School").await;
+    let vanished = world.in_review("Fabrikam College").await;
+    world.summarize().await;
+    world.sandbox.approve(&revoked).unwrap();
+    world.poll_later().await;
+    world.sandbox.deny(&revoked, "Not an Education Customer").unwrap();
+    world.sandbox.withdraw(&vanished).unwrap();
+    for _ in 0..3 {
+        world.poll_later().await;
+    }
+    world.pass(hours(7 * 24));
+    world.summarize().await;
+    let [summary] = world.summaries().try_into().unwrap();
+    assert_eq!(
+        ["approved", "denied", "revoked", "vanished", "in_review"].map(|count| summary[count].as_u64().unwrap()),
+        [1, 0, 1, 1, 0],
+        "{summary:#}"
+    );
+    let subject = world.mail_subjects().pop().unwrap();
+    assert!(subject.starts_with("Summary: 1 revoked, 1 probably denied, 1 approved"), "{subject}");
+    let decided = "select group_concat(outcome, ' ') from v_decisions";
+    assert_eq!(world.rows(decided).await, ["Approved"], "only what ended a review with a verdict");
+}

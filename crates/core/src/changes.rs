@@ -43,7 +43,8 @@ impl Change {
         self.to.as_deref() != Some(ABSENT)
     }
 
-    /// How the review ended that this change ends; `None` if it ends none, or one that was not seen.
+    /// How the review ended that this change ends, or that an approval was taken back; `None` if neither, or if the end was
+    /// not seen.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         let was_in_review = || self.from.as_deref().is_some_and(|from| key(from) == "inreview");
@@ -52,18 +53,19 @@ impl Change {
             EventType::Approved => Some(Outcome::Approved),
             EventType::Denied => Some(Outcome::Denied),
             EventType::Vanished => Some(Outcome::Vanished),
-            // An approval that is gone was no review.
-            EventType::Revoked => (self.is_replaced() && was_in_review()).then_some(Outcome::Denied),
+            EventType::Revoked if self.is_replaced() && was_in_review() => Some(Outcome::Denied),
+            EventType::Revoked => Some(Outcome::Revoked),
             _ => None,
         }
     }
 }
 
-/// How a review ended.
+/// How a review ended; or that its approval was taken back later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Approved,
     Denied,
+    Revoked,
     /// The entry is gone, or an older one is back, without a verdict.
     Vanished,
 }
@@ -74,13 +76,16 @@ impl Outcome {
         match self {
             Self::Approved => "Approved",
             Self::Denied => "Denied",
+            Self::Revoked => "Revoked",
             Self::Vanished => "Vanished",
         }
     }
 
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Approved, Self::Denied, Self::Vanished].into_iter().find(|outcome| outcome.as_str() == word)
+        [Self::Approved, Self::Denied, Self::Revoked, Self::Vanished]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == word)
     }
 }
 

@@ -63,14 +63,13 @@ impl Durations {
     /// How many took longer than `waited`, or have.
     #[must_use]
     pub fn at_risk(&self, waited: Duration) -> usize {
-        let longer = |durations: &[Duration]| durations.len() - durations.partition_point(|it| *it <= waited);
-        longer(&self.finished) + longer(&self.open)
+        self.finished.len() - first_longer(&self.finished, waited) + self.open.len() - first_longer(&self.open, waited)
     }
 
     /// The share that has ended after each duration at which one ended, of those that took longer than `waited`.
     fn ended(&self, waited: Duration) -> impl Iterator<Item = (Duration, f64)> {
         let mut unfinished = 1.0;
-        let mut from = self.finished.partition_point(|it| *it <= waited);
+        let mut from = first_longer(&self.finished, waited);
         std::iter::from_fn(move || {
             let took = *self.finished.get(from)?;
             let until = self.finished.partition_point(|it| *it <= took);
@@ -108,6 +107,11 @@ impl Durations {
         let raised = share * (n + 1.0) / n;
         if raised > 1.0 { None } else { self.quantile(raised, waited) }
     }
+}
+
+/// The first that took longer than `waited`. One that has not waited is compared with all.
+fn first_longer(durations: &[Duration], waited: Duration) -> usize {
+    if waited.is_zero() { 0 } else { durations.partition_point(|it| *it <= waited) }
 }
 
 /// What is expected of a review that was submitted at `since`.

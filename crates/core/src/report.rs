@@ -55,7 +55,7 @@ impl Verdicts {
         match outcome {
             Outcome::Approved => self.approved += 1,
             Outcome::Denied => self.denied += 1,
-            Outcome::Vanished => return,
+            Outcome::Revoked | Outcome::Vanished => return,
         }
         self.verdicts += 1;
         self.approved_percent = percent(self.approved, self.verdicts);
@@ -70,6 +70,8 @@ pub struct ByQualification {
     pub verdicts: Verdicts,
     /// Reviews whose entry disappeared without a verdict.
     pub vanished: u64,
+    /// Approvals that Microsoft took back later.
+    pub revoked: u64,
     pub in_review: u64,
     /// The hours within which half of the reviews end, and 9 of 10; null if so many have not ended.
     pub median_hours: Option<f64>,
@@ -147,6 +149,7 @@ struct Kind {
     name: String,
     verdicts: Verdicts,
     vanished: u64,
+    revoked: u64,
     in_review: u64,
     /// With the time of their submission.
     finished: Vec<(Timestamp, Duration)>,
@@ -214,6 +217,10 @@ impl<'a> Report<'a> {
     pub fn add(&mut self, ended: Ended<'_>) {
         let (key, kind) = self.kind(ended.qualification);
         kind.verdicts.add(ended.outcome);
+        if ended.outcome == Outcome::Revoked {
+            kind.revoked += 1;
+            return;
+        }
         if let Some(submitted_at) = ended.submitted_at.filter(|at| *at <= ended.observed_at) {
             // One that vanished would have taken longer than that.
             let durations = if ended.outcome == Outcome::Vanished { &mut kind.unfinished } else { &mut kind.finished };
@@ -221,6 +228,7 @@ impl<'a> Report<'a> {
         }
         if ended.outcome == Outcome::Vanished {
             kind.vanished += 1;
+            self.later.insert((ended.customer, key), Later::Verdict(Outcome::Vanished));
             return;
         }
         let name = kind.name.clone();
@@ -276,6 +284,7 @@ impl<'a> Report<'a> {
                 (&mut all.verdicts.denied, kind.verdicts.denied),
                 (&mut all.verdicts.verdicts, kind.verdicts.verdicts),
                 (&mut all.vanished, kind.vanished),
+                (&mut all.revoked, kind.revoked),
                 (&mut all.in_review, kind.in_review),
             ] {
                 *count += of;
@@ -337,6 +346,7 @@ fn by_qualification(kind: Kind) -> (ByQualification, Durations) {
         qualification: Some(kind.name),
         verdicts: kind.verdicts,
         vanished: kind.vanished,
+        revoked: kind.revoked,
         in_review: kind.in_review,
         median_hours: within(0.5),
         p90_hours: within(0.9),

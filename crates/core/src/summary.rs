@@ -13,6 +13,12 @@ pub struct Summary {
     pub until: Timestamp,
     pub approved: u64,
     pub denied: u64,
+    /// Approvals that Microsoft took back.
+    #[serde(default)]
+    pub revoked: u64,
+    /// Reviews whose entry is gone without a verdict.
+    #[serde(default)]
+    pub vanished: u64,
     /// Newest first.
     pub decided: Vec<Decided>,
     pub in_review: u64,
@@ -27,7 +33,7 @@ pub struct Decided {
     pub partner: String,
     pub customer: Named,
     pub qualification: String,
-    /// `Approved` or `Denied`.
+    /// `Approved`, `Denied`, `Revoked` or `Vanished`.
     pub outcome: String,
     /// Microsoft's words.
     pub vetting_reason: Option<String>,
@@ -59,6 +65,6 @@ impl Summary {
     /// True if there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.approved + self.denied + self.in_review == 0 && self.attention.is_empty()
+        self.approved + self.denied + self.revoked + self.vanished + self.in_review == 0 && self.attention.is_empty()
     }
 }

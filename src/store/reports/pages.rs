@@ -83,14 +83,14 @@ impl Store {
         Ok(rows.into_iter().zip(keys).map(|(row, key)| ReviewRow { row, key }).collect())
     }
 
-    /// Verdicts, newest first, behind `before`.
+    /// Verdicts, approvals taken back and reviews that vanished, newest first, behind `before`.
     pub async fn verdicts(&self, before: Option<(i64, i64)>, limit: u32) -> Result<Vec<VerdictRow>, Error> {
         let (observed_at, id) = before.unwrap_or((i64::MAX, i64::MAX));
         let keys = sqlx::query!(
             r#"select t.id as "id!: i64", t.observed_at as "at!: i64", e.id as "event_id!"
                from transition t
                join event e on e.transition = t.id
-               where t.observed_at <= ?1 and (t.observed_at, t.id) < (?1, ?2) and t.outcome in ('Approved', 'Denied')
+               where t.observed_at <= ?1 and (t.observed_at, t.id) < (?1, ?2) and t.outcome is not null
                order by t.observed_at desc, t.id desc limit ?3"#,
             observed_at,
             id,

@@ -50,7 +50,7 @@ macro_rules! current_rows {
     };
 }
 
-/// Rows of `v_decisions`, if they are the end of a review; as above.
+/// Rows of `v_decisions`, of transitions with an outcome; as above.
 macro_rules! decision_rows {
     ($where:tt, $($value:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -62,7 +62,7 @@ macro_rules! decision_rows {
                       strftime('%Y-%m-%dT%H:%M:%fZ', t.observed_at / 1000.0, 'unixepoch') as "decided_before!: String",
                       t.outcome as "outcome!: String",
                       t.vetting_reason as "vetting_reason: String",
-                      round((t.observed_at - t.submitted_at) / 3600000.0, 2) as "hours_in_review: f64"
+                      case when t.outcome <> 'Revoked' then round((t.observed_at - t.submitted_at) / 3600000.0, 2) end as "hours_in_review: f64"
                from transition t
                join customer c on c.id = t.customer
                join partner p on p.id = c.partner

@@ -322,6 +322,7 @@ fn report(there: bool) -> Report {
         qualification,
         verdicts,
         vanished: 0,
+        revoked: 0,
         in_review: 0,
         median_hours: number,
         p90_hours: number,
@@ -356,7 +357,7 @@ fn report(there: bool) -> Report {
         partner: text(there),
         figures,
         longest_in_review: if there { vec![held(true), held(false)] } else { Vec::new() },
-        forecasts: CameTrue { forecasts: there.into(), came_true: 0 },
+        forecasts: CameTrue { made: there.into(), came_true: 0 },
     }
 }
 

@@ -215,8 +215,8 @@ fn a_change_ends_a_review_only_if_the_end_was_seen() {
         (Vanished, "InReview", "Denied", Some("Vanished")),
         // Denied after an approval: with a review in between, and without.
         (Revoked, "InReview", "Denied", Some("Denied")),
-        (Revoked, "Approved", "Denied", None),
-        (Revoked, "Approved", ABSENT, None),
+        (Revoked, "Approved", "Denied", Some("Revoked")),
+        (Revoked, "Approved", ABSENT, Some("Revoked")),
         (Submitted, ABSENT, "InReview", None),
         (Changed, "InReview", "Denied", None),
         (Overdue, "InReview", "InReview", None),

@@ -25,7 +25,7 @@ pub struct Review {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct CameTrue {
     /// Decided reviews for which a date could be given on the day they were submitted.
-    pub forecasts: u64,
+    pub made: u64,
     /// Of them, those that were decided by that date.
     pub came_true: u64,
 }
@@ -33,7 +33,7 @@ pub struct CameTrue {
 impl CameTrue {
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { forecasts: self.forecasts + other.forecasts, came_true: self.came_true + other.came_true }
+        Self { made: self.made + other.made, came_true: self.came_true + other.came_true }
     }
 }
 
@@ -62,7 +62,7 @@ pub fn replay(reviews: &[Review], calendar: &Calendar) -> CameTrue {
         let open = open.take(OPEN_MAX).map(|it| clock.between(it.submitted_at, then)).collect();
         let durations = Durations::new(finished.iter().map(|(_, took)| *took).collect(), open);
         if let Some(bound) = durations.bound(SHARE, Duration::ZERO) {
-            result.forecasts += 1;
+            result.made += 1;
             result.came_true += u64::from(*took <= bound);
         }
     }
@@ -90,13 +90,13 @@ mod tests {
     #[test]
     fn a_steady_office_keeps_what_is_said_of_it() {
         let steady = replay(&office(200, |day| 20 + day % 10), &every_day());
-        assert_eq!((steady.forecasts, steady.came_true), (100, 100));
+        assert_eq!((steady.made, steady.came_true), (100, 100));
     }
 
     #[test]
     fn an_office_that_slows_down_breaks_it() {
         let slower = replay(&office(200, |day| 20 + day * 5), &every_day());
-        assert!(slower.forecasts == 100 && slower.came_true < 50, "{slower:?}");
+        assert!(slower.made == 100 && slower.came_true < 50, "{slower:?}");
     }
 
     #[test]

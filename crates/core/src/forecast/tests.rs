@@ -80,3 +80,14 @@ proptest! {
         prop_assert!(most.is_none_or(|most| half.is_some_and(|half| half <= most)));
     }
 }
+
+#[test]
+fn reviews_that_took_no_time_count() {
+    let mut took = vec![Duration::ZERO; 10];
+    took.push(Duration::from_hours(240));
+    let durations = Durations::new(took, Vec::new());
+    assert_eq!(durations.quantile(0.5, Duration::ZERO), Some(Duration::ZERO));
+    assert_eq!(durations.quantile(0.95, Duration::ZERO), Some(Duration::from_hours(240)));
+    assert!(durations.share_within(Duration::from_hours(24)).is_some_and(|share| (share - 10.0 / 11.0).abs() < 1e-9));
+    assert_eq!(durations.at_risk(Duration::ZERO), 11);
+}

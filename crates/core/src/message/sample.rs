@@ -195,6 +195,8 @@ fn summary(partner: &str, now: Timestamp) -> EventPayload {
         until: now,
         approved: 2,
         denied: 1,
+        revoked: 0,
+        vanished: 0,
         decided: vec![
             decided(13, "Contoso School", Some("Not an Education Customer"), 1),
             decided(14, "Fabrikam College", None, 2),

@@ -25,7 +25,9 @@ pub(super) fn items(summary: &Summary, zone: Tz) -> Vec<Item> {
     let history = format!("vetwatch history --since {}", summary.since.to_utc().format("%Y-%m-%d"));
     let mut items = Vec::new();
     for (label, tone, outcome, count) in [
+        (vetting::REVOKED, Severity::Bad, "Revoked", summary.revoked),
         (vetting::DENIED, Severity::Bad, "Denied", summary.denied),
+        (vetting::PROBABLY_DENIED, Severity::Warning, "Vanished", summary.vanished),
         (vetting::APPROVED, Severity::Good, "Approved", summary.approved),
     ] {
         let of_it = summary.decided.iter().filter(|decided| decided.outcome == outcome);
@@ -63,11 +65,16 @@ fn push(items: &mut Vec<Item>, rows: Vec<Item>, count: u64, command: &str) {
 fn decided_item(decided: &Decided, label: Label, tone: Severity, zone: Tz) -> Item {
     let reason = decided.vetting_reason.as_deref().filter(|_| tone == Severity::Bad);
     let reason = reason.map(|reason| text::line(reason, 300)).filter(|reason| !reason.is_empty());
+    let (seen, gone) = match decided.outcome.as_str() {
+        "Revoked" => ("Seen", Some("no longer approved")),
+        "Vanished" => ("Seen", Some("no longer shown")),
+        _ => ("Decided", None),
+    };
     Item {
         about: text::line(&decided.qualification, 60),
-        summary_text: reason.clone().unwrap_or_default(),
+        summary_text: reason.clone().or(gone.map(str::to_owned)).unwrap_or_default(),
         reason,
-        when: format!("Decided {}", time_format::day(decided.observed_at, zone)),
+        when: format!("{seen} {}", time_format::day(decided.observed_at, zone)),
         ..customer(&decided.partner, &decided.customer, row(label, tone))
     }
 }

@@ -78,9 +78,9 @@ fn classify(event: EventType, change: &VettingChange, occurred_at: Timestamp) ->
 
 pub(super) const APPROVED: Label = Label::new("Approved", ["approved"; 2]);
 pub(super) const DENIED: Label = Label::new("Denied", ["denied"; 2]);
-const REVOKED: Label = Label::new("Revoked", ["revoked"; 2]);
+pub(super) const REVOKED: Label = Label::new("Revoked", ["revoked"; 2]);
 const REQUEST_GONE: Label = Label::new("Request gone", ["request gone", "requests gone"]);
-const PROBABLY_DENIED: Label = Label::new("Probably denied", ["probably denied"; 2]);
+pub(super) const PROBABLY_DENIED: Label = Label::new("Probably denied", ["probably denied"; 2]);
 pub(super) const IN_REVIEW: Label = Label::new("In review", ["in review"; 2]);
 const STILL_IN_REVIEW: Label = Label::new("Still in review", ["still in review"; 2]);
 const UNKNOWN_STATUS: Label = Label::new("Unknown status", ["unknown status", "unknown statuses"]);
