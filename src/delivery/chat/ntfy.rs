@@ -127,12 +127,15 @@ fn text(message: &Message) -> String {
         lines.push("TEST. Nothing has happened.".to_owned());
     }
     lines.extend(message.note.clone());
+    // So that a full digest fits in. A summary has more lines, without links.
+    let of_item = MAX_MESSAGE_BYTES / message.items.len().max(MAX_EVENTS as usize) - 8;
+    let has_links = message.items.len() <= MAX_EVENTS as usize;
     match message.single() {
         Some(item) => single(item, &mut lines),
         None => lines.extend(message.items.iter().map(|item| {
-            let page = item.customer_page(MAX_PAGE_BYTES).map(|page| format!("\n{page}")).unwrap_or_default();
-            // So that a full digest fits in.
-            let longest = MAX_MESSAGE_BYTES / MAX_EVENTS as usize - 8 - page.len();
+            let page = item.customer_page(MAX_PAGE_BYTES).filter(|_| has_links);
+            let page = page.map(|page| format!("\n{page}")).unwrap_or_default();
+            let longest = of_item - page.len();
             text::line(&format!("{}: {}", item.label, item_line(item)), longest) + &page
         })),
     }

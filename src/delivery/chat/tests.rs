@@ -433,3 +433,31 @@ fn in_slack_what_a_fact_is_called_is_bold_and_its_value_plain() {
         }
     }
 }
+
+/// As full as a summary gets: many of each kind, with long texts.
+#[test]
+fn a_full_summary_ends_with_what_needs_a_person_in_every_chat() {
+    let mut full = event(EventType::Summary);
+    if let EventPayload::Summary(summary) = &mut full.data.subject {
+        let (decided, review) = (summary.decided[0].clone(), summary.waiting[0].clone());
+        (summary.approved, summary.denied, summary.revoked, summary.vanished, summary.in_review) = (40, 40, 40, 40, 40);
+        summary.decided = ["Approved", "Denied", "Revoked", "Vanished"]
+            .into_iter()
+            .flat_map(|outcome| std::iter::repeat_n(outcome, 20))
+            .map(|outcome| {
+                let mut decided = decided.clone();
+                outcome.clone_into(&mut decided.outcome);
+                decided.customer.name = "A school with a long name ".repeat(4);
+                decided
+            })
+            .collect();
+        summary.waiting = vec![review; 40];
+        summary.attention = vec!["a thing that needs a person, in a sentence of some length".to_owned(); 9];
+    }
+    let message = Message::of(&[full], ZONE).with_pages(Some(PUBLIC_URL));
+    for service in [&ntfy::SERVICE, &slack::SERVICE, &teams::SERVICE] {
+        let body = (service.body)(&message);
+        assert!(body.matches("that needs a person").count() >= 5, "{}: {body}", service.name);
+        assert!(body.contains("and 32 more") && body.contains("and 4 more"), "{}: {body}", service.name);
+    }
+}
