@@ -14,6 +14,7 @@ use crate::instance_lock;
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
+const MAY_READ: &str = "may this user read it? Who reads it is a member of the service's group";
 /// The longest that a command reads in one transaction.
 const READ_WITHIN: Duration = Duration::from_mins(10);
 
@@ -60,22 +61,9 @@ impl Context {
         if store::was_deleted(database) {
             tracing::warn!("{}", daemon::new_database_warning(database));
         }
-        let store = Store::open(database).await.map_err(|error| {
-            let mut failure = Failure::from(error);
-            if failure.exit == Exit::Failed {
-                let path = database.display().to_string();
-                if !failure.why.as_ref().is_some_and(|why| why.contains(&path)) {
-                    let what = format!("cannot open the database {path}");
-                    let message = std::mem::replace(&mut failure.what, what.clone());
-                    let cause = message.strip_prefix(&what).unwrap_or(&message).trim_start_matches([':', ' ']);
-                    if !cause.is_empty() {
-                        failure.why.get_or_insert(cause.to_owned());
-                    }
-                }
-                failure.advice = Some("is its directory there, and may this user write to it?".into());
-            }
-            failure
-        })?;
+        let store = Store::open(database)
+            .await
+            .map_err(|error| unopened(database, error, "is its directory there, and may this user write to it?"))?;
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         Ok(store)
     }
@@ -105,7 +93,7 @@ impl Context {
     /// [`Exit::NotFound`] if there is none.
     pub(super) async fn reading_store(&self, database: &Path) -> Result<Store, Failure> {
         reading_path(database)?;
-        let store = Store::open_to_read(database).await?;
+        let store = Store::open_to_read(database).await.map_err(|error| unopened(database, error, MAY_READ))?;
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         Ok(store)
     }
@@ -113,7 +101,7 @@ impl Context {
     /// As [`Self::reading_store`]; everything is read in one transaction, so that it fits together.
     pub(super) async fn reading_snapshot(&self, database: &Path) -> Result<Store, Failure> {
         reading_path(database)?;
-        let store = Store::open_snapshots(database).await?;
+        let store = Store::open_snapshots(database).await.map_err(|error| unopened(database, error, MAY_READ))?;
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         store.begin_reading(Instant::now() + READ_WITHIN).await?;
         Ok(store)
@@ -138,6 +126,24 @@ impl Context {
         }
         self.store(database).await
     }
+}
+
+/// Names the database, if the error does not.
+fn unopened(database: &Path, error: store::Error, advice: &'static str) -> Failure {
+    let mut failure = Failure::from(error);
+    if failure.exit == Exit::Failed {
+        let path = database.display().to_string();
+        if !failure.why.as_ref().is_some_and(|why| why.contains(&path)) {
+            let what = format!("cannot open the database {path}");
+            let message = std::mem::replace(&mut failure.what, what.clone());
+            let cause = message.strip_prefix(&what).unwrap_or(&message).trim_start_matches([':', ' ']);
+            if !cause.is_empty() {
+                failure.why.get_or_insert(cause.to_owned());
+            }
+        }
+        failure.advice.get_or_insert(advice.into());
+    }
+    failure
 }
 
 /// Loads the configuration with its secrets, or fails with every problem at once.
