@@ -18,7 +18,8 @@ use crate::event::EventType;
 use crate::forecast::Forecasts;
 use crate::overview::InReview;
 use crate::store::reports::{
-    CustomerKey, DeliveryFilter, DeliveryRow, DeliveryTrace, HistoryRow, Step, TransitionEvidence,
+    CurrentRow, CustomerKey, CustomerRow, DeliveryFilter, DeliveryRow, DeliveryTrace, HistoryRow, Step,
+    TransitionEvidence,
 };
 use crate::store::{self, CustomerId, Store};
 use crate::time::Timestamp;
@@ -143,13 +144,30 @@ pub(super) async fn customers(State(site): State<Arc<Site>>, Query(asked): Query
     let is_behind = after.is_some();
     let after = after.map(|(partner, name, id)| CustomerKey { partner, name, id }).unwrap_or_default();
     let words = spellings(&q);
-    let rows = site.readers.read(async |store| store.customers_behind(&after, &words, one_more(ROWS)).await).await?;
-    let (rows, next) = cut(rows, ROWS, |(key, _)| (key.partner.clone(), key.name.clone(), key.id.clone()));
-    let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+    let read = site.readers.read(async |store| {
+        let rows = store.customers_behind(&after, &words, one_more(ROWS)).await?;
+        let (rows, next) = cut(rows, ROWS, |(key, _)| (key.partner.clone(), key.name.clone(), key.id.clone()));
+        let ids: Vec<_> = rows.iter().map(|(_, row)| row.row).collect();
+        Ok((rows, next, store.current(Some(&ids)).await?))
+    });
+    let (rows, next, held) = read.await?;
+    let rows = rows.into_iter().map(|(_, row)| {
+        let its = |it: &&CurrentRow| it.partner == row.partner && it.customer_id == row.customer_id;
+        Listed { holds: held.iter().filter(its).cloned().collect(), row }
+    });
+    let rows: Vec<_> = rows.collect();
     let values = json!({
         "rows": rows, "q": q, "is_behind": is_behind, "searches": true, "next": asked.next(next.as_ref()),
     });
     show(&site, "customers.html", "customers", "Customers", 0, &asked, values).await
+}
+
+/// A customer with its qualifications.
+#[derive(Debug, Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    row: CustomerRow,
+    holds: Vec<CurrentRow>,
 }
 
 /// SQLite's `lower` knows the letters of English only: every spelling that it may leave.

@@ -8,8 +8,7 @@ use crate::report::Report;
 use crate::store::PartnerId;
 use crate::store::backup::BackupState;
 use crate::store::reports::{
-    AttemptRow, CurrentRow, CustomerRow, DecisionRow, DeliveryDetail, EndpointState, PartnerState, PendingRow,
-    VerdictRow,
+    AttemptRow, DecisionRow, DeliveryDetail, EndpointState, PartnerState, PendingRow, VerdictRow,
 };
 use vetwatch_core::forecast::{CameTrue, Expected};
 use vetwatch_core::report::{ByAttempt, ByMonth, ByQualification, ByReason, ByWeek, Figures, Verdicts, Within};
@@ -87,6 +86,11 @@ fn held(there: bool) -> InReview {
         missing_since: iso(there),
     };
     InReview { row, expected: there.then(|| Expected { by: time(true), text: "soon".to_owned(), of: 0 }) }
+}
+
+fn listed(there: bool) -> Listed {
+    let holds = if there { vec![held(true).row, held(false).row] } else { Vec::new() };
+    Listed { row: customer(there), holds }
 }
 
 fn pending(there: bool) -> PendingRow {
@@ -430,7 +434,7 @@ fn values() -> Vec<(&'static str, Vec<Value>)> {
             "customers.html",
             each(|there| {
                 let q = text(there).unwrap_or_default();
-                json!({ "rows": list(there, each(customer)), "q": q, "is_behind": there, "searches": there, "next": text(there) })
+                json!({ "rows": list(there, each(listed)), "q": q, "is_behind": there, "searches": there, "next": text(there) })
             }),
         ),
         ("customer.html", customers),
