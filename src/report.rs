@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use chrono::{Datelike as _, Months, NaiveTime};
 use serde::Serialize;
-use vetwatch_core::changes::Outcome;
 use vetwatch_core::forecast::{CameTrue, Review, replay};
 use vetwatch_core::qualification;
 use vetwatch_core::report::{self, Figures};
@@ -91,7 +90,7 @@ pub async fn read(
         added += 1;
         oldest = ended.observed_at;
         report.add(ended);
-        if let Some(submitted_at) = ended.submitted_at.filter(|_| ended.outcome != Outcome::Vanished) {
+        if let Some(submitted_at) = ended.submitted_at.filter(|_| ended.outcome.is_verdict()) {
             remember(ended.qualification, submitted_at, Some(ended.observed_at));
         }
         true

@@ -320,6 +320,32 @@ mod tests {
         assert_eq!(nothing.figures.qualifications[0].verdicts.verdicts, 0);
     }
 
+    /// Of twenty-five that took a day each, one is taken back after three months.
+    #[tokio::test]
+    async fn an_approval_that_is_taken_back_says_nothing_of_the_forecasts() {
+        let empty = fixture::empty().await;
+        let sql = "insert into partner (id, name, watching_since) values (1, 'emea', 0);
+            insert into customer (id, partner, customer_id, customer_key, source, added_at, next_poll_at) values (1, 1, 'a', 'a', 'manual', 0, 0);
+            insert into transition (customer, qualification, from_status, to_status, attempt, submitted_at, observed_at, outcome)
+            select 1, 'Education', 'InReview', 'Approved', value, ?1 - (200 - 2 * value) * 86400000, ?1 - (199 - 2 * value) * 86400000, 'Approved'
+            from (with recursive n(value) as (select 1 union all select value + 1 from n where value < 25) select value from n);";
+        let now = fixture::now();
+        let sql = sql.replace("?1", &now.as_millis().to_string());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&empty.store.write).await.unwrap();
+        let asked = Asked { since: Timestamp::from_millis(0), partner: None, most: usize::MAX };
+        let read = async || report::read(&empty.store, &Calendar::default(), now, asked).await.unwrap();
+        let before = read().await.forecasts;
+        let taken_back = format!(
+            "insert into transition (customer, qualification, from_status, to_status, attempt, submitted_at, observed_at, outcome)
+             select 1, 'Education', 'Approved', 'absent', 25, submitted_at, {}, 'Revoked' from transition where id = 25",
+            now.as_millis()
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(taken_back)).execute(&empty.store.write).await.unwrap();
+        let after = read().await;
+        assert!(before.made > 0);
+        assert_eq!((after.forecasts, after.figures.qualifications[0].revoked), (before, 1));
+    }
+
     #[tokio::test]
     async fn each_table_has_its_columns_in_csv_and_no_formula() {
         let report = filled(report::usual_since(&Calendar::default(), fixture::now())).await;

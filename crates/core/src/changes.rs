@@ -81,6 +81,12 @@ impl Outcome {
         }
     }
 
+    /// True if Microsoft decided on a review.
+    #[must_use]
+    pub const fn is_verdict(self) -> bool {
+        matches!(self, Self::Approved | Self::Denied)
+    }
+
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Approved, Self::Denied, Self::Revoked, Self::Vanished]

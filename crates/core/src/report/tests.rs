@@ -80,6 +80,18 @@ fn reviews_that_go_on_make_the_time_to_decision_longer() {
 }
 
 #[test]
+fn an_approval_that_is_taken_back_is_counted_and_is_no_verdict() {
+    let calendar = Calendar::default();
+    let mut report = report(&calendar);
+    report.add(ended(1, 2, 20, Outcome::Revoked));
+    report.add(ended(1, 2, 4, Outcome::Approved));
+    let figures = report.figures();
+    let row = &figures.qualifications[1];
+    assert_eq!((row.verdicts.verdicts, row.revoked, row.timed, row.median_hours), (1, 1, 1, Some(48.0)));
+    assert_eq!(figures.months.iter().map(|row| row.verdicts.verdicts).sum::<u64>(), 1);
+}
+
+#[test]
 fn a_review_that_vanished_would_have_taken_longer() {
     let calendar = Calendar::default();
     let mut report = report(&calendar);
