@@ -32,7 +32,7 @@ use crate::partner_center::{Budget, PartnerCenter};
 use crate::recording::mass_absence;
 use crate::schedule::Intervals;
 use crate::schedule::PollClass;
-use crate::store::{self, CustomerId, PartnerRow, Store};
+use crate::store::{self, Backoff, CustomerId, DueCustomer, PartnerRow, Store};
 use crate::time::{Clock, Timestamp};
 
 const MAX_CLAIM: u32 = 100;
@@ -153,14 +153,21 @@ impl Poller {
         while flight.is_under_way() || !left.is_empty() && !self.stop.is_cancelled() {
             let now = self.clock.now();
             flight.has_recorded = false;
-            if !left.is_empty() && self.is_backing_off(&mut flight, &mut round, now).await? {
-                round.released = round.released.saturating_add(u32::try_from(left.len()).unwrap_or(u32::MAX));
-                left = &[];
+            if !left.is_empty() {
+                let backoff = self.store.backoff(self.partner.id).await?;
+                if self.is_backing_off(&mut flight, &mut round, backoff, now) {
+                    round.released = round.released.saturating_add(u32::try_from(left.len()).unwrap_or(u32::MAX));
+                    left = &[];
+                }
             }
             let (room, tokens) = (self.has_room(&flight), self.budget.available(now).min(MAX_CLAIM_ON_DEMAND));
             if room && tokens > 0 && !left.is_empty() {
                 let (these, others) = left.split_at(left.len().min(usize::try_from(tokens).unwrap_or(usize::MAX)));
-                self.claim(&mut flight, these, now).await?;
+                let claimed = self.while_polling(&mut flight, &mut round, self.claim(these, now)).await?;
+                let shares = *self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+                for customer in claimed {
+                    flight.wait(customer, shares, self.budget.promise());
+                }
                 left = others;
             }
             let until = if left.is_empty() { Until::AllAnswered } else { Until::NextDue };
@@ -174,22 +181,18 @@ impl Poller {
         Ok(round)
     }
 
-    /// Claims customers that are due, as many as the budget and the free slots allow. Sets `next` of the round.
+    /// Claims customers that are due, as many as the budget and the free slots allow. Sets `next` of the round. Polls go on
+    /// meanwhile.
     async fn start_due(&self, flight: &mut Flight) -> Result<PollRound, store::Error> {
         let mut round = PollRound::default();
-        self.store.follow_clock(&self.clock_watch, &*self.clock).await?;
-        let now = self.clock.now();
         flight.has_recorded = false;
-        self.apply_log_availability(now).await?;
-        self.report(now).await?;
-        mass_absence::clear_if_plausible(&self.store, self.partner.id, self.recent_polls.within_hour(now), now).await?;
-        self.persist_rate_limit(now).await?;
-        if self.is_backing_off(flight, &mut round, now).await? {
+        let (now, due, backoff) = self.while_polling(flight, &mut round, self.prepare()).await?;
+        if self.is_backing_off(flight, &mut round, backoff, now) {
             self.budget.polls_wait(false);
             return Ok(round);
         }
-        round.next = self.next_due(now).await?;
-        if round.next.is_none_or(|due| due > now) {
+        round.next = due;
+        if due.is_none_or(|due| due > now) {
             self.budget.polls_wait(false);
             return Ok(round);
         }
@@ -204,30 +207,44 @@ impl Poller {
         }
         // The first poll after a backoff probes whether the fault is over.
         let limit = if flight.was_backing_off { 1 } else { available };
-        let taken = self.claim_due(flight, limit, now).await?;
-        self.budget.polls_wait(taken == limit);
+        let taken = self.while_polling(flight, &mut round, self.claim_due(limit, now)).await?;
+        self.budget.polls_wait(taken.len() == usize::try_from(limit).unwrap_or(usize::MAX));
+        for (customer, before) in taken {
+            flight.wait(customer, before, self.budget.promise());
+        }
         Ok(round) // now: there may be more
     }
 
+    /// Brings the schedule up to date. Returns the time, when the next customer is due, and the backoff.
+    async fn prepare(&self) -> Result<(Timestamp, Option<Timestamp>, Option<Backoff>), store::Error> {
+        self.store.follow_clock(&self.clock_watch, &*self.clock).await?;
+        let now = self.clock.now();
+        self.apply_log_availability(now).await?;
+        self.report(now).await?;
+        mass_absence::clear_if_plausible(&self.store, self.partner.id, self.recent_polls.within_hour(now), now).await?;
+        self.persist_rate_limit(now).await?;
+        Ok((now, self.next_due(now).await?, self.store.backoff(self.partner.id).await?))
+    }
+
     /// True if the partner backs off, until `round.next`.
-    async fn is_backing_off(
+    fn is_backing_off(
         &self,
         flight: &mut Flight,
         round: &mut PollRound,
+        backoff: Option<Backoff>,
         now: Timestamp,
-    ) -> Result<bool, store::Error> {
-        let backoff = self.store.backoff(self.partner.id).await?;
+    ) -> bool {
         flight.was_backing_off = backoff.is_some();
         let backoff_until = backoff.map(|backoff| backoff.backoff_until).filter(|until| is_ahead(*until, now));
         if backoff_until.is_some() {
             round.next = backoff_until;
             self.pause_polling(flight, round);
         }
-        Ok(backoff_until.is_some())
+        backoff_until.is_some()
     }
 
-    /// Claims at most `limit` customers by the shares of their classes. Returns how many.
-    async fn claim_due(&self, flight: &mut Flight, limit: u32, now: Timestamp) -> Result<u32, store::Error> {
+    /// Claims at most `limit` customers by the shares of their classes, each with the shares before it.
+    async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<(DueCustomer, Shares)>, store::Error> {
         let mut tx = self.store.begin().await?;
         let mut due = Vec::new();
         for class in PollClass::IN_ORDER {
@@ -244,23 +261,15 @@ impl Poller {
         tx.lease(taken.iter().map(|(customer, _)| customer), now, now.after(LEASE)).await?;
         tx.commit().await?;
         *self.shares.lock().unwrap_or_else(PoisonError::into_inner) = shares;
-        let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        for (customer, before) in taken {
-            flight.wait(customer, before, self.budget.promise());
-        }
-        Ok(count)
+        Ok(taken)
     }
 
-    async fn claim(&self, flight: &mut Flight, rows: &[CustomerId], now: Timestamp) -> Result<(), store::Error> {
+    async fn claim(&self, rows: &[CustomerId], now: Timestamp) -> Result<Vec<DueCustomer>, store::Error> {
         let mut tx = self.store.begin().await?;
         let customers = tx.customers_to_poll(self.partner.id, rows, now).await?;
         tx.lease(customers.iter(), now, now.after(LEASE)).await?;
         tx.commit().await?;
-        let shares = *self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        for customer in customers {
-            flight.wait(customer, shares, self.budget.promise());
-        }
-        Ok(())
+        Ok(customers)
     }
 
     fn poke_outbox(&self, queued: usize) {

@@ -1,4 +1,4 @@
-//! Records a response in one transaction: the states, their changes, the events and their deliveries, all or nothing. So
+//! Records responses in one transaction: the states, their changes, the events and their deliveries, all or nothing. So
 //! no verdict is lost.
 
 pub mod mass_absence;
@@ -7,6 +7,7 @@ pub mod submission;
 use std::time::Duration;
 
 use uuid::Uuid;
+use vetwatch_core::membership;
 
 use crate::calendar::Calendar;
 use crate::changes::{self, Change, EvalContext, QualificationState};
@@ -45,40 +46,66 @@ pub struct Recorder<'a> {
     pub calendar: &'a Calendar,
 }
 
+/// A response about a customer.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'a> {
+    pub customer: CustomerId,
+    pub answer: &'a Answer,
+    /// Customers that held an entry and were understood within the last hour.
+    pub recently_polled: u64,
+}
+
 impl Recorder<'_> {
-    /// Records a response. Commits everything that follows from it, or nothing; then it may be recorded again. `recently_polled`
-    /// is the number of customers that held an entry and were understood within the last hour.
-    pub async fn record(
-        &self,
-        recently_polled: u64,
-        customer: CustomerId,
-        answer: &Answer,
-    ) -> Result<Recorded, store::Error> {
-        let Self { store, partner, routes, intervals, calendar } = *self;
-        let now = answer.ended_at;
-        let mut tx = store.begin().await?;
-        let Some(mut customer) = tx.customer(customer).await? else {
-            return Ok(Recorded { stale: true, ..Recorded::default() });
-        };
-        // A recorded response from the future means that the clock was set back, not that this one is older.
-        if customer.response_requested_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= now) {
-            return Ok(Recorded { stale: true, ..Recorded::default() });
+    /// Records responses about different customers, in order. Commits everything that follows from all of them, or nothing;
+    /// then they may be recorded again. Returns an outcome for each.
+    pub async fn record(&self, responses: &[Response<'_>]) -> Result<Vec<Recorded>, store::Error> {
+        let rows: Vec<_> = responses.iter().map(|response| response.customer).collect();
+        let mut tx = self.store.begin().await?;
+        let first_synced_at = tx.first_synced_at(self.partner.id).await?;
+        let (mut customers, mut states) = (tx.customers(&rows).await?, tx.states_of(&rows).await?);
+        let (mut recorded, mut responded) = (Vec::new(), Vec::new());
+        for response in responses {
+            let customer = customers.remove(&response.customer).filter(|customer| !is_stale(customer, response.answer));
+            let Some(customer) = customer else {
+                recorded.push(Recorded { stale: true, ..Recorded::default() });
+                continue;
+            };
+            let before = states.remove(&customer.row).unwrap_or_default();
+            responded.push(customer.row);
+            recorded.push(self.record_one(&mut tx, response, customer, &before, first_synced_at).await?);
         }
-        let before = tx.states(customer.row).await?;
+        if let Some(last) = responses.last() {
+            tx.apply_membership(&responded, membership::Event::Responded, last.answer.ended_at).await?;
+        }
+        tx.commit().await?;
+        Ok(recorded)
+    }
+
+    async fn record_one(
+        &self,
+        tx: &mut WriteTx,
+        response: &Response<'_>,
+        mut customer: Customer,
+        before: &[QualificationState],
+        first_synced_at: Option<Timestamp>,
+    ) -> Result<Recorded, store::Error> {
+        let Self { partner, routes, intervals, calendar, .. } = *self;
+        let Response { answer, recently_polled, .. } = *response;
+        let now = answer.ended_at;
         let absence_policy =
-            mass_absence::absence_policy(&mut tx, partner.id, &customer, &before, answer, recently_polled).await?;
+            mass_absence::absence_policy(tx, partner.id, &customer, before, answer, recently_polled).await?;
         let context = EvalContext {
             now,
             last_seen_at: customer.last_seen_at,
             submitted_at: customer.submitted_at,
-            notify_since: notify_since(partner, tx.first_synced_at(partner.id).await?, &customer),
+            notify_since: notify_since(partner, first_synced_at, &customer),
             first_confirmation: intervals.first_confirmation,
             second_confirmation: intervals.second_confirmation,
             absence_policy,
         };
-        let steps = changes::compare(&before, &answer.snapshot, &context);
+        let steps = changes::compare(before, &answer.snapshot, &context);
 
-        let recorded = persist_changes(&mut tx, partner, routes, &customer, answer, &steps).await?;
+        let recorded = persist_changes(tx, partner, routes, &customer, answer, &steps).await?;
         customer.watch_closely_until = watch_closely_until(&customer, &steps, calendar, now);
         let states: Vec<_> = steps.into_iter().map(|(state, _)| state).collect();
         customer.class = class(&states, customer.watch_closely_until, now);
@@ -87,9 +114,13 @@ impl Recorder<'_> {
             (customer.class, next) = (PollClass::Unqualified, intervals.next_rare_poll(now, fastrand::f64()));
         }
         tx.save_response(&customer, &answer.snapshot.fingerprint(), answer.began_at, now, next).await?;
-        tx.commit().await?;
         Ok(recorded)
     }
+}
+
+/// True if a newer response is recorded. One from the future means that the clock was set back, not that this one is older.
+fn is_stale(customer: &Customer, answer: &Answer) -> bool {
+    customer.response_requested_at.is_some_and(|recorded| answer.began_at < recorded && recorded <= answer.ended_at)
 }
 
 /// Saves the new states, and each change with its event and deliveries.

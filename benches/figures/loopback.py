@@ -146,7 +146,9 @@ def _hook(request: bytes, at: int) -> Hook:
     head, _, body = request.partition(b"\r\n\r\n")
     lines = (line.partition(b":") for line in head.split(b"\r\n"))
     ids = [value.strip().decode() for name, _, value in lines if name.lower() == b"webhook-id"]
-    customer = json.loads(body)["data"].get("customer", {}).get("id", "")
+    said = json.loads(body)
+    alerts = said.get("alerts")  # Alertmanager's
+    customer = alerts[0]["labels"]["customer"] if alerts else said["data"].get("customer", {}).get("id", "")
     return Hook(at, ids[0] if ids else "", customer)
 
 

@@ -44,7 +44,13 @@ def fsync_times(folder: Path, times: int = 500) -> list[float]:
 
 
 def memory(process: int) -> dict[str, float]:
-    """Current and peak resident memory (`VmRSS`, `VmHWM`) of a running process, in MB."""
+    """Current, private and peak resident memory (`VmRSS`, `RssAnon`, `VmHWM`) of a running process, in MB."""
     status = Path(f"/proc/{process}/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return {name: int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")}
+    return {name: int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "RssAnon", "VmHWM")}
+
+
+def cpu(process: int) -> float:
+    """Seconds of CPU that a running process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

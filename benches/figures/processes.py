@@ -17,10 +17,12 @@ class Failed(Exception):
 
 @dataclass
 class Usage:
-    """Times of an ended child, in seconds: from just before its start until it was reaped."""
+    """Of an ended child: seconds from just before its start until it was reaped, MB of memory at most, bytes written."""
 
     wall: float
     cpu: float
+    peak: float
+    written: int
 
 
 def environment() -> dict[str, str]:
@@ -41,7 +43,7 @@ def timed(command: list[str | Path], log: Path, within: float = 600, codes: tupl
     code = os.waitstatus_to_exitcode(status)
     if code not in codes:
         raise Failed(f"{command[0]} ended with {code}:\n{tail(log)}\n{tail(complaints)}")
-    return Usage(wall, usage.ru_utime + usage.ru_stime)
+    return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, usage.ru_oublock * 512)
 
 
 def _wait4(child: subprocess.Popen[bytes], deadline: float):

@@ -1,5 +1,6 @@
 //! Records responses as they arrive.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -8,7 +9,7 @@ use tracing::{debug, info, warn};
 use vetwatch_core::retry::is_logged;
 
 use super::backoff::doubled;
-use super::batch::Batch;
+use super::batch::{Batch, Changed};
 use super::flight::{Answered, Flight, PollOutcome};
 use super::{PollRound, Poller};
 use crate::attention::Reason;
@@ -55,23 +56,24 @@ impl Poller {
         let mut health = Health::default();
         loop {
             while let Some(answered) = flight.answered.pop_front() {
-                if let Err(error) = self.take_answer(flight, round, &mut health, &answered).await {
+                if let Err(error) = self.follow_backoff(flight, round, &answered).await {
                     flight.answered.push_front(answered);
                     return Err(error);
                 }
+                self.take_answer(flight, round, &mut health, answered);
             }
             self.begin(flight, round); // only now: the responses may forbid it
-            let is_over = !flight.is_under_way();
-            if is_over || flight.batch.is_full() {
-                flight.has_recorded |= !flight.batch.is_empty();
-                self.commit(&mut flight.batch).await?;
-            }
-            if is_over {
+            let written = self.write(flight, round).await?;
+            let waits = !matches!(until, Until::AllAnswered);
+            if !flight.is_under_way() && flight.batch.is_empty() {
                 break;
             }
-            let (waits, room) = (!matches!(until, Until::AllAnswered), self.has_room(flight));
-            if waits && room && flight.has_recorded {
+            let room = self.has_room(flight);
+            if waits && (room && flight.has_recorded || Instant::now() >= end) {
                 break;
+            }
+            if written {
+                continue; // responses may have arrived meanwhile
             }
             let poked = async {
                 match until {
@@ -91,66 +93,118 @@ impl Poller {
         self.record_health(health.good, health.failure).await
     }
 
-    async fn take_answer(
+    /// Ends a backoff after a good response, and starts one after a failure that every other customer would meet too.
+    async fn follow_backoff(
         &self,
         flight: &mut Flight,
         round: &mut PollRound,
-        health: &mut Health,
         answered: &Answered,
     ) -> Result<(), store::Error> {
-        let Answered { customer, outcome, pauses_before, is_second } = answered;
-        match outcome {
-            PollOutcome::Response(answer) => {
-                // A poll started before the backoff does not show that the fault is over.
-                if flight.was_backing_off && *pauses_before == flight.pauses {
-                    self.end_backoff().await?;
-                    flight.was_backing_off = false;
-                }
-                if held_entry(customer, answer) {
-                    self.recent_polls.count(customer.row, answer.ended_at);
-                }
-                if is_unchanged(customer, answer) {
-                    flight.batch.unchanged(self.unchanged(customer, answer));
-                    round.unchanged += 1;
-                } else {
-                    match self.record(customer, answer).await {
-                        Ok(transitions) => {
-                            round.changed += 1;
-                            round.transitions += transitions;
-                        }
-                        // Costs only this response.
-                        Err(error) if error.is_data_error() => {
-                            flight.batch.failed(self.failed(customer, &error, false, *is_second));
-                            round.failed += 1;
-                        }
-                        Err(error) => return Err(error),
-                    }
-                    flight.has_recorded = true;
-                }
-                health.good = true;
+        match &answered.outcome {
+            // A poll started before the backoff does not show that the fault is over.
+            PollOutcome::Response(_) if flight.was_backing_off && answered.pauses_before == flight.pauses => {
+                self.end_backoff().await?;
+                flight.was_backing_off = false;
             }
             PollOutcome::Failed(error) if error.affects_partner() => {
                 self.start_backoff(flight, answered, error).await?;
                 self.pause_polling(flight, round);
-                health.failure = Some(error.to_string());
-                round.failed += 1;
-                round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sorts a result into the batch.
+    fn take_answer(&self, flight: &mut Flight, round: &mut PollRound, health: &mut Health, answered: Answered) {
+        let Answered { customer, outcome, is_second, .. } = answered;
+        match outcome {
+            PollOutcome::Response(answer) => {
+                if held_entry(&customer, &answer) {
+                    self.recent_polls.count(customer.row, answer.ended_at);
+                }
+                if is_unchanged(&customer, &answer) {
+                    flight.batch.unchanged(self.unchanged(&customer, &answer));
+                    round.unchanged += 1;
+                } else {
+                    flight.batch.changed(Changed { customer, answer, is_second });
+                }
+                health.good = true;
             }
             PollOutcome::Failed(error) => {
-                let no_relationship = matches!(error, Error::NoRelationship(_));
-                flight.batch.failed(self.failed(customer, error, no_relationship, *is_second));
                 health.failure = Some(error.to_string());
                 round.failed += 1;
+                if error.affects_partner() {
+                    round.refused |= matches!(error, Error::Credential(_) | Error::Forbidden(_));
+                } else {
+                    let no_relationship = matches!(error, Error::NoRelationship(_));
+                    flight.batch.failed(self.failed(&customer, &error, no_relationship, is_second));
+                }
             }
             PollOutcome::Skipped => {
                 flight.batch.release(customer.row, customer.due_at);
                 round.released += 1;
             }
         }
+    }
+
+    /// Writes what is due: responses that may change something; the others if they are many, or nothing else is under way.
+    /// Polls go on meanwhile. False if nothing was due.
+    async fn write(&self, flight: &mut Flight, round: &mut PollRound) -> Result<bool, store::Error> {
+        let group = flight.batch.take_group();
+        let records = !group.is_empty();
+        if records {
+            self.record_group(flight, round, group).await?;
+        }
+        let is_due = !flight.is_under_way() || flight.batch.is_full();
+        let commits = is_due && !flight.batch.is_empty();
+        if commits {
+            let waiting = flight.batch.take_waiting();
+            if let Err(error) = self.while_polling(flight, round, self.commit(&waiting)).await {
+                flight.batch.add(waiting);
+                return Err(error);
+            }
+        }
+        flight.has_recorded |= records || commits;
+        Ok(records || commits)
+    }
+
+    /// Records responses in one transaction; if one of them cannot be recorded, each in its own.
+    async fn record_group(
+        &self,
+        flight: &mut Flight,
+        round: &mut PollRound,
+        group: Vec<Changed>,
+    ) -> Result<(), store::Error> {
+        let mut groups = VecDeque::from([group]);
+        while let Some(group) = groups.pop_front() {
+            match self.while_polling(flight, round, self.record(&group)).await {
+                Ok(transitions) => {
+                    round.changed += u32::try_from(group.len()).unwrap_or(u32::MAX);
+                    round.transitions += transitions;
+                }
+                Err(error) if error.is_data_error() && group.len() > 1 => {
+                    groups.extend(group.into_iter().map(|changed| vec![changed]));
+                }
+                // Costs only this response.
+                Err(error) if error.is_data_error() => {
+                    for Changed { customer, is_second, .. } in &group {
+                        flight.batch.failed(self.failed(customer, &error, false, *is_second));
+                        round.failed += 1;
+                    }
+                }
+                Err(error) => {
+                    groups.push_front(group);
+                    flight.batch.put_back(groups.into_iter().flatten());
+                    return Err(error);
+                }
+            }
+        }
         Ok(())
     }
 
-    async fn record(&self, customer: &DueCustomer, answer: &Answer) -> Result<u32, store::Error> {
+    /// Returns the number of transitions.
+    async fn record(&self, group: &[Changed]) -> Result<u32, store::Error> {
         let recorder = Recorder {
             store: &self.store,
             partner: &self.partner,
@@ -158,22 +212,30 @@ impl Poller {
             intervals: &self.intervals(),
             calendar: &self.reminders.calendar,
         };
-        let polled = self.recent_polls.within_hour(answer.ended_at);
-        let outcome = recorder
-            .record(polled, customer.row, answer)
+        let responses = group.iter().map(|Changed { customer, answer, .. }| recording::Response {
+            customer: customer.row,
+            answer,
+            recently_polled: self.recent_polls.within_hour(answer.ended_at),
+        });
+        let outcomes = recorder
+            .record(&responses.collect::<Vec<_>>())
             .await
             .map_err(|error| error.while_doing("record an answer"))?;
-        self.poke_outbox(outcome.queued);
-        for (change, event) in &outcome.changes {
-            self.metrics.changed(&self.partner.name, *event);
-            let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
-            info!(
-                partner = self.partner.name, customer.id = customer.customer_id, customer.name, qualification = change.qualification,
-                attempt = change.review.attempt, correlation_id = %answer.correlation_id,
-                "{event}: from {} to {}", word(&change.from), word(&change.to)
-            );
+        self.poke_outbox(outcomes.iter().map(|outcome| outcome.queued).sum());
+        let mut transitions = 0;
+        for (Changed { customer, answer, .. }, outcome) in group.iter().zip(outcomes) {
+            for (change, event) in &outcome.changes {
+                transitions += 1;
+                self.metrics.changed(&self.partner.name, *event);
+                let word = |status: &Option<String>| status.clone().unwrap_or_else(|| "no status".to_owned());
+                info!(
+                    partner = self.partner.name, customer.id = customer.customer_id, customer.name, qualification = change.qualification,
+                    attempt = change.review.attempt, correlation_id = %answer.correlation_id,
+                    "{event}: from {} to {}", word(&change.from), word(&change.to)
+                );
+            }
         }
-        Ok(u32::try_from(outcome.changes.len()).unwrap_or(u32::MAX))
+        Ok(transitions)
     }
 
     fn unchanged(&self, customer: &DueCustomer, answer: &Answer) -> Unchanged {
@@ -237,17 +299,12 @@ impl Poller {
         }
     }
 
-    pub(super) async fn commit(&self, batch: &mut Batch) -> Result<(), store::Error> {
-        if batch.is_empty() {
-            return Ok(());
-        }
+    async fn commit(&self, batch: &Batch) -> Result<(), store::Error> {
         let mut tx = self.store.begin().await?;
         tx.unchanged(&batch.unchanged).await?;
         tx.failed(&batch.failed).await?;
         tx.release_polls(&batch.released).await?;
-        tx.commit().await?;
-        *batch = Batch::default();
-        Ok(())
+        tx.commit().await
     }
 }
 

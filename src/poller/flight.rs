@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::store::{CustomerId, DueCustomer};
 
 /// A claimed customer that waits longer is released, well before its lease ends.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// With this many responses to be recorded no poll starts: the database comes first.
+const MAX_UNRECORDED: usize = 128;
 
 /// If dropped, customers in flight are due again after their lease.
 #[derive(Debug, Default)]
@@ -73,7 +77,18 @@ impl Flight {
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        !(self.waiting.is_empty() && self.running.is_empty() && self.answered.is_empty())
+        !self.waiting.is_empty() || !self.running.is_empty() || self.unrecorded() > 0
+    }
+
+    /// True if a failure that concerns every customer has arrived: no poll starts before the backoff does.
+    fn is_halted(&self) -> bool {
+        let concerns_all =
+            |outcome: &PollOutcome| matches!(outcome, PollOutcome::Failed(error) if error.affects_partner());
+        self.answered.iter().any(|answered| concerns_all(&answered.outcome))
+    }
+
+    fn unrecorded(&self) -> usize {
+        self.answered.len() + self.batch.to_record()
     }
 
     pub(super) fn arrived(&mut self, answered: Option<Answered>) {
@@ -93,13 +108,32 @@ impl Flight {
 }
 
 impl Poller {
-    /// True if another poll can start.
+    /// True if more customers may be claimed: a slot is free, or the next ones will have nobody to take them.
     pub(super) fn has_room(&self, flight: &Flight) -> bool {
         let is_probed = flight.was_backing_off && flight.since_pause > 0;
-        flight.waiting.is_empty()
-            && flight.running.len() < self.max_in_flight
-            && !is_probed
-            && !self.stop.is_cancelled()
+        let has_slot = flight.running.len() < self.max_in_flight;
+        let runs_low = if flight.waiting.is_empty() { has_slot } else { flight.waiting.len() < self.max_in_flight };
+        runs_low && !is_probed && !self.stop.is_cancelled()
+    }
+
+    /// Waits for `work`, which uses the database, while polls go on. Their responses are kept in `flight`.
+    pub(super) async fn while_polling<T>(
+        &self,
+        flight: &mut Flight,
+        round: &mut PollRound,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(answered) = flight.running.join_next() => {
+                    flight.arrived(answered.ok());
+                    self.begin(flight, round);
+                }
+            }
+        }
     }
 
     /// Starts the waiting polls, as many as there is room for.
@@ -108,7 +142,9 @@ impl Poller {
         if self.stop.is_cancelled() || flight.waiting.front().is_some_and(has_expired) {
             self.release_waiting(flight, round);
         }
-        while flight.running.len() < self.max_in_flight
+        while !flight.is_halted()
+            && flight.running.len() < self.max_in_flight
+            && flight.unrecorded() < MAX_UNRECORDED
             && let Some(Waiting { customer, promise, .. }) = flight.waiting.pop_front()
         {
             let (client, stop, pauses_before) = (self.client.clone(), self.stop.clone(), flight.pauses);

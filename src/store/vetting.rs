@@ -1,8 +1,10 @@
 //! A customer's qualification states, transitions and events.
 
-use uuid::Uuid;
-use vetwatch_core::membership;
+use std::collections::HashMap;
 
+use uuid::Uuid;
+
+use super::reports::json_list;
 use super::{CustomerId, Error, PartnerId, WriteTx, json, row_error, to_count, unreadable};
 use crate::changes::{Change, LastNotified, Outcome, Pending, QualificationState, Review};
 use crate::event::{CustomerRef, Event};
@@ -54,66 +56,88 @@ impl Customer {
     }
 }
 
+/// `5`, or `5, 7` of a statement that reads several.
+fn rows_label(rows: &[CustomerId]) -> String {
+    rows.iter().map(CustomerId::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl WriteTx {
     /// `None` if the customer was removed.
     pub async fn customer(&mut self, row: CustomerId) -> Result<Option<Customer>, Error> {
+        Ok(self.customers(&[row]).await?.remove(&row))
+    }
+
+    /// These customers; those that were removed are left out.
+    pub async fn customers(&mut self, rows: &[CustomerId]) -> Result<HashMap<CustomerId, Customer>, Error> {
         let found = sqlx::query!(
-            r#"select id as "id!: CustomerId", customer_id, name, domain, tags, contact, poll_class, added_at, watch_closely_until, submitted_at,
+            r#"select c.id as "id!: CustomerId", customer_id, name, domain, tags, contact, poll_class, added_at, watch_closely_until, submitted_at,
                       response_requested_at, last_seen_at, departed_reason is 'missing' as "unlisted!: bool", muted_at, muted_until
-               from customer where id = ? and removed_at is null"#,
-            row
+               from json_each(?) cross join customer c on c.id = value and c.removed_at is null"#,
+            json_list(rows)
         )
-        .fetch_optional(&mut *self.tx)
+        .fetch_all(&mut *self.tx)
         .await
         .map_err(row_error(
             "customer",
-            row,
+            rows_label(rows),
             "id customer_id name domain tags contact poll_class added_at watch_closely_until submitted_at response_requested_at \
              last_seen_at departed_reason muted_at muted_until",
         ))?;
-        let Some(row) = found else { return Ok(None) };
-        Ok(Some(Customer {
-            row: row.id,
-            customer_id: row.customer_id,
-            name: row.name,
-            domain: row.domain,
-            tags: serde_json::from_str(&row.tags).map_err(unreadable("customer", row.id, "tags"))?,
-            contact: row.contact,
-            class: PollClass::parse(&row.poll_class).map_err(unreadable("customer", row.id, "poll_class"))?,
-            added_at: Timestamp::from_millis(row.added_at),
-            watch_closely_until: row.watch_closely_until.map(Timestamp::from_millis),
-            submitted_at: row.submitted_at.map(Timestamp::from_millis),
-            response_requested_at: row.response_requested_at.map(Timestamp::from_millis),
-            last_seen_at: row.last_seen_at.map(Timestamp::from_millis),
-            unlisted: row.unlisted,
-            muted_at: row.muted_at.map(Timestamp::from_millis),
-            muted_until: row.muted_until.map(Timestamp::from_millis),
-        }))
+        let customers = found.into_iter().map(|row| {
+            let customer = Customer {
+                row: row.id,
+                customer_id: row.customer_id,
+                name: row.name,
+                domain: row.domain,
+                tags: serde_json::from_str(&row.tags).map_err(unreadable("customer", row.id, "tags"))?,
+                contact: row.contact,
+                class: PollClass::parse(&row.poll_class).map_err(unreadable("customer", row.id, "poll_class"))?,
+                added_at: Timestamp::from_millis(row.added_at),
+                watch_closely_until: row.watch_closely_until.map(Timestamp::from_millis),
+                submitted_at: row.submitted_at.map(Timestamp::from_millis),
+                response_requested_at: row.response_requested_at.map(Timestamp::from_millis),
+                last_seen_at: row.last_seen_at.map(Timestamp::from_millis),
+                unlisted: row.unlisted,
+                muted_at: row.muted_at.map(Timestamp::from_millis),
+                muted_until: row.muted_until.map(Timestamp::from_millis),
+            };
+            Ok((row.id, customer))
+        });
+        customers.collect()
     }
 
     pub async fn states(&mut self, customer: CustomerId) -> Result<Vec<QualificationState>, Error> {
+        Ok(self.states_of(&[customer]).await?.remove(&customer).unwrap_or_default())
+    }
+
+    /// The states of these customers, by customer; one without a state is left out.
+    pub async fn states_of(
+        &mut self,
+        customers: &[CustomerId],
+    ) -> Result<HashMap<CustomerId, Vec<QualificationState>>, Error> {
         let rows = sqlx::query!(
-            "select id, qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
+            r#"select s.id as "id!", customer as "customer!: CustomerId", qualification, present, vetting_status, vetting_reason, vetting_created_at, status_since,
                     attempt, attempt_created_at, submitted_at, attempt_seen_at,
                     notified_verdict, notified_reason, notified_created_at, notified_attempt, notified_attempt_created_at, notified_at,
                     missing_since, missing_last_present_at, missing_confirmations, missing_confirmed_at,
                     pending_status, pending_reason, pending_created_at, pending_since, pending_last_other_at, pending_confirmations,
                     pending_confirmed_at, pending_until
-             from qualification_state where customer = ? order by id",
-            customer
+             from json_each(?) cross join qualification_state s on s.customer = value order by s.id"#,
+            json_list(customers)
         )
         .fetch_all(&mut *self.tx)
         .await
         .map_err(row_error(
             "qualification_state",
-            format!("of customer {customer}"),
-            "id qualification present vetting_status vetting_reason vetting_created_at status_since attempt \
+            format!("of customer {}", rows_label(customers)),
+            "id customer qualification present vetting_status vetting_reason vetting_created_at status_since attempt \
              attempt_created_at submitted_at attempt_seen_at notified_verdict notified_reason notified_created_at notified_attempt \
              notified_attempt_created_at notified_at missing_since missing_last_present_at missing_confirmations missing_confirmed_at pending_status \
              pending_reason pending_created_at pending_since pending_last_other_at pending_confirmations pending_confirmed_at pending_until",
         ))?;
         let at = |ms: Option<i64>| ms.map(Timestamp::from_millis);
-        let states = rows.into_iter().map(|row| {
+        let mut states: HashMap<CustomerId, Vec<QualificationState>> = HashMap::new();
+        for row in rows {
             let count = |column, n: i64| to_count("qualification_state", row.id, column, n);
             let or = |ms: Option<i64>, otherwise: i64| Timestamp::from_millis(ms.unwrap_or(otherwise));
             let last_notified = match row.notified_verdict {
@@ -156,7 +180,7 @@ impl WriteTx {
                     until: or(row.pending_until, since),
                 }),
             };
-            Ok(QualificationState {
+            let state = QualificationState {
                 entry: (row.present == 1).then(|| Entry {
                     qualification: row.qualification.clone(),
                     vetting_status: row.vetting_status,
@@ -173,9 +197,10 @@ impl WriteTx {
                 },
                 last_notified,
                 pending: verdict.or(absence),
-            })
-        });
-        states.collect()
+            };
+            states.entry(row.customer).or_default().push(state);
+        }
+        Ok(states)
     }
 
     pub async fn save_state(&mut self, customer: CustomerId, state: &QualificationState) -> Result<(), Error> {
@@ -251,7 +276,6 @@ impl WriteTx {
         seen_at: Timestamp,
         next_poll_at: Timestamp,
     ) -> Result<(), Error> {
-        self.apply_membership(&[customer.row], membership::Event::Responded, seen_at).await?;
         self.run(sqlx::query!(
             "update customer
              set response = ?1, response_requested_at = ?2, last_seen_at = ?3, first_seen_at = coalesce(first_seen_at, ?3),

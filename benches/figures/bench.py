@@ -1,0 +1,56 @@
+"""What the rows share."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import peer as peers
+from .loopback import Receiver, Relay
+from .peer import Peer
+from .processes import Failed
+from .vetwatch import Vetwatch
+
+
+@dataclass
+class Bench:
+    """State shared by all rows."""
+
+    vetwatch: Path
+    peer: Path
+    # On the disk that is measured; a folder for each row.
+    folder: Path
+    # Kept from run to run.
+    urlwatch: Path | None
+    quick: bool
+
+    def times(self, usually: int, quickly: int) -> int:
+        return quickly if self.quick else usually
+
+    @contextmanager
+    def world(self, name: str, count: int, in_review: int, settled: int) -> Iterator[tuple[Peer, Path]]:
+        """A sandbox with customers and an empty folder."""
+        folder = self.folder / name
+        folder.mkdir()
+        with peers.running(self.peer, folder / "peer.log") as peer:
+            peer.add(count, in_review, settled)
+            yield peer, folder
+        shutil.rmtree(folder)
+
+    def verdict(self, vetwatch: Vetwatch, peer: Peer, relay: Relay, receiver: Receiver, customer: str) -> float:
+        """Milliseconds from the answer's hand-over to the webhook's arrival."""
+        peer.approve(customer)
+        relay.answered.pop(customer, None)
+        vetwatch.run("poll", customer)  # the daemon polls
+        hook = receiver.next()
+        if hook is None or hook.customer != customer:
+            raise Failed(f"the verdict on {customer} was not told; the webhook that came is {hook}")
+        return (hook.at - relay.answered[customer]) / 1e6
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
