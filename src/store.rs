@@ -354,7 +354,8 @@ impl Store {
                 Err(error) => return Err(error),
             }
         };
-        let read = pool(2).connect_lazy_with(read_options(path));
+        // What it reads is in the page cache of the system; the writer empties its own at each commit.
+        let read = pool(2).connect_lazy_with(read_options(path).pragma("cache_size", "-512"));
         let opened = Some(Arc::new(file::Opened::at(path).map_err(failed)?));
         drop(turn);
         Ok(Self {

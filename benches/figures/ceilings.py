@@ -38,7 +38,7 @@ def curl(peer: Peer, folder: Path, customers: list[str]) -> float | None:
         return None
     urls = folder / "curl"
     urls.write_text("".join(f'url = "{peer.url}v1/customers/{who}/qualifications"\noutput = /dev/null\n' for who in customers))
-    command = [program, "--silent", "--fail", "--noproxy", "*", "--parallel", "--parallel-max", str(CONNECTIONS)]
+    command = [program, "--silent", "--no-progress-meter", "--fail", "--noproxy", "*", "--parallel", "--parallel-max", str(CONNECTIONS)]
     before, began = peer.statuses().get("200", 0), time.monotonic()
     done = subprocess.run([*command, *_headers(peer), "--config", urls], timeout=600, env=environment(), check=False)
     took = time.monotonic() - began

@@ -76,7 +76,7 @@ class _Server:
 
 
 class Relay(_Server):
-    """Relays traffic, and records when each customer's last response was handed over."""
+    """Relays traffic, and records when the first response that shows an approval was handed over, by customer."""
 
     def __init__(self, url: str) -> None:
         host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
@@ -98,7 +98,8 @@ class Relay(_Server):
                     return
                 path = request.split(b" ", 2)[1].decode().split("/")
                 customer = path[3] if path[-1] == "qualifications" else ""
-                self.answered[customer] = time.monotonic_ns()
+                if b'"Approved"' in answer:
+                    self.answered.setdefault(customer, time.monotonic_ns())
                 connection.sendall(answer)
 
 

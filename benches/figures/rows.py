@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .builds import builds
 from .delivery import burst, latency, recovery, sweep
 from .polling import memory, sizes, throughput, unchanged
 from .reading import reading
@@ -16,4 +17,5 @@ ROWS = {
     "burst": burst,
     "recovery": recovery,
     "reading": reading,
+    "builds": builds,
 }

@@ -64,6 +64,12 @@ endpoints = ["crm"]
         except ValueError as error:
             raise Failed(f"vetwatch {' '.join(arguments)} printed no JSON:\n{tail(log)}") from error
 
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Starts a command, and leaves it to its end."""
+        nowhere = subprocess.DEVNULL
+        command = self.command(*arguments)
+        return subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, env=environment())
+
     def run_status(self, *arguments: str) -> Usage:
         """Runs a command that may say that a person is needed."""
         return timed(self.command(*arguments), self.folder / "command.log", codes=(0, 3))
