@@ -2,7 +2,6 @@
 //!
 //! It prints where it listens, in one line of JSON, and ends when its standard input does: its parent may die
 //! as it likes and leaves nothing behind. It keeps no list of requests; counting them is enough.
-#![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "the line it was started for")]
 
 use std::io;

@@ -50,7 +50,6 @@
 //!   shown.
 //! - **Time, chance and addresses are arguments**: [`time::Clock`] is the one trait. The tests run the real HTTP, SMTP and
 //!   SQLite code against [`sandbox`], a simulated Partner Center.
-#![forbid(unsafe_code)]
 
 // The rules, the client and the simulator: crates of their own.
 pub use vetwatch_core::{calendar, changes, event, ids, qualification, redact, schedule, text, time};

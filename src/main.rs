@@ -1,5 +1,4 @@
 //! The program `vetwatch`: see [`vetwatch::cli`].
-#![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
     vetwatch::cli::main(std::env::args_os())

@@ -1,6 +1,5 @@
 //! The rules of vetwatch: what is news, when customers are polled, who is notified, when a delivery is retried, and what
 //! a message says. Nothing here waits, stores or talks to anybody: time and chance are arguments.
-#![forbid(unsafe_code)]
 
 pub mod calendar;
 pub mod changes;
