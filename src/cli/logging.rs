@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tracing::error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -104,16 +104,10 @@ fn short_path(path: &str) -> &str {
     if start == 0 { path.rsplit('/').next().unwrap_or(path) } else { &path[start..] }
 }
 
-fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
-    if let Some(wish) = std::env::var("RUST_LOG").ok().filter(|wish| !wish.trim().is_empty()) {
-        return EnvFilter::try_new(&wish).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot read RUST_LOG={wish}"))
-                .because(error.to_string())
-                .advise("write for example RUST_LOG=vetwatch=debug,info")
-        });
-    }
+fn filter(cli: &Cli) -> Result<Targets, Failure> {
+    let wish = std::env::var("RUST_LOG").ok().filter(|wish| !wish.trim().is_empty());
     let daemon = matches!(cli.command, Command::Run(_));
-    Ok(EnvFilter::new(match cli.verbose {
+    let usual = match cli.verbose {
         0 if daemon => "info,sqlx=warn,tokio_cron_scheduler=warn",
         // Then stderr holds one object only: the error.
         0 if cli.json => "off",
@@ -123,7 +117,12 @@ fn filter(cli: &Cli) -> Result<EnvFilter, Failure> {
         0 => "warn,sqlx=error",
         1 => "vetwatch=debug,info,sqlx=warn",
         _ => "debug",
-    }))
+    };
+    wish.as_deref().unwrap_or(usual).parse().map_err(|error: tracing_subscriber::filter::ParseError| {
+        Failure::new(Exit::Usage, format!("cannot read RUST_LOG={}", wish.as_deref().unwrap_or(usual)))
+            .because(error.to_string())
+            .advise("write for example RUST_LOG=vetwatch=debug,info")
+    })
 }
 
 /// `JOURNAL_STREAM` names the file that the journal reads. A child whose stderr was redirected inherits the variable,

@@ -254,7 +254,7 @@ impl Poller {
         }
     }
 
-    /// Of two polls in flight at once the second one, `is_second`, does not know of the first one's failure, and logs none.
+    /// The second of two polls, `is_second`, does not know of the first one's failure, and logs none.
     fn failed(
         &self,
         customer: &DueCustomer,

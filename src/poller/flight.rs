@@ -47,6 +47,8 @@ pub struct Flight {
 #[derive(Debug)]
 struct Waiting {
     customer: DueCustomer,
+    /// As in [`Answered`].
+    is_second: bool,
     /// The shares before it was claimed.
     shares_before: Shares,
     promise: Promise,
@@ -59,7 +61,7 @@ pub(super) struct Answered {
     pub(super) outcome: PollOutcome,
     /// The value of [`Flight::pauses`] when the poll started.
     pub(super) pauses_before: u64,
-    /// Another poll of the customer was in flight: it became due again meanwhile.
+    /// It was claimed while an earlier poll of it had no stored result: it became due again meanwhile.
     pub(super) is_second: bool,
 }
 
@@ -102,8 +104,14 @@ impl Flight {
         self.answered.extend(answered);
     }
 
+    /// Adds a customer that was just claimed.
     pub(super) fn wait(&mut self, customer: DueCustomer, shares_before: Shares, promise: Promise) {
-        self.waiting.push_back(Waiting { customer, shares_before, promise, since: Instant::now() });
+        let row = customer.row;
+        let is_second = self.waiting.iter().any(|waiting| waiting.customer.row == row)
+            || self.customers.contains(&row)
+            || self.answered.iter().any(|answered| answered.customer.row == row)
+            || self.batch.failed.iter().any(|failed| failed.row == row);
+        self.waiting.push_back(Waiting { customer, is_second, shares_before, promise, since: Instant::now() });
     }
 }
 
@@ -145,12 +153,11 @@ impl Poller {
         while !flight.is_halted()
             && flight.running.len() < self.max_in_flight
             && flight.unrecorded() < MAX_UNRECORDED
-            && let Some(Waiting { customer, promise, .. }) = flight.waiting.pop_front()
+            && let Some(Waiting { customer, is_second, promise, .. }) = flight.waiting.pop_front()
         {
             let (client, stop, pauses_before) = (self.client.clone(), self.stop.clone(), flight.pauses);
             let (metrics, partner, began) = (self.metrics.clone(), self.partner.name.clone(), Instant::now());
             flight.since_pause += 1;
-            let is_second = flight.customers.contains(&customer.row);
             flight.customers.push(customer.row);
             flight.running.spawn(async move {
                 // A response that causes a panic costs that response only.
