@@ -7,7 +7,7 @@
 mod rows;
 mod deliveries;
 mod ended;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fixture;
 mod forecast;
 mod overview;

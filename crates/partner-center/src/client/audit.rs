@@ -94,15 +94,15 @@ impl PartnerCenter {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Operations {
-    pub(super) read: Vec<Operation>,
+pub(crate) struct Operations {
+    pub(crate) read: Vec<Operation>,
     /// Records that could not be read.
-    pub(super) skipped: usize,
-    pub(super) next: Option<String>,
+    pub(crate) skipped: usize,
+    pub(crate) next: Option<String>,
 }
 
 /// Parses a page of at most `full` records. Fails only if it is not a page, or if the token of the next one is missing.
-pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseError> {
+pub(crate) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseError> {
     let no_list = || ParseError("the body is not a list of audit records");
     let Some(Json::Object(page)) = Json::parse(without_bom(body)) else { return Err(no_list()) };
     let Some(Json::List(items)) = page.get("items")? else { return Err(no_list()) };
