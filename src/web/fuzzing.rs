@@ -36,7 +36,7 @@ static PAGES: LazyLock<[Router; 2]> = LazyLock::new(|| {
             let in_force =
                 InForce { config: Arc::new(config.clone()), progress: Vec::new(), pokes: Vec::new(), refused: None };
             let (_, in_force) = watch::channel(Arc::new(in_force));
-            let probes = probes::Probes::new(store.clone(), Arc::new(Metrics::new()));
+            let probes = probes::Probes::new(store.clone(), Arc::new(Metrics::default()));
             router(Arc::new(Site::new(settings, &config, probes, in_force, Arc::new(SystemClock))))
         })
     })
