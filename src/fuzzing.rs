@@ -21,8 +21,11 @@ use crate::text;
 use crate::time::Timestamp;
 use crate::web;
 
-/// Every target of this crate, by its name in `fuzz/targets` and `fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// A name in `fuzz/src/bin` and `fuzz/corpus`, and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target of this crate.
+pub const TARGETS: [Target; 6] = [
     ("configuration", configuration),
     ("customers_csv", customers_csv),
     ("http_answers", http_answers),

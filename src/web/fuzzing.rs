@@ -22,7 +22,7 @@ static PAGES: LazyLock<[Router; 2]> = LazyLock::new(|| {
         let drafts = crate::fuzzing::drafts();
         let credentials = CredentialDirs { service: None, fallback: "/no/such".into(), drafts };
         let mut config = Config::parse("/no/such/vetwatch.toml".as_ref(), text, &credentials).unwrap();
-        config.database = store.path().to_owned();
+        store.path().clone_into(&mut config.database);
         let settings = WebSettings {
             listen: ([127, 0, 0, 1], 9464).into(),
             public_url: None,

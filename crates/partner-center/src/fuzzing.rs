@@ -19,8 +19,11 @@ use vetwatch_core::retry::{MAX_RETRY_AFTER, retry_after};
 use vetwatch_core::text;
 use vetwatch_core::time::Timestamp;
 
-/// Every target of this crate, by its name in `fuzz/targets` and `fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// A name in `fuzz/src/bin` and `fuzz/corpus`, and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target of this crate.
+pub const TARGETS: [Target; 6] = [
     ("qualifications", qualifications),
     ("lists", lists),
     ("dates", dates),
