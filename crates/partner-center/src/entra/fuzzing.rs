@@ -1,6 +1,6 @@
 //! The fuzz target of what Entra ID, the metadata service and a browser say in a sign-in.
 
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use super::sign_in::SignedIn;
@@ -13,7 +13,7 @@ pub(crate) fn sign_in(input: &[u8]) {
     let _known = Known::of([SECRET]);
     let Some(reply) = reply(input) else { return };
     if let Some(granted) = login::read(&reply) {
-        let tokens = [Some(granted.token.expose()), granted.refresh_token.as_ref().map(|token| token.expose_secret())];
+        let tokens = [Some(granted.token.expose()), granted.refresh_token.as_ref().map(ExposeSecret::expose_secret)];
         assert!(tokens.into_iter().flatten().all(token_file::is_token), "a token that fits no header");
         assert!(granted.token.ends_at >= reply.began_at, "a token that ends before it begins");
         let user = SignedIn::of(&granted.token).user;
