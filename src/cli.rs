@@ -8,7 +8,7 @@ mod backoff;
 mod backup;
 pub(crate) mod check; // the configuration's tests look for secrets in its summary
 mod context;
-mod customers;
+pub(crate) mod customers;
 mod demo;
 mod explain;
 mod feeds;

@@ -85,3 +85,8 @@ pub mod in_force;
 pub mod web;
 pub mod daemon;
 pub mod cli;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "a panic is what a fuzz target finds")]
+pub mod fuzzing;

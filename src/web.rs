@@ -7,6 +7,9 @@
 pub mod access;
 mod cursor;
 pub mod feeds;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "a panic is what a fuzz target finds")]
+pub(crate) mod fuzzing;
 mod gauges;
 mod pages;
 mod probes;

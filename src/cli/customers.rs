@@ -2,7 +2,7 @@
 
 mod add;
 mod change;
-mod import;
+pub(crate) mod import;
 mod list;
 
 use clap::Subcommand;

@@ -6,6 +6,7 @@ use toml::de::{DeTable, Error};
 
 use super::Problem;
 use super::places::Places;
+use crate::text;
 
 /// How a message of the parser begins, and ours.
 const MESSAGES: [(&str, &str); 13] = [
@@ -187,5 +188,6 @@ fn without_value(line: &str) -> String {
     };
     let is_shown = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '[' | ']' | ',');
     let hidden = line[key..].chars().map(|c| if is_shown(c) { c } else { '·' });
-    line[..key].chars().chain(hidden).map(|c| if c == '\t' { ' ' } else { c }).collect()
+    // A control character acts on a terminal, and in a log.
+    text::terminal(&line[..key].chars().chain(hidden).collect::<String>()).into_owned()
 }

@@ -4,6 +4,8 @@ pub mod address;
 mod attempt;
 mod compose;
 mod auth;
+#[cfg(any(test, fuzzing))]
+pub(crate) use attempt::fuzzing;
 mod header;
 mod hello;
 mod replies;

@@ -2,6 +2,9 @@
 
 mod client;
 mod describe;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "a panic is what a fuzz target finds")]
+pub(crate) mod fuzzing;
 
 use std::collections::BTreeMap;
 use std::error::Error;

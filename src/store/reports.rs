@@ -7,7 +7,8 @@
 mod rows;
 mod deliveries;
 mod ended;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 pub(crate) mod fixture;
 mod forecast;
 mod overview;

@@ -1,8 +1,8 @@
 //! The client of one partner: one over one budget, whose calls share connections and a token.
 
-mod audit;
+pub(crate) mod audit;
 mod submission;
-mod validation_codes;
+pub(crate) mod validation_codes;
 
 use std::fmt;
 use std::sync::Arc;

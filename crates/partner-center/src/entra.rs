@@ -7,6 +7,8 @@ mod browser_login;
 mod certificate;
 mod credential;
 mod device_login;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod login;
 mod managed_identity;
 mod refresh;

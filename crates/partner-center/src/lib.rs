@@ -30,6 +30,10 @@ mod entra;
 mod error;
 pub mod error_codes;
 mod file;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[allow(clippy::missing_panics_doc, reason = "a panic is what a fuzz target finds")]
+pub mod fuzzing;
 mod http;
 mod json;
 mod proxy;

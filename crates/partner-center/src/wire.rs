@@ -1,8 +1,6 @@
 //! Parses Partner Center's JSON. A response is understood as a whole or not at all: half of one would look like a
 //! change.
 
-use serde::Deserialize;
-
 use crate::date;
 use crate::json::{DuplicateKey, Json, Object, without_bom};
 use vetwatch_core::qualification::{Entry, Snapshot};
@@ -92,47 +90,6 @@ pub(crate) fn fact(text: &str, max_chars: usize) -> Option<String> {
     Some(redact::fact(&short_line(text, max_chars))).filter(|text| !text.is_empty())
 }
 
-/// A page of the customer list. Other fields are ignored, whatever their shape.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    items: Vec<Item>,
-    continuation_token: Option<String>,
-    links: Option<Links>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Item {
-    id: Option<String>,
-    company_profile: Option<CompanyProfile>,
-    relationship_to_partner: Option<String>,
-}
-
-#[derive(Debug, Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct CompanyProfile {
-    tenant_id: Option<String>,
-    company_name: Option<String>,
-    domain: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Links {
-    next: Option<Link>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Link {
-    headers: Option<Vec<Header>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Header {
-    key: String,
-    value: Option<String>,
-}
-
 /// A customer in Partner Center's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedCustomer {
@@ -156,50 +113,57 @@ pub(crate) struct Listed {
 /// The header that requests the next page.
 pub(crate) const CONTINUATION_HEADER: &str = "MS-ContinuationToken";
 
-/// Parses one page of at most `full` customers.
+/// Parses one page of at most `full` customers. Other fields are ignored, whatever their shape.
+pub(crate) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> {
+    let no_list = || ParseError("the body is not a list of customers");
+    let Some(Json::Object(page)) = Json::parse(body) else { return Err(no_list()) };
+    let Some(Json::List(items)) = page.get("items")? else { return Err(no_list()) };
+    let of = |item: &Json| item.as_object().ok_or_else(no_list).and_then(customer);
+    let customers: Vec<ListedCustomer> = items.iter().map(of).collect::<Result<_, _>>()?;
+    Ok(Listed { next: next_page(&page, customers.len(), full)?, customers })
+}
+
+/// The token of the page after this one of `count` items, of at most `full`. An empty page is the last one, whatever it
+/// says. A full page with a successor but no token is an error: to take it for the last one would lose items.
 ///
 /// `totalCount` is ignored (it counts the page), and so is `links.next.uri` (it may lead to another host, and was seen
 /// both with and without `/v1`): the header alone requests the next page.
-pub(crate) fn customers(body: &[u8], full: usize) -> Result<Listed, ParseError> {
-    let page: Page =
-        serde_json::from_slice(without_bom(body)).map_err(|_| ParseError("the body is not a list of customers"))?;
-    let customers: Vec<ListedCustomer> = page.items.into_iter().map(customer).collect::<Result<_, _>>()?;
-    let link = page.links.and_then(|links| links.next);
-    let is_followed = link.is_some();
-    let in_link = link.and_then(|link| {
-        let headers = link.headers.unwrap_or_default();
-        headers
-            .into_iter()
-            .find(|header| header.key.eq_ignore_ascii_case(CONTINUATION_HEADER))
-            .and_then(|header| header.value)
-    });
-    let next = next_page(in_link.or(page.continuation_token), is_followed, customers.len(), full)?;
-    Ok(Listed { customers, next })
-}
-
-/// The token of the page after one of `count` items, of at most `full`. An empty page is the last one, whatever it
-/// says. A full page with a successor but no token is an error: to take it for the last one would lose items.
-pub(crate) fn next_page(
-    token: Option<String>,
-    is_followed: bool,
-    count: usize,
-    full: usize,
-) -> Result<Option<String>, ParseError> {
-    let token = token.filter(|token| !token.is_empty() && count > 0);
-    if token.is_none() && is_followed && count >= full {
+pub(crate) fn next_page(page: &Object, count: usize, full: usize) -> Result<Option<String>, ParseError> {
+    let link = match page.get("links")? {
+        Some(Json::Object(links)) => links.get("next")?,
+        Some(_) => return Err(ParseError("`links` is not an object")),
+        None => None,
+    };
+    let in_body = page.get("continuationToken")?.and_then(Json::as_text);
+    let token = link.and_then(token).or(in_body).filter(|token| !token.is_empty() && count > 0);
+    if token.is_none() && link.is_some() && count >= full {
         return Err(ParseError("a full page that names a next one, without a token to ask for it"));
     }
-    Ok(token)
+    Ok(token.map(str::to_owned))
 }
 
-fn customer(item: Item) -> Result<ListedCustomer, ParseError> {
-    let profile = item.company_profile.unwrap_or_default();
-    let text = |text: Option<String>| fact(&text?, WORD_MAX_CHARS);
+fn token(link: &Json) -> Option<&str> {
+    let Json::List(headers) = link.as_object()?.get("headers").ok()?? else { return None };
+    let is_it = |header: &&Object| {
+        let key = header.get("key").ok().flatten().and_then(Json::as_text);
+        key.is_some_and(|key| key.eq_ignore_ascii_case(CONTINUATION_HEADER))
+    };
+    headers.iter().filter_map(Json::as_object).find(is_it)?.get("value").ok()??.as_text()
+}
+
+fn customer(item: &Object) -> Result<ListedCustomer, ParseError> {
+    let profile = match item.get("companyProfile")? {
+        Some(Json::Object(profile)) => Some(profile),
+        Some(_) => return Err(ParseError("a customer whose profile is not an object")),
+        None => None,
+    };
+    let of_profile = |key| profile.map_or(Ok(None), |profile| word(profile, key, WORD_MAX_CHARS));
+    let (id, tenant) = (word(item, "id", WORD_MAX_CHARS)?, of_profile("tenantId")?);
     Ok(ListedCustomer {
-        id: text(item.id).or_else(|| text(profile.tenant_id)).ok_or(ParseError("a customer without an id"))?,
-        name: text(profile.company_name).unwrap_or_default(),
-        domain: text(profile.domain).unwrap_or_default(),
-        relationship: text(item.relationship_to_partner),
+        id: id.or(tenant).ok_or(ParseError("a customer without an id"))?,
+        name: of_profile("companyName")?.unwrap_or_default(),
+        domain: of_profile("domain")?.unwrap_or_default(),
+        relationship: word(item, "relationshipToPartner", WORD_MAX_CHARS)?,
     })
 }
 

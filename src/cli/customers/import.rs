@@ -1,6 +1,8 @@
 //! `vetwatch customers import`: adds the customers of a CSV file, all or none.
 
 mod table;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -105,6 +105,19 @@ fn a_file_that_is_not_toml_is_told_where_and_without_its_text() {
 }
 
 #[test]
+fn the_line_that_is_not_toml_acts_on_no_terminal_and_no_log() {
+    let desk = Desk::new();
+    for acting in ["\u{1b}", "\u{b}", "\u{202e}", "\u{85}"] {
+        for line in
+            [format!("[part{acting}ner]"), format!("[[endpoint]]{acting}name = 1"), format!("x = a {acting} \"b\"")]
+        {
+            let problems = desk.problems(&line);
+            assert!(problems.contains(" | ") && !problems.contains(acting), "{problems:?}");
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_problem_with_its_full_path() {
     let missing = Config::load(Path::new("/no/such/vetwatch.toml"), &CredentialDirs::only("/no/such")).unwrap_err();
     insta::assert_snapshot!(missing, @r#"

@@ -1,5 +1,9 @@
 //! One attempt at a mail, with a separate reply for each recipient.
 
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "a panic is what a fuzz target finds")]
+pub(crate) mod fuzzing;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

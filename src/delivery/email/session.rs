@@ -16,6 +16,8 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset, Starttls};
 use lettre::transport::smtp::extension::{ClientId, Extension};
 use lettre::transport::smtp::response::Response;
 use rustls::pki_types::ServerName;
+#[cfg(any(test, fuzzing))]
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -154,12 +156,31 @@ impl Session {
             }
         };
         let smtp = smtp.map_err(|error| failure(&error))?;
-        let mut session = Self { smtp, broken: false, _known: known };
+        Self { smtp, broken: false, _known: known }.logged_in(auth, step).await
+    }
+
+    /// As [`Self::open`] without TLS, over a stream that is there.
+    #[cfg(any(test, fuzzing))]
+    pub(super) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug + 'static,
+        auth: Option<SmtpAuth<'_>>,
+        step: &mut Step,
+    ) -> Result<Self, Failure> {
+        let (peer, known) = (SocketAddr::from(([127, 0, 0, 1], 25)), auth.and_then(SmtpAuth::known));
+        *step = Step::Greeting;
+        let hello = ClientId::Domain("vetwatch.example".to_owned());
+        let smtp =
+            AsyncSmtpConnection::connect_with_transport(Box::new(StreamTransport::new(stream, peer)), &hello).await;
+        let smtp = smtp.map_err(|error| failure(&error))?;
+        Self { smtp, broken: false, _known: known }.logged_in(auth, step).await
+    }
+
+    async fn logged_in(mut self, auth: Option<SmtpAuth<'_>>, step: &mut Step) -> Result<Self, Failure> {
         if let Some(auth) = auth {
             *step = Step::Login;
-            session.login(auth).await?;
+            self.login(auth).await?;
         }
-        Ok(session)
+        Ok(self)
     }
 
     async fn login(&mut self, auth: SmtpAuth<'_>) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! A filled database for the tests of reports.
 
 use crate::store::Store;
+#[cfg(test)]
 use crate::time::Timestamp;
 
 pub(crate) struct Filled {
@@ -23,10 +24,12 @@ pub(crate) async fn empty() -> Filled {
 }
 
 /// 2026-11-21 12:00 UTC.
+#[cfg(test)]
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(1_795_262_400_000)
 }
 
+#[cfg(test)]
 impl Store {
     /// A view's columns in their order.
     pub(crate) async fn columns_of(&self, view: &str) -> Result<Vec<String>, sqlx::Error> {

@@ -12,7 +12,7 @@ use crate::date;
 use crate::error::Error;
 use crate::http::join_segments;
 use crate::json::{DuplicateKey, Json, Object, without_bom};
-use crate::wire::{self, CONTINUATION_HEADER, ParseError, WORD_MAX_CHARS};
+use crate::wire::{self, ParseError, WORD_MAX_CHARS};
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::Timestamp;
 
@@ -94,34 +94,22 @@ impl PartnerCenter {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Operations {
-    pub(super) read: Vec<Operation>,
+pub(crate) struct Operations {
+    pub(crate) read: Vec<Operation>,
     /// Records that could not be read.
-    pub(super) skipped: usize,
-    pub(super) next: Option<String>,
+    pub(crate) skipped: usize,
+    pub(crate) next: Option<String>,
 }
 
 /// Parses a page of at most `full` records. Fails only if it is not a page, or if the token of the next one is missing.
-pub(super) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseError> {
+pub(crate) fn operations(body: &[u8], full: usize) -> Result<Operations, ParseError> {
     let no_list = || ParseError("the body is not a list of audit records");
     let Some(Json::Object(page)) = Json::parse(without_bom(body)) else { return Err(no_list()) };
     let Some(Json::List(items)) = page.get("items")? else { return Err(no_list()) };
     let read: Vec<_> =
         items.iter().filter_map(|item| item.as_object().and_then(|record| operation(record).ok().flatten())).collect();
-    let link = page.get("links")?.and_then(Json::as_object).map_or(Ok(None), |links| links.get("next"))?;
-    let in_body = page.get("continuationToken")?.and_then(Json::as_text);
-    let token = link.and_then(token).or(in_body).map(str::to_owned);
-    let next = wire::next_page(token, link.is_some(), items.len(), full)?;
+    let next = wire::next_page(&page, items.len(), full)?;
     Ok(Operations { skipped: items.len() - read.len(), next, read })
-}
-
-fn token(link: &Json) -> Option<&str> {
-    let Json::List(headers) = link.as_object()?.get("headers").ok()?? else { return None };
-    let is_it = |header: &&Object| {
-        let key = header.get("key").ok().flatten().and_then(Json::as_text);
-        key.is_some_and(|key| key.eq_ignore_ascii_case(CONTINUATION_HEADER))
-    };
-    headers.iter().filter_map(Json::as_object).find(is_it)?.get("value").ok()??.as_text()
 }
 
 /// `None` without a type or a time: there is nothing to learn from it.

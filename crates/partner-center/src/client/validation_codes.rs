@@ -36,7 +36,7 @@ impl PartnerCenter {
 }
 
 /// A bare array is documented; a collection and a single object are accepted as well.
-fn read(body: &[u8]) -> Result<Vec<ValidationCode>, ParseError> {
+pub(crate) fn read(body: &[u8]) -> Result<Vec<ValidationCode>, ParseError> {
     let codes = |items: &[Json]| {
         let code = |item: &Json| item.as_object().ok_or(ParseError("a code that is not an object")).and_then(code);
         items.iter().map(code).collect()

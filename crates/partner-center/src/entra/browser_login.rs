@@ -46,7 +46,7 @@ pub struct BrowserLogin {
 }
 
 /// What the browser was sent back with.
-enum Returned {
+pub(super) enum Returned {
     Code(SecretString),
     Error { word: String, description: String },
 }
@@ -163,7 +163,7 @@ async fn answer(mut stream: TcpStream, state: &str) -> Option<Returned> {
 }
 
 /// Reads `GET /?code=…&state=… HTTP/1.1`.
-fn read(head: &[u8], state: &str) -> Option<Returned> {
+pub(super) fn read(head: &[u8], state: &str) -> Option<Returned> {
     let line = str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
     let target = line.strip_prefix("GET ")?.split(' ').next()?;
     let query = target.strip_prefix("/?")?;
@@ -183,7 +183,7 @@ fn read(head: &[u8], state: &str) -> Option<Returned> {
 }
 
 /// The error that Entra ID sent the browser back with.
-fn refused(word: &str, description: &str) -> SignInError {
+pub(super) fn refused(word: &str, description: &str) -> SignInError {
     let body = json!({ "error": word, "error_description": description }).to_string();
     let answer = ApiError::read(400, body.as_bytes(), None);
     match (word, answer.code()) {

@@ -14,7 +14,7 @@ use super::sign_in::{REQUEST_TIMEOUT, SignInError, SignedIn, store};
 use super::token_file::TokenFile;
 use crate::error::Error;
 use crate::http::Http;
-use crate::json::{Json, Object};
+use crate::json::Json;
 use vetwatch_core::redact;
 use vetwatch_core::text::short_line;
 use vetwatch_core::time::Clock;
@@ -56,23 +56,8 @@ impl DeviceLogin {
     ) -> Result<(Self, Prompt), SignInError> {
         let login = Login::new(Http::new(None, application.proxy.as_ref(), clock)?, application)?;
         let reply = login.device_code(Instant::now() + REQUEST_TIMEOUT).await.map_err(|denied| denied.error)?;
-        let body = Json::parse(&reply.body);
-        let object = body.as_ref().and_then(Json::as_object);
-        let read = |object: &Object| {
-            let text = |key| object.get(key).ok().flatten().and_then(Json::as_text);
-            let url = text("verification_uri").or_else(|| text("verification_url"))?;
-            let life = seconds(object, "expires_in").unwrap_or(DEFAULT_LIFETIME).min(LIFETIME_MAX);
-            let interval =
-                seconds(object, "interval").unwrap_or(DEFAULT_INTERVAL).clamp(Duration::from_secs(1), INTERVAL_MAX);
-            let prompt = Prompt {
-                url: redact::words(&short_line(url, 200)),
-                code: redact::words(&short_line(text("user_code")?, 40)),
-                life,
-            };
-            Some((prompt, SecretString::from(text("device_code")?), interval))
-        };
         let (prompt, device_code, interval) =
-            object.and_then(read).ok_or_else(|| Error::NoToken("the login server's answer is not a code".into()))?;
+            read(&reply.body).ok_or_else(|| Error::NoToken("the login server's answer is not a code".into()))?;
         Ok((Self { login, file, device_code, interval, until: Instant::now() + prompt.life }, prompt))
     }
 
@@ -105,6 +90,22 @@ impl DeviceLogin {
             }
         }
     }
+}
+
+/// Reads what the person is told, the device code, and the interval.
+pub(super) fn read(body: &[u8]) -> Option<(Prompt, SecretString, Duration)> {
+    let body = Json::parse(body)?;
+    let object = body.as_object()?;
+    let text = |key| object.get(key).ok().flatten().and_then(Json::as_text);
+    let url = text("verification_uri").or_else(|| text("verification_url"))?;
+    let life = seconds(object, "expires_in").unwrap_or(DEFAULT_LIFETIME).min(LIFETIME_MAX);
+    let interval = seconds(object, "interval").unwrap_or(DEFAULT_INTERVAL).clamp(Duration::from_secs(1), INTERVAL_MAX);
+    let prompt = Prompt {
+        url: redact::words(&short_line(url, 200)),
+        code: redact::words(&short_line(text("user_code")?, 40)),
+        life,
+    };
+    Some((prompt, SecretString::from(text("device_code")?), interval))
 }
 
 impl fmt::Debug for DeviceLogin {

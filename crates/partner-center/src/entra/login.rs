@@ -145,7 +145,7 @@ impl Login {
 }
 
 /// Classifies an error response: temporary (5xx, 408, a redirect, "temporarily unavailable") or permanent.
-fn refused(reply: &Reply, id: Uuid) -> TokenDenied {
+pub(super) fn refused(reply: &Reply, id: Uuid) -> TokenDenied {
     let answer = ApiError::read(reply.status, &reply.body, Some(id));
     let body = Json::parse(&reply.body);
     let word = body.as_ref().and_then(Json::as_object).and_then(|object| object.get("error").ok().flatten());
@@ -162,7 +162,7 @@ fn refused(reply: &Reply, id: Uuid) -> TokenDenied {
 
 /// Reads a token that is valid in a header, and its lifetime: `expires_in`, which v1 writes as a string and v2 as a
 /// number.
-fn read(reply: &Reply) -> Option<TokenGrant> {
+pub(super) fn read(reply: &Reply) -> Option<TokenGrant> {
     let body = Json::parse(&reply.body)?;
     let object: &Object = body.as_object()?;
     let token = object.get("access_token").ok()??.as_text()?;

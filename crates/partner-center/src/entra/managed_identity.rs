@@ -74,10 +74,7 @@ impl ManagedIdentity {
         if !reply.is_success() {
             return Err(self.refused(reply.status, &reply.body));
         }
-        let body = Json::parse(&reply.body);
-        let token = body.as_ref().and_then(Json::as_object).and_then(|object| object.get("access_token").ok()?);
-        let token = token.and_then(Json::as_text).filter(|token| is_token(token));
-        token.map(str::to_owned).ok_or_else(|| self.failed("its answer is not a token"))
+        read(&reply.body).ok_or_else(|| self.failed("its answer is not a token"))
     }
 
     fn failed(&self, why: &str) -> String {
@@ -100,6 +97,13 @@ impl ManagedIdentity {
         };
         self.failed(&format!("{}; {advice}", ApiError::read(status, body, None)))
     }
+}
+
+/// Reads the token.
+pub(super) fn read(body: &[u8]) -> Option<String> {
+    let body = Json::parse(body)?;
+    let token = body.as_object()?.get("access_token").ok()??.as_text()?;
+    is_token(token).then(|| token.to_owned())
 }
 
 /// The audience that Entra ID of this cloud expects of a federated token.

@@ -66,7 +66,7 @@ pub(super) async fn store(login: &Login, file: &TokenFile, granted: TokenGrant) 
 
 impl SignedIn {
     /// Reads the access token's claims. Microsoft warns against relying on them, and nothing here does.
-    fn of(token: &Token) -> Self {
+    pub(super) fn of(token: &Token) -> Self {
         let claims = token.expose().split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
         let claims = claims.and_then(|claims| Json::parse(&claims));
         let object = claims.as_ref().and_then(Json::as_object);

@@ -70,7 +70,7 @@ pub struct Token {
     secret: SecretString,
     _known: Known,
     obtained_at: Timestamp,
-    ends_at: Timestamp,
+    pub(super) ends_at: Timestamp,
     /// Obtained because the service rejected its predecessor.
     is_replacement: bool,
     /// The service accepted it at least once.

@@ -1,19 +1,17 @@
 //! Unforeseen responses and dates: those of `tests/data/answers.toml` bent, cut, glued and shuffled, and plain noise.
 //! `tests/campaign fuzz 1000000` makes a million of them, the ordinary test run a few.
 //!
-//! Each must cause no panic, no hang, and no status that is not in the response. A few lines on top of `serde_json`,
-//! independent of our parser, decide what is in a body.
+//! Each must cause no hang, and pass the targets of [`fuzzing`]: no panic, and no status that is not in the response.
 
-use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::ApiError;
-use vetwatch_core::text::short_line;
+use crate::fuzzing;
 
 /// Defaults of `VETWATCH_CASES` and `VETWATCH_SEED`.
 const CASES: u64 = 20_000;
@@ -38,7 +36,12 @@ fn hostile_answers_and_dates_cost_nothing() {
         let body = body(&mut rng, &seeds);
         let date = date_text(&mut rng);
         let started = Instant::now();
-        let judged = catch_unwind(|| judge(&body, &date));
+        let judged = catch_unwind(|| {
+            fuzzing::lists(&body);
+            let _ = ApiError::read(500, &body, None);
+            fuzzing::dates(date.as_bytes());
+            fuzzing::snapshot::judge(&body)
+        });
         let took = started.elapsed();
         slowest = slowest.max(took);
         let repeat = || {
@@ -65,94 +68,6 @@ fn seeds() -> Vec<String> {
     let table: toml::Table = include_str!("../../../../tests/data/answers.toml").parse().unwrap();
     let answers = table["answer"].as_array().unwrap();
     answers.iter().map(|answer| answer["body"].as_str().unwrap().to_owned()).collect()
-}
-
-/// Whether the body was understood, or what is wrong with the result.
-fn judge(body: &[u8], date: &str) -> Result<bool, String> {
-    let _ = customers(body, 1);
-    let _ = ApiError::read(500, body, None);
-    if let Some(at) = date::parse(date)
-        && (date::parse(&at.to_string()) != Some(at) || !(2000..2200).contains(&chrono::Datelike::year(&at.to_utc())))
-    {
-        return Err(format!("the date is read as {at}"));
-    }
-    let Ok(snapshot) = qualifications(body) else { return Ok(false) };
-    let Ok(value) = serde_json::from_slice::<Value>(without_bom(body)) else {
-        return Err("understood, and no JSON".into());
-    };
-    let entries = entries_of(&value).ok_or("understood, and of no documented shape")?;
-    let all: BTreeSet<(String, Option<String>)> = entries.iter().map(|entry| pair(entry)).collect();
-    let seen = snapshot.entries();
-    if let Some(invented) = seen.iter().find(|e| !all.contains(&(e.qualification.clone(), e.vetting_status.clone()))) {
-        return Err(format!("{invented:?} is in no entry"));
-    }
-    let named: BTreeSet<String> = all.iter().map(|(name, _)| vetwatch_core::qualification::key(name)).collect();
-    let kept: BTreeSet<String> = seen.iter().map(Entry::key).chain(["none".into()]).collect();
-    if named.difference(&kept).next().is_some() || kept.len() != seen.len() + 1 {
-        return Err(format!("of {named:?} only {kept:?} are there, or one is there twice"));
-    }
-    if !dates_cost_nothing(&value, &snapshot) {
-        return Err("a date cost more than itself".into());
-    }
-    Ok(true)
-}
-
-/// The objects that hold qualifications, by the three documented shapes.
-fn entries_of(value: &Value) -> Option<Vec<&Map<String, Value>>> {
-    match value {
-        Value::Array(items) => items.iter().map(Value::as_object).collect(),
-        Value::Object(object) => match field(object, "qualifications") {
-            Some(Value::Array(items)) => items.iter().map(Value::as_object).collect(),
-            _ => Some(vec![object]),
-        },
-        _ => None,
-    }
-}
-
-fn field<'v>(object: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
-    object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
-}
-
-fn pair(entry: &Map<String, Value>) -> (String, Option<String>) {
-    let text = |key| field(entry, key).and_then(Value::as_str).map(|text| short_line(text, WORD_MAX_CHARS));
-    (text("qualification").unwrap_or_default(), text("vettingStatus").filter(|text| !text.is_empty()))
-}
-
-/// The same response with every date spoiled yields the same qualifications, if each is named once.
-fn dates_cost_nothing(value: &Value, snapshot: &Snapshot) -> bool {
-    let mut spoiled = value.clone();
-    spoil(&mut spoiled);
-    let Ok(without) = qualifications(spoiled.to_string().as_bytes()) else { return false };
-    let names: Vec<String> = entries_of(value)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|entry| vetwatch_core::qualification::key(&pair(entry).0))
-        .collect();
-    snapshot.entries().iter().filter(|entry| names.iter().filter(|name| **name == entry.key()).count() == 1).all(
-        |entry| {
-            let same = without.get(&entry.key());
-            same.is_some_and(|same| {
-                same.created_at.is_none()
-                    && (&same.vetting_status, &same.vetting_reason) == (&entry.vetting_status, &entry.vetting_reason)
-            })
-        },
-    )
-}
-
-fn spoil(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(spoil),
-        Value::Object(object) => {
-            for (key, value) in object.iter_mut() {
-                if key.to_ascii_lowercase().starts_with("vettingcreate") {
-                    *value = json!(["07/09/2020: 00:00:00", { "soon": null }]);
-                } else {
-                    spoil(value);
-                }
-            }
-        }
-        _ => {}
-    }
 }
 
 /// One body: mostly derived from a real response.

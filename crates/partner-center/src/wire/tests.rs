@@ -160,6 +160,15 @@ fn a_page_gives_its_customers_and_the_way_to_the_next() {
         Ok(Listed { customers: vec![], next: None }),
         "an empty page is the last one, whatever it says"
     );
+    let not_objects = [
+        "[[],null,null]",
+        r#"{"items":[["a",null,null]]}"#,
+        r#"{"items":[{"id":"a","companyProfile":["t","Contoso",null]}]}"#,
+        r#"{"items":[{"id":"a"}],"links":[null]}"#,
+    ];
+    for body in not_objects {
+        assert!(customers(body.as_bytes(), 500).is_err(), "a list in place of an object: {body}");
+    }
     for body in ["", "null", "[]", "{}", r#"{"items":null}"#, r#"{"items":[{}]}"#, r#"{"items":[{"id":""}]}"#] {
         assert!(customers(body.as_bytes(), 500).is_err(), "{body}");
     }
