@@ -287,3 +287,26 @@ fn the_first_response_after_a_submission_is_news_and_what_was_before_is_unknown(
     assert_eq!(change(None), Some((EventType::Submitted, None, true)));
     assert_eq!(change(Some(at(30))), Some((EventType::Submitted, Some(ABSENT.to_owned()), false)));
 }
+
+#[test]
+fn a_mass_absence_counts_the_looks_anew_and_keeps_since_when_the_entry_is_missing() {
+    let (states, _) = after(&[(0, entry("InReview", None, None))]);
+    let (state, _) = compare(&states, &Snapshot::default(), &ctx_at(at(1000), Some(at(0)))).remove(0);
+    let ctx = ctx_at(at(5600), Some(at(1000)));
+    let ctx = EvalContext { absence_policy: AbsencePolicy::MassAbsence(at(2000)), ..ctx };
+    let pending = compare(&[state], &Snapshot::default(), &ctx).remove(0).0.pending.expect("it waits");
+    assert_eq!((pending.confirmations, pending.last_confirmed_at), (1, at(5600)));
+    assert_eq!((pending.since, pending.last_other_at), (at(1000), Some(at(0))));
+}
+
+#[test]
+fn a_first_verdict_is_news_if_its_request_was_logged_within_a_day_of_its_date() {
+    let is_told = |submitted: Timestamp, hours| {
+        let denied = entry("Denied", Some("x"), Some(submitted.before(Duration::from_hours(hours))));
+        let ctx = EvalContext { submitted_at: Some(submitted), ..ctx_at(at(60), None) };
+        compare(&[], &Snapshot::of([denied]), &ctx).remove(0).1.is_some()
+    };
+    assert_eq!([3, 23, 24, 25].map(|hours| is_told(at(1), hours)), [true, true, false, false]);
+    // Logged before vetwatch began to watch.
+    assert!(!is_told(at(0), 3));
+}
