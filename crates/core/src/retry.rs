@@ -186,6 +186,19 @@ mod tests {
         assert_eq!(pauses, [5, 30, 120, 600, 1800, 3600, 3600, 3600]);
     }
 
+    #[test]
+    fn a_pause_is_up_to_a_fifth_longer_and_never_shorter() {
+        let policy = RetryPolicy::default();
+        let pauses = [-1.0, 0.0, 0.5, 1.0, 2.0].map(|jitter| policy.pause(1, jitter).as_secs());
+        assert_eq!(pauses, [30, 30, 33, 36, 36]);
+    }
+
+    #[test]
+    fn a_reply_that_begins_with_2_is_an_acceptance() {
+        assert!(took("250 2.0.0 queued") && took("202 Accepted"));
+        assert!(!took("550 5.1.1 no such user") && !took("452 4.2.2 full") && !took(""));
+    }
+
     const LONG: Waited = Waited { time: Duration::from_hours(24 * 30), attempts: 99 };
 
     #[test]

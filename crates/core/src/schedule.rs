@@ -98,3 +98,58 @@ impl Intervals {
         now.after(self.of(class).mul_f64(1.0 - 0.05 * chance.clamp(0.0, 1.0)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVALS: Intervals = Intervals {
+        in_review: Duration::from_mins(15),
+        settled: Duration::from_hours(24),
+        unqualified: Duration::from_hours(24 * 7),
+        first_confirmation: Duration::from_mins(2),
+        second_confirmation: Duration::from_hours(1),
+        log_is_read: true,
+    };
+    const NOW: Timestamp = Timestamp::from_millis(1_795_262_400_000);
+
+    fn minutes(at: Timestamp) -> u64 {
+        at.since(NOW).as_secs() / 60
+    }
+
+    #[test]
+    fn the_words_of_the_classes_are_those_in_the_database() {
+        let words = PollClass::IN_ORDER.map(PollClass::as_str);
+        assert_eq!(words, ["confirming", "in_review", "settled", "unseen", "unqualified"]);
+        assert_eq!(words.map(|word| PollClass::parse(word).unwrap()), PollClass::IN_ORDER);
+        assert!(PollClass::parse("Settled").is_err());
+    }
+
+    #[test]
+    fn customers_without_an_entry_are_polled_rarely_only_if_the_activity_log_reports_submissions() {
+        let minutes = |intervals: Intervals| PollClass::IN_ORDER.map(|class| intervals.of(class).as_secs() / 60);
+        assert_eq!(minutes(INTERVALS), [15, 15, 1440, 1440, 10_080]);
+        assert_eq!(minutes(Intervals { log_is_read: false, ..INTERVALS }), [15, 15, 1440, 1440, 1440]);
+    }
+
+    #[test]
+    fn a_customer_is_late_after_what_its_class_promises_and_an_unseen_one_as_if_it_were_in_review() {
+        let promised = PollClass::IN_ORDER.map(|class| INTERVALS.promised(class).as_secs() / 60);
+        assert_eq!(promised, [2, 15, 1440, 15, 10_080]);
+    }
+
+    #[test]
+    fn a_poll_is_up_to_a_twentieth_early_and_never_late() {
+        let next = |chance| minutes(INTERVALS.next(PollClass::Settled, NOW, chance));
+        assert_eq!([-1.0, 0.0, 0.5, 1.0, 2.0].map(next), [1440, 1440, 1404, 1368, 1368]);
+        let rare = |chance| minutes(INTERVALS.next_rare_poll(NOW, chance));
+        assert_eq!([-1.0, 0.0, 0.5, 1.0, 2.0].map(rare), [10_080, 10_080, 9828, 9576, 9576]);
+    }
+
+    #[test]
+    fn second_polls_are_spread_over_the_interval_and_none_is_sooner_than_one_of_a_review() {
+        let second = |class, chance| minutes(INTERVALS.after_first_response(class, NOW, chance));
+        assert_eq!([0.0, 0.25, 1.0, 2.0].map(|chance| second(PollClass::Settled, chance)), [15, 360, 1440, 1440]);
+        assert_eq!([0.0, 1.0].map(|chance| second(PollClass::InReview, chance)), [15, 15]);
+    }
+}

@@ -225,3 +225,88 @@ fn a_change_ends_a_review_only_if_the_end_was_seen() {
         assert_eq!(outcome(event, from, to, true), None, "{event} {from} {to}, first seen");
     }
 }
+
+#[test]
+fn an_outcome_is_read_back_from_its_word_and_only_a_decision_on_a_review_is_a_verdict() {
+    for (outcome, word, is_verdict) in [
+        (Outcome::Approved, "Approved", true),
+        (Outcome::Denied, "Denied", true),
+        (Outcome::Revoked, "Revoked", false),
+        (Outcome::Vanished, "Vanished", false),
+    ] {
+        assert_eq!((outcome.as_str(), outcome.is_verdict()), (word, is_verdict));
+        assert_eq!(Outcome::parse(word), Some(outcome));
+    }
+    assert_eq!(Outcome::parse("Expired"), None);
+}
+
+#[test]
+fn an_entry_is_replaced_by_another_one_and_not_by_none() {
+    let state = QualificationState::unseen("Education", at(0));
+    let denied = entry("Denied", Some("x"), None);
+    assert!(state.change(EventType::Vanished, Some(&denied), state.review, None).is_replaced());
+    assert!(!state.change(EventType::Vanished, None, state.review, None).is_replaced());
+}
+
+#[test]
+fn a_mass_absence_holds_back_neither_a_verdict_nor_what_was_absent_before() {
+    let (states, _) = after(&[(0, entry("InReview", None, Some(at(0))))]);
+    let denied = Snapshot::of([entry("Denied", Some("x"), Some(at(0)))]);
+    for absence_policy in [AbsencePolicy::SampleMissing, AbsencePolicy::MassAbsence(at(0))] {
+        let ctx = EvalContext { absence_policy, ..ctx_at(at(60), Some(at(0))) };
+        let (state, change) = compare(&states, &denied, &ctx).remove(0);
+        assert_eq!((change.map(|change| change.event), state.pending), (Some(EventType::Denied), None));
+        let absent = QualificationState::unseen("Education", at(0));
+        let (state, change) = compare(&[absent], &Snapshot::default(), &ctx).remove(0);
+        assert_eq!((change, state.pending), (None, None));
+    }
+}
+
+#[test]
+fn after_a_clock_that_was_set_back_a_confirmation_is_due_one_interval_later() {
+    let (mut states, _) = after(&[(0, entry("InReview", None, None))]);
+    for (second, is_confirmed) in [(1000, false), (500, false), (619, false), (620, true)] {
+        let (state, change) = compare(&states, &Snapshot::default(), &ctx_at(at(second), Some(at(0)))).remove(0);
+        assert_eq!(change.is_some(), is_confirmed, "at {second} s");
+        if second == 500 {
+            let pending = state.pending.as_ref().map(|pending| (pending.since, pending.until));
+            assert_eq!(pending, Some((at(500), at(620))));
+        }
+        states = vec![state];
+    }
+}
+
+#[test]
+fn the_first_response_after_a_submission_is_news_and_what_was_before_is_unknown() {
+    let submitted = [QualificationState::unseen("Education", at(0))];
+    let review = Snapshot::of([entry("InReview", None, Some(at(0)))]);
+    let change = |last_seen_at| {
+        let (_, change) = compare(&submitted, &review, &ctx_at(at(60), last_seen_at)).remove(0);
+        change.map(|change| (change.event, change.from, change.first_seen))
+    };
+    assert_eq!(change(None), Some((EventType::Submitted, None, true)));
+    assert_eq!(change(Some(at(30))), Some((EventType::Submitted, Some(ABSENT.to_owned()), false)));
+}
+
+#[test]
+fn a_mass_absence_counts_the_looks_anew_and_keeps_since_when_the_entry_is_missing() {
+    let (states, _) = after(&[(0, entry("InReview", None, None))]);
+    let (state, _) = compare(&states, &Snapshot::default(), &ctx_at(at(1000), Some(at(0)))).remove(0);
+    let ctx = ctx_at(at(5600), Some(at(1000)));
+    let ctx = EvalContext { absence_policy: AbsencePolicy::MassAbsence(at(2000)), ..ctx };
+    let pending = compare(&[state], &Snapshot::default(), &ctx).remove(0).0.pending.expect("it waits");
+    assert_eq!((pending.confirmations, pending.last_confirmed_at), (1, at(5600)));
+    assert_eq!((pending.since, pending.last_other_at), (at(1000), Some(at(0))));
+}
+
+#[test]
+fn a_first_verdict_is_news_if_its_request_was_logged_within_a_day_of_its_date() {
+    let is_told = |submitted: Timestamp, hours| {
+        let denied = entry("Denied", Some("x"), Some(submitted.before(Duration::from_hours(hours))));
+        let ctx = EvalContext { submitted_at: Some(submitted), ..ctx_at(at(60), None) };
+        compare(&[], &Snapshot::of([denied]), &ctx).remove(0).1.is_some()
+    };
+    assert_eq!([3, 23, 24, 25].map(|hours| is_told(at(1), hours)), [true, true, false, false]);
+    // Logged before vetwatch began to watch.
+    assert!(!is_told(at(0), 3));
+}

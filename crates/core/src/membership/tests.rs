@@ -16,6 +16,14 @@ fn after(source: Source, events: &[(Event, u32)]) -> (Membership, PollChange) {
 }
 
 #[test]
+fn the_words_in_the_database_are_these_and_a_departed_customer_is_polled_for_90_days() {
+    assert_eq!([Source::Manual, Source::Synced].map(Source::as_str), ["manual", "synced"]);
+    let reasons = [DepartureReason::Missing, DepartureReason::Refused];
+    assert_eq!(reasons.map(DepartureReason::as_str), ["missing", "refused"]);
+    assert_eq!(POLL_DEPARTED_FOR, HOUR * 24 * 90);
+}
+
+#[test]
 fn a_customer_departs_after_a_day_of_lists_without_it_and_is_one_again_when_a_list_has_it() {
     let (missing, polls) = after(Source::Synced, &[(Event::InList, 0), (Event::NotInList, 24), (Event::NotInList, 45)]);
     assert_eq!((missing.in_list, missing.departed, polls), (InList::MissingSince(hour(24)), None, PollChange::Keep));
