@@ -353,13 +353,15 @@ impl Seen {
         let found: Vec<_> = world.sandbox.log(|log| {
             let new = log.after(read).filter(|record| record.kind == Kind::Qualifications);
             let good = new.filter(|record| record.fault.is_none() && record.status == Some(200));
-            good.map(|record| (record.customer.clone().unwrap(), record.at, record.shown)).collect()
+            good.map(|record| (record.customer.clone().unwrap(), record.at, record.shown, record.body.clone()))
+                .collect()
         });
         self.read = world.sandbox.log(RequestLog::last);
-        for (id, at, shown) in found {
+        for (id, at, shown, body) in found {
             let (theirs, current) = if shown == Shown::Past { (at.before(lag), false) } else { (at, true) };
             let answer = Answer { ours, passed: at, theirs, current, nothing: shown == Shown::Nothing };
-            let _ = writeln!(self.diary, "{ours} {} answered {theirs} {shown:?}", &id[..8]);
+            let body = String::from_utf8_lossy(&body);
+            let _ = writeln!(self.diary, "{ours} {} answered {theirs} {shown:?}: {body}", &id[..8]);
             self.answers.entry(id).or_default().push(answer);
         }
     }
