@@ -21,11 +21,11 @@ use tracing::debug;
 pub const CONNECTIONS_MAX: usize = 256;
 /// How long a client may take for a request's head, or be silent between two.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// How long a connection lasts at most.
+/// How long a connection takes requests.
 const CONNECTION_MAX: Duration = Duration::from_mins(1);
 /// After an error of `accept`, mostly a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long responses under way may take once it stops.
+/// How long responses under way may take after that, and once it stops.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Addresses of a connection.
@@ -74,14 +74,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: C
             .header_read_timeout(HEAD_WITHIN)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let _ = tokio::time::timeout(CONNECTION_MAX, async {
-        tokio::select! {
-            _ = served.as_mut() => {}
-            () = stop.cancelled() => {
-                served.as_mut().graceful_shutdown();
-                let _ = served.await;
-            }
-        }
-    })
-    .await;
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(CONNECTION_MAX) => {}
+    }
+    // A response under way is finished: to cut it off would look like a failure to a proxy that reuses its connections.
+    served.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(END_WITHIN, served).await;
 }

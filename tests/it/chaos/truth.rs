@@ -8,7 +8,6 @@ use fastrand::Rng;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::time::{Instant, sleep};
-use vetwatch::sandbox::CustomerDetails;
 use vetwatch::time::Timestamp;
 
 use crate::process::DaemonHarness;
@@ -97,11 +96,8 @@ impl Truth {
         }
     }
 
-    /// Adds a customer in its first review to Partner Center.
-    pub(super) fn add(&mut self, town: &DaemonHarness, id: &str, name: &str) {
-        if town.sandbox.customer(id).is_none() {
-            town.sandbox.add_customer(CustomerDetails::new(id, name, "school.example")).expect("a new customer");
-        }
+    /// Follows a customer in its first review, which vetwatch knows.
+    pub(super) fn follow(&mut self, id: &str, name: &str) {
         let customer = Customer {
             name: name.to_owned(),
             reviews: 1,
@@ -115,13 +111,12 @@ impl Truth {
             looks: 0,
             rests_until: Instant::now(),
         };
-        customer.show(town, id);
         self.customers.insert(id.to_owned(), customer);
     }
 
-    /// One of the customers with a certain beginning of its id whose last step is over.
-    pub(super) fn at_rest(&mut self, beginning: &str) -> Option<String> {
-        let resting = |(id, customer): &(&String, &Customer)| id.starts_with(beginning) && customer.open.is_none();
+    /// One of the customers with this in their ids whose last step is over.
+    pub(super) fn at_rest(&mut self, part: &str) -> Option<String> {
+        let resting = |(id, customer): &(&String, &Customer)| id.contains(part) && customer.open.is_none();
         let resting: Vec<_> = self.customers.iter().filter(resting).map(|(id, _)| id.clone()).collect();
         self.rng.choice(resting)
     }
@@ -162,7 +157,7 @@ impl Truth {
         for row in seen.unwrap_or_default() {
             let (id, seen_at) = row.split_once(" | ").expect("two columns");
             let Some(customer) = self.customers.get_mut(id) else { continue };
-            if customer.seen_at != seen_at {
+            if seen_at != "null" && customer.seen_at != seen_at {
                 seen_at.clone_into(&mut customer.seen_at);
                 customer.looks += 1;
             }
@@ -192,7 +187,9 @@ impl Truth {
     /// The next step of a customer, unless the last one is not over.
     fn next(&mut self, town: &DaemonHarness, id: &str) {
         let customer = self.customers.get_mut(id).expect("a customer of ours");
-        if self.over || customer.open.is_some() || customer.rests_until > Instant::now() {
+        // The first look is silent, whatever it shows.
+        let is_known = customer.last.is_some() || customer.looks > 0;
+        if self.over || !is_known || customer.open.is_some() || customer.rests_until > Instant::now() {
             return;
         }
         let number = self.steps.len();
@@ -219,7 +216,7 @@ impl Truth {
         if customer.status != "InReview" {
             customer.approved = customer.status == "Approved";
         }
-        customer.show(town, id);
+        show(town, id, customer.created(), customer.status, &customer.reason);
         customer.looks = 0;
         (customer.open, customer.last) = (Some(number), Some(number));
         self.steps.push(Step {
@@ -277,20 +274,27 @@ impl Truth {
 }
 
 impl Customer {
-    /// Create dates distinguish reviews: here they are hours apart, and years ago.
     fn created(&self) -> Timestamp {
-        Timestamp::from_millis(1_600_000_000_000).after(Duration::from_hours(2 * self.reviews))
+        created(self.reviews)
     }
+}
 
-    fn show(&self, town: &DaemonHarness, id: &str) {
-        let mut entry = json!({
-            "qualification": "Education", "vettingStatus": self.status, "vettingCreatedDate": self.created()
-        });
-        if !self.reason.is_empty() {
-            entry["vettingReason"] = json!(self.reason);
-        }
-        town.sandbox.set_entry(id, entry).expect("an entry");
+/// Create dates distinguish reviews: here they are hours apart, and years ago.
+fn created(review: u64) -> Timestamp {
+    Timestamp::from_millis(1_600_000_000_000).after(Duration::from_hours(2 * review))
+}
+
+/// Shows a customer's first review.
+pub(super) fn submit(town: &DaemonHarness, id: &str) {
+    show(town, id, created(1), "InReview", "");
+}
+
+fn show(town: &DaemonHarness, id: &str, created: Timestamp, status: &str, reason: &str) {
+    let mut entry = json!({ "qualification": "Education", "vettingStatus": status, "vettingCreatedDate": created });
+    if !reason.is_empty() {
+        entry["vettingReason"] = json!(reason);
     }
+    town.sandbox.set_entry(id, entry).expect("an entry");
 }
 
 pub(super) fn key(customer: &str, created: i64, status: &str, reason: &str) -> Key {
