@@ -69,7 +69,8 @@ impl Recorder<'_> {
             mass_absence::absence_policy(&mut tx, partner.id, &customer, &before, answer, recently_polled).await?;
         let context = EvalContext {
             now,
-            last_seen_at: customer.last_seen_at,
+            // The clock may have been set back since.
+            last_seen_at: customer.last_seen_at.map(|seen| seen.min(now)),
             submitted_at: customer.submitted_at,
             notify_since: notify_since(partner, tx.first_synced_at(partner.id).await?, &customer),
             first_confirmation: intervals.first_confirmation,

@@ -95,8 +95,8 @@ async fn at_many_times_its_pace_memory_descriptors_and_the_log_do_not_grow() {
         town.sandbox.add_customers(Bulk { count: CUSTOMERS, in_review: CUSTOMERS / 10, settled: CUSTOMERS / 2 });
     let daemon = town.running().await;
     eventually("everybody is known", SOON, async || {
-        let seen = town.rows("select count(*) from v_customers where last_seen_at is not null").await;
-        if seen == [CUSTOMERS.to_string()] { Ok(()) } else { Err(format!("{seen:?}")) }
+        let known = town.rows("select count(*) from v_customers where last_seen_at is not null").await;
+        if known == [CUSTOMERS.to_string()] { Ok(()) } else { Err(format!("{known:?}")) }
     })
     .await;
 

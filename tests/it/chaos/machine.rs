@@ -100,13 +100,14 @@ impl Machine {
 
     /// How long it has run, without the time it was suspended.
     pub(super) fn ran(&self) -> Duration {
-        (monotonic() - self.began) * u32::try_from(self.speed).expect("a small number")
+        (monotonic().saturating_sub(self.began)) * u32::try_from(self.speed).expect("a small number")
     }
 }
 
 impl Clock for Machine {
     fn now(&self) -> Timestamp {
-        let more = nanoseconds(monotonic() - self.began) * (self.speed - 1) + self.asleep.load(Ordering::SeqCst);
+        let more =
+            nanoseconds(monotonic().saturating_sub(self.began)) * (self.speed - 1) + self.asleep.load(Ordering::SeqCst);
         now().after(Duration::from_nanos(more.unsigned_abs()))
     }
 
