@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, query};
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
 use vetwatch::sandbox::{Fault, FaultRule, Kind, Options, QuirkRule};
@@ -35,6 +36,8 @@ pub(super) struct Trouble {
     pub(super) until: Instant,
     /// Faults and quirks of the sandbox.
     rules: Vec<u64>,
+    /// Holds the database.
+    holder: Option<JoinHandle<()>>,
 }
 
 const STAGES: [Stage; 6] = [Stage::Greeting, Stage::Ehlo, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Message];
@@ -111,7 +114,8 @@ impl Chaos {
             1..5 => Duration::from_secs(self.rng.u64(6..20)),
             _ => Duration::from_millis(self.rng.u64(200..5000)),
         };
-        let (is_taken, mut rules) = (self.troubles.iter().any(|known| known.place == place), Vec::new());
+        let (mut rules, mut holder) = (Vec::new(), None);
+        let is_taken = self.troubles.iter().any(|known| known.place == place);
         let short = time.min(Duration::from_secs(10));
         let mut until = Instant::now() + time;
         let about = match place {
@@ -203,13 +207,12 @@ impl Chaos {
                 }
                 until = Instant::now() + short;
                 let database = SqliteConnectOptions::new().filename(&self.town.database).create_if_missing(false);
-                tokio::spawn(async move {
+                holder = Some(tokio::spawn(async move {
                     let Ok(mut holder) = database.connect().await else { return };
                     if query("begin immediate").execute(&mut holder).await.is_ok() {
-                        sleep(short).await;
-                        let _ = query("rollback").execute(&mut holder).await;
+                        std::future::pending::<()>().await;
                     }
-                });
+                }));
                 "another process holds the database".to_owned()
             }
             Place::Clock => {
@@ -233,14 +236,16 @@ impl Chaos {
         };
         self.say(&format!("{place:?}: {about}, for {:.1} s", (until - Instant::now()).as_secs_f32()));
         self.count(&format!("{place:?}"));
-        self.troubles.push(Trouble { place, until, rules });
+        self.troubles.push(Trouble { place, until, rules, holder });
     }
 
     pub(super) async fn end(&mut self, trouble: Trouble) {
         let town = &self.town;
         match trouble.place {
             Place::Api => town.sandbox.start_again().await.expect("a port"),
-            Place::Drip | Place::Lock => {}
+            Place::Drip => {}
+            // Dropped, its connection rolls back.
+            Place::Lock => trouble.holder.into_iter().for_each(|holder| holder.abort()),
             Place::Token => town.sandbox.set_client_secret(&Options::default().client_secret),
             Place::Smtp => {
                 town.mail.clear_script();
